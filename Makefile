@@ -1,0 +1,41 @@
+# Set-up, the demo, tests, lint and benchmarks. Needs Python 3.11+, a C compiler and make; the rest is installed
+# into .venv by whichever target comes first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py $(wildcard src/fastbars/*.pyx src/fastbars/*.pxd src/fastbars/*.h)
+
+.PHONY: demo test lint bench bench-smoke sdist clean
+
+demo: $(VENV)/.installed
+	$(BIN)/fastbars demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest --allowlist tests/stubtest-allowlist.txt fastbars.scaled fastbars.instruments \
+		fastbars.batch fastbars.ledger fastbars.state fastbars._agg
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --benchmark-columns=min,median,stddev,rounds
+
+bench-smoke: $(VENV)/.installed
+	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --benchmark-disable-gc --benchmark-min-rounds=3 \
+		--benchmark-max-time=0.2 --benchmark-columns=min,median,rounds
+
+sdist: $(VENV)/.installed
+	$(BIN)/python -m build --sdist
+
+$(VENV)/.installed: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[lint]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info src/fastbars/*.c src/fastbars/*.so

@@ -1,0 +1,48 @@
+"""Builds the compiled core; everything else about the package is in pyproject.toml.
+
+A failed build of an extension is an error: there is no slower pure-Python twin to fall back to.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+MODULES = ("scaled", "instruments", "batch", "ledger", "state", "_agg")
+
+if sys.platform == "win32":
+    COMPILE_ARGS = ["/O2"]
+    LINK_ARGS: list[str] = []
+else:
+    COMPILE_ARGS = ["-O3", "-g0", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-unused-const-variable"]
+    LINK_ARGS = []
+
+extensions = [
+    Extension(
+        f"fastbars.{name}",
+        [f"src/fastbars/{name}.pyx"],
+        depends=["src/fastbars/int128.h", "src/fastbars/summary.pxd"],
+        include_dirs=["src/fastbars"],
+        extra_compile_args=COMPILE_ARGS,
+        extra_link_args=LINK_ARGS,
+    )
+    for name in MODULES
+]
+
+setup(
+    ext_modules=cythonize(
+        extensions,
+        include_path=["src"],
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "initializedcheck": False,
+            "cdivision": True,
+            "embedsignature": False,
+            "freethreading_compatible": False,
+        },
+    )
+)

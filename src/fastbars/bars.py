@@ -1,0 +1,389 @@
+"""What a bar is: BarSpec, BarStatus, OHLCVBar, and BarBatch, their columnar form.
+
+Units: times are int64 nanoseconds since the Unix epoch, UTC, in columns and aware UTC datetimes in
+objects; prices are quote units, volumes base units (contracts on inverse markets).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbars._agg import merge_rows
+from fastbars.errors import PrecisionError, SpecError
+from fastbars.instruments import Instruments
+from fastbars.scaled import parse, to_decimal
+from fastbars.ticks import to_datetime
+
+_SECOND_NS = 1_000_000_000
+_UNITS_NS = {
+    "s": _SECOND_NS,
+    "m": 60 * _SECOND_NS,
+    "h": 3600 * _SECOND_NS,
+    "d": 86400 * _SECOND_NS,
+    "w": 7 * 86400 * _SECOND_NS,
+}
+_UNITS_MONTHS = {"mo": 1, "y": 12}
+_MONDAY_NS = 4 * 86400 * _SECOND_NS  # 1970-01-05
+_LONGEST_NS = 100 * 366 * 86400 * _SECOND_NS
+_LONGEST_MONTHS = 1200
+_VALID = "valid are 1s 5s 1m 5m 15m 1h 4h 1d 1w 1mo 1y and the like, tick:1000, volume:50, value:1000000"
+
+
+class BarKind(StrEnum):
+    """What ends a bar: time, or the trades in it reaching a count, a summed size or a summed price x size."""
+
+    TIME = "time"
+    TICK = "tick"
+    VOLUME = "volume"
+    VALUE = "value"
+
+
+@dataclass(frozen=True, slots=True)
+class BarSpec:
+    """How trades are cut into bars.
+
+    Time bars cover [open_time, close_time), aligned to the epoch; weeks start Monday 00:00 UTC; months and
+    years are those of the calendar. Tick, volume and value bars run from their first to their last trade and
+    end with the trade that reaches the step, which stays whole. They depend on the path: once a trade is
+    missing, all of them from there on are flagged GAP.
+
+    Attributes:
+        kind: time, tick, volume or value.
+        step: how many units, trades, base units or quote units.
+        unit: s, m, h, d, w, mo or y; empty for the other kinds.
+    """
+
+    kind: BarKind
+    step: Decimal
+    unit: str = ""
+
+    @classmethod
+    def parse(cls, text: str | int | BarSpec) -> BarSpec:
+        """Read "5m", "tick:1000", ..., or a number of seconds.
+
+        Raises:
+            SpecError: it is none of these; the message says what would be valid.
+        """
+        if isinstance(text, BarSpec):
+            return text
+        if isinstance(text, int) and not isinstance(text, bool):
+            unit = next(u for u in ("d", "h", "m", "s") if text % (_UNITS_NS[u] // _SECOND_NS) == 0)
+            text = f"{text * _SECOND_NS // _UNITS_NS[unit]}{unit}"
+        if not isinstance(text, str):
+            raise SpecError(f"a bar spec is text, not {text!r}; {_VALID}")
+        if match := re.fullmatch(r"([0-9]{1,9})(s|m|h|d|w|mo|y)", text):
+            return cls._time(text, int(match[1]), match[2])
+        if match := re.fullmatch(r"(tick|volume|value):([0-9.]{1,40})", text):
+            return cls._path(text, BarKind(match[1]), match[2])
+        hint = " (a month is written mo)" if re.fullmatch(r"[0-9]+M", text) else ""
+        raise SpecError(f"bar spec {text!r} is not known{hint}; {_VALID}")
+
+    @classmethod
+    def _time(cls, text: str, count: int, unit: str) -> BarSpec:
+        months = _UNITS_MONTHS.get(unit)
+        too_long = count * months > _LONGEST_MONTHS if months else count * _UNITS_NS[unit] > _LONGEST_NS
+        if count < 1 or too_long:
+            raise SpecError(f"bar spec {text!r} is not between 1s and 100 years; {_VALID}")
+        return cls(BarKind.TIME, Decimal(count), unit)
+
+    @classmethod
+    def _path(cls, text: str, kind: BarKind, number: str) -> BarSpec:
+        try:
+            step = to_decimal(*parse(number))
+        except PrecisionError as error:
+            raise SpecError(f"bar spec {text!r}: {error}; {_VALID}") from None
+        if step <= 0 or (kind is BarKind.TICK and step != step.to_integral_value()):
+            raise SpecError(f"bar spec {text!r} needs a positive {'whole ' if kind is BarKind.TICK else ''}step; {_VALID}")
+        return cls(kind, step)
+
+    @property
+    def rule(self) -> tuple[str, int, int]:
+        """(kind, step, origin) for the kernel: ns, calendar months or trades; origin in ns."""
+        if self.unit in _UNITS_MONTHS:
+            return "months", int(self.step) * _UNITS_MONTHS[self.unit], 0
+        if self.kind is BarKind.TIME:
+            return "time", int(self.step) * _UNITS_NS[self.unit], _MONDAY_NS if self.unit == "w" else 0
+        return self.kind.value, int(self.step) if self.kind is BarKind.TICK else 0, 0
+
+    def __str__(self) -> str:
+        return f"{self.step}{self.unit}" if self.unit else f"{self.kind}:{self.step:f}"
+
+
+def parse_specs(bars: str | int | BarSpec | Sequence[str | int | BarSpec]) -> tuple[BarSpec, ...]:
+    """One spec, a list of them, or text with commas. Raises SpecError, also where one is given twice."""
+    if isinstance(bars, str):
+        bars = bars.split(",")
+    elif isinstance(bars, int | BarSpec):
+        bars = [bars]
+    specs = tuple(BarSpec.parse(spec) for spec in bars)
+    if not specs:
+        raise SpecError(f"no bar spec is given; {_VALID}")
+    if len(set(specs)) != len(specs):
+        raise SpecError(f"a bar spec is given twice in {', '.join(map(str, specs))}")
+    return specs
+
+
+class BarStatus(StrEnum):
+    """How far a bar can be trusted, best first. Where several hold, the worst is given."""
+
+    COMPLETE = "COMPLETE"  # the trade ids prove that every trade is in it, at both ends
+    HEALED = "HEALED"  # it had a hole, which was filled from REST
+    PROVISIONAL = "PROVISIONAL"  # no hole inside; the next trade, which proves the end, has not come yet
+    UNVERIFIABLE = "UNVERIFIABLE"  # the exchange's trades carry no ids that could prove it
+    SAMPLED = "SAMPLED"  # made from sampled last prices, not from trades
+    PARTIAL = "PARTIAL"  # the stream began or ended inside it
+    GAP = "GAP"  # trades are known to be missing
+
+
+class CloseReason(StrEnum):
+    """What closed a bar."""
+
+    TRADE = "trade"  # a trade of a later interval, or the one that reached the step
+    WATERMARK = "watermark"  # event time on the connection passed close_time + grace
+    CLOCK = "clock"  # the corrected wall clock passed close_time + grace
+    GAP = "gap"  # likewise, while the feed was down
+    END = "end"  # end of input or of the subscription
+
+
+STATUSES = tuple(BarStatus)
+REASONS = tuple(CloseReason)
+
+
+@dataclass(frozen=True, slots=True)
+class OHLCVBar:
+    """A finished bar; the fields are those of a Binance kline, and what proves them.
+
+    Args:
+        symbol: as the exchange writes it.
+        spec: text of the BarSpec, such as "1m".
+        open_time: inclusive, aware UTC; of the first trade for tick, volume and value bars.
+        close_time: exclusive, aware UTC; of the last trade for tick, volume and value bars.
+        open, high, low, close: quote units; None in a GAP bar without trades.
+        volume: base units; contracts on inverse markets.
+        quote_volume: exact sum of price x size; of contracts x contract size on inverse markets.
+        trade_count: trades in it.
+        taker_buy_volume, taker_buy_quote_volume: the part in which the taker bought.
+        first_trade_id, last_trade_id: None where the exchange's ids prove nothing.
+        status: how far it can be trusted.
+        revision: 0 the first time; one more each time that anything about this bar changed.
+        close_reason: what closed it.
+        inverse: volume counts contracts, so there is no vwap.
+
+    Raises:
+        ValueError: high, low, open and close contradict each other, or a sum is negative.
+    """
+
+    symbol: str
+    spec: str
+    open_time: datetime
+    close_time: datetime
+    open: Decimal | None
+    high: Decimal | None
+    low: Decimal | None
+    close: Decimal | None
+    volume: Decimal
+    quote_volume: Decimal = Decimal(0)
+    trade_count: int = 0
+    taker_buy_volume: Decimal = Decimal(0)
+    taker_buy_quote_volume: Decimal = Decimal(0)
+    first_trade_id: int | None = None
+    last_trade_id: int | None = None
+    status: BarStatus = BarStatus.UNVERIFIABLE
+    revision: int = 0
+    close_reason: CloseReason = CloseReason.TRADE
+    inverse: bool = field(default=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        prices = (self.open, self.high, self.low, self.close)
+        if self.open is None or self.high is None or self.low is None or self.close is None:
+            if any(price is not None for price in prices) or self.trade_count:
+                raise ValueError("Open, high, low and close are all None, in a bar without trades, or none is")
+        else:
+            if self.high < self.low:
+                raise ValueError(f"High ({self.high}) must be >= low ({self.low})")
+            if self.high < self.open:
+                raise ValueError(f"High ({self.high}) must be >= open ({self.open})")
+            if self.high < self.close:
+                raise ValueError(f"High ({self.high}) must be >= close ({self.close})")
+            if self.low > self.open:
+                raise ValueError(f"Low ({self.low}) must be <= open ({self.open})")
+            if self.low > self.close:
+                raise ValueError(f"Low ({self.low}) must be <= close ({self.close})")
+        if self.volume < 0 or self.quote_volume < 0 or self.trade_count < 0:
+            raise ValueError(
+                f"Volume ({self.volume}), quote volume ({self.quote_volume}) and trade count ({self.trade_count})"
+                " must be >= 0"
+            )
+        if self.open_time.tzinfo is None or self.close_time.tzinfo is None:
+            raise ValueError("Open and close time must have a time zone")
+        if self.close_time < self.open_time:
+            raise ValueError(f"Close time ({self.close_time}) must be >= open time ({self.open_time})")
+
+    @property
+    def vwap(self) -> Decimal | None:
+        """quote_volume / volume, to 28 digits; None without trades and on inverse markets."""
+        return None if self.inverse or not self.volume else self.quote_volume / self.volume
+
+    @property
+    def is_complete(self) -> bool:
+        """Every trade is proven to be in it."""
+        return self.status in (BarStatus.COMPLETE, BarStatus.HEALED)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name, in the order of BAR_FIELDS."""
+        return {name: getattr(self, name) for name in BAR_FIELDS}
+
+    def __repr__(self) -> str:
+        def text(value: Decimal | None) -> str:
+            return "-" if value is None else f"{value:f}"
+
+        return (
+            f"<OHLCVBar {self.symbol} {self.spec} {self.open_time:%Y-%m-%d %H:%M:%S}Z"
+            f" O {text(self.open)} H {text(self.high)} L {text(self.low)} C {text(self.close)}"
+            f" V {text(self.volume)} trades {self.trade_count} {self.status}"
+            f"{f' rev {self.revision}' if self.revision else ''}>"
+        )
+
+
+BAR_FIELDS = tuple(f.name for f in fields(OHLCVBar) if f.name != "inverse")
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeBar:
+    """A bar as the exchange itself made it (a kline or candle message); it is never a tick.
+
+    Fields as in OHLCVBar; `is_closed` is False while the exchange still updates it, `event_time_ns` says when
+    the exchange sent it (ns since the epoch). What an exchange does not send is None.
+    """
+
+    symbol: str
+    spec: str
+    open_time: datetime
+    close_time: datetime
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    quote_volume: Decimal | None
+    trade_count: int | None
+    taker_buy_volume: Decimal | None
+    taker_buy_quote_volume: Decimal | None
+    first_trade_id: int | None
+    last_trade_id: int | None
+    is_closed: bool
+    event_time_ns: int
+
+
+class BarBatch(Sequence[OHLCVBar]):
+    """Issued bars as columns: what the kernel hands out; a sequence of OHLCVBar, made when asked for.
+
+    Args:
+        rows: structured array of `fastbars._agg.ROW_DTYPE`; prices and sums are mantissas at each row's scales.
+        instruments: names the symbols.
+        specs: the kernel's bar specs.
+        ids: the exchange's trade ids prove completeness; else first_id and last_id count arrivals.
+    """
+
+    def __init__(
+        self, rows: npt.NDArray[Any], instruments: Instruments, specs: Sequence[BarSpec], *, ids: bool
+    ) -> None:
+        self.rows = rows
+        self.instruments = instruments
+        self.specs = tuple(specs)
+        self.ids = ids
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(map(str, self.specs))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> OHLCVBar: ...
+    @overload
+    def __getitem__(self, index: slice) -> BarBatch: ...
+    def __getitem__(self, index: int | slice) -> OHLCVBar | BarBatch:
+        if isinstance(index, slice):
+            return BarBatch(self.rows[index], self.instruments, self.specs, ids=self.ids)
+        return next(self._bars(self.rows[index : index + 1 or None]))
+
+    def __iter__(self) -> Iterator[OHLCVBar]:
+        return self._bars(self.rows)
+
+    def to_bars(self) -> list[OHLCVBar]:
+        """All bars as objects with Decimal fields."""
+        return list(self._bars(self.rows))
+
+    def _bars(self, rows: npt.NDArray[Any]) -> Iterator[OHLCVBar]:
+        for (
+            open_ns, close_ns, _first_ns, _last_ns, open_, high, low, close, first_id, last_id, count,
+            volume, quote, taker_volume, taker_quote,
+            _row, symbol_id, spec, revision, status, reason, price_scale, size_scale, quote_scale, *_,
+        ) in rows.tolist():  # fmt: skip
+            symbol = self.instruments.symbol(symbol_id)
+            yield OHLCVBar(
+                symbol,
+                self._names[spec],
+                to_datetime(open_ns),
+                to_datetime(close_ns),
+                to_decimal(open_, price_scale),
+                to_decimal(high, price_scale),
+                to_decimal(low, price_scale),
+                to_decimal(close, price_scale),
+                to_decimal(volume[0] + (volume[1] << 64), size_scale),
+                to_decimal(quote[0] + (quote[1] << 64), quote_scale),
+                count,
+                to_decimal(taker_volume[0] + (taker_volume[1] << 64), size_scale),
+                to_decimal(taker_quote[0] + (taker_quote[1] << 64), quote_scale),
+                first_id if self.ids else None,
+                last_id if self.ids else None,
+                STATUSES[status],
+                revision,
+                REASONS[reason],
+                self.instruments.contract_size(symbol) is not None,
+            )
+
+    def merge(self, other: BarBatch) -> BarBatch:
+        """Merge summaries of disjoint sets of trades: bars of equal symbol, spec and open time become one.
+
+        Bars that only one side has are kept; the order is that of `self`, then of `other`. A merged bar has
+        the worse of both statuses: what a status proves, only the ledger knows. Time bars only.
+
+        Raises:
+            ValueError: the batches differ in instruments, specs or ids, or hold bars that depend on the path,
+                or one bar twice.
+            PrecisionError: a merged sum does not fit 128 bits.
+        """
+        if self.instruments is not other.instruments or self.specs != other.specs or self.ids != other.ids:
+            raise ValueError("bars merge where instruments, specs and ids are the same")
+        mine, others = self._places(), other._places()
+        shared = [key for key in mine if key in others]
+        rows = self.rows.copy()
+        at = [mine[key] for key in shared]
+        rows[at] = merge_rows(rows[at], other.rows[[others[key] for key in shared]], self.ids)
+        rest = [place for key, place in others.items() if key not in mine]
+        return BarBatch(np.concatenate([rows, other.rows[rest]]), self.instruments, self.specs, ids=self.ids)
+
+    def _places(self) -> dict[tuple[int, int, int], int]:
+        keys = self.rows[["symbol_id", "spec", "open_time"]].tolist()
+        places = {key: place for place, key in enumerate(keys)}
+        if len(places) != len(keys):
+            raise ValueError("a bar stands twice in the batch: keep its last revision only")
+        if any(self.specs[spec].kind is not BarKind.TIME for _, spec, _ in keys):
+            raise ValueError("tick, volume and value bars depend on the path and do not merge")
+        return places
+
+
+BarCallback = Callable[[OHLCVBar], object]

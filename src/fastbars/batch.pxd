@@ -1,0 +1,27 @@
+from libc.stdint cimport int8_t, int32_t, int64_t
+
+from fastbars.instruments cimport Instruments
+
+cdef class TickBatch:
+    # Columns, one entry a trade; a NULL column was not given.
+    cdef int64_t *time_ns
+    cdef int32_t *symbol_id
+    cdef int64_t *price
+    cdef int64_t *size
+    cdef int8_t *side
+    cdef int64_t *first_id
+    cdef int64_t *last_id
+    cdef int64_t *count
+    cdef int64_t *sequence
+    cdef readonly Py_ssize_t length
+    cdef readonly int rescaled  # instruments.rescaled that the mantissas of these rows stand for
+    cdef Py_ssize_t capacity
+    cdef readonly Instruments instruments
+    cdef dict _columns          # name -> ndarray that owns the memory
+    cdef int _reserve(self, Py_ssize_t rows) except -1
+    cdef double check(self, Py_ssize_t symbols, bint by_id) except -1
+    cdef int _attach(self) except -1
+    cdef int _fit(self, int symbol_id, int64_t *price, int price_scale, int64_t *size, int size_scale,
+                  object price_given, object size_given) except -1
+    cpdef int append(self, str symbol, int64_t time_ns, object price, object size, int side=*,
+                     object first_id=*, object last_id=*, int64_t count=*, object sequence=*) except -1

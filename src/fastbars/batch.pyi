@@ -1,0 +1,82 @@
+from decimal import Decimal
+from typing import Any
+
+import numpy.typing as npt
+
+from fastbars.instruments import Instruments
+
+class TickBatch:
+    """Trades as columns; grows by `append`, or wraps arrays by `from_columns`.
+
+    Args:
+        instruments: gives ids and scales to the symbols.
+        ids: the trades carry ids.
+        counts: a row may stand for several trades (an aggregated trade).
+        sequences: the exchange numbers its messages apart from the trades.
+    """
+
+    length: int
+    rescaled: int
+    instruments: Instruments
+    def __init__(
+        self, instruments: Instruments, ids: bool = True, counts: bool = False, sequences: bool = False
+    ) -> None: ...
+    @staticmethod
+    def from_columns(instruments: Instruments, **columns: npt.ArrayLike | None) -> TickBatch:
+        """Wrap arrays, without a copy where dtype and layout allow.
+
+        Args:
+            instruments: knows every symbol id that occurs.
+            columns: time_ns int64[n] ns since the epoch, symbol_id int32[n], price and size int64[n]
+                mantissas at the instrument's scales; optional: side int8[n] (1 the taker bought, -1 sold,
+                0 unknown), first_id and last_id int64[n], count int64[n] trades a row, sequence int64[n].
+
+        Raises:
+            InvalidTickError: a column of another length, not one-dimensional, not of integers, or with
+                values beyond its dtype; the message names the row.
+            TypeError: a column is missing or unknown.
+        """
+
+    def append(
+        self,
+        symbol: str,
+        time_ns: int,
+        price: str | bytes | int | Decimal,
+        size: str | bytes | int | Decimal,
+        side: int = 0,
+        first_id: int | None = None,
+        last_id: int | None = None,
+        count: int = 1,
+        sequence: int | None = None,
+    ) -> int:
+        """Add one trade; the batch is unchanged if this raises.
+
+        Args:
+            symbol: becomes known to the instruments if it is new.
+            time_ns: exchange time, ns since the epoch.
+            price: quote units, > 0.
+            size: base units or contracts, > 0.
+            side: 1 the taker bought, -1 the taker sold, 0 unknown.
+            first_id: id of the first trade in this row; last_id of the last one, the same by default.
+            count: trades in this row.
+            sequence: the exchange's number of the message, `first_id` by default.
+
+        Raises:
+            PrecisionError: price or size cannot be held exactly beside what this symbol has seen.
+            InvalidTickError: price or size not positive, unknown side, no id where ids are kept.
+        """
+
+    def clear(self) -> None:
+        """Forget the rows; the memory is kept for the next ones."""
+
+    def without(self, row: int) -> TickBatch:
+        """A copy that lacks one row."""
+
+    def part(self, start: int, stop: int) -> TickBatch:
+        """The rows start to stop (exclusive) as a batch of their own."""
+
+    def column(self, name: str) -> npt.NDArray[Any] | None:
+        """A read-only view of one column, int64[n] (symbol_id int32, side int8); None if not kept."""
+
+    def __len__(self) -> int: ...
+

@@ -1,0 +1,284 @@
+"""TickBatch: trades as columns of scaled integers, the one form in which they reach the kernel.
+
+Units: time_ns is int64 nanoseconds since the Unix epoch, UTC; price and size are mantissas at the
+instrument's scales; side is 1 where the taker bought, -1 where the taker sold, 0 where unknown.
+"""
+
+import numpy as np
+
+from libc.stdint cimport int8_t, int32_t, int64_t
+
+from fastbars.instruments cimport Instrument, Instruments
+from fastbars.scaled cimport HIGHEST, POWER_OF_TEN, parse_number
+
+from fastbars.errors import InvalidTickError, PrecisionError
+from fastbars.scaled import to_text
+
+# Every interval that holds such a time lies within int64 nanoseconds, calendar years included.
+cdef int64_t EARLIEST_NS = -9_200_000_000_000_000_000
+cdef int64_t LATEST_NS = 9_180_000_000_000_000_000
+# Counts of this size cannot overflow a 64-bit sum in a lifetime.
+cdef int64_t MOST_COUNT = 281_474_976_710_656
+
+_INT64 = np.dtype(np.int64)
+_DTYPES = {
+    "time_ns": _INT64,
+    "symbol_id": np.dtype(np.int32),
+    "price": _INT64,
+    "size": _INT64,
+    "side": np.dtype(np.int8),
+    "first_id": _INT64,
+    "last_id": _INT64,
+    "count": _INT64,
+    "sequence": _INT64,
+}
+_OPTIONAL = ("side", "first_id", "last_id", "count", "sequence")
+
+
+cdef void *_address(object array) except? NULL:
+    if array is None or array.size == 0:
+        return NULL
+    return <void *><size_t>array.ctypes.data
+
+
+cdef class TickBatch:
+    def __init__(self, Instruments instruments not None, bint ids=True, bint counts=False, bint sequences=False):
+        names = ["time_ns", "symbol_id", "price", "size", "side"]
+        if ids:
+            names += ["first_id", "last_id"]
+        if counts:
+            names.append("count")
+        if sequences:
+            names.append("sequence")
+        self.instruments = instruments
+        self.length = 0
+        self.capacity = 256
+        self.rescaled = instruments.rescaled
+        self._columns = {name: np.empty(256, _DTYPES[name]) for name in names}
+        self._attach()
+
+    @staticmethod
+    def from_columns(Instruments instruments not None, **columns):
+        cdef TickBatch batch = TickBatch.__new__(TickBatch)
+        unknown = columns.keys() - _DTYPES.keys()
+        if unknown:
+            raise TypeError(f"unknown columns {sorted(unknown)}; known are {list(_DTYPES)}")
+        given = {name: array for name, array in columns.items() if array is not None}
+        missing = [name for name in _DTYPES if name not in given and name not in _OPTIONAL]
+        if missing:
+            raise TypeError(f"columns {missing} are missing")
+        if ("first_id" in given) != ("last_id" in given):
+            raise TypeError("first_id and last_id are given together or not at all")
+        batch._columns = {}
+        length = None
+        for name, values in given.items():
+            array = np.asarray(values)
+            if array.ndim != 1:
+                raise InvalidTickError(f"column {name} has {array.ndim} dimensions, not 1")
+            if length is not None and len(array) != length:
+                raise InvalidTickError(f"column {name} has {len(array)} rows, the columns before it have {length}")
+            length = len(array)
+            if array.dtype.kind not in "iu":
+                raise InvalidTickError(f"column {name} has dtype {array.dtype}, it must hold integers")
+            dtype = _DTYPES[name]
+            if array.dtype != dtype:
+                bounds = np.iinfo(dtype)
+                wrong = (array < bounds.min) | (array > bounds.max) if len(array) else np.zeros(0, bool)
+                if wrong.any():
+                    row = int(wrong.argmax())
+                    raise InvalidTickError(
+                        f"row {row}: {name} {array[row]} is outside {bounds.min} to {bounds.max}", row
+                    )
+            batch._columns[name] = np.ascontiguousarray(array, dtype)
+        batch.instruments = instruments
+        batch.length = batch.capacity = length
+        batch.rescaled = instruments.rescaled
+        batch._attach()
+        batch._note_largest()
+        return batch
+
+    def _note_largest(self):
+        # The rows of each symbol bound how far its scale can still widen.
+        cdef Py_ssize_t i
+        cdef Instrument *own
+        for i in range(self.length):
+            if 0 <= self.symbol_id[i] < self.instruments.count:
+                own = &self.instruments.table[self.symbol_id[i]]
+                own.max_price = max(own.max_price, self.price[i])
+                own.max_size = max(own.max_size, self.size[i])
+
+    cdef int _attach(self) except -1:
+        columns = self._columns
+        self.time_ns = <int64_t *>_address(columns["time_ns"])
+        self.symbol_id = <int32_t *>_address(columns["symbol_id"])
+        self.price = <int64_t *>_address(columns["price"])
+        self.size = <int64_t *>_address(columns["size"])
+        self.side = <int8_t *>_address(columns.get("side"))
+        self.first_id = <int64_t *>_address(columns.get("first_id"))
+        self.last_id = <int64_t *>_address(columns.get("last_id"))
+        self.count = <int64_t *>_address(columns.get("count"))
+        self.sequence = <int64_t *>_address(columns.get("sequence"))
+        return 0
+
+    cdef double check(self, Py_ssize_t symbols, bint by_id) except -1:
+        # Raises for the first row that breaks a rule; returns the largest price x the largest size.
+        cdef Py_ssize_t i
+        cdef int64_t largest_price = 0, largest_size = 0
+        cdef int32_t s
+        if by_id and self.first_id is NULL and self.length:
+            raise InvalidTickError("ids are to prove completeness, but the batch has no first_id column")
+        for i in range(self.length):
+            s = self.symbol_id[i]
+            if s < 0 or s >= symbols:
+                raise InvalidTickError(f"row {i}: symbol id {s} is outside 0 to {symbols - 1}", i)
+            if self.price[i] <= 0:
+                self._refuse(i, "price", "at least 1")
+            if self.size[i] <= 0:
+                self._refuse(i, "size", "at least 1")
+            if self.time_ns[i] < EARLIEST_NS or self.time_ns[i] > LATEST_NS:
+                self._refuse(i, "time_ns", f"{EARLIEST_NS} to {LATEST_NS}")
+            if self.side is not NULL and (self.side[i] < -1 or self.side[i] > 1):
+                self._refuse(i, "side", "1, 0 or -1")
+            if self.count is not NULL and (self.count[i] < 1 or self.count[i] >= MOST_COUNT):
+                self._refuse(i, "count", f"1 to {MOST_COUNT - 1}")
+            if self.first_id is not NULL:
+                if self.first_id[i] < 0:
+                    self._refuse(i, "first_id", "at least 0")
+                if self.last_id[i] < self.first_id[i] or self.last_id[i] == HIGHEST:
+                    self._refuse(i, "last_id", f"{self.first_id[i]} (first_id) to {HIGHEST - 1}")
+            if self.sequence is not NULL and (self.sequence[i] < 0 or self.sequence[i] == HIGHEST):
+                self._refuse(i, "sequence", f"0 to {HIGHEST - 1}")
+            largest_price = max(largest_price, max(self.price[i], self.instruments.table[s].contract))
+            largest_size = max(largest_size, self.size[i])
+        return <double>largest_price * <double>largest_size
+
+    def _refuse(self, Py_ssize_t row, str name, str valid):
+        label = self.instruments.label(self.symbol_id[row])
+        raise InvalidTickError(f"{label}: row {row}: {name} {self.column(name)[row]} is not {valid}", row)
+
+    cdef int _reserve(self, Py_ssize_t rows) except -1:
+        if rows > self.capacity:
+            capacity = max(rows, 2 * self.capacity, 256)
+            for name, array in self._columns.items():
+                grown = np.empty(capacity, array.dtype)
+                grown[: self.length] = array[: self.length]
+                self._columns[name] = grown
+            self.capacity = capacity
+            self._attach()
+        return 0
+
+    cdef int _fit(self, int symbol_id, int64_t *price, int price_scale, int64_t *size, int size_scale,
+                  object price_given, object size_given) except -1:
+        # Brings price and size to the symbol's scales; widens those, and this batch's own rows, if need be.
+        cdef Instruments instruments = self.instruments
+        cdef Instrument *own = &instruments.table[symbol_id]
+        cdef int old_price_scale = own.price_scale, old_size_scale = own.size_scale
+        cdef int new_price_scale = max(price_scale, old_price_scale)
+        cdef int new_size_scale = max(size_scale, old_size_scale)
+        cdef int64_t price_factor = POWER_OF_TEN[new_price_scale - price_scale]
+        cdef int64_t size_factor = POWER_OF_TEN[new_size_scale - size_scale]
+        cdef Py_ssize_t i
+        if price[0] > HIGHEST // price_factor:
+            raise PrecisionError(
+                f"{instruments.label(symbol_id)}: price {price_given} does not fit 64 bits with the"
+                f" {new_price_scale} decimals that this symbol's prices have: at most {to_text(HIGHEST, new_price_scale)}"
+            )
+        if size[0] > HIGHEST // size_factor:
+            raise PrecisionError(
+                f"{instruments.label(symbol_id)}: size {size_given} does not fit 64 bits with the"
+                f" {new_size_scale} decimals that this symbol's sizes have: at most {to_text(HIGHEST, new_size_scale)}"
+            )
+        if new_price_scale > old_price_scale or new_size_scale > old_size_scale:
+            instruments.widen(symbol_id, new_price_scale, new_size_scale, price_given, size_given)
+            self.rescaled = instruments.rescaled
+            for i in range(self.length):
+                if self.symbol_id[i] == symbol_id:
+                    self.price[i] *= POWER_OF_TEN[new_price_scale - old_price_scale]
+                    self.size[i] *= POWER_OF_TEN[new_size_scale - old_size_scale]
+        price[0] *= price_factor
+        size[0] *= size_factor
+        return 0
+
+    cpdef int append(self, str symbol, int64_t time_ns, object price, object size, int side=0,
+                     object first_id=None, object last_id=None, int64_t count=1, object sequence=None) except -1:
+        cdef int64_t price_mantissa, size_mantissa
+        cdef int price_scale, size_scale
+        cdef int64_t first = 0, last = 0, order = 0
+        cdef int symbol_id
+        cdef Instrument *own
+        cdef Py_ssize_t row = self.length
+        try:
+            price_mantissa, price_scale = parse_number(price)
+            size_mantissa, size_scale = parse_number(size)
+        except PrecisionError as error:
+            raise PrecisionError(f"{self.instruments.exchange} {symbol}: {error}".lstrip()) from None
+        if price_mantissa <= 0 or size_mantissa <= 0:
+            name, value = ("price", price) if price_mantissa <= 0 else ("size", size)
+            raise InvalidTickError(f"{self.instruments.exchange} {symbol}: {name} {value} is not positive".lstrip())
+        if not -1 <= side <= 1:
+            raise InvalidTickError(f"{self.instruments.exchange} {symbol}: side {side} is not 1, 0 or -1".lstrip())
+        if self.first_id is not NULL:
+            if first_id is None:
+                raise InvalidTickError(f"{self.instruments.exchange} {symbol}: the trade has no id".lstrip())
+            first = first_id
+            last = first if last_id is None else last_id
+        if self.sequence is not NULL:
+            order = first if sequence is None else sequence
+        if self.count is NULL and count != 1:
+            raise InvalidTickError(f"{self.instruments.exchange} {symbol}: this batch has no count column".lstrip())
+        if row == self.capacity:
+            self._reserve(row + 1)
+        if row == 0:
+            self.rescaled = self.instruments.rescaled
+        elif self.rescaled != self.instruments.rescaled:
+            raise InvalidTickError(f"{self.instruments.exchange} {symbol}: a scale was widened through another batch"
+                                   " while this one held rows; finish one batch before the next".lstrip())
+        symbol_id = self.instruments.find(symbol)
+        own = &self.instruments.table[symbol_id]
+        if price_scale != own.price_scale or size_scale != own.size_scale:
+            self._fit(symbol_id, &price_mantissa, price_scale, &size_mantissa, size_scale, price, size)
+        own.max_price = max(own.max_price, price_mantissa)
+        own.max_size = max(own.max_size, size_mantissa)
+        self.time_ns[row] = time_ns
+        self.symbol_id[row] = symbol_id
+        self.price[row] = price_mantissa
+        self.size[row] = size_mantissa
+        if self.side is not NULL:
+            self.side[row] = side
+        if self.first_id is not NULL:
+            self.first_id[row] = first
+            self.last_id[row] = last
+        if self.count is not NULL:
+            self.count[row] = count
+        if self.sequence is not NULL:
+            self.sequence[row] = order
+        self.length = row + 1
+        return 0
+
+    def clear(self):
+        self.length = 0
+
+    def without(self, Py_ssize_t row):
+        if not 0 <= row < self.length:
+            raise IndexError(f"row {row} is outside 0 to {self.length - 1}")
+        return TickBatch.from_columns(
+            self.instruments, **{name: np.delete(self.column(name), row) for name in self._columns}
+        )
+
+    def part(self, Py_ssize_t start, Py_ssize_t stop):
+        return TickBatch.from_columns(
+            self.instruments, **{name: self.column(name)[start:stop] for name in self._columns}
+        )
+
+    def column(self, str name):
+        if name not in _DTYPES:
+            raise KeyError(f"unknown column {name!r}; known are {list(_DTYPES)}")
+        array = self._columns.get(name)
+        if array is None:
+            return None
+        view = array[: self.length]
+        view.flags.writeable = False
+        return view
+
+    def __len__(self):
+        return self.length

@@ -1,0 +1,260 @@
+"""BarBuffer: the kernel, and when a bar closes without a trade, and what happens to trades that find no bar.
+
+Source: the semantics in docs/semantics.md. Units: times int64 nanoseconds since the Unix epoch, UTC; grace
+and lateness in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy.typing as npt
+
+from fastbars._agg import BarKernel
+from fastbars.bars import REASONS, BarBatch, BarSpec, CloseReason, OHLCVBar, parse_specs
+from fastbars.batch import TickBatch
+from fastbars.callbacks import call
+from fastbars.errors import InvalidTickError, PrecisionError
+from fastbars.instruments import Instruments
+from fastbars.ledger import Ledger
+from fastbars.ticks import TickData, TickSide
+
+Ids = Literal["contiguous", "sequenced", "none"]
+_SIDES = {1: TickSide.BUY, -1: TickSide.SELL, 0: TickSide.UNKNOWN}
+
+
+@dataclass(slots=True)
+class BufferStats:
+    """Counters since the buffer was made; every trade given to it is in one of the first four.
+
+    Attributes:
+        trades: rows folded into bars of every spec.
+        duplicates: rows dropped because their id was seen before.
+        late: rows that came after `lateness` for at least one spec, or whose place in the id order is lost.
+        refused: rows that cannot be represented or break a rule (only `add_live` goes on after one).
+        bars: bars issued, revisions included.
+        callback_errors: times that a callback raised.
+    """
+
+    trades: int = 0
+    duplicates: int = 0
+    late: int = 0
+    refused: int = 0
+    bars: int = 0
+    callback_errors: int = 0
+
+
+class BarBuffer:
+    """Trades in, bars out.
+
+    Args:
+        bars: bar specs, such as "1m" or ["1m", "5m", "tick:1000"].
+        ids: what the trade ids are. "contiguous": they rise by one from trade to trade and prove completeness,
+            detect duplicates and order trades. "sequenced": the exchange numbers its messages so, but they do
+            not stand for every trade; bars are UNVERIFIABLE at best. "none": trades are ordered by time, then
+            arrival, and bars are UNVERIFIABLE at best.
+        exchange: name for error messages.
+        instruments: symbols and scales; made anew if not given.
+        grace_s: how long watermark and clock wait behind close_time before they close a bar.
+        lateness_s: how long after its close_time, in event time, a bar can still be amended.
+        on_bar: called for each issued bar; on_bars: for each list of bars issued together. One that raises is
+            logged and counted, and no bar is lost.
+        on_late: called with each trade that came too late for a bar.
+
+    Every method that issues bars returns them, after the callbacks were called.
+    """
+
+    def __init__(
+        self,
+        bars: str | int | BarSpec | Sequence[str | int | BarSpec] = "1m",
+        *,
+        ids: Ids = "none",
+        exchange: str = "",
+        instruments: Instruments | None = None,
+        grace_s: float = 1.0,
+        lateness_s: float = 60.0,
+        on_bar: Callable[[OHLCVBar], object] | None = None,
+        on_bars: Callable[[list[OHLCVBar]], object] | None = None,
+        on_late: Callable[[TickData], object] | None = None,
+    ) -> None:
+        if ids not in ("contiguous", "sequenced", "none"):
+            raise ValueError(f"ids {ids!r} is not contiguous, sequenced or none")
+        if grace_s < 0 or lateness_s < 0:
+            raise ValueError(f"grace {grace_s} s and lateness {lateness_s} s must not be negative")
+        self.specs = parse_specs(bars)
+        self.instruments = Instruments(exchange) if instruments is None else instruments
+        self.ids = ids
+        self.on_bar = on_bar
+        self.on_bars = on_bars
+        self.on_late = on_late
+        self._stats = BufferStats()
+        self._grace_ns = round(grace_s * 1e9)
+        self._kernel = BarKernel(
+            self.instruments,
+            self.specs,
+            None if ids == "none" else Ledger(),
+            ids == "contiguous",
+            round(lateness_s * 1e9),
+        )
+        self._single = self.new_batch()
+
+    def new_batch(self) -> TickBatch:
+        """An empty batch with the columns that this buffer needs."""
+        ids = self.ids != "none"
+        return TickBatch(self.instruments, ids=ids, counts=True, sequences=self.ids == "sequenced")
+
+    @property
+    def stats(self) -> BufferStats:
+        """The counters, live."""
+        self._stats.duplicates = self._kernel.duplicates
+        return self._stats
+
+    def missing(self, symbol: str) -> list[tuple[int, int]]:
+        """Ids known to be missing: (first, last) of each hole, ascending."""
+        ledger = self._kernel.ledger
+        if ledger is None or symbol not in self.instruments:
+            return []
+        return ledger.missing(self.instruments.id(symbol))
+
+    def add_tick(self, tick: TickData) -> list[OHLCVBar]:
+        """Fold one trade in.
+
+        Raises:
+            PrecisionError: it cannot be represented beside what its symbol has seen.
+            InvalidTickError: it has no id where ids are to prove completeness.
+        """
+        batch = self._single
+        batch.clear()
+        batch.append(
+            tick.symbol,
+            tick.time_ns,
+            tick.price,
+            tick.volume,
+            tick.side.sign,
+            tick.trade_id,
+            tick.last_trade_id,
+            tick.trade_count,
+        )
+        return self.add_batch(batch)
+
+    def add_batch(self, batch: TickBatch) -> list[OHLCVBar]:
+        """Fold a batch in: all of it or, if this raises, nothing.
+
+        Raises:
+            PrecisionError, InvalidTickError: the message and `row` name the offending row.
+        """
+        rows, late = self._update(batch)
+        return self._issue(rows, late, batch)
+
+    def add_live(self, batch: TickBatch) -> list[OHLCVBar]:
+        """Fold a batch in; a row that cannot be taken is refused alone, counted, and its bar flagged GAP."""
+        bars: list[OHLCVBar] = []
+        while len(batch):
+            try:
+                bars += self.add_batch(batch)
+                break
+            except (PrecisionError, InvalidTickError) as error:
+                if error.row is None:
+                    raise
+                bars += self.add_batch(batch.part(0, error.row))
+                bars += self.refuse(batch, error.row)
+                batch = batch.part(error.row + 1, len(batch))
+        return bars
+
+    def refuse(self, batch: TickBatch, row: int) -> list[OHLCVBar]:
+        """Count one row as refused, and flag its bar where no id will reveal the loss."""
+        symbols, times = batch.column("symbol_id"), batch.column("time_ns")
+        assert symbols is not None
+        assert times is not None
+        return self.note_lost(self.instruments.symbol(symbols[row]), int(times[row]))
+
+    def note_lost(self, symbol: str, time_ns: int) -> list[OHLCVBar]:
+        """A trade of this symbol and time was lost on the way here: count it as refused.
+
+        With contiguous ids the next trade reveals the hole; without, the bar is flagged GAP here and now.
+        """
+        self._stats.refused += 1
+        if self.ids != "none":
+            return []
+        return self._issue(self._kernel.note_lost(self.instruments.add(symbol), time_ns))
+
+    def flush_all(self) -> list[OHLCVBar]:
+        """Close every open bar (PARTIAL, `end`), in order of the symbols' first appearance, then of the specs."""
+        return self._issue(self._kernel.flush())
+
+    def flush_symbol(self, symbol: str) -> list[OHLCVBar]:
+        """Close the open bars of one symbol (PARTIAL, `end`); nothing for a symbol never seen."""
+        if symbol not in self.instruments:
+            return []
+        return self._issue(self._kernel.flush(self.instruments.id(symbol)))
+
+    def advance_watermark(self, event_time_ns: int) -> list[OHLCVBar]:
+        """Event time has reached this on the connection: close time bars whose grace is over (PROVISIONAL)."""
+        self._kernel.advance_watermark(event_time_ns)
+        return self._close(event_time_ns, CloseReason.WATERMARK)
+
+    def advance_clock(self, exchange_time_ns: int, *, feed_up: bool = True) -> list[OHLCVBar]:
+        """The clock, corrected to the exchange's, shows this: close time bars whose grace is over.
+
+        They are PROVISIONAL, `clock`; or, while the feed is down, GAP, `gap`.
+        """
+        return self._close(exchange_time_ns, CloseReason.CLOCK if feed_up else CloseReason.GAP)
+
+    @property
+    def next_close_ns(self) -> int:
+        """Before this time no watermark or clock has anything to close, ns (2**63 - 1: nothing is open)."""
+        return min(self._kernel.next_close_ns + self._grace_ns, 2**63 - 1)
+
+    def _close(self, time_ns: int, reason: CloseReason) -> list[OHLCVBar]:
+        return self._issue(self._kernel.close_until(time_ns - self._grace_ns, REASONS.index(reason)))
+
+    def _update(self, batch: TickBatch) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
+        duplicates = self._kernel.duplicates
+        rows, late = self._kernel.update(batch)
+        dropped = self._kernel.duplicates - duplicates + len({row for row, _ in late})
+        self._stats.trades += len(batch) - dropped
+        return rows, late
+
+    def _issue(
+        self, rows: npt.NDArray[Any], late: Iterable[tuple[int, int]] = (), batch: TickBatch | None = None
+    ) -> list[OHLCVBar]:
+        if batch is not None and late:
+            self._report_late(batch, sorted({row for row, _ in late}))
+        if not len(rows):
+            return []
+        bars = BarBatch(rows, self.instruments, self.specs, ids=self.ids != "none").to_bars()
+        self._stats.bars += len(bars)
+        if self.on_bar is not None:
+            for bar in bars:
+                self._stats.callback_errors += not call(self.on_bar, bar)
+        if self.on_bars is not None:
+            self._stats.callback_errors += not call(self.on_bars, bars)
+        return bars
+
+    def _report_late(self, batch: TickBatch, rows: list[int]) -> None:
+        self._stats.late += len(rows)
+        if self.on_late is not None:
+            for row in rows:
+                self._stats.callback_errors += not call(self.on_late, tick_of(batch, row))
+
+
+def tick_of(batch: TickBatch, row: int) -> TickData:
+    """One row of a batch as an object."""
+    from fastbars.scaled import to_decimal
+
+    columns = {name: batch.column(name) for name in ("symbol_id", "time_ns", "price", "size", "side", "first_id", "last_id", "count")}
+    given = {name: int(column[row]) for name, column in columns.items() if column is not None}
+    symbol = batch.instruments.symbol(given["symbol_id"])
+    price_scale, size_scale = batch.instruments.scales(symbol)
+    return TickData(
+        symbol,
+        given["time_ns"],
+        to_decimal(given["price"], price_scale),
+        to_decimal(given["size"], size_scale),
+        _SIDES[given.get("side", 0)],
+        given.get("first_id"),
+        given.get("last_id"),
+        given.get("count", 1),
+    )

@@ -1,0 +1,22 @@
+"""Calling a user's code so that an error in it is reported and loses nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
+T = TypeVar("T")
+
+_log = structlog.get_logger("fastbars")
+
+
+def call(callback: Callable[[T], object], value: T) -> bool:
+    """Call `callback(value)`; an exception is logged with its traceback. True: it returned normally."""
+    try:
+        callback(value)
+    except Exception:  # noqa: BLE001 a user's code may raise anything
+        _log.exception("callback_failed", callback=getattr(callback, "__qualname__", repr(callback)))
+        return False
+    return True

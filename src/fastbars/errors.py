@@ -1,0 +1,103 @@
+"""Every error that fastbars raises, in one tree.
+
+    FastbarsError
+    ├── PrecisionError          a number cannot be represented exactly (also a ValueError)
+    ├── InvalidTickError        a trade breaks a rule: size <= 0, unknown symbol id, ... (also a ValueError)
+    ├── SpecError               a bar spec such as "1m" cannot be understood (also a ValueError)
+    ├── TapeError               a recorded file cannot be read
+    ├── UnknownExchangeError    no exchange or market of that name (also a ValueError)
+    └── WebSocketError          anything about a live connection
+        ├── WSConnectionError   connecting failed, or the connection is lost for good
+        ├── ParseError          a message could not be understood
+        └── SubscriptionError   the exchange refused a symbol or channel
+
+A message names the exchange, the symbol, the value and the limit where they are known.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "FastbarsError",
+    "InvalidTickError",
+    "ParseError",
+    "PrecisionError",
+    "SpecError",
+    "SubscriptionError",
+    "TapeError",
+    "UnknownExchangeError",
+    "WSConnectionError",
+    "WebSocketError",
+]
+
+
+class FastbarsError(Exception):
+    """Base of every error raised by fastbars."""
+
+
+class PrecisionError(FastbarsError, ValueError):
+    """A number cannot be represented exactly; nothing was rounded and nothing was changed.
+
+    Attributes:
+        row: index of the offending row in the batch, or None outside a batch.
+    """
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message, row)
+        self.row = row
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class InvalidTickError(FastbarsError, ValueError):
+    """A trade breaks a rule of the data model; nothing was changed.
+
+    Attributes:
+        row: index of the offending row in the batch, or None outside a batch.
+    """
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message, row)
+        self.row = row
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class SpecError(FastbarsError, ValueError):
+    """A bar spec cannot be understood; the message says what would be valid."""
+
+
+class TapeError(FastbarsError):
+    """A recorded file cannot be read; the message names the file and the line."""
+
+
+class UnknownExchangeError(FastbarsError, ValueError):
+    """No exchange, market or channel of that name; the message lists the known ones."""
+
+
+class WebSocketError(FastbarsError):
+    """Base of everything that goes wrong on a live connection."""
+
+
+class WSConnectionError(WebSocketError):
+    """Connecting failed, or the connection is lost for good."""
+
+
+class ParseError(WebSocketError):
+    """A message could not be understood."""
+
+
+class SubscriptionError(WebSocketError):
+    """The exchange refused a subscription.
+
+    Attributes:
+        symbols: the symbols concerned, as the user gave them.
+    """
+
+    def __init__(self, message: str, symbols: tuple[str, ...] = ()) -> None:
+        super().__init__(message, symbols)
+        self.symbols = symbols
+
+    def __str__(self) -> str:
+        return str(self.args[0])

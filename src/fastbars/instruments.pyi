@@ -1,0 +1,53 @@
+from decimal import Decimal
+
+class Instruments:
+    """Symbol <-> id, with each symbol's own scales.
+
+    Args:
+        exchange: name that stands in front of the symbol in error messages.
+    """
+
+    count: int
+    exchange: str
+    rescaled: int
+    def __init__(self, exchange: str = "") -> None: ...
+    def __len__(self) -> int: ...
+    def __contains__(self, symbol: object, /) -> bool: ...
+    def add(
+        self,
+        symbol: str,
+        price_scale: int = 0,
+        size_scale: int = 0,
+        contract_size: str | int | Decimal | None = None,
+    ) -> int:
+        """The id of `symbol`, which is added where it is new; a scale is widened, never narrowed.
+
+        Args:
+            price_scale: decimals of its prices (0 to 18), where known beforehand.
+            size_scale: decimals of its sizes (0 to 18), where known beforehand.
+            contract_size: of an inverse contract, in quote units a contract: bars then count contracts
+                as volume, and contracts x contract size as quote volume.
+
+        Raises:
+            PrecisionError: a scale outside 0 to 18, or one at which sizes or prices already seen do not
+                fit 64 bits; a contract size that is not positive or comes after the first trade.
+        """
+
+    def id(self, symbol: str) -> int:
+        """The id of a known symbol. Raises KeyError for others."""
+
+    def symbol(self, symbol_id: int) -> str:
+        """The symbol with this id. Raises IndexError."""
+
+    def label(self, symbol_id: int) -> str:
+        """"exchange SYMBOL", as error messages name it."""
+
+    def scales(self, symbol: str) -> tuple[int, int]:
+        """(price_scale, size_scale) as they stand now."""
+
+    def contract_size(self, symbol: str) -> Decimal | None:
+        """Quote units a contract on an inverse market, else None."""
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """All symbols, in the order of their ids."""

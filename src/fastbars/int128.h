@@ -1,0 +1,120 @@
+/* Signed 128-bit sums for scaled decimals: the few operations that the kernel needs.
+ *
+ * The value lives in two 64-bit words, so that its layout is the same for every compiler and for numpy
+ * (fields lo, hi). Every operation that can leave the range returns 1 and leaves *acc unspecified; the
+ * caller throws the work away.
+ */
+#ifndef FASTBARS_INT128_H
+#define FASTBARS_INT128_H
+
+#include <stdint.h>
+
+typedef struct {
+    uint64_t lo;
+    int64_t hi;
+} fb_int128;
+
+#if defined(__SIZEOF_INT128__)
+
+static inline __int128 fb_get(const fb_int128 *a) {
+    return (__int128)(((unsigned __int128)(uint64_t)a->hi << 64) | a->lo);
+}
+
+static inline void fb_put(fb_int128 *a, __int128 v) {
+    a->lo = (uint64_t)v;
+    a->hi = (int64_t)((unsigned __int128)v >> 64);
+}
+
+static inline int fb_add(fb_int128 *acc, const fb_int128 *b) {
+    __int128 sum;
+    int overflow = __builtin_add_overflow(fb_get(acc), fb_get(b), &sum);
+    fb_put(acc, sum);
+    return overflow;
+}
+
+static inline int fb_add_int64(fb_int128 *acc, int64_t b) {
+    __int128 sum;
+    int overflow = __builtin_add_overflow(fb_get(acc), (__int128)b, &sum);
+    fb_put(acc, sum);
+    return overflow;
+}
+
+/* *acc += a * b */
+static inline int fb_add_product(fb_int128 *acc, int64_t a, int64_t b) {
+    __int128 sum;
+    int overflow = __builtin_add_overflow(fb_get(acc), (__int128)a * b, &sum);
+    fb_put(acc, sum);
+    return overflow;
+}
+
+/* *acc *= factor */
+static inline int fb_scale(fb_int128 *acc, int64_t factor) {
+    __int128 product;
+    int overflow = __builtin_mul_overflow(fb_get(acc), (__int128)factor, &product);
+    fb_put(acc, product);
+    return overflow;
+}
+
+static inline int fb_less(const fb_int128 *a, const fb_int128 *b) { return fb_get(a) < fb_get(b); }
+
+static inline double fb_double(const fb_int128 *a) { return (double)fb_get(a); }
+
+#elif defined(_MSC_VER) && defined(_M_X64)
+
+#include <intrin.h>
+
+static inline int fb_add(fb_int128 *acc, const fb_int128 *b) {
+    int64_t before = acc->hi;
+    unsigned char carry = _addcarry_u64(0, acc->lo, b->lo, &acc->lo);
+    uint64_t hi;
+    _addcarry_u64(carry, (uint64_t)before, (uint64_t)b->hi, &hi);
+    acc->hi = (int64_t)hi;
+    return ((before ^ acc->hi) & (b->hi ^ acc->hi)) < 0;
+}
+
+static inline int fb_add_int64(fb_int128 *acc, int64_t b) {
+    fb_int128 wide;
+    wide.lo = (uint64_t)b;
+    wide.hi = b < 0 ? -1 : 0;
+    return fb_add(acc, &wide);
+}
+
+static inline int fb_add_product(fb_int128 *acc, int64_t a, int64_t b) {
+    fb_int128 product;
+    product.lo = (uint64_t)_mul128(a, b, &product.hi);
+    return fb_add(acc, &product);
+}
+
+/* factor > 0 */
+static inline int fb_scale(fb_int128 *acc, int64_t factor) {
+    uint64_t carry;
+    int64_t top, low;
+    acc->lo = _umul128(acc->lo, (uint64_t)factor, &carry);
+    low = _mul128(acc->hi, factor, &top);
+    acc->hi = low;
+    if (top != (low >> 63)) return 1;
+    {
+        int64_t before = acc->hi;
+        acc->hi = (int64_t)((uint64_t)before + carry);
+        return before >= 0 && acc->hi < before;
+    }
+}
+
+static inline int fb_less(const fb_int128 *a, const fb_int128 *b) {
+    return a->hi != b->hi ? a->hi < b->hi : a->lo < b->lo;
+}
+
+static inline double fb_double(const fb_int128 *a) {
+    return (double)a->hi * 18446744073709551616.0 + (double)a->lo;
+}
+
+#else
+#error "fastbars needs a compiler with 128-bit integers (GCC, Clang) or MSVC on x86-64"
+#endif
+
+static inline int64_t fb_floor_mod(int64_t a, int64_t n) {
+    int64_t r = a % n;
+    return r < 0 ? r + n : r;
+}
+
+#endif

@@ -1,0 +1,46 @@
+from libc.stdint cimport int32_t, int64_t
+
+from fastbars.batch cimport TickBatch
+
+cdef struct Hole:               # ids first..last have not been seen; they traded between two times
+    int64_t first
+    int64_t last
+    int64_t since_ns            # time of the trade before the hole
+    int64_t until_ns            # time of the trade behind it
+
+cdef struct Line:               # one symbol, 64 bytes
+    int64_t expected            # the next id; UNSEEN before the first trade
+    int64_t last_time_ns        # time of the trade before `expected`
+    int64_t start               # ids below were never promised: the stream began here
+    int64_t start_ns            # time of the trade with id `start`
+    int64_t forgotten           # ids below may lie in a hole that is no longer kept
+    int64_t forgotten_until_ns  # bars that open at or before this time may lack trades of such a hole
+    Hole *holes
+    int32_t hole_count
+    int32_t hole_capacity
+
+cdef enum Verdict:
+    NEXT        # exactly the expected id
+    FIRST       # first trade of the symbol
+    AHEAD       # ids before it are missing: a hole was opened
+    FILLS       # lies in a known hole, which has shrunk
+    DUPLICATE   # was here before
+    OVERLAP     # partly here before: neither new nor a duplicate
+    FORGOTTEN   # older than the holes that are kept: it cannot be told whether it was here before
+    NO_MEMORY
+
+cdef class Ledger:
+    cdef Line *lines
+    cdef Py_ssize_t capacity
+    cdef Line *spare            # what `restore` goes back to
+    cdef Py_ssize_t spare_count
+    cdef int32_t most_holes
+    cdef Hole touched           # of the last AHEAD or FILLS: the hole as it was opened, or before it shrank
+    cdef int reserve(self, Py_ssize_t symbols) except -1
+    cdef Py_ssize_t advance(self, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
+    cdef void bound(self, Line *line) noexcept nogil
+    cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil
+    cdef bint in_doubt(self, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil
+    cdef int save(self) except -1
+    cdef void restore(self) noexcept
+    cdef void forget_saved(self) noexcept

@@ -1,0 +1,13 @@
+class Ledger:
+    """Which trade ids of each symbol were seen.
+
+    Args:
+        most_holes: holes kept a symbol; past that the oldest is forgotten and its bars stay in doubt.
+    """
+
+    def __init__(self, most_holes: int = 4096) -> None: ...
+    def missing(self, symbol_id: int) -> list[tuple[int, int]]:
+        """The holes of a symbol: (first missing id, last missing id), ascending."""
+
+    def expected(self, symbol_id: int) -> int | None:
+        """The id that comes next; None before the first trade."""

@@ -1,0 +1,236 @@
+"""The trade-id ledger: which ids of a symbol were seen, what is missing, and between which times.
+
+It knows ids, not bars. Ids rise by one from trade to trade (`contiguous`); a jump ahead opens a hole, a
+trade inside a hole shrinks it, anything else that is old is a duplicate. A bar is in doubt while a hole
+lies between two trades whose times reach into it.
+
+The holes of a symbol are few and kept sorted by id; past `most_holes` the oldest is forgotten, and the
+bars it reached into stay in doubt for good.
+"""
+
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memmove
+
+from fastbars.batch cimport TickBatch
+from fastbars.scaled cimport LOWEST
+
+cdef enum:
+    MOST_HOLES = 4096
+
+# Line.expected before the first trade: no id is negative.
+cdef int64_t UNSEEN = -1
+
+
+cdef void _set_up(Line *line) noexcept nogil:
+    line.expected = UNSEEN
+    line.last_time_ns = LOWEST
+    line.start = LOWEST
+    line.start_ns = LOWEST
+    line.forgotten = LOWEST
+    line.forgotten_until_ns = LOWEST
+    line.holes = NULL
+    line.hole_count = 0
+    line.hole_capacity = 0
+
+
+cdef bint _insert(Line *line, int32_t place, Hole hole) noexcept nogil:
+    cdef int32_t capacity
+    cdef Hole *grown
+    if line.hole_count == line.hole_capacity:
+        capacity = 4 if line.hole_capacity == 0 else 2 * line.hole_capacity
+        grown = <Hole *>realloc(line.holes, capacity * sizeof(Hole))
+        if grown is NULL:
+            return False
+        line.holes = grown
+        line.hole_capacity = capacity
+    memmove(&line.holes[place + 1], &line.holes[place], (line.hole_count - place) * sizeof(Hole))
+    line.holes[place] = hole
+    line.hole_count += 1
+    return True
+
+
+cdef void _remove(Line *line, int32_t place) noexcept nogil:
+    line.hole_count -= 1
+    memmove(&line.holes[place], &line.holes[place + 1], (line.hole_count - place) * sizeof(Hole))
+
+
+cdef class Ledger:
+    def __cinit__(self, int most_holes=MOST_HOLES):
+        if most_holes < 1:
+            raise ValueError(f"most_holes {most_holes} is less than 1")
+        self.lines = NULL
+        self.capacity = 0
+        self.spare = NULL
+        self.spare_count = 0
+        self.most_holes = most_holes
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.capacity):
+            free(self.lines[i].holes)
+        free(self.lines)
+        self.forget_saved()
+
+    cdef int reserve(self, Py_ssize_t symbols) except -1:
+        cdef Py_ssize_t i, capacity
+        cdef Line *grown
+        if symbols > self.capacity:
+            capacity = max(symbols, 2 * self.capacity)
+            grown = <Line *>realloc(self.lines, capacity * sizeof(Line))
+            if grown is NULL:
+                raise MemoryError
+            self.lines = grown
+            for i in range(self.capacity, capacity):
+                _set_up(&grown[i])
+            self.capacity = capacity
+        return 0
+
+    cdef Py_ssize_t advance(self, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+        # Takes the rows that come exactly next; returns the first one that does not, or stop.
+        cdef const int64_t *first = batch.sequence if batch.sequence is not NULL else batch.first_id
+        cdef const int64_t *last = batch.sequence if batch.sequence is not NULL else batch.last_id
+        cdef Line *line
+        cdef Py_ssize_t i
+        for i in range(start, stop):
+            line = &self.lines[batch.symbol_id[i]]
+            if first[i] != line.expected:
+                return i
+            line.expected = last[i] + 1
+            line.last_time_ns = batch.time_ns[i]
+        return stop
+
+    cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil:
+        cdef int64_t first = (batch.sequence if batch.sequence is not NULL else batch.first_id)[row]
+        cdef int64_t last = (batch.sequence if batch.sequence is not NULL else batch.last_id)[row]
+        cdef int64_t time = batch.time_ns[row]
+        cdef Line *line = &self.lines[batch.symbol_id[row]]
+        cdef Hole hole, behind
+        cdef int32_t low, high, middle
+        if line.expected == UNSEEN:
+            line.expected = last + 1
+            line.last_time_ns = time
+            line.start = first
+            line.start_ns = time
+            return FIRST
+        if first == line.expected:
+            line.expected = last + 1
+            line.last_time_ns = time
+            return NEXT
+        if first > line.expected:
+            hole = Hole(line.expected, first - 1, line.last_time_ns, time)
+            if not _insert(line, line.hole_count, hole):
+                return NO_MEMORY
+            self.bound(line)
+            line.expected = last + 1
+            line.last_time_ns = time
+            self.touched = hole
+            return AHEAD
+        if last < line.start:
+            # Older than the beginning: nothing was promised, but what lies between is now missing.
+            hole = Hole(last + 1, line.start - 1, time, line.start_ns)
+            self.touched = hole
+            if hole.first <= hole.last:
+                if not _insert(line, 0, hole):
+                    return NO_MEMORY
+                self.bound(line)
+            line.start = first
+            line.start_ns = time
+            return FILLS
+        low, high = 0, line.hole_count
+        while low < high:
+            middle = (low + high) // 2
+            if line.holes[middle].last < first:
+                low = middle + 1
+            else:
+                high = middle
+        if low == line.hole_count or line.holes[low].first > last:
+            if first < line.start or last >= line.expected:
+                return OVERLAP
+            return FORGOTTEN if first < line.forgotten else DUPLICATE
+        hole = line.holes[low]
+        if first < hole.first or last > hole.last:
+            return OVERLAP
+        self.touched = hole
+        behind = Hole(last + 1, hole.last, time, hole.until_ns)
+        if first > hole.first:
+            line.holes[low].last = first - 1
+            line.holes[low].until_ns = time
+            if behind.first <= behind.last:
+                if not _insert(line, low + 1, behind):
+                    return NO_MEMORY
+                self.bound(line)
+        elif behind.first <= behind.last:
+            line.holes[low] = behind
+        else:
+            _remove(line, low)
+        return FILLS
+
+    cdef void bound(self, Line *line) noexcept nogil:
+        cdef Hole *oldest
+        if line.hole_count > self.most_holes:
+            oldest = &line.holes[0]
+            line.forgotten = max(line.forgotten, oldest.last + 1)
+            line.forgotten_until_ns = max(line.forgotten_until_ns, max(oldest.since_ns, oldest.until_ns))
+            _remove(line, 0)
+
+    cdef bint in_doubt(self, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil:
+        # Does a hole reach into [open_time, close_time)? Times may run backwards while ids go on.
+        cdef Line *line = &self.lines[symbol_id]
+        cdef Hole *hole
+        cdef int32_t i
+        if open_time <= line.forgotten_until_ns:
+            return True
+        for i in range(line.hole_count):
+            hole = &line.holes[i]
+            if min(hole.since_ns, hole.until_ns) < close_time and max(hole.since_ns, hole.until_ns) >= open_time:
+                return True
+        return False
+
+    cdef int save(self) except -1:
+        cdef Py_ssize_t i
+        self.forget_saved()
+        self.spare = <Line *>calloc(max(self.capacity, 1), sizeof(Line))
+        if self.spare is NULL:
+            raise MemoryError
+        self.spare_count = self.capacity
+        for i in range(self.capacity):
+            self.spare[i] = self.lines[i]
+            self.spare[i].holes = NULL
+        for i in range(self.capacity):
+            if self.lines[i].hole_capacity > 0:
+                self.spare[i].holes = <Hole *>malloc(self.lines[i].hole_capacity * sizeof(Hole))
+                if self.spare[i].holes is NULL:
+                    self.forget_saved()
+                    raise MemoryError
+                memcpy(self.spare[i].holes, self.lines[i].holes, self.lines[i].hole_count * sizeof(Hole))
+        return 0
+
+    cdef void restore(self) noexcept:
+        cdef Py_ssize_t i
+        for i in range(self.capacity):
+            free(self.lines[i].holes)
+        free(self.lines)
+        self.lines = self.spare
+        self.capacity = self.spare_count
+        self.spare = NULL
+        self.spare_count = 0
+
+    cdef void forget_saved(self) noexcept:
+        cdef Py_ssize_t i
+        for i in range(self.spare_count):
+            free(self.spare[i].holes)
+        free(self.spare)
+        self.spare = NULL
+        self.spare_count = 0
+
+    def missing(self, int symbol_id):
+        if not 0 <= symbol_id < self.capacity:
+            return []
+        line = &self.lines[symbol_id]
+        return [(line.holes[i].first, line.holes[i].last) for i in range(line.hole_count)]
+
+    def expected(self, int symbol_id):
+        if not 0 <= symbol_id < self.capacity or self.lines[symbol_id].expected == UNSEEN:
+            return None
+        return self.lines[symbol_id].expected

@@ -1,0 +1,37 @@
+from libc.stdint cimport int64_t, uint64_t
+
+cdef extern from "int128.h" nogil:
+    ctypedef struct int128 "fb_int128":
+        uint64_t lo
+        int64_t hi
+    bint add128 "fb_add"(int128 *acc, const int128 *b)
+    bint add128_int64 "fb_add_int64"(int128 *acc, int64_t b)
+    bint add128_product "fb_add_product"(int128 *acc, int64_t a, int64_t b)
+    bint scale128 "fb_scale"(int128 *acc, int64_t factor)
+    bint less128 "fb_less"(const int128 *a, const int128 *b)
+    double double128 "fb_double"(const int128 *a)
+    int64_t floor_mod "fb_floor_mod"(int64_t a, int64_t n)
+
+cdef extern from *:
+    const int64_t LOWEST "INT64_MIN"
+    const int64_t HIGHEST "INT64_MAX"
+
+cdef enum ParseStatus:
+    PARSED
+    MALFORMED
+    TOO_MANY_DECIMALS
+    TOO_LARGE
+
+cdef extern from * nogil:
+    """
+    static const int64_t fb_power_of_ten[19] = {
+        1LL, 10LL, 100LL, 1000LL, 10000LL, 100000LL, 1000000LL, 10000000LL, 100000000LL, 1000000000LL,
+        10000000000LL, 100000000000LL, 1000000000000LL, 10000000000000LL, 100000000000000LL,
+        1000000000000000LL, 10000000000000000LL, 100000000000000000LL, 1000000000000000000LL};
+    """
+    const int64_t *POWER_OF_TEN "fb_power_of_ten"
+
+cdef ParseStatus parse_text(const char *text, Py_ssize_t length, int64_t *mantissa, int *scale) noexcept nogil
+cdef (int64_t, int) parse_number(object value) except *
+cdef object int128_to_int(const int128 *value)
+cdef int int128_from_int(object value, int128 *result) except -1

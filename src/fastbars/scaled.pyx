@@ -1,0 +1,187 @@
+"""Scaled decimals: text, Decimal and int <-> (int64 mantissa, scale), exact or a PrecisionError.
+
+A scaled decimal is mantissa x 10**-scale with an int64 mantissa and 0 <= scale <= 18. `parse` finds the
+smallest such scale, so "61837.63000000" is (6183763, 2). Nothing here passes through a float.
+"""
+
+from decimal import Context, Decimal
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+
+from fastbars.errors import PrecisionError
+
+MAX_SCALE = 18
+MAX_TEXT = 128
+
+cdef enum:
+    _MAX_SCALE = 18
+    _MAX_TEXT = 128
+
+cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+
+# Wide enough for every sum the kernel can hold (39 digits), so that scaling never rounds.
+cdef object _EXACT = Context(prec=200, traps=[])
+cdef object _scaleb = _EXACT.scaleb
+
+
+cdef ParseStatus parse_text(const char *text, Py_ssize_t length, int64_t *mantissa, int *scale) noexcept nogil:
+    # Digits go into `value` only up to the last digit that is not a zero; zeros wait in `zeros` until a
+    # later digit proves them significant. So trailing zeros never cost range or scale.
+    cdef Py_ssize_t i = 0
+    cdef bint negative = False, point = False, any_digit = False
+    cdef uint64_t value = 0
+    cdef int digit
+    cdef long exponent = 0, written = 0
+    cdef bint exponent_negative = False
+    cdef Py_ssize_t zeros = 0, decimals = 0
+    cdef unsigned char c
+    if length <= 0 or length > _MAX_TEXT:
+        return MALFORMED
+    if text[0] == b"-" or text[0] == b"+":
+        negative = text[0] == b"-"
+        i = 1
+    while i < length:
+        c = <unsigned char>text[i]
+        if b"0" <= c <= b"9":
+            any_digit = True
+            digit = c - 48
+            if point:
+                decimals += 1
+            if digit == 0:
+                if value != 0:
+                    zeros += 1
+            else:
+                while zeros > 0:
+                    if value > <uint64_t>922337203685477580:
+                        return TOO_LARGE
+                    value *= 10
+                    zeros -= 1
+                if value > <uint64_t>922337203685477580:
+                    return TOO_LARGE
+                value = value * 10 + digit
+                if value > <uint64_t>9223372036854775807:
+                    return TOO_LARGE
+        elif c == b"." and not point:
+            point = True
+        else:
+            break
+        i += 1
+    if not any_digit:
+        return MALFORMED
+    if i < length:
+        if text[i] != b"e" and text[i] != b"E":
+            return MALFORMED
+        i += 1
+        if i < length and (text[i] == b"-" or text[i] == b"+"):
+            exponent_negative = text[i] == b"-"
+            i += 1
+        if i == length:
+            return MALFORMED
+        while i < length:
+            c = <unsigned char>text[i]
+            if not b"0" <= c <= b"9":
+                return MALFORMED
+            if written < 100000:
+                written = written * 10 + (c - 48)
+            i += 1
+        exponent = -written if exponent_negative else written
+    if value == 0:
+        mantissa[0] = 0
+        scale[0] = 0
+        return PARSED
+    # The number is value x 10**exponent from here on.
+    exponent = exponent - decimals + zeros
+    if exponent < -_MAX_SCALE:
+        return TOO_MANY_DECIMALS
+    while exponent > 0:
+        if value > <uint64_t>922337203685477580:
+            return TOO_LARGE
+        value *= 10
+        exponent -= 1
+    if value > <uint64_t>9223372036854775807:
+        return TOO_LARGE
+    mantissa[0] = -<int64_t>value if negative else <int64_t>value
+    scale[0] = <int>-exponent
+    return PARSED
+
+
+cdef (int64_t, int) parse_number(object value) except *:
+    cdef const char *text
+    cdef Py_ssize_t length
+    cdef int64_t mantissa = 0
+    cdef int scale = 0
+    cdef ParseStatus status
+    cdef object as_text = value
+    if isinstance(value, str):
+        text = PyUnicode_AsUTF8AndSize(value, &length)
+    elif isinstance(value, bytes):
+        text = PyBytes_AS_STRING(value)
+        length = PyBytes_GET_SIZE(value)
+    elif isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
+        as_text = str(value)
+        text = PyUnicode_AsUTF8AndSize(as_text, &length)
+    else:
+        raise TypeError(
+            f"a number is given as str, bytes, int or Decimal, not {type(value).__name__}: {value!r}"
+            " (a float has already lost digits)"
+        )
+    status = parse_text(text, length, &mantissa, &scale)
+    if status == PARSED:
+        return mantissa, scale
+    shown = repr(value if len(as_text) <= 48 else as_text[:48] + type(as_text)(b"..." if isinstance(as_text, bytes) else "..."))
+    if status == MALFORMED:
+        if length > _MAX_TEXT:
+            raise PrecisionError(f"{shown} has {length} characters, the limit is {_MAX_TEXT}")
+        raise PrecisionError(f"{shown} is not a finite decimal number")
+    if status == TOO_MANY_DECIMALS:
+        raise PrecisionError(f"{shown} needs more than {_MAX_SCALE} decimals")
+    raise PrecisionError(f"{shown} does not fit a 64-bit mantissa (at most 9223372036854775807 without the point)")
+
+
+def parse(value):
+    return parse_number(value)
+
+
+def to_scaled(value, int scale):
+    cdef int64_t mantissa
+    cdef int own
+    if not 0 <= scale <= _MAX_SCALE:
+        raise PrecisionError(f"scale {scale} is outside 0 to {_MAX_SCALE}")
+    mantissa, own = parse_number(value)
+    if own > scale:
+        raise PrecisionError(f"{value!r} needs {own} decimals, the scale is fixed at {scale}")
+    result = int(mantissa) * int(POWER_OF_TEN[scale - own])
+    if not -(1 << 63) <= result < (1 << 63):
+        raise PrecisionError(
+            f"{value!r} does not fit at scale {scale}: the largest magnitude there is"
+            f" {to_text(HIGHEST, scale)}"
+        )
+    return result
+
+
+def to_decimal(mantissa, int scale):
+    if type(mantissa) is not int:
+        mantissa = mantissa.__index__()
+    while scale > 0 and mantissa % 10 == 0:
+        mantissa //= 10
+        scale -= 1
+    if mantissa == 0:
+        return Decimal(0)
+    return _scaleb(Decimal(mantissa), -scale)
+
+
+def to_text(mantissa, int scale):
+    return format(to_decimal(mantissa, scale), "f")
+
+
+cdef object int128_to_int(const int128 *value):
+    return (int(value.hi) << 64) | int(value.lo)
+
+
+cdef int int128_from_int(object value, int128 *result) except -1:
+    if not -(1 << 127) <= value < (1 << 127):
+        raise PrecisionError(f"{value} does not fit 128 bits")
+    result.lo = <uint64_t>(value & 0xFFFFFFFFFFFFFFFF)
+    result.hi = <int64_t>(value >> 64)
+    return 0

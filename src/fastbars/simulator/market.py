@@ -1,0 +1,158 @@
+"""A synthetic market: trades that look like an exchange's, the same for the same seed.
+
+No clock, no socket: `advance(now_ms)` returns what was traded until then. Takers come in bursts, at
+exponential intervals whose rate switches between a calm and a busy regime. A burst hits one symbol, from one
+side, in one millisecond, and walks the price tick by tick, as a market order does that takes several resting
+orders.
+
+The market depends on the seed, the symbols, the rate and the start time alone, not on how often it is asked.
+
+Units: times in ms since the Unix epoch, prices in ticks, sizes in steps (see `instruments`).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect
+from collections.abc import Sequence
+from itertools import accumulate
+from random import Random
+from typing import NamedTuple
+
+from fastbars.simulator.instruments import SimulatedInstrument
+
+__all__ = ["Book", "SimulatedMarket", "SimulatedTrade"]
+
+_SIZE_SPREAD = 1.4  # sigma of the logarithm of a size; a few trades are 100 times the typical one
+_SIZE_TABLE = 4096
+_REGIMES = (0.5, 1.5)  # x rate, calm and busy; the mean is the rate
+_REGIME_MS = 700.0
+_WALK_LIMIT = 0.3  # of the start price; beyond it takers turn around
+
+
+class SimulatedTrade(NamedTuple):
+    """One trade of a symbol, which is named by its place in the list of instruments."""
+
+    instrument: int
+    trade_id: int
+    time_ms: int
+    price_ticks: int
+    size_steps: int
+    buyer_is_maker: bool
+
+
+class Book:
+    """Best bid and ask of one symbol.
+
+    Attributes:
+        bid_ticks, ask_ticks: prices.
+        bid_steps, ask_steps: sizes.
+        update_id: grows with each change.
+        next_trade_id: id of the symbol's next trade.
+    """
+
+    __slots__ = ("ask_steps", "bid_steps", "bid_ticks", "next_trade_id", "update_id")
+
+    def __init__(self, bid_ticks: int, steps: int, update_id: int, next_trade_id: int) -> None:
+        self.bid_ticks = bid_ticks
+        self.bid_steps = steps
+        self.ask_steps = steps
+        self.update_id = update_id
+        self.next_trade_id = next_trade_id
+
+    @property
+    def ask_ticks(self) -> int:
+        """The spread is one tick, always."""
+        return self.bid_ticks + 1
+
+
+class SimulatedMarket:
+    """All symbols of one simulated exchange.
+
+    Args:
+        instruments: what is traded; the first ones most.
+        rate: trades a second over all symbols, in the mean; 0 is a market that stands still.
+        seed: same seed, same market.
+        start_ms: the market opens here; the first trade has this time or a later one.
+
+    Attributes:
+        books: best bid and ask of each symbol, as of the last `advance`.
+    """
+
+    def __init__(
+        self, instruments: Sequence[SimulatedInstrument], rate: float, seed: int, start_ms: int
+    ) -> None:
+        if not (rate >= 0 and math.isfinite(rate)):
+            raise ValueError(f"simulator: rate is {rate!r}; it must be zero or more trades a second")
+        self._random = Random(seed)
+        self._instruments = list(instruments)
+        self.books = [
+            Book(
+                bid_ticks=instrument.start_ticks,
+                steps=instrument.typical_steps * 10,
+                update_id=self._random.randrange(10**10, 5 * 10**10),
+                next_trade_id=self._random.randrange(10**8, 4 * 10**9),
+            )
+            for instrument in self._instruments
+        ]
+        self._sizes = [math.exp(self._random.gauss(0.0, _SIZE_SPREAD)) for _ in range(_SIZE_TABLE)]
+        # the n-th symbol gets 1 / n**0.7 of the first one's bursts: few busy symbols, a long quiet tail
+        self._weights = list(accumulate((n + 1) ** -0.7 for n in range(len(self._instruments))))
+        # lengths of bursts: mostly a few trades, one in 50 sweeps the book
+        self._lengths = [1] * 50 + [2] * 22 + [3] * 12 + [5] * 8 + [8] * 6 + [30] * 2
+        mean_length = sum(self._lengths) / len(self._lengths)
+        self._bursts_per_ms = rate / 1000 / mean_length
+        self._busy = False
+        self._regime_end_ms = float(start_ms)
+        self._next_burst_ms = float(start_ms)
+        if rate:
+            self._schedule_burst()
+
+    def advance(self, now_ms: int) -> list[SimulatedTrade]:
+        """Return the trades from the last call's time until before `now_ms`, in the order they happened.
+
+        A millisecond is returned whole or not at all. An earlier `now_ms` than the last one returns nothing.
+        """
+        trades: list[SimulatedTrade] = []
+        if not self._bursts_per_ms:
+            return trades
+        while self._next_burst_ms < now_ms:
+            self._burst(int(self._next_burst_ms), trades)
+            self._schedule_burst()
+        return trades
+
+    def _schedule_burst(self) -> None:
+        while True:
+            regime = _REGIMES[self._busy]
+            next_ms = self._next_burst_ms + self._random.expovariate(self._bursts_per_ms * regime)
+            if next_ms <= self._regime_end_ms:
+                self._next_burst_ms = next_ms
+                return
+            # the exponential law has no memory: go on from the end of the regime at the new rate
+            self._next_burst_ms = self._regime_end_ms
+            self._busy = not self._busy
+            self._regime_end_ms += self._random.expovariate(1 / _REGIME_MS)
+
+    def _burst(self, time_ms: int, trades: list[SimulatedTrade]) -> None:
+        random = self._random.random
+        index = min(bisect(self._weights, random() * self._weights[-1]), len(self._weights) - 1)
+        instrument, book = self._instruments[index], self.books[index]
+        length = self._lengths[int(random() * len(self._lengths))]
+        # the further the price has walked, the likelier a taker on the other side
+        walked = (book.bid_ticks - instrument.start_ticks) / (instrument.start_ticks * _WALK_LIMIT)
+        taker_sells = random() < 0.5 + 0.5 * walked
+        price = book.bid_ticks if taker_sells else book.ask_ticks
+        step = -1 if taker_sells else 1
+        trade_id, typical, sizes = book.next_trade_id, instrument.typical_steps, self._sizes
+        for _ in range(length):
+            dice = random()
+            size = int(typical * sizes[int(dice * _SIZE_TABLE)]) or 1
+            trades.append(SimulatedTrade(index, trade_id, time_ms, price, size, taker_sells))
+            trade_id += 1
+            if dice * 64 % 1 < 0.3 and price + step > 1:
+                price += step
+        book.next_trade_id = trade_id
+        book.bid_ticks = price if taker_sells else price - 1
+        book.update_id += length
+        book.bid_steps = int(typical * 10 * sizes[int(random() * _SIZE_TABLE)]) or 1
+        book.ask_steps = int(typical * 10 * sizes[int(random() * _SIZE_TABLE)]) or 1

@@ -1,0 +1,85 @@
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+
+from fastbars.instruments cimport Instruments
+from fastbars.ledger cimport Ledger
+from fastbars.scaled cimport int128
+from fastbars.summary cimport Rule, Summary
+
+cdef struct Slot:           # one symbol and spec: its open bar, and where its closed ones are
+    Summary bar             # while none is open, open_time == close_time == end of the last bar
+    int128 threshold        # of a volume or value bar, at the symbol's scales
+    int64_t contract        # of an inverse instrument: stands in for the price in quote sums; else 0
+    int64_t newest_ns       # latest trade time of the bars closed so far
+    int64_t start_ns        # open_time of the first bar
+    int64_t lost_ns         # time of the last trade that was refused
+    int32_t oldest          # closed bars kept for amending: a list through Record.next; -1: none
+    int32_t newest
+    uint8_t flags           # of the open bar
+    uint8_t fresh           # no bar yet
+    uint8_t broken          # path-driven: trades are missing from here on
+
+cdef struct Record:         # a closed bar that can still be amended
+    Summary bar
+    int32_t next
+    int32_t revision
+    uint8_t status
+    uint8_t reason
+    uint8_t flags
+
+cdef struct Row:            # a bar as it is issued
+    Summary bar
+    int64_t row             # of the trade in the batch that caused it
+    int32_t symbol_id
+    int32_t spec
+    int32_t revision
+    uint8_t status
+    uint8_t reason
+    int8_t price_scale
+    int8_t size_scale
+    int8_t quote_scale
+
+cdef struct Late:           # a row that found no bar: refused by the ledger (spec -1) or beyond lateness
+    int64_t row
+    int32_t spec
+
+cdef class BarState:
+    cdef readonly Instruments instruments
+    cdef readonly Ledger ledger     # None where ids prove nothing
+    cdef readonly tuple specs
+    cdef readonly int64_t next_close_ns     # no open time bar ends before
+    cdef readonly int64_t duplicates
+    cdef int width                  # specs
+    cdef Rule *rules
+    cdef Slot **slots               # [spec][symbol]
+    cdef Py_ssize_t symbols         # slots in use
+    cdef Py_ssize_t capacity
+    cdef int32_t *appeared          # symbols in order of their first trade
+    cdef Py_ssize_t appeared_count
+    cdef Record *records
+    cdef int32_t record_count
+    cdef int32_t record_capacity
+    cdef int32_t free_record        # a list through Record.next
+    cdef Row *rows                  # bars issued since the last take
+    cdef Py_ssize_t row_count
+    cdef Py_ssize_t row_capacity
+    cdef Late *late
+    cdef Py_ssize_t late_count
+    cdef Py_ssize_t late_capacity
+    cdef Py_ssize_t widenings       # of the instruments' scales that the sums have followed
+    cdef set unfit                  # symbols whose open bars cannot follow
+    cdef bint no_memory
+    cdef list scales                # (price_scale, size_scale) of every symbol's sums
+    cdef object saved
+    cdef int reserve(self) except -1
+    cdef int set_threshold(self, int spec, Py_ssize_t symbol_id) except -1
+    cdef int rescale(self) except -1
+    cdef bint rescale_symbol(self, Py_ssize_t symbol_id) except? False
+    cdef double largest(self) noexcept nogil
+    cdef int save(self) except -1
+    cdef int restore(self) except -1
+    cdef int forget_saved(self) except -1
+    cdef int32_t new_record(self) noexcept nogil
+    cdef void free_record_at(self, int32_t record) noexcept nogil
+    cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil
+    cdef void not_placed(self, Py_ssize_t row, int spec) noexcept nogil
+    cdef object take(self)

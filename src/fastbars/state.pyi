@@ -1,0 +1,20 @@
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from fastbars.instruments import Instruments
+from fastbars.ledger import Ledger
+
+ROW_DTYPE: np.dtype[Any]
+"""One issued bar: times and ids int64, prices int64 mantissas, sums 128 bits as (lo, hi), and its scales."""
+
+class BarState:
+    """Open and closed bars of every symbol and spec; the part of the kernel that only remembers."""
+
+    instruments: Instruments
+    ledger: Ledger | None
+    specs: tuple[Any, ...]
+    next_close_ns: int
+    duplicates: int
+    def __init__(self, instruments: Instruments, specs: Iterable[Any], ledger: Ledger | None = None) -> None: ...

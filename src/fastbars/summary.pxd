@@ -1,0 +1,152 @@
+# A bar as the mergeable summary of the trades in it, and the intervals that time bars cover.
+#
+# Units: times int64 ns since the epoch, UTC; prices and sizes mantissas; quote sums price x size.
+
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+from fastbars.batch cimport TickBatch
+from fastbars.scaled cimport HIGHEST, LOWEST, add128, add128_int64, add128_product, floor_mod, int128, scale128
+
+cdef enum:                  # Rule.kind
+    FIXED                   # intervals of `step` ns, aligned to `origin`
+    MONTHS                  # intervals of `step` calendar months
+    TICK
+    VOLUME
+    VALUE
+
+cdef struct Rule:           # a bar spec, as the kernel needs it
+    int kind
+    int64_t step            # ns, months, or trades
+    int64_t origin          # ns
+
+cdef struct Summary:        # the mergeable summary of a set of trades of one bar
+    int64_t open_time
+    int64_t close_time
+    int64_t first_time      # smallest and largest trade time
+    int64_t last_time
+    int64_t open
+    int64_t high
+    int64_t low
+    int64_t close
+    int64_t first_id        # of the opening and the closing trade; arrival numbers where ids prove nothing
+    int64_t last_id
+    int64_t count           # trades; 0: no bar is open
+    int128 volume
+    int128 quote
+    int128 taker_volume
+    int128 taker_quote
+
+cdef extern from * nogil:
+    """
+    #define FASTBARS_DAY_NS 86400000000000LL
+    """
+    const int64_t DAY_NS "FASTBARS_DAY_NS"
+
+
+cdef inline int64_t day_of_month_start(int64_t months) noexcept nogil:
+    # Days from the epoch to the first day of the month that lies `months` months after January 1970.
+    # The year is counted from March, so that the leap day comes last.
+    cdef int64_t march = months + 1970 * 12 - 2
+    cdef int64_t year = (march - floor_mod(march, 12)) // 12
+    cdef int64_t month = floor_mod(march, 12)
+    cdef int64_t era_year = floor_mod(year, 400)
+    return (
+        (year - era_year) // 400 * 146097 + era_year * 365 + era_year // 4 - era_year // 100
+        + (153 * month + 2) // 5 - 719468
+    )
+
+
+cdef inline void interval_of(const Rule *rule, int64_t time, int64_t *open_time, int64_t *close_time) noexcept nogil:
+    cdef int64_t day, months
+    if rule.kind == FIXED:
+        open_time[0] = time - floor_mod(time - rule.origin, rule.step)
+        close_time[0] = open_time[0] + rule.step
+        return
+    day = (time - floor_mod(time, DAY_NS)) // DAY_NS
+    months = (day * 400 - floor_mod(day * 400, 146097)) // 146097 * 12
+    months -= 12
+    while day_of_month_start(months + 1) <= day:
+        months += 1
+    months -= floor_mod(months, rule.step)
+    open_time[0] = day_of_month_start(months) * DAY_NS
+    close_time[0] = day_of_month_start(months + rule.step) * DAY_NS
+
+
+cdef inline void clear_bar(Summary *bar, int64_t open_time, int64_t close_time) noexcept nogil:
+    memset(bar, 0, sizeof(Summary))
+    bar.open_time = open_time
+    bar.close_time = close_time
+    bar.first_time = bar.first_id = bar.low = HIGHEST
+    bar.last_time = bar.last_id = bar.high = LOWEST
+
+
+cdef inline bint add_trade(Summary *bar, TickBatch batch, Py_ssize_t i, int64_t contract, bint by_id,
+                      int64_t arrival) noexcept nogil:
+    # True: a sum left its range. Open and close follow the order key: the id, or (time, arrival).
+    cdef int64_t price = batch.price[i], size = batch.size[i], time = batch.time_ns[i]
+    cdef int64_t paid = contract if contract else price
+    cdef int64_t first, last
+    cdef bint overflow
+    if by_id:
+        first, last = batch.first_id[i], batch.last_id[i]
+        if first < bar.first_id:
+            bar.first_id, bar.open = first, price
+        if last > bar.last_id:
+            bar.last_id, bar.close = last, price
+    else:
+        if time < bar.first_time:
+            bar.first_id, bar.open = arrival, price
+        if time >= bar.last_time:
+            bar.last_id, bar.close = arrival, price
+    bar.first_time = min(bar.first_time, time)
+    bar.last_time = max(bar.last_time, time)
+    bar.high = max(bar.high, price)
+    bar.low = min(bar.low, price)
+    bar.count += batch.count[i] if batch.count is not NULL else 1
+    overflow = add128_int64(&bar.volume, size) | add128_product(&bar.quote, paid, size)
+    if batch.side is not NULL:
+        size = size if batch.side[i] > 0 else 0
+        add128_int64(&bar.taker_volume, size)
+        add128_product(&bar.taker_quote, paid, size)
+    return overflow
+
+
+cdef inline bint merge_bar(Summary *into, const Summary *other, bint by_id) noexcept nogil:
+    # The law that bars merge: order keys choose open and close, the rest are extremes and sums.
+    if by_id:
+        if other.first_id < into.first_id:
+            into.first_id, into.open = other.first_id, other.open
+        if other.last_id > into.last_id:
+            into.last_id, into.close = other.last_id, other.close
+    else:
+        if other.first_time < into.first_time or (
+            other.first_time == into.first_time and other.first_id < into.first_id
+        ):
+            into.first_id, into.open = other.first_id, other.open
+        if other.last_time > into.last_time or (
+            other.last_time == into.last_time and other.last_id > into.last_id
+        ):
+            into.last_id, into.close = other.last_id, other.close
+    into.first_time = min(into.first_time, other.first_time)
+    into.last_time = max(into.last_time, other.last_time)
+    into.high = max(into.high, other.high)
+    into.low = min(into.low, other.low)
+    into.count += other.count
+    return (
+        add128(&into.volume, &other.volume) | add128(&into.quote, &other.quote)
+        | add128(&into.taker_volume, &other.taker_volume) | add128(&into.taker_quote, &other.taker_quote)
+    )
+
+
+cdef inline bint widen_bar(Summary *bar, int64_t price_factor, int64_t size_factor, int64_t quote_factor) noexcept nogil:
+    cdef bint overflow
+    if bar.count == 0:
+        return False
+    bar.open *= price_factor
+    bar.high *= price_factor
+    bar.low *= price_factor
+    bar.close *= price_factor
+    overflow = scale128(&bar.volume, size_factor) | scale128(&bar.taker_volume, size_factor)
+    overflow |= scale128(&bar.quote, size_factor) | scale128(&bar.taker_quote, size_factor)
+    return overflow | scale128(&bar.quote, quote_factor) | scale128(&bar.taker_quote, quote_factor)

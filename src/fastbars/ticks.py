@@ -1,0 +1,112 @@
+"""TickData: one trade as an object, as `on_tick`, `BarBuffer.add_tick` and `parse_message` know it.
+
+Units: time_ns int64 nanoseconds since the Unix epoch, UTC; price quote units; volume base units (contracts on
+inverse markets). The batched way is `fastbars.batch.TickBatch`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from fastbars.errors import InvalidTickError
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_datetime(time_ns: int) -> datetime:
+    """An aware UTC datetime; nanoseconds below a microsecond are cut off."""
+    return EPOCH + timedelta(microseconds=time_ns // 1000)
+
+
+def to_nanoseconds(time: datetime) -> int:
+    """Nanoseconds since the epoch, exact. Raises InvalidTickError for a naive datetime."""
+    if time.tzinfo is None:
+        raise InvalidTickError(f"{time.isoformat()} has no time zone; times are aware, in UTC")
+    return (time - EPOCH) // _MICROSECOND * 1000
+
+
+class TickSide(StrEnum):
+    """Which side took liquidity."""
+
+    BUY = "buy"
+    SELL = "sell"
+    UNKNOWN = "unknown"
+
+    @property
+    def sign(self) -> int:
+        """1 the taker bought, -1 the taker sold, 0 unknown."""
+        return {"buy": 1, "sell": -1, "unknown": 0}[self.value]
+
+
+def _decimal(name: str, symbol: str, value: Decimal | int | str) -> Decimal:
+    if isinstance(value, float):
+        raise TypeError(f"{symbol}: {name} {value!r} is a float, which has already lost digits; give Decimal or text")
+    number = Decimal(value)
+    if not number.is_finite() or number <= 0:
+        raise InvalidTickError(f"{symbol}: {name} {value} is not positive")
+    return number
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class TickData:
+    """One trade, or several that the exchange reported as one.
+
+    Args:
+        symbol: as the exchange writes it.
+        timestamp: exchange time; an aware datetime, or int nanoseconds since the epoch.
+        price: > 0, quote units; Decimal, int or text, never float.
+        volume: > 0, base units or contracts; likewise.
+        side: of the taker.
+        trade_id: of the first trade, where the exchange numbers them.
+        last_trade_id: of the last trade of an aggregated one; `trade_id` by default.
+        trade_count: trades in it; last_trade_id - trade_id + 1 by default.
+
+    Raises:
+        InvalidTickError: price or volume not positive, naive timestamp.
+        TypeError: price or volume is a float.
+    """
+
+    symbol: str
+    time_ns: int
+    price: Decimal
+    volume: Decimal
+    side: TickSide
+    trade_id: int | None
+    last_trade_id: int | None
+    trade_count: int
+
+    def __init__(
+        self,
+        symbol: str,
+        timestamp: datetime | int,
+        price: Decimal | int | str,
+        volume: Decimal | int | str,
+        side: TickSide | str = TickSide.UNKNOWN,
+        trade_id: int | None = None,
+        last_trade_id: int | None = None,
+        trade_count: int | None = None,
+    ) -> None:
+        if last_trade_id is None:
+            last_trade_id = trade_id
+        if trade_count is None:
+            trade_count = 1 if trade_id is None or last_trade_id is None else last_trade_id - trade_id + 1
+        if trade_count < 1:
+            raise InvalidTickError(f"{symbol}: trade ids {trade_id} to {last_trade_id}, count {trade_count}")
+        put = object.__setattr__
+        put(self, "symbol", symbol)
+        put(self, "time_ns", timestamp if isinstance(timestamp, int) else to_nanoseconds(timestamp))
+        put(self, "price", _decimal("price", symbol, price))
+        put(self, "volume", _decimal("volume", symbol, volume))
+        put(self, "side", TickSide(side))
+        put(self, "trade_id", trade_id)
+        put(self, "last_trade_id", last_trade_id)
+        put(self, "trade_count", trade_count)
+
+    @property
+    def timestamp(self) -> datetime:
+        """Exchange time as an aware UTC datetime (microseconds)."""
+        return to_datetime(self.time_ns)
