@@ -1,1 +1,100 @@
-"""fastbars."""
+"""Exact OHLCV bars, live, from every trade that exchanges send over WebSockets."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fastbars.bars import BarBatch, BarKind, BarSpec, BarStatus, CloseReason, ExchangeBar, OHLCVBar
+from fastbars.batch import TickBatch
+from fastbars.buffer import BarBuffer
+from fastbars.errors import (
+    FastbarsError,
+    InvalidTickError,
+    ParseError,
+    PrecisionError,
+    SpecError,
+    SubscriptionError,
+    TapeError,
+    UnknownExchangeError,
+    WebSocketError,
+    WSConnectionError,
+)
+from fastbars.events import MarketDataEvent, Quote, Ticker
+from fastbars.instruments import Instruments
+from fastbars.ticks import TickData, TickSide
+
+if TYPE_CHECKING:
+    from fastbars.exchanges.binance import BinanceWebSocketAdapter
+    from fastbars.live.adapter import BaseWebSocketAdapter, StreamStats
+    from fastbars.live.config import StreamConfig
+    from fastbars.live.exchange import Exchange
+    from fastbars.live.states import ConnectionState
+    from fastbars.streams import BarStream, run, stream
+    from fastbars.tapes.replay import replay
+
+__version__ = "0.1.0"
+
+# Live parts load on first use.
+_LAZY = {
+    "BarStream": "fastbars.streams",
+    "BaseWebSocketAdapter": "fastbars.live.adapter",
+    "BinanceWebSocketAdapter": "fastbars.exchanges.binance",
+    "ConnectionState": "fastbars.live.states",
+    "Exchange": "fastbars.live.exchange",
+    "StreamConfig": "fastbars.live.config",
+    "StreamStats": "fastbars.live.adapter",
+    "replay": "fastbars.tapes.replay",
+    "run": "fastbars.streams",
+    "stream": "fastbars.streams",
+}
+
+__all__ = [
+    "BarBatch",
+    "BarBuffer",
+    "BarKind",
+    "BarSpec",
+    "BarStatus",
+    "BarStream",
+    "BaseWebSocketAdapter",
+    "BinanceWebSocketAdapter",
+    "CloseReason",
+    "ConnectionState",
+    "Exchange",
+    "ExchangeBar",
+    "FastbarsError",
+    "Instruments",
+    "InvalidTickError",
+    "MarketDataEvent",
+    "OHLCVBar",
+    "ParseError",
+    "PrecisionError",
+    "Quote",
+    "SpecError",
+    "StreamConfig",
+    "StreamStats",
+    "SubscriptionError",
+    "TapeError",
+    "TickBatch",
+    "TickData",
+    "TickSide",
+    "Ticker",
+    "UnknownExchangeError",
+    "WSConnectionError",
+    "WebSocketError",
+    "__version__",
+    "replay",
+    "run",
+    "stream",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        return value
+    raise AttributeError(f"module 'fastbars' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

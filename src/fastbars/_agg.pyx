@@ -186,13 +186,13 @@ cdef class BarKernel(BarState):
             if bar.count == 0:
                 self.roll(spec, batch.symbol_id[i], batch.time_ns[i], i)
             opened = bar.open if bar.count else batch.price[i]
+            first, last = bar.first_id, bar.last_id
             if add_trade(bar, batch, i, slot.contract, False, self.arrivals + i):
                 self.overflow_row = i if self.overflow_row < 0 else min(self.overflow_row, i)
             bar.open, bar.close = opened, batch.price[i]
             if self.by_id:
-                first, last = batch.first_id[i], batch.last_id[i]
-                bar.first_id = first if bar.open_time == LOWEST else min(bar.first_id, first)
-                bar.last_id = last if bar.open_time == LOWEST else max(bar.last_id, last)
+                bar.first_id = min(first, batch.first_id[i])
+                bar.last_id = max(last, batch.last_id[i])
             bar.open_time, bar.close_time = bar.first_time, bar.last_time
             if kind == TICK:
                 reached = bar.count >= self.rules[spec].step
@@ -288,15 +288,13 @@ cdef class BarKernel(BarState):
             r = -1
         else:
             fresh = -1
-        if self.event_time(slot) - close_time > self.lateness_ns:
+        if self.event_time(slot) - close_time > self.lateness_ns or close_time <= slot.let_go_ns:
             self.not_placed(row, spec)
-            if r >= 0 and not self.records[r].flags & LOST:
-                record = &self.records[r]
-                record.flags |= LOST
-                record.status = GAP
-                record.revision += 1
-                self.issue(spec, symbol_id, record, row)
+            if r >= 0:
+                self.records[r].flags |= LOST
+                self.rejudge(spec, symbol_id, time, time, row)
             return
+        slot.newest_ns = max(slot.newest_ns, time)
         if r >= 0:
             record = &self.records[r]
             record.revision += 1
@@ -309,6 +307,8 @@ cdef class BarKernel(BarState):
             record.revision = 0
             record.reason = BY_TRADE
             record.flags = START if open_time < slot.start_ns else 0
+            if open_time <= slot.lost_ns < close_time:
+                record.flags |= LOST
             record.next = fresh
             if before >= 0:
                 self.records[before].next = r

@@ -103,7 +103,9 @@ class BarSpec:
         except PrecisionError as error:
             raise SpecError(f"bar spec {text!r}: {error}; {_VALID}") from None
         if step <= 0 or (kind is BarKind.TICK and step != step.to_integral_value()):
-            raise SpecError(f"bar spec {text!r} needs a positive {'whole ' if kind is BarKind.TICK else ''}step; {_VALID}")
+            raise SpecError(
+                f"bar spec {text!r} needs a positive {'whole ' if kind is BarKind.TICK else ''}step; {_VALID}"
+            )
         return cls(kind, step)
 
     @property
@@ -317,7 +319,7 @@ class BarBatch(Sequence[OHLCVBar]):
     def __getitem__(self, index: int | slice) -> OHLCVBar | BarBatch:
         if isinstance(index, slice):
             return BarBatch(self.rows[index], self.instruments, self.specs, ids=self.ids)
-        return next(self._bars(self.rows[index : index + 1 or None]))
+        return next(self._bars(self.rows[[index]]))
 
     def __iter__(self) -> Iterator[OHLCVBar]:
         return self._bars(self.rows)

@@ -79,4 +79,3 @@ class TickBatch:
         """A read-only view of one column, int64[n] (symbol_id int32, side int8); None if not kept."""
 
     def __len__(self) -> int: ...
-

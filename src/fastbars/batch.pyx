@@ -14,9 +14,10 @@ from fastbars.scaled cimport HIGHEST, POWER_OF_TEN, parse_number
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.scaled import to_text
 
-# Every interval that holds such a time lies within int64 nanoseconds, calendar years included.
-cdef int64_t EARLIEST_NS = -9_200_000_000_000_000_000
-cdef int64_t LATEST_NS = 9_180_000_000_000_000_000
+# Years 1824 to 2115: every interval that holds such a time (100 years at most), and the difference of any
+# two such times, lie within int64 nanoseconds.
+cdef int64_t EARLIEST_NS = -4_600_000_000_000_000_000
+cdef int64_t LATEST_NS = 4_600_000_000_000_000_000
 # Counts of this size cannot overflow a 64-bit sum in a lifetime.
 cdef int64_t MOST_COUNT = 281_474_976_710_656
 
@@ -91,7 +92,8 @@ cdef class TickBatch:
                     )
             batch._columns[name] = np.ascontiguousarray(array, dtype)
         batch.instruments = instruments
-        batch.length = batch.capacity = length
+        batch.length = length
+        batch.capacity = 0  # the memory is the caller's: an append copies it first
         batch.rescaled = instruments.rescaled
         batch._attach()
         batch._note_largest()
@@ -226,7 +228,7 @@ cdef class TickBatch:
             order = first if sequence is None else sequence
         if self.count is NULL and count != 1:
             raise InvalidTickError(f"{self.instruments.exchange} {symbol}: this batch has no count column".lstrip())
-        if row == self.capacity:
+        if row >= self.capacity:
             self._reserve(row + 1)
         if row == 0:
             self.rescaled = self.instruments.rescaled
@@ -261,14 +263,15 @@ cdef class TickBatch:
     def without(self, Py_ssize_t row):
         if not 0 <= row < self.length:
             raise IndexError(f"row {row} is outside 0 to {self.length - 1}")
-        return TickBatch.from_columns(
-            self.instruments, **{name: np.delete(self.column(name), row) for name in self._columns}
-        )
+        return self._taken_from({name: np.delete(self.column(name), row) for name in self._columns})
 
     def part(self, Py_ssize_t start, Py_ssize_t stop):
-        return TickBatch.from_columns(
-            self.instruments, **{name: self.column(name)[start:stop] for name in self._columns}
-        )
+        return self._taken_from({name: self.column(name)[start:stop] for name in self._columns})
+
+    def _taken_from(self, dict columns):
+        cdef TickBatch batch = TickBatch.from_columns(self.instruments, **columns)
+        batch.rescaled = self.rescaled
+        return batch
 
     def column(self, str name):
         if name not in _DTYPES:

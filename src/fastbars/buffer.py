@@ -19,6 +19,7 @@ from fastbars.callbacks import call
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.instruments import Instruments
 from fastbars.ledger import Ledger
+from fastbars.scaled import to_decimal
 from fastbars.ticks import TickData, TickSide
 
 Ids = Literal["contiguous", "sequenced", "none"]
@@ -168,6 +169,9 @@ class BarBuffer:
         symbols, times = batch.column("symbol_id"), batch.column("time_ns")
         assert symbols is not None
         assert times is not None
+        if not 0 <= symbols[row] < len(self.instruments):
+            self._stats.refused += 1
+            return []
         return self.note_lost(self.instruments.symbol(symbols[row]), int(times[row]))
 
     def note_lost(self, symbol: str, time_ns: int) -> list[OHLCVBar]:
@@ -242,9 +246,8 @@ class BarBuffer:
 
 def tick_of(batch: TickBatch, row: int) -> TickData:
     """One row of a batch as an object."""
-    from fastbars.scaled import to_decimal
-
-    columns = {name: batch.column(name) for name in ("symbol_id", "time_ns", "price", "size", "side", "first_id", "last_id", "count")}
+    names = ("symbol_id", "time_ns", "price", "size", "side", "first_id", "last_id", "count")
+    columns = {name: batch.column(name) for name in names}
     given = {name: int(column[row]) for name, column in columns.items() if column is not None}
     symbol = batch.instruments.symbol(given["symbol_id"])
     price_scale, size_scale = batch.instruments.scales(symbol)

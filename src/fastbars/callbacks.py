@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-import structlog
+from fastbars.log import log
 
 T = TypeVar("T")
-
-_log = structlog.get_logger("fastbars")
 
 
 def call(callback: Callable[[T], object], value: T) -> bool:
@@ -17,6 +15,6 @@ def call(callback: Callable[[T], object], value: T) -> bool:
     try:
         callback(value)
     except Exception:  # noqa: BLE001 a user's code may raise anything
-        _log.exception("callback_failed", callback=getattr(callback, "__qualname__", repr(callback)))
+        log.exception("callback_failed", callback=getattr(callback, "__qualname__", repr(callback)))
         return False
     return True

@@ -13,7 +13,7 @@ cdef class Instruments:
     cdef Py_ssize_t capacity
     cdef readonly Py_ssize_t count
     cdef readonly str exchange
-    cdef list widened           # ids in the order in which their scales were widened
+    cdef list widened           # ids in the order in which their scales or contract sizes changed
     cdef readonly int rescaled  # grows with every widening of a symbol that has trades
     cdef dict _ids
     cdef list _symbols

@@ -40,7 +40,7 @@ class Instruments:
         """The symbol with this id. Raises IndexError."""
 
     def label(self, symbol_id: int) -> str:
-        """"exchange SYMBOL", as error messages name it."""
+        """ "exchange SYMBOL", as error messages name it."""
 
     def scales(self, symbol: str) -> tuple[int, int]:
         """(price_scale, size_scale) as they stand now."""

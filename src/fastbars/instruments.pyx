@@ -101,10 +101,13 @@ cdef class Instruments:
                 raise PrecisionError(f"{self.exchange} {symbol}: contract size {contract_size} is not positive".lstrip())
         symbol_id = self.find(symbol)
         if contract > 0:
-            if self.table[symbol_id].max_size > 0 and self.table[symbol_id].contract != contract:
+            if self.table[symbol_id].max_size > 0 and (
+                self.table[symbol_id].contract != contract or self.table[symbol_id].contract_scale != contract_scale
+            ):
                 raise PrecisionError(f"{self.label(symbol_id)}: the contract size is set before the first trade")
             self.table[symbol_id].contract = contract
             self.table[symbol_id].contract_scale = contract_scale
+            self.widened.append(symbol_id)
         self.widen(symbol_id, price_scale, size_scale, "scale", "scale")
         return symbol_id
 

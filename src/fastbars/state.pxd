@@ -12,6 +12,7 @@ cdef struct Slot:           # one symbol and spec: its open bar, and where its c
     int64_t newest_ns       # latest trade time of the bars closed so far
     int64_t start_ns        # open_time of the first bar
     int64_t lost_ns         # time of the last trade that was refused
+    int64_t let_go_ns       # closed bars up to here were let go: their sums did not fit the new scales
     int32_t oldest          # closed bars kept for amending: a list through Record.next; -1: none
     int32_t newest
     uint8_t flags           # of the open bar

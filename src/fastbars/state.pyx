@@ -16,8 +16,6 @@ from fastbars.ledger cimport Ledger
 from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, double128, int128_from_int
 from fastbars.summary cimport FIXED, MONTHS, TICK, VALUE, VOLUME, Rule, Summary, clear_bar, widen_bar
 
-from fastbars.errors import PrecisionError
-
 ROW_DTYPE = np.dtype(
     [(name, np.int64) for name in (
         "open_time", "close_time", "first_time", "last_time", "open", "high", "low", "close",
@@ -96,7 +94,7 @@ cdef class BarState:
                 memset(slot, 0, sizeof(Slot))
                 clear_bar(&slot.bar, LOWEST, LOWEST)
                 slot.contract = own.contract
-                slot.newest_ns = slot.lost_ns = LOWEST
+                slot.newest_ns = slot.lost_ns = slot.let_go_ns = LOWEST
                 slot.start_ns = HIGHEST
                 slot.oldest = slot.newest = -1
                 slot.fresh = 1
@@ -117,12 +115,8 @@ cdef class BarState:
         if kind == VALUE:
             scale += own.contract_scale if own.contract else own.price_scale
         numerator, denominator = self.specs[spec].step.as_integer_ratio()
-        try:
-            int128_from_int(-(-numerator * 10**scale // denominator), &self.slots[spec][s].threshold)
-        except PrecisionError:
-            raise PrecisionError(
-                f"{self.instruments.label(s)}: {self.specs[spec]} is beyond what 128 bits hold at {scale} decimals"
-            ) from None
+        # A step beyond 128 bits is never reached: the sum leaves its range first, and says so.
+        int128_from_int(min(-(-numerator * 10**scale // denominator), (1 << 127) - 1), &self.slots[spec][s].threshold)
         return 0
 
     cdef int rescale(self) except -1:
@@ -154,6 +148,7 @@ cdef class BarState:
                 if trial:
                     continue
                 slot.bar = copy
+                slot.contract = own.contract
                 r = slot.oldest
                 while r >= 0 and not widen_bar(&self.records[r].bar, price_factor, size_factor, quote_factor):
                     r = self.records[r].next
@@ -161,6 +156,7 @@ cdef class BarState:
                     while slot.oldest >= 0:
                         r = slot.oldest
                         slot.oldest = self.records[r].next
+                        slot.let_go_ns = self.records[r].bar.close_time
                         self.free_record_at(r)
                     slot.newest = -1
                 self.set_threshold(k, s)

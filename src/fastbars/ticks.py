@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 
 from fastbars.errors import InvalidTickError
@@ -45,7 +45,10 @@ class TickSide(StrEnum):
 def _decimal(name: str, symbol: str, value: Decimal | int | str) -> Decimal:
     if isinstance(value, float):
         raise TypeError(f"{symbol}: {name} {value!r} is a float, which has already lost digits; give Decimal or text")
-    number = Decimal(value)
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise InvalidTickError(f"{symbol}: {name} {value!r} is not a number") from None
     if not number.is_finite() or number <= 0:
         raise InvalidTickError(f"{symbol}: {name} {value} is not positive")
     return number
@@ -79,7 +82,7 @@ class TickData:
     last_trade_id: int | None
     trade_count: int
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 a trade has as many fields as it has
         self,
         symbol: str,
         timestamp: datetime | int,

@@ -1,0 +1,92 @@
+"""The `fastbars` command. An error is one line on stderr and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastbars.errors import FastbarsError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastbars", description="Exact OHLCV bars from every trade that exchanges send over WebSockets."
+    )
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="log more (twice: everything) to stderr")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="an embedded exchange, the ordinary adapter, a live table, a verdict")
+    demo.add_argument("--symbols", type=_positive_int, default=20, help="how many symbols (20)")
+    demo.add_argument("--seconds", type=_positive_float, default=15.0, help="how long (15)")
+    demo.add_argument("--rate", type=_positive_float, default=20_000.0, help="trades a second over all symbols (20000)")
+
+    replay = commands.add_parser("replay", help="bars from recorded raw messages")
+    replay.add_argument("tapes", nargs="+", type=Path, metavar="TAPE", help="recordings, plain, gz or zst: one stream")
+    replay.add_argument("--exchange", required=True, help="whose messages they are, such as binance")
+    _add_common(replay)
+
+    stream = commands.add_parser("stream", help="bars live from an exchange, until interrupted")
+    stream.add_argument("exchange", help="such as binance")
+    stream.add_argument("symbols", nargs="+", metavar="SYMBOL", help="as the exchange writes them")
+    _add_common(stream)
+    stream.add_argument("--url", help="connect here instead of the exchange's own address")
+    stream.add_argument(
+        "--close-by", choices=("clock", "trades"), default="clock", help="trades: no watermark or clock closes bars"
+    )
+    stream.add_argument("--once", action="store_true", help="end when the server closes normally (code 1000)")
+
+    simulate = commands.add_parser("simulate", help="the embedded exchange by itself; prints its URL first")
+    simulate.add_argument("--tape", nargs="+", type=Path, default=[], metavar="TAPE", help="serve these recordings")
+    simulate.add_argument("--market", default="spot", help="spot, usdm or coinm (spot)")
+    simulate.add_argument("--symbols", type=_positive_int, default=20, help="how many symbols (20)")
+    simulate.add_argument("--rate", type=_positive_float, default=20_000.0, help="trades a second (20000)")
+    simulate.add_argument("--seed", type=int, default=1, help="of the synthetic market (1)")
+    simulate.add_argument("--port", type=int, default=0, help="0: any free one")
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--market", default="spot", help="spot, usdm or coinm (spot)")
+    parser.add_argument("--bars", default="1m", help="bar specs with commas, such as 1m,5m,tick:1000 (1m)")
+    parser.add_argument("--channel", help="trade channel that bars are made from, such as trade or aggTrade")
+    parser.add_argument("--format", choices=("table", "csv", "jsonl"), default="table")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write here instead of to stdout")
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    level = {0: logging.WARNING, 1: logging.INFO}.get(options.verbose, logging.DEBUG)
+    logging.basicConfig(stream=sys.stderr, level=level, format="fastbars: %(message)s")
+    # Each command loads only what it needs.
+    from fastbars.cli import commands  # noqa: PLC0415
+
+    try:
+        return commands.COMMANDS[options.command](options)
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (FastbarsError, OSError) as error:
+        print(f"fastbars: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,1 @@
+"""Live connections: configuration, session, connection states, the adapter."""

@@ -171,9 +171,7 @@ class BinanceDialect:
             f'"ps":"{pair}","st":{_SYMBOL_TYPE[self._market]}}}'
         ).encode()
 
-    def ticker(
-        self, place: int, day: Candle, open_ms: int, book: Book, last_steps: int, event_ms: int
-    ) -> bytes:
+    def ticker(self, place: int, day: Candle, *, open_ms: int, book: Book, last_steps: int, event_ms: int) -> bytes:
         """Write a `@ticker` message (24hrTicker).
 
         Args:

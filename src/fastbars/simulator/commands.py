@@ -58,9 +58,7 @@ class RefusalError(Exception):
     @classmethod
     def of_symbol(cls, command_id: CommandId) -> RefusalError:
         """A stream is of a symbol or channel that the exchange does not have."""
-        return cls(
-            orjson.dumps({"error": {"code": INVALID_SYMBOL, "msg": "Invalid symbol."}, "id": command_id})
-        )
+        return cls(orjson.dumps({"error": {"code": INVALID_SYMBOL, "msg": "Invalid symbol."}, "id": command_id}))
 
 
 def acknowledge(command: Command, result: list[str] | None = None) -> bytes:
@@ -72,8 +70,8 @@ def parse_command(message: str | bytes) -> Command:
     """Read what a client sent.
 
     Raises:
-        RefusalError: it is no JSON object, has no id that Binance takes (an unsigned integer, a text, null), an
-            unknown method, or params that are not a list of stream names.
+        RefusalError: it is no JSON object, has an id that is no unsigned integer, text or null, an unknown
+            method, or params that are not a list of stream names.
     """
     try:
         request = orjson.loads(message)

@@ -37,9 +37,7 @@ def write_messages(connection: ServerConnection, messages: Sequence[bytes]) -> i
     return len(messages)
 
 
-async def send_tapes(
-    connection: ServerConnection, tapes: Iterable[str | Path], subscribed: Collection[str]
-) -> int:
+async def send_tapes(connection: ServerConnection, tapes: Iterable[str | Path], subscribed: Collection[str]) -> int:
     """Send the messages of tapes, byte for byte, and wait whenever the client is behind.
 
     Args:

@@ -25,8 +25,8 @@ __all__ = ["Book", "SimulatedMarket", "SimulatedTrade"]
 
 _SIZE_SPREAD = 1.4  # sigma of the logarithm of a size; a few trades are 100 times the typical one
 _SIZE_TABLE = 4096
-_REGIMES = (0.5, 1.5)  # x rate, calm and busy; the mean is the rate
-_REGIME_MS = 700.0
+_REGIMES = (0.6, 1.4)  # x rate, calm and busy; the mean is the rate
+_REGIME_MS = 250.0
 _WALK_LIMIT = 0.3  # of the start price; beyond it takers turn around
 
 
@@ -79,9 +79,7 @@ class SimulatedMarket:
         books: best bid and ask of each symbol, as of the last `advance`.
     """
 
-    def __init__(
-        self, instruments: Sequence[SimulatedInstrument], rate: float, seed: int, start_ms: int
-    ) -> None:
+    def __init__(self, instruments: Sequence[SimulatedInstrument], rate: float, seed: int, start_ms: int) -> None:
         if not (rate >= 0 and math.isfinite(rate)):
             raise ValueError(f"simulator: rate is {rate!r}; it must be zero or more trades a second")
         self._random = Random(seed)
@@ -143,14 +141,15 @@ class SimulatedMarket:
         taker_sells = random() < 0.5 + 0.5 * walked
         price = book.bid_ticks if taker_sells else book.ask_ticks
         step = -1 if taker_sells else 1
+        widest_gap = instrument.start_ticks // 50_000  # between resting orders, in ticks; about 0.2 bp
         trade_id, typical, sizes = book.next_trade_id, instrument.typical_steps, self._sizes
         for _ in range(length):
             dice = random()
             size = int(typical * sizes[int(dice * _SIZE_TABLE)]) or 1
             trades.append(SimulatedTrade(index, trade_id, time_ms, price, size, taker_sells))
             trade_id += 1
-            if dice * 64 % 1 < 0.3 and price + step > 1:
-                price += step
+            if dice * 64 % 1 < 0.3:
+                price = max(price + step * (1 + int(random() * widest_gap)), 2)
         book.next_trade_id = trade_id
         book.bid_ticks = price if taker_sells else price - 1
         book.update_id += length

@@ -139,7 +139,10 @@ class Publisher:
             elif stream.channel == "ticker":
                 open_ms, day = self._candles[place].last_day(last_ms)
                 book = self._market.books[place]
-                message = self._dialect.ticker(place, day, open_ms, book, self._last_steps[place], event_ms)
+                steps = self._last_steps[place]
+                message = self._dialect.ticker(
+                    place, day, open_ms=open_ms, book=book, last_steps=steps, event_ms=event_ms
+                )
                 self._send(stream, message)
         for candles in self._candles:
             candles.end_second(boundary_ms)

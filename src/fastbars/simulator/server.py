@@ -17,13 +17,13 @@ from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 
-import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from fastbars.errors import TapeError
+from fastbars.log import log
 from fastbars.simulator.commands import Command, RefusalError, acknowledge, parse_command, parse_path
 from fastbars.simulator.delivery import send_tapes, write_messages
 from fastbars.simulator.desk import SubscriptionDesk
@@ -38,8 +38,6 @@ _TICK_S = 0.005
 _PING_INTERVAL_S = 20.0
 _PONG_TIMEOUT_S = 60.0
 _CLOSE_TIMEOUT_S = 1.0  # how long a client that has stopped reading can delay `stop`
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -215,16 +213,14 @@ class SimulatedExchange:
                         self._check_backlog(connection)
                 await asyncio.sleep(_TICK_S)
         except Exception:  # noqa: BLE001 - a task's top: it logs and stops loudly
-            _log.exception("simulated market failed, closing every connection", symbols=len(self.symbols))
+            log.exception("simulated market failed, closing every connection", symbols=len(self.symbols))
             if self._server is not None:
                 self._server.close(code=1011)
 
     def _check_backlog(self, connection: ServerConnection) -> None:
         buffered = connection.transport.get_write_buffer_size()
         if buffered > MAX_BUFFERED_BYTES and connection.state is State.OPEN:
-            _log.warning(
-                "client too slow, disconnecting", buffered_bytes=buffered, limit_bytes=MAX_BUFFERED_BYTES
-            )
+            log.warning("client too slow, disconnecting", buffered_bytes=buffered, limit_bytes=MAX_BUFFERED_BYTES)
             task = asyncio.create_task(connection.close(1008, "client is too slow"))
             self._closing_tasks.add(task)
             task.add_done_callback(self._closing_tasks.discard)
@@ -291,12 +287,12 @@ class SimulatedExchange:
         completed = False
         try:
             self.stats.messages_sent += await send_tapes(connection, self._tapes, subscriber.streams)
+            completed = True  # before closing: when the client is gone, this task is cancelled
             await connection.close(1000)
-            completed = True
         except ConnectionClosed:
             pass  # the client has left before the end
         except TapeError as error:
-            _log.error("the tape has changed since the start", error=str(error))
+            log.error("the tape has changed since the start", error=str(error))
             await connection.close(1011, "the tape cannot be read")
         finally:
             self._playing -= 1

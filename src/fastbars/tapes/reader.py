@@ -18,6 +18,7 @@ import json
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from os import PathLike
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -45,7 +46,7 @@ class TapeRecord(NamedTuple):
     payload: bytes
 
 
-def read_tape(path: str | Path) -> Iterator[TapeRecord]:
+def read_tape(path: str | PathLike[str]) -> Iterator[TapeRecord]:
     """Yield the received messages of one tape in the order recorded.
 
     The file is opened at the first `next()` and read in pieces, so a tape may be larger than memory.
@@ -83,7 +84,7 @@ def read_tape(path: str | Path) -> Iterator[TapeRecord]:
         raise TapeError(f"{path}: the tape is empty")
 
 
-def read_tapes(paths: Iterable[str | Path]) -> Iterator[TapeRecord]:
+def read_tapes(paths: Iterable[str | PathLike[str]]) -> Iterator[TapeRecord]:
     """Yield the messages of several tapes, one tape after the other in the order given.
 
     Raises:
@@ -223,8 +224,9 @@ def _zstd(path: Path) -> tuple[Callable[[], _Decompressor], type[Exception]]:
         from compression import zstd  # noqa: PLC0415 - only Python 3.14 has it
 
         return zstd.ZstdDecompressor, zstd.ZstdError
-    try:
-        import zstandard  # noqa: PLC0415 - an optional extra
-    except ImportError as error:
-        raise TapeError(f'{path}: reading zstd needs the cli extra: pip install "fastbars[cli]"') from error
-    return lambda: zstandard.ZstdDecompressor().decompressobj(), zstandard.ZstdError
+    else:  # noqa: RET505 - mypy must see that only one branch exists
+        try:
+            import zstandard  # noqa: PLC0415 - an optional extra
+        except ImportError as error:
+            raise TapeError(f'{path}: reading zstd needs the cli extra: pip install "fastbars[cli]"') from error
+        return lambda: zstandard.ZstdDecompressor().decompressobj(), zstandard.ZstdError

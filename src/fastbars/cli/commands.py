@@ -1,0 +1,113 @@
+"""What each subcommand does; the options come from `fastbars.cli`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from fastbars.cli.output import BarWriter
+from fastbars.live.config import StreamConfig
+from fastbars.simulator import SimulatedExchange
+from fastbars.streams import BarStream, run, stream
+from fastbars.tapes.replay import replay
+
+
+@contextmanager
+def _writer(options: argparse.Namespace, *, live: bool = False) -> Iterator[BarWriter]:
+    if options.output is None:
+        yield BarWriter(sys.stdout, options.format, live=live)
+        sys.stdout.flush()
+    else:
+        with options.output.open("w", encoding="utf-8", newline="") as file:
+            yield BarWriter(file, options.format, live=live)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    bars = replay(options.tapes, options.exchange, options.bars, market=options.market, channel=options.channel)
+    with _writer(options) as writer:
+        try:
+            for bar in bars:
+                writer.write(bar)
+        finally:
+            sys.stdout.flush()
+    return 0
+
+
+def _stream(options: argparse.Namespace) -> int:
+    bars = stream(
+        options.exchange,
+        options.symbols,
+        options.bars,
+        market=options.market,
+        channel=options.channel,
+        url=options.url,
+        config=StreamConfig(close_by=options.close_by),
+        once=options.once,
+    )
+    with _writer(options, live=True) as writer:
+        return run(_write_stream(bars, writer))
+
+
+async def _write_stream(bars: BarStream, writer: BarWriter) -> int:
+    stopping: list[asyncio.Task[None]] = []
+    with _on_signals(lambda: stopping.append(asyncio.create_task(bars.stop()))):
+        async with bars:
+            async for bar in bars:
+                writer.write(bar)
+        await asyncio.gather(*stopping)
+    return 0
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    exchange = SimulatedExchange(
+        market=options.market,
+        symbols=options.symbols,
+        rate=options.rate,
+        seed=options.seed,
+        tapes=options.tape,
+        port=options.port,
+    )
+    return run(_serve(exchange))
+
+
+async def _serve(exchange: SimulatedExchange) -> int:
+    stopped = asyncio.Event()
+    with _on_signals(stopped.set):
+        async with exchange:
+            print(exchange.url, flush=True)
+            await stopped.wait()
+    return 0
+
+
+@contextmanager
+def _on_signals(action: Callable[[], object]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        try:
+            loop.add_signal_handler(number, action)
+        except NotImplementedError:  # asyncio on Windows: Ctrl-C arrives as KeyboardInterrupt
+            return (yield)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from fastbars.cli.demo import demo  # noqa: PLC0415 rich is loaded for the demo only
+
+    return run(demo(options.symbols, options.seconds, options.rate))
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "demo": _demo,
+    "replay": _replay,
+    "stream": _stream,
+    "simulate": _simulate,
+}

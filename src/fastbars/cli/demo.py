@@ -1,0 +1,201 @@
+"""`fastbars demo`: an embedded exchange in its own process, the ordinary adapter, and a verdict.
+
+Each closed bar is compared with the candle that the exchange computed for it, independently, in plain Decimal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from fastbars.bars import BarStatus, ExchangeBar, OHLCVBar
+from fastbars.errors import WSConnectionError
+from fastbars.exchanges import find_exchange
+from fastbars.live.adapter import BaseWebSocketAdapter
+from fastbars.live.config import StreamConfig
+from fastbars.simulator.instruments import list_instruments
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+_SPEC = "1s"
+_COMPARED = (
+    "open_time",
+    "close_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "quote_volume",
+    "trade_count",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+    "first_trade_id",
+    "last_trade_id",
+)
+_REFRESH_S = 0.25
+_START_TIMEOUT_S = 20.0
+_LAST_CANDLES_S = 2.5
+
+Key = tuple[str, datetime]
+
+
+@dataclass
+class Verdict:
+    """Our bars beside the exchange's candles; a later revision of a bar replaces the earlier one."""
+
+    bars: dict[Key, OHLCVBar] = field(default_factory=dict)
+    candles: dict[Key, ExchangeBar] = field(default_factory=dict)
+    issued: int = 0
+    partial: int = 0
+
+    def add_bar(self, bar: OHLCVBar) -> None:
+        """A bar of ours; one that began or ended with the stream has no candle to equal."""
+        self.issued += 1
+        if bar.status is BarStatus.PARTIAL:
+            self.partial += 1
+        else:
+            self.bars[bar.symbol, bar.open_time] = bar
+
+    def add_candle(self, candle: ExchangeBar) -> None:
+        """A candle of the exchange's."""
+        if candle.is_closed:
+            self.candles[candle.symbol, candle.open_time] = candle
+
+    def of(self, bar: OHLCVBar) -> bool | None:
+        """Whether the bar equals its candle in every field; None while the candle has not come."""
+        candle = self.candles.get((bar.symbol, bar.open_time))
+        return None if candle is None else all(getattr(bar, name) == getattr(candle, name) for name in _COMPARED)
+
+    def count(self) -> tuple[int, int, int]:
+        """(equal, different, without a candle)."""
+        verdicts = [self.of(bar) for bar in self.bars.values()]
+        return verdicts.count(True), verdicts.count(False), verdicts.count(None)
+
+
+@asynccontextmanager
+async def _exchange_process(symbols: int, rate: float) -> AsyncIterator[str]:
+    # Its own process, so that the CPU time measured here is the client's alone.
+    command = [sys.executable, "-m", "fastbars", "simulate", "--symbols", str(symbols), "--rate", str(rate)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            url = (await process.stdout.readline()).decode().strip()
+        if not url:
+            raise WSConnectionError(f"the embedded exchange did not start (exit status {await process.wait()})")
+        yield url
+    finally:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+async def demo(symbols: int, seconds: float, rate: float) -> int:
+    """Run the demo; returns 1 if a closed bar differed from the exchange's candle, or none could be compared."""
+    verdict = Verdict()
+    async with _exchange_process(symbols, rate) as url:
+        adapter = BaseWebSocketAdapter(
+            find_exchange("binance", "spot"),
+            StreamConfig(bars=_SPEC),
+            on_bar=verdict.add_bar,
+            on_exchange_bar=verdict.add_candle,
+            url=url,
+        )
+        names = [instrument.symbol for instrument in list_instruments("spot", symbols)]
+        print(f"embedded exchange at {url}: {symbols} symbols, about {rate:,.0f} trades a second, {seconds:g} s")
+        await adapter.connect()
+        try:
+            await adapter.subscribe(names, ["trade", f"kline_{_SPEC}"])
+            started_s, started_cpu_s = time.perf_counter(), time.process_time()
+            started_trades = adapter.session.stats.trades
+            await _watch(adapter, verdict, seconds)
+            wall_s = time.perf_counter() - started_s
+            cpu_s = time.process_time() - started_cpu_s
+            trades = adapter.session.stats.trades - started_trades
+            await adapter.unsubscribe(names, ["trade"])
+            # The exchange closes the candles of the last second a moment after its last trade.
+            deadline = time.perf_counter() + _LAST_CANDLES_S
+            while verdict.count()[2] and time.perf_counter() < deadline:
+                await asyncio.sleep(0.05)
+        finally:
+            await adapter.disconnect()
+    return _summarise(adapter, verdict, trades, wall_s, cpu_s)
+
+
+async def _watch(adapter: BaseWebSocketAdapter, verdict: Verdict, seconds: float) -> None:
+    live = _live_table()
+    end = time.perf_counter() + seconds
+    if live is None:
+        while (left := end - time.perf_counter()) > 0:
+            await asyncio.sleep(min(1.0, left))
+            equal, different, _ = verdict.count()
+            print(
+                f"{adapter.session.stats.trades:>10,} trades  {verdict.issued:>6,} bars"
+                f"  {equal:>6,} equal to the exchange's candles  {different} different",
+                flush=True,
+            )
+        return
+    with live:
+        while time.perf_counter() < end:
+            await asyncio.sleep(_REFRESH_S)
+            live.update(_table(verdict), refresh=True)
+
+
+def _live_table() -> Live | None:
+    # None: plain lines, because nobody watches a terminal or rich is not installed.
+    try:
+        from rich.console import Console  # noqa: PLC0415 an extra
+        from rich.live import Live  # noqa: PLC0415
+    except ImportError:
+        return None
+    console = Console()
+    return Live(console=console, auto_refresh=False) if console.is_terminal else None
+
+
+def _table(verdict: Verdict) -> Table:
+    from rich.table import Table  # noqa: PLC0415 an extra
+
+    table = Table(title="last closed bar of each symbol", title_justify="left", pad_edge=False)
+    for name in ("symbol", "time", "open", "high", "low", "close", "volume", "trades", "status", "candle"):
+        table.add_column(name, justify="left" if name in {"symbol", "time", "status", "candle"} else "right")
+    latest: dict[str, OHLCVBar] = {}
+    for bar in verdict.bars.values():
+        if bar.symbol not in latest or bar.open_time >= latest[bar.symbol].open_time:
+            latest[bar.symbol] = bar
+    for symbol in sorted(latest):
+        bar = latest[symbol]
+        equal = verdict.of(bar)
+        mark = "…" if equal is None else "[green]equal[/]" if equal else "[red]different[/]"
+        prices: list[Any] = [bar.open, bar.high, bar.low, bar.close, bar.volume]
+        cells = [f"{price:f}" for price in prices]
+        table.add_row(symbol, f"{bar.open_time:%H:%M:%S}", *cells, str(bar.trade_count), str(bar.status), mark)
+    return table
+
+
+def _summarise(adapter: BaseWebSocketAdapter, verdict: Verdict, trades: int, wall_s: float, cpu_s: float) -> int:
+    equal, different, without = verdict.count()
+    stats = adapter.session.buffer_stats
+    gaps = sum(bar.status is BarStatus.GAP for bar in verdict.bars.values())
+    for bar in verdict.bars.values():
+        if verdict.of(bar) is False:
+            print(f"different: {bar!r}\n       not {verdict.candles[bar.symbol, bar.open_time]}")
+    print(
+        f"\n"
+        f"trades received   {trades:>12,}   in {wall_s:.1f} s: {trades / wall_s:,.0f} a second\n"
+        f"CPU time          {cpu_s / max(trades, 1) * 1e6:>12.2f}   microseconds a trade, the whole client with this display\n"
+        f"bars issued       {verdict.issued:>12,}   {verdict.partial} of them PARTIAL: the stream began or ended inside\n"
+        f"duplicates, late  {stats.duplicates:>12,}   {stats.late} late, {stats.refused} refused, {gaps} bars with a GAP\n"
+        f"bars compared     {equal + different:>12,}   with the exchange's own candles, {len(_COMPARED)} fields each;"
+        f" {without} had no candle\n"
+        f"equal             {equal:>12,}   {'every one, to the last digit' if not different else f'{different} DIFFERENT'}"
+    )
+    return 0 if equal and not different else 1

@@ -1,0 +1,185 @@
+"""Binance: spot, USD-M futures and COIN-M futures.
+
+Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams and
+https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams
+Units: times in messages are milliseconds, or microseconds where the connection asked for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from fastbars.bars import ExchangeBar
+from fastbars.buffer import Ids
+from fastbars.errors import SubscriptionError
+from fastbars.events import Quote, Ticker
+from fastbars.live.adapter import BaseWebSocketAdapter
+from fastbars.live.config import StreamConfig
+from fastbars.live.exchange import Ack, Exchange, Ignored, Limits, Message, Notice, Refusal, Trade, decimal_of
+from fastbars.ticks import TickData, to_datetime
+
+_IGNORED = frozenset({"depthUpdate", "markPriceUpdate", "forceOrder", "24hrMiniTicker", "blockTrade"})
+_CONTRACT_USD = {"BTCUSD": Decimal(100)}  # COIN-M: all others 10
+
+
+@dataclass(frozen=True)
+class Binance(Exchange):
+    """One of Binance's markets; the routes say which URL path serves which channels."""
+
+    name: str
+    channels: Mapping[str, Ids | None]
+    routes: Mapping[str, tuple[str, ...]]
+    limits: Limits
+    coin_margined: bool = False
+    default_channel: str = "trade"
+
+    def url(self, channels: Iterable[str]) -> str:
+        prefixes = {channel.split("_")[0] for channel in channels} or {self.default_channel}
+        for url, served in self.routes.items():
+            if prefixes <= set(served):
+                return url
+        raise SubscriptionError(f"{self.name}: no one connection serves {sorted(prefixes)}; routes are {self.routes}")
+
+    def subscribe(self, streams: Sequence[tuple[str, str]], request_id: int) -> bytes:
+        return self._request("SUBSCRIBE", streams, request_id)
+
+    def unsubscribe(self, streams: Sequence[tuple[str, str]], request_id: int) -> bytes:
+        return self._request("UNSUBSCRIBE", streams, request_id)
+
+    def _request(self, method: str, streams: Sequence[tuple[str, str]], request_id: int) -> bytes:
+        names = [f"{symbol.lower()}@{channel}" for symbol, channel in streams]
+        return orjson.dumps({"method": method, "params": names, "id": request_id})
+
+    def event_time_ns(self, message: Any) -> int | None:
+        data = message.get("data", message) if isinstance(message, dict) else None
+        time = data.get("E") if isinstance(data, dict) else None
+        return _ns(time) if isinstance(time, int) else None
+
+    def contract_size(self, symbol: str) -> Decimal | None:
+        return _CONTRACT_USD.get(symbol.split("_", maxsplit=1)[0], Decimal(10)) if self.coin_margined else None
+
+    def parse(self, message: Any) -> Iterable[Message]:
+        if not isinstance(message, dict):
+            return ()
+        data = message.get("data", message)
+        if not isinstance(data, dict):
+            return ()
+        kind = data.get("e")
+        # {"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000",
+        #  "T":1723161255342,"m":true,"M":true}; on futures with "X":"MARKET" and without "M"
+        if kind == "trade":
+            trade_id = data["t"]
+            side = -1 if data["m"] else 1
+            return (Trade("trade", data["s"], _ns(data["T"]), data["p"], data["q"], side, trade_id, trade_id),)
+        # {"e":"aggTrade","E":1617566591315,"s":"BTCUSDT","a":665076760,"p":"58001.03000000","q":"0.08620500",
+        #  "f":745522877,"l":745522877,"T":1617566591314,"m":true,"M":true}
+        if kind == "aggTrade":
+            side = -1 if data["m"] else 1
+            first, last = data["f"], data["l"]
+            count = last - first + 1
+            return (
+                Trade("aggTrade", data["s"], _ns(data["T"]), data["p"], data["q"], side, first, last, count, data["a"]),
+            )
+        if kind == "kline":
+            return (self._kline(data),)
+        # spot sends {"u":50093239212,"s":"BTCUSDT","b":"61837.63","B":"3.78","a":"61837.64","A":"1.54"} without "e"
+        if kind == "bookTicker" or (kind is None and "u" in data and "b" in data and "a" in data):
+            bid, bid_size, ask, ask_size = (decimal_of(data[key]) for key in "bBaA")
+            return (Quote(data["s"], bid, bid_size, ask, ask_size, self.event_time_ns(data)),)
+        if kind == "24hrTicker":
+            last, open_, high, low, v, q = (decimal_of(data[key]) for key in "cohlvq")
+            return (Ticker(data["s"], last, open_, high, low, v, q, data["n"], _ns(data["E"])),)
+        if kind == "serverShutdown":
+            return (Notice("the server is about to shut down"),)
+        if kind in _IGNORED:
+            return (Ignored(kind),)
+        return self._control(data) if kind is None else ()
+
+    def _kline(self, data: dict[str, Any]) -> ExchangeBar:
+        # {"e":"kline","E":1617566640068,"s":"BTCUSDT","k":{"t":1617566580000,"T":1617566639999,"s":"BTCUSDT","i":"1m",
+        #  "f":745522651,"L":745523670,"o":"57994.6","c":"57999.99","h":"58018.03","l":"57974.41","v":"23.067122",
+        #  "n":1020,"x":true,"q":"1337913.58654308","V":"11.413347","Q":"661954.86510045","B":"0"}}
+        k = data["k"]
+        open_, high, low, close, v, q, taker_v, taker_q = (decimal_of(k[key]) for key in "ohlcvqVQ")
+        unit = 1_000 if k["T"] >= 10**14 else 1_000_000
+        return ExchangeBar(
+            data["s"],
+            k["i"].replace("M", "mo"),
+            to_datetime(k["t"] * unit),
+            to_datetime((k["T"] + 1) * unit),
+            open_,
+            high,
+            low,
+            close,
+            v,
+            None if self.coin_margined else q,  # there a rounded division: base volume
+            k["n"],
+            taker_v,
+            None if self.coin_margined else taker_q,
+            k["f"] if k["n"] else None,
+            k["L"] if k["n"] else None,
+            k["x"],
+            _ns(data["E"]),
+        )
+
+    def _control(self, data: dict[str, Any]) -> tuple[Message, ...]:
+        # {"result":null,"id":1} | {"code":2,"msg":"...","id":1} | {"error":{"code":-1121,"msg":"..."},"id":1}
+        error = data.get("error", data if "code" in data else None)
+        if error is not None:
+            return (Refusal(data.get("id"), f"{error.get('msg')} (code {error.get('code')})"),)
+        if "result" in data and isinstance(data.get("id"), int):
+            return (Ack(data["id"]),)
+        return ()
+
+
+def _ns(time: int) -> int:
+    # Milliseconds stay below 10**14 until the year 5138; above, it is microseconds.
+    return time * 1_000 if time >= 10**14 else time * 1_000_000
+
+
+_OTHERS: dict[str, Ids | None] = {"kline_": None, "bookTicker": None, "ticker": None, "depth": None}
+_ALL = ("trade", "aggTrade", "kline", "bookTicker", "ticker", "depth")
+
+SPOT = Binance(
+    "binance spot",
+    {"trade": "contiguous", "aggTrade": "contiguous", **_OTHERS},
+    {"wss://stream.binance.com:9443/ws": _ALL},
+    Limits(1024, 200, 5),
+)
+# A futures aggTrade leaves out insurance fund and ADL trades, so that only its own number `a` runs without holes.
+USDM = Binance(
+    "binance usdm",
+    {"trade": "contiguous", "aggTrade": "sequenced", **_OTHERS},
+    {
+        "wss://fstream.binance.com/public/ws": ("trade", "bookTicker", "depth"),
+        "wss://fstream.binance.com/market/ws": ("aggTrade", "kline", "ticker"),
+    },
+    Limits(1024, 200, 10),
+)
+COINM = Binance(
+    "binance coinm",
+    {"trade": "contiguous", "aggTrade": "sequenced", **_OTHERS},
+    {"wss://dstream.binance.com/ws": _ALL},
+    Limits(1024, 200, 10),
+    coin_margined=True,
+)
+MARKETS: dict[str, Exchange] = {"spot": SPOT, "usdm": USDM, "coinm": COINM}
+
+
+class BinanceWebSocketAdapter(BaseWebSocketAdapter):
+    """A live connection to Binance; `market` is spot, usdm or coinm, the rest as in BaseWebSocketAdapter."""
+
+    def __init__(
+        self,
+        config: StreamConfig | None = None,
+        on_tick: Callable[[TickData], object] | None = None,
+        *,
+        market: str = "spot",
+        **options: Any,
+    ) -> None:
+        super().__init__(MARKETS[market], config, on_tick, **options)

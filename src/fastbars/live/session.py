@@ -1,0 +1,331 @@
+"""Session: messages in, bars and events out. It knows no socket, no timer and no exchange by name.
+
+Live connections and replays feed the same session, so that they give the same bars. What it cannot read it
+counts, logs (the 1st, 2nd, 4th, 8th, ... of a kind) and skips. Units: times int64 nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from orjson import JSONDecodeError, loads
+
+from fastbars.bars import ExchangeBar, OHLCVBar
+from fastbars.batch import TickBatch
+from fastbars.buffer import BarBuffer, BufferStats
+from fastbars.callbacks import call
+from fastbars.errors import InvalidTickError, ParseError, PrecisionError
+from fastbars.events import MarketDataEvent, Quote, Ticker
+from fastbars.live.clock import ExchangeClock
+from fastbars.live.config import StreamConfig
+from fastbars.live.exchange import Ack, Exchange, Ignored, Notice, Refusal, Trade
+from fastbars.log import log
+from fastbars.ticks import TickData, to_nanoseconds
+
+Control = Ack | Refusal | Notice
+
+
+@dataclass(slots=True)
+class SessionStats:
+    """Counters of everything received; every message is in exactly one of the kinds below `messages`.
+
+    Attributes:
+        messages: payloads received, of any kind.
+        bytes: their size.
+        trade_messages: messages that carried trades of the channel that bars are made from.
+        other_trade_messages: trades of another channel, not made into bars.
+        exchange_bars, quotes, tickers, control: as their names say; control are acks, refusals, notices.
+        ignored: of a known kind that has nothing for us, such as order books.
+        unknown: JSON of no known kind.
+        invalid_json: not JSON at all.
+        parse_errors: of a known kind, but broken.
+        trades: trades accepted from messages (a refused one is in `refused` of the buffer).
+        callback_errors: times that a callback raised.
+    """
+
+    messages: int = 0
+    bytes: int = 0
+    trade_messages: int = 0
+    other_trade_messages: int = 0
+    exchange_bars: int = 0
+    quotes: int = 0
+    tickers: int = 0
+    control: int = 0
+    ignored: int = 0
+    unknown: int = 0
+    invalid_json: int = 0
+    parse_errors: int = 0
+    trades: int = 0
+    callback_errors: int = 0
+
+
+@dataclass(slots=True)
+class Callbacks:
+    """Whom a session tells; one that raises is logged and counted, and nothing is lost."""
+
+    on_tick: Callable[[TickData], object] | None = None
+    on_bar: Callable[[OHLCVBar], object] | None = None
+    on_bars: Callable[[list[OHLCVBar]], object] | None = None
+    on_late: Callable[[TickData], object] | None = None
+    on_exchange_bar: Callable[[ExchangeBar], object] | None = None
+    on_event: Callable[[MarketDataEvent], object] | None = None
+
+
+@dataclass(slots=True)
+class Received:
+    """What one batch of messages came to."""
+
+    bars: list[OHLCVBar] = field(default_factory=list)
+    control: list[Control] = field(default_factory=list)
+    errors: int = 0  # messages that could not be read
+
+
+class Session:
+    """Turns one exchange's messages into bars.
+
+    Args:
+        exchange: says what the messages mean.
+        config: bar specs, grace, lateness, and what closes bars.
+        callbacks: whom to tell; on_bars is called once for all bars of a `receive`.
+        channel: trade channel that bars are made from; None: that of the first trade seen.
+        parse_message: a user's own parser, used for trades instead of the exchange's.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        config: StreamConfig,
+        callbacks: Callbacks | None = None,
+        *,
+        channel: str | None = None,
+        parse_message: Callable[[dict[str, Any]], TickData | None] | None = None,
+    ) -> None:
+        self.exchange = exchange
+        self.config = config
+        self.callbacks = callbacks or Callbacks()
+        self.stats = SessionStats()
+        self.clock = ExchangeClock()
+        self.event_time_ns: int | None = None
+        self._parse_message = parse_message
+        self._channel: str | None = None
+        self._buffer: BarBuffer | None = None
+        self._batch: TickBatch | None = None
+        self._warnings: dict[str, int] = {}
+        if channel is not None or parse_message is not None:
+            self._begin(channel or exchange.default_channel)
+
+    @property
+    def channel(self) -> str:
+        """The trade channel that bars are made from."""
+        return self._channel or self.exchange.default_channel
+
+    @property
+    def buffer_stats(self) -> BufferStats:
+        """The counters of the bar buffer."""
+        return BufferStats() if self._buffer is None else self._buffer.stats
+
+    def missing(self, symbol: str) -> list[tuple[int, int]]:
+        """Trade ids known to be missing: (first, last) of each hole."""
+        return [] if self._buffer is None else self._buffer.missing(symbol)
+
+    def _begin(self, channel: str) -> BarBuffer:
+        self._channel = channel
+        self._buffer = BarBuffer(
+            self.config.specs,
+            ids=self.exchange.ids(channel),
+            exchange=self.exchange.name,
+            grace_s=self.config.grace,
+            lateness_s=self.config.lateness,
+            on_late=self.callbacks.on_late,
+        )
+        self._batch = self._buffer.new_batch()
+        return self._buffer
+
+    def receive(self, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None = None) -> Received:
+        """Digest the messages of one wakeup; trades reach the kernel in one batch.
+
+        Args:
+            payloads: raw messages, in wire order.
+            receive_time_ns: of the local wall clock.
+            steady_ns: of a steady clock, for the exchange's clock offset; None in a replay.
+        """
+        received = Received()
+        stats = self.stats
+        for payload in payloads:
+            stats.messages += 1
+            stats.bytes += len(payload)
+            try:
+                message = loads(payload)
+            except JSONDecodeError as error:
+                stats.invalid_json += 1
+                self._unreadable("invalid_json", payload, error, received)
+                continue
+            try:
+                self._note_event_time(message, steady_ns)
+                self._take(message, receive_time_ns, received)
+            except (ParseError, KeyError, TypeError, ValueError, OverflowError) as error:
+                stats.parse_errors += 1
+                self._unreadable("parse_error", payload, error, received)
+        if self._buffer is not None and self._batch is not None:
+            received.bars += self._buffer.add_live(self._batch)
+            self._batch.clear()
+            if self.event_time_ns is not None and self.config.close_by == "clock":
+                received.bars += self._buffer.advance_watermark(self.event_time_ns)
+        self._tell(received.bars, receive_time_ns)
+        return received
+
+    def advance_clock(self, steady_ns: int, receive_time_ns: int, *, feed_up: bool) -> list[OHLCVBar]:
+        """Close what the exchange's clock, estimated at `steady_ns`, says is over."""
+        now_ns = self.clock.now_ns(steady_ns)
+        if self._buffer is None or now_ns is None or now_ns < self._buffer.next_close_ns:
+            return []
+        bars = self._buffer.advance_clock(now_ns, feed_up=feed_up)
+        self._tell(bars, receive_time_ns)
+        return bars
+
+    def clock_is_due(self, steady_ns: int) -> bool:
+        """Whether `advance_clock` would close something."""
+        now_ns = self.clock.now_ns(steady_ns)
+        return self._buffer is not None and now_ns is not None and now_ns >= self._buffer.next_close_ns
+
+    def flush(self, receive_time_ns: int, symbol: str | None = None) -> list[OHLCVBar]:
+        """Close every open bar (of one symbol) with reason `end`."""
+        if self._buffer is None:
+            return []
+        bars = self._buffer.flush_all() if symbol is None else self._buffer.flush_symbol(symbol)
+        self._tell(bars, receive_time_ns)
+        return bars
+
+    def _note_event_time(self, message: Any, steady_ns: int | None) -> None:
+        time_ns = self.exchange.event_time_ns(message)
+        if time_ns is None:
+            return
+        if self.event_time_ns is None or time_ns > self.event_time_ns:
+            self.event_time_ns = time_ns
+        if steady_ns is not None:
+            self.clock.observe(time_ns, steady_ns)
+
+    def _take(self, message: Any, receive_time_ns: int, received: Received) -> None:
+        stats = self.stats
+        tick = self._parse_message(message) if self._parse_message is not None else None
+        if tick is not None:
+            stats.trade_messages += 1
+            self._add_tick(tick, receive_time_ns, received)
+            return
+        counted = False  # a message of several trades counts once
+        for item in self.exchange.parse(message):
+            if isinstance(item, Trade):
+                if self._parse_message is not None:
+                    continue
+                taken = self._add_trade(item, receive_time_ns, received)
+                if not counted:
+                    stats.trade_messages += taken
+                    stats.other_trade_messages += not taken
+            elif isinstance(item, ExchangeBar):
+                stats.exchange_bars += not counted
+                self._tell_one(self.callbacks.on_exchange_bar, item)
+                self._tell_event(item.symbol, item, item.event_time_ns, receive_time_ns)
+            elif isinstance(item, Quote):
+                stats.quotes += not counted
+                self._tell_event(item.symbol, item, item.event_time_ns, receive_time_ns)
+            elif isinstance(item, Ticker):
+                stats.tickers += not counted
+                self._tell_event(item.symbol, item, item.event_time_ns, receive_time_ns)
+            elif isinstance(item, Ignored):
+                stats.ignored += not counted
+            else:
+                stats.control += not counted
+                received.control.append(item)
+            counted = True
+        if not counted:
+            stats.unknown += 1
+
+    def _add_trade(self, trade: Trade, receive_time_ns: int, received: Received) -> bool:
+        # False: it is of another channel than the one that bars are made from.
+        if self._buffer is None:
+            self._begin(trade.channel)
+        assert self._buffer is not None
+        assert self._batch is not None
+        if trade.channel != self._channel:
+            return False
+        if trade.symbol not in self._buffer.instruments:
+            contract_size = self.exchange.contract_size(trade.symbol)
+            self._buffer.instruments.add(trade.symbol, contract_size=contract_size)
+        try:
+            self._batch.append(*trade[1:])
+        except (PrecisionError, InvalidTickError, TypeError, OverflowError) as error:
+            self._refuse(trade.symbol, trade.time_ns, error, received)
+            return True
+        self.stats.trades += 1
+        if self.callbacks.on_tick is not None or self.callbacks.on_event is not None:
+            self._tell_tick(trade.to_tick(), receive_time_ns)
+        return True
+
+    def _add_tick(self, tick: TickData, receive_time_ns: int, received: Received) -> None:
+        assert self._batch is not None
+        try:
+            self._batch.append(
+                tick.symbol,
+                tick.time_ns,
+                tick.price,
+                tick.volume,
+                tick.side.sign,
+                tick.trade_id,
+                tick.last_trade_id,
+                tick.trade_count,
+            )
+        except (PrecisionError, InvalidTickError) as error:
+            self._refuse(tick.symbol, tick.time_ns, error, received)
+            return
+        self.stats.trades += 1
+        self._tell_tick(tick, receive_time_ns)
+
+    def _refuse(self, symbol: str, time_ns: int, error: Exception, received: Received) -> None:
+        assert self._buffer is not None
+        assert self._batch is not None
+        # What was accepted before it goes first, so that bars keep their order.
+        received.bars += self._buffer.add_live(self._batch)
+        self._batch.clear()
+        received.bars += self._buffer.note_lost(symbol, time_ns)
+        self._warn("trade_refused", symbol=symbol, error=str(error))
+
+    def _unreadable(self, kind: str, payload: bytes, error: Exception, received: Received) -> None:
+        received.errors += 1
+        self._warn(kind, error=f"{type(error).__name__}: {error}", payload=ascii(payload[:200]))
+
+    def _warn(self, kind: str, **context: str) -> None:
+        count = self._warnings.get(kind, 0)
+        self._warnings[kind] = count + 1
+        # The 1st, 2nd, 4th, 8th, ... of a kind is logged; the counters have them all.
+        if count & (count + 1) == 0:
+            log.warning(kind, exchange=self.exchange.name, seen=count + 1, **context)
+
+    def _tell(self, bars: list[OHLCVBar], receive_time_ns: int) -> None:
+        if not bars:
+            return
+        for bar in bars:
+            self._tell_one(self.callbacks.on_bar, bar)
+            if self.callbacks.on_event is not None:
+                self._tell_event(bar.symbol, bar, to_nanoseconds(bar.close_time), receive_time_ns)
+        self._tell_one(self.callbacks.on_bars, bars)
+
+    def _tell_tick(self, tick: TickData, receive_time_ns: int) -> None:
+        self._tell_one(self.callbacks.on_tick, tick)
+        self._tell_event(tick.symbol, tick, tick.time_ns, receive_time_ns)
+
+    def _tell_event(
+        self,
+        symbol: str,
+        data: OHLCVBar | TickData | Quote | Ticker | ExchangeBar,
+        event_time_ns: int | None,
+        receive_time_ns: int,
+    ) -> None:
+        if self.callbacks.on_event is not None:
+            event = MarketDataEvent(self.exchange.name, symbol, data, event_time_ns, receive_time_ns)
+            self._tell_one(self.callbacks.on_event, event)
+
+    def _tell_one(self, callback: Callable[[Any], object] | None, value: Any) -> None:
+        if callback is not None and not call(callback, value):
+            self.stats.callback_errors += 1

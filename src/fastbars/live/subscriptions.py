@@ -1,0 +1,142 @@
+"""Which streams are wanted, which the exchange has confirmed, and the requests under way between the two.
+
+Units: seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from fastbars.errors import SubscriptionError, WSConnectionError
+from fastbars.live.exchange import Ack, Exchange, Refusal
+
+Stream = tuple[str, str]  # symbol, channel
+Send = Callable[[bytes], Awaitable[None]]
+
+
+class Throttle:
+    """Lets at most `per_second` requests pass in any second."""
+
+    def __init__(self, per_second: float) -> None:
+        self._sent: deque[float] = deque(maxlen=max(1, int(per_second)))
+        self._lock = asyncio.Lock()
+
+    async def wait(self) -> None:
+        """Returns when the next request may be sent, and counts it."""
+        loop = asyncio.get_running_loop()
+        async with self._lock:
+            if len(self._sent) == self._sent.maxlen:
+                await asyncio.sleep(max(0.0, self._sent[0] + 1.0 - loop.time()))
+            self._sent.append(loop.time())
+
+
+class Subscriptions:
+    """The streams of one connection.
+
+    Attributes:
+        desired: what the user wants; it survives reconnects.
+        confirmed: what the exchange has acknowledged on this connection.
+    """
+
+    def __init__(self, exchange: Exchange, ack_timeout: float) -> None:
+        self.desired: dict[Stream, None] = {}
+        self.confirmed: set[Stream] = set()
+        self._exchange = exchange
+        self._ack_timeout = ack_timeout
+        self._waiting: dict[int, asyncio.Future[str | None]] = {}
+        self._last_id = 0
+        self._throttle = Throttle(exchange.limits.requests_per_second)
+
+    def want(self, streams: Sequence[Stream]) -> None:
+        """Raises SubscriptionError for an unknown channel, or more streams than a connection may have."""
+        for _, channel in streams:
+            self._exchange.check_channel(channel)
+        limit = self._exchange.limits.streams_per_connection
+        if len(self.desired.keys() | set(streams)) > limit:
+            raise SubscriptionError(
+                f"{self._exchange.name}: {len(self.desired)} streams and {len(streams)} more are over the limit of"
+                f" {limit} a connection",
+                tuple(symbol for symbol, _ in streams),
+            )
+        self.desired.update(dict.fromkeys(streams))
+
+    def drop(self, streams: Sequence[Stream]) -> None:
+        """They are no longer wanted."""
+        for stream in streams:
+            self.desired.pop(stream, None)
+
+    def answer(self, message: Ack | Refusal) -> bool:
+        """Relates an answer of the exchange to its request. False: it belongs to none."""
+        waiting = None if message.request_id is None else self._waiting.get(message.request_id)
+        if waiting is None or waiting.done():
+            return False
+        waiting.set_result(message.reason if isinstance(message, Refusal) else None)
+        return True
+
+    def connection_lost(self) -> None:
+        """Nothing is confirmed any more, and no answer will come."""
+        self.confirmed.clear()
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(WSConnectionError(f"{self._exchange.name}: the connection was lost"))
+
+    async def subscribe(self, streams: Sequence[Stream], send: Send) -> None:
+        """Subscribe and wait for the acks; a refused request is tried again stream by stream.
+
+        Raises:
+            SubscriptionError: names the symbols that were refused; the others are subscribed. The refused ones
+                are no longer desired.
+            WSConnectionError: the connection was lost; all stay desired.
+        """
+        refused = await self._request(self._exchange.subscribe, streams, send)
+        self.confirmed.update(stream for stream in streams if stream not in refused)
+        if refused:
+            self.drop(list(refused))
+            reasons = "; ".join(f"{symbol}@{channel}: {why}" for (symbol, channel), why in refused.items())
+            raise SubscriptionError(f"{self._exchange.name} refused {reasons}", tuple(symbol for symbol, _ in refused))
+
+    async def unsubscribe(self, streams: Sequence[Stream], send: Send) -> None:
+        """Unsubscribe and wait for the acks. Raises SubscriptionError, WSConnectionError."""
+        refused = await self._request(self._exchange.unsubscribe, streams, send)
+        self.confirmed.difference_update(streams)
+        if refused:
+            raise SubscriptionError(f"{self._exchange.name} refused to unsubscribe {refused}")
+
+    async def _request(
+        self, build: Callable[[Sequence[Stream], int], bytes], streams: Sequence[Stream], send: Send
+    ) -> dict[Stream, str]:
+        most = self._exchange.limits.streams_per_request
+        refused: dict[Stream, str] = {}
+        for start in range(0, len(streams), most):
+            chunk = streams[start : start + most]
+            reason = await self._ask(build, chunk, send)
+            if reason is None:
+                continue
+            if len(chunk) == 1:
+                refused[chunk[0]] = reason
+                continue
+            for stream in chunk:
+                reason = await self._ask(build, [stream], send)
+                if reason is not None:
+                    refused[stream] = reason
+        return refused
+
+    async def _ask(
+        self, build: Callable[[Sequence[Stream], int], bytes], streams: Sequence[Stream], send: Send
+    ) -> str | None:
+        # The exchange's reason to refuse, or None.
+        await self._throttle.wait()
+        self._last_id += 1
+        request_id = self._last_id
+        waiting: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = waiting
+        try:
+            await send(build(streams, request_id))
+            async with asyncio.timeout(self._ack_timeout):
+                return await waiting
+        except TimeoutError:
+            return f"no answer within {self._ack_timeout:g} s"
+        finally:
+            del self._waiting[request_id]

@@ -1,0 +1,151 @@
+"""`fastbars.stream`: the one line for most users; and `fastbars.run`, asyncio on uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from fastbars.bars import BarSpec, OHLCVBar
+from fastbars.errors import WSConnectionError
+from fastbars.exchanges import find_exchange
+from fastbars.live.adapter import BaseWebSocketAdapter, StreamStats
+from fastbars.live.config import StreamConfig
+
+T = TypeVar("T")
+
+
+class BarStream(AsyncIterator[OHLCVBar]):
+    """Finished bars as an asynchronous iterator; made by `stream`.
+
+    Bars wait in a bounded queue. A consumer that falls behind first stops the reading of the socket; no bar is
+    ever dropped. The iteration ends after `stop()`, or when the connection has ended for good; what is open
+    then comes out last (PARTIAL, `end`).
+    """
+
+    def __init__(
+        self,
+        make_adapter: Callable[[Callable[[list[OHLCVBar]], object]], BaseWebSocketAdapter],
+        symbols: Sequence[str],
+        queue_size: int,
+    ) -> None:
+        self.adapter = make_adapter(self._put)
+        self._symbols = symbols
+        self._queue_size = queue_size
+        self._bars: deque[OHLCVBar] = deque()
+        self._ready = asyncio.Event()
+        self._paused = False
+        self._ended = False
+        self._failure: WSConnectionError | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    def stats(self) -> StreamStats:
+        """A snapshot of all counters."""
+        return self.adapter.stats()
+
+    async def stop(self) -> None:
+        """Disconnect and issue what is open; the iteration gives what is left and ends."""
+        await self.adapter.disconnect()
+        if self._watcher is not None:
+            await asyncio.wait([self._watcher])
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.adapter.connect()
+            self._watcher = asyncio.create_task(self._watch(), name="fastbars stream")
+            await self.adapter.subscribe(self._symbols)
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> OHLCVBar:
+        while not self._bars:
+            if self._ended:
+                if self._failure is not None:
+                    failure, self._failure = self._failure, None
+                    raise failure
+                raise StopAsyncIteration
+            self._ready.clear()
+            await self._ready.wait()
+        bar = self._bars.popleft()
+        if self._paused and len(self._bars) <= self._queue_size // 2:
+            self._paused = False
+            self.adapter.resume_reading()
+        return bar
+
+    def _put(self, bars: list[OHLCVBar]) -> None:
+        self._bars.extend(bars)
+        self._ready.set()
+        if not self._paused and len(self._bars) >= self._queue_size:
+            self._paused = True
+            self.adapter.pause_reading()
+
+    async def _watch(self) -> None:
+        try:
+            await self.adapter.wait_closed()
+        except WSConnectionError as error:
+            self._failure = error
+        self.adapter.session.flush(time.time_ns())
+        self._ended = True
+        self._ready.set()
+
+
+def stream(
+    exchange: str,
+    symbols: Sequence[str],
+    bars: str | int | BarSpec | Sequence[str | int | BarSpec] = "1m",
+    *,
+    market: str = "spot",
+    channel: str | None = None,
+    url: str | None = None,
+    config: StreamConfig | None = None,
+    once: bool = False,
+    **callbacks: Any,
+) -> BarStream:
+    """Stream finished bars: `async with stream("binance", ["BTCUSDT"], bars=["1m", "5m"]) as bars: ...`.
+
+    Args:
+        exchange, market: such as "binance" and "spot", "usdm" or "coinm".
+        symbols: as the exchange writes them.
+        bars: bar specs.
+        channel: trade channel that bars are made from; the exchange's default one if None.
+        url: connect here instead of the exchange's own address.
+        config: every other knob; its `bars` are replaced by `bars`.
+        once: end when the server closes normally, instead of reconnecting.
+        callbacks: on_tick, on_bar, on_late, on_exchange_bar, on_event, on_state of BaseWebSocketAdapter.
+
+    Raises:
+        UnknownExchangeError, SpecError: at once. WSConnectionError, SubscriptionError: on entering.
+    """
+    if isinstance(symbols, str):
+        raise TypeError("symbols are a list, not one text")
+    venue = find_exchange(exchange, market)
+    settings = replace(config or StreamConfig(), bars=bars)
+
+    def make_adapter(put: Callable[[list[OHLCVBar]], object]) -> BaseWebSocketAdapter:
+        return BaseWebSocketAdapter(venue, settings, on_bars=put, url=url, channel=channel, once=once, **callbacks)
+
+    return BarStream(make_adapter, symbols, settings.queue_size)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on uvloop (on Windows: on asyncio's own loop)."""
+    if sys.platform == "win32":
+        return asyncio.run(main)
+    import uvloop  # noqa: PLC0415 it is not there on Windows
+
+    return uvloop.run(main)

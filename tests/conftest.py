@@ -1,0 +1,30 @@
+"""Shared fixtures, and the Hypothesis profile that every test runs under."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "ci",
+    max_examples=150,
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def tapes() -> Path:
+    """The folder of recorded market data; tests that need it are skipped where it is not there."""
+    given = os.environ.get("FASTBARS_TAPES")
+    folder = Path(given) if given else PROJECT.parent / "shared" / "tapes"
+    if not folder.is_dir():
+        pytest.skip(f"no recorded tapes at {folder}: set FASTBARS_TAPES to the folder that holds them")
+    return folder

@@ -1,0 +1,208 @@
+"""Hypothesis strategies: feeds of trades, well-behaved and not, and what else happens to a buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from fastbars.bars import OHLCVBar
+from fastbars.buffer import BarBuffer, Ids
+from fastbars.ticks import TickData
+from oracle import Line, Oracle, Trade
+
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+# About how long the intervals of a time bar are.
+LENGTHS_NS = {
+    "1s": SECOND,
+    "5s": 5 * SECOND,
+    "1m": MINUTE,
+    "7m": 7 * MINUTE,
+    "1h": HOUR,
+    "4h": 4 * HOUR,
+    "1d": DAY,
+    "1w": 7 * DAY,
+    "1mo": 30 * DAY,
+    "3mo": 91 * DAY,
+    "1y": 365 * DAY,
+}
+TIME_SPECS = tuple(LENGTHS_NS)
+PATH_SPECS = ("tick:1", "tick:3", "volume:0.5", "volume:50", "value:1000", "value:9000000000000000000")
+SYMBOLS = ("A", "BB", "ÇC")
+
+
+class Watermark(NamedTuple):
+    time_ns: int
+
+
+class Clock(NamedTuple):
+    time_ns: int
+    feed_up: bool
+
+
+class Flush(NamedTuple):
+    symbol: str | None
+
+
+Event = Trade | Watermark | Clock | Flush
+
+
+class Scenario(NamedTuple):
+    """A buffer's settings, and what happens to it; after event i in `cuts` the batch is handed over."""
+
+    specs: tuple[str, ...]
+    ids: Ids
+    grace_s: float
+    lateness_s: float
+    events: tuple[Event, ...]
+    cuts: frozenset[int] = frozenset()
+    contract_sizes: tuple[tuple[str, Decimal], ...] = ()
+
+
+# Prices and sizes in units of the last place, and how many places there may be: what a market can look like.
+# All fit 64 bits beside each other, and their sums 128.
+_MARKETS = {
+    "plain": ((1, 60_000, (0, 1, 2)), (1, 900, (0, 1, 3))),
+    "eighteen decimals": ((1, 5 * 10**18, (18,)), (1, 400, (0,))),
+    "huge supply": ((1, 10**9, (8,)), (10**17, 9 * 10**18, (0,))),
+    "widening": ((1, 90_000, (0, 3, 7, 9)), (1, 90_000, (0, 2, 8, 12))),
+}
+_UNITS = (1, 1000, SECOND // 4, 20 * MINUTE)
+_STARTS = (0, -1, -SECOND, 1_723_161_600 * SECOND, -400 * DAY - 1, -140 * 365 * DAY)
+
+
+def numbers(mantissas: tuple[int, int, tuple[int, ...]]) -> st.SearchStrategy[Decimal]:
+    """Positive decimals of a range of mantissas and of some scales."""
+    low, high, scales = mantissas
+    return st.builds(
+        lambda mantissa, scale: Decimal(mantissa).scaleb(-scale),
+        st.integers(low, high),
+        st.sampled_from(scales),
+    )
+
+
+@st.composite
+def scenarios(
+    draw: st.DrawFn,
+    specs: tuple[str, ...] = TIME_SPECS + PATH_SPECS,
+    most_specs: int = 3,
+    ids: tuple[Ids, ...] = ("contiguous", "none"),
+    trades_only: bool = False,
+    most_events: int = 40,
+    lateness_s: tuple[float, ...] = (0, 0.5, 60, 3600, 10**6, 10**8),
+) -> Scenario:
+    """Any settings, and a feed with same-instant trades, times running backwards, duplicates, holes and fills."""
+    chosen = draw(st.lists(st.sampled_from(specs), min_size=1, max_size=most_specs, unique=True))
+    prices, sizes = map(numbers, _MARKETS[draw(st.sampled_from(sorted(_MARKETS)))])
+    lengths = [LENGTHS_NS[spec] for spec in chosen if spec in LENGTHS_NS]
+    unit = draw(st.sampled_from([length // parts for length in lengths for parts in (1, 3, 11)] or _UNITS))
+    symbols = draw(st.integers(1, 3))
+    steps = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from(("trade",) * 12 + (() if trades_only else ("watermark", "clock", "down", "flush"))),
+                st.integers(0, symbols - 1),
+                st.sampled_from((0, 0, 0, 0, 1, 1, 1, 2, 3, 12, 50, -1, -1, -2, -5, -30)),
+                st.sampled_from((0,) * 12 + (1, 2, 5, -1, -2, -3, -4, -6, -9)),
+                st.sampled_from((0, 0, 0, 1, 3)),
+                prices,
+                sizes,
+                st.integers(-1, 1),
+            ),
+            min_size=draw(st.sampled_from((0, 6, most_events * 2 // 3))),
+            max_size=most_events,
+        )
+    )
+    now = draw(st.sampled_from(_STARTS))
+    following = dict.fromkeys(SYMBOLS, 20)
+    events: list[Event] = []
+    for kind, place, ticks, id_shift, more, price, size, side in steps:
+        symbol = SYMBOLS[place]
+        time_ns = now + ticks * unit
+        if kind == "watermark":
+            events.append(Watermark(time_ns))
+        elif kind in ("clock", "down"):
+            events.append(Clock(time_ns, kind == "clock"))
+        elif kind == "flush":
+            events.append(Flush(None if ticks == 0 else symbol))
+        else:
+            first = max(following[symbol] + id_shift, 0)
+            following[symbol] = max(following[symbol], first + more + 1)
+            events.append(Trade(symbol, time_ns, price, size, side, first, first + more, more + 1))
+        now = max(now, time_ns)
+    return Scenario(
+        tuple(chosen),
+        draw(st.sampled_from(ids)),
+        draw(st.sampled_from((0, 1, 2.5))),
+        draw(st.sampled_from(lateness_s)),
+        tuple(events),
+        draw(st.frozensets(st.integers(0, most_events))),
+        ((SYMBOLS[0], draw(st.sampled_from((Decimal(100), Decimal("0.001"))))),) if draw(st.booleans()) else (),
+    )
+
+
+def line_of(bar: OHLCVBar) -> Line:
+    """A bar of the package as the oracle writes it down."""
+    return Line(**{name: getattr(bar, name) for name in Line._fields})
+
+
+def buffer_for(scenario: Scenario, late: list[TickData] | None = None) -> BarBuffer:
+    buffer = BarBuffer(
+        list(scenario.specs),
+        ids=scenario.ids,
+        grace_s=scenario.grace_s,
+        lateness_s=scenario.lateness_s,
+        on_late=None if late is None else late.append,
+    )
+    for symbol, contract_size in scenario.contract_sizes:
+        buffer.instruments.add(symbol, contract_size=contract_size)
+    return buffer
+
+
+def oracle_for(scenario: Scenario) -> Oracle:
+    return Oracle(
+        list(scenario.specs), scenario.ids, scenario.grace_s, scenario.lateness_s, dict(scenario.contract_sizes)
+    )
+
+
+def replay(buffer: BarBuffer, events: Iterable[Event], cuts: frozenset[int] = frozenset()) -> list[Line]:
+    """Everything that a buffer issues."""
+    bars: list[OHLCVBar] = []
+    batch = buffer.new_batch()
+    for place, event in enumerate(events):
+        if isinstance(event, Trade):
+            batch.append(*event)
+            if place not in cuts:
+                continue
+        bars += buffer.add_batch(batch)
+        batch.clear()
+        if isinstance(event, Watermark):
+            bars += buffer.advance_watermark(event.time_ns)
+        elif isinstance(event, Clock):
+            bars += buffer.advance_clock(event.time_ns, feed_up=event.feed_up)
+        elif isinstance(event, Flush):
+            bars += buffer.flush_all() if event.symbol is None else buffer.flush_symbol(event.symbol)
+    bars += buffer.add_batch(batch)
+    bars += buffer.flush_all()
+    return [line_of(bar) for bar in bars]
+
+
+def expected(oracle: Oracle, events: Iterable[Event]) -> list[Line]:
+    """Everything that the oracle issues."""
+    lines: list[Line] = []
+    for event in events:
+        if isinstance(event, Trade):
+            lines += oracle.add(event)
+        elif isinstance(event, Watermark):
+            lines += oracle.advance_watermark(event.time_ns)
+        elif isinstance(event, Clock):
+            lines += oracle.advance_clock(event.time_ns, event.feed_up)
+        else:
+            lines += oracle.flush(event.symbol)
+    return lines + oracle.flush()
