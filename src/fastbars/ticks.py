@@ -82,7 +82,7 @@ class TickData:
     last_trade_id: int | None
     trade_count: int
 
-    def __init__(  # noqa: PLR0917 a trade has as many fields as it has
+    def __init__(
         self,
         symbol: str,
         timestamp: datetime | int,

@@ -1,0 +1,85 @@
+"""Trades to measure with: the same market as columns, as objects, and as the messages an exchange sends."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from fastbars import Instruments, TickBatch, TickData, TickSide
+from fastbars.scaled import to_text
+
+START_NS = 1_723_161_240_000_000_000
+PRICE_SCALE = 2
+SIZE_SCALE = 5
+
+Columns = dict[str, npt.NDArray[Any]]
+
+
+def columns(trades: int, symbols: int, minutes: float = 5.0, seed: int = 1) -> Columns:
+    """Trades in time order over `minutes`, symbols drawn at random, ids contiguous a symbol."""
+    draw = np.random.default_rng(seed)
+    symbol_id = draw.integers(0, symbols, trades).astype(np.int32)
+    order = np.argsort(symbol_id, kind="stable")
+    ids = np.empty(trades, np.int64)
+    ids[order] = np.arange(trades) - np.searchsorted(symbol_id[order], np.arange(symbols))[symbol_id[order]]
+    step_ns = int(minutes * 60e9 / trades)
+    return {
+        "time_ns": START_NS + np.arange(trades, dtype=np.int64) * step_ns // 1_000_000 * 1_000_000,
+        "symbol_id": symbol_id,
+        "price": 6_000_000 + draw.integers(-5, 6, trades).cumsum().clip(-5_000_000),
+        "size": draw.integers(1, 1_000_000, trades),
+        "side": draw.choice(np.array([-1, 1], np.int8), trades),
+        "first_id": ids + 3_000_000_000,
+        "last_id": ids + 3_000_000_000,
+    }
+
+
+def batch(trades: Columns, symbols: int) -> TickBatch:
+    """The columns with instruments of their own."""
+    instruments = Instruments("bench")
+    for symbol in range(symbols):
+        instruments.add(f"S{symbol}", PRICE_SCALE, SIZE_SCALE)
+    return TickBatch.from_columns(instruments, **trades)
+
+
+def messages(trades: Columns) -> list[bytes]:
+    """The trades as Binance spot sends them."""
+    return [
+        orjson.dumps(
+            {
+                "e": "trade",
+                "E": time_ns // 1_000_000 + 1,
+                "s": f"S{symbol_id}",
+                "t": trade_id,
+                "p": f"{to_text(price, PRICE_SCALE)}",
+                "q": f"{to_text(size, SIZE_SCALE)}",
+                "T": time_ns // 1_000_000,
+                "m": side < 0,
+                "M": True,
+            }
+        )
+        for time_ns, symbol_id, price, size, side, trade_id, _ in zip(
+            *(column.tolist() for column in trades.values()), strict=True
+        )
+    ]
+
+
+def ticks(trades: Columns) -> list[TickData]:
+    """The trades as objects."""
+    return [
+        TickData(
+            f"S{symbol_id}",
+            time_ns,
+            Decimal(price).scaleb(-PRICE_SCALE),
+            Decimal(size).scaleb(-SIZE_SCALE),
+            TickSide.BUY if side > 0 else TickSide.SELL,
+            trade_id,
+        )
+        for time_ns, symbol_id, price, size, side, trade_id, _ in zip(
+            *(column.tolist() for column in trades.values()), strict=True
+        )
+    ]
