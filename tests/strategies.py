@@ -115,7 +115,7 @@ def scenarios(
                 sizes,
                 st.integers(-1, 1),
             ),
-            min_size=draw(st.sampled_from((0, 6, most_events * 2 // 3))),
+            min_size=draw(st.sampled_from((0, 6, most_events // 2))),
             max_size=most_events,
         )
     )
@@ -135,7 +135,7 @@ def scenarios(
             first = max(following[symbol] + id_shift, 0)
             following[symbol] = max(following[symbol], first + more + 1)
             events.append(Trade(symbol, time_ns, price, size, side, first, first + more, more + 1))
-        now = max(now, time_ns)
+        now = min(max(now, time_ns), 2 * 10**18)
     return Scenario(
         tuple(chosen),
         draw(st.sampled_from(ids)),

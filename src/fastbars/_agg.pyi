@@ -2,16 +2,18 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy.typing as npt
+from typing_extensions import disjoint_base
 
 from fastbars.batch import TickBatch
 from fastbars.instruments import Instruments
 from fastbars.ledger import Ledger
 from fastbars.state import BarState
 
-class Spec(Protocol):
+class _Spec(Protocol):
     @property
     def rule(self) -> tuple[str, int, int]: ...
 
+@disjoint_base
 class BarKernel(BarState):
     """Folds batches of trades into bars.
 
@@ -29,7 +31,7 @@ class BarKernel(BarState):
     def __init__(
         self,
         instruments: Instruments,
-        specs: Iterable[Spec],
+        specs: Iterable[_Spec],
         ledger: Ledger | None = None,
         proof: bool = True,
         lateness_ns: int = 60_000_000_000,

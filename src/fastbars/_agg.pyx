@@ -27,7 +27,7 @@ from fastbars.summary cimport (
 )
 
 from fastbars.errors import InvalidTickError, PrecisionError
-from fastbars.state import ROW_DTYPE
+from fastbars.state import ROW_DTYPE as _ROW_DTYPE
 
 cdef enum:                      # flags of a bar
     START = 1                   # the stream began inside it
@@ -76,7 +76,7 @@ cdef class BarKernel(BarState):
         if batch.instruments is not self.instruments:
             raise InvalidTickError("the batch belongs to other instruments than this kernel")
         if batch.length == 0:
-            return np.empty(0, ROW_DTYPE), []
+            return np.empty(0, _ROW_DTYPE), []
         if batch.rescaled != self.instruments.rescaled:
             raise InvalidTickError("a scale was widened after this batch was built; build it again")
         self.reserve()
@@ -131,8 +131,10 @@ cdef class BarKernel(BarState):
         # A trade whose id is not the next one.
         cdef int32_t s = batch.symbol_id[row]
         cdef Verdict verdict = self.ledger.resolve(batch, row)
-        cdef int64_t since = min(self.ledger.touched.since_ns, self.ledger.touched.until_ns)
-        cdef int64_t until = max(self.ledger.touched.since_ns, self.ledger.touched.until_ns)
+        # Where times run backwards, a trade inside a hole makes what is left of it reach further in time.
+        cdef int64_t time = batch.time_ns[row]
+        cdef int64_t since = min(time, min(self.ledger.touched.since_ns, self.ledger.touched.until_ns))
+        cdef int64_t until = max(time, max(self.ledger.touched.since_ns, self.ledger.touched.until_ns))
         cdef int k
         if verdict == DUPLICATE:
             self.duplicates += 1
@@ -360,7 +362,7 @@ cdef class BarKernel(BarState):
         cdef Summary *bar
         cdef int k
         if time_ns < self.next_close_ns:
-            return np.empty(0, ROW_DTYPE)
+            return np.empty(0, _ROW_DTYPE)
         self.reserve()
         self.row_count = 0
         self.next_close_ns = HIGHEST
@@ -417,8 +419,8 @@ def merge_rows(rows, others, bint by_id):
     cdef Row mine, other
     cdef Py_ssize_t i
     cdef size_t target, source
-    merged = np.array(rows, dtype=ROW_DTYPE)
-    others = np.ascontiguousarray(others, dtype=ROW_DTYPE)
+    merged = np.array(rows, dtype=_ROW_DTYPE)
+    others = np.ascontiguousarray(others, dtype=_ROW_DTYPE)
     if len(merged) != len(others):
         raise ValueError(f"{len(merged)} bars cannot be merged with {len(others)}")
     for i in range(len(merged)):

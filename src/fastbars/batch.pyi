@@ -2,9 +2,11 @@ from decimal import Decimal
 from typing import Any
 
 import numpy.typing as npt
+from typing_extensions import disjoint_base
 
 from fastbars.instruments import Instruments
 
+@disjoint_base
 class TickBatch:
     """Trades as columns; grows by `append`, or wraps arrays by `from_columns`.
 

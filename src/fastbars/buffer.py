@@ -182,6 +182,7 @@ class BarBuffer:
         self._stats.refused += 1
         if self.ids != "none":
             return []
+        time_ns = max(-(2**63), min(time_ns, 2**63 - 1))
         return self._issue(self._kernel.note_lost(self.instruments.add(symbol), time_ns))
 
     def flush_all(self) -> list[OHLCVBar]:

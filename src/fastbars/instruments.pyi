@@ -1,5 +1,9 @@
 from decimal import Decimal
+from typing import Self
 
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Instruments:
     """Symbol <-> id, with each symbol's own scales.
 
@@ -10,7 +14,7 @@ class Instruments:
     count: int
     exchange: str
     rescaled: int
-    def __init__(self, exchange: str = "") -> None: ...
+    def __new__(cls, exchange: str = "") -> Self: ...
     def __len__(self) -> int: ...
     def __contains__(self, symbol: object, /) -> bool: ...
     def add(

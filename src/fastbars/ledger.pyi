@@ -1,3 +1,8 @@
+from typing import Self
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Ledger:
     """Which trade ids of each symbol were seen.
 
@@ -5,7 +10,7 @@ class Ledger:
         most_holes: holes kept a symbol; past that the oldest is forgotten and its bars stay in doubt.
     """
 
-    def __init__(self, most_holes: int = 4096) -> None: ...
+    def __new__(cls, most_holes: int = 4096) -> Self: ...
     def missing(self, symbol_id: int) -> list[tuple[int, int]]:
         """The holes of a symbol: (first missing id, last missing id), ascending."""
 

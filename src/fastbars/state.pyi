@@ -2,6 +2,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from typing_extensions import disjoint_base
 
 from fastbars.instruments import Instruments
 from fastbars.ledger import Ledger
@@ -9,6 +10,7 @@ from fastbars.ledger import Ledger
 ROW_DTYPE: np.dtype[Any]
 """One issued bar: times and ids int64, prices int64 mantissas, sums 128 bits as (lo, hi), and its scales."""
 
+@disjoint_base
 class BarState:
     """Open and closed bars of every symbol and spec; the part of the kernel that only remembers."""
 

@@ -124,8 +124,8 @@ async def demo(symbols: int, seconds: float, rate: float) -> int:
             await adapter.unsubscribe(names, ["trade"])
             # The exchange closes the candles of the last second a moment after its last trade.
             deadline = time.perf_counter() + _LAST_CANDLES_S
-            while verdict.count()[2] and time.perf_counter() < deadline:
-                await asyncio.sleep(0.05)
+            while verdict.count()[2] and time.perf_counter() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(_REFRESH_S)
         finally:
             await adapter.disconnect()
     return _summarise(adapter, verdict, trades, wall_s, cpu_s)
@@ -162,9 +162,10 @@ def _live_table() -> Live | None:
 
 
 def _table(verdict: Verdict) -> Table:
-    from rich.table import Table  # noqa: PLC0415 an extra
+    from rich import box  # noqa: PLC0415 an extra
+    from rich.table import Table  # noqa: PLC0415
 
-    table = Table(title="last closed bar of each symbol", title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("symbol", "time", "open", "high", "low", "close", "volume", "trades", "status", "candle"):
         table.add_column(name, justify="left" if name in {"symbol", "time", "status", "candle"} else "right")
     latest: dict[str, OHLCVBar] = {}
@@ -188,14 +189,25 @@ def _summarise(adapter: BaseWebSocketAdapter, verdict: Verdict, trades: int, wal
     for bar in verdict.bars.values():
         if verdict.of(bar) is False:
             print(f"different: {bar!r}\n       not {verdict.candles[bar.symbol, bar.open_time]}")
-    print(
-        f"\n"
-        f"trades received   {trades:>12,}   in {wall_s:.1f} s: {trades / wall_s:,.0f} a second\n"
-        f"CPU time          {cpu_s / max(trades, 1) * 1e6:>12.2f}   microseconds a trade, the whole client with this display\n"
-        f"bars issued       {verdict.issued:>12,}   {verdict.partial} of them PARTIAL: the stream began or ended inside\n"
-        f"duplicates, late  {stats.duplicates:>12,}   {stats.late} late, {stats.refused} refused, {gaps} bars with a GAP\n"
-        f"bars compared     {equal + different:>12,}   with the exchange's own candles, {len(_COMPARED)} fields each;"
-        f" {without} had no candle\n"
-        f"equal             {equal:>12,}   {'every one, to the last digit' if not different else f'{different} DIFFERENT'}"
+    cpu_us = cpu_s / max(trades, 1) * 1e6
+    outcome = f"{different} DIFFERENT" if different else "all of them, to the last digit"
+    rows = (
+        ("trades received", f"{trades:,}", f"in {wall_s:.1f} s: {trades / wall_s:,.0f} a second"),
+        ("CPU time a trade", f"{cpu_us:.1f} µs", "socket to bar, the candles and this display included"),
+        (
+            "bars issued",
+            f"{verdict.issued:,}",
+            f"{verdict.partial} PARTIAL (the stream began or ended inside), {gaps} GAP",
+        ),
+        ("trades not in a bar", f"{stats.late + stats.refused:,}", f"and {stats.duplicates} duplicates"),
+        (
+            "bars compared",
+            f"{equal + different:,}",
+            f"with the exchange's candles, {len(_COMPARED)} fields each; {without} had none",
+        ),
+        ("equal", f"{equal:,}", outcome),
     )
+    print()
+    for name, value, remark in rows:
+        print(f"{name:<20} {value:>10}   {remark}")
     return 0 if equal and not different else 1

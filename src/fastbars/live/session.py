@@ -24,6 +24,8 @@ from fastbars.live.exchange import Ack, Exchange, Ignored, Notice, Refusal, Trad
 from fastbars.log import log
 from fastbars.ticks import TickData, to_nanoseconds
 
+_LATEST_NS = 9_000_000_000_000_000_000  # a later time than any int64 bar can have is garbage
+
 Control = Ack | Refusal | Notice
 
 
@@ -153,6 +155,7 @@ class Session:
         """
         received = Received()
         stats = self.stats
+        messages: list[Any] = []
         for payload in payloads:
             stats.messages += 1
             stats.bytes += len(payload)
@@ -162,12 +165,13 @@ class Session:
                 stats.invalid_json += 1
                 self._unreadable("invalid_json", payload, error, received)
                 continue
+            messages.append(message)
             try:
-                self._note_event_time(message, steady_ns)
                 self._take(message, receive_time_ns, received)
             except (ParseError, KeyError, TypeError, ValueError, OverflowError) as error:
                 stats.parse_errors += 1
                 self._unreadable("parse_error", payload, error, received)
+        self._note_event_time(messages, steady_ns)
         if self._buffer is not None and self._batch is not None:
             received.bars += self._buffer.add_live(self._batch)
             self._batch.clear()
@@ -198,14 +202,15 @@ class Session:
         self._tell(bars, receive_time_ns)
         return bars
 
-    def _note_event_time(self, message: Any, steady_ns: int | None) -> None:
-        time_ns = self.exchange.event_time_ns(message)
-        if time_ns is None:
-            return
-        if self.event_time_ns is None or time_ns > self.event_time_ns:
-            self.event_time_ns = time_ns
-        if steady_ns is not None:
-            self.clock.observe(time_ns, steady_ns)
+    def _note_event_time(self, messages: list[Any], steady_ns: int | None) -> None:
+        # The last message that says when it was sent stands for all that arrived with it.
+        for message in reversed(messages):
+            time_ns = self.exchange.event_time_ns(message)
+            if time_ns is not None and 0 <= time_ns <= _LATEST_NS:
+                self.event_time_ns = max(time_ns, self.event_time_ns or time_ns)
+                if steady_ns is not None:
+                    self.clock.observe(time_ns, steady_ns)
+                return
 
     def _take(self, message: Any, receive_time_ns: int, received: Received) -> None:
         stats = self.stats
