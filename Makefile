@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/fastbars/*.pyx src/fastbars/*.pxd src/fastbars/*.h)
 
-.PHONY: demo test lint bench bench-smoke sdist clean
+.PHONY: demo test lint bench bench-smoke clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fastbars demo
@@ -27,9 +27,6 @@ bench: $(VENV)/.installed
 bench-smoke: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --benchmark-disable-gc --benchmark-min-rounds=3 \
 		--benchmark-max-time=0.2 --benchmark-columns=min,median,rounds
-
-sdist: $(VENV)/.installed
-	$(BIN)/python -m build --sdist
 
 $(VENV)/.installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -128,16 +128,7 @@ class BarBuffer:
         """
         batch = self._single
         batch.clear()
-        batch.append(
-            tick.symbol,
-            tick.time_ns,
-            tick.price,
-            tick.volume,
-            tick.side.sign,
-            tick.trade_id,
-            tick.last_trade_id,
-            tick.trade_count,
-        )
+        batch.append(*tick.row)
         return self.add_batch(batch)
 
     def add_batch(self, batch: TickBatch) -> list[OHLCVBar]:

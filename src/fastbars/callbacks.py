@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from fastbars.log import log
-
 T = TypeVar("T")
 
 
@@ -15,6 +13,8 @@ def call(callback: Callable[[T], object], value: T) -> bool:
     try:
         callback(value)
     except Exception:  # noqa: BLE001 a user's code may raise anything
+        from fastbars.log import log  # noqa: PLC0415 structlog loads when there is something to say
+
         log.exception("callback_failed", callback=getattr(callback, "__qualname__", repr(callback)))
         return False
     return True

@@ -119,6 +119,8 @@ cdef (int64_t, int) parse_number(object value) except *:
         text = PyBytes_AS_STRING(value)
         length = PyBytes_GET_SIZE(value)
     elif isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
+        if isinstance(value, int) and value.bit_length() > 64:
+            raise PrecisionError(f"an integer of {value.bit_length()} bits does not fit a 64-bit mantissa")
         as_text = str(value)
         text = PyUnicode_AsUTF8AndSize(as_text, &length)
     else:

@@ -106,7 +106,7 @@ cdef inline bint add_trade(Summary *bar, TickBatch batch, Py_ssize_t i, int64_t 
     bar.count += batch.count[i] if batch.count is not NULL else 1
     overflow = add128_int64(&bar.volume, size) | add128_product(&bar.quote, paid, size)
     if batch.side is not NULL:
-        size = size if batch.side[i] > 0 else 0
+        size &= -<int64_t>(batch.side[i] > 0)  # no branch: sides alternate at random
         add128_int64(&bar.taker_volume, size)
         add128_product(&bar.taker_quote, paid, size)
     return overflow

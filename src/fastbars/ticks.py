@@ -110,6 +110,20 @@ class TickData:
         put(self, "trade_count", trade_count)
 
     @property
+    def row(self) -> tuple[str, int, Decimal, Decimal, int, int | None, int | None, int]:
+        """The trade as `TickBatch.append` takes it."""
+        return (
+            self.symbol,
+            self.time_ns,
+            self.price,
+            self.volume,
+            self.side.sign,
+            self.trade_id,
+            self.last_trade_id,
+            self.trade_count,
+        )
+
+    @property
     def timestamp(self) -> datetime:
         """Exchange time as an aware UTC datetime (microseconds)."""
         return to_datetime(self.time_ns)

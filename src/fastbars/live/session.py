@@ -14,7 +14,7 @@ from orjson import JSONDecodeError, loads
 
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.batch import TickBatch
-from fastbars.buffer import BarBuffer, BufferStats
+from fastbars.buffer import BarBuffer, BufferStats, Ids
 from fastbars.callbacks import call
 from fastbars.errors import InvalidTickError, ParseError, PrecisionError
 from fastbars.events import MarketDataEvent, Quote, Ticker
@@ -115,8 +115,10 @@ class Session:
         self._buffer: BarBuffer | None = None
         self._batch: TickBatch | None = None
         self._warnings: dict[str, int] = {}
-        if channel is not None or parse_message is not None:
-            self._begin(channel or exchange.default_channel)
+        if parse_message is not None:
+            self._channel = channel
+        elif channel is not None:
+            self._begin(channel)
 
     @property
     def channel(self) -> str:
@@ -132,18 +134,17 @@ class Session:
         """Trade ids known to be missing: (first, last) of each hole."""
         return [] if self._buffer is None else self._buffer.missing(symbol)
 
-    def _begin(self, channel: str) -> BarBuffer:
+    def _begin(self, channel: str, ids: Ids | None = None) -> None:
         self._channel = channel
         self._buffer = BarBuffer(
             self.config.specs,
-            ids=self.exchange.ids(channel),
+            ids=ids or self.exchange.ids(channel),
             exchange=self.exchange.name,
             grace_s=self.config.grace,
             lateness_s=self.config.lateness,
             on_late=self.callbacks.on_late,
         )
         self._batch = self._buffer.new_batch()
-        return self._buffer
 
     def receive(self, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None = None) -> Received:
         """Digest the messages of one wakeup; trades reach the kernel in one batch.
@@ -269,18 +270,12 @@ class Session:
         return True
 
     def _add_tick(self, tick: TickData, receive_time_ns: int, received: Received) -> None:
+        if self._batch is None:
+            # A parser of the user's that gives no ids can prove nothing by them.
+            self._begin(self.channel, None if tick.trade_id is not None else "none")
         assert self._batch is not None
         try:
-            self._batch.append(
-                tick.symbol,
-                tick.time_ns,
-                tick.price,
-                tick.volume,
-                tick.side.sign,
-                tick.trade_id,
-                tick.last_trade_id,
-                tick.trade_count,
-            )
+            self._batch.append(*tick.row)
         except (PrecisionError, InvalidTickError) as error:
             self._refuse(tick.symbol, tick.time_ns, error, received)
             return

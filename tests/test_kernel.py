@@ -1,0 +1,388 @@
+"""The kernel equals the oracle for any feed: every issued bar, its values, status, revision and order."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import assume, example, given, settings, strategies as st
+
+from fastbars.buffer import BarBuffer
+from fastbars.errors import PrecisionError
+from fastbars.ticks import TickData
+from oracle import Line, Oracle, Trade
+from strategies import (
+    MINUTE,
+    PATH_SPECS,
+    SECOND,
+    SYMBOLS,
+    TIME_SPECS,
+    Event,
+    Scenario,
+    buffer_for,
+    expected,
+    line_of,
+    oracle_for,
+    replay,
+    scenarios,
+)
+
+
+def feed(*rows: tuple[float, int]) -> tuple[Event, ...]:
+    """Trades of one symbol from (seconds, id), the price being the id."""
+    return tuple(Trade("A", round(s * SECOND), Decimal(i), Decimal(1), 1, i, i) for s, i in rows)
+
+
+# A fill whose own time lies ahead makes the rest of its hole reach into a bar that it had not reached before.
+FILL_AHEAD_IN_TIME = Scenario(("1s",), "contiguous", 0, 0, feed((0, 28), (0, 31), (1, 32), (2, 33), (2, 30)))
+# A tick bar whose trades come out of id order keeps the ids of both ends.
+PATH_OUT_OF_ORDER = Scenario(("tick:3",), "contiguous", 0, 0, feed((0, 20), (0, 19), (1, 25)))
+# What comes too late for a bar that is GAP already changes nothing about it.
+LATE_FOR_A_GAP = Scenario(
+    ("1s",), "contiguous", 0, 0.5, feed((0, 1), (1, 2), (1, 5), (2.1, 6), (3.7, 7), (1.5, 3), (1.6, 4), (6, 8))
+)
+# A late trade can still be the newest of its symbol, where the bar after it has not opened.
+NEWEST_AFTER_THE_CLOCK = Scenario(
+    ("1s",), "none", 0, 0.5, (*feed((0, 1), (1, 2)), Trade("B", 0, Decimal(1), Decimal(1)), *feed((1.9, 3), (0.9, 4)))
+)
+
+
+@given(scenarios())
+@example(FILL_AHEAD_IN_TIME)
+@example(PATH_OUT_OF_ORDER)
+@example(LATE_FOR_A_GAP)
+@example(NEWEST_AFTER_THE_CLOCK)
+def test_every_issued_bar_equals_the_oracle(scenario: Scenario) -> None:
+    late: list[TickData] = []
+    buffer, oracle = buffer_for(scenario, late), oracle_for(scenario)
+    assert replay(buffer, scenario.events, scenario.cuts) == expected(oracle, scenario.events)
+    assert [(tick.symbol, tick.time_ns, tick.price, tick.volume) for tick in late] == [
+        (trade.symbol, trade.time_ns, trade.price, trade.size) for trade in oracle.late
+    ]
+    trades = sum(isinstance(event, Trade) for event in scenario.events)
+    assert buffer.stats.late == len(oracle.late)
+    assert buffer.stats.duplicates == oracle.duplicates
+    assert buffer.stats.trades == trades - len(oracle.late) - oracle.duplicates
+    for symbol in SYMBOLS:
+        holes = [(hole.first, hole.last) for hole in oracle.holes(symbol)]
+        assert buffer.missing(symbol) == (holes if scenario.ids == "contiguous" else [])
+
+
+@pytest.mark.parametrize("spec", TIME_SPECS + PATH_SPECS)
+@settings(max_examples=12)
+@given(st.data())
+def test_every_kind_of_spec_equals_the_oracle(spec: str, data: st.DataObject) -> None:
+    scenario = data.draw(scenarios(specs=(spec,), most_specs=1))
+    assert replay(buffer_for(scenario), scenario.events, scenario.cuts) == expected(
+        oracle_for(scenario), scenario.events
+    )
+
+
+@given(scenarios(), st.frozensets(st.integers(0, 40)), st.frozensets(st.integers(0, 40)))
+def test_the_result_does_not_depend_on_how_trades_are_cut_into_batches(
+    scenario: Scenario, cuts: frozenset[int], others: frozenset[int]
+) -> None:
+    whole = replay(buffer_for(scenario), scenario.events)
+    assert replay(buffer_for(scenario), scenario.events, cuts) == whole
+    assert replay(buffer_for(scenario), scenario.events, cuts | others) == whole
+    assert replay(buffer_for(scenario), scenario.events, frozenset(range(41))) == whole
+
+
+@given(scenarios(most_specs=4))
+def test_several_specs_at_once_give_the_bars_of_each_alone(scenario: Scenario) -> None:
+    together = replay(buffer_for(scenario), scenario.events, scenario.cuts)
+    for spec in scenario.specs:
+        alone = scenario._replace(specs=(spec,))
+        assert [line for line in together if line.spec == spec] == replay(buffer_for(alone), scenario.events)
+
+
+@given(scenarios(most_specs=4, trades_only=True, most_events=20))
+def test_bars_come_in_the_order_of_the_trades_that_caused_them_then_of_the_specs(scenario: Scenario) -> None:
+    one_by_one, at_once = buffer_for(scenario), buffer_for(scenario)
+    wanted: list[Line] = []
+    for event in scenario.events:
+        issued = replay_without_flush(one_by_one, [event])
+        places = [scenario.specs.index(line.spec) for line in issued]
+        assert places == sorted(places)
+        wanted += issued
+    assert replay_without_flush(at_once, scenario.events) == wanted
+
+
+def replay_without_flush(buffer: BarBuffer, events: list[Event] | tuple[Event, ...]) -> list[Line]:
+    batch = buffer.new_batch()
+    for event in events:
+        assert isinstance(event, Trade)
+        batch.append(*event)
+    return [line_of(bar) for bar in buffer.add_batch(batch)]
+
+
+@given(scenarios(specs=TIME_SPECS, trades_only=True, lateness_s=(10**9,)))
+def test_the_last_revision_of_a_time_bar_holds_exactly_the_trades_of_its_interval(scenario: Scenario) -> None:
+    buffer, oracle = buffer_for(scenario), oracle_for(scenario)
+    lines = replay(buffer, scenario.events, scenario.cuts)
+    expected(oracle, scenario.events)
+    last = {(line.symbol, line.spec, line.open_time): line for line in lines}
+    placed = [trade for trades in oracle.accepted.values() for trade in trades]
+    for spec in scenario.specs:
+        bars = [line for line in last.values() if line.spec == spec]
+        assert sum(line.trade_count for line in bars) == sum(trade.count for trade in placed)
+        for line in bars:
+            inside = [
+                trade
+                for trade in placed
+                if trade.symbol == line.symbol
+                and line.open_time.timestamp() * SECOND <= trade.time_ns < line.close_time.timestamp() * SECOND
+            ]
+            assert line.trade_count == sum(trade.count for trade in inside)
+            assert line.high == max(trade.price for trade in inside)
+            assert line.low == min(trade.price for trade in inside)
+
+
+@given(scenarios(ids=("contiguous",), trades_only=True, lateness_s=(10**9,)))
+def test_revisions_count_up_from_zero_and_each_one_changes_something(scenario: Scenario) -> None:
+    history: dict[tuple[str, str, object], list[Line]] = {}
+    for line in replay(buffer_for(scenario), scenario.events, scenario.cuts):
+        if ":" not in line.spec:
+            history.setdefault((line.symbol, line.spec, line.open_time), []).append(line)
+    for lines in history.values():
+        assert [line.revision for line in lines] == list(range(len(lines)))
+        for before, after in zip(lines, lines[1:], strict=False):
+            assert before._replace(revision=0) != after._replace(revision=0)
+
+
+@given(scenarios(specs=TIME_SPECS, ids=("contiguous",), trades_only=True, lateness_s=(10**9,)))
+def test_ids_prove_a_complete_bar(scenario: Scenario) -> None:
+    # Section "bars merge": inside a bar that is COMPLETE, the ids leave no room for another trade.
+    lines = replay(buffer_for(scenario), scenario.events, scenario.cuts)
+    last = {(line.symbol, line.spec, line.open_time): line for line in lines}
+    times_rise = all(
+        a.time_ns <= b.time_ns
+        for symbol in SYMBOLS
+        for a, b in pairs_by_id([e for e in scenario.events if isinstance(e, Trade) and e.symbol == symbol])
+    )
+    assume(times_rise)
+    for line in last.values():
+        if line.status == "COMPLETE":
+            assert line.first_trade_id is not None
+            assert line.last_trade_id is not None
+            assert line.trade_count == line.last_trade_id - line.first_trade_id + 1
+
+
+def pairs_by_id(trades: list[Trade]) -> list[tuple[Trade, Trade]]:
+    ordered = sorted(trades, key=lambda trade: trade.first_id)
+    return list(zip(ordered, ordered[1:], strict=False))
+
+
+# A batch that fails.
+
+BAD_ROWS = {
+    "price": {"price": 0},
+    "size": {"size": -3},
+    "time_ns": {"time_ns": 2**63 - 1},
+    "side": {"side": 2},
+    "count": {"count": 0},
+    "first_id": {"first_id": -1},
+    "last_id": {"last_id": 2**63 - 1},
+    "symbol id": {"symbol_id": 99},
+}
+GOOD_ROW = {
+    "time_ns": 0, "symbol_id": 0, "price": 1, "size": 1, "side": 0, "first_id": 7, "last_id": 7, "count": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+@settings(max_examples=15)
+@given(scenario=scenarios(most_events=25), at=st.integers(0, 25), place=st.integers(0, 5), rows=st.integers(1, 6))
+def test_a_failing_batch_changes_nothing_and_names_the_row(
+    name: str, scenario: Scenario, at: int, place: int, rows: int
+) -> None:
+    from fastbars.batch import TickBatch
+    from fastbars.errors import InvalidTickError
+
+    buffer, twin = buffer_for(scenario), buffer_for(scenario)
+    for one in (buffer, twin):
+        one.instruments.add("A")
+    before, after = scenario.events[:at], scenario.events[at:]
+    lines = without_the_end(buffer, before)
+    assert lines == without_the_end(twin, before)
+    place = min(place, rows - 1)
+    table = [dict(GOOD_ROW, first_id=7 + i, last_id=7 + i) for i in range(rows)]
+    table[place] |= BAD_ROWS[name]
+    columns = {key: [row[key] for row in table] for key in GOOD_ROW}
+    with pytest.raises(InvalidTickError, match=f"row {place}: {name}") as caught:
+        buffer.add_batch(TickBatch.from_columns(buffer.instruments, **columns))
+    assert caught.value.row == place
+    assert buffer.stats == twin.stats
+    assert replay(buffer, after) == replay(twin, after)
+
+
+def without_the_end(buffer: BarBuffer, events: tuple[Event, ...]) -> list[Line]:
+    bars: list[Line] = []
+    for event in events:
+        bars += replay_without_flush(buffer, [event]) if isinstance(event, Trade) else []
+    return bars
+
+
+@given(
+    scenario=scenarios(most_events=25, ids=("contiguous",), trades_only=True),
+    at=st.integers(0, 25),
+    cuts=st.frozensets(st.integers(0, 40)),
+)
+def test_a_sum_that_leaves_128_bits_names_its_row_and_leaves_the_state_unchanged(
+    scenario: Scenario, at: int, cuts: frozenset[int]
+) -> None:
+    # No market trades 9e18 x 9e18; what came before in the same batch must be undone with it.
+    scenario = scenario._replace(specs=("1y", "tick:1000", *scenario.specs), contract_sizes=())
+    scenario = scenario._replace(specs=tuple(dict.fromkeys(scenario.specs)))
+    buffer, twin = buffer_for(scenario), buffer_for(scenario)
+    before, after = scenario.events[:at], scenario.events[at:]
+    assert without_the_end(buffer, before) == without_the_end(twin, before)
+    batch = buffer.new_batch()
+    for event in after:
+        assert isinstance(event, Trade)
+        batch.append(*event)
+    rows = len(batch)
+    largest = Decimal(2**63 - 1)
+    for number in range(4):
+        batch.append("monster", 0, largest, largest, 1, number)
+    for one in (buffer, twin):
+        one.instruments.add("monster")
+    with pytest.raises(PrecisionError, match=f"monster: row|monster: with row {rows + 2} ") as caught:
+        buffer.add_batch(batch)
+    assert caught.value.row == rows + 2
+    assert buffer.stats == twin.stats
+    assert buffer.missing("A") == twin.missing("A")
+    assert replay(buffer, after, cuts) == replay(twin, after)
+
+
+def test_the_largest_sum_that_fits_is_exact_and_one_more_is_refused() -> None:
+    buffer = BarBuffer(["1m", "tick:100"], ids="contiguous")
+    largest = 2**63 - 1
+    for number in range(2):
+        buffer.add_tick(TickData("A", 0, largest, largest, "buy", number))
+    rest = 2**127 - 1 - 2 * largest**2
+    buffer.add_tick(TickData("A", 0, largest, rest // largest, "buy", 2))
+    buffer.add_tick(TickData("A", 0, 1, rest % largest, "buy", 3))
+    with pytest.raises(PrecisionError, match=r"A: with row 0 .* leaves 128 bits"):
+        buffer.add_tick(TickData("A", 0, 1, 1, "buy", 4))
+    minute, ticks = buffer.flush_all()
+    assert minute.quote_volume == ticks.quote_volume == minute.taker_buy_quote_volume == 2**127 - 1
+    assert minute.volume == 2 * largest + rest // largest + rest % largest
+    assert minute.trade_count == 4
+
+
+def test_an_overflow_in_a_closed_bar_leaves_it_as_it_was() -> None:
+    buffer = BarBuffer("1m")
+    for second in (0, 1):
+        buffer.add_tick(TickData("A", second * SECOND, 2**63 - 1, 2**63 - 1))
+    (closed,) = buffer.add_tick(TickData("A", MINUTE, 1, 1))
+    with pytest.raises(PrecisionError, match="A: with row 0 "):
+        buffer.add_tick(TickData("A", 30 * SECOND, 2**63 - 1, 2**63 - 1))
+    (amended,) = buffer.add_tick(TickData("A", 40 * SECOND, 1, 1))
+    assert amended.revision == 1
+    assert amended.volume == closed.volume + 1
+    assert amended.quote_volume == 2 * (2**63 - 1) ** 2 + 1
+
+
+# Scales.
+
+
+@given(
+    scenarios(trades_only=True, lateness_s=(10**6,)),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), st.integers(0, 9)), max_size=6),
+)
+def test_widening_a_scale_changes_no_value_of_any_bar(
+    scenario: Scenario, widenings: list[tuple[int, int, int]]
+) -> None:
+    assume(all(trade.size < 10**6 and trade.price < 10**6 for trade in scenario.events if isinstance(trade, Trade)))
+    buffer, lines = buffer_for(scenario), []
+    step = 1 + len(scenario.events) // (len(widenings) + 1)
+    for number in range(len(widenings) + 1):
+        lines += without_the_end(buffer, scenario.events[number * step : (number + 1) * step])
+        if number < len(widenings):
+            place, price_scale, size_scale = widenings[number]
+            buffer.instruments.add(SYMBOLS[place], price_scale, size_scale)
+    lines += [line_of(bar) for bar in buffer.flush_all()]
+    assert lines == expected(oracle_for(scenario), scenario.events)
+
+
+def test_open_and_closed_bars_follow_a_widened_scale_exactly() -> None:
+    buffer = BarBuffer(["1s", "1m", "volume:5"], ids="contiguous")
+    oracle = Oracle(["1s", "1m", "volume:5"], "contiguous")
+    rows = [
+        Trade("A", 0, Decimal(3), Decimal(2), 1, 1, 1),
+        Trade("A", SECOND, Decimal("3.5"), Decimal("0.25"), 1, 2, 2),
+        Trade("A", SECOND, Decimal("3.500000001"), Decimal("0.000000000001"), -1, 3, 3),
+        Trade("A", 0, Decimal(4), Decimal("2.749999999999"), 1, 4, 4),
+        Trade("A", 2 * SECOND, Decimal("0.000000000001"), Decimal(1), 0, 5, 5),
+    ]
+    assert [line_of(bar) for row in rows for bar in buffer.add_tick(tick(row))] + [
+        line_of(bar) for bar in buffer.flush_all()
+    ] == expected(oracle, rows)
+    assert buffer.instruments.scales("A") == (12, 12)
+
+
+def tick(row: Trade) -> TickData:
+    side = {1: "buy", -1: "sell", 0: "unknown"}[row.side]
+    return TickData(row.symbol, row.time_ns, row.price, row.size, side, row.first_id, row.last_id, row.count)
+
+
+def test_an_open_bar_that_cannot_follow_a_scale_refuses_its_symbol_alone() -> None:
+    buffer = BarBuffer("1m")
+    for _ in range(19):
+        buffer.add_tick(TickData("A", 0, 9 * 10**17, 10**18))
+    buffer.instruments.add("A", price_scale=1)
+    with pytest.raises(PrecisionError, match="A: row 0: the sums of its open bar do not fit 128 bits") as caught:
+        buffer.add_tick(TickData("A", 1, 1, 1))
+    assert caught.value.row == 0
+    assert buffer.add_tick(TickData("B", 0, 1, 1)) == []
+    (bar,) = buffer.flush_symbol("A")
+    assert bar.trade_count == 19
+
+
+def test_a_closed_bar_that_cannot_follow_a_scale_is_let_go_and_what_comes_for_it_is_late() -> None:
+    late: list[TickData] = []
+    buffer = BarBuffer("1m", on_late=late.append)
+    for _ in range(20):
+        buffer.add_tick(TickData("A", 0, 9 * 10**17, 10**18))
+    (closed,) = buffer.add_tick(TickData("A", MINUTE, 1, 1))
+    assert closed.quote_volume == 18 * 10**36
+    assert buffer.add_tick(TickData("A", MINUTE, "1.5", 1)) == []
+    assert buffer.add_tick(TickData("A", 1, "2.5", 1)) == []
+    assert [tick.price for tick in late] == [Decimal("2.5")]
+    (open_bar,) = buffer.flush_all()
+    assert (open_bar.quote_volume, open_bar.volume) == (Decimal("2.5"), 2)
+
+
+def test_a_step_beyond_128_bits_disturbs_no_other_bar() -> None:
+    buffer = BarBuffer(["1m", "value:1000000"])
+    buffer.add_tick(TickData("A", 0, 2, 1))
+    buffer.add_tick(TickData("B", 0, "0.1", 1))
+    fine = Decimal("1.000000000000000001")
+    assert buffer.add_tick(TickData("A", 0, fine, fine)) == []
+    assert buffer.add_tick(TickData("B", 0, "0.02", 1)) == []
+    for bar in buffer.flush_symbol("A"):
+        assert bar.quote_volume == 2 + Decimal("1.000000000000000002000000000000000001")
+        assert bar.close_reason == "end"
+    for bar in buffer.flush_symbol("B"):
+        assert (bar.quote_volume, bar.close_reason) == (Decimal("0.12"), "end")
+
+
+def test_bars_of_hundreds_of_symbols_equal_the_oracle() -> None:
+    # A fixed mixture, larger than what Hypothesis draws: growth of every table, 300 symbols in turn.
+    rows = [
+        Trade(
+            f"S{(i * 37) % 300}",
+            (i * 11_000_000) - (i % 7) * 400_000_000,
+            Decimal(1000 + (i * i) % 977) / 100,
+            Decimal(1 + i % 13),
+            (i % 3) - 1,
+            i // 300,
+            i // 300,
+        )
+        for i in range(3000)
+    ]
+    scenario = Scenario(("1s", "5s", "tick:4"), "contiguous", 1, 2, tuple(rows), frozenset(range(0, 3000, 211)))
+    assert replay(buffer_for(scenario), scenario.events, scenario.cuts) == expected(
+        oracle_for(scenario), scenario.events
+    )
