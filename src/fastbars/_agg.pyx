@@ -27,7 +27,7 @@ from fastbars.summary cimport (
 )
 
 from fastbars.errors import InvalidTickError, PrecisionError
-from fastbars.state import ROW_DTYPE as _ROW_DTYPE
+from fastbars.state import NO_ROWS as _NO_ROWS, ROW_DTYPE as _ROW_DTYPE
 
 cdef enum:                      # flags of a bar
     START = 1                   # the stream began inside it
@@ -76,7 +76,7 @@ cdef class BarKernel(BarState):
         if batch.instruments is not self.instruments:
             raise InvalidTickError("the batch belongs to other instruments than this kernel")
         if batch.length == 0:
-            return np.empty(0, _ROW_DTYPE), []
+            return _NO_ROWS, []
         if batch.rescaled != self.instruments.rescaled:
             raise InvalidTickError("a scale was widened after this batch was built; build it again")
         self.reserve()
@@ -362,7 +362,7 @@ cdef class BarKernel(BarState):
         cdef Summary *bar
         cdef int k
         if time_ns < self.next_close_ns:
-            return np.empty(0, _ROW_DTYPE)
+            return _NO_ROWS
         self.reserve()
         self.row_count = 0
         self.next_close_ns = HIGHEST

@@ -91,6 +91,7 @@ class BarBuffer:
         self.on_bars = on_bars
         self.on_late = on_late
         self._stats = BufferStats()
+        self._rows = 0
         self._grace_ns = round(grace_s * 1e9)
         self._kernel = BarKernel(
             self.instruments,
@@ -110,6 +111,7 @@ class BarBuffer:
     def stats(self) -> BufferStats:
         """The counters, live."""
         self._stats.duplicates = self._kernel.duplicates
+        self._stats.trades = self._rows - self._stats.duplicates - self._stats.late
         return self._stats
 
     def missing(self, symbol: str) -> list[tuple[int, int]]:
@@ -137,7 +139,10 @@ class BarBuffer:
         Raises:
             PrecisionError, InvalidTickError: the message and `row` name the offending row.
         """
-        rows, late = self._update(batch)
+        rows, late = self._kernel.update(batch)
+        self._rows += len(batch)
+        if not late and not len(rows):
+            return []
         return self._issue(rows, late, batch)
 
     def add_live(self, batch: TickBatch) -> list[OHLCVBar]:
@@ -205,13 +210,6 @@ class BarBuffer:
 
     def _close(self, time_ns: int, reason: CloseReason) -> list[OHLCVBar]:
         return self._issue(self._kernel.close_until(time_ns - self._grace_ns, REASONS.index(reason)))
-
-    def _update(self, batch: TickBatch) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
-        duplicates = self._kernel.duplicates
-        rows, late = self._kernel.update(batch)
-        dropped = self._kernel.duplicates - duplicates + len({row for row, _ in late})
-        self._stats.trades += len(batch) - dropped
-        return rows, late
 
     def _issue(
         self, rows: npt.NDArray[Any], late: Iterable[tuple[int, int]] = (), batch: TickBatch | None = None

@@ -2,6 +2,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from typing_extensions import disjoint_base
 
 from fastbars.instruments import Instruments
@@ -9,6 +10,9 @@ from fastbars.ledger import Ledger
 
 ROW_DTYPE: np.dtype[Any]
 """One issued bar: times and ids int64, prices int64 mantissas, sums 128 bits as (lo, hi), and its scales."""
+
+NO_ROWS: npt.NDArray[Any]
+"""The empty array that a batch gives which issues nothing (read-only)."""
 
 @disjoint_base
 class BarState:

@@ -28,6 +28,10 @@ ROW_DTYPE = np.dtype(
 )
 assert ROW_DTYPE.itemsize == sizeof(Row)
 
+# Most batches close nothing, and an empty structured array takes microseconds to make.
+NO_ROWS = np.empty(0, ROW_DTYPE)
+NO_ROWS.flags.writeable = False
+
 
 _KINDS = {"time": FIXED, "months": MONTHS, "tick": TICK, "volume": VOLUME, "value": VALUE}
 
@@ -269,11 +273,12 @@ cdef class BarState:
 
     cdef object take(self):
         # In the order of the trades that caused them, then of the specs.
+        if self.row_count == 0:
+            return NO_ROWS
         rows = np.empty(self.row_count, ROW_DTYPE)
-        if self.row_count:
-            memcpy(<void *><size_t>rows.ctypes.data, self.rows, self.row_count * sizeof(Row))
-            if self.width > 1:
-                rows = rows[np.lexsort((rows["spec"], rows["row"]))]
+        memcpy(<void *><size_t>rows.ctypes.data, self.rows, self.row_count * sizeof(Row))
+        if self.width > 1:
+            rows = rows[np.lexsort((rows["spec"], rows["row"]))]
         self.row_count = 0
         return rows
 

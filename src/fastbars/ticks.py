@@ -39,7 +39,7 @@ class TickSide(StrEnum):
     @property
     def sign(self) -> int:
         """1 the taker bought, -1 the taker sold, 0 unknown."""
-        return {"buy": 1, "sell": -1, "unknown": 0}[self.value]
+        return 1 if self is TickSide.BUY else -1 if self is TickSide.SELL else 0
 
 
 def _decimal(name: str, symbol: str, value: Decimal | int | str) -> Decimal:
