@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, Inexact, localcontext
+from itertools import pairwise
 from typing import NamedTuple
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,7 +38,7 @@ class Trade(NamedTuple):
     side: int = 0
     first_id: int = 0
     last_id: int = 0
-    count: int = 1
+    trade_count: int = 1
 
 
 class Line(NamedTuple):
@@ -205,7 +206,7 @@ class Oracle:
                 min(before.time_ns, behind.time_ns),
                 max(before.time_ns, behind.time_ns),
             )
-            for before, behind in zip(rows, rows[1:], strict=False)
+            for before, behind in pairwise(rows)
             if before.last_id + 1 < behind.first_id
         ]
 
@@ -328,8 +329,7 @@ class Track:
     def _status(self, bar: Bar) -> str:
         if self.timed:
             missing = self.oracle.contiguous and any(
-                bar.open_ns <= hole.until_ns and hole.since_ns < bar.close_ns
-                for hole in self.oracle.holes(self.symbol)
+                bar.open_ns <= hole.until_ns and hole.since_ns < bar.close_ns for hole in self.oracle.holes(self.symbol)
             )
         else:
             missing = self.symbol in self.oracle.out_of_order
@@ -342,7 +342,7 @@ class Track:
         return "PROVISIONAL" if bar.unproven else "COMPLETE"
 
     def _count(self, bar: Bar) -> Decimal:
-        return Decimal(sum(trade.count for _, trade in bar.arrivals))
+        return Decimal(sum(trade.trade_count for _, trade in bar.arrivals))
 
     def _volume(self, bar: Bar, sides: tuple[int, ...] = (-1, 0, 1)) -> Decimal:
         with localcontext(Context(prec=200, traps=[Inexact])):

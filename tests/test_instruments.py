@@ -63,7 +63,9 @@ def test_a_scale_at_which_seen_values_do_not_fit_is_refused_and_nothing_changes(
     instruments = Instruments("okx")
     batch = TickBatch(instruments, ids=False)
     batch.append("A", 0, "9223372036854775807", "1")
-    with pytest.raises(PrecisionError, match="okx A: price scale needs 1 decimals, but prices up to 9223372036854775807"):
+    with pytest.raises(
+        PrecisionError, match="okx A: price scale needs 1 decimals, but prices up to 9223372036854775807"
+    ):
         instruments.add("A", 1, 5)
     assert instruments.scales("A") == (0, 0)
     instruments.add("A", 0, 18)

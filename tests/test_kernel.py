@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
-from hypothesis import assume, example, given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from fastbars.buffer import BarBuffer
 from fastbars.errors import PrecisionError
@@ -116,7 +117,7 @@ def replay_without_flush(buffer: BarBuffer, events: list[Event] | tuple[Event, .
     return [line_of(bar) for bar in buffer.add_batch(batch)]
 
 
-@given(scenarios(specs=TIME_SPECS, trades_only=True, lateness_s=(10**9,)))
+@given(scenarios(specs=TIME_SPECS, trades_only=True, lateness_s=(9 * 10**9,)))
 def test_the_last_revision_of_a_time_bar_holds_exactly_the_trades_of_its_interval(scenario: Scenario) -> None:
     buffer, oracle = buffer_for(scenario), oracle_for(scenario)
     lines = replay(buffer, scenario.events, scenario.cuts)
@@ -125,7 +126,7 @@ def test_the_last_revision_of_a_time_bar_holds_exactly_the_trades_of_its_interva
     placed = [trade for trades in oracle.accepted.values() for trade in trades]
     for spec in scenario.specs:
         bars = [line for line in last.values() if line.spec == spec]
-        assert sum(line.trade_count for line in bars) == sum(trade.count for trade in placed)
+        assert sum(line.trade_count for line in bars) == sum(trade.trade_count for trade in placed)
         for line in bars:
             inside = [
                 trade
@@ -133,12 +134,12 @@ def test_the_last_revision_of_a_time_bar_holds_exactly_the_trades_of_its_interva
                 if trade.symbol == line.symbol
                 and line.open_time.timestamp() * SECOND <= trade.time_ns < line.close_time.timestamp() * SECOND
             ]
-            assert line.trade_count == sum(trade.count for trade in inside)
+            assert line.trade_count == sum(trade.trade_count for trade in inside)
             assert line.high == max(trade.price for trade in inside)
             assert line.low == min(trade.price for trade in inside)
 
 
-@given(scenarios(ids=("contiguous",), trades_only=True, lateness_s=(10**9,)))
+@given(scenarios(ids=("contiguous",), trades_only=True, lateness_s=(9 * 10**9,)))
 def test_revisions_count_up_from_zero_and_each_one_changes_something(scenario: Scenario) -> None:
     history: dict[tuple[str, str, object], list[Line]] = {}
     for line in replay(buffer_for(scenario), scenario.events, scenario.cuts):
@@ -146,31 +147,24 @@ def test_revisions_count_up_from_zero_and_each_one_changes_something(scenario: S
             history.setdefault((line.symbol, line.spec, line.open_time), []).append(line)
     for lines in history.values():
         assert [line.revision for line in lines] == list(range(len(lines)))
-        for before, after in zip(lines, lines[1:], strict=False):
+        for before, after in pairwise(lines):
             assert before._replace(revision=0) != after._replace(revision=0)
 
 
-@given(scenarios(specs=TIME_SPECS, ids=("contiguous",), trades_only=True, lateness_s=(10**9,)))
+@given(scenarios(specs=TIME_SPECS, ids=("contiguous",), trades_only=True, lateness_s=(9 * 10**9,)))
 def test_ids_prove_a_complete_bar(scenario: Scenario) -> None:
-    # Section "bars merge": inside a bar that is COMPLETE, the ids leave no room for another trade.
-    lines = replay(buffer_for(scenario), scenario.events, scenario.cuts)
+    # Where times rise with the ids, whatever the order of arrival, a COMPLETE bar has no room for another trade.
+    trades = [event for event in scenario.events if isinstance(event, Trade)]
+    numbers = {symbol: sorted({trade.first_id for trade in trades if trade.symbol == symbol}) for symbol in SYMBOLS}
+    times = sorted(trade.time_ns for trade in trades)
+    events = [trade._replace(time_ns=times[numbers[trade.symbol].index(trade.first_id)]) for trade in trades]
+    lines = replay(buffer_for(scenario), events, scenario.cuts)
     last = {(line.symbol, line.spec, line.open_time): line for line in lines}
-    times_rise = all(
-        a.time_ns <= b.time_ns
-        for symbol in SYMBOLS
-        for a, b in pairs_by_id([e for e in scenario.events if isinstance(e, Trade) and e.symbol == symbol])
-    )
-    assume(times_rise)
     for line in last.values():
         if line.status == "COMPLETE":
             assert line.first_trade_id is not None
             assert line.last_trade_id is not None
             assert line.trade_count == line.last_trade_id - line.first_trade_id + 1
-
-
-def pairs_by_id(trades: list[Trade]) -> list[tuple[Trade, Trade]]:
-    ordered = sorted(trades, key=lambda trade: trade.first_id)
-    return list(zip(ordered, ordered[1:], strict=False))
 
 
 # A batch that fails.
@@ -247,7 +241,7 @@ def test_a_sum_that_leaves_128_bits_names_its_row_and_leaves_the_state_unchanged
         batch.append("monster", 0, largest, largest, 1, number)
     for one in (buffer, twin):
         one.instruments.add("monster")
-    with pytest.raises(PrecisionError, match=f"monster: row|monster: with row {rows + 2} ") as caught:
+    with pytest.raises(PrecisionError, match=f"monster: with row {rows + 2} ") as caught:
         buffer.add_batch(batch)
     assert caught.value.row == rows + 2
     assert buffer.stats == twin.stats
@@ -288,13 +282,12 @@ def test_an_overflow_in_a_closed_bar_leaves_it_as_it_was() -> None:
 
 
 @given(
-    scenarios(trades_only=True, lateness_s=(10**6,)),
+    scenarios(trades_only=True, lateness_s=(10**6,), markets=("plain", "widening")),
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), st.integers(0, 9)), max_size=6),
 )
 def test_widening_a_scale_changes_no_value_of_any_bar(
     scenario: Scenario, widenings: list[tuple[int, int, int]]
 ) -> None:
-    assume(all(trade.size < 10**6 and trade.price < 10**6 for trade in scenario.events if isinstance(trade, Trade)))
     buffer, lines = buffer_for(scenario), []
     step = 1 + len(scenario.events) // (len(widenings) + 1)
     for number in range(len(widenings) + 1):
@@ -324,7 +317,7 @@ def test_open_and_closed_bars_follow_a_widened_scale_exactly() -> None:
 
 def tick(row: Trade) -> TickData:
     side = {1: "buy", -1: "sell", 0: "unknown"}[row.side]
-    return TickData(row.symbol, row.time_ns, row.price, row.size, side, row.first_id, row.last_id, row.count)
+    return TickData(row.symbol, row.time_ns, row.price, row.size, side, row.first_id, row.last_id, row.trade_count)
 
 
 def test_an_open_bar_that_cannot_follow_a_scale_refuses_its_symbol_alone() -> None:
@@ -337,7 +330,8 @@ def test_an_open_bar_that_cannot_follow_a_scale_refuses_its_symbol_alone() -> No
     assert caught.value.row == 0
     assert buffer.add_tick(TickData("B", 0, 1, 1)) == []
     (bar,) = buffer.flush_symbol("A")
-    assert bar.trade_count == 19
+    assert (bar.trade_count, bar.high, bar.volume) == (19, Decimal(9 * 10**17), Decimal(19 * 10**18))
+    assert bar.quote_volume == 171 * 10**35
 
 
 def test_a_closed_bar_that_cannot_follow_a_scale_is_let_go_and_what_comes_for_it_is_late() -> None:
@@ -351,7 +345,7 @@ def test_a_closed_bar_that_cannot_follow_a_scale_is_let_go_and_what_comes_for_it
     assert buffer.add_tick(TickData("A", 1, "2.5", 1)) == []
     assert [tick.price for tick in late] == [Decimal("2.5")]
     (open_bar,) = buffer.flush_all()
-    assert (open_bar.quote_volume, open_bar.volume) == (Decimal("2.5"), 2)
+    assert (open_bar.quote_volume, open_bar.volume) == (Decimal("2.5"), Decimal(2))
 
 
 def test_a_step_beyond_128_bits_disturbs_no_other_bar() -> None:
@@ -362,7 +356,7 @@ def test_a_step_beyond_128_bits_disturbs_no_other_bar() -> None:
     assert buffer.add_tick(TickData("A", 0, fine, fine)) == []
     assert buffer.add_tick(TickData("B", 0, "0.02", 1)) == []
     for bar in buffer.flush_symbol("A"):
-        assert bar.quote_volume == 2 + Decimal("1.000000000000000002000000000000000001")
+        assert bar.quote_volume == Decimal("3.000000000000000002000000000000000001")
         assert bar.close_reason == "end"
     for bar in buffer.flush_symbol("B"):
         assert (bar.quote_volume, bar.close_reason) == (Decimal("0.12"), "end")

@@ -152,8 +152,8 @@ def test_a_decimal_that_is_not_finite_is_refused() -> None:
 
 
 def test_a_precision_error_is_a_value_error_and_a_fastbars_error_without_a_row() -> None:
-    with pytest.raises(ValueError, match="more than 18 decimals") as caught:
+    with pytest.raises(PrecisionError, match="more than 18 decimals") as caught:
         parse("1e-19")
-    assert isinstance(caught.value, FastbarsError)
-    assert isinstance(caught.value, PrecisionError)
     assert caught.value.row is None
+    assert issubclass(PrecisionError, ValueError)
+    assert issubclass(PrecisionError, FastbarsError)

@@ -34,7 +34,12 @@ def test_a_naive_datetime_is_refused() -> None:
 
 def test_a_tick_keeps_every_digit_and_nanosecond() -> None:
     tick = TickData("BTCUSDT", -1, "61837.630000001", 2, "buy", 7)
-    assert (tick.symbol, tick.time_ns, tick.price, tick.volume) == ("BTCUSDT", -1, Decimal("61837.630000001"), 2)
+    assert (tick.symbol, tick.time_ns, tick.price, tick.volume) == (
+        "BTCUSDT",
+        -1,
+        Decimal("61837.630000001"),
+        Decimal(2),
+    )
     assert tick.side is TickSide.BUY
     assert (tick.trade_id, tick.last_trade_id, tick.trade_count) == (7, 7, 1)
     assert tick.timestamp == datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)

@@ -18,6 +18,9 @@ cdef struct Slot:           # one symbol and spec: its open bar, and where its c
     uint8_t flags           # of the open bar
     uint8_t fresh           # no bar yet
     uint8_t broken          # path-driven: trades are missing from here on
+    int8_t price_scale      # of these bars; they follow the instrument's with the next batch
+    int8_t size_scale
+    int8_t quote_scale
 
 cdef struct Record:         # a closed bar that can still be amended
     Summary bar
@@ -69,10 +72,9 @@ cdef class BarState:
     cdef Py_ssize_t widenings       # of the instruments' scales that the sums have followed
     cdef set unfit                  # symbols whose open bars cannot follow
     cdef bint no_memory
-    cdef list scales                # (price_scale, size_scale) of every symbol's sums
     cdef object saved
     cdef int reserve(self) except -1
-    cdef int set_threshold(self, int spec, Py_ssize_t symbol_id) except -1
+    cdef int take_scales(self, int spec, Py_ssize_t symbol_id) except -1
     cdef int rescale(self) except -1
     cdef bint rescale_symbol(self, Py_ssize_t symbol_id) except? False
     cdef double largest(self) noexcept nogil

@@ -48,7 +48,6 @@ cdef class BarState:
         self.free_record = -1
         self.widenings = len(instruments.widened)
         self.unfit = set()
-        self.scales = []
         if not self.specs:
             raise ValueError("at least one bar spec is needed")
         self.rules = <Rule *>calloc(len(self.specs), sizeof(Rule))
@@ -103,24 +102,25 @@ cdef class BarState:
                 slot.oldest = slot.newest = -1
                 slot.fresh = 1
             for k in range(self.width):
-                self.set_threshold(k, s)
-            self.scales.append((own.price_scale, own.size_scale))
+                self.take_scales(k, s)
             self.symbols = s + 1
         if self.ledger is not None:
             self.ledger.reserve(count)
         return 0
 
-    cdef int set_threshold(self, int spec, Py_ssize_t s) except -1:
+    cdef int take_scales(self, int spec, Py_ssize_t s) except -1:
         cdef Instrument *own = &self.instruments.table[s]
+        cdef Slot *slot = &self.slots[spec][s]
         cdef int kind = self.rules[spec].kind
+        slot.price_scale = own.price_scale
+        slot.size_scale = own.size_scale
+        slot.quote_scale = own.size_scale + (own.contract_scale if own.contract else own.price_scale)
         if kind != VOLUME and kind != VALUE:
             return 0
-        scale = own.size_scale
-        if kind == VALUE:
-            scale += own.contract_scale if own.contract else own.price_scale
+        scale = slot.quote_scale if kind == VALUE else slot.size_scale
         numerator, denominator = self.specs[spec].step.as_integer_ratio()
         # A step beyond 128 bits is never reached: the sum leaves its range first, and says so.
-        int128_from_int(min(-(-numerator * 10**scale // denominator), (1 << 127) - 1), &self.slots[spec][s].threshold)
+        int128_from_int(min(-(-numerator * 10**scale // denominator), (1 << 127) - 1), &slot.threshold)
         return 0
 
     cdef int rescale(self) except -1:
@@ -139,9 +139,8 @@ cdef class BarState:
         cdef int k
         cdef int32_t r
         cdef int64_t price_factor, size_factor, quote_factor
-        price_scale, size_scale = self.scales[s]
-        price_factor = POWER_OF_TEN[own.price_scale - <int>price_scale]
-        size_factor = POWER_OF_TEN[own.size_scale - <int>size_scale]
+        price_factor = POWER_OF_TEN[own.price_scale - self.slots[0][s].price_scale]
+        size_factor = POWER_OF_TEN[own.size_scale - self.slots[0][s].size_scale]
         quote_factor = 1 if own.contract else price_factor
         for trial in (True, False):
             for k in range(self.width):
@@ -163,8 +162,7 @@ cdef class BarState:
                         slot.let_go_ns = self.records[r].bar.close_time
                         self.free_record_at(r)
                     slot.newest = -1
-                self.set_threshold(k, s)
-        self.scales[s] = (own.price_scale, own.size_scale)
+                self.take_scales(k, s)
         return True
 
     cdef double largest(self) noexcept nogil:
@@ -211,7 +209,7 @@ cdef class BarState:
         return 0
 
     cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil:
-        cdef Instrument *own = &self.instruments.table[symbol_id]
+        cdef Slot *slot = &self.slots[spec][symbol_id]
         cdef Py_ssize_t capacity
         cdef void *grown
         cdef Row *issued
@@ -231,9 +229,9 @@ cdef class BarState:
         issued.revision = record.revision
         issued.status = record.status
         issued.reason = record.reason
-        issued.price_scale = own.price_scale
-        issued.size_scale = own.size_scale
-        issued.quote_scale = own.size_scale + (own.contract_scale if own.contract else own.price_scale)
+        issued.price_scale = slot.price_scale
+        issued.size_scale = slot.size_scale
+        issued.quote_scale = slot.quote_scale
         self.row_count += 1
 
     cdef void not_placed(self, Py_ssize_t row, int spec) noexcept nogil:

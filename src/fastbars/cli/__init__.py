@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--symbols", type=_positive_int, default=20, help="how many symbols (20)")
     simulate.add_argument("--rate", type=_positive_float, default=20_000.0, help="trades a second (20000)")
     simulate.add_argument("--seed", type=int, default=1, help="of the synthetic market (1)")
-    simulate.add_argument("--port", type=int, default=0, help="0: any free one")
+    simulate.add_argument("--port", type=_port, default=0, help="0: any free one")
     return parser
 
 
@@ -68,6 +68,13 @@ def _positive_float(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 65_536:
+        raise argparse.ArgumentTypeError(f"{text} is not a port")
     return value
 
 

@@ -16,7 +16,7 @@ import orjson
 
 from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
-from fastbars.errors import SubscriptionError
+from fastbars.errors import SubscriptionError, UnknownExchangeError
 from fastbars.events import Quote, Ticker
 from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.config import StreamConfig
@@ -182,4 +182,6 @@ class BinanceWebSocketAdapter(BaseWebSocketAdapter):
         market: str = "spot",
         **options: Any,
     ) -> None:
+        if market not in MARKETS:
+            raise UnknownExchangeError(f"binance: unknown market {market!r}; known are {', '.join(MARKETS)}")
         super().__init__(MARKETS[market], config, on_tick, **options)

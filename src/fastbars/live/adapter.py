@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -121,6 +120,7 @@ class BaseWebSocketAdapter:
         self._clock: asyncio.Task[None] | None = None
         self._state_changed = asyncio.Event()
         self._dropped_for: str | None = None
+        self._connected_url = ""
         self._failure: Exception | None = None
         self._paused = False
         self._connections = 0
@@ -150,7 +150,8 @@ class BaseWebSocketAdapter:
     @property
     def url(self) -> str:
         """Where it connects to."""
-        return self._url or self.exchange.url(channel for _, channel in self._subscriptions.desired)
+        channels = {channel for _, channel in self._subscriptions.desired}
+        return self._url or self.exchange.url(channels or {self.session.channel})
 
     def stats(self) -> StreamStats:
         """A snapshot of all counters."""
@@ -198,14 +199,13 @@ class BaseWebSocketAdapter:
         """Close the connection for good and wait until nothing of it is left running."""
         supervisor, clock = self._supervisor, self._clock
         self._supervisor = self._clock = None
-        for task in (supervisor, clock):
-            if task is not None:
-                task.cancel()
-        for task in (supervisor, clock):
-            if task is not None:
-                with suppress(asyncio.CancelledError):
-                    await task
-        if self._state is not ConnectionState.DISCONNECTED:
+        tasks = [task for task in (supervisor, clock) if task is not None]
+        for task in tasks:
+            task.cancel()
+        try:
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:
             self._set_state(ConnectionState.DISCONNECTED)
 
     async def reconnect(self) -> None:
@@ -238,13 +238,17 @@ class BaseWebSocketAdapter:
             WSConnectionError: the connection was lost meanwhile; all of them stay desired.
         """
         streams = self._streams(symbols, channels)
+        added = [stream for stream in streams if stream not in self._subscriptions.desired]
         self._subscriptions.want(streams)
-        if self._url is None:
-            _ = self.url  # raises where no one connection serves all channels
+        try:
+            url = self.url
+        except SubscriptionError:  # no one connection serves all channels
+            self._subscriptions.drop(added)
+            raise
+        if self.is_connected and url != self._connected_url:
+            await self.reconnect()  # to where all of them are served
         if self.is_connected:
-            await self._subscriptions.subscribe(
-                [stream for stream in streams if stream not in self._subscriptions.confirmed], self._send
-            )
+            await self._subscriptions.subscribe(streams, self._send)
 
     async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
         """End subscriptions; the symbols' open bars are issued (PARTIAL, `end`) where no trade channel is left.
@@ -299,17 +303,23 @@ class BaseWebSocketAdapter:
             self._failure = WSConnectionError(f"{self.exchange.name}: internal error: {error!r}")
             self._failure.__cause__ = error
         if self._clock is not None:
-            self._clock.cancel()
+            clock, self._clock = self._clock, None
+            clock.cancel()
+            await asyncio.wait([clock])
         self._set_state(ConnectionState.DISCONNECTED)
 
     async def _keep_connected(self) -> None:
         while True:
             try:
                 connection = await self._open()
-            except (OSError, TimeoutError, WebSocketException) as error:
+            except (OSError, TimeoutError, WebSocketException, ValueError) as error:
                 why = f"{self.exchange.name}: cannot connect to {self.url}: {error or type(error).__name__}"
-                if self._state is ConnectionState.CONNECTING or isinstance(error, InvalidURI):
+                # The URL or an option makes no sense, and never will; a bad certificate is also an OSError, and may pass.
+                hopeless = isinstance(error, InvalidURI | ValueError) and not isinstance(error, OSError)
+                if hopeless or self._state is ConnectionState.CONNECTING:
                     raise WSConnectionError(why) from error
+                if self._failure is not None:
+                    raise self._failure from error
             else:
                 why = await self._serve(connection)
                 if self._failure is not None:
@@ -335,8 +345,9 @@ class BaseWebSocketAdapter:
             "max_size": self.config.max_message_bytes,
         } | self.config.connect_options
         self._dropped_for = None
-        connection = await connect(self.url, create_connection=cast("type[ClientConnection]", factory), **options)
-        return cast("PayloadConnection", connection)
+        self._connected_url = self.url
+        made = cast("type[ClientConnection]", factory)
+        return cast("PayloadConnection", await connect(self._connected_url, create_connection=made, **options))
 
     async def _serve(self, connection: PayloadConnection) -> str:
         # Returns why the connection ended.
@@ -352,6 +363,8 @@ class BaseWebSocketAdapter:
             asyncio.create_task(self._attend(self._restore_subscriptions(), connection)),
             asyncio.create_task(self._attend(self._beat(connection), connection)),
         ]
+        if self._failure is not None:  # what came right behind the handshake could not be digested
+            connection.abort()
         try:
             await connection.wait_closed()
         finally:
@@ -359,6 +372,8 @@ class BaseWebSocketAdapter:
                 task.cancel()
             await asyncio.gather(*attendants, return_exceptions=True)
             self._subscriptions.connection_lost()
+            if not connection.reading:
+                connection.abort()  # a closing handshake would wait for an answer that is not read
             await connection.close()
             self._connection = None
         reason = self._dropped_for or f"closed with code {connection.close_code} {connection.close_reason or ''}"
@@ -375,12 +390,10 @@ class BaseWebSocketAdapter:
             connection.abort()
 
     async def _restore_subscriptions(self) -> None:
-        streams = [s for s in self._subscriptions.desired if s not in self._subscriptions.confirmed]
-        if streams:
-            try:
-                await self._subscriptions.subscribe(streams, self._send)
-            except SubscriptionError as error:
-                log.error("subscription_refused", exchange=self.exchange.name, error=str(error))
+        try:
+            await self._subscriptions.subscribe(None, self._send)
+        except SubscriptionError as error:
+            log.error("subscription_refused", exchange=self.exchange.name, error=str(error))
 
     async def _beat(self, connection: PayloadConnection) -> None:
         # Pings, and gives the connection up when not a byte has come for too long.
@@ -402,9 +415,11 @@ class BaseWebSocketAdapter:
                 if not self.session.clock_is_due(time.monotonic_ns()):
                     continue
                 # What has arrived is read first: the loop polls its sockets between these two turns.
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
                 connection = self._connection
+                if connection is not None:
+                    connection.last_read_was_full = False
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
                 if self._paused or (connection is not None and connection.last_read_was_full):
                     continue
                 self.session.advance_clock(time.monotonic_ns(), time.time_ns(), feed_up=self.is_connected)

@@ -122,7 +122,7 @@ class Exchange(ABC):
         """What a decoded JSON message means, in order; empty where its kind is unknown.
 
         Raises:
-            ParseError, KeyError, TypeError, ValueError: it claims to be of a known kind and is not.
+            ParseError, LookupError, TypeError, ValueError, AttributeError: it claims to be of a known kind and is not.
         """
 
     @abstractmethod
@@ -147,7 +147,7 @@ class Exchange(ABC):
 
     def check_channel(self, channel: str) -> None:
         """Raises SubscriptionError for a channel that this exchange does not have."""
-        if channel in self.channels:
+        if channel in self.channels and not channel.endswith("_"):
             return
         if any(name.endswith("_") and channel.startswith(name) and channel != name for name in self.channels):
             return

@@ -169,7 +169,7 @@ class Session:
             messages.append(message)
             try:
                 self._take(message, receive_time_ns, received)
-            except (ParseError, KeyError, TypeError, ValueError, OverflowError) as error:
+            except (ParseError, LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 stats.parse_errors += 1
                 self._unreadable("parse_error", payload, error, received)
         self._note_event_time(messages, steady_ns)
@@ -215,15 +215,18 @@ class Session:
 
     def _take(self, message: Any, receive_time_ns: int, received: Received) -> None:
         stats = self.stats
-        tick = self._parse_message(message) if self._parse_message is not None else None
+        own = self._parse_message if isinstance(message, dict) else None
+        tick = None if own is None else own(message)
         if tick is not None:
-            stats.trade_messages += 1
             self._add_tick(tick, receive_time_ns, received)
+            stats.trade_messages += 1
             return
         counted = False  # a message of several trades counts once
         for item in self.exchange.parse(message):
             if isinstance(item, Trade):
-                if self._parse_message is not None:
+                if self._parse_message is not None:  # which has passed it over
+                    stats.ignored += not counted
+                    counted = True
                     continue
                 taken = self._add_trade(item, receive_time_ns, received)
                 if not counted:
@@ -276,7 +279,7 @@ class Session:
         assert self._batch is not None
         try:
             self._batch.append(*tick.row)
-        except (PrecisionError, InvalidTickError) as error:
+        except (PrecisionError, InvalidTickError, TypeError, OverflowError) as error:
             self._refuse(tick.symbol, tick.time_ns, error, received)
             return
         self.stats.trades += 1

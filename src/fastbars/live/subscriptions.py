@@ -45,8 +45,10 @@ class Subscriptions:
         self.confirmed: set[Stream] = set()
         self._exchange = exchange
         self._ack_timeout = ack_timeout
+        self._silence = f"no answer within {ack_timeout:g} s"
         self._waiting: dict[int, asyncio.Future[str | None]] = {}
         self._last_id = 0
+        self._turn = asyncio.Lock()  # a user's request and the one after a reconnect must not both be sent
         self._throttle = Throttle(exchange.limits.requests_per_second)
 
     def want(self, streams: Sequence[Stream]) -> None:
@@ -82,16 +84,23 @@ class Subscriptions:
             if not waiting.done():
                 waiting.set_exception(WSConnectionError(f"{self._exchange.name}: the connection was lost"))
 
-    async def subscribe(self, streams: Sequence[Stream], send: Send) -> None:
+    async def subscribe(self, streams: Sequence[Stream] | None, send: Send) -> None:
         """Subscribe and wait for the acks; a refused request is tried again stream by stream.
+
+        Args:
+            streams: those of them that are not confirmed yet; None: all that are desired.
+            send: sends a request.
 
         Raises:
             SubscriptionError: names the symbols that were refused; the others are subscribed. The refused ones
                 are no longer desired.
             WSConnectionError: the connection was lost; all stay desired.
         """
-        refused = await self._request(self._exchange.subscribe, streams, send)
-        self.confirmed.update(stream for stream in streams if stream not in refused)
+        async with self._turn:
+            wanted = list(self.desired) if streams is None else streams
+            missing = [stream for stream in wanted if stream not in self.confirmed]
+            refused = await self._request(self._exchange.subscribe, missing, send)
+            self.confirmed.update(stream for stream in missing if stream not in refused)
         if refused:
             self.drop(list(refused))
             reasons = "; ".join(f"{symbol}@{channel}: {why}" for (symbol, channel), why in refused.items())
@@ -111,14 +120,22 @@ class Subscriptions:
         refused: dict[Stream, str] = {}
         for start in range(0, len(streams), most):
             chunk = streams[start : start + most]
-            reason = await self._ask(build, chunk, send)
+            try:
+                reason = await self._ask(build, chunk, send)
+            except TimeoutError:
+                # An exchange that is silent now would be silent once for every stream.
+                refused |= dict.fromkeys(chunk, self._silence)
+                continue
             if reason is None:
                 continue
             if len(chunk) == 1:
                 refused[chunk[0]] = reason
                 continue
             for stream in chunk:
-                reason = await self._ask(build, [stream], send)
+                try:
+                    reason = await self._ask(build, [stream], send)
+                except TimeoutError:
+                    reason = self._silence
                 if reason is not None:
                     refused[stream] = reason
         return refused
@@ -126,7 +143,7 @@ class Subscriptions:
     async def _ask(
         self, build: Callable[[Sequence[Stream], int], bytes], streams: Sequence[Stream], send: Send
     ) -> str | None:
-        # The exchange's reason to refuse, or None.
+        # The exchange's reason to refuse, or None. Raises TimeoutError where it does not answer.
         await self._throttle.wait()
         self._last_id += 1
         request_id = self._last_id
@@ -136,7 +153,5 @@ class Subscriptions:
             await send(build(streams, request_id))
             async with asyncio.timeout(self._ack_timeout):
                 return await waiting
-        except TimeoutError:
-            return f"no answer within {self._ack_timeout:g} s"
         finally:
             del self._waiting[request_id]

@@ -1,0 +1,270 @@
+"""BarBuffer: settings, callbacks, counters, and the live path that refuses only the rows that are bad."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from fastbars.bars import BarStatus, OHLCVBar
+from fastbars.batch import TickBatch
+from fastbars.buffer import BarBuffer, BufferStats
+from fastbars.errors import InvalidTickError, PrecisionError
+from fastbars.instruments import Instruments
+from fastbars.ticks import TickData, TickSide
+
+SECOND = 1_000_000_000
+LARGEST = 2**63 - 1
+
+
+def tick(second: float, trade_id: int | None = None, symbol: str = "A", price: int = 5) -> TickData:
+    return TickData(symbol, round(second * SECOND), price, 1, "buy", trade_id)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ids": "unique"}, "ids 'unique' is not contiguous, sequenced or none"),
+        ({"grace_s": -1}, "grace -1 s and lateness 60.0 s must not be negative"),
+        ({"lateness_s": -0.5}, "grace 1.0 s and lateness -0.5 s must not be negative"),
+        ({"bars": []}, "no bar spec is given"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BarBuffer(**arguments)
+
+
+def test_a_trade_without_id_is_refused_where_ids_prove_completeness_and_taken_where_not() -> None:
+    buffer = BarBuffer("1m", ids="contiguous", exchange="okx")
+    with pytest.raises(InvalidTickError, match="okx A: the trade has no id"):
+        buffer.add_tick(tick(0))
+    assert buffer.stats == BufferStats()
+    assert BarBuffer("1m").add_tick(tick(0)) == []
+
+
+def test_every_issued_bar_goes_to_the_callbacks_before_it_is_returned() -> None:
+    singles: list[OHLCVBar] = []
+    lists: list[list[OHLCVBar]] = []
+    buffer = BarBuffer(["1s", "2s"], on_bar=singles.append, on_bars=lists.append)
+    assert buffer.add_tick(tick(0)) == []
+    closed = buffer.add_tick(tick(2))
+    ended = buffer.flush_all()
+    assert [bar.spec for bar in closed] == [bar.spec for bar in ended] == ["1s", "2s"]
+    assert singles == closed + ended
+    assert lists == [closed, ended]
+    assert buffer.stats.bars == 4
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_callback_that_raises_is_counted_and_loses_no_bar() -> None:
+    taken: list[OHLCVBar] = []
+
+    def broken(bar: OHLCVBar) -> None:
+        taken.append(bar)
+        raise RuntimeError("the user's code")
+
+    def broken_list(bars: list[OHLCVBar]) -> None:
+        raise RuntimeError("the user's code")
+
+    def broken_late(trade: TickData) -> None:
+        raise RuntimeError("the user's code")
+
+    buffer = BarBuffer("1s", lateness_s=0, on_bar=broken, on_bars=broken_list, on_late=broken_late)
+    bars = buffer.add_tick(tick(0)) + buffer.add_tick(tick(1)) + buffer.add_tick(tick(2.5)) + buffer.add_tick(tick(1))
+    assert taken == bars
+    assert [bar.status for bar in bars] == ["PARTIAL", "UNVERIFIABLE", "GAP"]
+    assert buffer.stats.callback_errors == 3 + 3 + 1
+
+
+def test_a_late_trade_reaches_on_late_as_it_came_and_once_for_all_specs() -> None:
+    late: list[TickData] = []
+    buffer = BarBuffer(["1s", "2s", "1h"], ids="contiguous", lateness_s=0, on_late=late.append)
+    buffer.add_tick(TickData("A", 0, "1.25", 1, trade_id=1))
+    buffer.add_tick(TickData("A", 9 * SECOND, "1.250001", 1, trade_id=2))
+    old = TickData("A", 3 * SECOND, "7.5", "0.25", TickSide.SELL, 3, 5)
+    assert buffer.add_tick(old) == []
+    assert late == [old]
+    assert (buffer.stats.late, buffer.stats.trades) == (1, 2)
+
+
+def test_a_callback_may_feed_the_buffer_again() -> None:
+    bars: list[OHLCVBar] = []
+
+    def answer(bar: OHLCVBar) -> None:
+        bars.append(bar)
+        if len(bars) == 1:
+            buffer.add_tick(tick(9))
+
+    buffer = BarBuffer("1s", on_bar=answer)
+    buffer.add_tick(tick(0))
+    buffer.add_tick(tick(5))
+    assert [bar.open_time.second for bar in bars] == [0, 5]
+
+
+def test_flushing_one_symbol_leaves_the_others_open() -> None:
+    buffer = BarBuffer(["1m", "tick:9"])
+    for symbol in ("B", "A"):
+        buffer.add_tick(tick(0, symbol=symbol))
+    assert buffer.flush_symbol("unknown") == []
+    assert [(bar.symbol, bar.spec) for bar in buffer.flush_symbol("A")] == [("A", "1m"), ("A", "tick:9")]
+    assert buffer.flush_symbol("A") == []
+    assert [(bar.symbol, bar.spec) for bar in buffer.flush_all()] == [("B", "1m"), ("B", "tick:9")]
+
+
+def test_bars_without_a_trade_come_in_order_of_first_appearance_then_of_the_specs() -> None:
+    for close in ("flush_all", "advance_clock", "advance_watermark"):
+        buffer = BarBuffer(["2s", "1s"])
+        buffer.instruments.add("quiet")
+        for symbol in ("B", "A"):
+            buffer.add_tick(tick(0, symbol=symbol))
+        bars = buffer.flush_all() if close == "flush_all" else getattr(buffer, close)(9 * SECOND)
+        assert [(bar.symbol, bar.spec) for bar in bars] == [("B", "2s"), ("B", "1s"), ("A", "2s"), ("A", "1s")]
+
+
+def test_next_close_says_when_a_watermark_or_clock_has_something_to_do() -> None:
+    buffer = BarBuffer(["10s", "1m", "tick:5"], grace_s=2.5)
+    assert buffer.next_close_ns == LARGEST
+    buffer.add_tick(tick(3))
+    assert buffer.next_close_ns == 12_500_000_000
+    assert buffer.advance_clock(12_499_999_999) == []
+    assert [bar.spec for bar in buffer.advance_clock(12_500_000_000)] == ["10s"]
+    assert buffer.next_close_ns == 62_500_000_000
+    assert [bar.spec for bar in buffer.advance_watermark(62_500_000_000)] == ["1m"]
+    assert buffer.next_close_ns == LARGEST
+
+
+def test_missing_ids_are_known_by_symbol_and_only_where_ids_are_followed() -> None:
+    buffer, without = BarBuffer("1m", ids="contiguous"), BarBuffer("1m")
+    for one in (buffer, without):
+        for trade_id in (1, 5):
+            one.add_tick(tick(0, trade_id))
+    assert buffer.missing("A") == [(2, 4)]
+    assert buffer.missing("unknown") == without.missing("A") == []
+
+
+def test_a_scale_widened_before_a_bar_is_closed_without_a_trade_changes_no_value() -> None:
+    buffer = BarBuffer(["1s", "volume:50"], ids="contiguous")
+    buffer.instruments.add("A", 2, 2)
+    buffer.add_tick(TickData("A", 0, "1.25", "0.75", trade_id=1))
+    waiting = buffer.new_batch()
+    waiting.append("A", 10 * SECOND, "1.2500000001", "0.7500001", 0, 2)
+    (second,) = buffer.advance_watermark(5 * SECOND)
+    (volume,) = buffer.flush_all()
+    for bar in (second, volume):
+        assert (bar.open, bar.volume, bar.quote_volume) == (Decimal("1.25"), Decimal("0.75"), Decimal("0.9375"))
+    assert buffer.add_batch(waiting) == []
+    (amended,) = buffer.add_tick(TickData("A", 1, "2", "1", trade_id=3))
+    assert (amended.revision, amended.volume, amended.quote_volume) == (1, Decimal("1.75"), Decimal("2.9375"))
+
+
+def test_a_lost_trade_reissues_a_bar_with_its_values_though_a_scale_was_widened() -> None:
+    buffer = BarBuffer("1s")
+    buffer.add_tick(TickData("A", 0, "1.25", 3))
+    buffer.add_tick(TickData("A", SECOND, "1.25", 3))
+    buffer.instruments.add("A", 9, 9)
+    (bar,) = buffer.note_lost("A", 0)
+    assert (bar.status, bar.open, bar.volume, bar.quote_volume) == (
+        BarStatus.GAP,
+        Decimal("1.25"),
+        Decimal(3),
+        Decimal("3.75"),
+    )
+
+
+# Sequenced messages.
+
+
+def test_sequences_reveal_a_loss_but_prove_no_bar_complete() -> None:
+    buffer = BarBuffer("1s", ids="sequenced")
+    batch = buffer.new_batch()
+    for second, trade_id, sequence in ((0, 70, 1), (1, 90, 2), (2, 95, 3), (3, 99, 5), (4, 100, 6)):
+        batch.append("A", second * SECOND, 1, 1, 0, trade_id, sequence=sequence)
+    bars = buffer.add_batch(batch)
+    assert [(bar.first_trade_id, bar.status) for bar in bars] == [
+        (70, "PARTIAL"), (90, "UNVERIFIABLE"), (95, "GAP"), (99, "GAP"),
+    ]  # fmt: skip
+    assert buffer.missing("A") == [(4, 4)]
+
+
+# The live path.
+
+CORRUPTIONS: list[dict[str, int]] = [
+    {"price": 0}, {"size": -1}, {"time_ns": LARGEST}, {"side": 3}, {"symbol_id": 9}, {"last_id": -1}, {"count": 0},
+]  # fmt: skip
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from([None, None, None, *CORRUPTIONS])), max_size=12),
+)
+def test_the_live_path_refuses_only_the_bad_rows(rows: list[tuple[int, dict[str, int] | None]]) -> None:
+    buffer, twin = BarBuffer(["1s", "tick:3"], ids="contiguous"), BarBuffer(["1s", "tick:3"], ids="contiguous")
+    table, second, good = [], 0, []
+    for number, (step, corruption) in enumerate(rows):
+        second += step
+        row = {
+            "time_ns": second * SECOND, "symbol_id": 0, "price": 5, "size": 1, "side": 1,
+            "first_id": number, "last_id": number, "count": 1,
+        }  # fmt: skip
+        good += [] if corruption else [row]
+        table.append(row | (corruption or {}))
+    for one in (buffer, twin):
+        one.instruments.add("A")
+    got = buffer.add_live(columns(buffer.instruments, table))
+    assert got == twin.add_batch(columns(twin.instruments, good))
+    assert buffer.flush_all() == twin.flush_all()
+    assert buffer.stats.refused == len(table) - len(good)
+    assert buffer.stats.trades == len(good)
+    assert buffer.missing("A") == twin.missing("A")
+
+
+def columns(instruments: Instruments, table: list[dict[str, int]]) -> TickBatch:
+    names = ("time_ns", "symbol_id", "price", "size", "side", "first_id", "last_id", "count")
+    if not table:
+        return TickBatch(instruments, counts=True)
+    return TickBatch.from_columns(instruments, **{name: [row[name] for row in table] for name in names})
+
+
+def test_a_row_refused_for_its_sum_flags_its_bar_where_no_id_will() -> None:
+    buffer = BarBuffer("1s")
+    batch = buffer.new_batch()
+    for second, size in ((0, 1), (1, LARGEST), (1, LARGEST), (1, LARGEST), (2, 1)):
+        batch.append("A", second * SECOND, LARGEST, size)
+    bars = buffer.add_live(batch)
+    assert [(bar.open_time.second, bar.trade_count, bar.status) for bar in bars] == [(0, 1, "PARTIAL"), (1, 2, "GAP")]
+    assert bars[1].quote_volume == 2 * LARGEST**2
+    assert (buffer.stats.refused, buffer.stats.trades) == (1, 4)
+
+
+def test_an_error_that_names_no_row_is_raised_on_the_live_path_too() -> None:
+    buffer = BarBuffer("1s")
+    batch = buffer.new_batch()
+    batch.append("A", 0, 1, 1)
+    buffer.instruments.add("A", 5, 5)
+    with pytest.raises(InvalidTickError, match="a scale was widened after this batch was built"):
+        buffer.add_live(batch)
+    assert buffer.stats == BufferStats()
+
+
+def test_a_tick_that_does_not_fit_beside_its_symbol_is_refused_and_the_buffer_goes_on() -> None:
+    buffer = BarBuffer("1s", exchange="okx")
+    buffer.add_tick(TickData("A", 0, LARGEST, 1))
+    with pytest.raises(PrecisionError, match=r"okx A: price 0\.5 needs 1 decimals"):
+        buffer.add_tick(TickData("A", 0, "0.5", 1))
+    buffer.add_tick(TickData("A", 0, 7, 1))
+    (bar,) = buffer.flush_all()
+    assert (bar.high, bar.low, bar.trade_count) == (Decimal(LARGEST), Decimal(7), 2)
+
+
+def test_every_trade_is_in_one_of_the_first_four_counters() -> None:
+    buffer = BarBuffer("1s", ids="contiguous", lateness_s=0)
+    batch = buffer.new_batch()
+    for second, first, last in ((0, 1, 1), (1, 2, 2), (1, 2, 2), (5, 3, 5), (5, 5, 6), (2, 6, 6), (6, 9, 9)):
+        batch.append("A", second * SECOND, 1, 1, 0, first, last)
+    buffer.add_live(batch)
+    buffer.note_lost("A", 6 * SECOND)
+    stats = buffer.stats
+    assert (stats.trades, stats.duplicates, stats.late, stats.refused) == (4, 1, 2, 1)

@@ -1,0 +1,382 @@
+"""Tests of subscribing: what the exchange is asked, how fast, and what its answers lead to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+
+from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, StreamConfig
+from fastbars.errors import SubscriptionError, WSConnectionError
+from fastbars.exchanges.binance import SPOT
+from fastbars.live.exchange import Ack, Exchange, Limits, Message, Refusal
+from fastbars.live.subscriptions import Subscriptions, Throttle
+from servers import Answer, Request, TradeServer, acknowledge, keep_silent, refuse, trade, until
+
+Stream = tuple[str, str]
+
+
+@dataclass
+class SmallExchange(Exchange):
+    """An exchange with limits of a size that a test can reach; the dialect is Binance's."""
+
+    limits: Limits
+    name: str = "small"
+    default_channel: str = "trade"
+    address: str = "ws://127.0.0.1:1"
+
+    channels = SPOT.channels
+
+    def url(self, _: Iterable[str]) -> str:
+        return self.address
+
+    def subscribe(self, streams: Sequence[Stream], request_id: int) -> bytes:
+        return SPOT.subscribe(streams, request_id)
+
+    def unsubscribe(self, streams: Sequence[Stream], request_id: int) -> bytes:
+        return SPOT.unsubscribe(streams, request_id)
+
+    def parse(self, message: Any) -> Iterable[Message]:
+        return SPOT.parse(message)
+
+    def event_time_ns(self, message: Any) -> int | None:
+        return SPOT.event_time_ns(message)
+
+
+class Wire:
+    """Takes what `Subscriptions` sends and answers it in the next turn of the loop; no socket."""
+
+    def __init__(self, answer: Answer = acknowledge, *, limits: Limits | None = None) -> None:
+        self.asked: list[list[str]] = []
+        self.answer = answer
+        self.subscriptions = Subscriptions(SmallExchange(limits or Limits(10, 4, 1000)), ack_timeout=0.05)
+
+    async def send(self, payload: bytes) -> None:
+        request = orjson.loads(payload)
+        self.asked.append([request["method"], *request["params"]])
+        answer = self.answer(request)
+        if answer is not None:
+            (message,) = SPOT.parse(answer)
+            assert isinstance(message, Ack | Refusal)
+            asyncio.get_running_loop().call_soon(self.subscriptions.answer, message)
+
+    async def subscribe(self, *symbols: str) -> None:
+        streams = [(symbol, "trade") for symbol in symbols]
+        self.subscriptions.want(streams)
+        await self.subscriptions.subscribe(streams, self.send)
+
+    def confirmed(self) -> list[str]:
+        return sorted(symbol for symbol, _ in self.subscriptions.confirmed)
+
+    def desired(self) -> list[str]:
+        return [symbol for symbol, _ in self.subscriptions.desired]
+
+
+async def test_streams_go_out_in_requests_of_the_allowed_size() -> None:
+    wire = Wire()
+    await wire.subscribe(*"ABCDEFGHI")
+    assert [request[1:] for request in wire.asked] == [
+        ["a@trade", "b@trade", "c@trade", "d@trade"],
+        ["e@trade", "f@trade", "g@trade", "h@trade"],
+        ["i@trade"],
+    ]
+    assert wire.confirmed() == wire.desired() == list("ABCDEFGHI")
+
+
+async def test_what_is_confirmed_is_not_asked_for_again() -> None:
+    wire = Wire()
+    await wire.subscribe("A", "B")
+    await wire.subscribe("B", "C")
+    await wire.subscribe("A")
+    await wire.subscriptions.subscribe(None, wire.send)
+    assert wire.asked == [["SUBSCRIBE", "a@trade", "b@trade"], ["SUBSCRIBE", "c@trade"]]
+
+
+async def test_one_refused_symbol_among_many_harms_no_other_and_is_named() -> None:
+    wire = Wire(refuse("c@trade", "f@trade"))
+    with pytest.raises(SubscriptionError) as refused:
+        await wire.subscribe(*"ABCDEFGHI")
+    assert str(refused.value) == (
+        "small refused C@trade: Invalid symbol. (code -1121); F@trade: Invalid symbol. (code -1121)"
+    )
+    assert refused.value.symbols == ("C", "F")
+    assert wire.confirmed() == wire.desired() == list("ABDEGHI")
+    assert [len(request) - 1 for request in wire.asked] == [4, 1, 1, 1, 1, 4, 1, 1, 1, 1, 1]
+
+
+async def test_a_single_refused_symbol_is_asked_for_once() -> None:
+    wire = Wire(refuse("a@trade"))
+    with pytest.raises(SubscriptionError, match="small refused A@trade"):
+        await wire.subscribe("A")
+    assert wire.asked == [["SUBSCRIBE", "a@trade"]]
+    assert (wire.confirmed(), wire.desired()) == ([], [])
+
+
+async def test_an_exchange_that_does_not_answer_is_asked_once_a_request_not_once_a_stream() -> None:
+    wire = Wire(keep_silent)
+    with pytest.raises(SubscriptionError, match=r"refused A@trade: no answer within 0.05 s; B@trade: no") as silent:
+        await wire.subscribe(*"ABCDEF")
+    assert silent.value.symbols == tuple("ABCDEF")
+    assert [request[1:] for request in wire.asked] == [
+        ["a@trade", "b@trade", "c@trade", "d@trade"],
+        ["e@trade", "f@trade"],
+    ]
+
+
+async def test_silence_after_a_refusal_is_the_fate_of_that_stream_alone() -> None:
+    def answer(request: Request) -> Request | None:
+        return None if request["params"] == ["b@trade"] else refuse("b@trade")(request)
+
+    wire = Wire(answer)
+    with pytest.raises(SubscriptionError, match=r"^small refused B@trade: no answer within 0.05 s$"):
+        await wire.subscribe("A", "B", "C")
+    assert wire.confirmed() == ["A", "C"]
+
+
+async def test_answers_are_related_by_id_in_whatever_order_they_come() -> None:
+    wire = Wire(keep_silent, limits=Limits(10, 1, 1000))
+    waiting = [asyncio.create_task(wire.subscriptions.unsubscribe([(symbol, "trade")], wire.send)) for symbol in "AB"]
+    await until(lambda: len(wire.asked) == 2)
+    assert not wire.subscriptions.answer(Ack(3))  # of no request under way
+    assert not wire.subscriptions.answer(Refusal(None, "Invalid JSON"))
+    assert wire.subscriptions.answer(Refusal(2, "no"))
+    assert not wire.subscriptions.answer(Ack(2))  # answered already
+    assert wire.subscriptions.answer(Ack(1))
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert results[0] is None
+    assert str(results[1]) == "small refused to unsubscribe {('B', 'trade'): 'no'}"
+
+
+async def test_unsubscribing_forgets_what_was_confirmed() -> None:
+    wire = Wire()
+    await wire.subscribe("A", "B")
+    wire.subscriptions.drop([("A", "trade")])
+    await wire.subscriptions.unsubscribe([("A", "trade")], wire.send)
+    assert wire.confirmed() == wire.desired() == ["B"]
+    assert wire.asked[-1] == ["UNSUBSCRIBE", "a@trade"]
+
+
+async def test_a_lost_connection_ends_the_waiting_and_everything_stays_desired() -> None:
+    wire = Wire(keep_silent)
+    await_ack = asyncio.create_task(wire.subscribe("A", "B"))
+    await until(lambda: wire.asked)
+    wire.subscriptions.connection_lost()
+    wire.subscriptions.connection_lost()
+    with pytest.raises(WSConnectionError, match="small: the connection was lost"):
+        await await_ack
+    assert (wire.confirmed(), wire.desired()) == ([], ["A", "B"])
+
+
+async def test_two_who_want_the_same_at_once_ask_once() -> None:
+    wire = Wire()
+    await asyncio.gather(wire.subscribe("A", "B"), wire.subscribe("A", "B"), wire.subscribe("B", "C"))
+    assert wire.asked == [["SUBSCRIBE", "a@trade", "b@trade"], ["SUBSCRIBE", "c@trade"]]
+
+
+def test_more_streams_than_a_connection_may_have_are_refused_before_anything_is_asked() -> None:
+    subscriptions = Wire().subscriptions
+    subscriptions.want([(symbol, "trade") for symbol in "ABCDEFGH"])
+    with pytest.raises(SubscriptionError) as refused:
+        subscriptions.want([(symbol, "trade") for symbol in "HIJK"])
+    assert str(refused.value) == "small: 8 streams and 4 more are over the limit of 10 a connection"
+    assert refused.value.symbols == tuple("HIJK")
+    assert len(subscriptions.desired) == 8
+    subscriptions.want([(symbol, "trade") for symbol in "HIJ"])
+    assert len(subscriptions.desired) == 10
+
+
+def test_an_unknown_channel_is_refused_before_anything_is_asked() -> None:
+    subscriptions = Wire().subscriptions
+    with pytest.raises(SubscriptionError, match="small: unknown channel 'nosuch'"):
+        subscriptions.want([("A", "trade"), ("A", "nosuch")])
+    assert subscriptions.desired == {}
+
+
+async def test_the_throttle_lets_a_burst_pass_and_then_no_more_than_the_limit_in_any_second() -> None:
+    loop = asyncio.get_running_loop()
+    throttle = Throttle(10)
+    times = []
+    for _ in range(21):
+        await throttle.wait()
+        times.append(loop.time())
+    assert times[9] - times[0] < 0.5
+    assert all(later - earlier >= 0.999 for earlier, later in zip(times, times[10:], strict=False))
+    assert times[-1] - times[0] < 3.5
+
+
+async def test_the_exchange_sees_no_more_requests_a_second_than_it_allows() -> None:
+    exchange = SmallExchange(Limits(100, 1, 4))
+    async with TradeServer() as server:
+        adapter = BaseWebSocketAdapter(exchange, url=server.url)
+        await adapter.connect()
+        await asyncio.gather(*(adapter.subscribe([symbol]) for symbol in "ABCDEFGHI"))
+        await adapter.disconnect()
+        times = server.request_times_s
+        assert server.streams == [f"{symbol}@trade" for symbol in "abcdefghi"]
+    # 20 ms: the requests of one second may reach the server with different delays
+    assert all(later - earlier > 0.98 for earlier, later in zip(times, times[4:], strict=False))
+
+
+# Through the adapter and a real server.
+
+
+def adapter_of(server: TradeServer, **options: Any) -> BinanceWebSocketAdapter:
+    config = StreamConfig(ack_timeout=0.3, reconnect_delay=0.01, reconnect_max_delay=0.01, close_by="trades")
+    return BinanceWebSocketAdapter(config, url=server.url, **options)
+
+
+async def test_what_was_wanted_before_connecting_is_subscribed_on_connecting() -> None:
+    async with TradeServer() as server:
+        adapter = adapter_of(server)
+        await adapter.subscribe(["BTCUSDT"])
+        await adapter.subscribe(["BTCUSDT", "ETHUSDT"], ["kline_1m", "bookTicker"])
+        assert server.requests == []
+        await adapter.connect()
+        await until(lambda: server.requests)
+        assert server.streams == [
+            "btcusdt@trade",
+            "btcusdt@kline_1m",
+            "ethusdt@kline_1m",
+            "btcusdt@bookTicker",
+            "ethusdt@bookTicker",
+        ]
+        assert adapter.active_subscriptions == {
+            "BTCUSDT": {"trade", "kline_1m", "bookTicker"},
+            "ETHUSDT": {"kline_1m", "bookTicker"},
+        }
+        await adapter.disconnect()
+
+
+async def test_a_refused_symbol_is_named_and_the_others_flow() -> None:
+    async with TradeServer(refuse("nosuch@trade")) as server:
+        adapter = adapter_of(server)
+        await adapter.connect()
+        with pytest.raises(SubscriptionError) as refused:
+            await adapter.subscribe(["BTCUSDT", "NOSUCH", "ETHUSDT"])
+        assert refused.value.symbols == ("NOSUCH",)
+        assert adapter.active_subscriptions == {"BTCUSDT": {"trade"}, "ETHUSDT": {"trade"}}
+        await server.send(trade(1, 0), trade(1, 0, symbol="ETHUSDT"))
+        await until(lambda: adapter.session.stats.trades == 2)
+        await adapter.disconnect()
+
+
+async def test_a_symbol_refused_on_connecting_is_logged_and_no_longer_wanted(caplog: pytest.LogCaptureFixture) -> None:
+    async with TradeServer(refuse("nosuch@trade")) as server:
+        adapter = adapter_of(server)
+        await adapter.subscribe(["BTCUSDT", "NOSUCH"])
+        await adapter.connect()
+        await until(lambda: adapter.active_subscriptions == {"BTCUSDT": {"trade"}})
+        assert "subscription_refused exchange='binance spot' error='binance spot refused NOSUCH@trade" in caplog.text
+        await adapter.disconnect()
+
+
+async def test_a_subscription_that_is_not_confirmed_in_time_is_an_error() -> None:
+    async with TradeServer(keep_silent) as server:
+        adapter = adapter_of(server)
+        await adapter.connect()
+        with pytest.raises(SubscriptionError, match=r"binance spot refused BTCUSDT@trade: no answer within 0.3 s"):
+            await adapter.subscribe(["BTCUSDT"])
+        assert adapter.active_subscriptions == {}
+        await adapter.disconnect()
+
+
+async def test_a_connection_lost_while_waiting_for_the_answer_keeps_the_wish() -> None:
+    async with TradeServer(keep_silent) as server:
+        adapter = adapter_of(server)
+        await adapter.connect()
+        subscribing = asyncio.create_task(adapter.subscribe(["BTCUSDT"]))
+        await until(lambda: server.requests)
+        server.answer = acknowledge
+        server.abort()
+        with pytest.raises(WSConnectionError, match="binance spot: the connection was lost"):
+            await subscribing
+        await until(lambda: len(server.requests) == 2)
+        assert server.streams == ["btcusdt@trade", "btcusdt@trade"]
+        assert adapter.active_subscriptions == {"BTCUSDT": {"trade"}}
+        await adapter.disconnect()
+
+
+async def test_subscribing_over_a_connection_that_is_being_closed_is_a_connection_error() -> None:
+    async with TradeServer() as server:
+        adapter = adapter_of(server)
+        await adapter.connect()
+        connection = adapter._connection
+        assert connection is not None
+        connection.abort()  # the supervisor learns of it in one of the next turns of the loop
+        with pytest.raises(WSConnectionError, match="the connection was lost"):
+            await adapter.subscribe(["BTCUSDT"])
+        assert adapter.active_subscriptions == {"BTCUSDT": {"trade"}}
+        await until(lambda: server.streams == ["btcusdt@trade"])
+        await adapter.disconnect()
+
+
+async def test_a_request_over_no_connection_is_a_connection_error() -> None:
+    adapter = BinanceWebSocketAdapter()
+    with pytest.raises(WSConnectionError, match="binance spot: not connected"):
+        await adapter._send(b"{}")
+
+
+async def test_unsubscribing_ends_the_open_bar_where_no_trade_channel_is_left() -> None:
+    bars: list[str] = []
+    async with TradeServer() as server:
+        adapter = adapter_of(server, on_bar=lambda bar: bars.append(f"{bar.symbol} {bar.status} {bar.close_reason}"))
+        await adapter.connect()
+        await adapter.subscribe(["BTCUSDT", "ETHUSDT"], ["trade", "kline_1m"])
+        await server.send(trade(1, 0), trade(1, 0, symbol="ETHUSDT"))
+        await until(lambda: adapter.session.stats.trades == 2)
+        await adapter.unsubscribe(["BTCUSDT"], ["kline_1m"])
+        assert bars == []
+        await adapter.unsubscribe(["BTCUSDT"])
+        assert bars == ["BTCUSDT PARTIAL end"]
+        await adapter.unsubscribe(["BTCUSDT"])  # nothing is left to ask for
+        assert [request["params"] for request in server.requests if request["method"] == "UNSUBSCRIBE"] == [
+            ["btcusdt@kline_1m"],
+            ["btcusdt@trade"],
+        ]
+        assert adapter.active_subscriptions == {"ETHUSDT": {"trade", "kline_1m"}}
+        await adapter.disconnect()
+
+
+async def test_symbols_and_channels_are_lists_not_one_text() -> None:
+    adapter = BinanceWebSocketAdapter()
+    for symbols, channels in (("BTCUSDT", []), (["BTCUSDT"], "trade")):
+        with pytest.raises(TypeError, match="symbols and channels are lists, not one text"):
+            await adapter.subscribe(symbols, channels)
+
+
+async def test_a_channel_served_elsewhere_moves_the_connection_there() -> None:
+    async with TradeServer() as public, TradeServer() as market:
+        exchange = type(SPOT)(
+            "routed",
+            SPOT.channels,
+            {public.url: ("trade", "bookTicker"), market.url: ("aggTrade", "kline")},
+            SPOT.limits,
+        )
+        adapter = BaseWebSocketAdapter(exchange, StreamConfig(reconnect_delay=0.01))
+        await adapter.connect()
+        await until(lambda: public.connections)
+        await adapter.subscribe(["BTCUSDT"], ["kline_1m"])
+        assert (public.streams, market.streams) == ([], ["btcusdt@kline_1m"])
+        await until(lambda: not public.connections)
+        with pytest.raises(SubscriptionError, match="routed: no one connection serves"):
+            await adapter.subscribe(["BTCUSDT"], ["trade"])
+        await adapter.subscribe(["BTCUSDT"], ["aggTrade"])
+        assert market.streams == ["btcusdt@kline_1m", "btcusdt@aggTrade"]
+        assert len(market.accepted_s) == 1
+        await adapter.disconnect()
+
+
+async def test_bars_of_another_trade_channel_connect_to_its_route_at_once() -> None:
+    async with TradeServer() as public, TradeServer() as market:
+        routes = {public.url: ("trade",), market.url: ("aggTrade",)}
+        exchange = type(SPOT)("routed", SPOT.channels, routes, SPOT.limits)
+        adapter = BaseWebSocketAdapter(exchange, channel="aggTrade")
+        await adapter.connect()
+        await adapter.subscribe(["BTCUSDT"])
+        assert (public.accepted_s, market.streams) == ([], ["btcusdt@aggTrade"])
+        assert len(market.accepted_s) == 1
+        await adapter.disconnect()

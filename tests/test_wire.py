@@ -1,0 +1,225 @@
+"""Tests of the client connection, over real sockets: each runs on asyncio's own loop and on uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, cast
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+import fastbars
+from fastbars.wire import PayloadConnection
+from servers import BINARY, CLOSE, CONTINUATION, PING, TEXT, RawServer, TradeServer, frame, trades, until
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+on_both_loops = pytest.mark.parametrize("run", [asyncio.run, fastbars.run], ids=["asyncio", "uvloop"])
+
+
+@asynccontextmanager
+async def connected(url: str, reads: list[list[bytes]], **options: Any) -> AsyncIterator[PayloadConnection]:
+    """A connection as the adapter makes it; each read that completes messages is appended to `reads`."""
+
+    def note(payloads: Sequence[bytes]) -> None:
+        reads.append(list(payloads))
+
+    made = cast("type[ClientConnection]", partial(PayloadConnection, on_payloads=note))
+    options = {"compression": None, "ping_interval": None, "max_queue": None, "close_timeout": 0.2} | options
+    connection = cast("PayloadConnection", await connect(url, create_connection=made, **options))
+    try:
+        yield connection
+    finally:
+        connection.abort()
+        await connection.wait_closed()
+
+
+def flat(reads: list[list[bytes]]) -> list[bytes]:
+    return [payload for read in reads for payload in read]
+
+
+def client_frames(data: bytes) -> list[tuple[int, bytes]]:
+    """The short frames that a client sent: (opcode, payload); they are masked."""
+    frames = []
+    while data:
+        length = data[1] & 0x7F
+        mask, payload = data[2:6], data[6 : 6 + length]
+        frames.append((data[0] & 0x0F, bytes(byte ^ mask[n % 4] for n, byte in enumerate(payload))))
+        data = data[6 + length :]
+    return frames
+
+
+@on_both_loops
+def test_messages_right_behind_the_handshake_response_are_not_lost(run: Run) -> None:
+    messages = trades(1, 50)
+
+    async def main() -> None:
+        reads: list[list[bytes]] = []
+        async with RawServer(behind=b"".join(map(frame, messages))) as server, connected(server.url, reads):
+            assert reads == [messages]
+
+    run(main())
+
+
+@on_both_loops
+def test_all_that_one_read_completes_leaves_together_in_wire_order(run: Run) -> None:
+    stream = [frame(b"1"), frame(b"2", BINARY), frame(b"", TEXT), frame(b"x" * 70_000), frame(b"y" * 300, BINARY)]
+
+    async def main() -> None:
+        reads: list[list[bytes]] = []
+        async with RawServer() as server, connected(server.url, reads) as connection:
+            connection.data_received(b"".join(stream) + frame(b"cut off")[:4])
+            assert reads == [[b"1", b"2", b"", b"x" * 70_000, b"y" * 300]]
+            connection.data_received(frame(b"cut off")[4:])
+            assert reads[1:] == [[b"cut off"]]
+
+    run(main())
+
+
+@on_both_loops
+def test_fragments_interleaved_with_pings_are_one_message_in_its_place(run: Run) -> None:
+    stream = (
+        frame(b"before")
+        + frame(b'{"a', TEXT, final=False)
+        + frame(b"one", PING)
+        + frame(b'":', CONTINUATION, final=False)
+        + frame(b"", CONTINUATION, final=False)
+        + frame(b"two", PING)
+        + frame(b"1}", CONTINUATION)
+        + frame(b"after", BINARY)
+    )
+
+    async def main() -> None:
+        reads: list[list[bytes]] = []
+        async with RawServer(chunks=[stream]) as server, connected(server.url, reads):
+            await until(lambda: len(flat(reads)) == 3)
+            assert flat(reads) == [b"before", b'{"a":1}', b"after"]
+            await until(lambda: len(server.received) >= 2 * 9)
+            assert client_frames(server.received) == [(10, b"one"), (10, b"two")]  # the pings were answered
+
+    run(main())
+
+
+async def test_any_cut_of_the_byte_stream_gives_the_same_messages() -> None:
+    messages = [*trades(1, 20), b"x" * 66_000, b"", b"[]", *trades(50, 5)]
+    stream = b""
+    for number, one in enumerate(messages):
+        in_two = frame(one[:5], TEXT, final=False) + frame(b"", PING) + frame(one[5:], CONTINUATION)
+        stream += in_two if number % 3 == 1 else frame(one)
+    draw = random.Random(7)
+    async with RawServer() as server:
+        for pieces in (1, 2, 3, 10, 400, len(stream)):
+            cuts = sorted(draw.sample(range(1, len(stream)), pieces - 1))
+            reads: list[list[bytes]] = []
+            async with connected(server.url, reads) as connection:
+                for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+                    connection.data_received(stream[start:stop])
+            assert flat(reads) == messages
+            assert all(reads)  # a read that completes nothing tells nobody
+
+
+@on_both_loops
+def test_a_burst_larger_than_any_buffer_arrives_whole_and_in_order(run: Run) -> None:
+    messages = trades(1, 40_000)
+
+    async def main() -> None:
+        reads: list[list[bytes]] = []
+        async with TradeServer() as server, connected(server.url, reads) as connection:
+            await server.send(*messages)
+            await until(lambda: len(flat(reads)) == len(messages))
+            assert flat(reads) == messages
+            assert 1 < len(reads) < 4_000
+            assert connection.close_code is None
+
+    run(main())
+
+
+@on_both_loops
+@pytest.mark.parametrize("fragmented", [False, True])
+def test_a_message_beyond_the_limit_closes_with_1009_and_those_before_it_count(run: Run, fragmented: bool) -> None:
+    long = frame(b"x" * 1001)
+    if fragmented:
+        long = frame(b"x" * 600, TEXT, final=False) + frame(b"x" * 401, CONTINUATION)
+
+    async def main() -> None:
+        reads: list[list[bytes]] = []
+        async with (
+            RawServer(chunks=[frame(b"x" * 1000) + long]) as server,
+            connected(server.url, reads, max_size=1000) as connection,
+        ):
+            await until(lambda: client_frames(server.received))
+            opcode, payload = client_frames(server.received)[0]
+            assert (opcode, int.from_bytes(payload[:2], "big")) == (CLOSE, 1009)
+            assert flat(reads) == [b"x" * 1000]
+            connection.abort()
+            await connection.wait_closed()
+
+    run(main())
+
+
+@on_both_loops
+def test_pausing_really_stops_the_reading_and_resuming_loses_nothing(run: Run) -> None:
+    messages = [one + b" " * 2_000 for one in trades(1, 10_000)]
+
+    async def main() -> None:
+        reads: list[list[bytes]] = []
+        async with TradeServer() as server, connected(server.url, reads) as connection:
+            sending = asyncio.create_task(server.send(*messages))
+            await until(lambda: reads)
+            connection.pause()
+            connection.pause()  # twice is once
+            before = len(flat(reads))
+            # The server is stuck: what it could not hand over waits on its side.
+            transport = server.connections[0].transport
+            stuck = [-2, -1]
+            while len(set(stuck[-2:])) > 1:
+                await asyncio.sleep(0.05)
+                stuck.append(transport.get_write_buffer_size())
+            assert stuck[-1] > 1_000_000
+            assert (connection.reading, len(flat(reads))) == (False, before)
+            assert before < len(messages)
+            paused_s = connection.last_receive_s
+            connection.resume()
+            # the time of the pause is no silence of the exchange
+            assert (connection.reading, connection.last_receive_s > paused_s) == (True, True)
+            connection.resume()
+            await until(lambda: len(flat(reads)) == len(messages))
+            assert flat(reads) == messages
+            await sending
+
+    run(main())
+
+
+@on_both_loops
+def test_pausing_and_resuming_a_connection_that_is_gone_does_nothing(run: Run) -> None:
+    async def main() -> None:
+        reads: list[list[bytes]] = []
+        async with RawServer() as server, connected(server.url, reads) as connection:
+            connection.pause()
+            connection.abort()
+            connection.resume()
+            assert connection.reading
+            connection.pause()
+            assert connection.reading
+            await connection.wait_closed()
+            assert connection.close_code == 1006
+
+    run(main())
+
+
+async def test_a_read_that_fills_the_buffer_is_told_from_one_that_empties_the_socket() -> None:
+    reads: list[list[bytes]] = []
+    async with RawServer() as server, connected(server.url, reads) as connection:
+        connection.data_received(frame(b"x" * 65_536))
+        assert connection.last_read_was_full
+        connection.data_received(frame(b"x"))
+        assert not connection.last_read_was_full
+
+
+async def test_text_that_is_no_utf_8_is_handed_on_for_the_session_to_judge() -> None:
+    reads: list[list[bytes]] = []
+    async with RawServer(behind=frame(b'{"s":"\xff\xfe"}')) as server, connected(server.url, reads):
+        assert reads == [[b'{"s":"\xff\xfe"}']]
