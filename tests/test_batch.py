@@ -50,10 +50,24 @@ def test_columns_that_are_not_kept_are_none_and_unknown_ones_a_key_error() -> No
 
 
 def test_a_sequence_is_the_first_id_unless_given() -> None:
-    batch = TickBatch(Instruments(), sequences=True)
+    batch = TickBatch(Instruments(), counts=True, sequences=True)
     batch.append("A", 0, 1, 1, first_id=7, last_id=9)
     batch.append("A", 0, 1, 1, first_id=10, sequence=3)
     assert column(batch, "sequence") == [7, 3]
+
+
+def test_a_count_is_the_span_of_the_ids_unless_given() -> None:
+    batch = TickBatch(Instruments(), counts=True)
+    batch.append("A", 0, 1, 1, first_id=7, last_id=9)
+    batch.append("A", 0, 1, 1, first_id=10, last_id=19, count=4)
+    assert column(batch, "count") == [3, 4]
+
+
+def test_an_aggregated_trade_needs_a_count_column() -> None:
+    batch = TickBatch(Instruments())
+    with pytest.raises(InvalidTickError, match="A: this batch has no count column"):
+        batch.append("A", 0, 1, 1, first_id=7, last_id=9)
+    assert len(batch) == 0
 
 
 def test_a_column_is_a_view_that_cannot_be_written() -> None:

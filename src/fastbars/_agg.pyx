@@ -52,6 +52,8 @@ cdef enum:                      # CloseReason
     BY_GAP
     BY_END
 
+# A watermark beyond every valid trade time says no more than this.
+cdef int64_t LATEST_NS = 4_600_000_000_000_000_000
 # Sums below this cannot overflow 128 bits, rounding of the bound included.
 cdef double SAFE_BOUND = 1.6e38
 
@@ -390,7 +392,7 @@ cdef class BarKernel(BarState):
         return self.take()
 
     def advance_watermark(self, int64_t time_ns):
-        self.watermark_ns = max(self.watermark_ns, time_ns)
+        self.watermark_ns = max(self.watermark_ns, min(time_ns, LATEST_NS))
 
     def note_lost(self, int symbol_id, int64_t time_ns):
         cdef Slot *slot

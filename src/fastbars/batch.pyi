@@ -48,7 +48,7 @@ class TickBatch:
         side: int = 0,
         first_id: int | None = None,
         last_id: int | None = None,
-        count: int = 1,
+        count: int = 0,
         sequence: int | None = None,
     ) -> int:
         """Add one trade; the batch is unchanged if this raises.
@@ -60,7 +60,7 @@ class TickBatch:
             size: base units or contracts, > 0.
             side: 1 the taker bought, -1 the taker sold, 0 unknown.
             first_id: id of the first trade in this row; last_id of the last one, the same by default.
-            count: trades in this row.
+            count: trades in this row; last_id - first_id + 1 by default.
             sequence: the exchange's number of the message, `first_id` by default.
 
         Raises:

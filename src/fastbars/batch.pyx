@@ -202,7 +202,7 @@ cdef class TickBatch:
         return 0
 
     cpdef int append(self, str symbol, int64_t time_ns, object price, object size, int side=0,
-                     object first_id=None, object last_id=None, int64_t count=1, object sequence=None) except -1:
+                     object first_id=None, object last_id=None, int64_t count=0, object sequence=None) except -1:
         cdef int64_t price_mantissa, size_mantissa
         cdef int price_scale, size_scale
         cdef int64_t first = 0, last = 0, order = 0
@@ -226,6 +226,8 @@ cdef class TickBatch:
             last = first if last_id is None else last_id
         if self.sequence is not NULL:
             order = first if sequence is None else sequence
+        if count == 0:
+            count = last - first + 1
         if self.count is NULL and count != 1:
             raise InvalidTickError(f"{self.instruments.exchange} {symbol}: this batch has no count column".lstrip())
         if row >= self.capacity:

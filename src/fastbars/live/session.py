@@ -24,7 +24,7 @@ from fastbars.live.exchange import Ack, Exchange, Ignored, Notice, Refusal, Trad
 from fastbars.log import log
 from fastbars.ticks import TickData, to_nanoseconds
 
-_LATEST_NS = 9_000_000_000_000_000_000  # a later time than any int64 bar can have is garbage
+_LATEST_NS = 4_600_000_000_000_000_000  # no trade may be later, so a later event time is garbage
 
 Control = Ack | Refusal | Notice
 
