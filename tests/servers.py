@@ -203,9 +203,11 @@ class RawServer:
     Args:
         behind: bytes written together with the handshake's response, in one piece.
         chunks: bytes written afterwards, each piece by itself.
+        mute: do not even answer the handshake.
     """
 
-    def __init__(self, behind: bytes = b"", chunks: Sequence[bytes] = ()) -> None:
+    def __init__(self, behind: bytes = b"", chunks: Sequence[bytes] = (), *, mute: bool = False) -> None:
+        self.mute = mute
         self.behind = behind
         self.chunks = chunks
         self.accepted = 0
@@ -236,6 +238,9 @@ class RawServer:
         self.accepted += 1
         self.writers.append(writer)
         try:
+            if self.mute:
+                await reader.read()
+                return
             request = (await reader.readuntil(b"\r\n\r\n")).decode()
             fields = {key.lower(): value for key, _, value in (line.partition(": ") for line in request.split("\r\n"))}
             key = fields["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

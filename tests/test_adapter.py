@@ -22,10 +22,9 @@ DISCONNECTED, CONNECTING, CONNECTED, RECONNECTING = ConnectionState
 
 @pytest.fixture(autouse=True)
 async def no_task_is_left_behind() -> AsyncIterator[None]:
-    before = asyncio.all_tasks()
     yield
-    assert {task for task in asyncio.all_tasks() if "fastbars" in task.get_name()} == set()
-    await until(lambda: asyncio.all_tasks() <= before)
+    assert [task.get_name() for task in asyncio.all_tasks() if "fastbars" in task.get_name()] == []
+    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, timeout_s=2)
 
 
 class Client:
@@ -42,9 +41,9 @@ class Client:
         self.bars: list[OHLCVBar] = []
         self.ticks: list[TickData] = []
         self.states: list[ConnectionState] = []
-        knobs = {"reconnect_delay": 0.01, "reconnect_max_delay": 0.01, "close_by": "trades", "ack_timeout": 2.0} | knobs
+        defaults: dict[str, Any] = {"reconnect_delay": 0.01, "reconnect_max_delay": 0.01, "close_by": "trades"}
         self.adapter = kind(
-            StreamConfig(**knobs),
+            StreamConfig(**defaults | knobs),
             self.ticks.append,
             on_bar=self.bars.append,
             on_state=self.states.append,
@@ -140,17 +139,10 @@ async def test_an_option_that_makes_no_sense_is_an_error_too() -> None:
 
 
 async def test_a_server_that_does_not_answer_the_handshake_is_given_up_after_the_timeout() -> None:
-    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
-    url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    client = Client(url, connect_timeout=0.1)
-    with pytest.raises(WSConnectionError, match=r"timed out"):
-        await client.adapter.connect()
-    server.close()
-    await server.wait_closed()
+    async with RawServer(mute=True) as server:
+        client = Client(server.url, connect_timeout=0.1)
+        with pytest.raises(WSConnectionError, match=r"timed out"):
+            await client.adapter.connect()
 
 
 async def test_connecting_twice_is_one_connection() -> None:
@@ -167,27 +159,29 @@ async def test_connecting_twice_is_one_connection() -> None:
 
 
 async def test_disconnecting_while_connecting_leaves_nothing() -> None:
-    async with RawServer() as server:
-        server_is_slow = Client(server.url.replace("/ws", "/slow"))
-        connecting = asyncio.create_task(server_is_slow.adapter.connect())
-        await until(lambda: server_is_slow.states == [CONNECTING])
-        await server_is_slow.adapter.disconnect()
+    async with RawServer(mute=True) as server:
+        client = Client(server.url)
+        connecting = asyncio.create_task(client.adapter.connect())
+        await until(lambda: server.accepted)
+        await client.adapter.disconnect()
         await connecting
-        assert server_is_slow.states == [CONNECTING, DISCONNECTED]
-        assert server_is_slow.adapter.stats().connections == 0
+        assert client.states == [CONNECTING, DISCONNECTED]
+        assert client.adapter.stats().connections == 0
 
 
 async def test_cancelling_a_connect_takes_it_back() -> None:
-    async with TradeServer() as server:
+    async with RawServer(mute=True) as server:
         client = Client(server.url)
         connecting = asyncio.create_task(client.adapter.connect())
-        await until(lambda: client.states == [CONNECTING])
+        await until(lambda: server.accepted)
         connecting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await connecting
         assert client.states == [CONNECTING, DISCONNECTED]
-        await client.start()
+        server.mute = False
+        await client.adapter.connect()
         assert client.adapter.is_connected
+        server.writers[-1].transport.abort()
         await client.adapter.disconnect()
 
 
@@ -325,16 +319,13 @@ async def test_disconnecting_while_reconnecting_ends_it() -> None:
         assert client.states == [CONNECTING, CONNECTED, RECONNECTING, DISCONNECTED]
 
 
-async def test_a_server_that_accepts_and_closes_at_once_sees_growing_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastbars.live.backoff.random.random", lambda: 1.0)
-
+async def test_a_server_that_accepts_and_closes_at_once_sees_growing_delays() -> None:
     async def slam(connection: ServerConnection) -> None:
         await connection.close(1013)
 
     async with TradeServer(greet=slam) as server:
         client = Client(server.url, reconnect_delay=0.05, reconnect_max_delay=10.0)
-        # the draw was bound when the class was made
-        client.adapter._backoff._draw = lambda: 1.0
+        client.adapter._backoff._draw = lambda: 1.0  # the whole delay, every time
         await client.adapter.connect()
         await until(lambda: len(server.accepted_s) == 6)
         await client.adapter.disconnect()
@@ -533,17 +524,18 @@ async def test_many_bad_messages_in_one_read_trip_the_breaker_as_often_as_they_r
 
 
 async def test_a_pause_before_the_connection_holds_from_its_beginning() -> None:
-    async with RawServer(chunks=[frame(trade(1, 0))]) as server:
+    async with TradeServer() as server:
         client = Client(server.url)
         client.adapter.pause_reading()
         client.adapter.pause_reading()
         await client.adapter.connect()
+        await until(lambda: server.connections)
+        await server.send(trade(1, 0))
         await asyncio.sleep(0.05)
         assert client.ids == []
         client.adapter.resume_reading()
         await client.heard(1)
         assert client.adapter.stats().pauses == 1
-        server.writers[0].transport.abort()
         await client.adapter.disconnect()
 
 

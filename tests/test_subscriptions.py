@@ -284,6 +284,22 @@ async def test_a_subscription_that_is_not_confirmed_in_time_is_an_error() -> Non
         await adapter.disconnect()
 
 
+async def test_a_reconnect_whose_subscriptions_are_not_confirmed_is_tried_again_and_forgets_none() -> None:
+    async with TradeServer() as server:
+        adapter = adapter_of(server)
+        await adapter.connect()
+        await adapter.subscribe(["BTCUSDT"])
+        server.answer = keep_silent
+        server.abort()
+        await until(lambda: len(server.requests) == 2)  # not answered for 0.3 s, so that it connects once more
+        server.answer = acknowledge
+        await until(lambda: len(server.requests) == 3)
+        await until(lambda: adapter._subscriptions.confirmed == {("BTCUSDT", "trade")})
+        assert adapter.active_subscriptions == {"BTCUSDT": {"trade"}}
+        assert adapter.stats().connections == 3
+        await adapter.disconnect()
+
+
 async def test_a_connection_lost_while_waiting_for_the_answer_keeps_the_wish() -> None:
     async with TradeServer(keep_silent) as server:
         adapter = adapter_of(server)

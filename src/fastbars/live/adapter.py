@@ -394,6 +394,8 @@ class BaseWebSocketAdapter:
             await self._subscriptions.subscribe(None, self._send)
         except SubscriptionError as error:
             log.error("subscription_refused", exchange=self.exchange.name, error=str(error))
+            if self._subscriptions.desired.keys() - self._subscriptions.confirmed:
+                self._drop("subscriptions were not confirmed")
 
     async def _beat(self, connection: PayloadConnection) -> None:
         # Pings, and gives the connection up when not a byte has come for too long.

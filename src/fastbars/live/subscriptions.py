@@ -93,7 +93,7 @@ class Subscriptions:
 
         Raises:
             SubscriptionError: names the symbols that were refused; the others are subscribed. The refused ones
-                are no longer desired.
+                are no longer desired. After a reconnect (streams None), those that merely got no answer still are.
             WSConnectionError: the connection was lost; all stay desired.
         """
         async with self._turn:
@@ -102,7 +102,7 @@ class Subscriptions:
             refused = await self._request(self._exchange.subscribe, missing, send)
             self.confirmed.update(stream for stream in missing if stream not in refused)
         if refused:
-            self.drop(list(refused))
+            self.drop([stream for stream, why in refused.items() if streams is not None or why != self._silence])
             reasons = "; ".join(f"{symbol}@{channel}: {why}" for (symbol, channel), why in refused.items())
             raise SubscriptionError(f"{self._exchange.name} refused {reasons}", tuple(symbol for symbol, _ in refused))
 
