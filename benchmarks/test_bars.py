@@ -74,8 +74,8 @@ def test_kernel_six_specs(benchmark: Any) -> None:
     measure(benchmark, set_up, lambda kernel, batch: kernel.update(batch), MANY)
 
 
-def test_kernel_equals_the_reference(benchmark: Any) -> None:
-    benchmark.group = "columns to bar objects"
+def test_columns_to_bar_objects(benchmark: Any) -> None:
+    benchmark.group = "trades to bars"
     trades = market.columns(FEW, 20)
 
     def set_up() -> tuple[Any, ...]:
@@ -90,8 +90,8 @@ def test_kernel_equals_the_reference(benchmark: Any) -> None:
     assert {comparable(bar) for bar in bars} == expected(trades)
 
 
-def test_add_tick(benchmark: Any) -> None:
-    benchmark.group = "object a trade"
+def test_tick_objects_to_bar_objects(benchmark: Any) -> None:
+    benchmark.group = "trades to bars"
     ticks = market.ticks(market.columns(FEW, 20))
 
     def work(buffer: BarBuffer) -> BarBuffer:
@@ -103,8 +103,9 @@ def test_add_tick(benchmark: Any) -> None:
     assert buffer.stats.trades == FEW
 
 
-def test_add_decimals_to_a_dict(benchmark: Any) -> None:
-    benchmark.group = "object a trade"
+def test_decimals_to_a_dict_of_bars(benchmark: Any) -> None:
+    benchmark.group = "trades to bars"
+    benchmark.extra_info["reference"] = True
     ticks = market.ticks(market.columns(FEW, 20))
 
     def work(reference: DecimalBars) -> None:
@@ -115,7 +116,7 @@ def test_add_decimals_to_a_dict(benchmark: Any) -> None:
     measure(benchmark, lambda: (DecimalBars(),), work, FEW)
 
 
-def test_session(benchmark: Any) -> None:
+def test_messages_to_bar_objects(benchmark: Any) -> None:
     benchmark.group = "messages to bars"
     trades = market.columns(FEW, 20)
     payloads = market.messages(trades)
@@ -133,7 +134,8 @@ def test_session(benchmark: Any) -> None:
     assert {comparable(bar) for bar in bars} == expected(trades)
 
 
-def test_orjson_and_decimals_to_a_dict(benchmark: Any) -> None:
+def test_orjson_and_decimals_to_a_dict_of_bars(benchmark: Any) -> None:
     benchmark.group = "messages to bars"
+    benchmark.extra_info["reference"] = True
     payloads = market.messages(market.columns(FEW, 20))
     measure(benchmark, lambda: (DecimalBars(),), lambda reference: reference.add_messages(payloads), FEW)

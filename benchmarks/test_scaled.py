@@ -21,5 +21,5 @@ def test_parse(benchmark: Any) -> None:
 
 
 def test_decimal(benchmark: Any) -> None:
-    benchmark.extra_info["trades"] = len(TEXTS)
+    benchmark.extra_info.update(trades=len(TEXTS), reference=True)
     benchmark.pedantic(lambda: [Decimal(text) for text in TEXTS], rounds=15, iterations=5)

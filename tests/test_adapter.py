@@ -419,6 +419,20 @@ async def test_reconnect_from_inside_a_callback_never_waits_for_itself() -> None
         assert show(client.bars) == ["23:54:00 1m 100 102 100 100 v4 n4 1-4 PARTIAL r0 trade"]
 
 
+async def test_reconnect_while_it_is_reconnecting_already_waits_for_that() -> None:
+    async with TradeServer() as server:
+        client = Client(server.url)
+        await client.start()
+        await server.shut()
+        await until(lambda: client.adapter.state is RECONNECTING)
+        reconnecting = asyncio.create_task(client.adapter.reconnect())
+        client.adapter.resume_reading()  # there is nothing to read from; it does no harm
+        await server.open()
+        await reconnecting
+        assert (client.adapter.is_connected, client.adapter.stats().connections) == (True, 2)
+        await client.adapter.disconnect()
+
+
 async def test_two_reconnects_at_once_are_one() -> None:
     async with TradeServer() as server:
         client = Client(server.url)

@@ -132,7 +132,8 @@ def test_replay_writes_a_table_by_default(tape: Path, capsys: pytest.CaptureFixt
     header, first, *_, last = capsys.readouterr().out.splitlines()
     assert " ".join(header.split()) == "symbol spec open_time open high low close volume trades status"
     assert first.split() == ["BTCUSDT", "1m", "2024-08-08T23:54:00Z", "100", "102", "100", "102", "3", "3", "PARTIAL"]
-    assert last.startswith("ETHUSDT        1m       2024-08-08T23:56:00Z")
+    assert last.split()[:3] == ["ETHUSDT", "1m", "2024-08-08T23:56:00Z"]
+    assert header.index("open_time") == first.index("2024") == last.index("2024")
 
 
 def test_replay_into_a_file_writes_nothing_else(tape: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -341,19 +342,20 @@ def test_a_refused_symbol_is_one_clear_line_that_names_it(capsys: pytest.Capture
 
 def test_an_interrupt_ends_the_stream_with_a_flush_and_status_0(tmp_path: Path) -> None:
     output = tmp_path / "bars"
-    with simulated("--symbols", "2", "--rate", "400") as url, signalled(lambda: b",1s," in _content(output)):
-        arguments = ["stream", "binance", "BTCUSDT", "ETHUSDT", "--url", url, "--bars", "1s,1d", "--format", "csv"]
+
+    def both_have_traded() -> bool:
+        content = output.read_bytes() if output.exists() else b""
+        return b"BTCUSDT,tick:5," in content and b"ETHUSDT,tick:5," in content
+
+    with simulated("--symbols", "2", "--rate", "400") as url, signalled(both_have_traded):
+        arguments = ["stream", "binance", "BTCUSDT", "ETHUSDT", "--url", url, "--bars", "tick:5,1mo", "--format", "csv"]
         assert main([*arguments, "-o", str(output)]) == 0
     rows = [line.split(",") for line in output.read_text().splitlines()[1:]]
-    flushed = [(row[0], row[1], *row[-3:]) for row in rows if row[-1] == "end"]
-    assert flushed[-4:] == [
-        (symbol, spec, "PARTIAL" if spec == "1d" else flushed[-4 + n][2], "0", "end")
-        for n, (symbol, spec) in enumerate([("BTCUSDT", "1s"), ("BTCUSDT", "1d"), ("ETHUSDT", "1s"), ("ETHUSDT", "1d")])
+    assert rows[-1][-1] == "end"
+    assert sorted((row[0], row[1], *row[-3:]) for row in rows if row[1] == "1mo") == [
+        ("BTCUSDT", "1mo", "PARTIAL", "0", "end"),
+        ("ETHUSDT", "1mo", "PARTIAL", "0", "end"),
     ]
-
-
-def _content(path: Path) -> bytes:
-    return path.read_bytes() if path.exists() else b""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -363,7 +365,7 @@ def test_a_stream_as_a_process_of_its_own_ends_by_a_signal_with_status_0(number:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline().startswith("symbol ")
-            assert process.stdout.readline().startswith("BTCUSDT        tick:20 ")  # each line at once
+            assert process.stdout.readline().split()[:2] == ["BTCUSDT", "tick:20"]  # each line at once
             process.send_signal(number)
             out, err = process.communicate(timeout=10)
             assert process.returncode == 0

@@ -191,9 +191,7 @@ def test_every_kline_equals_its_trades_to_the_last_digit(market: str) -> None:
     streams += [f"{symbol}@kline_{interval}" for symbol in ("btcusdt", "pepeusdt") for interval in intervals]
     # across the end of a month, with stalls of seconds
     start_ms = interval_end_ms("1M", START_MS) - 64_321
-    messages = run_market(
-        market, ["BTCUSDT", "PEPEUSDT"], streams, [7, 5, 2_500, 11] * 50, rate=8.0, start_ms=start_ms
-    )
+    messages = run_market(market, ["BTCUSDT", "PEPEUSDT"], streams, [7, 5, 2_500, 11] * 50, rate=8.0, start_ms=start_ms)
     for symbol in ("BTCUSDT", "PEPEUSDT"):
         compared = check_klines(messages, symbol)
         assert compared["1m"] == 3
@@ -251,15 +249,11 @@ def test_aggregate_trades_cover_every_trade_once() -> None:
     trades = {message["t"]: message for message in messages if message["e"] == "trade"}
     aggregates = [message for message in messages if message["e"] == "aggTrade"]
     assert len(aggregates) < len(trades)
-    assert [one["a"] for one in aggregates] == list(
-        range(aggregates[0]["a"], aggregates[0]["a"] + len(aggregates))
-    )
+    assert [one["a"] for one in aggregates] == list(range(aggregates[0]["a"], aggregates[0]["a"] + len(aggregates)))
     covered: list[int] = []
     for one in aggregates:
         members = [trades[trade_id] for trade_id in range(one["f"], one["l"] + 1)]
-        assert {(member["p"], member["m"], member["T"]) for member in members} == {
-            (one["p"], one["m"], one["T"])
-        }
+        assert {(member["p"], member["m"], member["T"]) for member in members} == {(one["p"], one["m"], one["T"])}
         assert sum(Fraction(member["q"]) for member in members) == Fraction(one["q"])
         covered += range(one["f"], one["l"] + 1)
     assert covered == sorted(trades)
@@ -268,11 +262,7 @@ def test_aggregate_trades_cover_every_trade_once() -> None:
 def test_the_ticker_summarizes_the_market_since_its_start() -> None:
     messages = run_market("spot", ["BTCUSDT"], ["btcusdt@trade", "btcusdt@ticker"], [10_000] * 800, rate=0.05)
     ticker = [message for message in messages if message["e"] == "24hrTicker"][-1]
-    trades = [
-        message
-        for message in messages
-        if message["e"] == "trade" and message["T"] < ticker["C"] // 1000 * 1000
-    ]
+    trades = [message for message in messages if message["e"] == "trade" and message["T"] < ticker["C"] // 1000 * 1000]
     expected = kline_of(trades)
     assert (ticker["F"], ticker["L"], ticker["n"]) == (expected[0], expected[1], len(trades))
     assert [Fraction(ticker[key]) for key in "ohlcvq"] == list(expected[2:8])
@@ -338,9 +328,7 @@ async def test_one_second_klines_on_the_wire_equal_the_trades_on_the_wire() -> N
 @pytest.mark.asyncio
 async def test_combined_connections_name_the_stream_and_bare_ones_do_not() -> None:
     async with running() as exchange:
-        async with connect(
-            exchange.combined_url + "?streams=btcusdt@trade/ethusdt@trade", max_queue=None
-        ) as client:
+        async with connect(exchange.combined_url + "?streams=btcusdt@trade/ethusdt@trade", max_queue=None) as client:
             messages = await collect(client, lambda messages: len(messages) == 50)
             assert all(list(one) == ["stream", "data"] for one in messages)
             assert all(one["stream"] == one["data"]["s"].lower() + "@trade" for one in messages)
@@ -398,9 +386,7 @@ async def test_a_request_that_is_not_understood_is_answered_with_code_and_text(
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(
-    "name", ["nosuch@trade", "btcusdt@depth", "BTCUSDT@trade", "btcusdt@kline_7m", "btcusdt", ""]
-)
+@pytest.mark.parametrize("name", ["nosuch@trade", "btcusdt@depth", "BTCUSDT@trade", "btcusdt@kline_7m", "btcusdt", ""])
 async def test_a_stream_that_does_not_exist_is_refused_with_everything_beside_it(name: str) -> None:
     async with running() as exchange, connect(exchange.url) as client:
         refusal = await request(client, "SUBSCRIBE", "ethusdt@trade", name, command_id=3)

@@ -330,6 +330,20 @@ async def test_subscribing_over_a_connection_that_is_being_closed_is_a_connectio
         await adapter.disconnect()
 
 
+async def test_subscribing_behind_a_close_frame_is_a_connection_error() -> None:
+    async with TradeServer() as server:
+        adapter = adapter_of(server)
+        await adapter.connect()
+        assert adapter._connection is not None
+        closing = asyncio.create_task(adapter._connection.close())
+        await asyncio.sleep(0)  # the close frame goes out
+        with pytest.raises(WSConnectionError, match="binance spot: the connection was lost"):
+            await adapter.subscribe(["BTCUSDT"])
+        await closing
+        await until(lambda: server.streams == ["btcusdt@trade"])
+        await adapter.disconnect()
+
+
 async def test_a_request_over_no_connection_is_a_connection_error() -> None:
     adapter = BinanceWebSocketAdapter()
     with pytest.raises(WSConnectionError, match="binance spot: not connected"):

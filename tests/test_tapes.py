@@ -149,21 +149,15 @@ def test_an_empty_tape_is_an_error_that_says_so(tmp_path: Path, content: bytes) 
         b'{"t":"recv","ts":1,',
     ],
 )
-def test_an_unreadable_line_is_named_by_number_after_all_before_it_was_read(
-    tmp_path: Path, line: bytes
-) -> None:
+def test_an_unreadable_line_is_named_by_number_after_all_before_it_was_read(tmp_path: Path, line: bytes) -> None:
     path = write(tmp_path / "tape", LINES + line + b"\n" + LINES)
     records, message = read_until_error(path)
     assert records == RECORDS
     assert message.startswith(f"{path}, line 4: ")
 
 
-@pytest.mark.parametrize(
-    "last", [b'99 {"a":1', b"99 12", b"99", b'99 {"a":"x"}}', b"1.5: [1,", b'{"t":"recv","ts":1']
-)
-def test_a_last_line_that_was_cut_off_is_an_error_after_all_before_it_was_read(
-    tmp_path: Path, last: bytes
-) -> None:
+@pytest.mark.parametrize("last", [b'99 {"a":1', b"99 12", b"99", b'99 {"a":"x"}}', b"1.5: [1,", b'{"t":"recv","ts":1'])
+def test_a_last_line_that_was_cut_off_is_an_error_after_all_before_it_was_read(tmp_path: Path, last: bytes) -> None:
     records, message = read_until_error(write(tmp_path / "tape", LINES + last))
     assert records == RECORDS
     assert "line 4: the last line is cut off" in message
@@ -175,17 +169,13 @@ def test_a_complete_last_line_needs_no_newline(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd], ids=["gzip", "zstd"])
-def test_a_cut_off_compressed_stream_yields_what_is_complete_then_raises(
-    tmp_path: Path, compress: Any
-) -> None:
+def test_a_cut_off_compressed_stream_yields_what_is_complete_then_raises(tmp_path: Path, compress: Any) -> None:
     # incompressible text, so that the cut falls into the middle of the messages
     lines = [b'%d {"x":"%b"}' % (number, os.urandom(60).hex().encode()) for number in range(20_000)]
     content = compress(b"\n".join(lines) + b"\n")
     records, message = read_until_error(write(tmp_path / "tape", content[: len(content) // 2]))
     assert 5_000 < len(records) < 15_000
-    assert [b"%d %b" % (record.receive_time_ns or 0, record.payload) for record in records] == lines[
-        : len(records)
-    ]
+    assert [b"%d %b" % (record.receive_time_ns or 0, record.payload) for record in records] == lines[: len(records)]
     assert f"line {len(records) + 1}: the compressed data ends early" in message
 
 
@@ -198,9 +188,7 @@ def test_a_damaged_compressed_stream_is_a_tape_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="zstd is in the standard library here")
-def test_zstd_without_its_package_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_zstd_without_its_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "tape.zst", zstd(LINES))
     real_import = builtins.__import__
 
@@ -227,9 +215,7 @@ REAL_TAPES = [
 
 @needs_tapes
 @pytest.mark.parametrize(("name", "count", "first_ns"), REAL_TAPES)
-def test_real_tapes_are_read_whole_and_every_message_is_json(
-    name: str, count: int | None, first_ns: int
-) -> None:
+def test_real_tapes_are_read_whole_and_every_message_is_json(name: str, count: int | None, first_ns: int) -> None:
     records = list(read_tape(TAPES / name))
     if count is None:  # what was sent stands on the same tape
         count = gzip.decompress((TAPES / name).read_bytes()).count(b'{"t": "recv"')
@@ -242,9 +228,7 @@ def test_real_tapes_are_read_whole_and_every_message_is_json(
 def test_a_real_raw_tape_can_be_put_together_again_from_its_records() -> None:
     path = TAPES / "binance_ws/spot_btcusdt_20240808.raw.gz"
     text = gzip.decompress(path.read_bytes())
-    rebuilt = b"".join(
-        b"%d %b\n" % (record.receive_time_ns or 0, record.payload) for record in read_tape(path)
-    )
+    rebuilt = b"".join(b"%d %b\n" % (record.receive_time_ns or 0, record.payload) for record in read_tape(path))
     assert rebuilt == text
 
 

@@ -13,8 +13,8 @@ from fastbars.bars import BAR_FIELDS, OHLCVBar
 
 _COLUMNS = (
     ("symbol", 14),
-    ("spec", 8),
-    ("open_time", 24),
+    ("spec", 12),
+    ("open_time", 27),
     ("open", 14),
     ("high", 14),
     ("low", 14),

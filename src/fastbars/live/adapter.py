@@ -314,7 +314,7 @@ class BaseWebSocketAdapter:
                 connection = await self._open()
             except (OSError, TimeoutError, WebSocketException, ValueError) as error:
                 why = f"{self.exchange.name}: cannot connect to {self.url}: {error or type(error).__name__}"
-                # The URL or an option makes no sense, and never will; a bad certificate is also an OSError, and may pass.
+                # The URL or an option makes no sense, and never will; a bad certificate, also an OSError, may pass.
                 hopeless = isinstance(error, InvalidURI | ValueError) and not isinstance(error, OSError)
                 if hopeless or self._state is ConnectionState.CONNECTING:
                     raise WSConnectionError(why) from error
