@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -289,3 +290,12 @@ def test_an_empty_batch_issues_nothing() -> None:
     )
     assert buffer.add_batch(nothing) == []
     assert column(nothing, "price") == []
+
+
+@pytest.mark.parametrize("field", ["time_ns", "first_id", "last_id", "count", "sequence"])
+def test_a_float_where_an_integer_belongs_is_refused_and_the_batch_is_as_it_was(field: str) -> None:
+    batch = TickBatch(Instruments(), counts=True, sequences=True)
+    row: dict[str, Any] = {"time_ns": 1, "first_id": 1, "last_id": 1, "count": 1, "sequence": 1} | {field: 1.5}
+    with pytest.raises(TypeError, match="float"):
+        batch.append("A", price=1, size=1, **row)
+    assert len(batch) == 0

@@ -239,6 +239,12 @@ def test_decimals_are_read_to_the_last_digit() -> None:
     assert decimal_of("0.10000000000000000000000001") == D("0.10000000000000000000000001")
 
 
+@pytest.mark.parametrize("text", ["NaN", "sNaN", "Infinity", "-Infinity"])
+def test_a_number_that_is_not_finite_is_a_parse_error(text: str) -> None:
+    with pytest.raises(ParseError, match=f"'{text}' is not a finite number"):
+        decimal_of(text)
+
+
 # Times.
 
 

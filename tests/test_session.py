@@ -231,6 +231,19 @@ def test_a_garbage_event_time_neither_stops_the_session_nor_closes_bars(sent: by
     assert show(one.flush(0)) == ["23:54:00 1m 100 100 100 100 v3 n3 1-3 PARTIAL r0 end"]
 
 
+def test_one_event_time_far_ahead_of_the_exchanges_clock_closes_nothing_and_two_are_believed() -> None:
+    one = session(by="clock")
+    one.receive([trade(1, 0)], RECEIVED_NS, 0)
+    far_ms = 3 * 60 * MINUTE_MS
+    assert one.receive([trade(2, 10, event_ms=far_ms)], RECEIVED_NS, 0).bars == []
+    assert one.event_time_ns == START_NS + 1_000_000
+    assert one.receive([trade(3, 20)], RECEIVED_NS, 0).bars == []
+    assert one.receive([trade(4, 30, event_ms=far_ms)], RECEIVED_NS, 0).bars == []
+    assert show(one.receive([trade(5, 40, event_ms=far_ms)], RECEIVED_NS, 0).bars) == [
+        "23:54:00 1m 100 100 100 100 v5 n5 1-5 PARTIAL r0 watermark"
+    ]
+
+
 # Closing.
 
 

@@ -66,6 +66,7 @@ class TickBatch:
         Raises:
             PrecisionError: price or size cannot be held exactly beside what this symbol has seen.
             InvalidTickError: price or size not positive, unknown side, no id where ids are kept.
+            TypeError: a number is a float; OverflowError: an id or the time is beyond 64 bits.
         """
 
     def clear(self) -> None:

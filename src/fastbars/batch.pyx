@@ -6,6 +6,7 @@ instrument's scales; side is 1 where the taker bought, -1 where the taker sold, 
 
 import numpy as np
 
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int8_t, int32_t, int64_t
 
 from fastbars.instruments cimport Instrument, Instruments
@@ -201,8 +202,10 @@ cdef class TickBatch:
         size[0] *= size_factor
         return 0
 
-    cpdef int append(self, str symbol, int64_t time_ns, object price, object size, int side=0,
-                     object first_id=None, object last_id=None, int64_t count=0, object sequence=None) except -1:
+    cpdef int append(self, str symbol, object time_ns, object price, object size, int side=0,
+                     object first_id=None, object last_id=None, object count=0, object sequence=None) except -1:
+        # PyNumber_Index takes integers alone: a float in an id or a time has already lost digits.
+        cdef int64_t time = PyNumber_Index(time_ns), trades = PyNumber_Index(count)
         cdef int64_t price_mantissa, size_mantissa
         cdef int price_scale, size_scale
         cdef int64_t first = 0, last = 0, order = 0
@@ -222,13 +225,13 @@ cdef class TickBatch:
         if self.first_id is not NULL:
             if first_id is None:
                 raise InvalidTickError(f"{self.instruments.exchange} {symbol}: the trade has no id".lstrip())
-            first = first_id
-            last = first if last_id is None else last_id
+            first = PyNumber_Index(first_id)
+            last = first if last_id is None else PyNumber_Index(last_id)
         if self.sequence is not NULL:
-            order = first if sequence is None else sequence
-        if count == 0:
-            count = last - first + 1
-        if self.count is NULL and count != 1:
+            order = first if sequence is None else PyNumber_Index(sequence)
+        if trades == 0:
+            trades = last - first + 1
+        if self.count is NULL and trades != 1:
             raise InvalidTickError(f"{self.instruments.exchange} {symbol}: this batch has no count column".lstrip())
         if row >= self.capacity:
             self._reserve(row + 1)
@@ -243,7 +246,7 @@ cdef class TickBatch:
             self._fit(symbol_id, &price_mantissa, price_scale, &size_mantissa, size_scale, price, size)
         own.max_price = max(own.max_price, price_mantissa)
         own.max_size = max(own.max_size, size_mantissa)
-        self.time_ns[row] = time_ns
+        self.time_ns[row] = time
         self.symbol_id[row] = symbol_id
         self.price[row] = price_mantissa
         self.size[row] = size_mantissa
@@ -253,7 +256,7 @@ cdef class TickBatch:
             self.first_id[row] = first
             self.last_id[row] = last
         if self.count is not NULL:
-            self.count[row] = count
+            self.count[row] = trades
         if self.sequence is not NULL:
             self.sequence[row] = order
         self.length = row + 1

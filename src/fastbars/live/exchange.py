@@ -75,9 +75,12 @@ def decimal_of(text: object) -> Decimal:
     if not isinstance(text, str):
         raise ParseError(f"{text!r} is not a number in text")
     try:
-        return Decimal(text)
+        number = Decimal(text)
     except InvalidOperation:
         raise ParseError(f"{text!r} is not a number") from None
+    if not number.is_finite():
+        raise ParseError(f"{text!r} is not a finite number")
+    return number
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ from fastbars.ticks import TickData, to_nanoseconds
 
 _LATEST_NS = 4_600_000_000_000_000_000  # no trade may be later, so a later event time is garbage
 
+_LEAP_NS = 3_600_000_000_000
+
 Control = Ack | Refusal | Notice
 
 
@@ -110,6 +112,7 @@ class Session:
         self.stats = SessionStats()
         self.clock = ExchangeClock()
         self.event_time_ns: int | None = None
+        self._leapt = False
         self._parse_message = parse_message
         self._channel: str | None = None
         self._buffer: BarBuffer | None = None
@@ -208,10 +211,20 @@ class Session:
         for message in reversed(messages):
             time_ns = self.exchange.event_time_ns(message)
             if time_ns is not None and 0 <= time_ns <= _LATEST_NS:
-                self.event_time_ns = max(time_ns, self.event_time_ns or time_ns)
-                if steady_ns is not None:
-                    self.clock.observe(time_ns, steady_ns)
+                if not self._leaps(time_ns, steady_ns):
+                    self.event_time_ns = max(time_ns, self.event_time_ns or time_ns)
+                    if steady_ns is not None:
+                        self.clock.observe(time_ns, steady_ns)
                 return
+
+    def _leaps(self, time_ns: int, steady_ns: int | None) -> bool:
+        # One time far ahead of the exchange's clock is garbage that would close every bar; two in a row are not.
+        now_ns = None if steady_ns is None else self.clock.now_ns(steady_ns)
+        leaps = now_ns is not None and time_ns - now_ns > _LEAP_NS and not self._leapt
+        if leaps:
+            self._warn("event_time_leaps", event_time_ns=str(time_ns), exchange_time_ns=str(now_ns))
+        self._leapt = leaps
+        return leaps
 
     def _take(self, message: Any, receive_time_ns: int, received: Received) -> None:
         stats = self.stats
