@@ -41,7 +41,7 @@ _COMPARED = (
     "first_trade_id",
     "last_trade_id",
 )
-_REFRESH_S = 0.25
+_REFRESH_S = 0.5
 _START_TIMEOUT_S = 20.0
 _LAST_CANDLES_S = 2.5
 
@@ -165,7 +165,7 @@ def _table(verdict: Verdict) -> Table:
     from rich import box  # noqa: PLC0415 an extra
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("symbol", "time", "open", "high", "low", "close", "volume", "trades", "status", "candle"):
         table.add_column(name, justify="left" if name in {"symbol", "time", "status", "candle"} else "right")
     latest: dict[str, OHLCVBar] = {}

@@ -10,7 +10,7 @@ Source: https://websockets.readthedocs.io/en/stable/reference/asyncio/client.htm
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from websockets.asyncio.client import ClientConnection
 from websockets.frames import Frame, Opcode
@@ -39,10 +39,10 @@ class PayloadConnection(ClientConnection):
 
     def process_event(self, event: Any) -> None:
         """Take data frames out; leave the handshake and control frames to `websockets`."""
-        if self.response is None or cast("Frame", event).opcode not in _DATA:
+        if self.response is None or event.opcode not in _DATA:
             super().process_event(event)
             return
-        frame = cast("Frame", event)
+        frame: Frame = event
         if not frame.fin or self._fragments:
             self._fragments.append(bytes(frame.data))
             if not frame.fin:
