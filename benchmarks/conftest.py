@@ -1,19 +1,8 @@
-"""Adds nanoseconds a trade to every benchmark that says how many trades a round has."""
+"""Sums the benchmarks up in nanoseconds a trade."""
 
 from __future__ import annotations
 
 from typing import Any
-
-import pytest
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_benchmark_update_json(config: Any, benchmarks: Any, output_json: dict[str, Any]) -> Any:  # noqa: ARG001
-    for entry in output_json["benchmarks"]:
-        trades = entry["extra_info"].get("trades")
-        if trades:
-            entry["extra_info"]["ns_per_trade"] = entry["stats"]["median"] / trades * 1e9
-    return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:

@@ -52,6 +52,25 @@ def minutes(count: int, a_minute: int = 3) -> list[bytes]:
 # Iterating.
 
 
+async def test_lists_of_bars_are_told_a_wakeup_and_one_that_raises_loses_none() -> None:
+    told: list[list[str]] = []
+
+    def on_bars(bars: list[OHLCVBar]) -> None:
+        told.append(show(bars))
+        raise RuntimeError("the user's mistake")
+
+    async with TradeServer() as server, stream_of(server, bars=["1m", "tick:1"], on_bars=on_bars) as bars:
+        await server.send(trade(1, 0))
+        assert show([await anext(bars)]) == ["23:54:00 tick:1 100 100 100 100 v1 n1 1-1 PARTIAL r0 trade"]
+        await bars.stop()
+        assert show(await rest_of(bars)) == ["23:54:00 1m 100 100 100 100 v1 n1 1-1 PARTIAL r0 end"]
+        assert bars.stats().session.callback_errors == 2
+    assert told == [
+        ["23:54:00 tick:1 100 100 100 100 v1 n1 1-1 PARTIAL r0 trade"],
+        ["23:54:00 1m 100 100 100 100 v1 n1 1-1 PARTIAL r0 end"],
+    ]
+
+
 async def test_finished_bars_come_one_by_one_as_they_are_finished() -> None:
     async with TradeServer() as server, stream_of(server, bars=["1m", "tick:2"]) as bars:
         await server.send(trade(1, 0), trade(2, 1, "101"))

@@ -114,6 +114,7 @@ def stream(
     url: str | None = None,
     config: StreamConfig | None = None,
     once: bool = False,
+    on_bars: Callable[[list[OHLCVBar]], object] | None = None,
     **callbacks: Any,
 ) -> BarStream:
     """Stream finished bars: `async with stream("binance", ["BTCUSDT"], bars=["1m", "5m"]) as bars: ...`.
@@ -126,6 +127,7 @@ def stream(
         url: connect here instead of the exchange's own address.
         config: every other knob; its `bars` are replaced by `bars`.
         once: end when the server closes normally, instead of reconnecting.
+        on_bars: called for each list of bars issued in one wakeup.
         callbacks: on_tick, on_bar, on_late, on_exchange_bar, on_event, on_state of BaseWebSocketAdapter.
 
     Raises:
@@ -137,7 +139,12 @@ def stream(
     settings = replace(config or StreamConfig(), bars=bars)
 
     def make_adapter(put: Callable[[list[OHLCVBar]], object]) -> BaseWebSocketAdapter:
-        return BaseWebSocketAdapter(venue, settings, on_bars=put, url=url, channel=channel, once=once, **callbacks)
+        def deliver(issued: list[OHLCVBar]) -> None:
+            put(issued)
+            if on_bars is not None:
+                on_bars(issued)
+
+        return BaseWebSocketAdapter(venue, settings, on_bars=deliver, url=url, channel=channel, once=once, **callbacks)
 
     return BarStream(make_adapter, symbols, settings.queue_size)
 
