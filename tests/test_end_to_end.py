@@ -5,6 +5,7 @@ The candles were made by the exchange from the same trades, so they share no cod
 
 from __future__ import annotations
 
+import asyncio
 import csv
 from bisect import bisect_left
 from collections import defaultdict
@@ -20,10 +21,12 @@ import fastbars
 from fastbars import ExchangeBar, OHLCVBar, StreamConfig, TickData
 from fastbars.bars import BarStatus
 from fastbars.exchanges import find_exchange
+from fastbars.exchanges.binance import BinanceWebSocketAdapter
 from fastbars.live.session import Callbacks, Session
 from fastbars.simulator import SimulatedExchange
 from fastbars.tapes import read_tape
 from fastbars.ticks import to_nanoseconds
+from servers import until
 
 # Column of the exchange's archive -> field of a bar.
 COLUMNS = {
@@ -211,3 +214,49 @@ async def test_live_bars_of_contracts_equal_the_sums_of_their_trades() -> None:
         assert (bar.trade_count, bar.open, bar.close) == (len(inside), inside[0].price, inside[-1].price)
         assert (bar.volume, bar.quote_volume) == (contracts, contracts * symbols[bar.symbol])
         assert bar.vwap is None
+
+
+async def test_no_bar_is_falsely_complete_while_the_connection_is_cut_again_and_again() -> None:
+    candles: dict[tuple[str, datetime], ExchangeBar] = {}
+    bars: dict[tuple[str, datetime], OHLCVBar] = {}
+
+    def take_candle(candle: ExchangeBar) -> None:
+        if candle.is_closed:
+            candles[candle.symbol, candle.open_time] = candle
+
+    def take_bar(bar: OHLCVBar) -> None:
+        earlier = bars.get((bar.symbol, bar.open_time))
+        assert bar.revision == (0 if earlier is None else earlier.revision + 1)
+        bars[bar.symbol, bar.open_time] = bar
+
+    config = StreamConfig(bars="1s", reconnect_delay=0.05, reconnect_max_delay=0.2)
+    async with SimulatedExchange(symbols=5, rate=2000, seed=7) as exchange:
+        witness = BinanceWebSocketAdapter(config, on_exchange_bar=take_candle, url=exchange.url)
+        adapter = BinanceWebSocketAdapter(config, on_bar=take_bar, url=exchange.url)
+        await witness.connect()
+        await witness.subscribe(exchange.symbols, ["kline_1s"])
+        await adapter.connect()
+        await adapter.subscribe(exchange.symbols)
+        for cuts, pause_s in enumerate((1.7, 0.4, 2.3, 1.1, 0.2, 1.6), start=1):
+            await asyncio.sleep(pause_s)
+            await until(lambda: adapter._connection is not None)
+            assert adapter._connection is not None
+            adapter._connection.abort()
+            await until(lambda: adapter.stats().connections > cuts)  # noqa: B023 it is waited for here
+        await asyncio.sleep(1.5)
+        await adapter.disconnect()
+        await until(lambda: all(key in candles for key in bars))
+        await witness.disconnect()
+    proven = [key for key, bar in bars.items() if bar.status is BarStatus.COMPLETE]
+    gaps = [key for key, bar in bars.items() if bar.status is BarStatus.GAP]
+    assert len(proven) >= 5
+    assert len(gaps) >= 5
+    for key in proven:
+        assert [getattr(bars[key], name) for name in KLINE_FIELDS] == [
+            getattr(candles[key], name) for name in KLINE_FIELDS
+        ]
+    # Which side of a boundary the missing trades fell on, ids cannot tell: then the bars of both sides are in doubt.
+    lacking = [(candles[key].trade_count or 0) - bars[key].trade_count for key in gaps]
+    assert min(lacking) >= 0
+    assert max(lacking) > 0
+    assert adapter.stats().connections == 7
