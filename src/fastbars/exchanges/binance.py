@@ -20,7 +20,18 @@ from fastbars.errors import SubscriptionError, UnknownExchangeError
 from fastbars.events import Quote, Ticker
 from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Ack, Exchange, Ignored, Limits, Message, Notice, Refusal, Trade, decimal_of
+from fastbars.live.exchange import (
+    Ack,
+    Exchange,
+    Ignored,
+    Limits,
+    Message,
+    Notice,
+    Refusal,
+    Trade,
+    decimal_of,
+    make_trade,
+)
 from fastbars.ticks import TickData, to_datetime
 
 _IGNORED = frozenset({"depthUpdate", "markPriceUpdate", "forceOrder", "24hrMiniTicker", "blockTrade"})
@@ -75,7 +86,8 @@ class Binance(Exchange):
         if kind == "trade":
             trade_id = data["t"]
             side = -1 if data["m"] else 1
-            return (Trade("trade", data["s"], _ns(data["T"]), data["p"], data["q"], side, trade_id, trade_id),)
+            time_ns = _ns(data["T"])
+            return (make_trade(("trade", data["s"], time_ns, data["p"], data["q"], side, trade_id, trade_id, 1, None)),)
         # {"e":"aggTrade","E":1617566591315,"s":"BTCUSDT","a":665076760,"p":"58001.03000000","q":"0.08620500",
         #  "f":745522877,"l":745522877,"T":1617566591314,"m":true,"M":true}
         if kind == "aggTrade":

@@ -8,10 +8,11 @@ exchange wrote them, in text.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
@@ -40,6 +41,10 @@ class Trade(NamedTuple):
         return TickData(
             self.symbol, self.time_ns, self.price, self.size, side, self.first_id, self.last_id, self.trade_count
         )
+
+
+# All ten fields in one tuple: a third of what the named tuple's own constructor costs, once a trade.
+make_trade = cast("Callable[[tuple[Any, ...]], Trade]", partial(tuple.__new__, Trade))
 
 
 class Ack(NamedTuple):

@@ -160,9 +160,9 @@ class Session:
         received = Received()
         stats = self.stats
         messages: list[Any] = []
+        stats.messages += len(payloads)
+        stats.bytes += sum(map(len, payloads))
         for payload in payloads:
-            stats.messages += 1
-            stats.bytes += len(payload)
             try:
                 message = loads(payload)
             except JSONDecodeError as error:
@@ -228,12 +228,12 @@ class Session:
 
     def _take(self, message: Any, receive_time_ns: int, received: Received) -> None:
         stats = self.stats
-        own = self._parse_message if isinstance(message, dict) else None
-        tick = None if own is None else own(message)
-        if tick is not None:
-            self._add_tick(tick, receive_time_ns, received)
-            stats.trade_messages += 1
-            return
+        if self._parse_message is not None and isinstance(message, dict):
+            tick = self._parse_message(message)
+            if tick is not None:
+                self._add_tick(tick, receive_time_ns, received)
+                stats.trade_messages += 1
+                return
         counted = False  # a message of several trades counts once
         for item in self.exchange.parse(message):
             if isinstance(item, Trade):
