@@ -28,7 +28,6 @@ from fastbars.live.exchange import (
     Message,
     Notice,
     Refusal,
-    Trade,
     decimal_of,
     make_trade,
 )
@@ -86,17 +85,15 @@ class Binance(Exchange):
         if kind == "trade":
             trade_id = data["t"]
             side = -1 if data["m"] else 1
-            time_ns = _ns(data["T"])
-            return (make_trade(("trade", data["s"], time_ns, data["p"], data["q"], side, trade_id, trade_id, 1, None)),)
+            trade = ("trade", data["s"], _ns(data["T"]), data["p"], data["q"], side, trade_id, trade_id, 1, None)
+            return (make_trade(trade),)
         # {"e":"aggTrade","E":1617566591315,"s":"BTCUSDT","a":665076760,"p":"58001.03000000","q":"0.08620500",
         #  "f":745522877,"l":745522877,"T":1617566591314,"m":true,"M":true}
         if kind == "aggTrade":
             side = -1 if data["m"] else 1
             first, last = data["f"], data["l"]
-            count = last - first + 1
-            return (
-                Trade("aggTrade", data["s"], _ns(data["T"]), data["p"], data["q"], side, first, last, count, data["a"]),
-            )
+            ids = (first, last, last - first + 1, data["a"])
+            return (make_trade(("aggTrade", data["s"], _ns(data["T"]), data["p"], data["q"], side, *ids)),)
         if kind == "kline":
             return (self._kline(data),)
         # spot sends {"u":50093239212,"s":"BTCUSDT","b":"61837.63","B":"3.78","a":"61837.64","A":"1.54"} without "e"
@@ -119,25 +116,13 @@ class Binance(Exchange):
         k = data["k"]
         open_, high, low, close, v, q, taker_v, taker_q = (decimal_of(k[key]) for key in "ohlcvqVQ")
         unit = 1_000 if k["T"] >= 10**14 else 1_000_000
+        first, last = (k["f"], k["L"]) if k["n"] else (None, None)
+        # On COIN-M these are base volumes, a rounded division.
+        quote, taker_quote = (None, None) if self.coin_margined else (q, taker_q)
         return ExchangeBar(
-            data["s"],
-            k["i"].replace("M", "mo"),
-            to_datetime(k["t"] * unit),
-            to_datetime((k["T"] + 1) * unit),
-            open_,
-            high,
-            low,
-            close,
-            v,
-            None if self.coin_margined else q,  # there a rounded division: base volume
-            k["n"],
-            taker_v,
-            None if self.coin_margined else taker_q,
-            k["f"] if k["n"] else None,
-            k["L"] if k["n"] else None,
-            k["x"],
-            _ns(data["E"]),
-        )
+            data["s"], k["i"].replace("M", "mo"), to_datetime(k["t"] * unit), to_datetime((k["T"] + 1) * unit),
+            open_, high, low, close, v, quote, k["n"], taker_v, taker_quote, first, last, k["x"], _ns(data["E"]),
+        )  # fmt: skip
 
     def _control(self, data: dict[str, Any]) -> tuple[Message, ...]:
         # {"result":null,"id":1} | {"code":2,"msg":"...","id":1} | {"error":{"code":-1121,"msg":"..."},"id":1}
