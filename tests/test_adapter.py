@@ -158,6 +158,21 @@ async def test_connecting_twice_is_one_connection() -> None:
         assert client.states == [CONNECTING, CONNECTED, DISCONNECTED]
 
 
+async def test_cancelling_a_second_connect_leaves_the_first_alone() -> None:
+    async with RawServer(mute=True) as server:
+        client = Client(server.url)
+        first = asyncio.create_task(client.adapter.connect())
+        await until(lambda: server.accepted)
+        second = asyncio.create_task(client.adapter.connect())
+        await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert client.states == [CONNECTING]
+        await client.adapter.disconnect()
+        await first
+
+
 async def test_disconnecting_while_connecting_leaves_nothing() -> None:
     async with RawServer(mute=True) as server:
         client = Client(server.url)

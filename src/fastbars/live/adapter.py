@@ -183,14 +183,16 @@ class BaseWebSocketAdapter:
         Raises:
             WSConnectionError: the first attempt failed.
         """
-        if self._supervisor is None or self._supervisor.done():
+        starts = self._supervisor is None or self._supervisor.done()
+        if starts:
             self._failure = None
             self._set_state(ConnectionState.CONNECTING)
             self._supervisor = asyncio.create_task(self._supervise(), name=f"fastbars {self.exchange.name}")
         try:
             await self._wait_until_settled()
         except asyncio.CancelledError:
-            await self.disconnect()
+            if starts:  # who merely waited for the work of another call leaves that alone
+                await self.disconnect()
             raise
         if self._failure is not None:
             raise self._failure
