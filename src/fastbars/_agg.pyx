@@ -281,17 +281,17 @@ cdef class BarKernel(BarState):
         cdef int32_t symbol_id = batch.symbol_id[row]
         cdef Slot *slot = &self.slots[spec][symbol_id]
         cdef int64_t time = batch.time_ns[row], open_time, close_time
-        cdef int32_t r = slot.oldest, before = -1, fresh
+        cdef int32_t r = slot.oldest, before = -1, behind
         cdef Record *record
         interval_of(&self.rules[spec], time, &open_time, &close_time)
         while r >= 0 and self.records[r].bar.open_time < open_time:
             before = r
             r = self.records[r].next
         if r >= 0 and self.records[r].bar.open_time != open_time:
-            fresh = r
+            behind = r
             r = -1
         else:
-            fresh = -1
+            behind = -1
         if self.event_time(slot) - close_time > self.lateness_ns or close_time <= slot.let_go_ns:
             self.not_placed(row, spec)
             if r >= 0:
@@ -313,12 +313,12 @@ cdef class BarKernel(BarState):
             record.flags = START if open_time < slot.start_ns else 0
             if open_time <= slot.lost_ns < close_time:
                 record.flags |= LOST
-            record.next = fresh
+            record.next = behind
             if before >= 0:
                 self.records[before].next = r
             else:
                 slot.oldest = r
-            if fresh < 0:
+            if behind < 0:
                 slot.newest = r
         if add_trade(&record.bar, batch, row, slot.contract, self.by_id, self.arrivals + row):
             self.overflow_row = row if self.overflow_row < 0 else min(self.overflow_row, row)
@@ -365,7 +365,6 @@ cdef class BarKernel(BarState):
         cdef int k
         if time_ns < self.next_close_ns:
             return _NO_ROWS
-        self.reserve()
         self.row_count = 0
         self.next_close_ns = HIGHEST
         for i in range(self.appeared_count):
@@ -382,7 +381,6 @@ cdef class BarKernel(BarState):
     def flush(self, symbol_id=None):
         cdef Py_ssize_t i
         cdef int k
-        self.reserve()
         self.row_count = 0
         for i in range(self.appeared_count):
             if symbol_id is None or self.appeared[i] == symbol_id:

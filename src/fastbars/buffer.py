@@ -23,7 +23,6 @@ from fastbars.scaled import to_decimal
 from fastbars.ticks import TickData, TickSide
 
 Ids = Literal["contiguous", "sequenced", "none"]
-_SIDES = {1: TickSide.BUY, -1: TickSide.SELL, 0: TickSide.UNKNOWN}
 
 
 @dataclass(slots=True)
@@ -246,7 +245,7 @@ def tick_of(batch: TickBatch, row: int) -> TickData:
         given["time_ns"],
         to_decimal(given["price"], price_scale),
         to_decimal(given["size"], size_scale),
-        _SIDES[given.get("side", 0)],
+        TickSide.of(given.get("side", 0)),
         given.get("first_id"),
         given.get("last_id"),
         given.get("count", 1),

@@ -61,7 +61,7 @@ cdef class BarState:
     cdef Py_ssize_t appeared_count
     cdef Record *records
     cdef int32_t record_count
-    cdef int32_t record_capacity
+    cdef Py_ssize_t record_capacity
     cdef int32_t free_record        # a list through Record.next
     cdef Row *rows                  # bars issued since the last take
     cdef Py_ssize_t row_count

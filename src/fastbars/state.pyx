@@ -36,6 +36,17 @@ NO_ROWS.flags.writeable = False
 _KINDS = {"time": FIXED, "months": MONTHS, "tick": TICK, "volume": VOLUME, "value": VALUE}
 
 
+cdef bint _grow(void **memory, Py_ssize_t *capacity, size_t item) noexcept nogil:
+    # Doubles a table. False: there is no memory, and the table is as it was.
+    cdef Py_ssize_t wanted = max(2 * capacity[0], <Py_ssize_t>64)
+    cdef void *grown = realloc(memory[0], wanted * item)
+    if grown is NULL:
+        return False
+    memory[0] = grown
+    capacity[0] = wanted
+    return True
+
+
 cdef class BarState:
     def __init__(self, Instruments instruments not None, specs, Ledger ledger=None):
         cdef int k
@@ -125,10 +136,12 @@ cdef class BarState:
 
     cdef int rescale(self) except -1:
         # Brings the sums of the symbols whose scales were widened to the new ones. True: some changed.
+        if self.widenings == len(self.instruments.widened) and not self.unfit:
+            return False
         symbols = self.unfit.union(self.instruments.widened[self.widenings :])
         self.widenings = len(self.instruments.widened)
         self.unfit = {s for s in symbols if not self.rescale_symbol(s)}
-        return len(symbols) > 0
+        return True
 
     cdef bint rescale_symbol(self, Py_ssize_t s) except? False:
         # False: an open bar does not fit, and nothing was changed. Closed bars that do not fit are let go.
@@ -210,17 +223,10 @@ cdef class BarState:
 
     cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil:
         cdef Slot *slot = &self.slots[spec][symbol_id]
-        cdef Py_ssize_t capacity
-        cdef void *grown
         cdef Row *issued
-        if self.row_count == self.row_capacity:
-            capacity = max(2 * self.row_capacity, <Py_ssize_t>64)
-            grown = realloc(self.rows, capacity * sizeof(Row))
-            if grown is NULL:
-                self.no_memory = True
-                return
-            self.rows = <Row *>grown
-            self.row_capacity = capacity
+        if self.row_count == self.row_capacity and not _grow(<void **>&self.rows, &self.row_capacity, sizeof(Row)):
+            self.no_memory = True
+            return
         issued = &self.rows[self.row_count]
         issued.bar = record.bar
         issued.row = row
@@ -235,33 +241,22 @@ cdef class BarState:
         self.row_count += 1
 
     cdef void not_placed(self, Py_ssize_t row, int spec) noexcept nogil:
-        cdef Py_ssize_t capacity
-        cdef void *grown
-        if self.late_count == self.late_capacity:
-            capacity = max(2 * self.late_capacity, <Py_ssize_t>64)
-            grown = realloc(self.late, capacity * sizeof(Late))
-            if grown is NULL:
-                self.no_memory = True
-                return
-            self.late = <Late *>grown
-            self.late_capacity = capacity
+        if self.late_count == self.late_capacity and not _grow(<void **>&self.late, &self.late_capacity, sizeof(Late)):
+            self.no_memory = True
+            return
         self.late[self.late_count] = Late(row, spec)
         self.late_count += 1
 
     cdef int32_t new_record(self) noexcept nogil:
-        cdef int32_t r = self.free_record, capacity
-        cdef void *grown
+        cdef int32_t r = self.free_record
         if r >= 0:
             self.free_record = self.records[r].next
             return r
-        if self.record_count == self.record_capacity:
-            capacity = max(2 * self.record_capacity, <int32_t>64)
-            grown = realloc(self.records, capacity * sizeof(Record))
-            if grown is NULL:
-                self.no_memory = True
-                return -1
-            self.records = <Record *>grown
-            self.record_capacity = capacity
+        if self.record_count == self.record_capacity and not _grow(
+            <void **>&self.records, &self.record_capacity, sizeof(Record)
+        ):
+            self.no_memory = True
+            return -1
         self.record_count += 1
         return self.record_count - 1
 

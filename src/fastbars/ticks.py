@@ -36,6 +36,11 @@ class TickSide(StrEnum):
     SELL = "sell"
     UNKNOWN = "unknown"
 
+    @classmethod
+    def of(cls, sign: int) -> TickSide:
+        """The side with this sign."""
+        return cls.BUY if sign > 0 else cls.SELL if sign < 0 else cls.UNKNOWN
+
     @property
     def sign(self) -> int:
         """1 the taker bought, -1 the taker sold, 0 unknown."""

@@ -262,8 +262,9 @@ class BaseWebSocketAdapter:
         self._subscriptions.drop(streams)
         if self.is_connected and streams:
             await self._subscriptions.unsubscribe(streams, self._send)
+        active = self.active_subscriptions
         for symbol in symbols:
-            if not self.active_subscriptions.get(symbol, set()) & set(self.exchange.trade_channels):
+            if not active.get(symbol, set()) & set(self.exchange.trade_channels):
                 self.session.flush(time.time_ns(), symbol)
 
     def pause_reading(self) -> None:
@@ -302,8 +303,7 @@ class BaseWebSocketAdapter:
             self._failure = error
         except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly
             log.exception("supervisor_failed", exchange=self.exchange.name)
-            self._failure = WSConnectionError(f"{self.exchange.name}: internal error: {error!r}")
-            self._failure.__cause__ = error
+            self._fail(error)
         if self._clock is not None:
             clock, self._clock = self._clock, None
             clock.cancel()

@@ -37,7 +37,7 @@ class Trade(NamedTuple):
 
     def to_tick(self) -> TickData:
         """The trade as an object with Decimal fields."""
-        side = TickSide.BUY if self.side > 0 else TickSide.SELL if self.side < 0 else TickSide.UNKNOWN
+        side = TickSide.of(self.side)
         return TickData(
             self.symbol, self.time_ns, self.price, self.size, side, self.first_id, self.last_id, self.trade_count
         )
