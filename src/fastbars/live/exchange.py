@@ -19,6 +19,7 @@ from fastbars.buffer import Ids
 from fastbars.errors import ParseError, SubscriptionError
 from fastbars.events import Quote, Ticker
 from fastbars.ticks import TickData, TickSide
+from fastbars.wire.fields import TradeFields
 
 
 class Trade(NamedTuple):
@@ -136,6 +137,10 @@ class Exchange(ABC):
     @abstractmethod
     def event_time_ns(self, message: Any) -> int | None:
         """When the exchange sent this message, ns; None where it does not say."""
+
+    def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
+        """Where the trades of a trade channel stand, for the compiled scanner; None: `parse` alone reads them."""
+        return None
 
     def contract_size(self, symbol: str) -> Decimal | None:  # noqa: ARG002
         """Quote units a contract on an inverse market; None on all others."""

@@ -1,0 +1,89 @@
+"""TradeFields: where the trades of an exchange's messages stand, declared; the compiled scanner reads by it.
+
+A key is either a name within the trade object, "p", or a path of names from the root of the message,
+("arg", "instId"). Arrays on a path are gone through, whatever their depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+Key = str | tuple[str, ...]
+# What must stand at a key: text, true or false, or one of several. A text ending in "*" is a prefix.
+Literals = str | bool | tuple[str | bool, ...]
+
+TimeUnit = Literal["ms", "us", "ns", "ms or us", "s", "rfc3339"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TradeFields:
+    """The trade messages of one channel.
+
+    A message is a trade message if everything in `match` stands in it. One that is none, or that holds anything
+    which does not look as declared here, is left to the exchange's `parse`, so a declaration never has to
+    cover rare shapes.
+
+    Attributes:
+        match: key -> what must stand there: {"e": "trade"}, {("channel",): "trades"}, {("topic",): "publicTrade.*"}.
+        trades: path from the root to the trade, or to the array of trades: (), ("data",), ("events", "trades").
+        envelope: a name at the root which, where it is there, holds the message proper: "data" of Binance's
+            combined streams. Paths then begin inside it.
+        symbol: the instrument, text.
+        price, size: a positive number in text; a JSON number too where `json_numbers` is set.
+        json_numbers: prices and sizes are JSON numbers; their text is read, digit for digit.
+        time: the trade's own time.
+        time_unit: "ms", "us", "ns": an integer, bare or in text; "ms or us": by magnitude, microseconds from 10**14
+            on; "s": decimal seconds, bare or in text; "rfc3339": such as "2023-10-06T17:35:55.440295Z".
+        first_id: the trade's id, or the first of those that it stands for: a non-negative integer, bare or in text.
+            Leave it out where ids are not numbers or do not rise.
+        last_id: the last id it stands for; None: first_id again.
+        trade_count: how many trades it stands for; None: last_id - first_id + 1, or 1 without ids.
+        sequence: the number of the message, where the exchange numbers messages apart from trades.
+        side: key of the taker's side; None: unknown.
+        buy, sell: what stands at `side` where the taker bought, and where the taker sold. Where an exchange gives
+            the maker's side, the two are declared the other way round.
+        event_time, event_time_unit: when the exchange sent the message; a name within the trade means the latest
+            of the message's trades. None: it does not say.
+        newest_first: the trades of a message stand newest first; they are taken in reverse.
+        skip: key within the trade -> what stands there in a trade that does not count.
+    """
+
+    match: Mapping[Key, Literals]
+    trades: tuple[str, ...] = ()
+    envelope: str | None = None
+    symbol: Key
+    price: str
+    size: str
+    json_numbers: bool = False
+    time: str
+    time_unit: TimeUnit = "ms"
+    first_id: str | None = None
+    last_id: str | None = None
+    trade_count: str | None = None
+    sequence: Key | None = None
+    side: str | None = None
+    buy: str | bool = ""
+    sell: str | bool = ""
+    event_time: Key | None = None
+    event_time_unit: TimeUnit = "ms"
+    newest_first: bool = False
+    skip: Mapping[str, Literals] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for unit in (self.time_unit, self.event_time_unit):
+            if unit not in get_args(TimeUnit):
+                raise ValueError(f"time unit {unit!r} is not one of {', '.join(get_args(TimeUnit))}")
+        if self.side is not None and (self.buy == self.sell or "" in (self.buy, self.sell)):
+            raise ValueError(
+                f"side {self.side!r} needs different literals for buy and sell, got {self.buy!r} and {self.sell!r}"
+            )
+        if self.last_id is not None and self.first_id is None:
+            raise ValueError(f"last_id {self.last_id!r} is given without first_id")
+        paths = [key for key in (*self.match, self.symbol, self.sequence, self.event_time) if isinstance(key, tuple)]
+        for path in paths:
+            if not path or path == self.trades:
+                raise ValueError(f"the path {path} leads to no value beside the trades at {self.trades}")
+            if self.trades and path[: len(self.trades)] == self.trades:
+                raise ValueError(f"{path} stands within the trade; name it {path[-1]!r}")
