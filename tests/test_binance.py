@@ -16,7 +16,7 @@ from fastbars.errors import ParseError, SubscriptionError, UnknownExchangeError
 from fastbars.events import Quote, Ticker
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.exchanges.binance import COINM, MARKETS, SPOT, USDM
-from fastbars.live.exchange import Ack, Ignored, Message, Notice, Refusal, Trade, decimal_of
+from fastbars.live.exchange import Ack, Message, Notice, RawMessage, Refusal, Trade, decimal_of
 from fastbars.live.session import Callbacks, Session
 from fastbars.ticks import TickSide
 
@@ -134,11 +134,11 @@ READINGS: list[tuple[str, Message]] = [
     (SPOT_BOOK, Quote("BTCUSDT", *BOOK, None)),
     (USDM_BOOK, Quote("SUSHIUSDT", D("7.6110"), D(2), D("7.6120"), D(297), 1626992741017_000_000)),
     (SPOT_TICKER, TICKER),
-    (USDM_MARK, Ignored("markPriceUpdate")),
-    (FORCE_ORDER, Ignored("forceOrder")),
-    (DEPTH, Ignored("depthUpdate")),
-    (MINI, Ignored("24hrMiniTicker")),
-    (BLOCK, Ignored("blockTrade")),  # their ids are a series of its own
+    (USDM_MARK, RawMessage("markPriceUpdate", "BTCUSDT", orjson.loads(USDM_MARK))),
+    (FORCE_ORDER, RawMessage("forceOrder", None, orjson.loads(FORCE_ORDER))),
+    (DEPTH, RawMessage("depthUpdate", "BNBBTC", orjson.loads(DEPTH))),
+    (MINI, RawMessage("24hrMiniTicker", "BNBBTC", orjson.loads(MINI))),
+    (BLOCK, RawMessage("blockTrade", "BNBBTC", orjson.loads(BLOCK))),  # their ids are a series of its own
     (SHUTDOWN, Notice("the server is about to shut down")),
 ]
 

@@ -34,10 +34,10 @@ class SmallExchange(Exchange):
     def url(self, _: Iterable[str]) -> str:
         return self.address
 
-    def subscribe(self, streams: Sequence[Stream], request_id: int) -> bytes:
+    def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return SPOT.subscribe(streams, request_id)
 
-    def unsubscribe(self, streams: Sequence[Stream], request_id: int) -> bytes:
+    def unsubscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return SPOT.unsubscribe(streams, request_id)
 
     def parse(self, message: Any) -> Iterable[Message]:

@@ -265,7 +265,7 @@ class ExchangeBar:
     """A bar as the exchange itself made it (a kline or candle message); it is never a tick.
 
     Fields as in OHLCVBar; `is_closed` is False while the exchange still updates it, `event_time_ns` says when
-    the exchange sent it (ns since the epoch). What an exchange does not send is None.
+    the exchange sent it (ns since the epoch). What an exchange does not send is None, of these two as well.
     """
 
     symbol: str
@@ -283,8 +283,8 @@ class ExchangeBar:
     taker_buy_quote_volume: Decimal | None
     first_trade_id: int | None
     last_trade_id: int | None
-    is_closed: bool
-    event_time_ns: int
+    is_closed: bool | None
+    event_time_ns: int | None
 
 
 class BarBatch(Sequence[OHLCVBar]):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy.typing as npt
 
 from fastbars._agg import BarKernel
-from fastbars.bars import REASONS, BarBatch, BarSpec, CloseReason, OHLCVBar, parse_specs
+from fastbars.bars import REASONS, STATUSES, BarBatch, BarSpec, BarStatus, CloseReason, OHLCVBar, parse_specs
 from fastbars.batch import TickBatch
 from fastbars.callbacks import call
 from fastbars.errors import InvalidTickError, PrecisionError
@@ -22,7 +22,9 @@ from fastbars.ledger import Ledger
 from fastbars.scaled import to_decimal
 from fastbars.ticks import TickData, TickSide
 
-Ids = Literal["contiguous", "sequenced", "none"]
+Ids = Literal["contiguous", "sequenced", "unique", "none", "sampled"]
+_NUMBERED = ("contiguous", "sequenced")
+_UNVERIFIABLE, _SAMPLED = STATUSES.index(BarStatus.UNVERIFIABLE), STATUSES.index(BarStatus.SAMPLED)
 
 
 @dataclass(slots=True)
@@ -54,7 +56,9 @@ class BarBuffer:
         ids: what the trade ids are. "contiguous": they rise by one from trade to trade and prove completeness,
             detect duplicates and order trades. "sequenced": the exchange numbers its messages so, but they do
             not stand for every trade; bars are UNVERIFIABLE at best. "none": trades are ordered by time, then
-            arrival, and bars are UNVERIFIABLE at best.
+            arrival, and bars are UNVERIFIABLE at best. "unique": likewise; who reads the trades drops what comes
+            twice, by ids that are no numbers. "sampled": likewise, and they are last prices, not trades; bars are
+            SAMPLED at best.
         exchange: name for error messages.
         instruments: symbols and scales; made anew if not given.
         grace_s: how long watermark and clock wait behind close_time before they close a bar.
@@ -79,8 +83,8 @@ class BarBuffer:
         on_bars: Callable[[list[OHLCVBar]], object] | None = None,
         on_late: Callable[[TickData], object] | None = None,
     ) -> None:
-        if ids not in ("contiguous", "sequenced", "none"):
-            raise ValueError(f"ids {ids!r} is not contiguous, sequenced or none")
+        if ids not in get_args(Ids):
+            raise ValueError(f"ids {ids!r} is none of {', '.join(get_args(Ids))}")
         if grace_s < 0 or lateness_s < 0:
             raise ValueError(f"grace {grace_s} s and lateness {lateness_s} s must not be negative")
         self.specs = parse_specs(bars)
@@ -95,7 +99,7 @@ class BarBuffer:
         self._kernel = BarKernel(
             self.instruments,
             self.specs,
-            None if ids == "none" else Ledger(),
+            Ledger() if ids in _NUMBERED else None,
             ids == "contiguous",
             round(lateness_s * 1e9),
         )
@@ -103,7 +107,7 @@ class BarBuffer:
 
     def new_batch(self) -> TickBatch:
         """An empty batch with the columns that this buffer needs."""
-        ids = self.ids != "none"
+        ids = self.ids in _NUMBERED
         return TickBatch(self.instruments, ids=ids, counts=True, sequences=self.ids == "sequenced")
 
     @property
@@ -175,7 +179,7 @@ class BarBuffer:
         With contiguous ids the next trade reveals the hole; without, the bar is flagged GAP here and now.
         """
         self._stats.refused += 1
-        if self.ids != "none":
+        if self.ids in _NUMBERED:
             return []
         time_ns = max(-(2**63), min(time_ns, 2**63 - 1))
         return self._issue(self._kernel.note_lost(self.instruments.add(symbol), time_ns))
@@ -217,7 +221,9 @@ class BarBuffer:
             self._report_late(batch, sorted({row for row, _ in late}))
         if not len(rows):
             return []
-        bars = BarBatch(rows, self.instruments, self.specs, ids=self.ids != "none").to_bars()
+        if self.ids == "sampled":
+            rows["status"][rows["status"] == _UNVERIFIABLE] = _SAMPLED
+        bars = BarBatch(rows, self.instruments, self.specs, ids=self.ids in _NUMBERED).to_bars()
         self._stats.bars += len(bars)
         if self.on_bar is not None:
             for bar in bars:

@@ -26,17 +26,17 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Ticker:
-    """The exchange's rolling 24-hour statistics."""
+    """The exchange's rolling 24-hour statistics. What an exchange does not send is None."""
 
     symbol: str
     last: Decimal
-    open: Decimal
+    open: Decimal | None
     high: Decimal
     low: Decimal
     volume: Decimal
-    quote_volume: Decimal
+    quote_volume: Decimal | None
     trade_count: int | None
-    event_time_ns: int
+    event_time_ns: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ def stream(
         config: every other knob; its `bars` are replaced by `bars`.
         once: end when the server closes normally, instead of reconnecting.
         on_bars: called for each list of bars issued in one wakeup.
-        callbacks: on_tick, on_bar, on_late, on_exchange_bar, on_event, on_state of BaseWebSocketAdapter.
+        callbacks: on_tick, on_bar, on_late, on_exchange_bar, on_event, on_message, on_state of BaseWebSocketAdapter.
 
     Raises:
         UnknownExchangeError, SpecError: at once. WSConnectionError, SubscriptionError: on entering.

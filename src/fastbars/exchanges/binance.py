@@ -1,4 +1,4 @@
-"""Binance: spot, USD-M futures and COIN-M futures.
+"""Binance: spot, USD-M futures and COIN-M futures; and Binance.US.
 
 Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams and
 https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams
@@ -23,18 +23,21 @@ from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import (
     Ack,
     Exchange,
-    Ignored,
+    Heartbeat,
     Limits,
     Message,
     Notice,
+    RawMessage,
     Refusal,
-    decimal_of,
+    Stream,
+    decimals_of,
     make_trade,
 )
 from fastbars.ticks import TickData, to_datetime
 
-_IGNORED = frozenset({"depthUpdate", "markPriceUpdate", "forceOrder", "24hrMiniTicker", "blockTrade"})
 _CONTRACT_USD = {"BTCUSD": Decimal(100)}  # COIN-M: all others 10
+# What is handed on as it is. Block trades have ids of a series of their own.
+_RAW = frozenset({"depthUpdate", "markPriceUpdate", "forceOrder", "24hrMiniTicker", "blockTrade"})
 
 
 @dataclass(frozen=True)
@@ -45,25 +48,20 @@ class Binance(Exchange):
     channels: Mapping[str, Ids | None]
     routes: Mapping[str, tuple[str, ...]]
     limits: Limits
+    heartbeat: Heartbeat
+    docs: str
     coin_margined: bool = False
     default_channel: str = "trade"
 
-    def url(self, channels: Iterable[str]) -> str:
-        prefixes = {channel.split("_")[0] for channel in channels} or {self.default_channel}
-        for url, served in self.routes.items():
-            if prefixes <= set(served):
-                return url
-        raise SubscriptionError(f"{self.name}: no one connection serves {sorted(prefixes)}; routes are {self.routes}")
-
-    def subscribe(self, streams: Sequence[tuple[str, str]], request_id: int) -> bytes:
+    def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return self._request("SUBSCRIBE", streams, request_id)
 
-    def unsubscribe(self, streams: Sequence[tuple[str, str]], request_id: int) -> bytes:
+    def unsubscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return self._request("UNSUBSCRIBE", streams, request_id)
 
-    def _request(self, method: str, streams: Sequence[tuple[str, str]], request_id: int) -> bytes:
+    def _request(self, method: str, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         names = [f"{symbol.lower()}@{channel}" for symbol, channel in streams]
-        return orjson.dumps({"method": method, "params": names, "id": request_id})
+        return [orjson.dumps({"method": method, "params": names, "id": request_id})]
 
     def event_time_ns(self, message: Any) -> int | None:
         data = message.get("data", message) if isinstance(message, dict) else None
@@ -85,28 +83,28 @@ class Binance(Exchange):
         if kind == "trade":
             trade_id = data["t"]
             side = -1 if data["m"] else 1
-            trade = ("trade", data["s"], _ns(data["T"]), data["p"], data["q"], side, trade_id, trade_id, 1, None)
+            trade = ("trade", data["s"], _ns(data["T"]), data["p"], data["q"], side, trade_id, trade_id, 1, None, None)
             return (make_trade(trade),)
         # {"e":"aggTrade","E":1617566591315,"s":"BTCUSDT","a":665076760,"p":"58001.03000000","q":"0.08620500",
         #  "f":745522877,"l":745522877,"T":1617566591314,"m":true,"M":true}
         if kind == "aggTrade":
             side = -1 if data["m"] else 1
             first, last = data["f"], data["l"]
-            ids = (first, last, last - first + 1, data["a"])
+            ids = (first, last, last - first + 1, data["a"], None)
             return (make_trade(("aggTrade", data["s"], _ns(data["T"]), data["p"], data["q"], side, *ids)),)
         if kind == "kline":
             return (self._kline(data),)
         # spot sends {"u":50093239212,"s":"BTCUSDT","b":"61837.63","B":"3.78","a":"61837.64","A":"1.54"} without "e"
         if kind == "bookTicker" or (kind is None and "u" in data and "b" in data and "a" in data):
-            bid, bid_size, ask, ask_size = (decimal_of(data[key]) for key in "bBaA")
+            bid, bid_size, ask, ask_size = decimals_of(data, *"bBaA")
             return (Quote(data["s"], bid, bid_size, ask, ask_size, self.event_time_ns(data)),)
         if kind == "24hrTicker":
-            last, open_, high, low, v, q = (decimal_of(data[key]) for key in "cohlvq")
+            last, open_, high, low, v, q = decimals_of(data, *"cohlvq")
             return (Ticker(data["s"], last, open_, high, low, v, q, data["n"], _ns(data["E"])),)
         if kind == "serverShutdown":
             return (Notice("the server is about to shut down"),)
-        if kind in _IGNORED:
-            return (Ignored(kind),)
+        if kind in _RAW:
+            return (RawMessage(kind, data.get("s"), message),)
         return self._control(data) if kind is None else ()
 
     def _kline(self, data: dict[str, Any]) -> ExchangeBar:
@@ -114,7 +112,7 @@ class Binance(Exchange):
         #  "f":745522651,"L":745523670,"o":"57994.6","c":"57999.99","h":"58018.03","l":"57974.41","v":"23.067122",
         #  "n":1020,"x":true,"q":"1337913.58654308","V":"11.413347","Q":"661954.86510045","B":"0"}}
         k = data["k"]
-        open_, high, low, close, v, q, taker_v, taker_q = (decimal_of(k[key]) for key in "ohlcvqVQ")
+        open_, high, low, close, v, q, taker_v, taker_q = decimals_of(k, *"ohlcvqVQ")
         unit = 1_000 if k["T"] >= 10**14 else 1_000_000
         first, last = (k["f"], k["L"]) if k["n"] else (None, None)
         # On COIN-M these are base volumes, a rounded division.
@@ -139,37 +137,57 @@ def _ns(time: int) -> int:
     return time * 1_000 if time >= 10**14 else time * 1_000_000
 
 
-_OTHERS: dict[str, Ids | None] = {"kline_": None, "bookTicker": None, "ticker": None, "depth": None}
-_ALL = ("trade", "aggTrade", "kline", "bookTicker", "ticker", "depth")
+_OTHERS: dict[str, Ids | None] = {"kline_*": None, "bookTicker": None, "ticker": None, "depth*": None}
+_ALL = ("trade", "aggTrade", *_OTHERS)
+_DAY_S = 86_400.0
+_SPOT_DOCS = "https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams"
+_FUTURES_DOCS = "https://developers.binance.com/docs/derivatives"
+_SPOT_IDS: dict[str, Ids | None] = {"trade": "contiguous", "aggTrade": "contiguous", **_OTHERS}
+# A futures aggTrade leaves out insurance fund and ADL trades, so that only its own number `a` runs without holes.
+_FUTURES_IDS: dict[str, Ids | None] = {"trade": "contiguous", "aggTrade": "sequenced", **_OTHERS}
+_FUTURES_LIMITS = Limits(1024, 200, 10, connects=(300, 300.0), lifetime_s=_DAY_S)
 
 SPOT = Binance(
     "binance spot",
-    {"trade": "contiguous", "aggTrade": "contiguous", **_OTHERS},
+    _SPOT_IDS,
     {"wss://stream.binance.com:9443/ws": _ALL},
-    Limits(1024, 200, 5),
+    Limits(1024, 200, 5, connects=(300, 300.0), lifetime_s=_DAY_S),
+    Heartbeat(silence_s=20.0),
+    _SPOT_DOCS,
 )
-# A futures aggTrade leaves out insurance fund and ADL trades, so that only its own number `a` runs without holes.
 USDM = Binance(
     "binance usdm",
-    {"trade": "contiguous", "aggTrade": "sequenced", **_OTHERS},
+    _FUTURES_IDS,
     {
-        "wss://fstream.binance.com/public/ws": ("trade", "bookTicker", "depth"),
-        "wss://fstream.binance.com/market/ws": ("aggTrade", "kline", "ticker"),
+        "wss://fstream.binance.com/public/ws": ("trade", "bookTicker", "depth*"),
+        "wss://fstream.binance.com/market/ws": ("aggTrade", "kline_*", "ticker"),
     },
-    Limits(1024, 200, 10),
+    _FUTURES_LIMITS,
+    Heartbeat(silence_s=180.0),
+    _FUTURES_DOCS,
 )
 COINM = Binance(
     "binance coinm",
-    {"trade": "contiguous", "aggTrade": "sequenced", **_OTHERS},
+    _FUTURES_IDS,
     {"wss://dstream.binance.com/ws": _ALL},
-    Limits(1024, 200, 10),
+    _FUTURES_LIMITS,
+    Heartbeat(silence_s=180.0),
+    _FUTURES_DOCS,
     coin_margined=True,
 )
-MARKETS: dict[str, Exchange] = {"spot": SPOT, "usdm": USDM, "coinm": COINM}
+US = Binance(
+    "binance us",
+    _SPOT_IDS,
+    {"wss://stream.binance.us:9443/ws": _ALL},
+    Limits(1024, 200, 5, lifetime_s=_DAY_S),
+    Heartbeat(silence_s=180.0),
+    "https://docs.binance.us",
+)
+MARKETS: dict[str, Exchange] = {"spot": SPOT, "usdm": USDM, "coinm": COINM, "us": US}
 
 
 class BinanceWebSocketAdapter(BaseWebSocketAdapter):
-    """A live connection to Binance; `market` is spot, usdm or coinm, the rest as in BaseWebSocketAdapter."""
+    """A live connection to Binance; `market` is spot, usdm, coinm or us, the rest as in BaseWebSocketAdapter."""
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.events import MarketDataEvent
 from fastbars.live.backoff import Backoff, CircuitBreaker
 from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Ack, Exchange, Refusal, Trade
+from fastbars.live.exchange import Ack, Beat, Exchange, RawMessage, Refusal, Trade
 from fastbars.live.session import Callbacks, Session, SessionStats
 from fastbars.live.states import ConnectionState, check_transition
 from fastbars.live.subscriptions import Stream, Subscriptions
@@ -76,6 +76,7 @@ class BaseWebSocketAdapter:
         on_late: called for each trade that came too late for a bar.
         on_exchange_bar: called for each kline or candle of the exchange.
         on_event: called with a MarketDataEvent for each bar, tick, quote, ticker and exchange bar.
+        on_message: called with a RawMessage for each message that is none of these, such as an order book.
         on_state: called with each new ConnectionState.
         url: connect here instead of the exchange's own address.
         channel: trade channel that bars are made from; the exchange's default one if None.
@@ -93,6 +94,7 @@ class BaseWebSocketAdapter:
         on_late: Callable[[TickData], object] | None = None,
         on_exchange_bar: Callable[[ExchangeBar], object] | None = None,
         on_event: Callable[[MarketDataEvent], object] | None = None,
+        on_message: Callable[[RawMessage], object] | None = None,
         on_state: Callable[[ConnectionState], object] | None = None,
         url: str | None = None,
         channel: str | None = None,
@@ -104,7 +106,7 @@ class BaseWebSocketAdapter:
         self.session = Session(
             exchange,
             self.config,
-            Callbacks(on_tick, on_bar, on_bars, on_late, on_exchange_bar, on_event),
+            Callbacks(on_tick, on_bar, on_bars, on_late, on_exchange_bar, on_event, on_message),
             channel=channel or exchange.default_channel,
             parse_message=self.parse_message if own_parser else None,
         )
@@ -445,6 +447,8 @@ class BaseWebSocketAdapter:
         if stats.messages - stats.control - stats.unknown - received.errors > before:
             self._backoff.reset()
         for message in received.control:
+            if isinstance(message, Beat):
+                continue
             if not isinstance(message, Ack | Refusal):
                 log.warning("exchange_notice", exchange=self.exchange.name, reason=message.reason)
             elif not self._subscriptions.answer(message) and isinstance(message, Refusal):

@@ -2,7 +2,7 @@
 
 An exchange file says where to connect, how to subscribe, and what a message means. Sockets, timers, scales and
 batches are nowhere in it. Units: times int64 nanoseconds since the Unix epoch, UTC; prices and sizes as the
-exchange wrote them, in text.
+exchange wrote them, in text; durations in seconds.
 """
 
 from __future__ import annotations
@@ -10,16 +10,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
-from fastbars.bars import ExchangeBar
+import orjson
+
+from fastbars.bars import BarSpec, ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.errors import ParseError, SubscriptionError
 from fastbars.events import Quote, Ticker
-from fastbars.ticks import TickData, TickSide
+from fastbars.ticks import TickData, TickSide, to_datetime, to_nanoseconds
 from fastbars.wire.fields import TradeFields
+
+Stream = tuple[str, str]  # symbol, channel
 
 
 class Trade(NamedTuple):
@@ -35,6 +40,12 @@ class Trade(NamedTuple):
     last_id: int | None = None
     trade_count: int = 1
     sequence: int | None = None  # where the exchange numbers messages apart from trades
+    key: str | None = None  # where ids are "unique" only: what tells this trade from every other of its symbol
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        """The trade as `TickBatch.append` takes it."""
+        return self[1:10]
 
     def to_tick(self) -> TickData:
         """The trade as an object with Decimal fields."""
@@ -44,21 +55,45 @@ class Trade(NamedTuple):
         )
 
 
-# All ten fields in one tuple: a third of what the named tuple's own constructor costs, once a trade.
+# All eleven fields in one tuple: a third of what the named tuple's own constructor costs, once a trade.
 make_trade = cast("Callable[[tuple[Any, ...]], Trade]", partial(tuple.__new__, Trade))
 
 
 class Ack(NamedTuple):
-    """The exchange confirmed a request."""
+    """The exchange confirmed a request, or some of its streams.
 
-    request_id: int
+    It names a request (`request_id` alone: all streams of it), streams of a request (both), or streams alone: then
+    it answers whatever request of that kind is under way for them. An ack may come for streams that nobody asked
+    about just now; it belongs to nothing then.
+
+    Attributes:
+        request_id: as given to `subscribe` or `unsubscribe`; None where the exchange does not repeat it.
+        streams: those confirmed; empty where the request is named and stands for all of its own.
+        ended: it confirms an unsubscribe.
+        whole: `streams` are all that the connection now holds on the channels of `streams`, or on all channels
+            where it is empty: a subscribe is confirmed for those in it, an unsubscribe for those not in it.
+    """
+
+    request_id: int | None = None
+    streams: tuple[Stream, ...] = ()
+    ended: bool = False
+    whole: bool = False
 
 
 class Refusal(NamedTuple):
-    """The exchange refused a request, or a message it could not relate to one (request_id None)."""
+    """The exchange refused a request, or some of its streams, or a message that it could not relate to one.
+
+    Attributes:
+        request_id: as in Ack.
+        reason: in the exchange's words.
+        streams: those refused, where it names them; the others of the request are not concerned. Where it names
+            neither a request nor streams, it belongs to the oldest request under way if the exchange's `acks` are
+            "streams", and to none otherwise.
+    """
 
     request_id: int | None
     reason: str
+    streams: tuple[Stream, ...] = ()
 
 
 class Notice(NamedTuple):
@@ -67,13 +102,27 @@ class Notice(NamedTuple):
     reason: str
 
 
-class Ignored(NamedTuple):
-    """A message that is known and has nothing for us, such as an order book."""
+class Beat(NamedTuple):
+    """A sign of life: the exchange's own heartbeat (`answers` False), or its answer to our application ping."""
+
+    answers: bool = False
+
+
+class RawMessage(NamedTuple):
+    """A message that is none of the others, as the exchange sent it: an order book, an account's order, ...
+
+    Attributes:
+        kind: the exchange's word for it; "unknown" where the exchange file does not know it.
+        symbol: as the exchange writes it; None where the message is of no one symbol.
+        message: the decoded JSON of the whole message.
+    """
 
     kind: str
+    symbol: str | None
+    message: Any
 
 
-Message = Trade | ExchangeBar | Quote | Ticker | Ack | Refusal | Notice | Ignored
+Message = Trade | ExchangeBar | Quote | Ticker | Ack | Refusal | Notice | Beat | RawMessage
 
 
 def decimal_of(text: object) -> Decimal:
@@ -89,13 +138,115 @@ def decimal_of(text: object) -> Decimal:
     return number
 
 
+def decimals_of(fields: Mapping[str, Any], *names: str) -> list[Decimal]:
+    """Several numbers of a message. Raises ParseError, or KeyError where one is missing."""
+    return [decimal_of(fields[name]) for name in names]
+
+
+def time_of(text: str) -> int:
+    """Nanoseconds of an RFC 3339 time such as "2026-08-09T21:05:48.251397169Z", every digit kept."""
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    if not text.endswith("Z") or (fraction and not (fraction.isascii() and fraction.isdigit() and len(fraction) <= 9)):
+        raise ParseError(f"{text!r} is not a time in UTC")
+    seconds = datetime.fromisoformat(whole).replace(tzinfo=UTC)
+    return to_nanoseconds(seconds) + int(fraction.ljust(9, "0"))
+
+
+def make_candle(
+    symbol: str,
+    spec: str,
+    open_time_ns: int,
+    prices: Iterable[object],
+    volume: object,
+    *,
+    quote_volume: object = None,
+    trade_count: int | None = None,
+    is_closed: bool | None = None,
+    event_time_ns: int | None = None,
+) -> ExchangeBar:
+    """An exchange's candle of which open time and spec are known.
+
+    Args:
+        symbol, spec: the spec in our words, such as "1m".
+        open_time_ns: ns since the epoch.
+        prices: open, high, low, close, in text.
+        volume, quote_volume: in text.
+        trade_count, is_closed, event_time_ns: None where the exchange does not say.
+
+    Raises:
+        ParseError: a number is none. SpecError (a ValueError): the spec is none.
+    """
+    open_, high, low, close = map(decimal_of, prices)
+    kind, step, _ = BarSpec.parse(spec).rule
+    open_time = to_datetime(open_time_ns)
+    close_time = to_datetime(open_time_ns + step)
+    if kind == "months":
+        months = open_time.year * 12 + open_time.month - 1 + step
+        close_time = open_time.replace(year=months // 12, month=months % 12 + 1)
+    quote = None if quote_volume is None else decimal_of(quote_volume)
+    return ExchangeBar(
+        symbol, spec, open_time, close_time, open_, high, low, close, decimal_of(volume), quote, trade_count,
+        None, None, None, None, is_closed, event_time_ns,
+    )  # fmt: skip
+
+
+class Deltas:
+    """The latest value of each field of messages that carry only what has changed."""
+
+    def __init__(self) -> None:
+        self._fields: dict[str, dict[str, Any]] = {}
+
+    def merge(self, key: str, changed: Mapping[str, Any], *, anew: bool = False) -> dict[str, Any]:
+        """All fields known under this key once those changed are put in; `anew` forgets the earlier ones first."""
+        fields = self._fields.setdefault(key, {})
+        if anew:
+            fields.clear()
+        fields.update(changed)
+        return fields
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the exchange allows a connection."""
+    """What the exchange allows. None: it names no such limit.
+
+    Attributes:
+        streams_per_connection: streams that one connection may hold.
+        streams_per_request: streams that one call of `subscribe` or `unsubscribe` is given at most. (They may
+            become several frames, each of which counts for the next limits.)
+        requests_per_second: frames that the client may send in a second, application pings included.
+        request_bytes: size of one frame that the client sends.
+        requests_per_hour: subscribe and unsubscribe frames in an hour, a connection.
+        connects: (how many, in how many seconds) new connections from one address.
+        connections: open at the same time from one address.
+        streams: held by all connections from one address together.
+        lifetime_s: age at which the exchange cuts a connection.
+    """
 
     streams_per_connection: int
     streams_per_request: int
     requests_per_second: float
+    request_bytes: int | None = None
+    requests_per_hour: int | None = None
+    connects: tuple[int, float] | None = None
+    connections: int | None = None
+    streams: int | None = None
+    lifetime_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """How a connection is kept alive, and how its death shows; protocol pings and pongs are beside this.
+
+    Attributes:
+        payload: the application ping that the client must send, as a text frame; None: none is asked for.
+        interval_s: how often.
+        silence_s: on a live connection something comes at least this often, be it a protocol ping, the exchange's
+            heartbeat, or the answer to `payload`; None: that is not known.
+    """
+
+    payload: bytes | None = None
+    interval_s: float = 0.0
+    silence_s: float | None = None
 
 
 class Exchange(ABC):
@@ -103,36 +254,64 @@ class Exchange(ABC):
 
     Attributes:
         name: "binance usdm", as errors and logs name it.
-        channels: every channel that can be subscribed to, by name or prefix ("kline_"); of trade channels the
-            value says what their ids prove, of others it is None.
+        docs: where the exchange documents its messages.
+        routes: URL -> the channels that it serves, in the order of preference.
+        channels: every channel that can be subscribed to; one that ends with "*" stands for all that begin with
+            the rest ("kline_*"). Of trade channels the value says what their ids prove, of others it is None.
         default_channel: the trade channel that bars are made from unless one is asked for.
         limits: what the exchange allows.
+        heartbeat: how a connection is kept alive.
+        greeting: frames that the client sends first on each connection, before it subscribes to anything. They
+            count for the limits; an ack of them belongs to no request.
+        acks: what an ack names: "request" (its id, perhaps with streams), "streams" (these alone), or "none": there
+            is no ack at all, and a request is granted once it is sent.
+        candle_open: what the open of the exchange's candles is. "previous close" is folded into high and low too,
+            so that such a candle differs from a bar where the first trade has another price.
     """
 
     name: str
     channels: Mapping[str, Ids | None]
     default_channel: str
     limits: Limits
+    docs: str = ""
+    routes: Mapping[str, Sequence[str]] = {}
+    heartbeat: Heartbeat = Heartbeat()
+    greeting: tuple[bytes, ...] = ()
+    acks: Literal["request", "streams", "none"] = "request"
+    candle_open: Literal["first trade", "previous close"] = "first trade"
 
-    @abstractmethod
     def url(self, channels: Iterable[str]) -> str:
         """Where these channels are served. Raises SubscriptionError where no one connection serves all."""
+        asked = {self.declared(channel) for channel in channels} or {self.default_channel}
+        for url, served in self.routes.items():
+            if asked <= set(served):
+                return url
+        raise SubscriptionError(f"{self.name}: no one connection serves {sorted(asked)}; routes are {self.routes}")
 
     @abstractmethod
-    def subscribe(self, streams: Sequence[tuple[str, str]], request_id: int) -> bytes:
-        """The request that subscribes to these (symbol, channel) pairs."""
+    def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
+        """The text frames that subscribe to these (symbol, channel) pairs, at most `streams_per_request`.
+
+        Every frame carries `request_id`, where the exchange's requests have ids.
+        """
 
     @abstractmethod
-    def unsubscribe(self, streams: Sequence[tuple[str, str]], request_id: int) -> bytes:
-        """The request that ends these (symbol, channel) pairs."""
+    def unsubscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
+        """The text frames that end these (symbol, channel) pairs."""
 
     @abstractmethod
     def parse(self, message: Any) -> Iterable[Message]:
-        """What a decoded JSON message means, in order; empty where its kind is unknown.
+        """What a decoded message means, in order; empty where its kind is unknown.
+
+        The trades of one message come out in time order, whatever the exchange's order is.
 
         Raises:
             ParseError, LookupError, TypeError, ValueError, AttributeError: it claims to be of a known kind and is not.
         """
+
+    def parser(self) -> Callable[[Any], Iterable[Message]]:
+        """A `parse` for one session: the exchange's own, or, where messages carry changes only, one that remembers."""
+        return self.parse
 
     @abstractmethod
     def event_time_ns(self, message: Any) -> int | None:
@@ -141,6 +320,10 @@ class Exchange(ABC):
     def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
         """Where the trades of a trade channel stand, for the compiled scanner; None: `parse` alone reads them."""
         return None
+
+    def loads(self, payload: bytes) -> Any:
+        """Decode a payload. Numbers that matter must not become floats. Raises ValueError: it is not JSON."""
+        return orjson.loads(payload)
 
     def contract_size(self, symbol: str) -> Decimal | None:  # noqa: ARG002
         """Quote units a contract on an inverse market; None on all others."""
@@ -158,10 +341,15 @@ class Exchange(ABC):
         """The channels that carry trades."""
         return [name for name, ids in self.channels.items() if ids is not None]
 
+    def declared(self, channel: str) -> str:
+        """The key of `channels` that a channel falls under. Raises SubscriptionError where there is none."""
+        if channel in self.channels and not channel.endswith("*"):
+            return channel
+        for name in self.channels:
+            if name.endswith("*") and channel.startswith(name[:-1]) and channel[len(name) - 1 :] not in ("", "*"):
+                return name
+        raise SubscriptionError(f"{self.name}: unknown channel {channel!r}; known are {list(self.channels)}")
+
     def check_channel(self, channel: str) -> None:
         """Raises SubscriptionError for a channel that this exchange does not have."""
-        if channel in self.channels and not channel.endswith("_"):
-            return
-        if any(name.endswith("_") and channel.startswith(name) and channel != name for name in self.channels):
-            return
-        raise SubscriptionError(f"{self.name}: unknown channel {channel!r}; known are {list(self.channels)}")
+        self.declared(channel)

@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orjson import JSONDecodeError, loads
-
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer, BufferStats, Ids
@@ -20,7 +18,8 @@ from fastbars.errors import InvalidTickError, ParseError, PrecisionError
 from fastbars.events import MarketDataEvent, Quote, Ticker
 from fastbars.live.clock import ExchangeClock
 from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Ack, Exchange, Ignored, Notice, Refusal, Trade
+from fastbars.live.exchange import Ack, Beat, Exchange, Notice, RawMessage, Refusal, Trade
+from fastbars.live.recent import RecentKeys
 from fastbars.log import log
 from fastbars.ticks import TickData, to_nanoseconds
 
@@ -28,7 +27,7 @@ _LATEST_NS = 4_600_000_000_000_000_000  # no trade may be later, so a later even
 
 _LEAP_NS = 3_600_000_000_000
 
-Control = Ack | Refusal | Notice
+Control = Ack | Refusal | Notice | Beat
 
 
 @dataclass(slots=True)
@@ -40,12 +39,15 @@ class SessionStats:
         bytes: their size.
         trade_messages: messages that carried trades of the channel that bars are made from.
         other_trade_messages: trades of another channel, not made into bars.
-        exchange_bars, quotes, tickers, control: as their names say; control are acks, refusals, notices.
-        ignored: of a known kind that has nothing for us, such as order books.
-        unknown: JSON of no known kind.
+        exchange_bars, quotes, tickers, control: as their names say; control are acks, refusals, notices, heartbeats.
+        raw: of a known kind that is handed on as it is, such as order books.
+        ignored: trades that a user's own parser passed over.
+        unknown: JSON of no known kind; handed on likewise.
         invalid_json: not JSON at all.
         parse_errors: of a known kind, but broken.
         trades: trades accepted from messages (a refused one is in `refused` of the buffer).
+        duplicates: trades dropped because their unique key was seen before; those known by number are counted in
+            `duplicates` of the buffer.
         callback_errors: times that a callback raised.
     """
 
@@ -57,11 +59,13 @@ class SessionStats:
     quotes: int = 0
     tickers: int = 0
     control: int = 0
+    raw: int = 0
     ignored: int = 0
     unknown: int = 0
     invalid_json: int = 0
     parse_errors: int = 0
     trades: int = 0
+    duplicates: int = 0
     callback_errors: int = 0
 
 
@@ -75,6 +79,7 @@ class Callbacks:
     on_late: Callable[[TickData], object] | None = None
     on_exchange_bar: Callable[[ExchangeBar], object] | None = None
     on_event: Callable[[MarketDataEvent], object] | None = None
+    on_message: Callable[[RawMessage], object] | None = None
 
 
 @dataclass(slots=True)
@@ -113,7 +118,9 @@ class Session:
         self.clock = ExchangeClock()
         self.event_time_ns: int | None = None
         self._leapt = False
+        self._parse = exchange.parser()
         self._parse_message = parse_message
+        self._recent = RecentKeys()
         self._channel: str | None = None
         self._buffer: BarBuffer | None = None
         self._batch: TickBatch | None = None
@@ -164,8 +171,8 @@ class Session:
         stats.bytes += sum(map(len, payloads))
         for payload in payloads:
             try:
-                message = loads(payload)
-            except JSONDecodeError as error:
+                message = self.exchange.loads(payload)
+            except ValueError as error:
                 stats.invalid_json += 1
                 self._unreadable("invalid_json", payload, error, received)
                 continue
@@ -235,7 +242,7 @@ class Session:
                 stats.trade_messages += 1
                 return
         counted = False  # a message of several trades counts once
-        for item in self.exchange.parse(message):
+        for item in self._parse(message):
             if isinstance(item, Trade):
                 if self._parse_message is not None:  # which has passed it over
                     stats.ignored += not counted
@@ -255,14 +262,16 @@ class Session:
             elif isinstance(item, Ticker):
                 stats.tickers += not counted
                 self._tell_event(item.symbol, item, item.event_time_ns, receive_time_ns)
-            elif isinstance(item, Ignored):
-                stats.ignored += not counted
+            elif isinstance(item, RawMessage):
+                stats.raw += not counted
+                self._tell_one(self.callbacks.on_message, item)
             else:
                 stats.control += not counted
                 received.control.append(item)
             counted = True
         if not counted:
             stats.unknown += 1
+            self._tell_one(self.callbacks.on_message, RawMessage("unknown", None, message))
 
     def _add_trade(self, trade: Trade, receive_time_ns: int, received: Received) -> bool:
         # False: it is of another channel than the one that bars are made from.
@@ -272,11 +281,14 @@ class Session:
         assert self._batch is not None
         if trade.channel != self._channel:
             return False
+        if trade.key is not None and not self._recent.add(trade.symbol, trade.key):
+            self.stats.duplicates += 1
+            return True
         if trade.symbol not in self._buffer.instruments:
             contract_size = self.exchange.contract_size(trade.symbol)
             self._buffer.instruments.add(trade.symbol, contract_size=contract_size)
         try:
-            self._batch.append(*trade[1:])
+            self._batch.append(*trade.row)
         except (PrecisionError, InvalidTickError, TypeError, OverflowError) as error:
             self._refuse(trade.symbol, trade.time_ns, error, received)
             return True

@@ -10,9 +10,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from fastbars.errors import SubscriptionError, WSConnectionError
-from fastbars.live.exchange import Ack, Exchange, Refusal
+from fastbars.live.exchange import Ack, Exchange, Refusal, Stream
 
-Stream = tuple[str, str]  # symbol, channel
 Send = Callable[[bytes], Awaitable[None]]
 
 
@@ -32,6 +31,37 @@ class Throttle:
             self._sent.append(loop.time())
 
 
+class _Request:
+    """One under way: what it asks for, what is not answered yet, and what was refused of it."""
+
+    def __init__(self, request_id: int, streams: Sequence[Stream], *, ends: bool) -> None:
+        self.request_id = request_id
+        self.ends = ends
+        self.left = set(streams)
+        self.refused: dict[Stream, str] = {}  # by name, the others are not concerned
+        self.answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+
+    def take(self, message: Ack | Refusal) -> None:
+        """An answer that belongs to it."""
+        if isinstance(message, Refusal):
+            if not message.streams:
+                self._settle(message.reason)
+                return
+            named = self.left & set(message.streams)
+            self.refused.update(dict.fromkeys(named, message.reason))
+        elif message.whole and self.ends:
+            named = self.left - set(message.streams)
+        else:
+            named = self.left & set(message.streams) if message.streams or message.whole else set(self.left)
+        self.left -= named
+        if not self.left:
+            self._settle(None)
+
+    def _settle(self, reason: str | None) -> None:
+        if not self.answer.done():
+            self.answer.set_result(reason)
+
+
 class Subscriptions:
     """The streams of one connection.
 
@@ -46,7 +76,7 @@ class Subscriptions:
         self._exchange = exchange
         self._ack_timeout = ack_timeout
         self._silence = f"no answer within {ack_timeout:g} s"
-        self._waiting: dict[int, asyncio.Future[str | None]] = {}
+        self._waiting: dict[int, _Request] = {}
         self._last_id = 0
         self._turn = asyncio.Lock()  # a user's request and the one after a reconnect must not both be sent
         self._throttle = Throttle(exchange.limits.requests_per_second)
@@ -71,18 +101,29 @@ class Subscriptions:
 
     def answer(self, message: Ack | Refusal) -> bool:
         """Relates an answer of the exchange to its request. False: it belongs to none."""
-        waiting = None if message.request_id is None else self._waiting.get(message.request_id)
-        if waiting is None or waiting.done():
-            return False
-        waiting.set_result(message.reason if isinstance(message, Refusal) else None)
-        return True
+        requests = [request for request in self._waiting.values() if not request.answer.done()]
+        if message.request_id is not None:
+            requests = [request for request in requests if request.request_id == message.request_id]
+        elif isinstance(message, Ack):
+            requests = [
+                request
+                for request in requests
+                if message.whole or (request.ends == message.ended and request.left & set(message.streams))
+            ]
+        elif message.streams:
+            requests = [request for request in requests if request.left & set(message.streams)]
+        else:
+            requests = requests[:1] if self._exchange.acks == "streams" else []
+        for request in requests:
+            request.take(message)
+        return bool(requests)
 
     def connection_lost(self) -> None:
         """Nothing is confirmed any more, and no answer will come."""
         self.confirmed.clear()
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(WSConnectionError(f"{self._exchange.name}: the connection was lost"))
+        for request in self._waiting.values():
+            if not request.answer.done():
+                request.answer.set_exception(WSConnectionError(f"{self._exchange.name}: the connection was lost"))
 
     async def subscribe(self, streams: Sequence[Stream] | None, send: Send) -> None:
         """Subscribe and wait for the acks; a refused request is tried again stream by stream.
@@ -99,7 +140,7 @@ class Subscriptions:
         async with self._turn:
             wanted = list(self.desired) if streams is None else streams
             missing = [stream for stream in wanted if stream not in self.confirmed]
-            refused = await self._request(self._exchange.subscribe, missing, send)
+            refused = await self._request(missing, send, ends=False)
             self.confirmed.update(stream for stream in missing if stream not in refused)
         if refused:
             self.drop([stream for stream, why in refused.items() if streams is not None or why != self._silence])
@@ -108,50 +149,47 @@ class Subscriptions:
 
     async def unsubscribe(self, streams: Sequence[Stream], send: Send) -> None:
         """Unsubscribe and wait for the acks. Raises SubscriptionError, WSConnectionError."""
-        refused = await self._request(self._exchange.unsubscribe, streams, send)
+        refused = await self._request(streams, send, ends=True)
         self.confirmed.difference_update(streams)
         if refused:
             raise SubscriptionError(f"{self._exchange.name} refused to unsubscribe {refused}")
 
-    async def _request(
-        self, build: Callable[[Sequence[Stream], int], bytes], streams: Sequence[Stream], send: Send
-    ) -> dict[Stream, str]:
+    async def _request(self, streams: Sequence[Stream], send: Send, *, ends: bool) -> dict[Stream, str]:
         most = self._exchange.limits.streams_per_request
         refused: dict[Stream, str] = {}
         for start in range(0, len(streams), most):
             chunk = streams[start : start + most]
-            try:
-                reason = await self._ask(build, chunk, send)
-            except TimeoutError:
-                # An exchange that is silent now would be silent once for every stream.
-                refused |= dict.fromkeys(chunk, self._silence)
-                continue
+            reason, named = await self._ask(chunk, send, ends=ends)
+            refused |= named
             if reason is None:
                 continue
             if len(chunk) == 1:
                 refused[chunk[0]] = reason
                 continue
             for stream in chunk:
-                try:
-                    reason = await self._ask(build, [stream], send)
-                except TimeoutError:
-                    reason = self._silence
-                if reason is not None:
-                    refused[stream] = reason
+                reason, named = await self._ask([stream], send, ends=ends)
+                refused |= named if reason is None else {stream: reason}
         return refused
 
     async def _ask(
-        self, build: Callable[[Sequence[Stream], int], bytes], streams: Sequence[Stream], send: Send
-    ) -> str | None:
-        # The exchange's reason to refuse, or None. Raises TimeoutError where it does not answer.
-        await self._throttle.wait()
+        self, streams: Sequence[Stream], send: Send, *, ends: bool
+    ) -> tuple[str | None, dict[Stream, str]]:
+        # The reason to refuse all of them, or None, and those refused by name.
         self._last_id += 1
-        request_id = self._last_id
-        waiting: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._waiting[request_id] = waiting
+        request = _Request(self._last_id, streams, ends=ends)
+        self._waiting[request.request_id] = request
+        build = self._exchange.unsubscribe if ends else self._exchange.subscribe
         try:
-            await send(build(streams, request_id))
-            async with asyncio.timeout(self._ack_timeout):
-                return await waiting
+            for frame in build(streams, request.request_id):
+                await self._throttle.wait()
+                await send(frame)
+            if self._exchange.acks != "none":
+                async with asyncio.timeout(self._ack_timeout):
+                    return await request.answer, request.refused
+        except TimeoutError:
+            # An exchange that is silent now would be silent once for every stream: none is asked for again.
+            silent = [stream for stream in streams if stream in request.left]
+            return None, request.refused | dict.fromkeys(silent, self._silence)
         finally:
-            del self._waiting[request_id]
+            del self._waiting[request.request_id]
+        return None, {}
