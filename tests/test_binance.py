@@ -15,7 +15,7 @@ from fastbars.bars import ExchangeBar
 from fastbars.errors import ParseError, SubscriptionError, UnknownExchangeError
 from fastbars.events import Quote, Ticker
 from fastbars.exchanges import EXCHANGES, find_exchange
-from fastbars.exchanges.binance import COINM, MARKETS, SPOT, USDM
+from fastbars.exchanges.binance import COINM, MARKETS, SPOT, US, USDM
 from fastbars.live.exchange import Ack, Message, Notice, RawMessage, Refusal, Trade, decimal_of
 from fastbars.live.session import Callbacks, Session
 from fastbars.ticks import TickSide
@@ -151,9 +151,9 @@ def test_each_payload_means_the_same_bare_combined_and_with_unknown_keys(
     if market == "coinm" and isinstance(meaning, ExchangeBar):
         meaning = replace(meaning, quote_volume=None, taker_buy_quote_volume=None)  # there it is a base volume
     bare = orjson.loads(payload)
-    assert list(MARKETS[market].parse(bare)) == [meaning]
-    assert list(MARKETS[market].parse({"stream": "any@name", "data": bare})) == [meaning]
-    assert list(MARKETS[market].parse({**bare, "zz": [1], "next": None})) == [meaning]
+    for message in (bare, {"stream": "any@name", "data": bare}, {**bare, "zz": [1], "next": None}):
+        expected = meaning._replace(message=message) if isinstance(meaning, RawMessage) else meaning
+        assert list(MARKETS[market].parse(message)) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -270,23 +270,21 @@ def test_the_event_time_is_milliseconds_or_microseconds_or_not_said(message: Any
 
 def test_requests_name_streams_in_lower_case() -> None:
     streams = [("BTCUSDT", "trade"), ("ETHUSDT", "kline_1m")]
-    assert orjson.loads(SPOT.subscribe(streams, 4)) == {
-        "method": "SUBSCRIBE",
-        "params": ["btcusdt@trade", "ethusdt@kline_1m"],
-        "id": 4,
-    }
-    assert orjson.loads(SPOT.unsubscribe(streams[:1], 5)) == {
-        "method": "UNSUBSCRIBE",
-        "params": ["btcusdt@trade"],
-        "id": 5,
-    }
+    assert [orjson.loads(frame) for frame in SPOT.subscribe(streams, 4)] == [
+        {"method": "SUBSCRIBE", "params": ["btcusdt@trade", "ethusdt@kline_1m"], "id": 4}
+    ]
+    assert [orjson.loads(frame) for frame in SPOT.unsubscribe(streams[:1], 5)] == [
+        {"method": "UNSUBSCRIBE", "params": ["btcusdt@trade"], "id": 5}
+    ]
 
 
 def test_usdm_serves_trades_and_klines_on_different_routes() -> None:
     assert USDM.url(["trade", "bookTicker"]) == "wss://fstream.binance.com/public/ws"
     assert USDM.url(["aggTrade", "kline_1m", "ticker"]) == "wss://fstream.binance.com/market/ws"
     assert USDM.url([]) == "wss://fstream.binance.com/public/ws"
-    with pytest.raises(SubscriptionError, match=r"no one connection serves \['kline', 'trade'\].*public/ws.*market/ws"):
+    with pytest.raises(
+        SubscriptionError, match=r"no one connection serves \['kline_\*', 'trade'\].*public/ws.*market/ws"
+    ):
         USDM.url(["trade", "kline_1m"])
 
 
@@ -319,14 +317,14 @@ def test_the_route_follows_the_channel_that_bars_are_made_from() -> None:
     assert BinanceWebSocketAdapter(market="usdm", channel="aggTrade").url == "wss://fstream.binance.com/market/ws"
 
 
-@pytest.mark.parametrize("channel", ["trades", "kline", "kline_", "", "aggTrade_1m"])
+@pytest.mark.parametrize("channel", ["trades", "kline", "kline_", "kline_*", "", "aggTrade_1m"])
 def test_an_unknown_channel_is_refused_with_the_known_ones(channel: str) -> None:
-    with pytest.raises(SubscriptionError, match=r"unknown channel .*'trade', 'aggTrade', 'kline_'"):
+    with pytest.raises(SubscriptionError, match=r"unknown channel .*'trade', 'aggTrade', 'kline_\*'"):
         SPOT.check_channel(channel)
 
 
 def test_known_channels_pass() -> None:
-    for channel in ("trade", "aggTrade", "kline_1m", "bookTicker", "ticker", "depth"):
+    for channel in ("trade", "aggTrade", "kline_1m", "bookTicker", "ticker", "depth", "depth5@100ms"):
         SPOT.check_channel(channel)
 
 
@@ -335,6 +333,7 @@ def test_ids_prove_completeness_except_those_of_futures_aggregates() -> None:
         ("spot", "contiguous", "contiguous"),
         ("usdm", "contiguous", "sequenced"),
         ("coinm", "contiguous", "sequenced"),
+        ("us", "contiguous", "contiguous"),
     }
     with pytest.raises(SubscriptionError, match="'bookTicker' is no trade channel"):
         SPOT.ids("bookTicker")
@@ -384,12 +383,16 @@ def test_inverse_bars_count_contracts_and_dollars_and_have_no_vwap() -> None:
 def test_exchanges_are_found_by_name_and_market_in_any_case() -> None:
     assert find_exchange("Binance") is SPOT
     assert find_exchange("binance", "USDM") is USDM
-    assert EXCHANGES["binance"] == {"spot": SPOT, "usdm": USDM, "coinm": COINM}
+    assert EXCHANGES["binance"] == {"spot": SPOT, "usdm": USDM, "coinm": COINM, "us": US}
     with pytest.raises(UnknownExchangeError, match=r"^unknown exchange 'bitso'; known are binance$"):
         find_exchange("bitso")
-    with pytest.raises(UnknownExchangeError, match=r"^binance: unknown market 'margin'; known are spot, usdm, coinm$"):
+    with pytest.raises(
+        UnknownExchangeError, match=r"^binance: unknown market 'margin'; known are spot, usdm, coinm, us$"
+    ):
         find_exchange("binance", "margin")
-    with pytest.raises(UnknownExchangeError, match=r"^binance: unknown market 'margin'; known are spot, usdm, coinm$"):
+    with pytest.raises(
+        UnknownExchangeError, match=r"^binance: unknown market 'margin'; known are spot, usdm, coinm, us$"
+    ):
         BinanceWebSocketAdapter(market="margin")
 
 

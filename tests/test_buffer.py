@@ -26,7 +26,7 @@ def tick(second: float, trade_id: int | None = None, symbol: str = "A", price: i
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"ids": "unique"}, "ids 'unique' is not contiguous, sequenced or none"),
+        ({"ids": "some"}, "ids 'some' is none of contiguous, sequenced, unique, none, sampled"),
         ({"grace_s": -1}, "grace -1 s and lateness 60.0 s must not be negative"),
         ({"lateness_s": -0.5}, "grace 1.0 s and lateness -0.5 s must not be negative"),
         ({"bars": []}, "no bar spec is given"),
@@ -268,3 +268,11 @@ def test_every_trade_is_in_one_of_the_first_four_counters() -> None:
     buffer.note_lost("A", 6 * SECOND)
     stats = buffer.stats
     assert (stats.trades, stats.duplicates, stats.late, stats.refused) == (4, 1, 2, 1)
+
+
+def test_bars_of_sampled_prices_are_sampled_at_best_and_of_unique_ids_unverifiable() -> None:
+    for ids, status in (("sampled", BarStatus.SAMPLED), ("unique", BarStatus.UNVERIFIABLE)):
+        buffer = BarBuffer("1m", ids=ids)  # type: ignore[arg-type]
+        issued = [bar for second in (30, 61, 121, 185) for bar in buffer.add_tick(tick(second))] + buffer.flush_all()
+        assert [bar.status for bar in issued] == [BarStatus.PARTIAL, status, status, BarStatus.PARTIAL]
+        assert {(bar.first_trade_id, bar.last_trade_id) for bar in issued} == {(None, None)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pytest
@@ -383,7 +383,7 @@ async def test_a_channel_served_elsewhere_moves_the_connection_there() -> None:
         exchange = type(SPOT)(
             "routed",
             SPOT.channels,
-            {public.url: ("trade", "bookTicker"), market.url: ("aggTrade", "kline")},
+            {public.url: ("trade", "bookTicker"), market.url: ("aggTrade", "kline_*")},
             SPOT.limits,
         )
         adapter = BaseWebSocketAdapter(exchange, StreamConfig(reconnect_delay=0.01))
@@ -410,3 +410,94 @@ async def test_bars_of_another_trade_channel_connect_to_its_route_at_once() -> N
         assert (public.accepted_s, market.streams) == ([], ["btcusdt@aggTrade"])
         assert len(market.accepted_s) == 1
         await adapter.disconnect()
+
+
+# Acks that name streams.
+
+
+class NamingWire:
+    """Sends go nowhere; the test gives the answers. Acks name streams."""
+
+    def __init__(self, acks: Literal["request", "streams", "none"] = "streams") -> None:
+        exchange = SmallExchange(Limits(10, 4, 1000))
+        exchange.acks = acks
+        self.frames: list[bytes] = []
+        self.subscriptions = Subscriptions(exchange, ack_timeout=0.2)
+
+    async def send(self, payload: bytes) -> None:
+        self.frames.append(payload)
+
+    def start(self, *symbols: str) -> asyncio.Task[None]:
+        streams = [(symbol, "trade") for symbol in symbols]
+        self.subscriptions.want(streams)
+        return asyncio.create_task(self.subscriptions.subscribe(streams, self.send))
+
+    def named(self, *symbols: str) -> tuple[Stream, ...]:
+        return tuple((symbol, "trade") for symbol in symbols)
+
+
+async def test_acks_that_name_streams_confirm_them_one_by_one() -> None:
+    wire = NamingWire()
+    task = wire.start("A", "B")
+    await until(lambda: wire.frames)
+    assert not wire.subscriptions.answer(Ack(streams=wire.named("C")))
+    assert not wire.subscriptions.answer(Ack(streams=wire.named("A"), ended=True))
+    assert wire.subscriptions.answer(Ack(streams=wire.named("A")))
+    assert not task.done()
+    assert wire.subscriptions.answer(Ack(streams=wire.named("B")))
+    await task
+    assert wire.subscriptions.confirmed == {("A", "trade"), ("B", "trade")}
+
+
+async def test_a_refusal_that_names_a_stream_leaves_the_others_of_its_request_alone() -> None:
+    wire = NamingWire("request")
+    task = wire.start("A", "B", "C")
+    await until(lambda: wire.frames)
+    assert wire.subscriptions.answer(Refusal(1, "no such symbol", wire.named("B")))
+    assert wire.subscriptions.answer(Ack(1, wire.named("A")))
+    assert wire.subscriptions.answer(Ack(1, wire.named("C")))
+    with pytest.raises(SubscriptionError, match=r"small refused B@trade: no such symbol$"):
+        await task
+    assert wire.subscriptions.confirmed == {("A", "trade"), ("C", "trade")}
+    assert len(wire.frames) == 1
+
+
+async def test_a_stream_that_no_ack_names_got_no_answer() -> None:
+    wire = NamingWire()
+    task = wire.start("A", "B")
+    await until(lambda: wire.frames)
+    wire.subscriptions.answer(Ack(streams=wire.named("A")))
+    with pytest.raises(SubscriptionError, match=r"small refused B@trade: no answer within 0\.2 s$"):
+        await task
+    assert wire.subscriptions.confirmed == {("A", "trade")}
+
+
+async def test_an_ack_of_everything_held_confirms_what_is_in_it_and_ends_what_is_not() -> None:
+    wire = NamingWire()
+    task = wire.start("A", "B")
+    await until(lambda: wire.frames)
+    assert wire.subscriptions.answer(Ack(streams=wire.named("A", "B", "C"), whole=True))
+    await task
+    ending = asyncio.create_task(wire.subscriptions.unsubscribe(wire.named("A", "B"), wire.send))
+    await until(lambda: len(wire.frames) == 2)
+    wire.subscriptions.answer(Ack(streams=wire.named("A"), whole=True))
+    assert not ending.done()
+    wire.subscriptions.answer(Ack(whole=True))
+    await ending
+    assert wire.subscriptions.confirmed == set()
+
+
+async def test_a_refusal_that_names_nothing_belongs_to_the_oldest_request_where_acks_name_streams() -> None:
+    wire = NamingWire()
+    task = wire.start("A")
+    await until(lambda: wire.frames)
+    assert wire.subscriptions.answer(Refusal(None, "what is that"))
+    with pytest.raises(SubscriptionError, match="A@trade: what is that"):
+        await task
+    assert not NamingWire("request").subscriptions.answer(Refusal(None, "what is that"))
+
+
+async def test_without_acks_a_request_is_granted_once_it_is_sent() -> None:
+    wire = NamingWire("none")
+    await wire.start("A", "B")
+    assert wire.subscriptions.confirmed == {("A", "trade"), ("B", "trade")}

@@ -16,11 +16,12 @@ import orjson
 
 from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
-from fastbars.errors import SubscriptionError, UnknownExchangeError
+from fastbars.errors import UnknownExchangeError
 from fastbars.events import Quote, Ticker
 from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import (
+    PROTOCOL_PINGS_ONLY,
     Ack,
     Exchange,
     Heartbeat,
@@ -46,10 +47,10 @@ class Binance(Exchange):
 
     name: str
     channels: Mapping[str, Ids | None]
-    routes: Mapping[str, tuple[str, ...]]
+    routes: Mapping[str, Sequence[str]]
     limits: Limits
-    heartbeat: Heartbeat
-    docs: str
+    heartbeat: Heartbeat = PROTOCOL_PINGS_ONLY
+    docs: str = ""
     coin_margined: bool = False
     default_channel: str = "trade"
 
@@ -137,7 +138,7 @@ def _ns(time: int) -> int:
     return time * 1_000 if time >= 10**14 else time * 1_000_000
 
 
-_OTHERS: dict[str, Ids | None] = {"kline_*": None, "bookTicker": None, "ticker": None, "depth*": None}
+_OTHERS: dict[str, Ids | None] = dict.fromkeys(("kline_*", "bookTicker", "ticker", "depth", "depth*"))
 _ALL = ("trade", "aggTrade", *_OTHERS)
 _DAY_S = 86_400.0
 _SPOT_DOCS = "https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams"
@@ -159,7 +160,7 @@ USDM = Binance(
     "binance usdm",
     _FUTURES_IDS,
     {
-        "wss://fstream.binance.com/public/ws": ("trade", "bookTicker", "depth*"),
+        "wss://fstream.binance.com/public/ws": ("trade", "bookTicker", "depth", "depth*"),
         "wss://fstream.binance.com/market/ws": ("aggTrade", "kline_*", "ticker"),
     },
     _FUTURES_LIMITS,

@@ -28,10 +28,10 @@ from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.events import MarketDataEvent
 from fastbars.live.backoff import Backoff, CircuitBreaker
 from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Ack, Beat, Exchange, RawMessage, Refusal, Trade
+from fastbars.live.exchange import Ack, Beat, Exchange, RawMessage, Refusal, Stream, Trade
 from fastbars.live.session import Callbacks, Session, SessionStats
 from fastbars.live.states import ConnectionState, check_transition
-from fastbars.live.subscriptions import Stream, Subscriptions
+from fastbars.live.subscriptions import Subscriptions
 from fastbars.log import log
 from fastbars.ticks import TickData
 from fastbars.wire import PayloadConnection

@@ -249,13 +249,16 @@ class Heartbeat:
     silence_s: float | None = None
 
 
+PROTOCOL_PINGS_ONLY = Heartbeat()
+
+
 class Exchange(ABC):
     """A venue and market, declared.
 
     Attributes:
         name: "binance usdm", as errors and logs name it.
         docs: where the exchange documents its messages.
-        routes: URL -> the channels that it serves, in the order of preference.
+        routes: URL -> the keys of `channels` that it serves, in the order of preference.
         channels: every channel that can be subscribed to; one that ends with "*" stands for all that begin with
             the rest ("kline_*"). Of trade channels the value says what their ids prove, of others it is None.
         default_channel: the trade channel that bars are made from unless one is asked for.
@@ -273,9 +276,9 @@ class Exchange(ABC):
     channels: Mapping[str, Ids | None]
     default_channel: str
     limits: Limits
+    routes: Mapping[str, Sequence[str]]
     docs: str = ""
-    routes: Mapping[str, Sequence[str]] = {}
-    heartbeat: Heartbeat = Heartbeat()
+    heartbeat: Heartbeat = PROTOCOL_PINGS_ONLY
     greeting: tuple[bytes, ...] = ()
     acks: Literal["request", "streams", "none"] = "request"
     candle_open: Literal["first trade", "previous close"] = "first trade"

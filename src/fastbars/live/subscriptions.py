@@ -171,9 +171,7 @@ class Subscriptions:
                 refused |= named if reason is None else {stream: reason}
         return refused
 
-    async def _ask(
-        self, streams: Sequence[Stream], send: Send, *, ends: bool
-    ) -> tuple[str | None, dict[Stream, str]]:
+    async def _ask(self, streams: Sequence[Stream], send: Send, *, ends: bool) -> tuple[str | None, dict[Stream, str]]:
         # The reason to refuse all of them, or None, and those refused by name.
         self._last_id += 1
         request = _Request(self._last_id, streams, ends=ends)
