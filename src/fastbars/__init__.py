@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastbars.bars import BarBatch, BarKind, BarSpec, BarStatus, CloseReason, ExchangeBar, OHLCVBar
+from fastbars.bars import BarBatch, BarStatus, CloseReason, ExchangeBar, OHLCVBar
 from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer
 from fastbars.errors import (
@@ -22,6 +22,7 @@ from fastbars.errors import (
 )
 from fastbars.events import MarketDataEvent, Quote, Ticker
 from fastbars.instruments import Instruments
+from fastbars.specs import BarKind, BarSpec
 from fastbars.ticks import TickData, TickSide
 
 if TYPE_CHECKING:

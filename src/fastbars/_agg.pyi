@@ -1,6 +1,7 @@
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 from typing_extensions import disjoint_base
 
@@ -12,6 +13,8 @@ from fastbars.state import BarState
 class _Spec(Protocol):
     @property
     def rule(self) -> tuple[str, int, int]: ...
+    @property
+    def boundaries(self) -> npt.NDArray[np.int64] | None: ...
 
 @disjoint_base
 class BarKernel(BarState):

@@ -1,4 +1,4 @@
-"""What a bar is: BarSpec, BarStatus, OHLCVBar, and BarBatch, their columnar form.
+"""What a bar is: BarStatus, OHLCVBar, and BarBatch, their columnar form.
 
 Units: times are int64 nanoseconds since the Unix epoch, UTC, in columns and aware UTC datetimes in
 objects; prices are quote units, volumes base units (contracts on inverse markets).
@@ -6,7 +6,6 @@ objects; prices are quote units, volumes base units (contracts on inverse market
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -19,120 +18,25 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbars._agg import merge_rows
-from fastbars.errors import PrecisionError, SpecError
 from fastbars.instruments import Instruments
-from fastbars.scaled import parse, to_decimal
+from fastbars.scaled import to_decimal
+from fastbars.specs import BarKind, BarSpec, parse_specs
 from fastbars.ticks import to_datetime
 
-_SECOND_NS = 1_000_000_000
-_UNITS_NS = {
-    "s": _SECOND_NS,
-    "m": 60 * _SECOND_NS,
-    "h": 3600 * _SECOND_NS,
-    "d": 86400 * _SECOND_NS,
-    "w": 7 * 86400 * _SECOND_NS,
-}
-_UNITS_MONTHS = {"mo": 1, "y": 12}
-_MONDAY_NS = 4 * 86400 * _SECOND_NS  # 1970-01-05
-_LONGEST_NS = 100 * 366 * 86400 * _SECOND_NS
-_LONGEST_MONTHS = 1200
-_VALID = "valid are 1s 5s 1m 5m 15m 1h 4h 1d 1w 1mo 1y and the like, tick:1000, volume:50, value:1000000"
-
-
-class BarKind(StrEnum):
-    """What ends a bar: time, or the trades in it reaching a count, a summed size or a summed price x size."""
-
-    TIME = "time"
-    TICK = "tick"
-    VOLUME = "volume"
-    VALUE = "value"
-
-
-@dataclass(frozen=True, slots=True)
-class BarSpec:
-    """How trades are cut into bars.
-
-    Time bars cover [open_time, close_time), aligned to the epoch; weeks start Monday 00:00 UTC; months and
-    years are those of the calendar. Tick, volume and value bars run from their first to their last trade and
-    end with the trade that reaches the step, which stays whole. They depend on the path: once a trade is
-    missing, all of them from there on are flagged GAP.
-
-    Attributes:
-        kind: time, tick, volume or value.
-        step: how many units, trades, base units or quote units.
-        unit: s, m, h, d, w, mo or y; empty for the other kinds.
-    """
-
-    kind: BarKind
-    step: Decimal
-    unit: str = ""
-
-    @classmethod
-    def parse(cls, text: str | int | BarSpec) -> BarSpec:
-        """Read "5m", "tick:1000", ..., or a number of seconds.
-
-        Raises:
-            SpecError: it is none of these; the message says what would be valid.
-        """
-        if isinstance(text, BarSpec):
-            return text
-        if isinstance(text, int) and not isinstance(text, bool):
-            unit = next(u for u in ("d", "h", "m", "s") if text % (_UNITS_NS[u] // _SECOND_NS) == 0)
-            text = f"{text * _SECOND_NS // _UNITS_NS[unit]}{unit}"
-        if not isinstance(text, str):
-            raise SpecError(f"a bar spec is text, not {text!r}; {_VALID}")
-        if match := re.fullmatch(r"([0-9]{1,9})(s|m|h|d|w|mo|y)", text):
-            return cls._time(text, int(match[1]), match[2])
-        if match := re.fullmatch(r"(tick|volume|value):([0-9.]{1,40})", text):
-            return cls._path(text, BarKind(match[1]), match[2])
-        hint = " (a month is written mo)" if re.fullmatch(r"[0-9]+M", text) else ""
-        raise SpecError(f"bar spec {text!r} is not known{hint}; {_VALID}")
-
-    @classmethod
-    def _time(cls, text: str, count: int, unit: str) -> BarSpec:
-        months = _UNITS_MONTHS.get(unit)
-        too_long = count * months > _LONGEST_MONTHS if months else count * _UNITS_NS[unit] > _LONGEST_NS
-        if count < 1 or too_long:
-            raise SpecError(f"bar spec {text!r} is not between 1s and 100 years; {_VALID}")
-        return cls(BarKind.TIME, Decimal(count), unit)
-
-    @classmethod
-    def _path(cls, text: str, kind: BarKind, number: str) -> BarSpec:
-        try:
-            step = to_decimal(*parse(number))
-        except PrecisionError as error:
-            raise SpecError(f"bar spec {text!r}: {error}; {_VALID}") from None
-        if step <= 0 or (kind is BarKind.TICK and step != step.to_integral_value()):
-            raise SpecError(
-                f"bar spec {text!r} needs a positive {'whole ' if kind is BarKind.TICK else ''}step; {_VALID}"
-            )
-        return cls(kind, step)
-
-    @property
-    def rule(self) -> tuple[str, int, int]:
-        """(kind, step, origin) for the kernel: ns, calendar months or trades; origin in ns."""
-        if self.unit in _UNITS_MONTHS:
-            return "months", int(self.step) * _UNITS_MONTHS[self.unit], 0
-        if self.kind is BarKind.TIME:
-            return "time", int(self.step) * _UNITS_NS[self.unit], _MONDAY_NS if self.unit == "w" else 0
-        return self.kind.value, int(self.step) if self.kind is BarKind.TICK else 0, 0
-
-    def __str__(self) -> str:
-        return f"{self.step}{self.unit}" if self.unit else f"{self.kind}:{self.step:f}"
-
-
-def parse_specs(bars: str | int | BarSpec | Sequence[str | int | BarSpec]) -> tuple[BarSpec, ...]:
-    """One spec, a list of them, or text with commas. Raises SpecError, also where one is given twice."""
-    if isinstance(bars, str):
-        bars = bars.split(",")
-    elif isinstance(bars, int | BarSpec):
-        bars = [bars]
-    specs = tuple(BarSpec.parse(spec) for spec in bars)
-    if not specs:
-        raise SpecError(f"no bar spec is given; {_VALID}")
-    if len(set(specs)) != len(specs):
-        raise SpecError(f"a bar spec is given twice in {', '.join(map(str, specs))}")
-    return specs
+__all__ = [
+    "BAR_FIELDS",
+    "REASONS",
+    "STATUSES",
+    "BarBatch",
+    "BarCallback",
+    "BarKind",
+    "BarSpec",
+    "BarStatus",
+    "CloseReason",
+    "ExchangeBar",
+    "OHLCVBar",
+    "parse_specs",
+]
 
 
 class BarStatus(StrEnum):

@@ -13,13 +13,14 @@ from typing import Any, Literal, get_args
 import numpy.typing as npt
 
 from fastbars._agg import BarKernel
-from fastbars.bars import REASONS, STATUSES, BarBatch, BarSpec, BarStatus, CloseReason, OHLCVBar, parse_specs
+from fastbars.bars import REASONS, STATUSES, BarBatch, BarStatus, CloseReason, OHLCVBar
 from fastbars.batch import TickBatch
 from fastbars.callbacks import call
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.instruments import Instruments
 from fastbars.ledger import Ledger
 from fastbars.scaled import to_decimal
+from fastbars.specs import BarSpec, Origin, parse_specs
 from fastbars.ticks import TickData, TickSide
 
 Ids = Literal["contiguous", "sequenced", "unique", "none", "sampled"]
@@ -59,6 +60,8 @@ class BarBuffer:
             arrival, and bars are UNVERIFIABLE at best. "unique": likewise; who reads the trades drops what comes
             twice, by ids that are no numbers. "sampled": likewise, and they are last prices, not trades; bars are
             SAMPLED at best.
+        timezone, origin: of day and longer bars that do not name their own: an IANA name, and where they begin,
+            such as "17:00" (see `BarSpec.parse`).
         exchange: name for error messages.
         instruments: symbols and scales; made anew if not given.
         grace_s: how long watermark and clock wait behind close_time before they close a bar.
@@ -75,6 +78,8 @@ class BarBuffer:
         bars: str | int | BarSpec | Sequence[str | int | BarSpec] = "1m",
         *,
         ids: Ids = "none",
+        timezone: str | None = None,
+        origin: Origin | None = None,
         exchange: str = "",
         instruments: Instruments | None = None,
         grace_s: float = 1.0,
@@ -87,7 +92,7 @@ class BarBuffer:
             raise ValueError(f"ids {ids!r} is none of {', '.join(get_args(Ids))}")
         if grace_s < 0 or lateness_s < 0:
             raise ValueError(f"grace {grace_s} s and lateness {lateness_s} s must not be negative")
-        self.specs = parse_specs(bars)
+        self.specs = parse_specs(bars, timezone=timezone, origin=origin)
         self.instruments = Instruments(exchange) if instruments is None else instruments
         self.ids = ids
         self.on_bar = on_bar

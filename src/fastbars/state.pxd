@@ -54,6 +54,7 @@ cdef class BarState:
     cdef readonly int64_t duplicates
     cdef int width                  # specs
     cdef Rule *rules
+    cdef list boundaries            # arrays that rules point into
     cdef Slot **slots               # [spec][symbol]
     cdef Py_ssize_t symbols         # slots in use
     cdef Py_ssize_t capacity

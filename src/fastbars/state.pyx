@@ -14,7 +14,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from fastbars.instruments cimport Instrument, Instruments
 from fastbars.ledger cimport Ledger
 from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, double128, int128_from_int
-from fastbars.summary cimport FIXED, MONTHS, TICK, VALUE, VOLUME, Rule, Summary, clear_bar, widen_bar
+from fastbars.summary cimport FIXED, MONTHS, TICK, VALUE, VOLUME, ZONED, Rule, Summary, clear_bar, widen_bar
 
 ROW_DTYPE = np.dtype(
     [(name, np.int64) for name in (
@@ -33,7 +33,7 @@ NO_ROWS = np.empty(0, ROW_DTYPE)
 NO_ROWS.flags.writeable = False
 
 
-_KINDS = {"time": FIXED, "months": MONTHS, "tick": TICK, "volume": VOLUME, "value": VALUE}
+_KINDS = {"time": FIXED, "zoned": ZONED, "months": MONTHS, "tick": TICK, "volume": VOLUME, "value": VALUE}
 
 
 cdef bint _grow(void **memory, Py_ssize_t *capacity, size_t item) noexcept nogil:
@@ -59,6 +59,7 @@ cdef class BarState:
         self.free_record = -1
         self.widenings = len(instruments.widened)
         self.unfit = set()
+        self.boundaries = []
         if not self.specs:
             raise ValueError("at least one bar spec is needed")
         self.rules = <Rule *>calloc(len(self.specs), sizeof(Rule))
@@ -67,7 +68,12 @@ cdef class BarState:
             raise MemoryError
         for k, spec in enumerate(self.specs):
             kind, step, origin = spec.rule
-            self.rules[k] = Rule(_KINDS[kind], step, origin)
+            boundaries = spec.boundaries
+            self.rules[k] = Rule(_KINDS[kind], step, origin, NULL, 0)
+            if boundaries is not None:
+                self.boundaries.append(boundaries)
+                self.rules[k].boundaries = <const int64_t *><size_t>boundaries.ctypes.data
+                self.rules[k].boundary_count = len(boundaries)
             self.width = k + 1
 
     def __dealloc__(self):

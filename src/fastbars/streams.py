@@ -11,11 +11,12 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from fastbars.bars import BarSpec, OHLCVBar
+from fastbars.bars import OHLCVBar
 from fastbars.errors import WSConnectionError
 from fastbars.exchanges import find_exchange
 from fastbars.live.adapter import BaseWebSocketAdapter, StreamStats
 from fastbars.live.config import StreamConfig
+from fastbars.specs import BarSpec
 
 T = TypeVar("T")
 

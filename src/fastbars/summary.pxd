@@ -10,7 +10,8 @@ from fastbars.scaled cimport HIGHEST, LOWEST, add128, add128_int64, add128_produ
 
 cdef enum:                  # Rule.kind
     FIXED                   # intervals of `step` ns, aligned to `origin`
-    MONTHS                  # intervals of `step` calendar months
+    ZONED                   # intervals between neighbours in `boundaries`: the calendar of a time zone
+    MONTHS                  # intervals of `step` calendar months, UTC; the last kind of time bar
     TICK
     VOLUME
     VALUE
@@ -19,6 +20,8 @@ cdef struct Rule:           # a bar spec, as the kernel needs it
     int kind
     int64_t step            # ns, months, or trades
     int64_t origin          # ns
+    const int64_t *boundaries   # ascending, of a ZONED rule: from before all valid times to behind them
+    Py_ssize_t boundary_count
 
 cdef struct Summary:        # the mergeable summary of a set of trades of one bar
     int64_t open_time
@@ -59,9 +62,21 @@ cdef inline int64_t day_of_month_start(int64_t months) noexcept nogil:
 
 cdef inline void interval_of(const Rule *rule, int64_t time, int64_t *open_time, int64_t *close_time) noexcept nogil:
     cdef int64_t day, months
+    cdef Py_ssize_t below, above, middle
     if rule.kind == FIXED:
         open_time[0] = time - floor_mod(time - rule.origin, rule.step)
         close_time[0] = open_time[0] + rule.step
+        return
+    if rule.kind == ZONED:
+        below, above = 0, rule.boundary_count - 1
+        while above - below > 1:
+            middle = (below + above) // 2
+            if rule.boundaries[middle] <= time:
+                below = middle
+            else:
+                above = middle
+        open_time[0] = rule.boundaries[below]
+        close_time[0] = rule.boundaries[above]
         return
     day = (time - floor_mod(time, DAY_NS)) // DAY_NS
     months = (day * 400 - floor_mod(day * 400, 146097)) // 146097 * 12

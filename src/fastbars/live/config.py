@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fastbars.bars import BarSpec, parse_specs
+from fastbars.specs import BarSpec, Origin, parse_specs
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class StreamConfig:
         reconnect_max_delay: largest delay.
         circuit_breaker_threshold: bad messages within `circuit_breaker_window` that make it reconnect.
         bars: bar specs, such as ("1m", "tick:1000").
+        timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
         grace: how long watermark and clock wait behind a bar's close_time.
         lateness: how long after its close_time, in event time, a bar can still be amended.
         close_by: "clock": trades, watermark and clock close bars; "trades": trades alone, as in a replay.
@@ -41,6 +42,8 @@ class StreamConfig:
     circuit_breaker_threshold: int = 10
     circuit_breaker_window: float = 60.0
     bars: str | int | BarSpec | Sequence[str | int | BarSpec] | None = None
+    timezone: str | None = None
+    origin: Origin | None = None
     grace: float = 1.0
     lateness: float = 60.0
     close_by: Literal["clock", "trades"] = "clock"
@@ -81,4 +84,5 @@ class StreamConfig:
     @property
     def specs(self) -> tuple[BarSpec, ...]:
         """The bar specs in force."""
-        return parse_specs(self.bar_resolution if self.bars is None else self.bars)
+        bars = self.bar_resolution if self.bars is None else self.bars
+        return parse_specs(bars, timezone=self.timezone, origin=self.origin)

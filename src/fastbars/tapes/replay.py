@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from fastbars.bars import BarSpec, OHLCVBar
+from fastbars.bars import OHLCVBar
 from fastbars.errors import TapeError
 from fastbars.exchanges import find_exchange
 from fastbars.live.config import StreamConfig
 from fastbars.live.session import Callbacks, Session
+from fastbars.specs import BarSpec, Origin
 from fastbars.tapes.reader import read_tapes
 
 _MESSAGES_A_BATCH = 4096
@@ -54,6 +55,8 @@ def replay(
     *,
     market: str = "spot",
     channel: str | None = None,
+    timezone: str | None = None,
+    origin: Origin | None = None,
     callbacks: Callbacks | None = None,
 ) -> Replay:
     """The bars of recorded raw messages: several tapes are one stream, in the order given.
@@ -65,12 +68,13 @@ def replay(
         exchange, market: whose messages they are.
         bars: bar specs.
         channel: trade channel that bars are made from; that of the first trade if None.
+        timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
         callbacks: whom to tell of ticks, exchange bars and the rest.
 
     Raises:
         UnknownExchangeError, SpecError, SubscriptionError: at once.
         TapeError: while iterating, after the bars of everything before the fault.
     """
-    settings = StreamConfig(bars=bars, close_by="trades")
+    settings = StreamConfig(bars=bars, timezone=timezone, origin=origin, close_by="trades")
     session = Session(find_exchange(exchange, market), settings, callbacks, channel=channel)
     return Replay([paths] if isinstance(paths, str | Path) else paths, session)

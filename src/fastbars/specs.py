@@ -1,0 +1,216 @@
+"""What ends a bar: BarSpec, read from text such as "5m", "1d+17:00@America/New_York" or "tick:1000".
+
+Units: steps in the spec's own unit, rules in nanoseconds; origins seconds of wall-clock time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import time, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbars.errors import PrecisionError, SpecError
+from fastbars.scaled import parse, to_decimal
+
+_SECOND_NS = 1_000_000_000
+_UNITS_NS = {
+    "s": _SECOND_NS,
+    "m": 60 * _SECOND_NS,
+    "h": 3600 * _SECOND_NS,
+    "d": 86400 * _SECOND_NS,
+    "w": 7 * 86400 * _SECOND_NS,
+}
+_UNITS_MONTHS = {"mo": 1, "y": 12}
+_MONDAY_NS = 4 * 86400 * _SECOND_NS  # 1970-01-05
+_LONGEST_NS = 100 * 366 * 86400 * _SECOND_NS
+_LONGEST_MONTHS = 1200
+_CALENDAR_UNITS = ("d", "w", "mo", "y")
+_VALID = (
+    "valid are 1s 5s 1m 5m 15m 1h 4h 1d 1w 1mo 1y and the like, 1d+17:00@America/New_York, tick:1000, volume:50,"
+    " value:1000000"
+)
+
+Origin = str | time | timedelta | int
+"""Where an interval begins, from its ordinary beginning: "17:00", "-07:00", a time of day, a timedelta, seconds."""
+
+
+class BarKind(StrEnum):
+    """What ends a bar: time, or the trades in it reaching a count, a summed size or a summed price x size."""
+
+    TIME = "time"
+    TICK = "tick"
+    VOLUME = "volume"
+    VALUE = "value"
+
+
+@dataclass(frozen=True, slots=True)
+class BarSpec:
+    """How trades are cut into bars.
+
+    Time bars cover [open_time, close_time), aligned to the epoch; weeks start Monday 00:00; months and years are
+    those of the calendar. Days and longer follow the wall clock of `timezone` and begin `origin_s` after its
+    midnight; a day has 23 or 25 hours where the clock is changed.
+
+    Tick, volume and value bars run from their first to their last trade and end with the trade that reaches the
+    step, which stays whole. They depend on the path: once a trade is missing, all of them from there on are
+    flagged GAP.
+
+    Attributes:
+        kind: time, tick, volume or value.
+        step: how many units, trades, base units or quote units.
+        unit: s, m, h, d, w, mo or y; empty for the other kinds.
+        timezone: IANA name, of d, w, mo and y; empty: UTC.
+        origin_s: seconds from where a time bar would otherwise begin to where it does, under 7 days.
+    """
+
+    kind: BarKind
+    step: Decimal
+    unit: str = ""
+    timezone: str = ""
+    origin_s: int = 0
+
+    @classmethod
+    def parse(cls, text: str | int | BarSpec, *, timezone: str | None = None, origin: Origin | None = None) -> BarSpec:
+        """Read "5m", "1d+17:00@America/New_York", "tick:1000", ..., or a number of seconds.
+
+        Args:
+            text: count and unit, then an origin with its sign, then @ and a time zone.
+            timezone: IANA name, if the text has none; of days and longer.
+            origin: where the bars begin, if the text does not say; of time bars.
+
+        Raises:
+            SpecError: it is none of these; the message says what would be valid.
+        """
+        spec = cls._parse(text)
+        if timezone is None and origin is None:
+            return spec
+        if spec.kind is not BarKind.TIME:
+            raise SpecError(f"bar spec {spec} is not cut by time: it has no time zone or origin")
+        return spec._placed(spec.timezone or timezone or "", spec.origin_s or (0 if origin is None else origin))
+
+    @classmethod
+    def _parse(cls, text: str | int | BarSpec) -> BarSpec:
+        if isinstance(text, BarSpec):
+            return text
+        if isinstance(text, int) and not isinstance(text, bool):
+            unit = next(u for u in ("d", "h", "m", "s") if text % (_UNITS_NS[u] // _SECOND_NS) == 0)
+            text = f"{text * _SECOND_NS // _UNITS_NS[unit]}{unit}"
+        if not isinstance(text, str):
+            raise SpecError(f"a bar spec is text, not {text!r}; {_VALID}")
+        if match := re.fullmatch(r"([0-9]{1,9})(s|m|h|d|w|mo|y)([+-][0-9:]+)?(?:@(.*))?", text):
+            if match[4] == "":
+                raise SpecError(f"bar spec {text!r} names no time zone behind the @; {_VALID}")
+            return cls._time(text, int(match[1]), match[2])._placed(match[4] or "", match[3] or 0)
+        if match := re.fullmatch(r"(tick|volume|value):([0-9.]{1,40})", text):
+            return cls._path(text, BarKind(match[1]), match[2])
+        hint = " (a month is written mo)" if re.fullmatch(r"[0-9]+M", text) else ""
+        raise SpecError(f"bar spec {text!r} is not known{hint}; {_VALID}")
+
+    @classmethod
+    def _time(cls, text: str, count: int, unit: str) -> BarSpec:
+        months = _UNITS_MONTHS.get(unit)
+        too_long = count * months > _LONGEST_MONTHS if months else count * _UNITS_NS[unit] > _LONGEST_NS
+        if count < 1 or too_long:
+            raise SpecError(f"bar spec {text!r} is not between 1s and 100 years; {_VALID}")
+        return cls(BarKind.TIME, Decimal(count), unit)
+
+    @classmethod
+    def _path(cls, text: str, kind: BarKind, number: str) -> BarSpec:
+        try:
+            step = to_decimal(*parse(number))
+        except PrecisionError as error:
+            raise SpecError(f"bar spec {text!r}: {error}; {_VALID}") from None
+        if step <= 0 or (kind is BarKind.TICK and step != step.to_integral_value()):
+            raise SpecError(
+                f"bar spec {text!r} needs a positive {'whole ' if kind is BarKind.TICK else ''}step; {_VALID}"
+            )
+        return cls(kind, step)
+
+    def _placed(self, timezone: str, origin: Origin) -> BarSpec:
+        if not timezone and not origin:
+            return self
+        from fastbars.calendars import origin_seconds, zone  # noqa: PLC0415 zoneinfo is for those who name a zone
+
+        origin_s = origin_seconds(origin) if origin else 0
+        if timezone:
+            zone(timezone)
+            if self.unit not in _CALENDAR_UNITS:
+                raise SpecError(f"bar spec {self} is shorter than a day: time zones are for days and longer")
+        if self.unit not in ("w", "mo", "y"):
+            origin_s %= int(self.step) * _UNITS_NS[self.unit] // _SECOND_NS
+        return replace(self, timezone="" if timezone == "UTC" else timezone, origin_s=origin_s)
+
+    @property
+    def is_zoned(self) -> bool:
+        """Its intervals are looked up in `boundaries`, not computed by the kernel."""
+        return bool(self.timezone or (self.origin_s and self.unit in _UNITS_MONTHS))
+
+    @property
+    def boundaries(self) -> npt.NDArray[np.int64] | None:
+        """Where the intervals of a zoned spec begin, ns since the epoch, over all valid times; else None."""
+        if not self.is_zoned:
+            return None
+        from fastbars.calendars import boundaries  # noqa: PLC0415 likewise
+
+        return boundaries(self.timezone or "UTC", self.unit, int(self.step), self.origin_s)
+
+    @property
+    def rule(self) -> tuple[str, int, int]:
+        """(kind, step, origin) for the kernel: ns, calendar months or trades; origin in ns; "zoned" has boundaries."""
+        if self.is_zoned:
+            return "zoned", 0, 0
+        if self.unit in _UNITS_MONTHS:
+            return "months", int(self.step) * _UNITS_MONTHS[self.unit], 0
+        if self.kind is BarKind.TIME:
+            origin = self.origin_s * _SECOND_NS + (_MONDAY_NS if self.unit == "w" else 0)
+            return "time", int(self.step) * _UNITS_NS[self.unit], origin
+        return self.kind.value, int(self.step) if self.kind is BarKind.TICK else 0, 0
+
+    def __str__(self) -> str:
+        if not self.unit:
+            return f"{self.kind}:{self.step:f}"
+        if not self.timezone and not self.origin_s:
+            return f"{self.step}{self.unit}"
+        from fastbars.calendars import origin_text  # noqa: PLC0415 likewise
+
+        origin = origin_text(self.origin_s) if self.origin_s else ""
+        return f"{self.step}{self.unit}{origin}{f'@{self.timezone}' if self.timezone else ''}"
+
+
+def parse_specs(
+    bars: str | int | BarSpec | Sequence[str | int | BarSpec],
+    *,
+    timezone: str | None = None,
+    origin: Origin | None = None,
+) -> tuple[BarSpec, ...]:
+    """One spec, a list of them, or text with commas.
+
+    Args:
+        bars: the specs.
+        timezone, origin: of those days and longer specs that do not name their own (see `BarSpec.parse`).
+
+    Raises:
+        SpecError: one is not known, or given twice, or `timezone` is not known.
+    """
+    if isinstance(bars, str):
+        bars = bars.split(",")
+    elif isinstance(bars, int | BarSpec):
+        bars = [bars]
+    specs = tuple(BarSpec.parse(spec) for spec in bars)
+    if timezone is not None or origin is not None:
+        placed = BarSpec.parse("1d", timezone=timezone, origin=origin)  # wrong ones are an error in any case
+        specs = tuple(
+            BarSpec.parse(spec, timezone=placed.timezone, origin=origin) if spec.unit in _CALENDAR_UNITS else spec
+            for spec in specs
+        )
+    if not specs:
+        raise SpecError(f"no bar spec is given; {_VALID}")
+    if len(set(specs)) != len(specs):
+        raise SpecError(f"a bar spec is given twice in {', '.join(map(str, specs))}")
+    return specs
