@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/fastbars/*.pyx src/fastbars/*.pxd src/fastbars/*.h)
 
-.PHONY: demo test lint bench bench-smoke clean
+.PHONY: demo test lint bench bench-smoke wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fastbars demo
@@ -27,6 +27,13 @@ bench: $(VENV)/.installed
 bench-smoke: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --benchmark-disable-gc --benchmark-min-rounds=3 \
 		--benchmark-max-time=0.2 --benchmark-columns=min,median,rounds
+
+wheel: $(VENV)/.wheel
+	$(BIN)/python tools/build_wheel.py
+
+$(VENV)/.wheel: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[wheel]"
+	touch $@
 
 $(VENV)/.installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
