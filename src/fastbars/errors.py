@@ -9,6 +9,7 @@
     └── WebSocketError          anything about a live connection
         ├── WSConnectionError   connecting failed, or the connection is lost for good
         ├── ParseError          a message could not be understood
+        ├── RestError           an exchange's REST API did not answer as it should
         └── SubscriptionError   the exchange refused a symbol or channel
 
 A message names the exchange, the symbol, the value and the limit where they are known.
@@ -21,6 +22,7 @@ __all__ = [
     "InvalidTickError",
     "ParseError",
     "PrecisionError",
+    "RestError",
     "SpecError",
     "SubscriptionError",
     "TapeError",
@@ -86,6 +88,18 @@ class WSConnectionError(WebSocketError):
 
 class ParseError(WebSocketError):
     """A message could not be understood."""
+
+
+class RestError(WebSocketError):
+    """An exchange's REST API did not answer as it should.
+
+    Attributes:
+        hopeless: the same request will not do better later.
+    """
+
+    def __init__(self, message: str, *, hopeless: bool = False) -> None:
+        super().__init__(message)
+        self.hopeless = hopeless
 
 
 class SubscriptionError(WebSocketError):

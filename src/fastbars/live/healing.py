@@ -1,0 +1,285 @@
+"""Healer: fetches the trades that are missing from the exchange's REST API and hands them to the session.
+
+One worker a venue. It takes one hole at a time, the oldest first, pages through it within the exchange's weights,
+and hands each page over in small parts, so that live data goes on meanwhile. The session decides what becomes of a
+trade: what has arrived in the meantime is a duplicate there, so the race between both ways has no loser. A hole that
+stays is reported with the reason.
+
+    hole seen -> wait a little (it may fill by itself) -> page, page, ... -> filled | asked again later | given up
+
+Units: seconds for timers, int64 nanoseconds for exchange time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastbars.errors import ParseError, RestError
+from fastbars.live.exchange import Trade
+from fastbars.live.history import History, Hole, Page, number_range
+from fastbars.live.rest import Answer, Get
+from fastbars.log import log
+
+_PART = 250  # trades handed over between two turns of the event loop
+_DELAY_S = 0.5  # before a hole is asked for: trades out of order fill it by themselves
+_AGAIN_S = (1.0, 4.0, 15.0)  # before a hole that did not shrink is asked for again; then it is given up
+_ATTEMPTS = 6  # at one page
+_BACKOFF_S = 0.5
+_LONGEST_BACKOFF_S = 30.0
+_HTTP_OK = 200
+_UNREADABLE = (ParseError, LookupError, TypeError, ValueError, AttributeError)
+
+
+class Patient(Protocol):
+    """Who has the holes: a session."""
+
+    def holes(self, symbol: str | None = None) -> Sequence[Hole]:
+        """Every hole there is now (of one symbol)."""
+
+    def heal(self, symbol: str, trades: Sequence[Trade]) -> object:
+        """Take the trades of the REST API that fall into holes, and nothing else of them."""
+
+
+@dataclass(slots=True)
+class HealingStats:
+    """What healing has done.
+
+    Attributes:
+        requests: GETs sent; `errors` of them came to nothing.
+        trades: trades received.
+        passes: times that a hole was paged through.
+        given_up: holes that stay.
+        waited_s: seconds spent waiting for the exchange's limits.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    trades: int = 0
+    passes: int = 0
+    given_up: int = 0
+    waited_s: float = 0.0
+
+
+class Budget:
+    """Weights a minute, of which a part may be spent at once: no minute takes more than 95 % of what is allowed."""
+
+    def __init__(self, weight_per_minute: float, now: Callable[[], float]) -> None:
+        self._most = 0.25 * weight_per_minute
+        self._per_second = 0.7 * weight_per_minute / 60
+        self._now = now
+        self._left = self._most
+        self._since = now()
+
+    def spend(self, weight: float) -> float:
+        """Take `weight`; returns the seconds to wait before it may be used."""
+        now = self._now()
+        self._left = min(self._most, self._left + (now - self._since) * self._per_second) - weight
+        self._since = now
+        return max(0.0, -self._left / self._per_second)
+
+
+class Healer:
+    """Heals the holes of one session, or of several that share a venue.
+
+    Args:
+        exchange: name for logs.
+        history: what the exchange's REST API serves; None: nothing, and `why_none` says why.
+        patients: whose holes these are.
+        get: fetches a URL.
+        api_key: sent where the history needs one.
+        url: asks here instead of the history's own address.
+        horizon_s: holes older than this, in exchange time, are given up.
+        exchange_time_ns: the exchange's time now.
+        now, sleep: a steady clock in seconds, and waiting by it; a test has its own.
+    """
+
+    def __init__(
+        self,
+        exchange: str,
+        history: History | None,
+        patients: Sequence[Patient],
+        get: Get,
+        *,
+        why_none: str = "the exchange serves no history of trades",
+        api_key: str | None = None,
+        url: str | None = None,
+        horizon_s: float = 3600.0,
+        exchange_time_ns: Callable[[], int] = time.time_ns,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self.stats = HealingStats()
+        self.reasons: dict[Hole, str] = {}
+        self._exchange = exchange
+        self._history = history
+        self._why_none = why_none
+        self._patients = patients
+        self._get = get
+        self._headers: dict[str, str] = {}
+        if history is not None and history.key_header is not None and api_key is not None:
+            self._headers[history.key_header] = api_key
+        self._url = url or (history.url if history is not None else "")
+        self._horizon_s = horizon_s
+        self._exchange_time_ns = exchange_time_ns
+        self._now = now
+        self._sleep = sleep
+        self._budget = Budget(history.weight_per_minute if history is not None else 1.0, now)
+        self._tries: dict[Hole, tuple[int, float]] = {}
+        self._awake = asyncio.Event()
+
+    def wake(self) -> None:
+        """There may be new holes."""
+        self._awake.set()
+
+    async def run(self) -> None:
+        """Heal for ever; cancel it to end."""
+        while True:
+            due_s = await self.heal_due()
+            try:
+                async with asyncio.timeout(due_s):
+                    await self._awake.wait()
+            except TimeoutError:
+                pass
+            self._awake.clear()
+
+    async def heal_due(self) -> float | None:
+        """Heal every hole whose time has come; returns the seconds until the next one's, None without holes."""
+        while True:
+            now = self._now()
+            due = self._due(now)
+            if not due:
+                return None
+            if due[0][0] > now:
+                return due[0][0] - now
+            for at, hole, patient in due:
+                if at > now:
+                    break
+                if hole in patient.holes(hole.symbol):  # as it was: else it is looked at in the next round
+                    await self._heal(hole, patient)
+
+    def _due(self, now: float) -> list[tuple[float, Hole, Patient]]:
+        # Every hole that is not given up, by when it is to be asked for, then by age.
+        found: list[tuple[float, Hole, Patient]] = []
+        holes: set[Hole] = set()
+        for patient in self._patients:
+            for hole in patient.holes():
+                holes.add(hole)
+                if hole in self.reasons:
+                    continue
+                _, at = self._tries.setdefault(hole, (0, now + _DELAY_S))
+                found.append((at, hole, patient))
+        self._tries = {hole: tries for hole, tries in self._tries.items() if hole in holes}
+        self.reasons = {hole: reason for hole, reason in self.reasons.items() if hole in holes}
+        # Those that may be asked for now go by age; the rest by when they may be.
+        found.sort(key=lambda one: (max(one[0], now), min(one[1].since_ns, one[1].until_ns), one[1][:3]))
+        return found
+
+    async def _heal(self, hole: Hole, patient: Patient) -> None:
+        why = self._why_not(hole)
+        if why is None:
+            try:
+                await self._page_through(hole, patient)
+                why = f"the REST API leaves out {self._history.omits}" if self._history and self._history.omits else ""
+                why = why or "the REST API did not return these trades"
+                most_tries = len(_AGAIN_S)
+            except RestError as error:
+                why = str(error)
+                most_tries = 0 if error.hopeless else 1
+        else:
+            most_tries = 0
+        tries = self._tries.pop(hole, (0, 0.0))[0]
+        for rest in patient.holes(hole.symbol):
+            if rest.first < hole.first or rest.last > hole.last:
+                continue
+            # A rest that is smaller than the hole was: something came, and the rest may come too.
+            tried = tries if (rest.first, rest.last) == (hole.first, hole.last) else 0
+            if tried >= most_tries:
+                self._give_up(rest, why)
+            else:
+                self._tries[rest] = (tried + 1, self._now() + _AGAIN_S[min(tried, len(_AGAIN_S) - 1)])
+
+    def _why_not(self, hole: Hole) -> str | None:
+        history = self._history
+        if history is None:
+            return self._why_none
+        age_s = (self._exchange_time_ns() - max(hole.since_ns, hole.until_ns)) / 1e9
+        if age_s > self._horizon_s:
+            return f"it is {age_s:.0f} s old, more than heal_horizon, {self._horizon_s:g} s"
+        if history.reach_s is not None and age_s > history.reach_s:
+            return f"it is {age_s:.0f} s old, and the REST API reaches {history.reach_s:.0f} s back"
+        if history.key_header is not None and not self._headers:
+            return f"the REST API needs a key (StreamConfig.api_key, sent as {history.key_header})"
+        return None
+
+    def _give_up(self, hole: Hole, why: str) -> None:
+        self.reasons[hole] = why
+        self.stats.given_up += 1
+        log.warning(
+            "hole_not_healed", exchange=self._exchange, symbol=hole.symbol, first=hole.first, last=hole.last, why=why
+        )
+
+    async def _page_through(self, hole: Hole, patient: Patient) -> None:
+        history = self._history
+        assert history is not None
+        self.stats.passes += 1
+        position: int | None = history.begin(hole)
+        while position is not None:
+            page = await self._fetch(history, hole, position)
+            self.stats.trades += len(page.trades)
+            wanted = [trade for trade in page.trades if _touches(trade, hole)]
+            for start in range(0, len(wanted), _PART):
+                patient.heal(hole.symbol, wanted[start : start + _PART])
+                await asyncio.sleep(0)
+            position = history.follow(hole, position, page)
+
+    async def _fetch(self, history: History, hole: Hole, position: int) -> Page:
+        # One page. Raises RestError when there is no hope, or after as many attempts as are made.
+        request = history.request(hole, position)
+        url = self._url.rstrip("/") + request.path
+        for attempt in range(_ATTEMPTS):
+            wait_s = self._budget.spend(request.weight)
+            if wait_s > 0:
+                self.stats.waited_s += wait_s
+                await self._sleep(wait_s)
+            self.stats.requests += 1
+            backoff_s = min(_BACKOFF_S * 2.0**attempt, _LONGEST_BACKOFF_S)
+            try:
+                answer = await self._get(url, request.query, self._headers)
+                if answer.status == _HTTP_OK:
+                    return _sorted(history.parse(hole.symbol, answer.body))
+                why = f"HTTP {answer.status} {answer.body[:200]!r}"
+                backoff_s = max(backoff_s, answer.retry_after_s or 0.0)
+                if _hopeless(answer) or backoff_s > self._horizon_s:
+                    raise RestError(f"GET {url}: {why}", hopeless=True)
+            except RestError as error:
+                if error.hopeless:
+                    self.stats.errors += 1
+                    raise
+                why = str(error)
+            except _UNREADABLE as error:
+                why = f"the answer cannot be read: {error!r}"
+            self.stats.errors += 1
+            log.info("rest_failed", exchange=self._exchange, url=url, why=why, retry_in_s=backoff_s)
+            if attempt + 1 < _ATTEMPTS:
+                self.stats.waited_s += backoff_s
+                await self._sleep(backoff_s)
+        raise RestError(f"GET {url}: {why} ({_ATTEMPTS} attempts)")
+
+
+def _hopeless(answer: Answer) -> bool:
+    # Too many requests and faults of the server pass; what is wrong with the request stays wrong.
+    return 400 <= answer.status < 500 and answer.status not in (408, 418, 425, 429)
+
+
+def _touches(trade: Trade, hole: Hole) -> bool:
+    first, last = number_range(trade)
+    return first <= hole.last and last >= hole.first
+
+
+def _sorted(page: Page) -> Page:
+    # Exchanges answer in either order; here the smaller id comes first.
+    return page._replace(trades=sorted(page.trades, key=number_range))

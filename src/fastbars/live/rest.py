@@ -1,0 +1,85 @@
+"""One GET to an exchange's REST API. The HTTP client is imported when the first one is made.
+
+Units: seconds, bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from fastbars.errors import RestError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_TIMEOUT_S = 15.0
+_MOST_BYTES = 32 * 2**20  # the largest known page, 1,000 trades, has 200 kB
+_CHUNK_BYTES = 2**16
+
+
+class Answer(NamedTuple):
+    """What came back: the HTTP status, Retry-After in seconds where it was sent, and the body."""
+
+    status: int
+    retry_after_s: float | None
+    body: bytes
+
+
+class Get(Protocol):
+    """Fetches one URL. Raises RestError where no answer comes."""
+
+    async def __call__(self, url: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer: ...
+
+
+class RestClient:
+    """Keeps connections to one exchange's REST API; used as `async with RestClient() as get`."""
+
+    def __init__(self, timeout_s: float = _TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> RestClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close what is open; a later call opens anew."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def __call__(self, url: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+        """GET `url`.
+
+        Raises:
+            RestError: no whole answer within the time, or one that is too long.
+        """
+        if self._session is None:
+            # A tenth of a second of imports, which the event loop need not wait for.
+            client = await asyncio.to_thread(importlib.import_module, "aiohttp")
+            timeout = client.ClientTimeout(total=self._timeout_s)
+            self._session = client.ClientSession(timeout=timeout, trust_env=True)
+        client = importlib.import_module("aiohttp")
+        try:
+            async with self._session.get(url, params=dict(query), headers=dict(headers)) as response:
+                body = bytearray()
+                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                    body += chunk
+                    if len(body) > _MOST_BYTES:
+                        raise RestError(f"GET {url}: the answer is longer than {_MOST_BYTES} bytes")
+                return Answer(response.status, _seconds(response.headers.get("Retry-After")), bytes(body))
+        except (client.ClientError, TimeoutError, OSError) as error:
+            raise RestError(f"GET {url}: {error or type(error).__name__}") from error
+
+
+def _seconds(text: str | None) -> float | None:
+    # Exchanges send seconds; the form with a date is not known of any.
+    try:
+        return None if text is None else max(float(text), 0.0)
+    except ValueError:
+        return None
