@@ -1,9 +1,9 @@
-"""Healing's front: paging through holes, limits, retries, and what stays a hole. Time is a number here; nobody waits."""
+"""Healing's front: paging through holes, limits, retries, and what stays a hole. Time is a number here."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ from fastbars.live.exchange import Trade
 from fastbars.live.healing import Budget, Healer
 from fastbars.live.history import History, Hole, Page, Paging
 from fastbars.live.rest import Answer
+from servers import until
 
 SECOND = 1_000_000_000
 
@@ -50,6 +51,7 @@ class Ids:
         return [hole(run[0], run[-1]) for run in runs if symbol in (None, "A")]
 
     def heal(self, symbol: str, trades: Sequence[Trade]) -> None:
+        assert symbol == "A"
         self.most_at_once = max(self.most_at_once, len(trades))
         for one in trades:
             assert one.first_id is not None
@@ -107,6 +109,7 @@ class Venue:
         return self.trades[-self.page_size :]
 
     def parse(self, symbol: str, body: bytes) -> Page:
+        assert symbol == "A"
         trades = [trade(number) for number in orjson.loads(body)]
         return Page(trades, trades[-1].time_ns if trades and self.paging is Paging.FORWARD_BY_CURSOR else None)
 
@@ -349,9 +352,6 @@ async def test_a_running_healer_sleeps_until_it_is_woken_and_heals_what_came_mea
     await asyncio.sleep(0)
     patient.missing = dict.fromkeys(range(30, 33), "A")
     healer.wake()
-    healed: Callable[[], bool] = lambda: patient.healed == [30, 31, 32]  # noqa: E731
-    async with asyncio.timeout(5):
-        while not healed():
-            await asyncio.sleep(0.01)
+    await until(lambda: patient.healed == [30, 31, 32])
     task.cancel()
     await asyncio.wait([task])

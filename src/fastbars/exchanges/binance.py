@@ -8,7 +8,7 @@ Units: times in messages are milliseconds, or microseconds where the connection 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +18,7 @@ from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.errors import UnknownExchangeError
 from fastbars.events import Quote, Ticker
+from fastbars.exchanges import rest
 from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import (
@@ -34,6 +35,7 @@ from fastbars.live.exchange import (
     decimals_of,
     make_trade,
 )
+from fastbars.live.history import History
 from fastbars.ticks import TickData, to_datetime
 
 _CONTRACT_USD = {"BTCUSD": Decimal(100)}  # COIN-M: all others 10
@@ -53,6 +55,7 @@ class Binance(Exchange):
     docs: str = ""
     coin_margined: bool = False
     default_channel: str = "trade"
+    histories: Mapping[str, Sequence[History]] = field(default_factory=dict, repr=False)
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return self._request("SUBSCRIBE", streams, request_id)
@@ -155,6 +158,7 @@ SPOT = Binance(
     Limits(1024, 200, 5, connects=(300, 300.0), lifetime_s=_DAY_S),
     Heartbeat(silence_s=20.0),
     _SPOT_DOCS,
+    histories=rest.BINANCE_SPOT,
 )
 USDM = Binance(
     "binance usdm",
@@ -166,6 +170,7 @@ USDM = Binance(
     _FUTURES_LIMITS,
     Heartbeat(silence_s=180.0),
     _FUTURES_DOCS,
+    histories=rest.BINANCE_USDM,
 )
 COINM = Binance(
     "binance coinm",
@@ -175,6 +180,7 @@ COINM = Binance(
     Heartbeat(silence_s=180.0),
     _FUTURES_DOCS,
     coin_margined=True,
+    histories=rest.BINANCE_COINM,
 )
 US = Binance(
     "binance us",
@@ -183,6 +189,7 @@ US = Binance(
     Limits(1024, 200, 5, lifetime_s=_DAY_S),
     Heartbeat(silence_s=180.0),
     "https://docs.binance.us",
+    histories=rest.BINANCE_US,
 )
 MARKETS: dict[str, Exchange] = {"spot": SPOT, "usdm": USDM, "coinm": COINM, "us": US}
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import partial
-from typing import Any, Literal, NamedTuple, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import orjson
 
@@ -23,6 +24,9 @@ from fastbars.errors import ParseError, SubscriptionError
 from fastbars.events import Quote, Ticker
 from fastbars.ticks import TickData, TickSide, to_datetime, to_nanoseconds
 from fastbars.wire.fields import TradeFields
+
+if TYPE_CHECKING:
+    from fastbars.live.history import History
 
 Stream = tuple[str, str]  # symbol, channel
 
@@ -270,6 +274,8 @@ class Exchange(ABC):
             is no ack at all, and a request is granted once it is sent.
         candle_open: what the open of the exchange's candles is. "previous close" is folded into high and low too,
             so that such a candle differs from a bar where the first trade has another price.
+        histories: trade channel -> what the REST API serves of its trades, in the order of preference; channels
+            that are not in it cannot be healed.
     """
 
     name: str
@@ -282,6 +288,7 @@ class Exchange(ABC):
     greeting: tuple[bytes, ...] = ()
     acks: Literal["request", "streams", "none"] = "request"
     candle_open: Literal["first trade", "previous close"] = "first trade"
+    histories: Mapping[str, Sequence[History]] = MappingProxyType({})
 
     def url(self, channels: Iterable[str]) -> str:
         """Where these channels are served. Raises SubscriptionError where no one connection serves all."""
@@ -338,6 +345,12 @@ class Exchange(ABC):
         if ids is None:
             raise SubscriptionError(f"{self.name}: {channel!r} is no trade channel; those are {self.trade_channels}")
         return ids
+
+    def history(self, channel: str, *, has_key: bool) -> History | None:
+        """The REST history that heals a channel: the best one that needs no key, or for which there is one."""
+        served = self.histories.get(channel, ())
+        usable = [one for one in served if has_key or one.key_header is None]
+        return next(iter((*usable, *served)), None)
 
     @property
     def trade_channels(self) -> list[str]:
