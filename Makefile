@@ -20,6 +20,8 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --allowlist tests/stubtest-allowlist.txt fastbars.scaled fastbars.instruments \
 		fastbars.batch fastbars.ledger fastbars.state fastbars._agg
+	$(BIN)/zizmor --offline --quiet --persona pedantic .github
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --benchmark-columns=min,median,stddev,rounds
