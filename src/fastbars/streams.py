@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
+from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,6 +18,7 @@ from fastbars.exchanges import find_exchange
 from fastbars.live.adapter import BaseWebSocketAdapter, StreamStats
 from fastbars.live.config import StreamConfig
 from fastbars.specs import BarSpec
+from fastbars.tapes.recorder import Recording
 
 T = TypeVar("T")
 
@@ -27,6 +29,10 @@ class BarStream(AsyncIterator[OHLCVBar]):
     Bars wait in a bounded queue. A consumer that falls behind first stops the reading of the socket; no bar is
     ever dropped. The iteration ends after `stop()`, or when the connection has ended for good; what is open
     then comes out last (PARTIAL, `end`).
+
+    Attributes:
+        adapter: the connection.
+        recording: of this run, with its counters; None where nothing is recorded.
     """
 
     def __init__(
@@ -34,7 +40,9 @@ class BarStream(AsyncIterator[OHLCVBar]):
         make_adapter: Callable[[Callable[[list[OHLCVBar]], object]], BaseWebSocketAdapter],
         symbols: Sequence[str],
         queue_size: int,
+        recording: Recording | None = None,
     ) -> None:
+        self.recording = recording
         self.adapter = make_adapter(self._put)
         self._symbols = symbols
         self._queue_size = queue_size
@@ -54,6 +62,8 @@ class BarStream(AsyncIterator[OHLCVBar]):
         await self.adapter.disconnect()
         if self._watcher is not None:
             await asyncio.wait([self._watcher])
+        if self.recording is not None:
+            await asyncio.to_thread(self.recording.close)
 
     async def __aenter__(self) -> Self:
         try:
@@ -116,6 +126,7 @@ def stream(
     config: StreamConfig | None = None,
     once: bool = False,
     on_bars: Callable[[list[OHLCVBar]], object] | None = None,
+    record: str | PathLike[str] | Recording | None = None,
     **callbacks: Any,
 ) -> BarStream:
     """Stream finished bars: `async with stream("binance", ["BTCUSDT"], bars=["1m", "5m"]) as bars: ...`.
@@ -129,15 +140,18 @@ def stream(
         config: every other knob; its `bars` are replaced by `bars`.
         once: end when the server closes normally, instead of reconnecting.
         on_bars: called for each list of bars issued in one wakeup.
+        record: folder, or Recording, that all that bars are made from is written to: `replay` makes the same bars.
         callbacks: on_tick, on_bar, on_late, on_exchange_bar, on_event, on_message, on_state of BaseWebSocketAdapter.
 
     Raises:
-        UnknownExchangeError, SpecError: at once. WSConnectionError, SubscriptionError: on entering.
+        UnknownExchangeError, SpecError: at once; with `record` also OSError, and TapeError where zstd is missing.
+        WSConnectionError, SubscriptionError: on entering.
     """
     if isinstance(symbols, str):
         raise TypeError("symbols are a list, not one text")
     venue = find_exchange(exchange, market)
     settings = replace(config or StreamConfig(), bars=bars)
+    recording = record if record is None or isinstance(record, Recording) else Recording(record)
 
     def make_adapter(put: Callable[[list[OHLCVBar]], object]) -> BaseWebSocketAdapter:
         def deliver(issued: list[OHLCVBar]) -> None:
@@ -145,9 +159,12 @@ def stream(
             if on_bars is not None:
                 on_bars(issued)
 
-        return BaseWebSocketAdapter(venue, settings, on_bars=deliver, url=url, channel=channel, once=once, **callbacks)
+        opener = None if recording is None else recording.session
+        return BaseWebSocketAdapter(
+            venue, settings, on_bars=deliver, url=url, channel=channel, once=once, record=opener, **callbacks
+        )
 
-    return BarStream(make_adapter, symbols, settings.queue_size)
+    return BarStream(make_adapter, symbols, settings.queue_size, recording)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

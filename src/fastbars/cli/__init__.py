@@ -25,14 +25,30 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--rate", type=_positive_float, default=20_000.0, help="trades a second over all symbols (20000)")
 
     replay = commands.add_parser("replay", help="bars from recorded raw messages")
-    replay.add_argument("tapes", nargs="+", type=Path, metavar="TAPE", help="recordings, plain, gz or zst: one stream")
-    replay.add_argument("--exchange", required=True, help="whose messages they are, such as binance")
-    _add_common(replay)
+    replay.add_argument(
+        "tapes", nargs="+", type=Path, metavar="TAPE", help="tapes, plain, gz or zst, or recordings: one stream"
+    )
+    replay.add_argument("--exchange", help="whose messages they are, such as binance; a recording says it itself")
+    _add_common(replay, bars=None)
+
+    record = commands.add_parser("record", help="record all that a stream sees, until interrupted; replay reads it")
+    record.add_argument("exchange", help="such as binance")
+    record.add_argument("symbols", nargs="+", metavar="SYMBOL", help="as the exchange writes them")
+    _add_source(record, bars="1m")
+    record.add_argument("-o", "--output", type=Path, metavar="DIR", required=True, help="folder that the files go to")
+    record.add_argument("--url", help="connect here instead of the exchange's own address")
+    record.add_argument("--seconds", type=_positive_float, help="end after this long")
+    record.add_argument("--file-mb", type=_positive_float, default=256.0, help="begin a new file past this size (256)")
+    record.add_argument("--file-s", type=_positive_float, default=3600.0, help="or past this age (3600)")
+    record.add_argument("--once", action="store_true", help="end when the server closes normally (code 1000)")
 
     stream = commands.add_parser("stream", help="bars live from an exchange, until interrupted")
     stream.add_argument("exchange", help="such as binance")
     stream.add_argument("symbols", nargs="+", metavar="SYMBOL", help="as the exchange writes them")
     _add_common(stream)
+    stream.add_argument(
+        "--record", type=Path, metavar="DIR", help="record all that bars are made from into this folder"
+    )
     stream.add_argument("--url", help="connect here instead of the exchange's own address")
     stream.add_argument(
         "--close-by", choices=("clock", "trades"), default="clock", help="trades: no watermark or clock closes bars"
@@ -49,10 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_source(parser: argparse.ArgumentParser, bars: str | None) -> None:
+    default = bars or "as recorded, else 1m"
     parser.add_argument("--market", default="spot", help="spot, usdm or coinm (spot)")
-    parser.add_argument("--bars", default="1m", help="bar specs with commas, such as 1m,5m,tick:1000 (1m)")
+    parser.add_argument("--bars", default=bars, help=f"bar specs with commas, such as 1m,5m,tick:1000 ({default})")
     parser.add_argument("--channel", help="trade channel that bars are made from, such as trade or aggTrade")
+
+
+def _add_common(parser: argparse.ArgumentParser, bars: str | None = "1m") -> None:
+    _add_source(parser, bars)
     parser.add_argument("--format", choices=("table", "csv", "jsonl"), default="table")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write here instead of to stdout")
 

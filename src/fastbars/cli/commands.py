@@ -13,6 +13,7 @@ from fastbars.cli.output import BarWriter
 from fastbars.live.config import StreamConfig
 from fastbars.simulator import SimulatedExchange
 from fastbars.streams import BarStream, run, stream
+from fastbars.tapes.recorder import Recording
 from fastbars.tapes.replay import replay
 
 
@@ -47,6 +48,7 @@ def _stream(options: argparse.Namespace) -> int:
         url=options.url,
         config=StreamConfig(close_by=options.close_by),
         once=options.once,
+        record=options.record,
     )
     with _writer(options, live=True) as writer:
         return run(_write_stream(bars, writer))
@@ -60,6 +62,44 @@ async def _write_stream(bars: BarStream, writer: BarWriter) -> int:
                 writer.write(bar)
         await asyncio.gather(*stopping)
     return 0
+
+
+def _record(options: argparse.Namespace) -> int:
+    recording = Recording(options.output, file_bytes=int(options.file_mb * 2**20), file_s=options.file_s)
+    bars = stream(
+        options.exchange,
+        options.symbols,
+        options.bars,
+        market=options.market,
+        channel=options.channel,
+        url=options.url,
+        once=options.once,
+        record=recording,
+    )
+    run(_drain(bars, recording, options.seconds))
+    stats = recording.stats
+    print(f"{stats.messages:,} messages in {stats.files} files, {stats.written_bytes / 2**20:.1f} MB: {options.output}")
+    return 0
+
+
+async def _drain(bars: BarStream, recording: Recording, seconds: float | None) -> None:
+    loop = asyncio.get_running_loop()
+    stopping: list[asyncio.Task[None]] = []
+
+    def stop() -> None:
+        stopping.append(asyncio.create_task(bars.stop()))
+
+    recording.on_failure = lambda _: loop.call_soon_threadsafe(stop)
+    timer = None if seconds is None else loop.call_later(seconds, stop)
+    with _on_signals(stop):
+        async with bars:
+            async for _ in bars:
+                pass
+        await asyncio.gather(*stopping)
+    if timer is not None:
+        timer.cancel()
+    if recording.failure is not None:
+        raise recording.failure
 
 
 def _simulate(options: argparse.Namespace) -> int:
@@ -108,6 +148,7 @@ def _demo(options: argparse.Namespace) -> int:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
     "replay": _replay,
+    "record": _record,
     "stream": _stream,
     "simulate": _simulate,
 }

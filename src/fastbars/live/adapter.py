@@ -29,6 +29,7 @@ from fastbars.events import MarketDataEvent
 from fastbars.live.backoff import Backoff, CircuitBreaker
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Ack, Beat, Exchange, RawMessage, Refusal, Stream, Trade
+from fastbars.live.recorder import OpenRecorder
 from fastbars.live.session import Callbacks, Session, SessionStats
 from fastbars.live.states import ConnectionState, check_transition
 from fastbars.live.subscriptions import Subscriptions
@@ -81,6 +82,7 @@ class BaseWebSocketAdapter:
         url: connect here instead of the exchange's own address.
         channel: trade channel that bars are made from; the exchange's default one if None.
         once: end, instead of reconnecting, when the server closes normally (code 1000).
+        record: opens the recorder of what the session consumes; None: nothing is recorded.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class BaseWebSocketAdapter:
         url: str | None = None,
         channel: str | None = None,
         once: bool = False,
+        record: OpenRecorder | None = None,
     ) -> None:
         self.exchange = exchange
         self.config = config or StreamConfig()
@@ -109,6 +112,7 @@ class BaseWebSocketAdapter:
             Callbacks(on_tick, on_bar, on_bars, on_late, on_exchange_bar, on_event, on_message),
             channel=channel or exchange.default_channel,
             parse_message=self.parse_message if own_parser else None,
+            record=record,
         )
         self._url = url
         self._once = once
@@ -493,6 +497,8 @@ class BaseWebSocketAdapter:
         changed, self._state_changed = self._state_changed, asyncio.Event()
         changed.set()
         log.debug("state", exchange=self.exchange.name, state=str(state))
+        if self.session.recorder is not None:
+            self.session.recorder.note("state", time.time_ns(), {"state": str(state), "url": self._connected_url})
         if self._on_state is not None:
             call(self._on_state, state)
 

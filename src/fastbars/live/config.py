@@ -51,7 +51,7 @@ class StreamConfig:
     ack_timeout: float = 10.0
     queue_size: int = 10_000
     max_message_bytes: int = 4 * 2**20
-    connect_options: dict[str, Any] = field(default_factory=dict)
+    connect_options: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for name in (

@@ -6,8 +6,8 @@ counts, logs (the 1st, 2nd, 4th, 8th, ... of a kind) and skips. Units: times int
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from fastbars.bars import ExchangeBar, OHLCVBar
@@ -20,6 +20,7 @@ from fastbars.live.clock import ExchangeClock
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Ack, Beat, Exchange, Notice, RawMessage, Refusal, Trade
 from fastbars.live.recent import RecentKeys
+from fastbars.live.recorder import OpenRecorder, Recorder
 from fastbars.log import log
 from fastbars.ticks import TickData, to_nanoseconds
 
@@ -100,6 +101,7 @@ class Session:
         callbacks: whom to tell; on_bars is called once for all bars of a `receive`.
         channel: trade channel that bars are made from; None: that of the first trade seen.
         parse_message: a user's own parser, used for trades instead of the exchange's.
+        record: opens the recorder that everything this session consumes is written to; None: it is not recorded.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Session:
         *,
         channel: str | None = None,
         parse_message: Callable[[dict[str, Any]], TickData | None] | None = None,
+        record: OpenRecorder | None = None,
     ) -> None:
         self.exchange = exchange
         self.config = config
@@ -129,6 +132,18 @@ class Session:
             self._channel = channel
         elif channel is not None:
             self._begin(channel)
+        self.recorder: Recorder | None = None if record is None else record(self.declaration(channel))
+
+    def declaration(self, channel: str | None = None) -> Mapping[str, Any]:
+        """What a replay needs to make this session anew; what a `repr` of the config hides, secrets, is not in it."""
+        config = {field.name: getattr(self.config, field.name) for field in fields(self.config) if field.repr}
+        config |= {"bars": [str(spec) for spec in self.config.specs], "timezone": None, "origin": None}
+        return {
+            "exchange": self.exchange.name,
+            "channel": channel,
+            "own_parser": self._parse_message is not None,
+            "config": config,
+        }
 
     @property
     def channel(self) -> str:
@@ -156,14 +171,19 @@ class Session:
         )
         self._batch = self._buffer.new_batch()
 
-    def receive(self, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None = None) -> Received:
+    def receive(
+        self, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None = None, *, line: int = 0
+    ) -> Received:
         """Digest the messages of one wakeup; trades reach the kernel in one batch.
 
         Args:
             payloads: raw messages, in wire order.
             receive_time_ns: of the local wall clock.
-            steady_ns: of a steady clock, for the exchange's clock offset; None in a replay.
+            steady_ns: of a steady clock, for the exchange's clock offset; None in a replay of a plain tape.
+            line: which of the connections that feed this session brought them.
         """
+        if self.recorder is not None:
+            self.recorder.messages(payloads, receive_time_ns, steady_ns, line)
         received = Received()
         stats = self.stats
         messages: list[Any] = []
@@ -196,6 +216,9 @@ class Session:
         now_ns = self.clock.now_ns(steady_ns)
         if self._buffer is None or now_ns is None or now_ns < self._buffer.next_close_ns:
             return []
+        if self.recorder is not None:
+            fired = {"steady_ns": steady_ns, "exchange_time_ns": now_ns, "feed_up": feed_up}
+            self.recorder.event("clock", receive_time_ns, fired)
         bars = self._buffer.advance_clock(now_ns, feed_up=feed_up)
         self._tell(bars, receive_time_ns)
         return bars
@@ -207,6 +230,8 @@ class Session:
 
     def flush(self, receive_time_ns: int, symbol: str | None = None) -> list[OHLCVBar]:
         """Close every open bar (of one symbol) with reason `end`."""
+        if self.recorder is not None:
+            self.recorder.event("flush", receive_time_ns, {"symbol": symbol})
         if self._buffer is None:
             return []
         bars = self._buffer.flush_all() if symbol is None else self._buffer.flush_symbol(symbol)

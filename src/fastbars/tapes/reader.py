@@ -1,4 +1,4 @@
-"""Read recorded raw messages, byte for byte, from the three tape formats in use.
+"""Read recorded raw messages, byte for byte, from the three tape formats in use, and from fastbars' own recordings.
 
 A tape is lines of text, plain or compressed with gzip or zstd (told by the first bytes, whatever the file is
 called). Each line says by itself which format it has, so joined files of different origin can be read:
@@ -15,16 +15,17 @@ Units: receive times are int nanoseconds since the Unix epoch, of the recording 
 from __future__ import annotations
 
 import json
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import orjson
 
 from fastbars.errors import TapeError
+from fastbars.tapes.recording import is_recording, read_recording
+from fastbars.tapes.zstd import Decompressor, decompressors
 
 __all__ = ["TapeRecord", "read_tape", "read_tapes"]
 
@@ -49,10 +50,11 @@ class TapeRecord(NamedTuple):
 def read_tape(path: str | PathLike[str]) -> Iterator[TapeRecord]:
     """Yield the received messages of one tape in the order recorded.
 
-    The file is opened at the first `next()` and read in pieces, so a tape may be larger than memory.
+    The file is opened at the first `next()` and read in pieces, so a tape may be larger than memory. Of a recording
+    these are the messages of all its sessions and connections, without what else the sessions consumed.
 
     Args:
-        path: a tape; plain, gzip or zstd.
+        path: a tape, plain, gzip or zstd; or a recording: a folder or one of its files.
 
     Raises:
         TapeError: the file is missing, empty or not readable, a line is not of a known format, or the end was
@@ -60,6 +62,10 @@ def read_tape(path: str | PathLike[str]) -> Iterator[TapeRecord]:
             line.
     """
     path = Path(path)
+    if is_recording(path):
+        for entry in read_recording(path):
+            yield from (TapeRecord(entry.receive_time_ns, payload) for payload in entry.payloads or ())
+        return
     line_number = 0
     rest = b""
     try:
@@ -161,16 +167,6 @@ def _excerpt(line: bytes) -> str:
     return repr(text + "..." if len(line) > 60 else text)
 
 
-class _Decompressor(Protocol):
-    """What the decompressors have in common; one object is for one gzip member or zstd frame."""
-
-    def decompress(self, data: bytes, /) -> bytes: ...
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-
-
 def _decompressed(chunks: Iterator[bytes], path: Path) -> Iterator[bytes]:
     """Yield the text of a file given in chunks of at least four bytes.
 
@@ -182,7 +178,7 @@ def _decompressed(chunks: Iterator[bytes], path: Path) -> Iterator[bytes]:
     if first.startswith(_GZIP_MAGIC):
         yield from _members(first, chunks, lambda: zlib.decompressobj(wbits=31), zlib.error)
     elif first.startswith(_ZSTD_MAGIC):
-        new_decompressor, error_type = _zstd(path)
+        new_decompressor, error_type = decompressors(path)
         yield from _members(first, chunks, new_decompressor, error_type)
     elif first:
         yield first
@@ -192,11 +188,11 @@ def _decompressed(chunks: Iterator[bytes], path: Path) -> Iterator[bytes]:
 def _members(
     first: bytes,
     chunks: Iterator[bytes],
-    new_member: Callable[[], _Decompressor],
+    new_member: Callable[[], Decompressor],
     error_type: type[Exception],
 ) -> Iterator[bytes]:
     """Decompress the members (gzip) or frames (zstd) of a stream, one after the other."""
-    member: _Decompressor | None = None
+    member: Decompressor | None = None
     data = first
     while data:
         if member is None:
@@ -217,16 +213,3 @@ def _members(
         data = data or next(chunks, b"")
     if member is not None:
         raise EOFError("no end mark")
-
-
-def _zstd(path: Path) -> tuple[Callable[[], _Decompressor], type[Exception]]:
-    if sys.version_info >= (3, 14):
-        from compression import zstd  # noqa: PLC0415 - only Python 3.14 has it
-
-        return zstd.ZstdDecompressor, zstd.ZstdError
-    else:  # noqa: RET505 - mypy must see that only one branch exists
-        try:
-            import zstandard  # noqa: PLC0415 - an optional extra
-        except ImportError as error:
-            raise TapeError(f'{path}: reading zstd needs the cli extra: pip install "fastbars[cli]"') from error
-        return lambda: zstandard.ZstdDecompressor().decompressobj(), zstandard.ZstdError

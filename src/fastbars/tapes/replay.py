@@ -1,32 +1,67 @@
-"""Replaying recorded messages through the code that live data takes."""
+"""Replaying recorded messages through the code that live data takes.
+
+A plain tape has messages alone, so that bars close by trades. A recording has everything that its sessions consumed,
+so that the same bars come out again, to the last byte, status and revision.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from fastbars.bars import OHLCVBar
 from fastbars.errors import TapeError
-from fastbars.exchanges import find_exchange
+from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.live.config import StreamConfig
+from fastbars.live.exchange import Exchange
 from fastbars.live.session import Callbacks, Session
 from fastbars.specs import BarSpec, Origin
 from fastbars.tapes.reader import read_tapes
+from fastbars.tapes.recording import Entry, is_recording, read_recording
+from fastbars.ticks import TickData
 
 _MESSAGES_A_BATCH = 4096
 
+Bars = str | int | BarSpec | Sequence[str | int | BarSpec]
+Parser = Callable[[dict[str, Any]], TickData | None]
+
+# What a recorded event is to the session that consumed it.
+INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
+    "clock": lambda session, entry: session.advance_clock(
+        entry.fields["steady_ns"], entry.receive_time_ns, feed_up=entry.fields["feed_up"]
+    ),
+    "flush": lambda session, entry: session.flush(entry.receive_time_ns, entry.fields["symbol"]),
+}
+
 
 class Replay:
-    """The bars of recorded tapes, as an iterator; made by `replay`.
+    """The bars of tapes or recordings, as an iterator; made by `replay`.
 
     Attributes:
-        session: its counters say what the tape held.
+        sessions: what the messages went through; their counters say what there was. A recording's appear as it goes on.
     """
 
-    def __init__(self, paths: Sequence[str | Path], session: Session) -> None:
-        self.session = session
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        self.sessions: list[Session] = []
         self._paths = paths
+
+    @property
+    def session(self) -> Session:
+        """The first of the sessions."""
+        return self.sessions[0]
+
+    def __iter__(self) -> Iterator[OHLCVBar]:
+        raise NotImplementedError
+
+
+class TapeReplay(Replay):
+    """The bars of plain tapes."""
+
+    def __init__(self, paths: Sequence[str | Path], session: Session) -> None:
+        super().__init__(paths)
+        self.sessions.append(session)
 
     def __iter__(self) -> Iterator[OHLCVBar]:
         records = read_tapes(self._paths)
@@ -48,33 +83,127 @@ class Replay:
             raise failure
 
 
+class RecordingReplay(Replay):
+    """The bars of recordings; sessions are made as the recording declares them."""
+
+    def __init__(self, paths: Sequence[str | Path], make_session: Callable[[dict[str, Any]], Session]) -> None:
+        super().__init__(paths)
+        self._make_session = make_session
+
+    def __iter__(self) -> Iterator[OHLCVBar]:
+        self.sessions.clear()
+        run = ""
+        open_: dict[int, Session] = {}
+        try:
+            for entry in read_recording(*self._paths):
+                if entry.run != run:
+                    yield from _end(open_)
+                    run = entry.run
+                yield from self._bars_of(entry, open_)
+        finally:
+            # Also where the recording is damaged: what came before it is issued, then the error goes on.
+            yield from _end(open_)
+
+    def _bars_of(self, entry: Entry, open_: dict[int, Session]) -> list[OHLCVBar]:
+        if entry.payloads is not None:
+            session = _of(entry, open_)
+            return session.receive(entry.payloads, entry.receive_time_ns, entry.steady_ns, line=entry.line).bars
+        name = entry.fields.get("event")
+        if name is None:
+            return []
+        if name == "session":
+            if entry.session not in open_:  # each file of a run declares its sessions again
+                open_[entry.session] = self._make_session(entry.fields)
+                self.sessions.append(open_[entry.session])
+            return []
+        if name not in INPUTS:
+            raise TapeError(
+                f"the recording of run {entry.run} has an input {name!r}, which this fastbars does not know"
+            )
+        return INPUTS[name](_of(entry, open_), entry)
+
+
+def _of(entry: Entry, sessions: dict[int, Session]) -> Session:
+    session = sessions.get(entry.session)
+    if session is None:
+        raise TapeError(f"the recording of run {entry.run} does not declare its session {entry.session}")
+    return session
+
+
+def _end(sessions: dict[int, Session]) -> Iterator[OHLCVBar]:
+    for session in sessions.values():
+        yield from session.flush(0)
+    sessions.clear()
+
+
 def replay(
     paths: str | Path | Sequence[str | Path],
-    exchange: str,
-    bars: str | int | BarSpec | Sequence[str | int | BarSpec] = "1m",
+    exchange: str | None = None,
+    bars: Bars | None = None,
     *,
     market: str = "spot",
     channel: str | None = None,
     timezone: str | None = None,
     origin: Origin | None = None,
     callbacks: Callbacks | None = None,
+    parse_message: Parser | None = None,
 ) -> Replay:
     """The bars of recorded raw messages: several tapes are one stream, in the order given.
 
-    Bars close by trades only; what is open at the end comes out last (PARTIAL, `end`).
+    Of a plain tape, bars close by trades only. Of a recording (what `stream(..., record=...)` wrote) everything that
+    the run consumed is repeated, so that its bars come again, equal in every field, status and revision. What is open
+    at the end comes out last (PARTIAL, `end`).
 
     Args:
-        paths: files of recorded messages; plain, gzip or zstd.
-        exchange, market: whose messages they are.
-        bars: bar specs.
-        channel: trade channel that bars are made from; that of the first trade if None.
-        timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
+        paths: plain tapes, bare or compressed with gzip or zstd; or recordings: folders or files of them.
+        exchange, market: whose messages a plain tape has; a recording says it itself.
+        bars: bar specs; None: what the recording was made with, and "1m" for a plain tape.
+        channel: trade channel that bars are made from; None: the recording's, and that of a plain tape's first trade.
+        timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`); of `bars` alone.
         callbacks: whom to tell of ticks, exchange bars and the rest.
+        parse_message: the parser of the user's that the recorded run had.
 
     Raises:
         UnknownExchangeError, SpecError, SubscriptionError: at once.
-        TapeError: while iterating, after the bars of everything before the fault.
+        TapeError: paths are of both kinds, or a plain tape without `exchange`: at once; a file that is missing or
+            damaged: while iterating, after the bars of everything before the fault.
     """
-    settings = StreamConfig(bars=bars, timezone=timezone, origin=origin, close_by="trades")
-    session = Session(find_exchange(exchange, market), settings, callbacks, channel=channel)
-    return Replay([paths] if isinstance(paths, str | Path) else paths, session)
+    files = [paths] if isinstance(paths, str | Path) else list(paths)
+    recorded = [is_recording(Path(path)) for path in files]
+    if not any(recorded):
+        if exchange is None:
+            raise TapeError(f"{files[0]}: a plain tape does not say whose messages it has: give exchange=")
+        settings = StreamConfig(
+            bars="1m" if bars is None else bars, timezone=timezone, origin=origin, close_by="trades"
+        )
+        venue = find_exchange(exchange, market)
+        return TapeReplay(files, Session(venue, settings, callbacks, channel=channel, parse_message=parse_message))
+    if not all(recorded):
+        raise TapeError(f"{files[recorded.index(False)]} is no recording, {files[recorded.index(True)]} is one")
+
+    def make_session(declared: dict[str, Any]) -> Session:
+        own_parser = declared["own_parser"]
+        if own_parser and parse_message is None:
+            raise TapeError("the recording was made with a parser of the user's: give parse_message=")
+        others = {} if bars is None else {"bars": bars, "timezone": timezone, "origin": origin}
+        try:
+            config = StreamConfig(**declared["config"] | others)
+        except TypeError as error:
+            raise TapeError(f"the recording was made with settings that this fastbars does not know: {error}") from None
+        return Session(
+            _exchange_named(declared["exchange"]),
+            config,
+            callbacks,
+            channel=channel or declared["channel"],
+            parse_message=parse_message if own_parser else None,
+        )
+
+    return RecordingReplay(files, make_session)
+
+
+def _exchange_named(name: str) -> Exchange:
+    for markets in EXCHANGES.values():
+        for exchange in markets.values():
+            if exchange.name == name:
+                return exchange
+    raise TapeError(f"the recording has messages of {name!r}, an exchange that this fastbars does not know")

@@ -1,0 +1,213 @@
+"""Recording: writes what the sessions of a run consume to rotating files, from a thread of its own.
+
+The thread of the sessions only hands references over, once a wakeup; joining, compressing and writing happen beside
+it. What was handed over is on its way to the disk within `flush_s`, in a block that stands for itself.
+Units: int64 nanoseconds; seconds and bytes where a name says so.
+"""
+
+from __future__ import annotations
+
+import atexit
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from os import PathLike, fsync
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fastbars.log import log
+from fastbars.tapes.recording import EVENT, MAGIC, NOTE, SUFFIX, VERSION, event_entry, messages_entry, write_block
+from fastbars.tapes.zstd import compressor
+
+_LEVEL = 1  # zstd's fastest ordinary one
+_BLOCK_BYTES = 1 << 20
+_MOST_WAITING_BYTES = 64 << 20
+
+
+@dataclass(slots=True)
+class RecordingStats:
+    """What was recorded so far.
+
+    Attributes:
+        messages: payloads handed over.
+        raw_bytes: size of all entries.
+        written_bytes: size of the files.
+        blocks, files: how many.
+        waits: times that a session waited because the disk was behind.
+    """
+
+    messages: int = 0
+    raw_bytes: int = 0
+    written_bytes: int = 0
+    blocks: int = 0
+    files: int = 0
+    waits: int = 0
+
+
+class Recording:
+    """A run being recorded; `session` opens the recorder of each of its sessions.
+
+    Args:
+        folder: where the files go; made if it is not there. Runs may share a folder.
+        file_bytes: a file is ended and the next begun past this size.
+        file_s: or past this age.
+        flush_s: how long what was handed over may wait to be written.
+        on_failure: called once, in the writer's thread, when writing fails; the run goes on unrecorded.
+
+    Raises:
+        TapeError: this installation has no zstd. OSError: the folder cannot be made or written to.
+    """
+
+    def __init__(
+        self,
+        folder: str | PathLike[str],
+        *,
+        file_bytes: int = 256 << 20,
+        file_s: float = 3600.0,
+        flush_s: float = 1.0,
+        on_failure: Callable[[Exception], object] | None = None,
+    ) -> None:
+        for name, value in (("file_bytes", file_bytes), ("file_s", file_s), ("flush_s", flush_s)):
+            if value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        self.folder = Path(folder)
+        self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(2)}"
+        self.stats = RecordingStats()
+        self.failure: Exception | None = None
+        self._file_bytes = file_bytes
+        self._file_s = file_s
+        self._flush_s = flush_s
+        self.on_failure = on_failure
+        self._compress = compressor(self.folder, _LEVEL)
+        self._declarations: list[bytes] = []
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._closing = False
+        self._changed = threading.Condition()
+        self._file: BinaryIO | None = None
+        self._size = 0
+        self._begun_s = 0.0
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._begin_file()
+        self._thread = threading.Thread(target=self._write, name="fastbars recording", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def session(self, declaration: Mapping[str, Any]) -> SessionRecorder:
+        """The recorder of one more session, which declares itself as `Session.declaration` says."""
+        number = len(self._declarations) + 1
+        fields = {"event": "session", **declaration}
+        entry = event_entry(EVENT, number, time.time_ns(), fields)
+        self._declarations.append(entry)
+        self.add([entry], len(entry))
+        return SessionRecorder(self, number)
+
+    def add(self, entries: Sequence[bytes], size: int) -> None:
+        """Hand over whole entries, in pieces; waits while the disk is too far behind."""
+        with self._changed:
+            if self._waiting_bytes >= _MOST_WAITING_BYTES:
+                self.stats.waits += 1
+                self._changed.wait_for(lambda: self._waiting_bytes < _MOST_WAITING_BYTES or self._closing)
+            if self._closing or self.failure is not None:
+                return
+            self.stats.raw_bytes += size
+            self._waiting += entries
+            self._waiting_bytes += size
+            if self._waiting_bytes == size or self._waiting_bytes >= _BLOCK_BYTES > self._waiting_bytes - size:
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Write what is waiting and end the file; what is handed over later is not recorded."""
+        with self._changed:
+            if self._closing:
+                return
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        atexit.unregister(self.close)
+
+    # The writer's thread.
+
+    def _write(self) -> None:
+        try:
+            going_on = True
+            while going_on:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._waiting or self._closing)
+                    self._changed.wait_for(lambda: self._waiting_bytes >= _BLOCK_BYTES or self._closing, self._flush_s)
+                    entries, self._waiting = self._waiting, []
+                    self._waiting_bytes = 0
+                    going_on = not self._closing
+                    self._changed.notify_all()
+                if entries:
+                    self._write_block(b"".join(entries))
+            end = event_entry(NOTE, 0, time.time_ns(), {"note": "end"})
+            self._write_block(end)
+            self._end_file()
+        except Exception as error:  # noqa: BLE001 a thread's top: it logs and stops loudly
+            log.exception("recording_failed", folder=str(self.folder), run=self.run)
+            with self._changed:
+                self.failure = error
+                self._waiting.clear()
+                self._waiting_bytes = 0
+                self._changed.notify_all()
+            if self.on_failure is not None:
+                self.on_failure(error)
+
+    def _write_block(self, raw: bytes) -> None:
+        if self._file is None or self._size >= self._file_bytes or time.monotonic() - self._begun_s >= self._file_s:
+            self._end_file()
+            self._begin_file()
+        assert self._file is not None
+        self._put(self._file, write_block(raw, self._compress))
+        self.stats.blocks += 1
+
+    def _begin_file(self) -> None:
+        self.stats.files += 1
+        number = self.stats.files
+        fields = {"note": "file", "version": VERSION, "run": self.run, "number": number}
+        raw = b"".join([event_entry(NOTE, 0, time.time_ns(), fields), *self._declarations])
+        self._file = (self.folder / f"{self.run}-{number:06}{SUFFIX}").open("xb", buffering=0)
+        self._size = 0
+        self._begun_s = time.monotonic()
+        self._put(self._file, MAGIC + write_block(raw, self._compress))
+
+    def _put(self, file: BinaryIO, data: bytes) -> None:
+        view = memoryview(data)
+        while view:  # an unbuffered file may take less than all
+            view = view[file.write(view) :]
+        self._size += len(data)
+        self.stats.written_bytes += len(data)
+
+    def _end_file(self) -> None:
+        if self._file is not None:
+            fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+
+
+class SessionRecorder:
+    """The recorder of one session; see `fastbars.live.recorder.Recorder`."""
+
+    def __init__(self, recording: Recording, number: int) -> None:
+        self._recording = recording
+        self._number = number
+
+    def messages(self, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None, line: int) -> None:
+        """The messages of one wakeup."""
+        head, size = messages_entry(self._number, line, payloads, receive_time_ns, steady_ns)
+        self._recording.stats.messages += len(payloads)
+        self._recording.add([head, *payloads], size)
+
+    def event(self, name: str, receive_time_ns: int, fields: Mapping[str, Any], body: bytes = b"") -> None:
+        """Another input of the session."""
+        entry = event_entry(EVENT, self._number, receive_time_ns, {"event": name, **fields}, body)
+        self._recording.add([entry], len(entry))
+
+    def note(self, name: str, receive_time_ns: int, fields: Mapping[str, Any]) -> None:
+        """Something that no bar depends on."""
+        entry = event_entry(NOTE, self._number, receive_time_ns, {"note": name, **fields})
+        self._recording.add([entry], len(entry))

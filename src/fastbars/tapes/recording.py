@@ -1,0 +1,239 @@
+"""The format of recordings, and reading them back: everything that the sessions of a run consumed, in order.
+
+    file   = MAGIC, then blocks
+    block  = "FBLK", size u32, raw size u32, CRC-32 u32 of the data, CRC-32 u32 of all before it; the data: one zstd
+             frame of entries
+    entry  = kind u8, 0 u8, session u16, line u16, 0 u16, size u32, receive time i64, steady time i64; then `size` bytes
+             1 messages: count u32, that many lengths u32, the payloads one behind the other
+             2 event, an input: length u32 of a JSON object with "event", the object, a body
+             3 note, of which no bar depends: as an event
+
+All numbers are little-endian. A block stands for itself, so that a file that was cut loses its last one and no more.
+docs/recording.md has it at length. Units: times int64 nanoseconds; receive times since the Unix epoch.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+import zlib
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import orjson
+
+from fastbars.errors import TapeError
+from fastbars.log import log
+from fastbars.tapes.zstd import decompressors
+
+VERSION = 1
+MAGIC = b"\x89FBREC\r\n\x1a" + bytes([VERSION])
+SUFFIX = ".fbr"
+BLOCK_MARK = b"FBLK"
+BLOCK_HEAD = struct.Struct("<4sIIII")
+ENTRY_HEAD = struct.Struct("<BxHHxxIqq")
+LENGTH = struct.Struct("<I")
+MESSAGES, EVENT, NOTE = 1, 2, 3
+NO_TIME = -(2**63)
+
+
+class Entry(NamedTuple):
+    """One thing that a session consumed, or a note.
+
+    Attributes:
+        run: which run of the recorder it belongs to.
+        session: which of the run's sessions, from 1; 0: none.
+        line: which of the session's connections.
+        receive_time_ns: of the local wall clock.
+        steady_ns: of the run's steady clock; None where it was not given.
+        payloads: the messages of one wakeup, in wire order; None for an event or note.
+        fields: of an event or note: "event" or "note" has its name.
+        body: bytes that belong to an event, such as a REST response.
+    """
+
+    run: str
+    session: int
+    line: int
+    receive_time_ns: int
+    steady_ns: int | None
+    payloads: list[bytes] | None
+    fields: dict[str, Any]
+    body: bytes
+
+
+def is_recording(path: Path) -> bool:
+    """Whether this is a folder of recordings, or one file of a recording."""
+    if path.is_dir():
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC) - 1) == MAGIC[:-1]
+    except OSError:
+        return False
+
+
+def read_recording(*paths: str | PathLike[str]) -> Iterator[Entry]:
+    """Yield the entries of recordings in the order recorded: folders in the order of their files' names, and files.
+
+    The last block of a run may have been cut off when it ended, by `kill -9` or a full disk; that is logged, and what
+    came before it is whole.
+
+    Raises:
+        TapeError: a file is missing, is no recording or is of another version; or it is damaged elsewhere than at the
+            end of its run. Everything before that place is yielded first.
+    """
+    files = [file for path in paths for file in _files_of(Path(path))]
+    run, number, cut = "", 0, ""
+    for path in files:
+        for entry in _entries_of(path):
+            if isinstance(entry, str):
+                cut = entry
+                continue
+            name = entry.fields.get("note")
+            if name == "file":
+                if entry.run == run and cut:
+                    raise TapeError(f"{cut}; but the run goes on in {path}")
+                if entry.run == run and entry.fields["number"] != number + 1:
+                    raise TapeError(f"{path}: file {number + 1} of the run {run} is missing before it")
+                run, number, cut = entry.run, entry.fields["number"], ""
+            yield entry
+
+
+def _files_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob(f"*{SUFFIX}"))
+    if not files:
+        raise TapeError(f"{path}: the folder holds no recording (*{SUFFIX})")
+    return files
+
+
+def _entries_of(path: Path) -> Iterator[Entry | str]:
+    # A text instead of an entry says where the file was cut off.
+    run = ""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(MAGIC))
+            if magic != MAGIC:
+                if magic and magic == MAGIC[: len(magic)]:
+                    yield _cut(path, 0, len(magic))
+                    return
+                if magic[:-1] == MAGIC[:-1]:
+                    raise TapeError(f"{path}: a recording of version {magic[-1]}; this fastbars reads {VERSION}")
+                raise TapeError(f"{path}: {'not a recording' if magic else 'the recording is empty'}")
+            for block in _blocks(file, path):
+                if isinstance(block, str):
+                    yield block
+                    return
+                for entry in _entries(block, path, run):
+                    run = entry.run
+                    yield entry
+    except OSError as error:
+        raise TapeError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _cut(path: Path, place: int, size: int) -> str:
+    text = f"{path}: cut off behind byte {place}"
+    log.warning("recording_cut_off", file=str(path), byte=place, lost_bytes=size)
+    return text
+
+
+def _blocks(file: BinaryIO, path: Path) -> Iterator[bytes | str]:
+    new_decompressor, error_type = decompressors(path)
+    while True:
+        place = file.tell()
+        head = file.read(BLOCK_HEAD.size)
+        if not head:
+            return
+        if len(head) < BLOCK_HEAD.size:
+            yield _cut(path, place, len(head))
+            return
+        mark, size, raw_size, checksum, head_checksum = BLOCK_HEAD.unpack(head)
+        intact = mark == BLOCK_MARK and zlib.crc32(head[:-4]) == head_checksum
+        data = file.read(size) if intact else b""
+        if intact and len(data) == size and zlib.crc32(data) == checksum:
+            try:
+                raw = new_decompressor().decompress(data)
+            except error_type as error:
+                raise TapeError(f"{path}, byte {place}: a block cannot be decompressed: {error}") from error
+            if len(raw) != raw_size:
+                raise TapeError(f"{path}, byte {place}: a block has {len(raw)} bytes where it says {raw_size}")
+            yield raw
+            continue
+        # What is cut has nothing behind it, or zeros that the file system put there when the power went.
+        rest = file.read()
+        if (intact or not mark.strip(b"\0")) and not rest.strip(b"\0"):
+            yield _cut(path, place, len(head) + len(data) + len(rest))
+            return
+        raise TapeError(f"{path}, byte {place}: a block is damaged")
+
+
+def _entries(block: bytes, path: Path, run: str) -> Iterator[Entry]:
+    place = 0
+    try:
+        while place < len(block):
+            kind, session, line, size, receive_time_ns, steady_ns = ENTRY_HEAD.unpack_from(block, place)
+            place += ENTRY_HEAD.size
+            end = place + size
+            steady = None if steady_ns == NO_TIME else steady_ns
+            payloads: list[bytes] | None = None
+            fields: dict[str, Any] = {}
+            body = b""
+            if kind == MESSAGES:
+                payloads = _payloads(block, place, end)
+            elif kind in (EVENT, NOTE):
+                (length,) = LENGTH.unpack_from(block, place)
+                fields = orjson.loads(block[place + 4 : place + 4 + length])
+                body = block[place + 4 + length : end]
+                if fields.get("note") == "file":
+                    run = fields["run"]
+            else:
+                raise TapeError(f"{path}: an entry of unknown kind {kind}")
+            place = end
+            yield Entry(run, session, line, receive_time_ns, steady, payloads, fields, body)
+    except (struct.error, ValueError, IndexError) as error:
+        raise TapeError(f"{path}: an entry makes no sense: {error}") from error
+
+
+def _payloads(block: bytes, place: int, end: int) -> list[bytes]:
+    (count,) = LENGTH.unpack_from(block, place)
+    start = place + 4 + 4 * count
+    lengths = struct.unpack_from(f"<{count}I", block, place + 4)
+    payloads = []
+    for length in lengths:
+        payloads.append(block[start : start + length])
+        start += length
+    if start != end:
+        raise ValueError(f"{count} messages of {sum(lengths)} bytes in an entry of {end - place}")
+    return payloads
+
+
+def messages_entry(
+    session: int, line: int, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None
+) -> tuple[bytes, int]:
+    """What stands before the payloads of one wakeup in its entry, and the size of the entry."""
+    lengths = array("I", map(len, payloads))
+    size = LENGTH.size + LENGTH.size * len(lengths) + sum(lengths)
+    if sys.byteorder == "big":
+        lengths.byteswap()
+    steady = NO_TIME if steady_ns is None else steady_ns
+    head = ENTRY_HEAD.pack(MESSAGES, session, line, size, receive_time_ns, steady)
+    return b"%b%b%b" % (head, LENGTH.pack(len(payloads)), lengths.tobytes()), size + ENTRY_HEAD.size
+
+
+def event_entry(kind: int, session: int, receive_time_ns: int, fields: Mapping[str, Any], body: bytes = b"") -> bytes:
+    """The entry of an event or a note."""
+    text = orjson.dumps(fields)
+    size = LENGTH.size + len(text) + len(body)
+    head = ENTRY_HEAD.pack(kind, session, 0, size, receive_time_ns, NO_TIME)
+    return b"%b%b%b%b" % (head, LENGTH.pack(len(text)), text, body)
+
+
+def write_block(raw: bytes, compress: Callable[[bytes], bytes]) -> bytes:
+    """A block of whole entries."""
+    data = compress(raw)
+    head = BLOCK_HEAD.pack(BLOCK_MARK, len(data), len(raw), zlib.crc32(data), 0)[:-4]
+    return head + LENGTH.pack(zlib.crc32(head)) + data
