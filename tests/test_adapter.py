@@ -17,7 +17,7 @@ from fastbars.errors import WSConnectionError
 from fastbars.exchanges.binance import SPOT
 from servers import BINARY, MINUTE_MS, RawServer, TradeServer, frame, keep_silent, show, trade, trades, until
 
-DISCONNECTED, CONNECTING, CONNECTED, RECONNECTING = ConnectionState
+DISCONNECTED, CONNECTING, CONNECTED, RECONNECTING, CLOSED = ConnectionState
 
 
 @pytest.fixture(autouse=True)
@@ -787,16 +787,15 @@ async def test_what_the_exchange_says_by_itself_is_logged(caplog: pytest.LogCapt
     async with TradeServer() as server:
         client = Client(server.url)
         await client.start()
-        await server.send(
-            b'{"e":"serverShutdown","E":1723161240000}',
-            b'{"code":3,"msg":"Invalid JSON"}',
-            b'{"result":null,"id":99}',
-            trade(1, 0),
-        )
+        await server.send(b'{"code":3,"msg":"Invalid JSON"}', b'{"result":null,"id":99}', trade(1, 0))
         await client.heard(1)
+        assert client.adapter.session.stats.control == 3
+        server.answer = keep_silent  # what the notice leads to is not of interest here
+        await server.send(b'{"e":"serverShutdown","E":1723161240000}', trade(2, 0))
+        await client.heard(2)
+        assert client.adapter.session.stats.control == 4
         assert "exchange_notice exchange='binance spot' reason='the server is about to shut down'" in caplog.text
         assert "exchange_error exchange='binance spot' reason='Invalid JSON (code 3)'" in caplog.text
-        assert client.adapter.session.stats.control == 4
         await client.adapter.disconnect()
 
 

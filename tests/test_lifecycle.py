@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import logging
+import time
+from email.utils import formatdate
 from itertools import product
+from ssl import SSLCertVerificationError, SSLError
 from typing import Any
 
 import pytest
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidProxy, InvalidStatus, InvalidURI
+from websockets.http11 import Response
 
 from fastbars.bars import BarSpec
 from fastbars.callbacks import call
 from fastbars.errors import SpecError, WebSocketError
-from fastbars.live.backoff import Backoff, CircuitBreaker
+from fastbars.live.backoff import Backoff, CircuitBreaker, may_retry, retry_after_s
 from fastbars.live.clock import ExchangeClock
 from fastbars.live.config import StreamConfig
 from fastbars.live.states import TRANSITIONS, ConnectionState, check_transition
 from fastbars.log import log
 
 SECOND = 1_000_000_000
-D, C, U, R = (
+D, C, U, R, X = (
     ConnectionState.DISCONNECTED,
     ConnectionState.CONNECTING,
     ConnectionState.CONNECTED,
     ConnectionState.RECONNECTING,
+    ConnectionState.CLOSED,
 )
 
 # States.
 
 
-def test_the_legal_transitions_are_these_seven_and_no_others() -> None:
-    legal = {(D, C), (C, U), (C, D), (U, R), (U, D), (R, U), (R, D)}
+def test_the_legal_transitions_are_these_eleven_and_no_others() -> None:
+    legal = {(D, C), (C, U), (C, D), (U, R), (U, D), (R, U), (R, D), (D, X), (C, X), (U, X), (R, X)}
     for old, new in product(ConnectionState, repeat=2):
         if (old, new) in legal:
             check_transition(old, new)
@@ -84,6 +91,85 @@ def test_errors_that_are_spread_thin_never_trip_the_breaker() -> None:
 def test_a_threshold_of_one_trips_on_every_error() -> None:
     breaker = CircuitBreaker(1, 60.0)
     assert [breaker.record(0.0), breaker.record(0.0)] == [True, True]
+
+
+def test_a_breaker_that_tripped_is_on_trial_with_the_next_connection_and_closes_with_valid_data() -> None:
+    breaker = CircuitBreaker(3, 60.0)
+    assert [breaker.record(now) for now in (0.0, 1.0, 2.0)] == [False, False, True]
+    assert breaker.trips_in_row == 1
+    breaker.succeeded()  # what comes before the connection is new proves nothing
+    states: list[str] = [breaker.state]
+    breaker.connected()
+    states.append(breaker.state)
+    assert breaker.record(3.0)  # one error is enough now
+    states.append(breaker.state)
+    breaker.connected()
+    breaker.succeeded()
+    states.append(breaker.state)
+    breaker.connected()
+    states.append(breaker.state)
+    assert states == ["open", "half open", "open", "closed", "closed"]
+    assert breaker.trips_in_row == 2
+    assert [breaker.record(now) for now in (4.0, 5.0, 6.0)] == [False, False, True]
+    assert breaker.trips_in_row == 3
+
+
+def test_trips_that_are_a_window_apart_do_not_follow_each_other() -> None:
+    breaker = CircuitBreaker(1, 60.0)
+    rows = []
+    for now in (0.0, 60.0, 121.0):
+        breaker.record(now)
+        rows.append(breaker.trips_in_row)
+        breaker.connected()
+        breaker.succeeded()
+    assert rows == [1, 2, 1]
+
+
+# Whether to try again, and when.
+
+
+def refused_with(status: int, **headers: str) -> InvalidStatus:
+    fields = Headers({name.replace("_", "-"): value for name, value in headers.items()})
+    return InvalidStatus(Response(status, "", fields))
+
+
+def test_what_can_never_work_is_not_tried_again_and_all_else_is() -> None:
+    for error in (InvalidURI("ftp://x", "no"), InvalidProxy("x", "no"), SSLCertVerificationError("no"), ValueError()):
+        assert not may_retry(error)
+    for again in (
+        OSError(),
+        ConnectionRefusedError(),
+        SSLError(),
+        TimeoutError(),
+        refused_with(429),
+        refused_with(500),
+    ):
+        assert may_retry(again)
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (refused_with(429, Retry_After="17"), 17.0),
+        (refused_with(418, Retry_After=" 120 "), 120.0),
+        (refused_with(503, Retry_After="3"), 3.0),
+        (refused_with(429), 60.0),
+        (refused_with(418), 60.0),
+        (refused_with(403), 60.0),
+        (refused_with(403, Retry_After="soon"), 60.0),
+        (refused_with(503), 0.0),
+        (refused_with(500, Retry_After="9"), 0.0),
+        (refused_with(429, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT"), 0.0),
+        (OSError(), 0.0),
+    ],
+)
+def test_how_long_the_exchange_wants_to_be_left_alone(error: Exception, seconds: float) -> None:
+    assert retry_after_s(error, ban_s=60.0) == seconds
+
+
+def test_a_retry_after_may_be_a_date() -> None:
+    date = formatdate(time.time() + 100, usegmt=True)
+    assert 98 < retry_after_s(refused_with(418, Retry_After=date), 60.0) <= 100
 
 
 # Clock.

@@ -14,7 +14,8 @@ from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, StreamConfig
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.binance import SPOT
 from fastbars.live.exchange import Ack, Exchange, Limits, Message, Refusal
-from fastbars.live.subscriptions import Subscriptions, Throttle
+from fastbars.live.subscriptions import Subscriptions
+from fastbars.live.throttle import Throttle
 from servers import Answer, Request, TradeServer, acknowledge, keep_silent, refuse, trade, until
 
 Stream = tuple[str, str]

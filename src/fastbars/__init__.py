@@ -27,10 +27,11 @@ from fastbars.ticks import TickData, TickSide
 
 if TYPE_CHECKING:
     from fastbars.exchanges.binance import BinanceWebSocketAdapter
-    from fastbars.live.adapter import BaseWebSocketAdapter, StreamStats
+    from fastbars.live.adapter import BaseWebSocketAdapter
     from fastbars.live.config import StreamConfig
     from fastbars.live.exchange import Exchange
     from fastbars.live.states import ConnectionState
+    from fastbars.live.stats import StreamStats
     from fastbars.streams import BarStream, run, stream
     from fastbars.tapes.replay import replay
 
@@ -44,7 +45,7 @@ _LAZY = {
     "ConnectionState": "fastbars.live.states",
     "Exchange": "fastbars.live.exchange",
     "StreamConfig": "fastbars.live.config",
-    "StreamStats": "fastbars.live.adapter",
+    "StreamStats": "fastbars.live.stats",
     "replay": "fastbars.tapes.replay",
     "run": "fastbars.streams",
     "stream": "fastbars.streams",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
 import numpy.typing as npt
 
 from fastbars._agg import BarKernel
@@ -121,6 +122,11 @@ class BarBuffer:
         self._stats.duplicates = self._kernel.duplicates
         self._stats.trades = self._rows - self._stats.duplicates - self._stats.late
         return self._stats
+
+    @property
+    def trade_times_ns(self) -> npt.NDArray[np.int64]:
+        """int64[n], time of the latest trade of each symbol by its id, ns; -(2**63) or so where there was none."""
+        return self._kernel.trade_times_ns
 
     def missing(self, symbol: str) -> list[tuple[int, int]]:
         """Ids known to be missing: (first, last) of each hole, ascending."""

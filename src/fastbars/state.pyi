@@ -23,4 +23,6 @@ class BarState:
     specs: tuple[Any, ...]
     next_close_ns: int
     duplicates: int
+    trade_times_ns: npt.NDArray[np.int64]
+    """int64[n], time of the latest trade of each symbol by its id, ns."""
     def __init__(self, instruments: Instruments, specs: Iterable[Any], ledger: Ledger | None = None) -> None: ...

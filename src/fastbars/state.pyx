@@ -270,6 +270,17 @@ cdef class BarState:
         self.records[record].next = self.free_record
         self.free_record = record
 
+    @property
+    def trade_times_ns(self):
+        cdef Py_ssize_t i
+        cdef Slot *slot
+        times = np.empty(self.symbols, np.int64)
+        cdef int64_t *out = <int64_t *><size_t>times.ctypes.data
+        for i in range(self.symbols):
+            slot = &self.slots[0][i]
+            out[i] = max(slot.newest_ns, slot.bar.last_time)
+        return times
+
     cdef object take(self):
         # In the order of the trades that caused them, then of the specs.
         if self.row_count == 0:

@@ -15,8 +15,9 @@ from typing import Any, Self, TypeVar
 from fastbars.bars import OHLCVBar
 from fastbars.errors import WSConnectionError
 from fastbars.exchanges import find_exchange
-from fastbars.live.adapter import BaseWebSocketAdapter, StreamStats
+from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.config import StreamConfig
+from fastbars.live.stats import StreamStats
 from fastbars.specs import BarSpec
 from fastbars.tapes.recorder import Recording
 

@@ -1,10 +1,12 @@
-"""BaseWebSocketAdapter: one connection to an exchange, kept up, and the session that it feeds.
+"""BaseWebSocketAdapter: a connection to an exchange, kept up for weeks, and the session that it feeds.
 
 One supervisor task owns the socket: it connects, subscribes what is desired, waits until the connection ends,
 and tries again with backoff. Everything else that wants the connection gone drops the socket, and the
 supervisor notices; so nothing ever cancels or awaits itself.
 
     connect() -> supervisor -> open -> CONNECTED -> [subscriptions, heartbeat] -> closed -> RECONNECTING -> open ...
+
+Before the exchange ends a connection because of its age, a second one is opened beside it and takes its place.
 
 Units: seconds for timers, int64 nanoseconds for event and receive times.
 """
@@ -13,57 +15,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, cast
-
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from fastbars.bars import ExchangeBar, OHLCVBar
-from fastbars.buffer import BufferStats
 from fastbars.callbacks import call
-from fastbars.errors import SubscriptionError, WSConnectionError
+from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
 from fastbars.events import MarketDataEvent
-from fastbars.live.backoff import Backoff, CircuitBreaker
+from fastbars.live.backoff import Backoff, CircuitBreaker, may_retry, retry_after_s
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Ack, Beat, Exchange, RawMessage, Refusal, Stream, Trade
+from fastbars.live.handover import CANNOT_CONNECT, Handover, why_not
+from fastbars.live.line import Line
 from fastbars.live.recorder import OpenRecorder
-from fastbars.live.session import Callbacks, Session, SessionStats
+from fastbars.live.secrets import hidden, without_credentials
+from fastbars.live.session import Callbacks, Session
+from fastbars.live.silence import Silence
 from fastbars.live.states import ConnectionState, check_transition
+from fastbars.live.stats import StreamStats
 from fastbars.live.subscriptions import Subscriptions
 from fastbars.log import log
 from fastbars.ticks import TickData
 from fastbars.wire import PayloadConnection
 
 _CLOCK_INTERVAL_S = 0.05
-_NORMAL_CLOSURE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class StreamStats:
-    """A snapshot of every counter of a stream.
-
-    Attributes:
-        state: of the connection.
-        session: what was received.
-        buffer: what became of the trades.
-        connections: handshakes that succeeded.
-        latency_s: round trip of the last answered ping, s; 0 before the first.
-        event_time_ns: latest event time of the exchange, ns; None before the first.
-        pauses: times that reading was paused for a slow consumer.
-        breaker_trips: times that the circuit breaker dropped the connection.
-    """
-
-    state: ConnectionState
-    session: SessionStats
-    buffer: BufferStats
-    connections: int
-    latency_s: float
-    event_time_ns: int | None
-    pauses: int
-    breaker_trips: int
 
 
 class BaseWebSocketAdapter:
@@ -79,6 +54,7 @@ class BaseWebSocketAdapter:
         on_event: called with a MarketDataEvent for each bar, tick, quote, ticker and exchange bar.
         on_message: called with a RawMessage for each message that is none of these, such as an order book.
         on_state: called with each new ConnectionState.
+        on_error: called with each SubscriptionError that no call of yours could raise: after a reconnect.
         url: connect here instead of the exchange's own address.
         channel: trade channel that bars are made from; the exchange's default one if None.
         once: end, instead of reconnecting, when the server closes normally (code 1000).
@@ -98,6 +74,7 @@ class BaseWebSocketAdapter:
         on_event: Callable[[MarketDataEvent], object] | None = None,
         on_message: Callable[[RawMessage], object] | None = None,
         on_state: Callable[[ConnectionState], object] | None = None,
+        on_error: Callable[[WebSocketError], object] | None = None,
         url: str | None = None,
         channel: str | None = None,
         once: bool = False,
@@ -117,21 +94,26 @@ class BaseWebSocketAdapter:
         self._url = url
         self._once = once
         self._on_state = on_state
+        self._on_error = on_error
         self._state = ConnectionState.DISCONNECTED
         self._subscriptions = Subscriptions(exchange, self.config.ack_timeout)
         self._backoff = Backoff(self.config.reconnect_delay, self.config.reconnect_max_delay)
         self._breaker = CircuitBreaker(self.config.circuit_breaker_threshold, self.config.circuit_breaker_window)
-        self._connection: PayloadConnection | None = None
+        self._silence = Silence(self.config.stale_after, self.config.stale_factor)
+        self._line: Line | None = None
+        self._handover: Handover | None = None
+        self._ending: list[asyncio.Task[None]] = []  # what a disconnect has cancelled
         self._supervisor: asyncio.Task[None] | None = None
         self._clock: asyncio.Task[None] | None = None
         self._state_changed = asyncio.Event()
-        self._dropped_for: str | None = None
-        self._connected_url = ""
         self._failure: Exception | None = None
         self._paused = False
+        self._unreadable = 0
         self._connections = 0
         self._pauses = 0
         self._breaker_trips = 0
+        self._handovers = 0
+        self._resubscriptions = 0
 
     # What users call.
 
@@ -170,6 +152,8 @@ class BaseWebSocketAdapter:
             self.session.event_time_ns,
             self._pauses,
             self._breaker_trips,
+            self._handovers,
+            self._resubscriptions,
         )
 
     def parse_message(self, message: dict[str, Any]) -> TickData | None:
@@ -187,13 +171,15 @@ class BaseWebSocketAdapter:
         """Connect, and stay connected until `disconnect`. Does nothing where that is under way already.
 
         Raises:
-            WSConnectionError: the first attempt failed.
+            WSConnectionError: the first attempt failed, or it was closed for good.
         """
+        if self._state is ConnectionState.CLOSED:
+            raise WSConnectionError(f"{self.exchange.name}: it was closed for good")
         starts = self._supervisor is None or self._supervisor.done()
         if starts:
             self._failure = None
+            self._supervisor = asyncio.create_task(self._supervise(self._ending), name=f"fastbars {self.exchange.name}")
             self._set_state(ConnectionState.CONNECTING)
-            self._supervisor = asyncio.create_task(self._supervise(), name=f"fastbars {self.exchange.name}")
         try:
             await self._wait_until_settled()
         except asyncio.CancelledError:
@@ -204,17 +190,22 @@ class BaseWebSocketAdapter:
             raise self._failure
 
     async def disconnect(self) -> None:
-        """Close the connection for good and wait until nothing of it is left running."""
+        """Close the connection and wait until nothing of it is left running; `connect` starts it again."""
         supervisor, clock = self._supervisor, self._clock
         self._supervisor = self._clock = None
-        tasks = [task for task in (supervisor, clock) if task is not None]
-        for task in tasks:
+        self._ending = [task for task in (*self._ending, supervisor, clock) if task is not None and not task.done()]
+        for task in self._ending:
             task.cancel()
+        self._set_state(ConnectionState.DISCONNECTED)
+        if self._ending:
+            await asyncio.wait(self._ending)
+
+    async def close(self) -> None:
+        """Close the connection for good and wait until nothing of it is left running."""
         try:
-            if tasks:
-                await asyncio.wait(tasks)
+            await self.disconnect()
         finally:
-            self._set_state(ConnectionState.DISCONNECTED)
+            self._set_state(ConnectionState.CLOSED)
 
     async def reconnect(self) -> None:
         """Drop the connection, connect anew, and wait until it is up again.
@@ -253,10 +244,12 @@ class BaseWebSocketAdapter:
         except SubscriptionError:  # no one connection serves all channels
             self._subscriptions.drop(added)
             raise
-        if self.is_connected and url != self._connected_url:
+        if self._line is not None and self.is_connected and url != self._line.url:
             await self.reconnect()  # to where all of them are served
         if self.is_connected:
             await self._subscriptions.subscribe(streams, self._send)
+            for line in self._lines[1:]:
+                await line.subscriptions.subscribe(streams, line.send)
 
     async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
         """End subscriptions; the symbols' open bars are issued (PARTIAL, `end`) where no trade channel is left.
@@ -268,6 +261,8 @@ class BaseWebSocketAdapter:
         self._subscriptions.drop(streams)
         if self.is_connected and streams:
             await self._subscriptions.unsubscribe(streams, self._send)
+            for line in self._lines[1:]:
+                await line.subscriptions.unsubscribe(streams, line.send)
         active = self.active_subscriptions
         for symbol in symbols:
             if not active.get(symbol, set()) & set(self.exchange.trade_channels):
@@ -278,14 +273,14 @@ class BaseWebSocketAdapter:
         if not self._paused:
             self._paused = True
             self._pauses += 1
-            if self._connection is not None:
-                self._connection.pause()
+            for line in self._lines:
+                line.pause()
 
     def resume_reading(self) -> None:
         """Read the socket again."""
         self._paused = False
-        if self._connection is not None:
-            self._connection.resume()
+        for line in self._lines:
+            line.resume()
 
     async def wait_closed(self) -> None:
         """Wait until the connection has ended for good.
@@ -300,8 +295,10 @@ class BaseWebSocketAdapter:
 
     # The supervisor.
 
-    async def _supervise(self) -> None:
+    async def _supervise(self, earlier: Sequence[asyncio.Task[None]]) -> None:
         try:
+            if earlier:  # one connection ends before the next begins
+                await asyncio.wait(earlier)
             await self._keep_connected()
         except asyncio.CancelledError:
             raise
@@ -318,105 +315,111 @@ class BaseWebSocketAdapter:
 
     async def _keep_connected(self) -> None:
         while True:
+            line = self._new_line(self._subscriptions)
+            held_s = 0.0
             try:
-                connection = await self._open()
-            except (OSError, TimeoutError, WebSocketException, ValueError) as error:
-                why = f"{self.exchange.name}: cannot connect to {self.url}: {error or type(error).__name__}"
-                # The URL or an option makes no sense, and never will; a bad certificate, also an OSError, may pass.
-                hopeless = isinstance(error, InvalidURI | ValueError) and not isinstance(error, OSError)
-                if hopeless or self._state is ConnectionState.CONNECTING:
-                    raise WSConnectionError(why) from error
+                await self._open(line)
+            except CANNOT_CONNECT as error:
+                held_s = retry_after_s(error, self.config.ban_delay)
+                why = why_not(line, error, held_s)
+                if not may_retry(error) or self._state is ConnectionState.CONNECTING:
+                    raise WSConnectionError(why) from hidden(error)
                 if self._failure is not None:
                     raise self._failure from error
             else:
-                why = await self._serve(connection)
+                line = await self._serve(line)
+                why = line.why_ended
                 if self._failure is not None:
                     raise self._failure
-                if self._once and connection.close_code == _NORMAL_CLOSURE and self._dropped_for is None:
+                if self._once and line.ended_normally:
                     return
                 self._set_state(ConnectionState.RECONNECTING)
             attempts = self.config.reconnect_attempts
             if attempts is not None and self._backoff.attempts >= attempts:
                 raise WSConnectionError(f"{why} (gave up after {attempts} attempts to reconnect)")
-            delay = self._backoff.next_delay()
+            delay = max(self._backoff.next_delay(), held_s)
             log.warning("reconnecting", exchange=self.exchange.name, why=why, delay_s=round(delay, 3))
             await asyncio.sleep(delay)
 
-    async def _open(self) -> PayloadConnection:
-        factory = partial(PayloadConnection, on_payloads=self._on_payloads)
-        options: dict[str, Any] = {
-            "compression": None,
-            "max_queue": None,
-            "ping_interval": None,  # the heartbeat below does it, and knows about paused reading
-            "open_timeout": self.config.connect_timeout,
-            "close_timeout": 2.0,
-            "max_size": self.config.max_message_bytes,
-        } | self.config.connect_options
-        self._dropped_for = None
-        self._connected_url = self.url
-        made = cast("type[ClientConnection]", factory)
-        return cast("PayloadConnection", await connect(self._connected_url, create_connection=made, **options))
+    def _new_line(self, subscriptions: Subscriptions) -> Line:
+        return Line(self.exchange, self.config, self.url, subscriptions, self._on_payloads, self._fail)
 
-    async def _serve(self, connection: PayloadConnection) -> str:
-        # Returns why the connection ended.
-        self._connection = connection
-        self._connections += 1
-        if self._paused:
-            connection.pause()
+    async def _open(self, line: Line) -> None:
+        try:
+            await line.open()
+        except CANNOT_CONNECT as error:
+            held_s = retry_after_s(error, self.config.ban_delay)
+            if held_s:  # a ban is of this host, not of this connection
+                line.hold_connects(held_s)
+            raise
+
+    async def _serve(self, line: Line) -> Line:
+        # Returns the line that ended last: the one given, or what took its place.
+        self._line = line
+        self._take(line)
         if self._clock is None and self.config.close_by == "clock":
             self._clock = asyncio.create_task(self._run_clock(), name=f"fastbars clock {self.exchange.name}")
         self._set_state(ConnectionState.CONNECTED)
-        log.info("connected", exchange=self.exchange.name, url=self.url)
-        attendants = [
-            asyncio.create_task(self._attend(self._restore_subscriptions(), connection)),
-            asyncio.create_task(self._attend(self._beat(connection), connection)),
-        ]
+        self._attend(line)
         if self._failure is not None:  # what came right behind the handshake could not be digested
-            connection.abort()
-        try:
-            await connection.wait_closed()
-        finally:
-            for task in attendants:
-                task.cancel()
-            await asyncio.gather(*attendants, return_exceptions=True)
-            self._subscriptions.connection_lost()
-            if not connection.reading:
-                connection.abort()  # a closing handshake would wait for an answer that is not read
-            await connection.close()
-            self._connection = None
-        reason = self._dropped_for or f"closed with code {connection.close_code} {connection.close_reason or ''}"
-        return f"{self.exchange.name}: connection to {self.url} ended: {reason.rstrip()}"
-
-    async def _attend(self, duty: Coroutine[Any, Any, None], connection: PayloadConnection) -> None:
-        try:
-            await duty
-        except (ConnectionClosed, WSConnectionError):
-            pass  # the supervisor sees it too
-        except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly
-            log.exception("attendant_failed", exchange=self.exchange.name)
-            self._fail(error)
-            connection.abort()
-
-    async def _restore_subscriptions(self) -> None:
-        try:
-            await self._subscriptions.subscribe(None, self._send)
-        except SubscriptionError as error:
-            log.error("subscription_refused", exchange=self.exchange.name, error=str(error))
-            if self._subscriptions.desired.keys() - self._subscriptions.confirmed:
-                self._drop("subscriptions were not confirmed")
-
-    async def _beat(self, connection: PayloadConnection) -> None:
-        # Pings, and gives the connection up when not a byte has come for too long.
-        loop = asyncio.get_running_loop()
+            line.drop("internal error")
         while True:
-            silent = loop.time() - connection.last_receive_s if connection.reading else 0.0
-            left = self.config.heartbeat_timeout - silent
-            if left <= 0:
-                self._drop(f"not a byte for {silent:.1f} s")
+            overlap = self.session.drops_duplicates
+            self._handover = Handover(line, self._new_successor, self._bring_up, overlap=overlap)
+            try:
+                successor = await self._handover.wait()
+            finally:
+                self._line = None
+                await line.end()
+            if successor is None:
+                return line
+            line = self._line = successor
+            self._subscriptions = line.subscriptions
+            self._handovers += 1
+            log.info("handed_over", exchange=self.exchange.name, handovers=self._handovers)
+            self._attend(line)
+
+    def _new_successor(self) -> Line:
+        desired = self._subscriptions.desired
+        return self._new_line(Subscriptions(self.exchange, self.config.ack_timeout, desired))
+
+    async def _bring_up(self, line: Line) -> None:
+        # A line beside another one, until everything is subscribed on it.
+        await self._open(line)
+        self._take(line)
+        await self._restore_subscriptions(line)
+
+    def _attend(self, line: Line) -> None:
+        line.attend(self._restore_subscriptions(line), "subscriptions")
+        line.attend(self._silence.watch(line, self.session, self._heard), "silence")
+
+    def _take(self, line: Line) -> None:
+        # It is open: its duties begin.
+        self._connections += 1
+        self._breaker.connected()
+        if self._paused:
+            line.pause()
+        line.start()
+        log.info("connected", exchange=self.exchange.name, url=without_credentials(line.url))
+
+    async def _restore_subscriptions(self, line: Line) -> None:
+        # Everything desired; what got no answer is asked for again and again, while the rest is received.
+        for frame in self.exchange.greeting:
+            await line.send(frame)
+        while True:
+            try:
+                await line.subscriptions.subscribe(None, line.send)
                 return
-            await asyncio.sleep(min(self.config.heartbeat_interval, left))
-            await connection.ping()
-            log.debug("heartbeat", exchange=self.exchange.name, latency_s=connection.latency)
+            except SubscriptionError as error:
+                log.error("subscription_refused", exchange=self.exchange.name, error=str(error))
+                if self._on_error is not None:
+                    call(self._on_error, error)
+            if not line.subscriptions.desired.keys() - line.subscriptions.confirmed:
+                return
+            if not line.subscriptions.confirmed:
+                line.drop("subscriptions were not confirmed")
+                return
+            await asyncio.sleep(self.config.ack_timeout)
 
     async def _run_clock(self) -> None:
         try:
@@ -425,44 +428,47 @@ class BaseWebSocketAdapter:
                 if not self.session.clock_is_due(time.monotonic_ns()):
                     continue
                 # What has arrived is read first: the loop polls its sockets between these two turns.
-                connection = self._connection
-                if connection is not None:
-                    connection.last_read_was_full = False
+                lines = self._lines
+                for line in lines:
+                    line.last_read_was_full = False
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
-                if self._paused or (connection is not None and connection.last_read_was_full):
+                if self._paused or any(line.last_read_was_full for line in lines):
                     continue
                 self.session.advance_clock(time.monotonic_ns(), time.time_ns(), feed_up=self.is_connected)
         except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly
             log.exception("clock_failed", exchange=self.exchange.name)
             self._fail(error)
 
-    def _on_payloads(self, payloads: Sequence[bytes]) -> None:
+    def _on_payloads(self, line: Line, payloads: Sequence[bytes]) -> None:
         try:
-            self._receive(payloads)
+            self._receive(line, payloads)
         except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly
             log.exception("session_failed", exchange=self.exchange.name)
             self._fail(error)
 
-    def _receive(self, payloads: Sequence[bytes]) -> None:
-        stats = self.session.stats
-        before = stats.messages - stats.control - stats.unknown
+    def _receive(self, line: Line, payloads: Sequence[bytes]) -> None:
+        before = self._heard()
         received = self.session.receive(payloads, time.time_ns(), time.monotonic_ns())
-        if stats.messages - stats.control - stats.unknown - received.errors > before:
+        self._unreadable += received.errors
+        data_messages = self._heard() - before
+        if data_messages > 0:
+            line.data_messages += data_messages
             self._backoff.reset()
+            self._breaker.succeeded()
         for message in received.control:
-            if isinstance(message, Beat):
-                continue
-            if not isinstance(message, Ack | Refusal):
+            if isinstance(message, Ack | Refusal):
+                if not line.subscriptions.answer(message) and isinstance(message, Refusal):
+                    log.warning("exchange_error", exchange=self.exchange.name, reason=message.reason)
+            elif not isinstance(message, Beat):
                 log.warning("exchange_notice", exchange=self.exchange.name, reason=message.reason)
-            elif not self._subscriptions.answer(message) and isinstance(message, Refusal):
-                log.warning("exchange_error", exchange=self.exchange.name, reason=message.reason)
+                line.retiring.set()
         now = time.monotonic()
         for _ in range(received.errors):
             if self._breaker.record(now):
                 self._breaker_trips += 1
-                self._backoff.attempts = max(self._backoff.attempts, 1)
-                self._drop(f"circuit breaker: {self.config.circuit_breaker_threshold} unreadable messages")
+                self._backoff.attempts = max(self._backoff.attempts, self._breaker.trips_in_row)
+                line.drop(f"circuit breaker: {self.config.circuit_breaker_threshold} unreadable messages")
 
     # Small things.
 
@@ -472,17 +478,27 @@ class BaseWebSocketAdapter:
         return [(symbol, channel) for channel in channels or [self.session.channel] for symbol in symbols]
 
     async def _send(self, payload: bytes) -> None:
-        if self._connection is None:
+        if self._line is None:
             raise WSConnectionError(f"{self.exchange.name}: not connected")
-        try:
-            await self._connection.send(payload, text=True)
-        except ConnectionClosed as error:
-            raise WSConnectionError(f"{self.exchange.name}: the connection was lost") from error
+        await self._line.send(payload)
+
+    @property
+    def _lines(self) -> list[Line]:
+        successor = None if self._handover is None else self._handover.successor
+        return [line for line in (self._line, successor) if line is not None]
+
+    @property
+    def _connection(self) -> PayloadConnection | None:
+        return None if self._line is None else self._line.connection
+
+    def _heard(self) -> int:
+        # Messages that were data and could be read.
+        stats = self.session.stats
+        return stats.messages - stats.control - stats.unknown - self._unreadable
 
     def _drop(self, reason: str) -> None:
-        if self._connection is not None and self._dropped_for is None:
-            self._dropped_for = reason
-            self._connection.abort()
+        if self._line is not None:
+            self._line.drop(reason)
 
     def _fail(self, error: Exception) -> None:
         self._failure = WSConnectionError(f"{self.exchange.name}: internal error: {error!r}")
@@ -490,7 +506,7 @@ class BaseWebSocketAdapter:
         self._drop("internal error")
 
     def _set_state(self, state: ConnectionState) -> None:
-        if state is self._state:
+        if state is self._state or self._state is ConnectionState.CLOSED:
             return
         check_transition(self._state, state)
         self._state = state
@@ -498,7 +514,8 @@ class BaseWebSocketAdapter:
         changed.set()
         log.debug("state", exchange=self.exchange.name, state=str(state))
         if self.session.recorder is not None:
-            self.session.recorder.note("state", time.time_ns(), {"state": str(state), "url": self._connected_url})
+            url = "" if self._line is None else without_credentials(self._line.url)
+            self.session.recorder.note("state", time.time_ns(), {"state": str(state), "url": url})
         if self._on_state is not None:
             call(self._on_state, state)
 

@@ -1,10 +1,22 @@
-"""When to try again, and when enough is enough: Backoff and CircuitBreaker. Units: seconds."""
+"""When to try again, and when enough is enough. Units: seconds.
+
+Source: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after (a number of seconds, or an HTTP date)
+"""
 
 from __future__ import annotations
 
 import random
+import ssl
+import time
 from collections import deque
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+from websockets.exceptions import InvalidProxy, InvalidStatus, InvalidURI
+
+_BANS = (403, 418, 429)
+_TRY_LATER = (*_BANS, 503)
 
 
 class Backoff:
@@ -33,16 +45,77 @@ class Backoff:
 
 
 class CircuitBreaker:
-    """Trips at `threshold` errors within `window` seconds, however many good messages lie between them."""
+    """Trips at `threshold` errors within `window` seconds, however many good messages lie between them.
+
+        closed --threshold errors--> open --backed off, connected anew--> half open --valid data--> closed
+                                      ^--------------any error----------------+
+
+    Attributes:
+        state: "closed": errors are few; "open": it has tripped, and a new connection is due after backing off;
+            "half open": that connection is up and has yet to prove itself.
+        trips_in_row: trips with less than a window between each and the next.
+    """
 
     def __init__(self, threshold: int, window: float) -> None:
+        self.state: Literal["closed", "open", "half open"] = "closed"
+        self.trips_in_row = 0
         self._window = window
         self._errors: deque[float] = deque(maxlen=threshold)
+        self._tripped: float | None = None
 
     def record(self, now: float) -> bool:
         """Note an error at `now` (any steady clock). True: it has tripped, and starts over."""
         self._errors.append(now)
-        if len(self._errors) < (self._errors.maxlen or 0) or now - self._errors[0] > self._window:
+        few = len(self._errors) < (self._errors.maxlen or 0) or now - self._errors[0] > self._window
+        if few and self.state != "half open":
             return False
+        if self.state != "open":
+            follows = self._tripped is not None and now - self._tripped <= self._window
+            self.trips_in_row = self.trips_in_row + 1 if follows else 1
+        self.state = "open"
+        self._tripped = now
         self._errors.clear()
         return True
+
+    def connected(self) -> None:
+        """A connection is up: after a trip it is on trial."""
+        if self.state == "open":
+            self.state = "half open"
+
+    def succeeded(self) -> None:
+        """A valid data message came."""
+        if self.state == "half open":
+            self.state = "closed"
+
+
+def may_retry(error: BaseException) -> bool:
+    """Whether connecting again can help after this error of an attempt to connect.
+
+    False where the address or an option makes no sense, and where the certificate was not accepted: what is
+    wrong there is wrong the next time too, or an attack.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError | InvalidURI | InvalidProxy):
+        return False
+    # Other ValueErrors come from options that do not fit; of an OSError one never knows.
+    return isinstance(error, OSError) or not isinstance(error, ValueError)
+
+
+def retry_after_s(error: BaseException, ban_s: float) -> float:
+    """How long the exchange wants to be left alone after this error, s; 0 where it does not say.
+
+    Args:
+        error: of an attempt to connect.
+        ban_s: what is assumed where it has banned this host (HTTP 403, 418, 429) and does not say for how long.
+    """
+    if not isinstance(error, InvalidStatus) or error.response.status_code not in _TRY_LATER:
+        return 0.0
+    assumed = ban_s if error.response.status_code in _BANS else 0.0
+    given = error.response.headers.get("Retry-After")
+    if given is None:
+        return assumed
+    if given.strip().isdecimal():
+        return float(given)
+    try:
+        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
+    except ValueError:
+        return assumed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from ssl import SSLContext
 from typing import Any, Literal
 
 from fastbars.specs import BarSpec, Origin, parse_specs
@@ -20,6 +21,15 @@ class StreamConfig:
         reconnect_attempts: failed attempts in a row before giving up; None: never.
         reconnect_delay: first delay after the immediate attempt; it doubles each time, with full jitter.
         reconnect_max_delay: largest delay.
+        ban_delay: delay after HTTP 403, 418 or 429 where the exchange does not say for how long (Retry-After).
+        application_ping_interval: seconds between the pings that some exchanges want as messages; None: as declared.
+        connection_lifetime: age at which the exchange ends a connection; it is replaced before. None: as declared.
+        handover_overlap: seconds that a connection and its successor both run; 0: one ends before the next begins.
+        handover_timeout: seconds for the successor to deliver data, where the old connection does.
+        stale_interval: seconds between looks for symbols, or connections, that have fallen silent.
+        stale_after: seconds of silence that are always harmless.
+        stale_factor: silence that is this many times the usual gap between trades is not.
+        streams_per_connection: at most so many, where the exchange's own limit is larger; None: that one.
         circuit_breaker_threshold: bad messages within `circuit_breaker_window` that make it reconnect.
         bars: bar specs, such as ("1m", "tick:1000").
         timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
@@ -30,7 +40,9 @@ class StreamConfig:
         ack_timeout: seconds for the exchange to confirm a subscription.
         queue_size: bars that may wait for a slow consumer before the socket is no longer read.
         max_message_bytes: a longer message closes the connection (code 1009).
-        connect_options: passed to `websockets.connect` as they are: `ssl`, `proxy`, `additional_headers`, ...
+        ssl: for wss; None: certificates are verified against those that the system trusts.
+        proxy: address of an HTTP or SOCKS proxy; True: what the environment or system says; None: none.
+        connect_options: passed to `websockets.connect` as they are: `additional_headers`, `local_addr`, ...
     """
 
     bar_resolution: int = 60
@@ -39,6 +51,15 @@ class StreamConfig:
     reconnect_attempts: int | None = None
     reconnect_delay: float = 1.0
     reconnect_max_delay: float = 16.0
+    ban_delay: float = 60.0
+    application_ping_interval: float | None = None
+    connection_lifetime: float | None = None
+    handover_overlap: float = 5.0
+    handover_timeout: float = 30.0
+    stale_interval: float = 1.0
+    stale_after: float = 30.0
+    stale_factor: float = 20.0
+    streams_per_connection: int | None = None
     circuit_breaker_threshold: int = 10
     circuit_breaker_window: float = 60.0
     bars: str | int | BarSpec | Sequence[str | int | BarSpec] | None = None
@@ -51,6 +72,8 @@ class StreamConfig:
     ack_timeout: float = 10.0
     queue_size: int = 10_000
     max_message_bytes: int = 4 * 2**20
+    ssl: SSLContext | None = field(default=None, repr=False)
+    proxy: str | Literal[True] | None = field(default=True, repr=False)  # it may hold a password, and the next too
     connect_options: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -65,10 +88,17 @@ class StreamConfig:
             "ack_timeout",
             "queue_size",
             "max_message_bytes",
+            "stale_interval",
+            "stale_after",
+            "stale_factor",
+            "handover_timeout",
         ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("grace", "lateness"):
+        for name in ("application_ping_interval", "connection_lifetime", "streams_per_connection"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        for name in ("grace", "lateness", "ban_delay", "handover_overlap"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.reconnect_attempts is not None and self.reconnect_attempts < 0:

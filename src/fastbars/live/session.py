@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer, BufferStats, Ids
@@ -154,6 +157,21 @@ class Session:
     def buffer_stats(self) -> BufferStats:
         """The counters of the bar buffer."""
         return BufferStats() if self._buffer is None else self._buffer.stats
+
+    @property
+    def drops_duplicates(self) -> bool:
+        """Whether a trade that comes twice is noticed."""
+        return self._buffer is not None and self._buffer.ids in ("contiguous", "sequenced", "unique")
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols that traded, by their ids."""
+        return () if self._buffer is None else self._buffer.instruments.symbols
+
+    @property
+    def trade_times_ns(self) -> npt.NDArray[np.int64]:
+        """int64[n], time of the latest trade of each of `symbols`, ns."""
+        return np.zeros(0, np.int64) if self._buffer is None else self._buffer.trade_times_ns
 
     def missing(self, symbol: str) -> list[tuple[int, int]]:
         """Trade ids known to be missing: (first, last) of each hole."""

@@ -6,29 +6,13 @@ Units: seconds.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.live.exchange import Ack, Exchange, Refusal, Stream
+from fastbars.live.throttle import Throttle
 
 Send = Callable[[bytes], Awaitable[None]]
-
-
-class Throttle:
-    """Lets at most `per_second` requests pass in any second."""
-
-    def __init__(self, per_second: float) -> None:
-        self._sent: deque[float] = deque(maxlen=max(1, int(per_second)))
-        self._lock = asyncio.Lock()
-
-    async def wait(self) -> None:
-        """Returns when the next request may be sent, and counts it."""
-        loop = asyncio.get_running_loop()
-        async with self._lock:
-            if len(self._sent) == self._sent.maxlen:
-                await asyncio.sleep(max(0.0, self._sent[0] + 1.0 - loop.time()))
-            self._sent.append(loop.time())
 
 
 class _Request:
@@ -65,13 +49,18 @@ class _Request:
 class Subscriptions:
     """The streams of one connection.
 
+    Args:
+        exchange: builds the requests and names the limits.
+        ack_timeout: for the exchange to answer one, s.
+        desired: shared with the connection that this one is to replace.
+
     Attributes:
         desired: what the user wants; it survives reconnects.
         confirmed: what the exchange has acknowledged on this connection.
     """
 
-    def __init__(self, exchange: Exchange, ack_timeout: float) -> None:
-        self.desired: dict[Stream, None] = {}
+    def __init__(self, exchange: Exchange, ack_timeout: float, desired: dict[Stream, None] | None = None) -> None:
+        self.desired: dict[Stream, None] = {} if desired is None else desired
         self.confirmed: set[Stream] = set()
         self._exchange = exchange
         self._ack_timeout = ack_timeout
@@ -79,7 +68,8 @@ class Subscriptions:
         self._waiting: dict[int, _Request] = {}
         self._last_id = 0
         self._turn = asyncio.Lock()  # a user's request and the one after a reconnect must not both be sent
-        self._throttle = Throttle(exchange.limits.requests_per_second)
+        an_hour = exchange.limits.requests_per_hour
+        self._throttle = None if an_hour is None else Throttle(an_hour, 3600.0)
 
     def want(self, streams: Sequence[Stream]) -> None:
         """Raises SubscriptionError for an unknown channel, or more streams than a connection may have."""
@@ -141,7 +131,11 @@ class Subscriptions:
             wanted = list(self.desired) if streams is None else streams
             missing = [stream for stream in wanted if stream not in self.confirmed]
             refused = await self._request(missing, send, ends=False)
-            self.confirmed.update(stream for stream in missing if stream not in refused)
+            granted = [stream for stream in missing if stream not in refused]
+            self.confirmed.update(granted)
+            if unwanted := [stream for stream in granted if stream not in self.desired]:
+                await self._request(unwanted, send, ends=True)  # they were given up meanwhile
+                self.confirmed.difference_update(unwanted)
         if refused:
             self.drop([stream for stream, why in refused.items() if streams is not None or why != self._silence])
             reasons = "; ".join(f"{symbol}@{channel}: {why}" for (symbol, channel), why in refused.items())
@@ -154,11 +148,24 @@ class Subscriptions:
         if refused:
             raise SubscriptionError(f"{self._exchange.name} refused to unsubscribe {refused}")
 
+    async def renew(self, streams: Sequence[Stream], send: Send) -> None:
+        """End these subscriptions and begin them again, because nothing comes of them.
+
+        Raises:
+            SubscriptionError: the exchange refused, or does not answer. WSConnectionError: the connection was lost.
+        """
+        async with self._turn:
+            streams = [stream for stream in streams if stream in self.desired]
+            await self._request(streams, send, ends=True)  # what it thinks of that does not matter
+            self.confirmed.difference_update(streams)
+            refused = await self._request(streams, send, ends=False)
+            self.confirmed.update(stream for stream in streams if stream not in refused)
+        if refused:
+            raise SubscriptionError(f"{self._exchange.name} refused {refused}", tuple(symbol for symbol, _ in refused))
+
     async def _request(self, streams: Sequence[Stream], send: Send, *, ends: bool) -> dict[Stream, str]:
-        most = self._exchange.limits.streams_per_request
         refused: dict[Stream, str] = {}
-        for start in range(0, len(streams), most):
-            chunk = streams[start : start + most]
+        for chunk in self._chunks(streams, ends=ends):
             reason, named = await self._ask(chunk, send, ends=ends)
             refused |= named
             if reason is None:
@@ -171,6 +178,20 @@ class Subscriptions:
                 refused |= named if reason is None else {stream: reason}
         return refused
 
+    def _chunks(self, streams: Sequence[Stream], *, ends: bool) -> list[Sequence[Stream]]:
+        # As many streams a request as the exchange allows, by number and by size.
+        most, most_bytes = self._exchange.limits.streams_per_request, self._exchange.limits.request_bytes
+        build = self._exchange.unsubscribe if ends else self._exchange.subscribe
+        left = [streams[start : start + most] for start in range(0, len(streams), most)]
+        chunks: list[Sequence[Stream]] = []
+        while left:
+            chunk = left.pop(0)
+            if most_bytes is not None and len(chunk) > 1 and max(map(len, build(chunk, 2**31))) > most_bytes:
+                left[:0] = [chunk[: len(chunk) // 2], chunk[len(chunk) // 2 :]]
+            else:
+                chunks.append(chunk)
+        return chunks
+
     async def _ask(self, streams: Sequence[Stream], send: Send, *, ends: bool) -> tuple[str | None, dict[Stream, str]]:
         # The reason to refuse all of them, or None, and those refused by name.
         self._last_id += 1
@@ -179,7 +200,8 @@ class Subscriptions:
         build = self._exchange.unsubscribe if ends else self._exchange.subscribe
         try:
             for frame in build(streams, request.request_id):
-                await self._throttle.wait()
+                if self._throttle is not None:
+                    await self._throttle.wait()
                 await send(frame)
             if self._exchange.acks != "none":
                 async with asyncio.timeout(self._ack_timeout):

@@ -1,0 +1,257 @@
+"""Line: one socket to an exchange, from the handshake to the close; its requests, its pings, its silence.
+
+An adapter has one line, and for a short while two: when a connection is replaced before the exchange ends it,
+both carry the same trades, as redundant lines do, and the ledger drops what comes twice.
+
+Units: seconds on the loop's clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, cast
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
+
+from fastbars.errors import WSConnectionError
+from fastbars.live.config import StreamConfig
+from fastbars.live.exchange import Exchange
+from fastbars.live.secrets import wire_log, without_credentials
+from fastbars.live.subscriptions import Subscriptions
+from fastbars.live.throttle import shared_throttle
+from fastbars.log import log
+from fastbars.wire import PayloadConnection
+
+_CLOSE_TIMEOUT_S = 2.0
+_NORMAL_CLOSURE = 1000
+_CONNECTS = (60, 60.0)  # new connections a minute where the exchange names no limit
+
+
+class Line:
+    """One socket to an exchange.
+
+    Args:
+        exchange, config, url: where to connect, and how.
+        subscriptions: what is subscribed on it.
+        on_payloads: called with the line and the messages of each wakeup; it must not raise.
+        on_failure: called with an error of our own, which nobody expected.
+
+    Attributes:
+        connection: None before `open`.
+        opened_s: when the handshake had succeeded.
+        dropped_for: why this side dropped it; None while it has not.
+        retiring: set when the exchange has announced that it is about to close it.
+        data_messages: messages received on it that were data and could be read.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        config: StreamConfig,
+        url: str,
+        subscriptions: Subscriptions,
+        on_payloads: Callable[[Line, Sequence[bytes]], object],
+        on_failure: Callable[[Exception], object],
+    ) -> None:
+        self.exchange = exchange
+        self.config = config
+        self.url = url
+        self.subscriptions = subscriptions
+        self.connection: PayloadConnection | None = None
+        self.opened_s = 0.0
+        self.dropped_for: str | None = None
+        self.retiring = asyncio.Event()
+        self.data_messages = 0
+        self._on_payloads = on_payloads
+        self._on_failure = on_failure
+        self._duties: list[asyncio.Task[None]] = []
+        limits = exchange.limits
+        # One place is left for the pongs that `websockets` sends by itself, which some exchanges count too.
+        requests = limits.requests_per_second - (1 if limits.requests_per_second >= 3 else 0)
+        self._requests = shared_throttle("requests", exchange.name, url, requests, 1.0)
+        self._connects = shared_throttle("connects", exchange.name, url, *(limits.connects or _CONNECTS))
+
+    async def open(self) -> None:
+        """Connect, as soon as the exchange's limit of new connections lets it.
+
+        Raises:
+            OSError, TimeoutError, WebSocketException, ValueError: it failed; `backoff.may_retry` knows more.
+        """
+        config = self.config
+        options: dict[str, Any] = {
+            "compression": None,
+            "max_queue": None,
+            "ping_interval": None,  # the heartbeat below does it, and knows about paused reading
+            "open_timeout": config.connect_timeout,
+            "close_timeout": _CLOSE_TIMEOUT_S,
+            "max_size": config.max_message_bytes,
+            "proxy": config.proxy,
+            "logger": wire_log,
+        }
+        if config.ssl is not None:
+            options["ssl"] = config.ssl
+        factory = partial(PayloadConnection, on_payloads=partial(self._on_payloads, self))
+        made = cast("type[ClientConnection]", factory)
+        waited_s = await self._connects.wait()
+        if waited_s > 1.0:
+            log.info("connect_throttled", exchange=self.exchange.name, waited_s=round(waited_s, 3))
+        connection = await connect(self.url, create_connection=made, **options | config.connect_options)
+        self.connection = cast("PayloadConnection", connection)
+        self.opened_s = asyncio.get_running_loop().time()
+
+    def hold_connects(self, seconds: float) -> None:
+        """No connection of this process to the exchange is tried for so long."""
+        self._connects.hold(seconds)
+
+    def start(self) -> None:
+        """Begin its duties: pings."""
+        self.attend(self._beat(), "heartbeat")
+        if self.exchange.heartbeat.payload is not None:
+            self.attend(self._ping(self.exchange.heartbeat.payload), "application ping")
+
+    def attend(self, duty: Coroutine[Any, Any, None], name: str) -> None:
+        """Run a duty until the line ends. An error that nobody expected drops the line and stops everything."""
+        self._duties.append(asyncio.create_task(self._attend(duty), name=f"fastbars {self.exchange.name} {name}"))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the handshake succeeded and neither side has begun to close."""
+        return self.connection is not None and self.connection.state is State.OPEN
+
+    @property
+    def age_s(self) -> float:
+        """How long it has been open."""
+        return asyncio.get_running_loop().time() - self.opened_s
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether the socket is read, so that silence means something."""
+        return self.connection is not None and self.connection.reading
+
+    @property
+    def last_read_was_full(self) -> bool:
+        """Whether the last read may have left something behind in the socket; set it to False to ask anew."""
+        return self.connection is not None and self.connection.last_read_was_full
+
+    @last_read_was_full.setter
+    def last_read_was_full(self, value: bool) -> None:
+        if self.connection is not None:
+            self.connection.last_read_was_full = value
+
+    def pause(self) -> None:
+        """Stop reading the socket."""
+        if self.connection is not None:
+            self.connection.pause()
+
+    def resume(self) -> None:
+        """Read the socket again."""
+        if self.connection is not None:
+            self.connection.resume()
+
+    async def wait_due(self) -> None:
+        """Wait until it should be replaced: the exchange's lifetime of a connection is nearly over, or a notice came.
+
+        Between a twentieth and a tenth of the lifetime is left, and time for the overlap; drawn, so that the
+        connections of a pool are not replaced all at once.
+        """
+        config = self.config
+        lifetime_s = config.connection_lifetime or self.exchange.limits.lifetime_s
+        if lifetime_s is None:
+            await self.retiring.wait()
+            return
+        due_s = lifetime_s * random.uniform(0.9, 0.95)  # noqa: S311 no cryptography
+        due_s = max(due_s - config.handover_overlap, lifetime_s / 2)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, due_s - self.age_s)):
+                await self.retiring.wait()
+
+    async def wait_ended(self) -> None:
+        """Wait until the socket is closed, by whichever side."""
+        assert self.connection is not None
+        await self.connection.wait_closed()
+
+    async def end(self) -> None:
+        """Close it where it is open, and leave nothing running."""
+        duties, self._duties = self._duties, []
+        for task in duties:
+            task.cancel()
+        self.subscriptions.connection_lost()
+        connection = self.connection
+        if connection is not None and not connection.reading:
+            connection.abort()  # a closing handshake would wait for an answer that is not read
+        await asyncio.gather(*duties, return_exceptions=True)
+        if connection is not None:
+            await connection.close()
+
+    async def send(self, payload: bytes) -> None:
+        """Send a request once the exchange's limit lets it. Raises WSConnectionError: the connection was lost."""
+        waited_s = await self._requests.wait()
+        if waited_s > 1.0:
+            log.debug("request_throttled", exchange=self.exchange.name, waited_s=round(waited_s, 3))
+        try:
+            if self.connection is None:
+                raise WSConnectionError(f"{self.exchange.name}: not connected")
+            await self.connection.send(payload, text=True)
+        except ConnectionClosed as error:
+            raise WSConnectionError(f"{self.exchange.name}: the connection was lost") from error
+
+    def drop(self, reason: str) -> None:
+        """Drop the socket without a closing handshake; whoever waits for its end notices."""
+        if self.connection is not None and self.dropped_for is None:
+            self.dropped_for = reason
+            self.connection.abort()
+
+    @property
+    def ended_normally(self) -> bool:
+        """Whether the server closed it with code 1000."""
+        code = None if self.connection is None else self.connection.close_code
+        return self.dropped_for is None and code == _NORMAL_CLOSURE
+
+    @property
+    def why_ended(self) -> str:
+        """Why it ended, for logs and errors."""
+        connection = self.connection
+        assert connection is not None
+        reason = self.dropped_for or f"closed with code {connection.close_code} {connection.close_reason or ''}"
+        url = without_credentials(self.url)
+        return f"{self.exchange.name}: connection to {url} ended: {reason.rstrip()}"
+
+    async def _attend(self, duty: Coroutine[Any, Any, None]) -> None:
+        try:
+            await duty
+        except (ConnectionClosed, WSConnectionError):
+            pass  # who waits for the line's end sees it too
+        except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly
+            log.exception("attendant_failed", exchange=self.exchange.name)
+            self._on_failure(error)
+            if self.connection is not None:
+                self.connection.abort()
+
+    async def _beat(self) -> None:
+        # Pings, and gives the connection up when not a byte has come for too long.
+        connection = self.connection
+        assert connection is not None
+        loop = asyncio.get_running_loop()
+        while True:
+            silent = loop.time() - connection.last_receive_s if connection.reading else 0.0
+            left = self.config.heartbeat_timeout - silent
+            if left <= 0:
+                self.drop(f"not a byte for {silent:.1f} s")
+                return
+            await asyncio.sleep(min(self.config.heartbeat_interval, left))
+            await self._requests.wait()
+            await connection.ping()
+            log.debug("heartbeat", exchange=self.exchange.name, latency_s=connection.latency)
+
+    async def _ping(self, payload: bytes) -> None:
+        interval_s = self.config.application_ping_interval or self.exchange.heartbeat.interval_s
+        while True:
+            await asyncio.sleep(interval_s)
+            await self.send(payload)
+            log.debug("application_ping", exchange=self.exchange.name)

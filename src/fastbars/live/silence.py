@@ -1,0 +1,157 @@
+"""Silence: notices what used to be heard and is no longer heard, though the socket lives.
+
+Each symbol's rate is learned from when its trades come, and the whole connection's from when any data comes. A
+symbol that trades once an hour may be silent for hours; one that trades every second may not. A silent
+subscription is first renewed; where that does not help, the connection is. What stays silent even then is taken
+for quiet, until it is heard again.
+
+It looks once in a while and compares times of last trades, so it costs nothing a trade. Units: seconds on a
+steady clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbars.errors import SubscriptionError
+from fastbars.live.line import Line
+from fastbars.live.session import Session
+from fastbars.log import log
+
+_ENOUGH = 10  # gaps seen before a rate counts as known
+_WEIGHT = 0.1  # of the latest gap in the mean
+_LONGEST = 3.0  # so many times the longest gap seen is silence, where the mean says less
+_CONNECTION = 0  # its row; a symbol's is its id + 1
+_NAMED = 20
+
+
+class Found(NamedTuple):
+    """What is silent.
+
+    Attributes:
+        everything_s: for how long nothing at all came, s; None where something did.
+        symbols: ids of silent symbols, to be subscribed again.
+        again: ids of those that have been, in vain.
+    """
+
+    everything_s: float | None
+    symbols: list[int]
+    again: list[int]
+
+
+class Silence:
+    """Learns what is to be heard, and says what is not.
+
+    Args:
+        least_s: shorter than this is never silence.
+        factor: as many times the mean gap between two trades is silence.
+    """
+
+    def __init__(self, least_s: float, factor: float) -> None:
+        self._least_s = least_s
+        self._factor = factor
+        self._marks: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._heard_s = np.zeros(0)  # when the mark last moved
+        self._since_s = np.zeros(0)  # from when silence counts: since then, or since something was done about it
+        self._mean_s = np.zeros(0)
+        self._longest_s = np.zeros(0)
+        self._gaps = np.zeros(0, np.int64)
+        self._stage = np.zeros(0, np.int64)  # what was done: 0 nothing, 1 renewed, 2 reconnected
+        self.resubscriptions = 0
+
+    def restart(self, now_s: float) -> None:
+        """Nothing could be heard until now: no silence before counts, and no gap is learned from it."""
+        self._since_s[:] = now_s
+        self._heard_s[:] = np.nan
+
+    def look(self, now_s: float, messages: int, trade_times_ns: npt.NDArray[np.int64], watched: Sequence[int]) -> Found:
+        """What has been silent for too long.
+
+        Args:
+            messages: how many came on the connection so far.
+            trade_times_ns: time of the latest trade of each symbol, by id.
+            watched: ids of the symbols that are subscribed.
+        """
+        marks = np.concatenate(([messages], trade_times_ns))
+        self._grow(len(marks), now_s)
+        moved = marks != self._marks
+        gaps = now_s - self._heard_s
+        learned = moved & ~np.isnan(gaps)
+        first = learned & (self._gaps == 0)
+        self._mean_s[first] = gaps[first]
+        self._mean_s[learned] += _WEIGHT * (gaps[learned] - self._mean_s[learned])
+        self._longest_s[learned] = np.maximum(0.99 * self._longest_s[learned], gaps[learned])
+        self._gaps[learned] += 1
+        self._heard_s[moved] = self._since_s[moved] = now_s
+        self._stage[moved] = 0
+        self._marks = marks
+        limit_s = np.maximum(
+            self._least_s, np.maximum(self._factor * self._mean_s, _LONGEST * self._longest_s)
+        ) * 2.0 ** np.minimum(self._stage, 8)
+        silent = (self._gaps >= _ENOUGH) & (now_s - self._since_s > limit_s)
+        if silent[_CONNECTION]:
+            silent_s = float(now_s - self._since_s[_CONNECTION])
+            self._stage[_CONNECTION] += 1  # the next time it takes longer
+            return Found(silent_s, [], [])
+        rows = np.asarray(watched, np.int64) + 1
+        rows = rows[silent[rows] & (self._stage[rows] < 2)]
+        self._since_s[rows] = now_s
+        self._stage[rows] += 1
+        again = rows[self._stage[rows] == 2]
+        return Found(None, (rows[self._stage[rows] == 1] - 1).tolist(), (again - 1).tolist())
+
+    async def watch(self, line: Line, session: Session, heard: Callable[[], int]) -> None:
+        """Look again and again, and do something about it, until the line ends.
+
+        Args:
+            heard: how many data messages came so far.
+        """
+        self.restart(time.monotonic())
+        while True:
+            await asyncio.sleep(line.config.stale_interval)
+            now_s = time.monotonic()
+            if not line.is_reading or line.last_read_was_full:
+                self.restart(now_s)
+                continue
+            times_ns = session.trade_times_ns
+            names = session.symbols[: len(times_ns)]
+            channel = session.channel
+            watched = [i for i, name in enumerate(names) if (name, channel) in line.subscriptions.confirmed]
+            found = self.look(now_s, heard(), times_ns, watched)
+            log.debug("silence", exchange=line.exchange.name, watched=len(watched), found=found)
+            if found.everything_s is not None:
+                line.drop(f"no data for {found.everything_s:.1f} s, though the socket lives")
+                return
+            if found.again:
+                symbols = [names[i] for i in found.again][:_NAMED]
+                line.drop(f"subscribed again, and still no trades of {len(found.again)} symbols: {symbols}")
+                return
+            if found.symbols:
+                await self._renew([(names[i], channel) for i in found.symbols], line)
+
+    async def _renew(self, streams: Sequence[tuple[str, str]], line: Line) -> None:
+        symbols = [symbol for symbol, _ in streams][:_NAMED]
+        log.warning("subscription_silent", exchange=line.exchange.name, count=len(streams), symbols=symbols)
+        self.resubscriptions += len(streams)
+        try:
+            await line.subscriptions.renew(streams, line.send)
+        except SubscriptionError as error:
+            log.error("subscription_refused", exchange=line.exchange.name, error=str(error))
+            line.drop("a silent subscription could not be renewed")
+
+    def _grow(self, size: int, now_s: float) -> None:
+        more = size - len(self._marks)
+        if more > 0:
+            self._marks = np.concatenate((self._marks, np.zeros(more, np.int64)))
+            self._heard_s = np.concatenate((self._heard_s, np.full(more, np.nan)))
+            self._since_s = np.concatenate((self._since_s, np.full(more, now_s)))
+            self._mean_s = np.concatenate((self._mean_s, np.zeros(more)))
+            self._longest_s = np.concatenate((self._longest_s, np.zeros(more)))
+            self._gaps = np.concatenate((self._gaps, np.zeros(more, np.int64)))
+            self._stage = np.concatenate((self._stage, np.zeros(more, np.int64)))
