@@ -10,7 +10,7 @@ import sys
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ("scaled", "instruments", "batch", "ledger", "state", "_agg")
+MODULES = ("scaled", "instruments", "batch", "ledger", "state", "objects", "_agg")
 
 if sys.platform == "win32":
     COMPILE_ARGS = ["/O2"]

@@ -19,9 +19,8 @@ import numpy.typing as npt
 
 from fastbars._agg import merge_rows
 from fastbars.instruments import Instruments
-from fastbars.scaled import to_decimal
+from fastbars.objects import BarMaker
 from fastbars.specs import BarKind, BarSpec, parse_specs
-from fastbars.ticks import to_datetime
 
 __all__ = [
     "BAR_FIELDS",
@@ -161,6 +160,8 @@ class OHLCVBar:
         )
 
 
+# Rows of the kernel need no checks, and are made to objects by compiled code.
+_MAKER = BarMaker(OHLCVBar, STATUSES, REASONS)
 BAR_FIELDS = tuple(f.name for f in fields(OHLCVBar) if f.name != "inverse")
 
 
@@ -223,43 +224,17 @@ class BarBatch(Sequence[OHLCVBar]):
     def __getitem__(self, index: int | slice) -> OHLCVBar | BarBatch:
         if isinstance(index, slice):
             return BarBatch(self.rows[index], self.instruments, self.specs, ids=self.ids)
-        return next(self._bars(self.rows[[index]]))
+        return self._make(self.rows[[index]])[0]
 
     def __iter__(self) -> Iterator[OHLCVBar]:
-        return self._bars(self.rows)
+        return iter(self.to_bars())
 
     def to_bars(self) -> list[OHLCVBar]:
         """All bars as objects with Decimal fields."""
-        return list(self._bars(self.rows))
+        return self._make(np.ascontiguousarray(self.rows))
 
-    def _bars(self, rows: npt.NDArray[Any]) -> Iterator[OHLCVBar]:
-        for (
-            open_ns, close_ns, _first_ns, _last_ns, open_, high, low, close, first_id, last_id, count,
-            volume, quote, taker_volume, taker_quote,
-            _row, symbol_id, spec, revision, status, reason, price_scale, size_scale, quote_scale, *_,
-        ) in rows.tolist():  # fmt: skip
-            symbol = self.instruments.symbol(symbol_id)
-            yield OHLCVBar(
-                symbol,
-                self._names[spec],
-                to_datetime(open_ns),
-                to_datetime(close_ns),
-                to_decimal(open_, price_scale),
-                to_decimal(high, price_scale),
-                to_decimal(low, price_scale),
-                to_decimal(close, price_scale),
-                to_decimal(volume[0] + (volume[1] << 64), size_scale),
-                to_decimal(quote[0] + (quote[1] << 64), quote_scale),
-                count,
-                to_decimal(taker_volume[0] + (taker_volume[1] << 64), size_scale),
-                to_decimal(taker_quote[0] + (taker_quote[1] << 64), quote_scale),
-                first_id if self.ids else None,
-                last_id if self.ids else None,
-                STATUSES[status],
-                revision,
-                REASONS[reason],
-                self.instruments.contract_size(symbol) is not None,
-            )
+    def _make(self, rows: npt.NDArray[Any]) -> list[OHLCVBar]:
+        return _MAKER.make(rows, self.instruments, self._names, self.ids)
 
     def merge(self, other: BarBatch) -> BarBatch:
         """Merge summaries of disjoint sets of trades: bars of equal symbol, spec and open time become one.
