@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from os import PathLike
+from ssl import SSLContext
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from fastbars.bars import OHLCVBar
 from fastbars.errors import WSConnectionError
@@ -126,6 +127,8 @@ def stream(
     url: str | None = None,
     config: StreamConfig | None = None,
     once: bool = False,
+    ssl: SSLContext | None = None,
+    proxy: str | Literal[True] | None = True,
     on_bars: Callable[[list[OHLCVBar]], object] | None = None,
     record: str | PathLike[str] | Recording | None = None,
     **callbacks: Any,
@@ -140,9 +143,11 @@ def stream(
         url: connect here instead of the exchange's own address.
         config: every other knob; its `bars` are replaced by `bars`.
         once: end when the server closes normally, instead of reconnecting.
+        ssl, proxy: as in StreamConfig, whose values hold where these are not given.
         on_bars: called for each list of bars issued in one wakeup.
         record: folder, or Recording, that all that bars are made from is written to: `replay` makes the same bars.
-        callbacks: on_tick, on_bar, on_late, on_exchange_bar, on_event, on_message, on_state of BaseWebSocketAdapter.
+        callbacks: on_tick, on_bar, on_late, on_exchange_bar, on_event, on_message, on_state, on_error of
+            BaseWebSocketAdapter.
 
     Raises:
         UnknownExchangeError, SpecError: at once; with `record` also OSError, and TapeError where zstd is missing.
@@ -152,6 +157,7 @@ def stream(
         raise TypeError("symbols are a list, not one text")
     venue = find_exchange(exchange, market)
     settings = replace(config or StreamConfig(), bars=bars)
+    settings = replace(settings, ssl=ssl or settings.ssl, proxy=settings.proxy if proxy is True else proxy)
     recording = record if record is None or isinstance(record, Recording) else Recording(record)
 
     def make_adapter(put: Callable[[list[OHLCVBar]], object]) -> BaseWebSocketAdapter:

@@ -6,7 +6,7 @@ import logging
 import re
 
 _HIDDEN = "***"
-_USERINFO = re.compile(r"(?<=://)[^/\s@'\"]*(?:[^\s'\"]*)@(?=[^/\s@]*)")
+_USERINFO = re.compile(r"(?<=://)[^/?#\s'\"]*@")
 _QUERY = re.compile(r"(?i)([?&][^=&\s]*(?:key|token|secret|sign|passw|auth|session)[^=&\s]*=)[^&\s'\"]*")
 _HEADER = re.compile(r"(?im)((?:[a-z-]*(?:authorization|cookie|key|token|secret|sign|passphrase))\s*:\s).*")
 _PUBLIC_HEADER = re.compile(r"(?i)sec-websocket-")

@@ -1,0 +1,203 @@
+"""Tests of when a lost connection is tried again: what the exchange asks for is done, what is hopeless is not tried."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request, Response
+
+from fastbars import BinanceWebSocketAdapter, ConnectionState, StreamConfig
+from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
+from fastbars.live.throttle import Throttle, shared_throttle
+from servers import TradeServer, acknowledge, keep_silent, refuse, trade, until
+
+
+@pytest.fixture(autouse=True)
+async def no_task_is_left_behind() -> AsyncIterator[None]:
+    yield
+    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, timeout_s=2)
+
+
+class Gate:
+    """Refuses handshakes with an HTTP status while `status` is set."""
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.headers: dict[str, str] = {}
+        self.refused_s: list[float] = []
+
+    def __call__(self, connection: ServerConnection, _: Request) -> Response | None:
+        if self.status is None:
+            return None
+        self.refused_s.append(time.monotonic())
+        response = connection.respond(HTTPStatus(self.status), "no\n")
+        response.headers.update(self.headers)
+        return response
+
+
+def adapter_of(server: TradeServer, **knobs: Any) -> BinanceWebSocketAdapter:
+    quick: dict[str, Any] = {"close_by": "trades", "reconnect_delay": 0.01, "reconnect_max_delay": 0.01}
+    return BinanceWebSocketAdapter(StreamConfig(**quick | knobs), url=server.url)
+
+
+async def refused_once(status: int, headers: dict[str, str], **knobs: Any) -> float:
+    """How long after a refusal, in the middle of a reconnect, the next attempt comes, s."""
+    gate = Gate()
+    async with TradeServer(process_request=gate) as server:
+        adapter = adapter_of(server, **knobs)
+        await adapter.connect()
+        gate.status, gate.headers = status, headers
+        server.abort()
+        await until(lambda: gate.refused_s)
+        gate.status = None
+        await until(lambda: len(server.accepted_s) == 2)
+        await adapter.disconnect()
+        assert len(gate.refused_s) == 1
+        return server.accepted_s[1] - gate.refused_s[0]
+
+
+@pytest.mark.parametrize("status", [418, 429, 503])
+async def test_retry_after_in_seconds_is_waited_for(status: int) -> None:
+    assert 1.0 <= await refused_once(status, {"Retry-After": "1"}) < 1.6
+
+
+async def test_retry_after_as_a_date_is_waited_for() -> None:
+    in_two_seconds = formatdate(time.time() + 2, usegmt=True)  # whole seconds
+    assert 0.9 <= await refused_once(429, {"Retry-After": in_two_seconds}) < 2.6
+
+
+@pytest.mark.parametrize("status", [403, 418, 429])
+async def test_a_ban_that_names_no_end_is_waited_out(status: int) -> None:
+    assert 0.5 <= await refused_once(status, {}, ban_delay=0.5) < 1.0
+
+
+async def test_other_refusals_are_tried_again_with_backoff() -> None:
+    assert await refused_once(500, {"Retry-After": "9"}) < 0.5
+
+
+async def test_a_ban_holds_for_every_connection_to_the_exchange() -> None:
+    gate = Gate()
+    gate.status, gate.headers = 429, {"Retry-After": "1"}
+    async with TradeServer(process_request=gate) as server:
+        with pytest.raises(WSConnectionError, match=r"HTTP 429 \(it wants to be left alone for 1 s\)$"):
+            await adapter_of(server).connect()
+        gate.status = None
+        another = adapter_of(server)
+        await another.connect()
+        assert server.accepted_s[0] - gate.refused_s[0] >= 1.0
+        await another.disconnect()
+
+
+async def test_unknown_symbols_do_not_make_it_loop_and_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    errors: list[WebSocketError] = []
+    async with TradeServer() as server:
+        adapter = BinanceWebSocketAdapter(StreamConfig(reconnect_delay=0.01), url=server.url, on_error=errors.append)
+        await adapter.connect()
+        await adapter.subscribe(["BTCUSDT", "LUNAUSDT"])
+        server.answer = refuse("lunausdt@trade")  # delisted meanwhile
+        server.abort()
+        await until(lambda: errors)
+        assert isinstance(errors[0], SubscriptionError)
+        assert errors[0].symbols == ("LUNAUSDT",)
+        assert str(errors[0]) == "binance spot refused LUNAUSDT@trade: Invalid symbol. (code -1121)"
+        assert adapter.active_subscriptions == {"BTCUSDT": {"trade"}}
+        await server.send(trade(1, 0))
+        await until(lambda: adapter.session.stats.trades == 1)
+        assert (len(server.accepted_s), len(errors)) == (2, 1)
+        assert caplog.text.count("subscription_refused") == 1
+        await adapter.disconnect()
+
+
+async def test_streams_that_get_no_answer_are_asked_for_again_while_the_others_flow() -> None:
+    def answer(request: dict[str, Any]) -> dict[str, Any] | None:
+        return None if "ethusdt@kline_1m" in request["params"] else acknowledge(request)
+
+    async with TradeServer() as server:
+        adapter = adapter_of(server, ack_timeout=0.2)
+        await adapter.connect()
+        for index in range(201):  # two requests
+            adapter._subscriptions.want([(f"S{index}", "trade")])
+        adapter._subscriptions.want([("ETHUSDT", "kline_1m")])
+        server.answer = answer
+        await adapter.reconnect()
+        await until(lambda: sum("ethusdt@kline_1m" in request["params"] for request in server.requests) == 3)
+        server.answer = acknowledge
+        await until(lambda: ("ETHUSDT", "kline_1m") in adapter._subscriptions.confirmed)
+        assert len(adapter._subscriptions.confirmed) == 202
+        assert len(server.accepted_s) == 2
+        asked = [name for request in server.requests for name in request["params"]]
+        assert asked.count("s0@trade") == 1
+        await adapter.disconnect()
+
+
+async def test_a_stream_given_up_while_it_is_subscribed_is_ended_again() -> None:
+    async with TradeServer(keep_silent) as server:
+        adapter = adapter_of(server)
+        await adapter.connect()
+        subscribing = asyncio.create_task(adapter.subscribe(["BTCUSDT", "ETHUSDT"]))
+        await until(lambda: server.requests)
+        server.answer = acknowledge
+        await adapter.unsubscribe(["ETHUSDT"])
+        await server.send(b'{"result":null,"id":1}')
+        await subscribing
+        assert [request["method"] for request in server.requests] == ["SUBSCRIBE", "UNSUBSCRIBE", "UNSUBSCRIBE"]
+        assert adapter._subscriptions.confirmed == {("BTCUSDT", "trade")}
+        await adapter.disconnect()
+
+
+# Throttles.
+
+
+async def test_a_throttle_that_is_held_lets_nothing_pass_until_then() -> None:
+    throttle = Throttle(100)
+    throttle.hold(0.2)
+    started = time.monotonic()
+    waits = await asyncio.gather(*(throttle.wait() for _ in range(3)))
+    assert 0.2 <= time.monotonic() - started < 0.4
+    assert min(waits) >= 0.2
+
+
+async def test_less_than_one_a_window_is_one_in_a_longer_window() -> None:
+    throttle = Throttle(0.5, 0.1)  # one in 0.2 s
+    await throttle.wait()
+    assert 0.2 <= await throttle.wait() < 0.4
+
+
+async def test_a_wait_that_is_cancelled_does_not_let_others_pass_too_early() -> None:
+    throttle = Throttle(2, 0.2)
+    started = time.monotonic()
+    await throttle.wait()
+    await throttle.wait()
+    cancelled = asyncio.create_task(throttle.wait())
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await throttle.wait()
+    await throttle.wait()
+    assert time.monotonic() - started >= 0.4
+
+
+async def test_connections_of_one_host_share_a_throttle_and_others_do_not() -> None:
+    one = shared_throttle("connects", "x", "wss://user:pass@host/a", 3, 1.0)
+    assert shared_throttle("connects", "x", "wss://host/b", 3, 1.0) is one
+    assert shared_throttle("connects", "y", "wss://host/a", 3, 1.0) is not one
+    assert shared_throttle("requests", "x", "wss://host/a", 3, 1.0) is not one
+    assert shared_throttle("connects", "x", "wss://host:81/a", 3, 1.0) is not one
+
+
+async def test_a_disconnect_does_not_wait_for_a_throttle() -> None:
+    async with TradeServer() as server:
+        adapter = adapter_of(server)
+        await adapter.connect()
+        shared_throttle("connects", adapter.exchange.name, server.url, 300, 300.0).hold(60)
+        server.abort()
+        await until(lambda: adapter.state is ConnectionState.RECONNECTING)
+        started = time.monotonic()
+        await adapter.disconnect()
+        assert time.monotonic() - started < 1.0
