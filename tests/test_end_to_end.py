@@ -21,7 +21,7 @@ import fastbars
 from fastbars import ExchangeBar, OHLCVBar, StreamConfig, TickData
 from fastbars.bars import BarStatus
 from fastbars.exchanges import find_exchange
-from fastbars.exchanges.binance import BinanceWebSocketAdapter
+from fastbars.exchanges.adapters import BinanceWebSocketAdapter
 from fastbars.live.session import Callbacks, Session
 from fastbars.simulator import SimulatedExchange
 from fastbars.tapes import read_tape

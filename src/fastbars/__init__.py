@@ -26,10 +26,18 @@ from fastbars.specs import BarKind, BarSpec
 from fastbars.ticks import TickData, TickSide
 
 if TYPE_CHECKING:
-    from fastbars.exchanges.binance import BinanceWebSocketAdapter
+    from fastbars.exchanges.adapters import (
+        BinanceWebSocketAdapter,
+        BybitWebSocketAdapter,
+        CoinbaseWebSocketAdapter,
+        HyperliquidWebSocketAdapter,
+        InteractiveBrokersWebSocketAdapter,
+        KrakenWebSocketAdapter,
+        OKXWebSocketAdapter,
+    )
     from fastbars.live.adapter import BaseWebSocketAdapter
     from fastbars.live.config import StreamConfig
-    from fastbars.live.exchange import Exchange
+    from fastbars.live.exchange import Exchange, RawMessage
     from fastbars.live.states import ConnectionState
     from fastbars.live.stats import StreamStats
     from fastbars.streams import BarStream, run, stream
@@ -41,9 +49,16 @@ __version__ = "0.1.0"
 _LAZY = {
     "BarStream": "fastbars.streams",
     "BaseWebSocketAdapter": "fastbars.live.adapter",
-    "BinanceWebSocketAdapter": "fastbars.exchanges.binance",
+    "BinanceWebSocketAdapter": "fastbars.exchanges.adapters",
+    "BybitWebSocketAdapter": "fastbars.exchanges.adapters",
+    "CoinbaseWebSocketAdapter": "fastbars.exchanges.adapters",
     "ConnectionState": "fastbars.live.states",
     "Exchange": "fastbars.live.exchange",
+    "HyperliquidWebSocketAdapter": "fastbars.exchanges.adapters",
+    "InteractiveBrokersWebSocketAdapter": "fastbars.exchanges.adapters",
+    "KrakenWebSocketAdapter": "fastbars.exchanges.adapters",
+    "OKXWebSocketAdapter": "fastbars.exchanges.adapters",
+    "RawMessage": "fastbars.live.exchange",
     "StreamConfig": "fastbars.live.config",
     "StreamStats": "fastbars.live.stats",
     "replay": "fastbars.tapes.replay",
@@ -60,18 +75,25 @@ __all__ = [
     "BarStream",
     "BaseWebSocketAdapter",
     "BinanceWebSocketAdapter",
+    "BybitWebSocketAdapter",
     "CloseReason",
+    "CoinbaseWebSocketAdapter",
     "ConnectionState",
     "Exchange",
     "ExchangeBar",
     "FastbarsError",
+    "HyperliquidWebSocketAdapter",
     "Instruments",
+    "InteractiveBrokersWebSocketAdapter",
     "InvalidTickError",
+    "KrakenWebSocketAdapter",
     "MarketDataEvent",
     "OHLCVBar",
+    "OKXWebSocketAdapter",
     "ParseError",
     "PrecisionError",
     "Quote",
+    "RawMessage",
     "SpecError",
     "StreamConfig",
     "StreamStats",

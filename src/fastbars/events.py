@@ -14,13 +14,13 @@ from fastbars.ticks import TickData
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """Best bid and ask. `event_time_ns` is None where the exchange sends none."""
+    """Best bid and ask; None where nobody bids or asks. `event_time_ns` is None where the exchange sends none."""
 
     symbol: str
-    bid: Decimal
-    bid_size: Decimal
-    ask: Decimal
-    ask_size: Decimal
+    bid: Decimal | None
+    bid_size: Decimal | None
+    ask: Decimal | None
+    ask_size: Decimal | None
     event_time_ns: int | None
 
 

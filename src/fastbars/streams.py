@@ -122,7 +122,7 @@ def stream(
     symbols: Sequence[str],
     bars: str | int | BarSpec | Sequence[str | int | BarSpec] = "1m",
     *,
-    market: str = "spot",
+    market: str | None = None,
     channel: str | None = None,
     url: str | None = None,
     config: StreamConfig | None = None,
@@ -136,7 +136,7 @@ def stream(
     """Stream finished bars: `async with stream("binance", ["BTCUSDT"], bars=["1m", "5m"]) as bars: ...`.
 
     Args:
-        exchange, market: such as "binance" and "spot", "usdm" or "coinm".
+        exchange, market: such as "binance" and "usdm"; the exchange's first market if None.
         symbols: as the exchange writes them.
         bars: bar specs.
         channel: trade channel that bars are made from; the exchange's default one if None.

@@ -7,7 +7,7 @@ Units: times in messages are milliseconds, or microseconds where the connection 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -16,11 +16,8 @@ import orjson
 
 from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
-from fastbars.errors import UnknownExchangeError
 from fastbars.events import Quote, Ticker
 from fastbars.exchanges import rest
-from fastbars.live.adapter import BaseWebSocketAdapter
-from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import (
     PROTOCOL_PINGS_ONLY,
     Ack,
@@ -36,7 +33,8 @@ from fastbars.live.exchange import (
     make_trade,
 )
 from fastbars.live.history import History
-from fastbars.ticks import TickData, to_datetime
+from fastbars.ticks import to_datetime
+from fastbars.wire.fields import TradeFields
 
 _CONTRACT_USD = {"BTCUSD": Decimal(100)}  # COIN-M: all others 10
 # What is handed on as it is. Block trades have ids of a series of their own.
@@ -71,6 +69,14 @@ class Binance(Exchange):
         data = message.get("data", message) if isinstance(message, dict) else None
         time = data.get("E") if isinstance(data, dict) else None
         return _ns(time) if isinstance(time, int) else None
+
+    def fields(self, channel: str) -> TradeFields | None:
+        first_id, last_id, sequence = ("f", "l", "a") if channel == "aggTrade" else ("t", None, None)
+        return TradeFields(
+            match={"e": channel}, envelope="data", symbol="s", price="p", size="q", time="T", time_unit="ms or us",
+            first_id=first_id, last_id=last_id, sequence=sequence, side="m", buy=False, sell=True,
+            event_time="E", event_time_unit="ms or us",
+        )  # fmt: skip
 
     def contract_size(self, symbol: str) -> Decimal | None:
         return _CONTRACT_USD.get(symbol.split("_", maxsplit=1)[0], Decimal(10)) if self.coin_margined else None
@@ -144,6 +150,7 @@ def _ns(time: int) -> int:
 _OTHERS: dict[str, Ids | None] = dict.fromkeys(("kline_*", "bookTicker", "ticker", "depth", "depth*"))
 _ALL = ("trade", "aggTrade", *_OTHERS)
 _DAY_S = 86_400.0
+_EVERY_3_MIN = Heartbeat(silence_s=180.0)  # the exchange pings
 _SPOT_DOCS = "https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams"
 _FUTURES_DOCS = "https://developers.binance.com/docs/derivatives"
 _SPOT_IDS: dict[str, Ids | None] = {"trade": "contiguous", "aggTrade": "contiguous", **_OTHERS}
@@ -160,51 +167,23 @@ SPOT = Binance(
     _SPOT_DOCS,
     histories=rest.BINANCE_SPOT,
 )
+_USDM_ROUTES = {
+    "wss://fstream.binance.com/public/ws": ("trade", "bookTicker", "depth", "depth*"),
+    "wss://fstream.binance.com/market/ws": ("aggTrade", "kline_*", "ticker"),
+}
 USDM = Binance(
-    "binance usdm",
-    _FUTURES_IDS,
-    {
-        "wss://fstream.binance.com/public/ws": ("trade", "bookTicker", "depth", "depth*"),
-        "wss://fstream.binance.com/market/ws": ("aggTrade", "kline_*", "ticker"),
-    },
-    _FUTURES_LIMITS,
-    Heartbeat(silence_s=180.0),
-    _FUTURES_DOCS,
+    "binance usdm", _FUTURES_IDS, _USDM_ROUTES, _FUTURES_LIMITS, _EVERY_3_MIN, _FUTURES_DOCS,
     histories=rest.BINANCE_USDM,
-)
+)  # fmt: skip
+_COINM_ROUTES = {"wss://dstream.binance.com/ws": _ALL}
 COINM = Binance(
-    "binance coinm",
-    _FUTURES_IDS,
-    {"wss://dstream.binance.com/ws": _ALL},
-    _FUTURES_LIMITS,
-    Heartbeat(silence_s=180.0),
-    _FUTURES_DOCS,
-    coin_margined=True,
+    "binance coinm", _FUTURES_IDS, _COINM_ROUTES, _FUTURES_LIMITS, _EVERY_3_MIN, _FUTURES_DOCS, True,
     histories=rest.BINANCE_COINM,
-)
+)  # fmt: skip
+_US_LIMITS = Limits(1024, 200, 5, lifetime_s=_DAY_S)
+_US_ROUTES = {"wss://stream.binance.us:9443/ws": _ALL}
 US = Binance(
-    "binance us",
-    _SPOT_IDS,
-    {"wss://stream.binance.us:9443/ws": _ALL},
-    Limits(1024, 200, 5, lifetime_s=_DAY_S),
-    Heartbeat(silence_s=180.0),
-    "https://docs.binance.us",
+    "binance us", _SPOT_IDS, _US_ROUTES, _US_LIMITS, _EVERY_3_MIN, "https://docs.binance.us",
     histories=rest.BINANCE_US,
-)
+)  # fmt: skip
 MARKETS: dict[str, Exchange] = {"spot": SPOT, "usdm": USDM, "coinm": COINM, "us": US}
-
-
-class BinanceWebSocketAdapter(BaseWebSocketAdapter):
-    """A live connection to Binance; `market` is spot, usdm, coinm or us, the rest as in BaseWebSocketAdapter."""
-
-    def __init__(
-        self,
-        config: StreamConfig | None = None,
-        on_tick: Callable[[TickData], object] | None = None,
-        *,
-        market: str = "spot",
-        **options: Any,
-    ) -> None:
-        if market not in MARKETS:
-            raise UnknownExchangeError(f"binance: unknown market {market!r}; known are {', '.join(MARKETS)}")
-        super().__init__(MARKETS[market], config, on_tick, **options)

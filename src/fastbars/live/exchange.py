@@ -90,7 +90,8 @@ class Refusal(NamedTuple):
     Attributes:
         request_id: as in Ack.
         reason: in the exchange's words.
-        streams: those refused, where it names them; the others of the request are not concerned. Where it names
+        streams: those refused, where it names them; the others of the request are not concerned. A channel of ""
+            stands for every channel of the symbol that the request asks for. Where it names
             neither a request nor streams, it belongs to the oldest request under way if the exchange's `acks` are
             "streams", and to none otherwise.
     """
@@ -142,9 +143,35 @@ def decimal_of(text: object) -> Decimal:
     return number
 
 
+def by_channel(streams: Iterable[Stream]) -> dict[str, list[str]]:
+    """Channel -> its symbols, for exchanges whose requests name one channel."""
+    symbols: dict[str, list[str]] = {}
+    for symbol, channel in streams:
+        symbols.setdefault(channel, []).append(symbol)
+    return symbols
+
+
 def decimals_of(fields: Mapping[str, Any], *names: str) -> list[Decimal]:
     """Several numbers of a message. Raises ParseError, or KeyError where one is missing."""
     return [decimal_of(fields[name]) for name in names]
+
+
+def make_quote(
+    symbol: str, bid: Sequence[object] | None, ask: Sequence[object] | None, event_time_ns: int | None
+) -> Quote:
+    """The best bid and ask, each as (price, size, ...) in text; None or empty where there is none."""
+    bid_price, bid_size = map(decimal_of, bid[:2]) if bid else (None, None)
+    ask_price, ask_size = map(decimal_of, ask[:2]) if ask else (None, None)
+    return Quote(symbol, bid_price, bid_size, ask_price, ask_size, event_time_ns)
+
+
+def nanoseconds_of(milliseconds: object) -> int:
+    """A time in ms, bare or in text, as ns. Raises ParseError, ValueError for anything else."""
+    if isinstance(milliseconds, str):
+        milliseconds = int(milliseconds)
+    if not isinstance(milliseconds, int):
+        raise ParseError(f"{milliseconds!r} is not a time in ms")
+    return milliseconds * 1_000_000
 
 
 def time_of(text: str) -> int:
@@ -224,6 +251,7 @@ class Limits:
         connections: open at the same time from one address.
         streams: held by all connections from one address together.
         lifetime_s: age at which the exchange cuts a connection.
+        subscription_lifetime_s: age at which it ends a subscription by itself, so that it must be asked for again.
     """
 
     streams_per_connection: int
@@ -235,6 +263,7 @@ class Limits:
     connections: int | None = None
     streams: int | None = None
     lifetime_s: float | None = None
+    subscription_lifetime_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ _LATEST_NS = 4_600_000_000_000_000_000  # no trade may be later, so a later even
 
 _LEAP_NS = 3_600_000_000_000
 
+_BROKEN = (ParseError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
+
 Control = Ack | Refusal | Notice | Beat
 
 
@@ -217,7 +219,7 @@ class Session:
             messages.append(message)
             try:
                 self._take(message, receive_time_ns, received)
-            except (ParseError, LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            except _BROKEN as error:
                 stats.parse_errors += 1
                 self._unreadable("parse_error", payload, error, received)
         self._note_event_time(messages, steady_ns)
@@ -259,7 +261,10 @@ class Session:
     def _note_event_time(self, messages: list[Any], steady_ns: int | None) -> None:
         # The last message that says when it was sent stands for all that arrived with it.
         for message in reversed(messages):
-            time_ns = self.exchange.event_time_ns(message)
+            try:
+                time_ns = self.exchange.event_time_ns(message)
+            except _BROKEN:  # counted already, where the whole message could not be read
+                continue
             if time_ns is not None and 0 <= time_ns <= _LATEST_NS:
                 if not self._leaps(time_ns, steady_ns):
                     self.event_time_ns = max(time_ns, self.event_time_ns or time_ns)

@@ -31,7 +31,7 @@ class _Request:
             if not message.streams:
                 self._settle(message.reason)
                 return
-            named = self.left & set(message.streams)
+            named = {stream for stream in self.left if {stream, (stream[0], "")} & set(message.streams)}
             self.refused.update(dict.fromkeys(named, message.reason))
         elif message.whole and self.ends:
             named = self.left - set(message.streams)

@@ -141,7 +141,7 @@ def replay(
     exchange: str | None = None,
     bars: Bars | None = None,
     *,
-    market: str = "spot",
+    market: str | None = None,
     channel: str | None = None,
     timezone: str | None = None,
     origin: Origin | None = None,
@@ -156,7 +156,7 @@ def replay(
 
     Args:
         paths: plain tapes, bare or compressed with gzip or zstd; or recordings: folders or files of them.
-        exchange, market: whose messages a plain tape has; a recording says it itself.
+        exchange, market: whose messages a plain tape has (market None: the exchange's first); a recording says it.
         bars: bar specs; None: what the recording was made with, and "1m" for a plain tape.
         channel: trade channel that bars are made from; None: the recording's, and that of a plain tape's first trade.
         timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`); of `bars` alone.

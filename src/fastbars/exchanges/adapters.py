@@ -1,0 +1,77 @@
+"""One adapter class for each exchange, for those who would rather name a class than look an exchange up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from fastbars.exchanges import find_exchange
+from fastbars.live.adapter import BaseWebSocketAdapter
+from fastbars.live.config import StreamConfig
+from fastbars.ticks import TickData
+
+__all__ = [
+    "BinanceWebSocketAdapter",
+    "BybitWebSocketAdapter",
+    "CoinbaseWebSocketAdapter",
+    "HyperliquidWebSocketAdapter",
+    "InteractiveBrokersWebSocketAdapter",
+    "KrakenWebSocketAdapter",
+    "OKXWebSocketAdapter",
+]
+
+
+class _NamedAdapter(BaseWebSocketAdapter):
+    exchange_name: ClassVar[str]
+
+    def __init__(
+        self,
+        config: StreamConfig | None = None,
+        on_tick: Callable[[TickData], object] | None = None,
+        *,
+        market: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(find_exchange(self.exchange_name, market), config, on_tick, **options)
+
+
+class BinanceWebSocketAdapter(_NamedAdapter):
+    """A live connection to Binance; `market` is spot, usdm, coinm or us, the rest as in BaseWebSocketAdapter."""
+
+    exchange_name = "binance"
+
+
+class BybitWebSocketAdapter(_NamedAdapter):
+    """A live connection to Bybit; `market` is spot, linear or inverse, the rest as in BaseWebSocketAdapter."""
+
+    exchange_name = "bybit"
+
+
+class CoinbaseWebSocketAdapter(_NamedAdapter):
+    """A live connection to Coinbase Advanced; the rest as in BaseWebSocketAdapter."""
+
+    exchange_name = "coinbase"
+
+
+class HyperliquidWebSocketAdapter(_NamedAdapter):
+    """A live connection to Hyperliquid; the rest as in BaseWebSocketAdapter."""
+
+    exchange_name = "hyperliquid"
+
+
+class InteractiveBrokersWebSocketAdapter(_NamedAdapter):
+    """A live connection to a Client Portal Gateway; the rest as in BaseWebSocketAdapter."""
+
+    exchange_name = "interactive_brokers"
+
+
+class KrakenWebSocketAdapter(_NamedAdapter):
+    """A live connection to Kraken; the rest as in BaseWebSocketAdapter."""
+
+    exchange_name = "kraken"
+
+
+class OKXWebSocketAdapter(_NamedAdapter):
+    """A live connection to OKX; the rest as in BaseWebSocketAdapter."""
+
+    exchange_name = "okx"

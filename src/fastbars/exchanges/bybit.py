@@ -1,0 +1,168 @@
+"""Bybit v5: spot, linear and inverse contracts.
+
+Source: https://bybit-exchange.github.io/docs/v5/ws/connect and .../websocket/public/trade
+Units: times in messages are milliseconds; sizes are base units, on inverse contracts USD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from fastbars.bars import BarSpec, ExchangeBar
+from fastbars.buffer import Ids
+from fastbars.events import Ticker
+from fastbars.live.exchange import (
+    Ack,
+    Beat,
+    Deltas,
+    Exchange,
+    Heartbeat,
+    Limits,
+    Message,
+    RawMessage,
+    Refusal,
+    Stream,
+    decimals_of,
+    make_candle,
+    make_quote,
+    make_trade,
+    nanoseconds_of,
+)
+
+_SPECS = {"D": "1d", "W": "1w", "M": "1mo"}  # all others are minutes
+_CHANNELS: Mapping[str, Ids | None] = {
+    "publicTrade": "unique", "kline.*": None, "orderbook.*": None, "tickers": None, "allLiquidation": None,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bybit(Exchange):
+    """One of Bybit's markets."""
+
+    name: str
+    routes: Mapping[str, Sequence[str]]
+    limits: Limits
+    is_inverse: bool = False
+
+    channels = _CHANNELS
+    default_channel = "publicTrade"
+    docs = "https://bybit-exchange.github.io/docs/v5/ws/connect"
+    heartbeat = Heartbeat(b'{"op":"ping"}', interval_s=20.0, silence_s=40.0)
+    candle_open = "previous close"
+
+    def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
+        return self._request("subscribe", streams, request_id)
+
+    def unsubscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
+        return self._request("unsubscribe", streams, request_id)
+
+    def _request(self, op: str, streams: Sequence[Stream], request_id: int) -> list[bytes]:
+        topics = [f"{channel}.{symbol}" for symbol, channel in streams]
+        return [orjson.dumps({"op": op, "args": topics, "req_id": str(request_id)})]
+
+    def event_time_ns(self, message: Any) -> int | None:
+        time = message.get("ts") if isinstance(message, dict) else None
+        return time * 1_000_000 if isinstance(time, int) else None
+
+    def contract_size(self, symbol: str) -> Decimal | None:  # noqa: ARG002
+        return Decimal(1) if self.is_inverse else None  # one contract is one USD
+
+    def parse(self, message: Any) -> Iterable[Message]:
+        return self._parse(message, Deltas())
+
+    def parser(self) -> Callable[[Any], Iterable[Message]]:
+        deltas = Deltas()
+        return lambda message: self._parse(message, deltas)
+
+    def _parse(self, message: Any, deltas: Deltas) -> Iterable[Message]:
+        if not isinstance(message, dict):
+            return ()
+        topic = message.get("topic")
+        if not isinstance(topic, str):
+            return self._control(message)
+        kind, _, rest = topic.partition(".")
+        symbol = rest.rpartition(".")[2]
+        data = message["data"]
+        # {"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":1700000000124,"data":[{"T":1700000000123,"s":"BTCUSDT",
+        #  "S":"Buy","v":"0.001","p":"16578.50","L":"PlusTick","i":"20f43950-d8dd-5b31-9112-a178eb6023af","BT":false}]}
+        if kind == "publicTrade":
+            # Up to 1,024 in one message, in time order; block and RPI trades count as the exchange counts them.
+            return [
+                make_trade((
+                    "publicTrade", t["s"], nanoseconds_of(t["T"]), t["p"], t["v"], _SIDES[t["S"]],
+                    None, None, 1, None, t["i"],
+                ))
+                for t in data
+            ]  # fmt: skip
+        if kind == "kline":
+            return [self._kline(symbol, k, nanoseconds_of(message["ts"])) for k in data]
+        # {"topic":"orderbook.1.BTCUSDT","type":"snapshot","ts":1700000000124,"data":{"s":"BTCUSDT",
+        #  "b":[["16493.50","0.006"]],"a":[["16611.00","0.029"]],"u":18521288}}; of level 1 there are snapshots only
+        if topic.startswith("orderbook.1."):
+            bid, ask = (next(iter(data[side]), None) for side in "ba")
+            return (make_quote(symbol, bid, ask, self.event_time_ns(message)),)
+        if kind == "tickers":
+            fields = deltas.merge(topic, data, anew=message.get("type") == "snapshot")
+            return (self._ticker(symbol, fields, message),)
+        return (RawMessage(kind, symbol, message),)
+
+    def _kline(self, symbol: str, k: dict[str, Any], event_time_ns: int) -> ExchangeBar:
+        # {"start":1700000040000,"end":1700000099999,"interval":"1","open":"16649.5","close":"16677","high":"16677",
+        #  "low":"16608","volume":"2.081","turnover":"34666.4005","confirm":false,"timestamp":1700000050123}
+        interval = k["interval"]
+        return make_candle(
+            symbol,
+            _SPECS.get(interval) or str(BarSpec.parse(int(interval) * 60)),
+            nanoseconds_of(k["start"]),
+            [k[name] for name in ("open", "high", "low", "close")],
+            k["volume"],
+            quote_volume=None if self.is_inverse else k["turnover"],  # there it is base units, a rounded division
+            is_closed=k["confirm"],
+            event_time_ns=event_time_ns,
+        )
+
+    def _ticker(self, symbol: str, fields: dict[str, Any], message: Any) -> Message:
+        # {"topic":"tickers.BTCUSDT","type":"delta","data":{"symbol":"BTCUSDT","lastPrice":"17216.00"},"ts":1}
+        try:
+            last, open_, high, low, volume = decimals_of(
+                fields, "lastPrice", "prevPrice24h", "highPrice24h", "lowPrice24h", "volume24h"
+            )
+            quote = None if self.is_inverse else decimals_of(fields, "turnover24h")[0]
+        except KeyError:  # a change, and what it changes is not known
+            return RawMessage("tickers", symbol, message)
+        return Ticker(symbol, last, open_, high, low, volume, quote, None, self.event_time_ns(message))
+
+    def _control(self, message: dict[str, Any]) -> tuple[Message, ...]:
+        # {"success":true,"ret_msg":"","conn_id":"...","req_id":"7","op":"subscribe"}; a ping is answered on spot with
+        # op "ping" and ret_msg "pong", elsewhere with op "pong"
+        op = message.get("op")
+        if op in ("ping", "pong"):
+            return (Beat(answers=True),)
+        if op not in ("subscribe", "unsubscribe"):
+            return (RawMessage(op, None, message),) if isinstance(op, str) else ()
+        asked = message.get("req_id") or ""
+        request_id = int(asked) if asked.isdecimal() else None
+        reason = message.get("ret_msg") or ""
+        if message["success"] or "already subscribed" in reason:
+            return (Ack(request_id, ended=op == "unsubscribe"),)
+        return (Refusal(request_id, reason),)
+
+
+_SIDES = {"Buy": 1, "Sell": -1}
+_CONNECTS = (500, 300.0)
+
+
+def _market(name: str, streams_per_request: int, *, is_inverse: bool = False) -> Bybit:
+    # 21,000 characters of topics a connection, each of 35 at most; requests a second are not documented.
+    limits = Limits(600, streams_per_request, 10, request_bytes=21_000, connects=_CONNECTS)
+    routes = {f"wss://stream.bybit.com/v5/public/{name}": tuple(_CHANNELS)}
+    return Bybit(f"bybit {name}", routes, limits, is_inverse)
+
+
+SPOT, LINEAR, INVERSE = _market("spot", 10), _market("linear", 500), _market("inverse", 500, is_inverse=True)
+MARKETS: dict[str, Exchange] = {"spot": SPOT, "linear": LINEAR, "inverse": INVERSE}

@@ -1,0 +1,147 @@
+"""Coinbase Advanced.
+
+Market data for a "-USDC" product arrives under the name of its "-USD" product: subscribe to that one.
+
+Source: https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels
+Units: times in messages are RFC 3339 text; sizes are base units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from fastbars.buffer import Ids
+from fastbars.events import Ticker
+from fastbars.exchanges import rest
+from fastbars.live.exchange import (
+    Ack,
+    Beat,
+    Exchange,
+    Heartbeat,
+    Limits,
+    Message,
+    RawMessage,
+    Refusal,
+    Stream,
+    by_channel,
+    decimals_of,
+    make_candle,
+    make_quote,
+    make_trade,
+    time_of,
+)
+from fastbars.wire.fields import TradeFields
+
+_SIDES = {"SELL": 1, "BUY": -1}  # the side of the maker: where that sells, the taker bought
+
+
+class Coinbase(Exchange):
+    """The public market data endpoint; no key is needed."""
+
+    name = "coinbase"
+    docs = "https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-overview"
+    channels: Mapping[str, Ids | None] = {
+        "market_trades": "contiguous", "candles": None, "ticker": None, "ticker_batch": None, "level2": None,
+        "status": None,
+    }  # fmt: skip
+    routes: Mapping[str, Sequence[str]] = {"wss://advanced-trade-ws.coinbase.com": tuple(channels)}
+    default_channel = "market_trades"
+    acks = "streams"
+    histories = rest.COINBASE
+    # Per address: 8 connections a second, 8 unauthenticated messages a second.
+    limits = Limits(500, 50, 8, connects=(8, 1.0))
+    # Channels are closed after 60 to 90 s without updates, and a connection without a subscription after 5 s.
+    greeting = (b'{"type":"subscribe","channel":"heartbeats"}',)
+    heartbeat = Heartbeat(silence_s=5.0)
+
+    def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:  # noqa: ARG002
+        return self._request("subscribe", streams)
+
+    def unsubscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:  # noqa: ARG002
+        return self._request("unsubscribe", streams)
+
+    def _request(self, kind: str, streams: Sequence[Stream]) -> list[bytes]:
+        return [
+            orjson.dumps({"type": kind, "product_ids": symbols, "channel": channel})
+            for channel, symbols in by_channel(streams).items()
+        ]
+
+    def event_time_ns(self, message: Any) -> int | None:
+        time = message.get("timestamp") if isinstance(message, dict) else None
+        return time_of(time) if isinstance(time, str) else None
+
+    def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
+        return TradeFields(
+            match={("channel",): "market_trades"}, trades=("events", "trades"), symbol="product_id", price="price",
+            size="size", time="time", time_unit="rfc3339", first_id="trade_id", side="side", buy="SELL", sell="BUY",
+            event_time=("timestamp",), event_time_unit="rfc3339", newest_first=True,
+        )  # fmt: skip
+
+    def parse(self, message: Any) -> Iterable[Message]:
+        if not isinstance(message, dict):
+            return ()
+        channel = message.get("channel")
+        # {"type":"error","message":"failed to subscribe"}
+        if message.get("type") == "error":
+            return (Refusal(None, str(message.get("message"))),)
+        if not isinstance(channel, str):
+            return ()
+        events = message["events"]
+        # {"channel":"market_trades","timestamp":"2026-08-09T21:05:48.251397169Z","sequence_num":9,"events":[{"type":
+        #  "update","trades":[{"product_id":"BTC-USD","trade_id":"1068572091","price":"65083.67","size":"0.01034361",
+        #  "time":"2026-08-09T21:05:48.167634Z","side":"SELL"}]}]}; the first is a "snapshot" of 100 to 200 past trades
+        if channel == "market_trades":
+            trades = [trade for event in events for trade in event["trades"]]
+            return [_trade(trade) for trade in reversed(trades)]  # they come newest first
+        if channel == "candles":
+            # {"start":"1786279500","high":"1916.6","low":"1915.91","open":"1916.11","close":"1916.02",
+            #  "volume":"13.9044026","product_id":"ETH-USD"}
+            time_ns = self.event_time_ns(message)
+            return [_candle(candle, time_ns) for event in events for candle in event["candles"]]
+        if channel in ("ticker", "ticker_batch"):
+            time_ns = self.event_time_ns(message)
+            return [item for event in events for t in event["tickers"] for item in _ticker(t, time_ns)]
+        if channel == "heartbeats":
+            return (Beat(),)
+        if channel == "subscriptions":
+            # {"channel":"subscriptions",...,"events":[{"subscriptions":{"market_trades":["BTC-USD","ETH-USD"]}}]}
+            held = [item for event in events for item in event["subscriptions"].items()]
+            streams = tuple((symbol, name) for name, symbols in held for symbol in symbols)
+            return (Ack(streams=streams, whole=True),)
+        return (RawMessage("level2" if channel == "l2_data" else channel, _symbol(events), message),)
+
+
+def _trade(t: dict[str, Any]) -> Message:
+    trade_id = int(t["trade_id"])
+    ids = (trade_id, trade_id, 1, None, None)
+    time_ns = time_of(t["time"])
+    return make_trade(("market_trades", t["product_id"], time_ns, t["price"], t["size"], _SIDES[t["side"]], *ids))
+
+
+def _candle(c: dict[str, Any], event_time_ns: int | None) -> Message:
+    prices = [c[name] for name in ("open", "high", "low", "close")]
+    start_ns = int(c["start"]) * 1_000_000_000
+    return make_candle(c["product_id"], "5m", start_ns, prices, c["volume"], event_time_ns=event_time_ns)
+
+
+def _ticker(t: dict[str, Any], time_ns: int | None) -> Iterable[Message]:
+    # {"type":"ticker","product_id":"BTC-USD","price":"65086.18","volume_24_h":"2867.54532609","low_24_h":"64675.22",
+    #  "high_24_h":"65252.99",...,"best_bid":"65083.66","best_ask":"65083.67","best_bid_quantity":"0.20371215",
+    #  "best_ask_quantity":"0.24290402"}; ticker_batch comes without the best bid and ask
+    last, high, low, volume = decimals_of(t, "price", "high_24_h", "low_24_h", "volume_24_h")
+    yield Ticker(t["product_id"], last, None, high, low, volume, None, None, time_ns)
+    if t.get("best_bid"):
+        bid, ask = ([t[f"best_{side}"], t[f"best_{side}_quantity"]] for side in ("bid", "ask"))
+        yield make_quote(t["product_id"], bid, ask, time_ns)
+
+
+def _symbol(events: Any) -> str | None:
+    first = events[0] if isinstance(events, list) and events else None
+    return first.get("product_id") if isinstance(first, dict) else None
+
+
+ADVANCED = Coinbase()
+MARKETS: dict[str, Exchange] = {"spot": ADVANCED}

@@ -1,0 +1,126 @@
+"""Hyperliquid: perpetuals and spot; a coin is "BTC", "PURR/USDC" or "@107".
+
+Source: https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/websocket
+Units: times in messages are milliseconds; sizes are base units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from fastbars.buffer import Ids
+from fastbars.live.exchange import (
+    Ack,
+    Beat,
+    Exchange,
+    Heartbeat,
+    Limits,
+    Message,
+    RawMessage,
+    Refusal,
+    Stream,
+    make_candle,
+    make_quote,
+    make_trade,
+    nanoseconds_of,
+)
+
+_SIDES = {"B": 1, "A": -1}
+
+
+class Hyperliquid(Exchange):
+    """The one market that serves all coins."""
+
+    name = "hyperliquid"
+    docs = "https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/websocket"
+    channels: Mapping[str, Ids | None] = {
+        "trades": "unique", "candle_*": None, "bbo": None, "l2Book": None, "activeAssetCtx": None,
+    }  # fmt: skip
+    routes: Mapping[str, Sequence[str]] = {"wss://api.hyperliquid.xyz/ws": tuple(channels)}
+    default_channel = "trades"
+    acks = "streams"
+    # Per address: 10 connections, 30 new ones a minute, 1,000 subscriptions, 2,000 messages a minute.
+    limits = Limits(1000, 100, 30, connects=(30, 60.0), connections=10, streams=1000)
+    # It closes a connection on which it sent nothing for 60 s.
+    heartbeat = Heartbeat(b'{"method":"ping"}', interval_s=50.0, silence_s=60.0)
+
+    def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:  # noqa: ARG002
+        return [orjson.dumps({"method": "subscribe", "subscription": _subscription(*stream)}) for stream in streams]
+
+    def unsubscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:  # noqa: ARG002
+        return [orjson.dumps({"method": "unsubscribe", "subscription": _subscription(*stream)}) for stream in streams]
+
+    def event_time_ns(self, message: Any) -> int | None:
+        data = message.get("data") if isinstance(message, dict) else None
+        if isinstance(data, list):  # trades carry times of their own only
+            times = [each.get("time") for each in data if isinstance(each, dict)]
+        else:
+            times = [data.get("time")] if isinstance(data, dict) else []
+        known = [time for time in times if isinstance(time, int)]
+        return max(known) * 1_000_000 if known else None
+
+    def parse(self, message: Any) -> Iterable[Message]:
+        if not isinstance(message, dict):
+            return ()
+        channel, data = message.get("channel"), message.get("data")
+        # {"channel":"trades","data":[{"coin":"BTC","side":"B","px":"105056.0","sz":"0.02222","time":1737900000000,
+        #  "hash":"0x00...","tid":917211710228416,"users":["0x8a43...","0x6802..."]}]}; the first one after each
+        # subscribe is history, which the window of keys recognises where it was seen before.
+        if channel == "trades" and isinstance(data, list):
+            trades = sorted(data, key=lambda t: t["time"])
+            return [
+                make_trade((
+                    "trades", t["coin"], nanoseconds_of(t["time"]), t["px"], t["sz"], _SIDES[t["side"]],
+                    None, None, 1, None, f"{t['time']}:{t['tid']}",  # a tid is a hash, unique with time and coin
+                ))
+                for t in trades
+            ]  # fmt: skip
+        # {"channel":"candle","data":{"t":1742428800000,"T":1742428859999,"s":"AAVE","i":"1m","o":"182.61","c":"182.65",
+        #  "h":"182.65","l":"182.61","v":"0.91","n":2}}
+        if channel == "candle" and isinstance(data, dict):
+            spec = data["i"].replace("M", "mo")
+            prices = [data[name] for name in "ohlc"]
+            return (make_candle(data["s"], spec, nanoseconds_of(data["t"]), prices, data["v"], trade_count=data["n"]),)
+        # {"channel":"bbo","data":{"coin":"ETH","time":1750900000838,"bbo":[{"px":"0.97925","sz":"4144.6","n":1},null]}}
+        if channel == "bbo" and isinstance(data, dict):
+            bid, ask = ([side["px"], side["sz"]] if side else None for side in data["bbo"])
+            return (make_quote(data["coin"], bid, ask, self.event_time_ns(message)),)
+        if channel == "subscriptionResponse" and isinstance(data, dict):
+            # {"channel":"subscriptionResponse","data":{"method":"subscribe","subscription":{"type":"bbo",
+            #  "coin":"BTC"}}}
+            return (Ack(streams=_streams(data["subscription"]), ended=data["method"] == "unsubscribe"),)
+        if channel == "pong":
+            return (Beat(answers=True),)
+        if channel == "error":
+            return (_refusal(str(data)),)
+        if isinstance(channel, str):
+            return (RawMessage(channel, data.get("coin") if isinstance(data, dict) else None, message),)
+        return ()
+
+
+def _subscription(symbol: str, channel: str) -> dict[str, str]:
+    kind, _, interval = channel.partition("_")
+    return {"type": kind, "coin": symbol} | ({"interval": interval} if interval else {})
+
+
+def _streams(subscription: Any) -> tuple[Stream, ...]:
+    coin, kind, interval = (subscription.get(name) for name in ("coin", "type", "interval"))
+    return ((coin, f"{kind}_{interval}" if interval else kind),) if isinstance(coin, str) else ()
+
+
+def _refusal(text: str) -> Message:
+    # {"channel":"error","data":"Already subscribed: {\"type\":\"bbo\",\"coin\":\"BTC\"}"}; not every text ends with one
+    streams: tuple[Stream, ...] = ()
+    try:
+        subscription = orjson.loads(text[text.index("{") :])
+        streams = _streams(subscription.get("subscription", subscription))
+    except (ValueError, AttributeError):
+        pass
+    return Ack(streams=streams) if text.startswith("Already subscribed") and streams else Refusal(None, text, streams)
+
+
+HYPERLIQUID = Hyperliquid()
+MARKETS: dict[str, Exchange] = {"perp": HYPERLIQUID, "spot": HYPERLIQUID}

@@ -1,0 +1,155 @@
+"""Kraken spot, WebSocket v2; symbols are "BTC/USD".
+
+Source: https://docs.kraken.com/api/docs/websocket-v2/trade
+Units: times in messages are RFC 3339 text; prices and sizes are JSON numbers, read as text, digit for digit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from fastbars.bars import BarSpec
+from fastbars.buffer import Ids
+from fastbars.events import Ticker
+from fastbars.exchanges import rest
+from fastbars.live.exchange import (
+    Ack,
+    Beat,
+    Exchange,
+    Heartbeat,
+    Limits,
+    Message,
+    RawMessage,
+    Refusal,
+    Stream,
+    by_channel,
+    decimals_of,
+    make_candle,
+    make_quote,
+    make_trade,
+    time_of,
+)
+from fastbars.wire.fields import TradeFields
+
+_SIDES = {"buy": 1, "sell": -1}
+# What a subscription to these wants beside channel and symbols. The ticker is also the best bid and ask.
+_OPTIONS: dict[str, dict[str, Any]] = {"trade": {"snapshot": True}, "ticker": {"event_trigger": "bbo"}}
+
+
+class Kraken(Exchange):
+    """The public v2 endpoint."""
+
+    name = "kraken"
+    docs = "https://docs.kraken.com/api/docs/websocket-v2/trade"
+    channels: Mapping[str, Ids | None] = {"trade": "contiguous", "ohlc_*": None, "ticker": None, "book": None}
+    routes: Mapping[str, Sequence[str]] = {"wss://ws.kraken.com/v2": tuple(channels)}
+    default_channel = "trade"
+    histories = rest.KRAKEN
+    # About 150 connections in 10 minutes from one address; streams and requests are not documented.
+    limits = Limits(1000, 100, 10, connects=(150, 600.0))
+    # Its own heartbeat comes about every second, once anything is subscribed to.
+    heartbeat = Heartbeat(b'{"method":"ping"}', interval_s=30.0, silence_s=40.0)
+
+    def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
+        return self._request("subscribe", streams, request_id)
+
+    def unsubscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
+        return self._request("unsubscribe", streams, request_id)
+
+    def _request(self, method: str, streams: Sequence[Stream], request_id: int) -> list[bytes]:
+        frames = []
+        for channel, symbols in by_channel(streams).items():
+            kind, _, interval = channel.partition("_")
+            params = {"channel": kind, "symbol": symbols, **_OPTIONS.get(kind, {})}
+            params |= {"interval": int(interval)} if interval else {}
+            frames.append(orjson.dumps({"method": method, "params": params, "req_id": request_id}))
+        return frames
+
+    def loads(self, payload: bytes) -> Any:
+        return json.loads(payload, parse_float=str, parse_int=str)  # a float would lose digits
+
+    def event_time_ns(self, message: Any) -> int | None:
+        if not isinstance(message, dict):
+            return None
+        data = message.get("data")
+        times = [each.get("timestamp") for each in data if isinstance(each, dict)] if isinstance(data, list) else []
+        times.append(message.get("timestamp"))
+        return max((time_of(time) for time in times if isinstance(time, str)), default=None)
+
+    def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
+        return TradeFields(
+            match={("channel",): "trade"}, trades=("data",), symbol="symbol", price="price", size="qty",
+            json_numbers=True, time="timestamp", time_unit="rfc3339", first_id="trade_id", side="side", buy="buy",
+            sell="sell", event_time="timestamp", event_time_unit="rfc3339",
+        )  # fmt: skip
+
+    def parse(self, message: Any) -> Iterable[Message]:
+        if not isinstance(message, dict):
+            return ()
+        channel = message.get("channel")
+        if not isinstance(channel, str):
+            return self._control(message)
+        data = message.get("data")
+        # {"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"buy","price":105944.2,"qty":0.00027625,
+        #  "ord_type":"limit","trade_id":10218208,"timestamp":"2023-10-06T17:35:55.440295Z"}]}; "snapshot" likewise, the
+        # last 50 trades, some of which were seen before a reconnect
+        if channel == "trade" and isinstance(data, list):
+            return [_trade(t) for t in sorted(data, key=lambda t: int(t["trade_id"]))]
+        if channel == "ohlc" and isinstance(data, list):
+            return [_candle(c, self.event_time_ns(message)) for c in data]
+        if channel == "ticker" and isinstance(data, list):
+            return [item for t in data for item in _ticker(t)]
+        if channel == "heartbeat":
+            return (Beat(),)
+        first = data[0] if isinstance(data, list) and data else None
+        return (RawMessage(channel, first.get("symbol") if isinstance(first, dict) else None, message),)
+
+    def _control(self, message: dict[str, Any]) -> tuple[Message, ...]:
+        # {"method":"subscribe","success":true,"result":{"channel":"trade","symbol":"BTC/USD","snapshot":true},
+        #  "req_id":1,"time_in":"2023-09-25T09:04:31.742599Z","time_out":"..."}, one a symbol
+        # {"method":"subscribe","success":false,"error":"Currency pair not supported X/Y","symbol":"X/Y","req_id":1}
+        method, asked = message.get("method"), message.get("req_id")
+        request_id = None if asked is None else int(asked)
+        if method == "pong":
+            return (Beat(answers=True),)
+        if message.get("success") is True:
+            result = message.get("result") or {}
+            interval = result.get("interval")
+            channel = f"{result['channel']}_{interval}" if interval is not None else result["channel"]
+            return (Ack(request_id, ((result["symbol"], channel),), ended=method == "unsubscribe"),)
+        if "error" in message:
+            symbol = message.get("symbol")
+            return (Refusal(request_id, message["error"], () if symbol is None else ((symbol, ""),)),)
+        return ()
+
+
+def _trade(t: dict[str, Any]) -> Message:
+    trade_id = int(t["trade_id"])
+    ids = (trade_id, trade_id, 1, None, None)
+    return make_trade(("trade", t["symbol"], time_of(t["timestamp"]), t["price"], t["qty"], _SIDES[t["side"]], *ids))
+
+
+def _candle(c: dict[str, Any], event_time_ns: int | None) -> Message:
+    # {"symbol":"BTC/USD","open":106038.2,"high":106044.3,"low":106038.1,"close":106040.1,"trades":12,
+    #  "volume":30.92768066,"vwap":106039.6,"interval_begin":"2023-10-04T16:25:00.000000000Z","interval":1}
+    spec = str(BarSpec.parse(int(c["interval"]) * 60))
+    prices = [c[name] for name in ("open", "high", "low", "close")]
+    begin_ns, count = time_of(c["interval_begin"]), int(c["trades"])
+    return make_candle(c["symbol"], spec, begin_ns, prices, c["volume"], trade_count=count, event_time_ns=event_time_ns)
+
+
+def _ticker(t: dict[str, Any]) -> Iterable[Message]:
+    # {"symbol":"ALGO/USD","bid":0.10025,"bid_qty":740.0,"ask":0.10036,"ask_qty":1361.44813783,"last":0.10035,
+    #  "volume":997038.98383185,"vwap":0.10148,"low":0.09979,"high":0.10285,"change":-0.00017,"change_pct":-0.17}
+    last, change, high, low, volume = decimals_of(t, "last", "change", "high", "low", "volume")
+    time_ns = time_of(t["timestamp"]) if "timestamp" in t else None
+    yield Ticker(t["symbol"], last, last - change, high, low, volume, None, None, time_ns)
+    yield make_quote(t["symbol"], [t["bid"], t["bid_qty"]], [t["ask"], t["ask_qty"]], time_ns)
+
+
+SPOT = Kraken()
+MARKETS: dict[str, Exchange] = {"spot": SPOT}

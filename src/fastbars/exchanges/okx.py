@@ -1,0 +1,170 @@
+"""OKX v5: spot, swaps, futures.
+
+Sizes are base units on spot and contracts elsewhere. On inverse contracts (BTC-USD-SWAP) the sum of contracts x
+contract size is the quote volume. On linear ones (BTC-USDT-SWAP) it is the sum of price x contracts: multiply by the
+instrument's `ctVal` for quote units.
+
+Source: https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-all-trades-channel
+Units: times in messages are milliseconds, in text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from fastbars.bars import ExchangeBar
+from fastbars.buffer import Ids
+from fastbars.events import Ticker
+from fastbars.exchanges import rest
+from fastbars.live.exchange import (
+    Ack,
+    Beat,
+    Exchange,
+    Heartbeat,
+    Limits,
+    Message,
+    Notice,
+    RawMessage,
+    Refusal,
+    Stream,
+    decimals_of,
+    make_candle,
+    make_quote,
+    make_trade,
+    nanoseconds_of,
+)
+from fastbars.wire.fields import TradeFields
+
+_SIDES = {"buy": 1, "sell": -1}
+_UNITS = {"s": "s", "m": "m", "H": "h", "D": "d", "W": "w", "M": "mo"}
+_CONTRACT_USD = {"BTC": Decimal(100)}  # inverse: all others 10
+_NAMED = re.compile(r"channel:\s*([\w-]+),\s*instId:\s*([\w-]+)")
+
+
+class Okx(Exchange):
+    """The one market that serves all instruments."""
+
+    name = "okx"
+    docs = "https://www.okx.com/docs-v5/en/#overview-websocket"
+    # Of `trades` the id is that of the last of `count` trades at one price.
+    channels: Mapping[str, Ids | None] = {
+        "trades-all": "contiguous", "trades": "contiguous", "candle*": None, "bbo-tbt": None, "tickers": None,
+        "books*": None, "books": None,
+    }  # fmt: skip
+    routes: Mapping[str, Sequence[str]] = {
+        "wss://ws.okx.com:8443/ws/v5/business": ("trades-all", "candle*"),
+        "wss://ws.okx.com:8443/ws/v5/public": ("trades", "bbo-tbt", "tickers", "books", "books*"),
+    }
+    default_channel = "trades-all"
+    acks = "streams"
+    histories = rest.OKX
+    # The length of a request is limited by its bytes; a connection may hold more than others were seen to use.
+    limits = Limits(1000, 100, 3, request_bytes=65_536, requests_per_hour=480, connects=(3, 1.0))
+    # It closes a connection on which it sent nothing for 30 s.
+    heartbeat = Heartbeat(b"ping", interval_s=20.0, silence_s=30.0)
+
+    def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
+        return self._request("subscribe", streams, request_id)
+
+    def unsubscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
+        return self._request("unsubscribe", streams, request_id)
+
+    def _request(self, op: str, streams: Sequence[Stream], request_id: int) -> list[bytes]:
+        names = [{"channel": channel, "instId": symbol} for symbol, channel in streams]
+        return [orjson.dumps({"id": str(request_id), "op": op, "args": names})]
+
+    def loads(self, payload: bytes) -> Any:
+        return "pong" if payload == b"pong" else orjson.loads(payload)
+
+    def event_time_ns(self, message: Any) -> int | None:
+        data = message.get("data") if isinstance(message, dict) else None
+        last = data[-1] if isinstance(data, list) and data else None  # of a candle this is the open time: no use
+        time = last.get("ts") if isinstance(last, dict) else None
+        return int(time) * 1_000_000 if isinstance(time, str) and time.isdecimal() else None
+
+    def fields(self, channel: str) -> TradeFields | None:
+        if channel != "trades-all":
+            return None  # the first id of an aggregate is not written, but worked out
+        return TradeFields(
+            match={("arg", "channel"): "trades-all"}, trades=("data",), symbol="instId", price="px", size="sz",
+            time="ts", first_id="tradeId", side="side", buy="buy", sell="sell", event_time="ts",
+        )  # fmt: skip
+
+    def contract_size(self, symbol: str) -> Decimal | None:
+        base, _, rest = symbol.partition("-")
+        return _CONTRACT_USD.get(base, Decimal(10)) if rest.startswith("USD-") else None
+
+    def parse(self, message: Any) -> Iterable[Message]:
+        if message == "pong":
+            return (Beat(answers=True),)
+        if not isinstance(message, dict):
+            return ()
+        if "event" in message:
+            return _control(message)
+        arg = message.get("arg")
+        if not isinstance(arg, dict):
+            return ()
+        channel, symbol, data = arg["channel"], arg.get("instId", ""), message["data"]
+        # {"arg":{"channel":"trades-all","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"130639474",
+        #  "px":"42219.9","sz":"0.12060306","side":"buy","ts":"1630048897897"}]}; `trades` with "count":"3" beside these
+        if channel in ("trades-all", "trades"):
+            return [_trade(channel, t) for t in sorted(data, key=lambda t: int(t["tradeId"]))]
+        if channel.startswith("candle"):
+            return [_candle(symbol, channel.removeprefix("candle"), row) for row in data]
+        # {"arg":{"channel":"bbo-tbt","instId":"BTC-USDT"},"data":[{"asks":[["8476.98","415","0","13"]],
+        #  "bids":[["8476.97","256","0","12"]],"ts":"1597026383085","seqId":123456}]}
+        if channel == "bbo-tbt":
+            best = [[next(iter(book[side]), None) for side in ("bids", "asks")] for book in data]
+            return [make_quote(symbol, bid, ask, self.event_time_ns(message)) for bid, ask in best]
+        # {"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","last":"9999.99",
+        #  "open24h":"9000","high24h":"10000","low24h":"8888.88","volCcy24h":"2222","vol24h":"22","ts":"1597026"}]}
+        if channel == "tickers":
+            return [self._ticker(t) for t in data]
+        return (RawMessage(channel, symbol or None, message),)
+
+    def _ticker(self, t: dict[str, Any]) -> Ticker:
+        last, open_, high, low, volume, turnover = decimals_of(
+            t, "last", "open24h", "high24h", "low24h", "vol24h", "volCcy24h"
+        )
+        is_spot = t["instId"].count("-") == 1  # elsewhere the turnover is in base units
+        quote = turnover if is_spot else None
+        return Ticker(t["instId"], last, open_, high, low, volume, quote, None, nanoseconds_of(t["ts"]))
+
+
+def _trade(channel: str, t: dict[str, Any]) -> Message:
+    last_id, count = int(t["tradeId"]), int(t.get("count", 1))
+    ids = (last_id - count + 1, last_id, count, None, None)
+    return make_trade((channel, t["instId"], nanoseconds_of(t["ts"]), t["px"], t["sz"], _SIDES[t["side"]], *ids))
+
+
+def _candle(symbol: str, interval: str, row: Sequence[str]) -> ExchangeBar:
+    # ["1597026383085","8533.02","8553.74","8527.17","8548.26","45247","529.5858061","5529.5858061","1"]
+    name = interval.removesuffix("utc")
+    spec = name[:-1] + _UNITS[name[-1]]
+    time_ns = nanoseconds_of(row[0])
+    return make_candle(symbol, spec, time_ns, row[1:5], row[5], quote_volume=row[7], is_closed=row[8] == "1")
+
+
+def _control(message: dict[str, Any]) -> tuple[Message, ...]:
+    # {"id":"1","event":"subscribe","arg":{"channel":"trades-all","instId":"BTC-USDT"},"connId":"a4d3ae55"}, one an arg
+    # {"id":"1","event":"error","code":"60012","msg":"Invalid request: {...}","connId":"a4d3ae55"}
+    event, asked, arg = message["event"], message.get("id") or "", message.get("arg") or {}
+    request_id = int(asked) if asked.isdecimal() else None
+    if event in ("subscribe", "unsubscribe"):
+        return (Ack(request_id, ((arg["instId"], arg["channel"]),), ended=event == "unsubscribe"),)
+    if event == "error":
+        named = tuple((symbol, channel) for channel, symbol in _NAMED.findall(message["msg"]))
+        return (Refusal(request_id, f"{message['msg']} (code {message['code']})", named),)
+    # {"event":"notice","code":"64008","msg":"The connection will soon be closed for a service upgrade. ..."}
+    if event == "notice":
+        return (Notice(message["msg"]),)
+    return (RawMessage(event, arg.get("instId"), message),)
+
+
+OKX = Okx()
+MARKETS: dict[str, Exchange] = {"spot": OKX, "derivatives": OKX}
