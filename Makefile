@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py $(wildcard src/fastbars/*.pyx src/fastbars/*.pxd src/fastbars/*.h)
+SOURCES := pyproject.toml setup.py $(wildcard src/fastbars/*.pyx src/fastbars/*.pxd src/fastbars/*.h \
+	src/fastbars/wire/*.pyx src/fastbars/wire/*.pxd src/fastbars/wire/*.h)
 
 .PHONY: demo test lint bench bench-smoke wheel clean
 
@@ -19,7 +20,8 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --allowlist tests/stubtest-allowlist.txt fastbars.scaled fastbars.instruments \
-		fastbars.batch fastbars.ledger fastbars.state fastbars.objects fastbars._agg
+		fastbars.batch fastbars.ledger fastbars.state fastbars.objects fastbars._agg \
+		fastbars.wire.scanner fastbars.wire.walker
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
@@ -44,4 +46,4 @@ $(VENV)/.installed: $(SOURCES)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info src/*.egg-info src/fastbars/*.c src/fastbars/*.so
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info src/fastbars/*.c src/fastbars/*.so src/fastbars/wire/*.c src/fastbars/wire/*.so

@@ -10,7 +10,8 @@ import sys
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ("scaled", "instruments", "batch", "ledger", "state", "objects", "_agg")
+MODULES = ("scaled", "instruments", "batch", "ledger", "state", "objects", "_agg", "wire.scanner", "wire.walker")
+HEADERS = ("int128.h", "summary.pxd", "wire/text.h", "wire/scan.h", "wire/layout.h", "wire/frames.h")
 
 if sys.platform == "win32":
     COMPILE_ARGS = ["/O2"]
@@ -24,9 +25,9 @@ else:
 extensions = [
     Extension(
         f"fastbars.{name}",
-        [f"src/fastbars/{name}.pyx"],
-        depends=["src/fastbars/int128.h", "src/fastbars/summary.pxd"],
-        include_dirs=["src/fastbars"],
+        [f"src/fastbars/{name.replace('.', '/')}.pyx"],
+        depends=[f"src/fastbars/{header}" for header in HEADERS],
+        include_dirs=["src/fastbars", "src/fastbars/wire"],
         extra_compile_args=COMPILE_ARGS,
         extra_link_args=LINK_ARGS,
     )

@@ -1,0 +1,484 @@
+/* The general scanner: one JSON message in, the trades in it out, whatever the order of its keys.
+ *
+ * A plan is a small tree of nodes, one for each object on the way to the values that matter; what no node names is
+ * validated and passed over. Every byte is checked: a message is taken only if it is JSON that orjson accepts too.
+ * Anything else, and anything not exactly as the plan says, is left to Python (FB_LEAVE), which decides.
+ *
+ * Source: RFC 8259. Units: times int64 nanoseconds since the Unix epoch; prices and sizes value x 10**-decimals.
+ */
+#ifndef FASTBARS_SCAN_H
+#define FASTBARS_SCAN_H
+
+#include <stdlib.h>
+
+#include "text.h"
+
+enum {
+    FB_PASS_OVER, /* a value that means nothing here */
+    FB_CHILD,     /* an object, or an array of them, with a node of its own */
+    FB_ENVELOPE,  /* the same, and the message proper begins inside */
+    FB_SYMBOL,
+    FB_PRICE,
+    FB_SIZE,
+    FB_TRADE_TIME,
+    FB_FIRST_ID,
+    FB_LAST_ID,
+    FB_COUNT,
+    FB_SEQUENCE,
+    FB_SIDE,
+    FB_EVENT_TIME,
+    FB_MATCH,
+    FB_SKIP,
+};
+
+enum { FB_MOST_KEYS = 24, FB_MOST_NODES = 8, FB_MOST_LITERALS = 48, FB_KEY_SIZE = 32, FB_LITERAL_SIZE = 48,
+       FB_MOST_DEPTH = 64, FB_MOST_OPS = 64, FB_LAYOUT_SIZE = 1024, FB_MOST_ROWS = 65536 };
+/* No event is later: beyond, kernel arithmetic could leave 64 bits. */
+#define FB_LATEST_NS 4600000000000000000LL
+
+enum { FB_TEXT, FB_PREFIX, FB_TRUE, FB_FALSE };
+enum { FB_LEAVE, FB_TAKEN, FB_NO_MEMORY };
+
+typedef struct { /* what may stand as a value */
+    uint8_t kind;
+    uint8_t length;
+    int8_t side; /* of a FB_SIDE literal */
+    uint8_t text[FB_LITERAL_SIZE];
+} fb_literal;
+
+typedef struct {
+    uint64_t word; /* the first eight bytes of the name */
+    uint8_t length;
+    uint8_t role;
+    uint8_t unit;        /* of a time */
+    uint8_t child;       /* node of a FB_CHILD or FB_ENVELOPE */
+    uint8_t literals, literal_count;
+    uint8_t name[FB_KEY_SIZE];
+} fb_key;
+
+typedef struct {
+    fb_key keys[FB_MOST_KEYS];
+    uint32_t required; /* keys, a bit each, without which this is no trade message */
+    uint8_t key_count;
+    uint8_t is_trade, on_path; /* the trades are here, or further down */
+    uint8_t buckets[64]; /* index of a key + 1, by a hash of its name */
+} fb_node;
+
+typedef struct { /* a trade, before its symbol's scales are known */
+    const uint8_t *symbol;
+    uint64_t symbol_hash;
+    int64_t time_ns, price, size, first_id, last_id, count, sequence;
+    uint32_t symbol_length;
+    int8_t price_decimals, size_decimals, side, skipped;
+} fb_row;
+
+typedef struct { /* a step of a layout: these bytes, then a value */
+    uint16_t from, length; /* of the bytes, in the layout's text */
+    uint8_t role;
+    uint8_t in_text;
+    uint8_t ends; /* no value follows: the last bytes of a part */
+    const fb_key *key;
+} fb_op;
+
+typedef struct { /* the shape of the last message */
+    fb_op ops[FB_MOST_OPS];
+    int trade, suffix; /* where the parts begin; the first is the prefix */
+    int in_array;      /* trades may be repeated */
+    int known;
+    uint8_t text[FB_LAYOUT_SIZE + 8];
+} fb_layout;
+
+typedef struct { /* a value seen while learning: where it stands */
+    const uint8_t *from, *to;
+    const fb_key *key;
+    uint8_t role, in_text;
+} fb_seen;
+
+typedef struct {
+    fb_node nodes[FB_MOST_NODES];
+    fb_literal literals[FB_MOST_LITERALS];
+    uint8_t node_count, literal_count;
+    uint8_t json_numbers, newest_first;
+    uint8_t symbol_of_message, sequence_of_message; /* stand outside the trades */
+    uint8_t has_ids, has_last_id, has_count, has_sequence, event_time_of_trade; /* what the plan declares */
+    /* The message at hand. */
+    const uint8_t *end, *limit;
+    fb_row message; /* values that stand outside the trades */
+    int64_t event_ns;
+    int has_event, enveloped, trade_arrays;
+    fb_row *rows;
+    int row_count, row_capacity, no_memory;
+    /* The layout memory. */
+    fb_layout layout;
+    int remembers, learning, paused, misses, seen_count, seen_trade, seen_suffix, in_array;
+    const uint8_t *text, *trade_from, *trade_to, *last_trade_to;
+    fb_seen seen[FB_MOST_OPS];
+} fb_plan;
+
+FB_INLINE unsigned fb_bucket(uint64_t word, unsigned length) {
+    return (unsigned)(((word ^ length) * 0x9E3779B97F4A7C15ULL) >> 58);
+}
+
+/* The key of a node with this name; NULL: none. */
+FB_INLINE const fb_key *fb_find_key(const fb_node *node, uint64_t word, const uint8_t *name, ptrdiff_t length) {
+    for (unsigned at = fb_bucket(word, (unsigned)length); node->buckets[at]; at = (at + 1) & 63) {
+        const fb_key *key = node->keys + node->buckets[at] - 1;
+        if (key->word == word && key->length == length &&
+            (length <= 8 || memcmp(key->name + 8, name + 8, (size_t)(length - 8)) == 0))
+            return key;
+    }
+    return NULL;
+}
+
+FB_INLINE const uint8_t *fb_space(const uint8_t *p, const uint8_t *end) {
+    while (p < end && FB_UNLIKELY(*p <= ' ') && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
+        p++;
+    return p;
+}
+
+/* The byte after a value of any kind; NULL where it is not JSON, or Python must judge. */
+static const uint8_t *fb_any_value(const fb_plan *plan, const uint8_t *p, int depth) {
+    const uint8_t *end = plan->end;
+    int escaped;
+    if (FB_UNLIKELY(p >= end))
+        return NULL;
+    switch (*p) {
+    case '"':
+        p = fb_string(p + 1, end, plan->limit, &escaped);
+        return p ? p + 1 : NULL;
+    case 't':
+        return end - p >= 4 && memcmp(p, "true", 4) == 0 ? p + 4 : NULL;
+    case 'f':
+        return end - p >= 5 && memcmp(p, "false", 5) == 0 ? p + 5 : NULL;
+    case 'n':
+        return end - p >= 4 && memcmp(p, "null", 4) == 0 ? p + 4 : NULL;
+    case '{': case '[':
+        break;
+    default:
+        return fb_any_number(p, end);
+    }
+    if (depth >= FB_MOST_DEPTH)
+        return NULL;
+    uint8_t open = *p, close = open == '{' ? '}' : ']';
+    p = fb_space(p + 1, end);
+    if (p < end && *p == close)
+        return p + 1;
+    for (;;) {
+        if (open == '{') {
+            if (p >= end || *p != '"' || !(p = fb_string(p + 1, end, plan->limit, &escaped)))
+                return NULL;
+            p = fb_space(p + 1, end);
+            if (p >= end || *p != ':')
+                return NULL;
+            p = fb_space(p + 1, end);
+        }
+        if (!(p = fb_any_value(plan, p, depth + 1)))
+            return NULL;
+        p = fb_space(p, end);
+        if (p >= end)
+            return NULL;
+        if (*p == close)
+            return p + 1;
+        if (*p != ',')
+            return NULL;
+        p = fb_space(p + 1, end);
+    }
+}
+
+/* A symbol's text, up to the closing quote, and a hash of it as it is spelled. */
+FB_INLINE const uint8_t *fb_symbol(const fb_plan *plan, const uint8_t *p, fb_row *row) {
+    uint64_t hash = 0, word, stop;
+    const uint8_t *start = p;
+    int escaped;
+    for (;;) {
+        word = fb_load(p, plan->limit);
+        stop = fb_not_plain(word);
+        if (stop)
+            break;
+        hash = (hash ^ word) * 0x9E3779B97F4A7C15ULL;
+        hash ^= hash >> 29;
+        p += 8;
+        if (FB_UNLIKELY(p >= plan->end))
+            return NULL;
+    }
+    int n = fb_lowest_bit(stop) >> 3;
+    p += n;
+    if (n)
+        hash = (hash ^ (word << (64 - 8 * n))) * 0x9E3779B97F4A7C15ULL;
+    if (FB_UNLIKELY(p >= plan->end))
+        return NULL;
+    if (FB_UNLIKELY(*p != '"')) {
+        p = fb_odd_string(p, plan->end, &escaped);
+        if (!p)
+            return NULL;
+        for (const uint8_t *q = start + (p - start) / 8 * 8; q < p; q++)
+            hash = (hash ^ *q) * 0x9E3779B97F4A7C15ULL;
+    }
+    if (FB_UNLIKELY(p == start || p - start > 255))
+        return NULL;
+    row->symbol = start;
+    row->symbol_length = (uint32_t)(p - start);
+    row->symbol_hash = hash ^ (hash >> 32);
+    return p;
+}
+
+/* A text, true or false that must be one of a key's literals; which one it is, or NULL. */
+FB_INLINE const fb_literal *fb_find_literal(const fb_plan *plan, const fb_key *key, const uint8_t **at, int in_text) {
+    const uint8_t *p = *at, *stop = p;
+    const fb_literal *literal = plan->literals + key->literals, *last = literal + key->literal_count;
+    int escaped = 0;
+    if (in_text && (!(stop = fb_string(p, plan->end, plan->limit, &escaped)) || escaped))
+        return NULL;
+    for (; literal < last; literal++) {
+        ptrdiff_t length = literal->length;
+        if (in_text) {
+            if (literal->kind <= FB_PREFIX && (literal->kind == FB_TEXT ? stop - p == length : stop - p >= length) &&
+                memcmp(p, literal->text, (size_t)length) == 0) {
+                *at = stop;
+                return literal;
+            }
+        } else if (literal->kind >= FB_TRUE && plan->end - p >= length && memcmp(p, literal->text, (size_t)length) == 0) {
+            *at = p + length;
+            return literal;
+        }
+    }
+    return NULL;
+}
+
+/* Reads the value of a key into the row. In text: p stands after the opening quote, and stops at the closing one. */
+FB_INLINE const uint8_t *fb_take(fb_plan *plan, fb_row *row, const fb_key *key, unsigned role, const uint8_t *p,
+                                 int in_text) {
+    const uint8_t *end = plan->end, *limit = plan->limit;
+    const fb_literal *literal;
+    const uint8_t *after;
+    int64_t time_ns;
+    int decimals = 0;
+    switch (role) {
+    case FB_SYMBOL:
+        return in_text ? fb_symbol(plan, p, row) : NULL;
+    case FB_PRICE:
+        if ((!in_text && !plan->json_numbers) || !fb_decimal(&p, limit, !in_text, &row->price, &decimals))
+            return NULL;
+        row->price_decimals = (int8_t)decimals;
+        return p;
+    case FB_SIZE:
+        if ((!in_text && !plan->json_numbers) || !fb_decimal(&p, limit, !in_text, &row->size, &decimals))
+            return NULL;
+        row->size_decimals = (int8_t)decimals;
+        return p;
+    case FB_TRADE_TIME:
+        return fb_time(&p, end, limit, key->unit, in_text, &row->time_ns) ? p : NULL;
+    case FB_EVENT_TIME:
+        if (!fb_time(&p, end, limit, key->unit, in_text, &time_ns) || time_ns > FB_LATEST_NS)
+            return NULL;
+        if (!plan->has_event || time_ns > plan->event_ns)
+            plan->event_ns = time_ns;
+        plan->has_event = 1;
+        return p;
+    case FB_FIRST_ID:
+        return fb_integer(&p, limit, &row->first_id) ? p : NULL;
+    case FB_LAST_ID:
+        return fb_integer(&p, limit, &row->last_id) ? p : NULL;
+    case FB_COUNT:
+        return fb_integer(&p, limit, &row->count) ? p : NULL;
+    case FB_SEQUENCE:
+        return fb_integer(&p, limit, &row->sequence) ? p : NULL;
+    case FB_SIDE:
+        if (!(literal = fb_find_literal(plan, key, &p, in_text)))
+            return NULL;
+        row->side = literal->side;
+        return p;
+    case FB_MATCH:
+        return fb_find_literal(plan, key, &p, in_text) ? p : NULL;
+    case FB_SKIP: /* p stands before the value, also of a text: whatever it is, it is allowed */
+        after = fb_any_value(plan, p, 0);
+        in_text = p < end && *p == '"';
+        p += in_text;
+        row->skipped |= after && fb_find_literal(plan, key, &p, in_text) != NULL;
+        return after;
+    default:
+        return NULL;
+    }
+}
+
+static void fb_note(fb_plan *plan, const uint8_t *from, const uint8_t *to, const fb_key *key, unsigned role, int in_text) {
+    if (plan->paused)
+        return;
+    if (plan->seen_count >= FB_MOST_OPS - 3) {
+        plan->learning = 0;
+        return;
+    }
+    plan->seen[plan->seen_count++] = (fb_seen){from, to, key, (uint8_t)role, (uint8_t)in_text};
+}
+
+/* Makes room for two more trades: a bare root and the message in its envelope may both have begun one. */
+static int fb_room(fb_plan *plan) {
+    if (FB_LIKELY(plan->row_count + 2 <= plan->row_capacity))
+        return 1;
+    int capacity = plan->row_capacity ? 2 * plan->row_capacity : 64;
+    fb_row *grown = capacity > FB_MOST_ROWS ? NULL : (fb_row *)realloc(plan->rows, (size_t)capacity * sizeof(fb_row));
+    if (!grown) {
+        plan->no_memory = capacity <= FB_MOST_ROWS;
+        return 0;
+    }
+    plan->rows = grown;
+    plan->row_capacity = capacity;
+    return 1;
+}
+
+FB_INLINE void fb_begin(fb_plan *plan) {
+    fb_row *row = plan->rows + plan->row_count;
+    row->side = row->skipped = 0;
+    row->first_id = 0;
+}
+
+static const uint8_t *fb_object(fb_plan *plan, const uint8_t *p, int node_index, int depth);
+
+/* The byte after a child's value: an object, or, on the way to the trades, an array of them. */
+static const uint8_t *fb_child(fb_plan *plan, const uint8_t *p, int node_index, int depth) {
+    const uint8_t *end = plan->end;
+    const fb_node *node = plan->nodes + node_index;
+    if (p < end && *p == '{')
+        return fb_object(plan, p, node_index, depth);
+    if (p >= end || *p != '[' || !node->on_path)
+        return NULL;
+    if (node->is_trade) {
+        plan->trade_arrays++;
+        plan->in_array = 1;
+    }
+    p = fb_space(p + 1, end);
+    for (int element = 0;; element++) {
+        if (element && !node->is_trade) /* what stands once a message would stand twice */
+            return NULL;
+        if (!(p = fb_object(plan, p, node_index, depth)))
+            return NULL;
+        p = fb_space(p, end);
+        if (p >= end)
+            return NULL;
+        if (*p == ']')
+            return p + 1;
+        if (*p != ',')
+            return NULL;
+        p = fb_space(p + 1, end);
+    }
+}
+
+/* The byte after an object that a node describes. A name that is spelled with escapes or stands twice is Python's. */
+static const uint8_t *fb_object(fb_plan *plan, const uint8_t *p, int node_index, int depth) {
+    const uint8_t *end = plan->end, *limit = plan->limit, *object = p;
+    const fb_node *node = plan->nodes + node_index;
+    uint32_t seen = 0;
+    int enveloped = 0;
+    if (p >= end || *p != '{')
+        return NULL;
+    if (node->is_trade) {
+        if (!fb_room(plan))
+            return NULL;
+        fb_begin(plan);
+        if (!plan->trade_from) {
+            plan->trade_from = p;
+            plan->seen_trade = plan->seen_count;
+        } else if (plan->row_count) {
+            plan->paused = 1; /* as the first trade; the layout has it already */
+        }
+    }
+    p = fb_space(p + 1, end);
+    for (;;) {
+        if (p >= end || *p != '"')
+            return NULL;
+        const uint8_t *name = ++p;
+        uint64_t word = fb_load(p, limit), stop = fb_not_plain(word);
+        if (FB_LIKELY(stop)) {
+            int n = fb_lowest_bit(stop) >> 3;
+            p += n;
+            word = n ? word << (64 - 8 * n) >> (64 - 8 * n) : 0;
+            if (p >= end || *p != '"')
+                return NULL;
+        } else {
+            int escaped = 0;
+            p = fb_string(p + 8, end, limit, &escaped);
+            if (!p || escaped)
+                return NULL;
+        }
+        const fb_key *key = fb_find_key(node, word, name, p - name);
+        p = fb_space(p + 1, end);
+        if (p >= end || *p != ':')
+            return NULL;
+        p = fb_space(p + 1, end);
+        if (p >= end)
+            return NULL;
+        if (!key) {
+            const uint8_t *from = p;
+            int in_text = *p == '"';
+            if (!(p = fb_any_value(plan, p, depth + 1)))
+                return NULL;
+            if (FB_UNLIKELY(plan->learning))
+                fb_note(plan, from + in_text, p - in_text, NULL, FB_PASS_OVER, in_text);
+        } else {
+            uint32_t bit = 1u << (key - node->keys);
+            if (FB_UNLIKELY(seen & bit))
+                return NULL;
+            seen |= bit;
+            if (key->role == FB_CHILD || key->role == FB_ENVELOPE) {
+                if (key->role == FB_ENVELOPE) {
+                    enveloped = 1;
+                    plan->trade_from = NULL; /* a bare root may have begun one */
+                    if (*p != '{')
+                        return NULL;
+                }
+                if (!(p = fb_child(plan, p, key->child, depth + 1)))
+                    return NULL;
+            } else {
+                fb_row *row = node->is_trade ? plan->rows + plan->row_count : &plan->message;
+                const uint8_t *from = p;
+                int in_text = *p == '"' && key->role != FB_SKIP;
+                p = fb_take(plan, row, key, key->role, p + in_text, in_text);
+                if (!p || (in_text && (p >= end || *p != '"')))
+                    return NULL;
+                if (FB_UNLIKELY(plan->learning))
+                    fb_note(plan, from + in_text, p, key, key->role, in_text);
+                p += in_text;
+            }
+        }
+        p = fb_space(p, end);
+        if (p >= end)
+            return NULL;
+        if (*p == '}')
+            break;
+        if (*p != ',')
+            return NULL;
+        p = fb_space(p + 1, end);
+    }
+    p++;
+    if (enveloped) /* nothing but the envelope may mean anything here */
+        return (seen & (seen - 1)) == 0 ? p : NULL;
+    if ((seen & node->required) != node->required)
+        return NULL;
+    if (node->is_trade) {
+        plan->row_count++;
+        plan->last_trade_to = p;
+        if (plan->trade_from == object) {
+            plan->trade_to = p;
+            plan->seen_suffix = plan->seen_count;
+        }
+        plan->paused = 0;
+    }
+    return p;
+}
+
+FB_INLINE void fb_restart(fb_plan *plan) {
+    plan->row_count = plan->has_event = 0;
+}
+
+/* Trades into plan->rows, in the order of the message; 0: Python reads this message. */
+static int fb_scan_any(fb_plan *plan, const uint8_t *payload) {
+    const uint8_t *p = fb_space(payload, plan->end);
+    fb_restart(plan);
+    plan->trade_arrays = plan->seen_count = plan->in_array = plan->paused = 0;
+    plan->trade_from = plan->trade_to = NULL;
+    plan->text = payload;
+    p = fb_object(plan, p, 0, 0);
+    return p && fb_space(p, plan->end) == plan->end && plan->row_count > 0;
+}
+
+#endif

@@ -1,0 +1,32 @@
+from collections.abc import Callable
+
+from typing_extensions import disjoint_base
+
+from fastbars.batch import TickBatch
+from fastbars.wire.fields import TradeFields
+
+@disjoint_base
+class TradeScanner:
+    """Reads trade messages straight into a batch.
+
+    Args:
+        fields: where the trades stand.
+        batch: gets the rows; the caller folds it into bars and clears it.
+        new_symbol: called with each symbol (and spelling of it) once; gives its id in the batch's instruments.
+        remembers: whether the shape of the last message is tried first; the trades are the same without.
+
+    Raises:
+        ValueError: a declaration that contradicts itself, or is larger than the tables are.
+    """
+
+    def __init__(
+        self, fields: TradeFields, batch: TickBatch, new_symbol: Callable[[str], int], *, remembers: bool = True
+    ) -> None: ...
+    def scan(self, payload: bytes) -> bool:
+        """Append the trades of a message to the batch; False, and nothing done, where Python must read it."""
+
+    def take_counts(self) -> tuple[int, int, int]:
+        """Messages, their bytes, and trades taken since the last call."""
+
+    def take_event_time(self) -> int | None:
+        """When the exchange sent the last message taken since the last call, ns; None where it did not say."""

@@ -1,0 +1,358 @@
+"""TradeScanner: raw messages in, rows of a TickBatch out; what it does not take is left to Python.
+
+The scanning itself is in scan.h (any key order) and layout.h (the last message's shape); here the declaration of the
+exchange becomes their plan, and trades get their symbol's id and scales.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy
+
+from fastbars.batch cimport TickBatch
+from fastbars.instruments cimport Instrument, Instruments
+from fastbars.scaled cimport HIGHEST
+
+import orjson
+
+from fastbars.errors import FastbarsError
+from fastbars.scaled import to_text
+
+_ROLES = {
+    "symbol": FB_SYMBOL, "price": FB_PRICE, "size": FB_SIZE, "time": FB_TRADE_TIME, "first_id": FB_FIRST_ID,
+    "last_id": FB_LAST_ID, "trade_count": FB_COUNT, "sequence": FB_SEQUENCE, "side": FB_SIDE,
+    "event_time": FB_EVENT_TIME,
+}
+_UNITS = ("ms", "us", "ns", "ms or us", "s", "rfc3339")  # numbered as in text.h
+_MOST_SPELLINGS = 1_000_000
+
+
+class _Node:
+    # An object of a message, before it becomes a fb_node: name -> (role, unit, literals) or _Node.
+    def __init__(self):
+        self.keys = {}
+        self.is_trade = False
+        self.optional = set()
+
+    def child(self, path):
+        node = self
+        for name in path:
+            below = node.keys.setdefault(name, _Node())
+            if not isinstance(below, _Node):
+                raise ValueError(f"{name!r} of {path} is declared as a value and as an object")
+            node = below
+        return node
+
+    def add(self, name, role, unit=0, literals=(), optional=False):
+        if name in self.keys:
+            raise ValueError(f"{name!r} is declared twice")
+        self.keys[name] = (role, unit, literals)
+        if optional:
+            self.optional.add(name)
+
+    @property
+    def on_path(self):
+        return self.is_trade or any(isinstance(key, _Node) and key.on_path for key in self.keys.values())
+
+    @property
+    def required(self):
+        return {name for name, key in self.keys.items()
+                if (key.on_path or key.required if isinstance(key, _Node) else name not in self.optional)}
+
+
+def _alternatives(literals):
+    return literals if isinstance(literals, tuple) else (literals,)
+
+
+def _tree(fields):
+    root = _Node()
+    trade = root.child(fields.trades)
+    trade.is_trade = True
+
+    def place(key):
+        if isinstance(key, str):
+            return trade, key
+        *above, last = key
+        return root.child(above), last
+
+    for name, role in _ROLES.items():
+        key = getattr(fields, name)
+        if key is None or (name == "event_time" and key == fields.time):
+            continue
+        node, last = place(key)
+        unit = _UNITS.index(fields.time_unit if name == "time" else fields.event_time_unit)
+        literals = [(fields.buy, 1), (fields.sell, -1)] if name == "side" else ()
+        node.add(last, role, unit, literals, optional=name == "event_time")
+    for key, literals in fields.match.items():
+        node, last = place(key)
+        node.add(last, FB_MATCH, literals=[(literal, 0) for literal in _alternatives(literals)])
+    for key, literals in fields.skip.items():
+        trade.add(key, FB_SKIP, literals=[(literal, 0) for literal in _alternatives(literals)], optional=True)
+    return root
+
+
+cdef class TradeScanner:
+    def __cinit__(self):
+        self.plan = <fb_plan *>calloc(1, sizeof(fb_plan))
+        if self.plan is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.plan is not NULL:
+            free(self.plan.rows)
+        free(self.plan)
+        free(self.table)
+
+    def __init__(self, fields, TickBatch batch not None, new_symbol, *, bint remembers=True):
+        cdef fb_plan *plan = self.plan
+        self.batch = batch
+        self._new_symbol = new_symbol
+        self._spellings = []
+        self._grow(64)
+        plan.json_numbers = fields.json_numbers
+        plan.newest_first = fields.newest_first
+        plan.symbol_of_message = not isinstance(fields.symbol, str)
+        plan.sequence_of_message = fields.sequence is not None and not isinstance(fields.sequence, str)
+        plan.has_ids = fields.first_id is not None
+        plan.has_last_id = fields.last_id is not None
+        plan.has_count = fields.trade_count is not None
+        plan.has_sequence = fields.sequence is not None
+        plan.event_time_of_trade = fields.event_time == fields.time
+        root = _tree(fields)
+        # With values deeper than the trade itself a layout could not tell whose they are.
+        plan.remembers = remembers and not (root.is_trade and any(isinstance(k, _Node) for k in root.keys.values()))
+        if fields.envelope is None:
+            self._lay(root)
+            return
+        if fields.envelope in root.keys:
+            raise ValueError(f"{fields.envelope!r} is declared as envelope and as a key within")
+        outer = _Node()
+        outer.__dict__.update(root.__dict__, keys=dict(root.keys))
+        self._lay(outer, fields.envelope, root)
+
+    def _lay(self, node, envelope=None, inner=None):
+        # Turns a node and all below it into fb_nodes; returns its index.
+        cdef fb_plan *plan = self.plan
+        cdef int index = plan.node_count
+        cdef fb_node *own = &plan.nodes[index]
+        if index == FB_MOST_NODES:
+            raise ValueError(f"more than {FB_MOST_NODES} objects are declared")
+        if len(node.keys) >= FB_MOST_KEYS:
+            raise ValueError(f"an object has {len(node.keys)} declared keys, the limit is {FB_MOST_KEYS - 1}")
+        plan.node_count += 1
+        own.is_trade = node.is_trade
+        own.on_path = node.on_path
+        required = node.required
+        for name, key in node.keys.items():
+            if isinstance(key, _Node):
+                self._add_key(index, name, FB_CHILD, child=self._lay(key))
+            else:
+                role, unit, literals = key
+                self._add_key(index, name, role, unit, literals)
+            if name in required:
+                own.required |= <uint32_t>1 << (own.key_count - 1)
+        if envelope is not None:
+            self._add_key(index, envelope, FB_ENVELOPE, child=self._lay(inner))
+        return index
+
+    def _add_key(self, int index, str name, int role, int unit=0, literals=(), int child=0):
+        cdef fb_plan *plan = self.plan
+        cdef fb_node *node = &plan.nodes[index]
+        cdef fb_key *key = &node.keys[node.key_count]
+        cdef bytes encoded = name.encode()
+        cdef Py_ssize_t length = len(encoded)
+        cdef unsigned place
+        cdef int byte
+        if not 0 < length <= FB_KEY_SIZE or not encoded.isascii() or b'"' in encoded or b"\\" in encoded:
+            raise ValueError(f"the name {name!r} is not ASCII of 1 to {FB_KEY_SIZE} bytes without escapes")
+        memcpy(key.name, PyBytes_AS_STRING(encoded), length)
+        for byte in range(<int>min(length, 8)):
+            key.word |= <uint64_t>key.name[byte] << (8 * byte)
+        key.length = <uint8_t>length
+        key.role = <uint8_t>role
+        key.unit = <uint8_t>unit
+        key.child = <uint8_t>child
+        key.literals = plan.literal_count
+        for literal, side in literals:
+            self._add_literal(literal, side)
+        key.literal_count = plan.literal_count - key.literals
+        place = fb_bucket(key.word, <unsigned>length)
+        while node.buckets[place]:
+            place = (place + 1) & 63
+        node.key_count += 1
+        node.buckets[place] = node.key_count
+
+    def _add_literal(self, literal, int8_t side):
+        cdef fb_plan *plan = self.plan
+        cdef fb_literal *own = &plan.literals[plan.literal_count]
+        cdef bytes text
+        if plan.literal_count == FB_MOST_LITERALS:
+            raise ValueError(f"more than {FB_MOST_LITERALS} literals are declared")
+        if isinstance(literal, bool):
+            own.kind = FB_TRUE if literal else FB_FALSE
+            text = b"true" if literal else b"false"
+        else:
+            own.kind = FB_PREFIX if literal.endswith("*") else FB_TEXT
+            text = literal.rstrip("*").encode()
+        if len(text) > FB_LITERAL_SIZE:
+            raise ValueError(f"the literal {literal!r} is longer than {FB_LITERAL_SIZE} bytes")
+        memcpy(own.text, PyBytes_AS_STRING(text), len(text))
+        own.length = <uint8_t>len(text)
+        own.side = side
+        plan.literal_count += 1
+
+    def scan(self, bytes payload not None):
+        cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(payload)
+        cdef const uint8_t *end = text + PyBytes_GET_SIZE(payload)
+        return self.take(text, end, end) == 1
+
+    def take_counts(self):
+        counts = self.message_count, self.byte_count, self.trade_count
+        self.message_count = self.byte_count = self.trade_count = 0
+        return counts
+
+    def take_event_time(self):
+        if not self.has_event:
+            return None
+        self.has_event = False
+        return self.event_ns
+
+    cdef int take(self, const uint8_t *payload, const uint8_t *end, const uint8_t *limit) except -1:
+        # 1: its trades are in the batch. 0: it is Python's, and left no trace.
+        if not fb_scan(self.plan, payload, end, limit):
+            if self.plan.no_memory:
+                raise MemoryError
+            return 0
+        if not self.commit():
+            return 0
+        self.message_count += 1
+        self.byte_count += end - payload
+        return 1
+
+    cdef int commit(self) except -1:
+        cdef fb_plan *plan = self.plan
+        cdef TickBatch batch = self.batch
+        cdef Instruments instruments = batch.instruments
+        cdef Py_ssize_t first_row = batch.length, at = first_row
+        cdef int64_t count, last_id, price, size, event_ns = 0
+        cdef int price_scale, size_scale, k, n = plan.row_count, symbol_id
+        cdef fb_row *row
+        cdef Instrument *own
+        if batch.first_id is not NULL and not plan.has_ids:
+            return 0
+        if at == 0:
+            batch.rescaled = instruments.rescaled
+        elif batch.rescaled != instruments.rescaled:
+            return 0
+        if at + n > batch.capacity:
+            batch._reserve(at + n)
+        for k in range(n):
+            row = &plan.rows[n - 1 - k if plan.newest_first else k]
+            if row.skipped:
+                continue
+            last_id = row.last_id if plan.has_last_id else row.first_id
+            if plan.has_count:
+                count = row.count
+            else:
+                count = last_id - row.first_id + 1 if plan.has_ids else 1
+            if count < 1 or (batch.count is NULL and count != 1):
+                break
+            try:
+                symbol_id = self.symbol_id(&plan.message if plan.symbol_of_message else row)
+                own = &instruments.table[symbol_id]
+                price = row.price
+                size = row.size
+                if not (fb_rescale(&price, row.price_decimals, own.price_scale)
+                        and fb_rescale(&size, row.size_decimals, own.size_scale)):
+                    price, price_scale = row.price, row.price_decimals
+                    size, size_scale = row.size, row.size_decimals
+                    fb_strip(&price, &price_scale)
+                    fb_strip(&size, &size_scale)
+                    price_text, size_text = to_text(price, price_scale), to_text(size, size_scale)
+                    batch._fit(symbol_id, &price, price_scale, &size, size_scale, price_text, size_text)
+                    own = &instruments.table[symbol_id]
+            except FastbarsError:
+                break  # Python refuses that one trade, and says why
+            if price > own.max_price:
+                own.max_price = price
+            if size > own.max_size:
+                own.max_size = size
+            batch.time_ns[at] = row.time_ns
+            batch.symbol_id[at] = symbol_id
+            batch.price[at] = price
+            batch.size[at] = size
+            if batch.side is not NULL:
+                batch.side[at] = row.side
+            if batch.first_id is not NULL:
+                batch.first_id[at] = row.first_id
+                batch.last_id[at] = last_id
+            if batch.count is not NULL:
+                batch.count[at] = count
+            if batch.sequence is not NULL:
+                if not plan.has_sequence:
+                    batch.sequence[at] = row.first_id
+                else:
+                    batch.sequence[at] = plan.message.sequence if plan.sequence_of_message else row.sequence
+            if at == first_row or row.time_ns > event_ns:
+                event_ns = row.time_ns
+            at += 1
+            batch.length = at
+        else:
+            if at > first_row:
+                self.trade_count += at - first_row
+                if plan.has_event or plan.event_time_of_trade:
+                    self.has_event = True
+                    self.event_ns = plan.event_ns if plan.has_event else event_ns
+                return 1
+        batch.length = first_row
+        return 0
+
+    cdef int symbol_id(self, const fb_row *row) except -1:
+        cdef uint64_t place = row.symbol_hash & <uint64_t>(self.places - 1)
+        cdef Spelling *own
+        while True:
+            own = &self.table[place]
+            if own.symbol_id < 0:
+                return self.spell(row)
+            if (own.hash == row.symbol_hash and own.length == row.symbol_length
+                    and memcmp(own.text, row.symbol, own.length) == 0):
+                return own.symbol_id
+            place = (place + 1) & <uint64_t>(self.places - 1)
+
+    cdef int spell(self, const fb_row *row) except -1:
+        # A symbol never met in this spelling: Python knows what it is.
+        cdef bytes text = row.symbol[: row.symbol_length]
+        cdef int symbol_id = self._new_symbol(orjson.loads(b'"' + text + b'"'))
+        cdef uint64_t place
+        if len(self._spellings) >= _MOST_SPELLINGS:
+            return symbol_id
+        self._spellings.append(text)
+        if 2 * len(self._spellings) > self.places:
+            self._grow(2 * self.places)
+        place = row.symbol_hash & <uint64_t>(self.places - 1)
+        while self.table[place].symbol_id >= 0:
+            place = (place + 1) & <uint64_t>(self.places - 1)
+        self.table[place] = Spelling(
+            row.symbol_hash, <const uint8_t *>PyBytes_AS_STRING(text), row.symbol_length, symbol_id
+        )
+        return symbol_id
+
+    cdef int _grow(self, Py_ssize_t places) except -1:
+        cdef Spelling *old = self.table
+        cdef Spelling *table = <Spelling *>calloc(places, sizeof(Spelling))
+        cdef Py_ssize_t i
+        cdef uint64_t place
+        if table is NULL:
+            raise MemoryError
+        for i in range(places):
+            table[i].symbol_id = -1
+        for i in range(self.places):
+            if old[i].symbol_id >= 0:
+                place = old[i].hash & <uint64_t>(places - 1)
+                while table[place].symbol_id >= 0:
+                    place = (place + 1) & <uint64_t>(places - 1)
+                table[place] = old[i]
+        free(old)
+        self.table = table
+        self.places = places
+        return 0

@@ -1,0 +1,39 @@
+from collections.abc import Callable
+
+from typing_extensions import Buffer, disjoint_base
+
+from fastbars.wire.scanner import TradeScanner
+
+@disjoint_base
+class FrameWalker:
+    """Walks the frames that a server sends.
+
+    Args:
+        on_message: called with the payload of each whole data frame whose trades the scanner does not take.
+        hand_on: called with the bytes of every other frame, as they come. It says whether the receiver stands
+            between two messages of an open connection after them; after the first False all bytes go there.
+        scanner: takes trade messages where they lie; None: every message goes to on_message.
+        max_size: a longer frame is handed on; None: no limit.
+    """
+
+    done: bool
+    def __init__(
+        self,
+        on_message: Callable[[bytes], object],
+        hand_on: Callable[[bytes], bool],
+        scanner: TradeScanner | None = None,
+        max_size: int | None = None,
+    ) -> None: ...
+    def feed(self, data: Buffer) -> None:
+        """Take in the next bytes of the connection. What on_message and hand_on raise comes out here."""
+
+    def stop(self) -> None:
+        """Hand on what is kept of a cut frame, and everything from here on."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of a cut frame, kept until the rest comes."""
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Memory held for cut frames."""
