@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from fastbars.live.stats import StreamStats
     from fastbars.streams import BarStream, run, stream
     from fastbars.tapes.replay import replay
+    from fastbars.verification import Difference, Verification, verify
 
 __version__ = "0.1.0"
 
@@ -53,6 +54,7 @@ _LAZY = {
     "BybitWebSocketAdapter": "fastbars.exchanges.adapters",
     "CoinbaseWebSocketAdapter": "fastbars.exchanges.adapters",
     "ConnectionState": "fastbars.live.states",
+    "Difference": "fastbars.verification",
     "Exchange": "fastbars.live.exchange",
     "HyperliquidWebSocketAdapter": "fastbars.exchanges.adapters",
     "InteractiveBrokersWebSocketAdapter": "fastbars.exchanges.adapters",
@@ -61,9 +63,11 @@ _LAZY = {
     "RawMessage": "fastbars.live.exchange",
     "StreamConfig": "fastbars.live.config",
     "StreamStats": "fastbars.live.stats",
+    "Verification": "fastbars.verification",
     "replay": "fastbars.tapes.replay",
     "run": "fastbars.streams",
     "stream": "fastbars.streams",
+    "verify": "fastbars.verification",
 }
 
 __all__ = [
@@ -79,6 +83,7 @@ __all__ = [
     "CloseReason",
     "CoinbaseWebSocketAdapter",
     "ConnectionState",
+    "Difference",
     "Exchange",
     "ExchangeBar",
     "FastbarsError",
@@ -104,12 +109,14 @@ __all__ = [
     "TickSide",
     "Ticker",
     "UnknownExchangeError",
+    "Verification",
     "WSConnectionError",
     "WebSocketError",
     "__version__",
     "replay",
     "run",
     "stream",
+    "verify",
 ]
 
 

@@ -42,6 +42,14 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("--file-s", type=_positive_float, default=3600.0, help="or past this age (3600)")
     record.add_argument("--once", action="store_true", help="end when the server closes normally (code 1000)")
 
+    verify = commands.add_parser("verify", help="bars of tapes or recordings beside the exchange's own candles")
+    verify.add_argument("tapes", nargs="+", type=Path, metavar="TAPE", help="as for replay")
+    verify.add_argument("--exchange", help="whose messages they are, such as binance; a recording says it itself")
+    _add_source(verify, bars=None)
+    verify.add_argument(
+        "--klines", nargs="+", type=Path, default=[], metavar="CSV", help="candles as in Binance's public archive, too"
+    )
+
     stream = commands.add_parser("stream", help="bars live from an exchange, until interrupted")
     stream.add_argument("exchange", help="such as binance")
     stream.add_argument("symbols", nargs="+", metavar="SYMBOL", help="as the exchange writes them")

@@ -15,6 +15,7 @@ from fastbars.simulator import SimulatedExchange
 from fastbars.streams import BarStream, run, stream
 from fastbars.tapes.recorder import Recording
 from fastbars.tapes.replay import replay
+from fastbars.verification import verify
 
 
 @contextmanager
@@ -102,6 +103,28 @@ async def _drain(bars: BarStream, recording: Recording, seconds: float | None) -
         raise recording.failure
 
 
+def _verify(options: argparse.Namespace) -> int:
+    result = verify(
+        options.tapes,
+        options.exchange,
+        options.bars,
+        klines=options.klines,
+        market=options.market,
+        channel=options.channel,
+        on_difference=print,
+    )
+    for name, remark in (
+        ("equal", "bars equal the exchange's candles in every field that these have"),
+        ("different", "do not"),
+        ("mended", "did not at first"),
+        ("partial", "are PARTIAL and were not compared"),
+        ("without_candle", "had no candle"),
+        ("without_bar", "candles with trades had no bar"),
+    ):
+        print(f"{getattr(result, name):>10,} {remark}")
+    return 0 if result.equal and not result.different and not result.without_bar else 1
+
+
 def _simulate(options: argparse.Namespace) -> int:
     exchange = SimulatedExchange(
         market=options.market,
@@ -149,6 +172,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
     "replay": _replay,
     "record": _record,
+    "verify": _verify,
     "stream": _stream,
     "simulate": _simulate,
 }

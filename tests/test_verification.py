@@ -1,0 +1,477 @@
+"""Bars beside the exchange's candles: what differs is named, with its likely cause; what equals is counted."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from fastbars import BarBuffer, BarStatus, ExchangeBar, OHLCVBar, StreamConfig, TickData
+from fastbars.cli import main
+from fastbars.errors import TapeError
+from fastbars.exchanges import find_exchange
+from fastbars.live.session import Callbacks, Session
+from fastbars.tapes import read_tape
+from fastbars.ticks import to_datetime, to_nanoseconds
+from fastbars.verification import COMPARED, Difference, Verification, Verifier, read_klines, verify
+from servers import START_NS, trade
+from test_end_to_end import Recording as RunningKlines
+
+D = Decimal
+MINUTE_NS = 60_000_000_000
+USDM = ("binance_ws/usdm_btcusdt_20240808.raw.gz", "binance_klines/usdm_BTCUSDT-1m_20240808.csv")
+SPOT = ("binance_ws/spot_btcusdt_20240808.raw.gz", "binance_klines/spot_BTCUSDT-5m_20240808.csv")
+
+
+def bars_of(*prices: str, ids: str = "contiguous", skip: tuple[int, ...] = ()) -> list[OHLCVBar]:
+    """A minute a price, three trades a minute, the last one 1 higher; ids in `skip` are lost. The first is PARTIAL."""
+    buffer = BarBuffer("1m", ids=ids)  # type: ignore[arg-type]
+    bars: list[OHLCVBar] = []
+    for minute, price in enumerate(prices):
+        for number in range(3):
+            trade_id = 3 * minute + number + 1
+            if trade_id not in skip:
+                time_ns = START_NS + minute * MINUTE_NS + number * 1_000_000_000
+                value = D(price) + (1 if number == 2 else 0)
+                bars += buffer.add_tick(TickData("X", time_ns, value, D(2), "buy", trade_id))
+    return bars
+
+
+def candle_of(bar: OHLCVBar, **changes: Any) -> ExchangeBar:
+    """What an exchange says that agrees with a bar."""
+    values = {name: getattr(bar, name) for name in COMPARED}
+    values = values | {"is_closed": True, "event_time_ns": None} | changes
+    return ExchangeBar(bar.symbol, bar.spec, bar.open_time, bar.close_time, **values)
+
+
+def without_ids(bar: OHLCVBar, **changes: Any) -> ExchangeBar:
+    nothing = dict.fromkeys(
+        ("trade_count", "taker_buy_volume", "taker_buy_quote_volume", "first_trade_id", "last_trade_id", "quote_volume")
+    )
+    return candle_of(bar, **nothing | changes)
+
+
+class Noted(Verifier):
+    """A verifier that keeps its reports."""
+
+    def __init__(self, **options: Any) -> None:
+        self.reports: list[Difference] = []
+        super().__init__(on_difference=self.reports.append, **options)
+
+    @property
+    def causes(self) -> list[str]:
+        return [report.cause for report in self.reports]
+
+
+def outcome(counts: Verification) -> tuple[int, int, int]:
+    return counts.equal, counts.different, counts.partial
+
+
+# Pairs.
+
+
+def test_bars_and_candles_are_paired_whichever_comes_first() -> None:
+    first, second, third = bars_of("10", "20", "30", "40")[:3]
+    verifier = Noted()
+    verifier.add_candle(candle_of(second))
+    verifier.add_bar(first)
+    verifier.add_bar(second)
+    verifier.add_bar(third)
+    verifier.add_candle(candle_of(third))
+    assert outcome(verifier.finish()) == (2, 0, 1)
+    assert verifier.reports == []
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_a_difference_in_any_field_is_found_and_names_both_values(name: str) -> None:
+    bar = bars_of("10", "20", "30")[1]
+    verifier = Noted()
+    verifier.add_bar(bar)
+    verifier.add_candle(candle_of(bar, **{name: getattr(bar, name) + 1}))
+    (report,) = verifier.reports
+    assert (report.field, report.bar_value) == (name, getattr(bar, name))
+    assert report.candle_value == getattr(bar, name) + 1
+    assert str(report).startswith(
+        f"X 1m 2024-08-08T23:55:00Z revision 0: {name} is {report.bar_value}, the exchange has {report.candle_value}; "
+    )
+    assert outcome(verifier.finish()) == (0, 1, 0)
+    assert verifier.verification.first == report
+
+
+def test_what_the_exchange_does_not_say_is_not_compared() -> None:
+    bar = bars_of("10", "20", "30")[1]
+    verifier = Noted()
+    verifier.add_bar(bar)
+    verifier.add_candle(without_ids(bar))
+    assert outcome(verifier.finish()) == (1, 0, 0)
+
+
+def test_digits_do_not_matter_where_numbers_are_equal() -> None:
+    bar = bars_of("10", "20", "30")[1]
+    verifier = Noted()
+    verifier.add_bar(bar)
+    verifier.add_candle(candle_of(bar, close=D("21.000"), volume=D("6.00000000")))
+    assert outcome(verifier.finish()) == (1, 0, 0)
+
+
+def test_a_running_candle_is_passed_over_and_the_final_one_compared() -> None:
+    bar = bars_of("10", "20", "30")[1]
+    verifier = Noted()
+    verifier.add_bar(bar)
+    verifier.add_candle(candle_of(bar, close=D(5), is_closed=False))
+    verifier.add_candle(candle_of(bar))
+    assert outcome(verifier.finish()) == (1, 0, 0)
+    assert verifier.verification.running == 1
+
+
+def test_where_no_candle_says_that_it_is_final_the_next_one_says_it() -> None:
+    _, second, third = bars_of("10", "20", "30", "40")[:3]
+    verifier = Noted()
+    verifier.add_bar(second)
+    verifier.add_candle(candle_of(second, volume=D(1), is_closed=None))
+    verifier.add_candle(candle_of(second, is_closed=None))
+    assert verifier.verification.compared == 0
+    verifier.add_candle(candle_of(third, volume=D(1), is_closed=None))
+    assert outcome(verifier.verification) == (1, 0, 0)
+    verifier.add_bar(third)
+    assert outcome(verifier.finish()) == (1, 0, 0)  # the last one may not be final
+    assert verifier.verification.without_candle == 1
+
+
+def test_bars_and_candles_without_their_other_half_are_counted() -> None:
+    _, second, third = bars_of("10", "20", "30", "40")[:3]
+    verifier = Noted()
+    verifier.add_bar(second)
+    verifier.add_candle(candle_of(third))
+    flat = candle_of(third, volume=D(0), trade_count=0)
+    verifier.add_candle(replace(flat, open_time=third.close_time, close_time=third.close_time + timedelta(minutes=1)))
+    counts = verifier.finish()
+    assert (counts.without_candle, counts.without_bar, counts.empty) == (1, 1, 1)
+    assert counts.compared == 0
+
+
+def test_what_waits_longer_than_the_patience_is_given_up_so_that_memory_is_bounded() -> None:
+    bars = bars_of(*map(str, range(10, 60)))[1:]
+    verifier = Noted(patience_s=120)
+    for bar in bars:
+        verifier.add_bar(bar)
+        assert len(verifier._pairs) <= 3
+    assert verifier.verification.without_candle == len(bars) - 3
+    verifier.add_bar(replace(bars[0], revision=1))  # its verdict was given
+    assert len(verifier._pairs) <= 3
+
+
+def test_bars_that_are_not_cut_by_time_are_passed_over() -> None:
+    buffer = BarBuffer("tick:1", ids="contiguous")
+    verifier = Noted()
+    for bar in buffer.add_tick(TickData("X", START_NS, D(1), D(1), "buy", 1)):
+        verifier.add_bar(bar)
+    assert verifier.finish() == Verification()
+
+
+# Revisions.
+
+
+def test_a_provisional_bar_is_given_time_for_its_next_revision() -> None:
+    bar = bars_of("10", "20", "30")[1]
+    early = replace(bar, status=BarStatus.PROVISIONAL, trade_count=2, volume=D(4), last_trade_id=5)
+    verifier = Noted()
+    verifier.add_bar(early)
+    verifier.add_candle(candle_of(bar))
+    assert outcome(verifier.verification) == (0, 0, 0)
+    verifier.add_bar(replace(bar, revision=1))
+    assert outcome(verifier.verification) == (1, 0, 0)
+    assert outcome(verifier.finish()) == (1, 0, 0)
+    assert verifier.reports == []
+
+
+def test_a_provisional_bar_that_stays_different_is_reported_in_the_end() -> None:
+    bar = bars_of("10", "20", "30")[1]
+    verifier = Noted()
+    verifier.add_bar(replace(bar, status=BarStatus.PROVISIONAL, volume=D(4)))
+    verifier.add_candle(candle_of(bar))
+    assert verifier.reports == []
+    assert outcome(verifier.finish()) == (0, 1, 0)
+    assert verifier.causes == ["the bar is PROVISIONAL: it closed before its last trades came"]
+
+
+def test_a_bar_that_a_later_revision_mends_counts_as_equal() -> None:
+    bar = bars_of("10", "20", "30")[1]
+    verifier = Noted()
+    verifier.add_candle(candle_of(bar))
+    verifier.add_bar(replace(bar, high=D(50)))
+    verifier.add_bar(replace(bar, high=D(50), revision=1))
+    verifier.add_bar(replace(bar, revision=2))
+    assert outcome(verifier.finish()) == (1, 0, 0)
+    assert verifier.verification.mended == 1
+    assert [report.bar.revision for report in verifier.reports] == [0, 1]
+
+
+# Causes.
+
+
+def test_the_missing_ids_of_a_gap_are_named() -> None:
+    whole = bars_of("10", "20", "30", "40")
+    gap = bars_of("10", "20", "30", "40", skip=(5,))[1]
+    assert gap.status is BarStatus.GAP
+    verifier = Noted()
+    verifier.missing = lambda _: [(1, 2), (5, 5), (90, 99)]
+    verifier.add_bar(gap)
+    verifier.add_candle(candle_of(whole[1]))
+    verifier.finish()
+    assert verifier.causes == ["the bar is GAP: 1 trade missing, of ids 5"]
+    assert (verifier.reports[0].field, verifier.reports[0].bar_value, verifier.reports[0].candle_value) == (
+        "volume",
+        4,
+        6,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"first_trade_id": 3, "volume": D(8)}, "the bar has the trades 4 to 6, the candle 3 to 6"),
+        ({"trade_count": 5, "volume": D(10)}, "the bar lacks 2 trades"),
+        ({"trade_count": 2, "volume": D(4)}, "the candle leaves out 1 trade of the bar"),
+        (
+            {"open": D(11), "low": D(11)},
+            "both count the same trades: the exchange may open a candle at the close before (venue semantics)",
+        ),
+        ({"close": D(7)}, "unknown"),
+    ],
+)
+def test_the_likely_cause_of_a_difference_is_named(changes: dict[str, Any], cause: str) -> None:
+    bar = bars_of("10", "20", "30")[1]
+    verifier = Noted()
+    verifier.add_bar(bar)
+    verifier.add_candle(candle_of(bar, **changes))
+    assert verifier.causes == [cause]
+
+
+def test_where_ids_prove_nothing_the_cause_says_so() -> None:
+    bar = bars_of("10", "20", "30", ids="none")[1]
+    assert bar.status is BarStatus.UNVERIFIABLE
+    verifier = Noted()
+    verifier.add_bar(bar)
+    verifier.add_candle(without_ids(bar, volume=D(8)))
+    verifier.finish()
+    assert verifier.causes == ["trades are missing, and its ids could not tell: the bar is UNVERIFIABLE"]
+    verifier = Noted()
+    verifier.add_bar(bar)
+    verifier.add_candle(without_ids(bar, volume=D(8), trade_count=4))
+    assert verifier.causes == ["the bar lacks 1 trade, and its ids could not tell: it is UNVERIFIABLE"]
+
+
+def test_a_candle_that_may_not_be_final_is_named_as_the_cause() -> None:
+    _, second, third = bars_of("10", "20", "30", "40")[:3]
+    verifier = Noted()
+    verifier.add_bar(second)
+    verifier.add_candle(without_ids(second, volume=D(2), is_closed=None))
+    verifier.add_candle(without_ids(third, is_closed=None))
+    assert verifier.causes == ["the candle may not be final: this exchange does not say when one is"]
+
+
+# Venues.
+
+
+def test_a_candle_that_opens_at_the_close_before_is_equal_where_the_exchange_declares_it() -> None:
+    bars = bars_of("10", "20", "15", "16")[:3]
+    candles = [
+        candle_of(bars[0]),
+        candle_of(bars[1], open=D(11), low=D(11)),  # closed at 11 before
+        candle_of(bars[2], open=D(21), high=D(21)),
+    ]
+    for declared, counts in (("previous close", (2, 0, 1)), ("first trade", (0, 2, 1))):
+        verifier = Noted(candle_open=declared)
+        for bar, candle in zip(bars, candles, strict=True):
+            verifier.add_candle(candle)
+            verifier.add_bar(bar)
+        assert outcome(verifier.finish()) == counts
+
+
+def test_an_open_that_is_not_the_close_before_is_a_difference_all_the_same() -> None:
+    bars = bars_of("10", "20", "30")[:2]
+    verifier = Noted(candle_open="previous close")
+    verifier.add_candle(candle_of(bars[0]))
+    verifier.add_candle(candle_of(bars[1], open=D(12), low=D(12)))
+    verifier.add_bar(bars[1])
+    assert [(report.field, report.bar_value, report.candle_value) for report in verifier.reports] == [("open", 20, 12)]
+
+
+# Tapes.
+
+
+def test_all_whole_minutes_of_the_recorded_markets_equal_binances_klines(tapes: Path) -> None:
+    usdm = verify(tapes / USDM[0], "binance", klines=[tapes / USDM[1]], market="usdm")
+    assert usdm == Verification(equal=4, partial=2)
+    spot = verify(tapes / SPOT[0], "binance", klines=[tapes / SPOT[1]])
+    assert spot == Verification(equal=1, partial=2)
+
+
+def test_one_trade_taken_from_a_tape_is_named_with_bar_field_values_and_cause(tapes: Path, tmp_path: Path) -> None:
+    lines = [(record.receive_time_ns, record.payload) for record in read_tape(tapes / USDM[0])]
+    messages = [orjson.loads(payload) for _, payload in lines if b'"e":"trade"' in payload]
+    trades = [message.get("data", message) for message in messages]
+    gone = trades[len(trades) // 2]
+    damaged = tmp_path / "tape.gz"
+    with gzip.open(damaged, "wb", 1) as file:
+        for time_ns, payload in lines:
+            if f'"t":{gone["t"]},'.encode() not in payload:
+                file.write(f"{time_ns} ".encode() + payload + b"\n")
+    reports: list[Difference] = []
+    counts = verify(damaged, "binance", klines=[tapes / USDM[1]], market="usdm", on_difference=reports.append)
+    assert (counts.equal, counts.different, counts.partial) == (3, 1, 2)
+    (report,) = reports
+    assert report == counts.first
+    assert report.bar.open_time <= to_datetime(gone["T"] * 1_000_000) < report.bar.close_time
+    assert report.field == "volume"
+    assert report.candle_value is not None
+    assert report.bar_value == report.candle_value - D(gone["q"])
+    assert report.cause == f"the bar is GAP: 1 trade missing, of ids {gone['t']}"
+
+
+@pytest.mark.parametrize(
+    ("tape", "market", "least"),
+    [
+        ("cryptofeed/BINANCE_spot_20210404_aggTrade_kline.ws.gz", "spot", 50),
+        ("cryptofeed/BINANCE_FUTURES_20210722_aggTrade_kline.ws.gz", "usdm", 10),
+    ],
+)
+def test_running_klines_equal_what_their_own_trades_come_to(tape: str, market: str, least: int, tapes: Path) -> None:
+    running = RunningKlines(tapes / tape, market)
+    verifier = Noted()
+    for kline in running.klines:
+        covering = running.covering(kline) if kline.first_trade_id is not None else None
+        if covering:
+            one = Noted()
+            bar = running.bar_of(kline, covering)
+            one.add_bar(replace(bar, status=BarStatus.COMPLETE))
+            one.add_candle(replace(kline, is_closed=True))
+            verifier.verification.equal += one.finish().equal
+            verifier.reports += one.reports
+    assert verifier.reports == []
+    assert verifier.verification.equal >= least
+
+
+@pytest.mark.parametrize(("symbol", "equal", "different"), [("BTCUSDT", 19, 0), ("ETHUSDT", 10, 10)])
+def test_bybits_running_klines_equal_their_trades_once_their_open_is_the_close_before(
+    symbol: str, equal: int, different: int, tapes: Path
+) -> None:
+    bybit = find_exchange("bybit", "linear")
+    klines: list[ExchangeBar] = []
+    ticks: list[TickData] = []
+    session = Session(bybit, StreamConfig(), Callbacks(on_exchange_bar=klines.append, on_tick=ticks.append))
+    for record in read_tape(tapes / f"bybit_v5/linear_{symbol}_20260809.jsonl.gz"):
+        session.receive([record.payload], 0)
+    outcomes = {"previous close": Verification(), "first trade": Verification()}
+    for before, kline in pairwise(klines):
+        start_ns = to_nanoseconds(kline.open_time)
+        if to_nanoseconds(klines[0].open_time) == start_ns:  # it had begun before the tape
+            continue
+        buffer = BarBuffer("1m", ids="none")
+        counted = D(0)  # a running candle is some milliseconds behind the trades: it has those that make its volume
+        for tick in ticks:
+            if tick.time_ns >= start_ns and counted < kline.volume:
+                buffer.add_tick(tick)
+                counted += tick.volume
+        if not counted:
+            continue
+        (bar,) = buffer.flush_all()
+        for declared, counts in outcomes.items():
+            verifier = Noted(candle_open=declared)
+            if before.is_closed:
+                verifier.add_candle(before)
+            verifier.add_candle(replace(kline, is_closed=True))
+            verifier.add_bar(replace(bar, status=BarStatus.UNVERIFIABLE))
+            counts.equal += verifier.finish().equal
+            counts.different += verifier.finish().different
+    assert bybit.candle_open == "previous close"
+    assert outcomes["previous close"] == Verification(equal=equal)
+    assert outcomes["first trade"].different == different
+
+
+# Files.
+
+KLINES = (
+    "1723161240000,1,1,1,1,3,1723161299999,3,3,3,3,0\n"
+    "1723161300000,1,1,1,1,3,1723161359999,3,3,3,3,0\n"
+    "1723161360000,1,1,1,1,2,1723161419999,2,2,2,2,0\n"
+)
+
+
+def tape_of(path: Path, minutes: int) -> Path:
+    messages = [trade(3 * minute + n + 1, minute * 60_000 + n, "1") for minute in range(minutes) for n in range(3)]
+    path.write_bytes(b"".join(b"1 %b\n" % message for message in messages))
+    return path
+
+
+@pytest.mark.parametrize("name", ["BTCUSDT-1m-2024-08-08.csv", "spot_BTCUSDT-1m_20240808.csv", "BTCUSDT-1m.csv"])
+def test_the_name_of_a_file_of_klines_tells_symbol_and_spec(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(KLINES)
+    assert [(candle.symbol, candle.spec, str(candle.volume)) for candle in read_klines(path)] == [
+        ("BTCUSDT", "1m", "3"),
+        ("BTCUSDT", "1m", "3"),
+        ("BTCUSDT", "1m", "2"),
+    ]
+
+
+def test_microseconds_and_a_header_are_read_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "BTCUSD_PERP-1h-2025.csv"
+    path.write_text("open_time,open\n1735689600000000,1,2,1,2,5,1735693199999999,9,3,4,8,0\n")
+    (candle,) = read_klines(path)
+    assert (candle.symbol, candle.spec, candle.trade_count) == ("BTCUSD_PERP", "1h", 3)
+    assert (candle.open_time.isoformat(), candle.close_time.isoformat()) == (
+        "2025-01-01T00:00:00+00:00",
+        "2025-01-01T01:00:00+00:00",
+    )
+
+
+def test_a_file_that_holds_no_klines_is_an_error_that_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "BTCUSDT-1m.csv"
+    path.write_text(KLINES + "1723161420000,x,1,1,1,2,1723161479999,2,2,2,2,0\n")
+    with pytest.raises(TapeError, match=r"BTCUSDT-1m.csv, line 4: not a kline: "):
+        list(read_klines(path))
+    path.write_text(KLINES + "1723161420000,1\n")
+    with pytest.raises(TapeError, match=r"line 4: not a kline: list index out of range"):
+        list(read_klines(path))
+    with pytest.raises(TapeError, match=r"klines.csv: the name tells neither symbol nor spec"):
+        list(read_klines(tmp_path / "klines.csv"))
+    with pytest.raises(TapeError, match=r"ETHUSDT-1m.csv: cannot be read: No such file"):
+        list(read_klines(tmp_path / "ETHUSDT-1m.csv"))
+
+
+def test_candles_before_the_tape_do_not_count_and_those_inside_it_do(tmp_path: Path) -> None:
+    tape = tape_of(tmp_path / "tape", 4)
+    before = "1723161180000,1,1,1,1,3,1723161239999,3,3,3,3,0\n"
+    path = tmp_path / "BTCUSDT-1m.csv"
+    path.write_text(before + KLINES)
+    counts = verify(tape, "binance", klines=[path])
+    assert (outcome(counts), counts.without_bar) == ((1, 1, 2), 0)
+    assert counts.first is not None
+    assert str(counts.first) == (
+        "BTCUSDT 1m 2024-08-08T23:56:00Z revision 0: volume is 3, the exchange has 2;"
+        " the candle leaves out 1 trade of the bar"
+    )
+
+
+def test_the_verify_command_prints_differences_and_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tape = tape_of(tmp_path / "tape", 3)
+    path = tmp_path / "BTCUSDT-1m.csv"
+    path.write_text(KLINES)
+    assert main(["verify", str(tape), "--exchange", "binance", "--klines", str(path)]) == 0
+    assert capsys.readouterr().out.split("\n")[0].split() == (
+        ["1", "bars", "equal", "the", "exchange's", "candles", "in", "every", "field", "that", "these", "have"]
+    )
+    path.write_text(KLINES.replace("1,1,1,1,3,1723161359999", "1,1,1,1,4,1723161359999"))
+    assert main(["verify", str(tape), "--exchange", "binance", "--klines", str(path)]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("BTCUSDT 1m 2024-08-08T23:55:00Z revision 0: volume is 3, the exchange has 4; unknown\n")
+    assert "         1 do not\n" in out
