@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/fastbars/*.pyx src/fastbars/*.pxd src/fastbars/*.h \
 	src/fastbars/wire/*.pyx src/fastbars/wire/*.pxd src/fastbars/wire/*.h)
 
-.PHONY: demo test lint bench bench-smoke wheel clean
+.PHONY: demo test lint docs bench bench-smoke wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fastbars demo
@@ -25,6 +25,9 @@ lint: $(VENV)/.installed
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -E -b html docs build/docs
+
 bench: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --benchmark-columns=min,median,stddev,rounds
 
@@ -34,6 +37,10 @@ bench-smoke: $(VENV)/.installed
 
 wheel: $(VENV)/.wheel
 	$(BIN)/python tools/build_wheel.py
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	touch $@
 
 $(VENV)/.wheel: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable ".[wheel]"

@@ -1,4 +1,4 @@
-"""Every error that fastbars raises, in one tree.
+"""Every error that fastbars raises, in one tree::
 
     FastbarsError
     ├── PrecisionError          a number cannot be represented exactly (also a ValueError)

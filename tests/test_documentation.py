@@ -1,0 +1,122 @@
+"""Every Python block and every `fastbars` command of the README and the documentation is run as it stands there.
+
+Streams go to the embedded exchange instead of Binance, with seconds for minutes, and a block that would run for ever
+ends after a few lines of output.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sybil import Example, Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
+
+import fastbars
+from fastbars.cli import _parser
+from servers import START_NS, trade
+
+PROJECT = Path(__file__).resolve().parents[1]
+PAGES = sorted(path for path in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")] if path.is_file())
+# Followed to the letter by a test of its own.
+APART = {"add-an-exchange.md"}
+ENOUGH_LINES = 3
+
+
+class EnoughError(BaseException):
+    """The block has printed what it is to show."""
+
+
+class Blocks(PythonEvaluator):
+    """Runs a block; EnoughError is its good end."""
+
+    def __call__(self, example: Example) -> str | None:
+        try:
+            return super().__call__(example)
+        except EnoughError:
+            return None
+
+
+def printed(*values: object, lines: list[str]) -> None:
+    lines.append(" ".join(map(str, values)))
+    if len(lines) >= ENOUGH_LINES:
+        raise EnoughError
+
+
+@pytest.fixture(scope="module")
+def exchange_url() -> Iterator[str]:
+    command = [sys.executable, "-m", "fastbars", "simulate", "--symbols", "20", "--rate", "2000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        found = re.search(r"ws://\S+", process.stdout.readline())
+        assert found is not None
+        yield found[0]
+        process.terminate()
+
+
+def blocks_of(path: Path) -> Iterator[Example]:
+    sybil = Sybil(parsers=[CodeBlockParser("python", Blocks()), SkipParser()], path=str(path.parent))
+    yield from sybil.parse(path).examples()
+
+
+WITH_BLOCKS = [path for path in PAGES if path.name not in APART and "```python" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", WITH_BLOCKS, ids=lambda path: path.name)
+def test_the_blocks_of_a_page_run(
+    path: Path, exchange_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_stream = fastbars.stream
+
+    def stream(exchange: str, symbols: list[str], bars: Any = "1m", **options: Any) -> fastbars.BarStream:
+        seconds = [re.sub(r"^(\d+)m$", r"\1s", spec) for spec in ([bars] if isinstance(bars, str) else bars)]
+        return real_stream(exchange, symbols, seconds, **{"url": exchange_url, **options})
+
+    monkeypatch.setattr(fastbars, "stream", stream)
+    monkeypatch.chdir(tmp_path)
+    recorded = [b"%d %s\n" % (START_NS, trade(n, n * 20_000)) for n in range(12)]
+    Path("usdm_btcusdt.raw.gz").write_bytes(gzip.compress(b"".join(recorded)))
+    examples = list(blocks_of(path))
+    assert examples
+    for example in examples:
+        lines: list[str] = []
+        example.namespace.update(fastbars=fastbars, print=lambda *values, lines=lines: printed(*values, lines=lines))
+        example.evaluate()
+        if "print(" in example.parsed:
+            assert lines, f"{path.name}, line {example.line}: printed nothing"
+
+
+def commands_of(path: Path) -> Iterator[str]:
+    """The `fastbars` command lines of a page: in fences, or indented by four."""
+    fenced = False
+    for line in path.read_text(encoding="utf-8").splitlines():
+        fenced ^= line.startswith("```")
+        if (fenced or line.startswith("    ")) and re.match(r"\s*fastbars [a-z]", line):
+            yield line.strip()
+
+
+COMMANDS = [pytest.param(line, id=f"{path.name}: {line}") for path in PAGES for line in commands_of(path)]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_the_documentation_is_one_that_the_command_knows(line: str) -> None:
+    words = shlex.split(line, comments=True)
+    options = _parser().parse_args(words[1:])
+    assert options.command == words[1]
+
+
+LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)\s]*)?\)")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_inside_the_project_lead_somewhere(path: Path) -> None:
+    links = [link for link in LINK.findall(path.read_text(encoding="utf-8")) if "://" not in link]
+    assert [link for link in links if not (path.parent / link).exists()] == []
