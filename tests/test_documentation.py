@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,9 @@ class EnoughError(BaseException):
 class Blocks(PythonEvaluator):
     """Runs a block; EnoughError is its good end."""
 
-    def __call__(self, example: Example) -> str | None:
-        try:
-            return super().__call__(example)
-        except EnoughError:
-            return None
+    def __call__(self, example: Example) -> None:
+        with suppress(EnoughError):
+            super().__call__(example)
 
 
 def printed(*values: object, lines: list[str]) -> None:
