@@ -276,3 +276,29 @@ def test_bars_of_sampled_prices_are_sampled_at_best_and_of_unique_ids_unverifiab
         issued = [bar for second in (30, 61, 121, 185) for bar in buffer.add_tick(tick(second))] + buffer.flush_all()
         assert [bar.status for bar in issued] == [BarStatus.PARTIAL, status, status, BarStatus.PARTIAL]
         assert {(bar.first_trade_id, bar.last_trade_id) for bar in issued} == {(None, None)}
+
+
+def test_an_outage_flags_the_bars_it_reaches_into_where_no_id_would_reveal_a_loss() -> None:
+    minute = 60_000_000_000
+    buffer = BarBuffer("1m", ids="none")
+    for symbol in ("A", "B"):
+        for time_ns in (10, minute + 10):
+            buffer.add_tick(TickData(symbol, time_ns, "1", "1"))
+    assert buffer.note_outage(minute + 20, 2 * minute + 5, ["A", "unheard of"]) == []  # what it reaches is open still
+    issued = [
+        f"{bar.symbol} {bar.open_time:%M} {bar.status}"
+        for symbol in ("A", "B")
+        for time_ns in (2 * minute + 10, 3 * minute + 10, 4 * minute)
+        for bar in buffer.add_tick(TickData(symbol, time_ns, "1", "1"))
+    ]
+    assert issued == ["A 01 GAP", "A 02 GAP", "A 03 UNVERIFIABLE", *[f"B 0{n} UNVERIFIABLE" for n in (1, 2, 3)]]
+    (again,) = buffer.note_outage(3 * minute + 20, 3 * minute + 30, ["B"])
+    assert (again.symbol, again.open_time.minute, again.status, again.revision) == ("B", 3, "GAP", 1)
+
+
+def test_an_outage_is_left_to_the_ids_where_there_are_any() -> None:
+    buffer = BarBuffer("1m", ids="contiguous")
+    buffer.add_tick(TickData("A", 10, "1", "1", trade_id=1))
+    assert buffer.note_outage(11, 12) == []
+    (bar,) = buffer.add_tick(TickData("A", 60_000_000_000, "1", "1", trade_id=2))
+    assert bar.status == "PARTIAL"

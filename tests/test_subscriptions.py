@@ -14,6 +14,7 @@ from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, StreamConfig
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.binance import SPOT
 from fastbars.live.exchange import Ack, Exchange, Limits, Message, Refusal
+from fastbars.live.line import Line
 from fastbars.live.subscriptions import Subscriptions
 from fastbars.live.throttle import Throttle
 from servers import Answer, Request, TradeServer, acknowledge, keep_silent, refuse, trade, until
@@ -346,9 +347,10 @@ async def test_subscribing_behind_a_close_frame_is_a_connection_error() -> None:
 
 
 async def test_a_request_over_no_connection_is_a_connection_error() -> None:
-    adapter = BinanceWebSocketAdapter()
-    with pytest.raises(WSConnectionError, match="binance spot: not connected"):
-        await adapter._send(b"{}")
+    exchange = SmallExchange(Limits(10, 4, 1000))
+    line = Line(exchange, StreamConfig(), "ws://127.0.0.1:1", Subscriptions(exchange, 0.05), lambda *_: None, print)
+    with pytest.raises(WSConnectionError, match="small: not connected"):
+        await line.send(b"{}")
 
 
 async def test_unsubscribing_ends_the_open_bar_where_no_trade_channel_is_left() -> None:

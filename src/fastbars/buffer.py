@@ -195,6 +195,22 @@ class BarBuffer:
         time_ns = max(-(2**63), min(time_ns, 2**63 - 1))
         return self._issue(self._kernel.note_lost(self.instruments.add(symbol), time_ns))
 
+    def note_outage(self, since_ns: int, until_ns: int, symbols: Iterable[str] | None = None) -> list[OHLCVBar]:
+        """The feed was down between two times: flag the bars it reaches into GAP, where no id will reveal a loss.
+
+        Args:
+            since_ns, until_ns: ns since the epoch, of the exchange's clock.
+            symbols: those concerned; None: all.
+        """
+        if self.ids in _NUMBERED:
+            return []
+        bars: list[OHLCVBar] = []
+        for symbol in self.instruments.symbols if symbols is None else symbols:
+            if symbol in self.instruments:
+                for time_ns in (since_ns, until_ns):
+                    bars += self._issue(self._kernel.note_lost(self.instruments.id(symbol), time_ns))
+        return bars
+
     def flush_all(self) -> list[OHLCVBar]:
         """Close every open bar (PARTIAL, `end`), in order of the symbols' first appearance, then of the specs."""
         return self._issue(self._kernel.flush())

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastbars.bars import ExchangeBar, OHLCVBar
@@ -27,6 +27,7 @@ from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Ack, Beat, Exchange, RawMessage, Refusal, Stream, Trade
 from fastbars.live.handover import CANNOT_CONNECT, Handover, why_not
 from fastbars.live.line import Line
+from fastbars.live.recent import RecentKeys
 from fastbars.live.recorder import OpenRecorder
 from fastbars.live.secrets import hidden, without_credentials
 from fastbars.live.session import Callbacks, Session
@@ -106,6 +107,7 @@ class BaseWebSocketAdapter:
         self._supervisor: asyncio.Task[None] | None = None
         self._clock: asyncio.Task[None] | None = None
         self._state_changed = asyncio.Event()
+        self._down_since_ns: int | None = None  # of the exchange's clock
         self._failure: Exception | None = None
         self._paused = False
         self._unreadable = 0
@@ -247,9 +249,7 @@ class BaseWebSocketAdapter:
         if self._line is not None and self.is_connected and url != self._line.url:
             await self.reconnect()  # to where all of them are served
         if self.is_connected:
-            await self._subscriptions.subscribe(streams, self._send)
-            for line in self._lines[1:]:
-                await line.subscriptions.subscribe(streams, line.send)
+            await self._ask(lambda line: line.subscriptions.subscribe(streams, line.send))
 
     async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
         """End subscriptions; the symbols' open bars are issued (PARTIAL, `end`) where no trade channel is left.
@@ -260,9 +260,7 @@ class BaseWebSocketAdapter:
         streams = [s for s in self._streams(symbols, channels) if s in self._subscriptions.desired]
         self._subscriptions.drop(streams)
         if self.is_connected and streams:
-            await self._subscriptions.unsubscribe(streams, self._send)
-            for line in self._lines[1:]:
-                await line.subscriptions.unsubscribe(streams, line.send)
+            await self._ask(lambda line: line.subscriptions.unsubscribe(streams, line.send))
         active = self.active_subscriptions
         for symbol in symbols:
             if not active.get(symbol, set()) & set(self.exchange.trade_channels):
@@ -366,60 +364,75 @@ class BaseWebSocketAdapter:
         while True:
             overlap = self.session.drops_duplicates
             self._handover = Handover(line, self._new_successor, self._bring_up, overlap=overlap)
+            successor: Line | None = None
             try:
                 successor = await self._handover.wait()
             finally:
-                self._line = None
+                self._line = successor
+                if successor is None:
+                    self._begin_outage()
+                else:
+                    self._subscriptions = successor.subscriptions
+                    if not self._handover.proven:  # the exchange was faster: something may not be subscribed yet
+                        self._begin_outage()
                 await line.end()
             if successor is None:
                 return line
-            line = self._line = successor
-            self._subscriptions = line.subscriptions
+            line = successor
             self._handovers += 1
             log.info("handed_over", exchange=self.exchange.name, handovers=self._handovers)
             self._attend(line)
+            line.attend(self._forget_told(), "overlap")
 
     def _new_successor(self) -> Line:
         desired = self._subscriptions.desired
         return self._new_line(Subscriptions(self.exchange, self.config.ack_timeout, desired))
 
+    def _begin_outage(self) -> None:
+        if self._down_since_ns is None:
+            self._down_since_ns = self.session.now_ns(time.monotonic_ns())
+
+    def _end_outage(self) -> None:
+        since_ns, self._down_since_ns = self._down_since_ns, None
+        until_ns = self.session.now_ns(time.monotonic_ns())
+        if since_ns is not None and until_ns is not None:
+            self.session.note_outage(since_ns, until_ns, time.time_ns())
+
     async def _bring_up(self, line: Line) -> None:
         # A line beside another one, until everything is subscribed on it.
+        if self.session.told is None:
+            self.session.told = RecentKeys()
         await self._open(line)
         self._take(line)
-        await self._restore_subscriptions(line)
+        await line.restore(self._tell_error)
+
+    async def _forget_told(self) -> None:
+        # What the new line carries may lag behind what the old one did.
+        await asyncio.sleep(self.config.handover_overlap)
+        if self._handover is None or self._handover.successor is None:
+            self.session.told = None
 
     def _attend(self, line: Line) -> None:
-        line.attend(self._restore_subscriptions(line), "subscriptions")
+        line.attend(self._restore(line), "subscriptions")
         line.attend(self._silence.watch(line, self.session, self._heard), "silence")
 
     def _take(self, line: Line) -> None:
         # It is open: its duties begin.
         self._connections += 1
+        line.number = self._connections - 1
         self._breaker.connected()
         if self._paused:
             line.pause()
         line.start()
         log.info("connected", exchange=self.exchange.name, url=without_credentials(line.url))
 
-    async def _restore_subscriptions(self, line: Line) -> None:
-        # Everything desired; what got no answer is asked for again and again, while the rest is received.
-        for frame in self.exchange.greeting:
-            await line.send(frame)
-        while True:
-            try:
-                await line.subscriptions.subscribe(None, line.send)
-                return
-            except SubscriptionError as error:
-                log.error("subscription_refused", exchange=self.exchange.name, error=str(error))
-                if self._on_error is not None:
-                    call(self._on_error, error)
-            if not line.subscriptions.desired.keys() - line.subscriptions.confirmed:
-                return
-            if not line.subscriptions.confirmed:
-                line.drop("subscriptions were not confirmed")
-                return
-            await asyncio.sleep(self.config.ack_timeout)
+    async def _restore(self, line: Line) -> None:
+        await line.restore(self._tell_error)
+        self._end_outage()
+
+    def _tell_error(self, error: WebSocketError) -> None:
+        if self._on_error is not None:
+            call(self._on_error, error)
 
     async def _run_clock(self) -> None:
         try:
@@ -449,7 +462,7 @@ class BaseWebSocketAdapter:
 
     def _receive(self, line: Line, payloads: Sequence[bytes]) -> None:
         before = self._heard()
-        received = self.session.receive(payloads, time.time_ns(), time.monotonic_ns())
+        received = self.session.receive(payloads, time.time_ns(), time.monotonic_ns(), line=line.number)
         self._unreadable += received.errors
         data_messages = self._heard() - before
         if data_messages > 0:
@@ -477,10 +490,14 @@ class BaseWebSocketAdapter:
             raise TypeError("symbols and channels are lists, not one text")
         return [(symbol, channel) for channel in channels or [self.session.channel] for symbol in symbols]
 
-    async def _send(self, payload: bytes) -> None:
-        if self._line is None:
-            raise WSConnectionError(f"{self.exchange.name}: not connected")
-        await self._line.send(payload)
+    async def _ask(self, request: Callable[[Line], Awaitable[None]]) -> None:
+        # During a handover there are two lines; what becomes of one that has been replaced meanwhile is no matter.
+        for line in self._lines:
+            try:
+                await request(line)
+            except WSConnectionError:
+                if not line.replaced:
+                    raise
 
     @property
     def _lines(self) -> list[Line]:

@@ -36,6 +36,7 @@ class Handover:
 
     Attributes:
         successor: it is up, but not in charge yet; None otherwise.
+        proven: everything is subscribed on it, and it delivers.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Handover:
         self._make = make
         self._bring_up = bring_up
         self._overlap = overlap
+        self.proven = False
         self._candidate: Line | None = None
 
     @property
@@ -72,6 +74,7 @@ class Handover:
                 making.result()
             if self._line.dropped_for is None:
                 successor = self.successor
+                self._line.replaced = successor is not None
         finally:
             making.cancel()
             ended.cancel()
@@ -96,6 +99,7 @@ class Handover:
             try:
                 await self._bring_up(candidate)
                 await self._prove(candidate)
+                self.proven = True
                 return
             except (*CANNOT_CONNECT, WSConnectionError) as error:
                 held_s = retry_after_s(error, config.ban_delay)

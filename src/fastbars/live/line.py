@@ -19,7 +19,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from fastbars.errors import WSConnectionError
+from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
 from fastbars.live.secrets import wire_log, without_credentials
@@ -43,10 +43,12 @@ class Line:
         on_failure: called with an error of our own, which nobody expected.
 
     Attributes:
+        number: of the connections of its adapter, from 0.
         connection: None before `open`.
         opened_s: when the handshake had succeeded.
         dropped_for: why this side dropped it; None while it has not.
         retiring: set when the exchange has announced that it is about to close it.
+        replaced: another line has taken its place.
         data_messages: messages received on it that were data and could be read.
     """
 
@@ -64,9 +66,11 @@ class Line:
         self.url = url
         self.subscriptions = subscriptions
         self.connection: PayloadConnection | None = None
+        self.number = 0
         self.opened_s = 0.0
         self.dropped_for: str | None = None
         self.retiring = asyncio.Event()
+        self.replaced = False
         self.data_messages = 0
         self._on_payloads = on_payloads
         self._on_failure = on_failure
@@ -188,6 +192,31 @@ class Line:
         await asyncio.gather(*duties, return_exceptions=True)
         if connection is not None:
             await connection.close()
+
+    async def restore(self, on_error: Callable[[SubscriptionError], object]) -> None:
+        """Subscribe everything that is desired; what gets no answer is asked for again and again.
+
+        Args:
+            on_error: called with each refusal.
+
+        Raises:
+            WSConnectionError: the connection was lost.
+        """
+        for frame in self.exchange.greeting:
+            await self.send(frame)
+        while True:
+            try:
+                await self.subscriptions.subscribe(None, self.send)
+                return
+            except SubscriptionError as error:
+                log.error("subscription_refused", exchange=self.exchange.name, error=str(error))
+                on_error(error)
+            if not self.subscriptions.desired.keys() - self.subscriptions.confirmed:
+                return
+            if not self.subscriptions.confirmed:
+                self.drop("subscriptions were not confirmed")
+                return
+            await asyncio.sleep(self.config.ack_timeout)
 
     async def send(self, payload: bytes) -> None:
         """Send a request once the exchange's limit lets it. Raises WSConnectionError: the connection was lost."""

@@ -125,6 +125,7 @@ class Session:
         self.stats = SessionStats()
         self.clock = ExchangeClock()
         self.event_time_ns: int | None = None
+        self.told: RecentKeys | None = None  # while two lines carry the same trades: those that callbacks were told
         self._leapt = False
         self._parse = exchange.parser()
         self._parse_message = parse_message
@@ -247,6 +248,28 @@ class Session:
         """Whether `advance_clock` would close something."""
         now_ns = self.clock.now_ns(steady_ns)
         return self._buffer is not None and now_ns is not None and now_ns >= self._buffer.next_close_ns
+
+    def now_ns(self, steady_ns: int) -> int | None:
+        """The exchange's time, as estimated at `steady_ns`; None before it has told any."""
+        return self.clock.now_ns(steady_ns)
+
+    def note_outage(
+        self, since_ns: int, until_ns: int, receive_time_ns: int, symbols: Sequence[str] | None = None
+    ) -> list[OHLCVBar]:
+        """Nothing could be received between two times of the exchange: bars that no ids vouch for are GAP then.
+
+        Args:
+            symbols: those concerned; None: all that have traded.
+        """
+        if self._buffer is None or self._buffer.ids in ("contiguous", "sequenced"):
+            return []
+        if self.recorder is not None:
+            self.recorder.event(
+                "outage", receive_time_ns, {"since_ns": since_ns, "until_ns": until_ns, "symbols": symbols}
+            )
+        bars = self._buffer.note_outage(since_ns, until_ns, symbols)
+        self._tell(bars, receive_time_ns)
+        return bars
 
     def flush(self, receive_time_ns: int, symbol: str | None = None) -> list[OHLCVBar]:
         """Close every open bar (of one symbol) with reason `end`."""
@@ -388,6 +411,8 @@ class Session:
         self._tell_one(self.callbacks.on_bars, bars)
 
     def _tell_tick(self, tick: TickData, receive_time_ns: int) -> None:
+        if self.told is not None and not self.told.add(tick.symbol, str(tick.trade_id)):
+            return
         self._tell_one(self.callbacks.on_tick, tick)
         self._tell_event(tick.symbol, tick, tick.time_ns, receive_time_ns)
 

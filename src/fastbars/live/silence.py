@@ -133,14 +133,19 @@ class Silence:
                 line.drop(f"subscribed again, and still no trades of {len(found.again)} symbols: {symbols}")
                 return
             if found.symbols:
-                await self._renew([(names[i], channel) for i in found.symbols], line)
+                await self._renew([(names[i], channel) for i in found.symbols], line, session)
 
-    async def _renew(self, streams: Sequence[tuple[str, str]], line: Line) -> None:
+    async def _renew(self, streams: Sequence[tuple[str, str]], line: Line, session: Session) -> None:
         symbols = [symbol for symbol, _ in streams][:_NAMED]
         log.warning("subscription_silent", exchange=line.exchange.name, count=len(streams), symbols=symbols)
         self.resubscriptions += len(streams)
+        times_ns = dict(zip(session.symbols, session.trade_times_ns.tolist(), strict=False))
         try:
             await line.subscriptions.renew(streams, line.send)
+            until_ns = session.now_ns(time.monotonic_ns())
+            for symbol, _ in streams:
+                if until_ns is not None:
+                    session.note_outage(times_ns[symbol], until_ns, time.time_ns(), [symbol])
         except SubscriptionError as error:
             log.error("subscription_refused", exchange=line.exchange.name, error=str(error))
             line.drop("a silent subscription could not be renewed")

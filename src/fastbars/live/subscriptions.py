@@ -212,4 +212,6 @@ class Subscriptions:
             return None, request.refused | dict.fromkeys(silent, self._silence)
         finally:
             del self._waiting[request.request_id]
+            if request.answer.done() and not request.answer.cancelled():
+                request.answer.exception()  # nobody else may have asked for it
         return None, {}

@@ -33,6 +33,9 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
         entry.fields["steady_ns"], entry.receive_time_ns, feed_up=entry.fields["feed_up"]
     ),
     "flush": lambda session, entry: session.flush(entry.receive_time_ns, entry.fields["symbol"]),
+    "outage": lambda session, entry: session.note_outage(
+        entry.fields["since_ns"], entry.fields["until_ns"], entry.receive_time_ns, entry.fields["symbols"]
+    ),
 }
 
 
