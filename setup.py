@@ -10,7 +10,18 @@ import sys
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ("scaled", "instruments", "batch", "ledger", "state", "objects", "_agg", "wire.scanner", "wire.walker")
+MODULES = (
+    "scaled",
+    "instruments",
+    "batch",
+    "ledger",
+    "state",
+    "objects",
+    "columns",
+    "_agg",
+    "wire.scanner",
+    "wire.walker",
+)
 HEADERS = ("int128.h", "summary.pxd", "wire/text.h", "wire/scan.h", "wire/layout.h", "wire/frames.h")
 
 if sys.platform == "win32":

@@ -12,8 +12,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fastbars"
 ORDER = (
     "errors", "log", "callbacks", "scaled", "calendars", "specs", "instruments", "batch", "summary", "ledger", "state",
-    "objects", "_agg", "ticks", "bars", "events", "buffer", "wire", "live", "exchanges", "tapes", "verification",
-    "streams", "simulator", "cli",
+    "objects", "columns", "_agg", "ticks", "arrow", "bars", "events", "buffer", "arrays", "wire", "live", "exchanges",
+    "tapes", "verification", "streams", "simulator", "cli",
 )  # fmt: skip
 # What an exchange file leaves to others: sockets, timers, scaling.
 SHARED_DUTIES = {"asyncio", "websockets", "socket", "time", "fastbars.scaled"}

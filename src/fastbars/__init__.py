@@ -26,6 +26,7 @@ from fastbars.specs import BarKind, BarSpec
 from fastbars.ticks import TickData, TickSide
 
 if TYPE_CHECKING:
+    from fastbars.arrays import aggregate
     from fastbars.exchanges.adapters import (
         BinanceWebSocketAdapter,
         BybitWebSocketAdapter,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Live parts load on first use.
+# Live parts, and what few need, load on first use.
 _LAZY = {
     "BarStream": "fastbars.streams",
     "BaseWebSocketAdapter": "fastbars.live.adapter",
@@ -64,6 +65,7 @@ _LAZY = {
     "StreamConfig": "fastbars.live.config",
     "StreamStats": "fastbars.live.stats",
     "Verification": "fastbars.verification",
+    "aggregate": "fastbars.arrays",
     "replay": "fastbars.tapes.replay",
     "run": "fastbars.streams",
     "stream": "fastbars.streams",
@@ -113,6 +115,7 @@ __all__ = [
     "WSConnectionError",
     "WebSocketError",
     "__version__",
+    "aggregate",
     "replay",
     "run",
     "stream",

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbars._agg import merge_rows
+from fastbars.arrow import COLUMNS, to_stream
 from fastbars.instruments import Instruments
 from fastbars.objects import BarMaker
 from fastbars.specs import BarKind, BarSpec, parse_specs
@@ -192,7 +193,7 @@ class ExchangeBar:
     event_time_ns: int | None
 
 
-class BarBatch(Sequence[OHLCVBar]):
+class BarBatch:  # not a Sequence: polars would take it for a list of objects, and pass its columns by
     """Issued bars as columns: what the kernel hands out; a sequence of OHLCVBar, made when asked for.
 
     Args:
@@ -229,12 +230,76 @@ class BarBatch(Sequence[OHLCVBar]):
     def __iter__(self) -> Iterator[OHLCVBar]:
         return iter(self.to_bars())
 
+    def __reversed__(self) -> Iterator[OHLCVBar]:
+        return reversed(self.to_bars())
+
+    def __contains__(self, bar: object) -> bool:
+        return bar in self.to_bars()
+
+    def index(self, bar: OHLCVBar) -> int:
+        """The place of a bar. Raises ValueError where it is not among them."""
+        return self.to_bars().index(bar)
+
     def to_bars(self) -> list[OHLCVBar]:
         """All bars as objects with Decimal fields."""
         return self._make(np.ascontiguousarray(self.rows))
 
     def _make(self, rows: npt.NDArray[Any]) -> list[OHLCVBar]:
         return _MAKER.make(rows, self.instruments, self._names, self.ids)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The bars as an Arrow table, for polars, pandas, pyarrow, DuckDB and others (needs the extra `arrow`).
+
+        The columns are BAR_FIELDS: times as timestamps (ns, UTC), prices and sums as decimal128 of one scale a
+        column, the largest that a bar has; first and last trade id are null where ids prove nothing.
+
+        Raises:
+            PrecisionError: a column needs more than 38 digits.
+        """
+        return to_stream(self.rows, self._texts, ids=self.ids, requested_schema=requested_schema)
+
+    @property
+    def _texts(self) -> dict[str, Sequence[str]]:
+        return {
+            "symbol": self.instruments.symbols,
+            "spec": self._names,
+            "status": STATUSES,
+            "close_reason": REASONS,
+        }
+
+    def to_polars(self) -> Any:
+        """A polars DataFrame (needs polars and the extra `arrow`)."""
+        import polars  # noqa: PLC0415 only for those who have it
+
+        return polars.DataFrame(self)
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame with Arrow's types, decimals included (needs pandas, pyarrow and the extra `arrow`)."""
+        import pandas  # noqa: PLC0415 likewise
+        import pyarrow  # noqa: PLC0415
+
+        return pyarrow.table(self).to_pandas(types_mapper=pandas.ArrowDtype)
+
+    def to_numpy(self) -> dict[str, npt.NDArray[Any]]:
+        """Columns by name: datetime64[ns] (UTC), float64, int64 (ids -1 where ids prove nothing), text.
+
+        numpy has no decimals: prices and sums are the floats nearest to their exact values. `rows` holds these, as
+        mantissas with their scales; so do the Arrow table and the bar objects.
+        """
+        columns: dict[str, npt.NDArray[Any]] = {}
+        for name, (source, scale_field) in COLUMNS.items():
+            values = self.rows[source]
+            if name in self._texts:
+                columns[name] = np.array(self._texts[name] or ("",), dtype=np.str_)[values]
+            elif scale_field:
+                columns[name] = _floats(values, self.rows[scale_field])
+            elif name.endswith("time"):
+                columns[name] = values.astype("datetime64[ns]")
+            elif name.endswith("_id") and not self.ids:
+                columns[name] = np.full(len(values), -1, np.int64)
+            else:
+                columns[name] = np.ascontiguousarray(values)
+        return columns
 
     def merge(self, other: BarBatch) -> BarBatch:
         """Merge summaries of disjoint sets of trades: bars of equal symbol, spec and open time become one.
@@ -265,6 +330,18 @@ class BarBatch(Sequence[OHLCVBar]):
         if any(self.specs[spec].kind is not BarKind.TIME for _, spec, _ in keys):
             raise ValueError("tick, volume and value bars depend on the path and do not merge")
         return places
+
+
+def _floats(mantissas: npt.NDArray[Any], scales: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
+    # A float divided by a float is the nearest one where both are exact: below 2**53, and up to 10**22.
+    split = mantissas.dtype.names is not None
+    low, high = (mantissas["lo"], mantissas["hi"]) if split else (mantissas, mantissas >> 63)
+    exact = (high == 0) & (low < 2**53) & (scales <= 22)
+    floats = low.astype(np.float64) / 10.0 ** np.minimum(scales, 22)
+    for place in np.flatnonzero(~exact).tolist():
+        whole = (int(high[place]) << 64) + int(low[place]) if split else int(low[place])
+        floats[place] = whole / 10 ** int(scales[place])
+    return floats
 
 
 BarCallback = Callable[[OHLCVBar], object]

@@ -39,6 +39,10 @@ class TickBatch:
             TypeError: a column is missing or unknown.
         """
 
+    @staticmethod
+    def wrap(instruments: Instruments, columns: dict[str, npt.NDArray[Any]]) -> TickBatch:
+        """`from_columns` for instruments whose scales stay: the rows are not looked at to bound a later widening."""
+
     def append(
         self,
         symbol: str,

@@ -61,6 +61,12 @@ cdef class TickBatch:
 
     @staticmethod
     def from_columns(Instruments instruments not None, **columns):
+        cdef TickBatch batch = TickBatch.wrap(instruments, columns)
+        batch._note_largest()
+        return batch
+
+    @staticmethod
+    def wrap(Instruments instruments not None, dict columns not None):
         cdef TickBatch batch = TickBatch.__new__(TickBatch)
         unknown = columns.keys() - _DTYPES.keys()
         if unknown:
@@ -97,7 +103,6 @@ cdef class TickBatch:
         batch.capacity = 0  # the memory is the caller's: an append copies it first
         batch.rescaled = instruments.rescaled
         batch._attach()
-        batch._note_largest()
         return batch
 
     def _note_largest(self):

@@ -1,0 +1,443 @@
+"""Arrays in, bars out: `fastbars.aggregate`, for those who have their trades as columns.
+
+Units: time_ns int64 nanoseconds since the Unix epoch, UTC; integer prices and sizes are mantissas at `price_scale` and
+`size_scale`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbars._agg import BarKernel
+from fastbars.arrow import Chunk, is_arrow, read_column
+from fastbars.bars import BarBatch
+from fastbars.batch import TickBatch
+from fastbars.columns import Encoder, Texts, align, first_unsorted, narrow_decimals, round_floats
+from fastbars.errors import InvalidTickError, PrecisionError
+from fastbars.instruments import Instruments
+from fastbars.ledger import Ledger
+from fastbars.scaled import MAX_SCALE, parse, to_scaled
+from fastbars.specs import BarSpec, Origin, parse_specs
+from fastbars.state import ROW_DTYPE
+
+Columns = dict[str, npt.NDArray[Any]]
+
+# The kernel goes over its rows several times: so many of them stay in the nearest caches.
+_BLOCK = 16_384
+# Ids up to so many times the rows are used as they are; sparser ones are numbered anew.
+_SPARSE = 4
+
+
+def aggregate(
+    time_ns: Any,
+    price: Any,
+    size: Any,
+    *,
+    symbol: Any = None,
+    side: Any = None,
+    trade_id: Any = None,
+    bars: str | int | BarSpec | Sequence[str | int | BarSpec] = "1m",
+    price_scale: int | None = None,
+    size_scale: int | None = None,
+    threads: int = 1,
+    sort: bool = False,
+    timezone: str | None = None,
+    origin: Origin | None = None,
+) -> BarBatch:
+    """Cut trades, given as columns of equal length, into bars.
+
+    A column is a numpy array, a sequence, or any object with the Arrow PyCapsule interface (of polars, pandas,
+    pyarrow, DuckDB, ...; needs the extra `arrow`). Without `trade_id` the bars are UNVERIFIABLE at best, as ids prove
+    nothing; the first bar of a symbol and spec is PARTIAL, and so is the last, which the end of input closes (`end`).
+
+    Args:
+        time_ns: exchange time, ascending: int64 ns since the epoch, datetime64 of any unit, or Arrow timestamps
+            (without a time zone they count as UTC).
+        price: quote units, > 0: integers (mantissas at `price_scale`, 0 by default), decimals or texts (exact, each
+            symbol with as many decimals as it needs, or up to `price_scale`), or floats, with `price_scale` only: the
+            exact value of each is rounded to so many decimals, to the nearest, ties to even.
+        size: base units, > 0: likewise, with `size_scale`.
+        symbol: integer ids >= 0 or texts; one text: all trades are of this symbol.
+        side: int8, 1 the taker bought, -1 the taker sold, 0 unknown.
+        trade_id: contiguous ids, as `BarBuffer(ids="contiguous")` takes them: they order trades, prove completeness,
+            and a trade seen before is dropped.
+        bars: bar specs.
+        price_scale, size_scale: decimals, 0 to 18.
+        threads: symbols are shared out among so many threads; the result is the same, row by row.
+        sort: bring the trades into the order of time first (those of equal time keep theirs).
+        timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
+
+    Returns:
+        BarBatch, in the order of the trades that closed the bars; then what the end closed, in order of the symbols'
+        first appearance, then of the specs.
+
+    Raises:
+        InvalidTickError: a column of another length or type, a null, a row that breaks a rule, or unsorted times;
+            the message and `row` name the row.
+        PrecisionError: a number cannot be held exactly; likewise.
+        TypeError: floats without a scale. SpecError: a bar spec is not known.
+    """
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    specs = parse_specs(bars, timezone=timezone, origin=origin)
+    times = _times(time_ns)
+    rows = len(times)
+    columns: Columns = {"time_ns": times}
+    columns["symbol_id"], names = _symbols(symbol, rows)
+    scales: list[int | npt.NDArray[np.int8]] = []
+    for name, column, scale in (("price", price, price_scale), ("size", size, size_scale)):
+        columns[name], own = _numbers(name, column, scale)
+        _same_length(name, columns[name], rows)
+        scales.append(own if isinstance(own, int) else _aligned(name, columns, own, names))
+    if side is not None:
+        columns["side"] = _integers("side", side, rows)
+    if trade_id is not None:
+        columns["first_id"] = columns["last_id"] = _integers("trade_id", trade_id, rows)
+    order = None
+    unsorted = first_unsorted(times)
+    if unsorted >= 0:
+        if not sort:
+            raise InvalidTickError(
+                f"row {unsorted}: time_ns {times[unsorted]} is earlier than {times[unsorted - 1]} in the row before it;"
+                " give the trades in order of time, or sort=True",
+                unsorted,
+            )
+        order = np.argsort(times, kind="stable")
+        columns = {name: column[order] for name, column in columns.items()}
+    instruments = Instruments()
+    for symbol_id, name in enumerate(names):
+        price_of, size_of = (scale if isinstance(scale, int) else int(scale[symbol_id]) for scale in scales)
+        instruments.add(name, price_of, size_of)
+    try:
+        made = _run(columns, instruments, specs, threads)
+    except (InvalidTickError, PrecisionError) as error:
+        if order is None or error.row is None:
+            raise
+        row = int(order[error.row])
+        raise type(error)(f"{error} (after sorting; row {row} as given)", row) from None
+    return BarBatch(made, instruments, specs, ids=trade_id is not None)
+
+
+# The kernel, block by block, and shard by shard.
+
+
+def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...], threads: int) -> npt.NDArray[Any]:
+    rows = len(columns["time_ns"])
+    threads = min(threads, len(instruments))
+    if threads <= 1 or rows == 0:
+        closed, ended = _fold(columns, instruments, specs, None)
+        return np.concatenate([closed, ended])
+    symbol_id = _valid_ids(columns["symbol_id"], len(instruments))
+    # Symbols in the order of their first rows, in which the bars at the end are given.
+    counts = np.bincount(symbol_id, minlength=len(instruments))
+    appeared = np.full(len(instruments), rows, np.int64)
+    appeared[symbol_id[::-1]] = np.arange(rows - 1, -1, -1)
+    shard_of = (np.cumsum(counts) - counts // 2) * threads // (rows + 1)
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(
+            pool.map(
+                lambda shard: _try_fold(columns, instruments, specs, np.flatnonzero(shard_of[symbol_id] == shard)),
+                range(threads),
+            )
+        )
+    errors = [part for part in parts if isinstance(part, InvalidTickError | PrecisionError)]
+    if errors:
+        raise min(errors, key=lambda error: -1 if error.row is None else error.row)
+    folded = [part for part in parts if not isinstance(part, InvalidTickError | PrecisionError)]
+    closed = np.concatenate([closed for closed, _ in folded])
+    ended = np.concatenate([ended for _, ended in folded])
+    ended = ended[np.lexsort((ended["spec"], appeared[ended["symbol_id"]]))]
+    ended["row"] = np.arange(len(ended))
+    return np.concatenate([closed[np.lexsort((closed["spec"], closed["row"]))], ended])
+
+
+def _try_fold(
+    columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...], places: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | InvalidTickError | PrecisionError:
+    # Of several shards that fail, the one with the earliest row is heard.
+    try:
+        return _fold(columns, instruments, specs, places)
+    except (InvalidTickError, PrecisionError) as error:
+        return error
+
+
+def _fold(
+    columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...], places: npt.NDArray[np.int64] | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    # The bars that trades closed, and those that the end closed; of all rows, or of those at `places`.
+    ids = "first_id" in columns
+    kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
+    rows = len(columns["time_ns"]) if places is None else len(places)
+    made: list[npt.NDArray[Any]] = [np.empty(0, ROW_DTYPE)]
+    for start in range(0, rows, _BLOCK):
+        if places is None:
+            block = {name: column[start : start + _BLOCK] for name, column in columns.items()}
+        else:
+            at = places[start : start + _BLOCK]
+            block = {name: column.take(at) for name, column in columns.items()}
+        try:
+            closed, late = kernel.update(TickBatch.wrap(instruments, block))
+        except (InvalidTickError, PrecisionError) as error:
+            if error.row is None:
+                raise
+            row = start + error.row if places is None else int(places[start + error.row])
+            raise type(error)(str(error).replace(f"row {error.row}", f"row {row}", 1), row) from None
+        if late:
+            row = start + late[0][0] if places is None else int(places[start + late[0][0]])
+            raise InvalidTickError(f"row {row}: its trade id lies too far behind to know whether it was seen", row)
+        if len(closed):
+            closed["row"] = closed["row"] + start if places is None else places[closed["row"] + start]
+            made.append(closed)
+    return np.concatenate(made), kernel.flush()
+
+
+def _valid_ids(symbol_id: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.int32]:
+    wrong = (symbol_id < 0) | (symbol_id >= count)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InvalidTickError(f"row {row}: symbol id {symbol_id[row]} is outside 0 to {count - 1}", row)
+    return symbol_id
+
+
+# Columns as they come, to columns of integers.
+
+
+def _chunks(name: str, column: Any) -> list[Chunk]:
+    dtype = getattr(column, "dtype", None)
+    plain = isinstance(dtype, np.dtype) and dtype.kind in "iufM"  # numpy's, and pandas' where they are numpy's
+    if is_arrow(column) and not plain:
+        return read_column(name, column)
+    if isinstance(column, list | tuple) and len(set(map(type, column))) > 1:
+        array = np.array(column, object)  # numpy would make one type of them
+    else:
+        array = np.asarray(column)
+    if array.ndim != 1:
+        raise InvalidTickError(f"column {name} has {array.ndim} dimensions, not 1")
+    kind = array.dtype.kind
+    if kind in "iu":
+        return [Chunk("integer", array)]
+    if kind == "f":
+        return [Chunk("float", array)] if len(array) else []
+    if kind == "M":
+        return [_datetimes(name, array)]
+    if kind == "S":
+        return [Chunk("text", Texts.fixed(array))]
+    if kind == "U" and array.dtype.byteorder in "=|<>"[:2]:
+        width = array.dtype.itemsize // 4
+        letters = np.ascontiguousarray(array).view(np.uint32)
+        if width and not (letters >= 128).any():
+            return [Chunk("text", Texts.fixed(letters.astype(np.uint8).view(f"S{width}")))]
+    if kind in "OUT":
+        return [Chunk("object", array.astype(object))]
+    raise InvalidTickError(f"column {name} has dtype {array.dtype}; it must hold numbers, times or texts")
+
+
+def _datetimes(name: str, array: npt.NDArray[Any]) -> Chunk:
+    unit, count = np.datetime_data(array.dtype)
+    if np.isnat(array).any():
+        row = int(np.isnat(array).argmax())
+        raise InvalidTickError(f"row {row}: {name} is NaT", row)
+    in_ns = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "D": 86400 * 10**9}
+    if unit not in in_ns:
+        raise InvalidTickError(f"column {name} has dtype {array.dtype}; the unit is ns, us, ms, s, m, h or D")
+    return Chunk("time", array.view(np.int64), unit=in_ns[unit] * count)
+
+
+def _times(column: Any) -> npt.NDArray[np.int64]:
+    parts = []
+    row = 0
+    for chunk in _chunks("time_ns", column):
+        if chunk.kind not in ("integer", "time"):
+            raise InvalidTickError(f"column time_ns holds {chunk.kind}s; it must hold integers (ns) or times")
+        parts.append(_int64("time_ns", chunk.values, row, chunk.unit))
+        row += len(chunk)
+    return _joined(parts, np.int64)
+
+
+def _integers(name: str, column: Any, rows: int) -> npt.NDArray[Any]:
+    chunks = _chunks(name, column)
+    for chunk in chunks:
+        if chunk.kind != "integer":
+            raise InvalidTickError(f"column {name} holds {chunk.kind}s, it must hold integers")
+    parts = [chunk.values for chunk in chunks]
+    joined = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, np.int64)
+    _same_length(name, joined, rows)
+    return joined
+
+
+def _int64(name: str, values: npt.NDArray[Any], row: int, factor: int = 1) -> npt.NDArray[np.int64]:
+    if values.dtype == np.uint64 or factor > 1:
+        most = (2**63 - 1) // factor
+        wrong = (values > most) | (values < -most) if values.dtype != np.uint64 else values > most
+        if wrong.any():
+            place = int(wrong.argmax())
+            raise InvalidTickError(f"row {row + place}: {name} {values[place]} is beyond 64 bits", row + place)
+    whole = np.ascontiguousarray(values, np.int64)
+    return whole if factor == 1 else whole * factor
+
+
+def _joined(parts: list[npt.NDArray[Any]], dtype: Any) -> npt.NDArray[Any]:
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.empty(0, dtype)
+
+
+def _same_length(name: str, column: npt.NDArray[Any], rows: int) -> None:
+    if len(column) != rows:
+        raise InvalidTickError(f"column {name} has {len(column)} rows, time_ns has {rows}")
+
+
+def _numbers(name: str, column: Any, scale: int | None) -> tuple[npt.NDArray[np.int64], int | npt.NDArray[np.int8]]:
+    """(mantissas, their scale): one scale for all, or one a row."""
+    if scale is not None and not 0 <= scale <= MAX_SCALE:
+        raise PrecisionError(f"{name}_scale {scale} is outside 0 to {MAX_SCALE}")
+    mantissas: list[npt.NDArray[np.int64]] = []
+    scales: list[npt.NDArray[np.int8]] = []
+    fixed = False
+    row = 0
+    for chunk in _chunks(name, column):
+        if chunk.kind == "time":
+            raise InvalidTickError(f"column {name} holds times")
+        if chunk.kind == "float" and scale is None:
+            raise TypeError(
+                f"column {name} holds floats, which have already lost digits; give {name}_scale, the number of"
+                " decimals to round them to"
+            )
+        mantissa, own = _mantissas(name, chunk, scale, row)
+        fixed = own is None
+        mantissas.append(mantissa)
+        if own is not None:
+            if scale is not None and (own > scale).any():
+                place = row + int((own > scale).argmax())
+                raise PrecisionError(
+                    f"row {place}: {name} needs {own.max()} decimals, the scale is fixed at {scale}", place
+                )
+            scales.append(own)
+        row += len(chunk)
+    whole = _joined(mantissas, np.int64)
+    return whole, (scale or 0) if fixed or not scales else _joined(scales, np.int8)
+
+
+def _mantissas(
+    name: str, chunk: Chunk, scale: int | None, row: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int8] | None]:
+    rows = len(chunk)
+    if chunk.kind == "integer":
+        return _int64(name, chunk.values, row), None
+    mantissa = np.empty(rows, np.int64)
+    if chunk.kind == "float":
+        assert scale is not None
+        values = np.ascontiguousarray(chunk.values, np.float64)
+        failed = round_floats(values, scale, mantissa)
+        if failed >= 0:
+            raise PrecisionError(
+                f"row {row + failed}: {name} {values[failed]} does not fit 64 bits with {scale} decimals", row + failed
+            )
+        return mantissa, None
+    scales = np.empty(rows, np.int8)
+    if chunk.kind == "decimal":
+        failed = narrow_decimals(chunk.values, chunk.width, chunk.unit, mantissa, scales)
+        if failed >= 0:
+            data = chunk.values[failed * chunk.width : (failed + 1) * chunk.width].tobytes()
+            digits = int.from_bytes(data, "little", signed=True)
+            _take_number(name, Decimal(f"{digits}E-{chunk.unit}"), row + failed)
+    elif chunk.kind == "text" and chunk.names is not None:
+        known = [_take_number(name, chunk.names[i], None) for i in range(len(chunk.names))]
+        mantissa[:] = np.array([number for number, _ in known], np.int64)[chunk.values]
+        scales[:] = np.array([own for _, own in known], np.int8)[chunk.values]
+    elif chunk.kind == "text":
+        failed = chunk.values.numbers(mantissa, scales)
+        if failed >= 0:
+            _take_number(name, chunk.values[failed], row + failed)
+    else:
+        for place, value in enumerate(chunk.values):
+            mantissa[place], scales[place] = _take_number(name, value, row + place)
+    return mantissa, scales
+
+
+def _take_number(name: str, value: Any, row: int | None) -> tuple[int, int]:
+    where = "" if row is None else f"row {row}: "
+    try:
+        mantissa, scale = parse(value)
+    except PrecisionError as error:
+        raise PrecisionError(f"{where}{name} {error}", row) from None
+    except TypeError as error:
+        raise TypeError(f"{where}{name}: {error}") from None
+    if mantissa <= 0:
+        shown = value.decode() if isinstance(value, bytes) else value
+        raise InvalidTickError(f"{where}{name} {shown} is not positive", row)
+    return mantissa, scale
+
+
+def _aligned(name: str, columns: Columns, scales: npt.NDArray[np.int8], names: Sequence[str]) -> npt.NDArray[np.int8]:
+    symbol_scales = np.zeros(max(len(names), 1), np.int8)
+    mantissa = columns[name]
+    failed = align(mantissa, scales, columns["symbol_id"], symbol_scales)
+    if failed >= 0:
+        symbol = names[columns["symbol_id"][failed]]
+        decimals = int(symbol_scales[columns["symbol_id"][failed]])
+        # This says what is wrong in the words that a single number has.
+        try:
+            to_scaled(Decimal(f"{mantissa[failed]}E-{scales[failed]}"), decimals)
+        except PrecisionError as error:
+            raise PrecisionError(f"{symbol}: row {failed}: {name} {error}".removeprefix(": "), failed) from None
+    return symbol_scales
+
+
+def _symbols(column: Any, rows: int) -> tuple[npt.NDArray[np.int32], Sequence[str]]:
+    """(ids, their names)."""
+    if column is None or isinstance(column, str):
+        return np.zeros(rows, np.int32), [column or ""]
+    chunks = _chunks("symbol", column)
+    if all(chunk.kind == "integer" for chunk in chunks):
+        return _numbered(_joined([chunk.values for chunk in chunks], np.int32), rows)
+    encoder = Encoder()
+    parts = []
+    for chunk in chunks:
+        ids = np.empty(len(chunk), np.int32)
+        if chunk.kind == "object":
+            # Each name once; the rest are looked up by the object's own hash.
+            known: dict[Any, int] = {}
+            for place, value in enumerate(chunk.values):
+                if not isinstance(value, str | bytes):
+                    raise InvalidTickError(f"row {place}: symbol {value!r} is not text", place)
+                ids[place] = known.setdefault(value if isinstance(value, str) else value.decode(), len(known))
+            return _checked(ids, rows), list(known)
+        if chunk.kind != "text":
+            raise InvalidTickError(f"column symbol holds {chunk.kind}s; symbols are integer ids or texts")
+        if chunk.names is None:
+            encoder.encode(chunk.values, ids)
+        else:
+            places = np.empty(len(chunk.names), np.int32)
+            encoder.encode(chunk.names, places)
+            ids = places[chunk.values]
+        parts.append(ids)
+    try:
+        return _checked(_joined(parts, np.int32), rows), [name.decode() for name in encoder.names]
+    except UnicodeDecodeError as error:
+        raise InvalidTickError(f"column symbol: {error.object!r} is not UTF-8") from None
+
+
+def _checked(ids: npt.NDArray[np.int32], rows: int) -> npt.NDArray[np.int32]:
+    _same_length("symbol", ids, rows)
+    return ids
+
+
+def _numbered(ids: npt.NDArray[Any], rows: int) -> tuple[npt.NDArray[np.int32], Sequence[str]]:
+    _same_length("symbol", ids, rows)
+    if not rows:
+        return np.empty(0, np.int32), []
+    least, most = int(ids.min()), int(ids.max())
+    if least < 0:
+        row = int((ids < 0).argmax())
+        raise InvalidTickError(f"row {row}: symbol id {ids[row]} is negative", row)
+    if most < max(_SPARSE * rows, 1024) and most < 2**31 - 1:
+        return np.ascontiguousarray(ids, np.int32), [str(i) for i in range(most + 1)]
+    known, places = np.unique(ids, return_inverse=True)
+    return places.astype(np.int32), [str(i) for i in known.tolist()]

@@ -1,0 +1,65 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class Texts:
+    """A column of texts where it lies, in numpy's or Arrow's memory; made by one of the static methods."""
+
+    length: int
+    @staticmethod
+    def fixed(array: npt.NDArray[np.bytes_]) -> Texts:
+        """Of equal width, padded with zeros."""
+    @staticmethod
+    def offsets(places: npt.NDArray[Any], data: npt.NDArray[np.uint8], start: int, length: int) -> Texts:
+        """Arrow's string (int32 places) and large_string (int64): text i is data[places[i] : places[i + 1]]."""
+    @staticmethod
+    def views(views: npt.NDArray[np.uint8], data: list[npt.NDArray[np.uint8]], start: int, length: int) -> Texts:
+        """Arrow's string_view."""
+    def numbers(self, mantissa: npt.NDArray[np.int64], scale: npt.NDArray[np.int8]) -> int:
+        """Read each as a positive decimal, into its mantissa and smallest scale; -1, or the row that is none."""
+    def __len__(self) -> int: ...
+    def __getitem__(self, key: int, /) -> bytes: ...
+
+@disjoint_base
+class Encoder:
+    """Texts to ids: 0, 1, ... in the order in which they first occur, across all columns given."""
+
+    names: list[bytes]
+    def encode(self, texts: Texts, ids: npt.NDArray[np.int32]) -> None:
+        """Write the id of each text to `ids`."""
+
+def first_unsorted(time_ns: npt.NDArray[np.int64]) -> int:
+    """The first row that is earlier than the one before it; -1: there is none."""
+
+def round_floats(values: npt.NDArray[np.float64], scale: int, mantissa: npt.NDArray[np.int64]) -> int:
+    """The integer nearest to the exact value x 10**scale, ties to even; -1, or the row that does not fit 64 bits."""
+
+def narrow_decimals(
+    data: npt.NDArray[np.uint8], width: int, scale: int, mantissa: npt.NDArray[np.int64], scales: npt.NDArray[np.int8]
+) -> int:
+    """Arrow decimals of `width` bytes (4, 8, 16) to the smallest scale of each; -1, or the row that is not positive
+    or needs more than 64 bits or 18 decimals."""
+
+def align(
+    mantissa: npt.NDArray[np.int64],
+    scales: npt.NDArray[np.int8],
+    symbol_id: npt.NDArray[np.int32] | None,
+    symbol_scales: npt.NDArray[np.int8],
+) -> int:
+    """Bring every row, in place, to the largest scale of its symbol, and write those scales; -1, or the row that does
+    not fit 64 bits there. Without `symbol_id` there is one symbol."""
+
+def decimal_column(rows: npt.NDArray[Any], name: str, scale: int) -> tuple[npt.NDArray[np.uint64] | None, int]:
+    """A price or sum of all rows (ROW_DTYPE, contiguous) as decimal128 mantissas at one scale.
+
+    Returns:
+        (uint64[n, 2], low word first; -1), or (None, row) where a row needs more than 38 digits.
+    """
+
+def text_column(
+    codes: npt.NDArray[np.int64], names: list[bytes]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """(int64[n + 1] offsets, uint8 characters): the name of each code, as Arrow's large_string holds it."""
