@@ -15,6 +15,7 @@ MODULES = (
     "instruments",
     "batch",
     "ledger",
+    "arbiter",
     "state",
     "objects",
     "columns",
