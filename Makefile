@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/fastbars/*.pyx src/fastbars/*.pxd src/fastbars/*.h \
 	src/fastbars/wire/*.pyx src/fastbars/wire/*.pxd src/fastbars/wire/*.h)
 
-.PHONY: demo test lint docs bench bench-smoke wheel clean
+.PHONY: demo test lint docs bench bench-smoke bench-check bench-baseline wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fastbars demo
@@ -34,6 +34,12 @@ bench: $(VENV)/.installed
 bench-smoke: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --benchmark-disable-gc --benchmark-min-rounds=3 \
 		--benchmark-max-time=0.2 --benchmark-columns=min,median,rounds
+
+# Ratios to the references and instruction counts against benchmarks/baseline.json; bench-baseline writes that anew.
+bench-check bench-baseline: $(VENV)/.installed
+	mkdir -p build
+	$(BIN)/python -m pytest benchmarks -q -p no:cacheprovider --benchmark-json=build/bench.json
+	$(BIN)/python -m benchmarks.check build/bench.json $(if $(filter bench-baseline,$@),--update)
 
 wheel: $(VENV)/.wheel
 	$(BIN)/python tools/build_wheel.py

@@ -1,0 +1,152 @@
+"""`make bench-check`: no hot part has become slower, beside its reference in the same run, than the baseline says.
+
+    python -m benchmarks.check build/bench.json              # compare, exit status 1 on a loss
+    python -m benchmarks.check build/bench.json --update     # what was measured becomes the baseline
+
+A ratio is the reference's time a trade by the hot part's, both the smallest of their rounds, so that a slower machine
+or a busy neighbour is no loss. A part that seems to have lost is measured again, with its reference, before it counts.
+Instruction counts under callgrind are the second guard, free of noise but tied to a compiler.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import instructions
+
+BASELINE = Path(__file__).with_name("baseline.json")
+LOSS = 0.15  # of a ratio
+GROWTH = 0.03  # of a count of instructions
+TRIES = 3
+
+Ratios = dict[str, float]
+
+
+@dataclass
+class Results:
+    """What a run of the benchmarks says: ratios by "group: name", and where each comes from."""
+
+    ratios: Ratios = field(default_factory=dict)
+    sources: dict[str, set[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, benchmarks: Iterable[dict[str, Any]]) -> Results:
+        """The ratios in pytest-benchmark's JSON; groups without a reference have none."""
+        results = cls()
+        timed = [entry for entry in benchmarks if entry["extra_info"].get("trades")]
+        references = {entry["group"]: entry for entry in timed if entry["extra_info"].get("reference")}
+        for entry in timed:
+            reference = references.get(entry["group"])
+            if reference is None or entry is reference:
+                continue
+            name = f"{entry['group']}: {entry['name']}"
+            results.ratios[name] = time_of(reference) / time_of(entry)
+            results.sources[name] = {entry["fullname"], reference["fullname"]}
+        return results
+
+
+def time_of(entry: dict[str, Any]) -> float:
+    """Seconds a trade, of the fastest round."""
+    return float(entry["stats"]["min"]) / int(entry["extra_info"]["trades"])
+
+
+def lost_ratios(measured: Ratios, baseline: Ratios) -> dict[str, str]:
+    """Hot parts that lost more than the limit, or are gone: name -> what is wrong."""
+    lost = {}
+    for name, expected in baseline.items():
+        found = measured.get(name)
+        if found is None:
+            lost[name] = "was not measured; `make bench-baseline` if it is meant to be gone"
+        elif found < expected * (1 - LOSS):
+            lost[name] = f"{found:.2f}x its reference, the baseline is {expected:.2f}x: {found / expected - 1:+.0%}"
+    return lost
+
+
+def grown_counts(measured: dict[str, float], baseline: dict[str, float]) -> dict[str, str]:
+    """Hot parts that execute more instructions than the limit allows: name -> what is wrong."""
+    grown = {}
+    for name, expected in baseline.items():
+        found = measured.get(name)
+        if found is None:
+            grown[name] = "was not counted"
+        elif found > expected * (1 + GROWTH):
+            growth = found / expected - 1
+            grown[name] = f"{found:.1f} instructions a trade, the baseline is {expected:.1f}: {growth:+.1%}"
+    return grown
+
+
+def read(path: Path) -> Results:
+    """The results in a file of pytest-benchmark's."""
+    return Results.of(json.loads(path.read_text(encoding="utf-8"))["benchmarks"])
+
+
+def measure_again(sources: set[str]) -> Ratios:
+    """Run these benchmarks once more."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "again.json"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--benchmark-json={path}"]
+        subprocess.run([*command, *sorted(sources)], check=True, stdout=subprocess.DEVNULL)
+        return read(path).ratios
+
+
+def check_ratios(results: Results, baseline: Ratios) -> dict[str, str]:
+    """What is lost even in the best of several tries."""
+    measured = dict(results.ratios)
+    for _ in range(TRIES - 1):
+        again = {name for name in lost_ratios(measured, baseline) if name in measured}
+        if not again:
+            break
+        for name, ratio in measure_again(set().union(*(results.sources[name] for name in again))).items():
+            measured[name] = max(ratio, measured.get(name, 0.0))
+    return lost_ratios(measured, baseline)
+
+
+def show(title: str, measured: dict[str, float], baseline: dict[str, float], unit: str) -> None:
+    """A line each."""
+    print(title)
+    for name in sorted(measured.keys() | baseline.keys()):
+        now, before = (
+            f"{values[name]:10.2f}{unit}" if name in values else "       none" for values in (measured, baseline)
+        )
+        print(f"  {name:<72} {now}   baseline {before}")
+
+
+def main(words: list[str]) -> int:
+    """Exit status: 1 if anything has been lost."""
+    paths = [Path(word) for word in words if not word.startswith("--")]
+    stored: dict[str, Any] = (
+        json.loads(BASELINE.read_text()) if BASELINE.is_file() else {"ratios": {}, "instructions": {}}
+    )
+    wrong: dict[str, str] = {}
+    for path in paths:
+        results = read(path)
+        if "--update" in words:
+            stored["ratios"] = {name: round(ratio, 3) for name, ratio in sorted(results.ratios.items())}
+        show("Times faster than the reference", results.ratios, stored["ratios"], "x")
+        wrong |= check_ratios(results, stored["ratios"])
+    if not instructions.available():
+        print("Instructions were not counted: valgrind is not installed")
+    else:
+        key, counts = instructions.compiler(), instructions.count()
+        if "--update" in words:
+            stored["instructions"][key] = {name: round(count, 2) for name, count in counts.items()}
+        expected = stored["instructions"].get(key, {})
+        show(f"Instructions a trade, {key}", counts, expected, " ")
+        if not expected:
+            print(f"  no baseline for {key}: not compared")
+        wrong |= grown_counts(counts, expected)
+    if "--update" in words:
+        BASELINE.write_text(json.dumps(stored, indent=2, sort_keys=True) + "\n")
+    print("".join(f"LOST  {name}: {what}\n" for name, what in wrong.items()) or "Nothing is lost.")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,107 @@
+"""The benchmark check fails when a hot part has become slower, and only then."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pytest_benchmark", reason="pytest-benchmark comes with the bench extra")
+
+from benchmarks.check import Results, check_ratios, grown_counts, lost_ratios, main, read
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def entry(
+    name: str, seconds: float, *, trades: int = 1000, reference: bool = False, group: str = "g"
+) -> dict[str, Any]:
+    extra = {"trades": trades} | ({"reference": True} if reference else {})
+    return {
+        "group": group,
+        "name": name,
+        "fullname": f"benchmarks/x.py::{name}",
+        "extra_info": extra,
+        "stats": {"min": seconds},
+    }
+
+
+def test_a_ratio_is_the_time_of_the_reference_by_that_of_the_part_a_trade_each() -> None:
+    results = Results.of([entry("fast", 1.0, trades=2000), entry("plain", 5.0, reference=True), entry("slow", 10.0)])
+    assert results.ratios == {"g: fast": 10.0, "g: slow": 0.5}
+
+
+def test_what_has_no_reference_has_no_ratio() -> None:
+    others = [entry("alone", 1.0, group="h"), {**entry("untold", 1.0), "extra_info": {}}]
+    assert Results.of([*others, entry("plain", 5.0, reference=True)]).ratios == {}
+
+
+def test_a_loss_of_more_than_15_percent_is_named() -> None:
+    assert lost_ratios({"a": 8.6, "b": 8.4}, {"a": 10.0, "b": 10.0}) == {
+        "b": "8.40x its reference, the baseline is 10.00x: -16%"
+    }
+
+
+def test_a_part_that_is_gone_is_named() -> None:
+    assert list(lost_ratios({}, {"a": 10.0})) == ["a"]
+    assert grown_counts({}, {"a": 100.0}) == {"a": "was not counted"}
+
+
+def test_3_percent_more_instructions_are_named() -> None:
+    assert grown_counts({"a": 102.9, "b": 103.1}, {"a": 100.0, "b": 100.0}) == {
+        "b": "103.1 instructions a trade, the baseline is 100.0: +3.1%"
+    }
+
+
+SLOWER = """
+import fastbars.scaled
+
+parse = fastbars.scaled.parse
+
+
+def slow(text):
+    parse(text)
+    parse(text)
+    return parse(text)
+
+
+fastbars.scaled.parse = slow
+"""
+
+
+def measured(folder: Path, *options: str) -> Results:
+    """A real run of the smallest benchmark."""
+    path = folder / "bench.json"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--benchmark-json={path}", *options]
+    subprocess.run([*command, "benchmarks/test_scaled.py"], check=True, cwd=PROJECT, capture_output=True)
+    return read(path)
+
+
+def test_a_hot_loop_slowed_on_purpose_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    (tmp_path / "slower.py").write_text(SLOWER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    baseline = measured(tmp_path).ratios
+    name = "price text to an exact number: test_parse"
+    assert baseline[name] > 0
+    slowed = measured(tmp_path, "-p", "slower")
+    assert list(lost_ratios(slowed.ratios, baseline)) == [name]
+    # Measured again, without what slows it, it is as fast as it was.
+    assert check_ratios(slowed, baseline) == {}
+
+
+def test_a_loss_is_the_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    path, baseline = tmp_path / "bench.json", tmp_path / "baseline.json"
+    baseline.write_text(json.dumps({"ratios": {"g: fast": 10.0}, "instructions": {}}))
+    monkeypatch.setattr("benchmarks.check.BASELINE", baseline)
+    monkeypatch.setattr("benchmarks.check.TRIES", 1)
+    monkeypatch.setattr("benchmarks.instructions.available", lambda: False)
+    for seconds, status in ((1.0, 0), (2.0, 1)):
+        benchmarks = [entry("fast", seconds), entry("plain", 10.0, reference=True)]
+        path.write_text(json.dumps({"benchmarks": benchmarks}))
+        assert main([str(path)]) == status
+    assert "LOST  g: fast: 5.00x its reference, the baseline is 10.00x: -50%" in capsys.readouterr().out
