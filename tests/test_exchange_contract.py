@@ -17,6 +17,8 @@ import fastbars
 from exchange_fixtures import FIXTURES, Fixtures
 from fastbars import StreamConfig
 from fastbars.bars import BarStatus
+from fastbars.batch import TickBatch
+from fastbars.buffer import BarBuffer
 from fastbars.errors import ParseError, SubscriptionError
 from fastbars.exchanges import EXCHANGES, adapters, find_exchange
 from fastbars.exchanges.bybit import LINEAR
@@ -25,6 +27,7 @@ from fastbars.exchanges.interactive_brokers import GATEWAY
 from fastbars.exchanges.okx import OKX
 from fastbars.live.exchange import Limits, RawMessage, Trade, time_of
 from fastbars.live.session import Callbacks, Session
+from fastbars.wire.scanner import TradeScanner
 
 FOLDER = Path(fastbars.__file__).parent / "exchanges"
 SHARED = {"__init__.py", "adapters.py", "rest.py"}  # the registry, names for all exchanges, what REST serves of them
@@ -304,3 +307,26 @@ def test_every_exchange_has_an_adapter_by_name_and_a_first_market() -> None:
         assert find_exchange(name) is first
         assert named[name]().exchange is first
     assert named["bybit"](market="inverse").exchange is EXCHANGES["bybit"]["inverse"]
+
+
+def columns_of(batch: TickBatch) -> dict[str, list[int]]:
+    names = ("symbol_id", "time_ns", "price", "size", "side", "first_id", "last_id", "count", "sequence")
+    return {name: list(column) for name in names if (column := batch.column(name)) is not None}
+
+
+@pytest.mark.parametrize(("name", "payload", "meaning"), cases("trades"))
+def test_the_scanner_reads_by_the_declared_fields_what_parse_reads(name: str, payload: str, meaning: list[Any]) -> None:
+    exchange = FIXTURES[name].exchange
+    trades = [item for item in meaning if isinstance(item, Trade)]
+    declared = exchange.fields(trades[0].channel)
+    if declared is None:
+        assert exchange.ids(trades[0].channel) in ("unique", "sampled") or trades[0].channel == "trades"
+        return
+    buffers = [BarBuffer(ids=exchange.ids(trades[0].channel)) for _ in range(2)]
+    scanned, parsed = (buffer.new_batch() for buffer in buffers)
+    scanner = TradeScanner(declared, scanned, buffers[0].instruments.add)
+    for trade in trades:
+        parsed.append(*trade.row)
+    assert scanner.scan(payload.encode())
+    assert columns_of(scanned) == columns_of(parsed)
+    assert scanner.take_event_time() == exchange.event_time_ns(exchange.loads(payload.encode()))
