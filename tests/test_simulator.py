@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Conne
 
 from fastbars.errors import TapeError, UnknownExchangeError
 from fastbars.simulator import SimulatedExchange, server
+from fastbars.simulator.binance import BinanceDialect
 from fastbars.simulator.candles import INTERVALS, interval_end_ms, interval_start_ms
 from fastbars.simulator.instruments import list_instruments
 from fastbars.simulator.market import SimulatedMarket, SimulatedTrade
@@ -128,10 +129,11 @@ def run_market(
     rate: float,
     start_ms: int = START_MS,
 ) -> list[dict[str, Any]]:
-    publisher = Publisher(market, list_instruments(market, symbols), rate, 3, start_ms)
+    dialect = BinanceDialect(market, list_instruments(market, symbols))
+    publisher = Publisher(dialect, rate, 3, start_ms)
     subscriber = Subscriber(combined=False)
     for name in streams:
-        stream = publisher.find_stream(name)
+        stream = dialect.find_stream(name)
         assert stream is not None, name
         publisher.subscribe(subscriber, stream)
     now_ms = start_ms

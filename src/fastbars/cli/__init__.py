@@ -65,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
 
     simulate = commands.add_parser("simulate", help="the embedded exchange by itself; prints its URL first")
     simulate.add_argument("--tape", nargs="+", type=Path, default=[], metavar="TAPE", help="serve these recordings")
-    simulate.add_argument("--market", default="spot", help="spot, usdm or coinm (spot)")
+    simulate.add_argument("--exchange", default="binance", help="whose dialect it speaks, such as bybit (binance)")
+    simulate.add_argument("--market", help="such as usdm or linear (the exchange's first, mostly spot)")
     simulate.add_argument("--symbols", type=_positive_int, default=20, help="how many symbols (20)")
     simulate.add_argument("--rate", type=_positive_float, default=20_000.0, help="trades a second (20000)")
     simulate.add_argument("--seed", type=int, default=1, help="of the synthetic market (1)")

@@ -127,6 +127,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _simulate(options: argparse.Namespace) -> int:
     exchange = SimulatedExchange(
+        options.exchange,
         market=options.market,
         symbols=options.symbols,
         rate=options.rate,

@@ -1,10 +1,11 @@
-"""The simulator: an embedded exchange that speaks Binance's dialect over real WebSockets on this machine.
+"""The simulator: embedded exchanges that speak the dialects of real ones over WebSockets on this machine.
 
-It trades a synthetic market, the same for the same seed, or serves recorded tapes.
+They trade a synthetic market, the same for the same seed, or serve recorded tapes; things go wrong on demand.
 """
 
 from __future__ import annotations
 
+from fastbars.simulator.faults import Fault, FaultKind, Faults
 from fastbars.simulator.server import SimulatedExchange, SimulatorStats
 
-__all__ = ["SimulatedExchange", "SimulatorStats"]
+__all__ = ["Fault", "FaultKind", "Faults", "SimulatedExchange", "SimulatorStats"]

@@ -1,4 +1,4 @@
-"""Binance's dialect, the outgoing half: stream names, and the messages of each stream as Binance writes them.
+"""Binance's dialect: stream names, and the messages of each stream as Binance writes them.
 
 Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams and, for the futures,
 https://developers.binance.com/docs/derivatives (websocket market streams); key order as in recorded messages.
@@ -7,112 +7,108 @@ Units: times in ms since the Unix epoch; numbers are text with the fixed decimal
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from decimal import ROUND_HALF_EVEN, Context
-from typing import NamedTuple
 
 from fastbars.simulator.candles import INTERVALS, Candle, interval_end_ms
-from fastbars.simulator.instruments import SimulatedInstrument
+from fastbars.simulator.commands import MAX_STREAMS, Command, RefusalError, acknowledge, parse_command, parse_path
+from fastbars.simulator.dialect import AggregateTrade, Dialect, Heard, Opening, Stream, Subscriber
+from fastbars.simulator.instruments import BINANCE, SimulatedInstrument
 from fastbars.simulator.market import Book, SimulatedTrade
 
-__all__ = ["AggregateTrade", "BinanceDialect", "Stream", "aggregate", "wrapped"]
+__all__ = ["BinanceDialect"]
 
-_CHANNELS = ("trade", "aggTrade", "bookTicker", "ticker")
+_CHANNELS = {"trade": "trade", "aggTrade": "aggTrade", "bookTicker": "quote", "ticker": "ticker"}
 _DIVISION = Context(prec=50, rounding=ROUND_HALF_EVEN)  # for the ticker's percent and weighted average only
 _SYMBOL_TYPE = {"usdm": 1, "coinm": 2}  # "st"; 1 was seen on USD-M, 2 is assumed
 
 
-class Stream(NamedTuple):
-    """A stream that the exchange has: name, the symbol's place in the list, channel, kline interval."""
+class BinanceDialect(Dialect):
+    """Binance's markets; `us` is as `spot`."""
 
-    name: str
-    instrument: int
-    channel: str
-    interval: str
-
-
-class AggregateTrade(NamedTuple):
-    """Trades of one symbol that followed each other in one ms, at one price, from one side."""
-
-    instrument: int
-    first_id: int
-    last_id: int
-    time_ms: int
-    price_ticks: int
-    size_steps: int
-    buyer_is_maker: bool
-
-
-def aggregate(trades: Sequence[SimulatedTrade]) -> Iterator[AggregateTrade]:
-    """Merge the runs of equal symbol, ms, price and side in a batch of whole milliseconds."""
-    run: AggregateTrade | None = None
-    for trade in trades:
-        if (
-            run is not None
-            and run.instrument == trade.instrument
-            and run.time_ms == trade.time_ms
-            and run.price_ticks == trade.price_ticks
-            and run.buyer_is_maker == trade.buyer_is_maker
-        ):
-            run = run._replace(last_id=trade.trade_id, size_steps=run.size_steps + trade.size_steps)
-            continue
-        if run is not None:
-            yield run
-        run = AggregateTrade(
-            trade.instrument,
-            trade.trade_id,
-            trade.trade_id,
-            trade.time_ms,
-            trade.price_ticks,
-            trade.size_steps,
-            trade.buyer_is_maker,
-        )
-    if run is not None:
-        yield run
-
-
-def wrapped(stream_name: str, payload: bytes) -> bytes:
-    """Put a bare payload into the combined form of `/stream` connections."""
-    return b'{"stream":"%b","data":%b}' % (stream_name.encode(), payload)
-
-
-class BinanceDialect:
-    """Names and messages of one market.
-
-    Args:
-        market: "spot", "usdm" or "coinm".
-        instruments: what the exchange lists; trades name them by their place in it.
-    """
+    exchange = "binance"
+    namings = BINANCE
+    paths = ("/ws", "/stream")
+    ping_interval_s = 20.0
 
     def __init__(self, market: str, instruments: Sequence[SimulatedInstrument]) -> None:
-        self._market = market
-        self._is_spot = market == "spot"
-        self._instruments = instruments
+        super().__init__(market, instruments)
+        self._is_spot = market in ("spot", "us")
         self._places = {instrument.symbol.lower(): place for place, instrument in enumerate(instruments)}
         self._intervals = INTERVALS if self._is_spot else INTERVALS[1:]  # futures have no 1s klines
+        self._tape_streams: Collection[str] = ()
         if self._is_spot:
             trade = '{"e":"trade","E":%%d,"s":"%s","t":%%d,"p":"%%s","q":"%%s","T":%%d,"m":%%s,"M":true}'
         else:
             trade = '{"e":"trade","E":%%d,"T":%%d,"s":"%s","t":%%d,"p":"%%s","q":"%%s","X":"MARKET","m":%%s}'
         self._trade_formats = [trade % instrument.symbol for instrument in instruments]
 
+    def serve_tapes(self, streams: Collection[str]) -> None:
+        self._tape_streams = frozenset(streams)
+
+    def open(self, path: str) -> Opening | None:
+        parsed = parse_path(path)
+        if parsed is None:
+            return None
+        combined, names = parsed
+        try:
+            return Opening(combined, self._resolve(Command("SUBSCRIBE", names, None), 0))
+        except RefusalError as refusal:
+            return Opening(combined, (), refusal.reply)
+
+    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
+        try:
+            command = parse_command(message)
+            if command.method == "LIST_SUBSCRIPTIONS":
+                return Heard([acknowledge(command, list(subscriber.streams))])
+            if command.method == "UNSUBSCRIBE":
+                return Heard([acknowledge(command)], unsubscribe=command.streams, is_request=True)
+            streams = self._resolve(command, len(subscriber.streams))
+        except RefusalError as refusal:
+            return Heard([refusal.reply], is_request=True)
+        return Heard([acknowledge(command)], subscribe=streams, is_request=True)
+
+    def _resolve(self, command: Command, held: int) -> list[Stream]:
+        # All of a command's streams, or a refusal of all.
+        streams = [self.find_stream(name) for name in dict.fromkeys(command.streams)]
+        known = [stream for stream in streams if stream is not None]
+        if len(known) < len(streams):
+            raise RefusalError.of_symbol(command.id)
+        if held + len(known) > MAX_STREAMS:
+            raise RefusalError.of_request(f"Invalid request: more than {MAX_STREAMS} streams", id=command.id)
+        return known
+
+    def wrap(self, stream: Stream, payload: bytes) -> bytes:
+        return b'{"stream":"%b","data":%b}' % (stream.name.encode(), payload)
+
+    def notice(self, now_ms: int) -> bytes | None:
+        return f'{{"e":"serverShutdown","E":{now_ms}}}'.encode()
+
     def find_stream(self, name: str) -> Stream | None:
         """Return the stream of that name, None where the exchange has no such symbol or channel."""
+        if self._tape_streams:
+            return Stream(name, -1, "tape") if name in self._tape_streams else None
         symbol, _, channel = name.partition("@")
         place = self._places.get(symbol)
         if place is None:
             return None
         if channel in _CHANNELS:
-            return Stream(name, place, channel, "")
+            return Stream(name, place, _CHANNELS[channel])
         channel, _, interval = channel.partition("_")
         if channel == "kline" and interval in self._intervals:
             return Stream(name, place, channel, interval)
         return None
 
-    def trade(self, trade: SimulatedTrade, event_ms: int) -> bytes:
-        """Write a `@trade` message."""
-        place, trade_id, time_ms, price_ticks, size_steps, buyer_is_maker = trade
-        instrument = self._instruments[place]
+    def trades(
+        self,
+        stream: Stream,
+        trades: Sequence[SimulatedTrade],
+        event_ms: int,
+        *,
+        past: bool = False,
+    ) -> bytes:
+        ((place, trade_id, time_ms, price_ticks, size_steps, buyer_is_maker),) = trades
+        instrument = self.instruments[place]
         price, size = instrument.price_text(price_ticks), instrument.size_text(size_steps)
         maker = "true" if buyer_is_maker else "false"
         if self._is_spot:
@@ -121,9 +117,8 @@ class BinanceDialect:
             text = self._trade_formats[place] % (event_ms, time_ms, trade_id, price, size, maker)
         return text.encode()
 
-    def aggregate_trade(self, trade: AggregateTrade, aggregate_id: int, event_ms: int) -> bytes:
-        """Write an `@aggTrade` message."""
-        instrument = self._instruments[trade.instrument]
+    def aggregate_trade(self, stream: Stream, trade: AggregateTrade, aggregate_id: int, event_ms: int) -> bytes:
+        instrument = self.instruments[trade.instrument]
         price, size = instrument.price_text(trade.price_ticks), instrument.size_text(trade.size_steps)
         ids = f'"f":{trade.first_id},"l":{trade.last_id}'
         tail = f'{ids},"T":{trade.time_ms},"m":{_boolean(trade.buyer_is_maker)}'
@@ -135,13 +130,13 @@ class BinanceDialect:
         else:
             text = (
                 f'{{"e":"aggTrade","E":{event_ms},"a":{aggregate_id},"s":"{instrument.symbol}",'
-                f'"p":"{price}","q":"{size}","nq":"{size}",{tail},"st":{_SYMBOL_TYPE[self._market]}}}'
+                f'"p":"{price}","q":"{size}","nq":"{size}",{tail},"st":{_SYMBOL_TYPE[self.market]}}}'
             )
         return text.encode()
 
     def kline(self, stream: Stream, candle: Candle, open_ms: int, event_ms: int, *, closed: bool) -> bytes:
-        """Write a `@kline_<interval>` message; `closed` is its flag x."""
-        instrument = self._instruments[stream.instrument]
+        # `closed` is the flag x of `@kline_<interval>`.
+        instrument = self.instruments[stream.instrument]
         price, size, amount = self._decimals(instrument)
         symbol, interval = instrument.symbol, stream.interval
         close_ms = interval_end_ms(interval, open_ms) - 1
@@ -155,9 +150,9 @@ class BinanceDialect:
             f'"Q":"{candle.taker_amount:{amount}}","B":"0"}}}}'
         ).encode()
 
-    def book_ticker(self, place: int, book: Book, event_ms: int) -> bytes:
-        """Write a `@bookTicker` message; spot's carries neither "e" nor a time."""
-        instrument = self._instruments[place]
+    def quote(self, stream: Stream, book: Book, event_ms: int) -> bytes:
+        # Spot's `@bookTicker` carries neither "e" nor a time.
+        instrument = self.instruments[stream.instrument]
         symbol = instrument.symbol
         quotes = (
             f'"b":"{instrument.price_text(book.bid_ticks)}","B":"{instrument.size_text(book.bid_steps)}",'
@@ -168,21 +163,11 @@ class BinanceDialect:
         pair = symbol.partition("_")[0]
         return (
             f'{{"e":"bookTicker","u":{book.update_id},"s":"{symbol}",{quotes},"T":{event_ms},"E":{event_ms},'
-            f'"ps":"{pair}","st":{_SYMBOL_TYPE[self._market]}}}'
+            f'"ps":"{pair}","st":{_SYMBOL_TYPE[self.market]}}}'
         ).encode()
 
-    def ticker(self, place: int, day: Candle, *, open_ms: int, book: Book, last_steps: int, event_ms: int) -> bytes:
-        """Write a `@ticker` message (24hrTicker).
-
-        Args:
-            place: the symbol's place.
-            day: candle of the last day.
-            open_ms: where that day begins.
-            book: best bid and ask.
-            last_steps: size of the last trade, 0 before the first.
-            event_ms: event time, also the end of the day.
-        """
-        instrument = self._instruments[place]
+    def ticker(self, stream: Stream, day: Candle, *, open_ms: int, book: Book, last_steps: int, event_ms: int) -> bytes:
+        instrument = self.instruments[stream.instrument]
         price, size, amount = self._decimals(instrument)
         change = day.close - day.open
         percent = _DIVISION.divide(change * 100, day.open)

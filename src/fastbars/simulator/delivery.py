@@ -8,16 +8,17 @@ Units: none.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State
 
+from fastbars.simulator.faults import Frame
 from fastbars.simulator.tape_streams import stream_of
 from fastbars.tapes import read_tapes
 
-__all__ = ["send_tapes", "write_messages"]
+__all__ = ["send_tapes", "write_frames", "write_messages"]
 
 _BATCH = 32  # messages handed to the socket at once
 _SKIPS_PER_YIELD = 1024
@@ -35,6 +36,25 @@ def write_messages(connection: ServerConnection, messages: Sequence[bytes]) -> i
         connection.protocol.send_text(message)
     connection.transport.write(b"".join(connection.protocol.data_to_send()))
     return len(messages)
+
+
+def write_frames(connection: ServerConnection, frames: Iterable[Frame], cut: Callable[[bytes], list[bytes]]) -> None:
+    """Frame messages and hand them to the socket: each as a frame, or cut into fragments and these into pieces."""
+    protocol = connection.protocol
+    for frame in frames:
+        if connection.state is not State.OPEN:
+            return
+        if not frame.is_cut:
+            send = protocol.send_binary if frame.is_binary else protocol.send_text
+            send(frame.payload)
+            connection.transport.write(b"".join(protocol.data_to_send()))
+            continue
+        fragments = cut(frame.payload)
+        protocol.send_text(fragments[0], fin=False)
+        for number, fragment in enumerate(fragments[1:], 2):
+            protocol.send_continuation(fragment, fin=number == len(fragments))
+        for piece in cut(b"".join(protocol.data_to_send())):
+            connection.transport.write(piece)
 
 
 async def send_tapes(connection: ServerConnection, tapes: Iterable[str | Path], subscribed: Collection[str]) -> int:

@@ -1,4 +1,4 @@
-"""What the simulated exchange trades: names, price and size grids, and how Binance writes their numbers.
+"""What a simulated exchange trades: names, price and size grids, and how numbers are written.
 
 Source: the grids follow exchangeInfo (`PRICE_FILTER.tickSize`, `LOT_SIZE.stepSize`) of comparable real
 symbols.
@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 
 from fastbars.errors import UnknownExchangeError
 
-__all__ = ["MARKETS", "SimulatedInstrument", "list_instruments"]
-
-MARKETS = ("spot", "usdm", "coinm")
+__all__ = ["BINANCE", "Naming", "SimulatedInstrument", "list_instruments", "make_instruments"]
 
 # base asset, price, its decimals, decimals of the size, typical size; decimals add up to 8 at most, so that
 # price x size is exact in the 8 decimals that Binance spot writes
@@ -44,8 +42,34 @@ _GRIDS: tuple[tuple[str, str, int, int, str], ...] = (
     ("1000SATS", "0.0002419", 7, 0, "600000"),
     ("APT", "5.71", 2, 2, "22"),
 )
-_COIN_M_CONTRACT_SIZE = {"BTC": 100}  # USD a contract; 10 for every other base asset
-_SYMBOL = re.compile(r"[A-Z0-9_]{2,30}")
+_SYMBOL = re.compile(r"[A-Z0-9_/@-]{1,30}")
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How a market names its symbols and writes their numbers.
+
+    Attributes:
+        suffix: behind the base asset.
+        text_decimals: decimals of all numbers; None: the grid's own.
+        most_size_decimals: coarser sizes, as on futures.
+        contract_usd: base asset -> USD a contract, "" for all others; None where sizes are in base units.
+        is_numbered: symbols are numbers.
+    """
+
+    suffix: str = ""
+    text_decimals: int | None = None
+    most_size_decimals: int | None = None
+    contract_usd: Mapping[str, int] | None = None
+    is_numbered: bool = False
+
+
+BINANCE: Mapping[str, Naming] = {
+    "spot": Naming("USDT", text_decimals=8),
+    "usdm": Naming("USDT", most_size_decimals=3),
+    "coinm": Naming("USD_PERP", contract_usd={"BTC": 100, "": 10}),
+    "us": Naming("USDT", text_decimals=8),
+}
 
 
 @dataclass(frozen=True)
@@ -53,9 +77,9 @@ class SimulatedInstrument:
     """One symbol of the simulated exchange.
 
     Attributes:
-        symbol: as Binance writes it in payloads, "BTCUSDT" or "BTCUSD_PERP".
+        symbol: as the exchange writes it in payloads, such as "BTCUSDT" or "BTCUSD_PERP".
         price_decimals, size_decimals: the grids of price and size.
-        text_decimals: decimals that Binance writes; 8 everywhere on spot, None (the grid's own) on futures.
+        text_decimals: decimals that are written; 8 everywhere on Binance spot, None (the grid's own) elsewhere.
         start_ticks: price at the start, in ticks.
         typical_steps: median size of a trade, in steps.
         contract_size: quote units a contract, for inverse contracts; None elsewhere.
@@ -87,11 +111,11 @@ class SimulatedInstrument:
         return self.price_decimals + self.size_decimals
 
     def price_text(self, ticks: int) -> str:
-        """Write a price as Binance does: "61837.63000000" on spot, "61837.63" on futures."""
+        """Write a price: "61837.63000000" on Binance spot, "61837.63" elsewhere."""
         return _fixed_text(ticks, self.price_decimals, self.text_decimals)
 
     def size_text(self, steps: int) -> str:
-        """Write a size as Binance does."""
+        """Write a size likewise."""
         return _fixed_text(steps, self.size_decimals, self.text_decimals)
 
 
@@ -108,48 +132,57 @@ def _fixed_text(mantissa: int, decimals: int, text_decimals: int | None) -> str:
 
 
 def list_instruments(market: str, symbols: int | Sequence[str]) -> list[SimulatedInstrument]:
-    """Make the instruments of a market.
-
-    Args:
-        market: "spot", "usdm" or "coinm".
-        symbols: how many, or their names; an unknown name gets the grid of one of the known ones.
+    """Make the instruments of one of Binance's markets, as `make_instruments` does.
 
     Raises:
         UnknownExchangeError: no such market.
-        ValueError: no symbol, a name twice, or a name that is not made of A-Z, 0-9 and "_".
     """
-    if market not in MARKETS:
-        raise UnknownExchangeError(f"simulator: no market {market!r}; known are {', '.join(MARKETS)}")
-    suffix = "USD_PERP" if market == "coinm" else "USDT"
+    if market not in BINANCE:
+        raise UnknownExchangeError(f"simulator: no market {market!r}; known are {', '.join(BINANCE)}")
+    return make_instruments(BINANCE[market], symbols)
+
+
+def make_instruments(naming: Naming, symbols: int | Sequence[str]) -> list[SimulatedInstrument]:
+    """Make the instruments of a market.
+
+    Args:
+        naming: how they are called.
+        symbols: how many, or their names; an unknown name gets the grid of one of the known ones.
+
+    Raises:
+        ValueError: no symbol, a name twice, or a name that is not made of A-Z, 0-9 and "_", "-", "/", "@".
+    """
     if isinstance(symbols, str):
         raise ValueError(f"simulator: symbols is the text {symbols!r}; give a list of names or a number")
     if isinstance(symbols, int):
         bases = [grid[0] for grid in _GRIDS] + [f"SIM{number:04d}" for number in range(len(_GRIDS), symbols)]
-        names = [base + suffix for base in bases[: max(symbols, 0)]]
+        if naming.is_numbered:
+            bases = [str(265_598 + number) for number in range(max(symbols, 0))]
+        names = [base + naming.suffix for base in bases[: max(symbols, 0)]]
     else:
         names = list(symbols)
     if not names or len(set(names)) != len(names):
         raise ValueError(f"simulator: symbols must be one or more, each once; got {symbols!r}")
-    return [_instrument(market, name, suffix) for name in names]
+    return [_instrument(naming, name) for name in names]
 
 
-def _instrument(market: str, name: str, suffix: str) -> SimulatedInstrument:
+def _instrument(naming: Naming, name: str) -> SimulatedInstrument:
     if not _SYMBOL.fullmatch(name):
-        raise ValueError(f"simulator: {name!r} is no symbol; use 2 to 30 of A-Z, 0-9 and '_'")
-    known = {grid[0] + suffix: grid for grid in _GRIDS}
+        raise ValueError(f"simulator: {name!r} is no symbol; use 1 to 30 of A-Z, 0-9, '_', '-', '/' and '@'")
+    known = {grid[0] + naming.suffix: grid for grid in _GRIDS}
     grid = known.get(name) or _GRIDS[zlib.crc32(name.encode()) % len(_GRIDS)]
     base, price, price_decimals, size_decimals, size = grid
-    if market != "spot" and size_decimals:
-        size_decimals = min(size_decimals, 3)
+    if naming.most_size_decimals is not None:
+        size_decimals = min(size_decimals, naming.most_size_decimals)
     contract_size = None
-    if market == "coinm":
-        contract_size = _COIN_M_CONTRACT_SIZE.get(base, 10)
+    if naming.contract_usd is not None:
+        contract_size = naming.contract_usd.get(base if name in known else "", naming.contract_usd[""])
         size_decimals, size = 0, "4"
     return SimulatedInstrument(
         symbol=name,
         price_decimals=price_decimals,
         size_decimals=size_decimals,
-        text_decimals=8 if market == "spot" else None,
+        text_decimals=naming.text_decimals,
         start_ticks=int(Decimal(price).scaleb(price_decimals)),
         typical_steps=max(1, int(Decimal(size).scaleb(size_decimals))),
         contract_size=contract_size,

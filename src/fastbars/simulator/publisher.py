@@ -10,71 +10,94 @@ Units: times in ms since the Unix epoch, of the exchange's clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from decimal import localcontext
 
-from fastbars.simulator.binance import BinanceDialect, Stream, aggregate, wrapped
 from fastbars.simulator.candles import EXACT, CandleBook, interval_end_ms, interval_start_ms
-from fastbars.simulator.instruments import SimulatedInstrument
+from fastbars.simulator.dialect import AggregateTrade, Dialect, Stream, Subscriber
 from fastbars.simulator.market import SimulatedMarket, SimulatedTrade
+from fastbars.simulator.record import Record, TradeMessage
 
-__all__ = ["Publisher", "Subscriber"]
+__all__ = ["Publisher", "Subscriber", "aggregate"]
 
 
-class Subscriber:
-    """One client of the exchange.
-
-    Attributes:
-        combined: messages are wrapped and name their stream.
-        streams: names subscribed to, in order; the values are None for the streams of a tape.
-        pending: messages not yet handed to the socket, oldest first.
-    """
-
-    __slots__ = ("combined", "pending", "streams")
-
-    def __init__(self, combined: bool) -> None:
-        self.combined = combined
-        self.streams: dict[str, Stream | None] = {}
-        self.pending: list[bytes] = []
+def aggregate(trades: Sequence[SimulatedTrade]) -> Iterator[AggregateTrade]:
+    """Merge the runs of equal symbol, ms, price and side in a batch of whole milliseconds."""
+    run: AggregateTrade | None = None
+    for trade in trades:
+        if (
+            run is not None
+            and run.instrument == trade.instrument
+            and run.time_ms == trade.time_ms
+            and run.price_ticks == trade.price_ticks
+            and run.buyer_is_maker == trade.buyer_is_maker
+        ):
+            run = run._replace(last_id=trade.trade_id, size_steps=run.size_steps + trade.size_steps)
+            continue
+        if run is not None:
+            yield run
+        run = AggregateTrade(
+            trade.instrument,
+            trade.trade_id,
+            trade.trade_id,
+            trade.time_ms,
+            trade.price_ticks,
+            trade.size_steps,
+            trade.buyer_is_maker,
+        )
+    if run is not None:
+        yield run
 
 
 class Publisher:
     """A market, its klines, and the subscriptions to both.
 
     Args:
-        market: "spot", "usdm" or "coinm".
-        instruments: what is traded.
+        dialect: what is traded, and how messages are written.
         rate: trades a second over all symbols.
         seed: same seed, same trades.
         start_ms: when the market opens.
+        record: notes every trade and every candle of a second; None: nothing is noted.
 
     Attributes:
         trades_generated: all trades since the start, heard or not.
+        event_offset_ms: by how much event times are off the market's clock.
     """
 
-    def __init__(
-        self, market: str, instruments: Sequence[SimulatedInstrument], rate: float, seed: int, start_ms: int
-    ) -> None:
+    def __init__(self, dialect: Dialect, rate: float, seed: int, start_ms: int, record: Record | None = None) -> None:
+        instruments = dialect.instruments
         self.trades_generated = 0
-        self._dialect = BinanceDialect(market, instruments)
+        self.event_offset_ms = 0
+        self._dialect = dialect
+        self._record = record
         self._market = SimulatedMarket(instruments, rate, seed, start_ms)
+        dialect.books = self._market.books
         self._candles = [CandleBook(instrument, start_ms) for instrument in instruments]
         self._next_second_ms = interval_end_ms("1s", start_ms)
         self._last_steps = [0] * len(instruments)
         self._next_aggregate_ids = [book.next_trade_id // 2 for book in self._market.books]
+        self._past: list[deque[SimulatedTrade]] = [deque(maxlen=dialect.history) for _ in instruments]
+        self._waiting: dict[int, list[SimulatedTrade]] = {}  # for others to be sent with
+        self._next_batch_ms = start_ms
         self._listeners: dict[Stream, list[Subscriber]] = {}
-        # the two that are looked up for each trade or symbol, by the symbol's place
-        self._by_place: dict[str, dict[int, Stream]] = {"trade": {}, "aggTrade": {}, "bookTicker": {}}
+        # those that are looked up for each trade or symbol, by the symbol's place
+        self._by_place: dict[str, dict[int, Stream]] = {"trade": {}, "aggTrade": {}, "quote": {}}
 
-    def find_stream(self, name: str) -> Stream | None:
-        """Return the stream of that name, None where the exchange does not have it."""
-        return self._dialect.find_stream(name)
+    def subscribe(self, subscriber: Subscriber, stream: Stream, now_ms: int = 0) -> None:
+        """Send the stream's messages to the subscriber from now on, past trades first where the exchange does so.
 
-    def subscribe(self, subscriber: Subscriber, stream: Stream) -> None:
-        """Send the stream's messages to the subscriber from now on; once, however often this is asked."""
+        Once, however often this is asked.
+        """
         if stream.name in subscriber.streams:
             return
         subscriber.streams[stream.name] = stream
+        if stream.channel == "trade" and self._past[stream.instrument]:
+            waiting = {trade.trade_id for trade in self._waiting.get(stream.instrument, ())}
+            past = [trade for trade in self._past[stream.instrument] if trade.trade_id not in waiting]
+            if past:
+                payload = self._dialect.trades(stream, past, now_ms + self.event_offset_ms, past=True)
+                subscriber.pending.append(self._noted(stream, past, now_ms, payload))
         self._listeners.setdefault(stream, []).append(subscriber)
         if stream.channel in self._by_place:
             self._by_place[stream.channel][stream.instrument] = stream
@@ -92,23 +115,40 @@ class Publisher:
 
     def advance(self, now_ms: int) -> None:
         """Trade until before `now_ms` and leave the messages with the subscribers."""
+        event_ms = now_ms + self.event_offset_ms
         with localcontext(EXACT):
             while self._next_second_ms <= now_ms:
-                self._trade(self._market.advance(self._next_second_ms), now_ms)
-                self._end_second(self._next_second_ms, now_ms)
+                self._trade(self._market.advance(self._next_second_ms), event_ms)
+                self._end_second(self._next_second_ms, event_ms)
                 self._next_second_ms += 1000
-            self._trade(self._market.advance(now_ms), now_ms)
+            self._trade(self._market.advance(now_ms), event_ms)
+        if now_ms >= self._next_batch_ms:
+            self._next_batch_ms = now_ms + self._dialect.batch_ms
+            waiting, self._waiting = self._waiting, {}
+            most = self._dialect.trades_per_message
+            for place, trades in waiting.items():
+                stream = self._by_place["trade"].get(place)
+                if stream is not None:
+                    for start in range(0, len(trades), most):
+                        self._send_trades(stream, trades[start : start + most], event_ms)
 
     def _trade(self, trades: list[SimulatedTrade], event_ms: int) -> None:
         self.trades_generated += len(trades)
         candles, last_steps, streams = self._candles, self._last_steps, self._by_place["trade"]
+        one_by_one = self._dialect.trades_per_message == 1
         for trade in trades:
             place = trade.instrument
             candles[place].add(trade)
             last_steps[place] = trade.size_steps
+            self._past[place].append(trade)
+            if not one_by_one:
+                self._waiting.setdefault(place, []).append(trade)
+                continue
             stream = streams.get(place)
             if stream is not None:
-                self._send(stream, self._dialect.trade(trade, event_ms))
+                self._send_trades(stream, [trade], event_ms)
+        if self._record is not None:
+            self._record.note_trades(trades)
         streams = self._by_place["aggTrade"]
         if streams:
             for run in aggregate(trades):
@@ -116,14 +156,13 @@ class Publisher:
                 self._next_aggregate_ids[run.instrument] += 1
                 stream = streams.get(run.instrument)
                 if stream is not None:
-                    self._send(stream, self._dialect.aggregate_trade(run, aggregate_id, event_ms))
-        streams = self._by_place["bookTicker"]
+                    self._send(stream, self._dialect.aggregate_trade(stream, run, aggregate_id, event_ms))
+        streams = self._by_place["quote"]
         if streams:
             for place in dict.fromkeys(trade.instrument for trade in trades):
                 stream = streams.get(place)
                 if stream is not None:
-                    book = self._market.books[place]
-                    self._send(stream, self._dialect.book_ticker(place, book, event_ms))
+                    self._send(stream, self._dialect.quote(stream, self._market.books[place], event_ms))
 
     def _end_second(self, boundary_ms: int, event_ms: int) -> None:
         last_ms = boundary_ms - 1
@@ -135,18 +174,36 @@ class Publisher:
                 if closed or (boundary_ms // 1000 + place) % 2 == 0:
                     candle = self._candles[place].running(stream.interval)
                     open_ms = interval_start_ms(stream.interval, last_ms)
-                    self._send(stream, self._dialect.kline(stream, candle, open_ms, event_ms, closed=closed))
+                    message = self._dialect.kline(stream, candle, open_ms, event_ms, closed=closed)
+                    if message is not None:
+                        self._send(stream, message)
             elif stream.channel == "ticker":
                 open_ms, day = self._candles[place].last_day(last_ms)
                 book = self._market.books[place]
                 steps = self._last_steps[place]
-                message = self._dialect.ticker(
-                    place, day, open_ms=open_ms, book=book, last_steps=steps, event_ms=event_ms
+                self._send(
+                    stream,
+                    self._dialect.ticker(stream, day, open_ms=open_ms, book=book, last_steps=steps, event_ms=event_ms),
                 )
-                self._send(stream, message)
-        for candles in self._candles:
+        for place, candles in enumerate(self._candles):
+            if self._record is not None:
+                self._record.note_second(place, boundary_ms - 1000, candles.running("1s"))
             candles.end_second(boundary_ms)
+
+    def _send_trades(self, stream: Stream, trades: list[SimulatedTrade], event_ms: int) -> None:
+        payload = self._dialect.trades(stream, trades, event_ms)
+        self._send(stream, self._noted(stream, trades, event_ms, payload))
+
+    def _noted(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, payload: bytes) -> bytes:
+        if self._record is None:
+            return payload
+        return TradeMessage.of(payload, stream, trades[-1:] if self._dialect.is_sampled else trades, event_ms)
 
     def _send(self, stream: Stream, payload: bytes) -> None:
         for subscriber in self._listeners[stream]:
-            subscriber.pending.append(wrapped(stream.name, payload) if subscriber.combined else payload)
+            if subscriber.combined:
+                wrapped = self._dialect.wrap(stream, payload)
+                payload_trades = payload if isinstance(payload, TradeMessage) else None
+                subscriber.pending.append(wrapped if payload_trades is None else payload_trades.rewritten(wrapped))
+            else:
+                subscriber.pending.append(payload)

@@ -1,42 +1,46 @@
-"""The embedded exchange: a real WebSocket server on loopback that speaks Binance's dialect.
+"""The embedded exchange: a real WebSocket server on loopback that speaks an exchange's dialect.
 
 It either trades a synthetic market in real time, or serves recorded tapes as fast as they are taken. Tests,
-demos and benchmarks connect to it as they would to Binance.
+demos and benchmarks connect to it as they would to the exchange.
 
-Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
-Units: times in ms since the Unix epoch, of the exchange's clock: the machine's, moved by `clock_offset_s`.
+Source: the documentation named by each dialect.
+Units: times in ms since the Unix epoch, of the exchange's clock: the machine's, moved by `clock_offset_s`; `_s` times
+on the machine's steady clock.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
-from websockets.protocol import State
 
 from fastbars.errors import TapeError
 from fastbars.log import log
-from fastbars.simulator.commands import Command, RefusalError, acknowledge, parse_command, parse_path
-from fastbars.simulator.delivery import send_tapes, write_messages
-from fastbars.simulator.desk import SubscriptionDesk
-from fastbars.simulator.instruments import list_instruments
-from fastbars.simulator.publisher import Publisher, Subscriber
+from fastbars.simulator.client import Client
+from fastbars.simulator.delivery import send_tapes
+from fastbars.simulator.dialect import Stream, Subscriber
+from fastbars.simulator.dialects import find_dialect
+from fastbars.simulator.faults import AT_ONCE, Fault, FaultKind, Faults
+from fastbars.simulator.publisher import Publisher
+from fastbars.simulator.record import ConnectionRecord, Record
 from fastbars.simulator.tape_streams import streams_in
 
 __all__ = ["SimulatedExchange", "SimulatorStats"]
 
 MAX_BUFFERED_BYTES = 16 * 1024 * 1024  # of one client; beyond it the client is too slow and is disconnected
 _TICK_S = 0.005
-_PING_INTERVAL_S = 20.0
 _PONG_TIMEOUT_S = 60.0
+_END_CODE = 1001  # of a connection that has become too old or was silent for too long
 _CLOSE_TIMEOUT_S = 1.0  # how long a client that has stopped reading can delay `stop`
 
 
@@ -64,27 +68,34 @@ class SimulatedExchange:
             ...  # connect to exchange.url and subscribe to "btcusdt@trade"
 
     Args:
-        market: "spot", "usdm" or "coinm"; decides the fields of the messages.
+        exchange: whose dialect it speaks, such as "bybit".
+        market: as the library names the exchange's markets, such as "usdm"; the first one if None.
         symbols: how many, or their names.
         rate: trades a second over all symbols, in the mean.
         seed: same seed, same prices, sizes, ids and distances in time.
-        tapes: recorded Binance messages to serve instead of a synthetic market; symbols and rate are then
+        tapes: recorded messages (Binance only) to serve instead of a synthetic market; symbols and rate are then
             unused. Each connection is served from the first message on, byte for byte, from its first
             acknowledged subscription on; what it has not subscribed to is left out; at the end it is closed
             with 1000.
         host: address to listen on.
         port: 0 takes a free one.
         clock_offset_s: how far the exchange's clock is ahead of this machine's.
+        lifetime_s: age at which it closes a connection (1001), announced a little before where the exchange does so.
+        silence_s: how long a silence it endures, instead of what the exchange does.
+        record: note everything that is traded and sent, in `record`; memory grows.
+        faults: what goes wrong; implies `record`.
+        ssl: serve wss.
 
     Raises:
-        UnknownExchangeError: no such market.
+        UnknownExchangeError: no such exchange or market.
         ValueError: symbols or rate make no sense.
     """
 
     def __init__(
         self,
+        exchange: str = "binance",
         *,
-        market: str = "spot",
+        market: str | None = None,
         symbols: int | Sequence[str] = 20,
         rate: float = 20_000.0,
         seed: int = 1,
@@ -92,21 +103,34 @@ class SimulatedExchange:
         host: str = "127.0.0.1",
         port: int = 0,
         clock_offset_s: float = 0.0,
+        lifetime_s: float | None = None,
+        silence_s: float | None = None,
+        record: bool = False,
+        faults: Faults | None = None,
+        ssl: ssl.SSLContext | None = None,
     ) -> None:
         self.stats = SimulatorStats()
+        self.faults = faults
         self._tapes = tuple(tapes)
         self._tape_streams: Sequence[str] = ()
         # the clock never steps back, whatever happens to the machine's
         self._clock_base_ns = time.time_ns() + int(clock_offset_s * 1e9) - time.monotonic_ns()
-        self._instruments = list_instruments(market, symbols)
-        self._publisher = Publisher(market, self._instruments, rate, seed, self._now_ms())
-        self._desk = SubscriptionDesk(self._publisher)
+        kind = find_dialect(exchange)
+        self.market, self._instruments = kind.listing(market, symbols)
+        self._dialect = kind(self.market, self._instruments)
+        if tapes:
+            self._dialect.serve_tapes(())  # an error where the dialect has none
+        self._record = Record(self._instruments) if record or faults is not None else None
+        self._publisher = Publisher(self._dialect, rate, seed, self._now_ms(), self._record)
+        self._lifetime_s = lifetime_s
+        self._silence = None if kind.silence is None else (kind.silence[0], silence_s or kind.silence[1])
         self._host = host
         self._port = port
+        self._ssl = ssl
         self._server: Server | None = None
         self._market_task: asyncio.Task[None] | None = None
         self._closing_tasks: set[asyncio.Task[None]] = set()
-        self._clients: dict[ServerConnection, Subscriber] = {}
+        self._clients: dict[ServerConnection, Client] = {}
         self._playing = 0
         self._finished = asyncio.Event()
 
@@ -122,14 +146,15 @@ class SimulatedExchange:
             raise RuntimeError("simulator: already started; make a new SimulatedExchange to start again")
         if self._tapes:
             self._tape_streams = await asyncio.to_thread(streams_in, self._tapes)
-            self._desk = SubscriptionDesk(self._publisher, set(self._tape_streams))
+            self._dialect.serve_tapes(self._tape_streams)
         self._server = await serve(
             self._serve_client,
             self._host,
             self._port,
-            process_request=self._check_path,
+            process_request=self._check_handshake,
             compression=None,
-            ping_interval=_PING_INTERVAL_S,
+            ssl=self._ssl,
+            ping_interval=self._dialect.ping_interval_s,
             ping_timeout=_PONG_TIMEOUT_S,
             close_timeout=_CLOSE_TIMEOUT_S,
         )
@@ -165,13 +190,16 @@ class SimulatedExchange:
 
     @property
     def url(self) -> str:
-        """Where messages come bare."""
-        return f"ws://{self._host}:{self._port}/ws"
+        """Where trades come."""
+        return self._url(self._dialect.paths[0])
 
     @property
     def combined_url(self) -> str:
-        """Where messages come wrapped in {"stream","data"}."""
-        return f"ws://{self._host}:{self._port}/stream"
+        """Where Binance's messages come wrapped in {"stream","data"}."""
+        return self._url("/stream")
+
+    def _url(self, path: str) -> str:
+        return f"{'ws' if self._ssl is None else 'wss'}://{self._host}:{self._port}{path}"
 
     @property
     def symbols(self) -> list[str]:
@@ -181,9 +209,24 @@ class SimulatedExchange:
         return [instrument.symbol for instrument in self._instruments]
 
     @property
+    def record(self) -> Record:
+        """What it truly did. Raises RuntimeError where `record` was not asked for."""
+        if self._record is None:
+            raise RuntimeError("simulator: nothing is recorded; make it with record=True")
+        return self._record
+
+    @property
     def connections(self) -> set[ServerConnection]:
         """The open connections."""
-        return {connection for connection in self._clients if connection.state is State.OPEN}
+        return {connection for connection, client in self._clients.items() if client.is_open}
+
+    async def run_script(self, script: Sequence[tuple[float, Fault]]) -> None:
+        """Inject faults at their times, in s from now (see `Faults.schedule`)."""
+        assert self.faults is not None, "made without faults"
+        started_s = time.monotonic()
+        for at_s, fault in script:
+            await asyncio.sleep(max(0.0, started_s + at_s - time.monotonic()))
+            self.faults.inject(fault)
 
     async def disconnect_all(self, code: int = 1012, reason: str = "") -> None:
         """Close every connection as WebSockets close, with a close frame."""
@@ -204,81 +247,161 @@ class SimulatedExchange:
     async def _run_market(self) -> None:
         try:
             while True:
-                self._publisher.advance(self._now_ms())
+                now_ms, now_s = self._now_ms(), time.monotonic()
+                self._publisher.advance(now_ms)
                 self.stats.trades_generated = self._publisher.trades_generated
-                for connection, subscriber in list(self._clients.items()):
-                    if subscriber.pending:
-                        messages, subscriber.pending = subscriber.pending, []
-                        self.stats.messages_sent += write_messages(connection, messages)
-                        self._check_backlog(connection)
+                if self.faults is not None:
+                    self._apply(self.faults, now_s)
+                for client in list(self._clients.values()):
+                    self._beat(client, now_ms)
+                    self.stats.messages_sent += client.deliver(now_s)
+                    self._check(client, now_ms, now_s)
                 await asyncio.sleep(_TICK_S)
         except Exception:  # noqa: BLE001 - a task's top: it logs and stops loudly
             log.exception("simulated market failed, closing every connection", symbols=len(self.symbols))
             if self._server is not None:
                 self._server.close(code=1011)
 
-    def _check_backlog(self, connection: ServerConnection) -> None:
-        buffered = connection.transport.get_write_buffer_size()
-        if buffered > MAX_BUFFERED_BYTES and connection.state is State.OPEN:
-            log.warning("client too slow, disconnecting", buffered_bytes=buffered, limit_bytes=MAX_BUFFERED_BYTES)
-            task = asyncio.create_task(connection.close(1008, "client is too slow"))
-            self._closing_tasks.add(task)
-            task.add_done_callback(self._closing_tasks.discard)
+    def _beat(self, client: Client, now_ms: int) -> None:
+        every_ms, subscriber = self._dialect.heartbeat_ms, client.subscriber
+        if every_ms is not None and now_ms - subscriber.last_beat_ms >= every_ms:
+            subscriber.last_beat_ms = now_ms
+            heartbeat = self._dialect.heartbeat(subscriber, now_ms)
+            if heartbeat is not None:
+                subscriber.pending.append(heartbeat)
 
-    def _check_path(self, connection: ServerConnection, request: Request) -> Response | None:
-        parsed = parse_path(request.path)
-        if parsed is None:
+    def _check(self, client: Client, now_ms: int, now_s: float) -> None:
+        # Clients that are too slow, too old or too silent are closed.
+        if not client.is_open:
+            return
+        buffered = client.connection.transport.get_write_buffer_size()
+        if buffered > MAX_BUFFERED_BYTES:
+            log.warning("client too slow, disconnecting", buffered_bytes=buffered, limit_bytes=MAX_BUFFERED_BYTES)
+            self._in_background(client.connection.close(1008, "client is too slow"))
+        if self._silence is not None and client.is_silent(*self._silence, now_s):
+            self._in_background(client.connection.close(_END_CODE, "silence"))
+        if client.ends_s is None:
+            return
+        notice_s = client.ends_s - (self._lifetime_s or 0.0) / 10
+        if now_s >= notice_s and not client.noticed:
+            client.noticed = True
+            notice = self._dialect.notice(now_ms)
+            if notice is not None:
+                client.subscriber.pending.append(notice)
+        if now_s >= client.ends_s:
+            self._in_background(client.connection.close(_END_CODE, "lifetime"))
+
+    def _apply(self, faults: Faults, now_s: float) -> None:
+        # The faults that befall connections, or the clock.
+        for kind in AT_ONCE:
+            open_ = [client for client in self._clients.values() if client.is_open]
+            if not open_ and kind is not FaultKind.CLOCK:
+                continue  # they wait for one
+            while (fault := faults.take_whole(kind)) is not None:
+                faults.applied[kind] += 1
+                if kind is FaultKind.CLOCK:
+                    self._publisher.event_offset_ms = int(fault.seconds * 1000)
+                    continue
+                for client in faults.random.sample(open_, min(fault.count or len(open_), len(open_))):
+                    self._befall(client, fault, now_s)
+
+    def _befall(self, client: Client, fault: Fault, now_s: float) -> None:
+        if fault.kind is FaultKind.DROP:
+            client.connection.transport.abort()
+        elif fault.kind is FaultKind.CLOSE:
+            self._in_background(client.connection.close(fault.code, "fault"))
+        elif fault.kind is FaultKind.STALL:
+            client.stall(fault.seconds, now_s)
+        else:
+            client.ends_s, client.noticed = now_s + fault.seconds, False
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._closing_tasks.add(task)
+        task.add_done_callback(self._closing_tasks.discard)
+
+    def _check_handshake(self, connection: ServerConnection, request: Request) -> Response | None:
+        opening = self._dialect.open(request.path)
+        if opening is None:
             return connection.respond(HTTPStatus.NOT_FOUND, f"no such path: {request.path}\n")
-        try:
-            self._desk.resolve(Command("SUBSCRIBE", parsed[1], None))
-        except RefusalError as refusal:
-            return connection.respond(HTTPStatus.BAD_REQUEST, refusal.reply.decode())
-        return None
+        if opening.refusal is not None:
+            return connection.respond(HTTPStatus.BAD_REQUEST, opening.refusal.decode())
+        fault = None if self.faults is None else self.faults.take(FaultKind.REFUSE)
+        if fault is None:
+            return None
+        self.record.refused.append((time.monotonic(), fault.status))
+        response = connection.respond(HTTPStatus(fault.status), "refused\n")
+        if fault.retry_after_s is not None:
+            response.headers["Retry-After"] = str(fault.retry_after_s)
+        return response
+
+    def _make_client(self, connection: ServerConnection, subscriber: Subscriber) -> Client:
+        assert connection.request is not None
+        now_s, noted = time.monotonic(), None
+        if self._record is not None:
+            number = len(self._record.connections)
+            noted = self._record, ConnectionRecord(number, connection.request.path, now_s)
+            self._record.connections.append(noted[1])
+        client = Client(connection, subscriber, self._dialect, noted, self.faults)
+        if self._lifetime_s is not None:
+            client.ends_s = now_s + self._lifetime_s
+        return client
 
     async def _serve_client(self, connection: ServerConnection) -> None:
         self.stats.connections_accepted += 1
         assert connection.request is not None
-        combined, names = parse_path(connection.request.path) or (False, ())
-        subscriber = Subscriber(combined)
-        self._clients[connection] = subscriber
+        opening = self._dialect.open(connection.request.path)
+        assert opening is not None
+        subscriber = Subscriber(opening.combined)
+        client = self._clients[connection] = self._make_client(connection, subscriber)
         player: asyncio.Task[None] | None = None
         try:
-            self._desk.subscribe(subscriber, self._desk.resolve(Command("SUBSCRIBE", names, None)))
-            if self._tapes and names:
+            self._subscribe(client, opening.streams)
+            if self._tapes and opening.streams:
                 player = asyncio.create_task(self._play(connection, subscriber), name="simulator tape")
             async for message in connection:
                 self.stats.commands += 1
-                subscribed = await self._obey(connection, subscriber, message)
+                client.heard(message, time.monotonic())
+                subscribed = await self._obey(client, message)
                 if self._tapes and subscribed and player is None:
                     player = asyncio.create_task(self._play(connection, subscriber), name="simulator tape")
         except ConnectionClosed:
             pass  # lost without a close frame: nobody is left to be told
         finally:
             del self._clients[connection]
-            self._desk.unsubscribe(subscriber, list(subscriber.streams))
+            if client.record is not None:
+                client.record[1].closed_s = time.monotonic()
+            for name in list(subscriber.streams):
+                self._publisher.unsubscribe(subscriber, name)
             if player is not None:
                 player.cancel()
                 await asyncio.wait([player])
 
-    async def _obey(self, connection: ServerConnection, subscriber: Subscriber, message: str | bytes) -> bool:
+    def _subscribe(self, client: Client, streams: Sequence[Stream]) -> None:
+        for stream in streams:
+            self._publisher.subscribe(client.subscriber, stream, self._now_ms())
+        client.holds(time.monotonic())
+
+    async def _obey(self, client: Client, message: str | bytes) -> bool:
         """Carry out one command and answer it; True where it subscribed to something."""
-        try:
-            command = parse_command(message)
-            if command.method == "LIST_SUBSCRIPTIONS":
-                await connection.send(acknowledge(command, list(subscriber.streams)), text=True)
+        heard = self._dialect.hear(client.subscriber, message, self._now_ms())
+        silent = False
+        if self.faults is not None and heard.is_request:
+            if self.faults.take(FaultKind.NEVER_ACK) is not None:
                 return False
-            if command.method == "UNSUBSCRIBE":
-                self._desk.unsubscribe(subscriber, command.streams)
-                await connection.send(acknowledge(command), text=True)
-                return False
-            streams = self._desk.resolve(command, held=len(subscriber.streams))
-        except RefusalError as refusal:
-            await connection.send(refusal.reply, text=True)
-            return False
+            late = self.faults.take(FaultKind.LATE_ACK)
+            if late is not None:
+                await asyncio.sleep(late.seconds)
+            silent = bool(heard.subscribe) and self.faults.take(FaultKind.SILENT_SUBSCRIPTION) is not None
+        for name in heard.unsubscribe:
+            self._publisher.unsubscribe(client.subscriber, name)
         # before subscribing: no message of a stream precedes its acknowledgment
-        await connection.send(acknowledge(command), text=True)
-        self._desk.subscribe(subscriber, streams)
-        return True
+        for reply in heard.replies:
+            await client.connection.send(reply, text=True)
+            client.last_sent_s = time.monotonic()
+        if not silent:
+            self._subscribe(client, heard.subscribe)
+        return bool(heard.subscribe)
 
     async def _play(self, connection: ServerConnection, subscriber: Subscriber) -> None:
         """Serve the tapes from their beginning to one connection, then close it."""

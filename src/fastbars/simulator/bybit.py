@@ -1,0 +1,149 @@
+"""Bybit's dialect (v5 public): several trades a message, UUIDs, klines that open at the previous close.
+
+Source: https://bybit-exchange.github.io/docs/v5/ws/connect
+Units: times in ms; sizes are base units, on inverse contracts USD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import ClassVar
+from uuid import UUID
+
+import orjson
+
+from fastbars.simulator.candles import Candle, interval_end_ms
+from fastbars.simulator.dialect import Dialect, Heard, Stream, Subscriber, read_json
+from fastbars.simulator.instruments import Naming, SimulatedInstrument
+from fastbars.simulator.market import Book, SimulatedTrade
+
+__all__ = ["BybitDialect"]
+
+_INTERVALS = {"1": "1m", "5": "5m", "15": "15m", "30": "30m", "60": "1h", "240": "4h", "D": "1d", "W": "1w", "M": "1M"}
+
+
+class BybitDialect(Dialect):
+    """Spot, linear and inverse contracts."""
+
+    exchange = "bybit"
+    namings: ClassVar[Mapping[str, Naming]] = {
+        "spot": Naming("USDT"),
+        "linear": Naming("USDT", most_size_decimals=3),
+        "inverse": Naming("USD", contract_usd={"": 1}),
+    }
+    trades_per_message = 1024
+    silence = ("client", 600.0)
+
+    def __init__(self, market: str, instruments: Sequence[SimulatedInstrument]) -> None:
+        super().__init__(market, instruments)
+        self.paths = (f"/v5/public/{market}",)
+        self._previous_close: dict[Stream, Decimal] = {}
+
+    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
+        request = read_json(message)
+        op = None if request is None else request.get("op")
+        if request is None or op not in ("ping", "subscribe", "unsubscribe"):
+            return Heard([self._answer(op, None, "Invalid op", success=False)])
+        asked = request.get("req_id", "")
+        if op == "ping":
+            if self.market == "spot":
+                return Heard([self._answer("ping", asked, "pong")])
+            pong = {"req_id": asked, "op": "pong", "args": [str(now_ms)], "conn_id": "simulated"}
+            return Heard([orjson.dumps(pong)])
+        topics = request.get("args")
+        if not isinstance(topics, list) or not topics or (self.market == "spot" and len(topics) > 10):
+            return Heard([self._answer(op, asked, "Invalid args", success=False)], is_request=True)
+        if op == "unsubscribe":
+            return Heard([self._answer(op, asked, "")], unsubscribe=topics, is_request=True)
+        streams = [self.find_stream(topic) for topic in topics]
+        known = [stream for stream in streams if stream is not None]
+        if len(known) < len(streams):
+            bad = next(topic for topic, stream in zip(topics, streams, strict=True) if stream is None)
+            refusal = self._answer(op, asked, f"Invalid symbol :[{bad}]", success=False)
+            return Heard([refusal], is_request=True)
+        held = [stream.name for stream in known if stream.name in subscriber.streams]
+        if held:
+            refusal = self._answer(op, asked, f"error:already subscribed,topic:{held[0]}", success=False)
+            return Heard([refusal], is_request=True)
+        return Heard([self._answer(op, asked, "")], subscribe=known, is_request=True)
+
+    def _answer(self, op: object, asked: object, text: str, *, success: bool = True) -> bytes:
+        answer = {"success": success, "ret_msg": text, "conn_id": "simulated"}
+        return orjson.dumps(answer | ({} if asked is None else {"req_id": asked}) | {"op": op})
+
+    def find_stream(self, topic: object) -> Stream | None:
+        """The stream of a topic such as "kline.1.BTCUSDT"."""
+        kind, *middle, symbol = str(topic).split(".")
+        place = self.places.get(symbol)
+        if place is None:
+            return None
+        name = str(topic)
+        if kind == "publicTrade" and not middle:
+            return Stream(name, place, "trade")
+        if kind == "kline" and middle[0] in _INTERVALS:
+            return Stream(name, place, "kline", _INTERVALS[middle[0]])
+        if kind == "orderbook" and middle == ["1"]:
+            return Stream(name, place, "quote")
+        return Stream(name, place, "ticker") if kind == "tickers" and not middle else None
+
+    def trades(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, *, past: bool = False) -> bytes:
+        symbol = self.symbol(stream)
+        rows = []
+        for trade in trades:
+            price, size = self.texts(trade)
+            side = "Sell" if trade.buyer_is_maker else "Buy"
+            rows.append(
+                f'{{"T":{trade.time_ms},"s":"{symbol}","S":"{side}","v":"{size}","p":"{price}","L":"PlusTick",'
+                f'"i":"{UUID(int=trade.trade_id * 7_919)}","BT":false,"RPI":false,"seq":{trade.trade_id}}}'
+            )
+        return self._message(stream, f"[{','.join(rows)}]", event_ms)
+
+    def kline(self, stream: Stream, candle: Candle, open_ms: int, event_ms: int, *, closed: bool) -> bytes | None:
+        previous = self._previous_close.get(stream, candle.open)
+        whole = replace(candle, open=previous, high=max(candle.high, previous), low=min(candle.low, previous))
+        rows = [self._row(stream, whole, open_ms, event_ms, closed=closed)]
+        if closed:  # the new one comes with the old
+            self._previous_close[stream] = candle.close
+            next_ms = interval_end_ms(stream.interval, open_ms)
+            rows.append(self._row(stream, Candle.flat(candle.close), next_ms, event_ms, closed=False))
+        return self._message(stream, f"[{','.join(rows)}]", event_ms)
+
+    def _row(self, stream: Stream, candle: Candle, open_ms: int, event_ms: int, *, closed: bool) -> str:
+        texts = self.candle_texts(stream.instrument, candle)
+        return (
+            f'{{"start":{open_ms},"end":{interval_end_ms(stream.interval, open_ms) - 1},'
+            f'"interval":"{stream.name.split(".")[1]}","open":"{texts["open"]}","close":"{texts["close"]}",'
+            f'"high":"{texts["high"]}","low":"{texts["low"]}","volume":"{texts["volume"]}",'
+            f'"turnover":"{texts["amount"]}","confirm":{"true" if closed else "false"},"timestamp":{event_ms}}}'
+        )
+
+    def quote(self, stream: Stream, book: Book, event_ms: int) -> bytes:
+        bid, bid_size, ask, ask_size = self.book_texts(stream.instrument, book)
+        data = (
+            f'{{"s":"{self.symbol(stream)}","b":[["{bid}","{bid_size}"]],"a":[["{ask}","{ask_size}"]],'
+            f'"u":{book.update_id},"seq":{book.update_id}}}'
+        )
+        return self._message(stream, data, event_ms)
+
+    def ticker(
+        self,
+        stream: Stream,
+        day: Candle,
+        *,
+        open_ms: int,
+        book: Book,
+        last_steps: int,
+        event_ms: int,
+    ) -> bytes:
+        texts = self.candle_texts(stream.instrument, day)
+        data = (
+            f'{{"symbol":"{self.symbol(stream)}","lastPrice":"{texts["close"]}","prevPrice24h":"{texts["open"]}",'
+            f'"highPrice24h":"{texts["high"]}","lowPrice24h":"{texts["low"]}","volume24h":"{texts["volume"]}",'
+            f'"turnover24h":"{texts["amount"]}"}}'
+        )
+        return self._message(stream, data, event_ms)
+
+    def _message(self, stream: Stream, data: str, event_ms: int) -> bytes:
+        return f'{{"topic":"{stream.name}","type":"snapshot","ts":{event_ms},"data":{data}}}'.encode()

@@ -1,0 +1,128 @@
+"""Coinbase Advanced's dialect: trades in batches, newest first, history first, the side of the maker.
+
+Source: https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels
+Units: times as RFC 3339 text; sizes are base units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import orjson
+
+from fastbars.simulator.candles import Candle
+from fastbars.simulator.dialect import Dialect, Heard, Stream, Subscriber, read_json, time_text
+from fastbars.simulator.instruments import Naming, SimulatedInstrument
+from fastbars.simulator.market import Book, SimulatedTrade
+
+__all__ = ["CoinbaseDialect"]
+
+_CHANNELS = {"market_trades": "trade", "ticker": "ticker"}
+
+
+class CoinbaseDialect(Dialect):
+    """The public market data endpoint."""
+
+    exchange = "coinbase"
+    namings: ClassVar[Mapping[str, Naming]] = {"spot": Naming("-USD")}
+    paths = ("/",)
+    trades_per_message = 10**6
+    batch_ms = 250
+    history = 100
+    heartbeat_ms = 1000
+
+    def __init__(self, market: str, instruments: Sequence[SimulatedInstrument]) -> None:
+        super().__init__(market, instruments)
+        self._sequence = 0
+        self._heartbeats = 0
+
+    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
+        request = read_json(message)
+        kind, channel = (None, None) if request is None else (request.get("type"), request.get("channel"))
+        if request is None or kind not in ("subscribe", "unsubscribe") or not isinstance(channel, str):
+            return Heard([_error("failure to parse message")], is_request=True)
+        if channel == "heartbeats":
+            streams = [Stream("heartbeats:heartbeats", -1, "heartbeat")]
+        else:
+            found = [self.find_stream(channel, symbol) for symbol in request.get("product_ids") or ()]
+            streams = [stream for stream in found if stream is not None]
+            if len(streams) < len(found) or not found:
+                return Heard([_error("failure to subscribe")], is_request=True)
+        names = [stream.name for stream in streams]
+        held = [name for name in subscriber.streams if kind == "subscribe" or name not in names]
+        ack = self._subscriptions([*held, *names] if kind == "subscribe" else held, now_ms)
+        if kind == "unsubscribe":
+            return Heard([ack], unsubscribe=names, is_request=True)
+        return Heard([ack], subscribe=streams, is_request=channel != "heartbeats")
+
+    def find_stream(self, channel: str, symbol: object) -> Stream | None:
+        """The stream of a channel and a product."""
+        place = self.places.get(str(symbol))
+        if place is None:
+            return None
+        name = f"{channel}:{symbol}"
+        if channel == "candles":
+            return Stream(name, place, "kline", "5m")
+        return Stream(name, place, _CHANNELS[channel]) if channel in _CHANNELS else None
+
+    def _subscriptions(self, names: Sequence[str], now_ms: int) -> bytes:
+        held: dict[str, list[str]] = {}
+        for name in dict.fromkeys(names):
+            channel, _, symbol = name.partition(":")
+            held.setdefault(channel, []).append(symbol)
+        return self._message("subscriptions", orjson.dumps({"subscriptions": held}).decode(), now_ms)
+
+    def trades(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, *, past: bool = False) -> bytes:
+        symbol = self.symbol(stream)
+        rows = []
+        for trade in reversed(trades):
+            price, size = self.texts(trade)
+            rows.append(
+                f'{{"product_id":"{symbol}","trade_id":"{trade.trade_id}","price":"{price}","size":"{size}",'
+                f'"time":"{time_text(trade.time_ms)}","side":"{"BUY" if trade.buyer_is_maker else "SELL"}"}}'
+            )
+        kind = "snapshot" if past else "update"
+        return self._message("market_trades", f'{{"type":"{kind}","trades":[{",".join(rows)}]}}', event_ms)
+
+    def kline(self, stream: Stream, candle: Candle, open_ms: int, event_ms: int, *, closed: bool) -> bytes | None:
+        texts = self.candle_texts(stream.instrument, candle)
+        fields = ",".join(f'"{name}":"{texts[name]}"' for name in ("high", "low", "open", "close", "volume"))
+        row = f'{{"start":"{open_ms // 1000}",{fields},"product_id":"{self.symbol(stream)}"}}'
+        return self._message("candles", f'{{"type":"update","candles":[{row}]}}', event_ms)
+
+    def ticker(
+        self,
+        stream: Stream,
+        day: Candle,
+        *,
+        open_ms: int,
+        book: Book,
+        last_steps: int,
+        event_ms: int,
+    ) -> bytes:
+        texts = self.candle_texts(stream.instrument, day)
+        bid, bid_size, ask, ask_size = self.book_texts(stream.instrument, book)
+        row = (
+            f'{{"type":"ticker","product_id":"{self.symbol(stream)}","price":"{texts["close"]}",'
+            f'"volume_24_h":"{texts["volume"]}","low_24_h":"{texts["low"]}","high_24_h":"{texts["high"]}",'
+            f'"price_percent_chg_24_h":"0","best_bid":"{bid}","best_ask":"{ask}","best_bid_quantity":"{bid_size}",'
+            f'"best_ask_quantity":"{ask_size}"}}'
+        )
+        return self._message("ticker", f'{{"type":"update","tickers":[{row}]}}', event_ms)
+
+    def heartbeat(self, subscriber: Subscriber, now_ms: int) -> bytes | None:
+        if "heartbeats:heartbeats" not in subscriber.streams:
+            return None
+        self._heartbeats += 1
+        event = f'{{"current_time":"{time_text(now_ms)}","heartbeat_counter":{self._heartbeats}}}'
+        return self._message("heartbeats", event, now_ms)
+
+    def _message(self, channel: str, event: str, event_ms: int) -> bytes:
+        self._sequence += 1
+        head = f'"channel":"{channel}","timestamp":"{time_text(event_ms, 9)}","sequence_num":{self._sequence}'
+        return f'{{{head},"events":[{event}]}}'.encode()
+
+
+def _error(text: str) -> bytes:
+    return orjson.dumps({"type": "error", "message": text})

@@ -1,0 +1,253 @@
+"""What every dialect of the simulator can do: list its symbols, understand requests, write messages.
+
+A dialect knows no socket and no clock. It writes what an exchange would write, by the exchange's documentation and
+by no code that the library reads messages with.
+
+Units: times in ms since the Unix epoch; prices in ticks, sizes in steps (see `instruments`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import orjson
+
+from fastbars.errors import UnknownExchangeError
+from fastbars.simulator.candles import Candle
+from fastbars.simulator.instruments import Naming, SimulatedInstrument, make_instruments
+from fastbars.simulator.market import Book, SimulatedTrade
+
+__all__ = ["AggregateTrade", "Dialect", "Heard", "Opening", "Stream", "Subscriber", "read_json", "time_text"]
+
+
+class Stream(NamedTuple):
+    """A stream that the exchange has.
+
+    Attributes:
+        name: as the dialect tells streams apart.
+        instrument: the symbol's place in the list; -1 where it is of none.
+        channel: "trade", "aggTrade", "kline", "quote", "ticker", "heartbeat", or "tape" for what is served recorded.
+        interval: of a kline, in our words: "1m", "1M".
+    """
+
+    name: str
+    instrument: int
+    channel: str
+    interval: str = ""
+
+
+class AggregateTrade(NamedTuple):
+    """Trades of one symbol that followed each other in one ms, at one price, from one side."""
+
+    instrument: int
+    first_id: int
+    last_id: int
+    time_ms: int
+    price_ticks: int
+    size_steps: int
+    buyer_is_maker: bool
+
+
+class Subscriber:
+    """One client of the exchange.
+
+    Attributes:
+        combined: messages are wrapped and name their stream.
+        streams: those that it holds, by name, in order.
+        pending: messages not yet handed to the socket, oldest first.
+        last_beat_ms: when it was sent the last heartbeat.
+    """
+
+    __slots__ = ("combined", "last_beat_ms", "pending", "streams")
+
+    def __init__(self, combined: bool = False) -> None:
+        self.combined = combined
+        self.streams: dict[str, Stream] = {}
+        self.pending: list[bytes] = []
+        self.last_beat_ms = 0
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a client's message leads to.
+
+    Attributes:
+        replies: sent before any message of a new stream.
+        subscribe: streams that it holds from now on.
+        unsubscribe: names of those that it holds no longer.
+        is_request: it asked to subscribe or unsubscribe; a ping is none.
+    """
+
+    replies: Sequence[bytes] = ()
+    subscribe: Sequence[Stream] = ()
+    unsubscribe: Sequence[str] = ()
+    is_request: bool = False
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What the path of a handshake asks for: Binance's may name streams."""
+
+    combined: bool = False
+    streams: Sequence[Stream] = ()
+    refusal: bytes | None = None
+
+
+class Dialect(ABC):
+    """One exchange's market.
+
+    Args:
+        market: one of `namings`.
+        instruments: what the exchange lists; trades name them by their place in it.
+
+    Attributes:
+        exchange: its name, as the library knows it.
+        namings: market -> how its symbols are named; the first market is the default one.
+        paths: the request paths that it has; the first one serves trades.
+        trades_per_message: at most; a message never mixes symbols.
+        batch_ms: trades wait so long for others before they are sent.
+        history: how many past trades a new subscriber to trades is sent first.
+        heartbeat_ms: how often the exchange sends a heartbeat of its own.
+        ping_interval_s: how often it sends a protocol ping; None: never.
+        silence: (whose, how many s) after which it cuts a connection.
+        is_sampled: a message of trades tells the last one of them only.
+        books: best bid and ask of each symbol, kept by the market.
+    """
+
+    exchange: ClassVar[str]
+    namings: ClassVar[Mapping[str, Naming]]
+    paths: tuple[str, ...]
+    trades_per_message: ClassVar[int] = 1
+    batch_ms: ClassVar[int] = 0
+    history: ClassVar[int] = 0
+    heartbeat_ms: ClassVar[int | None] = None
+    ping_interval_s: ClassVar[float | None] = None
+    silence: ClassVar[tuple[Literal["client", "server", "both"], float] | None] = None
+    is_sampled: ClassVar[bool] = False
+
+    def __init__(self, market: str, instruments: Sequence[SimulatedInstrument]) -> None:
+        self.market = market
+        self.instruments = instruments
+        self.places = {instrument.symbol: place for place, instrument in enumerate(instruments)}
+        self.books: Sequence[Book] = ()
+
+    @classmethod
+    def listing(cls, market: str | None, symbols: int | Sequence[str]) -> tuple[str, list[SimulatedInstrument]]:
+        """The market's name, and its instruments. Raises UnknownExchangeError, ValueError."""
+        name = next(iter(cls.namings)) if market is None else market
+        if name not in cls.namings:
+            raise UnknownExchangeError(f"simulator: no market {market!r}; known are {', '.join(cls.namings)}")
+        return name, make_instruments(cls.namings[name], symbols)
+
+    def serve_tapes(self, streams: Collection[str]) -> None:
+        """From now on the streams of recorded messages are on offer, and no others."""
+        raise UnknownExchangeError(f"simulator: no tapes are served in the dialect of {self.exchange}, {len(streams)}")
+
+    def open(self, path: str) -> Opening | None:
+        """What a request path asks for; None where the exchange does not have it."""
+        return Opening() if path.partition("?")[0].rstrip("/") in {known.rstrip("/") for known in self.paths} else None
+
+    @abstractmethod
+    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
+        """Understand a message of a client."""
+
+    @abstractmethod
+    def trades(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, *, past: bool = False) -> bytes:
+        """Write trades of one symbol, oldest first, as one message; `past`: they were traded before it subscribed."""
+
+    def aggregate_trade(self, stream: Stream, trade: AggregateTrade, aggregate_id: int, event_ms: int) -> bytes:
+        """Write several trades that are reported as one."""
+        raise NotImplementedError(f"{self.exchange} has no aggregates: {stream}, {trade}, {aggregate_id}, {event_ms}")
+
+    def kline(self, stream: Stream, candle: Candle, open_ms: int, event_ms: int, *, closed: bool) -> bytes | None:
+        """Write a candle; None where none is sent now."""
+        raise NotImplementedError(
+            f"{self.exchange} has no candles: {stream}, {candle}, {open_ms}, {event_ms}, {closed}"
+        )
+
+    def quote(self, stream: Stream, book: Book, event_ms: int) -> bytes:
+        """Write the best bid and ask."""
+        raise NotImplementedError(f"{self.exchange} has no quotes: {stream}, {book}, {event_ms}")
+
+    def ticker(self, stream: Stream, day: Candle, *, open_ms: int, book: Book, last_steps: int, event_ms: int) -> bytes:
+        """Write the statistics of the last day.
+
+        Args:
+            stream: whose messages these are.
+            day: candle of the last day.
+            open_ms: where that day begins.
+            book: best bid and ask.
+            last_steps: size of the last trade, 0 before the first.
+            event_ms: event time, also the end of the day.
+        """
+        raise NotImplementedError(f"{stream}, {day}, {open_ms}, {book}, {last_steps}, {event_ms}")
+
+    def heartbeat(self, subscriber: Subscriber, now_ms: int) -> bytes | None:
+        """Write a heartbeat; None where this client gets none."""
+        return None
+
+    def notice(self, now_ms: int) -> bytes | None:
+        """Announce that the connection is about to be closed; None where the exchange does not."""
+        return None
+
+    def wrap(self, stream: Stream, payload: bytes) -> bytes:
+        """The combined form of a message, where the exchange has one."""
+        return payload
+
+    def symbol(self, stream: Stream) -> str:
+        """The symbol of a stream."""
+        return self.instruments[stream.instrument].symbol
+
+    def texts(self, trade: SimulatedTrade) -> tuple[str, str]:
+        """Price and size of a trade as text."""
+        instrument = self.instruments[trade.instrument]
+        return instrument.price_text(trade.price_ticks), instrument.size_text(trade.size_steps)
+
+    def book_texts(self, place: int, book: Book) -> tuple[str, str, str, str]:
+        """Bid, its size, ask, its size as text."""
+        instrument = self.instruments[place]
+        return (
+            instrument.price_text(book.bid_ticks),
+            instrument.size_text(book.bid_steps),
+            instrument.price_text(book.ask_ticks),
+            instrument.size_text(book.ask_steps),
+        )
+
+    def candle_texts(self, place: int, candle: Candle) -> dict[str, str]:
+        """Open, high, low, close, volume and amount as text."""
+        instrument = self.instruments[place]
+        price, size = f".{instrument.price_decimals}f", f".{instrument.size_decimals}f"
+        return {
+            **{name: f"{getattr(candle, name):{price}}" for name in ("open", "high", "low", "close")},
+            "volume": f"{candle.volume:{size}}",
+            "amount": f"{candle.amount:.{instrument.amount_decimals}f}",
+        }
+
+
+def read_json(message: str | bytes) -> dict[str, Any] | None:
+    """A JSON object; None for anything else."""
+    try:
+        request = orjson.loads(message)
+    except orjson.JSONDecodeError:
+        return None
+    return request if isinstance(request, dict) else None
+
+
+def time_text(time_ms: int, digits: int = 6) -> str:
+    """A time as RFC 3339 text in UTC, with so many decimals."""
+    # By hand, because the library reads it by datetime.
+    days, ms_of_day = divmod(time_ms, 86_400_000)
+    era_day = days + 719_468
+    era, day_of_era = divmod(era_day, 146_097)
+    year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month_index = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * month_index + 2) // 5 + 1
+    month = month_index + 3 if month_index < 10 else month_index - 9
+    year = year_of_era + era * 400 + (month <= 2)
+    seconds, ms = divmod(ms_of_day, 1000)
+    clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    return f"{year:04}-{month:02}-{day:02}T{clock}.{f'{ms:03}'.ljust(digits, '0')}Z"

@@ -1,0 +1,222 @@
+"""Faults on demand: what can go wrong between an exchange and its client, seeded and scriptable.
+
+A fault is injected once and waits until it can be applied: to the open connections, or to the next `count` messages,
+handshakes or requests. `Faults.schedule` draws a script of them from the seed.
+
+Units: seconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from random import Random
+from typing import NamedTuple
+
+from fastbars.simulator.market import SimulatedTrade
+from fastbars.simulator.record import TradeMessage
+
+__all__ = ["Fault", "FaultKind", "Faults", "Frame"]
+
+
+class FaultKind(StrEnum):
+    """What goes wrong."""
+
+    DROP = "drop"  # a TCP connection, without a close frame
+    CLOSE = "close"  # a connection, with a code
+    STALL = "stall"  # a connection is neither written nor read for a while, and stays open
+    LIFETIME = "lifetime"  # a connection is announced to end, where the exchange does so, and ends after a while
+    CLOCK = "clock"  # event times are off by so much from now on
+    REFUSE = "refuse"  # a handshake is answered with an HTTP status
+    DELAY = "delay"  # a message comes later than those behind it
+    DUPLICATE = "duplicate"  # a message comes twice
+    REORDER = "reorder"  # two messages change places
+    DROP_TRADE = "drop_trade"  # one trade is missing
+    CUT_FRAME = "cut_frame"  # a message comes in fragments, and these in pieces
+    GARBAGE = "garbage"  # a message that is no JSON comes in between
+    BINARY = "binary"  # a binary one
+    OVERSIZE = "oversize"  # a very long one
+    HALF_VALID = "half_valid"  # the first half of a real one
+    NEVER_ACK = "never_ack"  # a request is not answered, nor obeyed
+    LATE_ACK = "late_ack"  # a request is answered and obeyed after a while
+    SILENT_SUBSCRIPTION = "silent_subscription"  # a request is answered, and not obeyed
+
+
+# Those that need no message, handshake or request to be applied to.
+AT_ONCE = (FaultKind.DROP, FaultKind.CLOSE, FaultKind.STALL, FaultKind.LIFETIME, FaultKind.CLOCK)
+# Those that a client survives without a reconnect.
+OF_MESSAGES = (
+    FaultKind.DELAY,
+    FaultKind.DUPLICATE,
+    FaultKind.REORDER,
+    FaultKind.DROP_TRADE,
+    FaultKind.CUT_FRAME,
+    FaultKind.GARBAGE,
+    FaultKind.BINARY,
+    FaultKind.OVERSIZE,
+    FaultKind.HALF_VALID,
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault.
+
+    Attributes:
+        kind: what goes wrong.
+        count: how many connections, handshakes, messages or requests it befalls; 0: all open connections.
+        seconds: how long a stall, a delay, a late ack or the rest of a lifetime is; how far the clock is off.
+        code: of a close.
+        status: of a refused handshake.
+        retry_after_s: sent with it.
+        size_bytes: of an oversize message.
+    """
+
+    kind: FaultKind
+    count: int = 1
+    seconds: float = 0.5
+    code: int = 1012
+    status: int = 429
+    retry_after_s: int | None = None
+    size_bytes: int = 5 * 2**20
+
+
+class Frame(NamedTuple):
+    """A message on its way out."""
+
+    payload: bytes
+    is_binary: bool = False
+    is_cut: bool = False
+    due_s: float = 0.0  # not before this
+
+
+class Faults:
+    """Faults that wait to be applied, and what has become of them.
+
+    Args:
+        seed: same seed, same script and same cuts.
+
+    Attributes:
+        random: whatever is drawn is drawn from it.
+        injected, applied: how many of each kind; a fault of `count` 3 is applied three times.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.random = Random(seed)
+        self.injected: Counter[FaultKind] = Counter()
+        self.applied: Counter[FaultKind] = Counter()
+        self._waiting: dict[FaultKind, deque[Fault]] = {kind: deque() for kind in FaultKind}
+
+    def inject(self, fault: Fault | FaultKind) -> None:
+        """Let a fault happen as soon as there is something that it can befall."""
+        fault = fault if isinstance(fault, Fault) else Fault(fault)
+        self.injected[fault.kind] += 1
+        self._waiting[fault.kind].append(fault)
+
+    def take(self, kind: FaultKind) -> Fault | None:
+        """A waiting fault of this kind, one application of it; counts it as applied."""
+        waiting = self._waiting[kind]
+        if not waiting:
+            return None
+        fault = waiting[0]
+        if fault.count <= 1:
+            waiting.popleft()
+        else:
+            waiting[0] = replace(fault, count=fault.count - 1)
+        self.applied[kind] += 1
+        return fault
+
+    def take_whole(self, kind: FaultKind) -> Fault | None:
+        """A waiting fault of this kind with its count, for connections, of which there may be fewer."""
+        return self._waiting[kind].popleft() if self._waiting[kind] else None
+
+    @property
+    def waits(self) -> bool:
+        """Whether any fault of messages waits."""
+        return any(self._waiting[kind] for kind in OF_MESSAGES)
+
+    def schedule(
+        self, duration_s: float, every_s: float, kinds: Sequence[Fault | FaultKind] = tuple(FaultKind)
+    ) -> list[tuple[float, Fault]]:
+        """Draw a script: (seconds from the start, fault), one about every `every_s`."""
+        script: list[tuple[float, Fault]] = []
+        at_s = every_s * self.random.uniform(0.5, 1.5)
+        while at_s < duration_s:
+            drawn = self.random.choice(list(kinds))
+            script.append((at_s, drawn if isinstance(drawn, Fault) else Fault(drawn)))
+            at_s += every_s * self.random.uniform(0.5, 1.5)
+        return script
+
+    def shape(
+        self,
+        messages: Sequence[bytes],
+        now_s: float,
+        rewrite: Callable[[TradeMessage, Sequence[SimulatedTrade]], bytes],
+        note_dropped: Callable[[SimulatedTrade], object],
+    ) -> list[Frame]:
+        """What really goes out instead of these messages.
+
+        Args:
+            messages: in order.
+            now_s: on a steady clock.
+            rewrite: writes a message anew with fewer trades.
+            note_dropped: told of each trade that is taken away.
+        """
+        frames: list[Frame] = []
+        held: Frame | None = None  # changes places with the next one
+        for message in messages:
+            shaped = self._without_a_trade(message, rewrite, note_dropped)
+            if shaped is None:
+                continue
+            frames += self._extra(shaped)
+            delay = self.take(FaultKind.DELAY)
+            due_s = now_s + delay.seconds if delay is not None else 0.0
+            frame = Frame(shaped, is_cut=self.take(FaultKind.CUT_FRAME) is not None, due_s=due_s)
+            if held is None and self._can_swap(message, messages) and self.take(FaultKind.REORDER) is not None:
+                held = frame
+                continue
+            frames.append(frame)
+            if self.take(FaultKind.DUPLICATE) is not None:
+                frames.append(frame)
+            if held is not None:
+                frames.append(held)
+                held = None
+        return frames if held is None else [*frames, held]
+
+    def cut(self, payload: bytes) -> list[bytes]:
+        """Two to four pieces."""
+        at = sorted(self.random.randrange(len(payload) + 1) for _ in range(self.random.randrange(1, 4)))
+        return [payload[start:stop] for start, stop in zip([0, *at], [*at, len(payload)], strict=True)]
+
+    def _can_swap(self, message: bytes, messages: Sequence[bytes]) -> bool:
+        return message is not messages[-1]
+
+    def _without_a_trade(
+        self,
+        message: bytes,
+        rewrite: Callable[[TradeMessage, Sequence[SimulatedTrade]], bytes],
+        note_dropped: Callable[[SimulatedTrade], object],
+    ) -> bytes | None:
+        if not isinstance(message, TradeMessage) or self.take(FaultKind.DROP_TRADE) is None:
+            return message
+        trades = list(message.trades)
+        note_dropped(trades.pop(self.random.randrange(len(trades))))
+        if not trades:
+            return None
+        return TradeMessage.of(rewrite(message, trades), message.stream, trades, message.event_ms)
+
+    def _extra(self, message: bytes) -> list[Frame]:
+        extra: list[Frame] = []
+        if self.take(FaultKind.GARBAGE) is not None:
+            noise = "".join(chr(self.random.randrange(32, 127)) for _ in range(self.random.randrange(1, 80)))
+            extra.append(Frame(f"}}{noise}".encode()))
+        if self.take(FaultKind.BINARY) is not None:
+            extra.append(Frame(self.random.randbytes(self.random.randrange(1, 200)), is_binary=True))
+        oversize = self.take(FaultKind.OVERSIZE)
+        if oversize is not None:
+            extra.append(Frame(b'{"filler":"' + b"x" * oversize.size_bytes + b'"}'))
+        if len(message) > 1 and self.take(FaultKind.HALF_VALID) is not None:
+            extra.append(Frame(bytes(message[: self.random.randrange(1, len(message))])))
+        return extra

@@ -1,0 +1,96 @@
+"""Hyperliquid's dialect: a history batch first, several trades a message, ids that are hashes.
+
+Source: https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/websocket
+Units: times in ms; sizes are base units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import orjson
+
+from fastbars.simulator.candles import INTERVALS, Candle, interval_end_ms
+from fastbars.simulator.dialect import Dialect, Heard, Stream, Subscriber, read_json
+from fastbars.simulator.instruments import Naming
+from fastbars.simulator.market import Book, SimulatedTrade
+
+__all__ = ["HyperliquidDialect"]
+
+_CHANNELS = {"trades": "trade", "bbo": "quote"}
+_MULTIPLIER = 0x9E3779B97F4A7C15  # spreads consecutive ids over 50 bits
+
+
+class HyperliquidDialect(Dialect):
+    """Perpetuals and spot on one address."""
+
+    exchange = "hyperliquid"
+    namings: ClassVar[Mapping[str, Naming]] = {"perp": Naming(), "spot": Naming()}
+    paths = ("/ws",)
+    trades_per_message = 1000
+    history = 30
+    silence = ("server", 60.0)
+
+    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
+        request = read_json(message)
+        method = None if request is None else request.get("method")
+        if method == "ping":
+            return Heard([b'{"channel":"pong"}'])
+        if request is None or method not in ("subscribe", "unsubscribe"):
+            return Heard([_error("Error parsing JSON into valid websocket request", None)])
+        asked = request.get("subscription")
+        stream = self.find_stream(asked) if isinstance(asked, dict) else None
+        if stream is None:
+            return Heard([_error("Invalid subscription ", asked)], is_request=True)
+        answer = orjson.dumps({"channel": "subscriptionResponse", "data": {"method": method, "subscription": asked}})
+        held = stream.name in subscriber.streams
+        if method == "unsubscribe":
+            if not held:
+                return Heard([_error("Already unsubscribed: ", asked)], is_request=True)
+            return Heard([answer], unsubscribe=[stream.name], is_request=True)
+        if held:
+            return Heard([_error("Already subscribed: ", asked)], is_request=True)
+        return Heard([answer], subscribe=[stream], is_request=True)
+
+    def find_stream(self, asked: dict[str, Any]) -> Stream | None:
+        """The stream of a subscription such as {"type":"trades","coin":"BTC"}."""
+        kind, coin, interval = (str(asked.get(name, "")) for name in ("type", "coin", "interval"))
+        place = self.places.get(coin)
+        if place is None:
+            return None
+        if kind == "candle" and interval in INTERVALS[1:]:
+            return Stream(f"candle.{interval}.{coin}", place, "kline", interval)
+        return Stream(f"{kind}.{coin}", place, _CHANNELS[kind]) if kind in _CHANNELS else None
+
+    def trades(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, *, past: bool = False) -> bytes:
+        coin = self.symbol(stream)
+        rows = []
+        for trade in trades:
+            price, size = self.texts(trade)
+            tid = trade.trade_id * _MULTIPLIER % 2**50
+            rows.append(
+                f'{{"coin":"{coin}","side":"{"A" if trade.buyer_is_maker else "B"}","px":"{price}","sz":"{size}",'
+                f'"time":{trade.time_ms},"hash":"0x{tid:064x}","tid":{tid},"users":["0x{1:040x}","0x{2:040x}"]}}'
+            )
+        return f'{{"channel":"trades","data":[{",".join(rows)}]}}'.encode()
+
+    def kline(self, stream: Stream, candle: Candle, open_ms: int, event_ms: int, *, closed: bool) -> bytes | None:
+        texts, end_ms = self.candle_texts(stream.instrument, candle), interval_end_ms(stream.interval, open_ms)
+        return (
+            f'{{"channel":"candle","data":{{"t":{open_ms},"T":{end_ms - 1},"s":"{self.symbol(stream)}",'
+            f'"i":"{stream.interval}","o":"{texts["open"]}","c":"{texts["close"]}","h":"{texts["high"]}",'
+            f'"l":"{texts["low"]}","v":"{texts["volume"]}","n":{candle.trade_count}}}}}'
+        ).encode()
+
+    def quote(self, stream: Stream, book: Book, event_ms: int) -> bytes:
+        bid, bid_size, ask, ask_size = self.book_texts(stream.instrument, book)
+        return (
+            f'{{"channel":"bbo","data":{{"coin":"{self.symbol(stream)}","time":{event_ms},'
+            f'"bbo":[{{"px":"{bid}","sz":"{bid_size}","n":1}},{{"px":"{ask}","sz":"{ask_size}","n":1}}]}}}}'
+        ).encode()
+
+
+def _error(text: str, asked: object) -> bytes:
+    named = "" if asked is None else orjson.dumps(asked).decode()
+    return orjson.dumps({"channel": "error", "data": text + named})

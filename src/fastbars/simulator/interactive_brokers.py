@@ -1,0 +1,75 @@
+"""The dialect of Interactive Brokers' Client Portal Gateway: samples that carry only what has changed, and no acks.
+
+Source: https://www.interactivebrokers.com/campus/ibkr-api-page/cpapi-v1/#websockets
+Units: times in ms; sizes may have separators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import orjson
+
+from fastbars.simulator.dialect import Dialect, Heard, Stream, Subscriber, read_json
+from fastbars.simulator.instruments import Naming, SimulatedInstrument
+from fastbars.simulator.market import SimulatedTrade
+
+__all__ = ["InteractiveBrokersDialect"]
+
+
+class InteractiveBrokersDialect(Dialect):
+    """One gateway; symbols are contract ids."""
+
+    exchange = "interactive_brokers"
+    namings: ClassVar[Mapping[str, Naming]] = {"gateway": Naming(is_numbered=True)}
+    paths = ("/v1/api/ws",)
+    trades_per_message = 10**6
+    batch_ms = 250
+    history = 1
+    heartbeat_ms = 10_000
+    silence = ("client", 60.0)
+    is_sampled = True
+
+    def __init__(self, market: str, instruments: Sequence[SimulatedInstrument]) -> None:
+        super().__init__(market, instruments)
+        self._known: dict[int, dict[str, str]] = {}  # what every client has been told
+
+    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
+        text = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
+        if text in ("tic", "ech+hb"):
+            return Heard([b'{"topic":"tic","alive":true}'])
+        kind, _, rest = text.partition("+")
+        conid, _, fields = rest.partition("+")
+        asked = read_json(fields)
+        if kind not in ("smd", "umd") or asked is None:
+            return Heard([orjson.dumps({"topic": "error", "error": "unknown message", "code": 1})])
+        place = self.places.get(conid)
+        if kind == "umd":
+            return Heard(unsubscribe=[f"smd+{conid}"], is_request=True)
+        if place is None:  # an unknown contract is answered by silence
+            return Heard(is_request=True)
+        return Heard(subscribe=[Stream(f"smd+{conid}", place, "trade")], is_request=True)
+
+    def trades(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, *, past: bool = False) -> bytes:
+        price, size = self.texts(trades[-1])
+        bid, bid_size, ask, ask_size = self.book_texts(stream.instrument, self.books[stream.instrument])
+        fields = {
+            "31": price, "7059": _separated(size), "84": bid, "88": _separated(bid_size), "86": ask,
+            "85": _separated(ask_size),
+        }  # fmt: skip
+        known = self._known.setdefault(stream.instrument, {})
+        changed = {name: text for name, text in fields.items() if past or known.get(name) != text}
+        if not past:
+            known.update(fields)
+        symbol = self.symbol(stream)
+        head = {"server_id": "q1", "conidEx": symbol, "conid": int(symbol), "_updated": event_ms, "6119": "q1"}
+        return orjson.dumps({**head, **changed, "6509": "RpB", "topic": stream.name})
+
+    def heartbeat(self, subscriber: Subscriber, now_ms: int) -> bytes | None:
+        return f'{{"topic":"system","hb":{now_ms}}}'.encode()
+
+
+def _separated(size: str) -> str:
+    whole, point, fraction = size.partition(".")
+    return f"{int(whole):,}{point}{fraction}"

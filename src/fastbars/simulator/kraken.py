@@ -1,0 +1,120 @@
+"""Kraken's dialect (spot, v2): numbers are JSON numbers, one ack a symbol, a snapshot of past trades on demand.
+
+Source: https://docs.kraken.com/api/docs/websocket-v2/trade
+Units: times as RFC 3339 text; sizes are base units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import orjson
+
+from fastbars.simulator.candles import Candle, interval_end_ms
+from fastbars.simulator.dialect import Dialect, Heard, Stream, Subscriber, read_json, time_text
+from fastbars.simulator.instruments import Naming
+from fastbars.simulator.market import Book, SimulatedTrade
+
+__all__ = ["KrakenDialect"]
+
+_INTERVALS = {1: "1m", 5: "5m", 15: "15m", 30: "30m", 60: "1h", 240: "4h", 1440: "1d"}
+
+
+class KrakenDialect(Dialect):
+    """The public v2 endpoint."""
+
+    exchange = "kraken"
+    namings: ClassVar[Mapping[str, Naming]] = {"spot": Naming("/USD")}
+    paths = ("/v2",)
+    trades_per_message = 1000
+    history = 50
+    heartbeat_ms = 1000
+
+    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
+        request = read_json(message)
+        method = None if request is None else request.get("method")
+        head = {"method": method, "time_in": time_text(now_ms), "time_out": time_text(now_ms)}
+        if request is not None and "req_id" in request:
+            head["req_id"] = request["req_id"]
+        if request is not None and method == "ping":
+            return Heard([orjson.dumps(head | {"method": "pong"})])
+        if request is None or method not in ("subscribe", "unsubscribe"):
+            return Heard([orjson.dumps(head | {"error": "Malformed request", "success": False})], is_request=True)
+        params = request.get("params")
+        asked = params if isinstance(params, dict) else {}
+        replies: list[bytes] = []
+        streams: list[Stream] = []
+        for symbol in asked.get("symbol") or ():
+            stream = self.find_stream(asked, symbol)
+            if stream is None:
+                text = f"Currency pair not supported {symbol}"
+                replies.append(orjson.dumps(head | {"error": text, "success": False, "symbol": symbol}))
+                continue
+            result: dict[str, Any] = {"channel": asked["channel"], "symbol": symbol}
+            result |= {key: asked[key] for key in ("interval", "snapshot") if key in asked}
+            replies.append(orjson.dumps(head | {"result": result, "success": True}))
+            streams.append(stream)
+        if method == "unsubscribe":
+            return Heard(replies, unsubscribe=[stream.name for stream in streams], is_request=True)
+        return Heard(replies, subscribe=streams, is_request=True)
+
+    def find_stream(self, asked: dict[str, Any], symbol: object) -> Stream | None:
+        """The stream of the params of a request and one of its symbols."""
+        place, channel = self.places.get(str(symbol)), asked.get("channel")
+        if place is None:
+            return None
+        if channel == "ohlc" and asked.get("interval") in _INTERVALS:
+            interval = _INTERVALS[asked["interval"]]
+            return Stream(f"ohlc_{asked['interval']}:{symbol}", place, "kline", interval)
+        if channel in ("trade", "ticker"):
+            return Stream(f"{channel}:{symbol}", place, "trade" if channel == "trade" else "ticker")
+        return None
+
+    def trades(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, *, past: bool = False) -> bytes:
+        symbol = self.symbol(stream)
+        rows = []
+        for trade in trades:
+            price, size = self.texts(trade)
+            rows.append(
+                f'{{"symbol":"{symbol}","side":"{"sell" if trade.buyer_is_maker else "buy"}","price":{price},'
+                f'"qty":{size},"ord_type":"market","trade_id":{trade.trade_id},'
+                f'"timestamp":"{time_text(trade.time_ms)}"}}'
+            )
+        return self._message("trade", ",".join(rows), "snapshot" if past else "update")
+
+    def kline(self, stream: Stream, candle: Candle, open_ms: int, event_ms: int, *, closed: bool) -> bytes | None:
+        texts, minutes = self.candle_texts(stream.instrument, candle), stream.name.partition(":")[0].split("_")[1]
+        numbers = ",".join(f'"{name}":{texts[name]}' for name in ("open", "high", "low", "close", "volume"))
+        row = (
+            f'{{"symbol":"{self.symbol(stream)}",{numbers},"trades":{candle.trade_count},"vwap":{texts["close"]},'
+            f'"interval_begin":"{time_text(open_ms, 9)}","interval":{minutes},'
+            f'"timestamp":"{time_text(interval_end_ms(stream.interval, open_ms))}"}}'
+        )
+        return self._message("ohlc", row)
+
+    def ticker(
+        self,
+        stream: Stream,
+        day: Candle,
+        *,
+        open_ms: int,
+        book: Book,
+        last_steps: int,
+        event_ms: int,
+    ) -> bytes:
+        texts = self.candle_texts(stream.instrument, day)
+        bid, bid_size, ask, ask_size = self.book_texts(stream.instrument, book)
+        row = (
+            f'{{"symbol":"{self.symbol(stream)}","bid":{bid},"bid_qty":{bid_size},"ask":{ask},"ask_qty":{ask_size},'
+            f'"last":{texts["close"]},"volume":{texts["volume"]},"vwap":{texts["close"]},"low":{texts["low"]},'
+            f'"high":{texts["high"]},"change":{day.close - day.open},"change_pct":0.0,'
+            f'"timestamp":"{time_text(event_ms)}"}}'
+        )
+        return self._message("ticker", row)
+
+    def heartbeat(self, subscriber: Subscriber, now_ms: int) -> bytes | None:
+        return b'{"channel":"heartbeat"}' if subscriber.streams else None
+
+    def _message(self, channel: str, data: str, kind: str = "update") -> bytes:
+        return f'{{"channel":"{channel}","type":"{kind}","data":[{data}]}}'.encode()

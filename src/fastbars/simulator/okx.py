@@ -1,0 +1,134 @@
+"""OKX's dialect (v5): an ack for each stream, "ping" and "pong" as bare text, numbers and times as text.
+
+Source: https://www.okx.com/docs-v5/en/#overview-websocket
+Units: times in ms; sizes are base units on spot and contracts elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import orjson
+
+from fastbars.simulator.candles import Candle
+from fastbars.simulator.dialect import AggregateTrade, Dialect, Heard, Stream, Subscriber, read_json
+from fastbars.simulator.instruments import Naming
+from fastbars.simulator.market import Book, SimulatedTrade
+
+__all__ = ["OKXDialect"]
+
+_CHANNELS = {"trades-all": "trade", "trades": "aggTrade", "bbo-tbt": "quote", "tickers": "ticker"}
+_INTERVALS = {"1s": "1s", "1m": "1m", "5m": "5m", "15m": "15m", "1H": "1h", "4H": "4h", "1Dutc": "1d", "1Wutc": "1w",
+              "1Mutc": "1M"}  # fmt: skip
+
+
+class OKXDialect(Dialect):
+    """Spot and derivatives on the same addresses."""
+
+    exchange = "okx"
+    namings: ClassVar[Mapping[str, Naming]] = {
+        "spot": Naming("-USDT"),
+        "derivatives": Naming("-USD-SWAP", contract_usd={"BTC": 100, "": 10}),
+    }
+    paths = ("/ws/v5/business", "/ws/v5/public")
+    silence = ("both", 30.0)
+
+    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
+        if message in ("ping", b"ping"):
+            return Heard([b"pong"])
+        request = read_json(message)
+        op, args = (None, None) if request is None else (request.get("op"), request.get("args"))
+        if request is None or op not in ("subscribe", "unsubscribe") or not isinstance(args, list):
+            return Heard([_error(None, "60012", f"Invalid request: {message!r}")], is_request=True)
+        asked = request.get("id")
+        replies: list[bytes] = []
+        streams: list[Stream] = []
+        for arg in args:
+            stream = self.find_stream(arg) if isinstance(arg, dict) else None
+            if stream is None:
+                named = ",".join(f"{key}:{value}" for key, value in arg.items()) if isinstance(arg, dict) else arg
+                replies.append(_error(asked, "60018", f"Wrong URL or {named} doesn't exist."))
+                continue
+            answer: dict[str, Any] = {} if asked is None else {"id": asked}
+            replies.append(orjson.dumps(answer | {"event": op, "arg": arg, "connId": "simulated"}))
+            streams.append(stream)
+        if op == "unsubscribe":
+            return Heard(replies, unsubscribe=[stream.name for stream in streams], is_request=True)
+        return Heard(replies, subscribe=streams, is_request=True)
+
+    def find_stream(self, arg: dict[str, Any]) -> Stream | None:
+        """The stream of an argument such as {"channel":"trades-all","instId":"BTC-USDT"}."""
+        channel, symbol = str(arg.get("channel")), str(arg.get("instId"))
+        place = self.places.get(symbol)
+        if place is None:
+            return None
+        name = f"{channel}:{symbol}"
+        interval = _INTERVALS.get(channel.removeprefix("candle"))
+        if channel.startswith("candle") and interval is not None:
+            return Stream(name, place, "kline", interval)
+        return Stream(name, place, _CHANNELS[channel]) if channel in _CHANNELS else None
+
+    def notice(self, now_ms: int) -> bytes | None:
+        text = "The connection will soon be closed for a service upgrade. Please reconnect."
+        return orjson.dumps({"event": "notice", "code": "64008", "msg": text, "connId": "simulated"})
+
+    def trades(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, *, past: bool = False) -> bytes:
+        (trade,) = trades
+        price, size = self.texts(trade)
+        return self._trade(stream, trade.trade_id, price, size, trade.time_ms, is_sell=trade.buyer_is_maker)
+
+    def aggregate_trade(self, stream: Stream, trade: AggregateTrade, aggregate_id: int, event_ms: int) -> bytes:
+        instrument = self.instruments[trade.instrument]
+        price, size = instrument.price_text(trade.price_ticks), instrument.size_text(trade.size_steps)
+        count = f',"count":"{trade.last_id - trade.first_id + 1}"'
+        return self._trade(stream, trade.last_id, price, size, trade.time_ms, is_sell=trade.buyer_is_maker, more=count)
+
+    def _trade(
+        self, stream: Stream, trade_id: int, price: str, size: str, time_ms: int, *, is_sell: bool, more: str = ""
+    ) -> bytes:
+        return self._message(
+            stream,
+            f'{{"instId":"{self.symbol(stream)}","tradeId":"{trade_id}","px":"{price}","sz":"{size}",'
+            f'"side":"{"sell" if is_sell else "buy"}","ts":"{time_ms}"{more}}}',
+        )
+
+    def kline(self, stream: Stream, candle: Candle, open_ms: int, event_ms: int, *, closed: bool) -> bytes | None:
+        texts = self.candle_texts(stream.instrument, candle)
+        values = [texts[name] for name in ("open", "high", "low", "close", "volume", "volume", "amount")]
+        return self._message(stream, orjson.dumps([str(open_ms), *values, "1" if closed else "0"]).decode())
+
+    def quote(self, stream: Stream, book: Book, event_ms: int) -> bytes:
+        bid, bid_size, ask, ask_size = self.book_texts(stream.instrument, book)
+        return self._message(
+            stream,
+            f'{{"asks":[["{ask}","{ask_size}","0","1"]],"bids":[["{bid}","{bid_size}","0","1"]],"ts":"{event_ms}",'
+            f'"seqId":{book.update_id}}}',
+        )
+
+    def ticker(
+        self,
+        stream: Stream,
+        day: Candle,
+        *,
+        open_ms: int,
+        book: Book,
+        last_steps: int,
+        event_ms: int,
+    ) -> bytes:
+        texts = self.candle_texts(stream.instrument, day)
+        return self._message(
+            stream,
+            f'{{"instId":"{self.symbol(stream)}","last":"{texts["close"]}","open24h":"{texts["open"]}",'
+            f'"high24h":"{texts["high"]}","low24h":"{texts["low"]}","vol24h":"{texts["volume"]}",'
+            f'"volCcy24h":"{texts["amount"]}","ts":"{event_ms}"}}',
+        )
+
+    def _message(self, stream: Stream, data: str) -> bytes:
+        channel, _, symbol = stream.name.partition(":")
+        return f'{{"arg":{{"channel":"{channel}","instId":"{symbol}"}},"data":[{data}]}}'.encode()
+
+
+def _error(asked: object, code: str, text: str) -> bytes:
+    answer: dict[str, Any] = {} if asked is None else {"id": asked}
+    return orjson.dumps(answer | {"event": "error", "code": code, "msg": text, "connId": "simulated"})

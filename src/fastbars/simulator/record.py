@@ -1,0 +1,130 @@
+"""What a simulated exchange truly did: every trade, and what it sent on each connection, for tests to compare with.
+
+Units: `_s` times on the machine's steady clock, `_ms` since the Unix epoch on the exchange's.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import NamedTuple, Self
+
+from fastbars.simulator.candles import Candle
+from fastbars.simulator.dialect import Stream
+from fastbars.simulator.instruments import SimulatedInstrument
+from fastbars.simulator.market import SimulatedTrade
+
+__all__ = ["ConnectionRecord", "Record", "RecordedTrade", "TradeMessage"]
+
+
+class TradeMessage(bytes):
+    """A message of the trade channel that knows which trades are in it."""
+
+    stream: Stream
+    trades: Sequence[SimulatedTrade]
+    event_ms: int
+
+    @classmethod
+    def of(cls, payload: bytes, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int) -> Self:
+        """A payload with what is known about it."""
+        message = cls(payload)
+        message.stream, message.trades, message.event_ms = stream, tuple(trades), event_ms
+        return message
+
+    def rewritten(self, payload: bytes) -> TradeMessage:
+        """Another payload with the same trades."""
+        return TradeMessage.of(payload, self.stream, self.trades, self.event_ms)
+
+
+class RecordedTrade(NamedTuple):
+    """One trade of the market."""
+
+    trade_id: int
+    time_ms: int
+    price: Decimal
+    size: Decimal
+    buyer_is_maker: bool
+
+
+@dataclass
+class ConnectionRecord:
+    """One connection.
+
+    Attributes:
+        number: counts from 0 in the order of the handshakes.
+        path: asked for by the handshake.
+        opened_s, closed_s: closed_s is None while it is open.
+        requests: when, and what the client sent.
+        subscribed: name of a stream -> when it was asked for first.
+        most_streams: held at the same time.
+        sent: symbol -> ids of the trades handed to the socket, in order, each as often as it was sent.
+        dropped: symbol -> ids of the trades that a fault took away.
+    """
+
+    number: int
+    path: str
+    opened_s: float
+    closed_s: float | None = None
+    requests: list[tuple[float, bytes]] = field(default_factory=list)
+    subscribed: dict[str, float] = field(default_factory=dict)
+    most_streams: int = 0
+    sent: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    dropped: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+
+class Record:
+    """Everything that happened.
+
+    Args:
+        instruments: what is traded.
+
+    Attributes:
+        connections: in the order of their handshakes.
+        refused: when a handshake was refused, and with which status.
+    """
+
+    def __init__(self, instruments: Sequence[SimulatedInstrument]) -> None:
+        self.connections: list[ConnectionRecord] = []
+        self.refused: list[tuple[float, int]] = []
+        self._instruments = instruments
+        self._trades: dict[str, list[SimulatedTrade]] = {instrument.symbol: [] for instrument in instruments}
+        self._seconds: dict[str, dict[int, Candle]] = {instrument.symbol: {} for instrument in instruments}
+
+    def note_trades(self, trades: Sequence[SimulatedTrade]) -> None:
+        """The market traded."""
+        for trade in trades:
+            self._trades[self._instruments[trade.instrument].symbol].append(trade)
+
+    def note_second(self, place: int, open_ms: int, candle: Candle) -> None:
+        """A second has ended; one without trades is not kept."""
+        if candle.trade_count:
+            self._seconds[self._instruments[place].symbol][open_ms] = candle
+
+    def note_sent(self, connection: ConnectionRecord, message: bytes) -> None:
+        """A message was handed to the socket."""
+        if isinstance(message, TradeMessage):
+            symbol = self._instruments[message.stream.instrument].symbol
+            connection.sent[symbol].extend(trade.trade_id for trade in message.trades)
+
+    def note_dropped(self, connection: ConnectionRecord, trade: SimulatedTrade) -> None:
+        """A fault took a trade away."""
+        connection.dropped[self._instruments[trade.instrument].symbol].append(trade.trade_id)
+
+    def trades(self, symbol: str) -> list[RecordedTrade]:
+        """All trades of a symbol, in the order that they happened in."""
+        grids = {instrument.symbol: instrument for instrument in self._instruments}
+        tick, step = grids[symbol].tick_size, grids[symbol].step_size
+        return [
+            RecordedTrade(t.trade_id, t.time_ms, tick * t.price_ticks, step * t.size_steps, t.buyer_is_maker)
+            for t in self._trades[symbol]
+        ]
+
+    def seconds(self, symbol: str) -> dict[int, Candle]:
+        """Open time in ms -> the candle of each second with trades, in plain Decimal, as the exchange computed it."""
+        return self._seconds[symbol]
+
+    def sent(self, symbol: str) -> set[int]:
+        """Ids of the trades of a symbol that went out on any connection."""
+        return {number for connection in self.connections for number in connection.sent.get(symbol, ())}

@@ -1,0 +1,371 @@
+"""The simulator's dialects, each heard by the adapter of its exchange over a real socket.
+
+The candles that bars are compared with were computed by the simulator in plain Decimal, by no code of the library's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+import fastbars
+from fastbars import ExchangeBar, OHLCVBar, StreamConfig
+from fastbars.bars import BarStatus
+from fastbars.errors import SubscriptionError, TapeError, UnknownExchangeError
+from fastbars.exchanges import EXCHANGES, find_exchange
+from fastbars.live.adapter import BaseWebSocketAdapter
+from fastbars.simulator import SimulatedExchange
+from fastbars.simulator.dialect import time_text
+from fastbars.simulator.dialects import DIALECTS, find_dialect
+from servers import until
+
+MARKETS = [(name, market) for name, dialect in DIALECTS.items() for market in dialect.namings]
+CANDLES = {
+    "binance": "kline_1m", "bybit": "kline.1", "hyperliquid": "candle_1m", "okx": "candle1m", "coinbase": "candles",
+    "kraken": "ohlc_1",
+}  # fmt: skip
+QUOTES = {
+    "binance": "bookTicker", "bybit": "orderbook.1", "hyperliquid": "bbo", "okx": "bbo-tbt", "coinbase": "ticker",
+    "kraken": "ticker", "interactive_brokers": "smd",
+}  # fmt: skip
+TICKERS = {
+    "binance": "ticker", "bybit": "tickers", "okx": "tickers", "coinbase": "ticker", "kraken": "ticker",
+}  # fmt: skip
+
+
+def simulated(exchange: str, market: str | None = None, **options: Any) -> SimulatedExchange:
+    options = {"symbols": 3, "rate": 300.0, "record": True, **options}
+    return SimulatedExchange(exchange, market=market, **options)
+
+
+def second(bar: OHLCVBar) -> int:
+    return int(bar.open_time.timestamp() * 1000)
+
+
+def test_every_exchange_and_market_has_a_dialect() -> None:
+    assert set(MARKETS) == {(name, market) for name, markets in EXCHANGES.items() for market in markets}
+    with pytest.raises(UnknownExchangeError, match="no dialect of 'bitso'; known are binance, bybit"):
+        find_dialect("bitso")
+
+
+@pytest.mark.parametrize("exchange", [name for name in DIALECTS if name != "interactive_brokers"])
+async def test_bars_of_each_dialect_equal_the_simulators_candles(exchange: str) -> None:
+    await asyncio.gather(*(compare_bars(exchange, market) for market in find_dialect(exchange).namings))
+
+
+async def compare_bars(exchange: str, market: str) -> None:
+    bars: list[OHLCVBar] = []
+    async with simulated(exchange, market) as server:
+        symbols = server.symbols
+        stream = fastbars.stream(
+            exchange, symbols, "1s", market=market, url=server.url, on_bars=bars.extend,
+            config=StreamConfig(close_by="trades"),
+        )  # fmt: skip
+        whole = (
+            BarStatus.COMPLETE
+            if find_exchange(exchange, market).ids(find_exchange(exchange, market).default_channel) == "contiguous"
+            else BarStatus.UNVERIFIABLE
+        )
+        async with stream:
+            await until(lambda: sum(bar.status is whole for bar in bars) >= 6)
+        record = server.record
+        stats = stream.stats()
+    assert stats.session.parse_errors == stats.session.unknown == stats.session.invalid_json == 0
+    assert stats.buffer.late == stats.buffer.refused == 0
+    compared = 0
+    for bar in bars:
+        if bar.status is not whole:
+            assert bar.status is BarStatus.PARTIAL
+            continue
+        candle = record.seconds(bar.symbol)[second(bar)]
+        assert (bar.open, bar.high, bar.low, bar.close) == (candle.open, candle.high, candle.low, candle.close)
+        assert (bar.volume, bar.taker_buy_volume, bar.trade_count) == (
+            candle.volume, candle.taker_volume, candle.trade_count,
+        )  # fmt: skip
+        if market not in ("coinm", "inverse", "derivatives"):  # there the candle's amount is in base units, rounded
+            assert (bar.quote_volume, bar.taker_buy_quote_volume) == (candle.amount, candle.taker_amount)
+        if whole is BarStatus.COMPLETE:
+            assert (bar.first_trade_id, bar.last_trade_id) == (candle.first_id, candle.last_id)
+        compared += 1
+    assert compared >= 6
+    (connection,) = record.connections
+    counted = stats.session.trades + stats.session.duplicates
+    assert sum(len(ids) for ids in connection.sent.values()) >= counted > 0
+    assert set(connection.subscribed) != set()
+    assert connection.most_streams >= 3
+
+
+async def test_samples_of_the_gateway_are_what_it_sent() -> None:
+    ticks: list[Any] = []
+    bars: list[OHLCVBar] = []
+    events: list[Any] = []
+    async with simulated("interactive_brokers", rate=100.0) as server:
+        stream = fastbars.stream(
+            "interactive_brokers", server.symbols, "1s", url=server.url, on_tick=ticks.append, on_bars=bars.extend,
+            on_event=events.append, config=StreamConfig(close_by="trades"),
+        )  # fmt: skip
+        async with stream:
+            await until(lambda: sum(bar.status is BarStatus.SAMPLED for bar in bars) >= 3)
+        record = server.record
+    for symbol in server.symbols:
+        trades = {(trade.price, trade.size) for trade in record.trades(symbol)}
+        assert {(tick.price, tick.volume) for tick in ticks if tick.symbol == symbol} <= trades
+    assert {bar.status for bar in bars} == {BarStatus.PARTIAL, BarStatus.SAMPLED}
+    assert any(isinstance(event.data, fastbars.Quote) for event in events)
+
+
+@pytest.mark.parametrize("exchange", list(QUOTES))
+async def test_candles_quotes_and_tickers_of_each_dialect_are_understood(exchange: str) -> None:
+    venue = find_exchange(exchange)
+    events: list[Any] = []
+    raw: list[Any] = []
+    adapter: BaseWebSocketAdapter | None = None
+    kinds = {name: channel for name, table in (("candle", CANDLES), ("quote", QUOTES), ("ticker", TICKERS))
+             if (channel := table.get(exchange)) is not None}  # fmt: skip
+    async with simulated(exchange) as server:
+        adapter = BaseWebSocketAdapter(
+            venue, StreamConfig(close_by="trades"), on_event=events.append, on_message=raw.append, url=server.url
+        )
+        await adapter.connect()
+        try:
+            await adapter.subscribe(server.symbols, list(dict.fromkeys(kinds.values())))
+            wanted = {"candle": ExchangeBar, "quote": fastbars.Quote, "ticker": fastbars.Ticker}
+            await until(lambda: all(any(isinstance(event.data, wanted[kind]) for event in events) for kind in kinds))
+            stats = adapter.stats().session
+        finally:
+            await adapter.disconnect()
+    assert stats.parse_errors == stats.unknown == stats.invalid_json == 0
+    assert raw == []
+    assert {event.symbol for event in events} <= set(server.symbols)
+
+
+@pytest.mark.parametrize("exchange", [name for name in DIALECTS if name != "interactive_brokers"])
+async def test_each_dialect_refuses_an_unknown_symbol_and_serves_the_others(exchange: str) -> None:
+    venue = find_exchange(exchange)
+    async with simulated(exchange) as server:
+        adapter = BaseWebSocketAdapter(venue, StreamConfig(close_by="trades", ack_timeout=2.0), url=server.url)
+        await adapter.connect()
+        try:
+            unknown = server.symbols[0].replace("BTC", "NONE")
+            with pytest.raises(SubscriptionError) as refused:
+                await adapter.subscribe([*server.symbols, unknown])
+            assert refused.value.symbols == (unknown,)
+            assert set(adapter.active_subscriptions) == set(server.symbols)
+            await until(lambda: adapter.session.stats.trades > 20)
+            await adapter.unsubscribe(server.symbols)
+            assert adapter.active_subscriptions == {}
+        finally:
+            await adapter.disconnect()
+    assert len(server.record.connections) == 1
+
+
+@pytest.mark.parametrize("exchange", ["hyperliquid", "coinbase", "kraken"])
+async def test_history_comes_again_after_a_reconnect_and_counts_once(exchange: str) -> None:
+    config = StreamConfig(close_by="trades", reconnect_delay=0.01)
+    async with simulated(exchange, rate=200.0) as server:
+        stream = fastbars.stream(exchange, server.symbols, "1s", url=server.url, config=config)
+        async with stream:
+            await until(lambda: stream.stats().session.trades > 50)
+            server.abort_all()
+            await until(lambda: stream.stats().connections == 2)
+            before = stream.stats().session.trades
+            await until(lambda: stream.stats().session.trades > before + 50)
+        stats = stream.stats()
+    assert stats.session.duplicates + stats.buffer.duplicates > 0
+    distinct = sum(len(server.record.sent(symbol)) for symbol in server.symbols)
+    assert stats.buffer.trades <= distinct
+
+
+# Requests, as each exchange answers them.
+
+
+async def talk(url: str, *messages: str) -> list[Any]:
+    """Send messages one by one; returns the first answer to each."""
+    answers: list[Any] = []
+    async with connect(url) as client:
+        for message in messages:
+            await client.send(message)
+            text = await client.recv()
+            answers.append(text if text == "pong" else orjson.loads(text))
+    return answers
+
+
+def subset(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    return {key: whole.get(key) for key in part}
+
+
+@pytest.mark.parametrize(
+    ("exchange", "message", "answer"),
+    [
+        ("bybit", '{"op":"ping"}', {"success": True, "ret_msg": "pong", "op": "ping"}),
+        ("bybit", '{"op":"nonsense"}', {"success": False, "op": "nonsense"}),
+        ("bybit", "nonsense", {"success": False}),
+        ("bybit", '{"op":"subscribe","args":[],"req_id":"3"}', {"success": False, "req_id": "3"}),
+        ("bybit", '{"op":"subscribe","args":["publicTrade.X"],"req_id":"3"}', {"success": False, "req_id": "3"}),
+        ("bybit", '{"op":"unsubscribe","args":["publicTrade.X"],"req_id":"3"}', {"success": True, "req_id": "3"}),
+        ("hyperliquid", '{"method":"ping"}', {"channel": "pong"}),
+        ("hyperliquid", "nonsense", {"channel": "error"}),
+        (
+            "hyperliquid",
+            '{"method":"unsubscribe","subscription":{"type":"trades","coin":"BTC"}}',
+            {"channel": "error", "data": 'Already unsubscribed: {"type":"trades","coin":"BTC"}'},
+        ),
+        ("interactive_brokers", "tic", {"topic": "tic"}),
+        ("interactive_brokers", "nonsense", {"topic": "error"}),
+        ("okx", '{"op":"login"}', {"event": "error", "code": "60012"}),
+        (
+            "okx",
+            '{"op":"subscribe","args":[{"channel":"trades-all","instId":"X"}]}',
+            {"event": "error", "msg": "Wrong URL or channel:trades-all,instId:X doesn't exist."},
+        ),
+        ("coinbase", "nonsense", {"type": "error"}),
+        ("coinbase", '{"type":"subscribe","channel":"market_trades","product_ids":[]}', {"type": "error"}),
+        ("coinbase", '{"type":"subscribe","channel":"heartbeats"}', {"channel": "subscriptions"}),
+        ("kraken", '{"method":"ping","req_id":9}', {"method": "pong", "req_id": 9}),
+        ("kraken", "nonsense", {"success": False, "error": "Malformed request"}),
+        (
+            "kraken",
+            '{"method":"subscribe","params":{"channel":"trade","symbol":["X/Y"]},"req_id":2}',
+            {"success": False, "symbol": "X/Y", "req_id": 2},
+        ),
+    ],
+)  # fmt: skip
+async def test_what_is_no_good_request_is_answered_as_the_exchange_does(
+    exchange: str, message: str, answer: dict[str, Any]
+) -> None:
+    async with simulated(exchange, rate=0.0) as server:
+        (heard,) = await talk(server.url, message)
+    assert subset(heard, answer) == answer
+
+
+async def test_a_bare_ping_is_answered_by_a_bare_pong() -> None:
+    async with simulated("okx", rate=0.0) as server:
+        assert await talk(server.url, "ping") == ["pong"]
+
+
+async def test_the_gateway_and_coinbase_and_kraken_send_heartbeats_of_their_own() -> None:
+    for exchange, frames in (
+        ("interactive_brokers", []),
+        ("coinbase", ['{"type":"subscribe","channel":"heartbeats"}']),
+        ("kraken", ['{"method":"subscribe","params":{"channel":"trade","symbol":["BTC/USD"]}}']),
+    ):
+        async with simulated(exchange, rate=0.0) as server, connect(server.url) as client:
+            for frame in frames:
+                await client.send(frame)
+            texts = [await client.recv() for _ in range(1 + 2 * len(frames))]
+        assert any("hb" in str(text) or "heartbeat" in str(text) for text in texts)
+
+
+async def test_a_client_that_is_silent_for_too_long_is_closed() -> None:
+    for exchange in ("bybit", "okx", "hyperliquid"):
+        async with simulated(exchange, rate=0.0, silence_s=0.1) as server, connect(server.url) as client:
+            with pytest.raises(ConnectionClosed) as closed:
+                await client.recv()
+            assert closed.value.rcvd is not None
+            assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1001, "silence")
+
+
+async def test_a_dialect_has_its_own_paths_and_no_others() -> None:
+    async with simulated("bybit", "linear", rate=0.0) as server:
+        assert server.url.endswith("/v5/public/linear")
+        with pytest.raises(InvalidStatus, match="404"):
+            await connect(server.url.replace("linear", "option"))
+
+
+def test_tapes_are_served_in_binances_dialect_only() -> None:
+    with pytest.raises((UnknownExchangeError, TapeError), match="no tapes are served in the dialect of okx"):
+        SimulatedExchange("okx", tapes=["x"])
+
+
+def test_nothing_is_recorded_unless_it_was_asked_for() -> None:
+    with pytest.raises(RuntimeError, match="record=True"):
+        _ = SimulatedExchange("okx").record
+
+
+@pytest.mark.parametrize("time_ms", [0, 951_782_400_123, 1_709_164_800_000, 1_767_225_599_999, 4_102_444_800_000])
+def test_times_are_written_by_the_calendar(time_ms: int) -> None:
+    moment = datetime.fromtimestamp(time_ms // 1000, UTC)
+    expected = f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03}"
+    assert time_text(time_ms) == f"{expected}000Z"
+    assert time_text(time_ms, 9) == f"{expected}000000Z"
+
+
+async def test_bybits_klines_open_at_the_previous_close_and_the_new_one_comes_with_the_old() -> None:
+    dialect = find_dialect("bybit")
+    _, instruments = dialect.listing("linear", ["BTCUSDT"])
+    writer = dialect("linear", instruments)
+    stream = writer.find_stream("kline.1.BTCUSDT")  # type: ignore[attr-defined]
+    from fastbars.simulator.candles import Candle
+
+    first = replace(Candle.flat(Decimal(10)), trade_count=1, high=Decimal(12), close=Decimal(11), volume=Decimal(5))
+    later = replace(Candle.flat(Decimal(15)), trade_count=1, volume=Decimal(1))
+    venue = find_exchange("bybit", "linear")
+    payloads = [
+        writer.kline(stream, first, 60_000, 120_000, closed=True),
+        writer.kline(stream, later, 120_000, 121_000, closed=False),
+    ]
+    read = [item for payload in payloads for item in venue.parse(venue.loads(payload or b""))]
+    bars = [bar for bar in read if isinstance(bar, ExchangeBar)]
+    assert [[int(price) for price in (bar.open, bar.high, bar.low, bar.close)] for bar in bars] == [
+        [10, 12, 10, 11],
+        [11, 11, 11, 11],
+        [11, 15, 11, 15],
+    ]
+    assert [bar.is_closed for bar in bars] == [True, False, False]
+
+
+async def test_the_command_simulates_any_exchange() -> None:
+    import sys
+
+    command = [
+        sys.executable,
+        "-m",
+        "fastbars",
+        "simulate",
+        "--exchange",
+        "bybit",
+        "--market",
+        "linear",
+        "--symbols",
+        "2",
+    ]
+    process = await asyncio.create_subprocess_exec(*command, "--rate", "500", stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        url = (await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip()
+        assert url.endswith("/v5/public/linear")
+        arguments = [
+            "stream",
+            "bybit",
+            "BTCUSDT",
+            "--market",
+            "linear",
+            "--url",
+            url,
+            "--bars",
+            "1s",
+            "--format",
+            "jsonl",
+        ]
+        reader = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "fastbars", *arguments, stdout=asyncio.subprocess.PIPE
+        )
+        assert reader.stdout is not None
+        try:
+            lines = [orjson.loads(await asyncio.wait_for(reader.stdout.readline(), 20)) for _ in range(2)]
+        finally:
+            reader.terminate()
+            await reader.wait()
+        assert [line["symbol"] for line in lines] == ["BTCUSDT"] * 2
+        assert lines[1]["status"] == "UNVERIFIABLE"
+    finally:
+        process.terminate()
+        await process.wait()
