@@ -28,12 +28,12 @@ FIELDS = {
     ),
     "okx": TradeFields(
         match={("arg", "channel"): ("trades", "trades-all")}, trades=("data",), symbol=("arg", "instId"), price="px",
-        size="sz", time="ts", side="side", buy="buy", sell="sell", first_id="tradeId",
+        size="sz", time="ts", side="side", buy="buy", sell="sell", first_id="tradeId", integers_in_text=True,
     ),
     "coinbase": TradeFields(
         match={("channel",): "market_trades"}, trades=("events", "trades"), symbol="product_id", price="price",
         size="size", time="time", time_unit="rfc3339", side="side", buy="SELL", sell="BUY", first_id="trade_id",
-        event_time=("timestamp",), event_time_unit="rfc3339", newest_first=True,
+        integers_in_text=True, event_time=("timestamp",), event_time_unit="rfc3339", newest_first=True,
     ),
     "kraken": TradeFields(
         match={("channel",): "trade"}, trades=("data",), symbol="symbol", price="price", size="qty", json_numbers=True,

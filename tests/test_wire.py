@@ -13,8 +13,11 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 import fastbars
+from fastbars import Instruments, TickBatch
+from fastbars.exchanges import find_exchange
 from fastbars.wire import PayloadConnection
-from servers import BINARY, CLOSE, CONTINUATION, PING, TEXT, RawServer, TradeServer, frame, trades, until
+from fastbars.wire.scanner import TradeScanner
+from servers import BINARY, CLOSE, CONTINUATION, PING, TEXT, RawServer, TradeServer, frame, trade, trades, until
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 on_both_loops = pytest.mark.parametrize("run", [asyncio.run, fastbars.run], ids=["asyncio", "uvloop"])
@@ -27,7 +30,8 @@ async def connected(url: str, reads: list[list[bytes]], **options: Any) -> Async
     def note(payloads: Sequence[bytes]) -> None:
         reads.append(list(payloads))
 
-    made = cast("type[ClientConnection]", partial(PayloadConnection, on_payloads=note))
+    own = {name: options.pop(name) for name in ("scanner", "on_message", "coalesce_s") if name in options}
+    made = cast("type[ClientConnection]", partial(PayloadConnection, on_payloads=note, **own))
     options = {"compression": None, "ping_interval": None, "max_queue": None, "close_timeout": 0.2} | options
     connection = cast("PayloadConnection", await connect(url, create_connection=made, **options))
     try:
@@ -223,3 +227,99 @@ async def test_text_that_is_no_utf_8_is_handed_on_for_the_session_to_judge() -> 
     reads: list[list[bytes]] = []
     async with RawServer(behind=frame(b'{"s":"\xff\xfe"}')) as server, connected(server.url, reads):
         assert reads == [[b'{"s":"\xff\xfe"}']]
+
+
+@on_both_loops
+def test_a_scanner_takes_trades_in_place_and_the_rest_comes_in_wire_order(run: Run) -> None:
+    book = b'{"e":"depthUpdate","s":"BTCUSDT"}'
+    messages = [trade(1, 0), trade(2, 1), book, trade(3, 2), b"{cut", trade(4, 3)]
+    in_two = frame(trade(5, 4)[:9], final=False) + frame(trade(5, 4)[9:], CONTINUATION)
+    stream = b"".join(map(frame, messages)) + in_two + frame(trade(6, 5))
+
+    async def main() -> None:
+        instruments = Instruments()
+        batch = TickBatch(instruments, counts=True)
+        fields = find_exchange("binance", "spot").fields("trade")
+        assert fields is not None
+        seen: list[tuple[bytes, int]] = []
+        reads: list[list[bytes]] = []
+        async with (
+            RawServer(chunks=[stream[:200], stream[200:]]) as server,
+            connected(
+                server.url,
+                reads,
+                scanner=TradeScanner(fields, batch, instruments.add),
+                on_message=lambda payload: seen.append((payload, len(batch))),
+            ),
+        ):
+            await until(lambda: len(batch) == 6)
+            assert seen == [(book, 2), (b"{cut", 3)]  # each behind the trades that were sent before it
+            assert [int(i) for i in batch.column("first_id")] == [1, 2, 3, 4, 5, 6]  # type: ignore[union-attr]
+            assert not flat(reads)
+
+    run(main())
+
+
+@on_both_loops
+def test_a_flood_starves_neither_timers_nor_other_sockets(run: Run) -> None:
+    message = b"x" * 1_000
+    flood = frame(message) * 60_000
+
+    async def main() -> None:
+        reads: list[list[bytes]] = []
+        quiet: list[list[bytes]] = []
+        gaps: list[float] = []
+        loop = asyncio.get_running_loop()
+        async with RawServer(chunks=[flood]) as server, RawServer() as other:
+            async with connected(server.url, reads), connected(other.url, quiet):
+                while sum(map(len, reads)) < 60_000:
+                    since = loop.time()
+                    await asyncio.sleep(0.005)
+                    gaps.append(loop.time() - since)
+                    if len(gaps) == 2:
+                        other.writers[0].write(frame(b"hello"))
+            assert flat(quiet) == [b"hello"]
+        assert max(map(len, reads)) <= 1_000  # a read is bounded, and after each of these the loop has its turn
+        assert len(gaps) > 2
+
+    run(main())
+
+
+@on_both_loops
+def test_coalescing_brings_many_messages_in_one_read_and_loses_none(run: Run) -> None:
+    messages = trades(1, 300)
+
+    async def main() -> None:
+        reads: dict[float, list[list[bytes]]] = {0.0: [], 0.02: []}
+        for coalesce_s, own in reads.items():
+            async with TradeServer() as server, connected(server.url, own, coalesce_s=coalesce_s) as connection:
+                for message in messages:
+                    await server.send(message)
+                    await asyncio.sleep(0)
+                await until(lambda own=own: len(flat(own)) == len(messages))  # type: ignore[misc]
+                assert flat(own) == messages
+                assert connection.reading
+                connection.end_rest()
+                connection.end_rest()  # twice is once
+        assert len(reads[0.02]) < 100
+
+    run(main())
+
+
+@on_both_loops
+def test_a_pause_outlasts_a_rest_and_a_rest_outlasts_nothing(run: Run) -> None:
+    async def main() -> None:
+        reads: list[list[bytes]] = []
+        async with TradeServer() as server, connected(server.url, reads, coalesce_s=60.0) as connection:
+            await server.send(*trades(1, 1))
+            await until(lambda: reads)
+            await server.send(*trades(2, 1))
+            connection.pause()
+            connection.end_rest()
+            await asyncio.sleep(0.05)
+            assert len(flat(reads)) == 1
+            connection.resume()
+            await until(lambda: len(flat(reads)) == 2)
+            assert flat(reads) == [*trades(1, 1), *trades(2, 1)]
+
+    run(main())

@@ -76,8 +76,9 @@ class Coinbase(Exchange):
     def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
         return TradeFields(
             match={("channel",): "market_trades"}, trades=("events", "trades"), symbol="product_id", price="price",
-            size="size", time="time", time_unit="rfc3339", first_id="trade_id", side="side", buy="SELL", sell="BUY",
-            event_time=("timestamp",), event_time_unit="rfc3339", newest_first=True,
+            size="size", time="time", time_unit="rfc3339", first_id="trade_id", integers_in_text=True,
+            side="side", buy="SELL", sell="BUY", event_time=("timestamp",), event_time_unit="rfc3339",
+            newest_first=True,
         )  # fmt: skip
 
     def parse(self, message: Any) -> Iterable[Message]:

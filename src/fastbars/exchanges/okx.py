@@ -92,7 +92,7 @@ class Okx(Exchange):
             return None  # the first id of an aggregate is not written, but worked out
         return TradeFields(
             match={("arg", "channel"): "trades-all"}, trades=("data",), symbol="instId", price="px", size="sz",
-            time="ts", first_id="tradeId", side="side", buy="buy", sell="sell", event_time="ts",
+            time="ts", first_id="tradeId", integers_in_text=True, side="side", buy="buy", sell="sell", event_time="ts",
         )  # fmt: skip
 
     def contract_size(self, symbol: str) -> Decimal | None:

@@ -114,6 +114,7 @@ class BaseWebSocketAdapter:
         self._connections = 0
         self._pauses = 0
         self._breaker_trips = 0
+        self._heard_before = 0
         self._handovers = 0
         self._resubscriptions = 0
 
@@ -340,7 +341,8 @@ class BaseWebSocketAdapter:
             await asyncio.sleep(delay)
 
     def _new_line(self, subscriptions: Subscriptions) -> Line:
-        return Line(self.exchange, self.config, self.url, subscriptions, self._on_payloads, self._fail)
+        listeners = (self._receive, self._fail, self.session.take, self.session.scanner)
+        return Line(self.exchange, self.config, self.url, subscriptions, *listeners)
 
     async def _open(self, line: Line) -> None:
         try:
@@ -453,18 +455,11 @@ class BaseWebSocketAdapter:
             log.exception("clock_failed", exchange=self.exchange.name)
             self._fail(error)
 
-    def _on_payloads(self, line: Line, payloads: Sequence[bytes]) -> None:
-        try:
-            self._receive(line, payloads)
-        except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly
-            log.exception("session_failed", exchange=self.exchange.name)
-            self._fail(error)
-
     def _receive(self, line: Line, payloads: Sequence[bytes]) -> None:
-        before = self._heard()
         received = self.session.receive(payloads, time.time_ns(), time.monotonic_ns(), line=line.number)
         self._unreadable += received.errors
-        data_messages = self._heard() - before
+        before, self._heard_before = self._heard_before, self._heard()
+        data_messages = self._heard_before - before
         if data_messages > 0:
             line.data_messages += data_messages
             self._backoff.reset()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
@@ -27,6 +28,7 @@ from fastbars.live.subscriptions import Subscriptions
 from fastbars.live.throttle import shared_throttle
 from fastbars.log import log
 from fastbars.wire import PayloadConnection
+from fastbars.wire.scanner import TradeScanner
 
 _CLOSE_TIMEOUT_S = 2.0
 _NORMAL_CLOSURE = 1000
@@ -39,8 +41,11 @@ class Line:
     Args:
         exchange, config, url: where to connect, and how.
         subscriptions: what is subscribed on it.
-        on_payloads: called with the line and the messages of each wakeup; it must not raise.
-        on_failure: called with an error of our own, which nobody expected.
+        on_payloads: called with the line and the messages of each wakeup.
+        on_message: called with each message that the scanner does not take, if there is a scanner, and the time, ns.
+        scanner: takes the session's trade messages before anybody else.
+        on_failure: called with an error of our own, which nobody expected; after one of these two has raised, no
+            message follows.
 
     Attributes:
         number: of the connections of its adapter, from 0.
@@ -60,6 +65,8 @@ class Line:
         subscriptions: Subscriptions,
         on_payloads: Callable[[Line, Sequence[bytes]], object],
         on_failure: Callable[[Exception], object],
+        on_message: Callable[[bytes, int], object] | None = None,
+        scanner: TradeScanner | None = None,
     ) -> None:
         self.exchange = exchange
         self.config = config
@@ -74,6 +81,9 @@ class Line:
         self.data_messages = 0
         self._on_payloads = on_payloads
         self._on_failure = on_failure
+        self._on_message = on_message
+        self._scanner = scanner
+        self._failed = False
         self._duties: list[asyncio.Task[None]] = []
         limits = exchange.limits
         # One place is left for the pongs that `websockets` sends by itself, which some exchanges count too.
@@ -100,7 +110,13 @@ class Line:
         }
         if config.ssl is not None:
             options["ssl"] = config.ssl
-        factory = partial(PayloadConnection, on_payloads=partial(self._on_payloads, self))
+        factory = partial(
+            PayloadConnection,
+            on_payloads=partial(self._digest, self._on_payloads, self),
+            scanner=self._scanner,
+            on_message=None if self._on_message is None else self._digest_one,
+            coalesce_s=config.coalesce,
+        )
         made = cast("type[ClientConnection]", factory)
         waited_s = await self._connects.wait()
         if waited_s > 1.0:
@@ -140,13 +156,17 @@ class Line:
 
     @property
     def last_read_was_full(self) -> bool:
-        """Whether the last read may have left something behind in the socket; set it to False to ask anew."""
+        """Whether the last read may have left something behind in the socket; set it to False to ask anew.
+
+        That ends a rest too, so that the loop's next polls tell.
+        """
         return self.connection is not None and self.connection.last_read_was_full
 
     @last_read_was_full.setter
     def last_read_was_full(self, value: bool) -> None:
         if self.connection is not None:
             self.connection.last_read_was_full = value
+            self.connection.end_rest()
 
     def pause(self) -> None:
         """Stop reading the socket."""
@@ -250,6 +270,20 @@ class Line:
         reason = self.dropped_for or f"closed with code {connection.close_code} {connection.close_reason or ''}"
         url = without_credentials(self.url)
         return f"{self.exchange.name}: connection to {url} ended: {reason.rstrip()}"
+
+    def _digest_one(self, payload: bytes) -> None:
+        assert self._on_message is not None
+        self._digest(self._on_message, payload, time.time_ns())
+
+    def _digest(self, reader: Callable[..., object], *arguments: object) -> None:
+        if self._failed:
+            return
+        try:
+            reader(*arguments)
+        except Exception as error:  # noqa: BLE001 nothing above it could: it logs and stops loudly
+            self._failed = True
+            log.exception("session_failed", exchange=self.exchange.name)
+            self._on_failure(error)
 
     async def _attend(self, duty: Coroutine[Any, Any, None]) -> None:
         try:

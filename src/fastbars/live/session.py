@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.batch import TickBatch
-from fastbars.buffer import BarBuffer, BufferStats, Ids
+from fastbars.buffer import BarBuffer, BufferStats, Ids, tick_of
 from fastbars.callbacks import call
 from fastbars.errors import InvalidTickError, ParseError, PrecisionError
 from fastbars.events import MarketDataEvent, Quote, Ticker
@@ -26,6 +26,7 @@ from fastbars.live.recent import RecentKeys
 from fastbars.live.recorder import OpenRecorder, Recorder
 from fastbars.log import log
 from fastbars.ticks import TickData, to_nanoseconds
+from fastbars.wire.scanner import TradeScanner
 
 _LATEST_NS = 4_600_000_000_000_000_000  # no trade may be later, so a later event time is garbage
 
@@ -133,6 +134,10 @@ class Session:
         self._channel: str | None = None
         self._buffer: BarBuffer | None = None
         self._batch: TickBatch | None = None
+        self._scanner: TradeScanner | None = None
+        self._ids_are_kept = False  # a row of the batch says as much as the trade it came from
+        self._received = Received()
+        self._sent_ns: int | None = None  # by the last message of this wakeup that says when it was sent
         self._warnings: dict[str, int] = {}
         if parse_message is not None:
             self._channel = channel
@@ -191,6 +196,20 @@ class Session:
             on_late=self.callbacks.on_late,
         )
         self._batch = self._buffer.new_batch()
+        if self._parse_message is None:
+            declared = self.exchange.fields(channel)
+            if declared is not None:
+                self._scanner = TradeScanner(declared, self._batch, self._symbol_id)
+                numbered = self._batch.column("first_id") is not None
+                self._ids_are_kept = numbered or declared.first_id is None
+
+    @property
+    def scanner(self) -> TradeScanner | None:
+        """What may take messages before `take`, without making objects of them; None: `receive` must have them all."""
+        callbacks = self.callbacks
+        if self.recorder is not None or callbacks.on_tick is not None or callbacks.on_event is not None:
+            return None
+        return self._scanner
 
     def receive(
         self, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None = None, *, line: int = 0
@@ -205,25 +224,47 @@ class Session:
         """
         if self.recorder is not None:
             self.recorder.messages(payloads, receive_time_ns, steady_ns, line)
-        received = Received()
-        stats = self.stats
-        messages: list[Any] = []
-        stats.messages += len(payloads)
-        stats.bytes += sum(map(len, payloads))
+        tells = self.callbacks.on_tick is not None or self.callbacks.on_event is not None
         for payload in payloads:
-            try:
-                message = self.exchange.loads(payload)
-            except ValueError as error:
-                stats.invalid_json += 1
-                self._unreadable("invalid_json", payload, error, received)
-                continue
-            messages.append(message)
-            try:
-                self._take(message, receive_time_ns, received)
-            except _BROKEN as error:
-                stats.parse_errors += 1
-                self._unreadable("parse_error", payload, error, received)
-        self._note_event_time(messages, steady_ns)
+            scanner = None if tells and not self._ids_are_kept else self._scanner
+            if scanner is None or not scanner.scan(payload):
+                self.take(payload, receive_time_ns)
+            elif tells:
+                self._tell_scanned(receive_time_ns)
+        return self.finish(receive_time_ns, steady_ns)
+
+    def take(self, payload: bytes, receive_time_ns: int) -> None:
+        """Digest one message that the scanner has not taken; `finish` ends the wakeup."""
+        stats = self.stats
+        stats.messages += 1
+        stats.bytes += len(payload)
+        self._note_scanned()
+        try:
+            message = self.exchange.loads(payload)
+        except ValueError as error:
+            stats.invalid_json += 1
+            self._unreadable("invalid_json", payload, error, self._received)
+            return
+        try:
+            self._take(message, receive_time_ns, self._received)
+        except _BROKEN as error:
+            stats.parse_errors += 1
+            self._unreadable("parse_error", payload, error, self._received)
+        try:
+            time_ns = self.exchange.event_time_ns(message)
+        except _BROKEN:  # counted already, where the whole message could not be read
+            return
+        if time_ns is not None and 0 <= time_ns <= _LATEST_NS:
+            self._sent_ns = time_ns
+
+    def finish(self, receive_time_ns: int, steady_ns: int | None = None) -> Received:
+        """End a wakeup: the trades of all its messages go to the kernel, and what closes bars closes them."""
+        received = self._received
+        self._received = Received()
+        self._note_scanned()
+        if self._sent_ns is not None:
+            self._note_event_time(self._sent_ns, steady_ns)
+            self._sent_ns = None
         if self._buffer is not None and self._batch is not None:
             received.bars += self._buffer.add_live(self._batch)
             self._batch.clear()
@@ -231,6 +272,35 @@ class Session:
                 received.bars += self._buffer.advance_watermark(self.event_time_ns)
         self._tell(received.bars, receive_time_ns)
         return received
+
+    def _note_scanned(self) -> None:
+        # What the scanner has taken since the last time.
+        if self._scanner is None:
+            return
+        messages, size, trades = self._scanner.take_counts()
+        if messages:
+            stats = self.stats
+            stats.messages += messages
+            stats.bytes += size
+            stats.trade_messages += messages
+            stats.trades += trades
+            sent_ns = self._scanner.take_event_time()
+            if sent_ns is not None:
+                self._sent_ns = sent_ns
+
+    def _tell_scanned(self, receive_time_ns: int) -> None:
+        assert self._scanner is not None
+        assert self._batch is not None
+        for row in range(self._scanner.first_row, len(self._batch)):
+            self._tell_tick(tick_of(self._batch, row), receive_time_ns)
+
+    def _symbol_id(self, symbol: str) -> int:
+        # Of a symbol's first trade: where a contract has a size, that is set before it.
+        assert self._buffer is not None
+        instruments = self._buffer.instruments
+        if symbol in instruments:
+            return instruments.id(symbol)
+        return instruments.add(symbol, contract_size=self.exchange.contract_size(symbol))
 
     def advance_clock(self, steady_ns: int, receive_time_ns: int, *, feed_up: bool) -> list[OHLCVBar]:
         """Close what the exchange's clock, estimated at `steady_ns`, says is over."""
@@ -281,19 +351,12 @@ class Session:
         self._tell(bars, receive_time_ns)
         return bars
 
-    def _note_event_time(self, messages: list[Any], steady_ns: int | None) -> None:
+    def _note_event_time(self, time_ns: int, steady_ns: int | None) -> None:
         # The last message that says when it was sent stands for all that arrived with it.
-        for message in reversed(messages):
-            try:
-                time_ns = self.exchange.event_time_ns(message)
-            except _BROKEN:  # counted already, where the whole message could not be read
-                continue
-            if time_ns is not None and 0 <= time_ns <= _LATEST_NS:
-                if not self._leaps(time_ns, steady_ns):
-                    self.event_time_ns = max(time_ns, self.event_time_ns or time_ns)
-                    if steady_ns is not None:
-                        self.clock.observe(time_ns, steady_ns)
-                return
+        if not self._leaps(time_ns, steady_ns):
+            self.event_time_ns = max(time_ns, self.event_time_ns or time_ns)
+            if steady_ns is not None:
+                self.clock.observe(time_ns, steady_ns)
 
     def _leaps(self, time_ns: int, steady_ns: int | None) -> bool:
         # One time far ahead of the exchange's clock is garbage that would close every bar; two in a row are not.
@@ -355,9 +418,7 @@ class Session:
         if trade.key is not None and not self._recent.add(trade.symbol, trade.key):
             self.stats.duplicates += 1
             return True
-        if trade.symbol not in self._buffer.instruments:
-            contract_size = self.exchange.contract_size(trade.symbol)
-            self._buffer.instruments.add(trade.symbol, contract_size=contract_size)
+        self._symbol_id(trade.symbol)
         try:
             self._batch.append(*trade.row)
         except (PrecisionError, InvalidTickError, TypeError, OverflowError) as error:

@@ -1,38 +1,78 @@
-"""The client connection: `websockets` does the protocol, its data payloads leave here, synchronously.
+"""The client connection: `websockets` does the protocol, its data messages leave here, synchronously.
 
 A `PayloadConnection` is handed to `websockets.connect(create_connection=...)`. Handshake, proxies, TLS, pings,
-close and fragmentation stay with the library. Data payloads do not enter its queue, which nobody would read:
-all that one read of the socket completes leave together, in wire order, in one call of `on_payloads`.
+close, fragments and compression stay with the library; whole data frames never reach it: a `FrameWalker` reads them
+where they lie. Whichever way a message took, it leaves in wire order and never enters the library's queue, which
+nobody would read.
+
+    socket -> data_received -+-> handshake -----------------------------------> websockets
+                             +-> FrameWalker -+-> TradeScanner, on_message
+                                              +-> other frames -> websockets -> process_event -> the same
 
 Source: https://websockets.readthedocs.io/en/stable/reference/asyncio/client.html
 """
 
 from __future__ import annotations
 
+from asyncio import ReadTransport, TimerHandle
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from websockets.asyncio.client import ClientConnection
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+
+from fastbars.wire.scanner import TradeScanner
+from fastbars.wire.walker import FrameWalker
 
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 # A read of this many bytes or more may have left some behind in the socket.
 _FULL_READ = 65_536
+# After so many bytes without a pause the loop gets its turn, for timers and other sockets.
+_BYTES_A_TURN = 200_000
+_END_OF_RESPONSE = b"\r\n\r\n"
 
 
 class PayloadConnection(ClientConnection):
-    """A client connection that hands whole messages on, a list for each read of the socket.
+    """A client connection that hands its data messages on, whole, once for each read of the socket.
 
     Args:
-        on_payloads: called with the messages' bytes; it must not raise.
+        on_payloads: called at the end of each read that completed messages, with those that on_message has not had.
+        scanner: takes trade messages where they lie, before anybody else.
+        on_message: called with each message that the scanner does not take, as it comes; needed with a scanner.
+        coalesce_s: after a read the socket rests so long, so that the next one brings more; 0: it does not.
         args, kwargs: what `websockets` gives a ClientConnection.
+
+    None of the callbacks must raise.
+
+    Attributes:
+        reading: whether the socket is read, short rests aside.
+        last_read_was_full: whether the last read may have left something in the socket.
+        last_receive_s: time of the last read, on the loop's clock.
     """
 
-    def __init__(self, *args: Any, on_payloads: Callable[[Sequence[bytes]], object], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        on_payloads: Callable[[Sequence[bytes]], object],
+        scanner: TradeScanner | None = None,
+        on_message: Callable[[bytes], object] | None = None,
+        coalesce_s: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._on_payloads = on_payloads
         self._payloads: list[bytes] = []
+        self._scanner = scanner
+        self._on_message = self._payloads.append if scanner is None or on_message is None else on_message
         self._fragments: list[bytes] = []
+        self._response_tail = b""
+        self._walker: FrameWalker | None = None
+        self._coalesce_s = coalesce_s
+        self._rest: TimerHandle | None = None
+        self._resting = False
+        self._bytes_this_turn = 0
         self.reading = True
         self.last_read_was_full = False
         self.last_receive_s = self.loop.time()
@@ -43,38 +83,122 @@ class PayloadConnection(ClientConnection):
             super().process_event(event)
             return
         frame: Frame = event
+        payload = bytes(frame.data)
         if not frame.fin or self._fragments:
-            self._fragments.append(bytes(frame.data))
+            self._fragments.append(payload)
             if not frame.fin:
                 return
-            self._payloads.append(b"".join(self._fragments))
+            payload = b"".join(self._fragments)
             self._fragments.clear()
-        else:
-            self._payloads.append(bytes(frame.data))
+        if self._scanner is None or not self._scanner.scan(payload):
+            self._on_message(payload)
 
     def data_received(self, data: bytes) -> None:
-        """One read of the socket: let `websockets` digest it, then hand on what it completed."""
+        """One read of the socket: every message in it leaves before this returns."""
         self.last_receive_s = self.loop.time()
-        self.last_read_was_full = len(data) >= _FULL_READ
-        super().data_received(data)
-        if self._payloads:
-            payloads, self._payloads = self._payloads, []
+        size = len(data)
+        self.last_read_was_full = size >= _FULL_READ
+        walker = self._walker
+        if walker is None:
+            self._receive_response(data)
+        else:
+            if self.protocol.state is not State.OPEN:
+                walker.stop()
+            walker.feed(data)
+        if self._payloads or self._scanner is not None:
+            payloads = self._payloads.copy()
+            self._payloads.clear()
             self._on_payloads(payloads)
+        if self.last_read_was_full:
+            self._bytes_this_turn += size
+            if self._bytes_this_turn >= _BYTES_A_TURN:
+                self._rest_until_next_turn()
+        else:
+            self._bytes_this_turn = 0
+            if self._coalesce_s and walker is not None:
+                self._rest_for(self._coalesce_s)
+
+    def eof_received(self) -> None:
+        """The server sends no more: `websockets` gets what there is of a cut frame, then the end."""
+        if self._walker is not None:
+            self._walker.stop()
+        super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        if self._rest is not None:
+            self._rest.cancel()
+        super().connection_lost(exc)
 
     def pause(self) -> None:
         """Stop reading the socket; the exchange's data waits in the operating system, then on the exchange."""
         if self.reading and not self.transport.is_closing():
             self.reading = False
-            self.transport.pause_reading()
+            self._set_reading()
 
     def resume(self) -> None:
         """Read the socket again."""
         if not self.reading:
             self.reading = True
             self.last_receive_s = self.loop.time()
-            if not self.transport.is_closing():
-                self.transport.resume_reading()
+            self._set_reading()
+
+    def end_rest(self) -> None:
+        """Read the socket now, where it only rests; the loop's next poll brings what has arrived."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        if self._resting:
+            self._resting = False
+            self._set_reading()
 
     def abort(self) -> None:
         """Drop the connection without a closing handshake, as one does with a peer that no longer answers."""
         self.transport.abort()
+
+    def _receive_response(self, data: bytes) -> None:
+        # Messages may stand right behind the response to the handshake, in the same read.
+        if self.protocol.state is not State.CONNECTING:
+            super().data_received(data)
+            return
+        seen = self._response_tail + data
+        end = seen.find(_END_OF_RESPONSE)
+        if end < 0:
+            self._response_tail = seen[-len(_END_OF_RESPONSE) + 1 :]
+            super().data_received(data)
+            return
+        end += len(_END_OF_RESPONSE) - len(self._response_tail)
+        is_open = self._hand_on(data[:end])
+        if is_open and all(isinstance(extension, PerMessageDeflate) for extension in self.protocol.extensions):
+            sizes = (self.protocol.max_message_size, self.protocol.max_fragment_size)
+            max_size = min((size for size in sizes if size is not None), default=None)
+            self._walker = FrameWalker(self._on_message, self._hand_on, self._scanner, max_size)
+            self._walker.feed(data[end:])
+        elif data[end:]:
+            super().data_received(data[end:])
+
+    def _hand_on(self, data: bytes) -> bool:
+        super().data_received(data)
+        return self.protocol.state is State.OPEN
+
+    def _rest_until_next_turn(self) -> None:
+        # libuv would go on reading a flooded socket; asyncio's own loop takes turns by itself.
+        self._bytes_this_turn = 0
+        if not self._resting:
+            self._resting = True
+            self._set_reading()
+            self.loop.call_soon(self.end_rest)
+
+    def _rest_for(self, seconds: float) -> None:
+        if not self._resting:
+            self._resting = True
+            self._set_reading()
+            self._rest = self.loop.call_later(seconds, self.end_rest)
+
+    def _set_reading(self) -> None:
+        transport = cast("ReadTransport", self.transport)
+        if transport.is_closing():
+            return
+        wanted = self.reading and not self._resting
+        if wanted != transport.is_reading():
+            (transport.resume_reading if wanted else transport.pause_reading)()

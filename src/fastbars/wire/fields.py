@@ -33,10 +33,11 @@ class TradeFields:
         symbol: the instrument, text.
         price, size: a positive number in text; a JSON number too where `json_numbers` is set.
         json_numbers: prices and sizes are JSON numbers; their text is read, digit for digit.
+        integers_in_text: times, ids and counts stand in text, "1630048897897"; else they are bare.
         time: the trade's own time.
-        time_unit: "ms", "us", "ns": an integer, bare or in text; "ms or us": by magnitude, microseconds from 10**14
-            on; "s": decimal seconds, bare or in text; "rfc3339": such as "2023-10-06T17:35:55.440295Z".
-        first_id: the trade's id, or the first of those that it stands for: a non-negative integer, bare or in text.
+        time_unit: "ms", "us", "ns": an integer; "ms or us": by magnitude, microseconds from 10**14
+            on; "s": decimal seconds; "rfc3339", always in text: such as "2023-10-06T17:35:55.440295Z".
+        first_id: the trade's id, or the first of those that it stands for: a non-negative integer.
             Leave it out where ids are not numbers or do not rise.
         last_id: the last id it stands for; None: first_id again.
         trade_count: how many trades it stands for; None: last_id - first_id + 1, or 1 without ids.
@@ -46,7 +47,8 @@ class TradeFields:
             the maker's side, the two are declared the other way round.
         event_time, event_time_unit: when the exchange sent the message; a name within the trade means the latest
             of the message's trades. None: it does not say.
-        newest_first: the trades of a message stand newest first; they are taken in reverse.
+        newest_first: the trades of a message stand newest first; they are taken in reverse. Where their ids are not
+            in order then, the message is left to `parse`.
         skip: key within the trade -> what stands there in a trade that does not count.
     """
 
@@ -57,6 +59,7 @@ class TradeFields:
     price: str
     size: str
     json_numbers: bool = False
+    integers_in_text: bool = False
     time: str
     time_unit: TimeUnit = "ms"
     first_id: str | None = None

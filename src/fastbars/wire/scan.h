@@ -98,7 +98,7 @@ typedef struct {
     fb_node nodes[FB_MOST_NODES];
     fb_literal literals[FB_MOST_LITERALS];
     uint8_t node_count, literal_count;
-    uint8_t json_numbers, newest_first;
+    uint8_t json_numbers, integers_in_text, newest_first;
     uint8_t symbol_of_message, sequence_of_message; /* stand outside the trades */
     uint8_t has_ids, has_last_id, has_count, has_sequence, event_time_of_trade; /* what the plan declares */
     /* The message at hand. */
@@ -267,22 +267,25 @@ FB_INLINE const uint8_t *fb_take(fb_plan *plan, fb_row *row, const fb_key *key, 
         row->size_decimals = (int8_t)decimals;
         return p;
     case FB_TRADE_TIME:
+        if (in_text != plan->integers_in_text && key->unit != FB_RFC3339)
+            return NULL;
         return fb_time(&p, end, limit, key->unit, in_text, &row->time_ns) ? p : NULL;
     case FB_EVENT_TIME:
-        if (!fb_time(&p, end, limit, key->unit, in_text, &time_ns) || time_ns > FB_LATEST_NS)
+        if ((in_text != plan->integers_in_text && key->unit != FB_RFC3339) ||
+            !fb_time(&p, end, limit, key->unit, in_text, &time_ns) || time_ns > FB_LATEST_NS)
             return NULL;
         if (!plan->has_event || time_ns > plan->event_ns)
             plan->event_ns = time_ns;
         plan->has_event = 1;
         return p;
     case FB_FIRST_ID:
-        return fb_integer(&p, limit, &row->first_id) ? p : NULL;
+        return in_text == plan->integers_in_text && fb_integer(&p, limit, &row->first_id) ? p : NULL;
     case FB_LAST_ID:
-        return fb_integer(&p, limit, &row->last_id) ? p : NULL;
+        return in_text == plan->integers_in_text && fb_integer(&p, limit, &row->last_id) ? p : NULL;
     case FB_COUNT:
-        return fb_integer(&p, limit, &row->count) ? p : NULL;
+        return in_text == plan->integers_in_text && fb_integer(&p, limit, &row->count) ? p : NULL;
     case FB_SEQUENCE:
-        return fb_integer(&p, limit, &row->sequence) ? p : NULL;
+        return in_text == plan->integers_in_text && fb_integer(&p, limit, &row->sequence) ? p : NULL;
     case FB_SIDE:
         if (!(literal = fb_find_literal(plan, key, &p, in_text)))
             return NULL;

@@ -51,6 +51,7 @@ cdef extern from "layout.h" nogil:
         uint8_t node_count
         uint8_t literal_count
         uint8_t json_numbers
+        uint8_t integers_in_text
         uint8_t newest_first
         uint8_t symbol_of_message
         uint8_t sequence_of_message
@@ -87,6 +88,7 @@ cdef class TradeScanner:
     cdef int64_t message_count
     cdef int64_t byte_count
     cdef int64_t trade_count
+    cdef readonly Py_ssize_t first_row
     cdef int64_t event_ns
     cdef bint has_event
     cdef int take(self, const uint8_t *payload, const uint8_t *end, const uint8_t *limit) except -1

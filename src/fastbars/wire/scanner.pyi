@@ -19,6 +19,8 @@ class TradeScanner:
         ValueError: a declaration that contradicts itself, or is larger than the tables are.
     """
 
+    first_row: int
+    """Row of the batch at which the last message taken begins."""
     def __init__(
         self, fields: TradeFields, batch: TickBatch, new_symbol: Callable[[str], int], *, remembers: bool = True
     ) -> None: ...

@@ -110,6 +110,7 @@ cdef class TradeScanner:
         self._spellings = []
         self._grow(64)
         plan.json_numbers = fields.json_numbers
+        plan.integers_in_text = fields.integers_in_text
         plan.newest_first = fields.newest_first
         plan.symbol_of_message = not isinstance(fields.symbol, str)
         plan.sequence_of_message = fields.sequence is not None and not isinstance(fields.sequence, str)
@@ -234,10 +235,11 @@ cdef class TradeScanner:
         cdef TickBatch batch = self.batch
         cdef Instruments instruments = batch.instruments
         cdef Py_ssize_t first_row = batch.length, at = first_row
-        cdef int64_t count, last_id, price, size, event_ns = 0
+        cdef int64_t count, last_id, price, size, event_ns = 0, previous_id = 0
         cdef int price_scale, size_scale, k, n = plan.row_count, symbol_id
         cdef fb_row *row
         cdef Instrument *own
+        self.first_row = first_row
         if batch.first_id is not NULL and not plan.has_ids:
             return 0
         if at == 0:
@@ -250,6 +252,9 @@ cdef class TradeScanner:
             row = &plan.rows[n - 1 - k if plan.newest_first else k]
             if row.skipped:
                 continue
+            if row.first_id < previous_id:
+                break
+            previous_id = row.first_id
             last_id = row.last_id if plan.has_last_id else row.first_id
             if plan.has_count:
                 count = row.count
