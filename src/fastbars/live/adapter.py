@@ -116,7 +116,6 @@ class BaseWebSocketAdapter:
         self._breaker_trips = 0
         self._heard_before = 0
         self._handovers = 0
-        self._resubscriptions = 0
 
     # What users call.
 
@@ -156,7 +155,7 @@ class BaseWebSocketAdapter:
             self._pauses,
             self._breaker_trips,
             self._handovers,
-            self._resubscriptions,
+            self._silence.resubscriptions,
         )
 
     def parse_message(self, message: dict[str, Any]) -> TickData | None:

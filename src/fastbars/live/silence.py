@@ -27,6 +27,7 @@ from fastbars.log import log
 _ENOUGH = 10  # gaps seen before a rate counts as known
 _WEIGHT = 0.1  # of the latest gap in the mean
 _LONGEST = 3.0  # so many times the longest gap seen is silence, where the mean says less
+_FORGET = 0.999  # what is left of the longest gap with each one after it
 _CONNECTION = 0  # its row; a symbol's is its id + 1
 _NAMED = 20
 
@@ -84,16 +85,17 @@ class Silence:
         gaps = now_s - self._heard_s
         learned = moved & ~np.isnan(gaps)
         first = learned & (self._gaps == 0)
+        # What was silence teaches only a little, or the next would go unnoticed.
+        known = self._gaps >= _ENOUGH
+        gaps[known] = np.minimum(gaps, self._limit_s())[known]
         self._mean_s[first] = gaps[first]
         self._mean_s[learned] += _WEIGHT * (gaps[learned] - self._mean_s[learned])
-        self._longest_s[learned] = np.maximum(0.99 * self._longest_s[learned], gaps[learned])
+        self._longest_s[learned] = np.maximum(_FORGET * self._longest_s[learned], gaps[learned])
         self._gaps[learned] += 1
         self._heard_s[moved] = self._since_s[moved] = now_s
         self._stage[moved] = 0
         self._marks = marks
-        limit_s = np.maximum(
-            self._least_s, np.maximum(self._factor * self._mean_s, _LONGEST * self._longest_s)
-        ) * 2.0 ** np.minimum(self._stage, 8)
+        limit_s = self._limit_s() * 2.0 ** np.minimum(self._stage, 8)
         silent = (self._gaps >= _ENOUGH) & (now_s - self._since_s > limit_s)
         if silent[_CONNECTION]:
             silent_s = float(now_s - self._since_s[_CONNECTION])
@@ -105,6 +107,10 @@ class Silence:
         self._stage[rows] += 1
         again = rows[self._stage[rows] == 2]
         return Found(None, (rows[self._stage[rows] == 1] - 1).tolist(), (again - 1).tolist())
+
+    def _limit_s(self) -> npt.NDArray[np.float64]:
+        learned_s = np.maximum(self._factor * self._mean_s, _LONGEST * self._longest_s)
+        return np.maximum(self._least_s, learned_s)
 
     async def watch(self, line: Line, session: Session, heard: Callable[[], int]) -> None:
         """Look again and again, and do something about it, until the line ends.

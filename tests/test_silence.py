@@ -1,0 +1,241 @@
+"""Tests of noticing what is no longer heard: by rates that are learned, and never because a symbol is merely quiet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from fastbars import BinanceWebSocketAdapter, ConnectionState, StreamConfig
+from fastbars.live.silence import Found, Silence
+from servers import Request, TradeServer, acknowledge, trade, until
+
+NOTHING = Found(None, [], [])
+
+
+@pytest.fixture(autouse=True)
+async def no_task_is_left_behind() -> AsyncIterator[None]:
+    yield
+    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, timeout_s=2)
+
+
+class Market:
+    """Symbols that trade every so many seconds, looked at every second; no clock but its own."""
+
+    def __init__(self, periods_s: Sequence[float], least_s: float = 10.0, factor: float = 20.0) -> None:
+        self.silence = Silence(least_s, factor)
+        self.periods_s = list(periods_s)
+        self.now_s = 0.0
+        self.times = [-(2**62)] * len(periods_s)
+        self.messages = 0
+        self.dead: set[int] = set()
+
+    def run(self, seconds: int) -> list[tuple[float, Found]]:
+        """Whatever was found, and when."""
+        found = []
+        for _ in range(seconds):
+            self.now_s += 1.0
+            for index, period_s in enumerate(self.periods_s):
+                if index not in self.dead and self.now_s % period_s < 1.0:
+                    self.times[index] = round(self.now_s * 1e9)
+                    self.messages += 1
+            seen = self.silence.look(self.now_s, self.messages, np.array(self.times), range(len(self.times)))
+            if seen != NOTHING:
+                found.append((self.now_s, seen))
+        return found
+
+
+def test_quiet_symbols_are_not_dead_ones() -> None:
+    market = Market([1, 60, 900, 3600])
+    assert market.run(20_000) == []
+
+
+def test_a_busy_symbol_that_falls_silent_is_renewed_and_in_vain_reconnected_and_then_let_be() -> None:
+    market = Market([1, 1, 60])
+    assert market.run(1_000) == []
+    market.dead = {1}
+    found = market.run(1_000)
+    assert [seen for _, seen in found] == [Found(None, [1], []), Found(None, [], [1])]
+    assert [when for when, _ in found] == [1_021.0, 1_062.0]  # 20 gaps of a second, then twice as long
+    market.dead = set()
+    assert market.run(1_000) == []
+    market.dead = {1}
+    assert len(market.run(1_000)) == 2
+
+
+def test_a_slow_symbol_is_given_as_much_more_time() -> None:
+    market = Market([1, 60])
+    market.run(6_000)
+    market.dead = {1}
+    ((when, found), _) = market.run(5_000)
+    assert found == Found(None, [1], [])
+    assert 6_000 + 20 * 59 <= when <= 6_000 + 20 * 60 + 1
+
+
+def test_a_symbol_whose_rate_is_not_known_is_not_judged() -> None:
+    market = Market([1, 1])
+    market.run(10)
+    market.dead = {1}
+    assert market.run(10_000) == []
+
+
+def test_when_everything_falls_silent_the_connection_is_and_waits_longer_each_time() -> None:
+    market = Market([1, 2])
+    market.run(100)
+    market.dead = {0, 1}
+    times = [when for when, seen in market.run(400) if seen.everything_s is not None]
+    assert times[0] == 121.0
+    market.silence.restart(market.now_s)
+    assert [seen for _, seen in market.run(20)] == []
+
+
+def test_after_a_restart_the_silence_before_it_does_not_count_and_teaches_nothing() -> None:
+    market = Market([1, 1])
+    market.run(100)
+    market.now_s += 10_000
+    market.silence.restart(market.now_s)
+    assert market.run(100) == []
+    market.dead = {1}
+    ((when, _), _) = market.run(100)
+    assert when - market.now_s + 100 == 21.0
+
+
+def test_a_symbol_with_bursts_is_measured_by_its_longest_pauses_too() -> None:
+    market = Market([1, 1])
+    for _ in range(30):
+        market.dead = set()
+        market.run(50)
+        market.dead = {1}
+        assert market.run(18) == []  # nearly as long as 20 usual gaps
+    assert market.run(30) == []  # 48 s: less than three of the longest
+    assert len(market.run(7)) == 1
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=5), st.integers(1, 30), st.integers(3, 30))
+def test_what_trades_regularly_is_never_found_silent_and_what_stops_always_is(
+    periods_s: list[int], least_s: int, factor: int
+) -> None:
+    market = Market([1.0, *map(float, periods_s)], float(least_s), float(factor))
+    assert market.run(50 * 60) == []
+    market.dead = set(range(1, len(periods_s) + 1))
+    longest_s = max(least_s, factor * max(periods_s), 3 * max(periods_s)) + 60
+    renewed = {symbol for _, seen in market.run(int(longest_s)) for symbol in seen.symbols}
+    assert renewed == market.dead
+
+
+# Through the adapter.
+
+
+class PartlyDeaf(TradeServer):
+    """Trades two symbols all the time, each for those who subscribed to it last."""
+
+    def __init__(self, *, mends: bool) -> None:
+        super().__init__(self._answer)
+        self.mends = mends
+        self.dead: set[str] = set()
+        self._ids = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def _answer(self, request: Request) -> Request:
+        if self.mends and request["method"] == "SUBSCRIBE":
+            self.dead -= {name.split("@")[0].upper() for name in request["params"]}
+        return acknowledge(request)
+
+    async def __aenter__(self) -> PartlyDeaf:
+        await super().__aenter__()
+        self._task = asyncio.create_task(self._trade())
+        return self
+
+    async def shut(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await super().shut()
+
+    async def _trade(self) -> None:
+        while True:
+            self._ids += 1
+            for symbol in {"BTCUSDT", "ETHUSDT"} - self.dead:
+                if self.connections:
+                    await self.send(trade(self._ids, 0, symbol=symbol, start_ms=time.time_ns() // 1_000_000))
+            await asyncio.sleep(0.01)
+
+
+def adapter_of(server: TradeServer, **knobs: Any) -> BinanceWebSocketAdapter:
+    quick: dict[str, Any] = {
+        "reconnect_delay": 0.01, "reconnect_max_delay": 0.01,
+        "stale_interval": 0.02, "stale_after": 0.3, "stale_factor": 5.0,
+    }  # fmt: skip
+    return BinanceWebSocketAdapter(StreamConfig(**quick | knobs), url=server.url)
+
+
+async def test_one_subscription_that_went_dead_on_a_live_socket_is_renewed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "fastbars")
+    async with PartlyDeaf(mends=True) as server:
+        adapter = adapter_of(server)
+        await adapter.connect()
+        await adapter.subscribe(["BTCUSDT", "ETHUSDT"])
+        await until(lambda: adapter.session.stats.trades > 100)
+        assert len(server.requests) == 1
+        server.dead = {"ETHUSDT"}
+        await until(lambda: len(server.requests) == 3)
+        assert [(request["method"], request["params"]) for request in server.requests[1:]] == [
+            ("UNSUBSCRIBE", ["ethusdt@trade"]),
+            ("SUBSCRIBE", ["ethusdt@trade"]),
+        ]
+        await until(lambda: adapter.stats().resubscriptions == 1)
+        assert "subscription_silent exchange='binance spot' count=1 symbols=['ETHUSDT']" in caplog.text
+        await asyncio.sleep(0.7)
+        assert len(server.requests) == 3
+        assert (len(server.accepted_s), adapter.is_connected) == (1, True)
+        await adapter.disconnect()
+
+
+async def test_where_renewing_does_not_help_the_connection_is_made_anew(caplog: pytest.LogCaptureFixture) -> None:
+    async with PartlyDeaf(mends=False) as server:
+        adapter = adapter_of(server)
+        await adapter.connect()
+        await adapter.subscribe(["BTCUSDT", "ETHUSDT"])
+        await until(lambda: adapter.session.stats.trades > 100)
+        server.dead = {"ETHUSDT"}
+        await until(lambda: len(server.accepted_s) == 2)
+        assert "subscribed again, and still no trades of 1 symbols: ['ETHUSDT']" in caplog.text
+        await asyncio.sleep(1.0)
+        assert len(server.accepted_s) == 2  # taken for quiet now
+        await adapter.disconnect()
+
+
+async def test_a_socket_on_which_everything_fell_silent_is_made_anew(caplog: pytest.LogCaptureFixture) -> None:
+    async with PartlyDeaf(mends=True) as server:
+        adapter = adapter_of(server, heartbeat_interval=0.05)
+        await adapter.connect()
+        await adapter.subscribe(["BTCUSDT", "ETHUSDT"])
+        await until(lambda: adapter.session.stats.trades > 100)
+        server.dead = {"BTCUSDT", "ETHUSDT"}
+        await until(lambda: len(server.accepted_s) == 2)  # though it answers pings
+        assert "though the socket lives" in caplog.text
+        count = adapter.session.stats.trades
+        await until(lambda: adapter.session.stats.trades > count)
+        assert adapter.state is ConnectionState.CONNECTED
+        await adapter.disconnect()
+
+
+async def test_while_reading_is_paused_nothing_is_silent() -> None:
+    async with PartlyDeaf(mends=True) as server:
+        adapter = adapter_of(server)
+        await adapter.connect()
+        await adapter.subscribe(["BTCUSDT", "ETHUSDT"])
+        await until(lambda: adapter.session.stats.trades > 100)
+        adapter.pause_reading()
+        await asyncio.sleep(0.8)
+        adapter.resume_reading()
+        await asyncio.sleep(0.2)
+        assert (len(server.accepted_s), len(server.requests)) == (1, 1)
+        await adapter.disconnect()
