@@ -504,3 +504,50 @@ async def test_without_acks_a_request_is_granted_once_it_is_sent() -> None:
     wire = NamingWire("none")
     await wire.start("A", "B")
     assert wire.subscriptions.confirmed == {("A", "trade"), ("B", "trade")}
+
+
+async def test_where_the_exchange_counts_all_connections_together_they_share_the_throttle() -> None:
+    async with TradeServer() as server:
+        exchange = SmallExchange(Limits(100, 1, 4, requests_shared=True))
+        adapters = [BaseWebSocketAdapter(exchange, url=server.url) for _ in range(3)]
+        for adapter in adapters:
+            await adapter.connect()
+        await asyncio.gather(*(adapter.subscribe([symbol]) for adapter in adapters for symbol in "ABC"))
+        for adapter in adapters:
+            await adapter.disconnect()
+        times = server.request_times_s
+    assert len(times) == 9
+    assert all(later - earlier > 0.98 for earlier, later in zip(times, times[4:], strict=False))
+
+
+async def test_subscriptions_that_the_exchange_forgets_are_made_again_in_time() -> None:
+    async with TradeServer() as server:
+        exchange = SmallExchange(Limits(100, 10, 1000, subscription_lifetime_s=0.5))
+        adapter = BaseWebSocketAdapter(exchange, url=server.url)
+        await adapter.connect()
+        await adapter.subscribe(["A", "B"])
+        await until(lambda: len(server.requests) == 3)
+        assert [request["params"] for request in server.requests] == [["a@trade", "b@trade"]] * 3
+        first, second, third = server.request_times_s
+        assert 0.3 < second - first < 0.5
+        assert 0.3 < third - second < 0.5
+        assert (len(server.accepted_s), len(adapter._subscriptions.confirmed)) == (1, 2)
+        await adapter.disconnect()
+
+
+async def test_a_request_is_no_larger_than_the_exchange_allows() -> None:
+    wire = Wire(limits=Limits(100, 50, 1000, request_bytes=100))
+    await wire.subscribe(*"ABCDEFGHIJKLM")
+    assert [name for request in wire.asked for name in request[1:]] == [f"{symbol}@trade" for symbol in "abcdefghijklm"]
+    sizes = [len(SPOT.subscribe([(s.split("@")[0], "trade") for s in request[1:]], 1)[0]) for request in wire.asked]
+    assert max(sizes) <= 100
+    assert len(sizes) == 4
+
+
+async def test_requests_an_hour_are_counted_by_connection() -> None:
+    wire = Wire(limits=Limits(100, 1, 1000, requests_per_hour=2))
+    await wire.subscribe("A", "B")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await wire.subscribe("C")
+    assert len(wire.asked) == 2

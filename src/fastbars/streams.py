@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -18,6 +17,8 @@ from fastbars.errors import WSConnectionError
 from fastbars.exchanges import find_exchange
 from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.config import StreamConfig
+from fastbars.live.pool import Pool
+from fastbars.live.states import ConnectionState
 from fastbars.live.stats import StreamStats
 from fastbars.specs import BarSpec
 from fastbars.tapes.recorder import Recording
@@ -33,19 +34,19 @@ class BarStream(AsyncIterator[OHLCVBar]):
     then comes out last (PARTIAL, `end`).
 
     Attributes:
-        adapter: the connection.
+        pool: the connections.
         recording: of this run, with its counters; None where nothing is recorded.
     """
 
     def __init__(
         self,
-        make_adapter: Callable[[Callable[[list[OHLCVBar]], object]], BaseWebSocketAdapter],
+        make_pool: Callable[[Callable[[list[OHLCVBar]], object]], Pool],
         symbols: Sequence[str],
         queue_size: int,
         recording: Recording | None = None,
     ) -> None:
         self.recording = recording
-        self.adapter = make_adapter(self._put)
+        self.pool = make_pool(self._put)
         self._symbols = symbols
         self._queue_size = queue_size
         self._bars: deque[OHLCVBar] = deque()
@@ -55,13 +56,35 @@ class BarStream(AsyncIterator[OHLCVBar]):
         self._failure: WSConnectionError | None = None
         self._watcher: asyncio.Task[None] | None = None
 
+    @property
+    def adapter(self) -> BaseWebSocketAdapter:
+        """The first connection, and the only one unless the exchange's limits ask for more."""
+        return self.pool.adapters[0]
+
     def stats(self) -> StreamStats:
-        """A snapshot of all counters."""
-        return self.adapter.stats()
+        """A snapshot of all counters, of all connections together."""
+        return self.pool.stats()
+
+    async def subscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
+        """Add symbols, over as many connections as it takes.
+
+        Args:
+            symbols: as the exchange writes them.
+            channels: such as "kline_1m"; the trade channel that bars are made from if empty.
+
+        Raises:
+            SubscriptionError: an unknown channel, more than the exchange's limits allow, or symbols that it
+                refused; the others are subscribed. WSConnectionError: a connection was lost, or not to be had.
+        """
+        await self.pool.subscribe(symbols, channels)
+
+    async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
+        """Remove symbols; their open bars come out (PARTIAL, `end`). Raises SubscriptionError, WSConnectionError."""
+        await self.pool.unsubscribe(symbols, channels)
 
     async def stop(self) -> None:
         """Disconnect and issue what is open; the iteration gives what is left and ends."""
-        await self.adapter.disconnect()
+        await self.pool.disconnect()
         if self._watcher is not None:
             await asyncio.wait([self._watcher])
         if self.recording is not None:
@@ -69,9 +92,9 @@ class BarStream(AsyncIterator[OHLCVBar]):
 
     async def __aenter__(self) -> Self:
         try:
-            await self.adapter.connect()
+            await self.pool.connect()
             self._watcher = asyncio.create_task(self._watch(), name="fastbars stream")
-            await self.adapter.subscribe(self._symbols)
+            await self.pool.subscribe(self._symbols)
         except BaseException:
             await self.stop()
             raise
@@ -97,7 +120,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
         bar = self._bars.popleft()
         if self._paused and len(self._bars) <= self._queue_size // 2:
             self._paused = False
-            self.adapter.resume_reading()
+            self.pool.resume_reading()
         return bar
 
     def _put(self, bars: list[OHLCVBar]) -> None:
@@ -105,14 +128,14 @@ class BarStream(AsyncIterator[OHLCVBar]):
         self._ready.set()
         if not self._paused and len(self._bars) >= self._queue_size:
             self._paused = True
-            self.adapter.pause_reading()
+            self.pool.pause_reading()
 
     async def _watch(self) -> None:
         try:
-            await self.adapter.wait_closed()
+            await self.pool.wait_closed()
         except WSConnectionError as error:
             self._failure = error
-        self.adapter.session.flush(time.time_ns())
+        self.pool.flush()
         self._ended = True
         self._ready.set()
 
@@ -158,20 +181,31 @@ def stream(
     venue = find_exchange(exchange, market)
     settings = replace(config or StreamConfig(), bars=bars)
     settings = replace(settings, ssl=ssl or settings.ssl, proxy=settings.proxy if proxy is True else proxy)
+    on_state_of_all = callbacks.pop("on_state", None)
     recording = record if record is None or isinstance(record, Recording) else Recording(record)
 
-    def make_adapter(put: Callable[[list[OHLCVBar]], object]) -> BaseWebSocketAdapter:
+    def make_pool(put: Callable[[list[OHLCVBar]], object]) -> Pool:
         def deliver(issued: list[OHLCVBar]) -> None:
             put(issued)
             if on_bars is not None:
                 on_bars(issued)
 
         opener = None if recording is None else recording.session
-        return BaseWebSocketAdapter(
-            venue, settings, on_bars=deliver, url=url, channel=channel, once=once, record=opener, **callbacks
-        )
 
-    return BarStream(make_adapter, symbols, settings.queue_size, recording)
+        def make_adapter(on_state: Callable[[ConnectionState], object]) -> BaseWebSocketAdapter:
+            options = {
+                "url": url,
+                "channel": channel,
+                "once": once,
+                "record": opener,
+                "on_state": on_state,
+                **callbacks,
+            }
+            return BaseWebSocketAdapter(venue, settings, on_bars=deliver, **options)
+
+        return Pool(venue, settings, make_adapter, on_state_of_all)
+
+    return BarStream(make_pool, symbols, settings.queue_size, recording)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

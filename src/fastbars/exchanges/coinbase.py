@@ -52,7 +52,7 @@ class Coinbase(Exchange):
     acks = "streams"
     histories = rest.COINBASE
     # Per address: 8 connections a second, 8 unauthenticated messages a second.
-    limits = Limits(500, 50, 8, connects=(8, 1.0))
+    limits = Limits(500, 50, 8, connects=(8, 1.0), requests_shared=True)
     # Channels are closed after 60 to 90 s without updates, and a connection without a subscription after 5 s.
     greeting = (b'{"type":"subscribe","channel":"heartbeats"}',)
     heartbeat = Heartbeat(silence_s=5.0)

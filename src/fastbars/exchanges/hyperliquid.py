@@ -43,7 +43,7 @@ class Hyperliquid(Exchange):
     default_channel = "trades"
     acks = "streams"
     # Per address: 10 connections, 30 new ones a minute, 1,000 subscriptions, 2,000 messages a minute.
-    limits = Limits(1000, 100, 30, connects=(30, 60.0), connections=10, streams=1000)
+    limits = Limits(1000, 100, 30, connects=(30, 60.0), connections=10, streams=1000, requests_shared=True)
     # It closes a connection on which it sent nothing for 60 s.
     heartbeat = Heartbeat(b'{"method":"ping"}', interval_s=50.0, silence_s=60.0)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from fastbars.bars import ExchangeBar, OHLCVBar
@@ -23,6 +23,7 @@ from fastbars.callbacks import call
 from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
 from fastbars.events import MarketDataEvent
 from fastbars.live.backoff import Backoff, CircuitBreaker, may_retry, retry_after_s
+from fastbars.live.closing import close_by_clock
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Ack, Beat, Exchange, RawMessage, Refusal, Stream, Trade
 from fastbars.live.handover import CANNOT_CONNECT, Handover, why_not
@@ -38,8 +39,6 @@ from fastbars.live.subscriptions import Subscriptions
 from fastbars.log import log
 from fastbars.ticks import TickData
 from fastbars.wire import PayloadConnection
-
-_CLOCK_INTERVAL_S = 0.05
 
 
 class BaseWebSocketAdapter:
@@ -93,6 +92,7 @@ class BaseWebSocketAdapter:
             record=record,
         )
         self._url = url
+        self._expected: Collection[str] = ()
         self._once = once
         self._on_state = on_state
         self._on_error = on_error
@@ -107,7 +107,6 @@ class BaseWebSocketAdapter:
         self._supervisor: asyncio.Task[None] | None = None
         self._clock: asyncio.Task[None] | None = None
         self._state_changed = asyncio.Event()
-        self._down_since_ns: int | None = None  # of the exchange's clock
         self._failure: Exception | None = None
         self._paused = False
         self._unreadable = 0
@@ -140,8 +139,26 @@ class BaseWebSocketAdapter:
     @property
     def url(self) -> str:
         """Where it connects to."""
-        channels = {channel for _, channel in self._subscriptions.desired}
+        return self.url_of({channel for _, channel in self._subscriptions.desired} or self._expected)
+
+    def url_of(self, channels: Collection[str]) -> str:
+        """Where these channels are served. Raises SubscriptionError where no one connection serves all."""
         return self._url or self.exchange.url(channels or {self.session.channel})
+
+    def expect(self, channels: Collection[str]) -> None:
+        """Connect to where these channels are served, though nothing is subscribed yet."""
+        self._expected = channels
+
+    @property
+    def streams(self) -> list[Stream]:
+        """What is desired, as (symbol, channel) pairs."""
+        return list(self._subscriptions.desired)
+
+    def streams_of(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> list[Stream]:
+        """Symbols and channels as pairs; the channel that bars are made from where none is given."""
+        if isinstance(symbols, str) or isinstance(channels, str):
+            raise TypeError("symbols and channels are lists, not one text")
+        return [(symbol, channel) for channel in channels or [self.session.channel] for symbol in symbols]
 
     def stats(self) -> StreamStats:
         """A snapshot of all counters."""
@@ -238,7 +255,10 @@ class BaseWebSocketAdapter:
                 others are subscribed.
             WSConnectionError: the connection was lost meanwhile; all of them stay desired.
         """
-        streams = self._streams(symbols, channels)
+        await self.subscribe_streams(self.streams_of(symbols, channels))
+
+    async def subscribe_streams(self, streams: Sequence[Stream]) -> None:
+        """As `subscribe`, given (symbol, channel) pairs."""
         added = [stream for stream in streams if stream not in self._subscriptions.desired]
         self._subscriptions.want(streams)
         try:
@@ -257,12 +277,16 @@ class BaseWebSocketAdapter:
         Raises:
             SubscriptionError: the exchange refused. WSConnectionError: the connection was lost meanwhile.
         """
-        streams = [s for s in self._streams(symbols, channels) if s in self._subscriptions.desired]
-        self._subscriptions.drop(streams)
-        if self.is_connected and streams:
-            await self._ask(lambda line: line.subscriptions.unsubscribe(streams, line.send))
+        await self.unsubscribe_streams(self.streams_of(symbols, channels))
+
+    async def unsubscribe_streams(self, streams: Sequence[Stream]) -> None:
+        """As `unsubscribe`, given (symbol, channel) pairs."""
+        held = [stream for stream in streams if stream in self._subscriptions.desired]
+        self._subscriptions.drop(held)
+        if self.is_connected and held:
+            await self._ask(lambda line: line.subscriptions.unsubscribe(held, line.send))
         active = self.active_subscriptions
-        for symbol in symbols:
+        for symbol in dict.fromkeys(symbol for symbol, _ in streams):
             if not active.get(symbol, set()) & set(self.exchange.trade_channels):
                 self.session.flush(time.time_ns(), symbol)
 
@@ -371,11 +395,11 @@ class BaseWebSocketAdapter:
             finally:
                 self._line = successor
                 if successor is None:
-                    self._begin_outage()
+                    self.session.begin_outage(time.monotonic_ns())
                 else:
                     self._subscriptions = successor.subscriptions
                     if not self._handover.proven:  # the exchange was faster: something may not be subscribed yet
-                        self._begin_outage()
+                        self.session.begin_outage(time.monotonic_ns())
                 await line.end()
             if successor is None:
                 return line
@@ -388,16 +412,6 @@ class BaseWebSocketAdapter:
     def _new_successor(self) -> Line:
         desired = self._subscriptions.desired
         return self._new_line(Subscriptions(self.exchange, self.config.ack_timeout, desired))
-
-    def _begin_outage(self) -> None:
-        if self._down_since_ns is None:
-            self._down_since_ns = self.session.now_ns(time.monotonic_ns())
-
-    def _end_outage(self) -> None:
-        since_ns, self._down_since_ns = self._down_since_ns, None
-        until_ns = self.session.now_ns(time.monotonic_ns())
-        if since_ns is not None and until_ns is not None:
-            self.session.note_outage(since_ns, until_ns, time.time_ns())
 
     async def _bring_up(self, line: Line) -> None:
         # A line beside another one, until everything is subscribed on it.
@@ -429,7 +443,7 @@ class BaseWebSocketAdapter:
 
     async def _restore(self, line: Line) -> None:
         await line.restore(self._tell_error)
-        self._end_outage()
+        self.session.end_outage(time.monotonic_ns(), time.time_ns())
 
     def _tell_error(self, error: WebSocketError) -> None:
         if self._on_error is not None:
@@ -437,19 +451,7 @@ class BaseWebSocketAdapter:
 
     async def _run_clock(self) -> None:
         try:
-            while True:
-                await asyncio.sleep(_CLOCK_INTERVAL_S)
-                if not self.session.clock_is_due(time.monotonic_ns()):
-                    continue
-                # What has arrived is read first: the loop polls its sockets between these two turns.
-                lines = self._lines
-                for line in lines:
-                    line.last_read_was_full = False
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-                if self._paused or any(line.last_read_was_full for line in lines):
-                    continue
-                self.session.advance_clock(time.monotonic_ns(), time.time_ns(), feed_up=self.is_connected)
+            await close_by_clock(self.session, lambda: self._lines, lambda: self._paused, lambda: self.is_connected)
         except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly
             log.exception("clock_failed", exchange=self.exchange.name)
             self._fail(error)
@@ -478,11 +480,6 @@ class BaseWebSocketAdapter:
                 line.drop(f"circuit breaker: {self.config.circuit_breaker_threshold} unreadable messages")
 
     # Small things.
-
-    def _streams(self, symbols: Sequence[str], channels: Sequence[str]) -> list[Stream]:
-        if isinstance(symbols, str) or isinstance(channels, str):
-            raise TypeError("symbols and channels are lists, not one text")
-        return [(symbol, channel) for channel in channels or [self.session.channel] for symbol in symbols]
 
     async def _ask(self, request: Callable[[Line], Awaitable[None]]) -> None:
         # During a handover there are two lines; what becomes of one that has been replaced meanwhile is no matter.

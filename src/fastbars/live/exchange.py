@@ -245,6 +245,7 @@ class Limits:
         streams_per_request: streams that one call of `subscribe` or `unsubscribe` is given at most. (They may
             become several frames, each of which counts for the next limits.)
         requests_per_second: frames that the client may send in a second, application pings included.
+        requests_shared: that limit counts all connections from one address together, not each by itself.
         request_bytes: size of one frame that the client sends.
         requests_per_hour: subscribe and unsubscribe frames in an hour, a connection.
         connects: (how many, in how many seconds) new connections from one address.
@@ -264,6 +265,7 @@ class Limits:
     streams: int | None = None
     lifetime_s: float | None = None
     subscription_lifetime_s: float | None = None
+    requests_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

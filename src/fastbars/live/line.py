@@ -25,13 +25,14 @@ from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
 from fastbars.live.secrets import wire_log, without_credentials
 from fastbars.live.subscriptions import Subscriptions
-from fastbars.live.throttle import shared_throttle
+from fastbars.live.throttle import Throttle, shared_throttle
 from fastbars.log import log
 from fastbars.wire import PayloadConnection
 from fastbars.wire.scanner import TradeScanner
 
 _CLOSE_TIMEOUT_S = 2.0
 _NORMAL_CLOSURE = 1000
+_REFRESH = 0.8  # of its lifetime, a subscription is made again
 _CONNECTS = (60, 60.0)  # new connections a minute where the exchange names no limit
 
 
@@ -87,8 +88,11 @@ class Line:
         self._duties: list[asyncio.Task[None]] = []
         limits = exchange.limits
         # One place is left for the pongs that `websockets` sends by itself, which some exchanges count too.
-        requests = limits.requests_per_second - (1 if limits.requests_per_second >= 3 else 0)
-        self._requests = shared_throttle("requests", exchange.name, url, requests, 1.0)
+        requests = limits.requests_per_second - (1 if limits.requests_per_second >= 4 else 0)
+        shared = limits.requests_shared
+        self._requests = (
+            shared_throttle("requests", exchange.name, url, requests, 1.0) if shared else Throttle(requests)
+        )
         self._connects = shared_throttle("connects", exchange.name, url, *(limits.connects or _CONNECTS))
 
     async def open(self) -> None:
@@ -134,6 +138,8 @@ class Line:
         self.attend(self._beat(), "heartbeat")
         if self.exchange.heartbeat.payload is not None:
             self.attend(self._ping(self.exchange.heartbeat.payload), "application ping")
+        if self.exchange.limits.subscription_lifetime_s is not None:
+            self.attend(self._refresh(self.exchange.limits.subscription_lifetime_s), "refresh")
 
     def attend(self, duty: Coroutine[Any, Any, None], name: str) -> None:
         """Run a duty until the line ends. An error that nobody expected drops the line and stops everything."""
@@ -311,6 +317,16 @@ class Line:
             await self._requests.wait()
             await connection.ping()
             log.debug("heartbeat", exchange=self.exchange.name, latency_s=connection.latency)
+
+    async def _refresh(self, lifetime_s: float) -> None:
+        # The exchange forgets subscriptions that are so old.
+        while True:
+            await asyncio.sleep(lifetime_s * _REFRESH)
+            try:
+                await self.subscriptions.refresh(self.send)
+            except SubscriptionError as error:
+                log.error("subscription_refused", exchange=self.exchange.name, error=str(error))
+            log.debug("subscriptions_refreshed", exchange=self.exchange.name)
 
     async def _ping(self, payload: bytes) -> None:
         interval_s = self.config.application_ping_interval or self.exchange.heartbeat.interval_s

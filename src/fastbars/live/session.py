@@ -127,6 +127,7 @@ class Session:
         self.clock = ExchangeClock()
         self.event_time_ns: int | None = None
         self.told: RecentKeys | None = None  # while two lines carry the same trades: those that callbacks were told
+        self._down_since_ns: int | None = None
         self._leapt = False
         self._parse = exchange.parser()
         self._parse_message = parse_message
@@ -318,6 +319,18 @@ class Session:
         """Whether `advance_clock` would close something."""
         now_ns = self.clock.now_ns(steady_ns)
         return self._buffer is not None and now_ns is not None and now_ns >= self._buffer.next_close_ns
+
+    def begin_outage(self, steady_ns: int) -> None:
+        """From here on nothing can be received."""
+        if self._down_since_ns is None:
+            self._down_since_ns = self.now_ns(steady_ns)
+
+    def end_outage(self, steady_ns: int, receive_time_ns: int) -> None:
+        """Everything desired is received again."""
+        since_ns, self._down_since_ns = self._down_since_ns, None
+        until_ns = self.now_ns(steady_ns)
+        if since_ns is not None and until_ns is not None:
+            self.note_outage(since_ns, until_ns, receive_time_ns)
 
     def now_ns(self, steady_ns: int) -> int | None:
         """The exchange's time, as estimated at `steady_ns`; None before it has told any."""

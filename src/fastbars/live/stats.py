@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 from fastbars.buffer import BufferStats
 from fastbars.live.session import SessionStats
 from fastbars.live.states import ConnectionState
+
+Counters = TypeVar("Counters", SessionStats, BufferStats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +40,26 @@ class StreamStats:
     breaker_trips: int
     handovers: int = 0
     resubscriptions: int = 0
+
+
+def sum_of(parts: Sequence[StreamStats], state: ConnectionState) -> StreamStats:
+    """The counters of several connections together; the latency is the largest, the event time the latest."""
+    times = [part.event_time_ns for part in parts if part.event_time_ns is not None]
+    return StreamStats(
+        state,
+        _added(SessionStats(), [part.session for part in parts]),
+        _added(BufferStats(), [part.buffer for part in parts]),
+        sum(part.connections for part in parts),
+        max(part.latency_s for part in parts),
+        max(times, default=None),
+        sum(part.pauses for part in parts),
+        sum(part.breaker_trips for part in parts),
+        sum(part.handovers for part in parts),
+        sum(part.resubscriptions for part in parts),
+    )
+
+
+def _added(into: Counters, parts: Sequence[Counters]) -> Counters:
+    for field in fields(into):
+        setattr(into, field.name, sum(getattr(part, field.name) for part in parts))
+    return into

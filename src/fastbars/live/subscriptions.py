@@ -163,6 +163,17 @@ class Subscriptions:
         if refused:
             raise SubscriptionError(f"{self._exchange.name} refused {refused}", tuple(symbol for symbol, _ in refused))
 
+    async def refresh(self, send: Send) -> None:
+        """Ask again for all that is confirmed, before the exchange forgets it.
+
+        Raises:
+            SubscriptionError: the exchange refused. WSConnectionError: the connection was lost.
+        """
+        async with self._turn:
+            refused = await self._request([s for s in self.desired if s in self.confirmed], send, ends=False)
+        if refused:
+            raise SubscriptionError(f"{self._exchange.name} refused {refused}", tuple(symbol for symbol, _ in refused))
+
     async def _request(self, streams: Sequence[Stream], send: Send, *, ends: bool) -> dict[Stream, str]:
         refused: dict[Stream, str] = {}
         for chunk in self._chunks(streams, ends=ends):

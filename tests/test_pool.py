@@ -1,0 +1,336 @@
+"""Tests of spreading symbols over connections: the exchange's limits hold as the exchange sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.frames import Frame
+
+import fastbars
+from fastbars import BaseWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig
+from fastbars.errors import SubscriptionError, WSConnectionError
+from fastbars.exchanges.binance import SPOT
+from fastbars.live.exchange import Exchange, Limits
+from fastbars.live.pool import Pool
+from fastbars.streams import BarStream
+from servers import MINUTE_MS, Answer, Request, TradeServer, acknowledge, refuse, show, trade, until
+
+
+@pytest.fixture(autouse=True)
+async def no_task_is_left_behind() -> AsyncIterator[None]:
+    yield
+    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, timeout_s=2)
+
+
+class StrictExchange(TradeServer):
+    """Counts what its limits forbid, connection by connection, and sends each trade to whoever subscribed to it."""
+
+    def __init__(self, limits: Limits, answer: Answer = acknowledge) -> None:
+        super().__init__(self._obey, greet=self._greet)
+        self.limits = limits
+        self.held: dict[ServerConnection, set[str]] = {}
+        self.offences: list[str] = []
+        self._reply = answer
+        self._times: dict[ServerConnection, list[float]] = {}
+
+    async def _greet(self, connection: ServerConnection) -> None:
+        self.held[connection] = set()
+        self._times[connection] = []
+        if self.limits.connects is not None:
+            most, window_s = self.limits.connects
+            recent = [at for at in self.accepted_s if self.accepted_s[-1] - at < window_s]
+            self._forbid(len(recent) > most, f"{len(recent)} connects in {window_s} s")
+        # Each frame as it arrives; pings and pongs count too.
+        receive = connection.protocol.receive_data
+
+        def count(data: bytes | bytearray) -> None:
+            receive(data)
+            for event in connection.protocol.events:
+                if isinstance(event, Frame):
+                    self._count(connection, len(event.data))
+
+        connection.protocol.receive_data = count  # type: ignore[method-assign]
+
+    def _count(self, connection: ServerConnection, size: int) -> None:
+        now = time.monotonic()
+        times = self._times[connection]
+        times.append(now)
+        recent = sum(now - at < 1.0 for at in times)
+        self._forbid(recent > self.limits.requests_per_second, f"{recent} frames in a second")
+        self._forbid(size > (self.limits.request_bytes or 2**31), f"a frame of {size} bytes")
+
+    def _obey(self, request: Request) -> Request | None:
+        names = request["params"]
+        self._forbid(len(names) > self.limits.streams_per_request, f"{len(names)} streams in a request")
+        reply = self._reply(request)
+        connection = request["connection"]
+        if reply is not None and "error" not in reply:
+            held = self.held[connection]
+            if request["method"] == "SUBSCRIBE":
+                self._forbid(bool(held & set(names)), "a stream twice")
+                held |= set(names)
+            else:
+                held -= set(names)
+            self._forbid(len(held) > self.limits.streams_per_connection, f"{len(held)} streams on a connection")
+        return reply
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        # As in TradeServer, but a request knows whose it is.
+        answer = self.answer
+
+        def obey(request: Request) -> Request | None:
+            return answer(request | {"connection": connection})
+
+        mine = _Own(self, obey)
+        await TradeServer._serve(mine, connection)  # type: ignore[arg-type]
+        self.held.pop(connection, None)
+
+    def _forbid(self, offence: bool, what: str) -> None:
+        if offence:
+            self.offences.append(what)
+
+    @property
+    def spread(self) -> list[int]:
+        """Streams held by each connection."""
+        return sorted(len(held) for held in self.held.values())
+
+    async def trade_all(self, trade_id: int, offset_ms: int) -> None:
+        """One trade of every stream that is held."""
+        for connection, held in list(self.held.items()):
+            for name in sorted(held):
+                symbol = name.split("@")[0].upper()
+                connection.protocol.send_text(trade(trade_id, offset_ms, symbol=symbol))
+            connection.send_data()
+
+
+class _Own:
+    """A server as one of its connections sees it: its own `answer`, everything else shared."""
+
+    def __init__(self, server: StrictExchange, answer: Answer) -> None:
+        self.__dict__ = {**server.__dict__, "answer": answer}
+
+
+def exchange_of(limits: Limits) -> Exchange:
+    return replace(SPOT, limits=limits)
+
+
+class Streamed:
+    """A pool to a strict exchange, and its bars."""
+
+    def __init__(self, server: StrictExchange, symbols: Sequence[str] = (), **knobs: Any) -> None:
+        self.states: list[ConnectionState] = []
+        quick: dict[str, Any] = {"close_by": "trades", "reconnect_delay": 0.01, "reconnect_max_delay": 0.01}
+        config = StreamConfig(**quick | knobs)
+        exchange = exchange_of(server.limits)
+
+        def make_pool(put: Any) -> Pool:
+            def make(on_state: Any) -> BaseWebSocketAdapter:
+                return BaseWebSocketAdapter(exchange, config, on_bars=put, on_state=on_state, url=server.url)
+
+            return Pool(exchange, config, make, self.states.append)
+
+        self.bars = BarStream(make_pool, symbols, 100_000)
+
+    async def __aenter__(self) -> BarStream:
+        return await self.bars.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.bars.__aexit__(kind, error, trace)
+
+
+def symbols_of(count: int, start: int = 0) -> list[str]:
+    return [f"S{number}USDT" for number in range(start, start + count)]
+
+
+SMALL = Limits(4, 3, 1000)
+
+
+# To the letter.
+
+
+@pytest.mark.parametrize(
+    ("limits", "connections"),
+    [
+        (replace(SPOT.limits, request_bytes=4096), 3),
+        (Limits(250, 50, 20, request_bytes=800, connects=(6, 1.0)), 12),
+    ],
+)
+async def test_3000_symbols_over_a_pool_hold_the_limits_to_the_letter(limits: Limits, connections: int) -> None:
+    symbols = symbols_of(3_000)
+    async with StrictExchange(limits) as server, Streamed(server, symbols, heartbeat_interval=0.3) as bars:
+        assert server.offences == []
+        assert len(server.held) == connections
+        assert max(server.spread) - min(server.spread) <= 1
+        assert {name for held in server.held.values() for name in held} == {f"{s.lower()}@trade" for s in symbols}
+        for trade_id, offset_ms in ((1, 0), (2, MINUTE_MS)):
+            await server.trade_all(trade_id, offset_ms)
+        finished = [await anext(bars) for _ in range(3_000)]
+        assert {bar.symbol for bar in finished} == set(symbols)
+        assert {(bar.trade_count, bar.first_trade_id) for bar in finished} == {(1, 1)}
+        assert bars.stats().session.trades == 6_000
+        server.abort()  # everything at once
+        await until(lambda: bars.stats().connections == 2 * connections, timeout_s=30)
+        await until(lambda: len(server.held) == connections and sum(server.spread) == 3_000, timeout_s=30)
+        assert server.offences == []
+
+
+# Spreading.
+
+
+async def test_one_connection_is_a_pool_of_one() -> None:
+    async with StrictExchange(SMALL) as server, Streamed(server, symbols_of(4)) as bars:
+        assert server.spread == [4]
+        assert bars.adapter.state is ConnectionState.CONNECTED
+        assert bars.pool.active_subscriptions == {symbol: {"trade"} for symbol in symbols_of(4)}
+
+
+async def test_symbols_are_spread_evenly_over_as_many_connections_as_are_needed() -> None:
+    async with StrictExchange(SMALL) as server, Streamed(server, symbols_of(9)) as bars:
+        assert server.spread == [3, 3, 3]
+        await bars.subscribe(symbols_of(3, start=9))
+        assert server.spread == [4, 4, 4]
+        await bars.subscribe(symbols_of(2, start=12))
+        assert server.spread == [2, 4, 4, 4]
+        assert server.offences == []
+
+
+async def test_a_smaller_limit_of_the_users_own_holds() -> None:
+    async with StrictExchange(SMALL) as server, Streamed(server, symbols_of(6), streams_per_connection=2):
+        assert server.spread == [2, 2, 2]
+
+
+async def test_what_is_added_goes_where_there_is_room_and_what_is_held_stays_where_it_is() -> None:
+    async with StrictExchange(SMALL) as server, Streamed(server, symbols_of(8)) as bars:
+        await bars.unsubscribe(symbols_of(8)[::2][:2])
+        assert server.spread == [2, 4]
+        await bars.subscribe([*symbols_of(8)[1::2], "NEWUSDT"])
+        assert server.spread == [3, 4]
+        assert len(server.held) == 2
+        assert server.offences == []
+
+
+async def test_a_connection_that_has_become_empty_is_closed_and_its_counts_stay() -> None:
+    async with StrictExchange(SMALL) as server, Streamed(server, symbols_of(8)) as bars:
+        await server.trade_all(1, 0)
+        await until(lambda: bars.stats().session.trades == 8)
+        second = bars.pool.adapters[1]
+        await bars.unsubscribe([symbol for symbol, _ in second.streams])
+        await until(lambda: server.spread == [4])
+        assert len(bars.pool.adapters) == 1
+        assert bars.stats().session.trades == 8
+        assert bars.stats().buffer.trades == 8
+        ended = [await anext(bars) for _ in range(4)]
+        assert {bar.close_reason for bar in ended} == {"end"}
+        await bars.unsubscribe(list(bars.pool.active_subscriptions))
+        assert server.spread == [0]  # one stays
+        await bars.subscribe(["NEWUSDT"])
+        assert server.spread == [1]
+
+
+async def test_refusals_of_several_connections_are_one_error_and_harm_no_other() -> None:
+    async with StrictExchange(SMALL, refuse("s0usdt@trade", "s5usdt@trade")) as server, Streamed(server) as bars:
+        with pytest.raises(SubscriptionError) as refused:
+            await bars.subscribe(symbols_of(8))
+        assert sorted(refused.value.symbols) == ["S0USDT", "S5USDT"]
+        assert str(refused.value).count("binance spot refused") == 1
+        assert sum(server.spread) == 6
+        assert "S0USDT" not in bars.pool.active_subscriptions
+
+
+async def test_a_connection_all_of_whose_symbols_are_refused_is_closed() -> None:
+    async with StrictExchange(Limits(1, 1, 1000), refuse("s1usdt@trade")) as server, Streamed(server) as bars:
+        with pytest.raises(SubscriptionError, match="S1USDT"):
+            await bars.subscribe(symbols_of(2))
+        await until(lambda: server.spread == [1])
+
+
+async def test_more_than_one_address_may_have_is_refused_before_anything_is_asked() -> None:
+    limits = Limits(4, 3, 1000, connections=3, streams=100)
+    async with StrictExchange(limits) as server, Streamed(server) as bars:
+        with pytest.raises(SubscriptionError) as refused:
+            await bars.subscribe(symbols_of(9))
+        assert str(refused.value) == (
+            "binance spot: 9 streams need 3 connections of 4, and 2 are allowed from one address, beside one for"
+            " replacing another"
+        )
+        with pytest.raises(SubscriptionError, match=r"101 streams are over the limit of 100 from one address$"):
+            await bars.subscribe(symbols_of(101))
+        with pytest.raises(SubscriptionError, match="unknown channel 'nosuch'"):
+            await bars.subscribe(symbols_of(1), ["nosuch"])
+        assert server.requests == []
+        assert bars.pool.active_subscriptions == {}
+        await bars.subscribe(symbols_of(8))
+        assert server.spread == [4, 4]
+
+
+async def test_streams_of_different_routes_go_to_connections_of_their_own() -> None:
+    async with StrictExchange(SMALL) as public, StrictExchange(SMALL) as market:
+        routes = {public.url: ("trade", "bookTicker"), market.url: ("aggTrade", "kline_*")}
+        exchange = replace(SPOT, routes=routes, limits=SMALL)
+        config = StreamConfig(close_by="trades")
+        pool = Pool(exchange, config, lambda told: BaseWebSocketAdapter(exchange, config, on_state=told))
+        await pool.connect()
+        await pool.subscribe(["BTCUSDT"], ["kline_1m", "trade", "bookTicker"])
+        assert (public.streams, market.streams) == (["btcusdt@trade", "btcusdt@bookTicker"], ["btcusdt@kline_1m"])
+        await pool.subscribe(symbols_of(4), ["kline_1m"])
+        assert (public.spread, market.spread) == ([2], [2, 3])
+        await pool.disconnect()
+
+
+# States and ends.
+
+
+async def test_the_state_of_the_whole_is_told_and_only_when_it_changes() -> None:
+    async with StrictExchange(SMALL) as server:
+        streamed = Streamed(server, symbols_of(8))
+        async with streamed as bars:
+            next(iter(server.held)).transport.abort()
+            await until(lambda: ConnectionState.RECONNECTING in streamed.states)
+            await until(lambda: bars.pool.state is ConnectionState.CONNECTED)
+        names = [str(state) for state in streamed.states]
+        assert names == ["connecting", "connected", "reconnecting", "connected", "disconnected"]
+
+
+async def test_a_connection_that_is_lost_for_good_ends_the_whole_with_its_error() -> None:
+    async with StrictExchange(SMALL) as server, Streamed(server, symbols_of(8), reconnect_attempts=0) as bars:
+        await server.trade_all(1, 0)
+        await until(lambda: bars.stats().session.trades == 8)
+        next(iter(server.held)).transport.abort()
+        left: list[OHLCVBar] = []
+        with pytest.raises(WSConnectionError, match="gave up after 0 attempts"):
+            left.extend([bar async for bar in bars])
+        assert bars.pool.state is ConnectionState.DISCONNECTED
+        await until(lambda: not server.held)
+
+
+async def test_a_slow_consumer_stops_the_reading_of_every_connection() -> None:
+    async with StrictExchange(SMALL) as server, Streamed(server, symbols_of(8)) as bars:
+        bars.pool.pause_reading()
+        await server.trade_all(1, 0)
+        await bars.subscribe([])
+        await asyncio.sleep(0.05)
+        assert bars.stats().session.trades == 0
+        assert bars.stats().pauses == 2
+        bars.pool.resume_reading()
+        await until(lambda: bars.stats().session.trades == 8)
+
+
+async def test_a_stream_of_the_one_line_adds_and_removes_symbols_while_it_runs() -> None:
+    async with TradeServer() as server:
+        config = StreamConfig(close_by="trades")
+        async with fastbars.stream("binance", ["BTCUSDT"], url=server.url, config=config) as bars:
+            await bars.subscribe(["ETHUSDT"])
+            await server.send(trade(1, 0), trade(1, 0, symbol="ETHUSDT"))
+            await until(lambda: bars.stats().session.trades == 2)
+            await bars.unsubscribe(["BTCUSDT"])
+            assert show([await anext(bars)]) == ["23:54:00 1m 100 100 100 100 v1 n1 1-1 PARTIAL r0 end"]
+            assert server.streams == ["btcusdt@trade", "ethusdt@trade"]
