@@ -33,7 +33,7 @@ class Client:
 
     Attributes:
         ends_s: when it is closed for its age; None: never.
-        noticed: the end was announced.
+        notice_s: when that is announced; None: it was, or there is nothing to announce.
         last_heard_s: when the client sent something; last_sent_s: when the exchange did.
     """
 
@@ -49,7 +49,7 @@ class Client:
         self.subscriber = subscriber
         self.record = record
         self.ends_s: float | None = None
-        self.noticed = False
+        self.notice_s: float | None = None
         self.last_heard_s = self.last_sent_s = time.monotonic()
         self._dialect = dialect
         self._faults = faults

@@ -280,15 +280,12 @@ class SimulatedExchange:
             self._in_background(client.connection.close(1008, "client is too slow"))
         if self._silence is not None and client.is_silent(*self._silence, now_s):
             self._in_background(client.connection.close(_END_CODE, "silence"))
-        if client.ends_s is None:
-            return
-        notice_s = client.ends_s - (self._lifetime_s or 0.0) / 10
-        if now_s >= notice_s and not client.noticed:
-            client.noticed = True
+        if client.notice_s is not None and now_s >= client.notice_s:
+            client.notice_s = None
             notice = self._dialect.notice(now_ms)
             if notice is not None:
                 client.subscriber.pending.append(notice)
-        if now_s >= client.ends_s:
+        if client.ends_s is not None and now_s >= client.ends_s:
             self._in_background(client.connection.close(_END_CODE, "lifetime"))
 
     def _apply(self, faults: Faults, now_s: float) -> None:
@@ -313,7 +310,7 @@ class SimulatedExchange:
         elif fault.kind is FaultKind.STALL:
             client.stall(fault.seconds, now_s)
         else:
-            client.ends_s, client.noticed = now_s + fault.seconds, False
+            client.ends_s, client.notice_s = now_s + fault.seconds, now_s
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -345,6 +342,7 @@ class SimulatedExchange:
         client = Client(connection, subscriber, self._dialect, noted, self.faults)
         if self._lifetime_s is not None:
             client.ends_s = now_s + self._lifetime_s
+            client.notice_s = client.ends_s - self._lifetime_s / 10
         return client
 
     async def _serve_client(self, connection: ServerConnection) -> None:

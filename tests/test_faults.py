@@ -1,0 +1,389 @@
+"""Faults on demand: each does what it says to a client, is counted, and the record tells the truth about it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any
+
+import orjson
+import pytest
+import trustme
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
+
+import fastbars
+from fastbars import StreamConfig
+from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
+from servers import until
+
+SYMBOL = "BTCUSDT"
+SUBSCRIBE = '{"method":"SUBSCRIBE","params":["btcusdt@trade"],"id":1}'
+
+
+@asynccontextmanager
+async def faulty(exchange: str = "binance", rate: float = 500.0, **options: Any) -> AsyncIterator[SimulatedExchange]:
+    options = {"symbols": 1, "faults": Faults(seed=5), **options}
+    async with asyncio.timeout(30), SimulatedExchange(exchange, rate=rate, **options) as server:
+        yield server
+
+
+def inject(server: SimulatedExchange, kind: FaultKind, **options: Any) -> None:
+    assert server.faults is not None
+    server.faults.inject(Fault(kind, **options))
+
+
+def applied(server: SimulatedExchange, kind: FaultKind) -> int:
+    assert server.faults is not None
+    return server.faults.applied[kind]
+
+
+@asynccontextmanager
+async def subscribed(server: SimulatedExchange) -> AsyncIterator[ClientConnection]:
+    async with connect(server.url, max_size=2**25, close_timeout=0.2) as client:
+        await client.send(SUBSCRIBE)
+        assert orjson.loads(await client.recv()) == {"result": None, "id": 1}
+        yield client
+
+
+async def trades(client: ClientConnection, count: int) -> list[dict[str, Any]]:
+    """The next trades; what is none is passed over."""
+    found: list[dict[str, Any]] = []
+    while len(found) < count:
+        try:
+            message = orjson.loads(await client.recv(decode=False))
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(message, dict) and message.get("e") == "trade":
+            found.append(message)
+    return found
+
+
+async def trades_into(found: list[dict[str, Any]], client: ClientConnection) -> None:
+    """Trades until none comes, which a timeout notices."""
+    while True:
+        found += await asyncio.wait_for(trades(client, 1), 0.25)
+
+
+async def drain(client: ClientConnection, into: list[Any] | None = None) -> None:
+    """Receive until the connection ends, which raises."""
+    while True:
+        message = await client.recv(decode=False)
+        if into is not None:
+            into.append(orjson.loads(message))
+
+
+def ids(messages: list[dict[str, Any]]) -> list[int]:
+    return [message["t"] for message in messages]
+
+
+def rises_by_one(numbers: list[int]) -> bool:
+    return all(before + 1 == after for before, after in pairwise(numbers))
+
+
+# Connections.
+
+
+async def test_a_drop_cuts_the_connection_without_a_close_frame() -> None:
+    async with faulty() as server, subscribed(server) as client:
+        inject(server, FaultKind.DROP)
+        with pytest.raises(ConnectionClosedError) as closed:
+            await trades(client, 10**6)
+        assert closed.value.rcvd is None
+        assert applied(server, FaultKind.DROP) == 1
+        await until(lambda: server.record.connections[0].closed_s is not None)
+
+
+async def test_a_close_has_the_code_that_was_asked_for_and_befalls_as_many_as_were_asked_for() -> None:
+    async with faulty() as server, subscribed(server) as first, subscribed(server) as second:
+        inject(server, FaultKind.CLOSE, code=1008, count=0)
+        for client in (first, second):
+            with pytest.raises(ConnectionClosed) as closed:
+                await trades(client, 10**6)
+            assert closed.value.rcvd is not None
+            assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "fault")
+
+
+async def test_a_stall_sends_nothing_and_answers_no_ping_and_goes_on_where_it_stopped() -> None:
+    async with faulty() as server, subscribed(server) as client:
+        before = await trades(client, 5)
+        inject(server, FaultKind.STALL, seconds=0.6)
+        await until(lambda: applied(server, FaultKind.STALL))
+        with pytest.raises(TimeoutError):
+            await trades_into(before, client)
+        pong = asyncio.ensure_future(await client.ping())
+        assert not pong.done()
+        after = await trades(client, 5)
+        await pong
+        assert rises_by_one(ids(before + after))
+
+
+async def test_a_lifetime_is_announced_and_ends_the_connection() -> None:
+    async with faulty("okx", symbols=["BTC-USDT"]) as server, connect(server.url) as client:
+        await client.send('{"op":"subscribe","args":[{"channel":"trades-all","instId":"BTC-USDT"}]}')
+        await client.recv()
+        inject(server, FaultKind.LIFETIME, seconds=0.2)
+        messages: list[Any] = []
+        with pytest.raises(ConnectionClosed) as closed:
+            await drain(client, messages)
+        assert closed.value.rcvd is not None
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1001, "lifetime")
+        assert [message["code"] for message in messages if message.get("event") == "notice"] == ["64008"]
+
+
+async def test_every_connection_has_the_lifetime_that_the_exchange_was_made_with() -> None:
+    async with faulty(lifetime_s=0.4) as server, subscribed(server) as client:
+        messages: list[Any] = []
+        with pytest.raises(ConnectionClosed) as closed:
+            await drain(client, messages)
+        assert [message for message in messages if message["e"] == "serverShutdown"]
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.reason == "lifetime"
+
+
+async def test_a_clock_that_is_off_moves_event_times_and_not_trade_times() -> None:
+    async with faulty() as server, subscribed(server) as client:
+        (before,) = await trades(client, 1)
+        assert abs(before["E"] - before["T"]) < 1_000
+        inject(server, FaultKind.CLOCK, seconds=-90.0)
+        await until(lambda: applied(server, FaultKind.CLOCK))
+        after = (await trades(client, 200))[-1]
+        assert -91_000 < after["E"] - after["T"] < -89_000
+        assert after["T"] >= before["T"]
+
+
+# Handshakes.
+
+
+@pytest.mark.parametrize("status", [403, 418, 429, 503])
+async def test_a_refused_handshake_has_its_status_and_says_when_to_come_again(status: int) -> None:
+    async with faulty() as server:
+        inject(server, FaultKind.REFUSE, status=status, retry_after_s=7, count=2)
+        for _ in range(2):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(server.url)
+            assert refused.value.response.status_code == status
+            assert refused.value.response.headers["Retry-After"] == "7"
+        async with subscribed(server):
+            pass
+        assert [each for _, each in server.record.refused] == [status, status]
+
+
+async def test_tls_fails_where_the_exchange_does_not_speak_it_or_has_a_certificate_of_its_own() -> None:
+    async with faulty() as server:
+        with pytest.raises((ssl.SSLError, OSError, ConnectionClosed, EOFError)):
+            await connect(server.url.replace("ws://", "wss://"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    async with faulty(ssl=context) as server:
+        assert server.url.startswith("wss://")
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await connect(server.url)
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        async with connect(server.url, ssl=trusting) as client:
+            await client.send(SUBSCRIBE)
+            assert len(await trades(client, 3)) == 3
+
+
+# Messages.
+
+
+async def test_a_delayed_message_comes_after_those_behind_it() -> None:
+    async with faulty() as server, subscribed(server) as client:
+        inject(server, FaultKind.DELAY, seconds=0.2)
+        numbers = ids(await trades(client, 200))
+        late = [number for number, before in zip(numbers[1:], numbers, strict=False) if number < before]
+        assert len(late) == 1
+        assert rises_by_one(sorted(numbers))
+
+
+async def test_duplicates_come_twice_and_are_recorded_twice() -> None:
+    async with faulty() as server, subscribed(server) as client:
+        inject(server, FaultKind.DUPLICATE, count=3)
+        numbers = ids(await trades(client, 60))
+        assert len(numbers) - len(set(numbers)) == 3
+        assert rises_by_one(list(dict.fromkeys(numbers)))
+        sent = server.record.connections[0].sent[SYMBOL]
+        assert sent[: len(numbers)] == numbers
+
+
+async def test_reordered_messages_change_places_and_none_is_lost() -> None:
+    async with faulty(rate=5_000.0) as server, subscribed(server) as client:
+        inject(server, FaultKind.REORDER)
+        numbers = ids(await trades(client, 200))
+        swapped = [(a, b) for a, b in pairwise(numbers) if b < a]
+        assert [a - b for a, b in swapped] == [1]
+        assert rises_by_one(sorted(numbers))
+
+
+async def test_a_dropped_trade_is_missing_and_recorded_as_dropped() -> None:
+    async with faulty() as server, subscribed(server) as client:
+        inject(server, FaultKind.DROP_TRADE, count=2)
+        numbers = ids(await trades(client, 60))
+        missing = sorted(set(range(numbers[0], numbers[-1])) - set(numbers))
+        dropped = sorted(server.record.connections[0].dropped[SYMBOL])
+        assert len(dropped) == 2
+        assert [number for number in dropped if number > numbers[0]] == missing
+
+
+async def test_one_trade_of_many_in_a_message_is_dropped_and_the_others_stay() -> None:
+    async with faulty("bybit", rate=20_000.0, symbols=[SYMBOL]) as server, connect(server.url) as client:
+        await client.send('{"op":"subscribe","args":["publicTrade.BTCUSDT"],"req_id":"1"}')
+        await client.recv()
+        inject(server, FaultKind.DROP_TRADE)
+        await until(lambda: applied(server, FaultKind.DROP_TRADE))
+        seen: list[int] = []
+        while len(seen) < 2_000:
+            seen += [trade["seq"] for trade in orjson.loads(await client.recv())["data"]]
+        (dropped,) = server.record.connections[0].dropped[SYMBOL]
+        assert sorted(set(range(seen[0], seen[-1] + 1)) - set(seen)) == ([dropped] if dropped > seen[0] else [])
+
+
+async def test_cut_frames_are_put_together_again_by_the_client() -> None:
+    async with faulty() as server, subscribed(server) as client:
+        inject(server, FaultKind.CUT_FRAME, count=20)
+        assert rises_by_one(ids(await trades(client, 60)))
+        assert applied(server, FaultKind.CUT_FRAME) == 20
+
+
+@pytest.mark.parametrize("kind", [FaultKind.GARBAGE, FaultKind.BINARY, FaultKind.OVERSIZE, FaultKind.HALF_VALID])
+async def test_messages_that_are_none_come_between_the_others_and_cost_no_trade(kind: FaultKind) -> None:
+    async with faulty() as server, subscribed(server) as client:
+        inject(server, kind, size_bytes=2**21)
+        strange: list[str | bytes] = []
+        numbers: list[int] = []
+        while len(numbers) < 60:
+            payload = await client.recv()
+            try:
+                message = orjson.loads(payload)
+                numbers.append(message["t"])
+            except (orjson.JSONDecodeError, KeyError, TypeError):
+                strange.append(payload)
+        (one,) = strange
+        assert rises_by_one(numbers)
+        assert isinstance(one, bytes) == (kind is FaultKind.BINARY)
+        assert (len(one) > 2**21) == (kind is FaultKind.OVERSIZE)
+        if kind is FaultKind.HALF_VALID:
+            assert str(one).startswith('{"e":"trade"'[: len(one)])
+
+
+# Requests.
+
+
+async def test_a_request_that_is_never_acknowledged_is_not_obeyed_either() -> None:
+    async with faulty() as server, connect(server.url) as client:
+        inject(server, FaultKind.NEVER_ACK)
+        await client.send(SUBSCRIBE)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.recv(), 0.2)
+        await client.send(SUBSCRIBE)
+        assert orjson.loads(await client.recv()) == {"result": None, "id": 1}
+        assert len(await trades(client, 3)) == 3
+
+
+async def test_a_late_ack_comes_late_and_before_the_first_trade() -> None:
+    async with faulty() as server, connect(server.url) as client:
+        inject(server, FaultKind.LATE_ACK, seconds=0.3)
+        started_s = asyncio.get_running_loop().time()
+        await client.send(SUBSCRIBE)
+        assert orjson.loads(await client.recv()) == {"result": None, "id": 1}
+        assert asyncio.get_running_loop().time() - started_s >= 0.3
+        assert len(await trades(client, 3)) == 3
+
+
+async def test_a_silent_subscription_is_acknowledged_and_sends_nothing() -> None:
+    async with faulty() as server, connect(server.url) as client:
+        inject(server, FaultKind.SILENT_SUBSCRIPTION)
+        await client.send(SUBSCRIBE)
+        assert orjson.loads(await client.recv()) == {"result": None, "id": 1}
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.recv(), 0.2)
+        assert server.record.connections[0].sent == {}
+
+
+# Scripts, and the record.
+
+
+def test_a_script_is_the_same_for_the_same_seed_and_about_as_dense_as_asked_for() -> None:
+    scripts = [Faults(seed).schedule(100.0, 1.0) for seed in (1, 1, 2)]
+    assert scripts[0] == scripts[1] != scripts[2]
+    assert 80 < len(scripts[0]) < 120
+    assert all(0 < at_s < 100 for at_s, _ in scripts[0])
+    assert {fault.kind for _, fault in Faults(3).schedule(1_000.0, 1.0)} == set(FaultKind)
+    only = Fault(FaultKind.CLOSE, code=1011)
+    assert {fault for _, fault in Faults(1).schedule(10.0, 1.0, [only])} == {only}
+
+
+async def test_a_script_runs_in_its_own_time() -> None:
+    async with faulty() as server, subscribed(server) as client:
+        script = [(0.1, Fault(FaultKind.DUPLICATE)), (0.2, Fault(FaultKind.GARBAGE)), (0.3, Fault(FaultKind.DROP))]
+        await server.run_script(script)
+        with pytest.raises(ConnectionClosed):
+            await drain(client)
+        assert server.faults is not None
+        assert server.faults.injected == {FaultKind.DUPLICATE: 1, FaultKind.GARBAGE: 1, FaultKind.DROP: 1}
+        await until(lambda: server.faults is not None and server.faults.applied == server.faults.injected)
+
+
+async def test_a_fault_waits_until_there_is_something_to_befall() -> None:
+    async with faulty() as server:
+        inject(server, FaultKind.DROP)
+        inject(server, FaultKind.DUPLICATE)
+        await asyncio.sleep(0.05)
+        assert (applied(server, FaultKind.DROP), applied(server, FaultKind.DUPLICATE)) == (0, 0)
+        async with connect(server.url) as client:
+            with pytest.raises(ConnectionClosed):
+                await client.recv()
+        assert applied(server, FaultKind.DROP) == 1
+
+
+async def test_the_record_has_every_trade_and_what_each_connection_asked_for_and_was_sent() -> None:
+    async with faulty(symbols=[SYMBOL, "ETHUSDT"]) as server:
+        async with subscribed(server) as client:
+            numbers = ids(await trades(client, 50))
+        await until(lambda: server.record.connections[0].closed_s is not None)
+        (connection,) = server.record.connections
+        assert (connection.number, connection.path) == (0, "/ws")
+        assert [payload for _, payload in connection.requests] == [SUBSCRIBE.encode()]
+        assert list(connection.subscribed) == ["btcusdt@trade"]
+        assert connection.most_streams == 1
+        assert connection.sent[SYMBOL][:50] == numbers
+        assert "ETHUSDT" not in connection.sent
+        known = [trade.trade_id for trade in server.record.trades(SYMBOL)]
+        assert set(connection.sent[SYMBOL]) <= set(known)
+        assert rises_by_one(known)
+        assert server.record.sent("ETHUSDT") == set()
+        assert server.record.trades("ETHUSDT")
+
+
+async def test_a_stream_lives_through_a_script_of_faults_and_accounts_for_every_trade() -> None:
+    kinds = [
+        Fault(FaultKind.DROP), Fault(FaultKind.CLOSE), Fault(FaultKind.DUPLICATE, count=5), Fault(FaultKind.REORDER),
+        Fault(FaultKind.DROP_TRADE), Fault(FaultKind.CUT_FRAME, count=5), Fault(FaultKind.GARBAGE),
+        Fault(FaultKind.HALF_VALID), Fault(FaultKind.DELAY, seconds=0.1), Fault(FaultKind.REFUSE, status=503),
+    ]  # fmt: skip
+    async with faulty(rate=2_000.0) as server:
+        config = StreamConfig(close_by="trades", reconnect_delay=0.01, circuit_breaker_threshold=1_000)
+        ticks: list[int] = []
+        stream = fastbars.stream(
+            "binance", [SYMBOL], "1s", url=server.url, config=config,
+            on_tick=lambda tick: ticks.append(tick.trade_id),
+        )  # fmt: skip
+        async with stream:
+            assert server.faults is not None
+            await server.run_script(server.faults.schedule(3.0, 0.1, kinds))
+            await until(lambda: stream.adapter.is_connected)
+            await until(lambda: stream.adapter.session.stats.trades > len(ticks) // 2)
+        stats = stream.stats()
+    sent = server.record.sent(SYMBOL)
+    received = set(ticks)
+    assert received <= sent
+    assert stats.buffer.trades + stats.buffer.late == len(received)
+    assert stats.buffer.duplicates == len(ticks) - len(received)
+    # What was handed to the socket just before it was cut is all that can be lost.
+    assert len(sent - received) <= 200 * sum(server.faults.applied[kind] for kind in (FaultKind.DROP, FaultKind.CLOSE))
