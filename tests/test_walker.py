@@ -27,11 +27,11 @@ class Reader:
         self.in_place = 0
         self.handed_on = b""
         self._fragments: list[bytes] = []
-        self.walker = FrameWalker(self._on_message, self._hand_on, max_size=max_size) if walking else None
+        self.walker = FrameWalker(self._on_message, self.hand_on, max_size=max_size) if walking else None
 
     def feed(self, data: bytes) -> None:
         if self.walker is None:
-            self._hand_on(data)
+            self.hand_on(data)
         else:
             self.walker.feed(data)
 
@@ -39,7 +39,7 @@ class Reader:
         self.in_place += 1
         self.payloads.append(payload)
 
-    def _hand_on(self, data: bytes) -> bool:
+    def hand_on(self, data: bytes) -> bool:
         self.handed_on += data
         self.protocol.receive_data(data)
         for event in self.protocol.events_received():

@@ -1,0 +1,143 @@
+"""Fuzz the compiled readers: build them with clang's sanitizers, and run each target under libFuzzer.
+
+    python tools/fuzz.py --seconds 120             # all targets share the time, as many at once as there are cores
+    python tools/fuzz.py --seconds 600 numbers     # one of them
+    python tools/fuzz.py numbers --replay FILE     # one input again
+
+AddressSanitizer and UndefinedBehaviorSanitizer watch the extension modules; what they compute is compared with
+slower twins in fuzz/targets.py. A finding is written to build/fuzz/findings and ends the run with status 1.
+
+Source: https://llvm.org/docs/LibFuzzer.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build" / "fuzz"
+FINDINGS = BUILD / "findings"
+COMPILERS = ("clang", *(f"clang-{version}" for version in range(21, 13, -1)))
+SANITIZERS = (
+    "-fno-sanitize-recover=undefined", f"-fsanitize-ignorelist={ROOT / 'fuzz' / 'ignorelist.txt'}",
+    "-fno-omit-frame-pointer", "-g1", "-O1",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one target came to."""
+
+    target: str
+    executions: int
+    coverage: int
+    seconds: float
+    failed: bool
+    log: str
+
+
+def find_compiler() -> str:
+    """A clang that has libFuzzer. Exits with a message where there is none."""
+    probe = "int LLVMFuzzerTestOneInput(const unsigned char *d, unsigned long n) { return 0; }"
+    for name in COMPILERS:
+        command = [name, "-fsanitize=fuzzer,address", "-x", "c", "-", "-o", os.devnull]
+        if shutil.which(name) and not subprocess.run(command, input=probe, text=True, capture_output=True).returncode:
+            return name
+    sys.exit("fuzzing needs clang with its sanitizer runtime (Debian: clang and libclang-rt-14-dev)")
+
+
+def build(compiler: str) -> Path:
+    """Build the extension modules and the harness; returns the harness."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    flags = " ".join(("-fsanitize=fuzzer-no-link,address,undefined", *SANITIZERS))
+    environment = os.environ | {"CC": compiler, "LDSHARED": f"{compiler} -shared", "CFLAGS": flags, "LDFLAGS": ""}
+    setup = [sys.executable, "setup.py", "-q", "build", "--build-base", BUILD / "base", "--build-lib", BUILD / "lib"]
+    subprocess.run(setup, cwd=ROOT, env=environment, check=True)
+    harness = BUILD / "harness"
+    config = sysconfig.get_config_vars()
+    version, library = config["LDVERSION"], config["LIBDIR"]
+    subprocess.run(
+        [
+            compiler, "-fsanitize=fuzzer,address,undefined", *SANITIZERS, f"-I{sysconfig.get_path('include')}",
+            ROOT / "fuzz" / "harness.c", "-o", harness, f"-L{library}", f"-lpython{version}",
+            *config["LIBS"].split(), *config["SYSLIBS"].split(), f"-Wl,-rpath,{library}", "-rdynamic",
+        ],
+        check=True,
+    )  # fmt: skip
+    return harness
+
+
+def environment_of(target: str) -> dict[str, str]:
+    path = os.pathsep.join([str(BUILD / "lib"), str(ROOT), str(ROOT / "tests"), *filter(None, sys.path[1:])])
+    return os.environ | {
+        "PYTHONPATH": path,
+        "PYTHONMALLOC": "malloc",  # so that AddressSanitizer sees every block
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=16:malloc_context_size=2"
+        ":max_malloc_fill_size=0",
+        "FUZZ_TARGET": target,
+    }
+
+
+def fuzz(harness: Path, target: str, seconds: int) -> Outcome:
+    """Run one target for a time, from its seeds and what earlier runs have found."""
+    corpus = BUILD / "corpus" / target
+    corpus.mkdir(parents=True, exist_ok=True)
+    command = [
+        harness, corpus, f"-max_total_time={seconds}", "-max_len=4096", "-timeout=20", "-rss_limit_mb=4096",
+        "-print_final_stats=1", f"-artifact_prefix={FINDINGS}/{target}-",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment_of(target), capture_output=True, text=True, errors="replace"
+    )
+    log = done.stderr
+    executions = re.search(r"stat::number_of_executed_units:\s*(\d+)", log)
+    coverage = re.findall(r"cov: (\d+)", log)
+    return Outcome(
+        target, int(executions[1]) if executions else 0, int(coverage[-1]) if coverage else 0, seconds,
+        done.returncode != 0, log,
+    )  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("targets", nargs="*", help="names in fuzz/targets.py; all by default")
+    parser.add_argument("--seconds", type=int, default=120, help="for the whole run (default 120)")
+    parser.add_argument("--replay", type=Path, help="run this one input through one target")
+    options = parser.parse_args()
+    harness = build(find_compiler())
+    if options.replay is not None:
+        (target,) = options.targets
+        return subprocess.run([harness, options.replay], cwd=ROOT, env=environment_of(target)).returncode
+    FINDINGS.mkdir(parents=True, exist_ok=True)
+    listed = subprocess.run(
+        [sys.executable, "-m", "fuzz.seeds", BUILD / "corpus"],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "tests")}, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    targets = options.targets or listed.stdout.split()
+    cores = os.cpu_count() or 1
+    each = max(1, options.seconds * min(cores, len(targets)) // len(targets))
+    with ThreadPoolExecutor(cores) as pool:
+        outcomes = list(pool.map(lambda target: fuzz(harness, target, each), targets))
+    for outcome in outcomes:
+        if outcome.failed:
+            print(outcome.log[-6000:])
+    for outcome in outcomes:
+        verdict = "FOUND SOMETHING (see above, and build/fuzz/findings)" if outcome.failed else "nothing found"
+        print(
+            f"{outcome.target:<12} {outcome.executions:>12,} executions in {outcome.seconds} s,"
+            f" {outcome.coverage:,} edges: {verdict}"
+        )
+    return int(any(outcome.failed for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
