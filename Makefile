@@ -4,10 +4,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ_SECONDS ?= 120
 SOURCES := pyproject.toml setup.py $(wildcard src/fastbars/*.pyx src/fastbars/*.pxd src/fastbars/*.h \
 	src/fastbars/wire/*.pyx src/fastbars/wire/*.pxd src/fastbars/wire/*.h)
 
-.PHONY: demo test lint docs bench bench-smoke bench-check bench-baseline wheel clean
+.PHONY: demo test lint fuzz docs bench bench-smoke bench-check bench-baseline wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fastbars demo
@@ -24,6 +25,9 @@ lint: $(VENV)/.installed
 		fastbars.wire.scanner fastbars.wire.walker
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python tools/run_fuzzers.py --seconds $(FUZZ_SECONDS)
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -E -b html docs build/docs
@@ -43,6 +47,10 @@ bench-check bench-baseline: $(VENV)/.installed
 
 wheel: $(VENV)/.wheel
 	$(BIN)/python tools/build_wheel.py
+
+$(VENV)/.fuzz: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[fuzz]"
+	touch $@
 
 $(VENV)/.docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"

@@ -1,6 +1,6 @@
 """The inputs that fuzzing begins with: messages of every exchange, whole and in frames.
 
-    python -m fuzz.seeds FOLDER     # writes FOLDER/TARGET/..., prints the targets
+python -m fuzz.seeds FOLDER     # writes FOLDER/TARGET/..., prints the targets
 """
 
 from __future__ import annotations

@@ -40,6 +40,8 @@ def _taken(scan: Scan, message: bytes) -> tuple[list[Row], int | None] | None:
     taken = scan.rows(), scan.scanner.take_event_time()
     scan.batch.clear()
     return taken
+
+
 _NUMBER = re.compile(rb"([+-]?)([0-9]*)\.?([0-9]*)(?:[eE]([+-]?[0-9]+))?")
 
 

@@ -1,8 +1,8 @@
 """Fuzz the compiled readers: build them with clang's sanitizers, and run each target under libFuzzer.
 
-    python tools/fuzz.py --seconds 120             # all targets share the time, as many at once as there are cores
-    python tools/fuzz.py --seconds 600 numbers     # one of them
-    python tools/fuzz.py numbers --replay FILE     # one input again
+    python tools/run_fuzzers.py --seconds 120           # all targets share the time and the cores
+    python tools/run_fuzzers.py --seconds 600 numbers   # one of them
+    python tools/run_fuzzers.py numbers --replay FILE   # one input again
 
 AddressSanitizer and UndefinedBehaviorSanitizer watch the extension modules; what they compute is compared with
 slower twins in fuzz/targets.py. A finding is written to build/fuzz/findings and ends the run with status 1.
@@ -50,7 +50,10 @@ def find_compiler() -> str:
     probe = "int LLVMFuzzerTestOneInput(const unsigned char *d, unsigned long n) { return 0; }"
     for name in COMPILERS:
         command = [name, "-fsanitize=fuzzer,address", "-x", "c", "-", "-o", os.devnull]
-        if shutil.which(name) and not subprocess.run(command, input=probe, text=True, capture_output=True).returncode:
+        if shutil.which(name) is None:
+            continue
+        tried = subprocess.run(command, check=False, input=probe, text=True, capture_output=True)
+        if tried.returncode == 0:
             return name
     sys.exit("fuzzing needs clang with its sanitizer runtime (Debian: clang and libclang-rt-14-dev)")
 
@@ -60,7 +63,17 @@ def build(compiler: str) -> Path:
     BUILD.mkdir(parents=True, exist_ok=True)
     flags = " ".join(("-fsanitize=fuzzer-no-link,address,undefined", *SANITIZERS))
     environment = os.environ | {"CC": compiler, "LDSHARED": f"{compiler} -shared", "CFLAGS": flags, "LDFLAGS": ""}
-    setup = [sys.executable, "setup.py", "-q", "build", "--build-base", BUILD / "base", "--build-lib", BUILD / "lib"]
+    setup: list[str | Path] = [
+        sys.executable,
+        "setup.py",
+        "-q",
+        "build",
+        "-j2",
+        "--build-base",
+        BUILD / "base",
+        "--build-lib",
+        BUILD / "lib",
+    ]
     subprocess.run(setup, cwd=ROOT, env=environment, check=True)
     harness = BUILD / "harness"
     config = sysconfig.get_config_vars()
@@ -91,12 +104,12 @@ def fuzz(harness: Path, target: str, seconds: int) -> Outcome:
     """Run one target for a time, from its seeds and what earlier runs have found."""
     corpus = BUILD / "corpus" / target
     corpus.mkdir(parents=True, exist_ok=True)
-    command = [
+    command: list[str | Path] = [
         harness, corpus, f"-max_total_time={seconds}", "-max_len=4096", "-timeout=20", "-rss_limit_mb=4096",
         "-print_final_stats=1", f"-artifact_prefix={FINDINGS}/{target}-",
     ]  # fmt: skip
     done = subprocess.run(
-        command, cwd=ROOT, env=environment_of(target), capture_output=True, text=True, errors="replace"
+        command, check=False, cwd=ROOT, env=environment_of(target), capture_output=True, text=True, errors="replace"
     )
     log = done.stderr
     executions = re.search(r"stat::number_of_executed_units:\s*(\d+)", log)
@@ -116,7 +129,8 @@ def main() -> int:
     harness = build(find_compiler())
     if options.replay is not None:
         (target,) = options.targets
-        return subprocess.run([harness, options.replay], cwd=ROOT, env=environment_of(target)).returncode
+        command = [harness, options.replay]
+        return subprocess.run(command, check=False, cwd=ROOT, env=environment_of(target)).returncode
     FINDINGS.mkdir(parents=True, exist_ok=True)
     listed = subprocess.run(
         [sys.executable, "-m", "fuzz.seeds", BUILD / "corpus"],
