@@ -21,7 +21,8 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --allowlist tests/stubtest-allowlist.txt fastbars.scaled fastbars.instruments \
-		fastbars.batch fastbars.ledger fastbars.arbiter fastbars.state fastbars.objects fastbars.columns fastbars._agg \
+		fastbars.batch fastbars.ledger fastbars.arbiter fastbars.state fastbars.objects fastbars.columns \
+		fastbars._agg fastbars.entry \
 		fastbars.wire.scanner fastbars.wire.walker
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml

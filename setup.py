@@ -20,6 +20,7 @@ MODULES = (
     "objects",
     "columns",
     "_agg",
+    "entry",
     "wire.scanner",
     "wire.walker",
 )

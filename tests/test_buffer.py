@@ -302,3 +302,110 @@ def test_an_outage_is_left_to_the_ids_where_there_are_any() -> None:
     assert buffer.note_outage(11, 12) == []
     (bar,) = buffer.add_tick(TickData("A", 60_000_000_000, "1", "1", trade_id=2))
     assert bar.status == "PARTIAL"
+
+
+# One trade at a time, from text.
+
+
+ADDED = st.lists(
+    st.tuples(
+        st.sampled_from(("A", "BB", "ÇC")),
+        st.integers(0, 200),
+        st.integers(1, 10**7),
+        st.integers(0, 6),
+        st.sampled_from((-1, 0, 1)),
+    ),
+    max_size=40,
+)
+
+
+@given(ADDED, st.sampled_from(("contiguous", "none")))
+def test_trades_added_one_by_one_give_the_bars_of_one_batch(trades: list[Any], ids: Any) -> None:
+    one, text, many = (BarBuffer(["1m", "tick:3"], ids=ids) for _ in range(3))
+    batch = many.new_batch()
+    bars: list[OHLCVBar] = []
+    from_text: list[OHLCVBar] = []
+    for number, (symbol, second, mantissa, scale, side) in enumerate(trades):
+        price, time_ns = Decimal(mantissa).scaleb(-scale), second * 1_000_000_000
+        name = {1: "buy", 0: "unknown", -1: "sell"}[side]
+        bars += one.add_tick(TickData(symbol, time_ns, price, price, TickSide.of(side), number))
+        from_text += text.add(symbol, time_ns, f"{price:f}", f"{price:f}".encode(), side=name, trade_id=number)
+        batch.append(symbol, time_ns, price, price, side, number)
+    assert bars == from_text
+    in_one = many.add_batch(batch)
+    assert sorted(map(repr, bars)) == sorted(map(repr, in_one))
+    assert one.flush_all() == text.flush_all() == many.flush_all()
+    assert one.stats == text.stats == many.stats
+    assert one.rows_taken == len(trades)
+
+
+def test_add_takes_text_bytes_int_and_decimal_and_every_way_to_say_a_side() -> None:
+    buffer = BarBuffer("1m")
+    sides: tuple[Any, ...] = ("buy", 1, TickSide.BUY, True, "sell", TickSide.UNKNOWN, 0)
+    prices: tuple[Any, ...] = ("1.5", b"2.5", 3, Decimal("0.5"), "1", "1", "1")
+    for number, (price, side) in enumerate(zip(prices, sides, strict=True)):
+        assert buffer.add("A", number, price, "1", side) == []
+    (bar,) = buffer.flush_all()
+    assert [str(price) for price in (bar.open, bar.high, bar.low, bar.close)] == ["1.5", "3", "0.5", "1"]
+    assert [str(volume) for volume in (bar.volume, bar.taker_buy_volume)] == ["7", "4"]
+
+
+def test_add_tells_an_aggregated_trade_by_its_last_id_or_count() -> None:
+    buffer = BarBuffer("1m", ids="contiguous")
+    buffer.add("A", 0, "1", "1", trade_id=5, last_trade_id=8)
+    buffer.add("A", 1, "1", "1", trade_id=9, last_trade_id=10, trade_count=2)
+    (bar,) = buffer.flush_all()
+    assert (bar.trade_count, bar.first_trade_id, bar.last_trade_id) == (6, 5, 10)
+
+
+def test_the_list_that_add_returns_is_the_callers() -> None:
+    buffer = BarBuffer("1m")
+    nothing = buffer.add("A", 0, "1", "1")
+    nothing.append("mine")  # type: ignore[arg-type]
+    assert buffer.add("A", 1, "1", "1") == []
+
+
+@pytest.mark.parametrize(
+    ("trade", "error", "message"),
+    [
+        (("A", 0, 1.5, "1"), TypeError, "not float: 1.5"),
+        (("A", 0, "x", "1"), PrecisionError, "A: 'x' is not a finite decimal number"),
+        (("A", 0, "0", "1"), InvalidTickError, "A: price 0 is not positive"),
+        (("A", 0, "1", "-1"), InvalidTickError, "A: size -1 is not positive"),
+        (("A", 0.5, "1", "1"), TypeError, "float"),
+        (("A", 5 * 10**18, "1", "1"), InvalidTickError, "time_ns 5000000000000000000 is not"),
+        (("A", 0, "1", "1", "long"), InvalidTickError, "A: side 'long' is not buy, sell or unknown"),
+        (("A", 0, "1", "1", 2), InvalidTickError, "A: side 2 is not buy"),
+        (("A", 0, "1", "1", None), InvalidTickError, "A: side None is not buy"),
+        (("A", 0, "1", "1", 10**30), InvalidTickError, "is not buy"),
+        (("A", 0, "1", "1", 0, -1), InvalidTickError, "first_id -1 is not"),
+        (("A", 0, "1", "1", 0, None), InvalidTickError, "A: the trade has no id"),
+        ((None, 0, "1", "1"), TypeError, "symbol"),
+        ((b"A", 0, "1", "1"), TypeError, "symbol"),
+    ],
+)
+def test_a_trade_that_add_cannot_take_changes_nothing(
+    trade: tuple[Any, ...], error: type[Exception], message: str
+) -> None:
+    options: dict[str, Any] = {} if len(trade) > 5 else {"trade_id": 8}
+    buffer = BarBuffer("1m", ids="contiguous")
+    buffer.add("A", 0, "1.25", "1", "buy", 7)
+    before = buffer.stats.trades
+    with pytest.raises(error, match=message):
+        buffer.add(*trade, **options)
+    assert buffer.stats.trades == before
+    buffer.add("A", 1, "1.5", "1", "sell", 8)
+    (bar,) = buffer.flush_all()
+    assert (bar.trade_count, bar.high, bar.first_trade_id, bar.last_trade_id) == (2, Decimal("1.5"), 7, 8)
+
+
+def test_late_trades_and_callbacks_work_for_single_trades() -> None:
+    late: list[TickData] = []
+    heard: list[OHLCVBar] = []
+    buffer = BarBuffer("1m", lateness_s=0, on_late=late.append, on_bar=heard.append)
+    buffer.add("A", 0, "1", "1")
+    (first,) = buffer.add("A", 600_000_000_000, "2", "1")
+    assert buffer.add("A", 1, "3", "1")[0].status is BarStatus.GAP
+    assert [tick.price for tick in late] == [Decimal(3)]
+    assert heard[0] == first
+    assert (buffer.stats.trades, buffer.stats.late) == (2, 1)

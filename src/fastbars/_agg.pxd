@@ -12,6 +12,8 @@ cdef class BarKernel(BarState):
     cdef int64_t arrivals               # rows taken so far
     cdef double bound                   # no sum in here is larger
     cdef Py_ssize_t overflow_row
+    cdef int fold(self, TickBatch batch) except -1
+    cdef tuple take_folded(self)
     cdef void run(self, TickBatch batch) noexcept nogil
     cdef void take_unexpected(self, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef void fold_time(self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil

@@ -73,12 +73,22 @@ cdef class BarKernel(BarState):
     # A batch.
 
     def update(self, TickBatch batch not None):
+        self.fold(batch)
+        return self.take_folded()
+
+    cdef tuple take_folded(self):
+        # What the last fold issued, and the trades that it could not place.
+        late = [(self.late[i].row, self.late[i].spec) for i in range(self.late_count)]
+        return self.take(), late
+
+    cdef int fold(self, TickBatch batch) except -1:
         cdef double bound
         cdef Py_ssize_t failed
         if batch.instruments is not self.instruments:
             raise InvalidTickError("the batch belongs to other instruments than this kernel")
+        self.row_count = self.late_count = 0
         if batch.length == 0:
-            return _NO_ROWS, []
+            return 0
         if batch.rescaled != self.instruments.rescaled:
             raise InvalidTickError("a scale was widened after this batch was built; build it again")
         self.reserve()
@@ -96,8 +106,11 @@ cdef class BarKernel(BarState):
             self.save()
         self.row_count = self.late_count = 0
         self.overflow_row = -1
-        with nogil:
+        if batch.length == 1:  # not worth handing the interpreter to others
             self.run(batch)
+        else:
+            with nogil:
+                self.run(batch)
         if self.no_memory:
             raise MemoryError("the kernel ran out of memory; its state is undefined, start anew")
         failed = self.overflow_row
@@ -111,8 +124,7 @@ cdef class BarKernel(BarState):
                 f" {batch.size[failed]}) the volume or quote volume of a bar leaves 128 bits", failed)
         self.bound = self.largest() if saved else bound
         self.arrivals += batch.length
-        late = [(self.late[i].row, self.late[i].spec) for i in range(self.late_count)]
-        return self.take(), late
+        return 0
 
     cdef void run(self, TickBatch batch) noexcept nogil:
         cdef Py_ssize_t start = 0, stop

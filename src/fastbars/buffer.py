@@ -17,6 +17,7 @@ from fastbars._agg import BarKernel
 from fastbars.bars import REASONS, STATUSES, BarBatch, BarStatus, CloseReason, OHLCVBar
 from fastbars.batch import TickBatch
 from fastbars.callbacks import call
+from fastbars.entry import TradeEntry
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.instruments import Instruments
 from fastbars.ledger import Ledger
@@ -50,7 +51,7 @@ class BufferStats:
     callback_errors: int = 0
 
 
-class BarBuffer:
+class BarBuffer(TradeEntry):
     """Trades in, bars out.
 
     Args:
@@ -71,7 +72,8 @@ class BarBuffer:
             logged and counted, and no bar is lost.
         on_late: called with each trade that came too late for a bar.
 
-    Every method that issues bars returns them, after the callbacks were called.
+    Trades come in by `add` (one, from text), `add_tick` (one, as an object) or `add_batch` (columns); see
+    `fastbars.entry.TradeEntry`. Every method that issues bars returns them, after the callbacks were called.
     """
 
     def __init__(
@@ -100,7 +102,6 @@ class BarBuffer:
         self.on_bars = on_bars
         self.on_late = on_late
         self._stats = BufferStats()
-        self._rows = 0
         self._grace_ns = round(grace_s * 1e9)
         self._kernel = BarKernel(
             self.instruments,
@@ -109,7 +110,7 @@ class BarBuffer:
             ids == "contiguous",
             round(lateness_s * 1e9),
         )
-        self._single = self.new_batch()
+        super().__init__(self._kernel, self.new_batch())
 
     def new_batch(self) -> TickBatch:
         """An empty batch with the columns that this buffer needs."""
@@ -120,7 +121,7 @@ class BarBuffer:
     def stats(self) -> BufferStats:
         """The counters, live."""
         self._stats.duplicates = self._kernel.duplicates
-        self._stats.trades = self._rows - self._stats.duplicates - self._stats.late
+        self._stats.trades = self.rows_taken - self._stats.duplicates - self._stats.late
         return self._stats
 
     @property
@@ -134,30 +135,6 @@ class BarBuffer:
         if ledger is None or symbol not in self.instruments:
             return []
         return ledger.missing(self.instruments.id(symbol))
-
-    def add_tick(self, tick: TickData) -> list[OHLCVBar]:
-        """Fold one trade in.
-
-        Raises:
-            PrecisionError: it cannot be represented beside what its symbol has seen.
-            InvalidTickError: it has no id where ids are to prove completeness.
-        """
-        batch = self._single
-        batch.clear()
-        batch.append(*tick.row)
-        return self.add_batch(batch)
-
-    def add_batch(self, batch: TickBatch) -> list[OHLCVBar]:
-        """Fold a batch in: all of it or, if this raises, nothing.
-
-        Raises:
-            PrecisionError, InvalidTickError: the message and `row` name the offending row.
-        """
-        rows, late = self._kernel.update(batch)
-        self._rows += len(batch)
-        if not late and not len(rows):
-            return []
-        return self._issue(rows, late, batch)
 
     def add_live(self, batch: TickBatch) -> list[OHLCVBar]:
         """Fold a batch in; a row that cannot be taken is refused alone, counted, and its bar flagged GAP."""

@@ -1,0 +1,66 @@
+from decimal import Decimal
+
+from typing_extensions import disjoint_base
+
+from fastbars._agg import BarKernel
+from fastbars.bars import OHLCVBar
+from fastbars.batch import TickBatch
+from fastbars.ticks import TickData
+
+@disjoint_base
+class TradeEntry:
+    """What BarBuffer inherits: trades go into the kernel, and what they close goes to `_issue`.
+
+    Args:
+        kernel: folds the trades in.
+        single: an empty batch of the kernel's instruments, for one trade at a time.
+    """
+
+    rows_taken: int
+    def __init__(self, kernel: BarKernel, single: TickBatch) -> None: ...
+    def add(
+        self,
+        symbol: str,
+        time_ns: int,
+        price: str | bytes | int | Decimal,
+        size: str | bytes | int | Decimal,
+        side: str | int = 0,
+        trade_id: int | None = None,
+        last_trade_id: int | None = None,
+        trade_count: int = 0,
+    ) -> list[OHLCVBar]:
+        """Fold one trade in, straight from text: the fastest way for one trade at a time.
+
+        Args:
+            symbol: as the exchange writes it.
+            time_ns: exchange time, ns since the epoch.
+            price: > 0, quote units.
+            size: > 0, base units or contracts.
+            side: of the taker: "buy", "sell", "unknown", or 1, -1, 0.
+            trade_id: of the first trade, where the exchange numbers them.
+            last_trade_id: of the last one of an aggregated trade; `trade_id` by default.
+            trade_count: trades in it; last_trade_id - trade_id + 1 by default.
+
+        Returns:
+            The bars that it closed or changed, mostly none; the list is the caller's.
+
+        Raises:
+            PrecisionError: it cannot be represented beside what its symbol has seen.
+            InvalidTickError: price or size not positive, no id where ids are to prove completeness, unknown side.
+            TypeError: a number is a float.
+        """
+
+    def add_tick(self, tick: TickData) -> list[OHLCVBar]:
+        """Fold one trade in.
+
+        Raises:
+            PrecisionError: it cannot be represented beside what its symbol has seen.
+            InvalidTickError: it has no id where ids are to prove completeness.
+        """
+
+    def add_batch(self, batch: TickBatch) -> list[OHLCVBar]:
+        """Fold a batch in: all of it or, if this raises, nothing.
+
+        Raises:
+            PrecisionError, InvalidTickError: the message and `row` name the offending row.
+        """

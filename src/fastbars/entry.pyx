@@ -1,0 +1,121 @@
+"""The fast way in for one trade at a time: from text to the kernel without an object between.
+
+Units: time_ns int64 nanoseconds since the Unix epoch, UTC; price quote units; size base units (contracts on inverse
+markets).
+"""
+
+from libc.stdint cimport int8_t, int64_t
+
+from fastbars._agg cimport BarKernel
+from fastbars.batch cimport TickBatch
+from fastbars.instruments cimport Instrument
+from fastbars.scaled cimport HIGHEST, PARSED, POWER_OF_TEN, parse_text
+
+from fastbars.errors import InvalidTickError
+
+cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+
+
+cdef class TradeEntry:
+    cdef BarKernel kernel
+    cdef TickBatch single       # of one row
+    cdef readonly Py_ssize_t rows_taken
+
+    def __init__(self, BarKernel kernel not None, TickBatch single not None):
+        self.kernel = kernel
+        self.single = single
+
+    def add(self, str symbol not None, time_ns, price, size, side=0, trade_id=None, last_trade_id=None, trade_count=0):
+        return self.take(symbol, time_ns, price, size, sign_of(symbol, side), trade_id, last_trade_id, trade_count)
+
+    def add_tick(self, tick):
+        return self.take(
+            tick.symbol, tick.time_ns, tick.price, tick.volume, sign_of(tick.symbol, tick.side), tick.trade_id,
+            tick.last_trade_id, tick.trade_count)
+
+    def add_batch(self, TickBatch batch not None):
+        self.kernel.fold(batch)
+        self.rows_taken += batch.length
+        return self.issue_folded(batch)
+
+    cdef list take(self, str symbol, object time_ns, object price, object size, int sign, object trade_id,
+                   object last_trade_id, object trade_count):
+        cdef TickBatch batch = self.single
+        batch.length = 0
+        if (
+            type(price) is not str or type(size) is not str or type(time_ns) is not int
+            or (batch.first_id is not NULL and type(trade_id) is not int)
+            or last_trade_id is not None or type(trade_count) is not int or not 0 <= trade_count <= 1
+            or not self.take_text(symbol, time_ns, price, size, sign, trade_id)
+        ):
+            batch.append(symbol, time_ns, price, size, sign, trade_id, last_trade_id, trade_count)
+        self.kernel.fold(batch)
+        self.rows_taken += 1
+        return self.issue_folded(batch)
+
+    cdef bint take_text(self, str symbol, int64_t time_ns, str price, str size, int sign, object trade_id) except -1:
+        # The row of an ordinary trade, as `append` writes it; False where there is more to it than that.
+        cdef TickBatch batch = self.single
+        cdef Instrument *own
+        cdef const char *text
+        cdef Py_ssize_t length
+        cdef int64_t price_mantissa = 0, size_mantissa = 0, price_factor, size_factor
+        cdef int price_scale = 0, size_scale = 0, symbol_id
+        text = PyUnicode_AsUTF8AndSize(price, &length)
+        if parse_text(text, length, &price_mantissa, &price_scale) != PARSED or price_mantissa <= 0:
+            return False
+        text = PyUnicode_AsUTF8AndSize(size, &length)
+        if parse_text(text, length, &size_mantissa, &size_scale) != PARSED or size_mantissa <= 0:
+            return False
+        if batch.sequence is not NULL:
+            return False
+        symbol_id = batch.instruments.find(symbol)
+        own = &batch.instruments.table[symbol_id]
+        if price_scale > own.price_scale or size_scale > own.size_scale:
+            return False
+        if price_scale < own.price_scale:
+            price_factor = POWER_OF_TEN[own.price_scale - price_scale]
+            if price_mantissa > HIGHEST // price_factor:
+                return False
+            price_mantissa *= price_factor
+        if size_scale < own.size_scale:
+            size_factor = POWER_OF_TEN[own.size_scale - size_scale]
+            if size_mantissa > HIGHEST // size_factor:
+                return False
+            size_mantissa *= size_factor
+        batch.time_ns[0] = time_ns
+        batch.symbol_id[0] = symbol_id
+        batch.price[0] = price_mantissa
+        batch.size[0] = size_mantissa
+        batch.side[0] = <int8_t>sign
+        if batch.first_id is not NULL:
+            batch.first_id[0] = batch.last_id[0] = trade_id
+        batch.count[0] = 1
+        own.max_price = max(own.max_price, batch.price[0])
+        own.max_size = max(own.max_size, batch.size[0])
+        batch.rescaled = batch.instruments.rescaled
+        batch.length = 1
+        return True
+
+    cdef list issue_folded(self, TickBatch batch):
+        if self.kernel.row_count == 0 and self.kernel.late_count == 0:
+            return []
+        rows, late = self.kernel.take_folded()
+        return self._issue(rows, late, batch)
+
+
+cdef int sign_of(object symbol, object side) except -2:
+    cdef int sign
+    if isinstance(side, str):
+        if side == "buy":
+            return 1
+        if side == "sell":
+            return -1
+        if side == "unknown":
+            return 0
+    elif isinstance(side, int):
+        sign = 1 if side == 1 else -1 if side == -1 else 0
+        if sign == side:
+            return sign
+    raise InvalidTickError(f"{symbol}: side {side!r} is not buy, sell or unknown, nor 1, -1 or 0")
