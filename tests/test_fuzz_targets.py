@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from fuzz import targets
-from fuzz.seeds import seeds
+from fuzz.seeds import seeds, simulated
 
-from declared import MESSAGES
+from declared import FIELDS, MESSAGES
 from fastbars import scaled
 from fastbars.wire.scanner import TradeScanner
+from test_scanner import Scan
 
 
 @pytest.mark.parametrize("target", ["numbers", "scanner", "walker"])
@@ -17,6 +18,14 @@ def test_a_target_finds_nothing_in_its_seeds(target: str) -> None:
     assert len(mine) >= 8
     for seed in mine:
         getattr(targets, target)(seed)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MESSAGES if kind not in ("seconds", "binance aggTrade")])
+def test_the_simulated_messages_among_the_seeds_are_trades(kind: str) -> None:
+    messages = list(simulated(kind.split(maxsplit=1)[0]))
+    assert len(messages) == 16
+    scan = Scan(FIELDS[kind])
+    assert all(scan.take(message)[0] for message in messages)
 
 
 def test_a_wrong_number_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
