@@ -4,6 +4,8 @@ from typing_extensions import disjoint_base
 
 from fastbars.batch import TickBatch
 
+MOST_LINES: int
+
 @disjoint_base
 class Arbiter:
     """Redundant lines: of each trade the first arrival goes on, in the order of ids; one line fills another's holes.

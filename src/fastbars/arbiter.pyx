@@ -17,11 +17,13 @@ from fastbars.instruments cimport Instrument
 from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN
 
 cdef enum:
-    MOST_LINES = 8
+    LINES = 8
     WINDOW = 256                # latest trades of a symbol of which arrivals are compared
     MOST_HELD = 65_536          # rows of a symbol that can be held back
 
 cdef int64_t UNSEEN = LOWEST
+
+MOST_LINES = LINES
 
 cdef struct Held:               # a row that waits for those before it
     int64_t since_ns
@@ -45,7 +47,7 @@ cdef struct Arrival:            # where and when a trade came first
 
 cdef struct Symbol:
     int64_t expected            # the next id that goes on
-    int64_t passed[MOST_LINES]  # the largest id of each line
+    int64_t passed[LINES]  # the largest id of each line
     Arrival *arrivals
     Held *held                  # by id, from held_start on
     int32_t held_start
@@ -66,14 +68,14 @@ cdef class Arbiter:
     cdef Py_ssize_t capacity
     cdef int lines
     cdef int64_t wait_ns
-    cdef Count counts[MOST_LINES]
+    cdef Count counts[LINES]
     cdef list waiting           # symbols with rows held back, in the order in which they began to wait
     cdef readonly Py_ssize_t held
     cdef readonly int64_t duplicates
 
     def __cinit__(self, TickBatch out not None, int lines, int64_t wait_ns):
-        if not 2 <= lines <= MOST_LINES:
-            raise ValueError(f"lines must be 2 to {MOST_LINES}, got {lines}")
+        if not 2 <= lines <= LINES:
+            raise ValueError(f"lines must be 2 to {LINES}, got {lines}")
         if wait_ns < 0:
             raise ValueError(f"wait {wait_ns} ns is negative")
         if out.first_id is NULL:
@@ -104,7 +106,7 @@ cdef class Arbiter:
             self.symbols = grown
             for i in range(self.capacity, capacity):
                 grown[i].expected = UNSEEN
-                for line in range(MOST_LINES):
+                for line in range(LINES):
                     grown[i].passed[line] = UNSEEN
                 grown[i].arrivals = NULL
                 grown[i].held = NULL

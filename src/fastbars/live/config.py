@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import Any, Literal
 
+from fastbars.arbiter import MOST_LINES
 from fastbars.specs import BarSpec, Origin, parse_specs
 
 
@@ -30,6 +31,8 @@ class StreamConfig:
         stale_after: seconds of silence that are always harmless.
         stale_factor: silence that is this many times the usual gap between trades is not.
         streams_per_connection: at most so many, where the exchange's own limit is larger; None: that one.
+        lines: connections that carry the same trades (`stream` only); of each trade the first arrival counts.
+        line_wait: seconds that a trade waits for those before it, which another line may still bring.
         circuit_breaker_threshold: bad messages within `circuit_breaker_window` that make it reconnect.
         bars: bar specs, such as ("1m", "tick:1000").
         timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
@@ -62,6 +65,8 @@ class StreamConfig:
     stale_after: float = 30.0
     stale_factor: float = 20.0
     streams_per_connection: int | None = None
+    lines: int = 1
+    line_wait: float = 0.25
     circuit_breaker_threshold: int = 10
     circuit_breaker_window: float = 60.0
     bars: str | int | BarSpec | Sequence[str | int | BarSpec] | None = None
@@ -101,9 +106,11 @@ class StreamConfig:
         for name in ("application_ping_interval", "connection_lifetime", "streams_per_connection"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
-        for name in ("grace", "lateness", "coalesce", "ban_delay", "handover_overlap"):
+        for name in ("grace", "lateness", "coalesce", "ban_delay", "handover_overlap", "line_wait"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 1 <= self.lines <= MOST_LINES:
+            raise ValueError(f"lines must be 1 to {MOST_LINES}, got {self.lines}")
         if self.reconnect_attempts is not None and self.reconnect_attempts < 0:
             raise ValueError(f"reconnect_attempts must not be negative, got {self.reconnect_attempts}")
         if self.reconnect_max_delay < self.reconnect_delay:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbars.arbiter import Arbiter
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer, BufferStats, Ids, tick_of
@@ -24,6 +25,7 @@ from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Ack, Beat, Exchange, Notice, RawMessage, Refusal, Trade
 from fastbars.live.recent import RecentKeys
 from fastbars.live.recorder import OpenRecorder, Recorder
+from fastbars.live.stats import LineStats, SessionStats
 from fastbars.log import log
 from fastbars.ticks import TickData, to_nanoseconds
 from fastbars.wire.scanner import TradeScanner
@@ -35,45 +37,6 @@ _LEAP_NS = 3_600_000_000_000
 _BROKEN = (ParseError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
 Control = Ack | Refusal | Notice | Beat
-
-
-@dataclass(slots=True)
-class SessionStats:
-    """Counters of everything received; every message is in exactly one of the kinds below `messages`.
-
-    Attributes:
-        messages: payloads received, of any kind.
-        bytes: their size.
-        trade_messages: messages that carried trades of the channel that bars are made from.
-        other_trade_messages: trades of another channel, not made into bars.
-        exchange_bars, quotes, tickers, control: as their names say; control are acks, refusals, notices, heartbeats.
-        raw: of a known kind that is handed on as it is, such as order books.
-        ignored: trades that a user's own parser passed over.
-        unknown: JSON of no known kind; handed on likewise.
-        invalid_json: not JSON at all.
-        parse_errors: of a known kind, but broken.
-        trades: trades accepted from messages (a refused one is in `refused` of the buffer).
-        duplicates: trades dropped because their unique key was seen before; those known by number are counted in
-            `duplicates` of the buffer.
-        callback_errors: times that a callback raised.
-    """
-
-    messages: int = 0
-    bytes: int = 0
-    trade_messages: int = 0
-    other_trade_messages: int = 0
-    exchange_bars: int = 0
-    quotes: int = 0
-    tickers: int = 0
-    control: int = 0
-    raw: int = 0
-    ignored: int = 0
-    unknown: int = 0
-    invalid_json: int = 0
-    parse_errors: int = 0
-    trades: int = 0
-    duplicates: int = 0
-    callback_errors: int = 0
 
 
 @dataclass(slots=True)
@@ -139,6 +102,8 @@ class Session:
         self._ids_are_kept = False  # a row of the batch says as much as the trade it came from
         self._received = Received()
         self._sent_ns: int | None = None  # by the last message of this wakeup that says when it was sent
+        self._arbiter: Arbiter | None = None
+        self._wakeup: tuple[int, int | None] = (0, None)
         self._warnings: dict[str, int] = {}
         if parse_message is not None:
             self._channel = channel
@@ -182,6 +147,13 @@ class Session:
         """int64[n], time of the latest trade of each of `symbols`, ns."""
         return np.zeros(0, np.int64) if self._buffer is None else self._buffer.trade_times_ns
 
+    @property
+    def lines(self) -> list[LineStats]:
+        """What each of several redundant lines was good for; empty where there is one, or where ids do not rise."""
+        if self._arbiter is None:
+            return []
+        return [LineStats(*self._arbiter.counted(line)) for line in range(self.config.lines)]
+
     def missing(self, symbol: str) -> list[tuple[int, int]]:
         """Trade ids known to be missing: (first, last) of each hole."""
         return [] if self._buffer is None else self._buffer.missing(symbol)
@@ -203,6 +175,8 @@ class Session:
                 self._scanner = TradeScanner(declared, self._batch, self._symbol_id)
                 numbered = self._batch.column("first_id") is not None
                 self._ids_are_kept = numbered or declared.first_id is None
+        if self.config.lines > 1 and self._buffer.ids in ("contiguous", "sequenced"):
+            self._arbiter = Arbiter(self._buffer.new_batch(), self.config.lines, round(self.config.line_wait * 1e9))
 
     @property
     def scanner(self) -> TradeScanner | None:
@@ -221,10 +195,11 @@ class Session:
             payloads: raw messages, in wire order.
             receive_time_ns: of the local wall clock.
             steady_ns: of a steady clock, for the exchange's clock offset; None in a replay of a plain tape.
-            line: which of the connections that feed this session brought them.
+            line: which of the connections that feed this session brought them; of redundant lines, modulo their number.
         """
         if self.recorder is not None:
             self.recorder.messages(payloads, receive_time_ns, steady_ns, line)
+        self._wakeup = line, steady_ns
         tells = self.callbacks.on_tick is not None or self.callbacks.on_event is not None
         for payload in payloads:
             scanner = None if tells and not self._ids_are_kept else self._scanner
@@ -267,9 +242,8 @@ class Session:
             self._note_event_time(self._sent_ns, steady_ns)
             self._sent_ns = None
         if self._buffer is not None and self._batch is not None:
-            received.bars += self._buffer.add_live(self._batch)
-            self._batch.clear()
-            if self.event_time_ns is not None and self.config.close_by == "clock":
+            received.bars += self._fold(*self._wakeup)
+            if self.event_time_ns is not None and self.config.close_by == "clock" and not self._holds:
                 received.bars += self._buffer.advance_watermark(self.event_time_ns)
         self._tell(received.bars, receive_time_ns)
         return received
@@ -305,20 +279,28 @@ class Session:
 
     def advance_clock(self, steady_ns: int, receive_time_ns: int, *, feed_up: bool) -> list[OHLCVBar]:
         """Close what the exchange's clock, estimated at `steady_ns`, says is over."""
-        now_ns = self.clock.now_ns(steady_ns)
-        if self._buffer is None or now_ns is None or now_ns < self._buffer.next_close_ns:
+        if self._buffer is None or not self.clock_is_due(steady_ns):
             return []
+        now_ns = self.clock.now_ns(steady_ns)
         if self.recorder is not None:
             fired = {"steady_ns": steady_ns, "exchange_time_ns": now_ns, "feed_up": feed_up}
             self.recorder.event("clock", receive_time_ns, fired)
-        bars = self._buffer.advance_clock(now_ns, feed_up=feed_up)
+        bars: list[OHLCVBar] = []
+        if self._arbiter is not None:
+            bars += self._buffer.add_live(self._arbiter.expire(steady_ns))
+        if now_ns is not None and not self._holds:
+            bars += self._buffer.advance_clock(now_ns, feed_up=feed_up)
         self._tell(bars, receive_time_ns)
         return bars
 
     def clock_is_due(self, steady_ns: int) -> bool:
-        """Whether `advance_clock` would close something."""
+        """Whether `advance_clock` would close something, or let something go on that waited for another line."""
+        if self._buffer is None:
+            return False
+        if self._arbiter is not None and self._arbiter.held:
+            return self._arbiter.next_release_ns <= steady_ns
         now_ns = self.clock.now_ns(steady_ns)
-        return self._buffer is not None and now_ns is not None and now_ns >= self._buffer.next_close_ns
+        return now_ns is not None and now_ns >= self._buffer.next_close_ns
 
     def begin_outage(self, steady_ns: int) -> None:
         """From here on nothing can be received."""
@@ -360,9 +342,28 @@ class Session:
             self.recorder.event("flush", receive_time_ns, {"symbol": symbol})
         if self._buffer is None:
             return []
-        bars = self._buffer.flush_all() if symbol is None else self._buffer.flush_symbol(symbol)
+        bars = [] if self._arbiter is None else self._buffer.add_live(self._arbiter.flush())
+        bars += self._buffer.flush_all() if symbol is None else self._buffer.flush_symbol(symbol)
         self._tell(bars, receive_time_ns)
         return bars
+
+    def _fold(self, line: int, steady_ns: int | None) -> list[OHLCVBar]:
+        # The batch goes to the kernel; of redundant lines what is next, and the rest waits.
+        assert self._buffer is not None
+        assert self._batch is not None
+        batch = self._batch
+        if self._arbiter is not None and steady_ns is not None:
+            before = self._arbiter.duplicates
+            batch = self._arbiter.take(batch, line % self.config.lines, steady_ns)
+            self.stats.duplicates += self._arbiter.duplicates - before
+        bars = self._buffer.add_live(batch)
+        self._batch.clear()
+        return bars
+
+    @property
+    def _holds(self) -> bool:
+        # Trades wait for those before them: nothing is closed over their heads.
+        return self._arbiter is not None and self._arbiter.held > 0
 
     def _note_event_time(self, time_ns: int, steady_ns: int | None) -> None:
         # The last message that says when it was sent stands for all that arrived with it.
@@ -459,8 +460,7 @@ class Session:
         assert self._buffer is not None
         assert self._batch is not None
         # What was accepted before it goes first, so that bars keep their order.
-        received.bars += self._buffer.add_live(self._batch)
-        self._batch.clear()
+        received.bars += self._fold(*self._wakeup)
         received.bars += self._buffer.note_lost(symbol, time_ns)
         self._warn("trade_refused", symbol=symbol, error=str(error))
 

@@ -1,4 +1,4 @@
-"""StreamStats: the counters of a stream, of one connection or of several together. Units: as the names say."""
+"""The counters of a stream: of its session, of redundant lines, of connections alone and together. Units: as named."""
 
 from __future__ import annotations
 
@@ -7,8 +7,70 @@ from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from fastbars.buffer import BufferStats
-from fastbars.live.session import SessionStats
 from fastbars.live.states import ConnectionState
+
+
+@dataclass(slots=True)
+class SessionStats:
+    """Counters of everything received; every message is in exactly one of the kinds below `messages`.
+
+    Attributes:
+        messages: payloads received, of any kind.
+        bytes: their size.
+        trade_messages: messages that carried trades of the channel that bars are made from.
+        other_trade_messages: trades of another channel, not made into bars.
+        exchange_bars, quotes, tickers, control: as their names say; control are acks, refusals, notices, heartbeats.
+        raw: of a known kind that is handed on as it is, such as order books.
+        ignored: trades that a user's own parser passed over.
+        unknown: JSON of no known kind; handed on likewise.
+        invalid_json: not JSON at all.
+        parse_errors: of a known kind, but broken.
+        trades: trades accepted from messages (a refused one is in `refused` of the buffer).
+        duplicates: trades dropped because their unique key was seen before, or another line had brought them; others
+            that are known by number are counted in `duplicates` of the buffer.
+        callback_errors: times that a callback raised.
+    """
+
+    messages: int = 0
+    bytes: int = 0
+    trade_messages: int = 0
+    other_trade_messages: int = 0
+    exchange_bars: int = 0
+    quotes: int = 0
+    tickers: int = 0
+    control: int = 0
+    raw: int = 0
+    ignored: int = 0
+    unknown: int = 0
+    invalid_json: int = 0
+    parse_errors: int = 0
+    trades: int = 0
+    duplicates: int = 0
+    callback_errors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LineStats:
+    """What one of several lines that carry the same trades was good for.
+
+    Attributes:
+        first: trades that it brought first.
+        again: trades that another line had brought already.
+        missed: trades that it did not bring, known once 256 later ones of the symbol have come.
+        led: messages with which it was first and another line followed, `lead_ns` later in sum.
+    """
+
+    first: int
+    again: int
+    missed: int
+    led: int
+    lead_ns: int
+
+    @property
+    def mean_lead_s(self) -> float:
+        """How much earlier than another line it was, where it was first, on average; s."""
+        return self.lead_ns / self.led / 1e9 if self.led else 0.0
+
 
 Counters = TypeVar("Counters", SessionStats, BufferStats)
 

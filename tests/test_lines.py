@@ -1,0 +1,137 @@
+"""Two lines that carry the same trades: whatever one of them loses, the bars are those of a line that lost nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import fastbars
+from fastbars import OHLCVBar, StreamConfig
+from fastbars.cli.output import csv_line
+from fastbars.exchanges import find_exchange
+from fastbars.live.session import Session
+from fastbars.tapes import Recording
+from servers import START_NS, trade
+
+WAIT_S = 0.25
+MS = 1_000_000
+TWO = StreamConfig(bars=["1s", "tick:3"], lines=2, line_wait=WAIT_S)
+
+
+def session_of(config: StreamConfig, recording: Recording | None = None) -> Session:
+    record = None if recording is None else recording.session
+    return Session(find_exchange("binance"), config, channel="trade", record=record)
+
+
+def message(trade_id: int) -> bytes:
+    return trade(trade_id, 100 * trade_id, str(100 + trade_id % 7))
+
+
+def final(bars: list[OHLCVBar]) -> list[str]:
+    return [csv_line(bar) for bar in bars]
+
+
+def bars_of_one_line(count: int) -> list[str]:
+    session = session_of(StreamConfig(bars=["1s", "tick:3"]))
+    bars: list[OHLCVBar] = []
+    for trade_id in range(count):
+        bars += session.receive([message(trade_id)], START_NS, trade_id * MS).bars
+    return final(bars + session.flush(START_NS))
+
+
+@st.composite
+def two_lossy_lines(draw: st.DrawFn) -> tuple[int, list[tuple[int, int, list[int]]]]:
+    """Each line loses stretches; none is lost by both; both run within the wait of each other."""
+    count = draw(st.integers(1, 60))
+    lost_by = [draw(st.sampled_from((None, None, 0, 1))) for _ in range(count)]
+    lost_by[0] = None
+    events: list[tuple[int, int, list[int]]] = []
+    for line in range(2):
+        lag_ms = draw(st.integers(0, 100))
+        for trade_id in range(count):
+            if lost_by[trade_id] != line:
+                events.append((trade_id + lag_ms + draw(st.integers(0, 20)), line, [trade_id]))
+    events.sort(key=lambda event: (event[0], event[1], event[2]))
+    # A line keeps its order.
+    for line in range(2):
+        places = [place for place, event in enumerate(events) if event[1] == line]
+        ids = sorted(trade_id for place in places for trade_id in events[place][2])
+        for place, trade_id in zip(places, ids, strict=True):
+            events[place] = (events[place][0], line, [trade_id])
+    # The very first trade is nobody's hole: both have it, and it is not waited for.
+    first = next(place for place, event in enumerate(events) if event[2] == [0])
+    return count, events[first:] if first == 0 else [events[first], *events[:first], *events[first + 1 :]]
+
+
+@given(two_lossy_lines())
+@settings(max_examples=150)
+def test_bars_of_two_lossy_lines_equal_those_of_one_that_lost_nothing(
+    feed: tuple[int, list[tuple[int, int, list[int]]]],
+) -> None:
+    count, events = feed
+    session = session_of(TWO)
+    bars: list[OHLCVBar] = []
+    for at_ms, line, ids in events:
+        bars += session.receive([message(trade_id) for trade_id in ids], START_NS, at_ms * MS, line=line).bars
+    bars += session.flush(START_NS)
+    assert final(bars) == bars_of_one_line(count)
+    first, second = session.lines
+    assert first.first + second.first == count
+    assert session.stats.duplicates == first.again + second.again
+    assert session.buffer_stats.duplicates == 0
+
+
+def test_what_both_lines_lost_is_a_gap_once_both_have_gone_past_it() -> None:
+    session = session_of(TWO)
+    bars = []
+    for at_ms, line, ids in ((0, 0, range(9)), (1, 1, range(9)), (2, 0, (12,)), (3, 1, (13, 25)), (4, 0, (13, 25))):
+        bars += session.receive([message(n) for n in ids], START_NS, at_ms * MS, line=line).bars
+    timed = [bar for bar in bars if bar.spec == "1s"]
+    assert [(str(bar.status), bar.last_trade_id) for bar in timed] == [("GAP", 8), ("GAP", 13)]
+    assert session.missing("BTCUSDT") == [(9, 11), (14, 24)]
+
+
+def test_what_the_other_line_does_not_bring_in_time_is_a_gap_and_is_mended_when_it_comes_at_last() -> None:
+    session = session_of(TWO)
+    session.receive([message(n) for n in range(10)], START_NS, 0, line=0)
+    assert session.receive([message(12)], START_NS, 1, line=0).bars == []
+    assert not session.clock_is_due(round(WAIT_S * 1e9))
+    due_ns = 1 + round(WAIT_S * 1e9)
+    assert session.clock_is_due(due_ns)
+    issued = session.advance_clock(due_ns, START_NS, feed_up=True)
+    assert [(bar.spec, str(bar.status)) for bar in issued if bar.spec == "1s"] == [("1s", "GAP")]
+    mended = session.receive([message(10), message(11)], START_NS, due_ns + 5, line=1).bars
+    assert [(bar.spec, str(bar.status), bar.revision) for bar in mended if bar.spec == "1s"] == [("1s", "PARTIAL", 1)]
+
+
+def test_nothing_is_closed_over_the_heads_of_trades_that_wait() -> None:
+    session = session_of(StreamConfig(bars="1s", lines=2, grace=0))
+    session.receive([message(1), message(3)], START_NS, 0, line=0)
+    later = trade(500, 60_000, symbol="ETHUSDT")  # its event time is a minute on
+    assert session.receive([later], START_NS, 1, line=1).bars == []
+    bars = session.receive([message(2)], START_NS, 2, line=1).bars
+    assert [(bar.symbol, bar.trade_count, str(bar.close_reason)) for bar in bars] == [("BTCUSDT", 3, "watermark")]
+
+
+def test_a_recording_of_two_lines_repeats_what_was_held_and_for_how_long(tmp_path: Path) -> None:
+    recording = Recording(tmp_path)
+    session = session_of(TWO, recording)
+    bars = []
+    bars += session.receive([message(n) for n in range(10)], START_NS, 0, line=0).bars
+    bars += session.receive([message(n) for n in range(14, 30)], START_NS, 5, line=2).bars  # line 0, connected anew
+    bars += session.receive([message(n) for n in range(12)], START_NS, 7, line=1).bars
+    bars += session.advance_clock(7 + round(WAIT_S * 1e9), START_NS, feed_up=True)
+    bars += session.receive([message(n) for n in range(12, 40)], START_NS, 2 * round(WAIT_S * 1e9), line=1).bars
+    bars += session.flush(START_NS)
+    recording.close()
+    assert any(str(bar.status) == "GAP" for bar in bars)
+    assert final(list(fastbars.replay(tmp_path))) == final(bars)
+
+
+def test_a_number_of_lines_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="lines must be 1 to 8, got 9"):
+        StreamConfig(lines=9)
+    with pytest.raises(ValueError, match="line_wait must not be negative"):
+        StreamConfig(line_wait=-1)
