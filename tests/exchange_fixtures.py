@@ -138,7 +138,11 @@ def binance_fixtures(exchange: Exchange, **more: Any) -> Fixtures:
             ('{"code":3,"msg":"no"}', [Refusal(None, "no (code 3)")]),
         ],
         notices=[('{"e":"serverShutdown","E":1}', [Notice("the server is about to shut down")])],
-        raw=[(f'{{"e":"depthUpdate","E":{T_MS},"s":"AB","U":1,"u":2,"b":[],"a":[]}}', "depthUpdate", "AB")],
+        raw=[
+            (f'{{"e":"depthUpdate","E":{T_MS},"s":"AB","U":1,"u":2,"b":[],"a":[]}}', "depthUpdate", "AB"),
+            (f'{{"e":"executionReport","E":{T_MS},"s":"AB","i":4293153}}', "executionReport", "AB"),
+            (f'{{"e":"ACCOUNT_UPDATE","E":{T_MS},"a":{{}}}}', "ACCOUNT_UPDATE", None),
+        ],
         garbage=[trade.replace('"p"', '"x"'), kline.replace('"o":"1"', '"o":1.5'), '{"e":"aggTrade","s":"AB"}'],
         unknown=['{"e":"new"}', "{}", "[]", "7", '"text"', "null"],
         event_times=[(trade, T_NS), ('{"result":null,"id":7}', None), ("[]", None)],

@@ -37,8 +37,12 @@ from fastbars.ticks import to_datetime
 from fastbars.wire.fields import TradeFields
 
 _CONTRACT_USD = {"BTCUSD": Decimal(100)}  # COIN-M: all others 10
-# What is handed on as it is. Block trades have ids of a series of their own.
-_RAW = frozenset({"depthUpdate", "markPriceUpdate", "forceOrder", "24hrMiniTicker", "blockTrade"})
+# What is handed on as it is, of the market and of an account. Block trades have ids of a series of their own.
+_RAW = frozenset({
+    "depthUpdate", "markPriceUpdate", "forceOrder", "24hrMiniTicker", "blockTrade", "avgPrice", "1hTicker", "4hTicker",
+    "1dTicker", "executionReport", "outboundAccountPosition", "balanceUpdate", "listStatus", "ACCOUNT_UPDATE",
+    "ORDER_TRADE_UPDATE", "TRADE_LITE", "MARGIN_CALL", "ACCOUNT_CONFIG_UPDATE", "listenKeyExpired",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -147,41 +151,44 @@ def _ns(time: int) -> int:
     return time * 1_000 if time >= 10**14 else time * 1_000_000
 
 
-_OTHERS: dict[str, Ids | None] = dict.fromkeys(("kline_*", "bookTicker", "ticker", "depth", "depth*"))
-_ALL = ("trade", "aggTrade", *_OTHERS)
 _DAY_S = 86_400.0
 _EVERY_3_MIN = Heartbeat(silence_s=180.0)  # the exchange pings
 _SPOT_DOCS = "https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams"
 _FUTURES_DOCS = "https://developers.binance.com/docs/derivatives"
-_SPOT_IDS: dict[str, Ids | None] = {"trade": "contiguous", "aggTrade": "contiguous", **_OTHERS}
+_FUTURES_ONLY = ("markPrice", "markPrice@1s", "forceOrder")
+
+
+def _channels(aggregates: Ids, *more: str) -> dict[str, Ids | None]:
+    others = ("kline_*", "bookTicker", "ticker", "miniTicker", "depth", "depth*", *more)
+    return {"trade": "contiguous", "aggTrade": aggregates, **dict.fromkeys(others)}
+
+
+_SPOT_IDS = _channels("contiguous", "ticker_*", "avgPrice", "blockTrade")
 # A futures aggTrade leaves out insurance fund and ADL trades, so that only its own number `a` runs without holes.
-_FUTURES_IDS: dict[str, Ids | None] = {"trade": "contiguous", "aggTrade": "sequenced", **_OTHERS}
+_FUTURES_IDS = _channels("sequenced", *_FUTURES_ONLY)
 _FUTURES_LIMITS = Limits(1024, 200, 10, connects=(300, 300.0), lifetime_s=_DAY_S)
 
+_SPOT_LIMITS = Limits(1024, 200, 5, connects=(300, 300.0), lifetime_s=_DAY_S)
+_SPOT_ROUTES = {"wss://stream.binance.com:9443/ws": tuple(_SPOT_IDS)}
 SPOT = Binance(
-    "binance spot",
-    _SPOT_IDS,
-    {"wss://stream.binance.com:9443/ws": _ALL},
-    Limits(1024, 200, 5, connects=(300, 300.0), lifetime_s=_DAY_S),
-    Heartbeat(silence_s=20.0),
-    _SPOT_DOCS,
+    "binance spot", _SPOT_IDS, _SPOT_ROUTES, _SPOT_LIMITS, Heartbeat(silence_s=20.0), _SPOT_DOCS,
     histories=rest.BINANCE_SPOT,
-)
+)  # fmt: skip
 _USDM_ROUTES = {
     "wss://fstream.binance.com/public/ws": ("trade", "bookTicker", "depth", "depth*"),
-    "wss://fstream.binance.com/market/ws": ("aggTrade", "kline_*", "ticker"),
+    "wss://fstream.binance.com/market/ws": ("aggTrade", "kline_*", "ticker", "miniTicker", *_FUTURES_ONLY),
 }
 USDM = Binance(
     "binance usdm", _FUTURES_IDS, _USDM_ROUTES, _FUTURES_LIMITS, _EVERY_3_MIN, _FUTURES_DOCS,
     histories=rest.BINANCE_USDM,
 )  # fmt: skip
-_COINM_ROUTES = {"wss://dstream.binance.com/ws": _ALL}
+_COINM_ROUTES = {"wss://dstream.binance.com/ws": tuple(_FUTURES_IDS)}
 COINM = Binance(
     "binance coinm", _FUTURES_IDS, _COINM_ROUTES, _FUTURES_LIMITS, _EVERY_3_MIN, _FUTURES_DOCS, True,
     histories=rest.BINANCE_COINM,
 )  # fmt: skip
 _US_LIMITS = Limits(1024, 200, 5, lifetime_s=_DAY_S)
-_US_ROUTES = {"wss://stream.binance.us:9443/ws": _ALL}
+_US_ROUTES = {"wss://stream.binance.us:9443/ws": tuple(_SPOT_IDS)}
 US = Binance(
     "binance us", _SPOT_IDS, _US_ROUTES, _US_LIMITS, _EVERY_3_MIN, "https://docs.binance.us",
     histories=rest.BINANCE_US,

@@ -54,11 +54,11 @@ class Okx(Exchange):
     # Of `trades` the id is that of the last of `count` trades at one price.
     channels: Mapping[str, Ids | None] = {
         "trades-all": "contiguous", "trades": "contiguous", "candle*": None, "bbo-tbt": None, "tickers": None,
-        "books*": None, "books": None,
+        "books": None, "books*": None, "mark-price": None, "funding-rate": None, "open-interest": None,
     }  # fmt: skip
     routes: Mapping[str, Sequence[str]] = {
         "wss://ws.okx.com:8443/ws/v5/business": ("trades-all", "candle*"),
-        "wss://ws.okx.com:8443/ws/v5/public": ("trades", "bbo-tbt", "tickers", "books", "books*"),
+        "wss://ws.okx.com:8443/ws/v5/public": tuple(name for name in channels if name not in ("trades-all", "candle*")),
     }
     default_channel = "trades-all"
     acks = "streams"
