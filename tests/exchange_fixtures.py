@@ -323,6 +323,10 @@ def _hyperliquid() -> Fixtures:
                 '{"channel":"error","data":"Already subscribed: {\\"type\\":\\"trades\\",\\"coin\\":\\"AB\\"}"}',
                 [Ack(streams=(("AB", "trades"),))],
             ),
+            (
+                '{"channel":"error","data":"Already unsubscribed: {\\"type\\":\\"trades\\",\\"coin\\":\\"AB\\"}"}',
+                [Ack(streams=(("AB", "trades"),), ended=True)],
+            ),
         ],
         refusals=[
             (
@@ -651,12 +655,16 @@ def _kraken() -> Fixtures:
         ],
         ends=[
             (
+                [("AB/USD", "trade")],
+                ['{"method":"unsubscribe","params":{"channel":"trade","symbol":["AB/USD"]},"req_id":7}'],
+            ),
+            (
                 [("AB/USD", "ticker")],
                 [
                     '{"method":"unsubscribe","params":{"channel":"ticker","symbol":["AB/USD"],"event_trigger":"bbo"},'
                     '"req_id":7}'
                 ],
-            )
+            ),
         ],
         trades=[
             (one, [read(41, "105944.2", "0.00027625")]),

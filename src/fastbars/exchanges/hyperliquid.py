@@ -119,7 +119,9 @@ def _refusal(text: str) -> Message:
         streams = _streams(subscription.get("subscription", subscription))
     except (ValueError, AttributeError):
         pass
-    return Ack(streams=streams) if text.startswith("Already subscribed") and streams else Refusal(None, text, streams)
+    if streams and text.startswith(("Already subscribed", "Already unsubscribed")):
+        return Ack(streams=streams, ended=text.startswith("Already unsubscribed"))
+    return Refusal(None, text, streams)
 
 
 HYPERLIQUID = Hyperliquid()

@@ -36,8 +36,12 @@ from fastbars.live.exchange import (
 from fastbars.wire.fields import TradeFields
 
 _SIDES = {"buy": 1, "sell": -1}
-# What a subscription to these wants beside channel and symbols. The ticker is also the best bid and ask.
-_OPTIONS: dict[str, dict[str, Any]] = {"trade": {"snapshot": True}, "ticker": {"event_trigger": "bbo"}}
+# What requests for these name beside channel and symbols. The ticker is also the best bid and ask.
+_OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    ("subscribe", "trade"): {"snapshot": True},
+    ("subscribe", "ticker"): {"event_trigger": "bbo"},
+    ("unsubscribe", "ticker"): {"event_trigger": "bbo"},
+}
 
 
 class Kraken(Exchange):
@@ -64,7 +68,7 @@ class Kraken(Exchange):
         frames = []
         for channel, symbols in by_channel(streams).items():
             kind, _, interval = channel.partition("_")
-            params = {"channel": kind, "symbol": symbols, **_OPTIONS.get(kind, {})}
+            params = {"channel": kind, "symbol": symbols, **_OPTIONS.get((method, kind), {})}
             params |= {"interval": int(interval)} if interval else {}
             frames.append(orjson.dumps({"method": method, "params": params, "req_id": request_id}))
         return frames
