@@ -143,7 +143,7 @@ def test_limits_and_heartbeat_are_data_that_make_sense(name: str) -> None:
     for each in fields(Limits):
         value = getattr(limits, each.name)
         values = value if isinstance(value, tuple) else (value,)
-        assert all(number is None or number > 0 for number in values), each.name
+        assert all(number is None or isinstance(number, bool) or number > 0 for number in values), each.name
     assert limits.streams_per_request <= limits.streams_per_connection
     assert (heartbeat.payload is None) == (heartbeat.interval_s == 0)
     assert heartbeat.silence_s is not None
