@@ -19,21 +19,26 @@ MODULES = (
     "state",
     "objects",
     "columns",
+    "closing",
     "_agg",
     "entry",
     "wire.scanner",
     "wire.walker",
 )
-HEADERS = ("int128.h", "summary.pxd", "wire/text.h", "wire/scan.h", "wire/layout.h", "wire/frames.h")
+HEADERS = ("int128.h", "summary.pxd", "fold.pxd", "wire/text.h", "wire/scan.h", "wire/layout.h", "wire/frames.h")
 
 if sys.platform == "win32":
     COMPILE_ARGS = ["/O2"]
     LINK_ARGS: list[str] = []
+    INLINE = "__forceinline"
 else:
     COMPILE_ARGS = ["-O3", "-g0", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-unused-const-variable"]
     # Hardening: tools/check_wheel.py looks for it in the built wheel.
     COMPILE_ARGS += ["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"]
     LINK_ARGS = ["-Wl,-z,relro,-z,now"] if sys.platform.startswith("linux") else []
+    INLINE = "inline __attribute__((always_inline))"
+# Where "inline" is an order: the loops of fold.pxd are compiled once for each kind of batch, by constant arguments.
+MACROS = {"_agg": [("CYTHON_INLINE", INLINE)]}
 
 extensions = [
     Extension(
@@ -41,6 +46,7 @@ extensions = [
         [f"src/fastbars/{name.replace('.', '/')}.pyx"],
         depends=[f"src/fastbars/{header}" for header in HEADERS],
         include_dirs=["src/fastbars", "src/fastbars/wire"],
+        define_macros=MACROS.get(name, []),
         extra_compile_args=COMPILE_ARGS,
         extra_link_args=LINK_ARGS,
     )

@@ -33,6 +33,9 @@ LENGTHS_NS = {
     "1y": 365 * DAY,
 }
 TIME_SPECS = tuple(LENGTHS_NS)
+# Some divide each other, some do not, some do by chance of the calendar.
+NESTED_SPECS = ("1s", "5s", "7s", "10s", "1m", "5m", "7m", "1h", "4h", "1d", "1w", "1mo", "3mo", "1y")
+LENGTHS_NS |= {"7s": 7 * SECOND, "10s": 10 * SECOND, "5m": 5 * MINUTE}
 PATH_SPECS = ("tick:1", "tick:3", "volume:0.5", "volume:50", "value:1000", "value:9000000000000000000")
 SYMBOLS = ("A", "BB", "ÇC")
 

@@ -169,7 +169,7 @@ def test_a_bar_cannot_be_changed() -> None:
 
 def test_statuses_and_reasons_stand_in_the_order_that_the_kernel_counts_them() -> None:
     assert STATUSES == ("COMPLETE", "HEALED", "PROVISIONAL", "UNVERIFIABLE", "SAMPLED", "PARTIAL", "GAP")
-    assert REASONS == ("trade", "watermark", "clock", "gap", "end")
+    assert REASONS == ("trade", "watermark", "clock", "gap", "end", "open")
     assert tuple(CloseReason) == REASONS
 
 

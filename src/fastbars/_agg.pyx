@@ -3,10 +3,15 @@
 Each symbol and spec has one open bar (a Slot) and a short list of closed ones that can still be amended
 (Records). A trade is folded into the open bar, closes it, or, when it is late, amends the closed bar that
 it belongs to; whatever changes about an issued bar is the same bar issued again with the next revision.
-The ledger is asked row by row, so the bars that come out do not depend on how trades were cut into batches.
+Every row that is more than the next trade of an open bar is judged alone, so the bars that come out do not
+depend on how trades were cut into batches.
 
-A batch is all or nothing: its rows are checked before anything is touched, and where a bound cannot prove
-that no 128-bit sum overflows, the state is saved first and restored if one does.
+Time specs whose intervals nest form a tree (BarState.trees). Its root takes the trades; a bar of the others
+is made of closed bars of its source and the running one, by the law that bars merge. A trade that the source
+holds in no open bar goes straight into the bar that it feeds.
+
+A batch is all or nothing: its rows are checked before they are folded in, and where they are checked block by
+block, or a bound cannot prove that no 128-bit sum overflows, the state is saved first and restored on failure.
 
 Units: times int64 ns since the epoch, UTC; prices and sizes mantissas at the instrument's scales; quote sums
 at the sum of both scales.
@@ -18,60 +23,23 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memcpy
 
 from fastbars.batch cimport TickBatch
-from fastbars.instruments cimport Instruments
+from fastbars.closing cimport BY_TRADE, BarClosing
+from fastbars.fold cimport Columns, columns_of, fold_path_rows, fold_time_rows
 from fastbars.ledger cimport AHEAD, DUPLICATE, FILLS, FIRST, FORGOTTEN, NO_MEMORY, OVERLAP, Ledger, Verdict
-from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, less128
-from fastbars.state cimport BarState, Record, Row, Slot
-from fastbars.summary cimport (
-    MONTHS, TICK, VOLUME, Summary, add_trade, clear_bar, interval_of, merge_bar, widen_bar,
-)
+from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, less128, prefetch
+from fastbars.state cimport Past, Row, Slot
+from fastbars.summary cimport MONTHS, TICK, VALUE, VOLUME, Summary, add_trade, is_within, merge_bar, widen_bar
 
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.state import NO_ROWS as _NO_ROWS, ROW_DTYPE as _ROW_DTYPE
 
-cdef enum:                      # flags of a bar
-    START = 1                   # the stream began inside it
-    END = 2                     # the stream ended inside it
-    UNPROVEN = 4                # closed by watermark or clock: the next trade will prove its end
-    DOWN = 8                    # closed while the feed was down
-    LOST = 16                   # a trade of it was refused, or came too late
-
-cdef enum:                      # BarStatus, worst last
-    COMPLETE
-    HEALED
-    PROVISIONAL
-    UNVERIFIABLE
-    SAMPLED
-    PARTIAL
-    GAP
-
-cdef enum:                      # CloseReason
-    BY_TRADE
-    BY_WATERMARK
-    BY_CLOCK
-    BY_GAP
-    BY_END
-
-# A watermark beyond every valid trade time says no more than this.
-cdef int64_t LATEST_NS = 4_600_000_000_000_000_000
+# Ids from here on are looked at one by one: there is one more after each, but for the largest.
+cdef int64_t LAST_IDS = HIGHEST - (1 << 48)
 # Sums below this cannot overflow 128 bits, rounding of the bound included.
 cdef double SAFE_BOUND = 1.6e38
 
 
-cdef class BarKernel(BarState):
-    def __init__(self, Instruments instruments not None, specs, Ledger ledger=None, bint proof=True,
-                 int64_t lateness_ns=60_000_000_000):
-        super().__init__(instruments, specs, ledger)
-        if lateness_ns < 0:
-            raise ValueError(f"lateness {lateness_ns} ns is negative")
-        self.by_id = ledger is not None
-        self.proof = proof and self.by_id
-        self.lateness_ns = lateness_ns
-        self.watermark_ns = LOWEST
-        self.overflow_row = -1
-
-    # A batch.
-
+cdef class BarKernel(BarClosing):
     def update(self, TickBatch batch not None):
         self.fold(batch)
         return self.take_folded()
@@ -82,8 +50,10 @@ cdef class BarKernel(BarState):
         return self.take(), late
 
     cdef int fold(self, TickBatch batch) except -1:
-        cdef double bound
+        cdef double bound, largest
+        cdef int64_t largest_size
         cdef Py_ssize_t failed
+        cdef bint saved
         if batch.instruments is not self.instruments:
             raise InvalidTickError("the batch belongs to other instruments than this kernel")
         self.row_count = self.late_count = 0
@@ -91,55 +61,87 @@ cdef class BarKernel(BarState):
             return 0
         if batch.rescaled != self.instruments.rescaled:
             raise InvalidTickError("a scale was widened after this batch was built; build it again")
-        self.reserve()
-        if self.rescale():
-            self.bound = self.largest()
+        if self.by_id and batch.first_id is NULL:
+            raise InvalidTickError("ids are to prove completeness, but the batch has no first_id column")
+        self.settle()
         if self.unfit:
             for i in range(batch.length):
                 if batch.symbol_id[i] in self.unfit:
                     raise PrecisionError(
                         f"{self.instruments.label(batch.symbol_id[i])}: row {i}: the sums of its open bar do not fit 128"
                         " bits with the decimals that this symbol's trades need now", i)
-        bound = self.bound + batch.length * batch.check(self.symbols, self.by_id)
-        saved = bound > SAFE_BOUND
+        if batch.sequence is not NULL and not self.sequenced:
+            self.follow_tips()
+        # A long batch is read from memory once: what an ordinary trade implies is checked as it is folded in. That
+        # is worth a copy of the state.
+        self.unchecked = self.tree_count > 0 and not self.sequenced and batch.length > self.size()
+        largest = batch.check(self.symbols, self.largest_contract, not self.unchecked, self.by_id, &largest_size)
+        if largest < 0:
+            batch.refuse(self.symbols)
+        bound = self.bound + batch.length * largest
+        self.careful = self.sequenced or bound > SAFE_BOUND
+        self.longest = min(batch.length, <Py_ssize_t>(HIGHEST // largest_size))
+        saved = self.unchecked or bound > SAFE_BOUND
         if saved:
             self.save()
         self.row_count = self.late_count = 0
-        self.overflow_row = -1
+        self.overflow_row = self.invalid_row = -1
         if batch.length == 1:  # not worth handing the interpreter to others
-            self.run(batch)
+            self.run(batch, 0, 1)
         else:
             with nogil:
-                self.run(batch)
+                self.run(batch, 0, batch.length)
         if self.no_memory:
             raise MemoryError("the kernel ran out of memory; its state is undefined, start anew")
         failed = self.overflow_row
-        if failed >= 0:
+        if failed >= 0 or self.invalid_row >= 0:
             self.restore()
         self.forget_saved()
+        if self.invalid_row >= 0:
+            batch.refuse(self.symbols)
         if failed >= 0:
             symbol_id = batch.symbol_id[failed]
             raise PrecisionError(
                 f"{self.instruments.label(symbol_id)}: with row {failed} (price mantissa {batch.price[failed]}, size mantissa"
                 f" {batch.size[failed]}) the volume or quote volume of a bar leaves 128 bits", failed)
-        self.bound = self.largest() if saved else bound
+        self.bound = bound if bound <= SAFE_BOUND else self.largest()
         self.arrivals += batch.length
         return 0
 
-    cdef void run(self, TickBatch batch) noexcept nogil:
-        cdef Py_ssize_t start = 0, stop
-        cdef int k
-        while start < batch.length:
-            stop = self.ledger.advance(batch, start, batch.length) if self.by_id else batch.length
-            for k in range(self.width):
-                if self.rules[k].kind <= MONTHS:
-                    self.fold_time(k, batch, start, stop)
+    cdef int follow_tips(self) except -1:
+        # From here on the ledger counts sequence numbers, which the bars do not know.
+        for symbol_id in range(self.symbols):
+            self.ledger.catch_up(symbol_id)
+        self.ledger.tips = NULL
+        self.sequenced = True
+        return 0
+
+    cdef void run(self, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+        cdef Py_ssize_t end
+        cdef int k, t, asked = 0
+        while start < stop:
+            # Up to the first row whose id is not the next one: the first tree tells by its own bars.
+            end = stop
+            if self.ledger is not None:
+                if self.tree_count and not self.sequenced:
+                    end = self.fold_tree(0, batch, start, stop, True)
+                    asked = 1
                 else:
-                    self.fold_path(k, batch, start, stop)
-            if stop < batch.length:
-                self.take_unexpected(batch, stop)
-                stop += 1
-            start = stop
+                    end = self.ledger.advance(batch, start, stop)
+            elif self.tree_count:
+                self.fold_tree(0, batch, start, stop, False)
+                asked = 1
+            if self.invalid_row >= 0:
+                return
+            for t in range(asked, self.tree_count):
+                self.fold_tree(t, batch, start, end, False)
+            for k in range(self.width):
+                if self.rules[k].kind > MONTHS:
+                    self.fold_path(k, batch, start, end)
+            if end < stop:
+                self.take_unexpected(batch, end)
+                end += 1
+            start = end
 
     cdef void take_unexpected(self, TickBatch batch, Py_ssize_t row) noexcept nogil:
         # A trade whose id is not the next one.
@@ -149,7 +151,7 @@ cdef class BarKernel(BarState):
         cdef int64_t time = batch.time_ns[row]
         cdef int64_t since = min(time, min(self.ledger.touched.since_ns, self.ledger.touched.until_ns))
         cdef int64_t until = max(time, max(self.ledger.touched.since_ns, self.ledger.touched.until_ns))
-        cdef int k
+        cdef int k, t
         if verdict == DUPLICATE:
             self.duplicates += 1
             return
@@ -159,272 +161,154 @@ cdef class BarKernel(BarState):
         if verdict == NO_MEMORY:
             self.no_memory = True
             return
+        if verdict == AHEAD:
+            for k in range(self.width):
+                self.rejudge(k, s, since, until, row)
+        for t in range(self.tree_count):
+            self.fold_row(t, batch, row)
         for k in range(self.width):
             if self.rules[k].kind > MONTHS:
                 if verdict != FIRST:
                     self.slots[k][s].broken = 1
                 self.fold_path(k, batch, row, row + 1)
-                continue
-            if verdict == AHEAD:
-                self.rejudge(k, s, since, until, row)
-            self.fold_time(k, batch, row, row + 1)
-            if verdict == FILLS:
+        if verdict == FILLS:
+            for k in range(self.width):
                 self.rejudge(k, s, since, until, row)
 
-    cdef void fold_time(self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-        cdef Slot *slots = self.slots[spec]
+    # Time bars.
+
+    cdef Py_ssize_t fold_tree(
+        self, int tree, TickBatch batch, Py_ssize_t start, Py_ssize_t stop, bint asks
+    ) noexcept nogil:
+        # Returns the first row whose id is not the next one, where it `asks`; else stop.
+        cdef Slot *slots = self.slots[self.trees[tree].root]
+        cdef Columns columns = columns_of(batch, self.arrivals, self.symbols, self.longest)
+        cdef bint inverse = self.largest_contract > 0
+        cdef Py_ssize_t i = start
+        while i < stop:
+            if not self.careful:
+                # Spelled out, so that each gets a loop of its own.
+                if self.by_id and not inverse:
+                    i = fold_time_rows(slots, &columns, i, stop, True, False)
+                elif self.by_id:
+                    i = fold_time_rows(slots, &columns, i, stop, True, True)
+                else:
+                    i = fold_time_rows(slots, &columns, i, stop, False, inverse)
+                if i >= stop:
+                    break
+            if self.unchecked and not batch.is_valid(i, self.symbols):
+                self.invalid_row = i
+                break
+            self.fetch_rest(tree, batch.symbol_id[i])
+            if asks and not self.ledger.takes_next(batch, i):
+                return i
+            self.fold_row(tree, batch, i)
+            i += 1
+        return stop
+
+    cdef void fetch_rest(self, int tree, int symbol_id) noexcept nogil:
+        # What a trade that is not ordinary needs besides; at once, where each would be waited for in turn.
+        cdef int k = self.trees[tree].root
+        cdef const Slot *slot = &self.slots[k][symbol_id]
+        prefetch(&self.pasts[k][symbol_id])
+        prefetch(&slot.contract)
+        if self.by_id:
+            prefetch(&self.ledger.lines[symbol_id])
+
+    cdef void fold_row(self, int tree, TickBatch batch, Py_ssize_t row) noexcept nogil:
+        # One trade, whatever it is, into the bars of all specs of a tree.
+        cdef int32_t s = batch.symbol_id[row]
+        cdef int64_t time = batch.time_ns[row]
         cdef Slot *slot
-        cdef int64_t time
-        cdef Py_ssize_t i
-        for i in range(start, stop):
-            slot = &slots[batch.symbol_id[i]]
-            time = batch.time_ns[i]
+        cdef Past *past
+        cdef Summary *feeding
+        cdef Summary total
+        cdef bint placed = False
+        cdef int j, k
+        self.event_ns = self.event_time(tree, s)
+        for j in range(self.trees[tree].start, self.trees[tree].stop):
+            k = self.order[j]
+            slot = &self.slots[k][s]
             if time >= slot.bar.close_time:
-                self.roll(spec, batch.symbol_id[i], time, i)
+                self.roll(k, s, time, row)
             elif time < slot.bar.open_time:
-                self.fold_late(spec, batch, i)
+                placed |= self.fold_late(k, batch, row)
                 continue
-            if add_trade(&slot.bar, batch, i, slot.contract, self.by_id, self.arrivals + i):
-                self.overflow_row = i if self.overflow_row < 0 else min(self.overflow_row, i)
+            placed = True
+            feeding = NULL if self.source[k] < 0 else &self.slots[self.source[k]][s].bar
+            if feeding is NULL or not feeding.open_time <= time < feeding.close_time:
+                if add_trade(&slot.bar, batch, row, slot.contract, self.by_id, self.arrivals + row):
+                    self.overflowed(row)
+            if self.careful and self.total(k, s, &total):
+                self.overflowed(row)
+        if placed:
+            past = &self.pasts[self.trees[tree].root][s]
+            past.newest_ns = max(past.newest_ns, time)
+        self.set_limit(tree, s)
+
+    cdef void set_limit(self, int tree, int symbol_id) noexcept nogil:
+        # Up to where a trade needs no look at the ledger, nor at the bars that the root feeds.
+        cdef Slot *root = &self.slots[self.trees[tree].root][symbol_id]
+        cdef int j
+        root.gate.limit = LOWEST
+        if not root.bar.open_time < root.bar.close_time:
+            return
+        for j in range(self.trees[tree].start + 1, self.trees[tree].stop):
+            if not is_within(&root.bar, &self.slots[self.order[j]][symbol_id].bar):
+                return
+        if self.by_id and (
+            root.bar.last_id + 1 != self.ledger.lines[symbol_id].expected or root.bar.last_id > LAST_IDS
+        ):
+            return
+        root.gate.limit = root.bar.close_time
+
+    # Path-driven bars.
 
     cdef void fold_path(self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-        # Count, volume and value bars take trades as they arrive; the one that reaches the step is the last.
         cdef Slot *slots = self.slots[spec]
-        cdef Slot *slot
-        cdef Summary *bar
-        cdef Py_ssize_t i
+        cdef Columns columns = columns_of(batch, self.arrivals, self.symbols, self.longest)
+        cdef bint inverse = self.largest_contract > 0
+        cdef int kind = self.rules[spec].kind
+        cdef int64_t step = self.rules[spec].step
+        cdef Py_ssize_t i = start
+        while i < stop:
+            if not self.careful:
+                if kind == TICK:
+                    i = fold_path_rows(TICK, step, slots, &columns, i, stop, self.by_id, inverse)
+                elif kind == VOLUME:
+                    i = fold_path_rows(VOLUME, step, slots, &columns, i, stop, self.by_id, inverse)
+                else:
+                    i = fold_path_rows(VALUE, step, slots, &columns, i, stop, self.by_id, inverse)
+                if i >= stop:
+                    break
+            self.fold_path_row(spec, batch, i)
+            i += 1
+
+    cdef void fold_path_row(self, int spec, TickBatch batch, Py_ssize_t row) noexcept nogil:
+        # Count, volume and value bars take trades as they arrive; the one that reaches the step is the last.
+        cdef Slot *slot = &self.slots[spec][batch.symbol_id[row]]
+        cdef Summary *bar = &slot.bar
         cdef int kind = self.rules[spec].kind
         cdef bint reached
         cdef int64_t opened, first, last
-        for i in range(start, stop):
-            slot = &slots[batch.symbol_id[i]]
-            bar = &slot.bar
-            if bar.count == 0:
-                self.roll(spec, batch.symbol_id[i], batch.time_ns[i], i)
-            opened = bar.open if bar.count else batch.price[i]
-            first, last = bar.first_id, bar.last_id
-            if add_trade(bar, batch, i, slot.contract, False, self.arrivals + i):
-                self.overflow_row = i if self.overflow_row < 0 else min(self.overflow_row, i)
-            bar.open, bar.close = opened, batch.price[i]
-            if self.by_id:
-                bar.first_id = min(first, batch.first_id[i])
-                bar.last_id = max(last, batch.last_id[i])
-            bar.open_time, bar.close_time = bar.first_time, bar.last_time
-            if kind == TICK:
-                reached = bar.count >= self.rules[spec].step
-            elif kind == VOLUME:
-                reached = not less128(&bar.volume, &slot.threshold)
-            else:
-                reached = not less128(&bar.quote, &slot.threshold)
-            if reached:
-                self.close(spec, batch.symbol_id[i], i, BY_TRADE, 0)
-
-    cdef void roll(self, int spec, int symbol_id, int64_t time, Py_ssize_t row) noexcept nogil:
-        # Closes the bar that `time` has left behind, if one is open, and opens the one it lies in.
-        cdef Slot *slot = &self.slots[spec][symbol_id]
-        cdef Record *record
-        cdef uint8_t status
-        cdef int64_t open_time = LOWEST, close_time = LOWEST
-        if slot.bar.count > 0:
-            self.close(spec, symbol_id, row, BY_TRADE, 0)
-        elif slot.newest >= 0 and self.records[slot.newest].flags & (UNPROVEN | END):
-            # This trade is the proof that the bar closed early by watermark, clock or flush was waiting for.
-            record = &self.records[slot.newest]
-            record.flags &= ~(UNPROVEN | END)
-            if self.by_id:
-                record.flags &= ~DOWN
-            status = self.judge(spec, symbol_id, &record.bar, record.flags)
-            if status != record.status:
-                record.status = status
-                record.revision += 1
-                self.issue(spec, symbol_id, record, row)
-        if self.rules[spec].kind <= MONTHS:
-            interval_of(&self.rules[spec], time, &open_time, &close_time)
-            self.next_close_ns = min(self.next_close_ns, close_time)
-        clear_bar(&slot.bar, open_time, close_time)
-        slot.flags = 0
-        if slot.fresh:
-            slot.fresh = 0
-            slot.flags = START
-            slot.start_ns = open_time
-            if spec == 0:
-                self.appeared[self.appeared_count] = symbol_id
-                self.appeared_count += 1
-
-    cdef void close(self, int spec, int symbol_id, Py_ssize_t row, uint8_t reason, uint8_t flags) noexcept nogil:
-        cdef Slot *slot = &self.slots[spec][symbol_id]
-        cdef Record closed
-        cdef Record *record = &closed
-        cdef int32_t r = -1, oldest
-        cdef bint timed = self.rules[spec].kind <= MONTHS
-        if timed:
-            r = self.new_record()
-            if r < 0:
-                return
-            record = &self.records[r]
-            if slot.bar.open_time <= slot.lost_ns < slot.bar.close_time:
-                flags |= LOST
-        record.bar = slot.bar
-        record.next = -1
-        record.revision = 0
-        record.reason = reason
-        record.flags = slot.flags | flags
-        record.status = self.judge(spec, symbol_id, &record.bar, record.flags)
-        slot.newest_ns = max(slot.newest_ns, slot.bar.last_time)
-        self.issue(spec, symbol_id, record, row)
-        if not timed:
-            clear_bar(&slot.bar, LOWEST, LOWEST)
-            return
-        clear_bar(&slot.bar, record.bar.close_time, record.bar.close_time)
-        if slot.newest >= 0:
-            self.records[slot.newest].next = r
+        if bar.count == 0:
+            self.roll(spec, batch.symbol_id[row], batch.time_ns[row], row)
+        opened = bar.open if bar.count else batch.price[row]
+        first, last = bar.first_id, bar.last_id
+        if add_trade(bar, batch, row, slot.contract, False, self.arrivals + row):
+            self.overflowed(row)
+        bar.open, bar.close = opened, batch.price[row]
+        if self.by_id:
+            bar.first_id = min(first, batch.first_id[row])
+            bar.last_id = max(last, batch.last_id[row])
+        if kind == TICK:
+            reached = bar.count >= self.rules[spec].step
+        elif kind == VOLUME:
+            reached = not less128(&bar.volume, &slot.gate.threshold)
         else:
-            slot.oldest = r
-        slot.newest = r
-        while slot.oldest != r and (
-            self.event_time(slot) - self.records[slot.oldest].bar.close_time > self.lateness_ns
-        ):
-            oldest = slot.oldest
-            slot.oldest = self.records[oldest].next
-            self.free_record_at(oldest)
-
-    cdef void fold_late(self, int spec, TickBatch batch, Py_ssize_t row) noexcept nogil:
-        # A trade older than the open bar: it amends the closed bar it belongs to, and no other.
-        cdef int32_t symbol_id = batch.symbol_id[row]
-        cdef Slot *slot = &self.slots[spec][symbol_id]
-        cdef int64_t time = batch.time_ns[row], open_time, close_time
-        cdef int32_t r = slot.oldest, before = -1, behind
-        cdef Record *record
-        interval_of(&self.rules[spec], time, &open_time, &close_time)
-        while r >= 0 and self.records[r].bar.open_time < open_time:
-            before = r
-            r = self.records[r].next
-        if r >= 0 and self.records[r].bar.open_time != open_time:
-            behind = r
-            r = -1
-        else:
-            behind = -1
-        if self.event_time(slot) - close_time > self.lateness_ns or close_time <= slot.let_go_ns:
-            self.not_placed(row, spec)
-            if r >= 0:
-                self.records[r].flags |= LOST
-                self.rejudge(spec, symbol_id, time, time, row)
-            return
-        slot.newest_ns = max(slot.newest_ns, time)
-        if r >= 0:
-            record = &self.records[r]
-            record.revision += 1
-        else:
-            r = self.new_record()
-            if r < 0:
-                return
-            record = &self.records[r]
-            clear_bar(&record.bar, open_time, close_time)
-            record.revision = 0
-            record.reason = BY_TRADE
-            record.flags = START if open_time < slot.start_ns else 0
-            if open_time <= slot.lost_ns < close_time:
-                record.flags |= LOST
-            record.next = behind
-            if before >= 0:
-                self.records[before].next = r
-            else:
-                slot.oldest = r
-            if behind < 0:
-                slot.newest = r
-        if add_trade(&record.bar, batch, row, slot.contract, self.by_id, self.arrivals + row):
-            self.overflow_row = row if self.overflow_row < 0 else min(self.overflow_row, row)
-        record.status = self.judge(spec, symbol_id, &record.bar, record.flags)
-        self.issue(spec, symbol_id, record, row)
-
-    cdef void rejudge(self, int spec, int symbol_id, int64_t since, int64_t until, Py_ssize_t row) noexcept nogil:
-        # A hole between two times was opened or has shrunk: closed bars it reaches into may change status.
-        cdef int32_t r = self.slots[spec][symbol_id].oldest
-        cdef Record *record
-        cdef uint8_t status
-        while r >= 0:
-            record = &self.records[r]
-            if record.bar.open_time <= until and since < record.bar.close_time:
-                status = self.judge(spec, symbol_id, &record.bar, record.flags)
-                if status != record.status:
-                    record.status = status
-                    record.revision += 1
-                    self.issue(spec, symbol_id, record, row)
-            r = record.next
-
-    cdef uint8_t judge(self, int spec, int symbol_id, const Summary *bar, uint8_t flags) noexcept nogil:
-        if flags & (LOST | DOWN):
-            return GAP
-        if self.rules[spec].kind > MONTHS:
-            if self.slots[spec][symbol_id].broken:
-                return GAP
-        elif self.by_id and self.ledger.in_doubt(symbol_id, bar.open_time, bar.close_time):
-            return GAP
-        if flags & (START | END):
-            return PARTIAL
-        if not self.proof:
-            return UNVERIFIABLE
-        return PROVISIONAL if flags & UNPROVEN else COMPLETE
-
-    cdef int64_t event_time(self, const Slot *slot) noexcept nogil:
-        return max(self.watermark_ns, max(slot.newest_ns, slot.bar.last_time))
-
-    # Closing without a trade.
-
-    def close_until(self, int64_t time_ns, int reason):
-        cdef Py_ssize_t i
-        cdef Summary *bar
-        cdef int k
-        if time_ns < self.next_close_ns:
-            return _NO_ROWS
-        self.row_count = 0
-        self.next_close_ns = HIGHEST
-        for i in range(self.appeared_count):
-            for k in range(self.width):
-                bar = &self.slots[k][self.appeared[i]].bar
-                if bar.count == 0 or self.rules[k].kind > MONTHS:
-                    continue
-                if bar.close_time <= time_ns:
-                    self.close(k, self.appeared[i], self.row_count, reason, UNPROVEN | (DOWN if reason == BY_GAP else 0))
-                else:
-                    self.next_close_ns = min(self.next_close_ns, bar.close_time)
-        return self.take()
-
-    def flush(self, symbol_id=None):
-        cdef Py_ssize_t i
-        cdef int k
-        self.row_count = 0
-        for i in range(self.appeared_count):
-            if symbol_id is None or self.appeared[i] == symbol_id:
-                for k in range(self.width):
-                    if self.slots[k][self.appeared[i]].bar.count > 0:
-                        self.close(k, self.appeared[i], self.row_count, BY_END, END)
-        return self.take()
-
-    def advance_watermark(self, int64_t time_ns):
-        self.watermark_ns = max(self.watermark_ns, min(time_ns, LATEST_NS))
-
-    def note_lost(self, int symbol_id, int64_t time_ns):
-        cdef Slot *slot
-        cdef int32_t r
-        cdef int k
-        self.reserve()
-        self.row_count = 0
-        for k in range(self.width):
-            slot = &self.slots[k][symbol_id]
-            if self.rules[k].kind > MONTHS:
-                slot.broken = 1
-                continue
-            if slot.bar.count and slot.bar.open_time <= slot.lost_ns < slot.bar.close_time:
-                slot.flags |= LOST
-            slot.lost_ns = time_ns
-            r = slot.oldest
-            while r >= 0:
-                if self.records[r].bar.open_time <= time_ns < self.records[r].bar.close_time:
-                    self.records[r].flags |= LOST
-                r = self.records[r].next
-            self.rejudge(k, symbol_id, time_ns, time_ns, 0)
-        return self.take()
+            reached = not less128(&bar.quote, &slot.gate.threshold)
+        if reached:
+            self.close(spec, batch.symbol_id[row], row, BY_TRADE, 0)
 
 
 def merge_rows(rows, others, bint by_id):

@@ -59,6 +59,7 @@ class CloseReason(StrEnum):
     CLOCK = "clock"  # the corrected wall clock passed close_time + grace
     GAP = "gap"  # likewise, while the feed was down
     END = "end"  # end of input or of the subscription
+    OPEN = "open"  # not closed yet: what `BarBuffer.current` shows
 
 
 STATUSES = tuple(BarStatus)

@@ -19,7 +19,10 @@ cdef class TickBatch:
     cdef readonly Instruments instruments
     cdef dict _columns          # name -> ndarray that owns the memory
     cdef int _reserve(self, Py_ssize_t rows) except -1
-    cdef double check(self, Py_ssize_t symbols, bint by_id) except -1
+    cdef double check(self, Py_ssize_t symbols, int64_t largest_contract, bint all_columns, bint by_id,
+                      int64_t *largest_size) noexcept nogil
+    cdef bint is_valid(self, Py_ssize_t row, Py_ssize_t symbols) noexcept nogil
+    cdef int refuse(self, Py_ssize_t symbols) except -1
     cdef int _attach(self) except -1
     cdef int _fit(self, int symbol_id, int64_t *price, int price_scale, int64_t *size, int size_scale,
                   object price_given, object size_given) except -1

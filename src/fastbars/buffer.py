@@ -18,7 +18,7 @@ from fastbars.bars import REASONS, STATUSES, BarBatch, BarStatus, CloseReason, O
 from fastbars.batch import TickBatch
 from fastbars.callbacks import call
 from fastbars.entry import TradeEntry
-from fastbars.errors import InvalidTickError, PrecisionError
+from fastbars.errors import InvalidTickError, PrecisionError, SpecError
 from fastbars.instruments import Instruments
 from fastbars.ledger import Ledger
 from fastbars.scaled import to_decimal
@@ -187,6 +187,24 @@ class BarBuffer(TradeEntry):
                 for time_ns in (since_ns, until_ns):
                     bars += self._issue(self._kernel.note_lost(self.instruments.id(symbol), time_ns))
         return bars
+
+    def current(self, symbol: str, spec: str | int | BarSpec) -> OHLCVBar | None:
+        """The bar in progress, exact up to the last trade given; None while none is open.
+
+        Nothing is closed or issued. Its close_reason is `open` and its status what is known now: GAP where trades
+        are missing, PARTIAL where the stream began inside it, else UNVERIFIABLE where ids prove nothing, or
+        PROVISIONAL, because its end is yet to come.
+
+        Raises:
+            SpecError: the buffer has no such spec.
+        """
+        wanted = BarSpec.parse(spec)
+        if wanted not in self.specs:
+            raise SpecError(f"bar spec {wanted} is not one of {', '.join(map(str, self.specs))}")
+        if symbol not in self.instruments:
+            return None
+        rows = self._kernel.current(self.instruments.id(symbol), self.specs.index(wanted))
+        return next(iter(BarBatch(rows, self.instruments, self.specs, ids=self.ids != "none")), None)
 
     def flush_all(self) -> list[OHLCVBar]:
         """Close every open bar (PARTIAL, `end`), in order of the symbols' first appearance, then of the specs."""

@@ -59,6 +59,22 @@ static inline int fb_less(const fb_int128 *a, const fb_int128 *b) { return fb_ge
 
 static inline double fb_double(const fb_int128 *a) { return (double)fb_get(a); }
 
+/* A sum that stays in registers, of which it is known that it cannot overflow. */
+typedef unsigned __int128 fb_wide;
+
+static inline fb_wide fb_wide_zero(void) { return 0; }
+
+static inline fb_wide fb_wide_product(int64_t a, int64_t b) { return (fb_wide)((__int128)a * b); }
+
+static inline fb_wide fb_wide_sum(fb_wide a, fb_wide b) { return a + b; }
+
+static inline void fb_add_wide(fb_int128 *acc, fb_wide b) {
+    /* In words: GCC takes acc through memory and back otherwise. */
+    uint64_t lo = acc->lo + (uint64_t)b;
+    acc->hi = (int64_t)((uint64_t)acc->hi + (uint64_t)(b >> 64) + (lo < acc->lo));
+    acc->lo = lo;
+}
+
 #elif defined(_MSC_VER) && defined(_M_X64)
 
 #include <intrin.h>
@@ -108,8 +124,42 @@ static inline double fb_double(const fb_int128 *a) {
     return (double)a->hi * 18446744073709551616.0 + (double)a->lo;
 }
 
+typedef fb_int128 fb_wide;
+
+static inline fb_wide fb_wide_zero(void) {
+    fb_wide zero = {0, 0};
+    return zero;
+}
+
+static inline fb_wide fb_wide_product(int64_t a, int64_t b) {
+    fb_wide product;
+    product.lo = (uint64_t)_mul128(a, b, &product.hi);
+    return product;
+}
+
+static inline fb_wide fb_wide_sum(fb_wide a, fb_wide b) {
+    fb_add(&a, &b);
+    return a;
+}
+
+static inline void fb_add_wide(fb_int128 *acc, fb_wide b) { fb_add(acc, &b); }
+
 #else
 #error "fastbars needs a compiler with 128-bit integers (GCC, Clang) or MSVC on x86-64"
+#endif
+
+/* *acc += b, where that is known not to overflow */
+static inline void fb_add_uint64(fb_int128 *acc, uint64_t b) {
+    uint64_t lo = acc->lo + b;
+    acc->hi += lo < b;
+    acc->lo = lo;
+}
+
+/* Fetches the cache line at `address` for writing, some time before it is needed. */
+#if defined(__GNUC__)
+#define FB_PREFETCH(address) __builtin_prefetch((address), 1)
+#else
+#define FB_PREFETCH(address) _mm_prefetch((const char *)(address), 3)
 #endif
 
 static inline int64_t fb_floor_mod(int64_t a, int64_t n) {

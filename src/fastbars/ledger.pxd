@@ -19,6 +19,10 @@ cdef struct Line:               # one symbol, 64 bytes
     int32_t hole_count
     int32_t hole_capacity
 
+cdef struct Tip:                # of the trades that were folded in without asking: the newest one
+    int64_t last_time
+    int64_t last_id
+
 cdef enum Verdict:
     NEXT        # exactly the expected id
     FIRST       # first trade of the symbol
@@ -35,8 +39,12 @@ cdef class Ledger:
     cdef Line *spare            # what `restore` goes back to
     cdef Py_ssize_t spare_count
     cdef int32_t most_holes
+    cdef const char *tips       # Tip of each symbol, `tip_stride` bytes apart; NULL: all trades were asked for
+    cdef size_t tip_stride
     cdef Hole touched           # of the last AHEAD or FILLS: the hole as it was opened, or before it shrank
     cdef int reserve(self, Py_ssize_t symbols) except -1
+    cdef void catch_up(self, int symbol_id) noexcept nogil
+    cdef bint takes_next(self, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef Py_ssize_t advance(self, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
     cdef void bound(self, Line *line) noexcept nogil
     cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil

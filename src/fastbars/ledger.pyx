@@ -6,6 +6,9 @@ lies between two trades whose times reach into it.
 
 The holes of a symbol are few and kept sorted by id; past `most_holes` the oldest is forgotten, and the
 bars it reached into stay in doubt for good.
+
+Trades whose id is plainly the next one need not be asked for: whoever folds them in keeps the newest one of
+each symbol as a Tip, and a line catches up with its tip before it is read.
 """
 
 from libc.stdint cimport int32_t, int64_t
@@ -64,6 +67,7 @@ cdef class Ledger:
         self.spare = NULL
         self.spare_count = 0
         self.most_holes = most_holes
+        self.tips = NULL
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -85,6 +89,21 @@ cdef class Ledger:
                 _set_up(&grown[i])
             self.capacity = capacity
         return 0
+
+    cdef void catch_up(self, int symbol_id) noexcept nogil:
+        cdef const Tip *tip
+        cdef Line *line = &self.lines[symbol_id]
+        if self.tips is NULL:
+            return
+        tip = <const Tip *>(self.tips + symbol_id * self.tip_stride)
+        if tip.last_id >= line.expected:
+            line.expected = tip.last_id + 1
+            line.last_time_ns = tip.last_time
+
+    cdef bint takes_next(self, TickBatch batch, Py_ssize_t row) noexcept nogil:
+        # Takes one row if it comes exactly next.
+        self.catch_up(batch.symbol_id[row])
+        return self.advance(batch, row, row + 1) > row
 
     cdef Py_ssize_t advance(self, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         # Takes the rows that come exactly next; returns the first one that does not, or stop.
@@ -233,4 +252,5 @@ cdef class Ledger:
     def expected(self, int symbol_id):
         if not 0 <= symbol_id < self.capacity or self.lines[symbol_id].expected == UNSEEN:
             return None
+        self.catch_up(symbol_id)
         return self.lines[symbol_id].expected

@@ -6,11 +6,19 @@ cdef extern from "int128.h" nogil:
         int64_t hi
     bint add128 "fb_add"(int128 *acc, const int128 *b)
     bint add128_int64 "fb_add_int64"(int128 *acc, int64_t b)
+    void add128_uint64 "fb_add_uint64"(int128 *acc, uint64_t b)
     bint add128_product "fb_add_product"(int128 *acc, int64_t a, int64_t b)
     bint scale128 "fb_scale"(int128 *acc, int64_t factor)
     bint less128 "fb_less"(const int128 *a, const int128 *b)
+    ctypedef struct wide "fb_wide":     # a 128-bit sum in registers
+        pass
+    wide wide_zero "fb_wide_zero"()
+    wide wide_product "fb_wide_product"(int64_t a, int64_t b)
+    wide wide_sum "fb_wide_sum"(wide a, wide b)
+    void add128_wide "fb_add_wide"(int128 *acc, wide b)
     double double128 "fb_double"(const int128 *a)
     int64_t floor_mod "fb_floor_mod"(int64_t a, int64_t n)
+    void prefetch "FB_PREFETCH"(const void *address)
 
 cdef extern from *:
     const int64_t LOWEST "INT64_MIN"

@@ -5,14 +5,15 @@ from fastbars.ledger cimport Ledger
 from fastbars.scaled cimport int128
 from fastbars.summary cimport Rule, Summary
 
+cdef union Gate:            # what a trade must not reach, to change nothing but the sums of the open bar
+    int64_t limit           # time bars: its close_time; LOWEST where each trade has to be looked at alone
+    int128 threshold        # volume and value bars: the step, at the symbol's scales
+
 cdef struct Slot:           # one symbol and spec: its open bar, and where its closed ones are
-    Summary bar             # while none is open, open_time == close_time == end of the last bar
-    int128 threshold        # of a volume or value bar, at the symbol's scales
+    # 64-byte lines: an ordinary trade touches the first two, the gate and the first part of the bar.
+    Gate gate
+    Summary bar             # while no time bar is open, open_time == close_time == end of the last one
     int64_t contract        # of an inverse instrument: stands in for the price in quote sums; else 0
-    int64_t newest_ns       # latest trade time of the bars closed so far
-    int64_t start_ns        # open_time of the first bar
-    int64_t lost_ns         # time of the last trade that was refused
-    int64_t let_go_ns       # closed bars up to here were let go: their sums did not fit the new scales
     int32_t oldest          # closed bars kept for amending: a list through Record.next; -1: none
     int32_t newest
     uint8_t flags           # of the open bar
@@ -21,6 +22,13 @@ cdef struct Slot:           # one symbol and spec: its open bar, and where its c
     int8_t price_scale      # of these bars; they follow the instrument's with the next batch
     int8_t size_scale
     int8_t quote_scale
+    uint8_t[2] unused       # three lines: the first part of every slot starts one
+
+cdef struct Past:           # the rest that is known of a symbol and spec, seldom read
+    int64_t newest_ns       # of a root: latest time of the trades that its tree has placed, but for the open bar
+    int64_t start_ns        # open_time of the first bar
+    int64_t lost_ns         # time of the last trade that was refused
+    int64_t let_go_ns       # closed bars up to here were let go: their sums did not fit the new scales
 
 cdef struct Record:         # a closed bar that can still be amended
     Summary bar
@@ -46,6 +54,11 @@ cdef struct Late:           # a row that found no bar: refused by the ledger (sp
     int64_t row
     int32_t spec
 
+cdef struct Tree:           # time specs whose intervals nest: the root takes the trades, the others its bars
+    int root
+    int start               # places in BarState.order, each spec behind the one that feeds it
+    int stop
+
 cdef class BarState:
     cdef readonly Instruments instruments
     cdef readonly Ledger ledger     # None where ids prove nothing
@@ -55,8 +68,14 @@ cdef class BarState:
     cdef int width                  # specs
     cdef Rule *rules
     cdef list boundaries            # arrays that rules point into
-    cdef Slot **slots               # [spec][symbol]
-    cdef Py_ssize_t symbols         # slots in use
+    cdef int *order                 # the time specs, tree by tree
+    cdef int *source                # of each spec: the one whose closed bars are merged into it; -1: none
+    cdef Tree *trees
+    cdef int tree_count
+    cdef Slot **slots               # [spec][symbol], on 64-byte lines
+    cdef void **blocks              # the memory that they lie in
+    cdef Past **pasts               # [spec][symbol]
+    cdef Py_ssize_t symbols         # slots in use of each spec
     cdef Py_ssize_t capacity
     cdef int32_t *appeared          # symbols in order of their first trade
     cdef Py_ssize_t appeared_count
@@ -70,15 +89,21 @@ cdef class BarState:
     cdef Late *late
     cdef Py_ssize_t late_count
     cdef Py_ssize_t late_capacity
+    cdef int64_t largest_contract   # 0: no instrument is inverse
     cdef Py_ssize_t widenings       # of the instruments' scales that the sums have followed
+    cdef bint by_id                 # ids order the trades; else (time, arrival)
     cdef set unfit                  # symbols whose open bars cannot follow
     cdef bint no_memory
     cdef object saved
+    cdef int plant(self) except -1
+    cdef int grow(self, int spec, Py_ssize_t capacity) except -1
     cdef int reserve(self) except -1
     cdef int take_scales(self, int spec, Py_ssize_t symbol_id) except -1
     cdef int rescale(self) except -1
     cdef bint rescale_symbol(self, Py_ssize_t symbol_id) except? False
+    cdef bint total(self, int spec, Py_ssize_t symbol_id, Summary *bar) noexcept nogil
     cdef double largest(self) noexcept nogil
+    cdef Py_ssize_t size(self) noexcept nogil
     cdef int save(self) except -1
     cdef int restore(self) except -1
     cdef int forget_saved(self) except -1
@@ -86,4 +111,5 @@ cdef class BarState:
     cdef void free_record_at(self, int32_t record) noexcept nogil
     cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil
     cdef void not_placed(self, Py_ssize_t row, int spec) noexcept nogil
+    cdef int64_t row_key(self, Py_ssize_t row) noexcept nogil
     cdef object take(self)

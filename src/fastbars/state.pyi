@@ -11,6 +11,12 @@ from fastbars.ledger import Ledger
 ROW_DTYPE: np.dtype[Any]
 """One issued bar: times and ids int64, prices int64 mantissas, sums 128 bits as (lo, hi), and its scales."""
 
+SLOT_BYTES: int
+"""Memory of one symbol and spec: its open bar and what is known of its past."""
+
+RECORD_BYTES: int
+"""Memory of a closed bar that can still be amended."""
+
 NO_ROWS: npt.NDArray[Any]
 """The empty array that a batch gives which issues nothing (read-only)."""
 

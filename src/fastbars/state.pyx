@@ -4,29 +4,40 @@ It knows how to grow, to follow the instruments' scales, to be saved and restore
 issued. Which trade goes where is the kernel's business.
 """
 
+import cython
 import numpy as np
 
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from fastbars.instruments cimport Instrument, Instruments
 from fastbars.ledger cimport Ledger
 from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, double128, int128_from_int
-from fastbars.summary cimport FIXED, MONTHS, TICK, VALUE, VOLUME, ZONED, Rule, Summary, clear_bar, widen_bar
+from fastbars.summary cimport (
+    FIXED, MONTHS, TICK, VALUE, VOLUME, ZONED, Rule, Summary, clear_bar, is_within, merge_bar, widen_bar,
+)
+
+_INT128 = [("lo", np.uint64), ("hi", np.int64)]
+_DAY_NS = 86_400_000_000_000
+cdef enum:
+    LINE_BYTES = 64
 
 ROW_DTYPE = np.dtype(
-    [(name, np.int64) for name in (
-        "open_time", "close_time", "first_time", "last_time", "open", "high", "low", "close",
-        "first_id", "last_id", "count")]
-    + [(name, [("lo", np.uint64), ("hi", np.int64)]) for name in (
-        "volume", "quote_volume", "taker_volume", "taker_quote_volume")]
+    [(name, np.int64) for name in ("last_time", "last_id", "high", "low", "close", "count")]
+    + [(name, _INT128) for name in ("volume", "quote_volume", "taker_volume", "taker_quote_volume")]
+    + [(name, np.int64) for name in ("open_time", "close_time", "first_time", "first_id", "open")]
     + [("row", np.int64), ("symbol_id", np.int32), ("spec", np.int32), ("revision", np.int32),
        ("status", np.uint8), ("reason", np.uint8), ("price_scale", np.int8), ("size_scale", np.int8),
        ("quote_scale", np.int8), ("", np.void, 7)]
 )
 assert ROW_DTYPE.itemsize == sizeof(Row)
+assert sizeof(Slot) % LINE_BYTES == 0 and sizeof(Gate) + 112 == 2 * LINE_BYTES
+
+# For those who watch memory: an open bar of a symbol and spec, and a closed one that can still be amended.
+SLOT_BYTES = sizeof(Slot) + sizeof(Past)
+RECORD_BYTES = sizeof(Record)
 
 # Most batches close nothing, and an empty structured array takes microseconds to make.
 NO_ROWS = np.empty(0, ROW_DTYPE)
@@ -34,6 +45,25 @@ NO_ROWS.flags.writeable = False
 
 
 _KINDS = {"time": FIXED, "zoned": ZONED, "months": MONTHS, "tick": TICK, "volume": VOLUME, "value": VALUE}
+
+
+def _nests(inner, outer):
+    # Whether intervals of `outer` are certain to be unions of such of `inner`.
+    (kind, step, origin), (outer_kind, outer_step, outer_origin) = inner.rule, outer.rule
+    if kind == "months":
+        return outer_kind == "months" and outer_step % step == 0
+    if kind == "zoned":
+        return outer_kind == "zoned" and _are_among(outer.boundaries, inner.boundaries)
+    if outer_kind == "zoned":
+        return not ((outer.boundaries - origin) % step).any()
+    if outer_kind == "months":
+        return _DAY_NS % step == 0 and origin % step == 0
+    return outer_step % step == 0 and (outer_origin - origin) % step == 0
+
+
+def _are_among(times, others):
+    within = times[(times > others[0]) & (times < others[len(others) - 1])]
+    return bool(np.isin(within, others).all())
 
 
 cdef bint _grow(void **memory, Py_ssize_t *capacity, size_t item) noexcept nogil:
@@ -47,6 +77,7 @@ cdef bint _grow(void **memory, Py_ssize_t *capacity, size_t item) noexcept nogil
     return True
 
 
+@cython.no_gc_clear     # the ledger must be there when the tips that it reads are freed
 cdef class BarState:
     def __init__(self, Instruments instruments not None, specs, Ledger ledger=None):
         cdef int k
@@ -64,7 +95,9 @@ cdef class BarState:
             raise ValueError("at least one bar spec is needed")
         self.rules = <Rule *>calloc(len(self.specs), sizeof(Rule))
         self.slots = <Slot **>calloc(len(self.specs), sizeof(Slot *))
-        if self.rules is NULL or self.slots is NULL:
+        self.blocks = <void **>calloc(len(self.specs), sizeof(void *))
+        self.pasts = <Past **>calloc(len(self.specs), sizeof(Past *))
+        if self.rules is NULL or self.slots is NULL or self.blocks is NULL or self.pasts is NULL:
             raise MemoryError
         for k, spec in enumerate(self.specs):
             kind, step, origin = spec.rule
@@ -75,18 +108,78 @@ cdef class BarState:
                 self.rules[k].boundaries = <const int64_t *><size_t>boundaries.ctypes.data
                 self.rules[k].boundary_count = len(boundaries)
             self.width = k + 1
+        self.by_id = ledger is not None
+        self.plant()
 
     def __dealloc__(self):
         cdef int k
-        if self.slots is not NULL:
+        if self.ledger is not None:
+            self.ledger.tips = NULL
+        if self.blocks is not NULL:
             for k in range(self.width):
-                free(self.slots[k])
+                free(self.blocks[k])
+        if self.pasts is not NULL:
+            for k in range(self.width):
+                free(self.pasts[k])
+        free(self.blocks)
+        free(self.pasts)
         free(self.slots)
         free(self.rules)
+        free(self.order)
+        free(self.source)
+        free(self.trees)
         free(self.appeared)
         free(self.records)
         free(self.rows)
         free(self.late)
+
+    cdef int plant(self) except -1:
+        # Which time spec is fed by which: each by the longest one that nests in it.
+        cdef int k, place = 0
+        self.order = <int *>calloc(self.width, sizeof(int))
+        self.source = <int *>calloc(self.width, sizeof(int))
+        self.trees = <Tree *>calloc(self.width, sizeof(Tree))
+        if self.order is NULL or self.source is NULL or self.trees is NULL:
+            raise MemoryError
+        for k in range(self.width):
+            self.source[k] = -1
+        timed = [k for k in range(self.width) if self.rules[k].kind <= MONTHS]
+        timed.sort(key=lambda k: (self.rules[k].kind, self.rules[k].step, -self.rules[k].boundary_count))
+        root = {}
+        for number, k in enumerate(timed):
+            root[k] = k
+            for other in timed[:number]:
+                if _nests(self.specs[other], self.specs[k]):
+                    self.source[k] = other
+                    root[k] = root[other]
+        for k in timed:
+            if self.source[k] < 0:
+                self.trees[self.tree_count] = Tree(k, place, place)
+                for other in timed:
+                    if root[other] == k:
+                        self.order[place] = other
+                        place += 1
+                self.trees[self.tree_count].stop = place
+                self.tree_count += 1
+        return 0
+
+    cdef int grow(self, int spec, Py_ssize_t capacity) except -1:
+        cdef void *block
+        cdef Slot *slots
+        cdef void *grown = realloc(self.pasts[spec], capacity * sizeof(Past))
+        if grown is NULL:
+            raise MemoryError
+        self.pasts[spec] = <Past *>grown
+        block = malloc(capacity * sizeof(Slot) + LINE_BYTES)
+        if block is NULL:
+            raise MemoryError
+        slots = <Slot *>((<size_t>block + LINE_BYTES - 1) // LINE_BYTES * LINE_BYTES)
+        if self.symbols:
+            memcpy(slots, self.slots[spec], self.symbols * sizeof(Slot))
+        free(self.blocks[spec])
+        self.blocks[spec] = block
+        self.slots[spec] = slots
+        return 0
 
     cdef int reserve(self) except -1:
         cdef Py_ssize_t s, count = self.instruments.count
@@ -102,10 +195,7 @@ cdef class BarState:
                 raise MemoryError
             self.appeared = <int32_t *>grown
             for k in range(self.width):
-                grown = realloc(self.slots[k], capacity * sizeof(Slot))
-                if grown is NULL:
-                    raise MemoryError
-                self.slots[k] = <Slot *>grown
+                self.grow(k, capacity)
             self.capacity = capacity
         for s in range(self.symbols, count):
             own = &self.instruments.table[s]
@@ -113,9 +203,9 @@ cdef class BarState:
                 slot = &self.slots[k][s]
                 memset(slot, 0, sizeof(Slot))
                 clear_bar(&slot.bar, LOWEST, LOWEST)
+                slot.gate.limit = LOWEST
                 slot.contract = own.contract
-                slot.newest_ns = slot.lost_ns = slot.let_go_ns = LOWEST
-                slot.start_ns = HIGHEST
+                self.pasts[k][s] = Past(LOWEST, HIGHEST, LOWEST, LOWEST)
                 slot.oldest = slot.newest = -1
                 slot.fresh = 1
             for k in range(self.width):
@@ -129,6 +219,7 @@ cdef class BarState:
         cdef Instrument *own = &self.instruments.table[s]
         cdef Slot *slot = &self.slots[spec][s]
         cdef int kind = self.rules[spec].kind
+        self.largest_contract = max(self.largest_contract, own.contract)
         slot.price_scale = own.price_scale
         slot.size_scale = own.size_scale
         slot.quote_scale = own.size_scale + (own.contract_scale if own.contract else own.price_scale)
@@ -137,7 +228,7 @@ cdef class BarState:
         scale = slot.quote_scale if kind == VALUE else slot.size_scale
         numerator, denominator = self.specs[spec].step.as_integer_ratio()
         # A step beyond 128 bits is never reached: the sum leaves its range first, and says so.
-        int128_from_int(min(-(-numerator * 10**scale // denominator), (1 << 127) - 1), &slot.threshold)
+        int128_from_int(min(-(-numerator * 10**scale // denominator), (1 << 127) - 1), &slot.gate.threshold)
         return 0
 
     cdef int rescale(self) except -1:
@@ -164,12 +255,12 @@ cdef class BarState:
         for trial in (True, False):
             for k in range(self.width):
                 slot = &self.slots[k][s]
-                copy = slot.bar
-                if widen_bar(&copy, price_factor, size_factor, quote_factor):
-                    return False
                 if trial:
+                    self.total(k, s, &copy)
+                    if widen_bar(&copy, price_factor, size_factor, quote_factor):
+                        return False
                     continue
-                slot.bar = copy
+                widen_bar(&slot.bar, price_factor, size_factor, quote_factor)
                 slot.contract = own.contract
                 r = slot.oldest
                 while r >= 0 and not widen_bar(&self.records[r].bar, price_factor, size_factor, quote_factor):
@@ -178,31 +269,53 @@ cdef class BarState:
                     while slot.oldest >= 0:
                         r = slot.oldest
                         slot.oldest = self.records[r].next
-                        slot.let_go_ns = self.records[r].bar.close_time
+                        self.pasts[k][s].let_go_ns = self.records[r].bar.close_time
                         self.free_record_at(r)
                     slot.newest = -1
                 self.take_scales(k, s)
         return True
 
+    cdef bint total(self, int spec, Py_ssize_t s, Summary *bar) noexcept nogil:
+        # The open bar with all that will be merged into it. True: a sum leaves its range.
+        cdef const Summary *part
+        cdef int source = self.source[spec]
+        cdef bint overflow = False
+        bar[0] = self.slots[spec][s].bar
+        while source >= 0:
+            part = &self.slots[source][s].bar
+            if not is_within(part, bar):
+                break
+            overflow |= merge_bar(bar, part, self.by_id)
+            source = self.source[source]
+        return overflow
+
     cdef double largest(self) noexcept nogil:
         cdef double largest = 0
+        cdef Summary bar
         cdef Py_ssize_t s
         cdef int32_t r
         cdef int k
         for k in range(self.width):
             for s in range(self.symbols):
-                largest = max(largest, double128(&self.slots[k][s].bar.quote), double128(&self.slots[k][s].bar.volume))
+                self.total(k, s, &bar)
+                largest = max(largest, double128(&bar.quote), double128(&bar.volume))
                 r = self.slots[k][s].oldest
                 while r >= 0:
                     largest = max(largest, double128(&self.records[r].bar.quote), double128(&self.records[r].bar.volume))
                     r = self.records[r].next
         return largest
 
+    cdef Py_ssize_t size(self) noexcept nogil:
+        # Bytes to copy when the state is saved.
+        return self.width * self.symbols * (sizeof(Slot) + sizeof(Past)) + self.record_count * sizeof(Record)
+
     cdef int save(self) except -1:
         cdef int k
         slots = [PyBytes_FromStringAndSize(<char *>self.slots[k], self.symbols * sizeof(Slot)) for k in range(self.width)]
+        pasts = [PyBytes_FromStringAndSize(<char *>self.pasts[k], self.symbols * sizeof(Past)) for k in range(self.width)]
         self.saved = (
             slots,
+            pasts,
             PyBytes_FromStringAndSize(<char *>self.records, self.record_count * sizeof(Record)),
             (self.record_count, self.free_record, self.appeared_count, self.next_close_ns, self.duplicates),
         )
@@ -218,8 +331,9 @@ cdef class BarState:
 
     cdef int restore(self) except -1:
         cdef int k
-        slots, records, counters = self.saved
+        slots, pasts, records, counters = self.saved
         for k in range(self.width):
+            memcpy(self.pasts[k], <const char *>(<bytes>pasts[k]), len(pasts[k]))
             memcpy(self.slots[k], <const char *>(<bytes>slots[k]), len(slots[k]))
         memcpy(self.records, <const char *>(<bytes>records), len(records))
         self.record_count, self.free_record, self.appeared_count, self.next_close_ns, self.duplicates = counters
@@ -273,22 +387,37 @@ cdef class BarState:
     @property
     def trade_times_ns(self):
         cdef Py_ssize_t i
-        cdef Slot *slot
+        cdef int k = self.trees[0].root if self.tree_count else 0
         times = np.empty(self.symbols, np.int64)
         cdef int64_t *out = <int64_t *><size_t>times.ctypes.data
         for i in range(self.symbols):
-            slot = &self.slots[0][i]
-            out[i] = max(slot.newest_ns, slot.bar.last_time)
+            out[i] = max(self.pasts[k][i].newest_ns, self.slots[k][i].bar.last_time)
         return times
 
     cdef object take(self):
         # In the order of the trades that caused them, then of the specs.
+        cdef Py_ssize_t i
+        cdef int64_t[::1] keys
+        cdef Py_ssize_t[::1] order
+        cdef Row *taken
+        cdef bint ordered = True
         if self.row_count == 0:
             return NO_ROWS
         rows = np.empty(self.row_count, ROW_DTYPE)
-        memcpy(<void *><size_t>rows.ctypes.data, self.rows, self.row_count * sizeof(Row))
-        if self.width > 1:
-            rows = rows[np.lexsort((rows["spec"], rows["row"]))]
+        taken = <Row *><size_t>rows.ctypes.data
+        for i in range(1, self.row_count):
+            ordered &= self.row_key(i - 1) <= self.row_key(i)
+        if ordered:
+            memcpy(taken, self.rows, self.row_count * sizeof(Row))
+        else:
+            keys = np.empty(self.row_count, np.int64)
+            for i in range(self.row_count):
+                keys[i] = self.row_key(i)
+            order = np.argsort(keys, kind="stable")
+            for i in range(self.row_count):
+                taken[i] = self.rows[order[i]]
         self.row_count = 0
         return rows
 
+    cdef inline int64_t row_key(self, Py_ssize_t i) noexcept nogil:
+        return self.rows[i].row * self.width + self.rows[i].spec

@@ -24,21 +24,22 @@ cdef struct Rule:           # a bar spec, as the kernel needs it
     Py_ssize_t boundary_count
 
 cdef struct Summary:        # the mergeable summary of a set of trades of one bar
-    int64_t open_time
-    int64_t close_time
-    int64_t first_time      # smallest and largest trade time
-    int64_t last_time
-    int64_t open
+    # What every trade reads and writes comes first: with the gate of a Slot before it, two 64-byte lines.
+    int64_t last_time       # largest trade time
+    int64_t last_id         # of the closing trade; its arrival number where ids prove nothing
     int64_t high
     int64_t low
     int64_t close
-    int64_t first_id        # of the opening and the closing trade; arrival numbers where ids prove nothing
-    int64_t last_id
-    int64_t count           # trades; 0: no bar is open
+    int64_t count           # trades
     int128 volume
     int128 quote
     int128 taker_volume
     int128 taker_quote
+    int64_t open_time
+    int64_t close_time
+    int64_t first_time      # smallest trade time
+    int64_t first_id        # of the opening trade; its arrival number where ids prove nothing
+    int64_t open
 
 cdef extern from * nogil:
     """
@@ -151,6 +152,14 @@ cdef inline bint merge_bar(Summary *into, const Summary *other, bint by_id) noex
     return (
         add128(&into.volume, &other.volume) | add128(&into.quote, &other.quote)
         | add128(&into.taker_volume, &other.taker_volume) | add128(&into.taker_quote, &other.taker_quote)
+    )
+
+
+cdef inline bint is_within(const Summary *inner, const Summary *outer) noexcept nogil:
+    # Both are open time bars, and the interval of the one lies in that of the other.
+    return (
+        inner.open_time < inner.close_time
+        and outer.open_time <= inner.open_time and inner.close_time <= outer.close_time
     )
 
 

@@ -1,0 +1,237 @@
+# Ordinary trades: those that change nothing but the sums of their symbol's open bar.
+#
+# This is where nearly all trades end, so it is written for the machine: a stretch of one symbol lives in
+# registers, the slots of the trades a few places ahead are fetched meanwhile, sums are not checked (the caller
+# knows that none can leave 128 bits). Whatever is not plainly ordinary is left to the kernel, row by row.
+#
+# Units: those of TickBatch.
+
+from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t
+
+from fastbars.batch cimport TickBatch
+from fastbars.scaled cimport (
+    add128_uint64, add128_wide, int128, less128, prefetch, wide, wide_product, wide_sum, wide_zero,
+)
+from fastbars.state cimport Slot
+from fastbars.summary cimport TICK, VOLUME, Summary
+
+cdef enum:
+    PLACES_AHEAD = 12           # in the batch; the two lines of a slot take about as long to come
+    LINE_BYTES = 64
+    SHORT_STRETCH = 8           # rows of one symbol after which more of them are looked at together
+    CHUNK = 64
+
+cdef struct Columns:            # a batch, as the loops read it
+    const int64_t *time_ns
+    const int32_t *symbol_id
+    const int64_t *price
+    const int64_t *size
+    const int8_t *side
+    const int64_t *first_id     # where ids do not order the trades, these two are not read
+    const int64_t *last_id
+    const int64_t *count        # NULL: one trade a row
+    Py_ssize_t side_mask        # 0 where there is no side column: one unknown side for all
+    int64_t arrivals            # arrival number of row 0
+    uint32_t symbols            # symbol ids from here on are unknown
+    Py_ssize_t longest          # rows whose sizes are sure to sum within 64 bits
+
+cdef extern from * nogil:
+    """
+    static const int8_t fb_unknown_side = 0;
+    """
+    const int8_t UNKNOWN_SIDE "fb_unknown_side"
+
+
+cdef inline Columns columns_of(TickBatch batch, int64_t arrivals, Py_ssize_t symbols, Py_ssize_t longest) noexcept nogil:
+    cdef Columns columns
+    columns.time_ns = batch.time_ns
+    columns.symbol_id = batch.symbol_id
+    columns.price = batch.price
+    columns.size = batch.size
+    columns.side = &UNKNOWN_SIDE if batch.side is NULL else batch.side
+    columns.side_mask = 0 if batch.side is NULL else -1
+    columns.first_id = batch.first_id
+    columns.last_id = batch.last_id
+    columns.count = batch.count
+    columns.arrivals = arrivals
+    columns.symbols = <uint32_t>symbols
+    columns.longest = longest
+    return columns
+
+
+cdef inline void fetch(const Slot *slots, const Columns *batch, Py_ssize_t i, Py_ssize_t stop) noexcept nogil:
+    cdef const char *slot
+    if i + PLACES_AHEAD < stop:
+        slot = <const char *>&slots[batch.symbol_id[i + PLACES_AHEAD]]
+        prefetch(slot)
+        prefetch(slot + LINE_BYTES)
+
+
+cdef inline void add_ordinary(
+    Summary *bar, const Columns *batch, Py_ssize_t i, bint by_id, int64_t contract
+) noexcept nogil:
+    # Open, first id and first time stay. No branch that the trades decide: high and low by selection, taker by mask.
+    cdef int64_t price = batch.price[i], size = batch.size[i]
+    cdef int64_t taker = -<int64_t>(batch.side[i & batch.side_mask] > 0)
+    cdef int64_t paid = contract if contract else price
+    bar.last_time = batch.time_ns[i]
+    bar.last_id = batch.last_id[i] if by_id else batch.arrivals + i
+    bar.high = max(bar.high, price)
+    bar.low = min(bar.low, price)
+    bar.close = price
+    bar.count += 1 if batch.count is NULL else batch.count[i]
+    add128_uint64(&bar.volume, <uint64_t>size)
+    add128_uint64(&bar.taker_volume, <uint64_t>(size & taker))
+    add128_wide(&bar.quote, wide_product(paid, size))
+    add128_wide(&bar.taker_quote, wide_product(paid, size & taker))
+
+
+cdef inline bint follows(const Columns *batch, Py_ssize_t i, bint by_id, int64_t limit) noexcept nogil:
+    # Row i is as ordinary as the one before it, and of the same symbol.
+    return (
+        batch.symbol_id[i] == batch.symbol_id[i - 1] and batch.time_ns[i - 1] <= batch.time_ns[i] < limit
+        and (not by_id or batch.first_id[i] == batch.last_id[i - 1] + 1)
+    )
+
+
+cdef inline bint all_follow(
+    const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, int64_t limit
+) noexcept nogil:
+    # The same of several rows, without a branch, so that the compiler takes more than one at once. Differences
+    # wrap; a time that is older by more than they hold is too far below the limit then.
+    cdef const uint64_t *times = <const uint64_t *>batch.time_ns
+    cdef const uint32_t *symbols = <const uint32_t *>batch.symbol_id
+    cdef const uint64_t *first_ids = <const uint64_t *>batch.first_id
+    cdef const uint64_t *last_ids = <const uint64_t *>batch.last_id
+    cdef uint64_t late = 0, unexpected = 0
+    cdef uint32_t other = 0
+    cdef Py_ssize_t i
+    for i in range(start, stop):
+        late |= (times[i] - times[i - 1]) | (<uint64_t>limit - 1 - times[i])
+    for i in range(start, stop):
+        other |= symbols[i] ^ symbols[i - 1]
+    if by_id:
+        for i in range(start, stop):
+            unexpected |= first_ids[i] - last_ids[i - 1] - 1
+    return not other and not unexpected and <int64_t>late >= 0
+
+
+cdef inline Py_ssize_t stretch_from(
+    const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, int64_t limit
+) noexcept nogil:
+    # The first row behind `start` that is not an ordinary one of the same symbol.
+    cdef Py_ssize_t i = start + 1, short = min(start + SHORT_STRETCH, stop)
+    while i < short:
+        if not follows(batch, i, by_id, limit):
+            return i
+        i += 1
+    while i + CHUNK <= stop and all_follow(batch, i, i + CHUNK, by_id, limit):
+        i += CHUNK
+    while i < stop and follows(batch, i, by_id, limit):
+        i += 1
+    return i
+
+
+cdef inline void add_stretch(
+    Summary *bar, const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, int64_t contract, bint sided
+) noexcept nogil:
+    # As add_ordinary, for rows of one symbol; what they sum to stays in registers until the end.
+    cdef const int64_t *prices = batch.price
+    cdef const int64_t *sizes = batch.size
+    cdef const int8_t *sides = batch.side
+    cdef int64_t price, paid, size, taker, high = bar.high, low = bar.low
+    cdef uint64_t volume = 0, taker_volume = 0
+    cdef wide quote = wide_zero(), taker_quote = wide_zero()
+    cdef Py_ssize_t i
+    for i in range(start, stop):
+        price, size = prices[i], sizes[i]
+        taker = -<int64_t>(sides[i] > 0) if sided else 0
+        paid = contract if contract else price
+        high = max(high, price)
+        low = min(low, price)
+        volume += <uint64_t>size
+        quote = wide_sum(quote, wide_product(paid, size))
+        # A second product is cheaper than a mask over two words.
+        taker_volume += <uint64_t>(size & taker)
+        taker_quote = wide_sum(taker_quote, wide_product(paid, size & taker))
+    bar.last_time = batch.time_ns[stop - 1]
+    bar.last_id = batch.last_id[stop - 1] if by_id else batch.arrivals + stop - 1
+    bar.high = high
+    bar.low = low
+    bar.close = prices[stop - 1]
+    bar.count += stop - start
+    if batch.count is not NULL:
+        for i in range(start, stop):
+            bar.count += batch.count[i] - 1
+    add128_uint64(&bar.volume, volume)
+    add128_uint64(&bar.taker_volume, taker_volume)
+    add128_wide(&bar.quote, quote)
+    add128_wide(&bar.taker_quote, taker_quote)
+
+
+cdef inline Py_ssize_t fold_time_rows(
+    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse
+) noexcept nogil:
+    # Returns the first row that is not ordinary, or stop. Ordinary: no older than the last trade of the open
+    # bar, inside its interval, and, where ids order the trades, with the id after its last one.
+    cdef Columns batch = columns[0]
+    cdef Slot *slot
+    cdef Py_ssize_t i = start, end
+    while i < stop:
+        if <uint32_t>batch.symbol_id[i] >= batch.symbols:
+            return i
+        slot = &slots[batch.symbol_id[i]]
+        fetch(slots, &batch, i, stop)
+        if batch.time_ns[i] < slot.bar.last_time or batch.time_ns[i] >= slot.gate.limit or (
+            by_id and batch.first_id[i] != slot.bar.last_id + 1
+        ):
+            return i
+        if i + 1 < stop and batch.symbol_id[i + 1] == batch.symbol_id[i]:
+            end = stretch_from(&batch, i, min(stop, i + batch.longest), by_id, slot.gate.limit)
+            if batch.side_mask:
+                add_stretch(&slot.bar, &batch, i, end, by_id, slot.contract if inverse else 0, True)
+            else:
+                add_stretch(&slot.bar, &batch, i, end, by_id, slot.contract if inverse else 0, False)
+            i = end
+        else:
+            add_ordinary(&slot.bar, &batch, i, by_id, slot.contract if inverse else 0)
+            i += 1
+    return stop
+
+
+cdef inline bint reaches(
+    int kind, int64_t step, const Slot *slot, const Columns *batch, Py_ssize_t i, int64_t contract
+) noexcept nogil:
+    # Whether the bar is full with this trade.
+    cdef int128 total
+    if kind == TICK:
+        return slot.bar.count + (1 if batch.count is NULL else batch.count[i]) >= step
+    if kind == VOLUME:
+        total = slot.bar.volume
+        add128_uint64(&total, <uint64_t>batch.size[i])
+    else:
+        total = slot.bar.quote
+        add128_wide(&total, wide_product(contract if contract else batch.price[i], batch.size[i]))
+    return not less128(&total, &slot.gate.threshold)
+
+
+cdef inline Py_ssize_t fold_path_rows(
+    int kind, int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id,
+    bint inverse,
+) noexcept nogil:
+    # Likewise. Ordinary: neither the first trade of its bar nor the one that fills it, and in order.
+    cdef Columns batch = columns[0]
+    cdef Slot *slot
+    cdef int64_t contract = 0
+    cdef Py_ssize_t i
+    for i in range(start, stop):
+        slot = &slots[batch.symbol_id[i]]
+        fetch(slots, &batch, i, stop)
+        if inverse:
+            contract = slot.contract
+        if slot.bar.count == 0 or batch.time_ns[i] < slot.bar.last_time or (
+            (by_id and batch.first_id[i] <= slot.bar.last_id) or reaches(kind, step, slot, &batch, i, contract)
+        ):
+            return i
+        add_ordinary(&slot.bar, &batch, i, by_id, contract)
+    return stop
