@@ -250,7 +250,7 @@ cdef class BarClosing(BarState):
                         self.close(k, self.appeared[i], i, reason, flags)
                     else:
                         self.next_close_ns = min(self.next_close_ns, self.slots[k][self.appeared[i]].bar.close_time)
-        return self.take()
+        return self.take(True)
 
     def flush(self, symbol_id=None):
         cdef Py_ssize_t i
@@ -267,7 +267,7 @@ cdef class BarClosing(BarState):
             for k in range(self.width):
                 if self.rules[k].kind > MONTHS and self.is_open(k, self.appeared[i]):
                     self.close(k, self.appeared[i], i, BY_END, END)
-        return self.take()
+        return self.take(True)
 
     def current(self, int symbol_id, int spec):
         cdef Record record

@@ -112,4 +112,4 @@ cdef class BarState:
     cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil
     cdef void not_placed(self, Py_ssize_t row, int spec) noexcept nogil
     cdef int64_t row_key(self, Py_ssize_t row) noexcept nogil
-    cdef object take(self)
+    cdef object take(self, bint numbered=*)

@@ -394,8 +394,8 @@ cdef class BarState:
             out[i] = max(self.pasts[k][i].newest_ns, self.slots[k][i].bar.last_time)
         return times
 
-    cdef object take(self):
-        # In the order of the trades that caused them, then of the specs.
+    cdef object take(self, bint numbered=False):
+        # In the order of the trades that caused them, then of the specs; without trades they are `numbered`.
         cdef Py_ssize_t i
         cdef int64_t[::1] keys
         cdef Py_ssize_t[::1] order
@@ -416,6 +416,9 @@ cdef class BarState:
             order = np.argsort(keys, kind="stable")
             for i in range(self.row_count):
                 taken[i] = self.rows[order[i]]
+        if numbered:
+            for i in range(self.row_count):
+                taken[i].row = i
         self.row_count = 0
         return rows
 
