@@ -31,7 +31,7 @@ from fastbars.state cimport Past, Row, Slot
 from fastbars.summary cimport MONTHS, TICK, VALUE, VOLUME, Summary, add_trade, is_within, merge_bar, widen_bar
 
 from fastbars.errors import InvalidTickError, PrecisionError
-from fastbars.state import NO_ROWS as _NO_ROWS, ROW_DTYPE as _ROW_DTYPE
+from fastbars.state import ROW_DTYPE as _ROW_DTYPE
 
 # Ids from here on are looked at one by one: there is one more after each, but for the largest.
 cdef int64_t LAST_IDS = HIGHEST - (1 << 48)
