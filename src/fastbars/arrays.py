@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from fastbars._agg import BarKernel
 from fastbars.arrow import Chunk, is_arrow, read_column
 from fastbars.bars import BarBatch
 from fastbars.batch import TickBatch
-from fastbars.columns import Encoder, Texts, align, first_unsorted, narrow_decimals, round_floats
+from fastbars.columns import Encoder, Texts, align, first_unsorted, narrow_decimals, round_floats, shard
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.instruments import Instruments
 from fastbars.ledger import Ledger
@@ -29,7 +30,8 @@ from fastbars.state import ROW_DTYPE
 Columns = dict[str, npt.NDArray[Any]]
 
 # The kernel goes over its rows several times: so many of them stay in the nearest caches.
-_BLOCK = 16_384
+_BLOCK = 65_536
+_LUMP = np.dtype((np.void, ROW_DTYPE.itemsize))
 # Ids up to so many times the rows are used as they are; sparser ones are numbered anew.
 _SPARSE = 4
 
@@ -132,29 +134,40 @@ def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...],
     threads = min(threads, len(instruments))
     if threads <= 1 or rows == 0:
         closed, ended = _fold(columns, instruments, specs, None)
-        return np.concatenate([closed, ended])
-    symbol_id = _valid_ids(columns["symbol_id"], len(instruments))
-    # Symbols in the order of their first rows, in which the bars at the end are given.
-    counts = np.bincount(symbol_id, minlength=len(instruments))
-    appeared = np.full(len(instruments), rows, np.int64)
-    appeared[symbol_id[::-1]] = np.arange(rows - 1, -1, -1)
-    shard_of = (np.cumsum(counts) - counts // 2) * threads // (rows + 1)
+        return _together([closed, ended])
+    shared = shard(columns["symbol_id"], len(instruments), threads)
+    if isinstance(shared, int):
+        symbol_id = columns["symbol_id"][shared]
+        raise InvalidTickError(f"row {shared}: symbol id {symbol_id} is outside 0 to {len(instruments) - 1}", shared)
+    appeared, starts, places = shared
     with ThreadPoolExecutor(threads) as pool:
         parts = list(
             pool.map(
-                lambda shard: _try_fold(columns, instruments, specs, np.flatnonzero(shard_of[symbol_id] == shard)),
-                range(threads),
+                lambda part: _try_fold(columns, instruments, specs, places[part[0] : part[1]]),
+                pairwise(starts.tolist()),
             )
         )
     errors = [part for part in parts if isinstance(part, InvalidTickError | PrecisionError)]
     if errors:
         raise min(errors, key=lambda error: -1 if error.row is None else error.row)
     folded = [part for part in parts if not isinstance(part, InvalidTickError | PrecisionError)]
-    closed = np.concatenate([closed for closed, _ in folded])
-    ended = np.concatenate([ended for _, ended in folded])
-    ended = ended[np.lexsort((ended["spec"], appeared[ended["symbol_id"]]))]
+    closed = _together([closed for closed, _ in folded])
+    closed = _picked(closed, np.lexsort((closed["spec"], closed["row"])))
+    ended = _together([ended for _, ended in folded])
+    ended = _picked(ended, np.lexsort((ended["spec"], appeared[ended["symbol_id"]])))
     ended["row"] = np.arange(len(ended))
-    return np.concatenate([closed[np.lexsort((closed["spec"], closed["row"]))], ended])
+    return _together([closed, ended])
+
+
+# As lumps of bytes: numpy would copy rows field by field.
+
+
+def _together(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return np.concatenate([part.view(_LUMP) for part in parts]).view(ROW_DTYPE)
+
+
+def _picked(rows: npt.NDArray[Any], places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    return rows.view(_LUMP).take(places).view(ROW_DTYPE)
 
 
 def _try_fold(
@@ -194,15 +207,7 @@ def _fold(
         if len(closed):
             closed["row"] = closed["row"] + start if places is None else places[closed["row"] + start]
             made.append(closed)
-    return np.concatenate(made), kernel.flush()
-
-
-def _valid_ids(symbol_id: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.int32]:
-    wrong = (symbol_id < 0) | (symbol_id >= count)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise InvalidTickError(f"row {row}: symbol id {symbol_id[row]} is outside 0 to {count - 1}", row)
-    return symbol_id
+    return _together(made), kernel.flush()
 
 
 # Columns as they come, to columns of integers.

@@ -388,3 +388,42 @@ def text_column(const int64_t[::1] codes not None, list names not None):
         if PyBytes_GET_SIZE(name):
             memcpy(&data[places[i]], PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
     return offsets, characters
+
+
+def shard(const int32_t[::1] symbol_id not None, Py_ssize_t symbols, int shards):
+    # (first row of each symbol, where each shard starts, rows shard by shard), or the first row of an unknown symbol.
+    cdef Py_ssize_t i, rows = len(symbol_id), taken = 0, wrong = -1
+    cdef int32_t s
+    cdef int64_t[::1] first, count, start, place
+    appeared = np.full(symbols, rows, np.int64)
+    starts = np.zeros(shards + 1, np.int64)
+    places = np.empty(rows, np.int64)
+    first, start, place = appeared, starts, places
+    count = np.zeros(symbols, np.int64)
+    cdef int64_t[::1] following
+    cdef int32_t[::1] shard_of = np.zeros(symbols, np.int32)
+    with nogil:
+        for i in range(rows):
+            s = symbol_id[i]
+            if s < 0 or s >= symbols:
+                wrong = i
+                break
+            if count[s] == 0:
+                first[s] = i
+            count[s] += 1
+    if wrong >= 0:
+        return wrong
+    # Neighbours share a shard, and each shard has about as many rows.
+    for s in range(<int32_t>symbols):
+        shard_of[s] = <int32_t>((taken + count[s] // 2) * shards // (rows + 1))
+        taken += count[s]
+        start[shard_of[s] + 1] += count[s]
+    for i in range(shards):
+        start[i + 1] += start[i]
+    following = starts.copy()
+    with nogil:
+        for i in range(rows):
+            s = shard_of[symbol_id[i]]
+            place[following[s]] = i
+            following[s] += 1
+    return appeared, starts, places
