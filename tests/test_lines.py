@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 import fastbars
-from fastbars import OHLCVBar, StreamConfig
+from fastbars import OHLCVBar, StreamConfig, SubscriptionError
 from fastbars.cli.output import csv_line
 from fastbars.exchanges import find_exchange
+from fastbars.exchanges.binance import SPOT
+from fastbars.live.adapter import BaseWebSocketAdapter
+from fastbars.live.redundancy import RedundantAdapter
 from fastbars.live.session import Session
+from fastbars.simulator import SimulatedExchange
 from fastbars.tapes import Recording
-from servers import START_NS, trade
+from fastbars.verification import Verifier
+from servers import START_NS, TradeServer, trade, until
 
 WAIT_S = 0.25
 MS = 1_000_000
@@ -135,3 +144,121 @@ def test_a_number_of_lines_that_makes_no_sense_is_refused() -> None:
         StreamConfig(lines=9)
     with pytest.raises(ValueError, match="line_wait must not be negative"):
         StreamConfig(line_wait=-1)
+
+
+# Live.
+
+PATIENT = StreamConfig(lines=2, reconnect_delay=0.05, reconnect_max_delay=0.2)
+
+
+class Candles:
+    """What the simulated exchange itself says of the market, over a connection that nobody disturbs."""
+
+    def __init__(self, url: str, symbols: list[str]) -> None:
+        self.verifier = Verifier()
+        config = StreamConfig(close_by="trades")
+        self.adapter = BaseWebSocketAdapter(SPOT, config, on_exchange_bar=self.verifier.add_candle, url=url)
+        self.symbols = symbols
+
+    async def __aenter__(self) -> Verifier:
+        await self.adapter.connect()
+        await self.adapter.subscribe(self.symbols, ["kline_1s"])
+        return self.verifier
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.adapter.disconnect()
+
+
+async def test_killing_one_of_two_lines_every_second_loses_nothing(tmp_path: Path) -> None:
+    """Ten seconds; FASTBARS_LINES_SECONDS makes it longer."""
+    seconds = float(os.environ.get("FASTBARS_LINES_SECONDS", "8"))
+    issued: list[OHLCVBar] = []
+    states: list[str] = []
+    random = Random(7)
+    async with SimulatedExchange(symbols=10, rate=2000.0) as exchange, Candles(exchange.url, exchange.symbols) as them:
+        candles = set(exchange.connections)
+        stream = fastbars.stream(
+            "binance", exchange.symbols, ["1s", "tick:50"], url=exchange.url, config=PATIENT, on_bars=issued.extend,
+            record=tmp_path, on_state=lambda state: states.append(str(state)),
+        )  # fmt: skip
+        async with stream:
+            await until(lambda: len(exchange.connections) == 3 and len(stream.stats().lines) == 2)
+            loop = asyncio.get_running_loop()
+            end_s, kills = loop.time() + seconds, 0
+            while loop.time() < end_s:
+                lines = sorted(exchange.connections - candles, key=lambda one: one.remote_address)
+                random.choice(lines).transport.abort()
+                kills += 1
+                await asyncio.sleep(1)
+                await until(lambda: len(exchange.connections) == 3)
+            assert stream.stats().connections == 2 + kills
+        for bar in issued:
+            them.add_bar(bar)
+        counts = them.finish()
+    assert {str(bar.status) for bar in issued} == {"COMPLETE", "PARTIAL"}
+    assert {bar.revision for bar in issued} <= {0, 1}
+    assert not [bar for bar in issued if bar.spec == "tick:50" and bar.revision]
+    assert counts.different == 0
+    assert counts.equal >= 10 * (seconds - 2)
+    first, second = stream.stats().lines
+    assert first.first + second.first == stream.stats().buffer.trades
+    assert first.missed + second.missed > 0
+    assert min(first.first, second.first, first.led, second.led) > 0
+    assert states[:3] == ["connecting", "connected", "disconnected"]  # never reconnecting: one line was always up
+    assert final(list(fastbars.replay(tmp_path))) == final(issued)
+
+
+async def test_lines_go_to_different_hosts_where_the_exchange_declares_several() -> None:
+    exchange = replace(SPOT, routes={"ws://a/ws": ("trade",), "ws://b/ws": ("trade",), "ws://c/ws": ("kline_*",)})
+    adapter = RedundantAdapter(exchange, StreamConfig(lines=3))
+    assert [member.url for member in adapter.group] == ["ws://a/ws", "ws://b/ws", "ws://a/ws"]
+
+
+async def test_a_line_that_cannot_connect_yet_is_tried_until_it_can() -> None:
+    async with TradeServer() as first, TradeServer() as second:
+        exchange = replace(SPOT, routes={first.url: ("trade",), second.url: ("trade",)})
+        await second.shut()
+        adapter = RedundantAdapter(exchange, replace(PATIENT, bars="1s"))
+        await adapter.connect()
+        await adapter.subscribe(["BTCUSDT"])
+        assert adapter.is_connected
+        await second.open()
+        await until(lambda: second.requests)
+        await until(lambda: adapter.group[1].is_whole)
+        await first.send(trade(1, 0), trade(2, 1))
+        await second.send(trade(1, 0), trade(2, 1), trade(3, 2))
+        await until(lambda: adapter.session.buffer_stats.trades == 3)
+        await first.shut()
+        await until(lambda: not adapter.group[0]._is_up)
+        assert str(adapter.state) == "connected"
+        await second.send(trade(4, 1_000))
+        await until(lambda: adapter.session.buffer_stats.trades == 4)
+        assert second.streams == ["btcusdt@trade"]
+        await adapter.unsubscribe(["BTCUSDT"])
+        assert adapter.active_subscriptions == adapter.group[1].active_subscriptions == {}
+        await adapter.disconnect()
+        assert str(adapter.state) == "disconnected"
+        assert second.connections == []
+
+
+async def test_a_slow_consumer_pauses_both_lines() -> None:
+    async with TradeServer() as server:
+        adapter = RedundantAdapter(SPOT, PATIENT, url=server.url)
+        await adapter.connect()
+        await until(lambda: len(server.connections) == 2 and adapter.group[1].is_connected)
+        adapter.pause_reading()
+        assert [line.is_reading for line in adapter._read()] == [False, False]
+        adapter.resume_reading()
+        assert [line.is_reading for line in adapter._read()] == [True, True]
+        await adapter.reconnect()
+        assert adapter.stats().connections == 4
+        await adapter.close()
+        assert str(adapter.state) == "closed"
+
+
+def test_trades_without_ids_are_refused_for_several_lines() -> None:
+    exchange = replace(SPOT, channels={"trade": "none"})
+    with pytest.raises(SubscriptionError, match="binance spot: trade: trades have no ids"):
+        RedundantAdapter(exchange, PATIENT)
+    with pytest.raises(ValueError, match=r"binance spot: lines=2 needs stream\(\) or a RedundantAdapter"):
+        BaseWebSocketAdapter(SPOT, PATIENT)

@@ -18,6 +18,7 @@ from fastbars.exchanges import find_exchange
 from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.config import StreamConfig
 from fastbars.live.pool import Pool
+from fastbars.live.redundancy import RedundantAdapter
 from fastbars.live.states import ConnectionState
 from fastbars.live.stats import StreamStats
 from fastbars.specs import BarSpec
@@ -152,6 +153,7 @@ def stream(
     once: bool = False,
     ssl: SSLContext | None = None,
     proxy: str | Literal[True] | None = True,
+    lines: int | None = None,
     on_bars: Callable[[list[OHLCVBar]], object] | None = None,
     record: str | PathLike[str] | Recording | None = None,
     **callbacks: Any,
@@ -166,7 +168,7 @@ def stream(
         url: connect here instead of the exchange's own address.
         config: every other knob; its `bars` are replaced by `bars`.
         once: end when the server closes normally, instead of reconnecting.
-        ssl, proxy: as in StreamConfig, whose values hold where these are not given.
+        ssl, proxy, lines: as in StreamConfig, whose values hold where these are not given.
         on_bars: called for each list of bars issued in one wakeup.
         record: folder, or Recording, that all that bars are made from is written to: `replay` makes the same bars.
         callbacks: on_tick, on_bar, on_late, on_exchange_bar, on_event, on_message, on_state, on_error of
@@ -181,6 +183,7 @@ def stream(
     venue = find_exchange(exchange, market)
     settings = replace(config or StreamConfig(), bars=bars)
     settings = replace(settings, ssl=ssl or settings.ssl, proxy=settings.proxy if proxy is True else proxy)
+    settings = replace(settings, lines=settings.lines if lines is None else lines)
     on_state_of_all = callbacks.pop("on_state", None)
     recording = record if record is None or isinstance(record, Recording) else Recording(record)
 
@@ -201,7 +204,8 @@ def stream(
                 "on_state": on_state,
                 **callbacks,
             }
-            return BaseWebSocketAdapter(venue, settings, on_bars=deliver, **options)
+            kind = RedundantAdapter if settings.lines > 1 else BaseWebSocketAdapter
+            return kind(venue, settings, on_bars=deliver, **options)
 
         return Pool(venue, settings, make_adapter, on_state_of_all)
 

@@ -59,7 +59,10 @@ class BaseWebSocketAdapter:
         channel: trade channel that bars are made from; the exchange's default one if None.
         once: end, instead of reconnecting, when the server closes normally (code 1000).
         record: opens the recorder of what the session consumes; None: nothing is recorded.
+        session: what its messages go to; one of its own if None. Redundant lines share one.
     """
+
+    redundant = False
 
     def __init__(
         self,
@@ -79,11 +82,14 @@ class BaseWebSocketAdapter:
         channel: str | None = None,
         once: bool = False,
         record: OpenRecorder | None = None,
+        session: Session | None = None,
     ) -> None:
         self.exchange = exchange
         self.config = config or StreamConfig()
+        if self.config.lines > 1 and not self.redundant:
+            raise ValueError(f"{exchange.name}: lines={self.config.lines} needs stream() or a RedundantAdapter")
         own_parser = type(self).parse_message is not BaseWebSocketAdapter.parse_message
-        self.session = Session(
+        self.session = session or Session(
             exchange,
             self.config,
             Callbacks(on_tick, on_bar, on_bars, on_late, on_exchange_bar, on_event, on_message),
@@ -109,11 +115,10 @@ class BaseWebSocketAdapter:
         self._state_changed = asyncio.Event()
         self._failure: Exception | None = None
         self._paused = False
-        self._unreadable = 0
+        self._data_messages = 0
         self._connections = 0
         self._pauses = 0
         self._breaker_trips = 0
-        self._heard_before = 0
         self._handovers = 0
 
     # What users call.
@@ -126,6 +131,10 @@ class BaseWebSocketAdapter:
     @property
     def is_connected(self) -> bool:
         """Whether the connection is up."""
+        return self.state is ConnectionState.CONNECTED
+
+    @property
+    def _is_up(self) -> bool:
         return self._state is ConnectionState.CONNECTED
 
     @property
@@ -235,9 +244,9 @@ class BaseWebSocketAdapter:
         if self._supervisor is None or self._supervisor.done():
             await self.connect()
             return
-        if self.is_connected:
+        if self._is_up:
             self._drop("reconnect() was called")
-            while self.is_connected:
+            while self._is_up:
                 await self._next_state()
         await self._wait_until_settled()
         if self._failure is not None:
@@ -266,9 +275,9 @@ class BaseWebSocketAdapter:
         except SubscriptionError:  # no one connection serves all channels
             self._subscriptions.drop(added)
             raise
-        if self._line is not None and self.is_connected and url != self._line.url:
+        if self._line is not None and self._is_up and url != self._line.url:
             await self.reconnect()  # to where all of them are served
-        if self.is_connected:
+        if self._is_up:
             await self._ask(lambda line: line.subscriptions.subscribe(streams, line.send))
 
     async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
@@ -281,14 +290,17 @@ class BaseWebSocketAdapter:
 
     async def unsubscribe_streams(self, streams: Sequence[Stream]) -> None:
         """As `unsubscribe`, given (symbol, channel) pairs."""
-        held = [stream for stream in streams if stream in self._subscriptions.desired]
-        self._subscriptions.drop(held)
-        if self.is_connected and held:
-            await self._ask(lambda line: line.subscriptions.unsubscribe(held, line.send))
+        await self._let_go(streams)
         active = self.active_subscriptions
         for symbol in dict.fromkeys(symbol for symbol, _ in streams):
             if not active.get(symbol, set()) & set(self.exchange.trade_channels):
                 self.session.flush(time.time_ns(), symbol)
+
+    async def _let_go(self, streams: Sequence[Stream]) -> None:
+        held = [stream for stream in streams if stream in self._subscriptions.desired]
+        self._subscriptions.drop(held)
+        if self._is_up and held:
+            await self._ask(lambda line: line.subscriptions.unsubscribe(held, line.send))
 
     def pause_reading(self) -> None:
         """Stop reading the socket, because a consumer is behind; no clock closes bars meanwhile."""
@@ -395,11 +407,11 @@ class BaseWebSocketAdapter:
             finally:
                 self._line = successor
                 if successor is None:
-                    self.session.begin_outage(time.monotonic_ns())
+                    self._begin_outage()
                 else:
                     self._subscriptions = successor.subscriptions
                     if not self._handover.proven:  # the exchange was faster: something may not be subscribed yet
-                        self.session.begin_outage(time.monotonic_ns())
+                        self._begin_outage()
                 await line.end()
             if successor is None:
                 return line
@@ -413,6 +425,9 @@ class BaseWebSocketAdapter:
         desired = self._subscriptions.desired
         return self._new_line(Subscriptions(self.exchange, self.config.ack_timeout, desired))
 
+    def _begin_outage(self) -> None:
+        self.session.begin_outage(time.monotonic_ns())
+
     async def _bring_up(self, line: Line) -> None:
         # A line beside another one, until everything is subscribed on it.
         if self.session.told is None:
@@ -424,12 +439,12 @@ class BaseWebSocketAdapter:
     async def _forget_told(self) -> None:
         # What the new line carries may lag behind what the old one did.
         await asyncio.sleep(self.config.handover_overlap)
-        if self._handover is None or self._handover.successor is None:
+        if not self.redundant and (self._handover is None or self._handover.successor is None):
             self.session.told = None
 
     def _attend(self, line: Line) -> None:
         line.attend(self._restore(line), "subscriptions")
-        line.attend(self._silence.watch(line, self.session, self._heard), "silence")
+        line.attend(self._silence.watch(line, self.session, lambda: self._data_messages), "silence")
 
     def _take(self, line: Line) -> None:
         # It is open: its duties begin.
@@ -451,17 +466,16 @@ class BaseWebSocketAdapter:
 
     async def _run_clock(self) -> None:
         try:
-            await close_by_clock(self.session, lambda: self._lines, lambda: self._paused, lambda: self.is_connected)
+            await close_by_clock(self.session, self._read, lambda: self._paused, lambda: self.is_connected)
         except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly
             log.exception("clock_failed", exchange=self.exchange.name)
             self._fail(error)
 
     def _receive(self, line: Line, payloads: Sequence[bytes]) -> None:
         received = self.session.receive(payloads, time.time_ns(), time.monotonic_ns(), line=line.number)
-        self._unreadable += received.errors
-        before, self._heard_before = self._heard_before, self._heard()
-        data_messages = self._heard_before - before
+        data_messages = self.session.take_data_messages()
         if data_messages > 0:
+            self._data_messages += data_messages
             line.data_messages += data_messages
             self._backoff.reset()
             self._breaker.succeeded()
@@ -495,14 +509,13 @@ class BaseWebSocketAdapter:
         successor = None if self._handover is None else self._handover.successor
         return [line for line in (self._line, successor) if line is not None]
 
+    def _read(self) -> list[Line]:
+        # Whose sockets the clock waits for.
+        return self._lines
+
     @property
     def _connection(self) -> PayloadConnection | None:
         return None if self._line is None else self._line.connection
-
-    def _heard(self) -> int:
-        # Messages that were data and could be read.
-        stats = self.session.stats
-        return stats.messages - stats.control - stats.unknown - self._unreadable
 
     def _drop(self, reason: str) -> None:
         if self._line is not None:

@@ -323,11 +323,15 @@ class Exchange(ABC):
 
     def url(self, channels: Iterable[str]) -> str:
         """Where these channels are served. Raises SubscriptionError where no one connection serves all."""
+        return self.urls(channels)[0]
+
+    def urls(self, channels: Iterable[str]) -> list[str]:
+        """Everywhere that these channels are served, in the order of preference; redundant lines go to several."""
         asked = {self.declared(channel) for channel in channels} or {self.default_channel}
-        for url, served in self.routes.items():
-            if asked <= set(served):
-                return url
-        raise SubscriptionError(f"{self.name}: no one connection serves {sorted(asked)}; routes are {self.routes}")
+        urls = [url for url, served in self.routes.items() if asked <= set(served)]
+        if not urls:
+            raise SubscriptionError(f"{self.name}: no one connection serves {sorted(asked)}; routes are {self.routes}")
+        return urls
 
     @abstractmethod
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:

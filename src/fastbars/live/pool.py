@@ -45,6 +45,7 @@ class Pool:
         self._exchange = exchange
         self._make = make
         self._on_state = on_state
+        self._lines = config.lines
         self._most_streams = min(limits.streams_per_connection, config.streams_per_connection or 2**62)
         # One place is left for the connection that is about to replace another.
         self._most_connections = 2**62 if limits.connections is None else max(1, limits.connections - 1)
@@ -204,6 +205,7 @@ class Pool:
         for url in {adapter.url for adapter in self.adapters if adapter.streams} | new.keys():
             at_url = sum(len(adapter.streams) for adapter in self.adapters if adapter.streams and adapter.url == url)
             connections += self._needed(at_url + len(new.get(url, ())))
+        connections *= self._lines
         if connections > self._most_connections:
             raise SubscriptionError(
                 f"{self._exchange.name}: {count} streams need {connections} connections of {self._most_streams}, and"

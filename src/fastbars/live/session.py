@@ -89,8 +89,11 @@ class Session:
         self.stats = SessionStats()
         self.clock = ExchangeClock()
         self.event_time_ns: int | None = None
-        self.told: RecentKeys | None = None  # while two lines carry the same trades: those that callbacks were told
+        self.told = (
+            RecentKeys() if config.lines > 1 else None
+        )  # while two lines carry the same trades: those that callbacks were told
         self._down_since_ns: int | None = None
+        self._data_messages = 0
         self._leapt = False
         self._parse = exchange.parser()
         self._parse_message = parse_message
@@ -153,6 +156,13 @@ class Session:
         if self._arbiter is None:
             return []
         return [LineStats(*self._arbiter.counted(line)) for line in range(self.config.lines)]
+
+    def take_data_messages(self) -> int:
+        """Messages that were data and could be read, since this was last asked."""
+        stats = self.stats
+        control = stats.control + stats.unknown + stats.invalid_json + stats.parse_errors
+        before, self._data_messages = self._data_messages, stats.messages - control
+        return self._data_messages - before
 
     def missing(self, symbol: str) -> list[tuple[int, int]]:
         """Trade ids known to be missing: (first, last) of each hole."""

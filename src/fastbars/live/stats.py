@@ -90,6 +90,7 @@ class StreamStats:
         breaker_trips: times that the circuit breaker dropped the connection.
         handovers: times that a connection was replaced before the exchange ended it.
         resubscriptions: streams subscribed again because they had fallen silent.
+        lines: of each redundant line; empty where there is one.
     """
 
     state: ConnectionState
@@ -102,6 +103,7 @@ class StreamStats:
     breaker_trips: int
     handovers: int = 0
     resubscriptions: int = 0
+    lines: tuple[LineStats, ...] = ()
 
 
 def sum_of(parts: Sequence[StreamStats], state: ConnectionState) -> StreamStats:
@@ -118,7 +120,12 @@ def sum_of(parts: Sequence[StreamStats], state: ConnectionState) -> StreamStats:
         sum(part.breaker_trips for part in parts),
         sum(part.handovers for part in parts),
         sum(part.resubscriptions for part in parts),
+        tuple(map(_added_lines, *(part.lines for part in parts))),
     )
+
+
+def _added_lines(*parts: LineStats) -> LineStats:
+    return LineStats(*(sum(getattr(part, field.name) for part in parts) for field in fields(LineStats)))
 
 
 def _added(into: Counters, parts: Sequence[Counters]) -> Counters:
