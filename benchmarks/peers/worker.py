@@ -1,0 +1,504 @@
+"""Runs in a peer's own environment: sets its job up, then works once for each line on stdin.
+
+    PYTHON worker.py JOB FOLDER URL
+
+Prints one JSON line when ready, and one a round: CPU nanoseconds a trade, and how many bars came of it. It must not
+import fastbars, but for the jobs that measure it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # ancestor.py
+
+MINUTE_NS = 60_000_000_000
+SUBSCRIBE = '{"method":"SUBSCRIBE","params":["s0@trade"],"id":1}'
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# What a round does: () -> (CPU seconds, trades, bars). Set-up that a round needs for itself is outside the time.
+Round = Callable[[], tuple[float, int, int]]
+Line = tuple[str, int, str, str, str, int]
+
+
+def timed(make: Callable[[], Any], work: Callable[[Any], int], trades: int) -> Round:
+    """`work(make())`, the making untimed."""
+
+    def run() -> tuple[float, int, int]:
+        made = make()
+        start = time.process_time()
+        bars = work(made)
+        return time.process_time() - start, trades, bars
+
+    return run
+
+
+def columns(folder: Path) -> Any:
+    import numpy as np
+
+    loaded = np.load(folder / "columns.npz")
+    return {name: loaded[name] for name in loaded.files}
+
+
+def floats(folder: Path) -> dict[str, Any]:
+    """The columns as tools for tables have them: float prices and sizes."""
+    given = columns(folder)
+    return {
+        "time": given["time_ns"],
+        "symbol": given["symbol_id"],
+        "price": given["price"] / 100.0,
+        "size": given["size"] / 100_000.0,
+    }
+
+
+def lines(folder: Path) -> list[Line]:
+    """Trades as an exchange's message gives them: symbol, time_ns, price, size, side, id."""
+    rows = (line.split("\t") for line in (folder / "trades.tsv").read_text().splitlines())
+    return [(symbol, int(ns), price, size, side, int(number)) for symbol, ns, price, size, side, number in rows]
+
+
+# Columns in, bars as columns out.
+
+
+def fastbars_columns(folder: Path, _: str) -> Round:
+    import fastbars
+
+    given = columns(folder)
+
+    def work(_: object) -> int:
+        return len(
+            fastbars.aggregate(
+                given["time_ns"], given["price"], given["size"], symbol=given["symbol_id"], side=given["side"],
+                trade_id=given["first_id"], price_scale=2, size_scale=5,
+            )
+        )  # fmt: skip
+
+    return timed(lambda: None, work, len(given["time_ns"]))
+
+
+def polars_columns(folder: Path, _: str) -> Round:
+    import polars as pl
+
+    frame = pl.DataFrame(floats(folder))
+    price, size = pl.col("price"), pl.col("size")
+
+    def work(_: object) -> int:
+        return len(
+            frame.group_by("symbol", pl.col("time") // MINUTE_NS).agg(
+                price.first().alias("open"), price.max().alias("high"), price.min().alias("low"),
+                price.last().alias("close"), size.sum().alias("volume"), (price * size).sum().alias("quote"),
+                pl.len().alias("count"),
+            )
+        )  # fmt: skip
+
+    return timed(lambda: None, work, len(frame))
+
+
+def duckdb_columns(folder: Path, _: str) -> Round:
+    import duckdb
+    import pyarrow as pa
+
+    given = floats(folder)
+    connection = duckdb.connect()
+    connection.execute("SET threads = 1")
+    connection.register("arrow", pa.table(given | {"seq": range(len(given["time"]))}))
+    connection.execute("CREATE TABLE trades AS SELECT * FROM arrow")
+    # Times repeat: without a number of its own "first" and "last" of a minute would be any of several.
+    query = """SELECT symbol, time // 60000000000 AS minute, arg_min(price, seq), max(price), min(price),
+        arg_max(price, seq), sum(size), sum(price * size), count(*) FROM trades GROUP BY symbol, minute"""
+
+    def work(_: object) -> int:
+        bars: Any = connection.execute(query).to_arrow_table()
+        return int(bars.num_rows)
+
+    return timed(lambda: None, work, len(given["time"]))
+
+
+def pandas_columns(folder: Path, _: str) -> Round:
+    import pandas as pd
+
+    frame = pd.DataFrame(floats(folder))
+
+    def work(_: object) -> int:
+        groups = frame.assign(quote=frame.price * frame["size"], minute=frame.time // MINUTE_NS).groupby(
+            ["symbol", "minute"], sort=False
+        )
+        prices = groups.price.agg(["first", "max", "min", "last", "count"])
+        return len(prices.join(groups[["size", "quote"]].sum()))
+
+    return timed(lambda: None, work, len(frame))
+
+
+def numba_columns(folder: Path, _: str) -> Round:
+    import numba
+    import numpy as np
+
+    given = floats(folder)
+    symbols = int(given["symbol"].max()) + 1
+
+    @numba.njit(cache=False)
+    def fold(time_ns: Any, symbol: Any, price: Any, size: Any, symbols: int) -> Any:
+        # minute, open, high, low, close, volume, quote volume, count
+        bars = np.empty((len(price), 9))
+        count = 0
+        place = np.full(symbols, -1, np.int64)
+        for row in range(len(price)):
+            minute, key, value = time_ns[row] // MINUTE_NS, symbol[row], price[row]
+            at = place[key]
+            if at < 0 or bars[at, 1] != minute:
+                at = count
+                place[key] = at
+                count += 1
+                bars[at, 0], bars[at, 1] = key, minute
+                bars[at, 2:6] = value
+                bars[at, 6:] = 0.0
+            bar = bars[at]
+            bar[3] = max(bar[3], value)
+            bar[4] = min(bar[4], value)
+            bar[5] = value
+            bar[6] += size[row]
+            bar[7] += value * size[row]
+            bar[8] += 1
+        return bars[:count]
+
+    def work(_: object) -> int:
+        return len(fold(given["time"], given["symbol"], given["price"], given["size"], symbols))
+
+    work(None)  # compiles
+    return timed(lambda: None, work, len(given["time"]))
+
+
+def tickbar_columns(folder: Path, _: str) -> Round:
+    import numpy as np
+    from tickbar.tickbar import TickAggregator
+
+    given = columns(folder)
+    order = np.argsort(given["symbol_id"], kind="stable")
+    edges = np.searchsorted(given["symbol_id"][order], np.arange(given["symbol_id"].max() + 2))
+    # It knows one symbol at a time: they are parted beforehand, outside the time.
+    parts = [
+        [np.ascontiguousarray(given[name][order[start:stop]]) for name in ("time_ns", "price", "size")]
+        for start, stop in pairwise(edges)
+    ]
+
+    def set_up() -> list[Any]:
+        made = [TickAggregator(60) for _ in parts]
+        for aggregator, part in zip(made, parts, strict=True):
+            # The first push of each costs milliseconds, whatever it brings.
+            aggregator.push_from_numpy(*(column[:1] for column in part))
+        return made
+
+    def work(made: list[Any]) -> int:
+        for aggregator, part in zip(made, parts, strict=True):
+            aggregator.push_from_numpy(*(column[1:] for column in part))
+        return sum(len(aggregator.finalize()) for aggregator in made)
+
+    return timed(set_up, work, len(given["time_ns"]))
+
+
+# One trade at a time; "_made" with the making of the trade's object from texts.
+
+
+def fastbars_objects(folder: Path, _: str, made: bool = False) -> Round:
+    from fastbars import BarBuffer, TickData
+
+    given = [(symbol, ns, price, size, side, number) for symbol, ns, price, size, side, number in lines(folder)]
+    ticks = [] if made else [TickData(*line) for line in given]
+
+    def work(buffer: BarBuffer) -> int:
+        add = buffer.add_tick
+        if made:
+            return sum(len(add(TickData(*line))) for line in given)
+        return sum(len(add(tick)) for tick in ticks)
+
+    return timed(lambda: BarBuffer("1m", ids="contiguous"), work, len(given))
+
+
+def fastbars_objects_made(folder: Path, url: str) -> Round:
+    return fastbars_objects(folder, url, made=True)
+
+
+def ancestor_objects(folder: Path, _: str, made: bool = False) -> Round:
+    from ancestor import Buffer, Tick
+
+    def build(line: Line) -> Tick:
+        symbol, ns, price, size, side, _ = line
+        return Tick(symbol, EPOCH + timedelta(microseconds=ns // 1000), Decimal(price), Decimal(size), side)
+
+    given = lines(folder)
+    ticks = [] if made else [build(line) for line in given]
+
+    def work(buffer: Buffer) -> int:
+        if made:
+            for line in given:
+                buffer.add_tick(build(line))
+        else:
+            for tick in ticks:
+                buffer.add_tick(tick)
+        return len(buffer.closed)
+
+    return timed(Buffer, work, len(given))
+
+
+def ancestor_objects_made(folder: Path, url: str) -> Round:
+    return ancestor_objects(folder, url, made=True)
+
+
+def tickbar_objects(folder: Path, _: str) -> Round:
+    from tickbar.tickbar import Tick, TickAggregator
+
+    given = lines(folder)
+    symbols = sorted({line[0] for line in given})
+    # It takes prices and sizes as integers of the caller's scale.
+    ticks = [(line[0], Tick(line[1], int(Decimal(line[2]) * 100), int(Decimal(line[3]) * 100_000))) for line in given]
+
+    firsts = {symbol: next(tick for name, tick in ticks if name == symbol) for symbol in symbols}
+    later = [pair for pair in ticks if pair[1] is not firsts[pair[0]]]
+
+    def set_up() -> dict[str, Any]:
+        made = {symbol: TickAggregator(60) for symbol in symbols}
+        for symbol, tick in firsts.items():
+            made[symbol].push_tick(tick)  # as above
+        return made
+
+    def work(aggregators: dict[str, Any]) -> int:
+        for symbol, tick in later:
+            aggregators[symbol].push_tick(tick)
+        return sum(len(each.finalize()) - 1 for each in aggregators.values())
+
+    return timed(set_up, work, len(later))
+
+
+def cryptofeed_objects(folder: Path, _: str) -> Round:
+    from cryptofeed.backends.aggregate import OHLCV
+
+    given = [(s, Decimal(price), Decimal(size), side, ns / 1e9) for s, ns, price, size, side, _ in lines(folder)]
+
+    def work(_: object) -> int:
+        bars = 0
+
+        async def handler(data: dict[str, Any]) -> None:
+            nonlocal bars
+            bars += len(data)
+
+        async def feed() -> None:
+            callback = OHLCV(handler, window=60)
+            for symbol, price, size, side, seconds in given:
+                await callback(
+                    feed="BINANCE", symbol=symbol, side=side, amount=size, price=price,
+                    timestamp=seconds, receipt_timestamp=seconds,
+                )  # fmt: skip
+
+        asyncio.run(feed())
+        return bars
+
+    return timed(lambda: None, work, len(given))
+
+
+def nautilus_objects(folder: Path, _: str, made: bool = False) -> Round:
+    from nautilus_trader.common.component import TestClock
+    from nautilus_trader.data.aggregation import TimeBarAggregator
+    from nautilus_trader.model.data import BarType, TradeTick
+    from nautilus_trader.model.enums import AggressorSide
+    from nautilus_trader.model.identifiers import InstrumentId, Symbol, TradeId, Venue
+    from nautilus_trader.model.instruments import CurrencyPair
+    from nautilus_trader.model.objects import Currency, Price, Quantity
+
+    given = lines(folder)
+    names = sorted({line[0] for line in given})
+    ids = {name: InstrumentId(Symbol(name), Venue("BENCH")) for name in names}
+    start_ns = min(line[1] for line in given)
+    sides = {"buy": AggressorSide.BUYER, "sell": AggressorSide.SELLER}
+
+    def build(line: Line) -> Any:
+        symbol, ns, price, size, side, number = line
+        return TradeTick(
+            ids[symbol], Price.from_str(price), Quantity.from_str(size), sides[side], TradeId(str(number)), ns, ns
+        )
+
+    ticks: list[Any] = [] if made else [build(line) for line in given]
+    prepared: list[Any] = list(given) if made else ticks
+
+    def set_up() -> tuple[Any, dict[Any, Any], list[Any]]:
+        clock = TestClock()
+        bars: list[Any] = []
+        clock.set_time(start_ns)
+        aggregators = {}
+        for name in names:
+            instrument = CurrencyPair(
+                instrument_id=ids[name], raw_symbol=Symbol(name), base_currency=Currency.from_str("BTC"),
+                quote_currency=Currency.from_str("USDT"), price_precision=2, size_precision=5,
+                price_increment=Price.from_str("0.01"), size_increment=Quantity.from_str("0.00001"),
+                ts_event=0, ts_init=0,
+            )  # fmt: skip
+            bar_type = BarType.from_str(f"{name}.BENCH-1-MINUTE-LAST-INTERNAL")
+            aggregators[ids[name]] = TimeBarAggregator(
+                instrument, bar_type, bars.append, clock, interval_type="right-open", build_with_no_updates=False
+            )
+        return clock, aggregators, bars
+
+    def work(made_up: tuple[Any, dict[Any, Any], list[Any]]) -> int:
+        clock, aggregators, bars = made_up
+        next_ns = start_ns // MINUTE_NS * MINUTE_NS + MINUTE_NS
+        for each in prepared:
+            tick = build(each) if made else each
+            # The engine moves its clock with the data; its timers build the bars.
+            if tick.ts_init >= next_ns:
+                for event in clock.advance_time(tick.ts_init):
+                    event.handle()
+                next_ns += MINUTE_NS
+            aggregators[tick.instrument_id].handle_trade_tick(tick)
+        return len(bars)
+
+    return timed(set_up, work, len(given))
+
+
+def nautilus_objects_made(folder: Path, url: str) -> Round:
+    return nautilus_objects(folder, url, made=True)
+
+
+# From the socket: `wss`-less loopback, frames as fast as they come.
+
+
+def messages(folder: Path) -> int:
+    return (folder / "messages.jsonl").read_bytes().count(b"\n")
+
+
+class DecimalBars:
+    """Exact bars the plain way: a dict of open bars in Decimal."""
+
+    def __init__(self) -> None:
+        self.open: dict[str, list[Any]] = {}
+        self.closed: list[list[Any]] = []
+
+    def add(self, trade: dict[str, Any]) -> None:
+        price, size, minute = Decimal(trade["p"]), Decimal(trade["q"]), trade["T"] // 60_000
+        quote = price * size
+        bar = self.open.get(trade["s"])
+        if bar is None or bar[0] != minute:
+            if bar is not None:
+                self.closed.append(bar)
+            self.open[trade["s"]] = [minute, price, price, price, price, size, quote, 1]
+            return
+        if price > bar[2]:  # noqa: PLR1730 faster than max
+            bar[2] = price
+        if price < bar[3]:  # noqa: PLR1730
+            bar[3] = price
+        bar[4] = price
+        bar[5] += size
+        bar[6] += quote
+        bar[7] += 1
+
+
+def fastbars_socket(folder: Path, url: str) -> Round:
+    import fastbars
+
+    symbols = sorted({json.loads(line)["s"] for line in (folder / "messages.jsonl").read_bytes().splitlines()})
+
+    async def stream() -> int:
+        config = fastbars.StreamConfig(close_by="trades")
+        bars = 0
+        async with fastbars.stream("binance", symbols, "1m", url=url, once=True, config=config) as finished:
+            async for bar in finished:
+                bars += bar.close_reason == "trade"
+        return bars
+
+    return timed(lambda: None, lambda _: fastbars.run(stream()), messages(folder))
+
+
+def websockets_socket(folder: Path, url: str) -> Round:
+    import orjson
+    import uvloop
+    from websockets.asyncio.client import connect
+
+    async def receive() -> int:
+        bars = DecimalBars()
+        async with connect(url, max_queue=None, compression=None) as connection:
+            await connection.send(SUBSCRIBE)
+            async for message in connection:
+                trade = orjson.loads(message)
+                if "e" in trade:
+                    bars.add(trade)
+        return len(bars.closed)
+
+    return timed(lambda: None, lambda _: uvloop.run(receive()), messages(folder))
+
+
+def picows_socket(folder: Path, url: str, make_bars: bool = True) -> Round:
+    import uvloop
+    from picows import WSListener, WSMsgType, ws_connect
+
+    loads: Callable[[Any], dict[str, Any]] = json.loads
+    if make_bars:
+        import orjson
+
+        loads = orjson.loads
+
+    class Listener(WSListener):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.bars, self.count = DecimalBars(), 0
+
+        def on_ws_connected(self, transport: Any) -> None:
+            transport.send(WSMsgType.TEXT, SUBSCRIBE.encode())
+
+        def on_ws_frame(self, transport: Any, frame: Any) -> None:
+            if frame.msg_type == WSMsgType.TEXT:
+                self.count += 1
+                if make_bars and (trade := loads(frame.get_payload_as_memoryview())).get("e"):
+                    self.bars.add(trade)
+            elif frame.msg_type == WSMsgType.CLOSE:
+                transport.disconnect()
+
+    async def receive() -> int:
+        transport, listener = await ws_connect(Listener, url)
+        await transport.wait_disconnected()
+        return len(listener.bars.closed) if make_bars else listener.count
+
+    return timed(lambda: None, lambda _: uvloop.run(receive()), messages(folder))
+
+
+def picows_socket_counting(folder: Path, url: str) -> Round:
+    return picows_socket(folder, url, make_bars=False)
+
+
+def aiohttp_socket(folder: Path, url: str) -> Round:
+    import aiohttp
+    import orjson
+    import uvloop
+
+    async def receive() -> int:
+        bars = DecimalBars()
+        async with aiohttp.ClientSession() as session, session.ws_connect(url) as connection:
+            await connection.send_str(SUBSCRIBE)
+            async for message in connection:
+                trade = orjson.loads(message.data)
+                if "e" in trade:
+                    bars.add(trade)
+        return len(bars.closed)
+
+    return timed(lambda: None, lambda _: uvloop.run(receive()), messages(folder))
+
+
+def main(job: str, folder: str, url: str) -> None:
+    """Answer each line of stdin with a round."""
+    os.environ["POLARS_MAX_THREADS"] = "1"
+    round_of: Round = globals()[job](Path(folder), url)
+    round_of()  # warm
+    print(json.dumps({"ready": job}), flush=True)
+    for _ in sys.stdin:
+        seconds, trades, bars = round_of()
+        print(json.dumps({"ns": seconds / trades * 1e9, "bars": bars}), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
