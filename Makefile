@@ -34,7 +34,8 @@ docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -E -b html docs build/docs
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --benchmark-columns=min,median,stddev,rounds
+	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --full --timeout=900 \
+		--benchmark-columns=min,median,stddev,rounds
 
 bench-smoke: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --benchmark-disable-gc --benchmark-min-rounds=3 \

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--full`: the long runs, whose ratios bind."""
+    parser.addoption("--full", action="store_true", help="measure with as many messages as the figures in docs/ were")
+
 
 def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
     """A line a benchmark: median nanoseconds a trade and, where its group has a reference, the ratio to that."""

@@ -43,6 +43,7 @@ typedef struct { /* what may stand as a value */
     uint8_t kind;
     uint8_t length;
     int8_t side; /* of a FB_SIDE literal */
+    uint64_t word; /* its first eight bytes */
     uint8_t text[FB_LITERAL_SIZE];
 } fb_literal;
 
@@ -67,6 +68,7 @@ typedef struct {
 typedef struct { /* a trade, before its symbol's scales are known */
     const uint8_t *symbol;
     uint64_t symbol_hash;
+    uint64_t symbol_words[2]; /* its first 16 bytes, the rest zeros */
     int64_t time_ns, price, size, first_id, last_id, count, sequence;
     uint32_t symbol_length;
     int8_t price_decimals, size_decimals, side, skipped;
@@ -142,6 +144,12 @@ static const uint8_t *fb_any_value(const fb_plan *plan, const uint8_t *p, int de
     int escaped;
     if (FB_UNLIKELY(p >= end))
         return NULL;
+    if (*p >= '1' && *p <= '9') { /* an integer, as nearly all numbers in trade messages are */
+        const uint8_t *after = fb_skip_digits(p, plan->limit);
+        if (FB_LIKELY(after < end && after - p <= FB_MOST_DIGITS && *after != '.' && (*after | 0x20) != 'e'))
+            return after;
+        return fb_any_number(p, end);
+    }
     switch (*p) {
     case '"':
         p = fb_string(p + 1, end, plan->limit, &escaped);
@@ -189,12 +197,15 @@ static const uint8_t *fb_any_value(const fb_plan *plan, const uint8_t *p, int de
 FB_INLINE const uint8_t *fb_symbol(const fb_plan *plan, const uint8_t *p, fb_row *row) {
     uint64_t hash = 0, word, stop;
     const uint8_t *start = p;
-    int escaped;
+    int escaped, words = 0;
+    row->symbol_words[0] = row->symbol_words[1] = 0;
     for (;;) {
         word = fb_load(p, plan->limit);
         stop = fb_not_plain(word);
         if (stop)
             break;
+        if (words < 2)
+            row->symbol_words[words++] = word;
         hash = (hash ^ word) * 0x9E3779B97F4A7C15ULL;
         hash ^= hash >> 29;
         p += 8;
@@ -203,8 +214,12 @@ FB_INLINE const uint8_t *fb_symbol(const fb_plan *plan, const uint8_t *p, fb_row
     }
     int n = fb_lowest_bit(stop) >> 3;
     p += n;
-    if (n)
-        hash = (hash ^ (word << (64 - 8 * n))) * 0x9E3779B97F4A7C15ULL;
+    if (n) {
+        word = word << (64 - 8 * n) >> (64 - 8 * n);
+        if (words < 2)
+            row->symbol_words[words] = word;
+        hash = (hash ^ word) * 0x9E3779B97F4A7C15ULL;
+    }
     if (FB_UNLIKELY(p >= plan->end))
         return NULL;
     if (FB_UNLIKELY(*p != '"')) {
@@ -227,17 +242,19 @@ FB_INLINE const fb_literal *fb_find_literal(const fb_plan *plan, const fb_key *k
     const uint8_t *p = *at, *stop = p;
     const fb_literal *literal = plan->literals + key->literals, *last = literal + key->literal_count;
     int escaped = 0;
+    uint64_t word = fb_load(p, plan->limit);
     if (in_text && (!(stop = fb_string(p, plan->end, plan->limit, &escaped)) || escaped))
         return NULL;
     for (; literal < last; literal++) {
         ptrdiff_t length = literal->length;
         if (in_text) {
             if (literal->kind <= FB_PREFIX && (literal->kind == FB_TEXT ? stop - p == length : stop - p >= length) &&
-                memcmp(p, literal->text, (size_t)length) == 0) {
+                (length == 0 || fb_begins(word, literal->word, length < 8 ? (int)length : 8)) &&
+                (length <= 8 || memcmp(p, literal->text, (size_t)length) == 0)) {
                 *at = stop;
                 return literal;
             }
-        } else if (literal->kind >= FB_TRUE && plan->end - p >= length && memcmp(p, literal->text, (size_t)length) == 0) {
+        } else if (literal->kind >= FB_TRUE && plan->end - p >= length && fb_begins(word, literal->word, (int)length)) {
             *at = p + length;
             return literal;
         }

@@ -13,6 +13,7 @@ cdef extern from "layout.h" nogil:
         uint8_t kind
         uint8_t length
         int8_t side
+        uint64_t word
         uint8_t text[48]
     ctypedef struct fb_key:
         uint64_t word
@@ -33,6 +34,7 @@ cdef extern from "layout.h" nogil:
     ctypedef struct fb_row:
         const uint8_t *symbol
         uint64_t symbol_hash
+        uint64_t symbol_words[2]
         int64_t time_ns
         int64_t price
         int64_t size
@@ -74,6 +76,7 @@ cdef extern from "layout.h" nogil:
 
 cdef struct Spelling:           # a symbol's bytes as they stand in messages, and its id
     uint64_t hash
+    uint64_t words[2]           # the first 16 bytes, the rest zeros
     const uint8_t *text         # owned by TradeScanner._spellings
     uint32_t length
     int32_t symbol_id           # -1: an empty place
@@ -93,6 +96,7 @@ cdef class TradeScanner:
     cdef bint has_event
     cdef int take(self, const uint8_t *payload, const uint8_t *end, const uint8_t *limit) except -1
     cdef int commit(self) except -1
-    cdef int symbol_id(self, const fb_row *row) except -1
+    cdef int find(self, const fb_row *row) noexcept
+    cdef int fit(self, const fb_row *symbol, const fb_row *row, int64_t *price, int64_t *size) except? -1
     cdef int spell(self, const fb_row *row) except -1
     cdef int _grow(self, Py_ssize_t places) except -1

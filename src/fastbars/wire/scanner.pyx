@@ -187,6 +187,7 @@ cdef class TradeScanner:
         cdef fb_plan *plan = self.plan
         cdef fb_literal *own = &plan.literals[plan.literal_count]
         cdef bytes text
+        cdef int byte
         if plan.literal_count == FB_MOST_LITERALS:
             raise ValueError(f"more than {FB_MOST_LITERALS} literals are declared")
         if isinstance(literal, bool):
@@ -198,6 +199,8 @@ cdef class TradeScanner:
         if len(text) > FB_LITERAL_SIZE:
             raise ValueError(f"the literal {literal!r} is longer than {FB_LITERAL_SIZE} bytes")
         memcpy(own.text, PyBytes_AS_STRING(text), len(text))
+        for byte in range(<int>min(len(text), 8)):
+            own.word |= <uint64_t>own.text[byte] << (8 * byte)
         own.length = <uint8_t>len(text)
         own.side = side
         plan.literal_count += 1
@@ -236,8 +239,9 @@ cdef class TradeScanner:
         cdef Instruments instruments = batch.instruments
         cdef Py_ssize_t first_row = batch.length, at = first_row
         cdef int64_t count, last_id, price, size, event_ns = 0, previous_id = 0
-        cdef int price_scale, size_scale, k, n = plan.row_count, symbol_id
-        cdef fb_row *row
+        cdef int k, n = plan.row_count, symbol_id
+        cdef const fb_row *row
+        cdef const fb_row *symbol
         cdef Instrument *own
         self.first_row = first_row
         if batch.first_id is not NULL and not plan.has_ids:
@@ -262,22 +266,18 @@ cdef class TradeScanner:
                 count = last_id - row.first_id + 1 if plan.has_ids else 1
             if count < 1 or (batch.count is NULL and count != 1):
                 break
-            try:
-                symbol_id = self.symbol_id(&plan.message if plan.symbol_of_message else row)
-                own = &instruments.table[symbol_id]
-                price = row.price
-                size = row.size
-                if not (fb_rescale(&price, row.price_decimals, own.price_scale)
-                        and fb_rescale(&size, row.size_decimals, own.size_scale)):
-                    price, price_scale = row.price, row.price_decimals
-                    size, size_scale = row.size, row.size_decimals
-                    fb_strip(&price, &price_scale)
-                    fb_strip(&size, &size_scale)
-                    price_text, size_text = to_text(price, price_scale), to_text(size, size_scale)
-                    batch._fit(symbol_id, &price, price_scale, &size, size_scale, price_text, size_text)
-                    own = &instruments.table[symbol_id]
-            except FastbarsError:
-                break  # Python refuses that one trade, and says why
+            symbol = &plan.message if plan.symbol_of_message else row
+            symbol_id = self.find(symbol)
+            price = row.price
+            size = row.size
+            if symbol_id < 0 or not (
+                fb_rescale(&price, row.price_decimals, instruments.table[symbol_id].price_scale)
+                and fb_rescale(&size, row.size_decimals, instruments.table[symbol_id].size_scale)
+            ):
+                symbol_id = self.fit(symbol, row, &price, &size)
+                if symbol_id < 0:
+                    break  # Python refuses that one trade, and says why
+            own = &instruments.table[symbol_id]
             if price > own.max_price:
                 own.max_price = price
             if size > own.max_size:
@@ -312,17 +312,35 @@ cdef class TradeScanner:
         batch.length = first_row
         return 0
 
-    cdef int symbol_id(self, const fb_row *row) except -1:
+    cdef inline int find(self, const fb_row *row) noexcept:
+        # The id of a symbol met before in this spelling; -1: it was not.
         cdef uint64_t place = row.symbol_hash & <uint64_t>(self.places - 1)
-        cdef Spelling *own
+        cdef const Spelling *own
         while True:
             own = &self.table[place]
             if own.symbol_id < 0:
-                return self.spell(row)
+                return -1
             if (own.hash == row.symbol_hash and own.length == row.symbol_length
-                    and memcmp(own.text, row.symbol, own.length) == 0):
+                    and own.words[0] == row.symbol_words[0] and own.words[1] == row.symbol_words[1]
+                    and (own.length <= 16 or memcmp(own.text, row.symbol, own.length) == 0)):
                 return own.symbol_id
             place = (place + 1) & <uint64_t>(self.places - 1)
+
+    cdef int fit(self, const fb_row *symbol, const fb_row *row, int64_t *price, int64_t *size) except? -1:
+        # The rare way: a new symbol, or more decimals than it had. -1 without an error: Python must refuse the trade.
+        cdef int symbol_id = self.find(symbol), price_scale = row.price_decimals, size_scale = row.size_decimals
+        price[0] = row.price
+        size[0] = row.size
+        fb_strip(price, &price_scale)
+        fb_strip(size, &size_scale)
+        price_text, size_text = to_text(price[0], price_scale), to_text(size[0], size_scale)
+        try:
+            if symbol_id < 0:
+                symbol_id = self.spell(symbol)
+            self.batch._fit(symbol_id, price, price_scale, size, size_scale, price_text, size_text)
+        except FastbarsError:
+            return -1
+        return symbol_id
 
     cdef int spell(self, const fb_row *row) except -1:
         # A symbol never met in this spelling: Python knows what it is.
@@ -338,7 +356,7 @@ cdef class TradeScanner:
         while self.table[place].symbol_id >= 0:
             place = (place + 1) & <uint64_t>(self.places - 1)
         self.table[place] = Spelling(
-            row.symbol_hash, <const uint8_t *>PyBytes_AS_STRING(text), row.symbol_length, symbol_id
+            row.symbol_hash, row.symbol_words, <const uint8_t *>PyBytes_AS_STRING(text), row.symbol_length, symbol_id
         )
         return symbol_id
 

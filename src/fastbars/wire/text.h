@@ -6,6 +6,7 @@
 #ifndef FASTBARS_TEXT_H
 #define FASTBARS_TEXT_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -63,6 +64,19 @@ FB_INLINE uint64_t fb_eight_digits(uint64_t x) {
     x = x * 10 + (x >> 8);
     return ((x & 0x000000FF000000FFULL) * 0x000F424000000064ULL +
             ((x >> 16) & 0x000000FF000000FFULL) * 0x0000271000000001ULL) >> 32;
+}
+
+/* Whether these bytes begin as `text` does, which has eight bytes at least, of which `length` (1 to 8) count. */
+FB_INLINE int fb_begins(uint64_t word, uint64_t text, int length) { return (word ^ text) << (64 - 8 * length) == 0; }
+
+/* The byte after a run of digits. */
+FB_INLINE const uint8_t *fb_skip_digits(const uint8_t *p, const uint8_t *limit) {
+    for (;;) {
+        uint64_t stop = fb_not_digits(fb_load(p, limit) ^ (FB_ONES * '0'));
+        if (stop)
+            return p + (fb_lowest_bit(stop) >> 3);
+        p += 8;
+    }
 }
 
 /* Reads digits, which go on from `digits` already in `value`. Returns how many there are then; -1: over 18. */
