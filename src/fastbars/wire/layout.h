@@ -99,6 +99,7 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
         p += op->length;
         if (FB_UNLIKELY(p > end))
             return 0;
+        const uint8_t *at = p;
         if (op->ends) {
             if (op >= suffix)
                 return p == end;
@@ -124,7 +125,10 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
         }
         if (op->role == FB_PASS_OVER) {
             int escaped;
-            p = op->in_text ? fb_string(p, end, limit, &escaped) : fb_any_value(plan, p, 1);
+            if (op->in_text)
+                p = fb_string(p, end, limit, &escaped);
+            else if (FB_UNLIKELY(!(p = fb_short_integer(p, end, limit))))
+                p = fb_any_value(plan, at, 1);
         } else {
             p = fb_take(plan, row, op->key, op->role, p, op->in_text);
         }

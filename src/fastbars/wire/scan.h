@@ -138,18 +138,23 @@ FB_INLINE const uint8_t *fb_space(const uint8_t *p, const uint8_t *end) {
     return p;
 }
 
+/* The byte after a positive integer of at most 18 digits, as nearly all numbers passed over are; NULL: it is none. */
+FB_INLINE const uint8_t *fb_short_integer(const uint8_t *p, const uint8_t *end, const uint8_t *limit) {
+    if (p >= end || *p < '1' || *p > '9')
+        return NULL;
+    const uint8_t *after = fb_skip_digits(p, limit);
+    return after < end && after - p <= FB_MOST_DIGITS && *after != '.' && (*after | 0x20) != 'e' ? after : NULL;
+}
+
 /* The byte after a value of any kind; NULL where it is not JSON, or Python must judge. */
 static const uint8_t *fb_any_value(const fb_plan *plan, const uint8_t *p, int depth) {
     const uint8_t *end = plan->end;
     int escaped;
     if (FB_UNLIKELY(p >= end))
         return NULL;
-    if (*p >= '1' && *p <= '9') { /* an integer, as nearly all numbers in trade messages are */
-        const uint8_t *after = fb_skip_digits(p, plan->limit);
-        if (FB_LIKELY(after < end && after - p <= FB_MOST_DIGITS && *after != '.' && (*after | 0x20) != 'e'))
-            return after;
-        return fb_any_number(p, end);
-    }
+    const uint8_t *after = fb_short_integer(p, end, plan->limit);
+    if (after)
+        return after;
     switch (*p) {
     case '"':
         p = fb_string(p + 1, end, plan->limit, &escaped);

@@ -75,9 +75,8 @@ cdef extern from "layout.h" nogil:
     void fb_strip(int64_t *value, int *decimals)
 
 cdef struct Spelling:           # a symbol's bytes as they stand in messages, and its id
-    uint64_t hash
     uint64_t words[2]           # the first 16 bytes, the rest zeros
-    const uint8_t *text         # owned by TradeScanner._spellings
+    const uint8_t *text         # all of them; owned by TradeScanner._spellings
     uint32_t length
     int32_t symbol_id           # -1: an empty place
 
@@ -86,6 +85,7 @@ cdef class TradeScanner:
     cdef TickBatch batch
     cdef object _new_symbol
     cdef list _spellings
+    cdef list _hashes
     cdef Spelling *table
     cdef Py_ssize_t places
     cdef int64_t message_count

@@ -108,6 +108,7 @@ cdef class TradeScanner:
         self.batch = batch
         self._new_symbol = new_symbol
         self._spellings = []
+        self._hashes = []
         self._grow(64)
         plan.json_numbers = fields.json_numbers
         plan.integers_in_text = fields.integers_in_text
@@ -320,9 +321,8 @@ cdef class TradeScanner:
             own = &self.table[place]
             if own.symbol_id < 0:
                 return -1
-            if (own.hash == row.symbol_hash and own.length == row.symbol_length
-                    and own.words[0] == row.symbol_words[0] and own.words[1] == row.symbol_words[1]
-                    and (own.length <= 16 or memcmp(own.text, row.symbol, own.length) == 0)):
+            if (own.length == row.symbol_length and own.words[0] == row.symbol_words[0]
+                    and own.words[1] == row.symbol_words[1] and (own.length <= 16 or memcmp(own.text, row.symbol, own.length) == 0)):
                 return own.symbol_id
             place = (place + 1) & <uint64_t>(self.places - 1)
 
@@ -349,15 +349,16 @@ cdef class TradeScanner:
         cdef uint64_t place
         if len(self._spellings) >= _MOST_SPELLINGS:
             return symbol_id
-        self._spellings.append(text)
         if 2 * len(self._spellings) > self.places:
             self._grow(2 * self.places)
+        self._spellings.append(text)
         place = row.symbol_hash & <uint64_t>(self.places - 1)
         while self.table[place].symbol_id >= 0:
             place = (place + 1) & <uint64_t>(self.places - 1)
         self.table[place] = Spelling(
-            row.symbol_hash, row.symbol_words, <const uint8_t *>PyBytes_AS_STRING(text), row.symbol_length, symbol_id
+            row.symbol_words, <const uint8_t *>PyBytes_AS_STRING(text), row.symbol_length, symbol_id
         )
+        self._hashes.append(row.symbol_hash)
         return symbol_id
 
     cdef int _grow(self, Py_ssize_t places) except -1:
@@ -369,12 +370,16 @@ cdef class TradeScanner:
             raise MemoryError
         for i in range(places):
             table[i].symbol_id = -1
+        old_places = {}
         for i in range(self.places):
             if old[i].symbol_id >= 0:
-                place = old[i].hash & <uint64_t>(places - 1)
-                while table[place].symbol_id >= 0:
-                    place = (place + 1) & <uint64_t>(places - 1)
-                table[place] = old[i]
+                old_places[<size_t>old[i].text] = i
+        for text, spelled in zip(self._spellings, self._hashes):
+            i = old_places[<size_t>PyBytes_AS_STRING(text)]
+            place = <uint64_t>spelled & <uint64_t>(places - 1)
+            while table[place].symbol_id >= 0:
+                place = (place + 1) & <uint64_t>(places - 1)
+            table[place] = old[i]
         free(old)
         self.table = table
         self.places = places
