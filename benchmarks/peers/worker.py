@@ -444,7 +444,7 @@ def picows_socket(folder: Path, url: str, make_bars: bool = True) -> Round:
 
         loads = orjson.loads
 
-    class Listener(WSListener):  # type: ignore[misc]
+    class Listener(WSListener):
         def __init__(self) -> None:
             self.bars, self.count = DecimalBars(), 0
 
@@ -460,6 +460,7 @@ def picows_socket(folder: Path, url: str, make_bars: bool = True) -> Round:
                 transport.disconnect()
 
     async def receive() -> int:
+        listener: Any
         transport, listener = await ws_connect(Listener, url)
         await transport.wait_disconnected()
         return len(listener.bars.closed) if make_bars else listener.count
