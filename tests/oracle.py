@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, Inexact, localcontext
 from itertools import pairwise
-from typing import NamedTuple
+from math import inf
+from typing import Any, NamedTuple
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
@@ -48,10 +49,10 @@ class Line(NamedTuple):
     spec: str
     open_time: datetime
     close_time: datetime
-    open: Decimal
-    high: Decimal
-    low: Decimal
-    close: Decimal
+    open: Decimal | None
+    high: Decimal | None
+    low: Decimal | None
+    close: Decimal | None
     volume: Decimal
     quote_volume: Decimal
     trade_count: int
@@ -62,6 +63,7 @@ class Line(NamedTuple):
     status: str
     revision: int
     close_reason: str
+    missing_count: int | None
 
 
 class Hole(NamedTuple):
@@ -114,6 +116,10 @@ class Bar:
     unproven: bool = False
     down: bool = False
     lost: bool = False
+    lost_count: int = 0
+    healed: bool = False
+    touched: bool = False
+    carry: Decimal | None = None
     kept: bool = True
     revision: int = -1
     issued: tuple[object, ...] | None = None
@@ -125,7 +131,8 @@ class Oracle:
     Args:
         specs: texts of bar specs.
         ids: "contiguous" or "none".
-        grace_s, lateness_s: whole or binary fractions of seconds.
+        grace_s, lateness_s, heal_horizon_s: whole or binary fractions of seconds.
+        fill: intervals without trades have flat bars.
         contract_sizes: of inverse symbols.
     """
 
@@ -136,8 +143,15 @@ class Oracle:
         grace_s: float = 1,
         lateness_s: float = 60,
         contract_sizes: dict[str, Decimal] | None = None,
+        heal_horizon_s: float = 3600,
+        fill: bool = False,
     ) -> None:
         self.specs = specs
+        self.horizon_ns = max(round(heal_horizon_s * 1_000_000_000), round(lateness_s * 1_000_000_000))
+        self.fill = fill
+        self.down: tuple[int, float] | None = None  # the last time that the feed was down; without end while it is
+        self.sure: dict[tuple[str, int], int] = {}  # missing id -> bars that close later were all kept
+        self.healed = 0
         self.contiguous = ids == "contiguous"
         self.grace_ns = round(grace_s * 1_000_000_000)
         self.lateness_ns = round(lateness_s * 1_000_000_000)
@@ -166,6 +180,7 @@ class Oracle:
             filled = trade.first_id < max(seen)
             if jumped or filled:
                 self.out_of_order.add(trade.symbol)
+        reach = self._reach(trade) if jumped or filled else None
         known.append(trade)
         self.arrival += 1
         late = False
@@ -174,7 +189,7 @@ class Oracle:
             track = self._track(trade.symbol, spec)
             if jumped:
                 lines += track.changes()
-            placed, missed = track.place(trade, self.arrival)
+            placed, missed = track.place(trade, self.arrival, reach if filled else None)
             lines += placed
             if filled:
                 lines += track.changes()
@@ -183,19 +198,91 @@ class Oracle:
             self.late.append(trade)
         return lines
 
+    def heal(self, trades: list[Trade]) -> list[Line]:
+        """Trades of one symbol from REST: those that are missing are taken, and each bar is issued once."""
+        lines: list[Line] = []
+        if not trades or trades[0].symbol not in self.accepted:
+            return lines
+        timed = [self._track(trade.symbol, spec) for trade in trades[:1] for spec in self.specs if ":" not in spec]
+        reached: list[int] = []
+        for trade in trades:
+            (hole,) = [
+                hole for hole in self.holes(trade.symbol) if hole.first <= trade.first_id and trade.last_id <= hole.last
+            ] or (None,)
+            self.arrival += 1
+            if hole is None:
+                continue
+            self.healed += 1
+            reach = self._reach(trade)
+            reached += [trade.time_ns, hole.since_ns, hole.until_ns]
+            self.accepted[trade.symbol].append(trade)
+            for track in timed:
+                lines += track.place(trade, self.arrival, reach, healing=True)[0]
+        for track in timed:
+            for bar in [*track.closed, *([track.current] if track.current else [])]:
+                bar.healed |= bool(reached) and bar.open_ns <= max(reached) and min(reached) < bar.close_ns
+            lines += track.changes()
+        return lines
+
+    def _reach(self, trade: Trade) -> tuple[int, int, int]:
+        """Since when, until when the hole lasts that this trade opens or lies in, and from when on bars are kept."""
+        times = [track.event_time() for track in self.tracks.values() if track.timed and track.symbol == trade.symbol]
+        now = max(times, default=0) - self.lateness_ns
+        rows = self.accepted[trade.symbol]
+        newest, oldest = max(rows, key=lambda row: row.last_id), min(rows, key=lambda row: row.first_id)
+        if trade.first_id > newest.last_id:
+            missing = range(newest.last_id + 1, trade.first_id)
+            since_ns, until_ns = sorted((newest.time_ns, trade.time_ns))
+        elif trade.last_id < oldest.first_id:
+            missing = range(trade.last_id + 1, oldest.first_id)
+            since_ns, until_ns = sorted((oldest.time_ns, trade.time_ns))
+        else:
+            (hole,) = [one for one in self.holes(trade.symbol) if one.first <= trade.first_id <= one.last]
+            missing = range(hole.first, hole.last + 1)
+            since_ns, until_ns = hole.since_ns, hole.until_ns
+            sure = self.sure[trade.symbol, hole.first]
+            if not since_ns <= trade.time_ns <= until_ns:
+                self.sure.update({(trade.symbol, number): max(sure, now) for number in missing})
+            return since_ns, until_ns, sure
+        self.sure.update({(trade.symbol, number): now for number in missing})
+        return since_ns, until_ns, now
+
+    def feed_down(self, time_ns: int) -> None:
+        if self.down is None or self.down[1] != inf:
+            self.down = (time_ns, inf)
+
+    def feed_up(self, time_ns: int) -> None:
+        if self.down is None or self.down[1] != inf:
+            return
+        self.down = (self.down[0], max(time_ns, self.down[0] + 1))
+        for track in self.tracks.values():
+            if track.current is not None:
+                track.current.down |= self.was_down_in(track.current.open_ns, track.current.close_ns)
+            if not self.contiguous:
+                self.out_of_order.add(track.symbol)
+
+    def was_down_in(self, opened: int, closes: int) -> bool:
+        return self.down is not None and opened < self.down[1] and self.down[0] < closes
+
     def advance_watermark(self, time_ns: int) -> list[Line]:
         self.watermark_ns = time_ns if self.watermark_ns is None else max(self.watermark_ns, time_ns)
         return self._close(time_ns, "watermark")
 
     def advance_clock(self, time_ns: int, feed_up: bool) -> list[Line]:
+        if feed_up:
+            self.feed_up(time_ns)
+        else:
+            self.feed_down(time_ns)
         return self._close(time_ns, "clock" if feed_up else "gap")
 
     def flush(self, symbol: str | None = None) -> list[Line]:
-        return [
-            track.shut("end")
-            for track in self.tracks.values()
-            if track.current is not None and symbol in (None, track.symbol)
-        ]
+        lines = []
+        for track in self.tracks.values():
+            if symbol in (None, track.symbol):
+                if track.current is not None:
+                    lines.append(track.shut("end"))
+                track.ended = True
+        return lines
 
     def holes(self, symbol: str) -> list[Hole]:
         rows = sorted(self.accepted.get(symbol, []), key=lambda row: row.first_id)
@@ -211,11 +298,15 @@ class Oracle:
         ]
 
     def _close(self, time_ns: int, reason: str) -> list[Line]:
-        return [
-            track.shut(reason)
-            for track in self.tracks.values()
-            if track.timed and track.current is not None and track.current.close_ns <= time_ns - self.grace_ns
-        ]
+        lines = []
+        for track in self.tracks.values():
+            if not track.timed:
+                continue
+            if track.current is not None and track.current.close_ns <= time_ns - self.grace_ns:
+                lines.append(track.shut(reason))
+            if track.current is None:
+                lines += track.pass_time(time_ns - self.grace_ns, reason)
+        return lines
 
     def _track(self, symbol: str, spec: str) -> Track:
         # A dict keeps the order of first appearance, and all specs of a symbol appear together.
@@ -234,10 +325,17 @@ class Track:
         self.closed: list[Bar] = []
         self.first_open_ns: int | None = None
         self.times: list[int] = []
+        self.end_ns: int | None = None  # of the last interval that is over
+        self.ended = False  # nothing is known of what came after it
+        self.let_go_ns: int | None = None
 
-    def place(self, trade: Trade, arrival: int) -> tuple[list[Line], bool]:
-        """The bars that this trade causes, and whether it came too late."""
-        return self._place_timed(trade, arrival) if self.timed else (self._place_path(trade, arrival), False)
+    def place(
+        self, trade: Trade, arrival: int, reach: tuple[int, int, int] | None, *, healing: bool = False
+    ) -> tuple[list[Line], bool]:
+        """The bars that this trade causes, and whether it came too late; `reach` is that of the hole it lies in."""
+        if not self.timed:
+            return self._place_path(trade, arrival), False
+        return self._place_timed(trade, arrival, reach, healing)
 
     def _place_path(self, trade: Trade, arrival: int) -> list[Line]:
         if self.current is None:
@@ -250,38 +348,105 @@ class Track:
         reached = {"tick": self._count, "volume": self._volume, "value": self._quote}[kind](bar)
         return [self.shut("trade")] if reached >= Decimal(step) else []
 
-    def _place_timed(self, trade: Trade, arrival: int) -> tuple[list[Line], bool]:
+    def _place_timed(
+        self, trade: Trade, arrival: int, reach: tuple[int, int, int] | None, healing: bool
+    ) -> tuple[list[Line], bool]:
         opened, closes = map(nanoseconds, interval(self.spec, trade.time_ns))
-        frontier = self.current or (max(self.closed, key=lambda bar: bar.open_ns) if self.closed else None)
         lines: list[Line] = []
-        if frontier is not None and opened < frontier.open_ns:
-            bar = next((bar for bar in self.closed if bar.open_ns == opened), None)
-        elif frontier is not None and opened == frontier.open_ns:
-            bar = frontier
+        if self.current is not None and self.current.open_ns == opened:
+            bar = self.current
+        elif self.end_ns is not None and opened < (self.end_ns if self.current is None else self.current.open_ns):
+            return self._amend(trade, arrival, reach, healing)
         else:
             if self.current is not None:
                 lines.append(self.shut("trade"))
-            elif frontier is not None:
-                frontier.unproven = frontier.ended = False
-                frontier.down = frontier.down and not self.oracle.contiguous
-                lines += self._changed(frontier)
+            if reach is None:
+                lines += self._prove()
+            if not self.ended:
+                lines += self.pass_time(opened, "trade")
+            self.ended = False
             bar = self.current = Bar(opened, closes, start=self.first_open_ns is None)
+            bar.down = self.oracle.was_down_in(opened, closes)
             self.first_open_ns = opened if self.first_open_ns is None else self.first_open_ns
-        if bar is None or bar is not self.current:
-            if self._event_time() - closes > self.oracle.lateness_ns:
-                if bar is not None:
-                    bar.lost = True
-                    lines += self._changed(bar)
-                return lines, True
-            if bar is None:
-                assert self.first_open_ns is not None
-                bar = Bar(opened, closes, start=opened < self.first_open_ns)
-                self.closed.append(bar)
+            self.end_ns = opened if self.end_ns is None else self.end_ns
+        bar.arrivals.append((arrival, trade))
+        bar.healed |= healing
+        self.times.append(trade.time_ns)
+        return lines, False
+
+    def _amend(
+        self, trade: Trade, arrival: int, reach: tuple[int, int, int] | None, healing: bool
+    ) -> tuple[list[Line], bool]:
+        opened, closes = map(nanoseconds, interval(self.spec, trade.time_ns))
+        bar = next((bar for bar in self.closed if bar.open_ns == opened), None)
+        age_ns = self.event_time() - closes
+        if self.let_go_ns is not None and closes <= self.let_go_ns:
+            late = True
+        elif age_ns <= self.oracle.lateness_ns:
+            late = False
+        elif reach is None or age_ns > self.oracle.horizon_ns:
+            late = True
+        elif bar is not None:
+            late = not bar.kept
+        else:
+            since_ns, until_ns, sure_ns = reach
+            late = not (since_ns < closes and until_ns >= opened and closes >= sure_ns)
+        if late:
+            if bar is not None:
+                bar.lost = True
+                bar.lost_count += trade.trade_count
+            return [] if bar is None else self._issue_changes(bar), True
+        if bar is None:
+            assert self.first_open_ns is not None
+            bar = Bar(opened, closes, start=opened < self.first_open_ns)
+            bar.down = self.oracle.was_down_in(opened, closes)
+            behind = [other for other in self.closed if other.open_ns > opened and other.kept]
+            bar.unproven = min(behind, key=lambda other: other.open_ns).unproven if behind else False
+            self.closed.append(bar)
         bar.arrivals.append((arrival, trade))
         self.times.append(trade.time_ns)
-        if bar is not self.current:
-            lines += self._changed(bar)
-        return lines, False
+        if healing:
+            bar.healed = bar.touched = True
+            return [], False
+        lines = self._prove(opened) if self.oracle.contiguous and reach is None else []
+        return lines + self._issue_changes(bar), False
+
+    def _prove(self, before_ns: int | None = None) -> list[Line]:
+        """A trade came behind these bars, so that nothing of them is still to come."""
+        bars = sorted((bar for bar in self.closed if bar.kept), key=lambda bar: bar.open_ns)
+        lines: list[Line] = []
+        for bar in bars:
+            if before_ns is None or bar.open_ns < before_ns:
+                bar.unproven = bar.ended = False
+                lines += self._changed(bar)
+        return lines
+
+    def pass_time(self, until_ns: int, reason: str) -> list[Line]:
+        """The bars of intervals without trades that end by `until_ns`."""
+        lines: list[Line] = []
+        while self.end_ns is not None and self.closed and not self.ended:
+            opened, closes = map(nanoseconds, interval(self.spec, self.end_ns))
+            if not self.oracle.fill:
+                if self.oracle.down is None:
+                    break
+                if closes <= self.oracle.down[0]:
+                    opened, closes = map(nanoseconds, interval(self.spec, self.oracle.down[0]))
+                if opened >= self.oracle.down[1]:
+                    break
+            if closes > until_ns:
+                break
+            bar = Bar(opened, closes, reason=reason, unproven=reason != "trade")
+            bar.down = self.oracle.was_down_in(opened, closes)
+            if bar.down and reason != "trade":
+                bar.reason = "gap"
+            if self.oracle.fill or bar.unproven or not self.oracle.contiguous or self._in_doubt(bar):
+                before = max((one for one in self.closed if one.kept), key=lambda one: one.open_ns)
+                bar.carry = self._close_of(before)
+                self.closed.append(bar)
+                lines += self._changed(bar)
+                self._let_go(bar)
+            self.end_ns = closes
+        return lines
 
     def shut(self, reason: str) -> Line:
         bar = self.current
@@ -290,56 +455,104 @@ class Track:
         bar.reason = reason
         bar.ended = reason == "end"
         bar.unproven = reason in ("watermark", "clock", "gap")
-        bar.down = reason == "gap"
+        bar.down |= reason == "gap"
         self.closed.append(bar)
+        (line,) = self._changed(bar)
         if self.timed:
-            for other in self.closed:
-                if other is not bar and self._event_time() - other.close_ns > self.oracle.lateness_ns:
-                    other.kept = False
-        return next(self._changed(bar))
+            self.end_ns = bar.close_ns
+            self._let_go(bar)
+        return line
+
+    def _let_go(self, newest: Bar) -> None:
+        for bar in self.closed:
+            age_ns = self.event_time() - bar.close_ns
+            if bar is newest or not bar.kept or age_ns <= self.oracle.lateness_ns:
+                continue
+            held = self.oracle.contiguous and (bar.unproven or self._in_doubt(bar))
+            if held and age_ns <= self.oracle.horizon_ns:
+                continue
+            bar.kept = False
+            if held:
+                self.let_go_ns = max(self.let_go_ns or bar.close_ns, bar.close_ns)
 
     def changes(self) -> list[Line]:
         """Every bar that would come out differently now than when it was last issued."""
         if not self.timed:
             return []
         bars = sorted(self.closed, key=lambda bar: bar.open_ns)
-        return [line for bar in bars if bar.kept for line in self._changed(bar)]
+        return [line for bar in bars if bar.kept for line in self._issue_changes(bar)]
+
+    def _issue_changes(self, bar: Bar) -> list[Line]:
+        """A bar, and the flat ones right behind it, which have its close."""
+        lines = list(self._changed(bar))
+        while self.oracle.fill:
+            behind = [one for one in self.closed if one.open_ns == bar.close_ns and one.kept and not one.arrivals]
+            if not behind or behind[0].carry == self._close_of(bar):
+                break
+            behind[0].carry = self._close_of(bar)
+            bar = behind[0]
+            lines += self._changed(bar)
+        return lines
 
     def _changed(self, bar: Bar) -> Iterator[Line]:
         values = self._values(bar)
-        content = (*values, self._status(bar))
-        if content != bar.issued and bar.kept:
+        content = (*values, self._status(bar), self._missing(bar))
+        if (content != bar.issued or bar.touched) and bar.kept:
             bar.issued = content
+            bar.touched = False
             bar.revision += 1
-            yield Line(
-                self.symbol,
-                self.spec,
-                instant(bar.open_ns),
-                instant(bar.close_ns),
-                *values,
-                self._status(bar),
-                bar.revision,
-                bar.reason,
-            )
+            interval = (self.symbol, self.spec, instant(bar.open_ns), instant(bar.close_ns))
+            yield Line._make((*interval, *values, self._status(bar), bar.revision, bar.reason, self._missing(bar)))
 
-    def _event_time(self) -> int:
+    def event_time(self) -> int:
         watermark = self.oracle.watermark_ns
         return max(self.times + ([] if watermark is None else [watermark]))
 
+    def _in_doubt(self, bar: Bar) -> bool:
+        return self.oracle.contiguous and any(
+            bar.open_ns <= hole.until_ns and hole.since_ns < bar.close_ns for hole in self.oracle.holes(self.symbol)
+        )
+
     def _status(self, bar: Bar) -> str:
-        if self.timed:
-            missing = self.oracle.contiguous and any(
-                bar.open_ns <= hole.until_ns and hole.since_ns < bar.close_ns for hole in self.oracle.holes(self.symbol)
-            )
-        else:
-            missing = self.symbol in self.oracle.out_of_order
-        if bar.lost or bar.down or missing:
+        missing = self._in_doubt(bar) if self.timed else self.symbol in self.oracle.out_of_order
+        down = bar.down and (bar.unproven or not self.oracle.contiguous) and self.timed
+        if bar.lost or down or missing:
             return "GAP"
         if bar.start or bar.ended:
             return "PARTIAL"
         if not self.oracle.contiguous:
             return "UNVERIFIABLE"
-        return "PROVISIONAL" if bar.unproven else "COMPLETE"
+        if bar.unproven:
+            return "PROVISIONAL"
+        return "HEALED" if bar.healed else "COMPLETE"
+
+    def _missing(self, bar: Bar) -> int | None:
+        """How many trades the bar lacks, where ids tell."""
+        status = self._status(bar)
+        if status in ("COMPLETE", "HEALED"):
+            return 0
+        if status != "GAP" or not self.oracle.contiguous or not self.timed or bar.start or bar.ended or bar.unproven:
+            return None
+        lacking = bar.lost_count
+        for hole in self.oracle.holes(self.symbol):
+            if bar.open_ns <= hole.until_ns and hole.since_ns < bar.close_ns:
+                if not bar.open_ns <= hole.since_ns <= hole.until_ns < bar.close_ns:
+                    return None
+                lacking += hole.last - hole.first + 1
+        return lacking
+
+    def _close_of(self, bar: Bar) -> Decimal | None:
+        """The last close as of this bar, shown or not."""
+        return self._opening_and_closing(bar)[1].price if bar.arrivals else bar.carry
+
+    def _opening_and_closing(self, bar: Bar) -> tuple[Trade, Trade]:
+        trades = [trade for _, trade in bar.arrivals]
+        if not self.timed:
+            return trades[0], trades[-1]
+        if self.oracle.contiguous:
+            return min(trades, key=lambda trade: trade.first_id), max(trades, key=lambda trade: trade.last_id)
+        in_order = sorted(bar.arrivals, key=lambda pair: (pair[1].time_ns, pair[0]))
+        return in_order[0][1], in_order[-1][1]
 
     def _count(self, bar: Bar) -> Decimal:
         return Decimal(sum(trade.trade_count for _, trade in bar.arrivals))
@@ -360,31 +573,14 @@ class Track:
                 Decimal(0),
             )
 
-    def _values(
-        self, bar: Bar
-    ) -> tuple[
-        Decimal,
-        Decimal,
-        Decimal,
-        Decimal,
-        Decimal,
-        Decimal,
-        int,
-        Decimal,
-        Decimal,
-        int | None,
-        int | None,
-    ]:
-        by_id = self.oracle.contiguous
-        if not self.timed:
-            opening, closing = bar.arrivals[0][1], bar.arrivals[-1][1]
-        elif by_id:
-            opening = min((trade for _, trade in bar.arrivals), key=lambda trade: trade.first_id)
-            closing = max((trade for _, trade in bar.arrivals), key=lambda trade: trade.last_id)
-        else:
-            in_order = sorted(bar.arrivals, key=lambda pair: (pair[1].time_ns, pair[0]))
-            opening, closing = in_order[0][1], in_order[-1][1]
+    def _values(self, bar: Bar) -> tuple[Any, ...]:
+        nothing = Decimal(0)
+        if not bar.arrivals:
+            flat = bar.carry if self.oracle.fill and self._status(bar) != "GAP" else None
+            return (flat, flat, flat, flat, nothing, nothing, 0, nothing, nothing, None, None)
+        opening, closing = self._opening_and_closing(bar)
         prices = [trade.price for _, trade in bar.arrivals]
+        by_id = self.oracle.contiguous
         return (
             opening.price,
             max(prices),

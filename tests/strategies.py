@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from fastbars.bars import OHLCVBar
-from fastbars.buffer import BarBuffer, Ids
+from fastbars.buffer import BarBuffer, Empty, Ids
 from fastbars.ticks import TickData
 from oracle import Line, Oracle, Trade
 
@@ -53,7 +53,13 @@ class Flush(NamedTuple):
     symbol: str | None
 
 
-Event = Trade | Watermark | Clock | Flush
+class Heal(NamedTuple):
+    """Trades of one symbol that REST returned."""
+
+    trades: tuple[Trade, ...]
+
+
+Event = Trade | Watermark | Clock | Flush | Heal
 
 
 class Scenario(NamedTuple):
@@ -66,6 +72,8 @@ class Scenario(NamedTuple):
     events: tuple[Event, ...]
     cuts: frozenset[int] = frozenset()
     contract_sizes: tuple[tuple[str, Decimal], ...] = ()
+    heal_horizon_s: float = 3600
+    empty: Empty = "skip"
 
 
 # Prices and sizes in units of the last place, and how many places there may be: what a market can look like.
@@ -100,17 +108,23 @@ def scenarios(
     most_events: int = 40,
     markets: tuple[str, ...] = ("plain", "eighteen decimals", "huge supply", "widening"),
     lateness_s: tuple[float, ...] = (0, 0.5, 60, 3600, 10**6, 10**8),
+    fills: bool = True,
 ) -> Scenario:
     """Any settings, and a feed with same-instant trades, times running backwards, duplicates, holes and fills."""
     chosen = draw(st.lists(st.sampled_from(specs), min_size=1, max_size=most_specs, unique=True))
     prices, sizes = map(numbers, _MARKETS[draw(st.sampled_from(markets))])
     lengths = [LENGTHS_NS[spec] for spec in chosen if spec in LENGTHS_NS]
     unit = draw(st.sampled_from([length // parts for length in lengths for parts in (1, 3, 11)] or _UNITS))
+    # Intervals without trades can become bars; not by the million.
+    empties = bool(lengths) and unit <= min(lengths)
     symbols = draw(st.integers(1, 3))
     steps = draw(
         st.lists(
             st.tuples(
-                st.sampled_from(("trade",) * 12 + (() if trades_only else ("watermark", "clock", "down", "flush"))),
+                st.sampled_from(
+                    ("trade",) * 12
+                    + (() if trades_only else ("watermark", "clock", "clock", "down", "flush", "heal", "heal"))
+                ),
                 st.integers(0, symbols - 1),
                 st.sampled_from((0, 0, 0, 0, 1, 1, 1, 2, 3, 12, 50, -1, -1, -2, -5, -30)),
                 st.sampled_from((0,) * 12 + (1, 2, 5, -1, -2, -3, -4, -6, -9)),
@@ -132,9 +146,20 @@ def scenarios(
         if kind == "watermark":
             events.append(Watermark(time_ns))
         elif kind in ("clock", "down"):
-            events.append(Clock(time_ns, kind == "clock"))
+            events.append(Clock(time_ns, kind == "clock" or not empties))
         elif kind == "flush":
             events.append(Flush(None if ticks == 0 else symbol))
+        elif kind == "heal":
+            first = max(following[symbol] - 7 + id_shift, 0)
+            events.append(
+                Heal(
+                    tuple(
+                        Trade(symbol, time_ns + (number % 3) * unit // 2, price, size, side, first + number,
+                              first + number)
+                        for number in range(2 * more + 2)
+                    )
+                )
+            )  # fmt: skip
         else:
             first = max(following[symbol] + id_shift, 0)
             following[symbol] = max(following[symbol], first + more + 1)
@@ -148,6 +173,8 @@ def scenarios(
         tuple(events),
         draw(st.frozensets(st.integers(0, most_events))),
         ((SYMBOLS[0], draw(st.sampled_from((Decimal(100), Decimal("0.001"))))),) if draw(st.booleans()) else (),
+        draw(st.sampled_from((0, 3600, 10**7))),
+        draw(st.sampled_from(("skip", "skip", "fill"))) if fills and empties else "skip",
     )
 
 
@@ -162,6 +189,8 @@ def buffer_for(scenario: Scenario, late: list[TickData] | None = None) -> BarBuf
         ids=scenario.ids,
         grace_s=scenario.grace_s,
         lateness_s=scenario.lateness_s,
+        heal_horizon_s=scenario.heal_horizon_s,
+        empty=scenario.empty,
         on_late=None if late is None else late.append,
     )
     for symbol, contract_size in scenario.contract_sizes:
@@ -171,11 +200,19 @@ def buffer_for(scenario: Scenario, late: list[TickData] | None = None) -> BarBuf
 
 def oracle_for(scenario: Scenario) -> Oracle:
     return Oracle(
-        list(scenario.specs), scenario.ids, scenario.grace_s, scenario.lateness_s, dict(scenario.contract_sizes)
+        list(scenario.specs),
+        scenario.ids,
+        scenario.grace_s,
+        scenario.lateness_s,
+        dict(scenario.contract_sizes),
+        scenario.heal_horizon_s,
+        scenario.empty == "fill",
     )
 
 
-def replay(buffer: BarBuffer, events: Iterable[Event], cuts: frozenset[int] = frozenset()) -> list[Line]:
+def replay(
+    buffer: BarBuffer, events: Iterable[Event], cuts: frozenset[int] = frozenset(), *, flush: bool = True
+) -> list[Line]:
     """Everything that a buffer issues."""
     bars: list[OHLCVBar] = []
     batch = buffer.new_batch()
@@ -190,10 +227,15 @@ def replay(buffer: BarBuffer, events: Iterable[Event], cuts: frozenset[int] = fr
             bars += buffer.advance_watermark(event.time_ns)
         elif isinstance(event, Clock):
             bars += buffer.advance_clock(event.time_ns, feed_up=event.feed_up)
+        elif isinstance(event, Heal) and buffer.ids == "contiguous":
+            healing = buffer.new_batch()
+            for trade in event.trades:
+                healing.append(*trade)
+            bars += buffer.heal(healing)
         elif isinstance(event, Flush):
             bars += buffer.flush_all() if event.symbol is None else buffer.flush_symbol(event.symbol)
     bars += buffer.add_batch(batch)
-    bars += buffer.flush_all()
+    bars += buffer.flush_all() if flush else []
     return [line_of(bar) for bar in bars]
 
 
@@ -207,6 +249,8 @@ def expected(oracle: Oracle, events: Iterable[Event]) -> list[Line]:
             lines += oracle.advance_watermark(event.time_ns)
         elif isinstance(event, Clock):
             lines += oracle.advance_clock(event.time_ns, event.feed_up)
+        elif isinstance(event, Heal):
+            lines += oracle.heal(list(event.trades)) if oracle.contiguous else []
         else:
             lines += oracle.flush(event.symbol)
     return lines + oracle.flush()

@@ -27,8 +27,10 @@ def tick(second: float, trade_id: int | None = None, symbol: str = "A", price: i
     ("arguments", "message"),
     [
         ({"ids": "some"}, "ids 'some' is none of contiguous, sequenced, unique, none, sampled"),
-        ({"grace_s": -1}, "grace -1 s and lateness 60.0 s must not be negative"),
-        ({"lateness_s": -0.5}, "grace 1.0 s and lateness -0.5 s must not be negative"),
+        ({"grace_s": -1}, "grace -1 s, lateness 60.0 s and heal horizon 3600.0 s must not be negative"),
+        ({"lateness_s": -0.5}, "grace 1.0 s, lateness -0.5 s and heal horizon 3600.0 s must not be negative"),
+        ({"heal_horizon_s": -1}, "heal horizon -1 s must not be negative"),
+        ({"empty": "flat"}, "empty 'flat' is none of skip, fill"),
         ({"bars": []}, "no bar spec is given"),
     ],
 )

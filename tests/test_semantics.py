@@ -158,7 +158,8 @@ def test_a_bar_closed_while_the_feed_was_down_stays_a_gap_without_ids() -> None:
     feed = Feed(ids="none")
     feed.trades((0, 0), (10, 0))
     assert feed.clock(21, feed_up=False) == ["10: 5 5 5 5 n1 GAP r0 gap"]
-    assert feed.trade(33, 0) == []
+    # The interval that nobody saw is a gap of its own.
+    assert feed.trade(33, 0) == ["20: None None None None n0 GAP r0 trade"]
 
 
 def test_what_is_open_at_the_end_is_partial_and_proven_if_trades_go_on() -> None:

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t
 
 from fastbars.batch cimport TickBatch
 from fastbars.closing cimport BarClosing
+from fastbars.ledger cimport Verdict
 
 cdef class BarKernel(BarClosing):
     cdef bint careful                   # each row is looked at alone: sums may overflow, or ids are sequenced
@@ -20,3 +21,5 @@ cdef class BarKernel(BarClosing):
     cdef void set_limit(self, int tree, int symbol_id) noexcept nogil
     cdef void fold_path(self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
     cdef void fold_path_row(self, int spec, TickBatch batch, Py_ssize_t row) noexcept nogil
+    cdef void heal_rows(self, TickBatch batch) noexcept nogil
+    cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil

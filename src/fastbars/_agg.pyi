@@ -23,6 +23,13 @@ class BarKernel(BarClosing):
             PrecisionError: with a row a sum leaves 128 bits; likewise.
         """
 
+    def heal(self, batch: TickBatch) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
+        """Fold in those trades of one symbol, from REST, that lie in holes, and pass over the others.
+
+        Each bar that changes is issued once. Returns and raises as `update` does; also InvalidTickError where ids
+        prove nothing, or for trades of several symbols.
+        """
+
 def merge_rows(rows: npt.NDArray[Any], others: npt.NDArray[Any], by_id: bool) -> npt.NDArray[Any]:
     """Merge bar i of `others` into bar i of `rows` (ROW_DTYPE both), for all i.
 

@@ -23,7 +23,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memcpy
 
 from fastbars.batch cimport TickBatch
-from fastbars.closing cimport BY_TRADE, BarClosing
+from fastbars.closing cimport BY_TRADE, FILLED, BarClosing
 from fastbars.fold cimport Columns, columns_of, fold_path_rows, fold_time_rows
 from fastbars.ledger cimport AHEAD, DUPLICATE, FILLS, FIRST, FORGOTTEN, NO_MEMORY, OVERLAP, Ledger, Verdict
 from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, less128, prefetch
@@ -74,7 +74,8 @@ cdef class BarKernel(BarClosing):
             self.follow_tips()
         # A long batch is read from memory once: what an ordinary trade implies is checked as it is folded in. That
         # is worth a copy of the state.
-        self.unchecked = self.tree_count > 0 and not self.sequenced and batch.length > self.size()
+        self.unchecked = (
+            self.tree_count > 0 and not self.sequenced and not self.healing and batch.length > self.size())
         largest = batch.check(self.symbols, self.largest_contract, not self.unchecked, self.by_id, &largest_size)
         if largest < 0:
             batch.refuse(self.symbols)
@@ -86,7 +87,9 @@ cdef class BarKernel(BarClosing):
             self.save()
         self.row_count = self.late_count = 0
         self.overflow_row = self.invalid_row = -1
-        if batch.length == 1:  # not worth handing the interpreter to others
+        if self.healing:
+            self.heal_rows(batch)
+        elif batch.length == 1:  # not worth handing the interpreter to others
             self.run(batch, 0, 1)
         else:
             with nogil:
@@ -107,6 +110,23 @@ cdef class BarKernel(BarClosing):
         self.bound = bound if bound <= SAFE_BOUND else self.largest()
         self.arrivals += batch.length
         return 0
+
+    def heal(self, TickBatch batch not None):
+        cdef int64_t healed = self.healed
+        cdef Py_ssize_t i
+        if not self.by_id:
+            raise InvalidTickError("trades without ids fill no hole")
+        for i in range(1, batch.length):
+            if batch.symbol_id[i] != batch.symbol_id[0]:
+                raise InvalidTickError("trades that heal are of one symbol at a time", i)
+        self.healing = True
+        try:
+            return self.update(batch)
+        except BaseException:
+            self.healed = healed
+            raise
+        finally:
+            self.healing = self.fills = False
 
     cdef int follow_tips(self) except -1:
         # From here on the ledger counts sequence numbers, which the bars do not know.
@@ -146,7 +166,7 @@ cdef class BarKernel(BarClosing):
     cdef void take_unexpected(self, TickBatch batch, Py_ssize_t row) noexcept nogil:
         # A trade whose id is not the next one.
         cdef int32_t s = batch.symbol_id[row]
-        cdef Verdict verdict = self.ledger.resolve(batch, row)
+        cdef Verdict verdict = self.resolve(batch, row)
         # Where times run backwards, a trade inside a hole makes what is left of it reach further in time.
         cdef int64_t time = batch.time_ns[row]
         cdef int64_t since = min(time, min(self.ledger.touched.since_ns, self.ledger.touched.until_ns))
@@ -164,8 +184,10 @@ cdef class BarKernel(BarClosing):
         if verdict == AHEAD:
             for k in range(self.width):
                 self.rejudge(k, s, since, until, row)
+        self.fills = verdict == FILLS
         for t in range(self.tree_count):
             self.fold_row(t, batch, row)
+        self.fills = False
         for k in range(self.width):
             if self.rules[k].kind > MONTHS:
                 if verdict != FIRST:
@@ -174,6 +196,42 @@ cdef class BarKernel(BarClosing):
         if verdict == FILLS:
             for k in range(self.width):
                 self.rejudge(k, s, since, until, row)
+
+    cdef void heal_rows(self, TickBatch batch) noexcept nogil:
+        # Those that lie in holes are taken; the others have come meanwhile, or nobody asked for them. Each bar that
+        # changes is issued once, whatever the number of its trades. Path-driven bars stay as they are.
+        cdef int32_t s = batch.symbol_id[0]
+        cdef int64_t since = HIGHEST, until = LOWEST
+        cdef Summary *bar
+        cdef Py_ssize_t row
+        cdef int k, t
+        self.fills = True
+        for row in range(batch.length):
+            if not self.ledger.is_missing(batch, row):
+                continue
+            if self.resolve(batch, row) == NO_MEMORY:
+                self.no_memory = True
+                return
+            since = min(since, min(batch.time_ns[row], min(self.ledger.touched.since_ns, self.ledger.touched.until_ns)))
+            until = max(until, max(batch.time_ns[row], max(self.ledger.touched.since_ns, self.ledger.touched.until_ns)))
+            self.healed += 1
+            for t in range(self.tree_count):
+                self.fold_row(t, batch, row)
+        for k in range(self.width):
+            if self.rules[k].kind > MONTHS:
+                continue
+            bar = &self.slots[k][s].bar
+            if self.is_open(k, s) and bar.open_time <= until and since < bar.close_time:
+                self.slots[k][s].flags |= FILLED
+            self.rejudge(k, s, since, until, batch.length)
+
+    cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil:
+        cdef int t
+        self.ledger.safe_ns = LOWEST
+        for t in range(self.tree_count):
+            self.ledger.safe_ns = max(
+                self.ledger.safe_ns, self.event_time(t, batch.symbol_id[row]) - self.lateness_ns)
+        return self.ledger.resolve(batch, row)
 
     # Time bars.
 
@@ -239,6 +297,8 @@ cdef class BarKernel(BarClosing):
             if feeding is NULL or not feeding.open_time <= time < feeding.close_time:
                 if add_trade(&slot.bar, batch, row, slot.contract, self.by_id, self.arrivals + row):
                     self.overflowed(row)
+            if self.healing:
+                slot.flags |= FILLED
             if self.careful and self.total(k, s, &total):
                 self.overflowed(row)
         if placed:
@@ -329,6 +389,7 @@ def merge_rows(rows, others, bint by_id):
         if merge_bar(&mine.bar, &other.bar, by_id):
             raise PrecisionError(f"row {i}: the merged sums do not fit 128 bits", i)
         mine.status = max(mine.status, other.status)
+        mine.missing = mine.missing + other.missing if mine.missing >= 0 and other.missing >= 0 else -1
         mine.revision = max(mine.revision, other.revision)
         memcpy(<void *>target, &mine, sizeof(Row))
     return merged

@@ -43,7 +43,9 @@ COLUMNS = {
     "status": ("status", ""),
     "revision": ("revision", ""),
     "close_reason": ("reason", ""),
+    "missing_count": ("missing", ""),
 }
+_NO_PRICE = np.iinfo(np.int64).min  # at "high" of a bar without prices
 _UNITS_NS = {"s": 1_000_000_000, "m": 1_000_000, "u": 1_000, "n": 1}
 
 
@@ -194,7 +196,18 @@ def to_stream(
     library = nanoarrow()
     rows = np.ascontiguousarray(rows)
     encoded = {name: [text.encode() for text in texts] for name, texts in names.items()}
-    validity = None if ids else np.zeros((len(rows) + 7) // 8, np.uint8)
+    # Empty intervals have no ids, and no prices where trades may be missing.
+    traded, priced = rows["count"] > 0, rows["high"] != _NO_PRICE
+    if not priced.all():
+        rows = rows.copy()
+        for name in ("open", "high", "low", "close"):
+            rows[name][~priced] = 0
+    valid = {
+        "first_trade_id": traded & ids,
+        "last_trade_id": traded & ids,
+        "missing_count": rows["missing"] >= 0,
+        **dict.fromkeys(("open", "high", "low", "close"), priced),
+    }
     children = {}
     for name, (field, scale_field) in COLUMNS.items():
         buffers: list[Any]
@@ -202,14 +215,15 @@ def to_stream(
             kind, buffers = library.large_string(), [None, *text_column(rows[field].astype(np.int64), encoded[name])]
         elif scale_field:
             scale = int(rows[scale_field].max(initial=0))
-            kind, buffers = library.decimal128(38, scale), [None, _decimals(rows, name, field, scale)]
+            kind = library.decimal128(38, scale)
+            buffers = [_validity(valid.get(name)), _decimals(rows, name, field, scale)]
         elif name.endswith("time"):
             kind, buffers = library.timestamp("ns", timezone="UTC"), [None, np.ascontiguousarray(rows[field])]
         elif name == "revision":
             kind, buffers = library.int32(), [None, np.ascontiguousarray(rows[field])]
         else:
             kind = library.int64()
-            buffers = [validity if name.endswith("_id") else None, np.ascontiguousarray(rows[field])]
+            buffers = [_validity(valid.get(name)), np.ascontiguousarray(rows[field])]
         children[name] = (kind, library.c_array_from_buffers(kind, len(rows), buffers))
     table = library.c_array_from_buffers(
         library.struct({name: kind for name, (kind, _) in children.items()}),
@@ -218,6 +232,10 @@ def to_stream(
         children=[array for _, array in children.values()],
     )
     return library.Array(table).__arrow_c_stream__(requested_schema)
+
+
+def _validity(valid: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.uint8] | None:
+    return None if valid is None or valid.all() else np.packbits(valid, bitorder="little")
 
 
 def _decimals(rows: npt.NDArray[Any], name: str, field: str, scale: int) -> npt.NDArray[np.uint64]:

@@ -85,6 +85,8 @@ class OHLCVBar:
         revision: 0 the first time; one more each time that anything about this bar changed.
         close_reason: what closed it.
         inverse: volume counts contracts, so there is no vwap.
+        missing_count: trades that it lacks: 0 where it is proven complete, None where ids do not tell (none prove
+            anything, or the hole reaches over its border, or its begin or end is not proven).
 
     Raises:
         ValueError: high, low, open and close contradict each other, or a sum is negative.
@@ -109,6 +111,7 @@ class OHLCVBar:
     revision: int = 0
     close_reason: CloseReason = CloseReason.TRADE
     inverse: bool = field(default=False, repr=False, compare=False)
+    missing_count: int | None = None
 
     def __post_init__(self) -> None:
         prices = (self.open, self.high, self.low, self.close)

@@ -6,7 +6,7 @@ and lateness in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -26,6 +26,7 @@ from fastbars.specs import BarSpec, Origin, parse_specs
 from fastbars.ticks import TickData, TickSide
 
 Ids = Literal["contiguous", "sequenced", "unique", "none", "sampled"]
+Empty = Literal["skip", "fill"]
 _NUMBERED = ("contiguous", "sequenced")
 _UNVERIFIABLE, _SAMPLED = STATUSES.index(BarStatus.UNVERIFIABLE), STATUSES.index(BarStatus.SAMPLED)
 
@@ -41,6 +42,7 @@ class BufferStats:
         refused: rows that cannot be represented or break a rule (only `add_live` goes on after one).
         bars: bars issued, revisions included.
         callback_errors: times that a callback raised.
+        healed: trades taken from REST; they are not in `trades`.
     """
 
     trades: int = 0
@@ -49,6 +51,7 @@ class BufferStats:
     refused: int = 0
     bars: int = 0
     callback_errors: int = 0
+    healed: int = 0
 
 
 class BarBuffer(TradeEntry):
@@ -68,6 +71,9 @@ class BarBuffer(TradeEntry):
         instruments: symbols and scales; made anew if not given.
         grace_s: how long watermark and clock wait behind close_time before they close a bar.
         lateness_s: how long after its close_time, in event time, a bar can still be amended.
+        heal_horizon_s: how long a bar into which a hole reaches can be, where ids are numbers.
+        empty: "skip": an interval without trades has no bar. "fill": it has a flat one at the last close, where it is
+            known that nothing was traded. Either way it has a GAP without prices where the feed was down.
         on_bar: called for each issued bar; on_bars: for each list of bars issued together. One that raises is
             logged and counted, and no bar is lost.
         on_late: called with each trade that came too late for a bar.
@@ -87,14 +93,20 @@ class BarBuffer(TradeEntry):
         instruments: Instruments | None = None,
         grace_s: float = 1.0,
         lateness_s: float = 60.0,
+        heal_horizon_s: float = 3600.0,
+        empty: Empty = "skip",
         on_bar: Callable[[OHLCVBar], object] | None = None,
         on_bars: Callable[[list[OHLCVBar]], object] | None = None,
         on_late: Callable[[TickData], object] | None = None,
     ) -> None:
         if ids not in get_args(Ids):
             raise ValueError(f"ids {ids!r} is none of {', '.join(get_args(Ids))}")
-        if grace_s < 0 or lateness_s < 0:
-            raise ValueError(f"grace {grace_s} s and lateness {lateness_s} s must not be negative")
+        if empty not in get_args(Empty):
+            raise ValueError(f"empty {empty!r} is none of {', '.join(get_args(Empty))}")
+        if grace_s < 0 or lateness_s < 0 or heal_horizon_s < 0:
+            raise ValueError(
+                f"grace {grace_s} s, lateness {lateness_s} s and heal horizon {heal_horizon_s} s must not be negative"
+            )
         self.specs = parse_specs(bars, timezone=timezone, origin=origin)
         self.instruments = Instruments(exchange) if instruments is None else instruments
         self.ids = ids
@@ -109,6 +121,8 @@ class BarBuffer(TradeEntry):
             Ledger() if ids in _NUMBERED else None,
             ids == "contiguous",
             round(lateness_s * 1e9),
+            round(heal_horizon_s * 1e9),
+            empty == "fill",
         )
         super().__init__(self._kernel, self.new_batch())
 
@@ -121,6 +135,7 @@ class BarBuffer(TradeEntry):
     def stats(self) -> BufferStats:
         """The counters, live."""
         self._stats.duplicates = self._kernel.duplicates
+        self._stats.healed = self._kernel.healed
         self._stats.trades = self.rows_taken - self._stats.duplicates - self._stats.late
         return self._stats
 
@@ -135,6 +150,65 @@ class BarBuffer(TradeEntry):
         if ledger is None or symbol not in self.instruments:
             return []
         return ledger.missing(self.instruments.id(symbol))
+
+    def dump(self) -> dict[str, Any]:
+        """Everything that is known, for `load` in another process of the same build: numbers, text and bytes."""
+        instruments = [
+            (symbol, *self.instruments.scales(symbol), None if contract is None else str(contract))
+            for symbol in self.instruments.symbols
+            for contract in [self.instruments.contract_size(symbol)]
+        ]
+        return self._kernel.dump() | {
+            "specs": [str(spec) for spec in self.specs],
+            "ids": self.ids,
+            "instruments": instruments,
+            "rows": self.rows_taken,
+        }
+
+    def load(self, content: Mapping[str, Any]) -> None:
+        """Go on from what `dump` returned. The buffer must be new.
+
+        Raises:
+            ValueError: it is of other specs or ids, or of another build.
+        """
+        for name, own in (("specs", [str(spec) for spec in self.specs]), ("ids", self.ids)):
+            if content[name] != own:
+                raise ValueError(f"its {name} are {content[name]}, not {own}")
+        for symbol, price_scale, size_scale, contract_size in content["instruments"]:
+            self.instruments.add(symbol, price_scale, size_scale, contract_size)
+        self._kernel.load(dict(content))
+        self.rows_taken = content["rows"]
+
+    @property
+    def holes_opened(self) -> int:
+        """How many holes there have been; a new one is seen by it."""
+        return 0 if self._kernel.ledger is None else self._kernel.ledger.opened
+
+    def holes(self, symbol: str) -> list[tuple[int, int, int, int]]:
+        """(first, last, since_ns, until_ns) of each hole, ascending by id: missing ids, and when they traded."""
+        ledger = self._kernel.ledger
+        if ledger is None or symbol not in self.instruments:
+            return []
+        return ledger.holes(self.instruments.id(symbol))
+
+    def heal(self, batch: TickBatch) -> list[OHLCVBar]:
+        """Take those trades of one symbol, fetched from REST, that are missing; the others are passed over.
+
+        Each bar that changes is issued once, HEALED where nothing else stands against it.
+
+        Raises:
+            PrecisionError, InvalidTickError: the message and `row` name the offending row; nothing was taken.
+        """
+        rows, _ = self._kernel.heal(batch)
+        return self._issue(rows)
+
+    def feed_down(self, exchange_time_ns: int) -> None:
+        """The feed has stopped at this time: from here on intervals without trades are GAP bars."""
+        self._kernel.feed_down(exchange_time_ns)
+
+    def feed_up(self, exchange_time_ns: int) -> None:
+        """The feed goes on since this time."""
+        self._kernel.feed_up(exchange_time_ns)
 
     def add_live(self, batch: TickBatch) -> list[OHLCVBar]:
         """Fold a batch in; a row that cannot be taken is refused alone, counted, and its bar flagged GAP."""
@@ -224,8 +298,13 @@ class BarBuffer(TradeEntry):
     def advance_clock(self, exchange_time_ns: int, *, feed_up: bool = True) -> list[OHLCVBar]:
         """The clock, corrected to the exchange's, shows this: close time bars whose grace is over.
 
-        They are PROVISIONAL, `clock`; or, while the feed is down, GAP, `gap`.
+        They are PROVISIONAL, `clock`; or, while the feed is down, GAP, `gap`. Where the feed's state differs from
+        what was known, it changed now.
         """
+        if feed_up:
+            self._kernel.feed_up(exchange_time_ns)
+        else:
+            self._kernel.feed_down(exchange_time_ns)
         return self._close(exchange_time_ns, CloseReason.CLOCK if feed_up else CloseReason.GAP)
 
     @property

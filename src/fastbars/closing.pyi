@@ -25,11 +25,17 @@ class BarClosing(BarState):
         ledger: follows the trade ids; None where they prove nothing, and trades are ordered by time, arrival.
         proof: the ids stand for every trade, so that bars can be COMPLETE.
         lateness_ns: how long after its close_time, in event time, a bar can still be amended, ns.
+        horizon_ns: likewise, for a bar into which a hole reaches, or whose end is not proven.
+        fill: issue intervals without trades, flat at the last close.
     """
 
     proof: bool
     lateness_ns: int
+    horizon_ns: int
+    fill: bool
     watermark_ns: int
+    healed: int
+    """Trades that were taken by `heal`."""
     def __init__(
         self,
         instruments: Instruments,
@@ -37,6 +43,8 @@ class BarClosing(BarState):
         ledger: Ledger | None = None,
         proof: bool = True,
         lateness_ns: int = 60_000_000_000,
+        horizon_ns: int = 3_600_000_000_000,
+        fill: bool = False,
     ) -> None: ...
     def close_until(self, time_ns: int, reason: int) -> npt.NDArray[Any]:
         """Issue the open time bars whose close_time is at or before `time_ns` (ns); reason indexes CloseReason."""
@@ -50,6 +58,12 @@ class BarClosing(BarState):
         Raises:
             IndexError: there is no such symbol or spec.
         """
+
+    def feed_down(self, time_ns: int) -> None:
+        """The feed is down since this time (ns); nothing changes where it is down already."""
+
+    def feed_up(self, time_ns: int) -> None:
+        """The feed is up since this time (ns); nothing changes where it is up already."""
 
     def advance_watermark(self, time_ns: int) -> None:
         """Event time of the connection has reached `time_ns` (ns): it ages the bars that can be amended."""

@@ -20,7 +20,7 @@ cdef extern from "Python.h":
 cdef class TradeEntry:
     cdef BarKernel kernel
     cdef TickBatch single       # of one row
-    cdef readonly Py_ssize_t rows_taken
+    cdef public Py_ssize_t rows_taken
 
     def __init__(self, BarKernel kernel not None, TickBatch single not None):
         self.kernel = kernel

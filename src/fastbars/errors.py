@@ -4,6 +4,7 @@
     ├── PrecisionError          a number cannot be represented exactly (also a ValueError)
     ├── InvalidTickError        a trade breaks a rule: size <= 0, unknown symbol id, ... (also a ValueError)
     ├── SpecError               a bar spec such as "1m" cannot be understood (also a ValueError)
+    ├── SnapshotError           a snapshot of a stream cannot be used
     ├── TapeError               a recorded file cannot be read
     ├── UnknownExchangeError    no exchange or market of that name (also a ValueError)
     └── WebSocketError          anything about a live connection
@@ -23,6 +24,7 @@ __all__ = [
     "ParseError",
     "PrecisionError",
     "RestError",
+    "SnapshotError",
     "SpecError",
     "SubscriptionError",
     "TapeError",
@@ -68,6 +70,10 @@ class InvalidTickError(FastbarsError, ValueError):
 
 class SpecError(FastbarsError, ValueError):
     """A bar spec cannot be understood; the message says what would be valid."""
+
+
+class SnapshotError(FastbarsError):
+    """A snapshot of a stream cannot be used; the message says why, and where the file was set aside."""
 
 
 class TapeError(FastbarsError):

@@ -7,6 +7,7 @@ cdef struct Hole:               # ids first..last have not been seen; they trade
     int64_t last
     int64_t since_ns            # time of the trade before the hole
     int64_t until_ns            # time of the trade behind it
+    int64_t safe_ns             # no bar that closes later had been let go when it was opened
 
 cdef struct Line:               # one symbol, 64 bytes
     int64_t expected            # the next id; UNSEEN before the first trade
@@ -33,12 +34,17 @@ cdef enum Verdict:
     FORGOTTEN   # older than the holes that are kept: it cannot be told whether it was here before
     NO_MEMORY
 
+cdef enum:
+    UNKNOWN = -1                # how many trades a bar lacks, where ids do not tell
+
 cdef class Ledger:
     cdef Line *lines
     cdef Py_ssize_t capacity
     cdef Line *spare            # what `restore` goes back to
     cdef Py_ssize_t spare_count
     cdef int32_t most_holes
+    cdef int64_t safe_ns        # of the holes that are opened from now on
+    cdef readonly int64_t opened    # holes so far, so that who heals them sees new ones
     cdef const char *tips       # Tip of each symbol, `tip_stride` bytes apart; NULL: all trades were asked for
     cdef size_t tip_stride
     cdef Hole touched           # of the last AHEAD or FILLS: the hole as it was opened, or before it shrank
@@ -49,6 +55,10 @@ cdef class Ledger:
     cdef void bound(self, Line *line) noexcept nogil
     cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef bint in_doubt(self, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil
+    cdef bint lacks(self, int symbol_id, int64_t open_time, int64_t close_time, int64_t *missing) noexcept nogil
+    cdef bint was_reached(self, int64_t open_time, int64_t close_time) noexcept nogil
+    cdef bint is_missing(self, TickBatch batch, Py_ssize_t row) noexcept nogil
+    cdef int32_t find_hole(self, const Line *line, int64_t first) noexcept nogil
     cdef int save(self) except -1
     cdef void restore(self) noexcept
     cdef void forget_saved(self) noexcept

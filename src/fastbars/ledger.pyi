@@ -1,4 +1,4 @@
-from typing import Self
+from typing import Any, Self
 
 from typing_extensions import disjoint_base
 
@@ -13,6 +13,16 @@ class Ledger:
     def __new__(cls, most_holes: int = 4096) -> Self: ...
     def missing(self, symbol_id: int) -> list[tuple[int, int]]:
         """The holes of a symbol: (first missing id, last missing id), ascending."""
+
+    opened: int
+    def holes(self, symbol_id: int) -> list[tuple[int, int, int, int]]:
+        """(first, last, since_ns, until_ns) of each hole, ascending by id."""
+
+    def dump(self, symbols: int) -> dict[str, Any]:
+        """What is known of the first `symbols` symbols, as numbers and bytes."""
+
+    def load(self, parts: dict[str, Any], symbols: int) -> None:
+        """Take over what `dump` returned. Raises ValueError where it is of another build or shape."""
 
     def expected(self, symbol_id: int) -> int | None:
         """The id that comes next; None before the first trade."""

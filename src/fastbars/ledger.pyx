@@ -14,6 +14,7 @@ each symbol as a Tip, and a line catches up with its tip before it is read.
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove
+from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from fastbars.batch cimport TickBatch
 from fastbars.scaled cimport LOWEST
@@ -67,6 +68,7 @@ cdef class Ledger:
         self.spare = NULL
         self.spare_count = 0
         self.most_holes = most_holes
+        self.safe_ns = LOWEST
         self.tips = NULL
 
     def __dealloc__(self):
@@ -125,7 +127,7 @@ cdef class Ledger:
         cdef int64_t time = batch.time_ns[row]
         cdef Line *line = &self.lines[batch.symbol_id[row]]
         cdef Hole hole, behind
-        cdef int32_t low, high, middle
+        cdef int32_t low
         if line.expected == UNSEEN:
             line.expected = last + 1
             line.last_time_ns = time
@@ -137,7 +139,8 @@ cdef class Ledger:
             line.last_time_ns = time
             return NEXT
         if first > line.expected:
-            hole = Hole(line.expected, first - 1, line.last_time_ns, time)
+            hole = Hole(line.expected, first - 1, line.last_time_ns, time, self.safe_ns)
+            self.opened += 1
             if not _insert(line, line.hole_count, hole):
                 return NO_MEMORY
             self.bound(line)
@@ -147,7 +150,7 @@ cdef class Ledger:
             return AHEAD
         if last < line.start:
             # Older than the beginning: nothing was promised, but what lies between is now missing.
-            hole = Hole(last + 1, line.start - 1, time, line.start_ns)
+            hole = Hole(last + 1, line.start - 1, time, line.start_ns, self.safe_ns)
             self.touched = hole
             if hole.first <= hole.last:
                 if not _insert(line, 0, hole):
@@ -156,13 +159,7 @@ cdef class Ledger:
             line.start = first
             line.start_ns = time
             return FILLS
-        low, high = 0, line.hole_count
-        while low < high:
-            middle = (low + high) // 2
-            if line.holes[middle].last < first:
-                low = middle + 1
-            else:
-                high = middle
+        low = self.find_hole(line, first)
         if low == line.hole_count or line.holes[low].first > last:
             if first < line.start or last >= line.expected:
                 return OVERLAP
@@ -171,7 +168,11 @@ cdef class Ledger:
         if first < hole.first or last > hole.last:
             return OVERLAP
         self.touched = hole
-        behind = Hole(last + 1, hole.last, time, hole.until_ns)
+        behind = Hole(last + 1, hole.last, time, hole.until_ns, hole.safe_ns)
+        if not min(hole.since_ns, hole.until_ns) <= time <= max(hole.since_ns, hole.until_ns):
+            # What is left of it reaches further, to bars that may have been let go.
+            behind.safe_ns = max(behind.safe_ns, self.safe_ns)
+            line.holes[low].safe_ns = behind.safe_ns
         if first > hole.first:
             line.holes[low].last = first - 1
             line.holes[low].until_ns = time
@@ -205,6 +206,61 @@ cdef class Ledger:
             if min(hole.since_ns, hole.until_ns) < close_time and max(hole.since_ns, hole.until_ns) >= open_time:
                 return True
         return False
+
+    cdef bint lacks(self, int symbol_id, int64_t open_time, int64_t close_time, int64_t *missing) noexcept nogil:
+        # Likewise, and adds up how many trades are missing in it: UNKNOWN where a hole reaches over its border.
+        cdef Line *line = &self.lines[symbol_id]
+        cdef const Hole *hole
+        cdef int64_t since, until
+        cdef int32_t i
+        cdef bint lacking = False, known = open_time > line.forgotten_until_ns
+        for i in range(line.hole_count):
+            hole = &line.holes[i]
+            since = min(hole.since_ns, hole.until_ns)
+            until = max(hole.since_ns, hole.until_ns)
+            if since < close_time and until >= open_time:
+                lacking = True
+                missing[0] += hole.last - hole.first + 1
+                known &= open_time <= since and until < close_time
+        if open_time <= line.forgotten_until_ns or not known:
+            missing[0] = UNKNOWN
+        return lacking or open_time <= line.forgotten_until_ns
+
+    cdef bint was_reached(self, int64_t open_time, int64_t close_time) noexcept nogil:
+        # Whether the hole at hand reached into an interval all the time since its bar was, or would have been, closed.
+        return (
+            min(self.touched.since_ns, self.touched.until_ns) < close_time
+            and max(self.touched.since_ns, self.touched.until_ns) >= open_time
+            and close_time >= self.touched.safe_ns
+        )
+
+    cdef int32_t find_hole(self, const Line *line, int64_t first) noexcept nogil:
+        # Place of the first hole that ends at `first` or behind it.
+        cdef int32_t low = 0, high = line.hole_count, middle
+        while low < high:
+            middle = (low + high) // 2
+            if line.holes[middle].last < first:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    cdef bint is_missing(self, TickBatch batch, Py_ssize_t row) noexcept nogil:
+        # Whether all ids of a row lie in one hole.
+        cdef int64_t first = (batch.sequence if batch.sequence is not NULL else batch.first_id)[row]
+        cdef int64_t last = (batch.sequence if batch.sequence is not NULL else batch.last_id)[row]
+        cdef const Line *line = &self.lines[batch.symbol_id[row]]
+        cdef int32_t place = self.find_hole(line, first)
+        return place < line.hole_count and line.holes[place].first <= first and last <= line.holes[place].last
+
+    def holes(self, int symbol_id):
+        if not 0 <= symbol_id < self.capacity:
+            return []
+        line = &self.lines[symbol_id]
+        return [
+            (line.holes[i].first, line.holes[i].last, line.holes[i].since_ns, line.holes[i].until_ns)
+            for i in range(line.hole_count)
+        ]
 
     cdef int save(self) except -1:
         cdef Py_ssize_t i
@@ -242,6 +298,45 @@ cdef class Ledger:
         free(self.spare)
         self.spare = NULL
         self.spare_count = 0
+
+    def dump(self, Py_ssize_t symbols):
+        cdef Py_ssize_t i
+        cdef Line line
+        lines, holes = [], []
+        for i in range(symbols):
+            line = self.lines[i]
+            holes.append(PyBytes_FromStringAndSize(<char *>line.holes, line.hole_count * sizeof(Hole)))
+            line.holes = NULL
+            lines.append(PyBytes_FromStringAndSize(<char *>&line, sizeof(Line)))
+        return {"lines": b"".join(lines), "holes": b"".join(holes), "ledger": [sizeof(Line), sizeof(Hole), self.opened]}
+
+    def load(self, dict parts not None, Py_ssize_t symbols):
+        cdef Py_ssize_t i, at = 0, size
+        cdef Line *line
+        cdef const char *holes = <bytes>parts["holes"]
+        cdef const char *lines = <bytes>parts["lines"]
+        if parts["ledger"][:2] != [sizeof(Line), sizeof(Hole)] or len(parts["lines"]) != symbols * sizeof(Line):
+            raise ValueError("the snapshot's ledger is not laid out as that of this build")
+        total = 0
+        for i in range(symbols):
+            total += (<const Line *>(lines + i * sizeof(Line))).hole_count
+        if total * sizeof(Hole) != len(parts["holes"]):
+            raise ValueError("the snapshot's ledger has other holes than it says")
+        self.reserve(symbols)
+        for i in range(symbols):
+            line = &self.lines[i]
+            free(line.holes)
+            memcpy(line, lines + i * sizeof(Line), sizeof(Line))
+            line.holes = NULL
+            line.hole_capacity = max(line.hole_count, <int32_t>1)
+            size = line.hole_count * sizeof(Hole)
+            line.holes = <Hole *>malloc(line.hole_capacity * sizeof(Hole))
+            if line.holes is NULL:
+                _set_up(line)
+                raise MemoryError
+            memcpy(line.holes, holes + at, size)
+            at += size
+        self.opened = parts["ledger"][2]
 
     def missing(self, int symbol_id):
         if not 0 <= symbol_id < self.capacity:

@@ -11,7 +11,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int64_t, uint64_t
 
 from fastbars.instruments cimport Instruments
-from fastbars.scaled cimport floor_mod, int128, int128_to_int
+from fastbars.scaled cimport LOWEST, floor_mod, int128, int128_to_int
 from fastbars.state cimport Row
 
 from fastbars.scaled import to_decimal
@@ -41,7 +41,7 @@ cdef int64_t DAY_US = 86_400_000_000
 FIELDS = (
     "symbol", "spec", "open_time", "close_time", "open", "high", "low", "close", "volume", "quote_volume", "trade_count",
     "taker_buy_volume", "taker_buy_quote_volume", "first_trade_id", "last_trade_id", "status", "revision", "close_reason",
-    "inverse",
+    "inverse", "missing_count",
 )
 
 
@@ -134,11 +134,12 @@ cdef class BarMaker:
     cdef object make_one(self, const Row *row, Instruments instruments, list symbols, tuple specs, object opened,
                          object closed, bint ids):
         cdef int scale = row.price_scale
-        cdef object open_ = price_of(row.bar.open, scale)
-        cdef object high = open_ if row.bar.high == row.bar.open else price_of(row.bar.high, scale)
-        cdef object low = open_ if row.bar.low == row.bar.open else price_of(row.bar.low, scale)
+        cdef bint traded = row.bar.count > 0
+        cdef object open_ = None if row.bar.high == LOWEST else price_of(row.bar.open, scale)
+        cdef object high = open_ if row.bar.high == row.bar.open or row.bar.high == LOWEST else price_of(row.bar.high, scale)
+        cdef object low = open_ if row.bar.low == row.bar.open or row.bar.high == LOWEST else price_of(row.bar.low, scale)
         cdef object close = (
-            high if row.bar.close == row.bar.high else low if row.bar.close == row.bar.low
+            high if row.bar.close == row.bar.high or row.bar.high == LOWEST else low if row.bar.close == row.bar.low
             else price_of(row.bar.close, scale)
         )
         cdef object made = PyType_GenericAlloc(<PyTypeObject *>self.bar, 0)
@@ -155,12 +156,13 @@ cdef class BarMaker:
         self.put(made, 10, row.bar.count)
         self.put(made, 11, decimal_of(&row.bar.taker_volume, row.size_scale))
         self.put(made, 12, decimal_of(&row.bar.taker_quote, row.quote_scale))
-        self.put(made, 13, row.bar.first_id if ids else None)
-        self.put(made, 14, row.bar.last_id if ids else None)
+        self.put(made, 13, row.bar.first_id if ids and traded else None)
+        self.put(made, 14, row.bar.last_id if ids and traded else None)
         self.put(made, 15, self.statuses[row.status])
         self.put(made, 16, row.revision)
         self.put(made, 17, self.reasons[row.reason])
         self.put(made, 18, instruments.table[row.symbol_id].contract != 0)
+        self.put(made, 19, row.missing if row.missing >= 0 else None)
         return made
 
     cdef inline int put(self, object bar, int field, object value) except -1:

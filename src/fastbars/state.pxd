@@ -22,7 +22,8 @@ cdef struct Slot:           # one symbol and spec: its open bar, and where its c
     int8_t price_scale      # of these bars; they follow the instrument's with the next batch
     int8_t size_scale
     int8_t quote_scale
-    uint8_t[2] unused       # three lines: the first part of every slot starts one
+    uint8_t unproven        # some closed bars wait for the next trade
+    uint8_t[1] unused       # three lines: the first part of every slot starts one
 
 cdef struct Past:           # the rest that is known of a symbol and spec, seldom read
     int64_t newest_ns       # of a root: latest time of the trades that its tree has placed, but for the open bar
@@ -32,6 +33,8 @@ cdef struct Past:           # the rest that is known of a symbol and spec, seldo
 
 cdef struct Record:         # a closed bar that can still be amended
     Summary bar
+    int64_t lost            # trades of it that came too late
+    int64_t missing         # as it was issued last
     int32_t next
     int32_t revision
     uint8_t status
@@ -41,6 +44,7 @@ cdef struct Record:         # a closed bar that can still be amended
 cdef struct Row:            # a bar as it is issued
     Summary bar
     int64_t row             # of the trade in the batch that caused it
+    int64_t missing         # trades that it lacks; -1: not known
     int32_t symbol_id
     int32_t spec
     int32_t revision
@@ -81,6 +85,7 @@ cdef class BarState:
     cdef Py_ssize_t appeared_count
     cdef Record *records
     cdef int32_t record_count
+    cdef int32_t records_held       # of them in use
     cdef Py_ssize_t record_capacity
     cdef int32_t free_record        # a list through Record.next
     cdef Row *rows                  # bars issued since the last take

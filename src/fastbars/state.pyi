@@ -31,4 +31,14 @@ class BarState:
     duplicates: int
     trade_times_ns: npt.NDArray[np.int64]
     """int64[n], time of the latest trade of each symbol by its id, ns."""
+    def dump(self) -> dict[str, Any]:
+        """The whole state as numbers and bytes, for `load` in a process of the same build."""
+
+    def load(self, parts: dict[str, Any]) -> None:
+        """Take over what `dump` returned; symbols and scales must be there already.
+
+        Raises:
+            ValueError: this kernel has seen trades, or the dump is of another build or another shape.
+        """
+
     def __init__(self, instruments: Instruments, specs: Iterable[Any], ledger: Ledger | None = None) -> None: ...

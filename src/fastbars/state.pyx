@@ -28,7 +28,7 @@ ROW_DTYPE = np.dtype(
     [(name, np.int64) for name in ("last_time", "last_id", "high", "low", "close", "count")]
     + [(name, _INT128) for name in ("volume", "quote_volume", "taker_volume", "taker_quote_volume")]
     + [(name, np.int64) for name in ("open_time", "close_time", "first_time", "first_id", "open")]
-    + [("row", np.int64), ("symbol_id", np.int32), ("spec", np.int32), ("revision", np.int32),
+    + [("row", np.int64), ("missing", np.int64), ("symbol_id", np.int32), ("spec", np.int32), ("revision", np.int32),
        ("status", np.uint8), ("reason", np.uint8), ("price_scale", np.int8), ("size_scale", np.int8),
        ("quote_scale", np.int8), ("", np.void, 7)]
 )
@@ -317,7 +317,7 @@ cdef class BarState:
             slots,
             pasts,
             PyBytes_FromStringAndSize(<char *>self.records, self.record_count * sizeof(Record)),
-            (self.record_count, self.free_record, self.appeared_count, self.next_close_ns, self.duplicates),
+            (self.record_count, self.records_held, self.free_record, self.appeared_count, self.next_close_ns, self.duplicates),
         )
         if self.ledger is not None:
             self.ledger.save()
@@ -336,10 +336,73 @@ cdef class BarState:
             memcpy(self.pasts[k], <const char *>(<bytes>pasts[k]), len(pasts[k]))
             memcpy(self.slots[k], <const char *>(<bytes>slots[k]), len(slots[k]))
         memcpy(self.records, <const char *>(<bytes>records), len(records))
-        self.record_count, self.free_record, self.appeared_count, self.next_close_ns, self.duplicates = counters
+        self.record_count, self.records_held, self.free_record, self.appeared_count, self.next_close_ns, self.duplicates = counters
         if self.ledger is not None:
             self.ledger.restore()
         return 0
+
+    # A snapshot, for another process: memory as it is, so that it fits the same build alone.
+
+    def dump(self):
+        cdef int k
+        self.reserve()
+        parts = {
+            "layout": [sizeof(Slot), sizeof(Past), sizeof(Record), self.width, self.symbols],
+            "counters": [self.record_count, self.records_held, self.free_record, self.appeared_count,
+                         self.next_close_ns, self.duplicates],
+            "appeared": PyBytes_FromStringAndSize(<char *>self.appeared, self.appeared_count * sizeof(int32_t)),
+            "records": PyBytes_FromStringAndSize(<char *>self.records, self.record_count * sizeof(Record)),
+        }
+        for k in range(self.width):
+            parts[f"slots{k}"] = PyBytes_FromStringAndSize(<char *>self.slots[k], self.symbols * sizeof(Slot))
+            parts[f"pasts{k}"] = PyBytes_FromStringAndSize(<char *>self.pasts[k], self.symbols * sizeof(Past))
+        if self.ledger is not None:
+            for k in range(self.symbols):
+                self.ledger.catch_up(k)
+            parts.update(self.ledger.dump(self.symbols))
+        return parts
+
+    def load(self, dict parts not None):
+        cdef Instrument *own
+        cdef Py_ssize_t s
+        cdef int32_t r
+        cdef int k
+        if self.appeared_count or self.record_count:
+            raise ValueError("a snapshot is loaded into a kernel that has seen no trade")
+        self.reserve()
+        layout = [sizeof(Slot), sizeof(Past), sizeof(Record), self.width, self.symbols]
+        if parts["layout"] != layout:
+            raise ValueError(f"the snapshot's layout {parts['layout']} is not that of this build, {layout}")
+        counters = parts["counters"]
+        sizes = {"appeared": counters[3] * sizeof(int32_t), "records": counters[0] * sizeof(Record)}
+        for k in range(self.width):
+            sizes[f"slots{k}"] = self.symbols * sizeof(Slot)
+            sizes[f"pasts{k}"] = self.symbols * sizeof(Past)
+        for name, size in sizes.items():
+            if len(parts[name]) != size:
+                raise ValueError(f"the snapshot's {name} have {len(parts[name])} bytes, not {size}")
+        if self.ledger is not None:
+            self.ledger.load(parts, self.symbols)
+        while self.record_capacity < counters[0]:
+            if not _grow(<void **>&self.records, &self.record_capacity, sizeof(Record)):
+                raise MemoryError
+        memcpy(self.records, <const char *>(<bytes>parts["records"]), len(parts["records"]))
+        memcpy(self.appeared, <const char *>(<bytes>parts["appeared"]), len(parts["appeared"]))
+        for k in range(self.width):
+            memcpy(self.slots[k], <const char *>(<bytes>parts[f"slots{k}"]), len(parts[f"slots{k}"]))
+            memcpy(self.pasts[k], <const char *>(<bytes>parts[f"pasts{k}"]), len(parts[f"pasts{k}"]))
+        (self.record_count, self.records_held, self.free_record, self.appeared_count, self.next_close_ns,
+         self.duplicates) = counters
+        self.widenings = len(self.instruments.widened)
+        # The bars' prices bound how far a scale can widen, as those of their trades did.
+        for k in range(self.width):
+            for s in range(self.symbols):
+                own = &self.instruments.table[s]
+                own.max_price = max(own.max_price, self.slots[k][s].bar.high)
+                r = self.slots[k][s].oldest
+                while r >= 0:
+                    own.max_price = max(own.max_price, self.records[r].bar.high)
+                    r = self.records[r].next
 
     cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil:
         cdef Slot *slot = &self.slots[spec][symbol_id]
@@ -350,6 +413,7 @@ cdef class BarState:
         issued = &self.rows[self.row_count]
         issued.bar = record.bar
         issued.row = row
+        issued.missing = record.missing
         issued.symbol_id = symbol_id
         issued.spec = spec
         issued.revision = record.revision
@@ -369,6 +433,7 @@ cdef class BarState:
 
     cdef int32_t new_record(self) noexcept nogil:
         cdef int32_t r = self.free_record
+        self.records_held += 1
         if r >= 0:
             self.free_record = self.records[r].next
             return r
@@ -376,11 +441,13 @@ cdef class BarState:
             <void **>&self.records, &self.record_capacity, sizeof(Record)
         ):
             self.no_memory = True
+            self.records_held -= 1
             return -1
         self.record_count += 1
         return self.record_count - 1
 
     cdef void free_record_at(self, int32_t record) noexcept nogil:
+        self.records_held -= 1
         self.records[record].next = self.free_record
         self.free_record = record
 

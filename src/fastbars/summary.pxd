@@ -166,6 +166,10 @@ cdef inline bint is_within(const Summary *inner, const Summary *outer) noexcept 
 cdef inline bint widen_bar(Summary *bar, int64_t price_factor, int64_t size_factor, int64_t quote_factor) noexcept nogil:
     cdef bint overflow
     if bar.count == 0:
+        # An interval without trades carries the close before it, which fits: it fits where it came from.
+        bar.close *= price_factor
+        if bar.high != LOWEST:
+            bar.open = bar.high = bar.low = bar.close
         return False
     bar.open *= price_factor
     bar.high *= price_factor

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from ssl import SSLContext
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fastbars.arbiter import MOST_LINES
+from fastbars.buffer import Empty
 from fastbars.specs import BarSpec, Origin, parse_specs
 
 
@@ -38,6 +40,14 @@ class StreamConfig:
         timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
         grace: how long watermark and clock wait behind a bar's close_time.
         lateness: how long after its close_time, in event time, a bar can still be amended.
+        heal: fetch missing trades from the exchange's REST API, where it serves them.
+        heal_horizon: how old a hole can be, in seconds of event time, and its bars are still kept and healed.
+        api_key: for REST APIs that want one (Binance futures, Binance.US); sent as a header, never logged.
+        rest_url: ask here instead of the exchange's own REST address.
+        empty: "skip": intervals without trades have no bar; "fill": they have a flat one at the last close where the
+            feed was up. While it is down they are GAP bars without prices, either way.
+        state: file that keeps what is known for a restart; None: none. Several connections add .1, .2, ...
+        state_interval: seconds between two snapshots.
         close_by: "clock": trades, watermark and clock close bars; "trades": trades alone, as in a replay.
         connect_timeout: seconds for the opening handshake.
         ack_timeout: seconds for the exchange to confirm a subscription.
@@ -74,6 +84,13 @@ class StreamConfig:
     origin: Origin | None = None
     grace: float = 1.0
     lateness: float = 60.0
+    heal: bool = True
+    heal_horizon: float = 3600.0
+    api_key: str | None = field(default=None, repr=False)
+    rest_url: str | None = None
+    empty: Empty = "skip"
+    state: str | Path | None = None
+    state_interval: float = 5.0
     close_by: Literal["clock", "trades"] = "clock"
     connect_timeout: float = 10.0
     ack_timeout: float = 10.0
@@ -97,6 +114,8 @@ class StreamConfig:
             "queue_size",
             "max_message_bytes",
             "stale_interval",
+            "heal_horizon",
+            "state_interval",
             "stale_after",
             "stale_factor",
             "handover_timeout",
@@ -119,6 +138,10 @@ class StreamConfig:
             )
         if self.close_by not in ("clock", "trades"):
             raise ValueError(f"close_by must be 'clock' or 'trades', got {self.close_by!r}")
+        if isinstance(self.state, Path):  # as text, so that a recording can hold it
+            object.__setattr__(self, "state", str(self.state))
+        if self.empty not in get_args(Empty):
+            raise ValueError(f"empty must be one of {', '.join(get_args(Empty))}, got {self.empty!r}")
         self.specs  # noqa: B018 a bad spec is an error here and now
 
     @property

@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from fastbars.errors import ParseError, RestError
 from fastbars.live.exchange import Trade
@@ -82,6 +83,19 @@ class Budget:
         return max(0.0, -self._left / self._per_second)
 
 
+# By address and weights: everyone in this process who asks an exchange shares what it allows.
+_BUDGETS: WeakValueDictionary[tuple[str, float], Budget] = WeakValueDictionary()
+
+
+def shared_budget(url: str, weight_per_minute: float) -> Budget:
+    """The one budget of this process for an exchange's REST API."""
+    key = (url, weight_per_minute)
+    budget = _BUDGETS.get(key)
+    if budget is None:
+        budget = _BUDGETS[key] = Budget(weight_per_minute, time.monotonic)
+    return budget
+
+
 class Healer:
     """Heals the holes of one session, or of several that share a venue.
 
@@ -94,6 +108,7 @@ class Healer:
         url: asks here instead of the history's own address.
         horizon_s: holes older than this, in exchange time, are given up.
         exchange_time_ns: the exchange's time now.
+        budget: of the exchange's weights, where others use them too.
         now, sleep: a steady clock in seconds, and waiting by it; a test has its own.
     """
 
@@ -109,6 +124,7 @@ class Healer:
         url: str | None = None,
         horizon_s: float = 3600.0,
         exchange_time_ns: Callable[[], int] = time.time_ns,
+        budget: Budget | None = None,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -127,7 +143,7 @@ class Healer:
         self._exchange_time_ns = exchange_time_ns
         self._now = now
         self._sleep = sleep
-        self._budget = Budget(history.weight_per_minute if history is not None else 1.0, now)
+        self._budget = budget or Budget(history.weight_per_minute if history is not None else 1.0, now)
         self._tries: dict[Hole, tuple[int, float]] = {}
         self._awake = asyncio.Event()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Mapping
+from ssl import SSLContext
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fastbars.errors import RestError
@@ -35,10 +36,24 @@ class Get(Protocol):
 
 
 class RestClient:
-    """Keeps connections to one exchange's REST API; used as `async with RestClient() as get`."""
+    """Keeps connections to one exchange's REST API; used as `async with RestClient() as get`.
 
-    def __init__(self, timeout_s: float = _TIMEOUT_S) -> None:
+    Args:
+        timeout_s: for a whole answer.
+        ssl: for https; None: certificates are verified against those that the system trusts.
+        proxy: address of an HTTP proxy; True: what the environment says; None: none.
+    """
+
+    def __init__(
+        self,
+        timeout_s: float = _TIMEOUT_S,
+        *,
+        ssl: SSLContext | None = None,
+        proxy: str | bool | None = True,
+    ) -> None:
         self._timeout_s = timeout_s
+        self._ssl = ssl
+        self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> RestClient:
@@ -63,10 +78,14 @@ class RestClient:
             # A tenth of a second of imports, which the event loop need not wait for.
             client = await asyncio.to_thread(importlib.import_module, "aiohttp")
             timeout = client.ClientTimeout(total=self._timeout_s)
-            self._session = client.ClientSession(timeout=timeout, trust_env=True)
+            self._session = client.ClientSession(timeout=timeout, trust_env=self._proxy is True)
         client = importlib.import_module("aiohttp")
         try:
-            async with self._session.get(url, params=dict(query), headers=dict(headers)) as response:
+            proxy = self._proxy if isinstance(self._proxy, str) else None
+            ssl = True if self._ssl is None else self._ssl
+            async with self._session.get(
+                url, params=dict(query), headers=dict(headers), proxy=proxy, ssl=ssl
+            ) as response:
                 body = bytearray()
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                     body += chunk

@@ -25,6 +25,7 @@ from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Ack, Beat, Exchange, Notice, RawMessage, Refusal, Trade
 from fastbars.live.recent import RecentKeys
 from fastbars.live.recorder import OpenRecorder, Recorder
+from fastbars.live.repairs import Repairs
 from fastbars.live.stats import LineStats, SessionStats
 from fastbars.log import log
 from fastbars.ticks import TickData, to_nanoseconds
@@ -61,7 +62,7 @@ class Received:
     errors: int = 0  # messages that could not be read
 
 
-class Session:
+class Session(Repairs):
     """Turns one exchange's messages into bars.
 
     Args:
@@ -176,6 +177,8 @@ class Session:
             exchange=self.exchange.name,
             grace_s=self.config.grace,
             lateness_s=self.config.lateness,
+            heal_horizon_s=self.config.heal_horizon,
+            empty=self.config.empty,
             on_late=self.callbacks.on_late,
         )
         self._batch = self._buffer.new_batch()
@@ -347,7 +350,12 @@ class Session:
         return bars
 
     def flush(self, receive_time_ns: int, symbol: str | None = None) -> list[OHLCVBar]:
-        """Close every open bar (of one symbol) with reason `end`."""
+        """Close every open bar (of one symbol) with reason `end`.
+
+        Where a snapshot keeps them for a restart (StreamConfig.state), they stay open, unless one symbol is named.
+        """
+        if self.config.state is not None and symbol is None:
+            return []
         if self.recorder is not None:
             self.recorder.event("flush", receive_time_ns, {"symbol": symbol})
         if self._buffer is None:

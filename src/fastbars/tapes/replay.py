@@ -11,12 +11,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from fastbars.bars import OHLCVBar
 from fastbars.errors import TapeError
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Exchange
+from fastbars.live.exchange import Exchange, Trade
 from fastbars.live.session import Callbacks, Session
+from fastbars.live.snapshot import unpack
 from fastbars.specs import BarSpec, Origin
 from fastbars.tapes.reader import read_tapes
 from fastbars.tapes.recording import Entry, is_recording, read_recording
@@ -33,6 +36,12 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
         entry.fields["steady_ns"], entry.receive_time_ns, feed_up=entry.fields["feed_up"]
     ),
     "flush": lambda session, entry: session.flush(entry.receive_time_ns, entry.fields["symbol"]),
+    "feed_down": lambda session, entry: session.feed_down(entry.fields["time_ns"], entry.receive_time_ns),
+    "feed_up": lambda session, entry: session.feed_up(entry.fields["time_ns"], entry.receive_time_ns),
+    "heal": lambda session, entry: session.heal(
+        entry.fields["symbol"], [Trade(*row) for row in orjson.loads(entry.body)], entry.receive_time_ns
+    ),
+    "load": lambda session, entry: session.load(unpack(entry.body), entry.receive_time_ns),
     "outage": lambda session, entry: session.note_outage(
         entry.fields["since_ns"], entry.fields["until_ns"], entry.receive_time_ns, entry.fields["symbols"]
     ),

@@ -1,0 +1,137 @@
+"""Repairs: the side of a session that healing, outages and restarts use.
+
+Units: times int64 nanoseconds.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from fastbars.bars import OHLCVBar
+from fastbars.buffer import BarBuffer
+from fastbars.errors import InvalidTickError, PrecisionError
+from fastbars.live.exchange import Exchange, Trade
+from fastbars.live.history import Hole
+from fastbars.live.recorder import Recorder
+from fastbars.live.snapshot import pack
+
+
+class Repairs(ABC):
+    """What happens to a session's bars from elsewhere than its messages; the base of Session."""
+
+    exchange: Exchange
+    recorder: Recorder | None
+    event_time_ns: int | None
+    _buffer: BarBuffer | None
+
+    @property
+    @abstractmethod
+    def channel(self) -> str:
+        """The trade channel that bars are made from."""
+
+    @abstractmethod
+    def _begin(self, channel: str) -> None: ...
+
+    @abstractmethod
+    def _tell(self, bars: list[OHLCVBar], receive_time_ns: int) -> None: ...
+
+    @abstractmethod
+    def _warn(self, kind: str, **context: str) -> None: ...
+
+    def feed_down(self, since_ns: int, receive_time_ns: int) -> list[OHLCVBar]:
+        """Nothing has been received since this time of the exchange: intervals without trades are GAP from here on."""
+        if self._buffer is None:
+            return []
+        if self.recorder is not None:
+            self.recorder.event("feed_down", receive_time_ns, {"time_ns": since_ns})
+        self._buffer.feed_down(since_ns)
+        return []
+
+    def feed_up(self, until_ns: int, receive_time_ns: int) -> list[OHLCVBar]:
+        """Everything is received again since this time of the exchange."""
+        if self._buffer is None:
+            return []
+        if self.recorder is not None:
+            self.recorder.event("feed_up", receive_time_ns, {"time_ns": until_ns})
+        self._buffer.feed_up(until_ns)
+        return []
+
+    # Healing.
+
+    @property
+    def holes_opened(self) -> int:
+        """How many holes there have been so far."""
+        return 0 if self._buffer is None else self._buffer.holes_opened
+
+    def holes(self, symbol: str | None = None) -> list[Hole]:
+        """What is missing (of one symbol), where ids tell."""
+        if self._buffer is None:
+            return []
+        symbols = self._buffer.instruments.symbols if symbol is None else (symbol,)
+        return [Hole(each, *hole) for each in symbols for hole in self._buffer.holes(each)]
+
+    def heal(self, symbol: str, trades: Sequence[Trade], receive_time_ns: int | None = None) -> list[OHLCVBar]:
+        """Take the trades of one symbol that REST returned and that are missing; the others are passed over.
+
+        `on_tick` is not called for them: they are late, and their order is not that of the stream.
+        """
+        if self._buffer is None or not trades:
+            return []
+        now_ns = time.time_ns() if receive_time_ns is None else receive_time_ns
+        if self.recorder is not None:
+            self.recorder.event("heal", now_ns, {"symbol": symbol}, orjson.dumps([list(trade) for trade in trades]))
+        batch = self._buffer.new_batch()
+        for trade in trades:
+            try:
+                batch.append(*trade.row)
+            except (PrecisionError, InvalidTickError, TypeError, OverflowError) as error:
+                self._warn("healed_trade_refused", symbol=symbol, error=str(error))
+        bars: list[OHLCVBar] = []
+        while len(batch):
+            try:
+                bars += self._buffer.heal(batch)
+                break
+            except (PrecisionError, InvalidTickError) as error:
+                if error.row is None:
+                    raise
+                self._warn("healed_trade_refused", symbol=symbol, error=str(error))
+                batch = batch.without(error.row)
+        self._tell(bars, now_ns)
+        return bars
+
+    # Restarts.
+
+    def dump(self) -> dict[str, Any] | None:
+        """What `load` needs to go on from here; None before the first trade."""
+        if self._buffer is None or not len(self._buffer.instruments):
+            return None
+        return self._buffer.dump() | {
+            "exchange": self.exchange.name,
+            "channel": self.channel,
+            "event_time_ns": self.event_time_ns,
+        }
+
+    def load(self, content: Mapping[str, Any], receive_time_ns: int) -> list[OHLCVBar]:
+        """Go on from what another process dumped; the feed was down since.
+
+        Raises:
+            ValueError: it is of another exchange, channel, specs, or build.
+        """
+        own = {"exchange": self.exchange.name, "channel": self.channel}
+        for name, value in own.items():
+            if content[name] != value:
+                raise ValueError(f"its {name} is {content[name]!r}, not {value!r}")
+        if self._buffer is None:
+            self._begin(self.channel)
+        assert self._buffer is not None
+        self._buffer.load(content)
+        if self.recorder is not None:
+            self.recorder.event("load", receive_time_ns, {}, pack(content))
+        since_ns = max([int(self._buffer.trade_times_ns.max()), content["event_time_ns"] or 0])
+        self.event_time_ns = content["event_time_ns"]
+        return self.feed_down(since_ns, receive_time_ns)

@@ -1,0 +1,138 @@
+"""Snapshots: a buffer that is dumped and loaded anew goes on as if nothing had happened; and their files."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from fastbars.buffer import BarBuffer
+from fastbars.errors import SnapshotError
+from fastbars.live import snapshot
+from fastbars.ticks import TickData
+from strategies import Scenario, buffer_for, replay, scenarios
+
+CONTENT: dict[str, Any] = {
+    "time_ns": 2**62,
+    "names": ["A", "ÇC"],
+    "rows": bytes(range(256)) * 9,
+    "empty": b"",
+    "none": None,
+}
+
+
+def go_on(buffer: BarBuffer, scenario: Scenario) -> BarBuffer:
+    """The buffer of another process, by way of a file's bytes."""
+    after = buffer_for(scenario._replace(contract_sizes=()))
+    after.load(snapshot.unpack(snapshot.pack(buffer.dump())))
+    return after
+
+
+@settings(max_examples=150)
+@given(scenarios(), st.integers(0, 40), st.integers(0, 40))
+def test_a_buffer_goes_on_from_its_snapshot_as_if_nothing_had_happened(
+    scenario: Scenario, first: int, second: int
+) -> None:
+    twin = buffer_for(scenario)
+    first, second = sorted((first, second))
+    stretches = (scenario.events[:first], scenario.events[first:second], scenario.events[second:])
+    buffer = buffer_for(scenario)
+    for stretch in stretches:
+        assert replay(buffer, stretch, flush=False) == replay(twin, stretch, flush=False)
+        buffer = go_on(buffer, scenario)
+    assert [repr(bar) for bar in buffer.flush_all()] == [repr(bar) for bar in twin.flush_all()]
+    for symbol in twin.instruments.symbols:
+        assert buffer.holes(symbol) == twin.holes(symbol)
+    assert buffer.stats.duplicates == twin.stats.duplicates
+
+
+def test_a_snapshot_is_of_the_same_specs_and_ids_only() -> None:
+    buffer = BarBuffer("1m", ids="contiguous")
+    buffer.add_tick(TickData("A", 0, 5, 1, trade_id=1))
+    content = snapshot.unpack(snapshot.pack(buffer.dump()))
+    with pytest.raises(ValueError, match=r"its specs are \['1m'\], not \['1m', '5m'\]"):
+        BarBuffer(["1m", "5m"], ids="contiguous").load(content)
+    with pytest.raises(ValueError, match="its ids are contiguous, not none"):
+        BarBuffer("1m").load(content)
+    used = BarBuffer("1m", ids="contiguous")
+    used.add_tick(TickData("B", 0, 5, 1, trade_id=1))
+    with pytest.raises(ValueError, match="no trade"):
+        used.load(content)
+
+
+@pytest.mark.parametrize("name", ["slots0", "pasts0", "records", "lines", "holes", "appeared"])
+def test_a_part_that_is_too_short_is_refused(name: str) -> None:
+    buffer = BarBuffer("1s", ids="contiguous")
+    for second, trade_id in ((0, 1), (1, 3), (2, 4)):
+        buffer.add_tick(TickData("A", second * 10**9, Decimal(5), 1, trade_id=trade_id))
+    content = buffer.dump()
+    content[name] = content[name][:-8]
+    with pytest.raises(ValueError, match="snapshot"):
+        BarBuffer("1s", ids="contiguous").load(content)
+
+
+def test_a_layout_of_another_build_is_refused() -> None:
+    buffer = BarBuffer("1s", ids="contiguous")
+    buffer.add_tick(TickData("A", 0, Decimal(5), 1, trade_id=1))
+    content = buffer.dump()
+    content["layout"] = [size + 8 for size in content["layout"]]
+    with pytest.raises(ValueError, match="layout"):
+        BarBuffer("1s", ids="contiguous").load(content)
+
+
+def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    assert snapshot.read(path) is None
+    snapshot.write(path, snapshot.pack({"older": b"x"}))
+    snapshot.write(path, snapshot.pack(CONTENT))
+    assert snapshot.read(path) == CONTENT
+    assert [one.name for one in tmp_path.iterdir()] == ["state"]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**6), st.integers(1, 255))
+def test_any_changed_byte_is_noticed(place: int, change: int) -> None:
+    data = bytearray(snapshot.pack(CONTENT))
+    data[place % len(data)] ^= change
+    with pytest.raises(SnapshotError):
+        snapshot.unpack(bytes(data))
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6))
+def test_a_file_that_was_cut_is_noticed(place: int) -> None:
+    data = snapshot.pack(CONTENT)
+    with pytest.raises(SnapshotError):
+        snapshot.unpack(data[: place % len(data)])
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"fastbars snapshot 999\n" + bytes(50), "it is of version 999, this is version 1"),
+        (b"something else\n", "it is no snapshot of fastbars"),
+        (b"", "it is no snapshot of fastbars"),
+    ],
+)
+def test_a_refused_file_is_set_aside_and_not_deleted(tmp_path: Path, data: bytes, why: str) -> None:
+    path = tmp_path / "state"
+    path.write_bytes(data)
+    with pytest.raises(SnapshotError, match=why):
+        snapshot.read(path)
+    (aside,) = tmp_path.iterdir()
+    assert aside.name.startswith("state.refused-")
+    assert aside.read_bytes() == data
+    assert snapshot.read(path) is None
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    snapshot.write(path, snapshot.pack(CONTENT))
+    (tmp_path / "state.new").mkdir()
+    with pytest.raises(OSError, match="new"):
+        snapshot.write(path, b"newer")
+    assert snapshot.read(path) == CONTENT
