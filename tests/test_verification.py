@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -13,21 +16,26 @@ from typing import Any
 import orjson
 import pytest
 
+import fastbars
 from fastbars import BarBuffer, BarStatus, ExchangeBar, OHLCVBar, StreamConfig, TickData
 from fastbars.cli import main
 from fastbars.errors import TapeError
-from fastbars.exchanges import find_exchange
+from fastbars.exchanges import EXCHANGES, find_exchange
+from fastbars.exchanges.binance import SPOT, USDM
+from fastbars.live.exchange import Exchange
 from fastbars.live.session import Callbacks, Session
+from fastbars.simulator import SimulatedExchange
+from fastbars.specs import parse_specs
 from fastbars.tapes import read_tape
 from fastbars.ticks import to_datetime, to_nanoseconds
-from fastbars.verification import COMPARED, Difference, Verification, Verifier, read_klines, verify
-from servers import START_NS, trade
+from fastbars.verification import COMPARED, CandleWatch, Difference, Verification, Verifier, read_klines, verify
+from servers import START_MS, START_NS, TradeServer, trade, until
 from test_end_to_end import Recording as RunningKlines
 
 D = Decimal
 MINUTE_NS = 60_000_000_000
-USDM = ("binance_ws/usdm_btcusdt_20240808.raw.gz", "binance_klines/usdm_BTCUSDT-1m_20240808.csv")
-SPOT = ("binance_ws/spot_btcusdt_20240808.raw.gz", "binance_klines/spot_BTCUSDT-5m_20240808.csv")
+USDM_TAPE = ("binance_ws/usdm_btcusdt_20240808.raw.gz", "binance_klines/usdm_BTCUSDT-1m_20240808.csv")
+SPOT_TAPE = ("binance_ws/spot_btcusdt_20240808.raw.gz", "binance_klines/spot_BTCUSDT-5m_20240808.csv")
 
 
 def bars_of(*prices: str, ids: str = "contiguous", skip: tuple[int, ...] = ()) -> list[OHLCVBar]:
@@ -309,14 +317,14 @@ def test_an_open_that_is_not_the_close_before_is_a_difference_all_the_same() -> 
 
 
 def test_all_whole_minutes_of_the_recorded_markets_equal_binances_klines(tapes: Path) -> None:
-    usdm = verify(tapes / USDM[0], "binance", klines=[tapes / USDM[1]], market="usdm")
+    usdm = verify(tapes / USDM_TAPE[0], "binance", klines=[tapes / USDM_TAPE[1]], market="usdm")
     assert usdm == Verification(equal=4, partial=2)
-    spot = verify(tapes / SPOT[0], "binance", klines=[tapes / SPOT[1]])
+    spot = verify(tapes / SPOT_TAPE[0], "binance", klines=[tapes / SPOT_TAPE[1]])
     assert spot == Verification(equal=1, partial=2)
 
 
 def test_one_trade_taken_from_a_tape_is_named_with_bar_field_values_and_cause(tapes: Path, tmp_path: Path) -> None:
-    lines = [(record.receive_time_ns, record.payload) for record in read_tape(tapes / USDM[0])]
+    lines = [(record.receive_time_ns, record.payload) for record in read_tape(tapes / USDM_TAPE[0])]
     messages = [orjson.loads(payload) for _, payload in lines if b'"e":"trade"' in payload]
     trades = [message.get("data", message) for message in messages]
     gone = trades[len(trades) // 2]
@@ -326,7 +334,7 @@ def test_one_trade_taken_from_a_tape_is_named_with_bar_field_values_and_cause(ta
             if f'"t":{gone["t"]},'.encode() not in payload:
                 file.write(f"{time_ns} ".encode() + payload + b"\n")
     reports: list[Difference] = []
-    counts = verify(damaged, "binance", klines=[tapes / USDM[1]], market="usdm", on_difference=reports.append)
+    counts = verify(damaged, "binance", klines=[tapes / USDM_TAPE[1]], market="usdm", on_difference=reports.append)
     assert (counts.equal, counts.different, counts.partial) == (3, 1, 2)
     (report,) = reports
     assert report == counts.first
@@ -475,3 +483,94 @@ def test_the_verify_command_prints_differences_and_counts(tmp_path: Path, capsys
     out = capsys.readouterr().out
     assert out.startswith("BTCUSDT 1m 2024-08-08T23:55:00Z revision 0: volume is 3, the exchange has 4; unknown\n")
     assert "         1 do not\n" in out
+
+
+# Live.
+
+
+async def test_a_stream_compares_its_bars_while_it_runs(tmp_path: Path) -> None:
+    reports: list[Difference] = []
+    async with SimulatedExchange(symbols=5, rate=500.0) as exchange:
+        stream = fastbars.stream(
+            "binance", exchange.symbols, ["1s", "tick:10"], url=exchange.url, verify=True, record=tmp_path,
+            on_difference=reports.append,
+        )  # fmt: skip
+        async with stream:
+            await until(lambda: stream.verification is not None and stream.verification.equal >= 10)
+    counts = stream.verification
+    assert counts is not None
+    assert (counts.different, counts.without_bar, reports) == (0, 0, [])
+    assert counts.partial > 0
+    again = verify(tmp_path)  # its candles were recorded too
+    assert (again.equal, again.different) == (counts.equal, 0)
+
+
+def kline(minute: int, **changes: object) -> bytes:
+    """A closed kline of three trades at 1."""
+    start_ms = START_MS + 60_000 * minute
+    k = {
+        "t": start_ms, "T": start_ms + 59_999, "s": "BTCUSDT", "i": "1m", "f": 3 * minute + 1, "L": 3 * minute + 3,
+        "o": "1", "c": "1", "h": "1", "l": "1", "v": "3", "n": 3, "x": True, "q": "3", "V": "3", "Q": "3", "B": "0",
+    }  # fmt: skip
+    message = {"e": "kline", "E": start_ms + 60_001, "s": "BTCUSDT", "k": k | changes}
+    return orjson.dumps(message)
+
+
+async def test_klines_of_another_route_are_subscribed_on_a_connection_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reports: list[Difference] = []
+    async with TradeServer() as trades, TradeServer() as klines:
+        routed = replace(USDM, routes={trades.url: ("trade",), klines.url: ("kline_*",)})
+        monkeypatch.setitem(EXCHANGES["binance"], "usdm", routed)
+        stream = fastbars.stream("binance", ["BTCUSDT"], market="usdm", verify=1, on_difference=reports.append)
+        async with stream:
+            assert (trades.streams, klines.streams) == (["btcusdt@trade"], ["btcusdt@kline_1m"])
+            for minute in range(4):
+                await trades.send(*(trade(3 * minute + n, 60_000 * minute + n, "1") for n in (1, 2, 3)))
+            await until(lambda: stream.stats().session.trades == 12)
+            await klines.send(kline(0), kline(1), kline(2, V="2", x=False), kline(2, V="2"))
+            await until(lambda: reports)
+            await stream.unsubscribe(["BTCUSDT"])
+            assert [request["params"] for request in klines.requests][1:] == [["btcusdt@kline_1m"]]
+    (report,) = reports
+    assert (report.field, report.bar_value, report.candle_value) == ("taker_buy_volume", 3, 2)
+    assert stream.verification == Verification(equal=1, different=1, partial=2, running=1, first=report)
+
+
+def test_a_share_of_the_symbols_is_the_same_at_each_start() -> None:
+    watch = CandleWatch(SPOT, parse_specs("1m"), 0.25)
+    symbols = [f"SYM{number}USDT" for number in range(1_000)]
+    watched = [symbol for symbol in symbols if watch.watches(symbol)]
+    assert 200 < len(watched) < 300
+    assert watched == [symbol for symbol in symbols if CandleWatch(SPOT, parse_specs("1m"), 0.25).watches(symbol)]
+    assert all(CandleWatch(SPOT, parse_specs("1m"), 1).watches(symbol) for symbol in symbols)
+
+
+def test_what_cannot_be_verified_is_told_at_once() -> None:
+    with pytest.raises(ValueError, match="binance usdm: no candles of 1s, tick:5 to verify bars with; there are 1m"):
+        fastbars.stream("binance", ["X"], ["1s", "tick:5"], market="usdm", verify=True)
+    with pytest.raises(ValueError, match=r"at most 1, got 1\.5"):
+        fastbars.stream("binance", ["X"], verify=1.5)
+
+
+@pytest.mark.parametrize("venue", [market for markets in EXCHANGES.values() for market in markets.values()])
+def test_the_channels_of_candles_are_channels_of_the_exchange(venue: Exchange) -> None:
+    for spec, channel in venue.candles.items():
+        venue.check_channel(channel)
+        assert [str(one) for one in parse_specs(spec)] == [spec]
+
+
+async def test_the_stream_command_prints_its_verdict() -> None:
+    async with TradeServer() as server:
+        command = ["stream", "binance", "BTCUSDT", "--url", server.url, "--once", "--verify", "--lines", "2"]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "fastbars", *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        await until(lambda: len(server.requests) == 4)  # trades and klines, on both lines
+        await server.send(*(trade(3 * minute + n, 60_000 * minute + n, "1") for minute in range(3) for n in (1, 2, 3)))
+        await server.send(kline(1))
+        await server.close(1000)
+        _, err = await process.communicate()
+    assert process.returncode == 0
+    assert "         1 bars equal the exchange's candles" in err.decode()

@@ -23,6 +23,7 @@ from fastbars.live.states import ConnectionState
 from fastbars.live.stats import StreamStats
 from fastbars.specs import BarSpec
 from fastbars.tapes.recorder import Recording
+from fastbars.verification import CandleWatch, Difference, Verification
 
 T = TypeVar("T")
 
@@ -37,6 +38,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
     Attributes:
         pool: the connections.
         recording: of this run, with its counters; None where nothing is recorded.
+        verification: what the comparison with the exchange's candles has come to; None where nothing is compared.
     """
 
     def __init__(
@@ -45,9 +47,13 @@ class BarStream(AsyncIterator[OHLCVBar]):
         symbols: Sequence[str],
         queue_size: int,
         recording: Recording | None = None,
+        watch: CandleWatch | None = None,
     ) -> None:
         self.recording = recording
+        self._candles = watch
         self.pool = make_pool(self._put)
+        if watch is not None:
+            watch.verifier.missing = self._missing
         self._symbols = symbols
         self._queue_size = queue_size
         self._bars: deque[OHLCVBar] = deque()
@@ -56,6 +62,10 @@ class BarStream(AsyncIterator[OHLCVBar]):
         self._ended = False
         self._failure: WSConnectionError | None = None
         self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def verification(self) -> Verification | None:
+        return None if self._candles is None else self._candles.verifier.verification
 
     @property
     def adapter(self) -> BaseWebSocketAdapter:
@@ -78,9 +88,13 @@ class BarStream(AsyncIterator[OHLCVBar]):
                 refused; the others are subscribed. WSConnectionError: a connection was lost, or not to be had.
         """
         await self.pool.subscribe(symbols, channels)
+        if self._candles is not None and not channels:
+            await self.pool.subscribe(list(filter(self._candles.watches, symbols)), self._candles.channels)
 
     async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
         """Remove symbols; their open bars come out (PARTIAL, `end`). Raises SubscriptionError, WSConnectionError."""
+        if self._candles is not None and not channels:
+            await self.pool.unsubscribe(symbols, self._candles.channels)
         await self.pool.unsubscribe(symbols, channels)
 
     async def stop(self) -> None:
@@ -95,7 +109,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
         try:
             await self.pool.connect()
             self._watcher = asyncio.create_task(self._watch(), name="fastbars stream")
-            await self.pool.subscribe(self._symbols)
+            await self.subscribe(self._symbols)
         except BaseException:
             await self.stop()
             raise
@@ -131,12 +145,17 @@ class BarStream(AsyncIterator[OHLCVBar]):
             self._paused = True
             self.pool.pause_reading()
 
+    def _missing(self, symbol: str) -> list[tuple[int, int]]:
+        return [hole for adapter in self.pool.adapters for hole in adapter.session.missing(symbol)]
+
     async def _watch(self) -> None:
         try:
             await self.pool.wait_closed()
         except WSConnectionError as error:
             self._failure = error
         self.pool.flush()
+        if self._candles is not None:
+            self._candles.verifier.finish()
         self._ended = True
         self._ready.set()
 
@@ -155,6 +174,8 @@ def stream(
     proxy: str | Literal[True] | None = True,
     lines: int | None = None,
     on_bars: Callable[[list[OHLCVBar]], object] | None = None,
+    verify: bool | float = False,
+    on_difference: Callable[[Difference], object] | None = None,
     record: str | PathLike[str] | Recording | None = None,
     **callbacks: Any,
 ) -> BarStream:
@@ -170,12 +191,16 @@ def stream(
         once: end when the server closes normally, instead of reconnecting.
         ssl, proxy, lines: as in StreamConfig, whose values hold where these are not given.
         on_bars: called for each list of bars issued in one wakeup.
+        verify: compare bars with the exchange's own candles, which are then subscribed to as well: of all symbols, or
+            of this share of them, chosen by name; see `BarStream.verification`.
+        on_difference: called with each Difference of `verify`.
         record: folder, or Recording, that all that bars are made from is written to: `replay` makes the same bars.
         callbacks: on_tick, on_bar, on_late, on_exchange_bar, on_event, on_message, on_state, on_error of
             BaseWebSocketAdapter.
 
     Raises:
-        UnknownExchangeError, SpecError: at once; with `record` also OSError, and TapeError where zstd is missing.
+        UnknownExchangeError, SpecError, ValueError: at once; with `record` also OSError, and TapeError where zstd is
+            missing.
         WSConnectionError, SubscriptionError: on entering.
     """
     if isinstance(symbols, str):
@@ -187,9 +212,15 @@ def stream(
     on_state_of_all = callbacks.pop("on_state", None)
     recording = record if record is None or isinstance(record, Recording) else Recording(record)
 
+    watch = None if verify is False else CandleWatch(venue, settings.specs, float(verify), on_difference)
+    if watch is not None:
+        callbacks["on_exchange_bar"] = _both(watch.verifier.add_candle, callbacks.get("on_exchange_bar"))
+
     def make_pool(put: Callable[[list[OHLCVBar]], object]) -> Pool:
         def deliver(issued: list[OHLCVBar]) -> None:
             put(issued)
+            if watch is not None:
+                watch.add_bars(issued)
             if on_bars is not None:
                 on_bars(issued)
 
@@ -209,7 +240,16 @@ def stream(
 
         return Pool(venue, settings, make_adapter, on_state_of_all)
 
-    return BarStream(make_pool, symbols, settings.queue_size, recording)
+    return BarStream(make_pool, symbols, settings.queue_size, recording, watch)
+
+
+def _both(first: Callable[[T], object], second: Callable[[T], object] | None) -> Callable[[T], object]:
+    def call_both(value: T) -> None:
+        first(value)
+        if second is not None:
+            second(value)
+
+    return call_both if second is not None else first
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

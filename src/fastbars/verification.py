@@ -1,7 +1,7 @@
 """Bars beside the exchange's own candles, field by field: where they differ first, and why that may be.
 
-A `Verifier` is given bars and candles in any order, and pairs them. `verify` does it for tapes and recordings, with
-the candles in them or in CSV files of Binance's public archive.
+A `Verifier` is given bars and candles in any order, and pairs them. A `CandleWatch` does it for a stream, `verify` for
+tapes and recordings, with the candles in them or in CSV files of Binance's public archive.
 
 Source: https://github.com/binance/binance-public-data for the columns of the files.
 Units: times int64 nanoseconds since the Unix epoch, UTC; patience in seconds.
@@ -18,11 +18,14 @@ from decimal import Decimal, InvalidOperation
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+from zlib import crc32
 
 from fastbars.bars import BarStatus, ExchangeBar, OHLCVBar
 from fastbars.callbacks import call
 from fastbars.errors import TapeError
+from fastbars.live.exchange import Exchange
 from fastbars.live.session import Callbacks
+from fastbars.log import log
 from fastbars.specs import BarKind, BarSpec
 from fastbars.tapes.replay import Bars, replay
 from fastbars.ticks import to_datetime
@@ -300,6 +303,63 @@ class Verifier:
 
 def _trades(count: int) -> str:
     return f"{count} trade{'s' if count > 1 else ''}"
+
+
+class CandleWatch:
+    """The candles that a stream's bars are compared with while it runs.
+
+    Args:
+        exchange: whose candles these are.
+        specs: of the stream's bars; those of which the exchange has candles are compared.
+        share: of the symbols, chosen by their names, so that a restart chooses the same ones.
+        on_difference: called with each Difference; the 1st, 2nd, 4th, 8th, ... is logged as well.
+
+    Attributes:
+        channels: of the candles.
+        verifier: that compares.
+
+    Raises:
+        ValueError: the share is not above 0 and at most 1, or the exchange has no candles of any of these specs.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        specs: Iterable[BarSpec],
+        share: float,
+        on_difference: Callable[[Difference], object] | None = None,
+    ) -> None:
+        if not 0 < share <= 1:
+            raise ValueError(f"verify must be True, or a share above 0 and at most 1, got {share}")
+        names = [str(spec) for spec in specs]
+        self.channels = list(dict.fromkeys(exchange.candles[name] for name in names if name in exchange.candles))
+        if not self.channels:
+            known = ", ".join(exchange.candles) or "none"
+            raise ValueError(
+                f"{exchange.name}: no candles of {', '.join(names)} to verify bars with; there are {known}"
+            )
+        self.verifier = Verifier(candle_open=exchange.candle_open, on_difference=self._tell)
+        self._exchange = exchange
+        self._share = share
+        self._on_difference = on_difference
+        self._told = 0
+
+    def watches(self, symbol: str) -> bool:
+        """Whether a symbol's bars are compared."""
+        return crc32(symbol.encode()) < self._share * 2**32
+
+    def add_bars(self, bars: Iterable[OHLCVBar]) -> None:
+        """Bars as they are issued."""
+        for bar in bars:
+            if bar.spec in self._exchange.candles and self.watches(bar.symbol):
+                self.verifier.add_bar(bar)
+
+    def _tell(self, difference: Difference) -> None:
+        if self._told & (self._told + 1) == 0:
+            log.warning("bar_differs", exchange=self._exchange.name, seen=self._told + 1, difference=str(difference))
+        self._told += 1
+        if self._on_difference is not None:
+            call(self._on_difference, difference)
 
 
 # Tapes and files.

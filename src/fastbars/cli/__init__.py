@@ -54,6 +54,15 @@ def _parser() -> argparse.ArgumentParser:
     stream.add_argument("exchange", help="such as binance")
     stream.add_argument("symbols", nargs="+", metavar="SYMBOL", help="as the exchange writes them")
     _add_common(stream)
+    stream.add_argument("--lines", type=_positive_int, default=1, help="connections that carry the same trades (1)")
+    stream.add_argument(
+        "--verify",
+        nargs="?",
+        type=_positive_float,
+        const=1.0,
+        metavar="SHARE",
+        help="compare bars with the exchange's candles, of all symbols or a share of them; the verdict goes to stderr",
+    )
     stream.add_argument(
         "--record", type=Path, metavar="DIR", help="record all that bars are made from into this folder"
     )

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from fastbars.cli.output import BarWriter
 from fastbars.live.config import StreamConfig
@@ -15,7 +16,7 @@ from fastbars.simulator import SimulatedExchange
 from fastbars.streams import BarStream, run, stream
 from fastbars.tapes.recorder import Recording
 from fastbars.tapes.replay import replay
-from fastbars.verification import verify
+from fastbars.verification import Verification, verify
 
 
 @contextmanager
@@ -50,9 +51,14 @@ def _stream(options: argparse.Namespace) -> int:
         config=StreamConfig(close_by=options.close_by),
         once=options.once,
         record=options.record,
+        lines=options.lines,
+        verify=options.verify or False,
     )
     with _writer(options, live=True) as writer:
-        return run(_write_stream(bars, writer))
+        status = run(_write_stream(bars, writer))
+    if bars.verification is not None:
+        _print_verdict(bars.verification, sys.stderr)
+    return status
 
 
 async def _write_stream(bars: BarStream, writer: BarWriter) -> int:
@@ -113,6 +119,11 @@ def _verify(options: argparse.Namespace) -> int:
         channel=options.channel,
         on_difference=print,
     )
+    _print_verdict(result, sys.stdout)
+    return 0 if result.equal and not result.different and not result.without_bar else 1
+
+
+def _print_verdict(result: Verification, file: TextIO) -> None:
     for name, remark in (
         ("equal", "bars equal the exchange's candles in every field that these have"),
         ("different", "do not"),
@@ -121,8 +132,7 @@ def _verify(options: argparse.Namespace) -> int:
         ("without_candle", "had no candle"),
         ("without_bar", "candles with trades had no bar"),
     ):
-        print(f"{getattr(result, name):>10,} {remark}")
-    return 0 if result.equal and not result.different and not result.without_bar else 1
+        print(f"{getattr(result, name):>10,} {remark}", file=file)
 
 
 def _simulate(options: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ import orjson
 from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Quote, Ticker
-from fastbars.exchanges import rest
+from fastbars.exchanges import candles, rest
 from fastbars.live.exchange import (
     PROTOCOL_PINGS_ONLY,
     Ack,
@@ -58,6 +58,7 @@ class Binance(Exchange):
     coin_margined: bool = False
     default_channel: str = "trade"
     histories: Mapping[str, Sequence[History]] = field(default_factory=dict, repr=False)
+    candles: Mapping[str, str] = field(default_factory=lambda: candles.BINANCE_FUTURES, repr=False)
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return self._request("SUBSCRIBE", streams, request_id)
@@ -169,10 +170,11 @@ _FUTURES_IDS = _channels("sequenced", *_FUTURES_ONLY)
 _FUTURES_LIMITS = Limits(1024, 200, 10, connects=(300, 300.0), lifetime_s=_DAY_S)
 
 _SPOT_LIMITS = Limits(1024, 200, 5, connects=(300, 300.0), lifetime_s=_DAY_S)
-_SPOT_ROUTES = {"wss://stream.binance.com:9443/ws": tuple(_SPOT_IDS)}
+_SPOT_HOSTS = ("stream.binance.com:9443", "stream.binance.com:443", "data-stream.binance.vision")
+_SPOT_ROUTES = {f"wss://{host}/ws": tuple(_SPOT_IDS) for host in _SPOT_HOSTS}
 SPOT = Binance(
     "binance spot", _SPOT_IDS, _SPOT_ROUTES, _SPOT_LIMITS, Heartbeat(silence_s=20.0), _SPOT_DOCS,
-    histories=rest.BINANCE_SPOT,
+    histories=rest.BINANCE_SPOT, candles=candles.BINANCE_SPOT,
 )  # fmt: skip
 _USDM_ROUTES = {
     "wss://fstream.binance.com/public/ws": ("trade", "bookTicker", "depth", "depth*"),
@@ -191,6 +193,6 @@ _US_LIMITS = Limits(1024, 200, 5, lifetime_s=_DAY_S)
 _US_ROUTES = {"wss://stream.binance.us:9443/ws": tuple(_SPOT_IDS)}
 US = Binance(
     "binance us", _SPOT_IDS, _US_ROUTES, _US_LIMITS, _EVERY_3_MIN, "https://docs.binance.us",
-    histories=rest.BINANCE_US,
+    histories=rest.BINANCE_US, candles=candles.BINANCE_SPOT,
 )  # fmt: skip
 MARKETS: dict[str, Exchange] = {"spot": SPOT, "usdm": USDM, "coinm": COINM, "us": US}

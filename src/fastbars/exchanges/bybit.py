@@ -16,6 +16,7 @@ import orjson
 from fastbars.bars import BarSpec, ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
+from fastbars.exchanges import candles
 from fastbars.live.exchange import (
     Ack,
     Beat,
@@ -51,6 +52,7 @@ class Bybit(Exchange):
 
     channels = _CHANNELS
     default_channel = "publicTrade"
+    candles = candles.BYBIT
     docs = "https://bybit-exchange.github.io/docs/v5/ws/connect"
     heartbeat = Heartbeat(b'{"op":"ping"}', interval_s=20.0, silence_s=40.0)
     candle_open = "previous close"

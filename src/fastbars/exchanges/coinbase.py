@@ -15,7 +15,7 @@ import orjson
 
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
-from fastbars.exchanges import rest
+from fastbars.exchanges import candles, rest
 from fastbars.live.exchange import (
     Ack,
     Beat,
@@ -49,6 +49,7 @@ class Coinbase(Exchange):
     }  # fmt: skip
     routes: Mapping[str, Sequence[str]] = {"wss://advanced-trade-ws.coinbase.com": tuple(channels)}
     default_channel = "market_trades"
+    candles = candles.COINBASE
     acks = "streams"
     histories = rest.COINBASE
     # Per address: 8 connections a second, 8 unauthenticated messages a second.

@@ -15,7 +15,7 @@ import orjson
 from fastbars.bars import BarSpec
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
-from fastbars.exchanges import rest
+from fastbars.exchanges import candles, rest
 from fastbars.live.exchange import (
     Ack,
     Beat,
@@ -52,6 +52,7 @@ class Kraken(Exchange):
     channels: Mapping[str, Ids | None] = {"trade": "contiguous", "ohlc_*": None, "ticker": None, "book": None}
     routes: Mapping[str, Sequence[str]] = {"wss://ws.kraken.com/v2": tuple(channels)}
     default_channel = "trade"
+    candles = candles.KRAKEN
     histories = rest.KRAKEN
     # About 150 connections in 10 minutes from one address; streams and requests are not documented.
     limits = Limits(1000, 100, 10, connects=(150, 600.0))

@@ -20,7 +20,7 @@ import orjson
 from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
-from fastbars.exchanges import rest
+from fastbars.exchanges import candles, rest
 from fastbars.live.exchange import (
     Ack,
     Beat,
@@ -61,6 +61,7 @@ class Okx(Exchange):
         "wss://ws.okx.com:8443/ws/v5/public": tuple(name for name in channels if name not in ("trades-all", "candle*")),
     }
     default_channel = "trades-all"
+    candles = candles.OKX
     acks = "streams"
     histories = rest.OKX
     # The length of a request is limited by its bytes; a connection may hold more than others were seen to use.

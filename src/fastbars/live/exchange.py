@@ -305,6 +305,7 @@ class Exchange(ABC):
             is no ack at all, and a request is granted once it is sent.
         candle_open: what the open of the exchange's candles is. "previous close" is folded into high and low too,
             so that such a candle differs from a bar where the first trade has another price.
+        candles: bar spec -> channel of the exchange's own candles of it; those that it has, cut like ours.
         histories: trade channel -> what the REST API serves of its trades, in the order of preference; channels
             that are not in it cannot be healed.
     """
@@ -319,6 +320,7 @@ class Exchange(ABC):
     greeting: tuple[bytes, ...] = ()
     acks: Literal["request", "streams", "none"] = "request"
     candle_open: Literal["first trade", "previous close"] = "first trade"
+    candles: Mapping[str, str] = MappingProxyType({})
     histories: Mapping[str, Sequence[History]] = MappingProxyType({})
 
     def url(self, channels: Iterable[str]) -> str:
