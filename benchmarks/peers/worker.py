@@ -209,23 +209,30 @@ def tickbar_columns(folder: Path, _: str) -> Round:
 # One trade at a time; "_made" with the making of the trade's object from texts.
 
 
-def fastbars_objects(folder: Path, _: str, made: bool = False) -> Round:
+def fastbars_objects(folder: Path, _: str) -> Round:
     from fastbars import BarBuffer, TickData
 
-    given = [(symbol, ns, price, size, side, number) for symbol, ns, price, size, side, number in lines(folder)]
-    ticks = [] if made else [TickData(*line) for line in given]
+    ticks = [TickData(*line) for line in lines(folder)]
 
     def work(buffer: BarBuffer) -> int:
         add = buffer.add_tick
-        if made:
-            return sum(len(add(TickData(*line))) for line in given)
         return sum(len(add(tick)) for tick in ticks)
 
+    return timed(lambda: BarBuffer("1m", ids="contiguous"), work, len(ticks))
+
+
+def fastbars_texts(folder: Path, _: str) -> Round:
+    from fastbars import BarBuffer
+
+    given = lines(folder)
+
+    def work(buffer: BarBuffer) -> int:
+        add, bars = buffer.add, 0
+        for symbol, ns, price, size, side, number in given:
+            bars += len(add(symbol, ns, price, size, side=side, trade_id=number))
+        return bars
+
     return timed(lambda: BarBuffer("1m", ids="contiguous"), work, len(given))
-
-
-def fastbars_objects_made(folder: Path, url: str) -> Round:
-    return fastbars_objects(folder, url, made=True)
 
 
 def ancestor_objects(folder: Path, _: str, made: bool = False) -> Round:
