@@ -22,7 +22,7 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --allowlist tests/stubtest-allowlist.txt fastbars.scaled fastbars.instruments \
 		fastbars.batch fastbars.ledger fastbars.arbiter fastbars.state fastbars.objects fastbars.columns \
-		fastbars.closing fastbars._agg fastbars.entry \
+		fastbars.closing fastbars._agg fastbars.entry fastbars.recent \
 		fastbars.wire.scanner fastbars.wire.walker
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml

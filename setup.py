@@ -22,6 +22,7 @@ MODULES = (
     "closing",
     "_agg",
     "entry",
+    "recent",
     "wire.scanner",
     "wire.walker",
 )

@@ -271,7 +271,7 @@ def _hyperliquid() -> Fixtures:
         )
 
     def read(tid: int, time_ms: int, side: int = 1) -> Trade:
-        return Trade("trades", "AB", time_ms * 1_000_000, "2.5", "0.5", side, key=f"{time_ms}:{tid}")
+        return Trade("trades", "AB", time_ms * 1_000_000, "2.5", "0.5", side, key=str(tid))
 
     one = f'{{"channel":"trades","data":[{trade(5, T_MS)}]}}'
     history = ",".join([trade(5, T_MS), trade(3, T_MS - 9), trade(9, T_MS, "A"), trade(4, T_MS - 9)])

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fastbars"
 ORDER = (
     "errors", "log", "callbacks", "scaled", "calendars", "specs", "instruments", "batch", "summary", "ledger",
     "arbiter", "state", "objects", "columns", "fold", "closing", "_agg", "ticks", "arrow", "bars", "events", "entry",
-    "buffer", "arrays", "wire", "live", "exchanges", "tapes", "verification", "streams", "simulator", "cli",
+    "buffer", "arrays", "recent", "wire", "live", "exchanges", "tapes", "verification", "streams", "simulator", "cli",
 )  # fmt: skip
 # What an exchange file leaves to others: sockets, timers, scaling.
 SHARED_DUTIES = {"asyncio", "websockets", "socket", "time", "fastbars.scaled"}

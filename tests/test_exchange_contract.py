@@ -320,13 +320,16 @@ def test_the_scanner_reads_by_the_declared_fields_what_parse_reads(name: str, pa
     trades = [item for item in meaning if isinstance(item, Trade)]
     declared = exchange.fields(trades[0].channel)
     if declared is None:
-        assert exchange.ids(trades[0].channel) in ("unique", "sampled") or trades[0].channel == "trades"
+        assert exchange.ids(trades[0].channel) == "sampled" or trades[0].channel == "trades"
         return
     buffers = [BarBuffer(ids=exchange.ids(trades[0].channel)) for _ in range(2)]
     scanned, parsed = (buffer.new_batch() for buffer in buffers)
     scanner = TradeScanner(declared, scanned, buffers[0].instruments.add)
     for trade in trades:
         parsed.append(*trade.row)
+    if name == "hyperliquid" and len(trades) > 1:  # a history that is not in time order is left to `parse`
+        assert not scanner.scan(payload.encode())
+        return
     assert scanner.scan(payload.encode())
     assert columns_of(scanned) == columns_of(parsed)
     assert scanner.take_event_time() == exchange.event_time_ns(exchange.loads(payload.encode()))

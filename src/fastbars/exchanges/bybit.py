@@ -34,6 +34,7 @@ from fastbars.live.exchange import (
     make_trade,
     nanoseconds_of,
 )
+from fastbars.wire.fields import TradeFields
 
 _SPECS = {"D": "1d", "W": "1w", "M": "1mo"}  # all others are minutes
 _CHANNELS: Mapping[str, Ids | None] = {
@@ -70,6 +71,12 @@ class Bybit(Exchange):
     def event_time_ns(self, message: Any) -> int | None:
         time = message.get("ts") if isinstance(message, dict) else None
         return time * 1_000_000 if isinstance(time, int) else None
+
+    def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
+        return TradeFields(
+            match={("topic",): "publicTrade.*"}, trades=("data",), symbol="s", price="p", size="v", time="T", key="i",
+            side="S", buy="Buy", sell="Sell", event_time=("ts",),
+        )  # fmt: skip
 
     def contract_size(self, symbol: str) -> Decimal | None:  # noqa: ARG002
         return Decimal(1) if self.is_inverse else None  # one contract is one USD

@@ -28,6 +28,7 @@ from fastbars.live.exchange import (
     make_trade,
     nanoseconds_of,
 )
+from fastbars.wire.fields import TradeFields
 
 _SIDES = {"B": 1, "A": -1}
 
@@ -64,6 +65,12 @@ class Hyperliquid(Exchange):
         known = [time for time in times if isinstance(time, int)]
         return max(known) * 1_000_000 if known else None
 
+    def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
+        return TradeFields(
+            match={("channel",): "trades"}, trades=("data",), symbol="coin", price="px", size="sz", time="time",
+            key="tid", side="side", buy="B", sell="A", event_time="time",
+        )  # fmt: skip
+
     def parse(self, message: Any) -> Iterable[Message]:
         if not isinstance(message, dict):
             return ()
@@ -76,7 +83,7 @@ class Hyperliquid(Exchange):
             return [
                 make_trade((
                     "trades", t["coin"], nanoseconds_of(t["time"]), t["px"], t["sz"], _SIDES[t["side"]],
-                    None, None, 1, None, f"{t['time']}:{t['tid']}",  # a tid is a hash, unique with time and coin
+                    None, None, 1, None, str(t["tid"]),  # a hash, unique with time and coin
                 ))
                 for t in trades
             ]  # fmt: skip

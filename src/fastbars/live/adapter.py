@@ -28,7 +28,6 @@ from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Ack, Beat, Exchange, RawMessage, Refusal, Stream, Trade
 from fastbars.live.handover import CANNOT_CONNECT, Handover, why_not
 from fastbars.live.line import Line
-from fastbars.live.recent import RecentKeys
 from fastbars.live.recorder import OpenRecorder
 from fastbars.live.secrets import hidden, without_credentials
 from fastbars.live.session import Callbacks, Session
@@ -37,6 +36,7 @@ from fastbars.live.states import ConnectionState, check_transition
 from fastbars.live.stats import StreamStats
 from fastbars.live.subscriptions import Subscriptions
 from fastbars.log import log
+from fastbars.recent import RecentKeys
 from fastbars.ticks import TickData
 from fastbars.wire import PayloadConnection
 

@@ -44,7 +44,7 @@ class Trade(NamedTuple):
     last_id: int | None = None
     trade_count: int = 1
     sequence: int | None = None  # where the exchange numbers messages apart from trades
-    key: str | None = None  # where ids are "unique" only: what tells this trade from every other of its symbol
+    key: str | None = None  # where ids are "unique" only: what tells it from every other of its symbol and time
 
     @property
     def row(self) -> tuple[Any, ...]:

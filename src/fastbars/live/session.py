@@ -23,11 +23,11 @@ from fastbars.events import MarketDataEvent, Quote, Ticker
 from fastbars.live.clock import ExchangeClock
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Ack, Beat, Exchange, Notice, RawMessage, Refusal, Trade
-from fastbars.live.recent import RecentKeys
 from fastbars.live.recorder import OpenRecorder, Recorder
 from fastbars.live.repairs import Repairs
 from fastbars.live.stats import LineStats, SessionStats
 from fastbars.log import log
+from fastbars.recent import RecentKeys
 from fastbars.ticks import TickData, to_nanoseconds
 from fastbars.wire.scanner import TradeScanner
 
@@ -185,7 +185,7 @@ class Session(Repairs):
         if self._parse_message is None:
             declared = self.exchange.fields(channel)
             if declared is not None:
-                self._scanner = TradeScanner(declared, self._batch, self._symbol_id)
+                self._scanner = TradeScanner(declared, self._batch, self._symbol_id, self._recent)
                 numbered = self._batch.column("first_id") is not None
                 self._ids_are_kept = numbered or declared.first_id is None
         if self.config.lines > 1 and self._buffer.ids in ("contiguous", "sequenced"):
@@ -272,6 +272,7 @@ class Session(Repairs):
             stats.bytes += size
             stats.trade_messages += messages
             stats.trades += trades
+            stats.duplicates += self._scanner.take_duplicates()
             sent_ns = self._scanner.take_event_time()
             if sent_ns is not None:
                 self._sent_ns = sent_ns
@@ -447,7 +448,7 @@ class Session(Repairs):
         assert self._batch is not None
         if trade.channel != self._channel:
             return False
-        if trade.key is not None and not self._recent.add(trade.symbol, trade.key):
+        if trade.key is not None and not self._recent.add(trade.symbol, trade.key, trade.time_ns):
             self.stats.duplicates += 1
             return True
         self._symbol_id(trade.symbol)

@@ -39,6 +39,8 @@ class TradeFields:
             on; "s": decimal seconds; "rfc3339", always in text: such as "2023-10-06T17:35:55.440295Z".
         first_id: the trade's id, or the first of those that it stands for: a non-negative integer.
             Leave it out where ids are not numbers or do not rise.
+        key: what tells the trade from every other of its symbol and time, text or an integer, where ids are unique
+            and no more. A message whose trades are not in time order is then left to `parse`.
         last_id: the last id it stands for; None: first_id again.
         trade_count: how many trades it stands for; None: last_id - first_id + 1, or 1 without ids.
         sequence: the number of the message, where the exchange numbers messages apart from trades.
@@ -63,6 +65,7 @@ class TradeFields:
     time: str
     time_unit: TimeUnit = "ms"
     first_id: str | None = None
+    key: str | None = None
     last_id: str | None = None
     trade_count: str | None = None
     sequence: Key | None = None

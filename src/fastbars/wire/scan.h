@@ -29,6 +29,7 @@ enum {
     FB_EVENT_TIME,
     FB_MATCH,
     FB_SKIP,
+    FB_UNIQUE,
 };
 
 enum { FB_MOST_KEYS = 24, FB_MOST_NODES = 8, FB_MOST_LITERALS = 48, FB_KEY_SIZE = 32, FB_LITERAL_SIZE = 48,
@@ -69,8 +70,9 @@ typedef struct { /* a trade, before its symbol's scales are known */
     const uint8_t *symbol;
     uint64_t symbol_hash;
     uint64_t symbol_words[2]; /* its first 16 bytes, the rest zeros */
+    const uint8_t *key; /* where ids are unique only: its text as it stands */
     int64_t time_ns, price, size, first_id, last_id, count, sequence;
-    uint32_t symbol_length;
+    uint32_t symbol_length, key_length;
     int8_t price_decimals, size_decimals, side, skipped;
 } fb_row;
 
@@ -274,7 +276,7 @@ FB_INLINE const uint8_t *fb_take(fb_plan *plan, fb_row *row, const fb_key *key, 
     const fb_literal *literal;
     const uint8_t *after;
     int64_t time_ns;
-    int decimals = 0;
+    int decimals = 0, escaped = 0;
     switch (role) {
     case FB_SYMBOL:
         return in_text ? fb_symbol(plan, p, row) : NULL;
@@ -308,6 +310,13 @@ FB_INLINE const uint8_t *fb_take(fb_plan *plan, fb_row *row, const fb_key *key, 
         return in_text == plan->integers_in_text && fb_integer(&p, limit, &row->count) ? p : NULL;
     case FB_SEQUENCE:
         return in_text == plan->integers_in_text && fb_integer(&p, limit, &row->sequence) ? p : NULL;
+    case FB_UNIQUE:
+        row->key = p;
+        p = in_text ? fb_string(p, end, limit, &escaped) : fb_integer(&p, limit, &time_ns) ? p : NULL;
+        if (!p || escaped || p == row->key || p - row->key > 255)
+            return NULL;
+        row->key_length = (uint32_t)(p - row->key);
+        return p;
     case FB_SIDE:
         if (!(literal = fb_find_literal(plan, key, &p, in_text)))
             return NULL;

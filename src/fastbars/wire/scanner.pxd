@@ -1,11 +1,12 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from fastbars.batch cimport TickBatch
+from fastbars.recent cimport RecentKeys
 
 cdef extern from "layout.h" nogil:
     enum:
         FB_CHILD, FB_ENVELOPE, FB_SYMBOL, FB_PRICE, FB_SIZE, FB_TRADE_TIME, FB_FIRST_ID, FB_LAST_ID
-        FB_COUNT, FB_SEQUENCE, FB_SIDE, FB_EVENT_TIME, FB_MATCH, FB_SKIP
+        FB_COUNT, FB_SEQUENCE, FB_SIDE, FB_EVENT_TIME, FB_MATCH, FB_SKIP, FB_UNIQUE
         FB_MOST_KEYS, FB_MOST_NODES, FB_MOST_LITERALS, FB_KEY_SIZE, FB_LITERAL_SIZE
         FB_TEXT, FB_PREFIX, FB_TRUE, FB_FALSE
     const int64_t FB_LATEST_NS
@@ -35,6 +36,7 @@ cdef extern from "layout.h" nogil:
         const uint8_t *symbol
         uint64_t symbol_hash
         uint64_t symbol_words[2]
+        const uint8_t *key
         int64_t time_ns
         int64_t price
         int64_t size
@@ -43,6 +45,7 @@ cdef extern from "layout.h" nogil:
         int64_t count
         int64_t sequence
         uint32_t symbol_length
+        uint32_t key_length
         int8_t price_decimals
         int8_t size_decimals
         int8_t side
@@ -84,6 +87,9 @@ cdef class TradeScanner:
     cdef fb_plan *plan
     cdef TickBatch batch
     cdef object _new_symbol
+    cdef RecentKeys recent
+    cdef bint has_key
+    cdef int64_t duplicate_count
     cdef list _spellings
     cdef list _hashes
     cdef Spelling *table

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from typing_extensions import disjoint_base
 
 from fastbars.batch import TickBatch
+from fastbars.recent import RecentKeys
 from fastbars.wire.fields import TradeFields
 
 @disjoint_base
@@ -13,6 +14,7 @@ class TradeScanner:
         fields: where the trades stand.
         batch: gets the rows; the caller folds it into bars and clears it.
         new_symbol: called with each symbol (and spelling of it) once; gives its id in the batch's instruments.
+        recent: keys seen, where the declaration has a `key`: a trade seen before gives no row. None: its own window.
         remembers: whether the shape of the last message is tried first; the trades are the same without.
 
     Raises:
@@ -22,13 +24,22 @@ class TradeScanner:
     first_row: int
     """Row of the batch at which the last message taken begins."""
     def __init__(
-        self, fields: TradeFields, batch: TickBatch, new_symbol: Callable[[str], int], *, remembers: bool = True
+        self,
+        fields: TradeFields,
+        batch: TickBatch,
+        new_symbol: Callable[[str], int],
+        recent: RecentKeys | None = None,
+        *,
+        remembers: bool = True,
     ) -> None: ...
     def scan(self, payload: bytes) -> bool:
         """Append the trades of a message to the batch; False, and nothing done, where Python must read it."""
 
     def take_counts(self) -> tuple[int, int, int]:
         """Messages, their bytes, and trades taken since the last call."""
+
+    def take_duplicates(self) -> int:
+        """Trades dropped since the last call, because their key was seen before."""
 
     def take_event_time(self) -> int | None:
         """When the exchange sent the last message taken since the last call, ns; None where it did not say."""

@@ -7,10 +7,11 @@ exchange becomes their plan, and trades get their symbol's id and scales.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 from fastbars.batch cimport TickBatch
 from fastbars.instruments cimport Instrument, Instruments
+from fastbars.recent cimport RecentKeys
 from fastbars.scaled cimport HIGHEST
 
 import orjson
@@ -21,7 +22,7 @@ from fastbars.scaled import to_text
 _ROLES = {
     "symbol": FB_SYMBOL, "price": FB_PRICE, "size": FB_SIZE, "time": FB_TRADE_TIME, "first_id": FB_FIRST_ID,
     "last_id": FB_LAST_ID, "trade_count": FB_COUNT, "sequence": FB_SEQUENCE, "side": FB_SIDE,
-    "event_time": FB_EVENT_TIME,
+    "event_time": FB_EVENT_TIME, "key": FB_UNIQUE,
 }
 _UNITS = ("ms", "us", "ns", "ms or us", "s", "rfc3339")  # numbered as in text.h
 _MOST_SPELLINGS = 1_000_000
@@ -103,10 +104,13 @@ cdef class TradeScanner:
         free(self.plan)
         free(self.table)
 
-    def __init__(self, fields, TickBatch batch not None, new_symbol, *, bint remembers=True):
+    def __init__(self, fields, TickBatch batch not None, new_symbol, RecentKeys recent=None, *,
+                 bint remembers=True):
         cdef fb_plan *plan = self.plan
         self.batch = batch
         self._new_symbol = new_symbol
+        self.has_key = fields.key is not None
+        self.recent = RecentKeys() if recent is None and self.has_key else recent
         self._spellings = []
         self._hashes = []
         self._grow(64)
@@ -216,6 +220,10 @@ cdef class TradeScanner:
         self.message_count = self.byte_count = self.trade_count = 0
         return counts
 
+    def take_duplicates(self):
+        count, self.duplicate_count = self.duplicate_count, 0
+        return count
+
     def take_event_time(self):
         if not self.has_event:
             return None
@@ -243,6 +251,8 @@ cdef class TradeScanner:
         cdef int k, n = plan.row_count, symbol_id
         cdef const fb_row *row
         cdef const fb_row *symbol
+        cdef Py_ssize_t known = 0, remembered = 0
+        cdef bint any_row = False
         cdef Instrument *own
         self.first_row = first_row
         if batch.first_id is not NULL and not plan.has_ids:
@@ -260,6 +270,13 @@ cdef class TradeScanner:
             if row.first_id < previous_id:
                 break
             previous_id = row.first_id
+            symbol = &plan.message if plan.symbol_of_message else row
+            if self.has_key:
+                # Python puts a message's trades in time order, and reads escapes.
+                if any_row and row.time_ns < event_ns:
+                    break
+                if memchr(symbol.symbol, b'\\', symbol.symbol_length) is not NULL:
+                    break
             last_id = row.last_id if plan.has_last_id else row.first_id
             if plan.has_count:
                 count = row.count
@@ -267,7 +284,14 @@ cdef class TradeScanner:
                 count = last_id - row.first_id + 1 if plan.has_ids else 1
             if count < 1 or (batch.count is NULL and count != 1):
                 break
-            symbol = &plan.message if plan.symbol_of_message else row
+            if self.has_key:
+                if not self.recent.take(symbol.symbol, symbol.symbol_length, row.time_ns, row.key,
+                                        row.key_length):
+                    known += 1
+                    any_row = True
+                    event_ns = row.time_ns
+                    continue
+                remembered += 1
             symbol_id = self.find(symbol)
             price = row.price
             size = row.size
@@ -299,17 +323,21 @@ cdef class TradeScanner:
                     batch.sequence[at] = row.first_id
                 else:
                     batch.sequence[at] = plan.message.sequence if plan.sequence_of_message else row.sequence
-            if at == first_row or row.time_ns > event_ns:
+            if not any_row or row.time_ns > event_ns:
                 event_ns = row.time_ns
+            any_row = True
             at += 1
             batch.length = at
         else:
-            if at > first_row:
+            if any_row:
                 self.trade_count += at - first_row
+                self.duplicate_count += known
                 if plan.has_event or plan.event_time_of_trade:
                     self.has_event = True
                     self.event_ns = plan.event_ns if plan.has_event else event_ns
                 return 1
+        if self.has_key:
+            self.recent.take_back(remembered)
         batch.length = first_row
         return 0
 
