@@ -43,7 +43,8 @@ class Line:
         exchange, config, url: where to connect, and how.
         subscriptions: what is subscribed on it.
         on_payloads: called with the line and the messages of each wakeup.
-        on_message: called with each message that the scanner does not take, if there is a scanner, and the time, ns.
+        on_message: called with each message that the scanner does not take, if there is a scanner; with the time of
+            the wall clock and of a steady one, ns, and the number of the line.
         scanner: takes the session's trade messages before anybody else.
         on_failure: called with an error of our own, which nobody expected; after one of these two has raised, no
             message follows.
@@ -66,7 +67,7 @@ class Line:
         subscriptions: Subscriptions,
         on_payloads: Callable[[Line, Sequence[bytes]], object],
         on_failure: Callable[[Exception], object],
-        on_message: Callable[[bytes, int], object] | None = None,
+        on_message: Callable[[bytes, int, int, int], object] | None = None,
         scanner: TradeScanner | None = None,
     ) -> None:
         self.exchange = exchange
@@ -279,7 +280,7 @@ class Line:
 
     def _digest_one(self, payload: bytes) -> None:
         assert self._on_message is not None
-        self._digest(self._on_message, payload, time.time_ns())
+        self._digest(self._on_message, payload, time.time_ns(), time.monotonic_ns(), self.number)
 
     def _digest(self, reader: Callable[..., object], *arguments: object) -> None:
         if self._failed:

@@ -90,9 +90,8 @@ class Session(Repairs):
         self.stats = SessionStats()
         self.clock = ExchangeClock()
         self.event_time_ns: int | None = None
-        self.told = (
-            RecentKeys() if config.lines > 1 else None
-        )  # while two lines carry the same trades: those that callbacks were told
+        # While two lines carry the same trades: those that callbacks were told.
+        self.told = RecentKeys() if config.lines > 1 else None
         self._down_since_ns: int | None = None
         self._data_messages = 0
         self._leapt = False
@@ -222,8 +221,13 @@ class Session(Repairs):
                 self._tell_scanned(receive_time_ns)
         return self.finish(receive_time_ns, steady_ns)
 
-    def take(self, payload: bytes, receive_time_ns: int) -> None:
-        """Digest one message that the scanner has not taken; `finish` ends the wakeup."""
+    def take(self, payload: bytes, receive_time_ns: int, steady_ns: int | None = None, line: int | None = None) -> None:
+        """Digest one message that the scanner has not taken; `receive` of what is left, or `finish`, ends the wakeup.
+
+        `steady_ns` and `line` are given where the wakeup did not begin with `receive`.
+        """
+        if line is not None:
+            self._wakeup = line, steady_ns
         stats = self.stats
         stats.messages += 1
         stats.bytes += len(payload)
