@@ -212,6 +212,13 @@ class BarBuffer(TradeEntry):
 
     def add_live(self, batch: TickBatch) -> list[OHLCVBar]:
         """Fold a batch in; a row that cannot be taken is refused alone, counted, and its bar flagged GAP."""
+        if not len(batch):
+            return []
+        try:
+            return self.add_batch(batch)
+        except (PrecisionError, InvalidTickError) as error:
+            if error.row is None:
+                raise
         bars: list[OHLCVBar] = []
         while len(batch):
             try:
@@ -293,6 +300,8 @@ class BarBuffer(TradeEntry):
     def advance_watermark(self, event_time_ns: int) -> list[OHLCVBar]:
         """Event time has reached this on the connection: close time bars whose grace is over (PROVISIONAL)."""
         self._kernel.advance_watermark(event_time_ns)
+        if event_time_ns - self._grace_ns < self._kernel.next_close_ns:
+            return []
         return self._close(event_time_ns, CloseReason.WATERMARK)
 
     def advance_clock(self, exchange_time_ns: int, *, feed_up: bool = True) -> list[OHLCVBar]:

@@ -486,9 +486,8 @@ class BaseWebSocketAdapter:
             elif not isinstance(message, Beat):
                 log.warning("exchange_notice", exchange=self.exchange.name, reason=message.reason)
                 line.retiring.set()
-        now = time.monotonic()
         for _ in range(received.errors):
-            if self._breaker.record(now):
+            if self._breaker.record(time.monotonic()):
                 self._breaker_trips += 1
                 self._backoff.attempts = max(self._backoff.attempts, self._breaker.trips_in_row)
                 line.drop(f"circuit breaker: {self.config.circuit_breaker_threshold} unreadable messages")
