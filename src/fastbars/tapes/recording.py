@@ -226,7 +226,7 @@ def messages_entry(
 
 def event_entry(kind: int, session: int, receive_time_ns: int, fields: Mapping[str, Any], body: bytes = b"") -> bytes:
     """The entry of an event or a note."""
-    text = orjson.dumps(fields)
+    text = orjson.dumps(fields, default=str)  # a path becomes text
     size = LENGTH.size + len(text) + len(body)
     head = ENTRY_HEAD.pack(kind, session, 0, size, receive_time_ns, NO_TIME)
     return b"%b%b%b%b" % (head, LENGTH.pack(len(text)), text, body)
