@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -22,6 +23,7 @@ from fastbars.cli import main
 from fastbars.cli.output import csv_line
 from fastbars.errors import TapeError
 from fastbars.exchanges import find_exchange
+from fastbars.live.exchange import Trade
 from fastbars.live.session import Session
 from fastbars.simulator import SimulatedExchange
 from fastbars.tapes import read_tape
@@ -144,6 +146,58 @@ async def test_a_recorded_clock_closes_the_same_bars_at_the_same_places(tmp_path
     assert clock.fields["exchange_time_ns"] > now_ms * 1_000_000
 
 
+Step = tuple[str, int, list[int]]
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> list[Step]:
+    """What happens to a session: its name, how much steady time passes before, and ids or times of it."""
+    names = st.sampled_from(("messages", "messages", "messages", "clock", "flush", "heal", "feed_down", "feed_up"))
+    happened: list[Step] = []
+    next_id = 1
+    for _ in range(draw(st.integers(1, 25))):
+        name = draw(names)
+        ids: list[int] = []
+        for _ in range(draw(st.integers(0, 6))):
+            jump = draw(st.sampled_from((0, 0, 0, 0, 1, 3, -2, -5)))
+            ids.append(max(1, next_id + jump))
+            next_id = max(next_id, ids[-1] + 1)
+        happened.append((name, draw(st.sampled_from((1, 5, 400, 3_000))) * 1_000_000, ids))
+    return happened
+
+
+def tell(session: Session, step: Step, steady_ns: int) -> list[OHLCVBar]:
+    name, _, ids = step
+    if name == "messages":
+        payloads = [trade(n, 150 * n, str(100 + n % 5), symbol="ETHUSDT" if n % 3 == 0 else "BTCUSDT") for n in ids]
+        return session.receive([*payloads, b"?"] if len(ids) == 2 else payloads, steady_ns, steady_ns).bars
+    if name == "clock":
+        return session.advance_clock(steady_ns, steady_ns, feed_up=len(ids) % 2 == 0)
+    if name == "flush":
+        return session.flush(steady_ns, "BTCUSDT" if ids else None)
+    if name == "heal":
+        healed = [Trade("trade", "BTCUSDT", START_NS + 150_000_000 * n, str(100 + n % 5), "1", 1, n, n) for n in ids]
+        return session.heal("BTCUSDT", healed, steady_ns)
+    feed = session.feed_down if name == "feed_down" else session.feed_up
+    return feed(START_NS + steady_ns, steady_ns)
+
+
+@given(steps(), st.sampled_from(("skip", "fill")), st.sampled_from((1, 2)))
+@settings(max_examples=150)
+def test_whatever_a_session_consumes_replays_to_the_same_bytes(happened: list[Step], empty: Any, lines: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        recording = Recording(folder)
+        config = StreamConfig(bars=["1s", "tick:4"], grace=0.2, lateness=3, empty=empty, lines=lines)
+        session = Session(find_exchange("binance"), config, channel="trade", record=recording.session)
+        bars, steady_ns = [], 0
+        for step in happened:
+            steady_ns += step[1]
+            bars += tell(session, step, steady_ns)
+        bars += session.flush(steady_ns)
+        recording.close()
+        assert csv(fastbars.replay(folder)) == csv(bars)
+
+
 def test_other_bars_can_be_made_of_a_recording(tmp_path: Path) -> None:
     recorded(tmp_path)
     bars = list(fastbars.replay(tmp_path, bars="5m"))
@@ -201,8 +255,6 @@ def test_a_recording_reads_as_a_tape(tmp_path: Path) -> None:
 @settings(max_examples=40)
 @example(wakeups=[([b""], 0, None, 0), ([], 0, 0, 1)])
 def test_what_is_recorded_is_read_back(wakeups: list[tuple[list[bytes], int, int | None, int]]) -> None:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         recording = Recording(folder)
         recorder = recording.session({"exchange": "x"})
@@ -351,6 +403,7 @@ RECORDER = """
 import sys, time
 from fastbars import StreamConfig
 from fastbars.exchanges import find_exchange
+from fastbars.live.exchange import Trade
 from fastbars.live.session import Session
 from fastbars.tapes.recorder import Recording
 sys.path.insert(0, {tests!r})

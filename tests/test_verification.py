@@ -22,7 +22,7 @@ from fastbars.cli import main
 from fastbars.errors import TapeError
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.exchanges.binance import SPOT, USDM
-from fastbars.live.exchange import Exchange
+from fastbars.live.exchange import Exchange, make_candle
 from fastbars.live.session import Callbacks, Session
 from fastbars.simulator import SimulatedExchange
 from fastbars.specs import parse_specs
@@ -403,6 +403,24 @@ def test_bybits_running_klines_equal_their_trades_once_their_open_is_the_close_b
     assert bybit.candle_open == "previous close"
     assert outcomes["previous close"] == Verification(equal=equal)
     assert outcomes["first trade"].different == different
+
+
+def test_krakens_flat_candles_of_empty_minutes_are_as_they_should_be(tapes: Path) -> None:
+    trades = orjson.loads((tapes / "kraken_rest_pair/XBTUSDT_trades_first_part.json").read_bytes())
+    candles = orjson.loads((tapes / "kraken_rest_pair/XBTUSDT_ohlc_1m_first_part.json").read_bytes())
+    verifier = Noted(patience_s=1e6)
+    for open_s, *prices, _vwap, volume, count in candles:
+        verifier.add_candle(
+            make_candle("XBTUSDT", "1m", open_s * 1_000_000_000, prices, volume, trade_count=count, is_closed=True)
+        )
+    buffer = BarBuffer("1m", ids="contiguous", on_bar=verifier.add_bar)
+    for price, size, time_s, *_, trade_id in trades:
+        time_ns = int(D(time_s) * 1_000_000_000)
+        buffer.add_tick(TickData("XBTUSDT", time_ns, price, size, trade_id=trade_id))
+    buffer.flush_all()
+    counts = verifier.finish()
+    assert verifier.reports == []
+    assert (counts.equal, counts.partial, counts.empty) == (61, 2, 34)
 
 
 # Files.
