@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 120
 SOURCES := pyproject.toml setup.py $(wildcard src/fastbars/*.pyx src/fastbars/*.pxd src/fastbars/*.h \
 	src/fastbars/wire/*.pyx src/fastbars/wire/*.pxd src/fastbars/wire/*.h)
 
-.PHONY: demo test lint fuzz docs bench bench-smoke bench-check bench-baseline bench-peers wheel clean
+.PHONY: demo test lint fuzz docs bench bench-smoke bench-check bench-instructions bench-baseline bench-peers wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fastbars demo
@@ -46,6 +46,10 @@ bench-check bench-baseline: $(VENV)/.installed
 	mkdir -p build
 	$(BIN)/python -m pytest benchmarks -q -p no:cacheprovider --benchmark-json=build/bench.json
 	$(BIN)/python -m benchmarks.check build/bench.json $(if $(filter bench-baseline,$@),--update)
+
+# The part of bench-check that no busy neighbour disturbs.
+bench-instructions: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.check
 
 # Installs each peer into an environment of its own under build/peers; a first run takes minutes.
 bench-peers: $(VENV)/.installed

@@ -20,7 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # ancestor.py
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # ancestor.py
 
 MINUTE_NS = 60_000_000_000
 SUBSCRIBE = '{"method":"SUBSCRIBE","params":["s0@trade"],"id":1}'
@@ -236,23 +236,19 @@ def fastbars_texts(folder: Path, _: str) -> Round:
 
 
 def ancestor_objects(folder: Path, _: str, made: bool = False) -> Round:
-    from ancestor import Buffer, Tick
+    from ancestor import Buffer, Side, Tick
 
     def build(line: Line) -> Tick:
         symbol, ns, price, size, side, _ = line
-        return Tick(symbol, EPOCH + timedelta(microseconds=ns // 1000), Decimal(price), Decimal(size), side)
+        return Tick(symbol, EPOCH + timedelta(microseconds=ns // 1000), Decimal(price), Decimal(size), Side(side))
 
     given = lines(folder)
     ticks = [] if made else [build(line) for line in given]
 
     def work(buffer: Buffer) -> int:
         if made:
-            for line in given:
-                buffer.add_tick(build(line))
-        else:
-            for tick in ticks:
-                buffer.add_tick(tick)
-        return len(buffer.closed)
+            return sum(buffer.add_tick(build(line)) is not None for line in given)
+        return sum(buffer.add_tick(tick) is not None for tick in ticks)
 
     return timed(Buffer, work, len(given))
 
