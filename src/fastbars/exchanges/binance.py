@@ -184,15 +184,13 @@ USDM = Binance(
     "binance usdm", _FUTURES_IDS, _USDM_ROUTES, _FUTURES_LIMITS, _EVERY_3_MIN, _FUTURES_DOCS,
     histories=rest.BINANCE_USDM,
 )  # fmt: skip
-_COINM_ROUTES = {"wss://dstream.binance.com/ws": tuple(_FUTURES_IDS)}
 COINM = Binance(
-    "binance coinm", _FUTURES_IDS, _COINM_ROUTES, _FUTURES_LIMITS, _EVERY_3_MIN, _FUTURES_DOCS, True,
-    histories=rest.BINANCE_COINM,
+    "binance coinm", _FUTURES_IDS, {"wss://dstream.binance.com/ws": tuple(_FUTURES_IDS)}, _FUTURES_LIMITS,
+    _EVERY_3_MIN, _FUTURES_DOCS, True, histories=rest.BINANCE_COINM,
 )  # fmt: skip
-_US_LIMITS = Limits(1024, 200, 5, lifetime_s=_DAY_S)
-_US_ROUTES = {"wss://stream.binance.us:9443/ws": tuple(_SPOT_IDS)}
 US = Binance(
-    "binance us", _SPOT_IDS, _US_ROUTES, _US_LIMITS, _EVERY_3_MIN, "https://docs.binance.us",
+    "binance us", _SPOT_IDS, {"wss://stream.binance.us:9443/ws": tuple(_SPOT_IDS)},
+    Limits(1024, 200, 5, lifetime_s=_DAY_S), _EVERY_3_MIN, "https://docs.binance.us",
     histories=rest.BINANCE_US, candles=candles.BINANCE_SPOT,
 )  # fmt: skip
 MARKETS: dict[str, Exchange] = {"spot": SPOT, "usdm": USDM, "coinm": COINM, "us": US}
