@@ -37,6 +37,10 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --full --timeout=900 \
 		--benchmark-columns=min,median,stddev,rounds
 
+# The kernel beside plain C, DuckDB and polars, interleaved.
+bench-kernel: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.kernel
+
 bench-smoke: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --benchmark-disable-gc --benchmark-min-rounds=3 \
 		--benchmark-max-time=0.2 --benchmark-columns=min,median,rounds

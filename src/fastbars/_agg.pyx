@@ -266,12 +266,12 @@ cdef class BarKernel(BarClosing):
 
     cdef void fetch_rest(self, int tree, int symbol_id) noexcept nogil:
         # What a trade that is not ordinary needs besides; at once, where each would be waited for in turn.
-        cdef int k = self.trees[tree].root
-        cdef const Slot *slot = &self.slots[k][symbol_id]
-        prefetch(&self.pasts[k][symbol_id])
-        prefetch(&slot.contract)
+        cdef int j
+        prefetch(&self.pasts[self.trees[tree].root][symbol_id])
         if self.by_id:
             prefetch(&self.ledger.lines[symbol_id])
+        for j in range(self.trees[tree].start, self.trees[tree].stop):
+            prefetch(&self.slots[self.order[j]][symbol_id].bar.open_time)
 
     cdef void fold_row(self, int tree, TickBatch batch, Py_ssize_t row) noexcept nogil:
         # One trade, whatever it is, into the bars of all specs of a tree.
