@@ -60,9 +60,8 @@ def recorded(folder: Path, minutes: int = 5, **options: Any) -> list[str]:
 
 def written_so_far(recording: Recording) -> None:
     """Wait until nothing is waiting to be written: what comes next goes into another block."""
-    blocks = recording.stats.blocks
     deadline = time.monotonic() + 10
-    while recording.stats.blocks == blocks and recording.failure is None:
+    while recording.stats.safe_bytes < recording.stats.raw_bytes and recording.failure is None:
         assert time.monotonic() < deadline
         time.sleep(0.001)
 

@@ -34,6 +34,7 @@ class RecordingStats:
     Attributes:
         messages: payloads handed over.
         raw_bytes: size of all entries.
+        safe_bytes: size of those that are in a file.
         written_bytes: size of the files.
         blocks, files: how many.
         waits: times that a session waited because the disk was behind.
@@ -41,6 +42,7 @@ class RecordingStats:
 
     messages: int = 0
     raw_bytes: int = 0
+    safe_bytes: int = 0
     written_bytes: int = 0
     blocks: int = 0
     files: int = 0
@@ -143,7 +145,9 @@ class Recording:
                     going_on = not self._closing
                     self._changed.notify_all()
                 if entries:
-                    self._write_block(b"".join(entries))
+                    raw = b"".join(entries)
+                    self._write_block(raw)
+                    self.stats.safe_bytes += len(raw)
             end = event_entry(NOTE, 0, time.time_ns(), {"note": "end"})
             self._write_block(end)
             self._end_file()
