@@ -22,6 +22,7 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 import fastbars
+from fastbars import errors
 from fastbars.cli import _parser
 from servers import START_NS, trade
 
@@ -119,3 +120,9 @@ LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)\s]*)?\)")
 def test_links_inside_the_project_lead_somewhere(path: Path) -> None:
     links = [link for link in LINK.findall(path.read_text(encoding="utf-8")) if "://" not in link]
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", [name for name in fastbars.__all__ if name not in (*errors.__all__, "__version__")])
+def test_every_public_name_stands_in_the_reference(name: str) -> None:
+    pages = [path.read_text(encoding="utf-8") for path in (PROJECT / "docs" / "reference").glob("*.rst")]
+    assert any(re.search(rf"^\.\. \w+:: (?:[\w.]+\.)?{name}$", page, re.M) for page in pages)
