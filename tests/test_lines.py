@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -21,6 +22,7 @@ from fastbars.live.redundancy import RedundantAdapter
 from fastbars.live.session import Session
 from fastbars.simulator import SimulatedExchange
 from fastbars.tapes import Recording
+from fastbars.ticks import to_nanoseconds
 from fastbars.verification import Verifier
 from servers import START_NS, TradeServer, trade, until
 
@@ -169,6 +171,14 @@ class Candles:
         await self.adapter.disconnect()
 
 
+def both_are_whole(stream: fastbars.BarStream) -> bool:
+    return all(member.is_whole for member in stream.pool.adapters[0].group)  # type: ignore[attr-defined]
+
+
+def has_at_least(bars: list[OHLCVBar], count: int) -> bool:
+    return len(bars) >= count
+
+
 async def test_killing_one_of_two_lines_every_second_loses_nothing(tmp_path: Path) -> None:
     """Ten seconds; FASTBARS_LINES_SECONDS makes it longer."""
     seconds = float(os.environ.get("FASTBARS_LINES_SECONDS", "8"))
@@ -206,6 +216,32 @@ async def test_killing_one_of_two_lines_every_second_loses_nothing(tmp_path: Pat
     assert min(first.first, second.first, first.led, second.led) > 0
     assert states[:3] == ["connecting", "connected", "disconnected"]  # never reconnecting: one line was always up
     assert final(list(fastbars.replay(tmp_path))) == final(issued)
+
+
+async def test_where_ids_are_only_unique_one_of_two_lines_can_be_lost_as_well() -> None:
+    issued: list[OHLCVBar] = []
+    async with SimulatedExchange("bybit", symbols=5, rate=300.0, record=True) as exchange:
+        stream = fastbars.stream(
+            "bybit", exchange.symbols, "1s", market=exchange.market, url=exchange.url, config=PATIENT,
+            on_bars=issued.extend,
+        )  # fmt: skip
+        async with stream:
+            await until(lambda: len(exchange.connections) == 2 and len(issued) > 10)
+            for kill in range(3):
+                await until(partial(both_are_whole, stream))
+                member = stream.pool.adapters[0].group[kill % 2]  # type: ignore[attr-defined]
+                member._drop("the test kills it")
+                before = len(issued)
+                await until(partial(has_at_least, issued, before + 5))
+        truth = {symbol: exchange.record.seconds(symbol) for symbol in exchange.symbols}
+    latest = {(bar.symbol, bar.open_time): bar for bar in issued}
+    whole = [bar for bar in latest.values() if str(bar.status) != "PARTIAL"]
+    assert {str(bar.status) for bar in whole} == {"UNVERIFIABLE"}
+    assert len(whole) > 15
+    for bar in whole:
+        candle = truth[bar.symbol][to_nanoseconds(bar.open_time) // 1_000_000]
+        assert (bar.trade_count, bar.volume) == (candle.trade_count, candle.volume)
+    assert stream.stats().session.duplicates > 100
 
 
 async def test_lines_go_to_different_hosts_where_the_exchange_declares_several() -> None:

@@ -496,6 +496,22 @@ async def test_the_record_command_writes_what_the_replay_command_reads(
     ]
 
 
+async def test_the_record_command_records_candles_for_the_verify_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with SimulatedExchange(symbols=2, rate=200.0) as exchange:
+        command = ["record", "binance", *exchange.symbols, "--url", exchange.url, "-o", str(tmp_path), "--bars", "1s"]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "fastbars", *command, "--candles", "--lines", "2", "--seconds", "4.5",
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+        out, _ = await process.communicate()
+    assert process.returncode == 0
+    assert out.decode().endswith(f": {tmp_path}\n")
+    assert main(["verify", str(tmp_path)]) == 0
+    assert "         0 do not\n" in capsys.readouterr().out
+
+
 async def test_the_record_command_ends_after_its_seconds(tmp_path: Path) -> None:
     status, out = await record_tape_server(tmp_path, "--seconds", "1")
     assert (status, out.split(" in ")[0]) == (0, "12 messages")

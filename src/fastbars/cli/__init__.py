@@ -40,6 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("--seconds", type=_positive_float, help="end after this long")
     record.add_argument("--file-mb", type=_positive_float, default=256.0, help="begin a new file past this size (256)")
     record.add_argument("--file-s", type=_positive_float, default=3600.0, help="or past this age (3600)")
+    record.add_argument(
+        "--candles", action="store_true", help="the exchange's candles, too: `fastbars verify` reads them"
+    )
+    record.add_argument("--lines", type=_positive_int, default=1, help="connections that carry the same trades (1)")
     record.add_argument("--once", action="store_true", help="end when the server closes normally (code 1000)")
 
     verify = commands.add_parser("verify", help="bars of tapes or recordings beside the exchange's own candles")

@@ -82,6 +82,8 @@ def _record(options: argparse.Namespace) -> int:
         url=options.url,
         once=options.once,
         record=recording,
+        lines=options.lines,
+        verify=options.candles,
     )
     run(_drain(bars, recording, options.seconds))
     stats = recording.stats
