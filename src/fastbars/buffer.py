@@ -27,6 +27,7 @@ from fastbars.ticks import TickData, TickSide
 
 Ids = Literal["contiguous", "sequenced", "unique", "none", "sampled"]
 Empty = Literal["skip", "fill"]
+_MOST_STEPS = 120
 _NUMBERED = ("contiguous", "sequenced")
 _UNVERIFIABLE, _SAMPLED = STATUSES.index(BarStatus.UNVERIFIABLE), STATUSES.index(BarStatus.SAMPLED)
 
@@ -263,9 +264,13 @@ class BarBuffer(TradeEntry):
         if self.ids in _NUMBERED:
             return []
         bars: list[OHLCVBar] = []
+        steps_ns = [step_ns for kind, step_ns, _ in (spec.rule for spec in self.specs) if kind == "time"]
+        between = range(since_ns, until_ns, min(steps_ns, default=1))
+        # Whole bars in between exist only where the exchange sent what was missed, which it does for a short while.
+        times_ns = [*between, until_ns] if len(between) <= _MOST_STEPS else [since_ns, until_ns]
         for symbol in self.instruments.symbols if symbols is None else symbols:
             if symbol in self.instruments:
-                for time_ns in (since_ns, until_ns):
+                for time_ns in times_ns:
                     bars += self._issue(self._kernel.note_lost(self.instruments.id(symbol), time_ns))
         return bars
 

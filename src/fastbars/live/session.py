@@ -321,9 +321,10 @@ class Session(Repairs):
         return now_ns is not None and now_ns >= self._buffer.next_close_ns
 
     def begin_outage(self, steady_ns: int) -> None:
-        """From here on nothing can be received."""
-        if self._down_since_ns is None:
-            self._down_since_ns = self.now_ns(steady_ns)
+        """From here on nothing can be received; the latest messages may be lost as well."""
+        now_ns = self.now_ns(steady_ns)
+        if self._down_since_ns is None and now_ns is not None:
+            self._down_since_ns = min(now_ns, self.event_time_ns or now_ns) - round(self.config.grace * 1e9)
 
     def end_outage(self, steady_ns: int, receive_time_ns: int) -> None:
         """Everything desired is received again."""
