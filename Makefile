@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 120
 SOURCES := pyproject.toml setup.py $(wildcard src/fastbars/*.pyx src/fastbars/*.pxd src/fastbars/*.h \
 	src/fastbars/wire/*.pyx src/fastbars/wire/*.pxd src/fastbars/wire/*.h)
 
-.PHONY: demo test lint fuzz docs bench bench-smoke bench-check bench-instructions bench-baseline bench-peers wheel clean
+.PHONY: demo test lint fuzz docs soak bench bench-smoke bench-check bench-instructions bench-baseline bench-peers wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fastbars demo
@@ -32,6 +32,11 @@ fuzz: $(VENV)/.fuzz
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -E -b html docs build/docs
+
+# The client against eight simulated exchanges and a fault every second.
+SOAK_SECONDS ?= 600
+soak: $(VENV)/.installed
+	$(BIN)/python tools/soak.py --seconds $(SOAK_SECONDS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --full --timeout=900 \

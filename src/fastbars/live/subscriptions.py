@@ -12,6 +12,8 @@ from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.live.exchange import Ack, Exchange, Refusal, Stream
 from fastbars.live.throttle import Throttle
 
+_NAMED = 10  # streams that an error shows; its `symbols` has them all
+
 Send = Callable[[bytes], Awaitable[None]]
 
 
@@ -138,7 +140,9 @@ class Subscriptions:
                 self.confirmed.difference_update(unwanted)
         if refused:
             self.drop([stream for stream, why in refused.items() if streams is not None or why != self._silence])
-            reasons = "; ".join(f"{symbol}@{channel}: {why}" for (symbol, channel), why in refused.items())
+            named = list(refused.items())[:_NAMED]
+            reasons = "; ".join(f"{symbol}@{channel}: {why}" for (symbol, channel), why in named)
+            reasons += f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
             raise SubscriptionError(f"{self._exchange.name} refused {reasons}", tuple(symbol for symbol, _ in refused))
 
     async def unsubscribe(self, streams: Sequence[Stream], send: Send) -> None:
