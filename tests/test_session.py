@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -484,3 +484,37 @@ def test_a_users_parser_that_gives_something_else_is_a_parse_error() -> None:
     one = Session(SPOT, StreamConfig(), parse_message=wrong)
     received = one.receive([b"{}"], RECEIVED_NS)
     assert (received.errors, one.stats.parse_errors, one.stats.trade_messages) == (1, 1, 0)
+
+
+def test_what_is_not_known_is_logged_the_first_second_fourth_time_escaped_and_short(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session = Session(SPOT, StreamConfig(close_by="trades"), channel="trade")
+    for number in range(5):
+        session.receive([b'{"brand":"new\xc2\x85","n":%d,"filler":"%b"}' % (number, b"x" * 1_000)], START_NS)
+    assert session.stats.unknown == 5
+    logged = [record.message for record in caplog.records if record.message.startswith("unknown_message")]
+    assert [message.split("seen=")[1].split()[0] for message in logged] == ["1", "2", "4"]
+    assert all(len(message) < 300 and r'"new\\xc2\\x85"' in message for message in logged)
+
+
+def test_an_outage_flags_its_bars_from_the_last_grace_before_it_where_ids_prove_nothing() -> None:
+    exchange = replace(SPOT, channels={**SPOT.channels, "trade": "none"})
+    told: list[OHLCVBar] = []
+    session = Session(
+        exchange, StreamConfig(close_by="trades", grace=1.0), Callbacks(on_bar=told.append), channel="trade"
+    )
+    second_ns = 1_000_000_000
+    assert session.end_outage(0, 0) == (None, None)  # nothing is known of the exchange's clock yet
+    session.receive([trade(1, 500), trade(2, 60_500)], START_NS, 100 * second_ns)
+    session.begin_outage(101 * second_ns)
+    session.begin_outage(102 * second_ns)  # it is down already
+    since_ns, until_ns = session.end_outage(110 * second_ns, START_NS)
+    assert since_ns is not None
+    assert until_ns is not None
+    assert (since_ns - START_NS, until_ns - since_ns) == (59_501 * 1_000_000, 11 * second_ns)
+    session.receive([trade(9, 120_500), trade(10, 180_500)], START_NS, 160 * second_ns)
+    # the first bar: a trade of its last half second may have been on its way
+    assert [(bar.open_time.minute, str(bar.status), bar.revision) for bar in told] == [
+        (54, "PARTIAL", 0), (54, "GAP", 1), (55, "GAP", 0), (56, "UNVERIFIABLE", 0),
+    ]  # fmt: skip

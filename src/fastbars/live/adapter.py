@@ -40,6 +40,8 @@ from fastbars.recent import RecentKeys
 from fastbars.ticks import TickData
 from fastbars.wire import PayloadConnection
 
+_HISTORY_S = 1.0
+
 
 class BaseWebSocketAdapter:
     """A live connection to one exchange.
@@ -458,7 +460,11 @@ class BaseWebSocketAdapter:
 
     async def _restore(self, line: Line) -> None:
         await line.restore(self._tell_error)
-        self.session.end_outage(time.monotonic_ns(), time.time_ns())
+        since_ns, until_ns = self.session.end_outage(time.monotonic_ns(), time.time_ns())
+        if since_ns is not None and until_ns is not None:
+            # What some exchanges send of the past by themselves has come by then, and is not all there was.
+            await asyncio.sleep(_HISTORY_S)
+            self.session.note_outage(since_ns, until_ns, time.time_ns())
 
     def _tell_error(self, error: WebSocketError) -> None:
         if self._on_error is not None:

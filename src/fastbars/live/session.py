@@ -239,7 +239,10 @@ class Session(Repairs):
             self._unreadable("invalid_json", payload, error, self._received)
             return
         try:
+            unknown = stats.unknown
             self._take(message, receive_time_ns, self._received)
+            if stats.unknown > unknown:
+                self._warn("unknown_message", payload=ascii(payload[:200]))
         except _BROKEN as error:
             stats.parse_errors += 1
             self._unreadable("parse_error", payload, error, self._received)
@@ -326,12 +329,13 @@ class Session(Repairs):
         if self._down_since_ns is None and now_ns is not None:
             self._down_since_ns = min(now_ns, self.event_time_ns or now_ns) - round(self.config.grace * 1e9)
 
-    def end_outage(self, steady_ns: int, receive_time_ns: int) -> None:
-        """Everything desired is received again."""
+    def end_outage(self, steady_ns: int, receive_time_ns: int) -> tuple[int | None, int | None]:
+        """Everything desired is received again. Returns (since, until) of the outage, ns of the exchange's clock."""
         since_ns, self._down_since_ns = self._down_since_ns, None
         until_ns = self.now_ns(steady_ns)
         if since_ns is not None and until_ns is not None:
             self.note_outage(since_ns, until_ns, receive_time_ns)
+        return since_ns, until_ns
 
     def now_ns(self, steady_ns: int) -> int | None:
         """The exchange's time, as estimated at `steady_ns`; None before it has told any."""
