@@ -249,7 +249,7 @@ class BaseWebSocketAdapter:
         if self._is_up:
             self._drop("reconnect() was called")
             while self._is_up:
-                await self._next_state()
+                await self._state_changed.wait()
         await self._wait_until_settled()
         if self._failure is not None:
             raise self._failure
@@ -436,7 +436,7 @@ class BaseWebSocketAdapter:
             self.session.told = RecentKeys()
         await self._open(line)
         self._take(line)
-        await line.restore(self._tell_error)
+        await line.restore(self._on_error)
 
     async def _forget_told(self) -> None:
         # What the new line carries may lag behind what the old one did.
@@ -459,20 +459,18 @@ class BaseWebSocketAdapter:
         log.info("connected", exchange=self.exchange.name, url=without_credentials(line.url))
 
     async def _restore(self, line: Line) -> None:
-        await line.restore(self._tell_error)
+        await line.restore(self._on_error)
         since_ns, until_ns = self.session.end_outage(time.monotonic_ns(), time.time_ns())
         if since_ns is not None and until_ns is not None:
             # What some exchanges send of the past by themselves has come by then, and is not all there was.
             await asyncio.sleep(_HISTORY_S)
             self.session.note_outage(since_ns, until_ns, time.time_ns())
 
-    def _tell_error(self, error: WebSocketError) -> None:
-        if self._on_error is not None:
-            call(self._on_error, error)
-
     async def _run_clock(self) -> None:
         try:
-            await close_by_clock(self.session, self._read, lambda: self._paused, lambda: self.is_connected)
+            await close_by_clock(
+                self.session, self._read, lambda: self._paused, lambda: self.is_connected and not self.session.is_down
+            )
         except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly
             log.exception("clock_failed", exchange=self.exchange.name)
             self._fail(error)
@@ -545,9 +543,6 @@ class BaseWebSocketAdapter:
         if self._on_state is not None:
             call(self._on_state, state)
 
-    async def _next_state(self) -> None:
-        await self._state_changed.wait()
-
     async def _wait_until_settled(self) -> None:
         while self._state in (ConnectionState.CONNECTING, ConnectionState.RECONNECTING):
-            await self._next_state()
+            await self._state_changed.wait()

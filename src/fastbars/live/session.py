@@ -323,6 +323,11 @@ class Session(Repairs):
         now_ns = self.clock.now_ns(steady_ns)
         return now_ns is not None and now_ns >= self._buffer.next_close_ns
 
+    @property
+    def is_down(self) -> bool:
+        """Whether an outage has begun and not ended."""
+        return self._down_since_ns is not None
+
     def begin_outage(self, steady_ns: int) -> None:
         """From here on nothing can be received; the latest messages may be lost as well."""
         now_ns = self.now_ns(steady_ns)
