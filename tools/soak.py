@@ -50,7 +50,7 @@ VENUES = (
 SYMBOLS = 500
 RATE = 200.0  # trades a second and exchange
 BAR_MS = 5_000
-RECENT_KEYS = 2_000  # so that this window is full long before the memory is judged
+RECENT_KEYS = 1 << 17
 SETTLE_S = 12.0  # without faults at the end
 CONFIG = StreamConfig(
     heartbeat_interval=0.5,
@@ -193,6 +193,12 @@ class Venue:
         async for bar in self.stream:
             self.file.write(json.dumps(row_of(bar)) + "\n")
 
+    @property
+    def ids(self) -> str:
+        """What its trade ids are."""
+        exchange = find_exchange(self.name, self.market)
+        return exchange.ids(exchange.default_channel)
+
     def is_back(self) -> bool:
         """Whether every connection is up, and everything desired is confirmed."""
         adapters = self.stream.pool.adapters
@@ -243,8 +249,7 @@ class Verdict:
 
 def judge(venue: Venue, truth: Truth) -> Verdict:
     """Compare the bars with what the exchange truly did."""
-    exchange = find_exchange(venue.name, venue.market)
-    ids = exchange.ids(exchange.default_channel)
+    ids = venue.ids
     verdict = Verdict(late=sum(venue.late.values()))
     latest = venue.latest()
     by_symbol: dict[str, dict[int, list[Any]]] = {}
@@ -442,7 +447,9 @@ async def _stream_all(places: list[Any], folder: Path, pipe: Connection) -> list
         consuming = [asyncio.create_task(venue.consume()) for venue in venues]
         for venue in venues:
             for adapter in venue.stream.pool.adapters:
-                adapter.session._recent._limit = RECENT_KEYS
+                if venue.ids == "unique":  # its window of keys is full from the start, or it would be seen to fill
+                    for number in range(RECENT_KEYS):
+                        adapter.session._recent.add("", str(number))
         pipe.send(None)
         await asyncio.to_thread(pipe.recv)  # the last fault was injected
         deadline = time.monotonic() + SETTLE_S

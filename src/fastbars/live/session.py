@@ -332,7 +332,10 @@ class Session(Repairs):
         """From here on nothing can be received; the latest messages may be lost as well."""
         now_ns = self.now_ns(steady_ns)
         if self._down_since_ns is None and now_ns is not None:
-            self._down_since_ns = min(now_ns, self.event_time_ns or now_ns) - round(self.config.grace * 1e9)
+            # Event times may be off; what is lost is not older than the latest trade that came.
+            traded_ns = int(max(self.trade_times_ns, default=now_ns))
+            since_ns = min(now_ns, self.event_time_ns or now_ns, traded_ns)
+            self._down_since_ns = since_ns - round(self.config.grace * 1e9)
 
     def end_outage(self, steady_ns: int, receive_time_ns: int) -> tuple[int | None, int | None]:
         """Everything desired is received again. Returns (since, until) of the outage, ns of the exchange's clock."""
