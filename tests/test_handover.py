@@ -145,7 +145,7 @@ class Listener:
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.05])
 async def test_a_market_that_cuts_connections_every_second_loses_no_trade_and_doubles_none(delay_s: float) -> None:
-    async with Market(lifetime_s=1.0, delay_s=delay_s) as market:
+    async with Market(lifetime_s=2.5, delay_s=delay_s) as market:
         listener = Listener(market, connection_lifetime=1.0)
         await listener.start()
         await until(lambda: listener.adapter.stats().handovers >= 4)
