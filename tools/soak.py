@@ -50,7 +50,7 @@ VENUES = (
 SYMBOLS = 500
 RATE = 200.0  # trades a second and exchange
 BAR_MS = 5_000
-RECENT_KEYS = 1 << 17
+RECENT_KEYS = (1 << 17) - 4_000
 SETTLE_S = 12.0  # without faults at the end
 CONFIG = StreamConfig(
     heartbeat_interval=0.5,
@@ -447,7 +447,9 @@ async def _stream_all(places: list[Any], folder: Path, pipe: Connection) -> list
         consuming = [asyncio.create_task(venue.consume()) for venue in venues]
         for venue in venues:
             for adapter in venue.stream.pool.adapters:
-                if venue.ids == "unique":  # its window of keys is full from the start, or it would be seen to fill
+                if (
+                    venue.ids == "unique"
+                ):  # its window of keys is nearly full from the start, or it would be seen to fill
                     for number in range(RECENT_KEYS):
                         adapter.session._recent.add("", str(number))
         pipe.send(None)
