@@ -449,7 +449,7 @@ async def _stream_all(places: list[Any], folder: Path, pipe: Connection) -> list
             for adapter in venue.stream.pool.adapters:
                 if (
                     venue.ids == "unique"
-                ):  # its window of keys is nearly full from the start, or it would be seen to fill
+                ):  # its window is nearly full then, or it would be seen to fill
                     for number in range(RECENT_KEYS):
                         adapter.session._recent.add("", str(number))
         pipe.send(None)
