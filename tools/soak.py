@@ -447,9 +447,7 @@ async def _stream_all(places: list[Any], folder: Path, pipe: Connection) -> list
         consuming = [asyncio.create_task(venue.consume()) for venue in venues]
         for venue in venues:
             for adapter in venue.stream.pool.adapters:
-                if (
-                    venue.ids == "unique"
-                ):  # its window is nearly full then, or it would be seen to fill
+                if venue.ids == "unique":  # its window is nearly full then, or it would be seen to fill
                     for number in range(RECENT_KEYS):
                         adapter.session._recent.add("", str(number))
         pipe.send(None)
