@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import fastbars
-from fastbars import OHLCVBar, StreamConfig, SubscriptionError
+from fastbars import OHLCVBar, StreamConfig, SubscriptionError, WSConnectionError
 from fastbars.cli.output import csv_line
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.binance import SPOT
@@ -24,7 +24,7 @@ from fastbars.simulator import SimulatedExchange
 from fastbars.tapes import Recording
 from fastbars.ticks import to_nanoseconds
 from fastbars.verification import Verifier
-from servers import START_NS, TradeServer, trade, until
+from servers import START_NS, TradeServer, refuse, trade, until
 
 WAIT_S = 0.25
 MS = 1_000_000
@@ -298,3 +298,27 @@ def test_trades_without_ids_are_refused_for_several_lines() -> None:
         RedundantAdapter(exchange, PATIENT)
     with pytest.raises(ValueError, match=r"binance spot: lines=2 needs stream\(\) or a RedundantAdapter"):
         BaseWebSocketAdapter(SPOT, PATIENT)
+
+
+async def test_a_symbol_that_the_exchange_refuses_is_refused_for_all_lines() -> None:
+    async with TradeServer(refuse("nosuch@trade")) as server:
+        adapter = RedundantAdapter(SPOT, PATIENT, url=server.url)
+        await adapter.connect()
+        await until(lambda: adapter.group[1].is_connected)
+        with pytest.raises(SubscriptionError, match="NOSUCH"):
+            await adapter.subscribe(["BTCUSDT", "NOSUCH"])
+        await until(lambda: all(member.is_whole for member in adapter.group))
+        assert [set(member.active_subscriptions) for member in adapter.group] == [{"BTCUSDT"}, {"BTCUSDT"}]
+        await adapter.disconnect()
+
+
+async def test_an_error_of_our_own_on_one_line_ends_all_of_them() -> None:
+    async with TradeServer() as server:
+        adapter = RedundantAdapter(SPOT, PATIENT, url=server.url)
+        await adapter.connect()
+        await until(lambda: adapter.group[1].is_connected)
+        adapter.group[1]._fail(RuntimeError("unforeseen"))
+        with pytest.raises(WSConnectionError, match="internal error: RuntimeError"):
+            await adapter.wait_closed()
+        await adapter.disconnect()
+        assert server.connections == []

@@ -585,7 +585,7 @@ async def test_the_stream_command_prints_its_verdict() -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "fastbars", *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        await until(lambda: len(server.requests) == 4)  # trades and klines, on both lines
+        await until(lambda: len(server.streams) == 4)  # trades and klines, on both lines
         await server.send(*(trade(3 * minute + n, 60_000 * minute + n, "1") for minute in range(3) for n in (1, 2, 3)))
         await server.send(kline(1))
         await server.close(1000)
