@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -140,7 +141,7 @@ class Verifier:
         self._on_difference = on_difference
         self.missing = missing
         self._patience = timedelta(seconds=patience_s)
-        self._pairs: dict[_Key, _Pair] = {}
+        self._pairs: OrderedDict[_Key, _Pair] = OrderedDict()  # whose first is found at once, however many have gone
         self._running: dict[tuple[str, str], ExchangeBar] = {}  # the latest of those that never say they are final
         self._latest: dict[tuple[str, str], ExchangeBar] = {}
         self._begun: dict[tuple[str, str], datetime] = {}
@@ -204,12 +205,14 @@ class Verifier:
         if self._now is not None and time <= self._now:
             return
         self._now = time
-        for key, pair in list(self._pairs.items()):
+        while self._pairs:
+            pair = self._pairs[next(iter(self._pairs))]
             one = pair.bar or pair.candle
             assert one is not None
             if one.close_time + self._patience > time:
                 break
-            self._let_go(self._pairs.pop(key))
+            self._pairs.popitem(last=False)
+            self._let_go(pair)
 
     def _let_go(self, pair: _Pair) -> None:
         self._judge(pair, finally_=True)
