@@ -17,6 +17,8 @@ from fastbars.errors import WSConnectionError
 from fastbars.exchanges import find_exchange
 from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.config import StreamConfig
+from fastbars.live.healing import HealingStats
+from fastbars.live.history import Hole
 from fastbars.live.pool import Pool
 from fastbars.live.redundancy import RedundantAdapter
 from fastbars.live.states import ConnectionState
@@ -75,6 +77,16 @@ class BarStream(AsyncIterator[OHLCVBar]):
     def stats(self) -> StreamStats:
         """A snapshot of all counters, of all connections together."""
         return self.pool.stats()
+
+    def holes(self) -> dict[Hole, str]:
+        """The trades that are missing now, and why they stay so; "" where healing is under way."""
+        upkeeps = [adapter.session.upkeep for adapter in self.pool.adapters]
+        return {hole: why for upkeep in upkeeps if upkeep is not None for hole, why in upkeep.holes().items()}
+
+    def healing(self) -> list[HealingStats]:
+        """What healing has done, on each connection."""
+        upkeeps = [adapter.session.upkeep for adapter in self.pool.adapters]
+        return [upkeep.stats for upkeep in upkeeps if upkeep is not None]
 
     async def subscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
         """Add symbols, over as many connections as it takes.

@@ -35,6 +35,7 @@ from fastbars.live.silence import Silence
 from fastbars.live.states import ConnectionState, check_transition
 from fastbars.live.stats import StreamStats
 from fastbars.live.subscriptions import Subscriptions
+from fastbars.live.upkeep import Upkeep
 from fastbars.log import log
 from fastbars.recent import RecentKeys
 from fastbars.ticks import TickData
@@ -99,6 +100,7 @@ class BaseWebSocketAdapter:
             parse_message=self.parse_message if own_parser else None,
             record=record,
         )
+        self.session.upkeep = self.session.upkeep or Upkeep(self.session)
         self._url = url
         self._expected: Collection[str] = ()
         self._once = once

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -20,6 +20,9 @@ from fastbars.live.history import Hole
 from fastbars.live.recorder import Recorder
 from fastbars.live.snapshot import pack
 
+if TYPE_CHECKING:
+    from fastbars.live.upkeep import Upkeep
+
 
 class Repairs(ABC):
     """What happens to a session's bars from elsewhere than its messages; the base of Session."""
@@ -27,6 +30,7 @@ class Repairs(ABC):
     exchange: Exchange
     recorder: Recorder | None
     event_time_ns: int | None
+    upkeep: Upkeep | None = None  # of a live session
     _buffer: BarBuffer | None
 
     @property

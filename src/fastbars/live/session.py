@@ -6,6 +6,7 @@ counts, logs (the 1st, 2nd, 4th, 8th, ... of a kind) and skips. Units: times int
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -266,6 +267,8 @@ class Session(Repairs):
             if self.event_time_ns is not None and self.config.close_by == "clock" and not self._holds:
                 received.bars += self._buffer.advance_watermark(self.event_time_ns)
         self._tell(received.bars, receive_time_ns)
+        if self.upkeep is not None:
+            self.upkeep.look()
         return received
 
     def _note_scanned(self) -> None:
@@ -336,6 +339,7 @@ class Session(Repairs):
             traded_ns = int(max(self.trade_times_ns, default=now_ns))
             since_ns = min(now_ns, self.event_time_ns or now_ns, traded_ns)
             self._down_since_ns = since_ns - round(self.config.grace * 1e9)
+            self.feed_down(self._down_since_ns, time.time_ns())
 
     def end_outage(self, steady_ns: int, receive_time_ns: int) -> tuple[int | None, int | None]:
         """Everything desired is received again. Returns (since, until) of the outage, ns of the exchange's clock."""
@@ -343,6 +347,8 @@ class Session(Repairs):
         until_ns = self.now_ns(steady_ns)
         if since_ns is not None and until_ns is not None:
             self.note_outage(since_ns, until_ns, receive_time_ns)
+        if until_ns is not None:
+            self.feed_up(until_ns, receive_time_ns)
         return since_ns, until_ns
 
     def now_ns(self, steady_ns: int) -> int | None:

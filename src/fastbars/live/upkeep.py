@@ -1,4 +1,4 @@
-"""Upkeep: what keeps a session whole beside its connection: healing its holes, and snapshots for a restart.
+"""Upkeep: what keeps a live session whole beside its connection: healing its holes, and snapshots for a restart.
 
 Units: seconds.
 """
@@ -10,33 +10,34 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from fastbars.live import snapshot
-from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Exchange
 from fastbars.live.healing import Healer, HealingStats, shared_budget
 from fastbars.live.history import Hole
 from fastbars.live.rest import RestClient
 from fastbars.live.session import Session
 from fastbars.log import log
 
+# The snapshots of a stream's sessions are PATH, PATH.1, PATH.2, ... in the order in which they were made.
+_PATHS: WeakValueDictionary[str, Upkeep] = WeakValueDictionary()
+
 
 class Upkeep:
-    """The healer and the snapshots of one session.
+    """The healer and the snapshots of one session; it goes on from the snapshot file, where there is one.
 
-    Args:
-        exchange, session, config: whose upkeep this is.
-        number: of the session among those of its stream; the second one's snapshot is PATH.1, ...
+    Raises:
+        SnapshotError: the file cannot be used; it was set aside.
+        OSError: it cannot be read.
     """
 
-    def __init__(self, exchange: Exchange, session: Session, config: StreamConfig, number: int = 0) -> None:
-        self._exchange = exchange
+    def __init__(self, session: Session) -> None:
+        config, exchange = session.config, session.exchange
         self._session = session
-        self._config = config
-        self._path = None if config.state is None else Path(f"{config.state}.{number}" if number else config.state)
+        self._path = None if config.state is None else _own_path(str(config.state), self)
         self._client = RestClient(ssl=config.ssl, proxy=config.proxy)
         self._seen_holes = 0
-        self._restored = False
+        self._users = 0
         self._tasks: list[asyncio.Task[None]] = []
         history = exchange.history(session.channel, has_key=config.api_key is not None)
         budget = None
@@ -53,6 +54,8 @@ class Upkeep:
             exchange_time_ns=self._exchange_time_ns,
             budget=budget,
         )
+        if self._path is not None:
+            self._restore(self._path)
 
     @property
     def stats(self) -> HealingStats:
@@ -63,33 +66,6 @@ class Upkeep:
         """What is missing now, and why it stays so; "" where that is not decided."""
         return {hole: self._healer.reasons.get(hole, "") for hole in self._session.holes()}
 
-    def restore(self) -> None:
-        """Go on from the snapshot file, where there is one; once.
-
-        Raises:
-            SnapshotError: it cannot be used; it was set aside.
-            OSError: it cannot be read.
-        """
-        if self._path is None or self._restored:
-            return
-        content = snapshot.read(self._path)
-        if content is not None:
-            try:
-                self._session.load(content, time.time_ns())
-            except (ValueError, LookupError, TypeError) as error:
-                raise snapshot.set_aside(self._path, str(error)) from error
-            log.info("snapshot_restored", exchange=self._exchange.name, path=str(self._path))
-        self._restored = True
-
-    def start(self) -> None:
-        """Begin; it goes on until `stop`."""
-        if self._tasks:
-            return
-        if self._config.heal:
-            self._tasks.append(asyncio.create_task(self._heal(), name=f"fastbars healing {self._exchange.name}"))
-        if self._path is not None:
-            self._tasks.append(asyncio.create_task(self._save(self._path), name="fastbars snapshots"))
-
     def look(self) -> None:
         """Messages were taken: there may be new holes."""
         opened = self._session.holes_opened
@@ -97,28 +73,53 @@ class Upkeep:
             self._seen_holes = opened
             self._healer.wake()
 
+    def start(self) -> None:
+        """Begin; it goes on until `stop` was called as often."""
+        self._users += 1
+        if self._users > 1:
+            return
+        if self._session.config.heal:
+            self._tasks.append(asyncio.create_task(self._heal(), name="fastbars healing"))
+        if self._path is not None:
+            _PATHS[str(self._path)] = self
+            self._tasks.append(asyncio.create_task(self._save(self._path), name="fastbars snapshots"))
+
     async def stop(self) -> None:
         """End, and take a last snapshot."""
+        self._users -= 1
+        if self._users > 0:
+            return
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
         await self._client.close()
-        if self._path is not None and tasks:
+        if self._path is not None:
             await self._save_once(self._path)
+            _PATHS.pop(str(self._path), None)
+
+    def _restore(self, path: Path) -> None:
+        content = snapshot.read(path)
+        if content is None:
+            return
+        try:
+            self._session.load(content, time.time_ns())
+        except (ValueError, LookupError, TypeError) as error:
+            raise snapshot.set_aside(path, str(error)) from error
+        log.info("snapshot_restored", exchange=self._session.exchange.name, path=str(path))
 
     async def _heal(self) -> None:
         while True:
             try:
                 await self._healer.run()
             except Exception:  # noqa: BLE001 a task's top: it logs, and bars stay what they are
-                log.exception("healing_failed", exchange=self._exchange.name)
-                await asyncio.sleep(self._config.state_interval)
+                log.exception("healing_failed", exchange=self._session.exchange.name)
+                await asyncio.sleep(self._session.config.state_interval)
 
     async def _save(self, path: Path) -> None:
         while True:
-            await asyncio.sleep(self._config.state_interval)
+            await asyncio.sleep(self._session.config.state_interval)
             await self._save_once(path)
 
     async def _save_once(self, path: Path) -> None:
@@ -129,11 +130,21 @@ class Upkeep:
             # The copy is made here, between two wakeups; checksum and disk have time.
             await asyncio.to_thread(_write, path, content)
         except OSError as error:
-            log.error("snapshot_not_written", exchange=self._exchange.name, path=str(path), error=str(error))
+            log.error("snapshot_not_written", exchange=self._session.exchange.name, path=str(path), error=str(error))
 
     def _exchange_time_ns(self) -> int:
         now_ns = self._session.now_ns(time.monotonic_ns())
         return time.time_ns() if now_ns is None else now_ns
+
+
+def _own_path(path: str, upkeep: Upkeep) -> Path:
+    number = 0
+    own = path
+    while own in _PATHS:
+        number += 1
+        own = f"{path}.{number}"
+    _PATHS[own] = upkeep
+    return Path(own)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -112,6 +112,10 @@ class Record:
         """A fault took a trade away."""
         connection.dropped[self._instruments[trade.instrument].symbol].append(trade.trade_id)
 
+    def history(self, symbol: str) -> list[SimulatedTrade]:
+        """All trades of a symbol so far, by id, as the market made them."""
+        return self._trades[symbol]
+
     def trades(self, symbol: str) -> list[RecordedTrade]:
         """All trades of a symbol, in the order that they happened in."""
         grids = {instrument.symbol: instrument for instrument in self._instruments}

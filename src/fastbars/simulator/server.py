@@ -33,6 +33,7 @@ from fastbars.simulator.dialects import find_dialect
 from fastbars.simulator.faults import AT_ONCE, Fault, FaultKind, Faults
 from fastbars.simulator.publisher import Publisher
 from fastbars.simulator.record import ConnectionRecord, Record
+from fastbars.simulator.rest import RestDesk
 from fastbars.simulator.tape_streams import streams_in
 
 __all__ = ["SimulatedExchange", "SimulatorStats"]
@@ -82,7 +83,7 @@ class SimulatedExchange:
         clock_offset_s: how far the exchange's clock is ahead of this machine's.
         lifetime_s: age at which it closes a connection (1001), announced a little before where the exchange does so.
         silence_s: how long a silence it endures, instead of what the exchange does.
-        record: note everything that is traded and sent, in `record`; memory grows.
+        record: note everything that is traded and sent, in `record`, and serve past trades at `rest_url`; memory grows.
         faults: what goes wrong; implies `record`.
         ssl: serve wss.
 
@@ -121,6 +122,10 @@ class SimulatedExchange:
         if tapes:
             self._dialect.serve_tapes(())  # an error where the dialect has none
         self._record = Record(self._instruments) if record or faults is not None else None
+        # Past trades over REST, on the same port, where they are kept.
+        self.rest: RestDesk | None = None
+        if self._record is not None:
+            self.rest = RestDesk(exchange, self.market, self._instruments, self._record.history)
         self._publisher = Publisher(self._dialect, rate, seed, self._now_ms(), self._record)
         self._lifetime_s = lifetime_s
         self._silence = None if kind.silence is None else (kind.silence[0], silence_s or kind.silence[1])
@@ -192,6 +197,11 @@ class SimulatedExchange:
     def url(self) -> str:
         """Where trades come."""
         return self._url(self._dialect.paths[0])
+
+    @property
+    def rest_url(self) -> str:
+        """Where past trades are served, with `record`."""
+        return f"{'http' if self._ssl is None else 'https'}://{self._host}:{self._port}"
 
     @property
     def combined_url(self) -> str:
@@ -317,7 +327,14 @@ class SimulatedExchange:
         self._closing_tasks.add(task)
         task.add_done_callback(self._closing_tasks.discard)
 
-    def _check_handshake(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _check_handshake(self, connection: ServerConnection, request: Request) -> Response | None:
+        answer = None if self.rest is None else self.rest.answer(request.path)
+        if answer is not None:
+            await asyncio.sleep(answer.delay_s)
+            response = connection.respond(HTTPStatus(answer.status), answer.body.decode())
+            if answer.retry_after_s is not None:
+                response.headers["Retry-After"] = f"{answer.retry_after_s:g}"
+            return response
         opening = self._dialect.open(request.path)
         if opening is None:
             return connection.respond(HTTPStatus.NOT_FOUND, f"no such path: {request.path}\n")
