@@ -205,9 +205,13 @@ class Oracle:
             return lines
         timed = [self._track(trade.symbol, spec) for trade in trades[:1] for spec in self.specs if ":" not in spec]
         reached: list[int] = []
+        slack_ns = min(self.lateness_ns, 3_600_000_000_000)
         for trade in trades:
             (hole,) = [
-                hole for hole in self.holes(trade.symbol) if hole.first <= trade.first_id and trade.last_id <= hole.last
+                hole
+                for hole in self.holes(trade.symbol)
+                if hole.first <= trade.first_id and trade.last_id <= hole.last
+                if hole.since_ns - slack_ns <= trade.time_ns <= hole.until_ns + slack_ns
             ] or (None,)
             self.arrival += 1
             if hole is None:

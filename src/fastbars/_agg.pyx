@@ -35,6 +35,8 @@ from fastbars.state import ROW_DTYPE as _ROW_DTYPE
 
 # Ids from here on are looked at one by one: there is one more after each, but for the largest.
 cdef int64_t LAST_IDS = HIGHEST - (1 << 48)
+# How far outside the times of its hole a trade from REST can lie, where lateness allows more.
+cdef int64_t LARGEST_SLACK_NS = 3_600_000_000_000
 # Sums below this cannot overflow 128 bits, rounding of the bound included.
 cdef double SAFE_BOUND = 1.6e38
 
@@ -207,7 +209,7 @@ cdef class BarKernel(BarClosing):
         cdef int k, t
         self.fills = True
         for row in range(batch.length):
-            if not self.ledger.is_missing(batch, row):
+            if not self.ledger.is_missing(batch, row, min(self.lateness_ns, LARGEST_SLACK_NS)):
                 continue
             if self.resolve(batch, row) == NO_MEMORY:
                 self.no_memory = True

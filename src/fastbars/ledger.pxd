@@ -57,7 +57,7 @@ cdef class Ledger:
     cdef bint in_doubt(self, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil
     cdef bint lacks(self, int symbol_id, int64_t open_time, int64_t close_time, int64_t *missing) noexcept nogil
     cdef bint was_reached(self, int64_t open_time, int64_t close_time) noexcept nogil
-    cdef bint is_missing(self, TickBatch batch, Py_ssize_t row) noexcept nogil
+    cdef bint is_missing(self, TickBatch batch, Py_ssize_t row, int64_t slack_ns) noexcept nogil
     cdef int32_t find_hole(self, const Line *line, int64_t first) noexcept nogil
     cdef int save(self) except -1
     cdef void restore(self) noexcept

@@ -245,13 +245,18 @@ cdef class Ledger:
                 high = middle
         return low
 
-    cdef bint is_missing(self, TickBatch batch, Py_ssize_t row) noexcept nogil:
-        # Whether all ids of a row lie in one hole.
+    cdef bint is_missing(self, TickBatch batch, Py_ssize_t row, int64_t slack_ns) noexcept nogil:
+        # Whether all ids of a row lie in one hole, and its time not much outside of it: with another unit, or garbage,
+        # it would fill the hole and be in no bar.
         cdef int64_t first = (batch.sequence if batch.sequence is not NULL else batch.first_id)[row]
         cdef int64_t last = (batch.sequence if batch.sequence is not NULL else batch.last_id)[row]
         cdef const Line *line = &self.lines[batch.symbol_id[row]]
         cdef int32_t place = self.find_hole(line, first)
-        return place < line.hole_count and line.holes[place].first <= first and last <= line.holes[place].last
+        cdef const Hole *hole = &line.holes[place]
+        return place < line.hole_count and hole.first <= first and last <= hole.last and (
+            min(hole.since_ns, hole.until_ns) - slack_ns <= batch.time_ns[row]
+            and batch.time_ns[row] <= max(hole.since_ns, hole.until_ns) + slack_ns
+        )
 
     def holes(self, int symbol_id):
         if not 0 <= symbol_id < self.capacity:
