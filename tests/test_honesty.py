@@ -165,12 +165,23 @@ def test_beyond_the_horizon_a_hole_stays_and_its_trade_is_counted_as_lost() -> N
     assert [tick.trade_id for tick in feed.late] == [3]
 
 
+def test_an_answer_whose_times_cannot_be_those_of_the_hole_fills_nothing() -> None:
+    feed = Feed()
+    feed.trades((0, 1), (100, 2), (102, 4), (110, 5))
+    # Another unit of time, or garbage: the trade would be in no bar, and the hole would be gone.
+    assert feed.heal((0.101, 3)) == []
+    assert feed.heal((101_000, 3)) == []
+    assert feed.buffer.missing("A") == [(3, 3)]
+    assert feed.heal((101, 3)) == ["100: 5 5 5 5 n3 HEALED m0 r1 trade"]
+
+
 def test_an_old_bar_that_was_let_go_is_not_made_anew_from_one_trade() -> None:
     feed = Feed()
     feed.trades((0, 1), (10, 2), (20, 3), (30, 4), (60, 5), (90, 6))
-    # A hole whose times run backwards reaches to bars that are gone.
+    # Times run backwards here: the hole's trade is of a bar that is gone.
     feed.trade(91, 9)
-    assert [text[:3] for text in feed.heal((12, 7))] == ["30:", "60:"]  # they may lack id 8, and are at hand still
+    assert [text[:3] for text in feed.trade(12, 7)] == ["30:", "60:"]  # they may lack id 8, and are at hand still
+    assert [tick.trade_id for tick in feed.late] == [7]
     assert feed.flush() == ["90: 5 5 5 5 n2 GAP m? r0 end"]
 
 
