@@ -148,6 +148,8 @@ def main() -> None:
             else:
                 send_all(client, market, arguments.messages)
             client.sendall(b"\x88\x02\x03\xe8")
+            if context is None:
+                client.shutdown(socket.SHUT_WR)  # for clients that do not know what a close frame is
             client.recv(65_536)  # the client's close; it is the server that ends the connection
         except OSError:
             pass  # the client has gone
