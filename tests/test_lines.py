@@ -207,6 +207,8 @@ async def test_killing_one_of_two_lines_every_second_loses_nothing(tmp_path: Pat
         counts = them.finish()
     assert {str(bar.status) for bar in issued} == {"COMPLETE", "PARTIAL"}
     assert {bar.revision for bar in issued} <= {0, 1}
+    assert [stats.requests for stats in stream.healing()] == [0]
+    assert stream.holes() == {}
     assert not [bar for bar in issued if bar.spec == "tick:50" and bar.revision]
     assert counts.different == 0
     assert counts.equal >= 10 * (seconds - 2)

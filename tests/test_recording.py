@@ -125,6 +125,28 @@ async def test_replaying_a_run_with_faults_gives_the_same_bytes(tmp_path: Path) 
     assert states.count("reconnecting") == drops
 
 
+async def test_healed_bars_are_healed_again_without_the_exchange(tmp_path: Path) -> None:
+    live: list[OHLCVBar] = []
+    async with SimulatedExchange(symbols=3, rate=150.0, record=True) as exchange:
+        config = StreamConfig(reconnect_delay=0.3, reconnect_max_delay=0.6, rest_url=exchange.rest_url, grace=0.2)
+        stream = fastbars.stream(
+            "binance", exchange.symbols, "1s", url=exchange.url, config=config, record=tmp_path, on_bars=live.extend
+        )
+        async with stream:
+            drops = 0
+            while not any(str(bar.status) == "HEALED" for bar in live):
+                await until(partial(has_at_least, live, len(live) + 6))
+                for _ in range(2):  # the second time before anything came, so that the next attempt waits
+                    exchange.abort_all()
+                    drops += 1
+                    await until(partial(has_connected, stream, drops + 1))
+            await until(lambda: stream.holes() == {})
+    assert csv(fastbars.replay(tmp_path)) == csv(live)
+    healed = [entry for entry in read_recording(tmp_path) if entry.fields.get("event") == "heal"]
+    assert healed
+    assert healed[0].body.startswith(b'[["trade","')
+
+
 async def test_a_recorded_clock_closes_the_same_bars_at_the_same_places(tmp_path: Path) -> None:
     live: list[OHLCVBar] = []
     async with TradeServer() as server:
