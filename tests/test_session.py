@@ -512,7 +512,7 @@ def test_an_outage_flags_its_bars_from_the_last_grace_before_it_where_ids_prove_
     since_ns, until_ns = session.end_outage(110 * second_ns, START_NS)
     assert since_ns is not None
     assert until_ns is not None
-    assert (since_ns - START_NS, until_ns - since_ns) == (59_500 * 1_000_000, 11_001 * 1_000_000)
+    assert (since_ns - START_NS, until_ns - since_ns) == (59_500 * 1_000_000, 12_001 * 1_000_000)
     session.receive([trade(9, 120_500), trade(10, 180_500)], START_NS, 160 * second_ns)
     # the first bar: a trade of its last half second may have been on its way
     assert [(bar.open_time.minute, str(bar.status), bar.revision) for bar in told] == [

@@ -346,6 +346,7 @@ class Session(Repairs):
         since_ns, self._down_since_ns = self._down_since_ns, None
         until_ns = self.now_ns(steady_ns)
         if since_ns is not None and until_ns is not None:
+            until_ns += round(self.config.grace * 1e9)  # the clock is an estimate
             self.note_outage(since_ns, until_ns, receive_time_ns)
         if until_ns is not None:
             self.feed_up(until_ns, receive_time_ns)
