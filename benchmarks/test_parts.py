@@ -1,4 +1,7 @@
-"""The parts of the wire alone: frames to messages, messages to rows; each beside the library that does it otherwise."""
+"""The parts alone: frames to messages, messages to rows, and C beside the kernel of test_bars.py.
+
+Each has a reference that does the same otherwise, in the same run.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from websockets.frames import Frame
 from websockets.protocol import CLIENT, OPEN, Protocol
 
 from benchmarks import instructions, market
+from benchmarks.kernel import PlainC
+from benchmarks.test_bars import MANY
 from fastbars.wire.walker import FrameWalker
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
@@ -63,3 +68,12 @@ def test_orjson_and_decimals(benchmark: Any) -> None:
         return [(t["s"], t["T"], Decimal(t["p"]), Decimal(t["q"]), t["m"], t["t"]) for t in trades]
 
     measure(benchmark, "messages to rows", work, reference=True)
+
+
+@pytest.mark.parametrize("symbols", [1, 500, 5000])
+def test_plain_c(benchmark: Any, symbols: int) -> None:
+    benchmark.group = f"kernel, {symbols} symbols"
+    benchmark.extra_info.update(trades=MANY, reference=True)
+    plain, trades = PlainC(), market.columns(MANY, symbols)
+    bars = benchmark.pedantic(plain.bars, ("by_trade", trades, symbols), rounds=7, iterations=1, warmup_rounds=1)
+    assert len(bars) == 4 * symbols
