@@ -13,7 +13,7 @@ from fastbars.arbiter import Arbiter
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time, group="arbitration of two lines", warmup=False)
 MANY = 500_000
-WAKEUP = 500
+WAKEUP = 250  # of one symbol: within the 256 latest trades that the arbiter compares
 
 
 @pytest.mark.parametrize("symbols", [1, 500])

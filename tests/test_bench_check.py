@@ -37,6 +37,7 @@ def test_a_ratio_is_the_time_of_the_reference_by_that_of_the_part_a_trade_each()
 
 def test_what_has_no_reference_has_no_ratio() -> None:
     others = [entry("alone", 1.0, group="h"), {**entry("untold", 1.0), "extra_info": {}}]
+    others += [entry("b", 1.0, group="wall clock"), entry("a", 1.0, group="wall clock", reference=True)]
     assert Results.of([*others, entry("plain", 5.0, reference=True)]).ratios == {}
 
 
