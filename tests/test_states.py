@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import fastbars
 from fastbars import BinanceWebSocketAdapter, ConnectionState, StreamConfig
 from fastbars.errors import WSConnectionError
 from servers import RawServer, TradeServer, keep_silent, until
 
+# Not the name alone: the folder that the tests lie in may bear it, too.
+PACKAGE = str(Path(fastbars.__file__).parent)
 DISCONNECTED, CONNECTING, CONNECTED, RECONNECTING, CLOSED = ConnectionState
 QUICK = StreamConfig(close_by="clock", reconnect_delay=0.01, reconnect_max_delay=0.01, ack_timeout=5.0)
 
@@ -29,7 +33,7 @@ async def nothing_runs() -> None:
     """Of our own, that is: no task, no timer."""
 
     def ours(what: object) -> bool:
-        return "fastbars" in repr(what)
+        return PACKAGE in repr(what) or "name='fastbars" in repr(what)
 
     await until(lambda: not [task for task in asyncio.all_tasks() if ours(task)], timeout_s=3)
     timers = getattr(asyncio.get_running_loop(), "_scheduled", [])
