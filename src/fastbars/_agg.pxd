@@ -3,6 +3,11 @@ from libc.stdint cimport int64_t
 from fastbars.batch cimport TickBatch
 from fastbars.closing cimport BarClosing
 from fastbars.ledger cimport Verdict
+from fastbars.state cimport Slot
+
+cdef struct Fetched:            # up to which row of a batch, the slots' last lines and the records
+    Py_ssize_t slots
+    Py_ssize_t records
 
 cdef class BarKernel(BarClosing):
     cdef bint careful                   # each row is looked at alone: sums may overflow, or ids are sequenced
@@ -16,7 +21,10 @@ cdef class BarKernel(BarClosing):
     cdef void take_unexpected(self, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef Py_ssize_t fold_tree(
         self, int tree, TickBatch batch, Py_ssize_t start, Py_ssize_t stop, bint asks) noexcept nogil
+    cdef void fetch_ahead(
+        self, int tree, TickBatch batch, Py_ssize_t row, Fetched *fetched, Py_ssize_t stop) noexcept nogil
     cdef void fetch_rest(self, int tree, int symbol_id) noexcept nogil
+    cdef void fetch_records(self, const Slot *slot) noexcept nogil
     cdef void fold_row(self, int tree, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef void set_limit(self, int tree, int symbol_id) noexcept nogil
     cdef void fold_path(self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
