@@ -87,6 +87,7 @@ cdef class BarKernel(BarClosing):
         bound = self.bound + batch.length * largest
         self.careful = self.sequenced or bound > SAFE_BOUND
         self.longest = min(batch.length, <Py_ssize_t>(HIGHEST // largest_size))
+        self.make_room(batch.length)
         saved = self.unchecked or bound > SAFE_BOUND
         if saved:
             self.save()

@@ -53,6 +53,7 @@ cdef struct Row:            # a bar as it is issued
     int8_t price_scale
     int8_t size_scale
     int8_t quote_scale
+    uint8_t[7] unused       # 0, so that equal rows are equal bytes
 
 cdef struct Late:           # a row that found no bar: refused by the ledger (spec -1) or beyond lateness
     int64_t row
@@ -91,6 +92,8 @@ cdef class BarState:
     cdef Row *rows                  # bars issued since the last take
     cdef Py_ssize_t row_count
     cdef Py_ssize_t row_capacity
+    cdef bint ordered               # they are in the order of the trades that caused them, then of the specs
+    cdef int64_t last_key           # of the last one: what orders them
     cdef Late *late
     cdef Py_ssize_t late_count
     cdef Py_ssize_t late_capacity
@@ -116,5 +119,5 @@ cdef class BarState:
     cdef void free_record_at(self, int32_t record) noexcept nogil
     cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil
     cdef void not_placed(self, Py_ssize_t row, int spec) noexcept nogil
-    cdef int64_t row_key(self, Py_ssize_t row) noexcept nogil
+    cdef int make_room(self, Py_ssize_t trades) except -1
     cdef object take(self, bint numbered=*)

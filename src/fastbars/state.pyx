@@ -10,6 +10,7 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from fastbars.instruments cimport Instrument, Instruments
@@ -23,6 +24,7 @@ _INT128 = [("lo", np.uint64), ("hi", np.int64)]
 _DAY_NS = 86_400_000_000_000
 cdef enum:
     LINE_BYTES = 64
+    MANY_ROWS = 1024            # so many issued ones are handed over where they are; fewer are copied
 
 ROW_DTYPE = np.dtype(
     [(name, np.int64) for name in ("last_time", "last_id", "high", "low", "close", "count")]
@@ -66,9 +68,23 @@ def _are_among(times, others):
     return bool(np.isin(within, others).all())
 
 
-cdef bint _grow(void **memory, Py_ssize_t *capacity, size_t item) noexcept nogil:
-    # Doubles a table. False: there is no memory, and the table is as it was.
-    cdef Py_ssize_t wanted = max(2 * capacity[0], <Py_ssize_t>64)
+@cython.final
+@cython.internal
+cdef class _Issued:
+    # Memory of issued rows, which an array has taken over.
+    cdef Row *rows
+    cdef Py_ssize_t count
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.rows, self.count * sizeof(Row), 0, flags)
+
+    def __dealloc__(self):
+        free(self.rows)
+
+
+cdef bint _grow(void **memory, Py_ssize_t *capacity, size_t item, Py_ssize_t least=64) noexcept nogil:
+    # Doubles a table, at least. False: there is no memory, and the table is as it was.
+    cdef Py_ssize_t wanted = max(2 * capacity[0], least)
     cdef void *grown = realloc(memory[0], wanted * item)
     if grown is NULL:
         return False
@@ -404,9 +420,25 @@ cdef class BarState:
                     own.max_price = max(own.max_price, self.records[r].bar.high)
                     r = self.records[r].next
 
+    cdef int make_room(self, Py_ssize_t trades) except -1:
+        # For what a long batch is likely to close: tables that double while they are filled are copied as often.
+        cdef Py_ssize_t bars = 4 * self.width * self.symbols
+        if trades < MANY_ROWS or bars < MANY_ROWS:
+            return 0
+        bars = min(trades, bars)
+        if self.row_capacity < bars and not _grow(<void **>&self.rows, &self.row_capacity, sizeof(Row), bars):
+            raise MemoryError
+        bars //= 2
+        if self.record_capacity < bars and not _grow(
+            <void **>&self.records, &self.record_capacity, sizeof(Record), bars
+        ):
+            raise MemoryError
+        return 0
+
     cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil:
         cdef Slot *slot = &self.slots[spec][symbol_id]
         cdef Row *issued
+        cdef int64_t key = row * self.width + spec
         if self.row_count == self.row_capacity and not _grow(<void **>&self.rows, &self.row_capacity, sizeof(Row)):
             self.no_memory = True
             return
@@ -422,6 +454,9 @@ cdef class BarState:
         issued.price_scale = slot.price_scale
         issued.size_scale = slot.size_scale
         issued.quote_scale = slot.quote_scale
+        memset(issued.unused, 0, sizeof(issued.unused))
+        self.ordered = self.row_count == 0 or (self.ordered and self.last_key <= key)
+        self.last_key = key
         self.row_count += 1
 
     cdef void not_placed(self, Py_ssize_t row, int spec) noexcept nogil:
@@ -467,19 +502,25 @@ cdef class BarState:
         cdef int64_t[::1] keys
         cdef Py_ssize_t[::1] order
         cdef Row *taken
-        cdef bint ordered = True
+        cdef _Issued issued
         if self.row_count == 0:
             return NO_ROWS
-        rows = np.empty(self.row_count, ROW_DTYPE)
-        taken = <Row *><size_t>rows.ctypes.data
-        for i in range(1, self.row_count):
-            ordered &= self.row_key(i - 1) <= self.row_key(i)
-        if ordered:
-            memcpy(taken, self.rows, self.row_count * sizeof(Row))
+        if self.ordered and self.row_count >= MANY_ROWS:
+            issued = _Issued()
+            taken = <Row *>realloc(self.rows, self.row_count * sizeof(Row))
+            issued.rows, issued.count = self.rows if taken is NULL else taken, self.row_count
+            self.rows = NULL
+            self.row_capacity = 0
+            rows = np.frombuffer(issued, ROW_DTYPE)
         else:
+            rows = np.empty(self.row_count, ROW_DTYPE)
+        taken = <Row *><size_t>rows.ctypes.data
+        if self.rows is not NULL and self.ordered:
+            memcpy(taken, self.rows, self.row_count * sizeof(Row))
+        elif not self.ordered:
             keys = np.empty(self.row_count, np.int64)
             for i in range(self.row_count):
-                keys[i] = self.row_key(i)
+                keys[i] = self.rows[i].row * self.width + self.rows[i].spec
             order = np.argsort(keys, kind="stable")
             for i in range(self.row_count):
                 taken[i] = self.rows[order[i]]
@@ -488,6 +529,3 @@ cdef class BarState:
                 taken[i].row = i
         self.row_count = 0
         return rows
-
-    cdef inline int64_t row_key(self, Py_ssize_t i) noexcept nogil:
-        return self.rows[i].row * self.width + self.rows[i].spec
