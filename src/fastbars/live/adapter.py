@@ -100,7 +100,7 @@ class BaseWebSocketAdapter:
             parse_message=self.parse_message if own_parser else None,
             record=record,
         )
-        self.session.upkeep = self.session.upkeep or Upkeep(self.session)
+        self.session.upkeep = self.session.upkeep or Upkeep(self.session, url)
         self._url = url
         self._expected: Collection[str] = ()
         self._once = once

@@ -43,7 +43,8 @@ class StreamConfig:
         heal: fetch missing trades from the exchange's REST API, where it serves them.
         heal_horizon: how old a hole can be, in seconds of event time, and its bars are still kept and healed.
         api_key: for REST APIs that want one (Binance futures, Binance.US); sent as a header, never logged.
-        rest_url: ask here instead of the exchange's own REST address.
+        rest_url: ask here instead of the exchange's own REST address. Where a stream is given a `url` of its own,
+            nothing is asked without it.
         empty: "skip": intervals without trades have no bar; "fill": they have a flat one at the last close where the
             feed was up. While it is down they are GAP bars without prices, either way.
         state: file that keeps what is known for a restart; None: none. Several connections add .1, .2, ...

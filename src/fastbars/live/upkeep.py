@@ -16,8 +16,11 @@ from fastbars.live import snapshot
 from fastbars.live.healing import Healer, HealingStats, shared_budget
 from fastbars.live.history import Hole
 from fastbars.live.rest import RestClient
+from fastbars.live.secrets import without_credentials
 from fastbars.live.session import Session
 from fastbars.log import log
+
+_NO_HISTORY = "the exchange serves no history of trades"
 
 # The snapshots of a stream's sessions are PATH, PATH.1, PATH.2, ... in the order in which they were made.
 _PATHS: WeakValueDictionary[str, Upkeep] = WeakValueDictionary()
@@ -26,12 +29,16 @@ _PATHS: WeakValueDictionary[str, Upkeep] = WeakValueDictionary()
 class Upkeep:
     """The healer and the snapshots of one session; it goes on from the snapshot file, where there is one.
 
+    Args:
+        session: whose upkeep this is.
+        url: where the stream comes from, if not from the exchange's own address: then only `rest_url` is asked.
+
     Raises:
         SnapshotError: the file cannot be used; it was set aside.
         OSError: it cannot be read.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, url: str | None = None) -> None:
         config, exchange = session.config, session.exchange
         self._session = session
         self._path = None if config.state is None else _own_path(str(config.state), self)
@@ -39,7 +46,9 @@ class Upkeep:
         self._seen_holes = 0
         self._users = 0
         self._tasks: list[asyncio.Task[None]] = []
-        history = exchange.history(session.channel, has_key=config.api_key is not None)
+        history, why_none = exchange.history(session.channel, has_key=config.api_key is not None), _NO_HISTORY
+        if url is not None and config.rest_url is None:
+            history, why_none = None, f"the stream comes from {without_credentials(url)}; rest_url says whom to ask"
         budget = None
         if history is not None:
             budget = shared_budget(config.rest_url or history.url, history.weight_per_minute)
@@ -48,6 +57,7 @@ class Upkeep:
             history,
             [session],
             self._client,
+            why_none=why_none,
             api_key=config.api_key,
             url=config.rest_url,
             horizon_s=config.heal_horizon,
