@@ -14,6 +14,66 @@
 /* After this many misses in a row only one in 16 messages is worth remembering. */
 enum { FB_PATIENCE = 8 };
 
+#define FB_TRUE_WORD 0x65757274 /* "true" */
+#if defined(__GNUC__)
+#define FB_OPAQUE(x) __asm__("" : "+r"(x))
+#else
+#define FB_OPAQUE(x) (void)(x)
+#endif
+
+/* Two texts that a value can be, compared with one word each; 0 where they are no such two. */
+static int fb_choice(const fb_plan *plan, fb_op *op) {
+    const fb_literal *literal = plan->literals + op->key->literals;
+    if (op->key->literal_count != 2)
+        return 0;
+    for (int i = 0; i < 2; i++, literal++) {
+        if (op->in_text ? literal->kind != FB_TEXT || literal->length > 7 : literal->kind < FB_TRUE)
+            return 0;
+        unsigned bytes = literal->length + op->in_text;
+        op->words[i] = literal->word | (op->in_text ? (uint64_t)'"' << 8 * literal->length : 0);
+        op->masks[i] = bytes == 8 ? UINT64_MAX : ((uint64_t)1 << 8 * bytes) - 1;
+        op->lengths[i] = literal->length;
+        op->sides[i] = literal->side;
+    }
+    return 1;
+}
+
+static void fb_set_kind(const fb_plan *plan, fb_op *op) {
+    switch (op->role) {
+    case FB_SYMBOL:
+        op->kind = FB_NAME;
+        break;
+    case FB_PRICE:
+    case FB_SIZE:
+        op->kind = FB_DECIMAL;
+        op->offset = op->role == FB_PRICE ? offsetof(fb_row, price) : offsetof(fb_row, size);
+        break;
+    case FB_TRADE_TIME:
+    case FB_EVENT_TIME:
+        op->unit = op->key->unit;
+        op->kind = op->unit <= FB_MS_OR_US ? FB_TIME : FB_BY_ROLE;
+        break;
+    case FB_FIRST_ID:
+    case FB_LAST_ID:
+    case FB_COUNT:
+    case FB_SEQUENCE:
+        op->kind = FB_NUMBER;
+        op->offset = op->role == FB_FIRST_ID ? offsetof(fb_row, first_id)
+                     : op->role == FB_LAST_ID ? offsetof(fb_row, last_id)
+                     : op->role == FB_COUNT   ? offsetof(fb_row, count)
+                                              : offsetof(fb_row, sequence);
+        break;
+    case FB_SIDE:
+        op->kind = fb_choice(plan, op) ? FB_CHOICE : FB_BY_ROLE;
+        break;
+    case FB_PASS_OVER:
+        op->kind = op->in_text ? FB_BY_ROLE : FB_WORD;
+        break;
+    default:
+        op->kind = FB_BY_ROLE;
+    }
+}
+
 static int fb_add_op(fb_plan *plan, int *count, int *used, const uint8_t *from, const uint8_t *to, const fb_seen *value) {
     fb_layout *layout = &plan->layout;
     ptrdiff_t length = to - from;
@@ -21,15 +81,26 @@ static int fb_add_op(fb_plan *plan, int *count, int *used, const uint8_t *from, 
         return 0;
     fb_op *op = layout->ops + (*count)++;
     memcpy(layout->text + *used, from, (size_t)length);
-    *op = (fb_op){(uint16_t)*used, (uint16_t)length, 0, 0, 1, NULL};
+    memset(op, 0, sizeof *op);
+    op->from = (uint16_t)*used;
+    op->length = (uint16_t)length;
+    op->kind = FB_ENDS;
+    op->mask = length >= 8 ? UINT64_MAX : ((uint64_t)1 << 8 * length) - 1;
+    op->word = fb_word(layout->text + *used) & op->mask;
     if (value) {
         op->role = value->role;
         op->in_text = value->in_text;
         op->key = value->key;
-        op->ends = 0;
+        fb_set_kind(plan, op);
     }
     *used += (int)length;
     return 1;
+}
+
+/* A value that can be but one text is as good as the bytes around it. */
+static int fb_is_fixed(const fb_plan *plan, const fb_seen *value) {
+    return value->role == FB_MATCH && value->key->literal_count == 1 &&
+           plan->literals[value->key->literals].kind != FB_PREFIX;
 }
 
 /* Remembers the message that was just scanned. */
@@ -49,6 +120,8 @@ static void fb_learn(fb_plan *plan) {
             at = plan->last_trade_to;
         }
         for (; value < last[part]; value++) {
+            if (fb_is_fixed(plan, plan->seen + value))
+                continue;
             if (!fb_add_op(plan, &count, &used, at, plan->seen[value].from, plan->seen + value))
                 return;
             at = plan->seen[value].to;
@@ -61,46 +134,47 @@ static void fb_learn(fb_plan *plan) {
     layout->known = 1;
 }
 
-FB_INLINE int fb_same(const uint8_t *p, const uint8_t *limit, const uint8_t *text, int length) {
-    for (; length >= 8; length -= 8, p += 8, text += 8) {
-        uint64_t word;
-        memcpy(&word, text, 8);
-        uint64_t here = 0;
-        if (FB_UNLIKELY(limit - p < 8))
+/* Whether these bytes are the text; eight more can be read of both. */
+FB_INLINE int fb_same(const uint8_t *p, const uint8_t *text, int length) {
+    for (; length > 8; length -= 8, p += 8, text += 8)
+        if (fb_word(p) != fb_word(text))
             return 0;
-        memcpy(&here, p, 8);
-        if (here != word)
-            return 0;
+    return (fb_word(p) ^ fb_word(text)) << (64 - 8 * length) == 0;
+}
+
+/* The byte after a run of digits. Where its length is that of the last message, the processor need not wait for it. */
+FB_INLINE const uint8_t *fb_after(fb_layout *layout, fb_op *op, const uint8_t *p, unsigned digits) {
+    if (op->varies)
+        return p + digits;
+    const uint8_t *after = p + op->digits;
+    if (FB_UNLIKELY(digits != op->digits)) {
+        op->varies = op->digits && layout->taken - op->changed < 8;
+        op->changed = layout->taken;
+        op->digits = (uint8_t)digits;
+        after = p + digits;
+        FB_OPAQUE(after); /* else it is computed in both cases */
     }
-    if (!length)
-        return 1;
-    if (FB_LIKELY(limit - p >= 8)) {
-        uint64_t word, here;
-        memcpy(&word, text, 8);
-        memcpy(&here, p, 8);
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-        word = __builtin_bswap64(word);
-        here = __builtin_bswap64(here);
-#endif
-        return (word ^ here) << (64 - 8 * length) == 0;
-    }
-    return limit - p >= length && memcmp(p, text, (size_t)length) == 0;
+    return after;
 }
 
 static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
-    const fb_layout *layout = &plan->layout;
-    const uint8_t *p = payload, *end = plan->end, *limit = plan->limit;
-    const fb_op *op = layout->ops, *trade = op + layout->trade, *suffix = op + layout->suffix;
+    fb_layout *layout = &plan->layout;
+    const uint8_t *p = payload, *end = plan->end, *limit = plan->limit, *at;
+    fb_op *op = layout->ops, *trade = op + layout->trade, *suffix = op + layout->suffix;
     fb_row *row = &plan->message;
+    unsigned stops, n;
+    int escaped;
     fb_restart(plan);
+    layout->taken++;
     for (;; op++) {
-        if (!fb_same(p, limit, layout->text + op->from, op->length))
+        if (FB_UNLIKELY(end - p < op->length) || FB_UNLIKELY(((fb_word(p) ^ op->word) & op->mask) != 0))
+            return 0;
+        if (op->length > 8 && !fb_same(p + 8, layout->text + op->from + 8, op->length - 8))
             return 0;
         p += op->length;
-        if (FB_UNLIKELY(p > end))
-            return 0;
-        const uint8_t *at = p;
-        if (op->ends) {
+        at = p;
+        switch (op->kind) {
+        case FB_ENDS:
             if (op >= suffix)
                 return p == end;
             if (op < trade) {
@@ -122,19 +196,113 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
                 row = &plan->message;
             }
             continue;
+        case FB_NUMBER:
+            n = (unsigned)fb_lowest_bit(fb_digit_stops(p));
+            if (FB_UNLIKELY(n - 1 > 14 || (*p == '0' && n > 1)))
+                break;
+            *(int64_t *)((char *)row + op->offset) = (int64_t)fb_sixteen_digits(p, n);
+            p = fb_after(layout, op, p, n);
+            continue;
+        case FB_TIME: {
+            n = (unsigned)fb_lowest_bit(fb_digit_stops(p));
+            if (FB_UNLIKELY(n - 1 > 15 || *p == '0' || (n == 16 && p[16] != ',' && p[16] != '"' && p[16] != '}')))
+                break;
+            int64_t value = (int64_t)fb_sixteen_digits(p, n);
+            int64_t factor = op->unit == FB_NS ? 1 : op->unit == FB_US || (op->unit == FB_MS_OR_US && value >= 100000000000000LL) ? 1000 : 1000000;
+            if (FB_UNLIKELY(value > FB_LATEST_NS / 1000000 && value > FB_LATEST_NS / factor))
+                break;
+            value *= factor;
+            if (op->role == FB_TRADE_TIME) {
+                row->time_ns = value;
+            } else {
+                if (!plan->has_event || value > plan->event_ns)
+                    plan->event_ns = value;
+                plan->has_event = 1;
+            }
+            p = fb_after(layout, op, p, n);
+            continue;
         }
-        if (op->role == FB_PASS_OVER) {
-            int escaped;
-            if (op->in_text)
-                p = fb_string(p, end, limit, &escaped);
-            else if (FB_UNLIKELY(!(p = fb_short_integer(p, end, limit))))
-                p = fb_any_value(plan, at, 1);
-        } else {
-            p = fb_take(plan, row, op->key, op->role, p, op->in_text);
+        case FB_DECIMAL: {
+            stops = fb_digit_stops(p);
+            unsigned whole = (unsigned)fb_lowest_bit(stops), all;
+            stops &= stops - 1;
+            if (FB_UNLIKELY(whole - 1 > 7 || p[whole] != '.'))
+                break;
+            all = (unsigned)fb_lowest_bit(stops); /* bit 16 is set: whole is at most 8 */
+            n = all - whole - 1;
+            if (FB_UNLIKELY(all > 15 || n - 1 > 7 || (p[all] | 0x20) == 'e' || (!op->in_text && *p == '0' && whole > 1)))
+                break;
+            uint64_t value = fb_few_digits(p, whole) * fb_tens[n] + fb_few_digits(p + whole + 1, n);
+            if (FB_UNLIKELY(!value))
+                break;
+            *(int64_t *)((char *)row + op->offset) = (int64_t)value;
+            *(op->role == FB_PRICE ? &row->price_decimals : &row->size_decimals) = (int8_t)n;
+            p = fb_after(layout, op, p, all);
+            continue;
         }
-        if (FB_UNLIKELY(!p || p >= end || (op->in_text && *p != '"')))
+        case FB_NAME:
+            n = (unsigned)fb_lowest_bit(fb_text_stops(p));
+            if (FB_UNLIKELY(n - 1 > 14 || p[n] != '"'))
+                break;
+            row->symbol_words[0] = fb_word(p) & (n < 8 ? ((uint64_t)1 << 8 * n) - 1 : UINT64_MAX);
+            row->symbol_words[1] = fb_word(p + 8) & (n > 8 ? ((uint64_t)1 << (8 * n - 64)) - 1 : 0);
+            row->symbol = p;
+            row->symbol_length = n;
+            row->symbol_hash = fb_hash_symbol(row, NULL, NULL);
+            p = fb_after(layout, op, p, n);
+            continue;
+        case FB_CHOICE: {
+            uint64_t word = fb_word(p);
+            int first = ((word ^ op->words[0]) & op->masks[0]) == 0, second = ((word ^ op->words[1]) & op->masks[1]) == 0;
+            if (FB_UNLIKELY(!(first | second)))
+                break;
+            row->side = op->sides[!first];
+            p += op->lengths[!first];
+            continue;
+        }
+        case FB_WORD:
+            n = (unsigned)fb_lowest_bit(fb_digit_stops(p));
+            if (n - 1 <= 14 && *p != '0' && p[n] != '.' && (p[n] | 0x20) != 'e') {
+                p = fb_after(layout, op, p, n);
+                continue;
+            }
+            if ((fb_word(p) & 0xFFFFFFFF) == FB_TRUE_WORD) {
+                p += 4;
+                continue;
+            }
+            p = fb_any_value(plan, p, 1);
+            if (FB_UNLIKELY(!p))
+                return 0;
+            continue;
+        default:
+            break;
+        }
+        if (op->role == FB_PASS_OVER)
+            p = fb_string(p, end, limit, &escaped);
+        else
+            p = fb_take(plan, row, op->key, op->role, at, op->in_text);
+        if (FB_UNLIKELY(!p))
             return 0;
     }
+}
+
+/* As fb_scan_layout, with enough to read behind the message. */
+static int fb_scan_known(fb_plan *plan, const uint8_t *payload) {
+    const uint8_t *end = plan->end, *limit = plan->limit;
+    size_t size = (size_t)(end - payload);
+    if (FB_LIKELY(limit - end >= FB_PADDING))
+        return fb_scan_layout(plan, payload);
+    if (size > FB_COPY_SIZE)
+        return 0;
+    memcpy(plan->copy, payload, size);
+    memset(plan->copy + size, 0, FB_PADDING);
+    plan->end = plan->copy + size;
+    plan->limit = plan->end + FB_PADDING;
+    if (fb_scan_layout(plan, plan->copy))
+        return 1;
+    plan->end = end;
+    plan->limit = limit;
+    return 0;
 }
 
 /* Trades into plan->rows, in the order of the message; 0: Python reads this message. Bytes up to `limit` may be read. */
@@ -142,7 +310,7 @@ static int fb_scan(fb_plan *plan, const uint8_t *payload, const uint8_t *end, co
     plan->end = end;
     plan->limit = limit;
     plan->no_memory = 0;
-    if (FB_LIKELY(plan->layout.known) && FB_LIKELY(fb_scan_layout(plan, payload))) {
+    if (FB_LIKELY(plan->layout.known) && FB_LIKELY(fb_scan_known(plan, payload))) {
         plan->misses = 0;
         return 1;
     }

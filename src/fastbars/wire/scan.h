@@ -33,7 +33,7 @@ enum {
 };
 
 enum { FB_MOST_KEYS = 24, FB_MOST_NODES = 8, FB_MOST_LITERALS = 48, FB_KEY_SIZE = 32, FB_LITERAL_SIZE = 48,
-       FB_MOST_DEPTH = 64, FB_MOST_OPS = 64, FB_LAYOUT_SIZE = 1024, FB_MOST_ROWS = 65536 };
+       FB_MOST_DEPTH = 64, FB_MOST_OPS = 64, FB_LAYOUT_SIZE = 1024, FB_COPY_SIZE = 4096, FB_PADDING = 32, FB_MOST_ROWS = 65536 };
 /* No event is later: beyond, kernel arithmetic could leave 64 bits. */
 #define FB_LATEST_NS 4600000000000000000LL
 
@@ -76,12 +76,24 @@ typedef struct { /* a trade, before its symbol's scales are known */
     int8_t price_decimals, size_decimals, side, skipped;
 } fb_row;
 
+/* How a step reads its value: the ordinary text of one kind by a short way, anything else as the general scanner does. */
+enum { FB_BY_ROLE, FB_ENDS, FB_NUMBER, FB_TIME, FB_DECIMAL, FB_NAME, FB_CHOICE, FB_WORD };
+
 typedef struct { /* a step of a layout: these bytes, then a value */
+    uint64_t word, mask;   /* the first eight of the bytes */
     uint16_t from, length; /* of the bytes, in the layout's text */
+    uint8_t kind;
     uint8_t role;
     uint8_t in_text;
-    uint8_t ends; /* no value follows: the last bytes of a part */
+    uint8_t offset; /* of the value in a fb_row */
+    uint8_t unit;
+    uint8_t digits; /* of the last value; */
+    uint8_t varies; /* that number changes from message to message */
+    uint32_t changed; /* when it changed last */
     const fb_key *key;
+    uint64_t words[2], masks[2]; /* of a choice of two, what stands behind a text included */
+    uint8_t lengths[2];
+    int8_t sides[2];
 } fb_op;
 
 typedef struct { /* the shape of the last message */
@@ -89,6 +101,7 @@ typedef struct { /* the shape of the last message */
     int trade, suffix; /* where the parts begin; the first is the prefix */
     int in_array;      /* trades may be repeated */
     int known;
+    uint32_t taken; /* messages */
     uint8_t text[FB_LAYOUT_SIZE + 8];
 } fb_layout;
 
@@ -117,6 +130,7 @@ typedef struct {
     int remembers, learning, paused, misses, seen_count, seen_trade, seen_suffix, in_array;
     const uint8_t *text, *trade_from, *trade_to, *last_trade_to;
     fb_seen seen[FB_MOST_OPS];
+    uint8_t copy[FB_COPY_SIZE + FB_PADDING]; /* of a message behind which too little can be read */
 } fb_plan;
 
 FB_INLINE unsigned fb_bucket(uint64_t word, unsigned length) {
@@ -200,47 +214,29 @@ static const uint8_t *fb_any_value(const fb_plan *plan, const uint8_t *p, int de
     }
 }
 
+/* Of a symbol as it is spelled: its first 16 bytes as words, then all others. */
+FB_INLINE uint64_t fb_hash_symbol(const fb_row *row, const uint8_t *more, const uint8_t *to) {
+    uint64_t hash = (row->symbol_words[0] ^ row->symbol_words[0] >> 29) * 0x9E3779B97F4A7C15ULL;
+    hash = (hash ^ hash >> 32 ^ row->symbol_words[1]) * 0x9E3779B97F4A7C15ULL;
+    for (; FB_UNLIKELY(more < to); more++)
+        hash = (hash ^ *more) * 0x9E3779B97F4A7C15ULL;
+    return hash ^ hash >> 32;
+}
+
 /* A symbol's text, up to the closing quote, and a hash of it as it is spelled. */
 FB_INLINE const uint8_t *fb_symbol(const fb_plan *plan, const uint8_t *p, fb_row *row) {
-    uint64_t hash = 0, word, stop;
+    int escaped;
     const uint8_t *start = p;
-    int escaped, words = 0;
-    row->symbol_words[0] = row->symbol_words[1] = 0;
-    for (;;) {
-        word = fb_load(p, plan->limit);
-        stop = fb_not_plain(word);
-        if (stop)
-            break;
-        if (words < 2)
-            row->symbol_words[words++] = word;
-        hash = (hash ^ word) * 0x9E3779B97F4A7C15ULL;
-        hash ^= hash >> 29;
-        p += 8;
-        if (FB_UNLIKELY(p >= plan->end))
-            return NULL;
-    }
-    int n = fb_lowest_bit(stop) >> 3;
-    p += n;
-    if (n) {
-        word = word << (64 - 8 * n) >> (64 - 8 * n);
-        if (words < 2)
-            row->symbol_words[words] = word;
-        hash = (hash ^ word) * 0x9E3779B97F4A7C15ULL;
-    }
-    if (FB_UNLIKELY(p >= plan->end))
+    p = fb_string(p, plan->end, plan->limit, &escaped);
+    if (FB_UNLIKELY(!p || p == start || p - start > 255))
         return NULL;
-    if (FB_UNLIKELY(*p != '"')) {
-        p = fb_odd_string(p, plan->end, &escaped);
-        if (!p)
-            return NULL;
-        for (const uint8_t *q = start + (p - start) / 8 * 8; q < p; q++)
-            hash = (hash ^ *q) * 0x9E3779B97F4A7C15ULL;
-    }
-    if (FB_UNLIKELY(p == start || p - start > 255))
-        return NULL;
+    ptrdiff_t n = p - start;
+    uint64_t low = fb_load(start, plan->limit), high = n > 8 ? fb_load(start + 8, plan->limit) : 0;
+    row->symbol_words[0] = n < 8 ? low << (64 - 8 * n) >> (64 - 8 * n) : low;
+    row->symbol_words[1] = n > 8 && n < 16 ? high << (128 - 8 * n) >> (128 - 8 * n) : high;
     row->symbol = start;
-    row->symbol_length = (uint32_t)(p - start);
-    row->symbol_hash = hash ^ (hash >> 32);
+    row->symbol_length = (uint32_t)n;
+    row->symbol_hash = fb_hash_symbol(row, start + 16, p);
     return p;
 }
 

@@ -101,6 +101,7 @@ cdef class TradeScanner:
     cdef int64_t event_ns
     cdef bint has_event
     cdef int take(self, const uint8_t *payload, const uint8_t *end, const uint8_t *limit) except -1
+    cdef bint commit_one(self) noexcept
     cdef int commit(self) except -1
     cdef int find(self, const fb_row *row) noexcept
     cdef int fit(self, const fb_row *symbol, const fb_row *row, int64_t *price, int64_t *size) except? -1

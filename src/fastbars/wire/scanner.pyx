@@ -236,11 +236,74 @@ cdef class TradeScanner:
             if self.plan.no_memory:
                 raise MemoryError
             return 0
-        if not self.commit():
+        if not self.commit_one() and not self.commit():
             return 0
         self.message_count += 1
         self.byte_count += end - payload
         return 1
+
+    cdef bint commit_one(self) noexcept:
+        # The ordinary message: one trade, of a known symbol, with ids that are numbers or none. False: `commit` it.
+        cdef fb_plan *plan = self.plan
+        cdef const fb_row *row = plan.rows
+        cdef const fb_row *symbol = &plan.message if plan.symbol_of_message else row
+        cdef TickBatch batch = self.batch
+        cdef Py_ssize_t at = batch.length
+        cdef int64_t count = 1, last_id, price, size
+        cdef int64_t *first_ids
+        cdef int64_t *last_ids
+        cdef int64_t *counts
+        cdef int64_t *sequences
+        cdef int8_t *sides
+        cdef int symbol_id
+        cdef Instrument *own
+        if (plan.row_count != 1 or self.has_key or row.skipped or at == 0 or at >= batch.capacity
+                or batch.rescaled != batch.instruments.rescaled or row.first_id < 0):
+            return False
+        last_id = row.last_id if plan.has_last_id else row.first_id
+        if plan.has_count:
+            count = row.count
+        elif plan.has_ids:
+            count = last_id - row.first_id + 1
+        first_ids = batch.first_id
+        last_ids = batch.last_id
+        counts = batch.count
+        sequences = batch.sequence
+        sides = batch.side
+        symbol_id = self.find(symbol)
+        if symbol_id < 0 or count < 1 or (counts is NULL and count != 1) or (first_ids is not NULL and not plan.has_ids):
+            return False
+        own = &batch.instruments.table[symbol_id]
+        price = row.price
+        size = row.size
+        if not (fb_rescale(&price, row.price_decimals, own.price_scale)
+                and fb_rescale(&size, row.size_decimals, own.size_scale)):
+            return False
+        own.max_price = max(price, own.max_price)
+        own.max_size = max(size, own.max_size)
+        batch.time_ns[at] = row.time_ns
+        batch.symbol_id[at] = symbol_id
+        batch.price[at] = price
+        batch.size[at] = size
+        if sides is not NULL:
+            sides[at] = row.side
+        if first_ids is not NULL:
+            first_ids[at] = row.first_id
+            last_ids[at] = last_id
+        if counts is not NULL:
+            counts[at] = count
+        if sequences is not NULL:
+            if not plan.has_sequence:
+                sequences[at] = row.first_id
+            else:
+                sequences[at] = plan.message.sequence if plan.sequence_of_message else row.sequence
+        batch.length = at + 1
+        self.first_row = at
+        self.trade_count += 1
+        if plan.has_event or plan.event_time_of_trade:
+            self.has_event = True
+            self.event_ns = plan.event_ns if plan.has_event else row.time_ns
+        return True
 
     cdef int commit(self) except -1:
         cdef fb_plan *plan = self.plan
@@ -347,11 +410,12 @@ cdef class TradeScanner:
         cdef const Spelling *own
         while True:
             own = &self.table[place]
+            if ((own.length ^ row.symbol_length) | (own.words[0] ^ row.symbol_words[0])
+                    | (own.words[1] ^ row.symbol_words[1])) == 0:
+                if own.length <= 16 or memcmp(own.text, row.symbol, own.length) == 0:
+                    return own.symbol_id
             if own.symbol_id < 0:
                 return -1
-            if (own.length == row.symbol_length and own.words[0] == row.symbol_words[0]
-                    and own.words[1] == row.symbol_words[1] and (own.length <= 16 or memcmp(own.text, row.symbol, own.length) == 0)):
-                return own.symbol_id
             place = (place + 1) & <uint64_t>(self.places - 1)
 
     cdef int fit(self, const fb_row *symbol, const fb_row *row, int64_t *price, int64_t *size) except? -1:
@@ -377,8 +441,8 @@ cdef class TradeScanner:
         cdef uint64_t place
         if len(self._spellings) >= _MOST_SPELLINGS:
             return symbol_id
-        if 2 * len(self._spellings) > self.places:
-            self._grow(2 * self.places)
+        if 4 * len(self._spellings) > self.places:
+            self._grow(4 * self.places)
         self._spellings.append(text)
         place = row.symbol_hash & <uint64_t>(self.places - 1)
         while self.table[place].symbol_id >= 0:

@@ -10,6 +10,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__SSE2__) || defined(_M_X64)
+#include <emmintrin.h>
+#endif
+
 #if defined(_MSC_VER) && !defined(__clang__)
 #include <intrin.h>
 static __inline int fb_lowest_bit(uint64_t x) {
@@ -49,6 +53,16 @@ FB_INLINE uint64_t fb_load(const uint8_t *p, const uint8_t *limit) {
     return word;
 }
 
+/* Eight bytes where it is known that so many may be read. */
+FB_INLINE uint64_t fb_word(const uint8_t *p) {
+    uint64_t word;
+    memcpy(&word, p, 8);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    return word;
+}
+
 /* High bits where a byte ends plain text: a quote, a backslash, a control character, or one beyond ASCII.
  * Only the lowest is certain: a borrow can mark bytes above it. */
 FB_INLINE uint64_t fb_not_plain(uint64_t x) {
@@ -59,11 +73,60 @@ FB_INLINE uint64_t fb_not_plain(uint64_t x) {
 /* High bits where a byte is no digit, given the bytes ^ '0'; again only the lowest is certain. */
 FB_INLINE uint64_t fb_not_digits(uint64_t x) { return ((x + 0x7676767676767676ULL) | x) & FB_HIGHS; }
 
+/* A bit for each of 16 bytes that is no digit, or that ends plain text; bit 16 is always set. */
+#if defined(__SSE2__) || defined(_M_X64)
+FB_INLINE unsigned fb_digit_stops(const uint8_t *p) {
+    __m128i x = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)p), _mm_set1_epi8('0'));
+    __m128i digits = _mm_cmpeq_epi8(_mm_min_epu8(x, _mm_set1_epi8(9)), x);
+    return (unsigned)_mm_movemask_epi8(digits) ^ 0x1FFFFu;
+}
+
+FB_INLINE unsigned fb_text_stops(const uint8_t *p) {
+    __m128i x = _mm_loadu_si128((const __m128i *)p);
+    __m128i quotes = _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('"')), _mm_cmpeq_epi8(x, _mm_set1_epi8('\\')));
+    /* Signed: control characters and all beyond ASCII. */
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(quotes, _mm_cmplt_epi8(x, _mm_set1_epi8(0x20)))) | 0x10000u;
+}
+#else
+FB_INLINE unsigned fb_high_bits(uint64_t low, uint64_t high) {
+    return (unsigned)(((low & FB_HIGHS) >> 7) * 0x0102040810204080ULL >> 56) |
+           (unsigned)(((high & FB_HIGHS) >> 7) * 0x0102040810204080ULL >> 56) << 8 | 0x10000u;
+}
+FB_INLINE uint64_t fb_exactly_no_digits(uint64_t x) {
+    x ^= FB_ONES * '0';
+    return ((x & ~FB_HIGHS) + 0x7676767676767676ULL) | x;
+}
+/* High bits where a byte is not zero. */
+FB_INLINE uint64_t fb_not_zero(uint64_t x) { return ((x & ~FB_HIGHS) + ~FB_HIGHS) | x; }
+FB_INLINE uint64_t fb_exactly_not_plain(uint64_t x) {
+    uint64_t control = ~((x & ~FB_HIGHS) + FB_ONES * 0x60);
+    return ~fb_not_zero(x ^ (FB_ONES * '"')) | ~fb_not_zero(x ^ (FB_ONES * '\\')) | control | x;
+}
+FB_INLINE unsigned fb_digit_stops(const uint8_t *p) {
+    return fb_high_bits(fb_exactly_no_digits(fb_word(p)), fb_exactly_no_digits(fb_word(p + 8)));
+}
+FB_INLINE unsigned fb_text_stops(const uint8_t *p) {
+    return fb_high_bits(fb_exactly_not_plain(fb_word(p)), fb_exactly_not_plain(fb_word(p + 8)));
+}
+#endif
+
 /* The number that eight digits (bytes ^ '0', the first in the lowest byte) stand for. */
 FB_INLINE uint64_t fb_eight_digits(uint64_t x) {
     x = x * 10 + (x >> 8);
     return ((x & 0x000000FF000000FFULL) * 0x000F424000000064ULL +
             ((x >> 16) & 0x000000FF000000FFULL) * 0x0000271000000001ULL) >> 32;
+}
+
+/* The number that 1 to 8 digits at p stand for; eight bytes may be read. */
+FB_INLINE uint64_t fb_few_digits(const uint8_t *p, unsigned n) {
+    return fb_eight_digits((fb_word(p) ^ (FB_ONES * '0')) << (64 - 8 * n));
+}
+
+/* The number that 1 to 16 digits at p stand for; 16 bytes may be read. */
+FB_INLINE uint64_t fb_sixteen_digits(const uint8_t *p, unsigned n) {
+    if (n <= 8)
+        return fb_few_digits(p, n);
+    return fb_eight_digits(fb_word(p) ^ (FB_ONES * '0')) * fb_tens[n - 8] + fb_few_digits(p + 8, n - 8);
 }
 
 /* Whether these bytes begin as `text` does, which has eight bytes at least, of which `length` (1 to 8) count. */
