@@ -81,6 +81,7 @@ class BarBuffer(TradeEntry):
 
     Trades come in by `add` (one, from text), `add_tick` (one, as an object) or `add_batch` (columns); see
     `fastbars.entry.TradeEntry`. Every method that issues bars returns them, after the callbacks were called.
+    `grace_ns`, `grace_s` in nanoseconds, may be set at any time.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class BarBuffer(TradeEntry):
         self.on_bars = on_bars
         self.on_late = on_late
         self._stats = BufferStats()
-        self._grace_ns = round(grace_s * 1e9)
+        self.grace_ns = round(grace_s * 1e9)
         self._kernel = BarKernel(
             self.instruments,
             self.specs,
@@ -305,7 +306,7 @@ class BarBuffer(TradeEntry):
     def advance_watermark(self, event_time_ns: int) -> list[OHLCVBar]:
         """Event time has reached this on the connection: close time bars whose grace is over (PROVISIONAL)."""
         self._kernel.advance_watermark(event_time_ns)
-        if event_time_ns - self._grace_ns < self._kernel.next_close_ns:
+        if event_time_ns - self.grace_ns < self._kernel.next_close_ns:
             return []
         return self._close(event_time_ns, CloseReason.WATERMARK)
 
@@ -324,10 +325,10 @@ class BarBuffer(TradeEntry):
     @property
     def next_close_ns(self) -> int:
         """Before this time no watermark or clock has anything to close, ns (2**63 - 1: nothing is open)."""
-        return min(self._kernel.next_close_ns + self._grace_ns, 2**63 - 1)
+        return min(self._kernel.next_close_ns + self.grace_ns, 2**63 - 1)
 
     def _close(self, time_ns: int, reason: CloseReason) -> list[OHLCVBar]:
-        return self._issue(self._kernel.close_until(time_ns - self._grace_ns, REASONS.index(reason)))
+        return self._issue(self._kernel.close_until(time_ns - self.grace_ns, REASONS.index(reason)))
 
     def _issue(
         self, rows: npt.NDArray[Any], late: Iterable[tuple[int, int]] = (), batch: TickBatch | None = None

@@ -186,6 +186,7 @@ class BaseWebSocketAdapter:
             self._breaker_trips,
             self._handovers,
             self._silence.resubscriptions,
+            **self.session.timing(),
         )
 
     def parse_message(self, message: dict[str, Any]) -> TickData | None:
@@ -539,9 +540,7 @@ class BaseWebSocketAdapter:
         changed, self._state_changed = self._state_changed, asyncio.Event()
         changed.set()
         log.debug("state", exchange=self.exchange.name, state=str(state))
-        if self.session.recorder is not None:
-            url = "" if self._line is None else without_credentials(self._line.url)
-            self.session.recorder.note("state", time.time_ns(), {"state": str(state), "url": url})
+        self.session.note_state(str(state), "" if self._line is None else without_credentials(self._line.url))
         if self._on_state is not None:
             call(self._on_state, state)
 

@@ -10,11 +10,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 
 from fastbars.bars import OHLCVBar
+from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer
 from fastbars.errors import InvalidTickError, PrecisionError
+from fastbars.live.clock import ExchangeClock, TradeDelays
+from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange, Trade
 from fastbars.live.history import Hole
 from fastbars.live.recorder import Recorder
@@ -31,7 +36,11 @@ class Repairs(ABC):
     recorder: Recorder | None
     event_time_ns: int | None
     upkeep: Upkeep | None = None  # of a live session
+    config: StreamConfig
+    clock: ExchangeClock
+    delays: TradeDelays
     _buffer: BarBuffer | None
+    _down_since_ns: int | None
 
     @property
     @abstractmethod
@@ -46,6 +55,91 @@ class Repairs(ABC):
 
     @abstractmethod
     def _warn(self, kind: str, **context: str) -> None: ...
+
+    @property
+    @abstractmethod
+    def trade_times_ns(self) -> npt.NDArray[np.int64]:
+        """int64[n], time of the latest trade of each symbol, ns."""
+
+    # Clocks.
+
+    def now_ns(self, steady_ns: int) -> int | None:
+        """The exchange's time, as estimated at `steady_ns`; None before it has told any."""
+        return self.clock.now_ns(steady_ns)
+
+    @property
+    def grace_s(self) -> float:
+        """How long watermark and clock wait now: as it was set, or as it was learned; s."""
+        return self.delays.grace_ns / 1e9 if self.config.grace == "auto" else self.config.grace
+
+    def timing(self) -> dict[str, Any]:
+        """What `StreamStats` says of clocks and delays."""
+        offset_ns = self.clock.offset_ns
+        return {
+            "clock_offset_s": None if offset_ns is None else offset_ns / 1e9,
+            "grace_s": self.grace_s,
+            "delay_p50_s": self.delays.quantile_ns(0.5) / 1e9,
+            "delay_p999_s": self.delays.quantile_ns(0.999) / 1e9,
+        }
+
+    def _learn(self, batch: TickBatch, steady_ns: int) -> None:
+        # The first trade of a wakeup, which has waited longest, stands for all of them.
+        now_ns, times_ns = self.clock.now_ns(steady_ns), batch.column("time_ns")
+        if now_ns is None or times_ns is None or self._buffer is None:
+            return
+        if self.delays.add(now_ns - int(times_ns[0])) and self.config.grace == "auto":
+            self._buffer.grace_ns = self.delays.grace_ns
+
+    # Outages.
+
+    def note_state(self, state: str, url: str) -> None:
+        """The connection's state, for whoever reads a recording."""
+        if self.recorder is not None:
+            self.recorder.note("state", time.time_ns(), {"state": state, "url": url})
+
+    @property
+    def is_down(self) -> bool:
+        """Whether an outage has begun and not ended."""
+        return self._down_since_ns is not None
+
+    def begin_outage(self, steady_ns: int) -> None:
+        """From here on nothing can be received; the latest messages may be lost as well."""
+        now_ns = self.now_ns(steady_ns)
+        if self._down_since_ns is None and now_ns is not None:
+            # Event times may be off; what is lost is not older than the latest trade that came.
+            traded_ns = int(max(self.trade_times_ns, default=now_ns))
+            since_ns = min(now_ns, self.event_time_ns or now_ns, traded_ns)
+            self._down_since_ns = since_ns - round(self.grace_s * 1e9)
+            self.feed_down(self._down_since_ns, time.time_ns())
+
+    def end_outage(self, steady_ns: int, receive_time_ns: int) -> tuple[int | None, int | None]:
+        """Everything desired is received again. Returns (since, until) of the outage, ns of the exchange's clock."""
+        since_ns, self._down_since_ns = self._down_since_ns, None
+        until_ns = self.now_ns(steady_ns)
+        if since_ns is not None and until_ns is not None:
+            until_ns += round(self.grace_s * 1e9)  # the clock is an estimate
+            self.note_outage(since_ns, until_ns, receive_time_ns)
+        if until_ns is not None:
+            self.feed_up(until_ns, receive_time_ns)
+        return since_ns, until_ns
+
+    def note_outage(
+        self, since_ns: int, until_ns: int, receive_time_ns: int, symbols: Sequence[str] | None = None
+    ) -> list[OHLCVBar]:
+        """Nothing could be received between two times of the exchange: bars that no ids vouch for are GAP then.
+
+        Args:
+            symbols: those concerned; None: all that have traded.
+        """
+        if self._buffer is None or self._buffer.ids in ("contiguous", "sequenced"):
+            return []
+        if self.recorder is not None:
+            self.recorder.event(
+                "outage", receive_time_ns, {"since_ns": since_ns, "until_ns": until_ns, "symbols": symbols}
+            )
+        bars = self._buffer.note_outage(since_ns, until_ns, symbols)
+        self._tell(bars, receive_time_ns)
+        return bars
 
     def feed_down(self, since_ns: int, receive_time_ns: int) -> list[OHLCVBar]:
         """Nothing has been received since this time of the exchange: intervals without trades are GAP from here on."""

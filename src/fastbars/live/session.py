@@ -6,7 +6,6 @@ counts, logs (the 1st, 2nd, 4th, 8th, ... of a kind) and skips. Units: times int
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -21,7 +20,7 @@ from fastbars.buffer import BarBuffer, BufferStats, Ids, tick_of
 from fastbars.callbacks import call
 from fastbars.errors import InvalidTickError, ParseError, PrecisionError
 from fastbars.events import MarketDataEvent, Quote, Ticker
-from fastbars.live.clock import ExchangeClock
+from fastbars.live.clock import ExchangeClock, TradeDelays
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Ack, Beat, Exchange, Notice, RawMessage, Refusal, Trade
 from fastbars.live.recorder import OpenRecorder, Recorder
@@ -33,8 +32,6 @@ from fastbars.ticks import TickData, to_nanoseconds
 from fastbars.wire.scanner import TradeScanner
 
 _LATEST_NS = 4_600_000_000_000_000_000  # no trade may be later, so a later event time is garbage
-
-_LEAP_NS = 3_600_000_000_000
 
 _BROKEN = (ParseError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
@@ -90,12 +87,12 @@ class Session(Repairs):
         self.callbacks = callbacks or Callbacks()
         self.stats = SessionStats()
         self.clock = ExchangeClock()
+        self.delays = TradeDelays()
         self.event_time_ns: int | None = None
         # While two lines carry the same trades: those that callbacks were told.
         self.told = RecentKeys() if config.lines > 1 else None
         self._down_since_ns: int | None = None
         self._data_messages = 0
-        self._leapt = False
         self._parse = exchange.parser()
         self._parse_message = parse_message
         self._recent = RecentKeys()
@@ -175,7 +172,7 @@ class Session(Repairs):
             self.config.specs,
             ids=ids or self.exchange.ids(channel),
             exchange=self.exchange.name,
-            grace_s=self.config.grace,
+            grace_s=self.grace_s,
             lateness_s=self.config.lateness,
             heal_horizon_s=self.config.heal_horizon,
             empty=self.config.empty,
@@ -262,6 +259,7 @@ class Session(Repairs):
         if self._sent_ns is not None:
             self._note_event_time(self._sent_ns, steady_ns)
             self._sent_ns = None
+            self.clock.note_wall(receive_time_ns, steady_ns)
         if self._buffer is not None and self._batch is not None:
             received.bars += self._fold(*self._wakeup)
             if self.event_time_ns is not None and self.config.close_by == "clock" and not self._holds:
@@ -326,54 +324,6 @@ class Session(Repairs):
         now_ns = self.clock.now_ns(steady_ns)
         return now_ns is not None and now_ns >= self._buffer.next_close_ns
 
-    @property
-    def is_down(self) -> bool:
-        """Whether an outage has begun and not ended."""
-        return self._down_since_ns is not None
-
-    def begin_outage(self, steady_ns: int) -> None:
-        """From here on nothing can be received; the latest messages may be lost as well."""
-        now_ns = self.now_ns(steady_ns)
-        if self._down_since_ns is None and now_ns is not None:
-            # Event times may be off; what is lost is not older than the latest trade that came.
-            traded_ns = int(max(self.trade_times_ns, default=now_ns))
-            since_ns = min(now_ns, self.event_time_ns or now_ns, traded_ns)
-            self._down_since_ns = since_ns - round(self.config.grace * 1e9)
-            self.feed_down(self._down_since_ns, time.time_ns())
-
-    def end_outage(self, steady_ns: int, receive_time_ns: int) -> tuple[int | None, int | None]:
-        """Everything desired is received again. Returns (since, until) of the outage, ns of the exchange's clock."""
-        since_ns, self._down_since_ns = self._down_since_ns, None
-        until_ns = self.now_ns(steady_ns)
-        if since_ns is not None and until_ns is not None:
-            until_ns += round(self.config.grace * 1e9)  # the clock is an estimate
-            self.note_outage(since_ns, until_ns, receive_time_ns)
-        if until_ns is not None:
-            self.feed_up(until_ns, receive_time_ns)
-        return since_ns, until_ns
-
-    def now_ns(self, steady_ns: int) -> int | None:
-        """The exchange's time, as estimated at `steady_ns`; None before it has told any."""
-        return self.clock.now_ns(steady_ns)
-
-    def note_outage(
-        self, since_ns: int, until_ns: int, receive_time_ns: int, symbols: Sequence[str] | None = None
-    ) -> list[OHLCVBar]:
-        """Nothing could be received between two times of the exchange: bars that no ids vouch for are GAP then.
-
-        Args:
-            symbols: those concerned; None: all that have traded.
-        """
-        if self._buffer is None or self._buffer.ids in ("contiguous", "sequenced"):
-            return []
-        if self.recorder is not None:
-            self.recorder.event(
-                "outage", receive_time_ns, {"since_ns": since_ns, "until_ns": until_ns, "symbols": symbols}
-            )
-        bars = self._buffer.note_outage(since_ns, until_ns, symbols)
-        self._tell(bars, receive_time_ns)
-        return bars
-
     def flush(self, receive_time_ns: int, symbol: str | None = None) -> list[OHLCVBar]:
         """Close every open bar (of one symbol) with reason `end`.
 
@@ -399,6 +349,8 @@ class Session(Repairs):
             before = self._arbiter.duplicates
             batch = self._arbiter.take(batch, line % self.config.lines, steady_ns)
             self.stats.duplicates += self._arbiter.duplicates - before
+        if steady_ns is not None and len(batch):
+            self._learn(batch, steady_ns)
         bars = self._buffer.add_live(batch)
         self._batch.clear()
         return bars
@@ -410,19 +362,13 @@ class Session(Repairs):
 
     def _note_event_time(self, time_ns: int, steady_ns: int | None) -> None:
         # The last message that says when it was sent stands for all that arrived with it.
-        if not self._leaps(time_ns, steady_ns):
-            self.event_time_ns = max(time_ns, self.event_time_ns or time_ns)
-            if steady_ns is not None:
-                self.clock.observe(time_ns, steady_ns)
-
-    def _leaps(self, time_ns: int, steady_ns: int | None) -> bool:
-        # One time far ahead of the exchange's clock is garbage that would close every bar; two in a row are not.
         now_ns = None if steady_ns is None else self.clock.now_ns(steady_ns)
-        leaps = now_ns is not None and time_ns - now_ns > _LEAP_NS and not self._leapt
-        if leaps:
+        if now_ns is not None and self.clock.leaps(time_ns, now_ns):
             self._warn("event_time_leaps", event_time_ns=str(time_ns), exchange_time_ns=str(now_ns))
-        self._leapt = leaps
-        return leaps
+            return
+        self.event_time_ns = max(time_ns, self.event_time_ns or time_ns)
+        if steady_ns is not None:
+            self.clock.observe(time_ns, steady_ns)
 
     def _take(self, message: Any, receive_time_ns: int, received: Received) -> None:
         stats = self.stats

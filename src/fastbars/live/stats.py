@@ -91,6 +91,11 @@ class StreamStats:
         handovers: times that a connection was replaced before the exchange ended it.
         resubscriptions: streams subscribed again because they had fallen silent.
         lines: of each redundant line; empty where there is one.
+        clock_offset_s: the exchange's clock less the local wall clock, less the least delay of a message, s; None
+            before the first message with a time.
+        grace_s: how long watermark and clock wait behind a bar's close_time, s: as set, or as learned.
+        delay_p50_s, delay_p999_s: so much later than the fastest message half, and 99.9 %, of the trades came at most,
+            s; measured with one trade a wakeup.
     """
 
     state: ConnectionState
@@ -104,10 +109,14 @@ class StreamStats:
     handovers: int = 0
     resubscriptions: int = 0
     lines: tuple[LineStats, ...] = ()
+    clock_offset_s: float | None = None
+    grace_s: float = 1.0
+    delay_p50_s: float = 0.0
+    delay_p999_s: float = 0.0
 
 
 def sum_of(parts: Sequence[StreamStats], state: ConnectionState) -> StreamStats:
-    """The counters of several connections together; the latency is the largest, the event time the latest."""
+    """The counters of several connections together; of times and durations the latest or largest."""
     times = [part.event_time_ns for part in parts if part.event_time_ns is not None]
     return StreamStats(
         state,
@@ -121,6 +130,10 @@ def sum_of(parts: Sequence[StreamStats], state: ConnectionState) -> StreamStats:
         sum(part.handovers for part in parts),
         sum(part.resubscriptions for part in parts),
         tuple(map(_added_lines, *(part.lines for part in parts))),
+        max((part.clock_offset_s for part in parts if part.clock_offset_s is not None), default=None),
+        max(part.grace_s for part in parts),
+        max(part.delay_p50_s for part in parts),
+        max(part.delay_p999_s for part in parts),
     )
 
 
