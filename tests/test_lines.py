@@ -238,7 +238,7 @@ async def test_where_ids_are_only_unique_one_of_two_lines_can_be_lost_as_well() 
         truth = {symbol: exchange.record.seconds(symbol) for symbol in exchange.symbols}
     latest = {(bar.symbol, bar.open_time): bar for bar in issued}
     whole = [bar for bar in latest.values() if str(bar.status) != "PARTIAL"]
-    assert {str(bar.status) for bar in whole} == {"UNVERIFIABLE"}
+    assert [bar for bar in whole if str(bar.status) != "UNVERIFIABLE"] == []
     assert len(whole) > 15
     for bar in whole:
         candle = truth[bar.symbol][to_nanoseconds(bar.open_time) // 1_000_000]
