@@ -249,16 +249,17 @@ cdef class BarKernel(BarClosing):
         cdef Columns columns = columns_of(batch, self.arrivals, self.symbols, self.longest)
         cdef bint inverse = self.largest_contract > 0
         cdef Py_ssize_t i = start
+        cdef bint single = batch.last_id == batch.first_id and batch.count is NULL and not inverse
         cdef Fetched fetched = Fetched(start, start)
         while i < stop:
             if not self.careful:
                 # Spelled out, so that each gets a loop of its own.
-                if self.by_id and not inverse:
-                    i = fold_time_rows(slots, &columns, i, stop, True, False)
+                if self.by_id and single:
+                    i = fold_time_rows(slots, &columns, i, stop, True, True, False)
                 elif self.by_id:
-                    i = fold_time_rows(slots, &columns, i, stop, True, True)
+                    i = fold_time_rows(slots, &columns, i, stop, True, False, inverse)
                 else:
-                    i = fold_time_rows(slots, &columns, i, stop, False, inverse)
+                    i = fold_time_rows(slots, &columns, i, stop, False, False, inverse)
                 if i >= stop:
                     break
             if self.unchecked and not batch.is_valid(i, self.symbols):

@@ -68,41 +68,41 @@ cdef inline void fetch(const Slot *slots, const Columns *batch, Py_ssize_t i, Py
 
 
 cdef inline void add_ordinary(
-    Summary *bar, const Columns *batch, Py_ssize_t i, bint by_id, int64_t contract
+    Summary *bar, const Columns *batch, Py_ssize_t i, bint by_id, bint single, int64_t contract
 ) noexcept nogil:
     # Open, first id and first time stay. No branch that the trades decide: high and low by selection, taker by mask.
     cdef int64_t price = batch.price[i], size = batch.size[i]
     cdef int64_t taker = -<int64_t>(batch.side[i & batch.side_mask] > 0)
     cdef int64_t paid = contract if contract else price
     bar.last_time = batch.time_ns[i]
-    bar.last_id = batch.last_id[i] if by_id else batch.arrivals + i
+    bar.last_id = (batch.first_id if single else batch.last_id)[i] if by_id else batch.arrivals + i
     bar.high = max(bar.high, price)
     bar.low = min(bar.low, price)
     bar.close = price
-    bar.count += 1 if batch.count is NULL else batch.count[i]
+    bar.count += 1 if single or batch.count is NULL else batch.count[i]
     add128_uint64(&bar.volume, <uint64_t>size)
     add128_uint64(&bar.taker_volume, <uint64_t>(size & taker))
     add128_wide(&bar.quote, wide_product(paid, size))
     add128_wide(&bar.taker_quote, wide_product(paid, size & taker))
 
 
-cdef inline bint follows(const Columns *batch, Py_ssize_t i, bint by_id, int64_t limit) noexcept nogil:
+cdef inline bint follows(const Columns *batch, Py_ssize_t i, bint by_id, bint single, int64_t limit) noexcept nogil:
     # Row i is as ordinary as the one before it, and of the same symbol.
     return (
         batch.symbol_id[i] == batch.symbol_id[i - 1] and batch.time_ns[i - 1] <= batch.time_ns[i] < limit
-        and (not by_id or batch.first_id[i] == batch.last_id[i - 1] + 1)
+        and (not by_id or batch.first_id[i] == (batch.first_id if single else batch.last_id)[i - 1] + 1)
     )
 
 
 cdef inline bint all_follow(
-    const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, int64_t limit
+    const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, int64_t limit
 ) noexcept nogil:
     # The same of several rows, without a branch, so that the compiler takes more than one at once. Differences
     # wrap; a time that is older by more than they hold is too far below the limit then.
     cdef const uint64_t *times = <const uint64_t *>batch.time_ns
     cdef const uint32_t *symbols = <const uint32_t *>batch.symbol_id
     cdef const uint64_t *first_ids = <const uint64_t *>batch.first_id
-    cdef const uint64_t *last_ids = <const uint64_t *>batch.last_id
+    cdef const uint64_t *last_ids = <const uint64_t *>(batch.first_id if single else batch.last_id)
     cdef uint64_t late = 0, unexpected = 0
     cdef uint32_t other = 0
     cdef Py_ssize_t i
@@ -117,23 +117,23 @@ cdef inline bint all_follow(
 
 
 cdef inline Py_ssize_t stretch_from(
-    const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, int64_t limit
+    const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, int64_t limit
 ) noexcept nogil:
     # The first row behind `start` that is not an ordinary one of the same symbol.
     cdef Py_ssize_t i = start + 1, short = min(start + SHORT_STRETCH, stop)
     while i < short:
-        if not follows(batch, i, by_id, limit):
+        if not follows(batch, i, by_id, single, limit):
             return i
         i += 1
-    while i + CHUNK <= stop and all_follow(batch, i, i + CHUNK, by_id, limit):
+    while i + CHUNK <= stop and all_follow(batch, i, i + CHUNK, by_id, single, limit):
         i += CHUNK
-    while i < stop and follows(batch, i, by_id, limit):
+    while i < stop and follows(batch, i, by_id, single, limit):
         i += 1
     return i
 
 
 cdef inline void add_stretch(
-    Summary *bar, const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, int64_t contract, bint sided
+    Summary *bar, const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, int64_t contract, bint sided
 ) noexcept nogil:
     # As add_ordinary, for rows of one symbol; what they sum to stays in registers until the end.
     cdef const int64_t *prices = batch.price
@@ -155,12 +155,12 @@ cdef inline void add_stretch(
         taker_volume += <uint64_t>(size & taker)
         taker_quote = wide_sum(taker_quote, wide_product(paid, size & taker))
     bar.last_time = batch.time_ns[stop - 1]
-    bar.last_id = batch.last_id[stop - 1] if by_id else batch.arrivals + stop - 1
+    bar.last_id = (batch.first_id if single else batch.last_id)[stop - 1] if by_id else batch.arrivals + stop - 1
     bar.high = high
     bar.low = low
     bar.close = prices[stop - 1]
     bar.count += stop - start
-    if batch.count is not NULL:
+    if not single and batch.count is not NULL:
         for i in range(start, stop):
             bar.count += batch.count[i] - 1
     add128_uint64(&bar.volume, volume)
@@ -170,7 +170,8 @@ cdef inline void add_stretch(
 
 
 cdef inline Py_ssize_t fold_time_rows(
-    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse
+    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single,
+    bint inverse,
 ) noexcept nogil:
     # Returns the first row that is not ordinary, or stop. Ordinary: no older than the last trade of the open
     # bar, inside its interval, and, where ids order the trades, with the id after its last one.
@@ -187,14 +188,14 @@ cdef inline Py_ssize_t fold_time_rows(
         ):
             return i
         if i + 1 < stop and batch.symbol_id[i + 1] == batch.symbol_id[i]:
-            end = stretch_from(&batch, i, min(stop, i + batch.longest), by_id, slot.gate.limit)
+            end = stretch_from(&batch, i, min(stop, i + batch.longest), by_id, single, slot.gate.limit)
             if batch.side_mask:
-                add_stretch(&slot.bar, &batch, i, end, by_id, slot.contract if inverse else 0, True)
+                add_stretch(&slot.bar, &batch, i, end, by_id, single, slot.contract if inverse else 0, True)
             else:
-                add_stretch(&slot.bar, &batch, i, end, by_id, slot.contract if inverse else 0, False)
+                add_stretch(&slot.bar, &batch, i, end, by_id, single, slot.contract if inverse else 0, False)
             i = end
         else:
-            add_ordinary(&slot.bar, &batch, i, by_id, slot.contract if inverse else 0)
+            add_ordinary(&slot.bar, &batch, i, by_id, single, slot.contract if inverse else 0)
             i += 1
     return stop
 
@@ -233,5 +234,5 @@ cdef inline Py_ssize_t fold_path_rows(
             (by_id and batch.first_id[i] <= slot.bar.last_id) or reaches(kind, step, slot, &batch, i, contract)
         ):
             return i
-        add_ordinary(&slot.bar, &batch, i, by_id, contract)
+        add_ordinary(&slot.bar, &batch, i, by_id, False, contract)
     return stop
