@@ -5,11 +5,17 @@ from __future__ import annotations
 from decimal import Decimal
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
+from fastbars._agg import BarKernel
+from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer
 from fastbars.errors import PrecisionError
+from fastbars.instruments import Instruments
+from fastbars.ledger import Ledger
+from fastbars.specs import parse_specs
 from fastbars.ticks import TickData
 from oracle import Line, Oracle, Trade
 from strategies import (
@@ -382,3 +388,57 @@ def test_bars_of_hundreds_of_symbols_equal_the_oracle() -> None:
     assert replay(buffer_for(scenario), scenario.events, scenario.cuts) == expected(
         oracle_for(scenario), scenario.events
     )
+
+
+@pytest.mark.parametrize("counted", [False, True], ids=["one trade a row", "several trades a row"])
+@pytest.mark.parametrize("by_id", [True, False], ids=["ids", "no ids"])
+@settings(max_examples=10)
+@given(seed=st.integers(0, 2**32 - 1), longest_run=st.sampled_from((1, 3, 40, 700)))
+def test_rows_of_a_long_batch_are_byte_for_byte_those_of_its_trades_one_by_one(
+    by_id: bool, counted: bool, seed: int, longest_run: int
+) -> None:
+    # Long runs of a symbol, and thousands of issued rows, go ways of their own.
+    draw = np.random.default_rng(seed)
+    runs = draw.integers(1, longest_run + 1, 3000)
+    symbol_id = np.repeat(draw.integers(0, 3, 3000), runs)[:3000].astype(np.int32)
+    count = draw.integers(1, 5, 3000) if counted else np.ones(3000, np.int64)
+    last_id = np.zeros(3000, np.int64)
+    for symbol in range(3):
+        last_id[symbol_id == symbol] = count[symbol_id == symbol].cumsum()
+    if draw.integers(0, 2):  # a duplicate or a hole here and there
+        last_id += draw.choice([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 1], 3000) * (last_id > 5)
+    columns = {
+        "time_ns": draw.choice([-1, 0, 0, 0, 1, 20], 3000).cumsum() * 10**8 + 10**18,
+        "symbol_id": symbol_id,
+        "price": draw.integers(1, 100, 3000),
+        "size": draw.integers(1, 100, 3000),
+        "side": draw.choice(np.array([-1, 1], np.int8), 3000),
+        "first_id": last_id - count + 1,
+        "last_id": last_id,
+    }
+    if counted:
+        columns["count"] = count
+    else:
+        columns["first_id"] = columns["last_id"]
+    specs = parse_specs("1s,tick:2,tick:90,volume:20000,value:1000000,1m")
+    kernels = []
+    for _ in range(2):
+        instruments = Instruments()
+        for name in "ABC":
+            instruments.add(name, 0, 0)
+        kernels.append(BarKernel(instruments, specs, Ledger() if by_id else None, by_id))
+    rows, late = kernels[0].update(TickBatch.wrap(kernels[0].instruments, columns))
+    one_by_one, late_one_by_one = [], []
+    for i in range(3000):
+        batch = TickBatch.wrap(kernels[1].instruments, {name: column[i : i + 1] for name, column in columns.items()})
+        more, more_late = kernels[1].update(batch)
+        one_by_one += [(row, i) for row in more]
+        late_one_by_one += [(i, spec) for _, spec in more_late]
+    assert len(rows) > 1024
+    for got, (row, i) in zip(rows, one_by_one, strict=True):
+        assert got["row"] == i
+        wanted = row.copy()
+        wanted["row"] = i
+        assert got.tobytes() == wanted.tobytes()
+    assert late == late_one_by_one
+    assert kernels[0].flush().tobytes() == kernels[1].flush().tobytes()

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t
 
 from fastbars.batch cimport TickBatch
 from fastbars.closing cimport BarClosing
+from fastbars.fold cimport Columns
 from fastbars.ledger cimport Verdict
 from fastbars.state cimport Slot
 
@@ -28,6 +29,8 @@ cdef class BarKernel(BarClosing):
     cdef void fold_row(self, int tree, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef void set_limit(self, int tree, int symbol_id) noexcept nogil
     cdef void fold_path(self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
+    cdef Py_ssize_t fold_path_stretch(
+        self, int spec, const Columns *columns, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
     cdef void fold_path_row(self, int spec, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef void heal_rows(self, TickBatch batch) noexcept nogil
     cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil

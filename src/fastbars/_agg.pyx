@@ -24,7 +24,7 @@ from libc.string cimport memcpy
 
 from fastbars.batch cimport TickBatch
 from fastbars.closing cimport BY_TRADE, FILLED, BarClosing
-from fastbars.fold cimport Columns, columns_of, fold_path_rows, fold_time_rows
+from fastbars.fold cimport Columns, columns_of, fold_path_rows, fold_path_stretch, fold_time_rows
 from fastbars.ledger cimport AHEAD, DUPLICATE, FILLS, FIRST, FORGOTTEN, NO_MEMORY, OVERLAP, Ledger, Verdict
 from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, less128, prefetch
 from fastbars.state cimport Past, Row, Slot
@@ -42,6 +42,7 @@ cdef double SAFE_BOUND = 1.6e38
 
 cdef enum:
     ROWS_AHEAD = 8              # less than fold.pxd's PLACES_AHEAD
+    LONG_BATCH = 1024           # of which the check is worth handing the interpreter to others
 
 
 cdef class BarKernel(BarClosing):
@@ -81,7 +82,12 @@ cdef class BarKernel(BarClosing):
         # is worth a copy of the state.
         self.unchecked = (
             self.tree_count > 0 and not self.sequenced and not self.healing and batch.length > self.size())
-        largest = batch.check(self.symbols, self.largest_contract, not self.unchecked, self.by_id, &largest_size)
+        if batch.length < LONG_BATCH:
+            largest = batch.check(self.symbols, self.largest_contract, not self.unchecked, self.by_id, &largest_size)
+        else:
+            with nogil:
+                largest = batch.check(
+                    self.symbols, self.largest_contract, not self.unchecked, self.by_id, &largest_size)
         if largest < 0:
             batch.refuse(self.symbols)
         bound = self.bound + batch.length * largest
@@ -369,6 +375,7 @@ cdef class BarKernel(BarClosing):
         cdef Py_ssize_t i = start
         while i < stop:
             if not self.careful:
+                i = self.fold_path_stretch(spec, &columns, i, stop)
                 if kind == TICK:
                     i = fold_path_rows(TICK, step, slots, &columns, i, stop, self.by_id, inverse)
                 elif kind == VOLUME:
@@ -379,6 +386,27 @@ cdef class BarKernel(BarClosing):
                     break
             self.fold_path_row(spec, batch, i)
             i += 1
+
+    cdef Py_ssize_t fold_path_stretch(
+        self, int spec, const Columns *columns, Py_ssize_t start, Py_ssize_t stop
+    ) noexcept nogil:
+        # The rows of one symbol that come next: with few symbols, whole bars.
+        cdef Slot *slot
+        cdef int kind = self.rules[spec].kind
+        cdef int64_t step = self.rules[spec].step
+        cdef Py_ssize_t i = start, end
+        while i + 1 < stop and columns.symbol_id[i] == columns.symbol_id[i + 1]:
+            slot = &self.slots[spec][columns.symbol_id[i]]
+            if kind == TICK:
+                end = fold_path_stretch(TICK, step, slot, columns, i, stop, self.by_id, slot.contract)
+            elif kind == VOLUME:
+                end = fold_path_stretch(VOLUME, step, slot, columns, i, stop, self.by_id, slot.contract)
+            else:
+                end = fold_path_stretch(VALUE, step, slot, columns, i, stop, self.by_id, slot.contract)
+            if end == i:
+                break
+            i = end
+        return i
 
     cdef void fold_path_row(self, int spec, TickBatch batch, Py_ssize_t row) noexcept nogil:
         # Count, volume and value bars take trades as they arrive; the one that reaches the step is the last.

@@ -29,8 +29,9 @@ from fastbars.state import ROW_DTYPE
 
 Columns = dict[str, npt.NDArray[Any]]
 
-# The kernel goes over its rows several times: so many of them stay in the nearest caches.
-_BLOCK = 65_536
+# Rows that the kernel takes at once: as they lie, or brought together for a shard, which then stay in the caches.
+_BLOCK = 4_194_304
+_GATHERED = 65_536
 _LUMP = np.dtype((np.void, ROW_DTYPE.itemsize))
 # Ids up to so many times the rows are used as they are; sparser ones are numbered anew.
 _SPARSE = 4
@@ -188,11 +189,12 @@ def _fold(
     kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
     rows = len(columns["time_ns"]) if places is None else len(places)
     made: list[npt.NDArray[Any]] = [np.empty(0, ROW_DTYPE)]
-    for start in range(0, rows, _BLOCK):
+    step = _BLOCK if places is None else _GATHERED
+    for start in range(0, rows, step):
         if places is None:
-            block = {name: column[start : start + _BLOCK] for name, column in columns.items()}
+            block = {name: column[start : start + step] for name, column in columns.items()}
         else:
-            at = places[start : start + _BLOCK]
+            at = places[start : start + step]
             block = {name: column.take(at) for name, column in columns.items()}
         try:
             closed, late = kernel.update(TickBatch.wrap(instruments, block))

@@ -10,7 +10,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t
 
 from fastbars.batch cimport TickBatch
 from fastbars.scaled cimport (
-    add128_uint64, add128_wide, int128, less128, prefetch, wide, wide_product, wide_sum, wide_zero,
+    HIGHEST, add128_uint64, add128_wide, int128, less128, prefetch, wide, wide_product, wide_sum, wide_zero,
 )
 from fastbars.state cimport Slot
 from fastbars.summary cimport TICK, VOLUME, Summary
@@ -20,6 +20,7 @@ cdef enum:
     LINE_BYTES = 64
     SHORT_STRETCH = 8           # rows of one symbol after which more of them are looked at together
     CHUNK = 64
+    PATH_STRETCH = 256          # of which it is told at once whether they fill a bar
 
 cdef struct Columns:            # a batch, as the loops read it
     const int64_t *time_ns
@@ -216,11 +217,45 @@ cdef inline bint reaches(
     return not less128(&total, &slot.gate.threshold)
 
 
+cdef inline Py_ssize_t unfilled_until(
+    int kind, int64_t step, const Slot *slot, const Columns *batch, Py_ssize_t start, Py_ssize_t stop, int64_t contract
+) noexcept nogil:
+    # The first row with which the bar is full, or stop.
+    cdef int64_t count = slot.bar.count
+    cdef int128 total = slot.bar.volume if kind == VOLUME else slot.bar.quote
+    cdef Py_ssize_t i
+    if kind == TICK and batch.count is NULL:
+        return min(stop, start + step - 1 - count)
+    for i in range(start, stop):
+        if kind == TICK:
+            count += batch.count[i]
+            if count >= step:
+                return i
+            continue
+        if kind == VOLUME:
+            add128_uint64(&total, <uint64_t>batch.size[i])
+        else:
+            add128_wide(&total, wide_product(contract if contract else batch.price[i], batch.size[i]))
+        if not less128(&total, &slot.gate.threshold):
+            return i
+    return stop
+
+
+cdef inline bint is_path_ordinary(
+    int kind, int64_t step, const Slot *slot, const Columns *batch, Py_ssize_t i, bint by_id, int64_t contract
+) noexcept nogil:
+    # Neither the first trade of its bar nor the one that fills it, and in order.
+    return not (
+        slot.bar.count == 0 or batch.time_ns[i] < slot.bar.last_time
+        or (by_id and batch.first_id[i] <= slot.bar.last_id) or reaches(kind, step, slot, batch, i, contract)
+    )
+
+
 cdef inline Py_ssize_t fold_path_rows(
     int kind, int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id,
     bint inverse,
 ) noexcept nogil:
-    # Likewise. Ordinary: neither the first trade of its bar nor the one that fills it, and in order.
+    # Likewise.
     cdef Columns batch = columns[0]
     cdef Slot *slot
     cdef int64_t contract = 0
@@ -230,9 +265,25 @@ cdef inline Py_ssize_t fold_path_rows(
         fetch(slots, &batch, i, stop)
         if inverse:
             contract = slot.contract
-        if slot.bar.count == 0 or batch.time_ns[i] < slot.bar.last_time or (
-            (by_id and batch.first_id[i] <= slot.bar.last_id) or reaches(kind, step, slot, &batch, i, contract)
-        ):
+        if not is_path_ordinary(kind, step, slot, &batch, i, by_id, contract):
             return i
         add_ordinary(&slot.bar, &batch, i, by_id, False, contract)
     return stop
+
+
+cdef inline Py_ssize_t fold_path_stretch(
+    int kind, int64_t step, Slot *slot, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id,
+    int64_t contract,
+) noexcept nogil:
+    # The ordinary rows of one symbol from `start` on; returns the first row behind them, or start.
+    cdef Columns batch = columns[0]
+    cdef Py_ssize_t end = min(stop, start + min(batch.longest, PATH_STRETCH))
+    if not is_path_ordinary(kind, step, slot, &batch, start, by_id, contract):
+        return start
+    end = unfilled_until(kind, step, slot, &batch, start, end, contract)
+    end = stretch_from(&batch, start, end, by_id, False, HIGHEST)
+    if batch.side_mask:
+        add_stretch(&slot.bar, &batch, start, end, by_id, False, contract, True)
+    else:
+        add_stretch(&slot.bar, &batch, start, end, by_id, False, contract, False)
+    return end

@@ -112,13 +112,16 @@ cdef class Ledger:
         cdef const int64_t *first = batch.sequence if batch.sequence is not NULL else batch.first_id
         cdef const int64_t *last = batch.sequence if batch.sequence is not NULL else batch.last_id
         cdef Line *line
-        cdef Py_ssize_t i
-        for i in range(start, stop):
+        cdef Py_ssize_t i = start
+        while i < stop:
             line = &self.lines[batch.symbol_id[i]]
             if first[i] != line.expected:
                 return i
-            line.expected = last[i] + 1
-            line.last_time_ns = batch.time_ns[i]
+            i += 1
+            while i < stop and batch.symbol_id[i] == batch.symbol_id[i - 1] and first[i] == last[i - 1] + 1:
+                i += 1
+            line.expected = last[i - 1] + 1
+            line.last_time_ns = batch.time_ns[i - 1]
         return stop
 
     cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil:
