@@ -40,6 +40,7 @@ from fastbars.streams import BarStream
 VENUES = (
     ("binance", "spot"),
     ("binance", "usdm"),
+    ("binance", "us"),
     ("bybit", "linear"),
     ("hyperliquid", "perp"),
     ("interactive_brokers", "gateway"),
