@@ -120,6 +120,9 @@ int main(int count, char **arguments) {
     plan.node_count = 1;
     plan.nodes[0].is_trade = plan.nodes[0].on_path = 1;
     plan.has_ids = 1;
+    plan.places = bars;
+    plan.place_mask = PLACES - 1;
+    plan.place_size = sizeof(bar);
     plan.remembers = strcmp(arguments[2], "layout") == 0;
     add_literal(add_key("e", FB_MATCH, 0), FB_TEXT, "trade", 0);
     add_key("s", FB_SYMBOL, 0);

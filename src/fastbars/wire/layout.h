@@ -249,6 +249,7 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
             row->symbol = p;
             row->symbol_length = n;
             row->symbol_hash = fb_hash_symbol(row, NULL, NULL);
+            fb_fetch(plan, row->symbol_hash);
             p = fb_after(layout, op, p, n);
             continue;
         case FB_CHOICE: {

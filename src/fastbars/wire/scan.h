@@ -130,6 +130,10 @@ typedef struct {
     int remembers, learning, paused, misses, seen_count, seen_trade, seen_suffix, in_array;
     const uint8_t *text, *trade_from, *trade_to, *last_trade_to;
     fb_seen seen[FB_MOST_OPS];
+    /* The caller's table of symbols, which is fetched as soon as a symbol is read: place number hash & mask. */
+    const void *places;
+    uint64_t place_mask;
+    size_t place_size;
     uint8_t copy[FB_COPY_SIZE + FB_PADDING]; /* of a message behind which too little can be read */
 } fb_plan;
 
@@ -223,6 +227,11 @@ FB_INLINE uint64_t fb_hash_symbol(const fb_row *row, const uint8_t *more, const 
     return hash ^ hash >> 32;
 }
 
+FB_INLINE void fb_fetch(const fb_plan *plan, uint64_t hash) {
+    if (plan->places)
+        FB_PREFETCH((const uint8_t *)plan->places + (hash & plan->place_mask) * plan->place_size);
+}
+
 /* A symbol's text, up to the closing quote, and a hash of it as it is spelled. */
 FB_INLINE const uint8_t *fb_symbol(const fb_plan *plan, const uint8_t *p, fb_row *row) {
     int escaped;
@@ -237,6 +246,7 @@ FB_INLINE const uint8_t *fb_symbol(const fb_plan *plan, const uint8_t *p, fb_row
     row->symbol = start;
     row->symbol_length = (uint32_t)n;
     row->symbol_hash = fb_hash_symbol(row, start + 16, p);
+    fb_fetch(plan, row->symbol_hash);
     return p;
 }
 

@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from fastbars.batch cimport TickBatch
@@ -72,6 +73,9 @@ cdef extern from "layout.h" nogil:
         int row_count
         int no_memory
         int remembers
+        const void *places
+        uint64_t place_mask
+        size_t place_size
     unsigned fb_bucket(uint64_t word, unsigned length)
     int fb_scan(fb_plan *plan, const uint8_t *payload, const uint8_t *end, const uint8_t *limit)
     bint fb_rescale(int64_t *value, int decimals, int scale)
@@ -83,6 +87,7 @@ cdef struct Spelling:           # a symbol's bytes as they stand in messages, an
     uint32_t length
     int32_t symbol_id           # -1: an empty place
 
+@cython.final
 cdef class TradeScanner:
     cdef fb_plan *plan
     cdef TickBatch batch

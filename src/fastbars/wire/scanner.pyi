@@ -1,12 +1,11 @@
 from collections.abc import Callable
-
-from typing_extensions import disjoint_base
+from typing import final
 
 from fastbars.batch import TickBatch
 from fastbars.recent import RecentKeys
 from fastbars.wire.fields import TradeFields
 
-@disjoint_base
+@final
 class TradeScanner:
     """Reads trade messages straight into a batch.
 

@@ -4,6 +4,7 @@ The scanning itself is in scan.h (any key order) and layout.h (the last message'
 exchange becomes their plan, and trades get their symbol's id and scales.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -92,6 +93,7 @@ def _tree(fields):
     return root
 
 
+@cython.final
 cdef class TradeScanner:
     def __cinit__(self):
         self.plan = <fb_plan *>calloc(1, sizeof(fb_plan))
@@ -475,4 +477,7 @@ cdef class TradeScanner:
         free(old)
         self.table = table
         self.places = places
+        self.plan.places = table
+        self.plan.place_mask = <uint64_t>(places - 1)
+        self.plan.place_size = sizeof(Spelling)
         return 0

@@ -24,11 +24,13 @@ static __inline int fb_lowest_bit(uint64_t x) {
 #define FB_LIKELY(x) (x)
 #define FB_UNLIKELY(x) (x)
 #define FB_INLINE static __forceinline
+#define FB_PREFETCH(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
 #else
 #define fb_lowest_bit(x) __builtin_ctzll(x)
 #define FB_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FB_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define FB_INLINE static inline __attribute__((always_inline))
+#define FB_PREFETCH(p) __builtin_prefetch(p)
 #endif
 
 #define FB_MOST_DIGITS 18

@@ -1,10 +1,11 @@
 from collections.abc import Callable
+from typing import final
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import Buffer
 
 from fastbars.wire.scanner import TradeScanner
 
-@disjoint_base
+@final
 class FrameWalker:
     """Walks the frames that a server sends.
 

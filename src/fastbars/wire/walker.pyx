@@ -10,6 +10,7 @@ knows the protocol, and the walker goes on behind them:
 Source: https://datatracker.ietf.org/doc/html/rfc6455#section-5
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -32,6 +33,7 @@ cdef uint64_t LONGEST = <uint64_t>1 << 62
 cdef Py_ssize_t KEPT_BYTES = 65_536
 
 
+@cython.final
 cdef class FrameWalker:
     cdef TradeScanner scanner
     cdef object _on_message
