@@ -92,6 +92,15 @@ static int fb_add_op(fb_plan *plan, int *count, int *used, const uint8_t *from, 
         op->in_text = value->in_text;
         op->key = value->key;
         fb_set_kind(plan, op);
+        ptrdiff_t size = value->to - value->from, digits = 0;
+        while (digits < size && value->from[digits] >= '0' && value->from[digits] <= '9')
+            digits++;
+        if (digits == size && size <= 15 && (op->kind == FB_NUMBER || op->kind == FB_TIME || op->kind == FB_WORD))
+            op->digits = (uint8_t)digits;
+        if (op->kind == FB_WORD && !digits && size <= 5 && *value->from >= 'a') {
+            op->spelled = (uint8_t)size;
+            memcpy(op->words, value->from, (size_t)size);
+        }
     }
     *used += (int)length;
     return 1;
@@ -102,6 +111,72 @@ static int fb_is_fixed(const fb_plan *plan, const fb_seen *value) {
     return value->role == FB_MATCH && value->key->literal_count == 1 &&
            plan->literals[value->key->literals].kind != FB_PREFIX;
 }
+
+/* Whether a value has a known length: a whole number of as many digits as the last time, or true, false or null. */
+FB_INLINE int fb_is_steady(const fb_op *op) { return op->spelled || (op->digits && !op->varies); }
+
+/* Joins the bytes around values of known length to strides, in blocks of 16 bytes. A byte x is right where
+ * x - least <= above: 0 above for text, 9 above '0' for a digit, 8 above '1' for the first of several, any for what
+ * lies behind the stride. */
+static void fb_build_strides(fb_layout *layout) {
+    layout->stale = 0;
+#if FB_SSE2
+    int used = 0;
+    for (int i = 0; i < layout->count; i++)
+        layout->ops[i].blocks = 0;
+    for (int i = 0; i < layout->count; i++) {
+        fb_op *head = layout->ops + i;
+        int length = 0, j = i, size;
+        for (;; j++) {
+            fb_op *op = layout->ops + j;
+            int value = fb_is_steady(op) ? op->spelled + op->digits : 0;
+            size = (length + op->length + value + 31) & ~15;
+            if (used + size > FB_STRIDE_SIZE || size > 255)
+                return;
+            memcpy(layout->least + used + length, layout->text + op->from, op->length);
+            memset(layout->above + used + length, 0, op->length);
+            length += op->length;
+            if (!value)
+                break;
+            op->at = (uint16_t)length;
+            if (op->spelled) {
+                memcpy(layout->least + used + length, &op->words[0], op->spelled);
+                memset(layout->above + used + length, 0, op->spelled);
+            } else {
+                memset(layout->least + used + length, '0', op->digits);
+                memset(layout->above + used + length, 9, op->digits);
+                if (op->digits > 1) {
+                    layout->least[used + length] = '1';
+                    layout->above[used + length] = 8;
+                }
+            }
+            length += value;
+        }
+        size = (length + 15) & ~15;
+        memset(layout->least + used + length, 0, (size_t)(size - length));
+        memset(layout->above + used + length, 255, (size_t)(size - length));
+        head->blocks = (uint8_t)(size / 16);
+        head->first = (uint16_t)used;
+        head->stride = (uint16_t)length;
+        head->last = j;
+        used += size;
+        i = j;
+    }
+#endif
+}
+
+#if FB_SSE2
+FB_INLINE int fb_is_stride(const fb_layout *layout, const fb_op *op, const uint8_t *p) {
+    const uint8_t *least = layout->least + op->first, *above = layout->above + op->first;
+    __m128i right = _mm_set1_epi8(-1);
+    for (int block = 0; block < op->blocks; block++, p += 16, least += 16, above += 16) {
+        __m128i x = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)p), _mm_loadu_si128((const __m128i *)least));
+        __m128i most = _mm_loadu_si128((const __m128i *)above);
+        right = _mm_and_si128(right, _mm_cmpeq_epi8(_mm_max_epu8(x, most), most));
+    }
+    return _mm_movemask_epi8(right) == 0xFFFF;
+}
+#endif
 
 /* Remembers the message that was just scanned. */
 static void fb_learn(fb_plan *plan) {
@@ -131,7 +206,9 @@ static void fb_learn(fb_plan *plan) {
         at = part_ends[part];
     }
     layout->in_array = plan->in_array;
+    layout->count = count;
     layout->known = 1;
+    fb_build_strides(layout);
 }
 
 /* Whether these bytes are the text; eight more can be read of both. */
@@ -149,12 +226,29 @@ FB_INLINE const uint8_t *fb_after(fb_layout *layout, fb_op *op, const uint8_t *p
     const uint8_t *after = p + op->digits;
     if (FB_UNLIKELY(digits != op->digits)) {
         op->varies = op->digits && layout->taken - op->changed < 8;
+        layout->stale = 1;
         op->changed = layout->taken;
         op->digits = (uint8_t)digits;
         after = p + digits;
         FB_OPAQUE(after); /* else it is computed in both cases */
     }
     return after;
+}
+
+/* 0: the general scanner must judge. */
+FB_INLINE int fb_put_time(fb_plan *plan, fb_row *row, const fb_op *op, int64_t value) {
+    int64_t factor = op->unit == FB_MS ? 1000000 : op->unit == FB_US ? 1000 : op->unit == FB_NS ? 1 : value >= 100000000000000LL ? 1000 : 1000000;
+    if (FB_UNLIKELY(value > FB_LATEST_NS / 1000000 && value > FB_LATEST_NS / factor))
+        return 0;
+    value *= factor;
+    if (op->role == FB_TRADE_TIME) {
+        row->time_ns = value;
+    } else {
+        if (!plan->has_event || value > plan->event_ns)
+            plan->event_ns = value;
+        plan->has_event = 1;
+    }
+    return 1;
 }
 
 static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
@@ -166,12 +260,32 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
     int escaped;
     fb_restart(plan);
     layout->taken++;
+    if (FB_UNLIKELY(layout->stale)) /* first of all: a stride is right for the lengths that it was built for */
+        fb_build_strides(layout);
     for (;; op++) {
+#if FB_SSE2
+        if (FB_LIKELY(op->blocks) && FB_LIKELY(end - p >= op->stride) && FB_LIKELY(fb_is_stride(layout, op, p))) {
+            const fb_op *last = layout->ops + op->last;
+            const uint8_t *start = p;
+            p += op->stride;
+            for (; op < last; op++) {
+                if (op->kind == FB_WORD)
+                    continue;
+                int64_t value = (int64_t)fb_sixteen_digits(start + op->at, op->digits);
+                if (op->kind == FB_NUMBER)
+                    *(int64_t *)((char *)row + op->offset) = value;
+                else if (FB_UNLIKELY(!fb_put_time(plan, row, op, value)))
+                    return 0;
+            }
+            goto value;
+        }
+#endif
         if (FB_UNLIKELY(end - p < op->length) || FB_UNLIKELY(((fb_word(p) ^ op->word) & op->mask) != 0))
             return 0;
         if (op->length > 8 && !fb_same(p + 8, layout->text + op->from + 8, op->length - 8))
             return 0;
         p += op->length;
+    value:
         at = p;
         switch (op->kind) {
         case FB_ENDS:
@@ -203,25 +317,12 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
             *(int64_t *)((char *)row + op->offset) = (int64_t)fb_sixteen_digits(p, n);
             p = fb_after(layout, op, p, n);
             continue;
-        case FB_TIME: {
+        case FB_TIME:
             n = (unsigned)fb_lowest_bit(fb_digit_stops(p));
-            if (FB_UNLIKELY(n - 1 > 15 || *p == '0' || (n == 16 && p[16] != ',' && p[16] != '"' && p[16] != '}')))
+            if (FB_UNLIKELY(n - 1 > 14 || *p == '0' || !fb_put_time(plan, row, op, (int64_t)fb_sixteen_digits(p, n))))
                 break;
-            int64_t value = (int64_t)fb_sixteen_digits(p, n);
-            int64_t factor = op->unit == FB_NS ? 1 : op->unit == FB_US || (op->unit == FB_MS_OR_US && value >= 100000000000000LL) ? 1000 : 1000000;
-            if (FB_UNLIKELY(value > FB_LATEST_NS / 1000000 && value > FB_LATEST_NS / factor))
-                break;
-            value *= factor;
-            if (op->role == FB_TRADE_TIME) {
-                row->time_ns = value;
-            } else {
-                if (!plan->has_event || value > plan->event_ns)
-                    plan->event_ns = value;
-                plan->has_event = 1;
-            }
             p = fb_after(layout, op, p, n);
             continue;
-        }
         case FB_DECIMAL: {
             stops = fb_digit_stops(p);
             unsigned whole = (unsigned)fb_lowest_bit(stops), all;

@@ -33,7 +33,8 @@ enum {
 };
 
 enum { FB_MOST_KEYS = 24, FB_MOST_NODES = 8, FB_MOST_LITERALS = 48, FB_KEY_SIZE = 32, FB_LITERAL_SIZE = 48,
-       FB_MOST_DEPTH = 64, FB_MOST_OPS = 64, FB_LAYOUT_SIZE = 1024, FB_COPY_SIZE = 4096, FB_PADDING = 32, FB_MOST_ROWS = 65536 };
+       FB_MOST_DEPTH = 64, FB_MOST_OPS = 64, FB_LAYOUT_SIZE = 1024, FB_COPY_SIZE = 4096, FB_PADDING = 32,
+       FB_STRIDE_SIZE = 2048, FB_MOST_ROWS = 65536 };
 /* No event is later: beyond, kernel arithmetic could leave 64 bits. */
 #define FB_LATEST_NS 4600000000000000000LL
 
@@ -87,9 +88,16 @@ typedef struct { /* a step of a layout: these bytes, then a value */
     uint8_t in_text;
     uint8_t offset; /* of the value in a fb_row */
     uint8_t unit;
-    uint8_t digits; /* of the last value; */
-    uint8_t varies; /* that number changes from message to message */
+    uint8_t digits;   /* of the last value, where it is a whole number */
+    uint8_t varies;   /* that number changes from message to message */
     uint32_t changed; /* when it changed last */
+    /* The bytes up to the first value of unknown length are compared at once: see fb_build_strides. */
+    uint8_t spelled;     /* true, false or null: so many bytes */
+    uint8_t blocks;      /* 0: no stride begins here */
+    uint16_t stride;     /* bytes */
+    uint16_t first;      /* of its blocks in the layout's `least` and `above` */
+    uint16_t at;         /* of the value within the stride */
+    int last;            /* the step whose value is behind it */
     const fb_key *key;
     uint64_t words[2], masks[2]; /* of a choice of two, what stands behind a text included */
     uint8_t lengths[2];
@@ -101,7 +109,10 @@ typedef struct { /* the shape of the last message */
     int trade, suffix; /* where the parts begin; the first is the prefix */
     int in_array;      /* trades may be repeated */
     int known;
+    int stale;      /* the strides are of other lengths than the last message had */
+    int count;      /* of steps */
     uint32_t taken; /* messages */
+    uint8_t least[FB_STRIDE_SIZE], above[FB_STRIDE_SIZE]; /* bytes of the strides: x - least <= above */
     uint8_t text[FB_LAYOUT_SIZE + 8];
 } fb_layout;
 
@@ -229,7 +240,7 @@ FB_INLINE uint64_t fb_hash_symbol(const fb_row *row, const uint8_t *more, const 
 
 FB_INLINE void fb_fetch(const fb_plan *plan, uint64_t hash) {
     if (plan->places)
-        FB_PREFETCH((const uint8_t *)plan->places + (hash & plan->place_mask) * plan->place_size);
+        FB_FETCH_LINE((const uint8_t *)plan->places + (hash & plan->place_mask) * plan->place_size);
 }
 
 /* A symbol's text, up to the closing quote, and a hash of it as it is spelled. */

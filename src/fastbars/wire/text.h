@@ -12,6 +12,9 @@
 
 #if defined(__SSE2__) || defined(_M_X64)
 #include <emmintrin.h>
+#define FB_SSE2 1
+#else
+#define FB_SSE2 0
 #endif
 
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -24,13 +27,13 @@ static __inline int fb_lowest_bit(uint64_t x) {
 #define FB_LIKELY(x) (x)
 #define FB_UNLIKELY(x) (x)
 #define FB_INLINE static __forceinline
-#define FB_PREFETCH(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
+#define FB_FETCH_LINE(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
 #else
 #define fb_lowest_bit(x) __builtin_ctzll(x)
 #define FB_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FB_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define FB_INLINE static inline __attribute__((always_inline))
-#define FB_PREFETCH(p) __builtin_prefetch(p)
+#define FB_FETCH_LINE(p) __builtin_prefetch(p)
 #endif
 
 #define FB_MOST_DIGITS 18
@@ -76,7 +79,7 @@ FB_INLINE uint64_t fb_not_plain(uint64_t x) {
 FB_INLINE uint64_t fb_not_digits(uint64_t x) { return ((x + 0x7676767676767676ULL) | x) & FB_HIGHS; }
 
 /* A bit for each of 16 bytes that is no digit, or that ends plain text; bit 16 is always set. */
-#if defined(__SSE2__) || defined(_M_X64)
+#if FB_SSE2
 FB_INLINE unsigned fb_digit_stops(const uint8_t *p) {
     __m128i x = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)p), _mm_set1_epi8('0'));
     __m128i digits = _mm_cmpeq_epi8(_mm_min_epu8(x, _mm_set1_epi8(9)), x);
