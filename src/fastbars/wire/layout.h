@@ -345,8 +345,8 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
             n = (unsigned)fb_lowest_bit(fb_text_stops(p));
             if (FB_UNLIKELY(n - 1 > 14 || p[n] != '"'))
                 break;
-            row->symbol_words[0] = fb_word(p) & (n < 8 ? ((uint64_t)1 << 8 * n) - 1 : UINT64_MAX);
-            row->symbol_words[1] = fb_word(p + 8) & (n > 8 ? ((uint64_t)1 << (8 * n - 64)) - 1 : 0);
+            row->symbol_words[0] = fb_word(p) & fb_first_bytes[n + 8];
+            row->symbol_words[1] = fb_word(p + 8) & fb_first_bytes[n];
             row->symbol = p;
             row->symbol_length = n;
             row->symbol_hash = fb_hash_symbol(row, NULL, NULL);
@@ -416,6 +416,8 @@ static int fb_scan(fb_plan *plan, const uint8_t *payload, const uint8_t *end, co
         plan->misses = 0;
         return 1;
     }
+    if (plan->misses >= FB_PATIENCE) /* shapes change all the time: to compare with the last one is in vain */
+        plan->layout.known = 0;
     plan->learning = plan->remembers && (plan->misses < FB_PATIENCE || plan->misses % 16 == 0);
     if (!fb_scan_any(plan, payload))
         return 0;

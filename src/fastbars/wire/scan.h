@@ -250,10 +250,9 @@ FB_INLINE const uint8_t *fb_symbol(const fb_plan *plan, const uint8_t *p, fb_row
     p = fb_string(p, plan->end, plan->limit, &escaped);
     if (FB_UNLIKELY(!p || p == start || p - start > 255))
         return NULL;
-    ptrdiff_t n = p - start;
-    uint64_t low = fb_load(start, plan->limit), high = n > 8 ? fb_load(start + 8, plan->limit) : 0;
-    row->symbol_words[0] = n < 8 ? low << (64 - 8 * n) >> (64 - 8 * n) : low;
-    row->symbol_words[1] = n > 8 && n < 16 ? high << (128 - 8 * n) >> (128 - 8 * n) : high;
+    ptrdiff_t n = p - start, most = n < 16 ? n : 16;
+    row->symbol_words[0] = fb_load(start, plan->limit) & fb_first_bytes[most + 8];
+    row->symbol_words[1] = fb_load(start + 8, plan->limit) & fb_first_bytes[most];
     row->symbol = start;
     row->symbol_length = (uint32_t)n;
     row->symbol_hash = fb_hash_symbol(row, start + 16, p);

@@ -45,6 +45,12 @@ static const uint64_t fb_tens[19] = {
     10000000000ULL, 100000000000ULL, 1000000000000ULL, 10000000000000ULL, 100000000000000ULL,
     1000000000000000ULL, 10000000000000000ULL, 100000000000000000ULL, 1000000000000000000ULL};
 
+/* Entry n + 8 keeps the first n bytes of a word: none for n < 0, all for n > 8. */
+static const uint64_t fb_first_bytes[25] = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFFULL, 0xFFFFULL, 0xFFFFFFULL, 0xFFFFFFFFULL, 0xFFFFFFFFFFULL, 0xFFFFFFFFFFFFULL,
+    0xFFFFFFFFFFFFFFULL, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX,
+    UINT64_MAX, UINT64_MAX};
+
 /* Eight bytes, the first in the lowest; zeros stand for what lies at `limit` and beyond. */
 FB_INLINE uint64_t fb_load(const uint8_t *p, const uint8_t *limit) {
     uint64_t word = 0;
