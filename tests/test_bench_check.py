@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("pytest_benchmark", reason="pytest-benchmark comes with the bench extra")
 
 from benchmarks.check import Results, check_ratios, grown_counts, lost_ratios, main, read
+from benchmarks.instructions import own_cost
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -56,6 +57,36 @@ def test_3_percent_more_instructions_are_named() -> None:
     assert grown_counts({"a": 102.9, "b": 103.1}, {"a": 100.0, "b": 100.0}) == {
         "b": "103.1 instructions a trade, the baseline is 100.0: +3.1%"
     }
+
+
+def test_only_what_compiled_modules_execute_themselves_is_counted() -> None:
+    lines = """
+events: Ir
+ob=/usr/bin/python3
+fl=ceval.c
+fn=eval
+10 1000
+cob=/x/fastbars/_agg.cpython-311.so
+cfn=update
+calls=1 7
+10 63
+ob=/x/fastbars/_agg.cpython-311.so
+fl=_agg.c
+fn=update
+7 40
+cob=/lib/libc.so.6
+cfn=memcpy
+calls=2 1
+8 20
+9 3
+fe=int128.h
+12 2
+ob=/lib/libc.so.6
+fn=memcpy
+1 20
+totals: 1065
+"""
+    assert own_cost(lines.splitlines()) == 45
 
 
 SLOWER = """
