@@ -356,6 +356,8 @@ CASES = st.sampled_from(list(MESSAGES)).flatmap(
 @given(CASES)
 @example(("binance trade", [TRADE, TRADE.replace(b'"M":true', b'"M":{"p":1}'), TRADE]))
 @example(("binance trade", [TRADE.replace(b'"t":3735683259', b'"t":0').replace(b"61837.63000000", b"0.000000")]))
+@example(("binance trade", [TRADE, TRADE.replace(b"61837.63000000", b"61837163000000"), TRADE]))
+@example(("seconds", [MESSAGES["seconds"], MESSAGES["seconds"].replace(b"1.5", b"105")]))
 @settings(max_examples=400, deadline=None)
 def test_any_messages_give_the_readers_trades_whatever_is_remembered(case: tuple[str, list[bytes]]) -> None:
     kind, messages = case

@@ -15,11 +15,6 @@
 enum { FB_PATIENCE = 8 };
 
 #define FB_TRUE_WORD 0x65757274 /* "true" */
-#if defined(__GNUC__)
-#define FB_OPAQUE(x) __asm__("" : "+r"(x))
-#else
-#define FB_OPAQUE(x) (void)(x)
-#endif
 
 /* Two texts that a value can be, compared with one word each; 0 where they are no such two. */
 static int fb_choice(const fb_plan *plan, fb_op *op) {
@@ -113,12 +108,15 @@ static int fb_is_fixed(const fb_plan *plan, const fb_seen *value) {
 }
 
 /* Whether a value has a known length: a whole number of as many digits as the last time, or true, false or null. */
-FB_INLINE int fb_is_steady(const fb_op *op) { return op->spelled || (op->digits && !op->varies); }
+FB_INLINE int fb_is_steady(const fb_op *op) {
+    int whole = op->kind == FB_NUMBER || op->kind == FB_TIME || op->kind == FB_WORD;
+    return whole && (op->spelled || (op->digits && !op->varies));
+}
 
 /* Joins the bytes around values of known length to strides, in blocks of 16 bytes. A byte x is right where
  * x - least <= above: 0 above for text, 9 above '0' for a digit, 8 above '1' for the first of several, any for what
  * lies behind the stride. */
-static void fb_build_strides(fb_layout *layout) {
+FB_APART void fb_build_strides(fb_layout *layout) {
     layout->stale = 0;
 #if FB_SSE2
     int used = 0;
@@ -226,7 +224,7 @@ FB_INLINE const uint8_t *fb_after(fb_layout *layout, fb_op *op, const uint8_t *p
     const uint8_t *after = p + op->digits;
     if (FB_UNLIKELY(digits != op->digits)) {
         op->varies = op->digits && layout->taken - op->changed < 8;
-        layout->stale = 1;
+        layout->stale |= op->kind != FB_DECIMAL && op->kind != FB_NAME;
         op->changed = layout->taken;
         op->digits = (uint8_t)digits;
         after = p + digits;
@@ -251,13 +249,20 @@ FB_INLINE int fb_put_time(fb_plan *plan, fb_row *row, const fb_op *op, int64_t v
     return 1;
 }
 
+/* A value, as the general scanner reads it. */
+FB_APART const uint8_t *fb_take_any(fb_plan *plan, fb_row *row, const fb_op *op, const uint8_t *p) {
+    int escaped;
+    if (op->role == FB_PASS_OVER)
+        return fb_string(p, plan->end, plan->limit, &escaped);
+    return fb_take(plan, row, op->key, op->role, p, op->in_text);
+}
+
 static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
     fb_layout *layout = &plan->layout;
-    const uint8_t *p = payload, *end = plan->end, *limit = plan->limit, *at;
+    const uint8_t *p = payload, *end = plan->end, *at;
     fb_op *op = layout->ops, *trade = op + layout->trade, *suffix = op + layout->suffix;
     fb_row *row = &plan->message;
     unsigned stops, n;
-    int escaped;
     fb_restart(plan);
     layout->taken++;
     if (FB_UNLIKELY(layout->stale)) /* first of all: a stride is right for the lengths that it was built for */
@@ -356,6 +361,8 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
         case FB_CHOICE: {
             uint64_t word = fb_word(p);
             int first = ((word ^ op->words[0]) & op->masks[0]) == 0, second = ((word ^ op->words[1]) & op->masks[1]) == 0;
+            FB_OPAQUE(first);
+            FB_OPAQUE(second);
             if (FB_UNLIKELY(!(first | second)))
                 break;
             row->side = op->sides[!first];
@@ -379,10 +386,7 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
         default:
             break;
         }
-        if (op->role == FB_PASS_OVER)
-            p = fb_string(p, end, limit, &escaped);
-        else
-            p = fb_take(plan, row, op->key, op->role, at, op->in_text);
+        p = fb_take_any(plan, row, op, at);
         if (FB_UNLIKELY(!p))
             return 0;
     }

@@ -88,7 +88,7 @@ typedef struct { /* a step of a layout: these bytes, then a value */
     uint8_t in_text;
     uint8_t offset; /* of the value in a fb_row */
     uint8_t unit;
-    uint8_t digits;   /* of the last value, where it is a whole number */
+    uint8_t digits;   /* of the last value: bytes, of a whole number digits */
     uint8_t varies;   /* that number changes from message to message */
     uint32_t changed; /* when it changed last */
     /* The bytes up to the first value of unknown length are compared at once: see fb_build_strides. */

@@ -27,12 +27,16 @@ static __inline int fb_lowest_bit(uint64_t x) {
 #define FB_LIKELY(x) (x)
 #define FB_UNLIKELY(x) (x)
 #define FB_INLINE static __forceinline
+#define FB_APART static __declspec(noinline)
+#define FB_OPAQUE(x) (void)(x)
 #define FB_FETCH_LINE(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
 #else
 #define fb_lowest_bit(x) __builtin_ctzll(x)
 #define FB_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FB_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define FB_INLINE static inline __attribute__((always_inline))
+#define FB_APART static __attribute__((noinline))
+#define FB_OPAQUE(x) __asm__("" : "+r"(x)) /* what is computed from it is not decided by a branch on it */
 #define FB_FETCH_LINE(p) __builtin_prefetch(p)
 #endif
 
