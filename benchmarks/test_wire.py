@@ -122,13 +122,16 @@ def race(
 def test_from_socket_to_bar(full: bool, report: Report) -> None:
     names = ["fastbars", "fastbars, general scanner", "floor, general", "floor, layout", "floor, walk",
              "picows + orjson", "aiohttp + orjson", "websockets + orjson + Decimal"]  # fmt: skip
+    if not full:
+        names = ["fastbars", "floor, general", "websockets + orjson + Decimal"]
     medians = race(names, 1_000_000 if full else 100_000, 5 if full else 1, report)
     ours = medians["fastbars"]
-    assert medians["websockets + orjson + Decimal"] > (25 if full else 8) * ours
-    if "picows + orjson" in medians and full:
-        assert medians["picows + orjson"] > 7 * ours
+    report(f"  aims: fastbars 160 ns ({ours:.0f}); the floor's general scanner 1.11x, picows 12x, websockets 40x")
+    assert medians["websockets + orjson + Decimal"] > (40 if full else 8) * ours
+    if "picows + orjson" in medians:
+        assert medians["picows + orjson"] > 12 * ours
     if "floor, general" in medians and full:
-        assert ours < 1.1 * medians["floor, general"]
+        assert ours < 0.9 * medians["floor, general"]
 
 
 def test_from_socket_to_bar_over_tls(full: bool, report: Report, tmp_path: Path) -> None:
@@ -138,7 +141,7 @@ def test_from_socket_to_bar_over_tls(full: bool, report: Report, tmp_path: Path)
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     subprocess.run([*made, "-keyout", str(both), "-out", str(tmp_path / "c.pem")], check=True, stderr=subprocess.PIPE)
     both.write_text(both.read_text() + (tmp_path / "c.pem").read_text())
-    names = ["fastbars", "fastbars, aiofastnet", "picows + orjson"]
+    names = ["fastbars", "fastbars, aiofastnet", "picows + orjson"] if full else ["fastbars", "fastbars, aiofastnet"]
     messages, rounds = (1_000_000, 5) if full else (50_000, 1)
     medians = race(names, messages, rounds, report, "--certificate", str(both), scheme="wss")
     if full:
@@ -153,7 +156,7 @@ def test_one_frame_at_a_time_at_a_steady_pace(full: bool, report: Report) -> Non
         for _ in range(rounds):
             for name in names:
                 figures[name].append(client(name, url)["cpu_ns"] / messages)
-        latencies = {name: client(f"{name}, latency", url)["latency_us"] for name in names[1:]}
+        latencies = {name: client(f"{name}, latency", url)["latency_us"] for name in names[1:] if full}
     medians = {name: statistics.median(values) for name, values in figures.items()}
     report("\n  50,000 messages a second, one frame each")
     for name, values in figures.items():

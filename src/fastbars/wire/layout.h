@@ -11,7 +11,7 @@
 
 #include "scan.h"
 
-/* After this many misses in a row only one in 16 messages is worth remembering. */
+/* After this many misses in a row only one in 64 messages is worth remembering. */
 enum { FB_PATIENCE = 8 };
 
 #define FB_TRUE_WORD 0x65757274 /* "true" */
@@ -422,7 +422,7 @@ static int fb_scan(fb_plan *plan, const uint8_t *payload, const uint8_t *end, co
     }
     if (plan->misses >= FB_PATIENCE) /* shapes change all the time: to compare with the last one is in vain */
         plan->layout.known = 0;
-    plan->learning = plan->remembers && (plan->misses < FB_PATIENCE || plan->misses % 16 == 0);
+    plan->learning = plan->remembers && (plan->misses < FB_PATIENCE || plan->misses % 64 == 0);
     if (!fb_scan_any(plan, payload))
         return 0;
     plan->misses++;
