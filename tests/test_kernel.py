@@ -53,8 +53,21 @@ NEWEST_AFTER_THE_CLOCK = Scenario(
     ("1s",), "none", 0, 0.5, (*feed((0, 1), (1, 2)), Trade("B", 0, Decimal(1), Decimal(1)), *feed((1.9, 3), (0.9, 4)))
 )
 
+# A fill that leaves the close as it was changes the flat bar behind it no earlier than the bars before.
+FILL_BEFORE_A_FLAT_BAR = Scenario(
+    ("1s",), "contiguous", 0, 0,
+    tuple(
+        Trade(symbol, second * SECOND, Decimal(1), Decimal(1), 0, trade_id, trade_id)
+        for symbol, second, trade_id in (
+            ("BB", 0, 20), ("A", 1, 54), ("A", 3, 55), ("BB", 3, 22), ("BB", 3, 23), ("BB", 1, 21)
+        )
+    ),
+    empty="fill",
+)  # fmt: skip
+
 
 @given(scenarios())
+@example(FILL_BEFORE_A_FLAT_BAR)
 @example(FILL_AHEAD_IN_TIME)
 @example(PATH_OUT_OF_ORDER)
 @example(LATE_FOR_A_GAP)

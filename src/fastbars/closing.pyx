@@ -346,11 +346,9 @@ cdef class BarClosing(BarState):
         cdef Record *record = &self.records[r]
         cdef Judgement judgement
         cdef int64_t close = record.bar.close
-        cdef bint moved = changed
         while True:
             judgement = self.judge(spec, symbol_id, record)
             if record.bar.count == 0:
-                moved = record.bar.close != close
                 changed |= self.flatten(record, close, judgement.status)
             if changed or judgement.status != record.status or judgement.missing != record.missing:
                 record.status, record.missing = judgement.status, judgement.missing
@@ -358,8 +356,9 @@ cdef class BarClosing(BarState):
                 self.issue(spec, symbol_id, record, row)
             r = record.next
             close = record.bar.close
-            if not self.fill or not moved or r < 0 or (
+            if not self.fill or r < 0 or (
                 self.records[r].bar.count or self.records[r].bar.open_time != record.bar.close_time
+                or self.records[r].bar.close == close
             ):
                 return
             record = &self.records[r]
