@@ -137,6 +137,7 @@ FB_APART void fb_build_strides(fb_layout *layout) {
             if (!value)
                 break;
             op->at = (uint16_t)length;
+            op->built = op->digits;
             if (op->spelled) {
                 memcpy(layout->least + used + length, &op->words[0], op->spelled);
                 memset(layout->above + used + length, 0, op->spelled);
@@ -265,7 +266,7 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
     unsigned stops, n;
     fb_restart(plan);
     layout->taken++;
-    if (FB_UNLIKELY(layout->stale)) /* first of all: a stride is right for the lengths that it was built for */
+    if (FB_UNLIKELY(layout->stale)) /* it stands for the lengths that it was built for */
         fb_build_strides(layout);
     for (;; op++) {
 #if FB_SSE2
@@ -276,7 +277,7 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
             for (; op < last; op++) {
                 if (op->kind == FB_WORD)
                     continue;
-                int64_t value = (int64_t)fb_sixteen_digits(start + op->at, op->digits);
+                int64_t value = (int64_t)fb_sixteen_digits(start + op->at, op->built);
                 if (op->kind == FB_NUMBER)
                     *(int64_t *)((char *)row + op->offset) = value;
                 else if (FB_UNLIKELY(!fb_put_time(plan, row, op, value)))

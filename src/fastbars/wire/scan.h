@@ -92,6 +92,7 @@ typedef struct { /* a step of a layout: these bytes, then a value */
     uint8_t varies;   /* that number changes from message to message */
     uint32_t changed; /* when it changed last */
     /* The bytes up to the first value of unknown length are compared at once: see fb_build_strides. */
+    uint8_t built;       /* digits that it has room for in a stride */
     uint8_t spelled;     /* true, false or null: so many bytes */
     uint8_t blocks;      /* 0: no stride begins here */
     uint16_t stride;     /* bytes */
