@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from fastbars.errors import RestError
 from fastbars.live.exchange import Trade
 from fastbars.live.healing import Budget, Healer
-from fastbars.live.history import History, Hole, Page, Paging
+from fastbars.live.history import Beginning, History, Hole, Page, Paging
 from fastbars.live.rest import Answer
 from servers import until
 
@@ -49,6 +49,12 @@ class Ids:
             else:
                 runs.append([number])
         return [hole(run[0], run[-1]) for run in runs if symbol in (None, "A")]
+
+    def beginnings(self) -> list[Beginning]:
+        return []
+
+    def reach_back(self, symbol: str, trade_id: int, time_ns: int) -> None:
+        raise NotImplementedError
 
     def heal(self, symbol: str, trades: Sequence[Trade]) -> None:
         assert symbol == "A"

@@ -99,7 +99,9 @@ async def test_errors_empty_and_overlapping_answers_and_omitted_trades_cost_time
              RestFault(overlap=40), RestFault(body=b"<html>")]
         )  # fmt: skip
         (symbol,) = exchange.symbols
-        config = StreamConfig(reconnect_delay=0.3, reconnect_max_delay=0.6, rest_url=exchange.rest_url, grace=0.2)
+        config = StreamConfig(
+            reconnect_delay=0.3, reconnect_max_delay=0.6, rest_url=exchange.rest_url, grace=0.2, backfill=0.0
+        )
         async with fastbars.stream("binance", [symbol], "1s", url=exchange.url, config=config) as feed:
 
             async def read() -> None:
@@ -267,8 +269,8 @@ async def test_a_bar_that_kill_9_has_interrupted_comes_out_whole(tmp_path: Path)
             opened = one.time_ms // 2000 * 2.0
             counts[opened] = counts.get(opened, 0) + 1
     first = min(bars)
-    assert bars[first][1] == "PARTIAL"
-    whole = [opened for opened in sorted(counts) if first < opened <= max(bars) - 4]
+    assert bars[first][1] in ("PARTIAL", "HEALED")  # as REST has trades from before it, or not
+    whole = [opened for opened in sorted(counts) if first < opened + (bars[first][1] == "HEALED") <= max(bars) - 3]
     assert [bars[opened][1] for opened in whole if bars[opened][1] not in ("COMPLETE", "HEALED")] == []
     assert {opened: int(bars[opened][2]) for opened in whole} == {opened: counts[opened] for opened in whole}
     assert "HEALED" in {bars[opened][1] for opened in whole}

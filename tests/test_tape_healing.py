@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -28,9 +29,9 @@ TAPES = [
 
 
 class Torn:
-    """A tape without every k-th trade, which a REST API has."""
+    """A tape without every k-th trade, or without those before a time; a REST API has them all."""
 
-    def __init__(self, path: Path, market: str, spec: str, every: int) -> None:
+    def __init__(self, path: Path, market: str, spec: str, every: int, after_ms: int = 0) -> None:
         exchange = find_exchange("binance", market)
         history = exchange.history("trade", has_key=True)
         assert history is not None
@@ -38,6 +39,8 @@ class Torn:
         self.bars: dict[int, OHLCVBar] = {}
         self.trades: dict[int, dict[str, object]] = {}
         config = StreamConfig(bars=spec, close_by="trades", heal_horizon=86_400.0)
+        if after_ms:  # healing comes after the tape
+            config = replace(config, backfill=3600.0, lateness=3600.0)
         self.session = Session(exchange, config, Callbacks(on_bar=self.note), channel="trade")
         kept = []
         for record in read_tape(path):
@@ -46,7 +49,7 @@ class Torn:
                 self.trades[data["t"]] = {
                     "id": data["t"], "price": data["p"], "qty": data["q"], "time": data["T"], "isBuyerMaker": data["m"],
                 }  # fmt: skip
-                if data["t"] % every == 0:
+                if data["t"] % every == 0 or data["T"] < after_ms:
                     continue
             kept.append(record.payload)
         for start in range(0, len(kept), 1000):
@@ -54,6 +57,10 @@ class Torn:
 
     def note(self, bar: OHLCVBar) -> None:
         self.bars[to_nanoseconds(bar.open_time) // 1_000_000] = bar
+
+    @property
+    def first_ms(self) -> int:
+        return int(str(next(iter(self.trades.values()))["time"]))
 
     async def get(self, url: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
         assert url.endswith("/historicalTrades")
@@ -106,3 +113,14 @@ async def test_minutes_that_lack_trades_say_how_many_and_healed_they_equal_the_k
     healed = {open_ms for open_ms, bar in proven.items() if bar.status is BarStatus.HEALED}
     assert healed >= {to_nanoseconds(bar.open_time) // 1_000_000 for bar in damaged} & proven.keys()
     assert len(healed) == whole or every == 1009
+
+
+def test_with_more_holes_than_are_kept_no_count_is_claimed(tapes: Path) -> None:
+    tape, market, spec, klines, _ = TAPES[0]
+    official = official_klines(tapes / "binance_klines" / klines)
+    torn = Torn(tapes / "binance_ws" / tape, market, spec, 3)
+    assert torn.session.holes_opened > len(torn.session.holes()) == 4096
+    for open_ms, bar in list(torn.bars.items())[1:]:
+        assert bar.status is BarStatus.GAP
+        assert bar.missing_count in (None, official[open_ms]["trade_count"] - bar.trade_count)
+    assert [bar.missing_count for bar in torn.bars.values()].count(None) > 0

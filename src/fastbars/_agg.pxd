@@ -33,4 +33,5 @@ cdef class BarKernel(BarClosing):
         self, int spec, const Columns *columns, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
     cdef void fold_path_row(self, int spec, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef void heal_rows(self, TickBatch batch) noexcept nogil
+    cdef void note_safe(self, int symbol_id) noexcept nogil
     cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil

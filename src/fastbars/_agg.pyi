@@ -30,6 +30,18 @@ class BarKernel(BarClosing):
         prove nothing, or for trades of several symbols.
         """
 
+    def beginning(self, symbol_id: int, longest_ns: int) -> list[tuple[int, int, int]]:
+        """Where a symbol began inside bars that can still be amended: (id, time, open_time) of each, ascending.
+
+        Bars that open more than `longest_ns` before the first trade do not count.
+        """
+
+    def reach_back(self, symbol_id: int, trade_id: int, time_ns: int) -> npt.NDArray[Any]:
+        """A trade before the symbol's first one is known: bars that open behind it are proven at their beginning.
+
+        What lies between the two is a hole, for `heal`. Returns the bars that lack nothing, as `update` does.
+        """
+
 def merge_rows(rows: npt.NDArray[Any], others: npt.NDArray[Any], by_id: bool) -> npt.NDArray[Any]:
     """Merge bar i of `others` into bar i of `rows` (ROW_DTYPE both), for all i.
 

@@ -23,7 +23,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.string cimport memcpy
 
 from fastbars.batch cimport TickBatch
-from fastbars.closing cimport BY_TRADE, FILLED, BarClosing
+from fastbars.closing cimport BY_TRADE, END, FILLED, START, BarClosing
 from fastbars.fold cimport Columns, columns_of, fold_path_rows, fold_path_stretch, fold_time_rows
 from fastbars.ledger cimport AHEAD, DUPLICATE, FILLS, FIRST, FORGOTTEN, NO_MEMORY, OVERLAP, Ledger, Verdict
 from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, less128, prefetch
@@ -140,6 +140,58 @@ cdef class BarKernel(BarClosing):
         finally:
             self.healing = self.fills = False
 
+    def beginning(self, int symbol_id, int64_t longest_ns):
+        cdef const Past *past
+        cdef int32_t r
+        cdef int k
+        cdef bint partial
+        if not self.proof or self.sequenced or not 0 <= symbol_id < self.symbols:
+            return []
+        opened = set()
+        line = self.ledger.lines[symbol_id]
+        for k in range(self.width):
+            past = &self.pasts[k][symbol_id]
+            if self.rules[k].kind > MONTHS or past.start_ns == HIGHEST or line.start_ns - past.start_ns > longest_ns:
+                continue
+            partial = self.is_open(k, symbol_id) and self.slots[k][symbol_id].flags & START
+            r = self.slots[k][symbol_id].oldest
+            while r >= 0 and not partial:
+                partial = self.records[r].flags & START and not self.records[r].flags & END
+                r = self.records[r].next
+            if partial:
+                opened.add(past.start_ns)
+        return [(line.start, line.start_ns, open_time) for open_time in sorted(opened)]
+
+    def reach_back(self, int symbol_id, int64_t trade_id, int64_t time_ns):
+        cdef Slot *slot
+        cdef Past *past
+        cdef int32_t r
+        cdef int64_t until
+        cdef int k
+        if not self.proof or self.sequenced or not 0 <= symbol_id < self.symbols:
+            return self.take()
+        self.settle()
+        self.row_count = 0
+        self.note_safe(symbol_id)
+        until = self.ledger.lines[symbol_id].start_ns
+        if time_ns > until or not self.ledger.reach_back(symbol_id, trade_id, time_ns):
+            return self.take()
+        for k in range(self.width):
+            slot, past = &self.slots[k][symbol_id], &self.pasts[k][symbol_id]
+            if self.rules[k].kind > MONTHS or past.start_ns <= time_ns:
+                continue
+            past.start_ns = time_ns + 1
+            if self.is_open(k, symbol_id) and slot.bar.open_time > time_ns and slot.flags & START:
+                slot.flags = (slot.flags & ~START) | FILLED
+            r = slot.oldest
+            while r >= 0:
+                if self.records[r].bar.open_time > time_ns and self.records[r].flags & START:
+                    self.records[r].flags = (self.records[r].flags & ~START) | FILLED
+                r = self.records[r].next
+            if self.ledger.touched.first > self.ledger.touched.last:
+                self.rejudge(k, symbol_id, time_ns, until, 0)
+        return self.take()
+
     cdef int follow_tips(self) except -1:
         # From here on the ledger counts sequence numbers, which the bars do not know.
         for symbol_id in range(self.symbols):
@@ -238,12 +290,15 @@ cdef class BarKernel(BarClosing):
             self.rejudge(k, s, since, until, batch.length)
 
     cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil:
+        self.note_safe(batch.symbol_id[row])
+        return self.ledger.resolve(batch, row)
+
+    cdef void note_safe(self, int symbol_id) noexcept nogil:
+        # No bar that closes later than this was let go.
         cdef int t
         self.ledger.safe_ns = LOWEST
         for t in range(self.tree_count):
-            self.ledger.safe_ns = max(
-                self.ledger.safe_ns, self.event_time(t, batch.symbol_id[row]) - self.lateness_ns)
-        return self.ledger.resolve(batch, row)
+            self.ledger.safe_ns = max(self.ledger.safe_ns, self.event_time(t, symbol_id) - self.lateness_ns)
 
     # Time bars.
 

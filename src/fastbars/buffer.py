@@ -28,6 +28,7 @@ from fastbars.ticks import TickData, TickSide
 Ids = Literal["contiguous", "sequenced", "unique", "none", "sampled"]
 Empty = Literal["skip", "fill"]
 _MOST_STEPS = 120
+_LONGEST_S = 4e9
 _NUMBERED = ("contiguous", "sequenced")
 _UNVERIFIABLE, _SAMPLED = STATUSES.index(BarStatus.UNVERIFIABLE), STATUSES.index(BarStatus.SAMPLED)
 
@@ -203,6 +204,24 @@ class BarBuffer(TradeEntry):
         """
         rows, _ = self._kernel.heal(batch)
         return self._issue(rows)
+
+    def beginning(self, symbol: str, longest_s: float) -> list[tuple[int, int, int]]:
+        """Where a symbol began inside bars that can still be amended: (id, time_ns, open_time_ns) of each, ascending.
+
+        Bars that open more than `longest_s` before its first trade do not count.
+        """
+        if symbol not in self.instruments:
+            return []
+        return self._kernel.beginning(self.instruments.id(symbol), round(min(longest_s, _LONGEST_S) * 1e9))
+
+    def reach_back(self, symbol: str, trade_id: int, time_ns: int) -> list[OHLCVBar]:
+        """A trade before the symbol's first one is known, by REST: what lies between them is missing, for `heal`.
+
+        Time bars that open behind it are no longer PARTIAL for want of their beginning.
+        """
+        if symbol not in self.instruments:
+            return []
+        return self._issue(self._kernel.reach_back(self.instruments.id(symbol), trade_id, time_ns))
 
     def feed_down(self, exchange_time_ns: int) -> None:
         """The feed has stopped at this time: from here on intervals without trades are GAP bars."""

@@ -53,6 +53,7 @@ cdef class Ledger:
     cdef bint takes_next(self, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef Py_ssize_t advance(self, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
     cdef void bound(self, Line *line) noexcept nogil
+    cdef bint reach_back(self, int symbol_id, int64_t last_id, int64_t time_ns) except -1
     cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef bint in_doubt(self, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil
     cdef bint lacks(self, int symbol_id, int64_t open_time, int64_t close_time, int64_t *missing) noexcept nogil

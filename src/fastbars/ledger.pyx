@@ -189,6 +189,22 @@ cdef class Ledger:
             _remove(line, low)
         return FILLS
 
+    cdef bint reach_back(self, int symbol_id, int64_t last_id, int64_t time_ns) except -1:
+        # A trade before the beginning is known: what lies between them is a hole. That trade itself is in no bar, so
+        # that whoever reaches further back has it in the next hole. False: it is no such trade.
+        cdef Line *line = &self.lines[symbol_id]
+        if line.expected == UNSEEN or last_id >= line.start:
+            return False
+        self.touched = Hole(last_id + 1, line.start - 1, time_ns, line.start_ns, self.safe_ns)
+        if self.touched.first <= self.touched.last:
+            if not _insert(line, 0, self.touched):
+                raise MemoryError
+            self.opened += 1
+            self.bound(line)
+        line.start = last_id + 1
+        line.start_ns = time_ns
+        return True
+
     cdef void bound(self, Line *line) noexcept nogil:
         cdef Hole *oldest
         if line.hole_count > self.most_holes:

@@ -42,6 +42,8 @@ class StreamConfig:
             trades need, as measured, at least 0.05 and at most 10 s; 1 s until a thousand wakeups were measured.
         lateness: how long after its close_time, in event time, a bar can still be amended.
         heal: fetch missing trades from the exchange's REST API, where it serves them.
+        backfill: of bars up to so many seconds long that a stream began inside, the beginning is fetched too, where
+            trades are healed; 0: it is not. More than `heal_horizon` is none.
         heal_horizon: how old a hole can be, in seconds of event time, and its bars are still kept and healed.
         api_key: for REST APIs that want one (Binance futures, Binance.US); sent as a header, never logged.
         rest_url: ask here instead of the exchange's own REST address. Where a stream is given a `url` of its own,
@@ -87,6 +89,7 @@ class StreamConfig:
     grace: float | Literal["auto"] = 1.0
     lateness: float = 60.0
     heal: bool = True
+    backfill: float = 60.0
     heal_horizon: float = 3600.0
     api_key: str | None = field(default=None, repr=False)
     rest_url: str | None = None
@@ -127,7 +130,7 @@ class StreamConfig:
         for name in ("application_ping_interval", "connection_lifetime", "streams_per_connection"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
-        for name in ("grace", "lateness", "coalesce", "ban_delay", "handover_overlap", "line_wait"):
+        for name in ("grace", "lateness", "backfill", "coalesce", "ban_delay", "handover_overlap", "line_wait"):
             if not isinstance(value := getattr(self, name), str) and value < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if isinstance(self.grace, str) and self.grace != "auto":

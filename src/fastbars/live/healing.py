@@ -20,8 +20,9 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from fastbars.errors import ParseError, RestError
+from fastbars.live.beginning import trade_before
 from fastbars.live.exchange import Trade
-from fastbars.live.history import History, Hole, Page, number_range
+from fastbars.live.history import Beginning, History, Hole, Page, number_range
 from fastbars.live.rest import Answer, Get
 from fastbars.log import log
 
@@ -43,6 +44,12 @@ class Patient(Protocol):
 
     def heal(self, symbol: str, trades: Sequence[Trade]) -> object:
         """Take the trades of the REST API that fall into holes, and nothing else of them."""
+
+    def beginnings(self) -> Sequence[Beginning]:
+        """The symbols whose first bars lack their beginning."""
+
+    def reach_back(self, symbol: str, trade_id: int, time_ns: int) -> object:
+        """The REST API has this trade before the symbol's first one: what lies between them is a hole."""
 
 
 @dataclass(slots=True)
@@ -145,6 +152,7 @@ class Healer:
         self._sleep = sleep
         self._budget = budget or Budget(history.weight_per_minute if history is not None else 1.0, now)
         self._tries: dict[Hole, tuple[int, float]] = {}
+        self._begun: dict[Beginning, tuple[int, float]] = {}
         self._awake = asyncio.Event()
 
     def wake(self) -> None:
@@ -167,10 +175,13 @@ class Healer:
         while True:
             now = self._now()
             due = self._due(now)
-            if not due:
-                return None
-            if due[0][0] > now:
-                return due[0][0] - now
+            if not due or due[0][0] > now:
+                begun = self._begun_due(now)
+                if begun is not None and begun[0] <= now:
+                    await self._reach_back(*begun[1:])
+                    continue
+                times = [one[0] - now for one in (due[0] if due else None, begun) if one is not None]
+                return min(times, default=None)
             for at, hole, patient in due:
                 if at > now:
                     break
@@ -193,6 +204,40 @@ class Healer:
         # Those that may be asked for now go by age; the rest by when they may be.
         found.sort(key=lambda one: (max(one[0], now), min(one[1].since_ns, one[1].until_ns), one[1][:3]))
         return found
+
+    def _begun_due(self, now: float) -> tuple[float, Beginning, Patient] | None:
+        # The beginning that is looked for next, and when; what cannot be found is not asked for again.
+        found: list[tuple[float, Beginning, Patient]] = []
+        begun, self._begun = self._begun, {}
+        if self._history is not None:
+            for patient in self._patients:
+                for beginning in patient.beginnings():
+                    tries, at = self._begun[beginning] = begun.get(beginning, (0, now))
+                    if tries <= len(_AGAIN_S):
+                        found.append((at, beginning, patient))
+        return min(found, key=lambda one: one[:2], default=None)
+
+    async def _reach_back(self, beginning: Beginning, patient: Patient) -> None:
+        history, symbol = self._history, beginning.symbol
+        assert history is not None
+        tries = self._begun[beginning][0] + 1
+        hole = Hole(symbol, beginning.first - 1, beginning.first - 1, beginning.open_ns, beginning.first_ns)
+        why = self._why_not(hole)
+        if why is None:
+            try:
+                trade = await trade_before(history, beginning, lambda asked, at: self._fetch(history, asked, at))
+                if trade is not None:
+                    del self._begun[beginning]
+                    patient.reach_back(symbol, number_range(trade)[1], trade.time_ns)
+                    return
+                why = "the REST API has no trade before it, or too many since"
+            except RestError as error:
+                why = str(error)
+                if not error.hopeless and tries <= len(_AGAIN_S):
+                    self._begun[beginning] = tries, self._now() + _AGAIN_S[tries - 1]
+                    return
+        self._begun[beginning] = len(_AGAIN_S) + 1, self._now()
+        log.info("beginning_not_found", exchange=self._exchange, symbol=symbol, first=beginning.first, why=why)
 
     async def _heal(self, hole: Hole, patient: Patient) -> None:
         why = self._why_not(hole)

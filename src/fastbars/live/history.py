@@ -30,6 +30,21 @@ class Hole(NamedTuple):
     until_ns: int
 
 
+class Beginning(NamedTuple):
+    """Where a stream began inside a bar.
+
+    Attributes:
+        symbol: as the exchange writes it.
+        first: id of the first trade seen, and `first_ns` its time.
+        open_ns: beginning of the bar, which is to be whole.
+    """
+
+    symbol: str
+    first: int
+    first_ns: int
+    open_ns: int
+
+
 class Paging(Enum):
     """How the pages of an answer follow each other."""
 

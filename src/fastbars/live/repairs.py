@@ -21,7 +21,7 @@ from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.live.clock import ExchangeClock, TradeDelays
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange, Trade
-from fastbars.live.history import Hole
+from fastbars.live.history import Beginning, Hole
 from fastbars.live.recorder import Recorder
 from fastbars.live.snapshot import pack
 
@@ -166,6 +166,11 @@ class Repairs(ABC):
         """How many holes there have been so far."""
         return 0 if self._buffer is None else self._buffer.holes_opened
 
+    @property
+    def symbols_begun(self) -> int:
+        """How many symbols have traded so far."""
+        return 0 if self._buffer is None else len(self._buffer.instruments)
+
     def holes(self, symbol: str | None = None) -> list[Hole]:
         """What is missing (of one symbol), where ids tell."""
         if self._buffer is None:
@@ -199,6 +204,28 @@ class Repairs(ABC):
                     raise
                 self._warn("healed_trade_refused", symbol=symbol, error=str(error))
                 batch = batch.without(error.row)
+        self._tell(bars, now_ns)
+        return bars
+
+    def beginnings(self) -> list[Beginning]:
+        """Symbols whose first bars lack their beginning, as far as `StreamConfig.backfill` goes."""
+        longest_s = min(self.config.backfill, self.config.heal_horizon)
+        if self._buffer is None or longest_s <= 0:
+            return []
+        symbols = self._buffer.instruments.symbols
+        return [Beginning(each, *found) for each in symbols for found in self._buffer.beginning(each, longest_s)]
+
+    def reach_back(
+        self, symbol: str, trade_id: int, time_ns: int, receive_time_ns: int | None = None
+    ) -> list[OHLCVBar]:
+        """REST has a trade before the symbol's first one: what lies between them is a hole."""
+        if self._buffer is None:
+            return []
+        now_ns = time.time_ns() if receive_time_ns is None else receive_time_ns
+        if self.recorder is not None:
+            fields = {"symbol": symbol, "trade_id": trade_id, "time_ns": time_ns}
+            self.recorder.event("reach_back", now_ns, fields)
+        bars = self._buffer.reach_back(symbol, trade_id, time_ns)
         self._tell(bars, now_ns)
         return bars
 

@@ -78,7 +78,7 @@ class Upkeep:
 
     def look(self) -> None:
         """Messages were taken: there may be new holes."""
-        opened = self._session.holes_opened
+        opened = self._session.holes_opened + self._session.symbols_begun
         if opened != self._seen_holes:
             self._seen_holes = opened
             self._healer.wake()

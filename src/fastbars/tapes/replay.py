@@ -41,6 +41,9 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
     "heal": lambda session, entry: session.heal(
         entry.fields["symbol"], [Trade(*row) for row in orjson.loads(entry.body)], entry.receive_time_ns
     ),
+    "reach_back": lambda session, entry: session.reach_back(
+        entry.fields["symbol"], entry.fields["trade_id"], entry.fields["time_ns"], entry.receive_time_ns
+    ),
     "load": lambda session, entry: session.load(unpack(entry.body), entry.receive_time_ns),
     "outage": lambda session, entry: session.note_outage(
         entry.fields["since_ns"], entry.fields["until_ns"], entry.receive_time_ns, entry.fields["symbols"]
