@@ -47,7 +47,7 @@ async def serve(data: bytes, reader: asyncio.StreamReader, writer: asyncio.Strea
         await writer.drain()
     writer.write(frame((1000).to_bytes(2, "big"), CLOSE))
     await writer.drain()
-    await reader.read()  # the client's answer, and its end
+    await reader.read(1)  # the client's answer; then it waits for the server to hang up
     writer.close()
 
 
