@@ -117,9 +117,9 @@ def test_a_hot_loop_slowed_on_purpose_is_found(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(PROJECT)
     (tmp_path / "slower.py").write_text(SLOWER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    baseline = measured(tmp_path).ratios
     name = "price text to an exact number: test_parse"
-    assert baseline[name] > 0
+    # Three times slower is far from 40 %, whatever else the machine does.
+    baseline = {name: 0.6 * measured(tmp_path).ratios[name]}
     slowed = measured(tmp_path, "-p", "slower")
     assert list(lost_ratios(slowed.ratios, baseline)) == [name]
     # Measured again, without what slows it, it is as fast as it was.
