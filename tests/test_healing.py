@@ -203,6 +203,16 @@ async def test_the_oldest_hole_goes_first_and_each_is_asked_for_once() -> None:
     assert venue.asked == [20, 300, 500]
 
 
+async def test_a_page_fills_every_hole_that_it_reaches() -> None:
+    patient = Ids(*(hole(number, number) for number in range(20, 120, 2)))
+    venue = Venue(Paging.FORWARD_BY_ID)
+    healer = venue.healer(patient)
+    await venue.heal(healer)
+    assert sorted(patient.healed) == list(range(20, 120, 2))
+    assert venue.asked == list(range(20, 120, 10))
+    assert (healer.stats.passes, healer.reasons) == (10, {})
+
+
 async def test_a_hole_waits_a_little_because_trades_out_of_order_may_fill_it() -> None:
     patient, venue = Ids(hole(20, 21)), Venue(Paging.FORWARD_BY_ID)
     healer = venue.healer(patient)

@@ -1,9 +1,9 @@
 """Healer: fetches the trades that are missing from the exchange's REST API and hands them to the session.
 
 One worker a venue. It takes one hole at a time, the oldest first, pages through it within the exchange's weights,
-and hands each page over in small parts, so that live data goes on meanwhile. The session decides what becomes of a
-trade: what has arrived in the meantime is a duplicate there, so the race between both ways has no loser. A hole that
-stays is reported with the reason.
+and hands each page over in small parts, so that live data goes on meanwhile; what a page has for other holes of the
+symbol is handed over with it. The session decides what becomes of a trade: what has arrived in the meantime is a
+duplicate there, so the race between both ways has no loser. A hole that stays is reported with the reason.
 
     hole seen -> wait a little (it may fill by itself) -> page, page, ... -> filled | asked again later | given up
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -182,11 +183,13 @@ class Healer:
                     continue
                 times = [one[0] - now for one in (due[0] if due else None, begun) if one is not None]
                 return min(times, default=None)
+            asked = False
             for at, hole, patient in due:
                 if at > now:
                     break
-                if hole in patient.holes(hole.symbol):  # as it was: else it is looked at in the next round
-                    await self._heal(hole, patient)
+                # As it was? Else it is looked at in the next round. Without a request nothing has changed.
+                if not asked or hole in patient.holes(hole.symbol):
+                    asked = await self._heal(hole, patient) or asked
 
     def _due(self, now: float) -> list[tuple[float, Hole, Patient]]:
         # Every hole that is not given up, by when it is to be asked for, then by age.
@@ -239,20 +242,21 @@ class Healer:
         self._begun[beginning] = len(_AGAIN_S) + 1, self._now()
         log.info("beginning_not_found", exchange=self._exchange, symbol=symbol, first=beginning.first, why=why)
 
-    async def _heal(self, hole: Hole, patient: Patient) -> None:
-        why = self._why_not(hole)
-        if why is None:
-            try:
-                await self._page_through(hole, patient)
-                why = f"the REST API leaves out {self._history.omits}" if self._history and self._history.omits else ""
-                why = why or "the REST API did not return these trades"
-                most_tries = len(_AGAIN_S)
-            except RestError as error:
-                why = str(error)
-                most_tries = 0 if error.hopeless else 1
-        else:
-            most_tries = 0
+    async def _heal(self, hole: Hole, patient: Patient) -> bool:
+        # Returns whether the exchange was asked.
         tries = self._tries.pop(hole, (0, 0.0))[0]
+        why = self._why_not(hole)
+        if why is not None:
+            self._give_up(hole, why)
+            return False
+        try:
+            await self._page_through(hole, patient)
+            why = f"the REST API leaves out {self._history.omits}" if self._history and self._history.omits else ""
+            why = why or "the REST API did not return these trades"
+            most_tries = len(_AGAIN_S)
+        except RestError as error:
+            why = str(error)
+            most_tries = 0 if error.hopeless else 1
         for rest in patient.holes(hole.symbol):
             if rest.first < hole.first or rest.last > hole.last:
                 continue
@@ -262,6 +266,7 @@ class Healer:
                 self._give_up(rest, why)
             else:
                 self._tries[rest] = (tried + 1, self._now() + _AGAIN_S[min(tried, len(_AGAIN_S) - 1)])
+        return True
 
     def _why_not(self, hole: Hole) -> str | None:
         history = self._history
@@ -291,7 +296,7 @@ class Healer:
         while position is not None:
             page = await self._fetch(history, hole, position)
             self.stats.trades += len(page.trades)
-            wanted = [trade for trade in page.trades if _touches(trade, hole)]
+            wanted = _missing(page.trades, patient.holes(hole.symbol))
             for start in range(0, len(wanted), _PART):
                 patient.heal(hole.symbol, wanted[start : start + _PART])
                 await asyncio.sleep(0)
@@ -336,9 +341,16 @@ def _hopeless(answer: Answer) -> bool:
     return 400 <= answer.status < 500 and answer.status not in (408, 418, 425, 429)
 
 
-def _touches(trade: Trade, hole: Hole) -> bool:
-    first, last = number_range(trade)
-    return first <= hole.last and last >= hole.first
+def _missing(trades: Sequence[Trade], holes: Sequence[Hole]) -> list[Trade]:
+    # The trades that touch a hole; the holes ascend by id and do not overlap.
+    firsts = [hole.first for hole in holes]
+    found: list[Trade] = []
+    for trade in trades:
+        first, last = number_range(trade)
+        place = bisect_right(firsts, last) - 1  # the last hole that begins before the trade ends
+        if place >= 0 and holes[place].last >= first:
+            found.append(trade)
+    return found
 
 
 def _sorted(page: Page) -> Page:
