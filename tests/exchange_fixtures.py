@@ -14,7 +14,8 @@ from typing import Any
 from fastbars.bars import ExchangeBar
 from fastbars.events import Quote, Ticker
 from fastbars.exchanges import binance, bybit, coinbase, hyperliquid, interactive_brokers, kraken, okx
-from fastbars.live.exchange import Ack, Beat, Exchange, Message, Notice, Refusal, Stream, Trade
+from fastbars.live.exchange import Exchange
+from fastbars.live.messages import Ack, Beat, Message, Notice, Refusal, Stream, Trade
 
 D = Decimal
 

@@ -18,8 +18,8 @@ from fastbars.buffer import BarBuffer
 from fastbars.cli.output import csv_line
 from fastbars.exchanges import find_exchange
 from fastbars.live.beginning import MOST_TRADES, trade_before
-from fastbars.live.exchange import Trade
 from fastbars.live.history import Beginning, Hole, Page, Paging
+from fastbars.live.messages import Trade
 from fastbars.live.session import Session
 from fastbars.simulator import SimulatedExchange
 from fastbars.tapes.recorder import Recording

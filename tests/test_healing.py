@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from fastbars.errors import RestError
-from fastbars.live.exchange import Trade
 from fastbars.live.healing import Budget, Healer
 from fastbars.live.history import Beginning, History, Hole, Page, Paging
+from fastbars.live.messages import Trade
 from fastbars.live.rest import Answer
 from servers import until
 

@@ -22,8 +22,8 @@ from fastbars import OHLCVBar, StreamConfig
 from fastbars.bars import BarStatus
 from fastbars.errors import RestError, SnapshotError
 from fastbars.exchanges import find_exchange
-from fastbars.live.exchange import Trade
 from fastbars.live.healing import Healer
+from fastbars.live.messages import Trade
 from fastbars.live.rest import Answer, RestClient
 from fastbars.live.session import Session
 from fastbars.live.upkeep import Upkeep

@@ -13,8 +13,9 @@ import pytest
 from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, StreamConfig
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.binance import SPOT
-from fastbars.live.exchange import Ack, Exchange, Limits, Message, Refusal
+from fastbars.live.exchange import Exchange, Limits
 from fastbars.live.line import Line
+from fastbars.live.messages import Ack, Message, Refusal
 from fastbars.live.subscriptions import Subscriptions
 from fastbars.live.throttle import Throttle
 from servers import Answer, Request, TradeServer, acknowledge, keep_silent, refuse, trade, until

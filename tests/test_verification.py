@@ -22,7 +22,8 @@ from fastbars.cli import main
 from fastbars.errors import TapeError
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.exchanges.binance import SPOT, USDM
-from fastbars.live.exchange import Exchange, make_candle
+from fastbars.live.exchange import Exchange
+from fastbars.live.messages import make_candle
 from fastbars.live.session import Callbacks, Session
 from fastbars.simulator import SimulatedExchange
 from fastbars.specs import parse_specs

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     )
     from fastbars.live.adapter import BaseWebSocketAdapter
     from fastbars.live.config import StreamConfig
-    from fastbars.live.exchange import Exchange, RawMessage
+    from fastbars.live.exchange import Exchange
+    from fastbars.live.messages import RawMessage
     from fastbars.live.states import ConnectionState
     from fastbars.live.stats import StreamStats
     from fastbars.streams import BarStream, run, stream
@@ -61,7 +62,7 @@ _LAZY = {
     "InteractiveBrokersWebSocketAdapter": "fastbars.exchanges.adapters",
     "KrakenWebSocketAdapter": "fastbars.exchanges.adapters",
     "OKXWebSocketAdapter": "fastbars.exchanges.adapters",
-    "RawMessage": "fastbars.live.exchange",
+    "RawMessage": "fastbars.live.messages",
     "StreamConfig": "fastbars.live.config",
     "StreamStats": "fastbars.live.stats",
     "Verification": "fastbars.verification",

@@ -18,21 +18,9 @@ from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Quote, Ticker
 from fastbars.exchanges import candles, rest
-from fastbars.live.exchange import (
-    PROTOCOL_PINGS_ONLY,
-    Ack,
-    Exchange,
-    Heartbeat,
-    Limits,
-    Message,
-    Notice,
-    RawMessage,
-    Refusal,
-    Stream,
-    decimals_of,
-    make_trade,
-)
+from fastbars.live.exchange import PROTOCOL_PINGS_ONLY, Exchange, Heartbeat, Limits
 from fastbars.live.history import History
+from fastbars.live.messages import Ack, Message, Notice, RawMessage, Refusal, Stream, decimals_of, make_trade
 from fastbars.ticks import to_datetime
 from fastbars.wire.fields import TradeFields
 

@@ -17,13 +17,10 @@ from fastbars.bars import BarSpec, ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
 from fastbars.exchanges import candles
-from fastbars.live.exchange import (
+from fastbars.live.exchange import Deltas, Exchange, Heartbeat, Limits
+from fastbars.live.messages import (
     Ack,
     Beat,
-    Deltas,
-    Exchange,
-    Heartbeat,
-    Limits,
     Message,
     RawMessage,
     Refusal,

@@ -16,17 +16,14 @@ import orjson
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
 from fastbars.exchanges import candles, rest
-from fastbars.live.exchange import (
+from fastbars.live.exchange import Exchange, Heartbeat, Limits, by_channel
+from fastbars.live.messages import (
     Ack,
     Beat,
-    Exchange,
-    Heartbeat,
-    Limits,
     Message,
     RawMessage,
     Refusal,
     Stream,
-    by_channel,
     decimals_of,
     make_candle,
     make_quote,

@@ -13,12 +13,10 @@ import orjson
 
 from fastbars.buffer import Ids
 from fastbars.exchanges import candles
-from fastbars.live.exchange import (
+from fastbars.live.exchange import Exchange, Heartbeat, Limits
+from fastbars.live.messages import (
     Ack,
     Beat,
-    Exchange,
-    Heartbeat,
-    Limits,
     Message,
     RawMessage,
     Refusal,

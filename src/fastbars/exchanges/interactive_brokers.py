@@ -15,12 +15,9 @@ from typing import Any
 import orjson
 
 from fastbars.buffer import Ids
-from fastbars.live.exchange import (
+from fastbars.live.exchange import Deltas, Exchange, Heartbeat, Limits
+from fastbars.live.messages import (
     Beat,
-    Deltas,
-    Exchange,
-    Heartbeat,
-    Limits,
     Message,
     RawMessage,
     Refusal,

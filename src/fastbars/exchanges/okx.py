@@ -21,12 +21,10 @@ from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
 from fastbars.exchanges import candles, rest
-from fastbars.live.exchange import (
+from fastbars.live.exchange import Exchange, Heartbeat, Limits
+from fastbars.live.messages import (
     Ack,
     Beat,
-    Exchange,
-    Heartbeat,
-    Limits,
     Message,
     Notice,
     RawMessage,

@@ -17,8 +17,8 @@ from typing import Any
 import orjson
 
 from fastbars.errors import ParseError
-from fastbars.live.exchange import Trade, decimal_of, time_of
 from fastbars.live.history import History, Hole, Page, Paging
+from fastbars.live.messages import Trade, decimal_of, time_of
 
 _DAY_S = 86_400.0
 _MS = 1_000_000

@@ -25,9 +25,10 @@ from fastbars.events import MarketDataEvent
 from fastbars.live.backoff import Backoff, CircuitBreaker, may_retry, retry_after_s
 from fastbars.live.closing import close_by_clock
 from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Ack, Beat, Exchange, RawMessage, Refusal, Stream, Trade
+from fastbars.live.exchange import Exchange
 from fastbars.live.handover import CANNOT_CONNECT, Handover, why_not
 from fastbars.live.line import Line
+from fastbars.live.messages import Ack, Beat, RawMessage, Refusal, Stream, Trade
 from fastbars.live.recorder import OpenRecorder
 from fastbars.live.secrets import hidden, without_credentials
 from fastbars.live.session import Callbacks, Session

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from fastbars.live.exchange import Trade
 from fastbars.live.history import Beginning, History, Hole, Page, Paging, number_range
+from fastbars.live.messages import Trade
 
 MOST_TRADES = 20_000  # a beginning that lacks more is left alone
 _MOST_REQUESTS = 24

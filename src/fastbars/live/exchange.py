@@ -1,8 +1,7 @@
-"""What an exchange is to the rest: a declaration and pure functions, and the messages they speak of.
+"""What an exchange is to the rest: a declaration and pure functions.
 
 An exchange file says where to connect, how to subscribe, and what a message means. Sockets, timers, scales and
-batches are nowhere in it. Units: times int64 nanoseconds since the Unix epoch, UTC; prices and sizes as the
-exchange wrote them, in text; durations in seconds.
+batches are nowhere in it. Units: durations in seconds; those of messages stand in `live/messages.py`.
 """
 
 from __future__ import annotations
@@ -10,137 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
-from functools import partial
+from decimal import Decimal
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import Any, Literal
 
 import orjson
 
-from fastbars.bars import BarSpec, ExchangeBar
 from fastbars.buffer import Ids
-from fastbars.errors import ParseError, SubscriptionError
-from fastbars.events import Quote, Ticker
-from fastbars.ticks import TickData, TickSide, to_datetime, to_nanoseconds
+from fastbars.errors import SubscriptionError
+from fastbars.live.history import History
+from fastbars.live.messages import Message, Stream
 from fastbars.wire.fields import TradeFields
-
-if TYPE_CHECKING:
-    from fastbars.live.history import History
-
-Stream = tuple[str, str]  # symbol, channel
-
-
-class Trade(NamedTuple):
-    """One trade, or several that the exchange reports as one, in the exchange's own text."""
-
-    channel: str
-    symbol: str
-    time_ns: int
-    price: str
-    size: str
-    side: int  # 1 the taker bought, -1 the taker sold, 0 unknown
-    first_id: int | None = None
-    last_id: int | None = None
-    trade_count: int = 1
-    sequence: int | None = None  # where the exchange numbers messages apart from trades
-    key: str | None = None  # where ids are "unique" only: what tells it from every other of its symbol and time
-
-    @property
-    def row(self) -> tuple[Any, ...]:
-        """The trade as `TickBatch.append` takes it."""
-        return self[1:10]
-
-    def to_tick(self) -> TickData:
-        """The trade as an object with Decimal fields."""
-        side = TickSide.of(self.side)
-        return TickData(
-            self.symbol, self.time_ns, self.price, self.size, side, self.first_id, self.last_id, self.trade_count
-        )
-
-
-# All eleven fields in one tuple: a third of what the named tuple's own constructor costs, once a trade.
-make_trade = cast("Callable[[tuple[Any, ...]], Trade]", partial(tuple.__new__, Trade))
-
-
-class Ack(NamedTuple):
-    """The exchange confirmed a request, or some of its streams.
-
-    It names a request (`request_id` alone: all streams of it), streams of a request (both), or streams alone: then
-    it answers whatever request of that kind is under way for them. An ack may come for streams that nobody asked
-    about just now; it belongs to nothing then.
-
-    Attributes:
-        request_id: as given to `subscribe` or `unsubscribe`; None where the exchange does not repeat it.
-        streams: those confirmed; empty where the request is named and stands for all of its own.
-        ended: it confirms an unsubscribe.
-        whole: `streams` are all that the connection now holds on the channels of `streams`, or on all channels
-            where it is empty: a subscribe is confirmed for those in it, an unsubscribe for those not in it.
-    """
-
-    request_id: int | None = None
-    streams: tuple[Stream, ...] = ()
-    ended: bool = False
-    whole: bool = False
-
-
-class Refusal(NamedTuple):
-    """The exchange refused a request, or some of its streams, or a message that it could not relate to one.
-
-    Attributes:
-        request_id: as in Ack.
-        reason: in the exchange's words.
-        streams: those refused, where it names them; the others of the request are not concerned. A channel of ""
-            stands for every channel of the symbol that the request asks for. Where it names
-            neither a request nor streams, it belongs to the oldest request under way if the exchange's `acks` are
-            "streams", and to none otherwise.
-    """
-
-    request_id: int | None
-    reason: str
-    streams: tuple[Stream, ...] = ()
-
-
-class Notice(NamedTuple):
-    """The exchange announces that it is about to close the connection."""
-
-    reason: str
-
-
-class Beat(NamedTuple):
-    """A sign of life: the exchange's own heartbeat (`answers` False), or its answer to our application ping."""
-
-    answers: bool = False
-
-
-class RawMessage(NamedTuple):
-    """A message that is none of the others, as the exchange sent it: an order book, an account's order, ...
-
-    Attributes:
-        kind: the exchange's word for it; "unknown" where the exchange file does not know it.
-        symbol: as the exchange writes it; None where the message is of no one symbol.
-        message: the decoded JSON of the whole message.
-    """
-
-    kind: str
-    symbol: str | None
-    message: Any
-
-
-Message = Trade | ExchangeBar | Quote | Ticker | Ack | Refusal | Notice | Beat | RawMessage
-
-
-def decimal_of(text: object) -> Decimal:
-    """A number that the exchange wrote as text. Raises ParseError for anything else, floats above all."""
-    if not isinstance(text, str):
-        raise ParseError(f"{text!r} is not a number in text")
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        raise ParseError(f"{text!r} is not a number") from None
-    if not number.is_finite():
-        raise ParseError(f"{text!r} is not a finite number")
-    return number
 
 
 def by_channel(streams: Iterable[Stream]) -> dict[str, list[str]]:
@@ -149,76 +28,6 @@ def by_channel(streams: Iterable[Stream]) -> dict[str, list[str]]:
     for symbol, channel in streams:
         symbols.setdefault(channel, []).append(symbol)
     return symbols
-
-
-def decimals_of(fields: Mapping[str, Any], *names: str) -> list[Decimal]:
-    """Several numbers of a message. Raises ParseError, or KeyError where one is missing."""
-    return [decimal_of(fields[name]) for name in names]
-
-
-def make_quote(
-    symbol: str, bid: Sequence[object] | None, ask: Sequence[object] | None, event_time_ns: int | None
-) -> Quote:
-    """The best bid and ask, each as (price, size, ...) in text; None or empty where there is none."""
-    bid_price, bid_size = map(decimal_of, bid[:2]) if bid else (None, None)
-    ask_price, ask_size = map(decimal_of, ask[:2]) if ask else (None, None)
-    return Quote(symbol, bid_price, bid_size, ask_price, ask_size, event_time_ns)
-
-
-def nanoseconds_of(milliseconds: object) -> int:
-    """A time in ms, bare or in text, as ns. Raises ParseError, ValueError for anything else."""
-    if isinstance(milliseconds, str):
-        milliseconds = int(milliseconds)
-    if not isinstance(milliseconds, int):
-        raise ParseError(f"{milliseconds!r} is not a time in ms")
-    return milliseconds * 1_000_000
-
-
-def time_of(text: str) -> int:
-    """Nanoseconds of an RFC 3339 time such as "2026-08-09T21:05:48.251397169Z", every digit kept."""
-    whole, _, fraction = text.removesuffix("Z").partition(".")
-    if not text.endswith("Z") or (fraction and not (fraction.isascii() and fraction.isdigit() and len(fraction) <= 9)):
-        raise ParseError(f"{text!r} is not a time in UTC")
-    seconds = datetime.fromisoformat(whole).replace(tzinfo=UTC)
-    return to_nanoseconds(seconds) + int(fraction.ljust(9, "0"))
-
-
-def make_candle(
-    symbol: str,
-    spec: str,
-    open_time_ns: int,
-    prices: Iterable[object],
-    volume: object,
-    *,
-    quote_volume: object = None,
-    trade_count: int | None = None,
-    is_closed: bool | None = None,
-    event_time_ns: int | None = None,
-) -> ExchangeBar:
-    """An exchange's candle of which open time and spec are known.
-
-    Args:
-        symbol, spec: the spec in our words, such as "1m".
-        open_time_ns: ns since the epoch.
-        prices: open, high, low, close, in text.
-        volume, quote_volume: in text.
-        trade_count, is_closed, event_time_ns: None where the exchange does not say.
-
-    Raises:
-        ParseError: a number is none. SpecError (a ValueError): the spec is none.
-    """
-    open_, high, low, close = map(decimal_of, prices)
-    kind, step, _ = BarSpec.parse(spec).rule
-    open_time = to_datetime(open_time_ns)
-    close_time = to_datetime(open_time_ns + step)
-    if kind == "months":
-        months = open_time.year * 12 + open_time.month - 1 + step
-        close_time = open_time.replace(year=months // 12, month=months % 12 + 1)
-    quote = None if quote_volume is None else decimal_of(quote_volume)
-    return ExchangeBar(
-        symbol, spec, open_time, close_time, open_, high, low, close, decimal_of(volume), quote, trade_count,
-        None, None, None, None, is_closed, event_time_ns,
-    )  # fmt: skip
 
 
 class Deltas:

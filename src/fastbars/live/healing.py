@@ -22,8 +22,8 @@ from weakref import WeakValueDictionary
 
 from fastbars.errors import ParseError, RestError
 from fastbars.live.beginning import trade_before
-from fastbars.live.exchange import Trade
 from fastbars.live.history import Beginning, History, Hole, Page, number_range
+from fastbars.live.messages import Trade
 from fastbars.live.rest import Answer, Get
 from fastbars.log import log
 

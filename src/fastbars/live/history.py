@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
-from fastbars.live.exchange import Trade
+from fastbars.live.messages import Trade
 
 
 class Hole(NamedTuple):

@@ -14,7 +14,8 @@ from fastbars.callbacks import call
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Exchange, Stream
+from fastbars.live.exchange import Exchange
+from fastbars.live.messages import Stream
 from fastbars.live.states import ConnectionState
 from fastbars.live.stats import StreamStats, sum_of
 from fastbars.log import log

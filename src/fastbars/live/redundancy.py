@@ -17,8 +17,9 @@ from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.backoff import Backoff
 from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Exchange, Stream
+from fastbars.live.exchange import Exchange
 from fastbars.live.line import Line
+from fastbars.live.messages import Stream
 from fastbars.live.states import ConnectionState
 from fastbars.live.stats import StreamStats
 from fastbars.log import log

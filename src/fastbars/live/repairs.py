@@ -20,8 +20,9 @@ from fastbars.buffer import BarBuffer
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.live.clock import ExchangeClock, TradeDelays
 from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Exchange, Trade
+from fastbars.live.exchange import Exchange
 from fastbars.live.history import Beginning, Hole
+from fastbars.live.messages import Trade
 from fastbars.live.recorder import Recorder
 from fastbars.live.snapshot import pack
 

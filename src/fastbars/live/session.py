@@ -22,7 +22,8 @@ from fastbars.errors import InvalidTickError, ParseError, PrecisionError
 from fastbars.events import MarketDataEvent, Quote, Ticker
 from fastbars.live.clock import ExchangeClock, TradeDelays
 from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Ack, Beat, Exchange, Notice, RawMessage, Refusal, Trade
+from fastbars.live.exchange import Exchange
+from fastbars.live.messages import Ack, Beat, Notice, RawMessage, Refusal, Trade
 from fastbars.live.recorder import OpenRecorder, Recorder
 from fastbars.live.repairs import Repairs
 from fastbars.live.stats import LineStats, SessionStats

@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from fastbars.errors import SubscriptionError, WSConnectionError
-from fastbars.live.exchange import Ack, Exchange, Refusal, Stream
+from fastbars.live.exchange import Exchange
+from fastbars.live.messages import Ack, Refusal, Stream
 from fastbars.live.throttle import Throttle
 
 _NAMED = 10  # streams that an error shows; its `symbols` has them all

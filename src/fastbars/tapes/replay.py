@@ -17,7 +17,8 @@ from fastbars.bars import OHLCVBar
 from fastbars.errors import TapeError
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Exchange, Trade
+from fastbars.live.exchange import Exchange
+from fastbars.live.messages import Trade
 from fastbars.live.session import Callbacks, Session
 from fastbars.live.snapshot import unpack
 from fastbars.specs import BarSpec, Origin
