@@ -658,11 +658,15 @@ async def test_a_burst_that_filled_the_last_read_does_not_hold_the_clock_back() 
         await client.adapter.disconnect()
 
 
-async def test_where_only_trades_close_bars_there_is_no_clock() -> None:
+async def test_where_only_trades_close_bars_no_clock_does() -> None:
     async with TradeServer() as server:
-        client = Client(server.url, bars="1s", close_by="trades")
+        client = Client(server.url, bars="1s", grace=0.0, close_by="trades")
         await client.start()
-        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("fastbars clock")]
+        await server.send(recent(1, 0))
+        await client.heard(1)
+        await until(lambda: client.adapter.session.clock_is_due(time.monotonic_ns()))
+        await asyncio.sleep(0.2)  # four turns of the clock
+        assert client.bars == []
         await client.adapter.disconnect()
 
 

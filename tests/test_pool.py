@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +16,7 @@ from websockets.frames import Frame
 
 import fastbars
 from fastbars import BaseWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig
+from fastbars.bars import BarStatus
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.binance import SPOT
 from fastbars.live.exchange import Exchange, Limits
@@ -234,6 +236,27 @@ async def test_a_connection_that_has_become_empty_is_closed_and_its_counts_stay(
         assert server.spread == [0]  # one stays
         await bars.subscribe(["NEWUSDT"])
         assert server.spread == [1]
+
+
+async def test_after_a_restart_each_symbol_goes_to_the_connection_whose_snapshot_has_its_bar(tmp_path: Path) -> None:
+    symbols = symbols_of(8)
+    knobs: dict[str, Any] = {"state": tmp_path / "state", "heal": False}
+    async with StrictExchange(SMALL) as server:
+        async with Streamed(server, symbols, **knobs) as bars:
+            before = [{symbol for symbol, _ in adapter.streams} for adapter in bars.pool.adapters]
+            await server.trade_all(1, 0)
+            await until(lambda: bars.stats().session.trades == 8)
+        await until(lambda: not server.held)
+        async with Streamed(server, [symbols[3], "NEWUSDT", *symbols[:3:-1], *symbols[1:3]], **knobs) as bars:
+            after = [{symbol for symbol, _ in adapter.streams} for adapter in bars.pool.adapters]
+            assert after == [each - {"S0USDT"} | ({"NEWUSDT"} if "S0USDT" in each else set()) for each in before]
+            left = await asyncio.wait_for(anext(bars), 10)  # nobody asked for it again
+            assert (left.symbol, left.status, left.close_reason) == ("S0USDT", BarStatus.PARTIAL, "end")
+            await server.trade_all(2, MINUTE_MS)
+            finished = [await anext(bars) for _ in range(7)]
+            assert {(bar.symbol, bar.trade_count, bar.last_trade_id) for bar in finished} == {
+                (symbol, 1, 1) for symbol in symbols[1:]
+            }
 
 
 async def test_refusals_of_several_connections_are_one_error_and_harm_no_other() -> None:

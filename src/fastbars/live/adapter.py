@@ -398,7 +398,7 @@ class BaseWebSocketAdapter:
         # Returns the line that ended last: the one given, or what took its place.
         self._line = line
         self._take(line)
-        if self._clock is None and self.config.close_by == "clock":
+        if self._clock is None:
             self._clock = asyncio.create_task(self._run_clock(), name=f"fastbars clock {self.exchange.name}")
         self._set_state(ConnectionState.CONNECTED)
         self._attend(line)

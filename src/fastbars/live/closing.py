@@ -17,6 +17,8 @@ async def close_by_clock(
 ) -> None:
     """Close what the exchange's clock says is over, until cancelled; the session is healed and saved meanwhile.
 
+    Where trades alone close bars (StreamConfig.close_by), healing and saving is all.
+
     Args:
         lines: whose sockets are read before anything is closed.
         paused: nothing is closed while this holds: what is not read may belong into the bars.
@@ -26,6 +28,8 @@ async def close_by_clock(
     if upkeep is not None:
         upkeep.start()
     try:
+        if session.config.close_by == "trades":
+            await asyncio.Event().wait()
         while True:
             await asyncio.sleep(_INTERVAL_S)
             if not session.clock_is_due(time.monotonic_ns()):

@@ -52,7 +52,8 @@ class StreamConfig:
             feed was up. While it is down they are GAP bars without prices, either way.
         state: file that keeps what is known for a restart; None: none. Several connections add .1, .2, ...
         state_interval: seconds between two snapshots.
-        close_by: "clock": trades, watermark and clock close bars; "trades": trades alone, as in a replay.
+        close_by: "clock": trades, watermark and clock close bars; "trades": trades alone, as in a replay;
+            healing and snapshots go on either way.
         connect_timeout: seconds for the opening handshake.
         ack_timeout: seconds for the exchange to confirm a subscription.
         queue_size: bars that may wait for a slow consumer before the socket is no longer read.

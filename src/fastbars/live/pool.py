@@ -1,14 +1,14 @@
 """Pool: the connections over which a stream's symbols are spread, by what the exchange allows one connection.
 
-A symbol stays where it is: to move it would cut its bars. New symbols go to the connection that holds the fewest
-streams, after as many connections were opened as are needed; one that has become empty is closed.
+A symbol stays where it is, or was before a restart: to move it would cut its bars. New symbols go to the connection
+that holds the fewest streams, after as many connections were opened as are needed; one that has become empty is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from fastbars.callbacks import call
 from fastbars.errors import SubscriptionError, WSConnectionError
@@ -47,6 +47,7 @@ class Pool:
         self._make = make
         self._on_state = on_state
         self._lines = config.lines
+        self._restores = config.state is not None
         self._most_streams = min(limits.streams_per_connection, config.streams_per_connection or 2**62)
         # One place is left for the connection that is about to replace another.
         self._most_connections = 2**62 if limits.connections is None else max(1, limits.connections - 1)
@@ -113,6 +114,8 @@ class Pool:
                 *(adapter.subscribe_streams(streams) for adapter, streams in shares.items()), return_exceptions=True
             )
             await self._close_empty()
+            if self._restores:
+                self._release()
         _raise_all(self._exchange.name, results)
 
     async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
@@ -184,11 +187,27 @@ class Pool:
                 adapter.expect({stream[1] for stream in its_streams})
                 await self._connect(adapter)
                 load[adapter] = 0
-            for stream in its_streams:
-                adapter = min(load, key=load.__getitem__)
-                load[adapter] += 1
+            for stream, adapter in self._spread(its_streams, load):
                 shares.setdefault(adapter, []).append(stream)
         return shares
+
+    def _spread(
+        self, streams: Sequence[Stream], load: dict[BaseWebSocketAdapter, int]
+    ) -> Iterator[tuple[Stream, BaseWebSocketAdapter]]:
+        # First those whose bars a connection knows, from before or from a snapshot; then the others.
+        knows = {symbol: adapter for adapter in load for symbol in adapter.session.symbols}
+        for stream in sorted(streams, key=lambda stream: stream[0] not in knows):
+            adapter = knows.get(stream[0])
+            if adapter is None or load[adapter] >= self._most_streams:
+                adapter = min(load, key=load.__getitem__)
+            load[adapter] += 1
+            yield stream, adapter
+
+    def _release(self) -> None:
+        # What a snapshot brought of symbols that are not wanted here (any more) is not to be waited for.
+        for adapter in self.adapters:
+            for symbol in set(adapter.session.symbols) - adapter.active_subscriptions.keys():
+                adapter.session.flush(time.time_ns(), symbol)
 
     def _needed(self, streams: int) -> int:
         return -(-streams // self._most_streams)
