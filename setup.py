@@ -5,6 +5,7 @@ A failed build of an extension is an error: there is no slower pure-Python twin 
 
 from __future__ import annotations
 
+import os
 import sys
 
 from Cython.Build import cythonize
@@ -67,5 +68,6 @@ setup(
             "embedsignature": False,
             "freethreading_compatible": False,
         },
-    )
+    ),
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
 )
