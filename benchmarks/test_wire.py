@@ -2,6 +2,7 @@
 
 A blaster in a process of its own sends trades over loopback; each client runs in a fresh process, the clients take
 turns, and what is compared are medians. `make bench` sends a million messages, `make bench-smoke` a few.
+`make bench-check` guards the two of `test_socket_to_bars`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from benchmarks.wire_blaster import BLOCK_MESSAGES, Market
 from fastbars import Instruments, TickBatch
@@ -50,6 +52,14 @@ def report(capsys: pytest.CaptureFixture[str]) -> Report:
             print(*texts)
 
     return line
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file of a key and a certificate of nobody's."""
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
+    return str(path)
 
 
 @contextlib.contextmanager
@@ -119,6 +129,35 @@ def race(
     return medians
 
 
+class ClientTime:
+    """A timer that counts the CPU time of clients instead of our own."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def run(self, name: str, url: str, messages: int) -> None:
+        result = client(name, url)
+        assert result["messages"] == messages
+        self.seconds += result["cpu_ns"] / 1e9
+
+
+CLIENT_TIME = ClientTime()
+
+
+@pytest.mark.benchmark(timer=CLIENT_TIME)
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+@pytest.mark.parametrize("name", ["fastbars", "websockets + orjson + Decimal"])
+def test_socket_to_bars(benchmark: Any, certificate: str, name: str, scheme: str) -> None:
+    messages = 200_000 // SLOW.get(name, 1)
+    benchmark.group = f"socket to bars, {scheme}"
+    benchmark.extra_info.update(trades=messages, **({} if name == "fastbars" else {"reference": True}))
+    with blaster(messages, *(("--certificate", certificate) if scheme == "wss" else ()), scheme=scheme) as url:
+        benchmark.pedantic(CLIENT_TIME.run, (name, url, messages), rounds=7, iterations=1)
+
+
 def test_from_socket_to_bar(full: bool, report: Report) -> None:
     names = ["fastbars", "fastbars, general scanner", "floor, general", "floor, layout", "floor, walk",
              "picows + orjson", "aiohttp + orjson", "websockets + orjson + Decimal"]  # fmt: skip
@@ -134,16 +173,10 @@ def test_from_socket_to_bar(full: bool, report: Report) -> None:
         assert ours < 0.9 * medians["floor, general"]
 
 
-def test_from_socket_to_bar_over_tls(full: bool, report: Report, tmp_path: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: no certificate to serve wss with")
-    both = tmp_path / "both.pem"
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    subprocess.run([*made, "-keyout", str(both), "-out", str(tmp_path / "c.pem")], check=True, stderr=subprocess.PIPE)
-    both.write_text(both.read_text() + (tmp_path / "c.pem").read_text())
+def test_from_socket_to_bar_over_tls(full: bool, report: Report, certificate: str) -> None:
     names = ["fastbars", "fastbars, aiofastnet", "picows + orjson"] if full else ["fastbars", "fastbars, aiofastnet"]
     messages, rounds = (1_000_000, 5) if full else (50_000, 1)
-    medians = race(names, messages, rounds, report, "--certificate", str(both), scheme="wss")
+    medians = race(names, messages, rounds, report, "--certificate", certificate, scheme="wss")
     if full:
         assert medians["fastbars"] < 450
 
