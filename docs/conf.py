@@ -30,6 +30,8 @@ NAPOLEON = {"napoleon_numpy_docstring": False}
 napoleon_numpy_docstring = False
 add_module_names = False
 
+highlight_language = "none"  # of blocks that name none
+
 html_theme = "furo"
 html_title = f"fastbars {release}"
 html_show_sphinx = False
