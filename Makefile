@@ -53,7 +53,7 @@ bench-smoke: $(VENV)/.installed
 # Ratios to the references and instruction counts against benchmarks/baseline.json; bench-baseline writes that anew.
 bench-check bench-baseline: $(VENV)/.installed
 	mkdir -p build
-	$(BIN)/python -m pytest benchmarks -q -p no:cacheprovider --benchmark-json=build/bench.json
+	$(BIN)/python -m pytest benchmarks -q -p no:cacheprovider --benchmark-disable-gc --benchmark-json=build/bench.json
 	$(BIN)/python -m benchmarks.check build/bench.json $(if $(filter bench-baseline,$@),--update)
 
 # The part of bench-check that no busy neighbour disturbs.

@@ -1,7 +1,8 @@
 """`make bench-check`: no hot part has become slower, beside its reference in the same run, than the baseline says.
 
     python -m benchmarks.check build/bench.json              # compare, exit status 1 on a loss
-    python -m benchmarks.check build/bench.json --update     # what was measured becomes the baseline
+    python -m benchmarks.check build/bench.json --update     # measure twice more; the medians become the baseline
+    python -m benchmarks.check                               # counts of instructions alone
 
 A ratio is the reference's time a trade by the hot part's, both the smallest of their rounds, so that a slower machine
 or a busy neighbour is no loss. A part that seems to have lost is measured again, with its reference, before it counts.
@@ -11,6 +12,7 @@ Instruction counts under callgrind are the second guard, free of noise but tied 
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,7 +26,8 @@ from benchmarks import instructions
 BASELINE = Path(__file__).with_name("baseline.json")
 LOSS = 0.15  # of a ratio
 GROWTH = 0.03  # of a count of instructions
-TRIES = 3
+TRIES = 4
+BASELINE_RUNS = 3
 
 Ratios = dict[str, float]
 
@@ -92,7 +95,8 @@ def measure_again(sources: set[str]) -> Ratios:
     """Run these benchmarks once more."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "again.json"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--benchmark-json={path}"]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--benchmark-disable-gc"]
+        command.append(f"--benchmark-json={path}")
         subprocess.run([*command, *sorted(sources)], check=True, stdout=subprocess.DEVNULL)
         return read(path).ratios
 
@@ -107,6 +111,12 @@ def check_ratios(results: Results, baseline: Ratios) -> dict[str, str]:
         for name, ratio in measure_again(set().union(*(results.sources[name] for name in again))).items():
             measured[name] = max(ratio, measured.get(name, 0.0))
     return lost_ratios(measured, baseline)
+
+
+def median_ratios(results: Results) -> Ratios:
+    """What becomes the baseline: of several runs, so that no lucky or unlucky one is what all others are held to."""
+    runs = [results.ratios, *(measure_again(set().union(*results.sources.values())) for _ in range(BASELINE_RUNS - 1))]
+    return {name: round(statistics.median(run[name] for run in runs), 3) for name in sorted(results.ratios)}
 
 
 def show(title: str, measured: dict[str, float], baseline: dict[str, float], unit: str) -> None:
@@ -129,7 +139,7 @@ def main(words: list[str]) -> int:
     for path in paths:
         results = read(path)
         if "--update" in words:
-            stored["ratios"] = {name: round(ratio, 3) for name, ratio in sorted(results.ratios.items())}
+            stored["ratios"] = median_ratios(results)
         show("Times faster than the reference", results.ratios, stored["ratios"], "x")
         wrong |= check_ratios(results, stored["ratios"])
     if not instructions.available():

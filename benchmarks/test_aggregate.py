@@ -18,6 +18,7 @@ pytestmark = pytest.mark.benchmark(timer=time.process_time)
 TRADES = 2_000_000
 FEW = 200_000
 ROUNDS = 7
+MANY_ROUNDS = 41  # of short work
 
 
 def arrays(symbols: int, trades: int = TRADES) -> Columns:
@@ -88,7 +89,7 @@ def test_columns(benchmark: Any, kind: str) -> None:
         "Arrow symbols": {"symbol": names},
         "object symbols": {"symbol": np.array(names.to_pylist(), object)},
     }[kind]
-    benchmark.pedantic(lambda: run(trades, **options), rounds=ROUNDS, iterations=1, warmup_rounds=1)
+    benchmark.pedantic(lambda: run(trades, **options), rounds=MANY_ROUNDS, iterations=1, warmup_rounds=1)
 
 
 @pytest.mark.benchmark(group="a bar to a table")
@@ -105,4 +106,4 @@ def test_tables(benchmark: Any, kind: str) -> None:
         "pandas": made.to_pandas,
         "numpy": made.to_numpy,
     }[kind]
-    benchmark.pedantic(convert, rounds=ROUNDS, iterations=1, warmup_rounds=1)
+    benchmark.pedantic(convert, rounds=MANY_ROUNDS, iterations=1, warmup_rounds=1)

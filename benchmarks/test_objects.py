@@ -17,7 +17,7 @@ from fastbars.specs import parse_specs
 from fastbars.ticks import to_datetime
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
-ROUNDS = 11
+ROUNDS = 41
 NAMES = [
     "open_time", "close_time", "first_time", "last_time", "open", "high", "low", "close", "first_id", "last_id",
     "count", "volume", "quote_volume", "taker_volume", "taker_quote_volume", "row", "symbol_id", "spec", "revision",
@@ -76,5 +76,5 @@ def test_rows_to_objects(benchmark: Any, bars: BarBatch, read: bool) -> None:
 @pytest.mark.benchmark(group="a finished row to a bar object")
 def test_rows_to_objects_in_python(benchmark: Any, bars: BarBatch) -> None:
     benchmark.extra_info.update(trades=len(bars), reference=True)
-    made = benchmark.pedantic(lambda: plainly(bars), rounds=5, iterations=1)
+    made = benchmark.pedantic(lambda: plainly(bars), rounds=9, iterations=1)
     assert made == bars.to_bars()
