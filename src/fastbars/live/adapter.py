@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.callbacks import call
-from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
+from fastbars.errors import WebSocketError, WSConnectionError
 from fastbars.events import MarketDataEvent
 from fastbars.live.backoff import Backoff, CircuitBreaker, may_retry, retry_after_s
 from fastbars.live.closing import close_by_clock
@@ -28,13 +28,14 @@ from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
 from fastbars.live.handover import CANNOT_CONNECT, Handover, why_not
 from fastbars.live.line import Line
-from fastbars.live.messages import Ack, Beat, RawMessage, Refusal, Stream, Trade
+from fastbars.live.messages import Ack, Beat, RawMessage, Refusal, Trade
 from fastbars.live.recorder import OpenRecorder
 from fastbars.live.secrets import hidden, without_credentials
 from fastbars.live.session import Callbacks, Session
 from fastbars.live.silence import Silence
 from fastbars.live.states import ConnectionState, check_transition
 from fastbars.live.stats import StreamStats
+from fastbars.live.subscriber import Subscriber
 from fastbars.live.subscriptions import Subscriptions
 from fastbars.live.upkeep import Upkeep
 from fastbars.log import log
@@ -45,7 +46,7 @@ from fastbars.wire import PayloadConnection
 _HISTORY_S = 1.0
 
 
-class BaseWebSocketAdapter:
+class BaseWebSocketAdapter(Subscriber):
     """A live connection to one exchange.
 
     Args:
@@ -143,14 +144,6 @@ class BaseWebSocketAdapter:
         return self._state is ConnectionState.CONNECTED
 
     @property
-    def active_subscriptions(self) -> dict[str, set[str]]:
-        """Symbol -> channels that are desired; they are subscribed again after a reconnect."""
-        active: dict[str, set[str]] = {}
-        for symbol, channel in self._subscriptions.desired:
-            active.setdefault(symbol, set()).add(channel)
-        return active
-
-    @property
     def url(self) -> str:
         """Where it connects to."""
         return self.url_of({channel for _, channel in self._subscriptions.desired} or self._expected)
@@ -162,17 +155,6 @@ class BaseWebSocketAdapter:
     def expect(self, channels: Collection[str]) -> None:
         """Connect to where these channels are served, though nothing is subscribed yet."""
         self._expected = channels
-
-    @property
-    def streams(self) -> list[Stream]:
-        """What is desired, as (symbol, channel) pairs."""
-        return list(self._subscriptions.desired)
-
-    def streams_of(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> list[Stream]:
-        """Symbols and channels as pairs; the channel that bars are made from where none is given."""
-        if isinstance(symbols, str) or isinstance(channels, str):
-            raise TypeError("symbols and channels are lists, not one text")
-        return [(symbol, channel) for channel in channels or [self.session.channel] for symbol in symbols]
 
     def stats(self) -> StreamStats:
         """A snapshot of all counters."""
@@ -257,56 +239,6 @@ class BaseWebSocketAdapter:
         await self._wait_until_settled()
         if self._failure is not None:
             raise self._failure
-
-    async def subscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
-        """Subscribe, now or as soon as the connection is up, and after every reconnect.
-
-        Args:
-            symbols: as the exchange writes them.
-            channels: names such as "trade" or "kline_1m"; the trade channel that bars are made from if empty.
-
-        Raises:
-            SubscriptionError: an unknown channel, too many streams, or symbols that the exchange refused; the
-                others are subscribed.
-            WSConnectionError: the connection was lost meanwhile; all of them stay desired.
-        """
-        await self.subscribe_streams(self.streams_of(symbols, channels))
-
-    async def subscribe_streams(self, streams: Sequence[Stream]) -> None:
-        """As `subscribe`, given (symbol, channel) pairs."""
-        added = [stream for stream in streams if stream not in self._subscriptions.desired]
-        self._subscriptions.want(streams)
-        try:
-            url = self.url
-        except SubscriptionError:  # no one connection serves all channels
-            self._subscriptions.drop(added)
-            raise
-        if self._line is not None and self._is_up and url != self._line.url:
-            await self.reconnect()  # to where all of them are served
-        if self._is_up:
-            await self._ask(lambda line: line.subscriptions.subscribe(streams, line.send))
-
-    async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
-        """End subscriptions; the symbols' open bars are issued (PARTIAL, `end`) where no trade channel is left.
-
-        Raises:
-            SubscriptionError: the exchange refused. WSConnectionError: the connection was lost meanwhile.
-        """
-        await self.unsubscribe_streams(self.streams_of(symbols, channels))
-
-    async def unsubscribe_streams(self, streams: Sequence[Stream]) -> None:
-        """As `unsubscribe`, given (symbol, channel) pairs."""
-        await self._let_go(streams)
-        active = self.active_subscriptions
-        for symbol in dict.fromkeys(symbol for symbol, _ in streams):
-            if not active.get(symbol, set()) & set(self.exchange.trade_channels):
-                self.session.flush(time.time_ns(), symbol)
-
-    async def _let_go(self, streams: Sequence[Stream]) -> None:
-        held = [stream for stream in streams if stream in self._subscriptions.desired]
-        self._subscriptions.drop(held)
-        if self._is_up and held:
-            await self._ask(lambda line: line.subscriptions.unsubscribe(held, line.send))
 
     def pause_reading(self) -> None:
         """Stop reading the socket, because a consumer is behind; no clock closes bars meanwhile."""
@@ -501,15 +433,6 @@ class BaseWebSocketAdapter:
                 line.drop(f"circuit breaker: {self.config.circuit_breaker_threshold} unreadable messages")
 
     # Small things.
-
-    async def _ask(self, request: Callable[[Line], Awaitable[None]]) -> None:
-        # During a handover there are two lines; what becomes of one that has been replaced meanwhile is no matter.
-        for line in self._lines:
-            try:
-                await request(line)
-            except WSConnectionError:
-                if not line.replaced:
-                    raise
 
     @property
     def _lines(self) -> list[Line]:
