@@ -40,6 +40,7 @@ class Job:
     peer: str
     function: str
     computes: str
+    only: str = ""  # what sets it apart from the same library's other row
     times_ns: list[float] = field(default_factory=list)
     bars: set[int] = field(default_factory=set)
     fault: str = ""
@@ -88,7 +89,7 @@ TABLES = {
         Job("websockets", "websockets_socket", "orjson, then 7 fields in Decimal in a dict"),
         Job("aiohttp", "aiohttp_socket", "orjson, then 7 fields in Decimal in a dict"),
         Job("picows", "picows_socket", "orjson, then 7 fields in Decimal in a dict"),
-        Job("picows", "picows_socket_counting", "messages counted, not read"),
+        Job("picows", "picows_socket_counting", "messages counted, not read", "counting only"),
     ],
 }
 
@@ -207,7 +208,7 @@ def table(title: str, jobs: list[Job], versions: dict[str, str], brief: bool) ->
     head = ["| library | ns a trade: median (min to max) | times the time of fastbars |", "|---|---|---|"]
     lines = [f"**{title}**", "", *([head[0], head[1]] if brief else [f"{head[0]} what it makes |", f"{head[1]}---|"])]
     for job in jobs:
-        name = f"{job.peer} {versions.get(job.peer, '')}".strip()
+        name = f"{job.peer} {versions.get(job.peer, '')}".strip() + (f", {job.only}" if job.only else "")
         computes = "" if brief else f" {job.computes} |"
         if job.fault:
             lines.append(f"| {name} | not measured: {job.fault} | |{computes}")
