@@ -84,6 +84,25 @@ def test_a_module_imports_only_what_stands_before_it(path: Path) -> None:
     assert own(imports_of(path)) <= allowed
 
 
+@pytest.mark.parametrize("package", [path.parent for path in sorted(PACKAGE.rglob("__init__.py"))], ids=name_of)
+def test_modules_of_a_package_do_not_import_each_other_in_a_circle(package: Path) -> None:
+    prefix = ".".join(["fastbars", *package.relative_to(PACKAGE).parts]) + "."
+    modules = {path.name.split(".")[0] for path in package.glob("*.py*") if path.stem != "__init__"}
+    needs: dict[str, set[str]] = {
+        module: {
+            name.removeprefix(prefix).split(".")[0]
+            for path in package.glob(f"{module}.p*")
+            for name in imports_of(path)
+            if name.startswith(prefix)
+        }
+        & modules - {module}
+        for module in modules
+    }
+    while free := {module for module, needed in needs.items() if not needed & needs.keys()}:
+        needs = {module: needed for module, needed in needs.items() if module not in free}
+    assert needs == {}
+
+
 @pytest.mark.parametrize("path", RECORDED, ids=name_of)
 def test_tapes_and_simulator_know_only_errors_and_each_other(path: Path) -> None:
     assert own(imports_of(path)) <= APART

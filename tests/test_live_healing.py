@@ -151,15 +151,14 @@ async def test_a_rest_client_reports_what_goes_wrong_and_fetches_what_is_there()
 
 async def test_a_stream_from_elsewhere_does_not_ask_the_exchanges_own_rest_address() -> None:
     session = Session(find_exchange("binance"), StreamConfig(bars="1m"), channel="trade")
-    session.upkeep = Upkeep(session, "ws://user:secret@127.0.0.1:1/ws")
-    session.upkeep.start()
+    upkeep = Upkeep(session, "ws://user:secret@127.0.0.1:1/ws")
+    upkeep.start()
     session.receive([trade(1, 0), trade(4, 5)], 0)
-    upkeep = session.upkeep
     await until(lambda: all(upkeep.holes().values()))
-    (why,) = session.upkeep.holes().values()
+    (why,) = upkeep.holes().values()
     assert why == "the stream comes from ws://***@127.0.0.1:1/ws; rest_url says whom to ask"
-    assert session.upkeep.stats.requests == 0
-    await session.upkeep.stop()
+    assert upkeep.stats.requests == 0
+    await upkeep.stop()
 
 
 # A million missing trades.

@@ -80,12 +80,12 @@ class BarStream(AsyncIterator[OHLCVBar]):
 
     def holes(self) -> dict[Hole, str]:
         """The trades that are missing now, and why they stay so; "" where healing is under way."""
-        upkeeps = [adapter.session.upkeep for adapter in self.pool.adapters]
+        upkeeps = [adapter.upkeep for adapter in self.pool.adapters]
         return {hole: why for upkeep in upkeeps if upkeep is not None for hole, why in upkeep.holes().items()}
 
     def healing(self) -> list[HealingStats]:
         """What healing has done, on each connection."""
-        upkeeps = [adapter.session.upkeep for adapter in self.pool.adapters]
+        upkeeps = [adapter.upkeep for adapter in self.pool.adapters]
         return [upkeep.stats for upkeep in upkeeps if upkeep is not None]
 
     async def subscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:

@@ -102,7 +102,7 @@ class BaseWebSocketAdapter(Subscriber):
             parse_message=self.parse_message if own_parser else None,
             record=record,
         )
-        self.session.upkeep = self.session.upkeep or Upkeep(self.session, url)
+        self.upkeep = None if session is not None else Upkeep(self.session, url)
         self._url = url
         self._expected: Collection[str] = ()
         self._once = once
@@ -405,7 +405,11 @@ class BaseWebSocketAdapter(Subscriber):
     async def _run_clock(self) -> None:
         try:
             await close_by_clock(
-                self.session, self._read, lambda: self._paused, lambda: self.is_connected and not self.session.is_down
+                self.session,
+                self.upkeep,
+                self._read,
+                lambda: self._paused,
+                lambda: self.is_connected and not self.session.is_down,
             )
         except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly
             log.exception("clock_failed", exchange=self.exchange.name)

@@ -8,23 +8,28 @@ from collections.abc import Callable, Sequence
 
 from fastbars.live.line import Line
 from fastbars.live.session import Session
+from fastbars.live.upkeep import Upkeep
 
 _INTERVAL_S = 0.05
 
 
 async def close_by_clock(
-    session: Session, lines: Callable[[], Sequence[Line]], paused: Callable[[], bool], feed_up: Callable[[], bool]
+    session: Session,
+    upkeep: Upkeep | None,
+    lines: Callable[[], Sequence[Line]],
+    paused: Callable[[], bool],
+    feed_up: Callable[[], bool],
 ) -> None:
     """Close what the exchange's clock says is over, until cancelled; the session is healed and saved meanwhile.
 
     Where trades alone close bars (StreamConfig.close_by), healing and saving is all.
 
     Args:
+        upkeep: what heals and saves the session.
         lines: whose sockets are read before anything is closed.
         paused: nothing is closed while this holds: what is not read may belong into the bars.
         feed_up: whether an empty interval is one without trades.
     """
-    upkeep = session.upkeep
     if upkeep is not None:
         upkeep.start()
     try:

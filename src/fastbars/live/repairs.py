@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,6 @@ from fastbars.live.messages import Trade
 from fastbars.live.recorder import Recorder
 from fastbars.live.snapshot import pack
 
-if TYPE_CHECKING:
-    from fastbars.live.upkeep import Upkeep
-
 
 class Repairs(ABC):
     """What happens to a session's bars from elsewhere than its messages; the base of Session."""
@@ -36,7 +33,6 @@ class Repairs(ABC):
     exchange: Exchange
     recorder: Recorder | None
     event_time_ns: int | None
-    upkeep: Upkeep | None = None  # of a live session
     config: StreamConfig
     clock: ExchangeClock
     delays: TradeDelays

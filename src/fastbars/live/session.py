@@ -86,6 +86,7 @@ class Session(Repairs):
         self.exchange = exchange
         self.config = config
         self.callbacks = callbacks or Callbacks()
+        self.on_taken: Callable[[], None] | None = None  # called when messages were taken: there may be new holes
         self.stats = SessionStats()
         self.clock = ExchangeClock()
         self.delays = TradeDelays()
@@ -266,8 +267,8 @@ class Session(Repairs):
             if self.event_time_ns is not None and self.config.close_by == "clock" and not self._holds:
                 received.bars += self._buffer.advance_watermark(self.event_time_ns)
         self._tell(received.bars, receive_time_ns)
-        if self.upkeep is not None:
-            self.upkeep.look()
+        if self.on_taken is not None:
+            self.on_taken()
         return received
 
     def _note_scanned(self) -> None:

@@ -64,6 +64,7 @@ class Upkeep:
             exchange_time_ns=self._exchange_time_ns,
             budget=budget,
         )
+        session.on_taken = self.look
         if self._path is not None:
             self._restore(self._path)
 
