@@ -232,7 +232,10 @@ async def test_where_ids_are_only_unique_one_of_two_lines_can_be_lost_as_well() 
             for kill in range(3):
                 await until(partial(both_are_whole, stream))
                 member = stream.pool.adapters[0].group[kill % 2]  # type: ignore[attr-defined]
+                connections = stream.stats().connections
                 member._drop("the test kills it")
+                # That the line is lost is noticed some turns of the loop later; until then both look whole.
+                await until(lambda: stream.stats().connections > connections)  # noqa: B023 it is waited for here
                 before = len(issued)
                 await until(partial(has_at_least, issued, before + 5))
         truth = {symbol: exchange.record.seconds(symbol) for symbol in exchange.symbols}

@@ -54,6 +54,10 @@ def fields(bar: OHLCVBar) -> tuple[object, ...]:
     return tuple(getattr(bar, name) for name in FIELDS)
 
 
+def of_status(bars: Mapping[Key, OHLCVBar], status: BarStatus) -> list[OHLCVBar]:
+    return [bar for bar in bars.values() if bar.status is status]
+
+
 @pytest.mark.parametrize(("name", "market"), VENUES)
 async def test_bars_that_an_outage_has_torn_are_healed_and_equal_the_market(name: str, market: str) -> None:
     bars: dict[Key, OHLCVBar] = {}
@@ -75,18 +79,22 @@ async def test_bars_that_an_outage_has_torn_are_healed_and_equal_the_market(name
                 exchange.abort_all()
                 connections = feed.stats().connections
                 await until(lambda: feed.stats().connections > connections)  # noqa: B023 it is waited for here
-                await asyncio.sleep(0.7)
-            await until(
-                lambda: not feed.holes() and sum(bar.status is BarStatus.HEALED for bar in bars.values()) >= 2, 20
-            )
+                # A second of each symbol that is torn, and one that is not: each outage tears bars of its own.
+                back = len(bars)
+                await until(lambda: len(bars) >= back + 4)  # noqa: B023
+            await until(lambda: not feed.holes() and len(of_status(bars, BarStatus.HEALED)) >= 2, 20)
             healed = feed.healing()[0]
         await reader
     assert healed.trades >= 1
+    for symbol in exchange.symbols:
+        _, *inner, _ = [bars[key] for key in sorted(bars) if key[0] == symbol]  # it began and ended inside bars
+        assert len(inner) >= 4
+        assert [bar for bar in inner if not bar.is_complete] == []
     proven = [bar for bar in bars.values() if bar.is_complete and bar.trade_count]
     assert len(proven) >= 4
     for bar in proven:
         assert fields(bar) == truth(exchange, bar.symbol, bar.open_time)
-    assert [bar for bar in bars.values() if bar.status is BarStatus.GAP] == []
+    assert of_status(bars, BarStatus.GAP) == []
 
 
 async def test_errors_empty_and_overlapping_answers_and_omitted_trades_cost_time_but_no_truth() -> None:
