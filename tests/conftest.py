@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from fastbars.live import throttle
 
 settings.register_profile(
     "ci",
@@ -18,6 +22,19 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_finish() -> None:
+    """What has been loaded stays: to look through it again and again stops every loop for up to a second."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def no_throttle_is_left_behind() -> Iterator[None]:
+    """Throttles outlive connections, by host and port; another test's server may get the same port."""
+    yield
+    throttle._shared.clear()
 
 
 @pytest.fixture(scope="session")

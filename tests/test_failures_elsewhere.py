@@ -33,7 +33,7 @@ QUICK: dict[str, Any] = {"close_by": "trades", "reconnect_delay": 0.01, "reconne
 @pytest.fixture(autouse=True)
 async def no_task_is_left_behind() -> AsyncIterator[None]:
     yield
-    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, timeout_s=2)
+    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
 
 def adapter_of(server: TradeServer, **knobs: Any) -> tuple[BinanceWebSocketAdapter, list[OHLCVBar]]:

@@ -22,6 +22,7 @@ from fastbars import OHLCVBar, StreamConfig
 from fastbars.bars import BarStatus
 from fastbars.errors import RestError, SnapshotError
 from fastbars.exchanges import find_exchange
+from fastbars.live import healing
 from fastbars.live.healing import Healer
 from fastbars.live.messages import Trade
 from fastbars.live.rest import Answer, RestClient
@@ -97,7 +98,10 @@ async def test_bars_that_an_outage_has_torn_are_healed_and_equal_the_market(name
     assert of_status(bars, BarStatus.GAP) == []
 
 
-async def test_errors_empty_and_overlapping_answers_and_omitted_trades_cost_time_but_no_truth() -> None:
+async def test_errors_empty_and_overlapping_answers_and_omitted_trades_cost_time_but_no_truth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(healing, "_AGAIN_S", (0.5, 1.0, 2.0))
     bars: dict[Key, OHLCVBar] = {}
     faults = Faults(1)
     async with SimulatedExchange(symbols=1, rate=300, faults=faults, seed=5) as exchange:
@@ -138,7 +142,7 @@ async def test_errors_empty_and_overlapping_answers_and_omitted_trades_cost_time
 async def test_a_rest_client_reports_what_goes_wrong_and_fetches_what_is_there() -> None:
     async with SimulatedExchange(symbols=1, rate=100, record=True) as exchange:
         assert exchange.rest is not None
-        client = RestClient(timeout_s=0.3)
+        client = RestClient(timeout_s=1.0)
         url = f"{exchange.rest_url}/api/v3/historicalTrades"
         query = {"symbol": exchange.symbols[0], "fromId": "0", "limit": "5"}
         await until(lambda: len(exchange.record.trades(exchange.symbols[0])) >= 5)
@@ -146,7 +150,7 @@ async def test_a_rest_client_reports_what_goes_wrong_and_fetches_what_is_there()
         assert (answer.status, len(orjson.loads(answer.body))) == (200, 5)
         exchange.rest.faults.append(RestFault(status=429, retry_after_s=7))
         assert (await client(url, query, {}))[:2] == (429, 7.0)
-        exchange.rest.faults.append(RestFault(delay_s=1.0))
+        exchange.rest.faults.append(RestFault(delay_s=2.0))
         with pytest.raises(RestError, match="historicalTrades"):
             await client(url, query, {})
         await client.close()
@@ -215,7 +219,6 @@ async def test_healing_a_million_trades_keeps_the_loop_going() -> None:
     while await healer.heal_due() is not None:
         pass
     watcher.cancel()
-    gc.unfreeze()
     assert session.buffer_stats.healed == count
     assert session.holes() == []
     assert len(delays) > 100

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -22,13 +22,13 @@ from fastbars.exchanges.binance import SPOT
 from fastbars.live.exchange import Exchange, Limits
 from fastbars.live.pool import Pool
 from fastbars.streams import BarStream
-from servers import MINUTE_MS, Answer, Request, TradeServer, acknowledge, refuse, show, trade, until
+from servers import MINUTE_MS, Answer, Request, Stalls, TradeServer, acknowledge, refuse, show, trade, until
 
 
 @pytest.fixture(autouse=True)
 async def no_task_is_left_behind() -> AsyncIterator[None]:
     yield
-    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, timeout_s=2)
+    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
 
 class StrictExchange(TradeServer):
@@ -39,15 +39,24 @@ class StrictExchange(TradeServer):
         self.limits = limits
         self.held: dict[ServerConnection, set[str]] = {}
         self.offences: list[str] = []
+        self.stalls = Stalls()
         self._reply = answer
         self._times: dict[ServerConnection, list[float]] = {}
+
+    async def __aenter__(self) -> Self:
+        await self.stalls.__aenter__()
+        return await super().__aenter__()
+
+    async def shut(self) -> None:
+        await super().shut()
+        await self.stalls.__aexit__()
 
     async def _greet(self, connection: ServerConnection) -> None:
         self.held[connection] = set()
         self._times[connection] = []
         if self.limits.connects is not None:
             most, window_s = self.limits.connects
-            recent = [at for at in self.accepted_s if self.accepted_s[-1] - at < window_s]
+            recent = [at for at in self.accepted_s if self.accepted_s[-1] - at < window_s - self.stalls.seconds]
             self._forbid(len(recent) > most, f"{len(recent)} connects in {window_s} s")
         # Each frame as it arrives; pings and pongs count too.
         receive = connection.protocol.receive_data
@@ -64,7 +73,7 @@ class StrictExchange(TradeServer):
         now = time.monotonic()
         times = self._times[connection]
         times.append(now)
-        recent = sum(now - at < 1.0 for at in times)
+        recent = sum(now - at < 1.0 - self.stalls.seconds for at in times)
         self._forbid(recent > self.limits.requests_per_second, f"{recent} frames in a second")
         self._forbid(size > (self.limits.request_bytes or 2**31), f"a frame of {size} bytes")
 

@@ -23,7 +23,7 @@ from servers import TradeServer, trade, until
 @pytest.fixture(autouse=True)
 async def no_task_is_left_behind() -> AsyncIterator[None]:
     yield
-    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, timeout_s=2)
+    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ async def nothing_is_left_behind() -> AsyncIterator[None]:
     sockets = open_sockets()
     yield
     await nothing_runs()
-    await until(lambda: open_sockets() <= sockets, timeout_s=3)
+    await until(lambda: open_sockets() <= sockets)
 
 
 async def nothing_runs() -> None:
@@ -35,7 +35,7 @@ async def nothing_runs() -> None:
     def ours(what: object) -> bool:
         return PACKAGE in repr(what) or "name='fastbars" in repr(what)
 
-    await until(lambda: not [task for task in asyncio.all_tasks() if ours(task)], timeout_s=3)
+    await until(lambda: not [task for task in asyncio.all_tasks() if ours(task)])
     timers = getattr(asyncio.get_running_loop(), "_scheduled", [])
     assert [timer for timer in timers if not timer.cancelled() and ours(timer)] == []
 

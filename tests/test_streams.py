@@ -23,7 +23,7 @@ from servers import MINUTE_MS, START_NS, TradeServer, keep_silent, refuse, show,
 async def no_task_is_left_behind() -> AsyncIterator[None]:
     yield
     assert [task.get_name() for task in asyncio.all_tasks() if "fastbars" in task.get_name()] == []
-    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, timeout_s=2)
+    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
 
 BY_TRADES = StreamConfig(close_by="trades", reconnect_delay=0.01, reconnect_max_delay=0.01)

@@ -18,7 +18,7 @@ from fastbars.live.line import Line
 from fastbars.live.messages import Ack, Message, Refusal
 from fastbars.live.subscriptions import Subscriptions
 from fastbars.live.throttle import Throttle
-from servers import Answer, Request, TradeServer, acknowledge, keep_silent, refuse, trade, until
+from servers import Answer, Request, Stalls, TradeServer, acknowledge, keep_silent, refuse, trade, until
 
 Stream = tuple[str, str]
 
@@ -203,17 +203,18 @@ async def test_the_throttle_lets_a_burst_pass_and_then_no_more_than_the_limit_in
     loop = asyncio.get_running_loop()
     throttle = Throttle(10)
     times = []
-    for _ in range(21):
-        await throttle.wait()
-        times.append(loop.time())
-    assert times[9] - times[0] < 0.5
+    async with Stalls() as stalls:
+        for _ in range(21):
+            await throttle.wait()
+            times.append(loop.time())
+    assert times[9] - times[0] < 0.5 + stalls.seconds
     assert all(later - earlier >= 0.999 for earlier, later in zip(times, times[10:], strict=False))
-    assert times[-1] - times[0] < 3.5
+    assert times[-1] - times[0] < 3.5 + stalls.seconds
 
 
 async def test_the_exchange_sees_no_more_requests_a_second_than_it_allows() -> None:
     exchange = SmallExchange(Limits(100, 1, 4))
-    async with TradeServer() as server:
+    async with TradeServer() as server, Stalls() as stalls:
         adapter = BaseWebSocketAdapter(exchange, url=server.url)
         await adapter.connect()
         await asyncio.gather(*(adapter.subscribe([symbol]) for symbol in "ABCDEFGHI"))
@@ -221,7 +222,7 @@ async def test_the_exchange_sees_no_more_requests_a_second_than_it_allows() -> N
         times = server.request_times_s
         assert server.streams == [f"{symbol}@trade" for symbol in "abcdefghi"]
     # 20 ms: the requests of one second may reach the server with different delays
-    assert all(later - earlier > 0.98 for earlier, later in zip(times, times[4:], strict=False))
+    assert all(later - earlier > 0.98 - stalls.seconds for earlier, later in zip(times, times[4:], strict=False))
 
 
 # Through the adapter and a real server.
@@ -422,11 +423,11 @@ async def test_bars_of_another_trade_channel_connect_to_its_route_at_once() -> N
 class NamingWire:
     """Sends go nowhere; the test gives the answers. Acks name streams."""
 
-    def __init__(self, acks: Literal["request", "streams", "none"] = "streams") -> None:
+    def __init__(self, acks: Literal["request", "streams", "none"] = "streams", ack_timeout: float = 5.0) -> None:
         exchange = SmallExchange(Limits(10, 4, 1000))
         exchange.acks = acks
         self.frames: list[bytes] = []
-        self.subscriptions = Subscriptions(exchange, ack_timeout=0.2)
+        self.subscriptions = Subscriptions(exchange, ack_timeout)
 
     async def send(self, payload: bytes) -> None:
         self.frames.append(payload)
@@ -467,11 +468,11 @@ async def test_a_refusal_that_names_a_stream_leaves_the_others_of_its_request_al
 
 
 async def test_a_stream_that_no_ack_names_got_no_answer() -> None:
-    wire = NamingWire()
+    wire = NamingWire(ack_timeout=0.5)
     task = wire.start("A", "B")
     await until(lambda: wire.frames)
     wire.subscriptions.answer(Ack(streams=wire.named("A")))
-    with pytest.raises(SubscriptionError, match=r"small refused B@trade: no answer within 0\.2 s$"):
+    with pytest.raises(SubscriptionError, match=r"small refused B@trade: no answer within 0\.5 s$"):
         await task
     assert wire.subscriptions.confirmed == {("A", "trade")}
 
@@ -508,7 +509,7 @@ async def test_without_acks_a_request_is_granted_once_it_is_sent() -> None:
 
 
 async def test_where_the_exchange_counts_all_connections_together_they_share_the_throttle() -> None:
-    async with TradeServer() as server:
+    async with TradeServer() as server, Stalls() as stalls:
         exchange = SmallExchange(Limits(100, 1, 4, requests_shared=True))
         adapters = [BaseWebSocketAdapter(exchange, url=server.url) for _ in range(3)]
         for adapter in adapters:
@@ -518,7 +519,7 @@ async def test_where_the_exchange_counts_all_connections_together_they_share_the
             await adapter.disconnect()
         times = server.request_times_s
     assert len(times) == 9
-    assert all(later - earlier > 0.98 for earlier, later in zip(times, times[4:], strict=False))
+    assert all(later - earlier > 0.98 - stalls.seconds for earlier, later in zip(times, times[4:], strict=False))
 
 
 async def test_subscriptions_that_the_exchange_forgets_are_made_again_in_time() -> None:
@@ -527,11 +528,12 @@ async def test_subscriptions_that_the_exchange_forgets_are_made_again_in_time() 
         adapter = BaseWebSocketAdapter(exchange, url=server.url)
         await adapter.connect()
         await adapter.subscribe(["A", "B"])
-        await until(lambda: len(server.requests) == 3)
+        async with Stalls() as stalls:
+            await until(lambda: len(server.requests) == 3)
         assert [request["params"] for request in server.requests] == [["a@trade", "b@trade"]] * 3
         first, second, third = server.request_times_s
-        assert 0.3 < second - first < 0.5
-        assert 0.3 < third - second < 0.5
+        assert 0.3 - stalls.seconds < second - first < 0.5 + stalls.seconds
+        assert 0.3 - stalls.seconds < third - second < 0.5 + stalls.seconds
         assert (len(server.accepted_s), len(adapter._subscriptions.confirmed)) == (1, 2)
         await adapter.disconnect()
 
