@@ -117,6 +117,7 @@ def test_a_hot_loop_slowed_on_purpose_is_found(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(PROJECT)
     (tmp_path / "slower.py").write_text(SLOWER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # a run of its own, not a part of this one
     name = "price text to an exact number: test_parse"
     # Three times slower is far from 40 %, whatever else the machine does.
     baseline = {name: 0.6 * measured(tmp_path).ratios[name]}
