@@ -20,7 +20,7 @@ from fastbars.exchanges.binance import SPOT
 from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.redundancy import RedundantAdapter
 from fastbars.live.session import Session
-from fastbars.simulator import SimulatedExchange
+from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
 from fastbars.tapes import Recording
 from fastbars.ticks import to_nanoseconds
 from fastbars.verification import Verifier
@@ -184,8 +184,11 @@ async def test_killing_one_of_two_lines_every_second_loses_nothing(tmp_path: Pat
     seconds = float(os.environ.get("FASTBARS_LINES_SECONDS", "8"))
     issued: list[OHLCVBar] = []
     states: list[str] = []
-    random = Random(7)
-    async with SimulatedExchange(symbols=10, rate=2000.0) as exchange, Candles(exchange.url, exchange.symbols) as them:
+    random, faults = Random(7), Faults(1)
+    async with (
+        SimulatedExchange(symbols=10, rate=2000.0, faults=faults) as exchange,
+        Candles(exchange.url, exchange.symbols) as them,
+    ):
         candles = set(exchange.connections)
         stream = fastbars.stream(
             "binance", exchange.symbols, ["1s", "tick:50"], url=exchange.url, config=PATIENT, on_bars=issued.extend,
@@ -197,6 +200,7 @@ async def test_killing_one_of_two_lines_every_second_loses_nothing(tmp_path: Pat
             end_s, kills = loop.time() + seconds, 0
             while loop.time() < end_s:
                 lines = sorted(exchange.connections - candles, key=lambda one: one.remote_address)
+                faults.inject(Fault(FaultKind.REFUSE, status=503))  # or it may be back before anything is traded
                 random.choice(lines).transport.abort()
                 kills += 1
                 await asyncio.sleep(1)
