@@ -23,7 +23,7 @@ from fastbars.bars import BarStatus
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.adapters import BinanceWebSocketAdapter
 from fastbars.live.session import Callbacks, Session
-from fastbars.simulator import SimulatedExchange
+from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
 from fastbars.tapes import read_tape
 from fastbars.ticks import to_nanoseconds
 from servers import until
@@ -230,7 +230,8 @@ async def test_no_bar_is_falsely_complete_while_the_connection_is_cut_again_and_
         bars[bar.symbol, bar.open_time] = bar
 
     config = StreamConfig(bars="1s", reconnect_delay=0.05, reconnect_max_delay=0.2)
-    async with SimulatedExchange(symbols=5, rate=2000, seed=7) as exchange:
+    faults = Faults(1)
+    async with SimulatedExchange(symbols=5, rate=2000, seed=7, faults=faults) as exchange:
         witness = BinanceWebSocketAdapter(config, on_exchange_bar=take_candle, url=exchange.url)
         adapter = BinanceWebSocketAdapter(config, on_bar=take_bar, url=exchange.url)
         await witness.connect()
@@ -241,6 +242,7 @@ async def test_no_bar_is_falsely_complete_while_the_connection_is_cut_again_and_
             await asyncio.sleep(pause_s)
             await until(lambda: adapter._connection is not None)
             assert adapter._connection is not None
+            faults.inject(Fault(FaultKind.REFUSE, status=503))  # or it may be back before anything is traded
             adapter._connection.abort()
             await until(lambda: adapter.stats().connections > cuts)  # noqa: B023 it is waited for here
         await asyncio.sleep(1.5)

@@ -169,7 +169,7 @@ async def test_a_refused_handshake_has_its_status_and_says_when_to_come_again(st
 async def test_tls_fails_where_the_exchange_does_not_speak_it_or_has_a_certificate_of_its_own() -> None:
     async with faulty() as server:
         with pytest.raises((ssl.SSLError, OSError, ConnectionClosed, EOFError)):
-            await connect(server.url.replace("ws://", "wss://"))
+            await connect(server.url.replace("ws://", "wss://"), open_timeout=2)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority = trustme.CA()
     authority.issue_cert("127.0.0.1").configure_cert(context)
