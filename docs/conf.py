@@ -34,7 +34,10 @@ highlight_language = "none"  # of blocks that name none
 
 html_theme = "furo"
 html_title = f"fastbars {release}"
+html_static_path = ["static"]
+html_css_files = ["fastbars.css"]
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 
 
