@@ -5,8 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 120
-SOURCES := pyproject.toml setup.py $(wildcard src/fastbars/*.pyx src/fastbars/*.pxd src/fastbars/*.h \
-	src/fastbars/wire/*.pyx src/fastbars/wire/*.pxd src/fastbars/wire/*.h)
+SOURCES := pyproject.toml setup.py $(foreach kind,pyx pxd h,$(wildcard src/fastbars/*.$(kind) src/fastbars/*/*.$(kind)))
 
 .PHONY: demo test lint fuzz docs soak bench bench-smoke bench-check bench-instructions bench-baseline bench-peers wheel clean
 
@@ -23,7 +22,7 @@ lint: $(VENV)/.installed
 	$(BIN)/python -m mypy.stubtest --allowlist tests/stubtest-allowlist.txt fastbars.scaled fastbars.instruments \
 		fastbars.batch fastbars.ledger fastbars.arbiter fastbars.state fastbars.objects fastbars.columns \
 		fastbars.closing fastbars._agg fastbars.entry fastbars.recent \
-		fastbars.wire.scanner fastbars.wire.walker
+		fastbars.wire.scanner fastbars.wire.walker fastbars.wire.wakeup fastbars.live.clock fastbars.live.intake
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
@@ -87,4 +86,4 @@ $(VENV)/.installed: $(SOURCES)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info src/*.egg-info src/fastbars/*.c src/fastbars/*.so src/fastbars/wire/*.c src/fastbars/wire/*.so
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info src/fastbars/*.c src/fastbars/*.so src/fastbars/*/*.c src/fastbars/*/*.so

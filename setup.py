@@ -26,6 +26,9 @@ MODULES = (
     "recent",
     "wire.scanner",
     "wire.walker",
+    "wire.wakeup",
+    "live.clock",
+    "live.intake",
 )
 HEADERS = ("int128.h", "summary.pxd", "fold.pxd", "wire/text.h", "wire/scan.h", "wire/layout.h", "wire/frames.h")
 

@@ -102,7 +102,7 @@ async def fastbars_client(url: str, *, scans: str = "", coalesce: float = 0.0) -
     session: Any = adapter.session
     if scans == "general":  # without the layout memory
         declared = session.exchange.fields(session.channel)
-        session._scanner = TradeScanner(declared, session._batch, session._symbol_id, remembers=False)
+        session.intake.scanner = TradeScanner(declared, session._batch, session._symbol_id, remembers=False)
     await adapter.connect()
 
     async def tick() -> None:
@@ -114,15 +114,17 @@ async def fastbars_client(url: str, *, scans: str = "", coalesce: float = 0.0) -
             late.append((loop.time() - due, time.process_time() - cpu - 0.010))
 
     if scans == "latency":
-        finish = session.finish
+        connection: Any = adapter._connection
+        wakeup = connection._wakeup
+        finish = wakeup.on_scanned
 
-        def finish_and_note(*arguments: Any) -> Any:
-            received = finish(*arguments)
+        def finish_and_note() -> Any:
+            done = finish()
             if session.event_time_ns is not None:
                 waits.append(time.time_ns() - session.event_time_ns)
-            return received
+            return done
 
-        session.finish = finish_and_note
+        wakeup.on_scanned = finish_and_note
     timer = asyncio.create_task(tick()) if scans == "timer" else None
     clock = Clock()
     line: Any = adapter._line

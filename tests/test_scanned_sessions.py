@@ -35,8 +35,8 @@ class Told:
             callbacks.on_tick = callbacks.on_event = self.events.append
         self.session = Session(exchange, StreamConfig(), callbacks, channel=channel)
         if not scans:
-            self.session._scanner = None
-        self.scanned = self.session._scanner
+            self.session.intake.scanner = None
+        self.scanned = self.session.intake.scanner
 
     def receive(self, wakeups: Iterable[Sequence[bytes]]) -> Any:
         received = [self.session.receive(payloads, n, n * 10**9) for n, payloads in enumerate(wakeups)]

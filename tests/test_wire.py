@@ -185,10 +185,10 @@ def test_pausing_really_stops_the_reading_and_resuming_loses_nothing(run: Run) -
             assert stuck[-1] > 1_000_000
             assert (connection.reading, len(flat(reads))) == (False, before)
             assert before < len(messages)
-            paused_s = connection.last_receive_s
+            paused_ns = connection.last_receive_ns
             connection.resume()
             # the time of the pause is no silence of the exchange
-            assert (connection.reading, connection.last_receive_s > paused_s) == (True, True)
+            assert (connection.reading, connection.last_receive_ns > paused_ns) == (True, True)
             connection.resume()
             await until(lambda: len(flat(reads)) == len(messages))
             assert flat(reads) == messages

@@ -29,6 +29,7 @@ Ids = Literal["contiguous", "sequenced", "unique", "none", "sampled"]
 Empty = Literal["skip", "fill"]
 _MOST_STEPS = 120
 _LONGEST_S = 4e9
+_LONGEST_GRACE_NS = 2**62
 _NUMBERED = ("contiguous", "sequenced")
 _UNVERIFIABLE, _SAMPLED = STATUSES.index(BarStatus.UNVERIFIABLE), STATUSES.index(BarStatus.SAMPLED)
 
@@ -117,7 +118,6 @@ class BarBuffer(TradeEntry):
         self.on_bars = on_bars
         self.on_late = on_late
         self._stats = BufferStats()
-        self.grace_ns = round(grace_s * 1e9)
         self._kernel = BarKernel(
             self.instruments,
             self.specs,
@@ -127,7 +127,7 @@ class BarBuffer(TradeEntry):
             round(heal_horizon_s * 1e9),
             empty == "fill",
         )
-        super().__init__(self._kernel, self.new_batch())
+        super().__init__(self._kernel, self.new_batch(), min(round(grace_s * 1e9), _LONGEST_GRACE_NS))
 
     def new_batch(self) -> TickBatch:
         """An empty batch with the columns that this buffer needs."""
@@ -231,15 +231,8 @@ class BarBuffer(TradeEntry):
         """The feed goes on since this time."""
         self._kernel.feed_up(exchange_time_ns)
 
-    def add_live(self, batch: TickBatch) -> list[OHLCVBar]:
-        """Fold a batch in; a row that cannot be taken is refused alone, counted, and its bar flagged GAP."""
-        if not len(batch):
-            return []
-        try:
-            return self.add_batch(batch)
-        except (PrecisionError, InvalidTickError) as error:
-            if error.row is None:
-                raise
+    def _add_around(self, batch: TickBatch) -> list[OHLCVBar]:
+        # All rows but those that cannot be taken.
         bars: list[OHLCVBar] = []
         while len(batch):
             try:
@@ -322,13 +315,6 @@ class BarBuffer(TradeEntry):
             return []
         return self._issue(self._kernel.flush(self.instruments.id(symbol)))
 
-    def advance_watermark(self, event_time_ns: int) -> list[OHLCVBar]:
-        """Event time has reached this on the connection: close time bars whose grace is over (PROVISIONAL)."""
-        self._kernel.advance_watermark(event_time_ns)
-        if event_time_ns - self.grace_ns < self._kernel.next_close_ns:
-            return []
-        return self._close(event_time_ns, CloseReason.WATERMARK)
-
     def advance_clock(self, exchange_time_ns: int, *, feed_up: bool = True) -> list[OHLCVBar]:
         """The clock, corrected to the exchange's, shows this: close time bars whose grace is over.
 
@@ -339,15 +325,13 @@ class BarBuffer(TradeEntry):
             self._kernel.feed_up(exchange_time_ns)
         else:
             self._kernel.feed_down(exchange_time_ns)
-        return self._close(exchange_time_ns, CloseReason.CLOCK if feed_up else CloseReason.GAP)
+        reason = CloseReason.CLOCK if feed_up else CloseReason.GAP
+        return self._issue(self._kernel.close_until(exchange_time_ns - self.grace_ns, REASONS.index(reason)))
 
     @property
     def next_close_ns(self) -> int:
         """Before this time no watermark or clock has anything to close, ns (2**63 - 1: nothing is open)."""
         return min(self._kernel.next_close_ns + self.grace_ns, 2**63 - 1)
-
-    def _close(self, time_ns: int, reason: CloseReason) -> list[OHLCVBar]:
-        return self._issue(self._kernel.close_until(time_ns - self.grace_ns, REASONS.index(reason)))
 
     def _issue(
         self, rows: npt.NDArray[Any], late: Iterable[tuple[int, int]] = (), batch: TickBatch | None = None

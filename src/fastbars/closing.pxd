@@ -72,3 +72,4 @@ cdef class BarClosing(BarState):
     cdef Judgement judge(self, int spec, int symbol_id, const Record *record) noexcept nogil
     cdef int64_t event_time(self, int tree, int symbol_id) noexcept nogil
     cdef bint is_open(self, int spec, int symbol_id) noexcept nogil
+    cpdef int advance_watermark(self, int64_t time_ns) except -1

@@ -506,8 +506,9 @@ cdef class BarClosing(BarState):
                 elif self.is_open(k, self.appeared[i]) and self.is_down_in(slot.bar.open_time, slot.bar.close_time):
                     slot.flags |= DOWN
 
-    def advance_watermark(self, int64_t time_ns):
+    cpdef int advance_watermark(self, int64_t time_ns) except -1:
         self.watermark_ns = max(self.watermark_ns, min(time_ns, LATEST_NS))
+        return 0
 
     def note_lost(self, int symbol_id, int64_t time_ns):
         cdef Slot *slot

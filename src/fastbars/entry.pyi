@@ -14,10 +14,12 @@ class TradeEntry:
     Args:
         kernel: folds the trades in.
         single: an empty batch of the kernel's instruments, for one trade at a time.
+        grace_ns: how long the watermark waits behind close_time, ns; it may be set at any time.
     """
 
     rows_taken: int
-    def __init__(self, kernel: BarKernel, single: TickBatch) -> None: ...
+    grace_ns: int
+    def __init__(self, kernel: BarKernel, single: TickBatch, grace_ns: int) -> None: ...
     def add(
         self,
         symbol: str,
@@ -64,3 +66,9 @@ class TradeEntry:
         Raises:
             PrecisionError, InvalidTickError: the message and `row` name the offending row.
         """
+
+    def add_live(self, batch: TickBatch) -> list[OHLCVBar]:
+        """Fold a batch in; a row that cannot be taken is refused alone, counted, and its bar flagged GAP."""
+
+    def advance_watermark(self, event_time_ns: int) -> list[OHLCVBar]:
+        """Event time has reached this on the connection: close time bars whose grace is over (PROVISIONAL)."""

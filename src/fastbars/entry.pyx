@@ -8,23 +8,21 @@ from libc.stdint cimport int8_t, int64_t
 
 from fastbars._agg cimport BarKernel
 from fastbars.batch cimport TickBatch
+from fastbars.closing cimport BY_WATERMARK
 from fastbars.instruments cimport Instrument
-from fastbars.scaled cimport HIGHEST, PARSED, POWER_OF_TEN, parse_text
+from fastbars.scaled cimport HIGHEST, LOWEST, PARSED, POWER_OF_TEN, parse_text
 
-from fastbars.errors import InvalidTickError
+from fastbars.errors import InvalidTickError, PrecisionError
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 
 cdef class TradeEntry:
-    cdef BarKernel kernel
-    cdef TickBatch single       # of one row
-    cdef public Py_ssize_t rows_taken
-
-    def __init__(self, BarKernel kernel not None, TickBatch single not None):
+    def __init__(self, BarKernel kernel not None, TickBatch single not None, int64_t grace_ns):
         self.kernel = kernel
         self.single = single
+        self.grace_ns = grace_ns
 
     def add(self, str symbol not None, time_ns, price, size, side=0, trade_id=None, last_trade_id=None, trade_count=0):
         return self.take(symbol, time_ns, price, size, sign_of(symbol, side), trade_id, last_trade_id, trade_count)
@@ -38,6 +36,35 @@ cdef class TradeEntry:
         self.kernel.fold(batch)
         self.rows_taken += batch.length
         return self.issue_folded(batch)
+
+    def add_live(self, TickBatch batch not None):
+        bars = self.fold_live(batch)
+        return [] if bars is None else bars
+
+    def advance_watermark(self, int64_t event_time_ns):
+        bars = self.pass_watermark(event_time_ns)
+        return [] if bars is None else bars
+
+    cdef list fold_live(self, TickBatch batch):
+        if batch.length == 0:
+            return None
+        try:
+            self.kernel.fold(batch)
+        except (PrecisionError, InvalidTickError) as error:
+            if error.row is None:
+                raise
+            return self._add_around(batch)
+        self.rows_taken += batch.length
+        if self.kernel.row_count == 0 and self.kernel.late_count == 0:
+            return None
+        return self.issue_folded(batch)
+
+    cdef list pass_watermark(self, int64_t event_time_ns):
+        cdef int64_t until_ns = event_time_ns - self.grace_ns if event_time_ns > LOWEST + self.grace_ns else LOWEST
+        self.kernel.advance_watermark(event_time_ns)
+        if until_ns < self.kernel.next_close_ns:
+            return None
+        return self._issue(self.kernel.close_until(until_ns, BY_WATERMARK))
 
     cdef list take(self, str symbol, object time_ns, object price, object size, int sign, object trade_id,
                    object last_trade_id, object trade_count):

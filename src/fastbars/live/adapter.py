@@ -121,7 +121,7 @@ class BaseWebSocketAdapter(Subscriber):
         self._state_changed = asyncio.Event()
         self._failure: Exception | None = None
         self._paused = False
-        self._data_messages = 0
+        self._data_messages = 0  # of the lines that were in charge before
         self._connections = 0
         self._pauses = 0
         self._breaker_trips = 0
@@ -314,7 +314,7 @@ class BaseWebSocketAdapter(Subscriber):
             await asyncio.sleep(delay)
 
     def _new_line(self, subscriptions: Subscriptions) -> Line:
-        listeners = (self._receive, self._fail, self.session.take, self.session.scanner)
+        listeners = (self._receive, self._fail, self.session.take, self.session.scanner, self.session.intake)
         return Line(self.exchange, self.config, self.url, subscriptions, *listeners)
 
     async def _open(self, line: Line) -> None:
@@ -344,6 +344,7 @@ class BaseWebSocketAdapter(Subscriber):
                 successor = await self._handover.wait()
             finally:
                 self._line = successor
+                self._data_messages += line.data_messages
                 if successor is None:
                     self._begin_outage()
                 else:
@@ -382,7 +383,7 @@ class BaseWebSocketAdapter(Subscriber):
 
     def _attend(self, line: Line) -> None:
         line.attend(self._restore(line), "subscriptions")
-        line.attend(self._silence.watch(line, self.session, lambda: self._data_messages), "silence")
+        line.attend(self._silence.watch(line, self.session, self._data_messages), "silence")
 
     def _take(self, line: Line) -> None:
         # It is open: its duties begin.
@@ -419,8 +420,7 @@ class BaseWebSocketAdapter(Subscriber):
         received = self.session.receive(payloads, time.time_ns(), time.monotonic_ns(), line=line.number)
         data_messages = self.session.take_data_messages()
         if data_messages > 0:
-            self._data_messages += data_messages
-            line.data_messages += data_messages
+            line.note_data(data_messages)
             self._backoff.reset()
             self._breaker.succeeded()
         for message in received.control:

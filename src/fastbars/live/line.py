@@ -24,6 +24,7 @@ from fastbars.callbacks import call
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
+from fastbars.live.intake import Feed, Intake
 from fastbars.live.secrets import wire_log, without_credentials
 from fastbars.live.subscriptions import Subscriptions
 from fastbars.live.throttle import Throttle, shared_throttle
@@ -47,6 +48,7 @@ class Line:
         on_message: called with each message that the scanner does not take, if there is a scanner; with the time of
             the wall clock and of a steady one, ns, and the number of the line.
         scanner: takes the session's trade messages before anybody else.
+        intake: ends wakeups of which the scanner took every message, without telling anybody.
         on_failure: called with an error of our own, which nobody expected; after one of these two has raised, no
             message follows.
 
@@ -57,7 +59,6 @@ class Line:
         dropped_for: why this side dropped it; None while it has not.
         retiring: set when the exchange has announced that it is about to close it.
         replaced: another line has taken its place.
-        data_messages: messages received on it that were data and could be read.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Line:
         on_failure: Callable[[Exception], object],
         on_message: Callable[[bytes, int, int, int], object] | None = None,
         scanner: TradeScanner | None = None,
+        intake: Intake | None = None,
     ) -> None:
         self.exchange = exchange
         self.config = config
@@ -81,11 +83,12 @@ class Line:
         self.dropped_for: str | None = None
         self.retiring = asyncio.Event()
         self.replaced = False
-        self.data_messages = 0
         self._on_payloads = on_payloads
         self._on_failure = on_failure
         self._on_message = on_message
         self._scanner = scanner
+        self._feed = None if intake is None else Feed(intake, self._fail)
+        self._told_messages = 0
         self._failed = False
         self._duties: list[asyncio.Task[None]] = []
         limits = exchange.limits
@@ -121,6 +124,7 @@ class Line:
             on_payloads=partial(self._digest, self._on_payloads, self),
             scanner=self._scanner,
             on_message=None if self._on_message is None else self._digest_one,
+            on_scanned=None if self._feed is None else self._feed.finish,
             coalesce_s=config.coalesce,
         )
         made = cast("type[ClientConnection]", factory)
@@ -156,6 +160,17 @@ class Line:
     def age_s(self) -> float:
         """How long it has been open."""
         return asyncio.get_running_loop().time() - self.opened_s
+
+    @property
+    def data_messages(self) -> int:
+        """Messages received on it that were data and could be read."""
+        return self._told_messages + (0 if self._feed is None else self._feed.messages)
+
+    def note_data(self, messages: int) -> None:
+        """So many messages were data, beside those of quiet wakeups; from here on there can be such."""
+        self._told_messages += messages
+        if self._feed is not None:
+            self._feed.is_proven = True
 
     @property
     def is_reading(self) -> bool:
@@ -290,9 +305,12 @@ class Line:
         try:
             reader(*arguments)
         except Exception as error:  # noqa: BLE001 nothing above it could: it logs and stops loudly
-            self._failed = True
-            log.exception("session_failed", exchange=self.exchange.name)
-            self._on_failure(error)
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._failed = True
+        log.exception("session_failed", exchange=self.exchange.name)
+        self._on_failure(error)
 
     async def _attend(self, duty: Coroutine[Any, Any, None]) -> None:
         try:
@@ -309,9 +327,8 @@ class Line:
         # Pings, and gives the connection up when not a byte has come for too long.
         connection = self.connection
         assert connection is not None
-        loop = asyncio.get_running_loop()
         while True:
-            silent = loop.time() - connection.last_receive_s if connection.reading else 0.0
+            silent = (time.monotonic_ns() - connection.last_receive_ns) / 1e9 if connection.reading else 0.0
             left = self.config.heartbeat_timeout - silent
             if left <= 0:
                 self.drop(f"not a byte for {silent:.1f} s")

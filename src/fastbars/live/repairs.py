@@ -15,13 +15,13 @@ import numpy.typing as npt
 import orjson
 
 from fastbars.bars import OHLCVBar
-from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer
 from fastbars.errors import InvalidTickError, PrecisionError
-from fastbars.live.clock import ExchangeClock, TradeDelays
+from fastbars.live.clock import ExchangeClock
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
 from fastbars.live.history import Beginning, Hole
+from fastbars.live.intake import Intake
 from fastbars.live.messages import Trade
 from fastbars.live.recorder import Recorder
 from fastbars.live.snapshot import pack
@@ -32,10 +32,8 @@ class Repairs(ABC):
 
     exchange: Exchange
     recorder: Recorder | None
-    event_time_ns: int | None
+    intake: Intake
     config: StreamConfig
-    clock: ExchangeClock
-    delays: TradeDelays
     _buffer: BarBuffer | None
     _down_since_ns: int | None
 
@@ -60,6 +58,16 @@ class Repairs(ABC):
 
     # Clocks.
 
+    @property
+    def clock(self) -> ExchangeClock:
+        """What is known of the exchange's clock."""
+        return self.intake.clock
+
+    @property
+    def event_time_ns(self) -> int | None:
+        """The latest event time of the connection; None before the first."""
+        return self.intake.event_time_ns
+
     def now_ns(self, steady_ns: int) -> int | None:
         """The exchange's time, as estimated at `steady_ns`; None before it has told any."""
         return self.clock.now_ns(steady_ns)
@@ -67,7 +75,7 @@ class Repairs(ABC):
     @property
     def grace_s(self) -> float:
         """How long watermark and clock wait now: as it was set, or as it was learned; s."""
-        return self.delays.grace_ns / 1e9 if self.config.grace == "auto" else self.config.grace
+        return self.intake.delays.grace_ns / 1e9 if self.config.grace == "auto" else self.config.grace
 
     def timing(self) -> dict[str, Any]:
         """What `StreamStats` says of clocks and delays."""
@@ -75,17 +83,9 @@ class Repairs(ABC):
         return {
             "clock_offset_s": None if offset_ns is None else offset_ns / 1e9,
             "grace_s": self.grace_s,
-            "delay_p50_s": self.delays.quantile_ns(0.5) / 1e9,
-            "delay_p999_s": self.delays.quantile_ns(0.999) / 1e9,
+            "delay_p50_s": self.intake.delays.quantile_ns(0.5) / 1e9,
+            "delay_p999_s": self.intake.delays.quantile_ns(0.999) / 1e9,
         }
-
-    def _learn(self, batch: TickBatch, steady_ns: int) -> None:
-        # The first trade of a wakeup, which has waited longest, stands for all of them.
-        now_ns, times_ns = self.clock.now_ns(steady_ns), batch.column("time_ns")
-        if now_ns is None or times_ns is None or self._buffer is None:
-            return
-        if self.delays.add(now_ns - int(times_ns[0])) and self.config.grace == "auto":
-            self._buffer.grace_ns = self.delays.grace_ns
 
     # Outages.
 
@@ -255,5 +255,5 @@ class Repairs(ABC):
         if self.recorder is not None:
             self.recorder.event("load", receive_time_ns, {}, pack(content))
         since_ns = max([int(self._buffer.trade_times_ns.max()), content["event_time_ns"] or 0])
-        self.event_time_ns = content["event_time_ns"]
+        self.intake.event_time_ns = content["event_time_ns"]
         return self.feed_down(since_ns, receive_time_ns)

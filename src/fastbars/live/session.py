@@ -20,9 +20,9 @@ from fastbars.buffer import BarBuffer, BufferStats, Ids, tick_of
 from fastbars.callbacks import call
 from fastbars.errors import InvalidTickError, ParseError, PrecisionError
 from fastbars.events import MarketDataEvent, Quote, Ticker
-from fastbars.live.clock import ExchangeClock, TradeDelays
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
+from fastbars.live.intake import Intake
 from fastbars.live.messages import Ack, Beat, Notice, RawMessage, Refusal, Trade
 from fastbars.live.recorder import OpenRecorder, Recorder
 from fastbars.live.repairs import Repairs
@@ -86,11 +86,13 @@ class Session(Repairs):
         self.exchange = exchange
         self.config = config
         self.callbacks = callbacks or Callbacks()
-        self.on_taken: Callable[[], None] | None = None  # called when messages were taken: there may be new holes
-        self.stats = SessionStats()
-        self.clock = ExchangeClock()
-        self.delays = TradeDelays()
-        self.event_time_ns: int | None = None
+        self.on_taken: Callable[[], None] | None = None  # called where there may be new holes or symbols
+        self.intake = Intake(
+            self._warn_of_leap,
+            closes=config.close_by == "clock",
+            learns=config.grace == "auto",
+            lines=config.lines,
+        )
         # While two lines carry the same trades: those that callbacks were told.
         self.told = RecentKeys() if config.lines > 1 else None
         self._down_since_ns: int | None = None
@@ -101,10 +103,9 @@ class Session(Repairs):
         self._channel: str | None = None
         self._buffer: BarBuffer | None = None
         self._batch: TickBatch | None = None
-        self._scanner: TradeScanner | None = None
         self._ids_are_kept = False  # a row of the batch says as much as the trade it came from
+        self._stats = SessionStats()
         self._received = Received()
-        self._sent_ns: int | None = None  # by the last message of this wakeup that says when it was sent
         self._arbiter: Arbiter | None = None
         self._wakeup: tuple[int, int | None] = (0, None)
         self._warnings: dict[str, int] = {}
@@ -129,6 +130,18 @@ class Session(Repairs):
     def channel(self) -> str:
         """The trade channel that bars are made from."""
         return self._channel or self.exchange.default_channel
+
+    @property
+    def stats(self) -> SessionStats:
+        """The counters, as they are now."""
+        messages, size, trades, duplicates = self.intake.take_counts()
+        stats = self._stats
+        stats.messages += messages
+        stats.bytes += size
+        stats.trade_messages += messages
+        stats.trades += trades
+        stats.duplicates += duplicates
+        return stats
 
     @property
     def buffer_stats(self) -> BufferStats:
@@ -158,10 +171,10 @@ class Session(Repairs):
         return [LineStats(*self._arbiter.counted(line)) for line in range(self.config.lines)]
 
     def take_data_messages(self) -> int:
-        """Messages that were data and could be read, since this was last asked."""
+        """Messages that were data and could be read, since this was last asked; those of quiet wakeups are not told."""
         stats = self.stats
-        control = stats.control + stats.unknown + stats.invalid_json + stats.parse_errors
-        before, self._data_messages = self._data_messages, stats.messages - control
+        others = stats.control + stats.unknown + stats.invalid_json + stats.parse_errors + self.intake.quiet_messages
+        before, self._data_messages = self._data_messages, stats.messages - others
         return self._data_messages - before
 
     def missing(self, symbol: str) -> list[tuple[int, int]]:
@@ -181,14 +194,16 @@ class Session(Repairs):
             on_late=self.callbacks.on_late,
         )
         self._batch = self._buffer.new_batch()
+        scanner: TradeScanner | None = None
         if self._parse_message is None:
             declared = self.exchange.fields(channel)
             if declared is not None:
-                self._scanner = TradeScanner(declared, self._batch, self._symbol_id, self._recent)
+                scanner = TradeScanner(declared, self._batch, self._symbol_id, self._recent)
                 numbered = self._batch.column("first_id") is not None
                 self._ids_are_kept = numbered or declared.first_id is None
         if self.config.lines > 1 and self._buffer.ids in ("contiguous", "sequenced"):
             self._arbiter = Arbiter(self._buffer.new_batch(), self.config.lines, round(self.config.line_wait * 1e9))
+        self.intake.begin(self._buffer, self._batch, scanner, self._arbiter)
 
     @property
     def scanner(self) -> TradeScanner | None:
@@ -196,7 +211,7 @@ class Session(Repairs):
         callbacks = self.callbacks
         if self.recorder is not None or callbacks.on_tick is not None or callbacks.on_event is not None:
             return None
-        return self._scanner
+        return self.intake.scanner
 
     def receive(
         self, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None = None, *, line: int = 0
@@ -214,7 +229,7 @@ class Session(Repairs):
         self._wakeup = line, steady_ns
         tells = self.callbacks.on_tick is not None or self.callbacks.on_event is not None
         for payload in payloads:
-            scanner = None if tells and not self._ids_are_kept else self._scanner
+            scanner = None if tells and not self._ids_are_kept else self.intake.scanner
             if scanner is None or not scanner.scan(payload):
                 self.take(payload, receive_time_ns)
             elif tells:
@@ -228,10 +243,10 @@ class Session(Repairs):
         """
         if line is not None:
             self._wakeup = line, steady_ns
-        stats = self.stats
+        self.intake.interrupt()
+        stats = self._stats
         stats.messages += 1
         stats.bytes += len(payload)
-        self._note_scanned()
         try:
             message = self.exchange.loads(payload)
         except ValueError as error:
@@ -251,46 +266,22 @@ class Session(Repairs):
         except _BROKEN:  # counted already, where the whole message could not be read
             return
         if time_ns is not None and 0 <= time_ns <= _LATEST_NS:
-            self._sent_ns = time_ns
+            self.intake.note_sent(time_ns)
 
     def finish(self, receive_time_ns: int, steady_ns: int | None = None) -> Received:
         """End a wakeup: the trades of all its messages go to the kernel, and what closes bars closes them."""
         received = self._received
         self._received = Received()
-        self._note_scanned()
-        if self._sent_ns is not None:
-            self._note_event_time(self._sent_ns, steady_ns)
-            self._sent_ns = None
-            self.clock.note_wall(receive_time_ns, steady_ns)
-        if self._buffer is not None and self._batch is not None:
-            received.bars += self._fold(*self._wakeup)
-            if self.event_time_ns is not None and self.config.close_by == "clock" and not self._holds:
-                received.bars += self._buffer.advance_watermark(self.event_time_ns)
+        received.bars = self.intake.finish(receive_time_ns, steady_ns, self._wakeup[0])
         self._tell(received.bars, receive_time_ns)
         if self.on_taken is not None:
             self.on_taken()
         return received
 
-    def _note_scanned(self) -> None:
-        # What the scanner has taken since the last time.
-        if self._scanner is None:
-            return
-        messages, size, trades = self._scanner.take_counts()
-        if messages:
-            stats = self.stats
-            stats.messages += messages
-            stats.bytes += size
-            stats.trade_messages += messages
-            stats.trades += trades
-            stats.duplicates += self._scanner.take_duplicates()
-            sent_ns = self._scanner.take_event_time()
-            if sent_ns is not None:
-                self._sent_ns = sent_ns
-
     def _tell_scanned(self, receive_time_ns: int) -> None:
-        assert self._scanner is not None
+        assert self.intake.scanner is not None
         assert self._batch is not None
-        for row in range(self._scanner.first_row, len(self._batch)):
+        for row in range(self.intake.scanner.first_row, len(self._batch)):
             self._tell_tick(tick_of(self._batch, row), receive_time_ns)
 
     def _symbol_id(self, symbol: str) -> int:
@@ -312,7 +303,7 @@ class Session(Repairs):
         bars: list[OHLCVBar] = []
         if self._arbiter is not None:
             bars += self._buffer.add_live(self._arbiter.expire(steady_ns))
-        if now_ns is not None and not self._holds:
+        if now_ns is not None and not self.intake.holds:
             bars += self._buffer.advance_clock(now_ns, feed_up=feed_up)
         self._tell(bars, receive_time_ns)
         return bars
@@ -342,42 +333,15 @@ class Session(Repairs):
         self._tell(bars, receive_time_ns)
         return bars
 
-    def _fold(self, line: int, steady_ns: int | None) -> list[OHLCVBar]:
-        # The batch goes to the kernel; of redundant lines what is next, and the rest waits.
-        assert self._buffer is not None
-        assert self._batch is not None
-        batch = self._batch
-        if self._arbiter is not None and steady_ns is not None:
-            before = self._arbiter.duplicates
-            batch = self._arbiter.take(batch, line % self.config.lines, steady_ns)
-            self.stats.duplicates += self._arbiter.duplicates - before
-        if steady_ns is not None and len(batch):
-            self._learn(batch, steady_ns)
-        bars = self._buffer.add_live(batch)
-        self._batch.clear()
-        return bars
-
-    @property
-    def _holds(self) -> bool:
-        # Trades wait for those before them: nothing is closed over their heads.
-        return self._arbiter is not None and self._arbiter.held > 0
-
-    def _note_event_time(self, time_ns: int, steady_ns: int | None) -> None:
-        # The last message that says when it was sent stands for all that arrived with it.
-        now_ns = None if steady_ns is None else self.clock.now_ns(steady_ns)
-        if now_ns is not None and self.clock.leaps(time_ns, now_ns):
-            self._warn("event_time_leaps", event_time_ns=str(time_ns), exchange_time_ns=str(now_ns))
-            return
-        self.event_time_ns = max(time_ns, self.event_time_ns or time_ns)
-        if steady_ns is not None:
-            self.clock.observe(time_ns, steady_ns)
+    def _warn_of_leap(self, event_time_ns: int, exchange_time_ns: int) -> None:
+        self._warn("event_time_leaps", event_time_ns=str(event_time_ns), exchange_time_ns=str(exchange_time_ns))
 
     def _take(self, message: Any, receive_time_ns: int, received: Received) -> None:
-        stats = self.stats
+        stats = self._stats
         if self._parse_message is not None and isinstance(message, dict):
             tick = self._parse_message(message)
             if tick is not None:
-                self._add_tick(tick, receive_time_ns, received)
+                self._add_tick(tick, receive_time_ns)
                 stats.trade_messages += 1
                 return
         counted = False  # a message of several trades counts once
@@ -387,7 +351,7 @@ class Session(Repairs):
                     stats.ignored += not counted
                     counted = True
                     continue
-                taken = self._add_trade(item, receive_time_ns, received)
+                taken = self._add_trade(item, receive_time_ns)
                 if not counted:
                     stats.trade_messages += taken
                     stats.other_trade_messages += not taken
@@ -412,7 +376,7 @@ class Session(Repairs):
             stats.unknown += 1
             self._tell_one(self.callbacks.on_message, RawMessage("unknown", None, message))
 
-    def _add_trade(self, trade: Trade, receive_time_ns: int, received: Received) -> bool:
+    def _add_trade(self, trade: Trade, receive_time_ns: int) -> bool:
         # False: it is of another channel than the one that bars are made from.
         if self._buffer is None:
             self._begin(trade.channel)
@@ -421,20 +385,20 @@ class Session(Repairs):
         if trade.channel != self._channel:
             return False
         if trade.key is not None and not self._recent.add(trade.symbol, trade.key, trade.time_ns):
-            self.stats.duplicates += 1
+            self._stats.duplicates += 1
             return True
         self._symbol_id(trade.symbol)
         try:
             self._batch.append(*trade.row)
         except (PrecisionError, InvalidTickError, TypeError, OverflowError) as error:
-            self._refuse(trade.symbol, trade.time_ns, error, received)
+            self._refuse(trade.symbol, trade.time_ns, error)
             return True
-        self.stats.trades += 1
+        self._stats.trades += 1
         if self.callbacks.on_tick is not None or self.callbacks.on_event is not None:
             self._tell_tick(trade.to_tick(), receive_time_ns)
         return True
 
-    def _add_tick(self, tick: TickData, receive_time_ns: int, received: Received) -> None:
+    def _add_tick(self, tick: TickData, receive_time_ns: int) -> None:
         if self._batch is None:
             # A parser of the user's that gives no ids can prove nothing by them.
             self._begin(self.channel, None if tick.trade_id is not None else "none")
@@ -442,17 +406,16 @@ class Session(Repairs):
         try:
             self._batch.append(*tick.row)
         except (PrecisionError, InvalidTickError, TypeError, OverflowError) as error:
-            self._refuse(tick.symbol, tick.time_ns, error, received)
+            self._refuse(tick.symbol, tick.time_ns, error)
             return
-        self.stats.trades += 1
+        self._stats.trades += 1
         self._tell_tick(tick, receive_time_ns)
 
-    def _refuse(self, symbol: str, time_ns: int, error: Exception, received: Received) -> None:
+    def _refuse(self, symbol: str, time_ns: int, error: Exception) -> None:
         assert self._buffer is not None
-        assert self._batch is not None
         # What was accepted before it goes first, so that bars keep their order.
-        received.bars += self._fold(*self._wakeup)
-        received.bars += self._buffer.note_lost(symbol, time_ns)
+        self.intake.fold(*self._wakeup)
+        self.intake.issue(self._buffer.note_lost(symbol, time_ns))
         self._warn("trade_refused", symbol=symbol, error=str(error))
 
     def _unreadable(self, kind: str, payload: bytes, error: Exception, received: Received) -> None:
@@ -494,4 +457,4 @@ class Session(Repairs):
 
     def _tell_one(self, callback: Callable[[Any], object] | None, value: Any) -> None:
         if callback is not None and not call(callback, value):
-            self.stats.callback_errors += 1
+            self._stats.callback_errors += 1

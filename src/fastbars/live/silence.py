@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -112,11 +112,11 @@ class Silence:
         learned_s = np.maximum(self._factor * self._mean_s, _LONGEST * self._longest_s)
         return np.maximum(self._least_s, learned_s)
 
-    async def watch(self, line: Line, session: Session, heard: Callable[[], int]) -> None:
+    async def watch(self, line: Line, session: Session, heard_before: int) -> None:
         """Look again and again, and do something about it, until the line ends.
 
         Args:
-            heard: how many data messages came so far.
+            heard_before: how many data messages came on the lines before it.
         """
         self.restart(time.monotonic())
         while True:
@@ -129,7 +129,7 @@ class Silence:
             names = session.symbols[: len(times_ns)]
             channel = session.channel
             watched = [i for i, name in enumerate(names) if (name, channel) in line.subscriptions.confirmed]
-            found = self.look(now_s, heard(), times_ns, watched)
+            found = self.look(now_s, heard_before + line.data_messages, times_ns, watched)
             log.debug("silence", exchange=line.exchange.name, watched=len(watched), found=found)
             if found.everything_s is not None:
                 line.drop(f"no data for {found.everything_s:.1f} s, though the socket lives")

@@ -5,15 +5,16 @@ close, fragments and compression stay with the library; whole data frames never 
 where they lie. Whichever way a message took, it leaves in wire order and never enters the library's queue, which
 nobody would read.
 
-    socket -> data_received -+-> handshake -----------------------------------> websockets
-                             +-> FrameWalker -+-> TradeScanner, on_message
-                                              +-> other frames -> websockets -> process_event -> the same
+    socket -> data_received -> Wakeup -+-> handshake ------------------------------> websockets
+                                       +-> FrameWalker -+-> TradeScanner, on_message
+                                                        +-> other frames -> websockets -> process_event -> the same
 
 Source: https://websockets.readthedocs.io/en/stable/reference/asyncio/client.html
 """
 
 from __future__ import annotations
 
+import time
 from asyncio import ReadTransport, TimerHandle
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -24,13 +25,10 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 from fastbars.wire.scanner import TradeScanner
+from fastbars.wire.wakeup import Wakeup
 from fastbars.wire.walker import FrameWalker
 
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
-# A read of this many bytes or more may have left some behind in the socket.
-_FULL_READ = 65_536
-# After so many bytes without a pause the loop gets its turn, for timers and other sockets.
-_BYTES_A_TURN = 200_000
 _END_OF_RESPONSE = b"\r\n\r\n"
 
 
@@ -41,6 +39,7 @@ class PayloadConnection(ClientConnection):
         on_payloads: called at the end of each read that completed messages, with those that on_message has not had.
         scanner: takes trade messages where they lie, before anybody else.
         on_message: called with each message that the scanner does not take, as it comes; needed with a scanner.
+        on_scanned: called before on_payloads where the scanner is all that may have taken messages; True: that was all.
         coalesce_s: after a read the socket rests so long, so that the next one brings more; 0: it does not.
         args, kwargs: what `websockets` gives a ClientConnection.
 
@@ -48,8 +47,6 @@ class PayloadConnection(ClientConnection):
 
     Attributes:
         reading: whether the socket is read, short rests aside.
-        last_read_was_full: whether the last read may have left something in the socket.
-        last_receive_s: time of the last read, on the loop's clock.
     """
 
     def __init__(
@@ -58,24 +55,44 @@ class PayloadConnection(ClientConnection):
         on_payloads: Callable[[Sequence[bytes]], object],
         scanner: TradeScanner | None = None,
         on_message: Callable[[bytes], object] | None = None,
+        on_scanned: Callable[[], bool] | None = None,
         coalesce_s: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._on_payloads = on_payloads
         self._payloads: list[bytes] = []
         self._scanner = scanner
         self._on_message = self._payloads.append if scanner is None or on_message is None else on_message
         self._fragments: list[bytes] = []
         self._response_tail = b""
-        self._walker: FrameWalker | None = None
         self._coalesce_s = coalesce_s
         self._rest: TimerHandle | None = None
         self._resting = False
-        self._bytes_this_turn = 0
         self.reading = True
-        self.last_read_was_full = False
-        self.last_receive_s = self.loop.time()
+        self._wakeup = Wakeup(
+            self.protocol,
+            self._payloads,
+            self._receive_response,
+            on_payloads,
+            self._begin_rest,
+            on_scanned=on_scanned,
+            scans=scanner is not None,
+            rests=coalesce_s > 0,
+        )
+
+    @property
+    def last_read_was_full(self) -> bool:
+        """Whether the last read may have left something in the socket; set it to False to ask anew."""
+        return self._wakeup.last_read_was_full
+
+    @last_read_was_full.setter
+    def last_read_was_full(self, value: bool) -> None:
+        self._wakeup.last_read_was_full = value
+
+    @property
+    def last_receive_ns(self) -> int:
+        """Time of the last read, or of the end of a pause, on the clock of `time.monotonic_ns`."""
+        return self._wakeup.last_receive_ns
 
     def process_event(self, event: Any) -> None:
         """Take data frames out; leave the handshake and control frames to `websockets`."""
@@ -95,33 +112,12 @@ class PayloadConnection(ClientConnection):
 
     def data_received(self, data: bytes) -> None:
         """One read of the socket: every message in it leaves before this returns."""
-        self.last_receive_s = self.loop.time()
-        size = len(data)
-        self.last_read_was_full = size >= _FULL_READ
-        walker = self._walker
-        if walker is None:
-            self._receive_response(data)
-        else:
-            if self.protocol.state is not State.OPEN:
-                walker.stop()
-            walker.feed(data)
-        if self._payloads or self._scanner is not None:
-            payloads = self._payloads.copy()
-            self._payloads.clear()
-            self._on_payloads(payloads)
-        if self.last_read_was_full:
-            self._bytes_this_turn += size
-            if self._bytes_this_turn >= _BYTES_A_TURN:
-                self._rest_until_next_turn()
-        else:
-            self._bytes_this_turn = 0
-            if self._coalesce_s and walker is not None:
-                self._rest_for(self._coalesce_s)
+        self._wakeup.receive(data)
 
     def eof_received(self) -> None:
         """The server sends no more: `websockets` gets what there is of a cut frame, then the end."""
-        if self._walker is not None:
-            self._walker.stop()
+        if self._wakeup.walker is not None:
+            self._wakeup.walker.stop()
         super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -140,7 +136,7 @@ class PayloadConnection(ClientConnection):
         """Read the socket again."""
         if not self.reading:
             self.reading = True
-            self.last_receive_s = self.loop.time()
+            self._wakeup.last_receive_ns = time.monotonic_ns()
             self._set_reading()
 
     def end_rest(self) -> None:
@@ -172,8 +168,9 @@ class PayloadConnection(ClientConnection):
         if is_open and all(isinstance(extension, PerMessageDeflate) for extension in self.protocol.extensions):
             sizes = (self.protocol.max_message_size, self.protocol.max_fragment_size)
             max_size = min((size for size in sizes if size is not None), default=None)
-            self._walker = FrameWalker(self._on_message, self._hand_on, self._scanner, max_size)
-            self._walker.feed(data[end:])
+            walker = FrameWalker(self._on_message, self._hand_on, self._scanner, max_size)
+            self._wakeup.walker = walker
+            walker.feed(data[end:])
         elif data[end:]:
             super().data_received(data[end:])
 
@@ -181,19 +178,16 @@ class PayloadConnection(ClientConnection):
         super().data_received(data)
         return self.protocol.state is State.OPEN
 
-    def _rest_until_next_turn(self) -> None:
-        # libuv would go on reading a flooded socket; asyncio's own loop takes turns by itself.
-        self._bytes_this_turn = 0
-        if not self._resting:
-            self._resting = True
-            self._set_reading()
+    def _begin_rest(self, until_next_turn: bool) -> None:
+        if self._resting:
+            return
+        self._resting = True
+        self._set_reading()
+        if until_next_turn:
+            # libuv would go on reading a flooded socket; asyncio's own loop takes turns by itself.
             self.loop.call_soon(self.end_rest)
-
-    def _rest_for(self, seconds: float) -> None:
-        if not self._resting:
-            self._resting = True
-            self._set_reading()
-            self._rest = self.loop.call_later(seconds, self.end_rest)
+        else:
+            self._rest = self.loop.call_later(self._coalesce_s, self.end_rest)
 
     def _set_reading(self) -> None:
         transport = cast("ReadTransport", self.transport)

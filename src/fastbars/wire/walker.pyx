@@ -19,15 +19,6 @@ from libc.string cimport memcpy
 
 from fastbars.wire.scanner cimport TradeScanner
 
-cdef extern from "frames.h" nogil:
-    enum:
-        FB_CUT, FB_WHOLE, FB_OTHER
-    ctypedef struct fb_frame:
-        uint8_t first
-        uint8_t header
-        uint64_t length
-    int fb_read_frame(const uint8_t *p, const uint8_t *end, fb_frame *frame)
-
 cdef uint64_t LONGEST = <uint64_t>1 << 62
 # A kept frame's buffer larger than this is given back once the frame is read.
 cdef Py_ssize_t KEPT_BYTES = 65_536
@@ -35,17 +26,6 @@ cdef Py_ssize_t KEPT_BYTES = 65_536
 
 @cython.final
 cdef class FrameWalker:
-    cdef TradeScanner scanner
-    cdef object _on_message
-    cdef object _hand_on
-    cdef uint64_t max_size
-    cdef readonly bint done         # everything is handed on from here on
-    cdef bint fragmented            # within a message of several frames
-    cdef int64_t handing            # bytes of the current frame still to be handed on
-    cdef uint8_t *kept              # the beginning of a cut frame
-    cdef Py_ssize_t kept_length
-    cdef Py_ssize_t capacity
-
     def __init__(self, on_message, hand_on, TradeScanner scanner=None, max_size=None):
         self._on_message = on_message
         self._hand_on = hand_on

@@ -1,0 +1,24 @@
+cimport cython
+from libc.stdint cimport int64_t
+
+from fastbars.wire.walker cimport FrameWalker
+
+@cython.final
+cdef class Wakeup:
+    cdef public FrameWalker walker      # None: the handshake is not over
+    cdef public object on_scanned
+    cdef public int64_t last_receive_ns
+    cdef public bint last_read_was_full
+    cdef object protocol
+    cdef object open_state
+    cdef object on_response
+    cdef object on_payloads
+    cdef object on_rest
+    cdef list payloads
+    cdef bint scans
+    cdef bint rests
+    cdef Py_ssize_t bytes_this_turn
+
+# The clocks of time.monotonic_ns and time.time_ns.
+cdef int64_t steady_ns() except? -1
+cdef int64_t wall_ns() except? -1

@@ -1,0 +1,46 @@
+from collections.abc import Callable
+from typing import final
+
+from typing_extensions import Buffer
+from websockets.protocol import Protocol
+
+from fastbars.wire.walker import FrameWalker
+
+@final
+class Wakeup:
+    """The reads of one connection, each of which is digested before the loop goes on.
+
+    Args:
+        protocol: once it is no longer open, the walker hands everything on.
+        payloads: filled by whoever completes messages that are to leave together.
+        on_response: gets what is read before there is a walker.
+        on_payloads: called at the end of a read that completed messages; with a scanner at the end of each.
+        on_scanned: called before it, where there are no `payloads`; True: on_payloads need not be.
+        on_rest: called where the socket is to rest: until the loop has had its turn (True), or for a while (False).
+        scans: messages go to a scanner, mostly.
+        rests: the socket rests after each read that emptied it.
+
+    Attributes:
+        walker: None until the handshake is over.
+        last_receive_ns: time of the last read, on the clock of `time.monotonic_ns`.
+        last_read_was_full: whether the last read may have left something in the socket.
+    """
+
+    walker: FrameWalker | None
+    on_scanned: Callable[[], bool] | None
+    last_receive_ns: int
+    last_read_was_full: bool
+    def __init__(
+        self,
+        protocol: Protocol,
+        payloads: list[bytes],
+        on_response: Callable[[bytes], object],
+        on_payloads: Callable[[list[bytes]], object],
+        on_rest: Callable[[bool], object],
+        *,
+        on_scanned: Callable[[], bool] | None = None,
+        scans: bool = False,
+        rests: bool = False,
+    ) -> None: ...
+    def receive(self, data: Buffer) -> None:
+        """One read of the socket: every message in it leaves before this returns."""

@@ -1,0 +1,95 @@
+"""Wakeup: one read of the socket, from its bytes to whoever ends it; in the ordinary case without a Python frame.
+
+Units: times int64 nanoseconds.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport int64_t, uint8_t
+
+import time
+
+from websockets.protocol import State
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #if defined(__linux__)
+    #include <time.h>
+    static int64_t fb_clock_ns(clockid_t clock) {
+        struct timespec now;
+        clock_gettime(clock, &now);
+        return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    }
+    #define FB_STEADY_NS() fb_clock_ns(CLOCK_MONOTONIC)
+    #define FB_WALL_NS() fb_clock_ns(CLOCK_REALTIME)
+    enum { FB_HAS_CLOCKS = 1 };
+    #else
+    #define FB_STEADY_NS() 0
+    #define FB_WALL_NS() 0
+    enum { FB_HAS_CLOCKS = 0 };
+    #endif
+    """
+    int64_t FB_STEADY_NS()
+    int64_t FB_WALL_NS()
+    bint FB_HAS_CLOCKS
+
+cdef enum:
+    FULL_READ = 65_536          # bytes: a read as long may have left some behind in the socket
+    BYTES_A_TURN = 200_000      # after so many without a pause the loop gets its turn, for timers and other sockets
+
+
+cdef int64_t steady_ns() except? -1:
+    return FB_STEADY_NS() if FB_HAS_CLOCKS else time.monotonic_ns()
+
+
+cdef int64_t wall_ns() except? -1:
+    return FB_WALL_NS() if FB_HAS_CLOCKS else time.time_ns()
+
+
+@cython.final
+cdef class Wakeup:
+    def __init__(self, protocol, list payloads not None, on_response, on_payloads, on_rest, *, on_scanned=None,
+                 bint scans=False, bint rests=False):
+        self.protocol = protocol
+        self.open_state = State.OPEN
+        self.payloads = payloads
+        self.on_response = on_response
+        self.on_payloads = on_payloads
+        self.on_rest = on_rest
+        self.on_scanned = on_scanned
+        self.scans = scans
+        self.rests = rests
+        self.last_receive_ns = steady_ns()
+
+    def receive(self, data):
+        cdef Py_ssize_t size = len(data)
+        cdef const uint8_t *start
+        cdef FrameWalker walker = self.walker
+        self.last_receive_ns = steady_ns()
+        self.last_read_was_full = size >= FULL_READ
+        if walker is None:
+            self.on_response(data)
+        else:
+            if self.protocol.state is not self.open_state:
+                walker.stop()
+            if type(data) is bytes:
+                start = <const uint8_t *>PyBytes_AS_STRING(data)
+                walker.walk(start, start + size)
+            else:
+                walker.feed(data)
+        if self.payloads:
+            payloads = self.payloads.copy()
+            self.payloads.clear()
+            self.on_payloads(payloads)
+        elif self.scans and (self.on_scanned is None or not self.on_scanned()):
+            self.on_payloads([])
+        if self.last_read_was_full:
+            self.bytes_this_turn += size
+            if self.bytes_this_turn >= BYTES_A_TURN:
+                self.bytes_this_turn = 0
+                self.on_rest(True)
+        else:
+            self.bytes_this_turn = 0
+            if self.rests and walker is not None:
+                self.on_rest(False)
