@@ -29,6 +29,7 @@ autodoc_typehints_format = "short"
 NAPOLEON = {"napoleon_numpy_docstring": False}
 napoleon_numpy_docstring = False
 add_module_names = False
+maximum_signature_line_length = 88
 
 highlight_language = "none"  # of blocks that name none
 
