@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/fastbars demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-fail-under=90
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
