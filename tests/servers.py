@@ -131,6 +131,7 @@ class TradeServer:
         accepted_s: when each connection was accepted, on the same clock.
         paths: the path of each connection.
         connections: those that are open, oldest first.
+        asking: the one whose request is answered.
     """
 
     def __init__(
@@ -146,6 +147,7 @@ class TradeServer:
         self.accepted_s: list[float] = []
         self.paths: list[str] = []
         self.connections: list[ServerConnection] = []
+        self.asking: ServerConnection
         self._options = {"compression": None, "ping_interval": None, "close_timeout": 0.5} | options
         self._server: Server | None = None
         self._port = 0
@@ -209,6 +211,7 @@ class TradeServer:
                 request = orjson.loads(message)
                 self.request_times_s.append(time.monotonic())
                 self.requests.append(request)
+                self.asking = connection
                 answer = self.answer(request)
                 if answer is not None:
                     await connection.send(orjson.dumps(answer), text=True)

@@ -70,13 +70,8 @@ class Market(TradeServer):
             connection.transport.abort()
 
     def _answer(self, request: Request) -> Request | None:
-        for connection, wanted in self._wanted.items():
-            if connection in self.connections and self._asked_by(connection, request):
-                wanted.update(name.split("@")[0].upper() for name in request["params"])
+        self._wanted[self.asking].update(name.split("@")[0].upper() for name in request["params"])
         return acknowledge(request)
-
-    def _asked_by(self, connection: ServerConnection, _: Request) -> bool:
-        return connection is self.connections[-1]  # the latest one asks
 
     async def _trade(self) -> None:
         loop = asyncio.get_running_loop()

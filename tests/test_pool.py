@@ -81,7 +81,7 @@ class StrictExchange(TradeServer):
         names = request["params"]
         self._forbid(len(names) > self.limits.streams_per_request, f"{len(names)} streams in a request")
         reply = self._reply(request)
-        connection = request["connection"]
+        connection = self.asking
         if reply is not None and "error" not in reply:
             held = self.held[connection]
             if request["method"] == "SUBSCRIBE":
@@ -93,14 +93,7 @@ class StrictExchange(TradeServer):
         return reply
 
     async def _serve(self, connection: ServerConnection) -> None:
-        # As in TradeServer, but a request knows whose it is.
-        answer = self.answer
-
-        def obey(request: Request) -> Request | None:
-            return answer(request | {"connection": connection})
-
-        mine = _Own(self, obey)
-        await TradeServer._serve(mine, connection)  # type: ignore[arg-type]
+        await super()._serve(connection)
         self.held.pop(connection, None)
 
     def _forbid(self, offence: bool, what: str) -> None:
@@ -119,13 +112,6 @@ class StrictExchange(TradeServer):
                 symbol = name.split("@")[0].upper()
                 connection.protocol.send_text(trade(trade_id, offset_ms, symbol=symbol))
             connection.send_data()
-
-
-class _Own:
-    """A server as one of its connections sees it: its own `answer`, everything else shared."""
-
-    def __init__(self, server: StrictExchange, answer: Answer) -> None:
-        self.__dict__ = {**server.__dict__, "answer": answer}
 
 
 def exchange_of(limits: Limits) -> Exchange:
