@@ -49,11 +49,12 @@ bench-smoke: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --benchmark-disable-gc --benchmark-min-rounds=3 \
 		--benchmark-max-time=0.2 --benchmark-columns=min,median,rounds
 
-# Ratios to the references and instruction counts against benchmarks/baseline.json; bench-baseline writes that anew.
+# Ratios to the references and instruction counts against benchmarks/baseline.json, or against BEFORE, the baseline of
+# another checkout on this machine; bench-baseline writes it anew.
 bench-check bench-baseline: $(VENV)/.installed
 	mkdir -p build
 	$(BIN)/python -m pytest benchmarks -q -p no:cacheprovider --benchmark-disable-gc --benchmark-json=build/bench.json
-	$(BIN)/python -m benchmarks.check build/bench.json $(if $(filter bench-baseline,$@),--update)
+	$(BIN)/python -m benchmarks.check build/bench.json $(if $(filter bench-baseline,$@),--update,$(if $(BEFORE),--before $(BEFORE)))
 
 # The part of bench-check that no busy neighbour disturbs.
 bench-instructions: $(VENV)/.installed

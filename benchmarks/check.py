@@ -2,6 +2,7 @@
 
     python -m benchmarks.check build/bench.json              # compare, exit status 1 on a loss
     python -m benchmarks.check build/bench.json --update     # measure twice more; the medians become the baseline
+    python -m benchmarks.check build/bench.json --before BASELINE   # against one that was just measured here
     python -m benchmarks.check                               # counts of instructions alone
 
 A ratio is the reference's time a trade by the hot part's, both the smallest of their rounds, so that a slower machine
@@ -11,6 +12,7 @@ Instruction counts under callgrind are the second guard, free of noise but tied 
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -129,16 +131,26 @@ def show(title: str, measured: dict[str, float], baseline: dict[str, float], uni
         print(f"  {name:<72} {now}   baseline {before}")
 
 
+def stored_in(path: Path) -> dict[str, Any]:
+    """A baseline: "ratios" by name, and "instructions" by compiler."""
+    return json.loads(path.read_text()) if path.is_file() else {"ratios": {}, "instructions": {}}
+
+
 def main(words: list[str]) -> int:
     """Exit status: 1 if anything has been lost."""
-    paths = [Path(word) for word in words if not word.startswith("--")]
-    stored: dict[str, Any] = (
-        json.loads(BASELINE.read_text()) if BASELINE.is_file() else {"ratios": {}, "instructions": {}}
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.check")
+    parser.add_argument("results", nargs="*", type=Path, help="JSON of pytest-benchmark")
+    parser.add_argument("--update", action="store_true", help="what is measured becomes the baseline")
+    parser.add_argument("--before", type=Path, help="a baseline of an earlier commit, measured on this machine")
+    options = parser.parse_args(words)
+    stored = stored_in(BASELINE)
+    if options.before is not None:
+        committed, stored = stored, json.loads(options.before.read_text())
+        stored["ratios"] = {name: ratio for name, ratio in stored["ratios"].items() if name in committed["ratios"]}
     wrong: dict[str, str] = {}
-    for path in paths:
+    for path in options.results:
         results = read(path)
-        if "--update" in words:
+        if options.update:
             stored["ratios"] = median_ratios(results)
         show("Times faster than the reference", results.ratios, stored["ratios"], "x")
         wrong |= check_ratios(results, stored["ratios"])
@@ -146,14 +158,14 @@ def main(words: list[str]) -> int:
         print("Instructions were not counted: valgrind is not installed")
     else:
         key, counts = instructions.compiler(), instructions.count()
-        if "--update" in words:
+        if options.update:
             stored["instructions"][key] = {name: round(count, 2) for name, count in counts.items()}
         expected = stored["instructions"].get(key, {})
         show(f"Instructions a trade, {key}", counts, expected, " ")
         if not expected:
             print(f"  no baseline for {key}: not compared")
         wrong |= grown_counts(counts, expected)
-    if "--update" in words:
+    if options.update:
         BASELINE.write_text(json.dumps(stored, indent=2, sort_keys=True) + "\n")
     print("".join(f"LOST  {name}: {what}\n" for name, what in wrong.items()) or "Nothing is lost.")
     return 1 if wrong else 0

@@ -137,4 +137,7 @@ def test_a_loss_is_the_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         benchmarks = [entry("fast", seconds), entry("plain", 10.0, reference=True)]
         path.write_text(json.dumps({"benchmarks": benchmarks}))
         assert main([str(path)]) == status
+    before = tmp_path / "before.json"
+    before.write_text(json.dumps({"ratios": {"g: fast": 5.0, "g: gone": 1.0}, "instructions": {}}))
+    assert main([str(path), "--before", str(before)]) == 0
     assert "LOST  g: fast: 5.00x its reference, the baseline is 10.00x: -50%" in capsys.readouterr().out
