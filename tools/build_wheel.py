@@ -102,7 +102,8 @@ def main() -> None:
     env["FASTBARS_TAPES"] = os.environ.get("FASTBARS_TAPES", str(PROJECT.parent / "shared" / "tapes"))
     where = "import fastbars, sys; assert fastbars.__file__.startswith(sys.prefix), fastbars.__file__"
     run(python, "-c", where, env=env, cwd=unpacked)
-    run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", env=env, cwd=unpacked)
+    side_by_side = ("--numprocesses=auto", "--dist=worksteal")
+    run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *side_by_side, env=env, cwd=unpacked)
     run(python.with_name("fastbars"), "demo", env=env, cwd=WORK / "home")
     for path in (sdist, wheel):
         (PROJECT / "dist").mkdir(exist_ok=True)
