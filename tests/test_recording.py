@@ -25,7 +25,7 @@ from fastbars.errors import TapeError
 from fastbars.exchanges import find_exchange
 from fastbars.live.messages import Trade
 from fastbars.live.session import Session
-from fastbars.simulator import SimulatedExchange
+from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
 from fastbars.tapes import read_tape
 from fastbars.tapes.recorder import Recording
 from fastbars.tapes.recording import BLOCK_HEAD, MAGIC, Entry, read_recording
@@ -93,7 +93,8 @@ def has_connected(stream: fastbars.BarStream, times: int) -> bool:
 
 async def test_replaying_a_run_with_faults_gives_the_same_bytes(tmp_path: Path) -> None:
     live: list[OHLCVBar] = []
-    async with SimulatedExchange(symbols=12, rate=400.0, seed=3) as exchange:
+    faults = Faults()
+    async with SimulatedExchange(symbols=12, rate=400.0, seed=3, faults=faults) as exchange:
         url, symbols = exchange.url, exchange.symbols
         stream = fastbars.stream(
             "binance", symbols, ["1s", "2s", "tick:70"], url=url, config=CALM, record=tmp_path, on_bars=live.extend
@@ -112,6 +113,8 @@ async def test_replaying_a_run_with_faults_gives_the_same_bytes(tmp_path: Path) 
                 exchange.abort_all()
                 drops += 1
                 await until(partial(has_connected, stream, drops + 1))
+            # While messages come, it is mostly they that close bars; so nothing comes for a while.
+            faults.inject(Fault(FaultKind.STALL, seconds=2.5))
             await until(lambda: {str(bar.close_reason) for bar in live} >= {"trade", "clock"})
             await until(lambda: any(bar.revision for bar in live))
             await bars.stop()
