@@ -323,3 +323,22 @@ def test_a_pause_outlasts_a_rest_and_a_rest_outlasts_nothing(run: Run) -> None:
             assert flat(reads) == [*trades(1, 1), *trades(2, 1)]
 
     run(main())
+
+
+@on_both_loops
+def test_once_the_connection_closes_every_byte_is_left_to_websockets(run: Run) -> None:
+    async def main() -> None:
+        reads: list[list[bytes]] = []
+        async with RawServer() as server, connected(server.url, reads) as connection:
+            connection.data_received(frame(b"before") + frame(b"cut off")[:4])
+            walker = connection._wakeup.walker
+            assert walker is not None
+            assert (walker.done, walker.kept_bytes) == (False, 4)
+            closing = asyncio.create_task(connection.close())
+            await until(lambda: client_frames(server.received))
+            connection.data_received(frame(b"cut off")[4:])
+            assert (walker.done, walker.kept_bytes) == (True, 0)
+            await closing
+        assert flat(reads)[0] == b"before"
+
+    run(main())

@@ -70,7 +70,6 @@ class PayloadConnection(ClientConnection):
         self._resting = False
         self.reading = True
         self._wakeup = Wakeup(
-            self.protocol,
             self._payloads,
             self._receive_response,
             on_payloads,
@@ -79,6 +78,8 @@ class PayloadConnection(ClientConnection):
             scans=scanner is not None,
             rests=coalesce_s > 0,
         )
+        # Transports call this one straight, without a Python frame.
+        self.data_received = self._wakeup.receive  # type: ignore[method-assign]
 
     @property
     def last_read_was_full(self) -> bool:
@@ -113,6 +114,11 @@ class PayloadConnection(ClientConnection):
     def data_received(self, data: bytes) -> None:
         """One read of the socket: every message in it leaves before this returns."""
         self._wakeup.receive(data)
+
+    def send_data(self) -> None:
+        """Whatever is sent may begin to close the connection: from then on `websockets` gets every byte."""
+        self._wakeup.is_open = self.protocol.state is State.OPEN
+        super().send_data()
 
     def eof_received(self) -> None:
         """The server sends no more: `websockets` gets what there is of a cut frame, then the end."""

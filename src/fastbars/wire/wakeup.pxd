@@ -6,11 +6,10 @@ from fastbars.wire.walker cimport FrameWalker
 @cython.final
 cdef class Wakeup:
     cdef public FrameWalker walker      # None: the handshake is not over
+    cdef public bint is_open
     cdef public object on_scanned
     cdef public int64_t last_receive_ns
     cdef public bint last_read_was_full
-    cdef object protocol
-    cdef object open_state
     cdef object on_response
     cdef object on_payloads
     cdef object on_rest

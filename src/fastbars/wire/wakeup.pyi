@@ -2,7 +2,6 @@ from collections.abc import Callable
 from typing import final
 
 from typing_extensions import Buffer
-from websockets.protocol import Protocol
 
 from fastbars.wire.walker import FrameWalker
 
@@ -11,7 +10,6 @@ class Wakeup:
     """The reads of one connection, each of which is digested before the loop goes on.
 
     Args:
-        protocol: once it is no longer open, the walker hands everything on.
         payloads: filled by whoever completes messages that are to leave together.
         on_response: gets what is read before there is a walker.
         on_payloads: called at the end of a read that completed messages; with a scanner at the end of each.
@@ -22,17 +20,18 @@ class Wakeup:
 
     Attributes:
         walker: None until the handshake is over.
+        is_open: where this is False the walker hands everything on.
         last_receive_ns: time of the last read, on the clock of `time.monotonic_ns`.
         last_read_was_full: whether the last read may have left something in the socket.
     """
 
     walker: FrameWalker | None
+    is_open: bool
     on_scanned: Callable[[], bool] | None
     last_receive_ns: int
     last_read_was_full: bool
     def __init__(
         self,
-        protocol: Protocol,
         payloads: list[bytes],
         on_response: Callable[[bytes], object],
         on_payloads: Callable[[list[bytes]], object],

@@ -9,8 +9,6 @@ from libc.stdint cimport int64_t, uint8_t
 
 import time
 
-from websockets.protocol import State
-
 cdef extern from *:
     """
     #include <stdint.h>
@@ -49,10 +47,8 @@ cdef int64_t wall_ns() except? -1:
 
 @cython.final
 cdef class Wakeup:
-    def __init__(self, protocol, list payloads not None, on_response, on_payloads, on_rest, *, on_scanned=None,
+    def __init__(self, list payloads not None, on_response, on_payloads, on_rest, *, on_scanned=None,
                  bint scans=False, bint rests=False):
-        self.protocol = protocol
-        self.open_state = State.OPEN
         self.payloads = payloads
         self.on_response = on_response
         self.on_payloads = on_payloads
@@ -71,7 +67,7 @@ cdef class Wakeup:
         if walker is None:
             self.on_response(data)
         else:
-            if self.protocol.state is not self.open_state:
+            if not self.is_open:
                 walker.stop()
             if type(data) is bytes:
                 start = <const uint8_t *>PyBytes_AS_STRING(data)
