@@ -121,7 +121,6 @@ cdef class BarKernel(BarClosing):
                 f" {batch.size[failed]}) the volume or quote volume of a bar leaves 128 bits", failed)
         self.bound = bound if bound <= SAFE_BOUND else self.largest()
         self.arrivals += batch.length
-        self.blank = False
         return 0
 
     def heal(self, TickBatch batch not None):

@@ -517,7 +517,6 @@ cdef class BarClosing(BarState):
         cdef int k
         self.settle()
         self.row_count = 0
-        self.blank = False
         for k in range(self.width):
             slot = &self.slots[k][symbol_id]
             if self.rules[k].kind > MONTHS:

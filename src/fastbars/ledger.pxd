@@ -62,5 +62,4 @@ cdef class Ledger:
     cdef int32_t find_hole(self, const Line *line, int64_t first) noexcept nogil
     cdef int save(self) except -1
     cdef void restore(self) noexcept
-    cdef void clear(self) noexcept
     cdef void forget_saved(self) noexcept

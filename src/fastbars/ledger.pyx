@@ -315,13 +315,6 @@ cdef class Ledger:
         self.spare = NULL
         self.spare_count = 0
 
-    cdef void clear(self) noexcept:
-        # As before the first trade.
-        cdef Py_ssize_t i
-        for i in range(self.capacity):
-            free(self.lines[i].holes)
-            _set_up(&self.lines[i])
-
     cdef void forget_saved(self) noexcept:
         cdef Py_ssize_t i
         for i in range(self.spare_count):

@@ -102,7 +102,6 @@ cdef class BarState:
     cdef bint by_id                 # ids order the trades; else (time, arrival)
     cdef set unfit                  # symbols whose open bars cannot follow
     cdef bint no_memory
-    cdef bint blank                 # no batch was folded yet and no loss noted: all slots are as they were made
     cdef object saved
     cdef int plant(self) except -1
     cdef int grow(self, int spec, Py_ssize_t capacity) except -1

@@ -104,7 +104,6 @@ cdef class BarState:
         self.specs = tuple(specs)
         self.next_close_ns = HIGHEST
         self.free_record = -1
-        self.blank = True
         self.widenings = len(instruments.widened)
         self.unfit = set()
         self.boundaries = []
@@ -328,15 +327,14 @@ cdef class BarState:
 
     cdef int save(self) except -1:
         cdef int k
-        counters = (
-            self.record_count, self.records_held, self.free_record, self.appeared_count, self.next_close_ns, self.duplicates)
-        if self.blank:          # what is made anew needs no copy
-            self.saved = (None, None, None, counters)
-            return 0
         slots = [PyBytes_FromStringAndSize(<char *>self.slots[k], self.symbols * sizeof(Slot)) for k in range(self.width)]
         pasts = [PyBytes_FromStringAndSize(<char *>self.pasts[k], self.symbols * sizeof(Past)) for k in range(self.width)]
-        records = PyBytes_FromStringAndSize(<char *>self.records, self.record_count * sizeof(Record))
-        self.saved = (slots, pasts, records, counters)
+        self.saved = (
+            slots,
+            pasts,
+            PyBytes_FromStringAndSize(<char *>self.records, self.record_count * sizeof(Record)),
+            (self.record_count, self.records_held, self.free_record, self.appeared_count, self.next_close_ns, self.duplicates),
+        )
         if self.ledger is not None:
             self.ledger.save()
         return 0
@@ -350,16 +348,11 @@ cdef class BarState:
     cdef int restore(self) except -1:
         cdef int k
         slots, pasts, records, counters = self.saved
-        self.record_count, self.records_held, self.free_record, self.appeared_count, self.next_close_ns, self.duplicates = counters
-        if self.blank:
-            self.symbols = 0
-            if self.ledger is not None:
-                self.ledger.clear()
-            return self.reserve()
         for k in range(self.width):
             memcpy(self.pasts[k], <const char *>(<bytes>pasts[k]), len(pasts[k]))
             memcpy(self.slots[k], <const char *>(<bytes>slots[k]), len(slots[k]))
         memcpy(self.records, <const char *>(<bytes>records), len(records))
+        self.record_count, self.records_held, self.free_record, self.appeared_count, self.next_close_ns, self.duplicates = counters
         if self.ledger is not None:
             self.ledger.restore()
         return 0
@@ -416,7 +409,6 @@ cdef class BarState:
             memcpy(self.pasts[k], <const char *>(<bytes>parts[f"pasts{k}"]), len(parts[f"pasts{k}"]))
         (self.record_count, self.records_held, self.free_record, self.appeared_count, self.next_close_ns,
          self.duplicates) = counters
-        self.blank = False
         self.widenings = len(self.instruments.widened)
         # The bars' prices bound how far a scale can widen, as those of their trades did.
         for k in range(self.width):
