@@ -198,6 +198,7 @@ def test_one_frame_at_a_time_at_a_steady_pace(full: bool, report: Report) -> Non
     for name, (p50, p99, p999) in latencies.items():
         report(f"  {name:<32}latency p50 {p50:,.0f}  p99 {p99:,.0f}  p99.9 {p999:,.0f} microseconds")
     if full:
+        assert medians["fastbars"] < 1.15 * medians["empty protocol"]
         assert medians["fastbars, coalesce"] < 2_500
 
 

@@ -112,19 +112,23 @@ def send_all(client: socket.socket, market: Market, messages: int) -> None:
 
 
 def send_paced(client: socket.socket, market: Market, messages: int, rate: float) -> None:
-    """One frame a write, `rate` a second; each says in "E", in microseconds, when it was due."""
-    stream = market.block(0)
-    size = PAYLOAD_BYTES + 4
-    frames = [stream[start : start + size] for start in range(0, len(stream), size)]
-    at = frames[0].index(b'"E":') + 4
-    head = b"\x81\x7e" + (PAYLOAD_BYTES + 3).to_bytes(2, "big") + frames[0][4:at]
+    """One frame a write, `rate` a second; each says in "E" and "T", in microseconds, when it was due."""
+    head = b"\x81\x7e" + (PAYLOAD_BYTES + 6).to_bytes(2, "big")
+    parts = []
+    for number in range(-(-messages // BLOCK_MESSAGES)):
+        stream, size = market.block(number), PAYLOAD_BYTES + 4
+        for start in range(0, min(len(stream), (messages - number * BLOCK_MESSAGES) * size), size):
+            frame = stream[start : start + size]
+            event, trade = frame.index(b'"E":') + 4, frame.index(b'"T":') + 4
+            parts.append((head + frame[4:event], frame[event + 13 : trade], frame[trade + 13 :]))
     start_ns = time.perf_counter_ns()
     wall_us = time.time_ns() // 1000
-    for number in range(messages):
+    for number, (before, between, after) in enumerate(parts):
         due_ns = int(number * 1e9 / rate)
         while time.perf_counter_ns() - start_ns < due_ns:
             pass
-        client.send(b"%b%d%b" % (head, wall_us + due_ns // 1000, frames[number % BLOCK_MESSAGES][at + 13 :]))
+        at_us = wall_us + due_ns // 1000
+        client.send(b"%b%d%b%d%b" % (before, at_us, between, at_us, after))
 
 
 def main() -> None:

@@ -86,6 +86,7 @@ async def fastbars_client(url: str, *, scans: str = "", coalesce: float = 0.0) -
     """The library, from its adapter down."""
     import fastbars
     from fastbars.wire.scanner import TradeScanner
+    from fastbars.wire.wakeup import Ending
 
     config = fastbars.StreamConfig(
         bars="1m", coalesce=coalesce, close_by="clock", connect_options={"proxy": None, **trusting(url)}
@@ -115,16 +116,16 @@ async def fastbars_client(url: str, *, scans: str = "", coalesce: float = 0.0) -
 
     if scans == "latency":
         connection: Any = adapter._connection
-        wakeup = connection._wakeup
-        finish = wakeup.on_scanned
+        ending = connection._wakeup.ending
 
-        def finish_and_note() -> Any:
-            done = finish()
-            if session.event_time_ns is not None:
-                waits.append(time.time_ns() - session.event_time_ns)
-            return done
+        class Noting(Ending):
+            def finish(self, steady_ns: int) -> bool:
+                done: bool = ending.finish(steady_ns)
+                if session.event_time_ns is not None:
+                    waits.append(time.time_ns() - session.event_time_ns)
+                return done
 
-        wakeup.on_scanned = finish_and_note
+        connection._wakeup.ending = Noting()
     timer = asyncio.create_task(tick()) if scans == "timer" else None
     clock = Clock()
     line: Any = adapter._line

@@ -50,7 +50,7 @@ class Wakeups:
     def read(self, data: bytes) -> None:
         self.reads += 1
         self.walker.feed(data)
-        if not self.feed.finish():
+        if not self.feed.finish(time.monotonic_ns()):
             self.bars += self.session.receive([], time.time_ns(), time.monotonic_ns()).bars
             self.told.append(self.session.take_data_messages())
 
@@ -141,10 +141,10 @@ def test_an_error_of_our_own_is_reported_once_and_from_then_on_every_wakeup_is_t
     feed = Feed(intake, failures.append)
     feed.is_proven = True
     assert scanned.scan(trade(1, 0))
-    assert not feed.finish()
+    assert not feed.finish(time.monotonic_ns())
     assert [str(failure) for failure in failures] == ["the batch belongs to other instruments than this kernel"]
     assert scanned.scan(trade(2, 0))
-    assert not feed.finish()
+    assert not feed.finish(time.monotonic_ns())
     assert len(failures) == 1
 
 

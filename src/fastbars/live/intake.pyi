@@ -7,6 +7,7 @@ from fastbars.batch import TickBatch
 from fastbars.entry import TradeEntry
 from fastbars.live.clock import ExchangeClock, TradeDelays
 from fastbars.wire.scanner import TradeScanner
+from fastbars.wire.wakeup import Ending
 
 @final
 class Intake:
@@ -87,7 +88,7 @@ class Intake:
         """
 
 @final
-class Feed:
+class Feed(Ending):
     """The wakeups of one line.
 
     Args:
@@ -103,7 +104,7 @@ class Feed:
     @property
     def messages(self) -> int: ...
     def __init__(self, intake: Intake, on_failure: Callable[[Exception], object]) -> None: ...
-    def finish(self) -> bool:
+    def finish(self, steady_ns: int) -> bool:
         """End a wakeup of which the scanner took every message; False: the session must, by `receive`.
 
         It must where a bar was issued or a trade came late, where a hole was opened or a symbol is new, where there are

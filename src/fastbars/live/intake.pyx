@@ -16,8 +16,11 @@ from libc.stdint cimport int64_t
 from fastbars.batch cimport TickBatch
 from fastbars.entry cimport TradeEntry
 from fastbars.live.clock cimport ExchangeClock, TradeDelays, difference
+from fastbars.scaled cimport LOWEST
 from fastbars.wire.scanner cimport TradeScanner
-from fastbars.wire.wakeup cimport steady_ns, wall_ns
+from fastbars.wire.wakeup cimport Ending, wall_ns
+
+cdef int64_t WALL_EVERY_NS = 100_000_000
 
 
 @cython.final
@@ -125,7 +128,7 @@ cdef class Intake:
         if self.was_sent:
             self.was_sent = False
             self.note_event_time(self.sent_ns, steady, is_live)
-            if is_live:
+            if is_live and receive_time_ns != LOWEST:
                 self.clock.meet(receive_time_ns, steady)
         if self.buffer is None:
             return 0
@@ -177,14 +180,17 @@ cdef class Intake:
         # Trades wait for those before them: nothing is closed over their heads.
         return self.arbiter is not None and self.arbiter.held > 0
 
-    cdef bint finish_quietly(self, int64_t *messages) except -1:
+    cdef bint finish_quietly(self, int64_t steady, int64_t *messages) except -1:
         # Ends an ordinary wakeup, of so many messages; False: the session has to.
+        cdef int64_t receive_time_ns = LOWEST
         messages[0] = self.note_scanned()
         if self.interrupted or self.arbiter is not None:
             return False
         if messages[0] == 0:
             return True
-        self.end(wall_ns(), steady_ns(), True, 0)
+        if not self.clock.has_met or difference(steady, self.clock.met_steady_ns) >= WALL_EVERY_NS:
+            receive_time_ns = wall_ns()  # what the local clock says is for the statistics alone
+        self.end(receive_time_ns, steady, True, 0)
         if self.issued or self.count_begun() != self.begun:
             return False
         self.quiet_messages += messages[0]
@@ -192,7 +198,7 @@ cdef class Intake:
 
 
 @cython.final
-cdef class Feed:
+cdef class Feed(Ending):
     cdef Intake intake
     cdef object _on_failure
     cdef public bint is_proven
@@ -202,12 +208,12 @@ cdef class Feed:
         self.intake = intake
         self._on_failure = on_failure
 
-    def finish(self):
+    cpdef bint finish(self, int64_t steady_ns) except -1:
         cdef int64_t messages
         if not self.is_proven:
             return False
         try:
-            if not self.intake.finish_quietly(&messages):
+            if not self.intake.finish_quietly(steady_ns, &messages):
                 return False
         except Exception as error:  # nothing above it could: it logs and stops loudly
             self.is_proven = False

@@ -124,7 +124,7 @@ class Line:
             on_payloads=partial(self._digest, self._on_payloads, self),
             scanner=self._scanner,
             on_message=None if self._on_message is None else self._digest_one,
-            on_scanned=None if self._feed is None else self._feed.finish,
+            ending=self._feed,
             coalesce_s=config.coalesce,
         )
         made = cast("type[ClientConnection]", factory)

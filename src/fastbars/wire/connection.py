@@ -25,7 +25,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 from fastbars.wire.scanner import TradeScanner
-from fastbars.wire.wakeup import Wakeup
+from fastbars.wire.wakeup import Ending, Wakeup
 from fastbars.wire.walker import FrameWalker
 
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
@@ -39,7 +39,7 @@ class PayloadConnection(ClientConnection):
         on_payloads: called at the end of each read that completed messages, with those that on_message has not had.
         scanner: takes trade messages where they lie, before anybody else.
         on_message: called with each message that the scanner does not take, as it comes; needed with a scanner.
-        on_scanned: called before on_payloads where the scanner is all that may have taken messages; True: that was all.
+        ending: asked before on_payloads is called, where the scanner is all that may have taken messages.
         coalesce_s: after a read the socket rests so long, so that the next one brings more; 0: it does not.
         args, kwargs: what `websockets` gives a ClientConnection.
 
@@ -55,7 +55,7 @@ class PayloadConnection(ClientConnection):
         on_payloads: Callable[[Sequence[bytes]], object],
         scanner: TradeScanner | None = None,
         on_message: Callable[[bytes], object] | None = None,
-        on_scanned: Callable[[], bool] | None = None,
+        ending: Ending | None = None,
         coalesce_s: float = 0.0,
         **kwargs: Any,
     ) -> None:
@@ -74,7 +74,7 @@ class PayloadConnection(ClientConnection):
             self._receive_response,
             on_payloads,
             self._begin_rest,
-            on_scanned=on_scanned,
+            ending=ending,
             scans=scanner is not None,
             rests=coalesce_s > 0,
         )

@@ -3,11 +3,15 @@ from libc.stdint cimport int64_t
 
 from fastbars.wire.walker cimport FrameWalker
 
+cdef class Ending:
+    cpdef bint finish(self, int64_t steady_ns) except -1
+
+
 @cython.final
 cdef class Wakeup:
     cdef public FrameWalker walker      # None: the handshake is not over
     cdef public bint is_open
-    cdef public object on_scanned
+    cdef public Ending ending
     cdef public int64_t last_receive_ns
     cdef public bint last_read_was_full
     cdef object on_response

@@ -1,9 +1,20 @@
 from collections.abc import Callable
 from typing import final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 from fastbars.wire.walker import FrameWalker
+
+@disjoint_base
+class Ending:
+    """Who ends the ordinary wakeups of a connection."""
+
+    def finish(self, steady_ns: int) -> bool:
+        """A read that began at this time, of `time.monotonic_ns`, brought messages that the scanner took.
+
+        Returns:
+            Whether that was all: whoever gets the payloads need not be called.
+        """
 
 @final
 class Wakeup:
@@ -13,7 +24,7 @@ class Wakeup:
         payloads: filled by whoever completes messages that are to leave together.
         on_response: gets what is read before there is a walker.
         on_payloads: called at the end of a read that completed messages; with a scanner at the end of each.
-        on_scanned: called before it, where there are no `payloads`; True: on_payloads need not be.
+        ending: asked before it, where there are no `payloads`.
         on_rest: called where the socket is to rest: until the loop has had its turn (True), or for a while (False).
         scans: messages go to a scanner, mostly.
         rests: the socket rests after each read that emptied it.
@@ -27,7 +38,7 @@ class Wakeup:
 
     walker: FrameWalker | None
     is_open: bool
-    on_scanned: Callable[[], bool] | None
+    ending: Ending | None
     last_receive_ns: int
     last_read_was_full: bool
     def __init__(
@@ -37,7 +48,7 @@ class Wakeup:
         on_payloads: Callable[[list[bytes]], object],
         on_rest: Callable[[bool], object],
         *,
-        on_scanned: Callable[[], bool] | None = None,
+        ending: Ending | None = None,
         scans: bool = False,
         rests: bool = False,
     ) -> None: ...

@@ -45,15 +45,20 @@ cdef int64_t wall_ns() except? -1:
     return FB_WALL_NS() if FB_HAS_CLOCKS else time.time_ns()
 
 
+cdef class Ending:
+    cpdef bint finish(self, int64_t steady_ns) except -1:
+        return False
+
+
 @cython.final
 cdef class Wakeup:
-    def __init__(self, list payloads not None, on_response, on_payloads, on_rest, *, on_scanned=None,
+    def __init__(self, list payloads not None, on_response, on_payloads, on_rest, *, Ending ending=None,
                  bint scans=False, bint rests=False):
         self.payloads = payloads
         self.on_response = on_response
         self.on_payloads = on_payloads
         self.on_rest = on_rest
-        self.on_scanned = on_scanned
+        self.ending = ending
         self.scans = scans
         self.rests = rests
         self.last_receive_ns = steady_ns()
@@ -78,7 +83,7 @@ cdef class Wakeup:
             payloads = self.payloads.copy()
             self.payloads.clear()
             self.on_payloads(payloads)
-        elif self.scans and (self.on_scanned is None or not self.on_scanned()):
+        elif self.scans and (self.ending is None or not self.ending.finish(self.last_receive_ns)):
             self.on_payloads([])
         if self.last_read_was_full:
             self.bytes_this_turn += size
