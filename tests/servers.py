@@ -71,7 +71,7 @@ class Stalls:
     """For how long the loop has stood still while the body ran, because something else had the processor."""
 
     def __init__(self) -> None:
-        self._before_s = self._stood_s = 0.0
+        self._before_s = self._stood_s = self._longest_s = 0.0
 
     async def __aenter__(self) -> Self:
         self._before_s = time.monotonic()
@@ -79,7 +79,7 @@ class Stalls:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._stood_s = self.seconds
+        self._longest_s, self._stood_s = self.longest_s, self.seconds
         self._watching.cancel()
         await asyncio.wait([self._watching])
 
@@ -91,10 +91,15 @@ class Stalls:
         took_s = time.monotonic() - self._before_s
         return self._stood_s + (took_s if took_s > 2 * _TURN_S else 0.0)
 
+    @property
+    def longest_s(self) -> float:
+        """The longest of these turns. By that much two events may seem nearer than they were."""
+        return max(self._longest_s, self.seconds - self._stood_s)
+
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_TURN_S)
-            self._stood_s = self.seconds
+            self._longest_s, self._stood_s = self.longest_s, self.seconds
             self._before_s = time.monotonic()
 
 

@@ -51,12 +51,17 @@ class StrictExchange(TradeServer):
         await super().shut()
         await self.stalls.__aexit__()
 
+    @property
+    def blur_s(self) -> float:
+        """How much later than it was sent a frame may have been seen; no more than leaves a limit to be held."""
+        return min(self.stalls.longest_s, 0.25)
+
     async def _greet(self, connection: ServerConnection) -> None:
         self.held[connection] = set()
         self._times[connection] = []
         if self.limits.connects is not None:
             most, window_s = self.limits.connects
-            recent = [at for at in self.accepted_s if self.accepted_s[-1] - at < window_s - self.stalls.seconds]
+            recent = [at for at in self.accepted_s if self.accepted_s[-1] - at < window_s - self.blur_s]
             self._forbid(len(recent) > most, f"{len(recent)} connects in {window_s} s")
         # Each frame as it arrives; pings and pongs count too.
         receive = connection.protocol.receive_data
@@ -73,7 +78,7 @@ class StrictExchange(TradeServer):
         now = time.monotonic()
         times = self._times[connection]
         times.append(now)
-        recent = sum(now - at < 1.0 - self.stalls.seconds for at in times)
+        recent = sum(now - at < 1.0 - self.blur_s for at in times)
         self._forbid(recent > self.limits.requests_per_second, f"{recent} frames in a second")
         self._forbid(size > (self.limits.request_bytes or 2**31), f"a frame of {size} bytes")
 

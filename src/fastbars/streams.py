@@ -122,6 +122,8 @@ class BarStream(AsyncIterator[OHLCVBar]):
             await self.pool.connect()
             self._watcher = asyncio.create_task(self._watch(), name="fastbars stream")
             await self.subscribe(self._symbols)
+            if self._symbols:
+                self.pool.release()
         except BaseException:
             await self.stop()
             raise

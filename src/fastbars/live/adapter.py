@@ -404,17 +404,21 @@ class BaseWebSocketAdapter(Subscriber):
             self.session.note_outage(since_ns, until_ns, time.time_ns())
 
     async def _run_clock(self) -> None:
+        # Healing and snapshots go on whatever closes bars.
+        if self.upkeep is not None:
+            self.upkeep.start()
         try:
+            if self.config.close_by == "trades":
+                await asyncio.Event().wait()
             await close_by_clock(
-                self.session,
-                self.upkeep,
-                self._read,
-                lambda: self._paused,
-                lambda: self.is_connected and not self.session.is_down,
+                self.session, self._read, lambda: self._paused, lambda: self.is_connected and not self.session.is_down
             )
         except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly
             log.exception("clock_failed", exchange=self.exchange.name)
             self._fail(error)
+        finally:
+            if self.upkeep is not None:
+                await self.upkeep.stop()
 
     def _receive(self, line: Line, payloads: Sequence[bytes]) -> None:
         received = self.session.receive(payloads, time.time_ns(), time.monotonic_ns(), line=line.number)

@@ -8,46 +8,30 @@ from collections.abc import Callable, Sequence
 
 from fastbars.live.line import Line
 from fastbars.live.session import Session
-from fastbars.live.upkeep import Upkeep
 
 _INTERVAL_S = 0.05
 
 
 async def close_by_clock(
-    session: Session,
-    upkeep: Upkeep | None,
-    lines: Callable[[], Sequence[Line]],
-    paused: Callable[[], bool],
-    feed_up: Callable[[], bool],
+    session: Session, lines: Callable[[], Sequence[Line]], paused: Callable[[], bool], feed_up: Callable[[], bool]
 ) -> None:
-    """Close what the exchange's clock says is over, until cancelled; the session is healed and saved meanwhile.
-
-    Where trades alone close bars (StreamConfig.close_by), healing and saving is all.
+    """Close what the exchange's clock says is over, until cancelled.
 
     Args:
-        upkeep: what heals and saves the session.
         lines: whose sockets are read before anything is closed.
         paused: nothing is closed while this holds: what is not read may belong into the bars.
         feed_up: whether an empty interval is one without trades.
     """
-    if upkeep is not None:
-        upkeep.start()
-    try:
-        if session.config.close_by == "trades":
-            await asyncio.Event().wait()
-        while True:
-            await asyncio.sleep(_INTERVAL_S)
-            if not session.clock_is_due(time.monotonic_ns()):
-                continue
-            # What has arrived is read first: the loop polls its sockets between these two turns.
-            read = lines()
-            for line in read:
-                line.last_read_was_full = False
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            if paused() or any(line.last_read_was_full for line in read):
-                continue
-            session.advance_clock(time.monotonic_ns(), time.time_ns(), feed_up=feed_up() and not session.is_down)
-    finally:
-        if upkeep is not None:
-            await upkeep.stop()
+    while True:
+        await asyncio.sleep(_INTERVAL_S)
+        if not session.clock_is_due(time.monotonic_ns()):
+            continue
+        # What has arrived is read first: the loop polls its sockets between these two turns.
+        read = lines()
+        for line in read:
+            line.last_read_was_full = False
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        if paused() or any(line.last_read_was_full for line in read):
+            continue
+        session.advance_clock(time.monotonic_ns(), time.time_ns(), feed_up=feed_up() and not session.is_down)

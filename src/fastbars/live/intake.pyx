@@ -16,7 +16,6 @@ from libc.stdint cimport int64_t
 from fastbars.batch cimport TickBatch
 from fastbars.entry cimport TradeEntry
 from fastbars.live.clock cimport ExchangeClock, TradeDelays, difference
-from fastbars.scaled cimport LOWEST
 from fastbars.wire.scanner cimport TradeScanner
 from fastbars.wire.wakeup cimport Ending, wall_ns
 
@@ -98,7 +97,8 @@ cdef class Intake:
         self.issued += bars
 
     def finish(self, int64_t receive_time_ns, steady, int line):
-        self.end(receive_time_ns, 0 if steady is None else steady, steady is not None, line)
+        self.clock.note_wall(receive_time_ns, steady)
+        self.end(0 if steady is None else steady, steady is not None, line)
         self.interrupted = False
         self.begun = self.count_begun()
         issued, self.issued = self.issued, []
@@ -122,14 +122,12 @@ cdef class Intake:
             self.sent_ns = scanner.event_ns
         return messages
 
-    cdef int end(self, int64_t receive_time_ns, int64_t steady, bint is_live, int line) except -1:
+    cdef int end(self, int64_t steady, bint is_live, int line) except -1:
         cdef list bars
         self.note_scanned()
         if self.was_sent:
             self.was_sent = False
             self.note_event_time(self.sent_ns, steady, is_live)
-            if is_live and receive_time_ns != LOWEST:
-                self.clock.meet(receive_time_ns, steady)
         if self.buffer is None:
             return 0
         self.fold_rows(line, steady, is_live)
@@ -182,15 +180,14 @@ cdef class Intake:
 
     cdef bint finish_quietly(self, int64_t steady, int64_t *messages) except -1:
         # Ends an ordinary wakeup, of so many messages; False: the session has to.
-        cdef int64_t receive_time_ns = LOWEST
         messages[0] = self.note_scanned()
         if self.interrupted or self.arbiter is not None:
             return False
         if messages[0] == 0:
             return True
         if not self.clock.has_met or difference(steady, self.clock.met_steady_ns) >= WALL_EVERY_NS:
-            receive_time_ns = wall_ns()  # what the local clock says is for the statistics alone
-        self.end(receive_time_ns, steady, True, 0)
+            self.clock.meet(wall_ns(), steady)  # for the statistics alone
+        self.end(steady, True, 0)
         if self.issued or self.count_begun() != self.begun:
             return False
         self.quiet_messages += messages[0]

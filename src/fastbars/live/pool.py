@@ -47,7 +47,6 @@ class Pool:
         self._make = make
         self._on_state = on_state
         self._lines = config.lines
-        self._restores = config.state is not None
         self._most_streams = min(limits.streams_per_connection, config.streams_per_connection or 2**62)
         # One place is left for the connection that is about to replace another.
         self._most_connections = 2**62 if limits.connections is None else max(1, limits.connections - 1)
@@ -114,8 +113,6 @@ class Pool:
                 *(adapter.subscribe_streams(streams) for adapter, streams in shares.items()), return_exceptions=True
             )
             await self._close_empty()
-            if self._restores:
-                self._release()
         _raise_all(self._exchange.name, results)
 
     async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
@@ -145,6 +142,12 @@ class Pool:
         self._paused = False
         for adapter in self.adapters:
             adapter.resume_reading()
+
+    def release(self) -> None:
+        """Issue what a snapshot brought of symbols that are not subscribed (PARTIAL, `end`): nothing more will come."""
+        for adapter in self.adapters:
+            for symbol in set(adapter.session.symbols) - adapter.active_subscriptions.keys():
+                adapter.session.flush(time.time_ns(), symbol)
 
     def flush(self) -> None:
         """Close every open bar with reason `end`."""
@@ -202,12 +205,6 @@ class Pool:
                 adapter = min(load, key=load.__getitem__)
             load[adapter] += 1
             yield stream, adapter
-
-    def _release(self) -> None:
-        # What a snapshot brought of symbols that are not wanted here (any more) is not to be waited for.
-        for adapter in self.adapters:
-            for symbol in set(adapter.session.symbols) - adapter.active_subscriptions.keys():
-                adapter.session.flush(time.time_ns(), symbol)
 
     def _needed(self, streams: int) -> int:
         return -(-streams // self._most_streams)

@@ -37,8 +37,5 @@ class TradeScanner:
     def take_counts(self) -> tuple[int, int, int]:
         """Messages, their bytes, and trades taken since the last call."""
 
-    def take_duplicates(self) -> int:
-        """Trades dropped since the last call, because their key was seen before."""
-
     def take_event_time(self) -> int | None:
         """When the exchange sent the last message taken since the last call, ns; None where it did not say."""

@@ -222,10 +222,6 @@ cdef class TradeScanner:
         self.message_count = self.byte_count = self.trade_count = 0
         return counts
 
-    def take_duplicates(self):
-        count, self.duplicate_count = self.duplicate_count, 0
-        return count
-
     def take_event_time(self):
         if not self.has_event:
             return None

@@ -22,6 +22,5 @@ cdef class Wakeup:
     cdef bint rests
     cdef Py_ssize_t bytes_this_turn
 
-# The clocks of time.monotonic_ns and time.time_ns.
-cdef int64_t steady_ns() except? -1
+# The clock of time.time_ns.
 cdef int64_t wall_ns() except? -1
