@@ -82,7 +82,9 @@ cdef class BarKernel(BarClosing):
         # is worth a copy of the state.
         self.unchecked = (
             self.tree_count > 0 and not self.sequenced and not self.healing and batch.length > self.size())
-        if batch.length < LONG_BATCH:
+        if batch.length == 1:
+            largest = batch.check_row(self.symbols, self.largest_contract, &largest_size)
+        elif batch.length < LONG_BATCH:
             largest = batch.check(self.symbols, self.largest_contract, not self.unchecked, self.by_id, &largest_size)
         else:
             with nogil:

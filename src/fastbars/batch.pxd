@@ -21,6 +21,7 @@ cdef class TickBatch:
     cdef int _reserve(self, Py_ssize_t rows) except -1
     cdef double check(self, Py_ssize_t symbols, int64_t largest_contract, bint all_columns, bint by_id,
                       int64_t *largest_size) noexcept nogil
+    cdef double check_row(self, Py_ssize_t symbols, int64_t largest_contract, int64_t *largest_size) noexcept nogil
     cdef bint is_valid(self, Py_ssize_t row, Py_ssize_t symbols) noexcept nogil
     cdef int refuse(self, Py_ssize_t symbols) except -1
     cdef int _attach(self) except -1

@@ -216,6 +216,18 @@ cdef class TickBatch:
         # No value is above the bits that are set in any.
         return <double>prices * <double>sizes
 
+    cdef double check_row(self, Py_ssize_t symbols, int64_t largest_contract, int64_t *largest_size) noexcept nogil:
+        # As `check` with `all_columns`, for the one row there is.
+        if self.price[0] <= 0 or self.size[0] <= 0 or not self.is_valid(0, symbols) or (
+            (self.side is not NULL and not -1 <= self.side[0] <= 1)
+            or (self.count is not NULL and not 1 <= self.count[0] < MOST_COUNT)
+            or (self.first_id is not NULL and self.last_id[0] < self.first_id[0])
+            or (self.sequence is not NULL and not 0 <= self.sequence[0] < HIGHEST)
+        ):
+            return -1
+        largest_size[0] = self.size[0]
+        return <double>(self.price[0] | largest_contract) * <double>self.size[0]
+
     cdef bint is_valid(self, Py_ssize_t row, Py_ssize_t symbols) noexcept nogil:
         # What `check` leaves out without `all_columns`.
         return (
