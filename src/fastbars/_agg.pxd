@@ -2,7 +2,7 @@ from libc.stdint cimport int64_t
 
 from fastbars.batch cimport TickBatch
 from fastbars.closing cimport BarClosing
-from fastbars.fold cimport Columns
+from fastbars.fold cimport Columns, Seen
 from fastbars.ledger cimport Verdict
 from fastbars.state cimport Slot
 
@@ -12,10 +12,14 @@ cdef struct Fetched:            # up to which row of a batch, the slots' last li
 
 cdef class BarKernel(BarClosing):
     cdef bint careful                   # each row is looked at alone: sums may overflow, or ids are sequenced
-    cdef bint unchecked                 # symbols, times and ids of the batch at hand are checked row by row
+    cdef bint unchecked                 # the batch at hand is checked row by row
     cdef Py_ssize_t longest             # rows at hand whose sizes are sure to sum within 64 bits
-    cdef Py_ssize_t invalid_row
+    cdef Py_ssize_t longest_unchecked   # likewise, unless their sizes are larger than those before
+    cdef Seen seen                      # of the batch at hand
+    cdef bint invalid                   # a row of it breaks a rule
     cdef int fold(self, TickBatch batch) except -1
+    cdef bint fold_unchecked(self, TickBatch batch) except? False
+    cdef int finish(self, TickBatch batch, double bound) except -1
     cdef tuple take_folded(self)
     cdef int follow_tips(self) except -1
     cdef void run(self, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil

@@ -10,8 +10,9 @@ Time specs whose intervals nest form a tree (BarState.trees). Its root takes the
 is made of closed bars of its source and the running one, by the law that bars merge. A trade that the source
 holds in no open bar goes straight into the bar that it feeds.
 
-A batch is all or nothing: its rows are checked before they are folded in, and where they are checked block by
-block, or a bound cannot prove that no 128-bit sum overflows, the state is saved first and restored on failure.
+A batch is all or nothing: its rows are checked before they are folded in. Where they are many, they are checked as
+they are folded in, and where a bound cannot prove that no 128-bit sum overflows, sums are: the state is saved first
+then, and restored on failure.
 
 Units: times int64 ns since the epoch, UTC; prices and sizes mantissas at the instrument's scales; quote sums
 at the sum of both scales.
@@ -19,16 +20,16 @@ at the sum of both scales.
 
 import numpy as np
 
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastbars.batch cimport TickBatch
 from fastbars.closing cimport BY_TRADE, END, FILLED, START, BarClosing
-from fastbars.fold cimport Columns, columns_of, fold_path_rows, fold_path_stretch, fold_time_rows
+from fastbars.fold cimport Columns, Seen, columns_of, fold_path_rows, fold_path_stretch, fold_time_rows
 from fastbars.ledger cimport AHEAD, DUPLICATE, FILLS, FIRST, FORGOTTEN, NO_MEMORY, OVERLAP, Ledger, Verdict
-from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, less128, prefetch
+from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, int128, less128, prefetch
 from fastbars.state cimport Past, Row, Slot
-from fastbars.summary cimport MONTHS, TICK, VALUE, VOLUME, Summary, add_trade, is_within, merge_bar, widen_bar
+from fastbars.summary cimport MONTHS, TICK, VALUE, VOLUME, Summary, add_trade, is_within, merge_bar, total_of, widen_bar
 
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.state import ROW_DTYPE as _ROW_DTYPE
@@ -42,10 +43,14 @@ cdef double SAFE_BOUND = 1.6e38
 
 cdef enum:
     ROWS_AHEAD = 8              # less than fold.pxd's PLACES_AHEAD
+    LONG_STRETCH = 1 << 14
     LONG_BATCH = 1024           # of which the check is worth handing the interpreter to others
 
 
 cdef class BarKernel(BarClosing):
+    def __cinit__(self):
+        self.longest_unchecked = LONG_STRETCH
+
     def update(self, TickBatch batch not None):
         self.fold(batch)
         return self.take_folded()
@@ -59,7 +64,6 @@ cdef class BarKernel(BarClosing):
         cdef double bound, largest
         cdef int64_t largest_size
         cdef Py_ssize_t failed
-        cdef bint saved
         if batch.instruments is not self.instruments:
             raise InvalidTickError("the batch belongs to other instruments than this kernel")
         self.row_count = self.late_count = 0
@@ -78,29 +82,27 @@ cdef class BarKernel(BarClosing):
                         " bits with the decimals that this symbol's trades need now", i)
         if batch.sequence is not NULL and not self.sequenced:
             self.follow_tips()
-        # A long batch is read from memory once: what an ordinary trade implies is checked as it is folded in. That
-        # is worth a copy of the state.
-        self.unchecked = (
-            self.tree_count > 0 and not self.sequenced and not self.healing and batch.length > self.size())
+        self.make_room(batch)
+        if (
+            self.tree_count and not self.sequenced and not self.healing and batch.length > self.size()
+            and self.fold_unchecked(batch)
+        ):
+            return 0
         if batch.length == 1:
             largest = batch.check_row(self.symbols, self.largest_contract, &largest_size)
         elif batch.length < LONG_BATCH:
-            largest = batch.check(self.symbols, self.largest_contract, not self.unchecked, self.by_id, &largest_size)
+            largest = batch.check(self.symbols, self.largest_contract, &largest_size)
         else:
             with nogil:
-                largest = batch.check(
-                    self.symbols, self.largest_contract, not self.unchecked, self.by_id, &largest_size)
+                largest = batch.check(self.symbols, self.largest_contract, &largest_size)
         if largest < 0:
             batch.refuse(self.symbols)
         bound = self.bound + batch.length * largest
         self.careful = self.sequenced or bound > SAFE_BOUND
         self.longest = min(batch.length, <Py_ssize_t>(HIGHEST // largest_size))
-        self.make_room(batch.length)
-        saved = self.unchecked or bound > SAFE_BOUND
-        if saved:
+        if bound > SAFE_BOUND:
             self.save()
-        self.row_count = self.late_count = 0
-        self.overflow_row = self.invalid_row = -1
+        self.overflow_row = -1
         if self.healing:
             self.heal_rows(batch)
         elif batch.length == 1:  # not worth handing the interpreter to others
@@ -108,22 +110,52 @@ cdef class BarKernel(BarClosing):
         else:
             with nogil:
                 self.run(batch, 0, batch.length)
-        if self.no_memory:
-            raise MemoryError("the kernel ran out of memory; its state is undefined, start anew")
         failed = self.overflow_row
-        if failed >= 0 or self.invalid_row >= 0:
+        if failed >= 0:
             self.restore()
         self.forget_saved()
-        if self.invalid_row >= 0:
-            batch.refuse(self.symbols)
         if failed >= 0:
             symbol_id = batch.symbol_id[failed]
             raise PrecisionError(
                 f"{self.instruments.label(symbol_id)}: with row {failed} (price mantissa {batch.price[failed]}, size mantissa"
                 f" {batch.size[failed]}) the volume or quote volume of a bar leaves 128 bits", failed)
+        self.longest_unchecked = min(self.longest_unchecked, <Py_ssize_t>(HIGHEST // largest_size))
+        return self.finish(batch, bound)
+
+    cdef int finish(self, TickBatch batch, double bound) except -1:
+        if self.no_memory:
+            raise MemoryError("the kernel ran out of memory; its state is undefined, start anew")
         self.bound = bound if bound <= SAFE_BOUND else self.largest()
         self.arrivals += batch.length
         return 0
+
+    cdef bint fold_unchecked(self, TickBatch batch) except? False:
+        # A long batch is read from memory once: it is checked as it is folded in, which is worth a copy of the state.
+        # False: a row may break a rule, or a sum might overflow, and the state is as it was.
+        cdef double bound
+        self.save()
+        self.unchecked = True
+        self.invalid = self.careful = False
+        self.seen = Seen(0, 0)
+        self.longest = self.longest_unchecked
+        with nogil:
+            self.invalid = batch.has_flaw(self.by_id)
+            if not self.invalid:
+                self.run(batch, 0, batch.length)
+        self.unchecked = False
+        bound = self.bound + (<double>(self.seen.prices | self.largest_contract) + 1) * (
+            <double>self.seen.sizes + 1) * batch.length
+        if not self.no_memory and (
+            self.invalid or bound > SAFE_BOUND or <int64_t>(self.seen.prices | self.seen.sizes) < 0
+            or self.seen.sizes >= <uint64_t>(HIGHEST // self.longest)
+        ):
+            self.restore()
+            self.forget_saved()
+            self.row_count = self.late_count = 0
+            return False
+        self.forget_saved()
+        self.finish(batch, bound)
+        return True
 
     def heal(self, TickBatch batch not None):
         cdef int64_t healed = self.healed
@@ -217,7 +249,7 @@ cdef class BarKernel(BarClosing):
             elif self.tree_count:
                 self.fold_tree(0, batch, start, stop, False)
                 asked = 1
-            if self.invalid_row >= 0:
+            if self.invalid:
                 return
             for t in range(asked, self.tree_count):
                 self.fold_tree(t, batch, start, end, False)
@@ -318,16 +350,19 @@ cdef class BarKernel(BarClosing):
             if not self.careful:
                 # Spelled out, so that each gets a loop of its own.
                 if self.by_id and single:
-                    i = fold_time_rows(slots, &columns, i, stop, True, True, False)
+                    i = fold_time_rows(slots, &columns, i, stop, True, True, False, &self.seen)
                 elif self.by_id:
-                    i = fold_time_rows(slots, &columns, i, stop, True, False, inverse)
+                    i = fold_time_rows(slots, &columns, i, stop, True, False, inverse, &self.seen)
                 else:
-                    i = fold_time_rows(slots, &columns, i, stop, False, False, inverse)
+                    i = fold_time_rows(slots, &columns, i, stop, False, False, inverse, &self.seen)
                 if i >= stop:
                     break
-            if self.unchecked and not batch.is_valid(i, self.symbols):
-                self.invalid_row = i
-                break
+            if self.unchecked:
+                if not batch.is_valid(i, self.symbols):
+                    self.invalid = True
+                    break
+                self.seen.prices |= <uint64_t>batch.price[i] - 1
+                self.seen.sizes |= <uint64_t>batch.size[i] - 1
             self.fetch_ahead(tree, batch, i, &fetched, stop)
             if asks and not self.ledger.takes_next(batch, i):
                 return i
@@ -364,7 +399,7 @@ cdef class BarKernel(BarClosing):
             prefetch(&slot.bar.open_time)
             if self.source[self.order[j]] == self.trees[tree].root:
                 prefetch(slot)
-                prefetch(&slot.bar.volume.hi)
+                prefetch(&slot.bar.sums[0].volume.hi)
 
     cdef void fetch_records(self, const Slot *slot) noexcept nogil:
         if slot.oldest >= 0:
@@ -470,6 +505,7 @@ cdef class BarKernel(BarClosing):
         cdef Slot *slot = &self.slots[spec][batch.symbol_id[row]]
         cdef Summary *bar = &slot.bar
         cdef int kind = self.rules[spec].kind
+        cdef int128 total
         cdef bint reached
         cdef int64_t opened, first, last
         if bar.count == 0:
@@ -484,10 +520,9 @@ cdef class BarKernel(BarClosing):
             bar.last_id = max(last, batch.last_id[row])
         if kind == TICK:
             reached = bar.count >= self.rules[spec].step
-        elif kind == VOLUME:
-            reached = not less128(&bar.volume, &slot.gate.threshold)
         else:
-            reached = not less128(&bar.quote, &slot.gate.threshold)
+            total = total_of(bar, kind == VOLUME)
+            reached = not less128(&total, &slot.gate.threshold)
         if reached:
             self.close(spec, batch.symbol_id[row], row, BY_TRADE, 0)
 

@@ -19,8 +19,8 @@ cdef class TickBatch:
     cdef readonly Instruments instruments
     cdef dict _columns          # name -> ndarray that owns the memory
     cdef int _reserve(self, Py_ssize_t rows) except -1
-    cdef double check(self, Py_ssize_t symbols, int64_t largest_contract, bint all_columns, bint by_id,
-                      int64_t *largest_size) noexcept nogil
+    cdef double check(self, Py_ssize_t symbols, int64_t largest_contract, int64_t *largest_size) noexcept nogil
+    cdef bint has_flaw(self, bint by_id) noexcept nogil
     cdef double check_row(self, Py_ssize_t symbols, int64_t largest_contract, int64_t *largest_size) noexcept nogil
     cdef bint is_valid(self, Py_ssize_t row, Py_ssize_t symbols) noexcept nogil
     cdef int refuse(self, Py_ssize_t symbols) except -1

@@ -191,33 +191,35 @@ cdef class TickBatch:
         self.sequence = <int64_t *>_address(columns.get("sequence"))
         return 0
 
-    cdef double check(self, Py_ssize_t symbols, int64_t largest_contract, bint all_columns, bint by_id,
-                      int64_t *largest_size) noexcept nogil:
-        # At least the largest price x the largest size; below 0 where a row breaks a rule. Without `all_columns`
-        # only what a trade does not show by being the next one of an open bar.
+    cdef double check(self, Py_ssize_t symbols, int64_t largest_contract, int64_t *largest_size) noexcept nogil:
+        # At least the largest price x the largest size; below 0 where a row breaks a rule.
         cdef int64_t prices = largest_contract, sizes = 0
         cdef uint64_t flaw = _not_positive(self.price, self.length, &prices)
         flaw |= _not_positive(self.size, self.length, &sizes)
-        if self.side is not NULL:
-            flaw |= _outside_sides(self.side, self.length)
-        if self.count is not NULL:
-            flaw |= _outside_counts(self.count, self.length)
-        if all_columns:
-            flaw |= _outside_symbols(self.symbol_id, self.length, symbols) | _outside_times(self.time_ns, self.length)
-        if self.first_id is not NULL and (all_columns or not by_id or self.last_id != self.first_id):
-            flaw |= _outside_numbers(self.first_id, self.length)
-            if self.last_id != self.first_id:
-                flaw |= _outside_numbers(self.last_id, self.length) | _falling(self.first_id, self.last_id, self.length)
-        if self.sequence is not NULL:
-            flaw |= _outside_numbers(self.sequence, self.length)
-        if <int64_t>flaw < 0:
+        flaw |= _outside_symbols(self.symbol_id, self.length, symbols) | _outside_times(self.time_ns, self.length)
+        if self.has_flaw(False) or <int64_t>flaw < 0:
             return -1
         largest_size[0] = sizes
         # No value is above the bits that are set in any.
         return <double>prices * <double>sizes
 
+    cdef bint has_flaw(self, bint by_id) noexcept nogil:
+        # In the columns that not every batch has; `by_id`: but for what a trade shows by having the next id.
+        cdef uint64_t flaw = 0
+        if self.side is not NULL:
+            flaw |= _outside_sides(self.side, self.length)
+        if self.count is not NULL:
+            flaw |= _outside_counts(self.count, self.length)
+        if self.first_id is not NULL and not (by_id and self.last_id == self.first_id):
+            flaw |= _outside_numbers(self.first_id, self.length)
+            if self.last_id != self.first_id:
+                flaw |= _outside_numbers(self.last_id, self.length) | _falling(self.first_id, self.last_id, self.length)
+        if self.sequence is not NULL:
+            flaw |= _outside_numbers(self.sequence, self.length)
+        return <int64_t>flaw < 0
+
     cdef double check_row(self, Py_ssize_t symbols, int64_t largest_contract, int64_t *largest_size) noexcept nogil:
-        # As `check` with `all_columns`, for the one row there is.
+        # As `check`, for the one row there is.
         if self.price[0] <= 0 or self.size[0] <= 0 or not self.is_valid(0, symbols) or (
             (self.side is not NULL and not -1 <= self.side[0] <= 1)
             or (self.count is not NULL and not 1 <= self.count[0] < MOST_COUNT)
@@ -229,7 +231,7 @@ cdef class TickBatch:
         return <double>(self.price[0] | largest_contract) * <double>self.size[0]
 
     cdef bint is_valid(self, Py_ssize_t row, Py_ssize_t symbols) noexcept nogil:
-        # What `check` leaves out without `all_columns`.
+        # Symbol, time and ids: what a trade that is the next one of an open bar need not be asked for.
         return (
             0 <= self.symbol_id[row] < symbols and EARLIEST_NS <= self.time_ns[row] <= LATEST_NS
             and (self.first_id is NULL or (self.first_id[row] >= 0 and self.last_id[row] < HIGHEST))

@@ -350,10 +350,10 @@ def decimal_column(rows, str name, int scale):
                 value.hi = 0
                 shift = scale - row.price_scale
             elif field < 6:
-                value = row.bar.volume if field == 4 else row.bar.taker_volume
+                value = row.bar.sums[0 if field == 4 else 1].volume
                 shift = scale - row.size_scale
             else:
-                value = row.bar.quote if field == 6 else row.bar.taker_quote
+                value = row.bar.sums[0 if field == 6 else 1].quote
                 shift = scale - row.quote_scale
             while shift > 0:
                 if scale128(&value, POWER_OF_TEN[min(shift, 18)]):

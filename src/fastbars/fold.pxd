@@ -10,10 +10,11 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t
 
 from fastbars.batch cimport TickBatch
 from fastbars.scaled cimport (
-    HIGHEST, add128_uint64, add128_wide, int128, less128, prefetch, wide, wide_product, wide_sum, wide_zero,
+    HIGHEST, add128_uint64, add128_wide, int128, less128, prefetch, wide, wide_difference, wide_product,
+    wide_sum, wide_zero,
 )
 from fastbars.state cimport Slot
-from fastbars.summary cimport TICK, VOLUME, Summary
+from fastbars.summary cimport TICK, VOLUME, Summary, Sums, total_of
 
 cdef enum:
     PLACES_AHEAD = 12           # in the batch; the two lines of a slot take about as long to come
@@ -35,6 +36,10 @@ cdef struct Columns:            # a batch, as the loops read it
     int64_t arrivals            # arrival number of row 0
     uint32_t symbols            # symbol ids from here on are unknown
     Py_ssize_t longest          # rows whose sizes are sure to sum within 64 bits
+
+cdef struct Seen:               # of prices and sizes, each less 1: the bits set in any; the highest: one is not positive
+    uint64_t prices
+    uint64_t sizes
 
 cdef extern from * nogil:
     """
@@ -69,11 +74,12 @@ cdef inline void fetch(const Slot *slots, const Columns *batch, Py_ssize_t i, Py
 
 
 cdef inline void add_ordinary(
-    Summary *bar, const Columns *batch, Py_ssize_t i, bint by_id, bint single, int64_t contract
+    Summary *bar, const Columns *batch, Py_ssize_t i, bint by_id, bint single, int64_t contract, Seen *seen
 ) noexcept nogil:
-    # Open, first id and first time stay. No branch that the trades decide: high and low by selection, taker by mask.
+    # Open, first id and first time stay. No branch that the trades decide: high and low by selection, the side's sums
+    # by their place.
     cdef int64_t price = batch.price[i], size = batch.size[i]
-    cdef int64_t taker = -<int64_t>(batch.side[i & batch.side_mask] > 0)
+    cdef Sums *sums = &bar.sums[batch.side[i & batch.side_mask] > 0]
     cdef int64_t paid = contract if contract else price
     bar.last_time = batch.time_ns[i]
     bar.last_id = (batch.first_id if single else batch.last_id)[i] if by_id else batch.arrivals + i
@@ -81,10 +87,10 @@ cdef inline void add_ordinary(
     bar.low = min(bar.low, price)
     bar.close = price
     bar.count += 1 if single or batch.count is NULL else batch.count[i]
-    add128_uint64(&bar.volume, <uint64_t>size)
-    add128_uint64(&bar.taker_volume, <uint64_t>(size & taker))
-    add128_wide(&bar.quote, wide_product(paid, size))
-    add128_wide(&bar.taker_quote, wide_product(paid, size & taker))
+    add128_uint64(&sums.volume, <uint64_t>size)
+    add128_wide(&sums.quote, wide_product(paid, size))
+    seen.prices |= <uint64_t>price - 1
+    seen.sizes |= <uint64_t>size - 1
 
 
 cdef inline bint follows(const Columns *batch, Py_ssize_t i, bint by_id, bint single, int64_t limit) noexcept nogil:
@@ -134,7 +140,8 @@ cdef inline Py_ssize_t stretch_from(
 
 
 cdef inline void add_stretch(
-    Summary *bar, const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, int64_t contract, bint sided
+    Summary *bar, const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, int64_t contract, bint sided,
+    Seen *seen
 ) noexcept nogil:
     # As add_ordinary, for rows of one symbol; what they sum to stays in registers until the end.
     cdef const int64_t *prices = batch.price
@@ -146,6 +153,7 @@ cdef inline void add_stretch(
     cdef Py_ssize_t i
     for i in range(start, stop):
         price, size = prices[i], sizes[i]
+        seen.sizes |= <uint64_t>size - 1
         taker = -<int64_t>(sides[i] > 0) if sided else 0
         paid = contract if contract else price
         high = max(high, price)
@@ -159,46 +167,49 @@ cdef inline void add_stretch(
     bar.last_id = (batch.first_id if single else batch.last_id)[stop - 1] if by_id else batch.arrivals + stop - 1
     bar.high = high
     bar.low = low
+    seen.prices |= (<uint64_t>high - 1) | (<uint64_t>low - 1)
     bar.close = prices[stop - 1]
     bar.count += stop - start
     if not single and batch.count is not NULL:
         for i in range(start, stop):
             bar.count += batch.count[i] - 1
-    add128_uint64(&bar.volume, volume)
-    add128_uint64(&bar.taker_volume, taker_volume)
-    add128_wide(&bar.quote, quote)
-    add128_wide(&bar.taker_quote, taker_quote)
+    add128_uint64(&bar.sums[0].volume, volume - taker_volume)
+    add128_uint64(&bar.sums[1].volume, taker_volume)
+    add128_wide(&bar.sums[0].quote, wide_difference(quote, taker_quote))
+    add128_wide(&bar.sums[1].quote, taker_quote)
 
 
 cdef inline Py_ssize_t fold_time_rows(
     Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single,
-    bint inverse,
+    bint inverse, Seen *all_seen
 ) noexcept nogil:
     # Returns the first row that is not ordinary, or stop. Ordinary: no older than the last trade of the open
     # bar, inside its interval, and, where ids order the trades, with the id after its last one.
     cdef Columns batch = columns[0]
+    cdef Seen seen = all_seen[0]
     cdef Slot *slot
     cdef Py_ssize_t i = start, end
     while i < stop:
         if <uint32_t>batch.symbol_id[i] >= batch.symbols:
-            return i
+            break
         slot = &slots[batch.symbol_id[i]]
         fetch(slots, &batch, i, stop)
         if batch.time_ns[i] < slot.bar.last_time or batch.time_ns[i] >= slot.gate.limit or (
             by_id and batch.first_id[i] != slot.bar.last_id + 1
         ):
-            return i
+            break
         if i + 1 < stop and batch.symbol_id[i + 1] == batch.symbol_id[i]:
             end = stretch_from(&batch, i, min(stop, i + batch.longest), by_id, single, slot.gate.limit)
             if batch.side_mask:
-                add_stretch(&slot.bar, &batch, i, end, by_id, single, slot.contract if inverse else 0, True)
+                add_stretch(&slot.bar, &batch, i, end, by_id, single, slot.contract if inverse else 0, True, &seen)
             else:
-                add_stretch(&slot.bar, &batch, i, end, by_id, single, slot.contract if inverse else 0, False)
+                add_stretch(&slot.bar, &batch, i, end, by_id, single, slot.contract if inverse else 0, False, &seen)
             i = end
         else:
-            add_ordinary(&slot.bar, &batch, i, by_id, single, slot.contract if inverse else 0)
+            add_ordinary(&slot.bar, &batch, i, by_id, single, slot.contract if inverse else 0, &seen)
             i += 1
-    return stop
+    all_seen[0] = seen
+    return i
 
 
 cdef inline bint reaches(
@@ -208,11 +219,10 @@ cdef inline bint reaches(
     cdef int128 total
     if kind == TICK:
         return slot.bar.count + (1 if batch.count is NULL else batch.count[i]) >= step
+    total = total_of(&slot.bar, kind == VOLUME)
     if kind == VOLUME:
-        total = slot.bar.volume
         add128_uint64(&total, <uint64_t>batch.size[i])
     else:
-        total = slot.bar.quote
         add128_wide(&total, wide_product(contract if contract else batch.price[i], batch.size[i]))
     return not less128(&total, &slot.gate.threshold)
 
@@ -222,7 +232,7 @@ cdef inline Py_ssize_t unfilled_until(
 ) noexcept nogil:
     # The first row with which the bar is full, or stop.
     cdef int64_t count = slot.bar.count
-    cdef int128 total = slot.bar.volume if kind == VOLUME else slot.bar.quote
+    cdef int128 total = total_of(&slot.bar, kind == VOLUME)
     cdef Py_ssize_t i
     if kind == TICK and batch.count is NULL:
         return min(stop, start + step - 1 - count)
@@ -258,6 +268,7 @@ cdef inline Py_ssize_t fold_path_rows(
     # Likewise.
     cdef Columns batch = columns[0]
     cdef Slot *slot
+    cdef Seen seen = Seen(0, 0)
     cdef int64_t contract = 0
     cdef Py_ssize_t i
     for i in range(start, stop):
@@ -267,7 +278,7 @@ cdef inline Py_ssize_t fold_path_rows(
             contract = slot.contract
         if not is_path_ordinary(kind, step, slot, &batch, i, by_id, contract):
             return i
-        add_ordinary(&slot.bar, &batch, i, by_id, False, contract)
+        add_ordinary(&slot.bar, &batch, i, by_id, False, contract, &seen)
     return stop
 
 
@@ -277,13 +288,14 @@ cdef inline Py_ssize_t fold_path_stretch(
 ) noexcept nogil:
     # The ordinary rows of one symbol from `start` on; returns the first row behind them, or start.
     cdef Columns batch = columns[0]
+    cdef Seen seen = Seen(0, 0)
     cdef Py_ssize_t end = min(stop, start + min(batch.longest, PATH_STRETCH))
     if not is_path_ordinary(kind, step, slot, &batch, start, by_id, contract):
         return start
     end = unfilled_until(kind, step, slot, &batch, start, end, contract)
     end = stretch_from(&batch, start, end, by_id, False, HIGHEST)
     if batch.side_mask:
-        add_stretch(&slot.bar, &batch, start, end, by_id, False, contract, True)
+        add_stretch(&slot.bar, &batch, start, end, by_id, False, contract, True, &seen)
     else:
-        add_stretch(&slot.bar, &batch, start, end, by_id, False, contract, False)
+        add_stretch(&slot.bar, &batch, start, end, by_id, False, contract, False, &seen)
     return end

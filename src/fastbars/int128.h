@@ -14,6 +14,14 @@ typedef struct {
     int64_t hi;
 } fb_int128;
 
+#if defined(__GNUC__)
+#define FB_RARE(condition) __builtin_expect((condition), 0)
+#else
+#define FB_RARE(condition) (condition)
+#endif
+
+static const fb_int128 fb_nothing = {0, 0};
+
 #if defined(__SIZEOF_INT128__)
 
 static inline __int128 fb_get(const fb_int128 *a) {
@@ -67,6 +75,8 @@ static inline fb_wide fb_wide_zero(void) { return 0; }
 static inline fb_wide fb_wide_product(int64_t a, int64_t b) { return (fb_wide)((__int128)a * b); }
 
 static inline fb_wide fb_wide_sum(fb_wide a, fb_wide b) { return a + b; }
+
+static inline fb_wide fb_wide_difference(fb_wide a, fb_wide b) { return a - b; }
 
 static inline void fb_add_wide(fb_int128 *acc, fb_wide b) {
     /* In words: GCC takes acc through memory and back otherwise. */
@@ -142,6 +152,15 @@ static inline fb_wide fb_wide_sum(fb_wide a, fb_wide b) {
     return a;
 }
 
+static inline fb_wide fb_wide_difference(fb_wide a, fb_wide b) {
+    fb_wide difference;
+    unsigned char borrow = _subborrow_u64(0, a.lo, b.lo, &difference.lo);
+    uint64_t hi;
+    _subborrow_u64(borrow, (uint64_t)a.hi, (uint64_t)b.hi, &hi);
+    difference.hi = (int64_t)hi;
+    return difference;
+}
+
 static inline void fb_add_wide(fb_int128 *acc, fb_wide b) { fb_add(acc, &b); }
 
 #else
@@ -150,9 +169,8 @@ static inline void fb_add_wide(fb_int128 *acc, fb_wide b) { fb_add(acc, &b); }
 
 /* *acc += b, where that is known not to overflow */
 static inline void fb_add_uint64(fb_int128 *acc, uint64_t b) {
-    uint64_t lo = acc->lo + b;
-    acc->hi += lo < b;
-    acc->lo = lo;
+    acc->lo += b;
+    if (FB_RARE(acc->lo < b)) acc->hi++; /* cheaper than a carry that is always added */
 }
 
 /* Fetches the cache line at `address` for writing, some time before it is needed. */

@@ -4,6 +4,7 @@ cdef extern from "int128.h" nogil:
     ctypedef struct int128 "fb_int128":
         uint64_t lo
         int64_t hi
+    const int128 NOTHING "fb_nothing"
     bint add128 "fb_add"(int128 *acc, const int128 *b)
     bint add128_int64 "fb_add_int64"(int128 *acc, int64_t b)
     void add128_uint64 "fb_add_uint64"(int128 *acc, uint64_t b)
@@ -15,6 +16,7 @@ cdef extern from "int128.h" nogil:
     wide wide_zero "fb_wide_zero"()
     wide wide_product "fb_wide_product"(int64_t a, int64_t b)
     wide wide_sum "fb_wide_sum"(wide a, wide b)
+    wide wide_difference "fb_wide_difference"(wide a, wide b)
     void add128_wide "fb_add_wide"(int128 *acc, wide b)
     double double128 "fb_double"(const int128 *a)
     int64_t floor_mod "fb_floor_mod"(int64_t a, int64_t n)

@@ -1,5 +1,6 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
+from fastbars.batch cimport TickBatch
 from fastbars.instruments cimport Instruments
 from fastbars.ledger cimport Ledger
 from fastbars.scaled cimport int128
@@ -119,5 +120,5 @@ cdef class BarState:
     cdef void free_record_at(self, int32_t record) noexcept nogil
     cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil
     cdef void not_placed(self, Py_ssize_t row, int spec) noexcept nogil
-    cdef int make_room(self, Py_ssize_t trades) except -1
+    cdef int make_room(self, TickBatch batch) except -1
     cdef object take(self, bint numbered=*)

@@ -13,11 +13,13 @@ from libc.string cimport memcpy, memset
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
+from fastbars.batch cimport TickBatch
 from fastbars.instruments cimport Instrument, Instruments
 from fastbars.ledger cimport Ledger
-from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, double128, int128_from_int
+from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, int128_from_int
 from fastbars.summary cimport (
-    FIXED, MONTHS, TICK, VALUE, VOLUME, ZONED, Rule, Summary, clear_bar, is_within, merge_bar, widen_bar,
+    FIXED, MONTHS, TICK, VALUE, VOLUME, ZONED, Rule, Summary, clear_bar, interval_of, is_beyond, is_within, largest_sum,
+    merge_bar, sum_sides, widen_bar,
 )
 
 _INT128 = [("lo", np.uint64), ("hi", np.int64)]
@@ -273,13 +275,15 @@ cdef class BarState:
                 slot = &self.slots[k][s]
                 if trial:
                     self.total(k, s, &copy)
-                    if widen_bar(&copy, price_factor, size_factor, quote_factor):
+                    if widen_bar(&copy, price_factor, size_factor, quote_factor) or is_beyond(&copy):
                         return False
                     continue
                 widen_bar(&slot.bar, price_factor, size_factor, quote_factor)
                 slot.contract = own.contract
                 r = slot.oldest
-                while r >= 0 and not widen_bar(&self.records[r].bar, price_factor, size_factor, quote_factor):
+                while r >= 0 and not widen_bar(
+                    &self.records[r].bar, price_factor, size_factor, quote_factor
+                ) and not is_beyond(&self.records[r].bar):
                     r = self.records[r].next
                 if r >= 0:
                     while slot.oldest >= 0:
@@ -303,7 +307,7 @@ cdef class BarState:
                 break
             overflow |= merge_bar(bar, part, self.by_id)
             source = self.source[source]
-        return overflow
+        return overflow | is_beyond(bar)
 
     cdef double largest(self) noexcept nogil:
         cdef double largest = 0
@@ -314,10 +318,10 @@ cdef class BarState:
         for k in range(self.width):
             for s in range(self.symbols):
                 self.total(k, s, &bar)
-                largest = max(largest, double128(&bar.quote), double128(&bar.volume))
+                largest = max(largest, largest_sum(&bar))
                 r = self.slots[k][s].oldest
                 while r >= 0:
-                    largest = max(largest, double128(&self.records[r].bar.quote), double128(&self.records[r].bar.volume))
+                    largest = max(largest, largest_sum(&self.records[r].bar))
                     r = self.records[r].next
         return largest
 
@@ -420,17 +424,27 @@ cdef class BarState:
                     own.max_price = max(own.max_price, self.records[r].bar.high)
                     r = self.records[r].next
 
-    cdef int make_room(self, Py_ssize_t trades) except -1:
-        # For what a long batch is likely to close: tables that double while they are filled are copied as often.
-        cdef Py_ssize_t bars = 4 * self.width * self.symbols
-        if trades < MANY_ROWS or bars < MANY_ROWS:
+    cdef int make_room(self, TickBatch batch) except -1:
+        # For what a long batch is likely to close: tables that double while they are filled are copied as often, and
+        # memory that is not needed has to be fetched from the operating system all the same.
+        cdef Py_ssize_t bars = 0, records = 0
+        cdef int64_t since, open_time, close_time, ended
+        cdef int k
+        if batch.length < MANY_ROWS:
             return 0
-        bars = min(trades, bars)
+        for k in range(self.width):
+            if self.rules[k].kind <= MONTHS:
+                interval_of(&self.rules[k], batch.time_ns[0], &since, &close_time)
+                interval_of(&self.rules[k], batch.time_ns[batch.length - 1], &open_time, &close_time)
+                ended = min(max(0, (open_time - since) // (close_time - open_time)), batch.length) * self.symbols
+                bars += ended
+                records += min(ended, 2 * self.symbols)
+        bars = min(bars, batch.length)
         if self.row_capacity < bars and not _grow(<void **>&self.rows, &self.row_capacity, sizeof(Row), bars):
             raise MemoryError
-        bars //= 2
-        if self.record_capacity < bars and not _grow(
-            <void **>&self.records, &self.record_capacity, sizeof(Record), bars
+        records += self.records_held
+        if self.record_capacity < records and not _grow(
+            <void **>&self.records, &self.record_capacity, sizeof(Record), records
         ):
             raise MemoryError
         return 0
@@ -444,6 +458,7 @@ cdef class BarState:
             return
         issued = &self.rows[self.row_count]
         issued.bar = record.bar
+        sum_sides(&issued.bar)
         issued.row = row
         issued.missing = record.missing
         issued.symbol_id = symbol_id

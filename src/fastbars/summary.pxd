@@ -3,10 +3,11 @@
 # Units: times int64 ns since the epoch, UTC; prices and sizes mantissas; quote sums price x size.
 
 from libc.stdint cimport int64_t
-from libc.string cimport memset
 
 from fastbars.batch cimport TickBatch
-from fastbars.scaled cimport HIGHEST, LOWEST, add128, add128_int64, add128_product, floor_mod, int128, scale128
+from fastbars.scaled cimport (
+    HIGHEST, LOWEST, NOTHING, add128, add128_int64, add128_product, double128, floor_mod, int128, scale128,
+)
 
 cdef enum:                  # Rule.kind
     FIXED                   # intervals of `step` ns, aligned to `origin`
@@ -23,6 +24,10 @@ cdef struct Rule:           # a bar spec, as the kernel needs it
     const int64_t *boundaries   # ascending, of a ZONED rule: from before all valid times to behind them
     Py_ssize_t boundary_count
 
+cdef struct Sums:
+    int128 volume
+    int128 quote
+
 cdef struct Summary:        # the mergeable summary of a set of trades of one bar
     # What every trade reads and writes comes first: with the gate of a Slot before it, two 64-byte lines.
     int64_t last_time       # largest trade time
@@ -31,10 +36,7 @@ cdef struct Summary:        # the mergeable summary of a set of trades of one ba
     int64_t low
     int64_t close
     int64_t count           # trades
-    int128 volume
-    int128 quote
-    int128 taker_volume
-    int128 taker_quote
+    Sums[2] sums            # [1] of the trades whose taker bought, [0] of the others; of a Row: [0] of all trades
     int64_t open_time
     int64_t close_time
     int64_t first_time      # smallest trade time
@@ -90,11 +92,38 @@ cdef inline void interval_of(const Rule *rule, int64_t time, int64_t *open_time,
 
 
 cdef inline void clear_bar(Summary *bar, int64_t open_time, int64_t close_time) noexcept nogil:
-    memset(bar, 0, sizeof(Summary))
+    # Field by field: a memset of this length becomes an instruction that costs more than all of them.
+    bar.last_time = bar.last_id = bar.high = LOWEST
+    bar.low = bar.first_time = bar.first_id = HIGHEST
+    bar.close = bar.count = bar.open = 0
+    bar.sums[0].volume = bar.sums[0].quote = bar.sums[1].volume = bar.sums[1].quote = NOTHING
     bar.open_time = open_time
     bar.close_time = close_time
-    bar.first_time = bar.first_id = bar.low = HIGHEST
-    bar.last_time = bar.last_id = bar.high = LOWEST
+
+
+cdef inline bint sum_sides(Summary *bar) noexcept nogil:
+    # From the sums of an open bar or a record to those of a row. True: one leaves its range.
+    return add128(&bar.sums[0].volume, &bar.sums[1].volume) | add128(&bar.sums[0].quote, &bar.sums[1].quote)
+
+
+cdef inline int128 total_of(const Summary *bar, bint volume) noexcept nogil:
+    # Of both sides: the volume, or else the quote sum.
+    cdef int128 total = bar.sums[0].volume if volume else bar.sums[0].quote
+    add128(&total, &bar.sums[1].volume if volume else &bar.sums[1].quote)
+    return total
+
+
+cdef inline bint is_beyond(const Summary *bar) noexcept nogil:
+    # Whether a sum over both sides leaves its range.
+    cdef int128 volume = bar.sums[0].volume, quote = bar.sums[0].quote
+    return add128(&volume, &bar.sums[1].volume) | add128(&quote, &bar.sums[1].quote)
+
+
+cdef inline double largest_sum(const Summary *bar) noexcept nogil:
+    return max(
+        double128(&bar.sums[0].volume) + double128(&bar.sums[1].volume),
+        double128(&bar.sums[0].quote) + double128(&bar.sums[1].quote),
+    )
 
 
 cdef inline bint add_trade(Summary *bar, TickBatch batch, Py_ssize_t i, int64_t contract, bint by_id,
@@ -103,7 +132,7 @@ cdef inline bint add_trade(Summary *bar, TickBatch batch, Py_ssize_t i, int64_t 
     cdef int64_t price = batch.price[i], size = batch.size[i], time = batch.time_ns[i]
     cdef int64_t paid = contract if contract else price
     cdef int64_t first, last
-    cdef bint overflow
+    cdef Sums *sums = &bar.sums[batch.side is not NULL and batch.side[i] > 0]
     if by_id:
         first, last = batch.first_id[i], batch.last_id[i]
         if first < bar.first_id:
@@ -120,16 +149,12 @@ cdef inline bint add_trade(Summary *bar, TickBatch batch, Py_ssize_t i, int64_t 
     bar.high = max(bar.high, price)
     bar.low = min(bar.low, price)
     bar.count += batch.count[i] if batch.count is not NULL else 1
-    overflow = add128_int64(&bar.volume, size) | add128_product(&bar.quote, paid, size)
-    if batch.side is not NULL:
-        size &= -<int64_t>(batch.side[i] > 0)  # no branch: sides alternate at random
-        add128_int64(&bar.taker_volume, size)
-        add128_product(&bar.taker_quote, paid, size)
-    return overflow
+    return add128_int64(&sums.volume, size) | add128_product(&sums.quote, paid, size) | is_beyond(bar)
 
 
 cdef inline bint merge_bar(Summary *into, const Summary *other, bint by_id) noexcept nogil:
-    # The law that bars merge: order keys choose open and close, the rest are extremes and sums.
+    # The law that bars merge: order keys choose open and close, the rest are extremes and sums. True: a sum left its
+    # range.
     if by_id:
         if other.first_id < into.first_id:
             into.first_id, into.open = other.first_id, other.open
@@ -150,8 +175,8 @@ cdef inline bint merge_bar(Summary *into, const Summary *other, bint by_id) noex
     into.low = min(into.low, other.low)
     into.count += other.count
     return (
-        add128(&into.volume, &other.volume) | add128(&into.quote, &other.quote)
-        | add128(&into.taker_volume, &other.taker_volume) | add128(&into.taker_quote, &other.taker_quote)
+        add128(&into.sums[0].volume, &other.sums[0].volume) | add128(&into.sums[0].quote, &other.sums[0].quote)
+        | add128(&into.sums[1].volume, &other.sums[1].volume) | add128(&into.sums[1].quote, &other.sums[1].quote)
     )
 
 
@@ -164,7 +189,8 @@ cdef inline bint is_within(const Summary *inner, const Summary *outer) noexcept 
 
 
 cdef inline bint widen_bar(Summary *bar, int64_t price_factor, int64_t size_factor, int64_t quote_factor) noexcept nogil:
-    cdef bint overflow
+    cdef bint overflow = False
+    cdef int side
     if bar.count == 0:
         # An interval without trades carries the close before it, which fits: it fits where it came from.
         bar.close *= price_factor
@@ -175,6 +201,7 @@ cdef inline bint widen_bar(Summary *bar, int64_t price_factor, int64_t size_fact
     bar.high *= price_factor
     bar.low *= price_factor
     bar.close *= price_factor
-    overflow = scale128(&bar.volume, size_factor) | scale128(&bar.taker_volume, size_factor)
-    overflow |= scale128(&bar.quote, size_factor) | scale128(&bar.taker_quote, size_factor)
-    return overflow | scale128(&bar.quote, quote_factor) | scale128(&bar.taker_quote, quote_factor)
+    for side in range(2):
+        overflow |= scale128(&bar.sums[side].volume, size_factor) | scale128(&bar.sums[side].quote, size_factor)
+        overflow |= scale128(&bar.sums[side].quote, quote_factor)
+    return overflow
