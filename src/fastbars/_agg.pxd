@@ -31,6 +31,7 @@ cdef class BarKernel(BarClosing):
     cdef void fetch_rest(self, int tree, int symbol_id) noexcept nogil
     cdef void fetch_records(self, const Slot *slot) noexcept nogil
     cdef void fold_row(self, int tree, TickBatch batch, Py_ssize_t row) noexcept nogil
+    cdef void note_not_contained(self, int spec, int symbol_id) noexcept nogil
     cdef void set_limit(self, int tree, int symbol_id) noexcept nogil
     cdef void fold_path(self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
     cdef Py_ssize_t fold_path_stretch(

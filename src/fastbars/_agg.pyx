@@ -125,6 +125,7 @@ cdef class BarKernel(BarClosing):
     cdef int finish(self, TickBatch batch, double bound) except -1:
         if self.no_memory:
             raise MemoryError("the kernel ran out of memory; its state is undefined, start anew")
+        self.blank = False
         self.bound = bound if bound <= SAFE_BOUND else self.largest()
         self.arrivals += batch.length
         return 0
@@ -146,7 +147,7 @@ cdef class BarKernel(BarClosing):
         bound = self.bound + (<double>(self.seen.prices | self.largest_contract) + 1) * (
             <double>self.seen.sizes + 1) * batch.length
         if not self.no_memory and (
-            self.invalid or bound > SAFE_BOUND or <int64_t>(self.seen.prices | self.seen.sizes) < 0
+            self.invalid or bound > SAFE_BOUND or self.seen.prices >> 62
             or self.seen.sizes >= <uint64_t>(HIGHEST // self.longest)
         ):
             self.restore()
@@ -390,14 +391,16 @@ cdef class BarKernel(BarClosing):
 
     cdef void fetch_rest(self, int tree, int symbol_id) noexcept nogil:
         cdef int j
+        cdef const Slot *root = &self.slots[self.trees[tree].root][symbol_id]
         cdef const Slot *slot
         prefetch(&self.pasts[self.trees[tree].root][symbol_id])
         if self.by_id:
             prefetch(&self.ledger.lines[symbol_id])
-        for j in range(self.trees[tree].start, self.trees[tree].stop):
+        prefetch(&root.bar.open_time)
+        for j in range(self.trees[tree].start + 1, self.trees[tree].stop):
             slot = &self.slots[self.order[j]][symbol_id]
-            prefetch(&slot.bar.open_time)
-            if self.source[self.order[j]] == self.trees[tree].root:
+            if self.source[self.order[j]] == self.trees[tree].root or root.bar.last_time == LOWEST:
+                prefetch(&slot.bar.open_time)
                 prefetch(slot)
                 prefetch(&slot.bar.sums[0].volume.hi)
 
@@ -413,43 +416,51 @@ cdef class BarKernel(BarClosing):
         cdef int64_t time = batch.time_ns[row]
         cdef Slot *slot
         cdef Past *past
-        cdef Summary *feeding
+        cdef const Summary *feeding
         cdef Summary total
-        cdef bint placed = False
-        cdef int j, k
+        cdef bint placed = False, fed, rolled
+        cdef int j = self.trees[tree].start, k
         self.event_ns = self.event_time(tree, s)
-        for j in range(self.trees[tree].start, self.trees[tree].stop):
+        while j < self.trees[tree].stop:
             k = self.order[j]
             slot = &self.slots[k][s]
-            if time >= slot.bar.close_time:
-                self.roll(k, s, time, row)
-            elif time < slot.bar.open_time:
+            feeding = NULL if self.source[k] < 0 else &self.slots[self.source[k]][s].bar
+            fed = feeding is not NULL and feeding.open_time <= time < feeding.close_time
+            j += 1
+            if time < slot.bar.open_time:
                 placed |= self.fold_late(k, batch, row)
+                if fed:
+                    self.note_not_contained(k, s)
                 continue
             placed = True
-            feeding = NULL if self.source[k] < 0 else &self.slots[self.source[k]][s].bar
-            if feeding is NULL or not feeding.open_time <= time < feeding.close_time:
-                if add_trade(&slot.bar, batch, row, slot.contract, self.by_id, self.arrivals + row):
-                    self.overflowed(row)
+            rolled = time >= slot.bar.close_time
+            if rolled:
+                self.roll(k, s, time, row)
+            if not fed and add_trade(&slot.bar, batch, row, slot.contract, self.by_id, self.arrivals + row):
+                self.overflowed(row)
             if self.healing:
                 slot.flags |= FILLED
             if self.careful and self.total(k, s, &total):
                 self.overflowed(row)
+            if not rolled and slot.contained and not self.healing and not self.careful:
+                j = self.behind[j - 1]      # it is in all of them, with this bar
         if placed:
             past = &self.pasts[self.trees[tree].root][s]
             past.newest_ns = max(past.newest_ns, time)
         self.set_limit(tree, s)
 
+    cdef void note_not_contained(self, int spec, int symbol_id) noexcept nogil:
+        # The open bar of `spec` is behind the one that feeds it: a flush ended it early, or time without trades was cut.
+        while self.source[spec] >= 0:
+            spec = self.source[spec]
+            self.slots[spec][symbol_id].contained = 0
+
     cdef void set_limit(self, int tree, int symbol_id) noexcept nogil:
         # Up to where a trade needs no look at the ledger, nor at the bars that the root feeds.
         cdef Slot *root = &self.slots[self.trees[tree].root][symbol_id]
-        cdef int j
         root.gate.limit = LOWEST
-        if not root.bar.open_time < root.bar.close_time:
+        if not root.bar.open_time < root.bar.close_time or not root.contained:
             return
-        for j in range(self.trees[tree].start + 1, self.trees[tree].stop):
-            if not is_within(&root.bar, &self.slots[self.order[j]][symbol_id].bar):
-                return
         if self.by_id and (
             root.bar.last_id + 1 != self.ledger.lines[symbol_id].expected or root.bar.last_id > LAST_IDS
         ):

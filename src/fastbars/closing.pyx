@@ -92,6 +92,7 @@ cdef class BarClosing(BarState):
             self.next_close_ns = min(self.next_close_ns, close_time)
         clear_bar(&slot.bar, open_time, close_time)
         slot.flags = DOWN if timed and self.is_down_in(open_time, close_time) else 0
+        slot.contained = 1      # until it is found that it is not
         if slot.fresh:
             slot.fresh = 0
             slot.flags |= START
@@ -516,6 +517,7 @@ cdef class BarClosing(BarState):
         cdef int32_t r
         cdef int k
         self.settle()
+        self.blank = False
         self.row_count = 0
         for k in range(self.width):
             slot = &self.slots[k][symbol_id]

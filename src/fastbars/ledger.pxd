@@ -60,6 +60,7 @@ cdef class Ledger:
     cdef bint was_reached(self, int64_t open_time, int64_t close_time) noexcept nogil
     cdef bint is_missing(self, TickBatch batch, Py_ssize_t row, int64_t slack_ns) noexcept nogil
     cdef int32_t find_hole(self, const Line *line, int64_t first) noexcept nogil
+    cdef void clear(self) noexcept nogil
     cdef int save(self) except -1
     cdef void restore(self) noexcept
     cdef void forget_saved(self) noexcept

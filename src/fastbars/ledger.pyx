@@ -286,6 +286,12 @@ cdef class Ledger:
             for i in range(line.hole_count)
         ]
 
+    cdef void clear(self) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(self.capacity):
+            free(self.lines[i].holes)
+            _set_up(&self.lines[i])
+
     cdef int save(self) except -1:
         cdef Py_ssize_t i
         self.forget_saved()

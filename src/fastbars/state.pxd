@@ -24,7 +24,8 @@ cdef struct Slot:           # one symbol and spec: its open bar, and where its c
     int8_t size_scale
     int8_t quote_scale
     uint8_t unproven        # some closed bars wait for the next trade
-    uint8_t[1] unused       # three lines: the first part of every slot starts one
+    uint8_t contained       # of an open time bar: the bars of all specs that it feeds are open around it
+                            # Three lines: the first part of every slot starts one.
 
 cdef struct Past:           # the rest that is known of a symbol and spec, seldom read
     int64_t newest_ns       # of a root: latest time of the trades that its tree has placed, but for the open bar
@@ -74,7 +75,8 @@ cdef class BarState:
     cdef int width                  # specs
     cdef Rule *rules
     cdef list boundaries            # arrays that rules point into
-    cdef int *order                 # the time specs, tree by tree
+    cdef int *order                 # the time specs, tree by tree, and in a tree each before those that it feeds
+    cdef int *behind                # of each place in `order`: the first one behind all specs fed by the one there
     cdef int *source                # of each spec: the one whose closed bars are merged into it; -1: none
     cdef Tree *trees
     cdef int tree_count
@@ -105,7 +107,10 @@ cdef class BarState:
     cdef bint no_memory
     cdef object saved
     cdef int plant(self) except -1
+    cdef int put_in_order(self, int spec, int place, list timed) except -1
+    cdef bint blank                 # no trade was taken, and nothing noted
     cdef int grow(self, int spec, Py_ssize_t capacity) except -1
+    cdef int set_up(self, Py_ssize_t start, Py_ssize_t stop) except -1
     cdef int reserve(self) except -1
     cdef int take_scales(self, int spec, Py_ssize_t symbol_id) except -1
     cdef int rescale(self) except -1

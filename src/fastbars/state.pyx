@@ -106,6 +106,7 @@ cdef class BarState:
         self.specs = tuple(specs)
         self.next_close_ns = HIGHEST
         self.free_record = -1
+        self.blank = True
         self.widenings = len(instruments.widened)
         self.unfit = set()
         self.boundaries = []
@@ -144,6 +145,7 @@ cdef class BarState:
         free(self.slots)
         free(self.rules)
         free(self.order)
+        free(self.behind)
         free(self.source)
         free(self.trees)
         free(self.appeared)
@@ -155,31 +157,36 @@ cdef class BarState:
         # Which time spec is fed by which: each by the longest one that nests in it.
         cdef int k, place = 0
         self.order = <int *>calloc(self.width, sizeof(int))
+        self.behind = <int *>calloc(self.width, sizeof(int))
         self.source = <int *>calloc(self.width, sizeof(int))
         self.trees = <Tree *>calloc(self.width, sizeof(Tree))
-        if self.order is NULL or self.source is NULL or self.trees is NULL:
+        if self.order is NULL or self.behind is NULL or self.source is NULL or self.trees is NULL:
             raise MemoryError
         for k in range(self.width):
             self.source[k] = -1
         timed = [k for k in range(self.width) if self.rules[k].kind <= MONTHS]
         timed.sort(key=lambda k: (self.rules[k].kind, self.rules[k].step, -self.rules[k].boundary_count))
-        root = {}
         for number, k in enumerate(timed):
-            root[k] = k
             for other in timed[:number]:
                 if _nests(self.specs[other], self.specs[k]):
                     self.source[k] = other
-                    root[k] = root[other]
         for k in timed:
             if self.source[k] < 0:
-                self.trees[self.tree_count] = Tree(k, place, place)
-                for other in timed:
-                    if root[other] == k:
-                        self.order[place] = other
-                        place += 1
-                self.trees[self.tree_count].stop = place
+                self.trees[self.tree_count] = Tree(k, place, self.put_in_order(k, place, timed))
+                place = self.trees[self.tree_count].stop
                 self.tree_count += 1
         return 0
+
+    cdef int put_in_order(self, int spec, int place, list timed) except -1:
+        # From `place` on: the spec and all that it feeds. Returns the place behind them.
+        cdef int k, at = place
+        self.order[place] = spec
+        place += 1
+        for k in timed:
+            if self.source[k] == spec:
+                place = self.put_in_order(k, place, timed)
+        self.behind[at] = place
+        return place
 
     cdef int grow(self, int spec, Py_ssize_t capacity) except -1:
         cdef void *block
@@ -200,10 +207,8 @@ cdef class BarState:
         return 0
 
     cdef int reserve(self) except -1:
-        cdef Py_ssize_t s, count = self.instruments.count
+        cdef Py_ssize_t count = self.instruments.count
         cdef Py_ssize_t capacity = self.capacity
-        cdef Instrument *own
-        cdef Slot *slot
         cdef void *grown
         cdef int k
         if count > capacity:
@@ -215,22 +220,29 @@ cdef class BarState:
             for k in range(self.width):
                 self.grow(k, capacity)
             self.capacity = capacity
-        for s in range(self.symbols, count):
-            own = &self.instruments.table[s]
-            for k in range(self.width):
-                slot = &self.slots[k][s]
-                memset(slot, 0, sizeof(Slot))
-                clear_bar(&slot.bar, LOWEST, LOWEST)
-                slot.gate.limit = LOWEST
-                slot.contract = own.contract
-                self.pasts[k][s] = Past(LOWEST, HIGHEST, LOWEST, LOWEST)
-                slot.oldest = slot.newest = -1
-                slot.fresh = 1
-            for k in range(self.width):
-                self.take_scales(k, s)
-            self.symbols = s + 1
         if self.ledger is not None:
             self.ledger.reserve(count)
+        self.set_up(self.symbols, count)
+        self.symbols = count
+        return 0
+
+    cdef int set_up(self, Py_ssize_t start, Py_ssize_t stop) except -1:
+        cdef Py_ssize_t s
+        cdef Slot *slot
+        cdef Slot blank
+        cdef int k
+        memset(&blank, 0, sizeof(Slot))
+        clear_bar(&blank.bar, LOWEST, LOWEST)
+        blank.gate.limit = LOWEST
+        blank.oldest = blank.newest = -1
+        blank.fresh = 1
+        for k in range(self.width):
+            for s in range(start, stop):
+                slot = &self.slots[k][s]
+                slot[0] = blank
+                slot.contract = self.instruments.table[s].contract
+                self.pasts[k][s] = Past(LOWEST, HIGHEST, LOWEST, LOWEST)
+                self.take_scales(k, s)
         return 0
 
     cdef int take_scales(self, int spec, Py_ssize_t s) except -1:
@@ -327,10 +339,12 @@ cdef class BarState:
 
     cdef Py_ssize_t size(self) noexcept nogil:
         # Bytes to copy when the state is saved.
-        return self.width * self.symbols * (sizeof(Slot) + sizeof(Past)) + self.record_count * sizeof(Record)
+        return 0 if self.blank else self.width * self.symbols * (sizeof(Slot) + sizeof(Past)) + self.record_count * sizeof(Record)
 
     cdef int save(self) except -1:
         cdef int k
+        if self.blank:
+            return 0
         slots = [PyBytes_FromStringAndSize(<char *>self.slots[k], self.symbols * sizeof(Slot)) for k in range(self.width)]
         pasts = [PyBytes_FromStringAndSize(<char *>self.pasts[k], self.symbols * sizeof(Past)) for k in range(self.width)]
         self.saved = (
@@ -351,6 +365,15 @@ cdef class BarState:
 
     cdef int restore(self) except -1:
         cdef int k
+        if self.blank:
+            self.set_up(0, self.symbols)
+            self.record_count = self.records_held = self.appeared_count = 0
+            self.free_record = -1
+            self.next_close_ns = HIGHEST
+            self.duplicates = 0
+            if self.ledger is not None:
+                self.ledger.clear()
+            return 0
         slots, pasts, records, counters = self.saved
         for k in range(self.width):
             memcpy(self.pasts[k], <const char *>(<bytes>pasts[k]), len(pasts[k]))
@@ -414,6 +437,7 @@ cdef class BarState:
         (self.record_count, self.records_held, self.free_record, self.appeared_count, self.next_close_ns,
          self.duplicates) = counters
         self.widenings = len(self.instruments.widened)
+        self.blank = False
         # The bars' prices bound how far a scale can widen, as those of their trades did.
         for k in range(self.width):
             for s in range(self.symbols):
