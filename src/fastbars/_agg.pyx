@@ -25,7 +25,7 @@ from libc.string cimport memcpy
 
 from fastbars.batch cimport TickBatch
 from fastbars.closing cimport BY_TRADE, END, FILLED, START, BarClosing
-from fastbars.fold cimport Columns, Seen, columns_of, fold_path_rows, fold_path_stretch, fold_time_rows
+from fastbars.fold cimport Columns, Seen, begins_stretch, columns_of, fold_path_rows, fold_path_stretch, fold_time_rows, fold_time_stretch
 from fastbars.ledger cimport AHEAD, DUPLICATE, FILLS, FIRST, FORGOTTEN, NO_MEMORY, OVERLAP, Ledger, Verdict
 from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, int128, less128, prefetch
 from fastbars.state cimport Past, Row, Slot
@@ -45,6 +45,30 @@ cdef enum:
     ROWS_AHEAD = 8              # less than fold.pxd's PLACES_AHEAD
     LONG_STRETCH = 1 << 14
     LONG_BATCH = 1024           # of which the check is worth handing the interpreter to others
+
+
+# The loop over ordinary trades, a function of its own for each kind of batch.
+
+ctypedef Py_ssize_t (*FoldLoop)(
+    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen) noexcept nogil
+
+
+cdef Py_ssize_t _fold_by_single_id(
+    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
+) noexcept nogil:
+    return fold_time_rows(slots, columns, start, stop, True, True, False, seen)
+
+
+cdef Py_ssize_t _fold_by_id(
+    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
+) noexcept nogil:
+    return fold_time_rows(slots, columns, start, stop, True, False, inverse, seen)
+
+
+cdef Py_ssize_t _fold_by_time(
+    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
+) noexcept nogil:
+    return fold_time_rows(slots, columns, start, stop, False, False, inverse, seen)
 
 
 cdef class BarKernel(BarClosing):
@@ -344,20 +368,22 @@ cdef class BarKernel(BarClosing):
         cdef Slot *slots = self.slots[self.trees[tree].root]
         cdef Columns columns = columns_of(batch, self.arrivals, self.symbols, self.longest)
         cdef bint inverse = self.largest_contract > 0
-        cdef Py_ssize_t i = start
+        cdef Py_ssize_t i = start, end
         cdef bint single = batch.last_id == batch.first_id and batch.count is NULL and not inverse
         cdef Fetched fetched = Fetched(start, start)
+        cdef FoldLoop fold_ordinary = _fold_by_time
+        if self.by_id:
+            fold_ordinary = _fold_by_single_id if single else _fold_by_id
         while i < stop:
             if not self.careful:
-                # Spelled out, so that each gets a loop of its own.
-                if self.by_id and single:
-                    i = fold_time_rows(slots, &columns, i, stop, True, True, False, &self.seen)
-                elif self.by_id:
-                    i = fold_time_rows(slots, &columns, i, stop, True, False, inverse, &self.seen)
-                else:
-                    i = fold_time_rows(slots, &columns, i, stop, False, False, inverse, &self.seen)
+                i = fold_ordinary(slots, &columns, i, stop, inverse, &self.seen)
                 if i >= stop:
                     break
+                if i + 2 < stop and begins_stretch(&columns, i):
+                    end = fold_time_stretch(slots, &columns, i, stop, self.by_id, single, &self.seen)
+                    if end > i:
+                        i = end
+                        continue
             if self.unchecked:
                 if not batch.is_valid(i, self.symbols):
                     self.invalid = True

@@ -65,12 +65,10 @@ cdef inline Columns columns_of(TickBatch batch, int64_t arrivals, Py_ssize_t sym
     return columns
 
 
-cdef inline void fetch(const Slot *slots, const Columns *batch, Py_ssize_t i, Py_ssize_t stop) noexcept nogil:
-    cdef const char *slot
-    if i + PLACES_AHEAD < stop:
-        slot = <const char *>&slots[batch.symbol_id[i + PLACES_AHEAD]]
-        prefetch(slot)
-        prefetch(slot + LINE_BYTES)
+cdef inline void fetch(const Slot *slots, const Columns *batch, Py_ssize_t i) noexcept nogil:
+    cdef const char *slot = <const char *>&slots[batch.symbol_id[i]]
+    prefetch(slot)
+    prefetch(slot + LINE_BYTES)
 
 
 cdef inline void add_ordinary(
@@ -79,18 +77,18 @@ cdef inline void add_ordinary(
     # Open, first id and first time stay. No branch that the trades decide: high and low by selection, the side's sums
     # by their place.
     cdef int64_t price = batch.price[i], size = batch.size[i]
+    cdef wide quote = wide_product(contract if contract else price, size)
     cdef Sums *sums = &bar.sums[batch.side[i & batch.side_mask] > 0]
-    cdef int64_t paid = contract if contract else price
+    add128_wide(&sums.quote, quote)
+    add128_uint64(&sums.volume, <uint64_t>size)
+    seen.prices |= <uint64_t>price - 1
+    seen.sizes |= <uint64_t>size - 1
     bar.last_time = batch.time_ns[i]
-    bar.last_id = (batch.first_id if single else batch.last_id)[i] if by_id else batch.arrivals + i
+    bar.last_id = bar.last_id + 1 if single else batch.last_id[i] if by_id else batch.arrivals + i
     bar.high = max(bar.high, price)
     bar.low = min(bar.low, price)
     bar.close = price
     bar.count += 1 if single or batch.count is NULL else batch.count[i]
-    add128_uint64(&sums.volume, <uint64_t>size)
-    add128_wide(&sums.quote, wide_product(paid, size))
-    seen.prices |= <uint64_t>price - 1
-    seen.sizes |= <uint64_t>size - 1
 
 
 cdef inline bint follows(const Columns *batch, Py_ssize_t i, bint by_id, bint single, int64_t limit) noexcept nogil:
@@ -179,37 +177,71 @@ cdef inline void add_stretch(
     add128_wide(&bar.sums[1].quote, taker_quote)
 
 
+cdef inline bint begins_stretch(const Columns *batch, Py_ssize_t i) noexcept nogil:
+    # Three rows of one symbol are worth adding up in registers.
+    return batch.symbol_id[i + 2] == batch.symbol_id[i] and batch.symbol_id[i + 1] == batch.symbol_id[i]
+
+
+cdef inline bint take_ordinary(
+    Slot *slots, const Columns *batch, Py_ssize_t i, bint by_id, bint single, bint inverse, Seen *seen
+) noexcept nogil:
+    # Adds row i if it is ordinary: no older than the last trade of the open bar, inside its interval, and, where ids
+    # order the trades, with the id after its last one.
+    cdef Slot *slot
+    if <uint32_t>batch.symbol_id[i] >= batch.symbols:
+        return False
+    slot = &slots[batch.symbol_id[i]]
+    if batch.time_ns[i] < slot.bar.last_time or batch.time_ns[i] >= slot.gate.limit or (
+        by_id and batch.first_id[i] != slot.bar.last_id + 1
+    ):
+        return False
+    add_ordinary(&slot.bar, batch, i, by_id, single, slot.contract if inverse else 0, seen)
+    return True
+
+
 cdef inline Py_ssize_t fold_time_rows(
     Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single,
     bint inverse, Seen *all_seen
 ) noexcept nogil:
-    # Returns the first row that is not ordinary, or stop. Ordinary: no older than the last trade of the open
-    # bar, inside its interval, and, where ids order the trades, with the id after its last one.
+    # Returns the first row that is not ordinary or begins a stretch of its symbol, or stop.
+    cdef Columns batch = columns[0]
+    cdef Seen seen = all_seen[0]
+    cdef Py_ssize_t i = start
+    while i < stop - PLACES_AHEAD:
+        if begins_stretch(&batch, i):
+            break
+        fetch(slots, &batch, i + PLACES_AHEAD)
+        if not take_ordinary(slots, &batch, i, by_id, single, inverse, &seen):
+            break
+        i += 1
+    while stop - PLACES_AHEAD <= i < stop:
+        if (i + 2 < stop and begins_stretch(&batch, i)) or not take_ordinary(
+            slots, &batch, i, by_id, single, inverse, &seen
+        ):
+            break
+        i += 1
+    all_seen[0] = seen
+    return i
+
+
+cdef inline Py_ssize_t fold_time_stretch(
+    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, Seen *all_seen
+) noexcept nogil:
+    # The ordinary rows of the symbol at `start`; returns the first row behind them, or start.
     cdef Columns batch = columns[0]
     cdef Seen seen = all_seen[0]
     cdef Slot *slot
-    cdef Py_ssize_t i = start, end
-    while i < stop:
-        if <uint32_t>batch.symbol_id[i] >= batch.symbols:
-            break
-        slot = &slots[batch.symbol_id[i]]
-        fetch(slots, &batch, i, stop)
-        if batch.time_ns[i] < slot.bar.last_time or batch.time_ns[i] >= slot.gate.limit or (
-            by_id and batch.first_id[i] != slot.bar.last_id + 1
-        ):
-            break
-        if i + 1 < stop and batch.symbol_id[i + 1] == batch.symbol_id[i]:
-            end = stretch_from(&batch, i, min(stop, i + batch.longest), by_id, single, slot.gate.limit)
-            if batch.side_mask:
-                add_stretch(&slot.bar, &batch, i, end, by_id, single, slot.contract if inverse else 0, True, &seen)
-            else:
-                add_stretch(&slot.bar, &batch, i, end, by_id, single, slot.contract if inverse else 0, False, &seen)
-            i = end
-        else:
-            add_ordinary(&slot.bar, &batch, i, by_id, single, slot.contract if inverse else 0, &seen)
-            i += 1
+    cdef Py_ssize_t end
+    if not take_ordinary(slots, &batch, start, by_id, single, True, &seen):
+        return start
+    slot = &slots[batch.symbol_id[start]]
+    end = stretch_from(&batch, start, min(stop, start + batch.longest), by_id, single, slot.gate.limit)
+    if end > start + 1 and batch.side_mask:
+        add_stretch(&slot.bar, &batch, start + 1, end, by_id, single, slot.contract, True, &seen)
+    elif end > start + 1:
+        add_stretch(&slot.bar, &batch, start + 1, end, by_id, single, slot.contract, False, &seen)
     all_seen[0] = seen
-    return i
+    return end
 
 
 cdef inline bint reaches(
@@ -273,7 +305,8 @@ cdef inline Py_ssize_t fold_path_rows(
     cdef Py_ssize_t i
     for i in range(start, stop):
         slot = &slots[batch.symbol_id[i]]
-        fetch(slots, &batch, i, stop)
+        if i + PLACES_AHEAD < stop:
+            fetch(slots, &batch, i + PLACES_AHEAD)
         if inverse:
             contract = slot.contract
         if not is_path_ordinary(kind, step, slot, &batch, i, by_id, contract):
