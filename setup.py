@@ -30,7 +30,7 @@ MODULES = (
     "live.clock",
     "live.intake",
 )
-HEADERS = ("int128.h", "summary.pxd", "fold.pxd", "wire/text.h", "wire/scan.h", "wire/layout.h", "wire/frames.h")
+HEADERS = ("int128.h", "memory.h", "summary.pxd", "fold.pxd", "wire/text.h", "wire/scan.h", "wire/layout.h", "wire/frames.h")
 
 if sys.platform == "win32":
     COMPILE_ARGS = ["/O2"]

@@ -10,8 +10,12 @@ from fastbars.closing import BarClosing
 class BarKernel(BarClosing):
     """Folds batches of trades into bars; the arguments are those of `BarClosing`."""
 
-    def update(self, batch: TickBatch) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
+    def update(self, batch: TickBatch, ends: bool = False) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
         """Fold a batch of trades in: all of it or, if this raises, nothing.
+
+        Args:
+            batch: the trades.
+            ends: also issue, behind the others, what `flush` would.
 
         Returns:
             (rows, late): the bars issued, as a structured array of ROW_DTYPE, in the order of the trades that

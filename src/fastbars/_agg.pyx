@@ -75,9 +75,19 @@ cdef class BarKernel(BarClosing):
     def __cinit__(self):
         self.longest_unchecked = LONG_STRETCH
 
-    def update(self, TickBatch batch not None):
+    def update(self, TickBatch batch not None, bint ends=False):
+        cdef Py_ssize_t closed
+        if ends:
+            self.settle()
+            self.make_room(batch, self.width * self.symbols)
         self.fold(batch)
-        return self.take_folded()
+        if not ends:
+            return self.take_folded()
+        closed = self.row_count
+        self.end_bars(None, batch.length)
+        rows, late = self.take_folded()
+        rows["row"][closed:] = np.arange(len(rows) - closed)
+        return rows, late
 
     cdef tuple take_folded(self):
         # What the last fold issued, and the trades that it could not place.
@@ -106,7 +116,7 @@ cdef class BarKernel(BarClosing):
                         " bits with the decimals that this symbol's trades need now", i)
         if batch.sequence is not NULL and not self.sequenced:
             self.follow_tips()
-        self.make_room(batch)
+        self.make_room(batch, 0)
         if (
             self.tree_count and not self.sequenced and not self.healing and batch.length > self.size()
             and self.fold_unchecked(batch)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fastbars._agg import BarKernel
 from fastbars.arrow import Chunk, is_arrow, read_column
-from fastbars.bars import BarBatch
+from fastbars.bars import REASONS, BarBatch, CloseReason
 from fastbars.batch import TickBatch
 from fastbars.columns import Encoder, Texts, align, first_unsorted, narrow_decimals, round_floats, shard
 from fastbars.errors import InvalidTickError, PrecisionError
@@ -32,6 +32,7 @@ Columns = dict[str, npt.NDArray[Any]]
 # Rows that the kernel takes at once: as they lie, or brought together for a shard, which then stay in the caches.
 _BLOCK = 4_194_304
 _GATHERED = 65_536
+_BY_END = REASONS.index(CloseReason.END)
 _LUMP = np.dtype((np.void, ROW_DTYPE.itemsize))
 # Ids up to so many times the rows are used as they are; sparser ones are numbered anew.
 _SPARSE = 4
@@ -134,8 +135,7 @@ def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...],
     rows = len(columns["time_ns"])
     threads = min(threads, len(instruments))
     if threads <= 1 or rows == 0:
-        closed, ended = _fold(columns, instruments, specs, None)
-        return _together([closed, ended])
+        return _fold(columns, instruments, specs, None)
     shared = shard(columns["symbol_id"], len(instruments), threads)
     if isinstance(shared, int):
         symbol_id = columns["symbol_id"][shared]
@@ -152,19 +152,24 @@ def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...],
     if errors:
         raise min(errors, key=lambda error: -1 if error.row is None else error.row)
     folded = [part for part in parts if not isinstance(part, InvalidTickError | PrecisionError)]
-    closed = _together([closed for closed, _ in folded])
+    closed = _together([part[: _closed_by_trades(part)] for part in folded])
     closed = _picked(closed, np.lexsort((closed["spec"], closed["row"])))
-    ended = _together([ended for _, ended in folded])
+    ended = _together([part[_closed_by_trades(part) :] for part in folded])
     ended = _picked(ended, np.lexsort((ended["spec"], appeared[ended["symbol_id"]])))
     ended["row"] = np.arange(len(ended))
     return _together([closed, ended])
+
+
+def _closed_by_trades(rows: npt.NDArray[Any]) -> int:
+    # So many: those that the end closed come behind them.
+    return len(rows) - int(np.count_nonzero(rows["reason"] == _BY_END))
 
 
 # As lumps of bytes: numpy would copy rows field by field.
 
 
 def _together(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    return np.concatenate([part.view(_LUMP) for part in parts]).view(ROW_DTYPE)
+    return parts[0] if len(parts) == 1 else np.concatenate([part.view(_LUMP) for part in parts]).view(ROW_DTYPE)
 
 
 def _picked(rows: npt.NDArray[Any], places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
@@ -173,7 +178,7 @@ def _picked(rows: npt.NDArray[Any], places: npt.NDArray[np.int64]) -> npt.NDArra
 
 def _try_fold(
     columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...], places: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | InvalidTickError | PrecisionError:
+) -> npt.NDArray[Any] | InvalidTickError | PrecisionError:
     # Of several shards that fail, the one with the earliest row is heard.
     try:
         return _fold(columns, instruments, specs, places)
@@ -183,21 +188,21 @@ def _try_fold(
 
 def _fold(
     columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...], places: npt.NDArray[np.int64] | None
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    # The bars that trades closed, and those that the end closed; of all rows, or of those at `places`.
+) -> npt.NDArray[Any]:
+    # The bars that trades closed, then those that the end closed; of all rows, or of those at `places`.
     ids = "first_id" in columns
     kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
     rows = len(columns["time_ns"]) if places is None else len(places)
-    made: list[npt.NDArray[Any]] = [np.empty(0, ROW_DTYPE)]
+    made: list[npt.NDArray[Any]] = []
     step = _BLOCK if places is None else _GATHERED
-    for start in range(0, rows, step):
+    for start in range(0, max(rows, 1), step):
         if places is None:
             block = {name: column[start : start + step] for name, column in columns.items()}
         else:
             at = places[start : start + step]
             block = {name: column.take(at) for name, column in columns.items()}
         try:
-            closed, late = kernel.update(TickBatch.wrap(instruments, block))
+            closed, late = kernel.update(TickBatch.wrap(instruments, block), start + step >= rows)
         except (InvalidTickError, PrecisionError) as error:
             if error.row is None:
                 raise
@@ -206,10 +211,11 @@ def _fold(
         if late:
             row = start + late[0][0] if places is None else int(places[start + late[0][0]])
             raise InvalidTickError(f"row {row}: its trade id lies too far behind to know whether it was seen", row)
-        if len(closed):
-            closed["row"] = closed["row"] + start if places is None else places[closed["row"] + start]
-            made.append(closed)
-    return _together(made), kernel.flush()
+        if start or places is not None:
+            numbers = closed["row"][: _closed_by_trades(closed)]
+            numbers[:] = numbers + start if places is None else places[numbers + start]
+        made.append(closed)
+    return _together(made)
 
 
 # Columns as they come, to columns of integers.

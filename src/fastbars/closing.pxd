@@ -71,5 +71,6 @@ cdef class BarClosing(BarState):
     cdef void rejudge(self, int spec, int symbol_id, int64_t since, int64_t until, Py_ssize_t row) noexcept nogil
     cdef Judgement judge(self, int spec, int symbol_id, const Record *record) noexcept nogil
     cdef int64_t event_time(self, int tree, int symbol_id) noexcept nogil
+    cdef int end_bars(self, object symbol_id, Py_ssize_t behind) except -1
     cdef bint is_open(self, int spec, int symbol_id) noexcept nogil
     cpdef int advance_watermark(self, int64_t time_ns) except -1

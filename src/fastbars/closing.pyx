@@ -443,9 +443,14 @@ cdef class BarClosing(BarState):
         return self.take(True)
 
     def flush(self, symbol_id=None):
+        self.row_count = 0
+        self.end_bars(symbol_id, 0)
+        return self.take(True)
+
+    cdef int end_bars(self, object symbol_id, Py_ssize_t behind) except -1:
+        # Those of one symbol, or of all; they are issued behind so many rows of a batch.
         cdef Py_ssize_t i
         cdef int j, k, t
-        self.row_count = 0
         for i in range(self.appeared_count):
             if symbol_id is not None and self.appeared[i] != symbol_id:
                 continue
@@ -453,12 +458,12 @@ cdef class BarClosing(BarState):
                 self.event_ns = self.event_time(t, self.appeared[i])
                 for j in range(self.trees[t].start, self.trees[t].stop):
                     if self.is_open(self.order[j], self.appeared[i]):
-                        self.close(self.order[j], self.appeared[i], i, BY_END, END)
+                        self.close(self.order[j], self.appeared[i], behind + i, BY_END, END)
                     self.slots[self.order[j]][self.appeared[i]].flags = END     # until its next trade
             for k in range(self.width):
                 if self.rules[k].kind > MONTHS and self.is_open(k, self.appeared[i]):
-                    self.close(k, self.appeared[i], i, BY_END, END)
-        return self.take(True)
+                    self.close(k, self.appeared[i], behind + i, BY_END, END)
+        return 0
 
     def current(self, int symbol_id, int spec):
         cdef Record record

@@ -125,5 +125,5 @@ cdef class BarState:
     cdef void free_record_at(self, int32_t record) noexcept nogil
     cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil
     cdef void not_placed(self, Py_ssize_t row, int spec) noexcept nogil
-    cdef int make_room(self, TickBatch batch) except -1
+    cdef int make_room(self, TickBatch batch, Py_ssize_t more) except -1
     cdef object take(self, bint numbered=*)

@@ -22,6 +22,9 @@ from fastbars.summary cimport (
     merge_bar, sum_sides, widen_bar,
 )
 
+cdef extern from "memory.h" nogil:
+    void use_large_pages "fb_use_large_pages"(void *memory, size_t size)
+
 _INT128 = [("lo", np.uint64), ("hi", np.int64)]
 _DAY_NS = 86_400_000_000_000
 cdef enum:
@@ -90,6 +93,7 @@ cdef bint _grow(void **memory, Py_ssize_t *capacity, size_t item, Py_ssize_t lea
     cdef void *grown = realloc(memory[0], wanted * item)
     if grown is NULL:
         return False
+    use_large_pages(grown, wanted * item)
     memory[0] = grown
     capacity[0] = wanted
     return True
@@ -448,8 +452,8 @@ cdef class BarState:
                     own.max_price = max(own.max_price, self.records[r].bar.high)
                     r = self.records[r].next
 
-    cdef int make_room(self, TickBatch batch) except -1:
-        # For what a long batch is likely to close: tables that double while they are filled are copied as often, and
+    cdef int make_room(self, TickBatch batch, Py_ssize_t more) except -1:
+        # For what a long batch is likely to close, and `more` bars: tables that double while they are filled are copied as often, and
         # memory that is not needed has to be fetched from the operating system all the same.
         cdef Py_ssize_t bars = 0, records = 0
         cdef int64_t since, open_time, close_time, ended
@@ -463,7 +467,7 @@ cdef class BarState:
                 ended = min(max(0, (open_time - since) // (close_time - open_time)), batch.length) * self.symbols
                 bars += ended
                 records += min(ended, 2 * self.symbols)
-        bars = min(bars, batch.length)
+        bars = min(bars, batch.length) + more
         if self.row_capacity < bars and not _grow(<void **>&self.rows, &self.row_capacity, sizeof(Row), bars):
             raise MemoryError
         records += self.records_held
