@@ -86,7 +86,8 @@ cdef class BarKernel(BarClosing):
         closed = self.row_count
         self.end_bars(None, batch.length)
         rows, late = self.take_folded()
-        rows["row"][closed:] = np.arange(len(rows) - closed)
+        if len(rows) > closed:
+            rows["row"][closed:] = np.arange(len(rows) - closed)
         return rows, late
 
     cdef tuple take_folded(self):
@@ -379,11 +380,13 @@ cdef class BarKernel(BarClosing):
         cdef Columns columns = columns_of(batch, self.arrivals, self.symbols, self.longest)
         cdef bint inverse = self.largest_contract > 0
         cdef Py_ssize_t i = start, end
-        cdef bint single = batch.last_id == batch.first_id and batch.count is NULL and not inverse
+        cdef bint single = self.by_id and batch.last_id == batch.first_id and batch.count is NULL and not inverse
         cdef Fetched fetched = Fetched(start, start)
         cdef FoldLoop fold_ordinary = _fold_by_time
         if self.by_id:
-            fold_ordinary = _fold_by_single_id if single else _fold_by_id
+            fold_ordinary = _fold_by_id
+        if single:
+            fold_ordinary = _fold_by_single_id
         while i < stop:
             if not self.careful:
                 i = fold_ordinary(slots, &columns, i, stop, inverse, &self.seen)

@@ -211,7 +211,7 @@ def _fold(
         if late:
             row = start + late[0][0] if places is None else int(places[start + late[0][0]])
             raise InvalidTickError(f"row {row}: its trade id lies too far behind to know whether it was seen", row)
-        if start or places is not None:
+        if len(closed) and (start or places is not None):
             numbers = closed["row"][: _closed_by_trades(closed)]
             numbers[:] = numbers + start if places is None else places[numbers + start]
         made.append(closed)
