@@ -17,10 +17,13 @@ MODULES = (
     "batch",
     "ledger",
     "arbiter",
+    "rows",
     "state",
+    "records",
     "objects",
     "columns",
     "closing",
+    "paths",
     "_agg",
     "entry",
     "recent",
@@ -30,7 +33,16 @@ MODULES = (
     "live.clock",
     "live.intake",
 )
-HEADERS = ("int128.h", "memory.h", "summary.pxd", "fold.pxd", "wire/text.h", "wire/scan.h", "wire/layout.h", "wire/frames.h")
+HEADERS = (
+    "int128.h",
+    "memory.h",
+    "summary.pxd",
+    "fold.pxd",
+    "wire/text.h",
+    "wire/scan.h",
+    "wire/layout.h",
+    "wire/frames.h",
+)
 
 if sys.platform == "win32":
     COMPILE_ARGS = ["/O2"]
@@ -43,7 +55,7 @@ else:
     LINK_ARGS = ["-Wl,-z,relro,-z,now"] if sys.platform.startswith("linux") else []
     INLINE = "inline __attribute__((always_inline))"
 # Where "inline" is an order: the loops of fold.pxd are compiled once for each kind of batch, by constant arguments.
-MACROS = {"_agg": [("CYTHON_INLINE", INLINE)]}
+MACROS = {name: [("CYTHON_INLINE", INLINE)] for name in ("_agg", "paths")}
 
 extensions = [
     Extension(

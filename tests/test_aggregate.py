@@ -18,7 +18,7 @@ from hypothesis import example, given, settings, strategies as st
 import fastbars
 from fastbars import BarBatch, InvalidTickError, PrecisionError, SpecError, aggregate
 from fastbars.columns import Encoder, Texts, first_unsorted, narrow_decimals, round_floats
-from fastbars.state import ROW_DTYPE
+from fastbars.rows import ROW_DTYPE
 from oracle import Oracle, Trade
 from strategies import SYMBOLS, line_of
 

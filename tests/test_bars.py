@@ -27,7 +27,7 @@ from fastbars.bars import (
 from fastbars.batch import TickBatch
 from fastbars.errors import SpecError
 from fastbars.instruments import Instruments
-from fastbars.state import ROW_DTYPE
+from fastbars.rows import ROW_DTYPE
 
 SECOND = 1_000_000_000
 

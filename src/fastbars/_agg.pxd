@@ -1,19 +1,17 @@
 from libc.stdint cimport int64_t
 
 from fastbars.batch cimport TickBatch
-from fastbars.closing cimport BarClosing
-from fastbars.fold cimport Columns, Seen
+from fastbars.fold cimport Seen
 from fastbars.ledger cimport Verdict
+from fastbars.paths cimport BarPaths
 from fastbars.state cimport Slot
 
 cdef struct Fetched:            # up to which row of a batch, the slots' last lines and the records
     Py_ssize_t slots
     Py_ssize_t records
 
-cdef class BarKernel(BarClosing):
-    cdef bint careful                   # each row is looked at alone: sums may overflow, or ids are sequenced
+cdef class BarKernel(BarPaths):
     cdef bint unchecked                 # the batch at hand is checked row by row
-    cdef Py_ssize_t longest             # rows at hand whose sizes are sure to sum within 64 bits
     cdef Py_ssize_t longest_unchecked   # likewise, unless their sizes are larger than those before
     cdef Seen seen                      # of the batch at hand
     cdef bint invalid                   # a row of it breaks a rule
@@ -33,10 +31,5 @@ cdef class BarKernel(BarClosing):
     cdef void fold_row(self, int tree, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef void note_not_contained(self, int spec, int symbol_id) noexcept nogil
     cdef void set_limit(self, int tree, int symbol_id) noexcept nogil
-    cdef void fold_path(self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
-    cdef Py_ssize_t fold_path_stretch(
-        self, int spec, const Columns *columns, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
-    cdef void fold_path_row(self, int spec, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef void heal_rows(self, TickBatch batch) noexcept nogil
-    cdef void note_safe(self, int symbol_id) noexcept nogil
     cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil

@@ -21,18 +21,17 @@ at the sum of both scales.
 import numpy as np
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
 from fastbars.batch cimport TickBatch
-from fastbars.closing cimport BY_TRADE, END, FILLED, START, BarClosing
-from fastbars.fold cimport Columns, Seen, begins_stretch, columns_of, fold_path_rows, fold_path_stretch, fold_time_rows, fold_time_stretch
-from fastbars.ledger cimport AHEAD, DUPLICATE, FILLS, FIRST, FORGOTTEN, NO_MEMORY, OVERLAP, Ledger, Verdict
-from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, int128, less128, prefetch
-from fastbars.state cimport Past, Row, Slot
-from fastbars.summary cimport MONTHS, TICK, VALUE, VOLUME, Summary, add_trade, is_within, merge_bar, total_of, widen_bar
+from fastbars.fold cimport Columns, Seen, begins_stretch, columns_of, fold_time_rows, fold_time_stretch
+from fastbars.ledger cimport AHEAD, DUPLICATE, FILLS, FIRST, FORGOTTEN, NO_MEMORY, OVERLAP, Verdict
+from fastbars.paths cimport BarPaths
+from fastbars.records cimport FILLED
+from fastbars.scaled cimport HIGHEST, LOWEST, prefetch
+from fastbars.state cimport Past, Slot
+from fastbars.summary cimport MONTHS, Summary, add_trade
 
 from fastbars.errors import InvalidTickError, PrecisionError
-from fastbars.state import ROW_DTYPE as _ROW_DTYPE
 
 # Ids from here on are looked at one by one: there is one more after each, but for the largest.
 cdef int64_t LAST_IDS = HIGHEST - (1 << 48)
@@ -71,7 +70,7 @@ cdef Py_ssize_t _fold_by_time(
     return fold_time_rows(slots, columns, start, stop, False, False, inverse, seen)
 
 
-cdef class BarKernel(BarClosing):
+cdef class BarKernel(BarPaths):
     def __cinit__(self):
         self.longest_unchecked = LONG_STRETCH
 
@@ -92,8 +91,7 @@ cdef class BarKernel(BarClosing):
 
     cdef tuple take_folded(self):
         # What the last fold issued, and the trades that it could not place.
-        late = [(self.late[i].row, self.late[i].spec) for i in range(self.late_count)]
-        return self.take(), late
+        return self.take(), self.take_late()
 
     cdef int fold(self, TickBatch batch) except -1:
         cdef double bound, largest
@@ -210,58 +208,6 @@ cdef class BarKernel(BarClosing):
         finally:
             self.healing = self.fills = False
 
-    def beginning(self, int symbol_id, int64_t longest_ns):
-        cdef const Past *past
-        cdef int32_t r
-        cdef int k
-        cdef bint partial
-        if not self.proof or self.sequenced or not 0 <= symbol_id < self.symbols:
-            return []
-        opened = set()
-        line = self.ledger.lines[symbol_id]
-        for k in range(self.width):
-            past = &self.pasts[k][symbol_id]
-            if self.rules[k].kind > MONTHS or past.start_ns == HIGHEST or line.start_ns - past.start_ns > longest_ns:
-                continue
-            partial = self.is_open(k, symbol_id) and self.slots[k][symbol_id].flags & START
-            r = self.slots[k][symbol_id].oldest
-            while r >= 0 and not partial:
-                partial = self.records[r].flags & START and not self.records[r].flags & END
-                r = self.records[r].next
-            if partial:
-                opened.add(past.start_ns)
-        return [(line.start, line.start_ns, open_time) for open_time in sorted(opened)]
-
-    def reach_back(self, int symbol_id, int64_t trade_id, int64_t time_ns):
-        cdef Slot *slot
-        cdef Past *past
-        cdef int32_t r
-        cdef int64_t until
-        cdef int k
-        if not self.proof or self.sequenced or not 0 <= symbol_id < self.symbols:
-            return self.take()
-        self.settle()
-        self.row_count = 0
-        self.note_safe(symbol_id)
-        until = self.ledger.lines[symbol_id].start_ns
-        if time_ns > until or not self.ledger.reach_back(symbol_id, trade_id, time_ns):
-            return self.take()
-        for k in range(self.width):
-            slot, past = &self.slots[k][symbol_id], &self.pasts[k][symbol_id]
-            if self.rules[k].kind > MONTHS or past.start_ns <= time_ns:
-                continue
-            past.start_ns = time_ns + 1
-            if self.is_open(k, symbol_id) and slot.bar.open_time > time_ns and slot.flags & START:
-                slot.flags = (slot.flags & ~START) | FILLED
-            r = slot.oldest
-            while r >= 0:
-                if self.records[r].bar.open_time > time_ns and self.records[r].flags & START:
-                    self.records[r].flags = (self.records[r].flags & ~START) | FILLED
-                r = self.records[r].next
-            if self.ledger.touched.first > self.ledger.touched.last:
-                self.rejudge(k, symbol_id, time_ns, until, 0)
-        return self.take()
-
     cdef int follow_tips(self) except -1:
         # From here on the ledger counts sequence numbers, which the bars do not know.
         for symbol_id in range(self.symbols):
@@ -362,13 +308,6 @@ cdef class BarKernel(BarClosing):
     cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil:
         self.note_safe(batch.symbol_id[row])
         return self.ledger.resolve(batch, row)
-
-    cdef void note_safe(self, int symbol_id) noexcept nogil:
-        # No bar that closes later than this was let go.
-        cdef int t
-        self.ledger.safe_ns = LOWEST
-        for t in range(self.tree_count):
-            self.ledger.safe_ns = max(self.ledger.safe_ns, self.event_time(t, symbol_id) - self.lateness_ns)
 
     # Time bars.
 
@@ -505,115 +444,3 @@ cdef class BarKernel(BarClosing):
         ):
             return
         root.gate.limit = root.bar.close_time
-
-    # Path-driven bars.
-
-    cdef void fold_path(self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-        cdef Slot *slots = self.slots[spec]
-        cdef Columns columns = columns_of(batch, self.arrivals, self.symbols, self.longest)
-        cdef bint inverse = self.largest_contract > 0
-        cdef int kind = self.rules[spec].kind
-        cdef int64_t step = self.rules[spec].step
-        cdef Py_ssize_t i = start
-        while i < stop:
-            if not self.careful:
-                i = self.fold_path_stretch(spec, &columns, i, stop)
-                if kind == TICK:
-                    i = fold_path_rows(TICK, step, slots, &columns, i, stop, self.by_id, inverse)
-                elif kind == VOLUME:
-                    i = fold_path_rows(VOLUME, step, slots, &columns, i, stop, self.by_id, inverse)
-                else:
-                    i = fold_path_rows(VALUE, step, slots, &columns, i, stop, self.by_id, inverse)
-                if i >= stop:
-                    break
-            self.fold_path_row(spec, batch, i)
-            i += 1
-
-    cdef Py_ssize_t fold_path_stretch(
-        self, int spec, const Columns *columns, Py_ssize_t start, Py_ssize_t stop
-    ) noexcept nogil:
-        # The rows of one symbol that come next: with few symbols, whole bars.
-        cdef Slot *slot
-        cdef int kind = self.rules[spec].kind
-        cdef int64_t step = self.rules[spec].step
-        cdef Py_ssize_t i = start, end
-        while i + 1 < stop and columns.symbol_id[i] == columns.symbol_id[i + 1]:
-            slot = &self.slots[spec][columns.symbol_id[i]]
-            if kind == TICK:
-                end = fold_path_stretch(TICK, step, slot, columns, i, stop, self.by_id, slot.contract)
-            elif kind == VOLUME:
-                end = fold_path_stretch(VOLUME, step, slot, columns, i, stop, self.by_id, slot.contract)
-            else:
-                end = fold_path_stretch(VALUE, step, slot, columns, i, stop, self.by_id, slot.contract)
-            if end == i:
-                break
-            i = end
-        return i
-
-    cdef void fold_path_row(self, int spec, TickBatch batch, Py_ssize_t row) noexcept nogil:
-        # Count, volume and value bars take trades as they arrive; the one that reaches the step is the last.
-        cdef Slot *slot = &self.slots[spec][batch.symbol_id[row]]
-        cdef Summary *bar = &slot.bar
-        cdef int kind = self.rules[spec].kind
-        cdef int128 total
-        cdef bint reached
-        cdef int64_t opened, first, last
-        if bar.count == 0:
-            self.roll(spec, batch.symbol_id[row], batch.time_ns[row], row)
-        opened = bar.open if bar.count else batch.price[row]
-        first, last = bar.first_id, bar.last_id
-        if add_trade(bar, batch, row, slot.contract, False, self.arrivals + row):
-            self.overflowed(row)
-        bar.open, bar.close = opened, batch.price[row]
-        if self.by_id:
-            bar.first_id = min(first, batch.first_id[row])
-            bar.last_id = max(last, batch.last_id[row])
-        if kind == TICK:
-            reached = bar.count >= self.rules[spec].step
-        else:
-            total = total_of(bar, kind == VOLUME)
-            reached = not less128(&total, &slot.gate.threshold)
-        if reached:
-            self.close(spec, batch.symbol_id[row], row, BY_TRADE, 0)
-
-
-def merge_rows(rows, others, bint by_id):
-    cdef Row mine, other
-    cdef Py_ssize_t i
-    cdef size_t target, source
-    merged = np.array(rows, dtype=_ROW_DTYPE)
-    others = np.ascontiguousarray(others, dtype=_ROW_DTYPE)
-    if len(merged) != len(others):
-        raise ValueError(f"{len(merged)} bars cannot be merged with {len(others)}")
-    for i in range(len(merged)):
-        target = <size_t>merged.ctypes.data + i * sizeof(Row)
-        source = <size_t>others.ctypes.data + i * sizeof(Row)
-        memcpy(&mine, <void *>target, sizeof(Row))
-        memcpy(&other, <void *>source, sizeof(Row))
-        _to_scale(&other, mine.price_scale, mine.size_scale, mine.quote_scale)
-        _to_scale(&mine, other.price_scale, other.size_scale, other.quote_scale)
-        if merge_bar(&mine.bar, &other.bar, by_id):
-            raise PrecisionError(f"row {i}: the merged sums do not fit 128 bits", i)
-        mine.status = max(mine.status, other.status)
-        mine.missing = mine.missing + other.missing if mine.missing >= 0 and other.missing >= 0 else -1
-        mine.revision = max(mine.revision, other.revision)
-        memcpy(<void *>target, &mine, sizeof(Row))
-    return merged
-
-
-cdef int _to_scale(Row *row, int price_scale, int size_scale, int quote_scale) except -1:
-    # Widens `row` to scales that are larger than its own.
-    cdef int price_shift = max(price_scale - row.price_scale, 0)
-    cdef int size_shift = max(size_scale - row.size_scale, 0)
-    cdef int quote_shift = max(quote_scale - row.quote_scale, 0)
-    if row.bar.high > HIGHEST // POWER_OF_TEN[price_shift] or quote_shift < size_shift or widen_bar(
-        &row.bar, POWER_OF_TEN[price_shift], POWER_OF_TEN[size_shift], POWER_OF_TEN[quote_shift - size_shift]
-    ):
-        raise PrecisionError(
-            f"a bar with {row.price_scale} decimals of price and {row.size_scale} of size does not fit with"
-            f" {price_scale} and {size_scale}"
-        )
-    row.price_scale += price_shift
-    row.size_scale += size_shift
-    row.quote_scale += quote_shift
-    return 0

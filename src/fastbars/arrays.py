@@ -23,9 +23,9 @@ from fastbars.columns import Encoder, Texts, align, first_unsorted, narrow_decim
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.instruments import Instruments
 from fastbars.ledger import Ledger
+from fastbars.rows import ROW_DTYPE
 from fastbars.scaled import MAX_SCALE, parse, to_scaled
 from fastbars.specs import BarSpec, Origin, parse_specs
-from fastbars.state import ROW_DTYPE
 
 Columns = dict[str, npt.NDArray[Any]]
 

@@ -185,7 +185,7 @@ def to_stream(
     """Bars as an Arrow stream of one record batch: a PyCapsule.
 
     Args:
-        rows: of `fastbars.state.ROW_DTYPE`.
+        rows: of `fastbars.rows.ROW_DTYPE`.
         names: what the numbers stand for, of symbol, spec, status and close_reason.
         ids: first and last id are the exchange's; else they are null.
         requested_schema: of the PyCapsule interface.

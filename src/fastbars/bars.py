@@ -17,10 +17,10 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from fastbars._agg import merge_rows
 from fastbars.arrow import COLUMNS, to_stream
 from fastbars.instruments import Instruments
 from fastbars.objects import BarMaker
+from fastbars.rows import merge_rows
 from fastbars.specs import BarKind, BarSpec, parse_specs
 
 __all__ = [
@@ -201,7 +201,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
     """Issued bars as columns: what the kernel hands out; a sequence of OHLCVBar, made when asked for.
 
     Args:
-        rows: structured array of `fastbars._agg.ROW_DTYPE`; prices and sums are mantissas at each row's scales.
+        rows: structured array of `fastbars.rows.ROW_DTYPE`; prices and sums are mantissas at each row's scales.
         instruments: names the symbols.
         specs: the kernel's bar specs.
         ids: the exchange's trade ids prove completeness; else first_id and last_id count arrivals.

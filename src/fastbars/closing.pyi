@@ -1,51 +1,14 @@
-from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from typing_extensions import disjoint_base
 
-from fastbars.instruments import Instruments
-from fastbars.ledger import Ledger
-from fastbars.state import BarState
-
-class _Spec(Protocol):
-    @property
-    def rule(self) -> tuple[str, int, int]: ...
-    @property
-    def boundaries(self) -> npt.NDArray[np.int64] | None: ...
+from fastbars.records import BarRecords
 
 @disjoint_base
-class BarClosing(BarState):
-    """Opens, closes, amends and judges bars; the part of the kernel that needs no batch.
+class BarClosing(BarRecords):
+    """Opens and closes bars; the arguments are those of `BarRecords`."""
 
-    Args:
-        instruments: the symbols and their scales.
-        specs: one or more bar specs.
-        ledger: follows the trade ids; None where they prove nothing, and trades are ordered by time, arrival.
-        proof: the ids stand for every trade, so that bars can be COMPLETE.
-        lateness_ns: how long after its close_time, in event time, a bar can still be amended, ns.
-        horizon_ns: likewise, for a bar into which a hole reaches, or whose end is not proven.
-        fill: issue intervals without trades, flat at the last close.
-    """
-
-    proof: bool
-    lateness_ns: int
-    horizon_ns: int
-    fill: bool
-    watermark_ns: int
-    healed: int
-    """Trades that were taken by `heal`."""
-    def __init__(
-        self,
-        instruments: Instruments,
-        specs: Iterable[_Spec],
-        ledger: Ledger | None = None,
-        proof: bool = True,
-        lateness_ns: int = 60_000_000_000,
-        horizon_ns: int = 3_600_000_000_000,
-        fill: bool = False,
-    ) -> None: ...
     def close_until(self, time_ns: int, reason: int) -> npt.NDArray[Any]:
         """Issue the open time bars whose close_time is at or before `time_ns` (ns); reason indexes CloseReason."""
 
@@ -70,3 +33,15 @@ class BarClosing(BarState):
 
     def note_lost(self, symbol_id: int, time_ns: int) -> npt.NDArray[Any]:
         """A trade of this symbol and time was lost: its bars are GAP; issued ones are issued again."""
+
+    def beginning(self, symbol_id: int, longest_ns: int) -> list[tuple[int, int, int]]:
+        """Where a symbol began inside bars that can still be amended: (id, time, open_time) of each, ascending.
+
+        Bars that open more than `longest_ns` before the first trade do not count.
+        """
+
+    def reach_back(self, symbol_id: int, trade_id: int, time_ns: int) -> npt.NDArray[Any]:
+        """A trade before the symbol's first one is known: bars that open behind it are proven at their beginning.
+
+        What lies between the two is a hole, for `heal`. Returns the bars that lack nothing, as `update` does.
+        """

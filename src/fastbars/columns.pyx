@@ -13,9 +13,9 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
 from fastbars.scaled cimport HIGHEST, PARSED, POWER_OF_TEN, int128, less128, parse_text, scale128
-from fastbars.state cimport Row
+from fastbars.rows cimport Row
 
-from fastbars.state import ROW_DTYPE as _ROW_DTYPE
+from fastbars.rows import ROW_DTYPE as _ROW_DTYPE
 
 cdef enum:
     FIXED                       # `width` bytes each, padded with zeros

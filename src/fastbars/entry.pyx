@@ -8,7 +8,7 @@ from libc.stdint cimport int8_t, int64_t
 
 from fastbars._agg cimport BarKernel
 from fastbars.batch cimport TickBatch
-from fastbars.closing cimport BY_WATERMARK
+from fastbars.records cimport BY_WATERMARK
 from fastbars.instruments cimport Instrument
 from fastbars.scaled cimport HIGHEST, LOWEST, PARSED, POWER_OF_TEN, parse_text
 

@@ -1,6 +1,6 @@
 """Rows of bars to bar objects: the boundary behind which numbers are `Decimal` and times are `datetime`.
 
-Units: rows are those of `fastbars.state.ROW_DTYPE`; times int64 ns since the epoch, UTC.
+Units: rows are those of `fastbars.rows.ROW_DTYPE`; times int64 ns since the epoch, UTC.
 """
 
 from datetime import UTC as _utc
@@ -12,10 +12,10 @@ from libc.stdint cimport int64_t, uint64_t
 
 from fastbars.instruments cimport Instruments
 from fastbars.scaled cimport LOWEST, floor_mod, int128, int128_to_int
-from fastbars.state cimport Row
+from fastbars.rows cimport Row
 
 from fastbars.scaled import to_decimal
-from fastbars.state import ROW_DTYPE as _ROW_DTYPE
+from fastbars.rows import ROW_DTYPE as _ROW_DTYPE
 
 import_datetime()
 

@@ -3,6 +3,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from fastbars.batch cimport TickBatch
 from fastbars.instruments cimport Instruments
 from fastbars.ledger cimport Ledger
+from fastbars.rows cimport BarRows
 from fastbars.scaled cimport int128
 from fastbars.summary cimport Rule, Summary
 
@@ -11,7 +12,7 @@ cdef union Gate:            # what a trade must not reach, to change nothing but
     int128 threshold        # volume and value bars: the step, at the symbol's scales
 
 cdef struct Slot:           # one symbol and spec: its open bar, and where its closed ones are
-    # 64-byte lines: an ordinary trade touches the first two, the gate and the first part of the bar.
+    # Three 64-byte lines: an ordinary trade touches the first two, the gate and the first part of the bar.
     Gate gate
     Summary bar             # while no time bar is open, open_time == close_time == end of the last one
     int64_t contract        # of an inverse instrument: stands in for the price in quote sums; else 0
@@ -25,7 +26,6 @@ cdef struct Slot:           # one symbol and spec: its open bar, and where its c
     int8_t quote_scale
     uint8_t unproven        # some closed bars wait for the next trade
     uint8_t contained       # of an open time bar: the bars of all specs that it feeds are open around it
-                            # Three lines: the first part of every slot starts one.
 
 cdef struct Past:           # the rest that is known of a symbol and spec, seldom read
     int64_t newest_ns       # of a root: latest time of the trades that its tree has placed, but for the open bar
@@ -43,36 +43,17 @@ cdef struct Record:         # a closed bar that can still be amended
     uint8_t reason
     uint8_t flags
 
-cdef struct Row:            # a bar as it is issued
-    Summary bar
-    int64_t row             # of the trade in the batch that caused it
-    int64_t missing         # trades that it lacks; -1: not known
-    int32_t symbol_id
-    int32_t spec
-    int32_t revision
-    uint8_t status
-    uint8_t reason
-    int8_t price_scale
-    int8_t size_scale
-    int8_t quote_scale
-    uint8_t[7] unused       # 0, so that equal rows are equal bytes
-
-cdef struct Late:           # a row that found no bar: refused by the ledger (spec -1) or beyond lateness
-    int64_t row
-    int32_t spec
-
 cdef struct Tree:           # time specs whose intervals nest: the root takes the trades, the others its bars
     int root
     int start               # places in BarState.order, each spec behind the one that feeds it
     int stop
 
-cdef class BarState:
+cdef class BarState(BarRows):
     cdef readonly Instruments instruments
     cdef readonly Ledger ledger     # None where ids prove nothing
     cdef readonly tuple specs
     cdef readonly int64_t next_close_ns     # no open time bar ends before
     cdef readonly int64_t duplicates
-    cdef int width                  # specs
     cdef Rule *rules
     cdef list boundaries            # arrays that rules point into
     cdef int *order                 # the time specs, tree by tree, and in a tree each before those that it feeds
@@ -92,19 +73,10 @@ cdef class BarState:
     cdef int32_t records_held       # of them in use
     cdef Py_ssize_t record_capacity
     cdef int32_t free_record        # a list through Record.next
-    cdef Row *rows                  # bars issued since the last take
-    cdef Py_ssize_t row_count
-    cdef Py_ssize_t row_capacity
-    cdef bint ordered               # they are in the order of the trades that caused them, then of the specs
-    cdef int64_t last_key           # of the last one: what orders them
-    cdef Late *late
-    cdef Py_ssize_t late_count
-    cdef Py_ssize_t late_capacity
     cdef int64_t largest_contract   # 0: no instrument is inverse
     cdef Py_ssize_t widenings       # of the instruments' scales that the sums have followed
     cdef bint by_id                 # ids order the trades; else (time, arrival)
     cdef set unfit                  # symbols whose open bars cannot follow
-    cdef bint no_memory
     cdef object saved
     cdef int plant(self) except -1
     cdef int put_in_order(self, int spec, int place, list timed) except -1
@@ -124,6 +96,4 @@ cdef class BarState:
     cdef int32_t new_record(self) noexcept nogil
     cdef void free_record_at(self, int32_t record) noexcept nogil
     cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil
-    cdef void not_placed(self, Py_ssize_t row, int spec) noexcept nogil
     cdef int make_room(self, TickBatch batch, Py_ssize_t more) except -1
-    cdef object take(self, bint numbered=*)

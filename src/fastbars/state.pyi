@@ -7,9 +7,7 @@ from typing_extensions import disjoint_base
 
 from fastbars.instruments import Instruments
 from fastbars.ledger import Ledger
-
-ROW_DTYPE: np.dtype[Any]
-"""One issued bar: times and ids int64, prices int64 mantissas, sums 128 bits as (lo, hi), and its scales."""
+from fastbars.rows import BarRows
 
 SLOT_BYTES: int
 """Memory of one symbol and spec: its open bar and what is known of its past."""
@@ -17,11 +15,8 @@ SLOT_BYTES: int
 RECORD_BYTES: int
 """Memory of a closed bar that can still be amended."""
 
-NO_ROWS: npt.NDArray[Any]
-"""The empty array that a batch gives which issues nothing (read-only)."""
-
 @disjoint_base
-class BarState:
+class BarState(BarRows):
     """Open and closed bars of every symbol and spec; the part of the kernel that only remembers."""
 
     instruments: Instruments

@@ -1,7 +1,7 @@
 """The kernel's state: the open bar of every symbol and spec, the closed ones that can still be amended.
 
-It knows how to grow, to follow the instruments' scales, to be saved and restored, and to hand out what was
-issued. Which trade goes where is the kernel's business.
+It knows how to grow, to follow the instruments' scales, and to be saved and restored. Which trade goes where is the
+kernel's business.
 """
 
 import cython
@@ -10,45 +10,28 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
-from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from fastbars.batch cimport TickBatch
 from fastbars.instruments cimport Instrument, Instruments
 from fastbars.ledger cimport Ledger
+from fastbars.rows cimport BarRows, Row, grow_table
 from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, int128_from_int
 from fastbars.summary cimport (
     FIXED, MONTHS, TICK, VALUE, VOLUME, ZONED, Rule, Summary, clear_bar, interval_of, is_beyond, is_within, largest_sum,
     merge_bar, sum_sides, widen_bar,
 )
 
-cdef extern from "memory.h" nogil:
-    void use_large_pages "fb_use_large_pages"(void *memory, size_t size)
-
-_INT128 = [("lo", np.uint64), ("hi", np.int64)]
 _DAY_NS = 86_400_000_000_000
 cdef enum:
     LINE_BYTES = 64
-    MANY_ROWS = 1024            # so many issued ones are handed over where they are; fewer are copied
+    LONG_BATCH = 1024           # for which room is made beforehand
 
-ROW_DTYPE = np.dtype(
-    [(name, np.int64) for name in ("last_time", "last_id", "high", "low", "close", "count")]
-    + [(name, _INT128) for name in ("volume", "quote_volume", "taker_volume", "taker_quote_volume")]
-    + [(name, np.int64) for name in ("open_time", "close_time", "first_time", "first_id", "open")]
-    + [("row", np.int64), ("missing", np.int64), ("symbol_id", np.int32), ("spec", np.int32), ("revision", np.int32),
-       ("status", np.uint8), ("reason", np.uint8), ("price_scale", np.int8), ("size_scale", np.int8),
-       ("quote_scale", np.int8), ("", np.void, 7)]
-)
-assert ROW_DTYPE.itemsize == sizeof(Row)
 assert sizeof(Slot) % LINE_BYTES == 0 and sizeof(Gate) + 112 == 2 * LINE_BYTES
 
 # For those who watch memory: an open bar of a symbol and spec, and a closed one that can still be amended.
 SLOT_BYTES = sizeof(Slot) + sizeof(Past)
 RECORD_BYTES = sizeof(Record)
-
-# Most batches close nothing, and an empty structured array takes microseconds to make.
-NO_ROWS = np.empty(0, ROW_DTYPE)
-NO_ROWS.flags.writeable = False
 
 
 _KINDS = {"time": FIXED, "zoned": ZONED, "months": MONTHS, "tick": TICK, "volume": VOLUME, "value": VALUE}
@@ -73,34 +56,8 @@ def _are_among(times, others):
     return bool(np.isin(within, others).all())
 
 
-@cython.final
-@cython.internal
-cdef class _Issued:
-    # Memory of issued rows, which an array has taken over.
-    cdef Row *rows
-    cdef Py_ssize_t count
-
-    def __getbuffer__(self, Py_buffer *buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, self.rows, self.count * sizeof(Row), 0, flags)
-
-    def __dealloc__(self):
-        free(self.rows)
-
-
-cdef bint _grow(void **memory, Py_ssize_t *capacity, size_t item, Py_ssize_t least=64) noexcept nogil:
-    # Doubles a table, at least. False: there is no memory, and the table is as it was.
-    cdef Py_ssize_t wanted = max(2 * capacity[0], least)
-    cdef void *grown = realloc(memory[0], wanted * item)
-    if grown is NULL:
-        return False
-    use_large_pages(grown, wanted * item)
-    memory[0] = grown
-    capacity[0] = wanted
-    return True
-
-
 @cython.no_gc_clear     # the ledger must be there when the tips that it reads are freed
-cdef class BarState:
+cdef class BarState(BarRows):
     def __init__(self, Instruments instruments not None, specs, Ledger ledger=None):
         cdef int k
         if self.rules is not NULL:
@@ -154,8 +111,6 @@ cdef class BarState:
         free(self.trees)
         free(self.appeared)
         free(self.records)
-        free(self.rows)
-        free(self.late)
 
     cdef int plant(self) except -1:
         # Which time spec is fed by which: each by the longest one that nests in it.
@@ -431,7 +386,7 @@ cdef class BarState:
         if self.ledger is not None:
             self.ledger.load(parts, self.symbols)
         while self.record_capacity < counters[0]:
-            if not _grow(<void **>&self.records, &self.record_capacity, sizeof(Record)):
+            if not grow_table(<void **>&self.records, &self.record_capacity, sizeof(Record), 0):
                 raise MemoryError
         memcpy(self.records, <const char *>(<bytes>parts["records"]), len(parts["records"]))
         memcpy(self.appeared, <const char *>(<bytes>parts["appeared"]), len(parts["appeared"]))
@@ -458,7 +413,7 @@ cdef class BarState:
         cdef Py_ssize_t bars = 0, records = 0
         cdef int64_t since, open_time, close_time, ended
         cdef int k
-        if batch.length < MANY_ROWS:
+        if batch.length < LONG_BATCH:
             return 0
         for k in range(self.width):
             if self.rules[k].kind <= MONTHS:
@@ -468,10 +423,10 @@ cdef class BarState:
                 bars += ended
                 records += min(ended, 2 * self.symbols)
         bars = min(bars, batch.length) + more
-        if self.row_capacity < bars and not _grow(<void **>&self.rows, &self.row_capacity, sizeof(Row), bars):
+        if self.row_capacity < bars and not grow_table(<void **>&self.rows, &self.row_capacity, sizeof(Row), bars):
             raise MemoryError
         records += self.records_held
-        if self.record_capacity < records and not _grow(
+        if self.record_capacity < records and not grow_table(
             <void **>&self.records, &self.record_capacity, sizeof(Record), records
         ):
             raise MemoryError
@@ -479,35 +434,19 @@ cdef class BarState:
 
     cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil:
         cdef Slot *slot = &self.slots[spec][symbol_id]
-        cdef Row *issued
-        cdef int64_t key = row * self.width + spec
-        if self.row_count == self.row_capacity and not _grow(<void **>&self.rows, &self.row_capacity, sizeof(Row)):
-            self.no_memory = True
+        cdef Row *issued = self.new_row(row, spec)
+        if issued is NULL:
             return
-        issued = &self.rows[self.row_count]
         issued.bar = record.bar
         sum_sides(&issued.bar)
-        issued.row = row
         issued.missing = record.missing
         issued.symbol_id = symbol_id
-        issued.spec = spec
         issued.revision = record.revision
         issued.status = record.status
         issued.reason = record.reason
         issued.price_scale = slot.price_scale
         issued.size_scale = slot.size_scale
         issued.quote_scale = slot.quote_scale
-        memset(issued.unused, 0, sizeof(issued.unused))
-        self.ordered = self.row_count == 0 or (self.ordered and self.last_key <= key)
-        self.last_key = key
-        self.row_count += 1
-
-    cdef void not_placed(self, Py_ssize_t row, int spec) noexcept nogil:
-        if self.late_count == self.late_capacity and not _grow(<void **>&self.late, &self.late_capacity, sizeof(Late)):
-            self.no_memory = True
-            return
-        self.late[self.late_count] = Late(row, spec)
-        self.late_count += 1
 
     cdef int32_t new_record(self) noexcept nogil:
         cdef int32_t r = self.free_record
@@ -515,8 +454,8 @@ cdef class BarState:
         if r >= 0:
             self.free_record = self.records[r].next
             return r
-        if self.record_count == self.record_capacity and not _grow(
-            <void **>&self.records, &self.record_capacity, sizeof(Record)
+        if self.record_count == self.record_capacity and not grow_table(
+            <void **>&self.records, &self.record_capacity, sizeof(Record), 0
         ):
             self.no_memory = True
             self.records_held -= 1
@@ -539,36 +478,3 @@ cdef class BarState:
             out[i] = max(self.pasts[k][i].newest_ns, self.slots[k][i].bar.last_time)
         return times
 
-    cdef object take(self, bint numbered=False):
-        # In the order of the trades that caused them, then of the specs; without trades they are `numbered`.
-        cdef Py_ssize_t i
-        cdef int64_t[::1] keys
-        cdef Py_ssize_t[::1] order
-        cdef Row *taken
-        cdef _Issued issued
-        if self.row_count == 0:
-            return NO_ROWS
-        if self.ordered and self.row_count >= MANY_ROWS:
-            issued = _Issued()
-            taken = <Row *>realloc(self.rows, self.row_count * sizeof(Row))
-            issued.rows, issued.count = self.rows if taken is NULL else taken, self.row_count
-            self.rows = NULL
-            self.row_capacity = 0
-            rows = np.frombuffer(issued, ROW_DTYPE)
-        else:
-            rows = np.empty(self.row_count, ROW_DTYPE)
-        taken = <Row *><size_t>rows.ctypes.data
-        if self.rows is not NULL and self.ordered:
-            memcpy(taken, self.rows, self.row_count * sizeof(Row))
-        elif not self.ordered:
-            keys = np.empty(self.row_count, np.int64)
-            for i in range(self.row_count):
-                keys[i] = self.rows[i].row * self.width + self.rows[i].spec
-            order = np.argsort(keys, kind="stable")
-            for i in range(self.row_count):
-                taken[i] = self.rows[order[i]]
-        if numbered:
-            for i in range(self.row_count):
-                taken[i].row = i
-        self.row_count = 0
-        return rows

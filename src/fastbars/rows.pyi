@@ -1,0 +1,26 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import disjoint_base
+
+ROW_DTYPE: np.dtype[Any]
+"""One issued bar: times and ids int64, prices int64 mantissas, sums 128 bits as (lo, hi), and its scales."""
+
+NO_ROWS: npt.NDArray[Any]
+"""The empty array that a batch gives which issues nothing (read-only)."""
+
+@disjoint_base
+class BarRows:
+    """Rows that were issued and not taken yet; the base of the kernel's classes."""
+
+def merge_rows(rows: npt.NDArray[Any], others: npt.NDArray[Any], by_id: bool) -> npt.NDArray[Any]:
+    """Merge bar i of `others` into bar i of `rows` (ROW_DTYPE both), for all i.
+
+    Args:
+        by_id: order by first_id and last_id; else by (time, arrival).
+
+    Raises:
+        PrecisionError: merged sums do not fit 128 bits, or the scales cannot be brought together.
+        ValueError: the lengths differ.
+    """
