@@ -117,8 +117,8 @@ cdef class BarKernel(BarPaths):
             self.follow_tips()
         self.make_room(batch, 0)
         if (
-            self.tree_count and not self.sequenced and not self.healing and batch.length > self.size()
-            and self.fold_unchecked(batch)
+            batch.length >= LONG_BATCH and batch.length > self.size() and self.tree_count and not self.sequenced
+            and not self.healing and self.fold_unchecked(batch)
         ):
             return 0
         if batch.length == 1:
@@ -136,6 +136,7 @@ cdef class BarKernel(BarPaths):
         if bound > SAFE_BOUND:
             self.save()
         self.overflow_row = -1
+        self.invalid = False
         if self.healing:
             self.heal_rows(batch)
         elif batch.length == 1:  # not worth handing the interpreter to others
