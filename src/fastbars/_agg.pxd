@@ -1,7 +1,6 @@
 from libc.stdint cimport int64_t
 
 from fastbars.batch cimport TickBatch
-from fastbars.fold cimport Seen
 from fastbars.ledger cimport Verdict
 from fastbars.paths cimport BarPaths
 from fastbars.state cimport Slot
@@ -11,10 +10,7 @@ cdef struct Fetched:            # up to which row of a batch, the slots' last li
     Py_ssize_t records
 
 cdef class BarKernel(BarPaths):
-    cdef bint unchecked                 # the batch at hand is checked row by row
     cdef Py_ssize_t longest_unchecked   # likewise, unless their sizes are larger than those before
-    cdef Seen seen                      # of the batch at hand
-    cdef bint invalid                   # a row of it breaks a rule
     cdef int fold(self, TickBatch batch) except -1
     cdef bint fold_unchecked(self, TickBatch batch) except? False
     cdef int finish(self, TickBatch batch, double bound) except -1

@@ -117,8 +117,8 @@ cdef class BarKernel(BarPaths):
             self.follow_tips()
         self.make_room(batch, 0)
         if (
-            batch.length >= LONG_BATCH and batch.length > self.size() and self.tree_count and not self.sequenced
-            and not self.healing and self.fold_unchecked(batch)
+            batch.length >= LONG_BATCH and batch.length > self.size() and not self.sequenced and not self.healing
+            and self.fold_unchecked(batch)
         ):
             return 0
         if batch.length == 1:
@@ -219,26 +219,22 @@ cdef class BarKernel(BarPaths):
 
     cdef void run(self, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         cdef Py_ssize_t end
-        cdef int k, t, asked = 0
+        cdef int k, t
         while start < stop:
-            # Up to the first row whose id is not the next one: the first tree tells by its own bars.
-            end = stop
-            if self.ledger is not None:
-                if self.tree_count and not self.sequenced:
-                    end = self.fold_tree(0, batch, start, stop, True)
-                    asked = 1
-                else:
-                    end = self.ledger.advance(batch, start, stop)
+            # Up to the first row whose id is not the next one: the first tree, or spec, tells by its own bars.
+            if self.sequenced:
+                end = self.ledger.advance(batch, start, stop)
             elif self.tree_count:
-                self.fold_tree(0, batch, start, stop, False)
-                asked = 1
+                end = self.fold_tree(0, batch, start, stop, self.by_id)
+            else:
+                end = self.fold_path(0, batch, start, stop, self.by_id)
             if self.invalid:
                 return
-            for t in range(asked, self.tree_count):
+            for t in range(0 if self.sequenced else 1, self.tree_count):
                 self.fold_tree(t, batch, start, end, False)
-            for k in range(self.width):
+            for k in range(0 if self.sequenced or self.tree_count else 1, self.width):
                 if self.rules[k].kind > MONTHS:
-                    self.fold_path(k, batch, start, end)
+                    self.fold_path(k, batch, start, end, False)
             if end < stop:
                 self.take_unexpected(batch, end)
                 end += 1
@@ -273,7 +269,7 @@ cdef class BarKernel(BarPaths):
             if self.rules[k].kind > MONTHS:
                 if verdict != FIRST:
                     self.slots[k][s].broken = 1
-                self.fold_path(k, batch, row, row + 1)
+                self.fold_path(k, batch, row, row + 1, False)
         if verdict == FILLS:
             for k in range(self.width):
                 self.rejudge(k, s, since, until, row)
@@ -337,12 +333,8 @@ cdef class BarKernel(BarPaths):
                     if end > i:
                         i = end
                         continue
-            if self.unchecked:
-                if not batch.is_valid(i, self.symbols):
-                    self.invalid = True
-                    break
-                self.seen.prices |= <uint64_t>batch.price[i] - 1
-                self.seen.sizes |= <uint64_t>batch.size[i] - 1
+            if self.unchecked and not self.take_unchecked(batch, i):
+                break
             self.fetch_ahead(tree, batch, i, &fetched, stop)
             if asks and not self.ledger.takes_next(batch, i):
                 return i

@@ -26,12 +26,14 @@ cdef int64_t LATEST_NS = 4_600_000_000_000_000_000
 
 cdef class BarClosing(BarRecords):
     cdef int settle(self) except -1:
+        cdef int first
         # Makes room for new symbols, and follows widened scales.
         self.reserve()
         if self.rescale():
             self.bound = self.largest()
-        if self.by_id and self.tree_count and not self.sequenced:
-            self.ledger.tips = <const char *>&self.slots[self.trees[0].root][0].bar.last_time
+        if self.by_id and not self.sequenced:
+            first = self.trees[0].root if self.tree_count else 0
+            self.ledger.tips = <const char *>&self.slots[first][0].bar.last_time
             self.ledger.tip_stride = sizeof(Slot)
         return 0
 
@@ -108,14 +110,14 @@ cdef class BarClosing(BarRecords):
         self.issue(spec, symbol_id, record, row)
         past = &self.pasts[spec][symbol_id]
         past.newest_ns = max(past.newest_ns, slot.bar.last_time)
+        if self.by_id and self.source[spec] < 0:
+            self.ledger.catch_up(symbol_id)
         if not timed:
             clear_bar(&slot.bar, LOWEST, LOWEST)
             return
         for k in range(self.width):
             if self.source[k] == spec and is_within(&slot.bar, &self.slots[k][symbol_id].bar):
                 merge_bar(&self.slots[k][symbol_id].bar, &slot.bar, self.by_id)
-        if self.by_id and self.source[spec] < 0:
-            self.ledger.catch_up(symbol_id)
         slot.gate.limit = LOWEST
         slot.flags = 0
         clear_bar(&slot.bar, record.bar.close_time, record.bar.close_time)

@@ -286,49 +286,73 @@ cdef inline Py_ssize_t unfilled_until(
 cdef inline bint is_path_ordinary(
     int kind, int64_t step, const Slot *slot, const Columns *batch, Py_ssize_t i, bint by_id, int64_t contract
 ) noexcept nogil:
-    # Neither the first trade of its bar nor the one that fills it, and in order.
+    # Neither the first trade of its bar nor the one that fills it, in order, and with the next id.
     return not (
         slot.bar.count == 0 or batch.time_ns[i] < slot.bar.last_time
-        or (by_id and batch.first_id[i] <= slot.bar.last_id) or reaches(kind, step, slot, batch, i, contract)
+        or (by_id and batch.first_id[i] != slot.bar.last_id + 1) or reaches(kind, step, slot, batch, i, contract)
     )
+
+
+cdef inline bint take_path_ordinary(
+    int kind, int64_t step, Slot *slots, const Columns *batch, Py_ssize_t i, bint by_id, bint inverse, Seen *seen
+) noexcept nogil:
+    # Adds row i if it is ordinary.
+    cdef Slot *slot
+    cdef int64_t contract
+    if <uint32_t>batch.symbol_id[i] >= batch.symbols:
+        return False
+    slot = &slots[batch.symbol_id[i]]
+    contract = slot.contract if inverse else 0
+    if not is_path_ordinary(kind, step, slot, batch, i, by_id, contract):
+        return False
+    add_ordinary(&slot.bar, batch, i, by_id, False, contract, seen)
+    return True
 
 
 cdef inline Py_ssize_t fold_path_rows(
     int kind, int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id,
-    bint inverse,
+    bint inverse, Seen *all_seen
 ) noexcept nogil:
-    # Likewise.
+    # As fold_time_rows.
     cdef Columns batch = columns[0]
-    cdef Slot *slot
-    cdef Seen seen = Seen(0, 0)
-    cdef int64_t contract = 0
-    cdef Py_ssize_t i
-    for i in range(start, stop):
-        slot = &slots[batch.symbol_id[i]]
-        if i + PLACES_AHEAD < stop:
-            fetch(slots, &batch, i + PLACES_AHEAD)
-        if inverse:
-            contract = slot.contract
-        if not is_path_ordinary(kind, step, slot, &batch, i, by_id, contract):
-            return i
-        add_ordinary(&slot.bar, &batch, i, by_id, False, contract, &seen)
-    return stop
+    cdef Seen seen = all_seen[0]
+    cdef Py_ssize_t i = start
+    while i < stop - PLACES_AHEAD:
+        if begins_stretch(&batch, i):
+            break
+        fetch(slots, &batch, i + PLACES_AHEAD)
+        if not take_path_ordinary(kind, step, slots, &batch, i, by_id, inverse, &seen):
+            break
+        i += 1
+    while stop - PLACES_AHEAD <= i < stop:
+        if (i + 2 < stop and begins_stretch(&batch, i)) or not take_path_ordinary(
+            kind, step, slots, &batch, i, by_id, inverse, &seen
+        ):
+            break
+        i += 1
+    all_seen[0] = seen
+    return i
 
 
 cdef inline Py_ssize_t fold_path_stretch(
-    int kind, int64_t step, Slot *slot, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id,
-    int64_t contract,
+    int kind, int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id,
+    Seen *all_seen
 ) noexcept nogil:
-    # The ordinary rows of one symbol from `start` on; returns the first row behind them, or start.
+    # As fold_time_stretch.
     cdef Columns batch = columns[0]
-    cdef Seen seen = Seen(0, 0)
+    cdef Seen seen = all_seen[0]
+    cdef Slot *slot
     cdef Py_ssize_t end = min(stop, start + min(batch.longest, PATH_STRETCH))
-    if not is_path_ordinary(kind, step, slot, &batch, start, by_id, contract):
+    if <uint32_t>batch.symbol_id[start] >= batch.symbols:
         return start
-    end = unfilled_until(kind, step, slot, &batch, start, end, contract)
+    slot = &slots[batch.symbol_id[start]]
+    if not is_path_ordinary(kind, step, slot, &batch, start, by_id, slot.contract):
+        return start
     end = stretch_from(&batch, start, end, by_id, False, HIGHEST)
+    end = unfilled_until(kind, step, slot, &batch, start, end, slot.contract)
     if batch.side_mask:
-        add_stretch(&slot.bar, &batch, start, end, by_id, False, contract, True, &seen)
+        add_stretch(&slot.bar, &batch, start, end, by_id, False, slot.contract, True, &seen)
     else:
-        add_stretch(&slot.bar, &batch, start, end, by_id, False, contract, False, &seen)
+        add_stretch(&slot.bar, &batch, start, end, by_id, False, slot.contract, False, &seen)
+    all_seen[0] = seen
     return end

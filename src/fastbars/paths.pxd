@@ -1,11 +1,16 @@
+from libc.stdint cimport int64_t
+
 from fastbars.batch cimport TickBatch
 from fastbars.closing cimport BarClosing
-from fastbars.fold cimport Columns
+from fastbars.fold cimport Seen
 
 cdef class BarPaths(BarClosing):
     cdef bint careful                   # each row is looked at alone: sums may overflow, or ids are sequenced
     cdef Py_ssize_t longest             # rows at hand whose sizes are sure to sum within 64 bits
-    cdef void fold_path(self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
-    cdef Py_ssize_t fold_path_stretch(
-        self, int spec, const Columns *columns, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
+    cdef bint unchecked                 # the batch at hand is checked row by row
+    cdef Seen seen                      # of the batch at hand
+    cdef bint invalid                   # a row of it breaks a rule
+    cdef bint take_unchecked(self, TickBatch batch, Py_ssize_t row) noexcept nogil
+    cdef Py_ssize_t fold_path(
+        self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop, bint asks) noexcept nogil
     cdef void fold_path_row(self, int spec, TickBatch batch, Py_ssize_t row) noexcept nogil

@@ -1,58 +1,92 @@
 """Path-driven bars: those that a number of trades, a volume or a value fills, in the order in which trades arrive."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from fastbars.batch cimport TickBatch
 from fastbars.closing cimport BarClosing
-from fastbars.fold cimport Columns, columns_of, fold_path_rows, fold_path_stretch
+from fastbars.fold cimport Columns, Seen, begins_stretch, columns_of, fold_path_rows, fold_path_stretch
 from fastbars.records cimport BY_TRADE
 from fastbars.scaled cimport int128, less128
 from fastbars.state cimport Slot
 from fastbars.summary cimport TICK, VALUE, VOLUME, Summary, add_trade, total_of
 
 
+# The loop over ordinary trades, a function of its own for each kind of bar.
+
+ctypedef Py_ssize_t (*PathLoop)(
+    int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
+    Seen *seen) noexcept nogil
+
+
+cdef Py_ssize_t _fold_ticks(
+    int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
+    Seen *seen
+) noexcept nogil:
+    return fold_path_rows(TICK, step, slots, columns, start, stop, by_id, inverse, seen)
+
+
+cdef Py_ssize_t _fold_volumes(
+    int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
+    Seen *seen
+) noexcept nogil:
+    return fold_path_rows(VOLUME, step, slots, columns, start, stop, by_id, inverse, seen)
+
+
+cdef Py_ssize_t _fold_values(
+    int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
+    Seen *seen
+) noexcept nogil:
+    return fold_path_rows(VALUE, step, slots, columns, start, stop, by_id, inverse, seen)
+
+
+cdef Py_ssize_t _fold_stretch(
+    int kind, int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, Seen *seen
+) noexcept nogil:
+    if kind == TICK:
+        return fold_path_stretch(TICK, step, slots, columns, start, stop, by_id, seen)
+    if kind == VOLUME:
+        return fold_path_stretch(VOLUME, step, slots, columns, start, stop, by_id, seen)
+    return fold_path_stretch(VALUE, step, slots, columns, start, stop, by_id, seen)
+
+
 cdef class BarPaths(BarClosing):
-    cdef void fold_path(self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    cdef bint take_unchecked(self, TickBatch batch, Py_ssize_t row) noexcept nogil:
+        # Looks at a row that is not ordinary, in a batch that is checked row by row. False: it breaks a rule.
+        if not batch.is_valid(row, self.symbols):
+            self.invalid = True
+            return False
+        self.seen.prices |= <uint64_t>batch.price[row] - 1
+        self.seen.sizes |= <uint64_t>batch.size[row] - 1
+        return True
+
+    cdef Py_ssize_t fold_path(
+        self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop, bint asks
+    ) noexcept nogil:
+        # Returns the first row whose id is not the next one, where it `asks`; else stop.
         cdef Slot *slots = self.slots[spec]
         cdef Columns columns = columns_of(batch, self.arrivals, self.symbols, self.longest)
         cdef bint inverse = self.largest_contract > 0
         cdef int kind = self.rules[spec].kind
         cdef int64_t step = self.rules[spec].step
-        cdef Py_ssize_t i = start
+        cdef Py_ssize_t i = start, end
+        cdef PathLoop fold_ordinary = _fold_ticks if kind == TICK else _fold_volumes if kind == VOLUME else _fold_values
         while i < stop:
             if not self.careful:
-                i = self.fold_path_stretch(spec, &columns, i, stop)
-                if kind == TICK:
-                    i = fold_path_rows(TICK, step, slots, &columns, i, stop, self.by_id, inverse)
-                elif kind == VOLUME:
-                    i = fold_path_rows(VOLUME, step, slots, &columns, i, stop, self.by_id, inverse)
-                else:
-                    i = fold_path_rows(VALUE, step, slots, &columns, i, stop, self.by_id, inverse)
+                i = fold_ordinary(step, slots, &columns, i, stop, self.by_id, inverse, &self.seen)
                 if i >= stop:
                     break
+                if i + 2 < stop and begins_stretch(&columns, i):
+                    end = _fold_stretch(kind, step, slots, &columns, i, stop, self.by_id, &self.seen)
+                    if end > i:
+                        i = end
+                        continue
+            if self.unchecked and not self.take_unchecked(batch, i):
+                break
+            if asks and not self.ledger.takes_next(batch, i):
+                return i
             self.fold_path_row(spec, batch, i)
             i += 1
-
-    cdef Py_ssize_t fold_path_stretch(
-        self, int spec, const Columns *columns, Py_ssize_t start, Py_ssize_t stop
-    ) noexcept nogil:
-        # The rows of one symbol that come next: with few symbols, whole bars.
-        cdef Slot *slot
-        cdef int kind = self.rules[spec].kind
-        cdef int64_t step = self.rules[spec].step
-        cdef Py_ssize_t i = start, end
-        while i + 1 < stop and columns.symbol_id[i] == columns.symbol_id[i + 1]:
-            slot = &self.slots[spec][columns.symbol_id[i]]
-            if kind == TICK:
-                end = fold_path_stretch(TICK, step, slot, columns, i, stop, self.by_id, slot.contract)
-            elif kind == VOLUME:
-                end = fold_path_stretch(VOLUME, step, slot, columns, i, stop, self.by_id, slot.contract)
-            else:
-                end = fold_path_stretch(VALUE, step, slot, columns, i, stop, self.by_id, slot.contract)
-            if end == i:
-                break
-            i = end
-        return i
+        return stop
 
     cdef void fold_path_row(self, int spec, TickBatch batch, Py_ssize_t row) noexcept nogil:
         # Count, volume and value bars take trades as they arrive; the one that reaches the step is the last.
