@@ -403,12 +403,13 @@ def test_bars_of_hundreds_of_symbols_equal_the_oracle() -> None:
     )
 
 
+@pytest.mark.parametrize("times", ["1s,1m,", ""], ids=["with time bars", "without"])
 @pytest.mark.parametrize("counted", [False, True], ids=["one trade a row", "several trades a row"])
 @pytest.mark.parametrize("by_id", [True, False], ids=["ids", "no ids"])
 @settings(max_examples=10)
 @given(seed=st.integers(0, 2**32 - 1), longest_run=st.sampled_from((1, 3, 40, 700)))
 def test_rows_of_a_long_batch_are_byte_for_byte_those_of_its_trades_one_by_one(
-    by_id: bool, counted: bool, seed: int, longest_run: int
+    by_id: bool, counted: bool, times: str, seed: int, longest_run: int
 ) -> None:
     # Long runs of a symbol, and thousands of issued rows, go ways of their own.
     draw = np.random.default_rng(seed)
@@ -433,7 +434,7 @@ def test_rows_of_a_long_batch_are_byte_for_byte_those_of_its_trades_one_by_one(
         columns["count"] = count
     else:
         columns["first_id"] = columns["last_id"]
-    specs = parse_specs("1s,tick:2,tick:90,volume:20000,value:1000000,1m")
+    specs = parse_specs(times + "tick:2,tick:90,volume:20000,value:1000000")
     kernels = []
     for _ in range(2):
         instruments = Instruments()

@@ -211,17 +211,25 @@ FLAWS = {
 
 @pytest.mark.parametrize("ids", [True, False])
 @pytest.mark.parametrize("place", [0, 1, 4097, 19_999])
+@pytest.mark.parametrize("before", [0, 5000], ids=["the first batch", "a later batch"])
+@pytest.mark.parametrize("specs", ["1s,1m", "tick:7,volume:9"])
 @pytest.mark.parametrize("name", FLAWS)
-def test_a_flaw_in_a_long_batch_names_the_row_and_changes_nothing(name: str, place: int, ids: bool) -> None:
+def test_a_flaw_in_a_long_batch_names_the_row_and_changes_nothing(
+    name: str, specs: str, before: int, place: int, ids: bool
+) -> None:
     column, values = FLAWS[name]
     instruments = instruments_of()
+    columns = long_columns(before + 20_000)
+    good = {name: values[before:] for name, values in columns.items()}
     for value in values:
-        good, bad = long_columns(20_000), long_columns(20_000)
+        bad = dict(good)
         bad[column] = bad[column].copy()
         if column == "first_id":
             bad["last_id"] = bad["last_id"].copy()
         bad[column][place] = value
-        kernels = [BarKernel(instruments, parse_specs("1s,1m"), Ledger() if ids else None) for _ in range(2)]
+        kernels = [BarKernel(instruments, parse_specs(specs), Ledger() if ids else None) for _ in range(2)]
+        for kernel in kernels:
+            kernel.update(TickBatch.from_columns(instruments, **{name: each[:before] for name, each in columns.items()}))
         with pytest.raises(InvalidTickError, match=f"row {place}: {name} ") as caught:
             kernels[0].update(TickBatch.from_columns(instruments, **bad))
         assert caught.value.row == place
@@ -230,14 +238,21 @@ def test_a_flaw_in_a_long_batch_names_the_row_and_changes_nothing(name: str, pla
         assert contents(kernels[0].flush()) == contents(kernels[1].flush())
 
 
+@pytest.mark.parametrize("specs", ["1s,1m,7s,tick:50,volume:2,value:300", "tick:50,volume:2,value:300"])
 @pytest.mark.parametrize("with_counts", [True, False])
 @pytest.mark.parametrize("symbols", [1, 3, 40])
-def test_a_long_batch_gives_the_bars_of_its_rows_one_by_one(symbols: int, with_counts: bool) -> None:
+@pytest.mark.parametrize("factor", [1, 10**12, 4 * 10**15])
+def test_a_long_batch_gives_the_bars_of_its_rows_one_by_one(
+    factor: int, symbols: int, with_counts: bool, specs: str
+) -> None:
+    # With the largest sizes do not sum within 64 bits, nor is it certain beforehand that all sums fit 128.
     instruments = instruments_of(symbols)
     columns = long_columns(6000, symbols)
+    columns["size"] = columns["size"] * factor
+    columns["price"] = columns["price"] * factor
     if with_counts:
         columns["count"] = 1 + np.arange(6000) % 4
-    whole = BarKernel(instruments, parse_specs("1s,1m,7s,tick:50,volume:2,value:300"), Ledger())
+    whole = BarKernel(instruments, parse_specs(specs), Ledger())
     single = BarKernel(instruments, whole.specs, Ledger())
     rows = [whole.update(TickBatch.from_columns(instruments, **columns))[0], whole.flush()]
     parts = []

@@ -2,6 +2,15 @@ from libc.stdint cimport int8_t, int32_t, int64_t
 
 from fastbars.instruments cimport Instruments
 
+# Years 1824 to 2115: every interval that holds such a time (100 years at most), and the difference of any two such
+# times, lie within int64 nanoseconds.
+cdef extern from * nogil:
+    """
+    #define FASTBARS_LATEST_NS 4600000000000000000LL
+    """
+    const int64_t LATEST_NS "FASTBARS_LATEST_NS"
+    const int64_t EARLIEST_NS "-FASTBARS_LATEST_NS"
+
 cdef class TickBatch:
     # Columns, one entry a trade; a NULL column was not given.
     cdef int64_t *time_ns

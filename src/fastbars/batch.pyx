@@ -15,10 +15,6 @@ from fastbars.scaled cimport HIGHEST, POWER_OF_TEN, parse_number
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.scaled import to_text
 
-# Years 1824 to 2115: every interval that holds such a time (100 years at most), and the difference of any
-# two such times, lie within int64 nanoseconds.
-cdef int64_t EARLIEST_NS = -4_600_000_000_000_000_000
-cdef int64_t LATEST_NS = 4_600_000_000_000_000_000
 # Counts of this size cannot overflow a 64-bit sum in a lifetime.
 cdef int64_t MOST_COUNT = 281_474_976_710_656
 

@@ -8,6 +8,7 @@ Units: times int64 ns since the epoch, UTC.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
+from fastbars.batch cimport LATEST_NS
 from fastbars.records cimport (
     BY_END, BY_GAP, BY_TRADE, DOWN, END, FILLED, LOST, NOT_CLOSED, START, UNPROVEN, BarRecords, Judgement,
 )
@@ -19,9 +20,6 @@ from fastbars.rows import NO_ROWS as _NO_ROWS
 
 cdef enum:
     MOST_EMPTY = 100_000        # intervals without trades that one call issues for a symbol and spec
-
-# A watermark beyond every valid trade time says no more than this.
-cdef int64_t LATEST_NS = 4_600_000_000_000_000_000
 
 
 cdef class BarClosing(BarRecords):
@@ -284,6 +282,7 @@ cdef class BarClosing(BarRecords):
                     slot.flags |= DOWN
 
     cpdef int advance_watermark(self, int64_t time_ns) except -1:
+        # One beyond every valid trade time says no more than that.
         self.watermark_ns = max(self.watermark_ns, min(time_ns, LATEST_NS))
         return 0
 

@@ -8,9 +8,9 @@
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t
 
-from fastbars.batch cimport TickBatch
+from fastbars.batch cimport LATEST_NS, TickBatch
 from fastbars.scaled cimport (
-    HIGHEST, add128_uint64, add128_wide, int128, less128, prefetch, wide, wide_difference, wide_product,
+    add128_uint64, add128_wide, int128, less128, prefetch, wide, wide_difference, wide_product,
     wide_sum, wide_zero,
 )
 from fastbars.state cimport Slot
@@ -288,7 +288,7 @@ cdef inline bint is_path_ordinary(
 ) noexcept nogil:
     # Neither the first trade of its bar nor the one that fills it, in order, and with the next id.
     return not (
-        slot.bar.count == 0 or batch.time_ns[i] < slot.bar.last_time
+        slot.bar.count == 0 or batch.time_ns[i] < slot.bar.last_time or batch.time_ns[i] > LATEST_NS
         or (by_id and batch.first_id[i] != slot.bar.last_id + 1) or reaches(kind, step, slot, batch, i, contract)
     )
 
@@ -348,7 +348,7 @@ cdef inline Py_ssize_t fold_path_stretch(
     slot = &slots[batch.symbol_id[start]]
     if not is_path_ordinary(kind, step, slot, &batch, start, by_id, slot.contract):
         return start
-    end = stretch_from(&batch, start, end, by_id, False, HIGHEST)
+    end = stretch_from(&batch, start, end, by_id, False, LATEST_NS + 1)
     end = unfilled_until(kind, step, slot, &batch, start, end, slot.contract)
     if batch.side_mask:
         add_stretch(&slot.bar, &batch, start, end, by_id, False, slot.contract, True, &seen)
