@@ -197,6 +197,52 @@ def test_a_sum_that_overflows_only_above_names_the_row_at_which_it_does(specs: t
         assert failed[0] == (2 // rows * rows, 2 % rows)
 
 
+@pytest.mark.parametrize("specs", ["1h", "1s,1m,1h", "tick:1000"])
+@pytest.mark.parametrize("rows", [1, 40])
+def test_a_sum_of_both_sides_overflows_where_neither_side_does(specs: str, rows: int) -> None:
+    # Both sides of the taker are summed apart; what must fit is the whole.
+    instruments = Instruments("test")
+    instruments.add("A")
+    price, size, places = 2**62, 2**60 + 12345, np.arange(40)
+    columns = {
+        "time_ns": places * SECOND, "symbol_id": places * 0, "price": places * 0 + price, "size": places * 0 + size,
+        "side": 1 - places % 2 * 2, "first_id": places, "last_id": places,
+    }  # fmt: skip
+    first_beyond = next(row for row in range(40) if price * size * (row + 1) >= 2**127)
+    assert price * size * (first_beyond // 2 + 1) < 2**127
+    kernel = BarKernel(instruments, parse_specs(specs), Ledger())
+    failed = []
+    for start in range(0, 40, rows):
+        part = {name: column[start : start + rows] for name, column in columns.items()}
+        try:
+            kernel.update(TickBatch.from_columns(instruments, **part))
+        except PrecisionError as error:
+            failed.append(start + (error.row or 0))
+    assert failed[0] == first_beyond
+
+
+@pytest.mark.parametrize("specs", ["1h", "1s,1h", "tick:1000"])
+def test_a_scale_is_not_followed_by_a_bar_whose_sides_fit_it_apart_alone(specs: str) -> None:
+    # Ten times the quote sum of four trades fits 128 bits, ten times that of five does not.
+    price, size = 2**62, 9 * 10**17
+    assert 40 * price * size < 2**127 <= 50 * price * size
+    for sides in ((1, 1, -1, -1), (1, 1, 1, 1), (1, 1, 1, -1, -1), (1, 1, 1, 1, 1)):
+        instruments = Instruments("test")
+        instruments.add("A")
+        kernel = BarKernel(instruments, parse_specs(specs), Ledger())
+        for row, side in enumerate(sides):
+            batch = TickBatch(instruments)
+            batch.append("A", row * SECOND, price, size, side, first_id=row, last_id=row)
+            kernel.update(batch)
+        batch = TickBatch(instruments)
+        batch.append("A", 5 * SECOND, 1, "0.1", 1, first_id=len(sides), last_id=len(sides))
+        if len(sides) == 4:
+            kernel.update(batch)
+        else:
+            with pytest.raises(PrecisionError, match="do not fit 128"):
+                kernel.update(batch)
+
+
 # A long batch, which is checked as it is folded in.
 
 FLAWS = {
@@ -229,7 +275,9 @@ def test_a_flaw_in_a_long_batch_names_the_row_and_changes_nothing(
         bad[column][place] = value
         kernels = [BarKernel(instruments, parse_specs(specs), Ledger() if ids else None) for _ in range(2)]
         for kernel in kernels:
-            kernel.update(TickBatch.from_columns(instruments, **{name: each[:before] for name, each in columns.items()}))
+            kernel.update(
+                TickBatch.from_columns(instruments, **{name: each[:before] for name, each in columns.items()})
+            )
         with pytest.raises(InvalidTickError, match=f"row {place}: {name} ") as caught:
             kernels[0].update(TickBatch.from_columns(instruments, **bad))
         assert caught.value.row == place
