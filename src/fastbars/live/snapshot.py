@@ -21,7 +21,7 @@ import orjson
 
 from fastbars.errors import SnapshotError
 
-VERSION = 1
+VERSION = 2
 _MAGIC = b"fastbars snapshot "
 _CHECKSUM_BYTES = 32
 _LENGTH_BYTES = 8
