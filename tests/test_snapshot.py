@@ -113,7 +113,7 @@ def test_a_file_that_was_cut_is_noticed(place: int) -> None:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"fastbars snapshot 999\n" + bytes(50), "it is of version 999, this is version 1"),
+        (b"fastbars snapshot 999\n" + bytes(50), "it is of version 999, this is version 2"),
         (b"something else\n", "it is no snapshot of fastbars"),
         (b"", "it is no snapshot of fastbars"),
     ],

@@ -23,7 +23,7 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastbars.batch cimport TickBatch
-from fastbars.fold cimport Columns, Seen, begins_stretch, columns_of, fold_time_rows, fold_time_stretch
+from fastbars.fold cimport Columns, Seen, begins_stretch, columns_of, fold_time_rows, fold_time_stretch, take_ordinary
 from fastbars.ledger cimport AHEAD, DUPLICATE, FILLS, FIRST, FORGOTTEN, NO_MEMORY, OVERLAP, Verdict
 from fastbars.paths cimport BarPaths
 from fastbars.records cimport FILLED
@@ -76,7 +76,7 @@ cdef class BarKernel(BarPaths):
 
     def update(self, TickBatch batch not None, bint ends=False):
         cdef Py_ssize_t closed
-        if ends:
+        if ends and batch.length:
             self.settle()
             self.make_room(batch, self.width * self.symbols)
         self.fold(batch)
@@ -115,12 +115,10 @@ cdef class BarKernel(BarPaths):
                         " bits with the decimals that this symbol's trades need now", i)
         if batch.sequence is not NULL and not self.sequenced:
             self.follow_tips()
-        self.make_room(batch, 0)
-        if (
-            batch.length >= LONG_BATCH and batch.length > self.size() and not self.sequenced and not self.healing
-            and self.fold_unchecked(batch)
-        ):
-            return 0
+        if batch.length >= LONG_BATCH:
+            self.make_room(batch, 0)
+            if batch.length > self.size() and not self.sequenced and not self.healing and self.fold_unchecked(batch):
+                return 0
         if batch.length == 1:
             largest = batch.check_row(self.symbols, self.largest_contract, &largest_size)
         elif batch.length < LONG_BATCH:
@@ -325,6 +323,8 @@ cdef class BarKernel(BarPaths):
             fold_ordinary = _fold_by_single_id
         while i < stop:
             if not self.careful:
+                if i + 1 == stop and take_ordinary(slots, &columns, i, self.by_id, False, inverse, &self.seen):
+                    break
                 i = fold_ordinary(slots, &columns, i, stop, inverse, &self.seen)
                 if i >= stop:
                     break

@@ -25,7 +25,6 @@ from fastbars.summary cimport (
 _DAY_NS = 86_400_000_000_000
 cdef enum:
     LINE_BYTES = 64
-    LONG_BATCH = 1024           # for which room is made beforehand
 
 assert sizeof(Slot) % LINE_BYTES == 0 and sizeof(Gate) + 112 == 2 * LINE_BYTES
 
@@ -170,6 +169,8 @@ cdef class BarState(BarRows):
         cdef Py_ssize_t capacity = self.capacity
         cdef void *grown
         cdef int k
+        if count == self.symbols:
+            return 0
         if count > capacity:
             capacity = max(count, 2 * capacity, 16)
             grown = realloc(self.appeared, capacity * sizeof(int32_t))
@@ -413,8 +414,6 @@ cdef class BarState(BarRows):
         cdef Py_ssize_t bars = 0, records = 0
         cdef int64_t since, open_time, close_time, ended
         cdef int k
-        if batch.length < LONG_BATCH:
-            return 0
         for k in range(self.width):
             if self.rules[k].kind <= MONTHS:
                 interval_of(&self.rules[k], batch.time_ns[0], &since, &close_time)
