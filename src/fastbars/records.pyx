@@ -14,7 +14,7 @@ from fastbars.instruments cimport Instruments
 from fastbars.ledger cimport UNKNOWN, Ledger
 from fastbars.scaled cimport HIGHEST, LOWEST
 from fastbars.state cimport BarState, Past, Record, Slot
-from fastbars.summary cimport MONTHS, Summary, add_trade, clear_bar, interval_of
+from fastbars.summary cimport FIXED, MONTHS, Summary, add_trade, clear_bar, interval_of
 
 cdef enum:
     MOST_RECORDS = 1 << 20      # with more of them, none is kept for longer than lateness
@@ -75,6 +75,9 @@ cdef class BarRecords(BarState):
                 slot.oldest = next
             self.free_record_at(r)
             r = next
+            # The next one closes a step later at least, and lies in no near cache.
+            if self.rules[spec].kind == FIXED and age_ns - self.rules[spec].step <= self.lateness_ns:
+                return
 
     cdef bint is_held(self, int symbol_id, const Record *record, int64_t age_ns) noexcept nogil:
         if not self.by_id:
