@@ -377,6 +377,8 @@ cdef class BarKernel(BarPaths):
 
     cdef void fetch_records(self, const Slot *slot) noexcept nogil:
         if slot.oldest >= 0:
+            prefetch(&self.records[slot.oldest])
+            prefetch(&self.records[slot.oldest].bar.sums)
             prefetch(&self.records[slot.oldest].bar.close_time)
             prefetch(&self.records[slot.oldest].next)
             prefetch(&self.records[slot.newest].next)
