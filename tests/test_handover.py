@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection
+from websockets.protocol import State
 
 from fastbars import BaseWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig, TickData
 from fastbars.exchanges.binance import SPOT
@@ -53,9 +54,10 @@ class Market(TradeServer):
     async def shut(self) -> None:
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         await super().shut()
+        assert [each for each in ended if isinstance(each, Exception)] == []  # trading went on to the end
 
     async def _greet(self, connection: ServerConnection) -> None:
         self._wanted[connection] = set()
@@ -91,7 +93,9 @@ class Market(TradeServer):
             await asyncio.sleep(0.002)
 
     def _send_to(self, connection: ServerConnection, message: bytes) -> None:
-        if connection in self.connections and not connection.transport.is_closing():
+        if connection not in self.connections or connection.transport.is_closing():
+            return
+        if connection.protocol.state is State.OPEN:  # the other side may just be closing it
             connection.protocol.send_text(message)
             connection.send_data()
 
