@@ -25,6 +25,7 @@ MODULES = (
     "closing",
     "paths",
     "_agg",
+    "shares",
     "entry",
     "recent",
     "wire.scanner",

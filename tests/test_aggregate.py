@@ -17,8 +17,12 @@ from hypothesis import example, given, settings, strategies as st
 
 import fastbars
 from fastbars import BarBatch, InvalidTickError, PrecisionError, SpecError, aggregate
+from fastbars._agg import BarKernel
+from fastbars.batch import TickBatch
 from fastbars.columns import Encoder, Texts, first_unsorted, narrow_decimals, round_floats
-from fastbars.rows import ROW_DTYPE
+from fastbars.instruments import Instruments
+from fastbars.ledger import Ledger
+from fastbars.specs import parse_specs
 from oracle import Oracle, Trade
 from strategies import SYMBOLS, line_of
 
@@ -94,12 +98,76 @@ def test_threads_give_the_same_rows_in_the_same_order(
     columns = columns_of(trades, ids)
     one = aggregate(**columns, bars=specs)
     several = aggregate(**columns, bars=specs, threads=threads)
-    if not ids:  # arrivals are counted a shard: they are no ids, and nobody sees them
-        for batch in (one, several):
-            batch.rows["first_id"] = batch.rows["last_id"] = 0
-    fields = list(ROW_DTYPE.names or ())[:-1]  # the last one fills the rows up
-    assert several.rows[fields].tolist() == one.rows[fields].tolist()
+    assert several.rows.tobytes() == one.rows.tobytes()
     assert several.instruments.symbols == one.instruments.symbols
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8, 200])
+@pytest.mark.parametrize("ids", [True, False])
+@pytest.mark.parametrize("specs", [["1s", "5s", "1m"], ["tick:7", "volume:100"], ["1m", "tick:2", "7s"]])
+def test_long_columns_give_the_same_rows_in_blocks_and_on_threads(
+    monkeypatch: pytest.MonkeyPatch, specs: list[str], ids: bool, threads: int
+) -> None:
+    # The shares' trades lie anywhere among the others, and blocks of 1,500 rows end anywhere.
+    draw = np.random.default_rng(threads)
+    rows, symbols = 12_000, 150
+    symbol = np.minimum(draw.geometric(0.03, rows), symbols) - 1
+    columns: dict[str, Any] = {
+        "time_ns": draw.integers(0, 2, rows).cumsum() * (SECOND // 50), "symbol": symbol,
+        "price": draw.integers(1, 1000, rows), "size": draw.integers(1, 50, rows), "side": draw.integers(-1, 2, rows),
+    }  # fmt: skip
+    if ids:
+        number = np.zeros(rows, np.int64)
+        for each in range(symbols):
+            number[symbol == each] = np.arange(np.count_nonzero(symbol == each))
+        columns["trade_id"] = number + draw.choice([0, 0, 0, 0, 0, 0, 0, 1], rows)  # holes and duplicates
+    whole = aggregate(**columns, bars=specs)
+    monkeypatch.setattr("fastbars.arrays._BLOCK", 1500)
+    assert aggregate(**columns, bars=specs, threads=threads).rows.tobytes() == whole.rows.tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_of_errors_in_several_shares_the_earliest_row_is_named(threads: int) -> None:
+    rows = 5000
+    columns: dict[str, Any] = {
+        "time_ns": np.arange(rows) * SECOND, "symbol": np.arange(rows) % 7, "price": np.ones(rows, int),
+        "size": np.ones(rows, int), "side": np.zeros(rows, int),
+    }  # fmt: skip
+    for column, value in (("size", -1), ("price", 0), ("side", 3)):
+        columns[column] = columns[column].copy()
+        columns[column][[4001, 4002, 4004]] = value
+        with pytest.raises(InvalidTickError) as raised:
+            aggregate(**columns, threads=threads)
+        assert raised.value.row == 4001
+        columns[column][4001:4005] = 1
+
+
+def test_a_kernel_takes_the_rows_at_places_alone() -> None:
+    instruments = Instruments()
+    for name in "AB":
+        instruments.add(name)
+    rows = np.arange(3000)
+    columns = {
+        "time_ns": rows * SECOND, "symbol_id": rows % 2, "price": rows + 1, "size": rows + 1, "first_id": rows // 2,
+        "last_id": rows // 2,
+    }  # fmt: skip
+    kernels = [BarKernel(instruments, parse_specs("1m,tick:11"), Ledger()) for _ in range(2)]
+    batch = TickBatch.from_columns(instruments, **columns)
+    odd = np.arange(1, 3000, 2, dtype=np.int32)
+    for places in (odd[::-1], np.array([1, 1], np.int32), np.array([5, 3000], np.int32), np.array([-1, 2], np.int32)):
+        with pytest.raises(IndexError, match="places must ascend, and be rows of the batch's 3000"):
+            kernels[0].update(batch, places=np.ascontiguousarray(places))
+    placed, _ = kernels[0].update(batch, True, odd)
+    alone, _ = kernels[1].update(TickBatch.from_columns(instruments, **{k: v[1::2] for k, v in columns.items()}), True)
+    ended = placed["reason"] == alone["reason"]
+    assert ended.all()
+    assert len(placed) > 150
+    by_trade = placed["reason"] == 0
+    assert (placed["row"][by_trade] == odd[alone["row"][by_trade]]).all()
+    for field in ("open", "high", "low", "close", "count", "first_id", "last_id", "symbol_id", "spec", "status"):
+        assert (placed[field] == alone[field]).all()
+    empty = BarKernel(instruments, parse_specs("1m"), Ledger())
+    assert len(empty.update(batch, True, odd[:0])[0]) == 0
 
 
 @given(feeds(), st.randoms(use_true_random=False), st.booleans())

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fastbars"
 ORDER = (
     "errors", "log", "callbacks", "scaled", "calendars", "specs", "instruments", "batch", "summary", "ledger",
-    "arbiter", "rows", "state", "objects", "columns", "records", "closing", "fold", "paths", "_agg", "ticks",
+    "arbiter", "rows", "state", "objects", "columns", "records", "closing", "fold", "paths", "_agg", "shares", "ticks",
     "arrow", "bars", "events", "entry", "buffer", "arrays", "recent", "wire", "live", "exchanges", "tapes",
     "verification", "streams", "simulator", "cli",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t
 
 from fastbars.batch cimport TickBatch
 from fastbars.ledger cimport Verdict
@@ -10,10 +10,12 @@ cdef struct Fetched:            # up to which row of a batch, the slots' last li
     Py_ssize_t records
 
 cdef class BarKernel(BarPaths):
+    cdef Py_ssize_t place_count         # of `places`
     cdef Py_ssize_t longest_unchecked   # likewise, unless their sizes are larger than those before
     cdef int fold(self, TickBatch batch) except -1
     cdef bint fold_unchecked(self, TickBatch batch) except? False
     cdef int finish(self, TickBatch batch, double bound) except -1
+    cdef tuple update_places(self, TickBatch batch, bint ends, const int32_t[::1] places)
     cdef tuple take_folded(self)
     cdef int follow_tips(self) except -1
     cdef void run(self, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
@@ -21,7 +23,7 @@ cdef class BarKernel(BarPaths):
     cdef Py_ssize_t fold_tree(
         self, int tree, TickBatch batch, Py_ssize_t start, Py_ssize_t stop, bint asks) noexcept nogil
     cdef void fetch_ahead(
-        self, int tree, TickBatch batch, Py_ssize_t row, Fetched *fetched, Py_ssize_t stop) noexcept nogil
+        self, int tree, TickBatch batch, Py_ssize_t at, Fetched *fetched, Py_ssize_t stop) noexcept nogil
     cdef void fetch_rest(self, int tree, int symbol_id) noexcept nogil
     cdef void fetch_records(self, const Slot *slot) noexcept nogil
     cdef void fold_row(self, int tree, TickBatch batch, Py_ssize_t row) noexcept nogil

@@ -1,5 +1,6 @@
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from typing_extensions import disjoint_base
 
@@ -10,12 +11,15 @@ from fastbars.paths import BarPaths
 class BarKernel(BarPaths):
     """Folds batches of trades into bars; the arguments are those of `BarRecords`."""
 
-    def update(self, batch: TickBatch, ends: bool = False) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
+    def update(
+        self, batch: TickBatch, ends: bool = False, places: npt.NDArray[np.int32] | None = None
+    ) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
         """Fold a batch of trades in: all of it or, if this raises, nothing.
 
         Args:
             batch: the trades.
             ends: also issue, behind the others, what `flush` would.
+            places: int32[n], the rows to be folded in, ascending; the others are passed over. None: all.
 
         Returns:
             (rows, late): the bars issued, as a structured array of ROW_DTYPE, in the order of the trades that
@@ -25,6 +29,7 @@ class BarKernel(BarPaths):
         Raises:
             InvalidTickError: a row breaks a rule; the message and `row` name it.
             PrecisionError: with a row a sum leaves 128 bits; likewise.
+            IndexError: `places` are not ascending, or no rows of the batch.
         """
 
     def heal(self, batch: TickBatch) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:

@@ -23,7 +23,7 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastbars.batch cimport TickBatch
-from fastbars.fold cimport Columns, Seen, begins_stretch, columns_of, fold_time_rows, fold_time_stretch, take_ordinary
+from fastbars.fold cimport Columns, Seen, begins_stretch, columns_of, fold_time_rows, fold_time_stretch, row_at, take_ordinary
 from fastbars.ledger cimport AHEAD, DUPLICATE, FILLS, FIRST, FORGOTTEN, NO_MEMORY, OVERLAP, Verdict
 from fastbars.paths cimport BarPaths
 from fastbars.records cimport FILLED
@@ -55,27 +55,35 @@ ctypedef Py_ssize_t (*FoldLoop)(
 cdef Py_ssize_t _fold_by_single_id(
     Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
 ) noexcept nogil:
-    return fold_time_rows(slots, columns, start, stop, True, True, False, seen)
+    if columns.places is NULL:
+        return fold_time_rows(slots, columns, start, stop, True, True, False, False, seen)
+    return fold_time_rows(slots, columns, start, stop, True, True, False, True, seen)
 
 
 cdef Py_ssize_t _fold_by_id(
     Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
 ) noexcept nogil:
-    return fold_time_rows(slots, columns, start, stop, True, False, inverse, seen)
+    if columns.places is NULL:
+        return fold_time_rows(slots, columns, start, stop, True, False, inverse, False, seen)
+    return fold_time_rows(slots, columns, start, stop, True, False, inverse, True, seen)
 
 
 cdef Py_ssize_t _fold_by_time(
     Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
 ) noexcept nogil:
-    return fold_time_rows(slots, columns, start, stop, False, False, inverse, seen)
+    if columns.places is NULL:
+        return fold_time_rows(slots, columns, start, stop, False, False, inverse, False, seen)
+    return fold_time_rows(slots, columns, start, stop, False, False, inverse, True, seen)
 
 
 cdef class BarKernel(BarPaths):
     def __cinit__(self):
         self.longest_unchecked = LONG_STRETCH
 
-    def update(self, TickBatch batch not None, bint ends=False):
+    def update(self, TickBatch batch not None, bint ends=False, const int32_t[::1] places=None):
         cdef Py_ssize_t closed
+        if places is not None:
+            return self.update_places(batch, ends, places)
         if ends and batch.length:
             self.settle()
             self.make_room(batch, self.width * self.symbols)
@@ -88,6 +96,27 @@ cdef class BarKernel(BarPaths):
         if len(rows) > closed:
             rows["row"][closed:] = np.arange(len(rows) - closed)
         return rows, late
+
+    cdef tuple update_places(self, TickBatch batch, bint ends, const int32_t[::1] places):
+        cdef Py_ssize_t i, count = len(places)
+        cdef const int32_t *place = NULL
+        cdef bint falls = False
+        if batch.sequence is not NULL:
+            raise InvalidTickError("rows that carry sequence numbers are folded in all together")
+        if count == 0:
+            self.arrivals += batch.length
+            return self.update(batch.part(0, 0), ends)
+        place = &places[0]
+        with nogil:
+            for i in range(1, count):
+                falls |= place[i] <= place[i - 1]
+        if falls or place[0] < 0 or place[count - 1] >= batch.length:
+            raise IndexError(f"places must ascend, and be rows of the batch's {batch.length}")
+        self.places, self.place_count = place, count
+        try:
+            return self.update(batch, ends)
+        finally:
+            self.places = NULL
 
     cdef tuple take_folded(self):
         # What the last fold issued, and the trades that it could not place.
@@ -141,7 +170,7 @@ cdef class BarKernel(BarPaths):
             self.run(batch, 0, 1)
         else:
             with nogil:
-                self.run(batch, 0, batch.length)
+                self.run(batch, 0, batch.length if self.places is NULL else self.place_count)
         failed = self.overflow_row
         if failed >= 0:
             self.restore()
@@ -174,7 +203,7 @@ cdef class BarKernel(BarPaths):
         with nogil:
             self.invalid = batch.has_flaw(self.by_id)
             if not self.invalid:
-                self.run(batch, 0, batch.length)
+                self.run(batch, 0, batch.length if self.places is NULL else self.place_count)
         self.unchecked = False
         bound = self.bound + (<double>(self.seen.prices | self.largest_contract) + 1) * (
             <double>self.seen.sizes + 1) * batch.length
@@ -234,7 +263,7 @@ cdef class BarKernel(BarPaths):
                 if self.rules[k].kind > MONTHS:
                     self.fold_path(k, batch, start, end, False)
             if end < stop:
-                self.take_unexpected(batch, end)
+                self.take_unexpected(batch, row_at(self.places, end))
                 end += 1
             start = end
 
@@ -267,7 +296,7 @@ cdef class BarKernel(BarPaths):
             if self.rules[k].kind > MONTHS:
                 if verdict != FIRST:
                     self.slots[k][s].broken = 1
-                self.fold_path(k, batch, row, row + 1, False)
+                self.fold_path_row(k, batch, row)
         if verdict == FILLS:
             for k in range(self.width):
                 self.rejudge(k, s, since, until, row)
@@ -309,11 +338,12 @@ cdef class BarKernel(BarPaths):
     cdef Py_ssize_t fold_tree(
         self, int tree, TickBatch batch, Py_ssize_t start, Py_ssize_t stop, bint asks
     ) noexcept nogil:
-        # Returns the first row whose id is not the next one, where it `asks`; else stop.
+        # Returns the first row (of `places`, where there are some) whose id is not the next one, where it `asks`; else
+        # stop.
         cdef Slot *slots = self.slots[self.trees[tree].root]
-        cdef Columns columns = columns_of(batch, self.arrivals, self.symbols, self.longest)
+        cdef Columns columns = columns_of(batch, self.places, self.arrivals, self.symbols, self.longest)
         cdef bint inverse = self.largest_contract > 0
-        cdef Py_ssize_t i = start, end
+        cdef Py_ssize_t i = start, end, row
         cdef bint single = self.by_id and batch.last_id == batch.first_id and batch.count is NULL and not inverse
         cdef Fetched fetched = Fetched(start, start)
         cdef FoldLoop fold_ordinary = _fold_by_time
@@ -323,41 +353,44 @@ cdef class BarKernel(BarPaths):
             fold_ordinary = _fold_by_single_id
         while i < stop:
             if not self.careful:
-                if i + 1 == stop and take_ordinary(slots, &columns, i, self.by_id, False, inverse, &self.seen):
+                if i + 1 == stop and self.places is NULL and take_ordinary(slots, &columns, i, self.by_id, False, inverse, &self.seen):
                     break
                 i = fold_ordinary(slots, &columns, i, stop, inverse, &self.seen)
                 if i >= stop:
                     break
-                if i + 2 < stop and begins_stretch(&columns, i):
+                if self.places is NULL and i + 2 < stop and begins_stretch(&columns, i):
                     end = fold_time_stretch(slots, &columns, i, stop, self.by_id, single, &self.seen)
                     if end > i:
                         i = end
                         continue
-            if self.unchecked and not self.take_unchecked(batch, i):
+            row = row_at(self.places, i)
+            if self.unchecked and not self.take_unchecked(batch, row):
                 break
             self.fetch_ahead(tree, batch, i, &fetched, stop)
-            if asks and not self.ledger.takes_next(batch, i):
+            if asks and not self.ledger.takes_next(batch, row):
                 return i
-            self.fold_row(tree, batch, i)
+            self.fold_row(tree, batch, row)
             i += 1
         return stop
 
     cdef void fetch_ahead(
-        self, int tree, TickBatch batch, Py_ssize_t row, Fetched *fetched, Py_ssize_t stop
+        self, int tree, TickBatch batch, Py_ssize_t at, Fetched *fetched, Py_ssize_t stop
     ) noexcept nogil:
         # Bars close in swarms: where one does, what the next ones need besides is fetched while it is worked on.
         cdef const Slot *slots = self.slots[self.trees[tree].root]
-        cdef Py_ssize_t far = min(row + ROWS_AHEAD, stop), near = min(row + ROWS_AHEAD // 2, stop), i
-        for i in range(max(fetched.slots, row), far):
-            if <uint32_t>batch.symbol_id[i] < <uint32_t>self.symbols and (
-                batch.time_ns[i] >= slots[batch.symbol_id[i]].gate.limit
+        cdef Py_ssize_t far = min(at + ROWS_AHEAD, stop), near = min(at + ROWS_AHEAD // 2, stop), i, row
+        for i in range(max(fetched.slots, at), far):
+            row = row_at(self.places, i)
+            if <uint32_t>batch.symbol_id[row] < <uint32_t>self.symbols and (
+                batch.time_ns[row] >= slots[batch.symbol_id[row]].gate.limit
             ):
-                self.fetch_rest(tree, batch.symbol_id[i])
-        for i in range(max(fetched.records, row), near):
-            if <uint32_t>batch.symbol_id[i] < <uint32_t>self.symbols and (
-                batch.time_ns[i] >= slots[batch.symbol_id[i]].gate.limit
+                self.fetch_rest(tree, batch.symbol_id[row])
+        for i in range(max(fetched.records, at), near):
+            row = row_at(self.places, i)
+            if <uint32_t>batch.symbol_id[row] < <uint32_t>self.symbols and (
+                batch.time_ns[row] >= slots[batch.symbol_id[row]].gate.limit
             ):
-                self.fetch_records(&slots[batch.symbol_id[i]])
+                self.fetch_records(&slots[batch.symbol_id[row]])
         fetched[0] = Fetched(max(fetched.slots, far), max(fetched.records, near))
 
     cdef void fetch_rest(self, int tree, int symbol_id) noexcept nogil:

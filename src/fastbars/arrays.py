@@ -6,10 +6,9 @@ Units: time_ns int64 nanoseconds since the Unix epoch, UTC; integer prices and s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,19 +18,21 @@ from fastbars._agg import BarKernel
 from fastbars.arrow import Chunk, is_arrow, read_column
 from fastbars.bars import REASONS, BarBatch, CloseReason
 from fastbars.batch import TickBatch
-from fastbars.columns import Encoder, Texts, align, first_unsorted, narrow_decimals, round_floats, shard
+from fastbars.columns import Encoder, Texts, align, first_unsorted, narrow_decimals, round_floats
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.instruments import Instruments
 from fastbars.ledger import Ledger
 from fastbars.rows import ROW_DTYPE
 from fastbars.scaled import MAX_SCALE, parse, to_scaled
+from fastbars.shares import merge_shares, rows_of_share
 from fastbars.specs import BarSpec, Origin, parse_specs
 
 Columns = dict[str, npt.NDArray[Any]]
 
-# Rows that the kernel takes at once: as they lie, or brought together for a shard, which then stay in the caches.
+# Rows that the kernel takes at once.
 _BLOCK = 4_194_304
-_GATHERED = 65_536
+_MOST_THREADS = 128  # shares are numbered in bytes
+_SAMPLE = 65_536
 _BY_END = REASONS.index(CloseReason.END)
 _LUMP = np.dtype((np.void, ROW_DTYPE.itemsize))
 # Ids up to so many times the rows are used as they are; sparser ones are numbered anew.
@@ -128,94 +129,95 @@ def aggregate(
     return BarBatch(made, instruments, specs, ids=trade_id is not None)
 
 
-# The kernel, block by block, and shard by shard.
+# The kernel, block by block, and share by share.
 
 
 def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...], threads: int) -> npt.NDArray[Any]:
     rows = len(columns["time_ns"])
-    threads = min(threads, len(instruments))
+    ids = "first_id" in columns
+    trades = TickBatch.wrap(instruments, columns)
+    wrapped: dict[str, Any] = {name: trades.column(name) for name in columns}
+    threads = min(threads, len(instruments), _MOST_THREADS)
     if threads <= 1 or rows == 0:
-        return _fold(columns, instruments, specs, None)
-    shared = shard(columns["symbol_id"], len(instruments), threads)
-    if isinstance(shared, int):
-        symbol_id = columns["symbol_id"][shared]
-        raise InvalidTickError(f"row {shared}: symbol id {symbol_id} is outside 0 to {len(instruments) - 1}", shared)
-    appeared, starts, places = shared
-    with ThreadPoolExecutor(threads) as pool:
-        parts = list(
-            pool.map(
-                lambda part: _try_fold(columns, instruments, specs, places[part[0] : part[1]]),
-                pairwise(starts.tolist()),
+        kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
+        return _together(_fold(kernel, _blocks(instruments, wrapped)))
+    share_of = _share_out(wrapped["symbol_id"], len(instruments), threads)
+    appeared = np.full(len(instruments), -1, np.int64)
+
+    def fold(share: int) -> list[npt.NDArray[Any]] | InvalidTickError | PrecisionError:
+        kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
+        # Of several shares that fail, the one with the earliest row is heard.
+        try:
+            return _fold(
+                kernel,
+                _blocks(instruments, wrapped),
+                lambda ids, start, places: rows_of_share(ids, share_of, share, places, appeared, start),
             )
-        )
+        except (InvalidTickError, PrecisionError) as error:
+            return error
+
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(fold, range(threads)))
     errors = [part for part in parts if isinstance(part, InvalidTickError | PrecisionError)]
     if errors:
         raise min(errors, key=lambda error: -1 if error.row is None else error.row)
     folded = [part for part in parts if not isinstance(part, InvalidTickError | PrecisionError)]
-    closed = _together([part[: _closed_by_trades(part)] for part in folded])
-    closed = _picked(closed, np.lexsort((closed["spec"], closed["row"])))
-    ended = _together([part[_closed_by_trades(part) :] for part in folded])
-    ended = _picked(ended, np.lexsort((ended["spec"], appeared[ended["symbol_id"]])))
-    ended["row"] = np.arange(len(ended))
-    return _together([closed, ended])
+    return merge_shares(folded, appeared, rows, len(specs))
 
 
-def _closed_by_trades(rows: npt.NDArray[Any]) -> int:
-    # So many: those that the end closed come behind them.
-    return len(rows) - int(np.count_nonzero(rows["reason"] == _BY_END))
-
-
-# As lumps of bytes: numpy would copy rows field by field.
+def _share_out(symbol_id: npt.NDArray[np.int32], symbols: int, shares: int) -> npt.NDArray[np.uint8]:
+    # Each gets about as many trades, as a sample tells; ids that are no symbol's go to the first.
+    sample = symbol_id[:: max(1, len(symbol_id) // _SAMPLE)]
+    counts = np.bincount(sample[(sample >= 0) & (sample < symbols)], minlength=symbols)
+    share_of = np.zeros(symbols + 1, np.uint8)
+    order = np.argsort(-counts, kind="stable")
+    turns = np.arange(symbols) % (2 * shares)
+    share_of[order] = np.minimum(turns, 2 * shares - 1 - turns)
+    return share_of
 
 
 def _together(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    # As lumps of bytes: numpy would copy rows field by field.
     return parts[0] if len(parts) == 1 else np.concatenate([part.view(_LUMP) for part in parts]).view(ROW_DTYPE)
 
 
-def _picked(rows: npt.NDArray[Any], places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    return rows.view(_LUMP).take(places).view(ROW_DTYPE)
-
-
-def _try_fold(
-    columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...], places: npt.NDArray[np.int64]
-) -> npt.NDArray[Any] | InvalidTickError | PrecisionError:
-    # Of several shards that fail, the one with the earliest row is heard.
-    try:
-        return _fold(columns, instruments, specs, places)
-    except (InvalidTickError, PrecisionError) as error:
-        return error
+def _blocks(instruments: Instruments, columns: Columns) -> Iterator[tuple[TickBatch, int, bool]]:
+    rows = len(columns["time_ns"])
+    for start in range(0, max(rows, 1), _BLOCK):
+        block = {name: column[start : start + _BLOCK] for name, column in columns.items()}
+        yield TickBatch.wrap(instruments, block), start, start + _BLOCK >= rows
 
 
 def _fold(
-    columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...], places: npt.NDArray[np.int64] | None
-) -> npt.NDArray[Any]:
-    # The bars that trades closed, then those that the end closed; of all rows, or of those at `places`.
-    ids = "first_id" in columns
-    kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
-    rows = len(columns["time_ns"]) if places is None else len(places)
-    made: list[npt.NDArray[Any]] = []
-    step = _BLOCK if places is None else _GATHERED
-    for start in range(0, max(rows, 1), step):
-        if places is None:
-            block = {name: column[start : start + step] for name, column in columns.items()}
-        else:
-            at = places[start : start + step]
-            block = {name: column.take(at) for name, column in columns.items()}
+    kernel: BarKernel,
+    blocks: Iterable[tuple[TickBatch, int, bool]],
+    find: Callable[[Any, int, npt.NDArray[np.int32]], int] | None = None,
+) -> list[npt.NDArray[Any]]:
+    # The bars that trades closed, then those that the end closed. A block is (its trades, the row it begins at, whether
+    # it is the last); `find` tells which rows of it are to be taken.
+    made = []
+    places = np.empty(0, np.int32)
+    for batch, start, ends in blocks:
+        chosen = None
+        if find is not None:
+            if len(places) <= len(batch):
+                places = np.empty(len(batch) + 1, np.int32)
+            chosen = places[: find(batch.column("symbol_id"), start, places)]
         try:
-            closed, late = kernel.update(TickBatch.wrap(instruments, block), start + step >= rows)
+            closed, late = kernel.update(batch, ends, chosen)
         except (InvalidTickError, PrecisionError) as error:
             if error.row is None:
                 raise
-            row = start + error.row if places is None else int(places[start + error.row])
+            row = start + error.row
             raise type(error)(str(error).replace(f"row {error.row}", f"row {row}", 1), row) from None
         if late:
-            row = start + late[0][0] if places is None else int(places[start + late[0][0]])
+            row = start + late[0][0]
             raise InvalidTickError(f"row {row}: its trade id lies too far behind to know whether it was seen", row)
-        if len(closed) and (start or places is not None):
-            numbers = closed["row"][: _closed_by_trades(closed)]
-            numbers[:] = numbers + start if places is None else places[numbers + start]
+        if start and len(closed):
+            numbers = closed["row"][: len(closed) - np.count_nonzero(closed["reason"] == _BY_END)]
+            numbers += start
         made.append(closed)
-    return _together(made)
+    return made
 
 
 # Columns as they come, to columns of integers.

@@ -63,14 +63,3 @@ def text_column(
     codes: npt.NDArray[np.int64], names: list[bytes]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """(int64[n + 1] offsets, uint8 characters): the name of each code, as Arrow's large_string holds it."""
-
-def shard(
-    symbol_id: npt.NDArray[np.int32], symbols: int, shards: int
-) -> int | tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Share the symbols out, so that every shard has about as many rows.
-
-    Returns:
-        (first row of each symbol, or the number of rows where it has none; where each shard starts in the rows that
-        follow, shards + 1; the rows of the first shard, of the second, ..., each ascending); or the first row whose
-        symbol id is not below `symbols`.
-    """

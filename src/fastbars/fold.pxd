@@ -32,6 +32,7 @@ cdef struct Columns:            # a batch, as the loops read it
     const int64_t *first_id     # where ids do not order the trades, these two are not read
     const int64_t *last_id
     const int64_t *count        # NULL: one trade a row
+    const int32_t *places       # the rows to be folded in, ascending; NULL: all of them
     Py_ssize_t side_mask        # 0 where there is no side column: one unknown side for all
     int64_t arrivals            # arrival number of row 0
     uint32_t symbols            # symbol ids from here on are unknown
@@ -48,7 +49,9 @@ cdef extern from * nogil:
     const int8_t UNKNOWN_SIDE "fb_unknown_side"
 
 
-cdef inline Columns columns_of(TickBatch batch, int64_t arrivals, Py_ssize_t symbols, Py_ssize_t longest) noexcept nogil:
+cdef inline Columns columns_of(
+    TickBatch batch, const int32_t *places, int64_t arrivals, Py_ssize_t symbols, Py_ssize_t longest
+) noexcept nogil:
     cdef Columns columns
     columns.time_ns = batch.time_ns
     columns.symbol_id = batch.symbol_id
@@ -59,6 +62,7 @@ cdef inline Columns columns_of(TickBatch batch, int64_t arrivals, Py_ssize_t sym
     columns.first_id = batch.first_id
     columns.last_id = batch.last_id
     columns.count = batch.count
+    columns.places = places
     columns.arrivals = arrivals
     columns.symbols = <uint32_t>symbols
     columns.longest = longest
@@ -199,24 +203,31 @@ cdef inline bint take_ordinary(
     return True
 
 
+cdef inline Py_ssize_t row_at(const int32_t *places, Py_ssize_t at) noexcept nogil:
+    return at if places is NULL else places[at]
+
+
 cdef inline Py_ssize_t fold_time_rows(
     Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single,
-    bint inverse, Seen *all_seen
+    bint inverse, bint placed, Seen *all_seen
 ) noexcept nogil:
-    # Returns the first row that is not ordinary or begins a stretch of its symbol, or stop.
+    # Returns the first row that is not ordinary or begins a stretch of its symbol, or stop. Where only some rows are
+    # `placed` there are no stretches, and these numbers count places.
     cdef Columns batch = columns[0]
     cdef Seen seen = all_seen[0]
-    cdef Py_ssize_t i = start
+    cdef Py_ssize_t i = start, row
     while i < stop - PLACES_AHEAD:
-        if begins_stretch(&batch, i):
+        row = batch.places[i] if placed else i
+        if not placed and begins_stretch(&batch, i):
             break
-        fetch(slots, &batch, i + PLACES_AHEAD)
-        if not take_ordinary(slots, &batch, i, by_id, single, inverse, &seen):
+        fetch(slots, &batch, batch.places[i + PLACES_AHEAD] if placed else i + PLACES_AHEAD)
+        if not take_ordinary(slots, &batch, row, by_id, single, inverse, &seen):
             break
         i += 1
     while stop - PLACES_AHEAD <= i < stop:
-        if (i + 2 < stop and begins_stretch(&batch, i)) or not take_ordinary(
-            slots, &batch, i, by_id, single, inverse, &seen
+        row = batch.places[i] if placed else i
+        if (not placed and i + 2 < stop and begins_stretch(&batch, i)) or not take_ordinary(
+            slots, &batch, row, by_id, single, inverse, &seen
         ):
             break
         i += 1
@@ -311,22 +322,24 @@ cdef inline bint take_path_ordinary(
 
 cdef inline Py_ssize_t fold_path_rows(
     int kind, int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id,
-    bint inverse, Seen *all_seen
+    bint inverse, bint placed, Seen *all_seen
 ) noexcept nogil:
     # As fold_time_rows.
     cdef Columns batch = columns[0]
     cdef Seen seen = all_seen[0]
-    cdef Py_ssize_t i = start
+    cdef Py_ssize_t i = start, row
     while i < stop - PLACES_AHEAD:
-        if begins_stretch(&batch, i):
+        row = batch.places[i] if placed else i
+        if not placed and begins_stretch(&batch, i):
             break
-        fetch(slots, &batch, i + PLACES_AHEAD)
-        if not take_path_ordinary(kind, step, slots, &batch, i, by_id, inverse, &seen):
+        fetch(slots, &batch, batch.places[i + PLACES_AHEAD] if placed else i + PLACES_AHEAD)
+        if not take_path_ordinary(kind, step, slots, &batch, row, by_id, inverse, &seen):
             break
         i += 1
     while stop - PLACES_AHEAD <= i < stop:
-        if (i + 2 < stop and begins_stretch(&batch, i)) or not take_path_ordinary(
-            kind, step, slots, &batch, i, by_id, inverse, &seen
+        row = batch.places[i] if placed else i
+        if (not placed and i + 2 < stop and begins_stretch(&batch, i)) or not take_path_ordinary(
+            kind, step, slots, &batch, row, by_id, inverse, &seen
         ):
             break
         i += 1

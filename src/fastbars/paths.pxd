@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t
 
 from fastbars.batch cimport TickBatch
 from fastbars.closing cimport BarClosing
@@ -10,6 +10,7 @@ cdef class BarPaths(BarClosing):
     cdef bint unchecked                 # the batch at hand is checked row by row
     cdef Seen seen                      # of the batch at hand
     cdef bint invalid                   # a row of it breaks a rule
+    cdef const int32_t *places          # the rows of it to be folded in, ascending; NULL: all of them
     cdef bint take_unchecked(self, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef Py_ssize_t fold_path(
         self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop, bint asks) noexcept nogil

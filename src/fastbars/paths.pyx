@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from fastbars.batch cimport TickBatch
 from fastbars.closing cimport BarClosing
-from fastbars.fold cimport Columns, Seen, begins_stretch, columns_of, fold_path_rows, fold_path_stretch
+from fastbars.fold cimport Columns, Seen, begins_stretch, columns_of, fold_path_rows, fold_path_stretch, row_at
 from fastbars.records cimport BY_TRADE
 from fastbars.scaled cimport int128, less128
 from fastbars.state cimport Slot
@@ -22,21 +22,27 @@ cdef Py_ssize_t _fold_ticks(
     int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
     Seen *seen
 ) noexcept nogil:
-    return fold_path_rows(TICK, step, slots, columns, start, stop, by_id, inverse, seen)
+    if columns.places is NULL:
+        return fold_path_rows(TICK, step, slots, columns, start, stop, by_id, inverse, False, seen)
+    return fold_path_rows(TICK, step, slots, columns, start, stop, by_id, inverse, True, seen)
 
 
 cdef Py_ssize_t _fold_volumes(
     int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
     Seen *seen
 ) noexcept nogil:
-    return fold_path_rows(VOLUME, step, slots, columns, start, stop, by_id, inverse, seen)
+    if columns.places is NULL:
+        return fold_path_rows(VOLUME, step, slots, columns, start, stop, by_id, inverse, False, seen)
+    return fold_path_rows(VOLUME, step, slots, columns, start, stop, by_id, inverse, True, seen)
 
 
 cdef Py_ssize_t _fold_values(
     int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
     Seen *seen
 ) noexcept nogil:
-    return fold_path_rows(VALUE, step, slots, columns, start, stop, by_id, inverse, seen)
+    if columns.places is NULL:
+        return fold_path_rows(VALUE, step, slots, columns, start, stop, by_id, inverse, False, seen)
+    return fold_path_rows(VALUE, step, slots, columns, start, stop, by_id, inverse, True, seen)
 
 
 cdef Py_ssize_t _fold_stretch(
@@ -62,29 +68,30 @@ cdef class BarPaths(BarClosing):
     cdef Py_ssize_t fold_path(
         self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop, bint asks
     ) noexcept nogil:
-        # Returns the first row whose id is not the next one, where it `asks`; else stop.
+        # Returns the first row (of `places`, where there are some) whose id is not the next one, where it `asks`; else stop.
         cdef Slot *slots = self.slots[spec]
-        cdef Columns columns = columns_of(batch, self.arrivals, self.symbols, self.longest)
+        cdef Columns columns = columns_of(batch, self.places, self.arrivals, self.symbols, self.longest)
         cdef bint inverse = self.largest_contract > 0
         cdef int kind = self.rules[spec].kind
         cdef int64_t step = self.rules[spec].step
-        cdef Py_ssize_t i = start, end
+        cdef Py_ssize_t i = start, end, row
         cdef PathLoop fold_ordinary = _fold_ticks if kind == TICK else _fold_volumes if kind == VOLUME else _fold_values
         while i < stop:
             if not self.careful:
                 i = fold_ordinary(step, slots, &columns, i, stop, self.by_id, inverse, &self.seen)
                 if i >= stop:
                     break
-                if i + 2 < stop and begins_stretch(&columns, i):
+                if self.places is NULL and i + 2 < stop and begins_stretch(&columns, i):
                     end = _fold_stretch(kind, step, slots, &columns, i, stop, self.by_id, &self.seen)
                     if end > i:
                         i = end
                         continue
-            if self.unchecked and not self.take_unchecked(batch, i):
+            row = row_at(self.places, i)
+            if self.unchecked and not self.take_unchecked(batch, row):
                 break
-            if asks and not self.ledger.takes_next(batch, i):
+            if asks and not self.ledger.takes_next(batch, row):
                 return i
-            self.fold_path_row(spec, batch, i)
+            self.fold_path_row(spec, batch, row)
             i += 1
         return stop
 
