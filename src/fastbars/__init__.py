@@ -20,13 +20,13 @@ from fastbars.errors import (
     WebSocketError,
     WSConnectionError,
 )
-from fastbars.events import MarketDataEvent, Quote, Ticker
 from fastbars.instruments import Instruments
 from fastbars.specs import BarKind, BarSpec
 from fastbars.ticks import TickData, TickSide
 
 if TYPE_CHECKING:
     from fastbars.arrays import aggregate
+    from fastbars.events import MarketDataEvent, Quote, Ticker
     from fastbars.exchanges.adapters import (
         BinanceWebSocketAdapter,
         BybitWebSocketAdapter,
@@ -61,10 +61,13 @@ _LAZY = {
     "HyperliquidWebSocketAdapter": "fastbars.exchanges.adapters",
     "InteractiveBrokersWebSocketAdapter": "fastbars.exchanges.adapters",
     "KrakenWebSocketAdapter": "fastbars.exchanges.adapters",
+    "MarketDataEvent": "fastbars.events",
     "OKXWebSocketAdapter": "fastbars.exchanges.adapters",
+    "Quote": "fastbars.events",
     "RawMessage": "fastbars.live.messages",
     "StreamConfig": "fastbars.live.config",
     "StreamStats": "fastbars.live.stats",
+    "Ticker": "fastbars.events",
     "Verification": "fastbars.verification",
     "aggregate": "fastbars.arrays",
     "replay": "fastbars.tapes.replay",
