@@ -36,7 +36,7 @@ MODULES = (
 )
 HEADERS = (
     "int128.h",
-    "memory.h",
+    "pages.h",
     "summary.pxd",
     "fold.pxd",
     "wire/text.h",

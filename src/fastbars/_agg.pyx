@@ -23,13 +23,15 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastbars.batch cimport TickBatch
-from fastbars.fold cimport Columns, Seen, begins_stretch, columns_of, fold_time_rows, fold_time_stretch, row_at, take_ordinary
+from fastbars.fold cimport (
+    Columns, Seen, begins_stretch, columns_of, fold_rows, fold_time_stretch, row_at, take_ordinary,
+)
 from fastbars.ledger cimport AHEAD, DUPLICATE, FILLS, FIRST, FORGOTTEN, NO_MEMORY, OVERLAP, Verdict
 from fastbars.paths cimport BarPaths
 from fastbars.records cimport FILLED
 from fastbars.scaled cimport HIGHEST, LOWEST, prefetch
 from fastbars.state cimport Past, Slot
-from fastbars.summary cimport MONTHS, Summary, add_trade
+from fastbars.summary cimport FIXED, MONTHS, Summary, add_trade
 
 from fastbars.errors import InvalidTickError, PrecisionError
 
@@ -42,8 +44,8 @@ cdef double SAFE_BOUND = 1.6e38
 
 cdef enum:
     ROWS_AHEAD = 8              # less than fold.pxd's PLACES_AHEAD
-    LONG_STRETCH = 1 << 14
-    LONG_BATCH = 1024           # of which the check is worth handing the interpreter to others
+    LONG_BATCH = 1024           # worth making room for, and handing the interpreter to others
+    LONG_STRETCH = 1 << 14      # rows whose sizes are taken to sum within 64 bits until larger ones have come
 
 
 # The loop over ordinary trades, a function of its own for each kind of batch.
@@ -55,25 +57,19 @@ ctypedef Py_ssize_t (*FoldLoop)(
 cdef Py_ssize_t _fold_by_single_id(
     Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
 ) noexcept nogil:
-    if columns.places is NULL:
-        return fold_time_rows(slots, columns, start, stop, True, True, False, False, seen)
-    return fold_time_rows(slots, columns, start, stop, True, True, False, True, seen)
+    return fold_rows(FIXED, 0, slots, columns, start, stop, True, True, False, seen)
 
 
 cdef Py_ssize_t _fold_by_id(
     Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
 ) noexcept nogil:
-    if columns.places is NULL:
-        return fold_time_rows(slots, columns, start, stop, True, False, inverse, False, seen)
-    return fold_time_rows(slots, columns, start, stop, True, False, inverse, True, seen)
+    return fold_rows(FIXED, 0, slots, columns, start, stop, True, False, inverse, seen)
 
 
 cdef Py_ssize_t _fold_by_time(
     Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
 ) noexcept nogil:
-    if columns.places is NULL:
-        return fold_time_rows(slots, columns, start, stop, False, False, inverse, False, seen)
-    return fold_time_rows(slots, columns, start, stop, False, False, inverse, True, seen)
+    return fold_rows(FIXED, 0, slots, columns, start, stop, False, False, inverse, seen)
 
 
 cdef class BarKernel(BarPaths):
@@ -353,7 +349,9 @@ cdef class BarKernel(BarPaths):
             fold_ordinary = _fold_by_single_id
         while i < stop:
             if not self.careful:
-                if i + 1 == stop and self.places is NULL and take_ordinary(slots, &columns, i, self.by_id, False, inverse, &self.seen):
+                if i + 1 == stop and self.places is NULL and take_ordinary(
+                    slots, &columns, i, self.by_id, False, inverse, &self.seen
+                ):
                     break
                 i = fold_ordinary(slots, &columns, i, stop, inverse, &self.seen)
                 if i >= stop:

@@ -151,7 +151,7 @@ def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...],
             return _fold(
                 kernel,
                 _blocks(instruments, wrapped),
-                lambda ids, start, places: rows_of_share(ids, share_of, share, places, appeared, start),
+                lambda symbol_id, start, places: rows_of_share(symbol_id, share_of, share, places, appeared, start),
             )
         except (InvalidTickError, PrecisionError) as error:
             return error

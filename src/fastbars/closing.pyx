@@ -1,4 +1,5 @@
-"""A bar's life: when it is opened and closed, by a trade, by time or by the end, and intervals without trades.
+"""A bar's life: when it is opened and closed, by a trade, by time or by the end; intervals without trades; and bars in
+which the stream began.
 
 A closed bar becomes a Record. So does an interval without trades where empty intervals are filled, or where the feed
 was down in it: flat at the last close where it is known that nothing was traded, else without prices.
@@ -311,7 +312,7 @@ cdef class BarClosing(BarRecords):
             self.rejudge(k, symbol_id, time_ns, time_ns, 0)
         return self.take()
 
-    # Before the first trade.
+    # Bars in which the stream began, and trades before it.
 
     def beginning(self, int symbol_id, int64_t longest_ns):
         cdef const Past *past

@@ -12,8 +12,8 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
-from fastbars.scaled cimport HIGHEST, PARSED, POWER_OF_TEN, int128, less128, parse_text, scale128
 from fastbars.rows cimport Row
+from fastbars.scaled cimport HIGHEST, PARSED, POWER_OF_TEN, int128, less128, parse_text, scale128
 
 from fastbars.rows import ROW_DTYPE as _ROW_DTYPE
 

@@ -14,7 +14,7 @@ from fastbars.scaled cimport (
     wide_sum, wide_zero,
 )
 from fastbars.state cimport Slot
-from fastbars.summary cimport TICK, VOLUME, Summary, Sums, total_of
+from fastbars.summary cimport MONTHS, TICK, VOLUME, Summary, Sums, total_of
 
 cdef enum:
     PLACES_AHEAD = 12           # in the batch; the two lines of a slot take about as long to come
@@ -207,34 +207,6 @@ cdef inline Py_ssize_t row_at(const int32_t *places, Py_ssize_t at) noexcept nog
     return at if places is NULL else places[at]
 
 
-cdef inline Py_ssize_t fold_time_rows(
-    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single,
-    bint inverse, bint placed, Seen *all_seen
-) noexcept nogil:
-    # Returns the first row that is not ordinary or begins a stretch of its symbol, or stop. Where only some rows are
-    # `placed` there are no stretches, and these numbers count places.
-    cdef Columns batch = columns[0]
-    cdef Seen seen = all_seen[0]
-    cdef Py_ssize_t i = start, row
-    while i < stop - PLACES_AHEAD:
-        row = batch.places[i] if placed else i
-        if not placed and begins_stretch(&batch, i):
-            break
-        fetch(slots, &batch, batch.places[i + PLACES_AHEAD] if placed else i + PLACES_AHEAD)
-        if not take_ordinary(slots, &batch, row, by_id, single, inverse, &seen):
-            break
-        i += 1
-    while stop - PLACES_AHEAD <= i < stop:
-        row = batch.places[i] if placed else i
-        if (not placed and i + 2 < stop and begins_stretch(&batch, i)) or not take_ordinary(
-            slots, &batch, row, by_id, single, inverse, &seen
-        ):
-            break
-        i += 1
-    all_seen[0] = seen
-    return i
-
-
 cdef inline Py_ssize_t fold_time_stretch(
     Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, Seen *all_seen
 ) noexcept nogil:
@@ -320,11 +292,20 @@ cdef inline bint take_path_ordinary(
     return True
 
 
-cdef inline Py_ssize_t fold_path_rows(
-    int kind, int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id,
-    bint inverse, bint placed, Seen *all_seen
+cdef inline bint take(
+    int kind, int64_t step, Slot *slots, const Columns *batch, Py_ssize_t i, bint by_id, bint single, bint inverse,
+    Seen *seen
 ) noexcept nogil:
-    # As fold_time_rows.
+    # Adds row i if it is ordinary for bars of this kind.
+    if kind <= MONTHS:
+        return take_ordinary(slots, batch, i, by_id, single, inverse, seen)
+    return take_path_ordinary(kind, step, slots, batch, i, by_id, inverse, seen)
+
+
+cdef inline Py_ssize_t fold_some(
+    int kind, int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id,
+    bint single, bint inverse, bint placed, Seen *all_seen
+) noexcept nogil:
     cdef Columns batch = columns[0]
     cdef Seen seen = all_seen[0]
     cdef Py_ssize_t i = start, row
@@ -333,18 +314,29 @@ cdef inline Py_ssize_t fold_path_rows(
         if not placed and begins_stretch(&batch, i):
             break
         fetch(slots, &batch, batch.places[i + PLACES_AHEAD] if placed else i + PLACES_AHEAD)
-        if not take_path_ordinary(kind, step, slots, &batch, row, by_id, inverse, &seen):
+        if not take(kind, step, slots, &batch, row, by_id, single, inverse, &seen):
             break
         i += 1
     while stop - PLACES_AHEAD <= i < stop:
         row = batch.places[i] if placed else i
-        if (not placed and i + 2 < stop and begins_stretch(&batch, i)) or not take_path_ordinary(
-            kind, step, slots, &batch, row, by_id, inverse, &seen
+        if (not placed and i + 2 < stop and begins_stretch(&batch, i)) or not take(
+            kind, step, slots, &batch, row, by_id, single, inverse, &seen
         ):
             break
         i += 1
     all_seen[0] = seen
     return i
+
+
+cdef inline Py_ssize_t fold_rows(
+    int kind, int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id,
+    bint single, bint inverse, Seen *seen
+) noexcept nogil:
+    # Returns the first row that is not ordinary or begins a stretch of its symbol, or stop. Where only the rows at
+    # some places are to be folded in there are no stretches, and these numbers count places.
+    if columns.places is NULL:
+        return fold_some(kind, step, slots, columns, start, stop, by_id, single, inverse, False, seen)
+    return fold_some(kind, step, slots, columns, start, stop, by_id, single, inverse, True, seen)
 
 
 cdef inline Py_ssize_t fold_path_stretch(

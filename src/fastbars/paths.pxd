@@ -5,6 +5,7 @@ from fastbars.closing cimport BarClosing
 from fastbars.fold cimport Seen
 
 cdef class BarPaths(BarClosing):
+    # How the batch at hand is to be taken, by these bars and by those of time.
     cdef bint careful                   # each row is looked at alone: sums may overflow, or ids are sequenced
     cdef Py_ssize_t longest             # rows at hand whose sizes are sure to sum within 64 bits
     cdef bint unchecked                 # the batch at hand is checked row by row

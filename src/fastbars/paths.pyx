@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from fastbars.batch cimport TickBatch
 from fastbars.closing cimport BarClosing
-from fastbars.fold cimport Columns, Seen, begins_stretch, columns_of, fold_path_rows, fold_path_stretch, row_at
+from fastbars.fold cimport Columns, Seen, begins_stretch, columns_of, fold_path_stretch, fold_rows, row_at
 from fastbars.records cimport BY_TRADE
 from fastbars.scaled cimport int128, less128
 from fastbars.state cimport Slot
@@ -22,27 +22,21 @@ cdef Py_ssize_t _fold_ticks(
     int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
     Seen *seen
 ) noexcept nogil:
-    if columns.places is NULL:
-        return fold_path_rows(TICK, step, slots, columns, start, stop, by_id, inverse, False, seen)
-    return fold_path_rows(TICK, step, slots, columns, start, stop, by_id, inverse, True, seen)
+    return fold_rows(TICK, step, slots, columns, start, stop, by_id, False, inverse, seen)
 
 
 cdef Py_ssize_t _fold_volumes(
     int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
     Seen *seen
 ) noexcept nogil:
-    if columns.places is NULL:
-        return fold_path_rows(VOLUME, step, slots, columns, start, stop, by_id, inverse, False, seen)
-    return fold_path_rows(VOLUME, step, slots, columns, start, stop, by_id, inverse, True, seen)
+    return fold_rows(VOLUME, step, slots, columns, start, stop, by_id, False, inverse, seen)
 
 
 cdef Py_ssize_t _fold_values(
     int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
     Seen *seen
 ) noexcept nogil:
-    if columns.places is NULL:
-        return fold_path_rows(VALUE, step, slots, columns, start, stop, by_id, inverse, False, seen)
-    return fold_path_rows(VALUE, step, slots, columns, start, stop, by_id, inverse, True, seen)
+    return fold_rows(VALUE, step, slots, columns, start, stop, by_id, False, inverse, seen)
 
 
 cdef Py_ssize_t _fold_stretch(
@@ -68,7 +62,8 @@ cdef class BarPaths(BarClosing):
     cdef Py_ssize_t fold_path(
         self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop, bint asks
     ) noexcept nogil:
-        # Returns the first row (of `places`, where there are some) whose id is not the next one, where it `asks`; else stop.
+        # Returns the first row (of `places`, where there are some) whose id is not the next one, where it `asks`; else
+        # stop.
         cdef Slot *slots = self.slots[spec]
         cdef Columns columns = columns_of(batch, self.places, self.arrivals, self.symbols, self.longest)
         cdef bint inverse = self.largest_contract > 0

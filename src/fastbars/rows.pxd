@@ -5,7 +5,7 @@ from libc.stdlib cimport realloc
 
 from fastbars.summary cimport Summary
 
-cdef extern from "memory.h" nogil:
+cdef extern from "pages.h" nogil:
     void use_large_pages "fb_use_large_pages"(void *memory, size_t size)
 
 cdef struct Row:            # a bar as it is issued

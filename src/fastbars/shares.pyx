@@ -46,24 +46,17 @@ def rows_of_share(const int32_t[::1] symbol_id not None, const uint8_t[::1] shar
 def merge_shares(list shares not None, const int64_t[::1] appeared not None, Py_ssize_t trades, int width):
     cdef Py_ssize_t i, ended = 0, total = sum(len(rows) for arrays in shares for rows in arrays)
     cdef int k, best, count = len(shares)
-    cdef size_t at
     cdef Row *row
     cdef Run *runs = <Run *>calloc(count, sizeof(Run))
     if runs is NULL:
         raise MemoryError
     merged = np.empty(total, _ROW_DTYPE)
-    waiting = [iter([rows for rows in arrays if len(rows)]) for arrays in shares]
-    held = [None] * count
+    waiting = [iter(arrays) for arrays in shares]
     row = <Row *><size_t>merged.ctypes.data
     try:
+        for k in range(count):
+            _fill(&runs[k], waiting[k], appeared, trades, width)
         for i in range(total):
-            for k in range(count):
-                if runs[k].left == 0:
-                    held[k] = next(waiting[k], None)
-                    if held[k] is not None:
-                        at = held[k].ctypes.data
-                        runs[k] = Run(<const Row *>at, len(held[k]), 0)
-                        runs[k].key = _key(runs[k].row, appeared, trades, width)
             best = -1
             for k in range(count):
                 if runs[k].left and (best < 0 or runs[k].key < runs[best].key):
@@ -74,11 +67,21 @@ def merge_shares(list shares not None, const int64_t[::1] appeared not None, Py_
                 ended += 1
             runs[best].row += 1
             runs[best].left -= 1
-            if runs[best].left:
-                runs[best].key = _key(runs[best].row, appeared, trades, width)
+            _fill(&runs[best], waiting[best], appeared, trades, width)
     finally:
         free(runs)
     return merged
+
+
+cdef int _fill(Run *run, object waiting, const int64_t[::1] appeared, Py_ssize_t trades, int width) except -1:
+    # From the next array that has rows, where the one at hand is used up; `shares` keeps their memory.
+    while run.left == 0:
+        rows = next(waiting, None)
+        if rows is None:
+            return 0
+        run.row, run.left = <const Row *><size_t>rows.ctypes.data, len(rows)
+    run.key = _key(run.row, appeared, trades, width)
+    return 0
 
 
 cdef int64_t _key(const Row *row, const int64_t[::1] appeared, Py_ssize_t trades, int width) noexcept:

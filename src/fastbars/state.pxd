@@ -96,4 +96,4 @@ cdef class BarState(BarRows):
     cdef int32_t new_record(self) noexcept nogil
     cdef void free_record_at(self, int32_t record) noexcept nogil
     cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil
-    cdef int make_room(self, TickBatch batch, Py_ssize_t more) except -1
+    cdef void make_room(self, TickBatch batch, Py_ssize_t more) noexcept nogil

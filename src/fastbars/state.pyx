@@ -12,7 +12,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
-from fastbars.batch cimport TickBatch
+from fastbars.batch cimport EARLIEST_NS, LATEST_NS, TickBatch
 from fastbars.instruments cimport Instrument, Instruments
 from fastbars.ledger cimport Ledger
 from fastbars.rows cimport BarRows, Row, grow_table
@@ -299,7 +299,9 @@ cdef class BarState(BarRows):
 
     cdef Py_ssize_t size(self) noexcept nogil:
         # Bytes to copy when the state is saved.
-        return 0 if self.blank else self.width * self.symbols * (sizeof(Slot) + sizeof(Past)) + self.record_count * sizeof(Record)
+        if self.blank:
+            return 0
+        return self.width * self.symbols * (sizeof(Slot) + sizeof(Past)) + self.record_count * sizeof(Record)
 
     cdef int save(self) except -1:
         cdef int k
@@ -408,28 +410,28 @@ cdef class BarState(BarRows):
                     own.max_price = max(own.max_price, self.records[r].bar.high)
                     r = self.records[r].next
 
-    cdef int make_room(self, TickBatch batch, Py_ssize_t more) except -1:
-        # For what a long batch is likely to close, and `more` bars: tables that double while they are filled are copied as often, and
-        # memory that is not needed has to be fetched from the operating system all the same.
-        cdef Py_ssize_t bars = 0, records = 0
-        cdef int64_t since, open_time, close_time, ended
+    cdef void make_room(self, TickBatch batch, Py_ssize_t more) noexcept nogil:
+        # For what a long batch is likely to close, and `more` bars: tables that double while they are filled are copied
+        # as often, and memory that is not needed has to be fetched from the operating system all the same. A guess:
+        # where it is wrong, or there is no memory, they grow when they are full.
+        cdef Py_ssize_t bars = 0, records = self.records_held
+        cdef int64_t first = batch.time_ns[0], last = batch.time_ns[batch.length - 1]
+        cdef int64_t since, until, open_time, close_time, ended
         cdef int k
+        if not EARLIEST_NS <= first <= last <= LATEST_NS:
+            return
         for k in range(self.width):
             if self.rules[k].kind <= MONTHS:
-                interval_of(&self.rules[k], batch.time_ns[0], &since, &close_time)
-                interval_of(&self.rules[k], batch.time_ns[batch.length - 1], &open_time, &close_time)
-                ended = min(max(0, (open_time - since) // (close_time - open_time)), batch.length) * self.symbols
+                interval_of(&self.rules[k], first, &since, &until)
+                interval_of(&self.rules[k], last, &open_time, &close_time)
+                ended = min((open_time - since) // (close_time - open_time), batch.length) * self.symbols
                 bars += ended
                 records += min(ended, 2 * self.symbols)
         bars = min(bars, batch.length) + more
-        if self.row_capacity < bars and not grow_table(<void **>&self.rows, &self.row_capacity, sizeof(Row), bars):
-            raise MemoryError
-        records += self.records_held
-        if self.record_capacity < records and not grow_table(
-            <void **>&self.records, &self.record_capacity, sizeof(Record), records
-        ):
-            raise MemoryError
-        return 0
+        if self.row_capacity < bars:
+            grow_table(<void **>&self.rows, &self.row_capacity, sizeof(Row), bars)
+        if self.record_capacity < records:
+            grow_table(<void **>&self.records, &self.record_capacity, sizeof(Record), records)
 
     cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil:
         cdef Slot *slot = &self.slots[spec][symbol_id]

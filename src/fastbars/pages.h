@@ -1,6 +1,6 @@
 /* Large blocks of memory. */
-#ifndef FASTBARS_MEMORY_H
-#define FASTBARS_MEMORY_H
+#ifndef FASTBARS_PAGES_H
+#define FASTBARS_PAGES_H
 
 #include <stddef.h>
 #include <stdint.h>
