@@ -239,7 +239,7 @@ def frame(payload: bytes, opcode: int = TEXT, *, final: bool = True) -> bytes:
 class RawServer:
     """A TCP server that answers the opening handshake, and then sends what it was given and nothing else.
 
-    It reads, so that the client can write, but answers neither pings nor closes.
+    It reads, so that the client can write, but answers neither pings nor, where `farewell` is left as it is, closes.
 
     Args:
         behind: bytes written together with the handshake's response, in one piece.
@@ -275,6 +275,10 @@ class RawServer:
         assert self._server is not None
         return f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/ws"
 
+    async def farewell(self, _: asyncio.StreamWriter) -> bytes:
+        """What a close frame is answered with."""
+        return b""
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         self.writers.append(writer)
@@ -297,6 +301,9 @@ class RawServer:
                 await writer.drain()
             while data := await reader.read(65_536):
                 self.received += data
+                if data[0] == 0x80 | CLOSE and (goodbye := await self.farewell(writer)):
+                    writer.write(goodbye)
+                    break
         except OSError:
             pass  # the client dropped it, or the test did
         finally:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,20 @@ from websockets.asyncio.server import ServerConnection
 from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig, TickData
 from fastbars.errors import WSConnectionError
 from fastbars.exchanges.binance import SPOT
-from servers import BINARY, MINUTE_MS, RawServer, Stalls, TradeServer, frame, keep_silent, show, trade, trades, until
+from servers import (
+    BINARY,
+    CLOSE,
+    MINUTE_MS,
+    RawServer,
+    Stalls,
+    TradeServer,
+    frame,
+    keep_silent,
+    show,
+    trade,
+    trades,
+    until,
+)
 
 DISCONNECTED, CONNECTING, CONNECTED, RECONNECTING, CLOSED = ConnectionState
 
@@ -210,6 +224,23 @@ async def test_a_disconnect_that_is_cancelled_is_cancelled_and_still_ends_the_co
         assert client.adapter.state is DISCONNECTED
         server.writers[0].transport.abort()
         await until(lambda: not [task for task in asyncio.all_tasks() if "fastbars" in task.get_name()])
+
+
+async def test_a_bar_that_begins_while_the_connection_is_being_closed_is_partial_and_no_gap() -> None:
+    class Talkative(RawServer):
+        async def farewell(self, _: asyncio.StreamWriter) -> bytes:
+            return frame(trade(5, 2 * MINUTE_MS)) + frame(b"\x03\xe8", CLOSE)
+
+    anonymous = replace(SPOT, channels={**SPOT.channels, "trade": "none"})
+    before = trade(1, 0), trade(2, 1), trade(3, MINUTE_MS), trade(4, MINUTE_MS + 1)
+    async with Talkative(behind=b"".join(map(frame, before))) as server:
+        bars: list[OHLCVBar] = []
+        adapter = BaseWebSocketAdapter(anonymous, StreamConfig(), on_bars=bars.extend, url=server.url)
+        await adapter.connect()
+        await adapter.disconnect()
+        assert adapter.session.is_down
+        adapter.session.flush(0)
+    assert [(bar.trade_count, str(bar.status)) for bar in bars] == [(2, "PARTIAL"), (2, "UNVERIFIABLE"), (1, "PARTIAL")]
 
 
 async def test_messages_right_behind_the_handshake_reach_the_bars() -> None:

@@ -24,7 +24,7 @@ from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
 from fastbars.tapes import Recording
 from fastbars.ticks import to_nanoseconds
 from fastbars.verification import Verifier
-from servers import START_NS, TradeServer, refuse, trade, until
+from servers import CLOSE, START_NS, RawServer, TradeServer, frame, refuse, trade, until
 
 WAIT_S = 0.25
 MS = 1_000_000
@@ -251,6 +251,30 @@ async def test_where_ids_are_only_unique_one_of_two_lines_can_be_lost_as_well() 
         candle = truth[bar.symbol][to_nanoseconds(bar.open_time) // 1_000_000]
         assert (bar.trade_count, bar.volume) == (candle.trade_count, candle.volume)
     assert stream.stats().session.duplicates > 100
+
+
+async def test_a_bar_that_begins_while_both_lines_are_being_closed_is_partial_and_no_gap() -> None:
+    class Talkative(RawServer):
+        async def farewell(self, writer: asyncio.StreamWriter) -> bytes:
+            goodbye = frame(b"\x03\xe8", CLOSE)
+            if writer is self.writers[0]:
+                return goodbye
+            await until(self.writers[0].is_closing)
+            await asyncio.sleep(0.1)  # the client, too, sees that the first line is shut
+            return frame(trade(3, 2000)) + goodbye
+
+    exchange = replace(SPOT, channels={**SPOT.channels, "trade": "unique"})
+    async with Talkative(behind=frame(trade(1, 0)) + frame(trade(2, 1000))) as server:
+        bars: list[OHLCVBar] = []
+        config = StreamConfig(bars="1s", lines=2)
+        adapter = RedundantAdapter(exchange, config, on_bars=bars.extend, url=server.url)
+        await adapter.connect()
+        await until(lambda: all(member.is_whole for member in adapter.group))
+        await adapter.disconnect()
+        assert adapter.session.is_down
+        adapter.session.flush(0)
+    latest = {bar.open_time: str(bar.status) for bar in bars}
+    assert list(latest.values()) == ["PARTIAL", "UNVERIFIABLE", "PARTIAL"]
 
 
 async def test_lines_go_to_different_hosts_where_the_exchange_declares_several() -> None:

@@ -342,6 +342,9 @@ class BaseWebSocketAdapter(Subscriber):
             successor: Line | None = None
             try:
                 successor = await self._handover.wait()
+            except asyncio.CancelledError:
+                await line.end()  # what comes until it is shut is taken; the outage begins behind that
+                raise
             finally:
                 self._line = successor
                 self._data_messages += line.data_messages

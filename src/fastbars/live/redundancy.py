@@ -31,6 +31,7 @@ class _Member(BaseWebSocketAdapter):
     redundant = True
     index = 0
     group: Sequence[_Member] = ()
+    ends_whole = False  # all lines are being closed, and one was whole
 
     def url_of(self, channels: Collection[str]) -> str:
         """Where these channels are served for this line: each takes the next of the exchange's hosts."""
@@ -49,7 +50,8 @@ class _Member(BaseWebSocketAdapter):
         line.number = line.number * self.config.lines + self.index
 
     def _begin_outage(self) -> None:
-        if not any(member.is_whole for member in self.group if member is not self):
+        ends_whole = any(member.ends_whole for member in self.group)
+        if not ends_whole and not any(member.is_whole for member in self.group if member is not self):
             super()._begin_outage()
 
 
@@ -146,7 +148,14 @@ class RedundantAdapter(_Member):
 
     async def disconnect(self) -> None:
         """Close all lines and wait until nothing of them is left running."""
-        await asyncio.gather(super().disconnect(), *(twin.end() for twin in self._twins))
+        # Until the last is shut, it may bring what the others no longer do: the outage begins behind it.
+        self.ends_whole |= any(member.is_whole for member in self.group)
+        try:
+            await asyncio.gather(super().disconnect(), *(twin.end() for twin in self._twins))
+        finally:
+            if self.ends_whole:
+                self.ends_whole = False
+                self._begin_outage()
 
     async def reconnect(self) -> None:
         """Connect the lines anew, one after the other, so that one is always up. Raises WSConnectionError."""
