@@ -30,6 +30,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(optionalhook=True)  # it is pytest-xdist's
+def pytest_xdist_auto_num_workers() -> int:
+    """One and a half for each core: much of the suite waits for clocks and sockets."""
+    cores = os.cpu_count() or 1
+    return cores + cores // 2
+
+
 @pytest.fixture(autouse=True)
 def no_throttle_is_left_behind() -> Iterator[None]:
     """Throttles outlive connections, by host and port; another test's server may get the same port."""
