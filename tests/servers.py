@@ -19,6 +19,7 @@ from typing import Any, Self
 import orjson
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from fastbars.bars import OHLCVBar
 
@@ -194,6 +195,14 @@ class TradeServer:
             for payload in payloads[:-1]:
                 connection.protocol.send_text(payload)
             await connection.send(payloads[-1], text=True)
+
+    def send_now(self, connection: ServerConnection, payload: bytes) -> None:
+        """Send one message to one connection, without waiting; nothing where either side is just closing it."""
+        if connection not in self.connections or connection.transport.is_closing():
+            return
+        if connection.protocol.state is State.OPEN:
+            connection.protocol.send_text(payload)
+            connection.send_data()
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close every connection with a close frame."""

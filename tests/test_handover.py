@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection
-from websockets.protocol import State
 
 from fastbars import BaseWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig, TickData
 from fastbars.exchanges.binance import SPOT
@@ -90,17 +89,10 @@ class Market(TradeServer):
                     if number is None or number in self.deaf or symbol not in self._wanted[connection]:
                         continue
                     if self.delay_s and number % 2:
-                        loop.call_later(self.delay_s, self._send_to, connection, message)
+                        loop.call_later(self.delay_s, self.send_now, connection, message)
                     else:
-                        self._send_to(connection, message)
+                        self.send_now(connection, message)
             await asyncio.sleep(0.002)
-
-    def _send_to(self, connection: ServerConnection, message: bytes) -> None:
-        if connection not in self.connections or connection.transport.is_closing():
-            return
-        if connection.protocol.state is State.OPEN:  # the other side may just be closing it
-            connection.protocol.send_text(message)
-            connection.send_data()
 
 
 class Listener:

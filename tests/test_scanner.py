@@ -122,6 +122,23 @@ def test_a_trade_that_does_not_count_is_passed_over() -> None:
     assert not scans("bybit", MESSAGES["bybit"].replace(b'"BT":false', b'"BT":true'))  # none is left: Python's
 
 
+EDGES = b'\x00\x1f "+,-./09:;A\\]}\x7f\x80\xff'
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+def test_one_byte_changed_in_any_place_is_judged_as_orjson_and_the_reader_do(kind: str) -> None:
+    message, fields = MESSAGES[kind], FIELDS[kind]
+    general, learnt = Scan(fields, remembers=False), Scan(fields)
+    for place in range(len(message)):
+        for byte in range(256) if kind == "binance trade" else EDGES:
+            payload = message[:place] + bytes([byte]) + message[place + 1 :]
+            assert learnt.take(message)[0]  # what is remembered is the message as it was
+            outcome = learnt.take(payload)
+            assert outcome == general.take(payload), payload
+            if outcome[0]:
+                assert outcome[1:] == read(fields, payload), payload
+
+
 def but(old: bytes, new: bytes) -> bytes:
     assert old in TRADE
     return TRADE.replace(old, new, 1)

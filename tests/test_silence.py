@@ -156,15 +156,17 @@ class PartlyDeaf(TradeServer):
     async def shut(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
+            (ended,) = await asyncio.gather(self._task, return_exceptions=True)
+            assert isinstance(ended, asyncio.CancelledError)  # trading went on to the end
         await super().shut()
 
     async def _trade(self) -> None:
         while True:
             self._ids += 1
             for symbol in {"BTCUSDT", "ETHUSDT"} - self.dead:
-                if self.connections:
-                    await self.send(trade(self._ids, 0, symbol=symbol, start_ms=time.time_ns() // 1_000_000))
+                message = trade(self._ids, 0, symbol=symbol, start_ms=time.time_ns() // 1_000_000)
+                for connection in self.connections:
+                    self.send_now(connection, message)
             await asyncio.sleep(0.01)
 
 

@@ -10,7 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__SSE2__) || defined(_M_X64)
+/* FB_PLAIN: for the tests, what processors without SSE2 run. */
+#if !defined(FB_PLAIN) && (defined(__SSE2__) || defined(_M_X64))
 #include <emmintrin.h>
 #define FB_SSE2 1
 #else
