@@ -5,9 +5,10 @@
     python -m benchmarks.check build/bench.json --before BASELINE   # against one that was just measured here
     python -m benchmarks.check                               # counts of instructions alone
 
-A ratio is the reference's time a trade by the hot part's, both the smallest of their rounds, so that a slower machine
-or a busy neighbour is no loss. A part that seems to have lost is measured again, with its reference, before it counts.
-Instruction counts under callgrind are the second guard, free of noise but tied to a compiler.
+A ratio is the reference's time a trade by the hot part's, both the smallest of their rounds, so that a busy neighbour
+is no loss; it is compared with what the baseline has of this kind of processor. A part that seems to have lost is
+measured again, with its reference, before it counts. Instruction counts under callgrind are the second guard, free of
+noise but tied to a compiler.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Results:
 
     ratios: Ratios = field(default_factory=dict)
     sources: dict[str, set[str]] = field(default_factory=dict)
+    processor: str = ""
 
     @classmethod
     def of(cls, benchmarks: Iterable[dict[str, Any]]) -> Results:
@@ -90,7 +92,12 @@ def grown_counts(measured: dict[str, float], baseline: dict[str, float]) -> dict
 
 def read(path: Path) -> Results:
     """The results in a file of pytest-benchmark's."""
-    return Results.of(json.loads(path.read_text(encoding="utf-8"))["benchmarks"])
+    told = json.loads(path.read_text(encoding="utf-8"))
+    results = Results.of(told["benchmarks"])
+    cpu = told["machine_info"]["cpu"]
+    maker = cpu.get("vendor_id_raw") or cpu.get("brand_raw") or cpu["arch"]
+    results.processor = f"{maker}, family {cpu.get('family')}, model {cpu.get('model')}"
+    return results
 
 
 def measure_again(sources: set[str]) -> Ratios:
@@ -132,7 +139,7 @@ def show(title: str, measured: dict[str, float], baseline: dict[str, float], uni
 
 
 def stored_in(path: Path) -> dict[str, Any]:
-    """A baseline: "ratios" by name, and "instructions" by compiler."""
+    """A baseline: "ratios" by processor, and "instructions" by compiler."""
     return json.loads(path.read_text()) if path.is_file() else {"ratios": {}, "instructions": {}}
 
 
@@ -146,14 +153,20 @@ def main(words: list[str]) -> int:
     stored = stored_in(BASELINE)
     if options.before is not None:
         committed, stored = stored, json.loads(options.before.read_text())
-        stored["ratios"] = {name: ratio for name, ratio in stored["ratios"].items() if name in committed["ratios"]}
+        kept = {name for ratios in committed["ratios"].values() for name in ratios}
+        for ratios in stored["ratios"].values():
+            for name in ratios.keys() - kept:
+                del ratios[name]
     wrong: dict[str, str] = {}
     for path in options.results:
         results = read(path)
         if options.update:
-            stored["ratios"] = median_ratios(results)
-        show("Times faster than the reference", results.ratios, stored["ratios"], "x")
-        wrong |= check_ratios(results, stored["ratios"])
+            stored["ratios"][results.processor] = median_ratios(results)
+        ratios = stored["ratios"].get(results.processor, {})
+        show(f"Times faster than the reference, {results.processor}", results.ratios, ratios, "x")
+        if not ratios:
+            print(f"  no baseline for {results.processor}: not compared")
+        wrong |= check_ratios(results, ratios)
     if not instructions.available():
         print("Instructions were not counted: valgrind is not installed")
     else:

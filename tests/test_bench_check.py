@@ -129,15 +129,35 @@ def test_a_hot_loop_slowed_on_purpose_is_found(tmp_path: Path, monkeypatch: pyte
 
 def test_a_loss_is_the_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     path, baseline = tmp_path / "bench.json", tmp_path / "baseline.json"
-    baseline.write_text(json.dumps({"ratios": {"g: fast": 10.0}, "instructions": {}}))
+    machine = {"cpu": {"vendor_id_raw": "X", "family": 1, "model": 2, "arch": "Y"}}
+    baseline.write_text(json.dumps({"ratios": {"X, family 1, model 2": {"g: fast": 10.0}}, "instructions": {}}))
     monkeypatch.setattr("benchmarks.check.BASELINE", baseline)
     monkeypatch.setattr("benchmarks.check.TRIES", 1)
     monkeypatch.setattr("benchmarks.instructions.available", lambda: False)
     for seconds, status in ((1.0, 0), (2.0, 1)):
         benchmarks = [entry("fast", seconds), entry("plain", 10.0, reference=True)]
-        path.write_text(json.dumps({"benchmarks": benchmarks}))
+        path.write_text(json.dumps({"benchmarks": benchmarks, "machine_info": machine}))
         assert main([str(path)]) == status
     before = tmp_path / "before.json"
-    before.write_text(json.dumps({"ratios": {"g: fast": 5.0, "g: gone": 1.0}, "instructions": {}}))
+    measured = {"X, family 1, model 2": {"g: fast": 5.0, "g: gone": 1.0}}
+    before.write_text(json.dumps({"ratios": measured, "instructions": {}}))
     assert main([str(path), "--before", str(before)]) == 0
     assert "LOST  g: fast: 5.00x its reference, the baseline is 10.00x: -50%" in capsys.readouterr().out
+
+
+def test_a_ratio_is_compared_with_that_of_the_same_kind_of_processor_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    path, baseline = tmp_path / "bench.json", tmp_path / "baseline.json"
+    of_others = {"X, family 1, model 3": {"g: fast": 10.0}}
+    baseline.write_text(json.dumps({"ratios": of_others, "instructions": {}}))
+    monkeypatch.setattr("benchmarks.check.BASELINE", baseline)
+    monkeypatch.setattr("benchmarks.check.measure_again", lambda _: {"g: fast": 5.0})
+    monkeypatch.setattr("benchmarks.instructions.available", lambda: False)
+    benchmarks = [entry("fast", 2.0), entry("plain", 10.0, reference=True)]
+    machine = {"cpu": {"vendor_id_raw": "X", "family": 1, "model": 2, "arch": "Y"}}
+    path.write_text(json.dumps({"benchmarks": benchmarks, "machine_info": machine}))
+    assert main([str(path)]) == 0
+    assert "no baseline for X, family 1, model 2: not compared" in capsys.readouterr().out
+    assert main([str(path), "--update"]) == 0
+    assert json.loads(baseline.read_text())["ratios"] == of_others | {"X, family 1, model 2": {"g: fast": 5.0}}
