@@ -262,6 +262,9 @@ async def run_until(
                 printed += 1
     finally:
         process.send_signal(signal.SIGKILL)
+        # What it had printed before it was killed counts too: the next one goes on behind it.
+        *whole_lines, _ = (await process.stdout.read()).decode().split("\n")
+        bars.update((float(line.split()[0]), line.split()) for line in whole_lines)
         await process.wait()
 
 
