@@ -154,9 +154,10 @@ def main(words: list[str]) -> int:
     if options.before is not None:
         committed, stored = stored, json.loads(options.before.read_text())
         kept = {name for ratios in committed["ratios"].values() for name in ratios}
-        for ratios in stored["ratios"].values():
-            for name in ratios.keys() - kept:
-                del ratios[name]
+        stored["ratios"] = {
+            processor: {name: ratio for name, ratio in ratios.items() if name in kept}
+            for processor, ratios in stored["ratios"].items()
+        }
     wrong: dict[str, str] = {}
     for path in options.results:
         results = read(path)
@@ -166,6 +167,8 @@ def main(words: list[str]) -> int:
         show(f"Times faster than the reference, {results.processor}", results.ratios, ratios, "x")
         if not ratios:
             print(f"  no baseline for {results.processor}: not compared")
+            if options.before is not None:  # it was measured on this machine, or is no use
+                wrong[str(options.before)] = f"has nothing of {results.processor}"
         wrong |= check_ratios(results, ratios)
     if not instructions.available():
         print("Instructions were not counted: valgrind is not installed")

@@ -161,3 +161,7 @@ def test_a_ratio_is_compared_with_that_of_the_same_kind_of_processor_alone(
     assert "no baseline for X, family 1, model 2: not compared" in capsys.readouterr().out
     assert main([str(path), "--update"]) == 0
     assert json.loads(baseline.read_text())["ratios"] == of_others | {"X, family 1, model 2": {"g: fast": 5.0}}
+    before = tmp_path / "before.json"
+    before.write_text(json.dumps({"ratios": of_others, "instructions": {}}))
+    assert main([str(path), "--before", str(before)]) == 1
+    assert f"LOST  {before}: has nothing of X, family 1, model 2" in capsys.readouterr().out

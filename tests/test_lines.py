@@ -259,8 +259,7 @@ async def test_a_bar_that_begins_while_both_lines_are_being_closed_is_partial_an
             goodbye = frame(b"\x03\xe8", CLOSE)
             if writer is self.writers[0]:
                 return goodbye
-            await until(self.writers[0].is_closing)
-            await asyncio.sleep(0.1)  # the client, too, sees that the first line is shut
+            await until(lambda: adapter._line is None)  # the first is shut, the second still is not
             return frame(trade(3, 2000)) + goodbye
 
     exchange = replace(SPOT, channels={**SPOT.channels, "trade": "unique"})

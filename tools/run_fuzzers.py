@@ -78,10 +78,10 @@ def build(compiler: str) -> Path:
         BUILD / "lib",
     ]
     subprocess.run(setup, cwd=ROOT, env=environment, check=True)
-    source, made = ROOT / "src" / "fastbars", BUILD / "lib" / "fastbars"
-    for module in source.rglob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"):
-        if not (made / module.relative_to(source)).exists():
-            shutil.copy(module, made / module.relative_to(source))
+    source, suffix = ROOT / "src" / "fastbars", sysconfig.get_config_var("EXT_SUFFIX")
+    fuzzed = {source / f"{name.replace('.', '/')}{suffix}" for name in FUZZED}
+    for module in set(source.rglob(f"*{suffix}")) - fuzzed:
+        shutil.copy(module, BUILD / "lib" / "fastbars" / module.relative_to(source))
     harness = BUILD / "harness"
     config = sysconfig.get_config_vars()
     version, library = config["LDVERSION"], config["LIBDIR"]

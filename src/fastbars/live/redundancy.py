@@ -31,7 +31,7 @@ class _Member(BaseWebSocketAdapter):
     redundant = True
     index = 0
     group: Sequence[_Member] = ()
-    ends_whole = False  # all lines are being closed, and one was whole
+    ends_whole = False  # of the first: all lines are being closed, and one was whole
 
     def url_of(self, channels: Collection[str]) -> str:
         """Where these channels are served for this line: each takes the next of the exchange's hosts."""
@@ -50,7 +50,7 @@ class _Member(BaseWebSocketAdapter):
         line.number = line.number * self.config.lines + self.index
 
     def _begin_outage(self) -> None:
-        ends_whole = any(member.ends_whole for member in self.group)
+        ends_whole = self.group[0].ends_whole
         if not ends_whole and not any(member.is_whole for member in self.group if member is not self):
             super()._begin_outage()
 
