@@ -152,7 +152,7 @@ class Listener:
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.05])
 async def test_a_market_that_cuts_connections_every_second_loses_no_trade_and_doubles_none(delay_s: float) -> None:
-    async with Market(lifetime_s=2.5, delay_s=delay_s) as market:
+    async with Market(lifetime_s=3.5, delay_s=delay_s) as market:
         listener = Listener(market, connection_lifetime=1.0)
         await listener.start()
         await until(lambda: listener.adapter.stats().handovers >= 4)
@@ -163,6 +163,21 @@ async def test_a_market_that_cuts_connections_every_second_loses_no_trade_and_do
         assert stats.buffer.duplicates > 0  # both lines did carry the same trades
         assert listener.states == [ConnectionState.CONNECTING, ConnectionState.CONNECTED]
         assert market.cut == 0  # each was closed before
+        await listener.adapter.disconnect()
+
+
+async def test_what_lies_unread_when_the_overlap_ends_is_not_told_twice() -> None:
+    async with Market(delay_s=0.05) as market:
+        listener = Listener(market, handover_overlap=0.2)
+        await listener.start()
+        await market.connections[0].send(b'{"e":"serverShutdown","E":1723161240000}', text=True)
+        await until(lambda: listener.adapter.stats().handovers == 1)
+        listener.adapter.pause_reading()
+        await asyncio.sleep(0.5)
+        listener.adapter.resume_reading()
+        await listener.catch_up()
+        listener.assert_nothing_lost_or_doubled()
+        await until(lambda: listener.adapter.session.told is None)
         await listener.adapter.disconnect()
 
 
@@ -240,7 +255,8 @@ async def test_while_no_successor_can_be_had_the_old_connection_goes_on(caplog: 
 async def test_what_is_subscribed_during_a_handover_is_subscribed_on_both() -> None:
     async with Market() as market:
         eager = replace(SPOT, limits=Limits(1024, 200, 1000))
-        listener = Listener(market, eager, handover_overlap=0.5)
+        market.deaf.add(1)  # no successor is proven before it hears something
+        listener = Listener(market, eager, handover_overlap=0.05)
         await listener.adapter.connect()
         await listener.adapter.subscribe(SYMBOLS[:1])
         await market.connections[0].send(b'{"e":"serverShutdown","E":1723161240000}', text=True)
@@ -250,6 +266,8 @@ async def test_what_is_subscribed_during_a_handover_is_subscribed_on_both() -> N
         await listener.adapter.unsubscribe(SYMBOLS[:1])
         asked = [name for request in market.requests[2:] for name in request["params"]]
         assert asked == ["adausdt@trade"] * 2 + ["btcusdt@trade"] * 2
+        assert listener.adapter.stats().handovers == 0
+        market.deaf.clear()
         await until(lambda: listener.adapter.stats().handovers == 1)
         assert listener.adapter._subscriptions.confirmed == {("ADAUSDT", "trade")}
         assert listener.adapter.active_subscriptions == {"ADAUSDT": {"trade"}}
@@ -258,6 +276,7 @@ async def test_what_is_subscribed_during_a_handover_is_subscribed_on_both() -> N
 
 async def test_a_request_under_way_on_a_connection_that_is_replaced_is_no_error() -> None:
     async with Market() as market:
+        market.deaf.add(1)  # no successor is proven before it hears something
         listener = Listener(market)
         await listener.start()
         await market.connections[0].send(b'{"e":"serverShutdown","E":1723161240000}', text=True)
@@ -267,6 +286,7 @@ async def test_a_request_under_way_on_a_connection_that_is_replaced_is_no_error(
         await until(lambda: len(market.requests) == 3)
         assert listener.adapter.stats().handovers == 0  # the old connection was asked
         market.answer = acknowledge
+        market.deaf.clear()
         await subscribing
         await until(lambda: listener.adapter.stats().handovers == 1)
         assert ("ADAUSDT", "trade") in listener.adapter._subscriptions.confirmed

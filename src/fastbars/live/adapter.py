@@ -27,7 +27,7 @@ from fastbars.live.closing import close_by_clock
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
 from fastbars.live.handover import CANNOT_CONNECT, Handover, why_not
-from fastbars.live.line import Line
+from fastbars.live.line import Line, have_been_read
 from fastbars.live.messages import Ack, Beat, RawMessage, Refusal, Trade
 from fastbars.live.recorder import OpenRecorder
 from fastbars.live.secrets import hidden, without_credentials
@@ -44,6 +44,7 @@ from fastbars.ticks import TickData
 from fastbars.wire import PayloadConnection
 
 _HISTORY_S = 1.0
+_UNREAD_S = 0.05  # until the sockets are looked at once more
 
 
 class BaseWebSocketAdapter(Subscriber):
@@ -381,6 +382,8 @@ class BaseWebSocketAdapter(Subscriber):
     async def _forget_told(self) -> None:
         # What the new line carries may lag behind what the old one did.
         await asyncio.sleep(self.config.handover_overlap)
+        while self._paused or not await have_been_read(self._lines):  # noqa: ASYNC110 an empty socket is no event
+            await asyncio.sleep(_UNREAD_S)
         if not self.redundant and (self._handover is None or self._handover.successor is None):
             self.session.told = None
 

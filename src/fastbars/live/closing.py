@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from fastbars.live.line import Line
+from fastbars.live.line import Line, have_been_read
 from fastbars.live.session import Session
 
 _INTERVAL_S = 0.05
@@ -26,12 +26,6 @@ async def close_by_clock(
         await asyncio.sleep(_INTERVAL_S)
         if not session.clock_is_due(time.monotonic_ns()):
             continue
-        # What has arrived is read first: the loop polls its sockets between these two turns.
-        read = lines()
-        for line in read:
-            line.last_read_was_full = False
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        if paused() or any(line.last_read_was_full for line in read):
+        if not await have_been_read(lines()) or paused():
             continue
         session.advance_clock(time.monotonic_ns(), time.time_ns(), feed_up=feed_up() and not session.is_down)

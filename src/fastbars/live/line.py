@@ -38,6 +38,15 @@ _REFRESH = 0.8  # of its lifetime, a subscription is made again
 _CONNECTS = (60, 60.0)  # new connections a minute where the exchange names no limit
 
 
+async def have_been_read(lines: Sequence[Line]) -> bool:
+    """Let what has arrived be read; False: a read was full, and may have left something behind."""
+    for line in lines:
+        line.last_read_was_full = False
+    await asyncio.sleep(0)  # the loop polls its sockets between these two turns
+    await asyncio.sleep(0)
+    return not any(line.last_read_was_full for line in lines)
+
+
 class Line:
     """One socket to an exchange.
 

@@ -223,6 +223,8 @@ class Subscriptions:
                 async with asyncio.timeout(self._ack_timeout):
                     return await request.answer, request.refused
         except TimeoutError:
+            if request.answer.done() and not request.answer.cancelled():
+                return await request.answer, request.refused  # it came in the very turn in which time was up
             # An exchange that is silent now would be silent once for every stream: none is asked for again.
             silent = [stream for stream in streams if stream in request.left]
             return None, request.refused | dict.fromkeys(silent, self._silence)

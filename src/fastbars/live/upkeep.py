@@ -46,6 +46,7 @@ class Upkeep:
         self._seen_holes = 0
         self._users = 0
         self._tasks: list[asyncio.Task[None]] = []
+        self._writing: asyncio.Task[None] | None = None
         history, why_none = exchange.history(session.channel, has_key=config.api_key is not None), _NO_HISTORY
         if url is not None and config.rest_url is None:
             history, why_none = None, f"the stream comes from {without_credentials(url)}; rest_url says whom to ask"
@@ -103,6 +104,8 @@ class Upkeep:
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
+        if self._writing is not None:
+            tasks.append(self._writing)  # it goes on, and two must not write the same file
         if tasks:
             await asyncio.wait(tasks)
         await self._client.close()
@@ -137,8 +140,12 @@ class Upkeep:
         content = self._session.dump()
         if content is None:
             return
+        # The copy was made here, between two wakeups; checksum and disk have time.
+        self._writing = asyncio.create_task(self._write(path, content), name="fastbars snapshot")
+        await asyncio.shield(self._writing)
+
+    async def _write(self, path: Path, content: Mapping[str, Any]) -> None:
         try:
-            # The copy is made here, between two wakeups; checksum and disk have time.
             await asyncio.to_thread(_write, path, content)
         except OSError as error:
             log.error("snapshot_not_written", exchange=self._session.exchange.name, path=str(path), error=str(error))
