@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import socket
 import struct
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -61,7 +62,7 @@ def trades(first_id: int, count: int, offset_ms: int = 0, step_ms: int = 1, symb
     return [trade(first_id + n, offset_ms + n * step_ms, str(100 + n), symbol=symbol) for n in range(count)]
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     """Wait for a condition that nobody signals."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 there is no event for everything a test waits for
@@ -157,6 +158,7 @@ class TradeServer:
         self._options = {"compression": None, "ping_interval": None, "close_timeout": 0.5} | options
         self._server: Server | None = None
         self._port = 0
+        self._kept = socket.socket()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -166,10 +168,12 @@ class TradeServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.shut()
+        self._kept.close()
 
     async def open(self) -> None:
         """Listen; after `shut`, on the same port again."""
         self._server = await serve(self._serve, "127.0.0.1", self._port, **self._options)
+        self._kept.close()
         self._port = next(iter(self._server.sockets)).getsockname()[1]
 
     async def shut(self) -> None:
@@ -178,6 +182,10 @@ class TradeServer:
             server, self._server = self._server, None
             server.close()
             await server.wait_closed()
+            # Bound and not listening: nobody else is given the port meanwhile.
+            self._kept = socket.socket()
+            self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._kept.bind(("127.0.0.1", self._port))
 
     @property
     def url(self) -> str:
@@ -190,7 +198,7 @@ class TradeServer:
         return [name for request in self.requests if request["method"] == "SUBSCRIBE" for name in request["params"]]
 
     async def send(self, *payloads: bytes) -> None:
-        """Send messages to every connection: one system call, so that one read of the client completes them all."""
+        """Send messages to every connection, in one turn of the loop, so that one read of the client completes them."""
         for connection in self.connections:
             for payload in payloads[:-1]:
                 connection.protocol.send_text(payload)

@@ -563,7 +563,7 @@ def test_the_demo_adds_up(screen: str, capsys: pytest.CaptureFixture[str], monke
         pytest.importorskip("rich")
     elif screen == "without rich":
         monkeypatch.setitem(sys.modules, "rich.console", None)
-    assert main(["demo", "--symbols", "3", "--seconds", "2.2", "--rate", "600"]) == 0
+    assert main(["demo", "--symbols", "3", "--seconds", "3.2", "--rate", "600"]) == 0
     out = capsys.readouterr().out
     assert ("equal to the exchange's candles" in out) == (screen != "terminal")
     summary = {line[:20].strip(): line[20:].split()[0] for line in out.splitlines() if line[20:].split()}

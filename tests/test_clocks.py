@@ -136,17 +136,17 @@ async def test_statistics_tell_the_offset_of_an_exchange_whose_clock_is_ahead_an
     faults = Faults(1)
     async with SimulatedExchange(symbols=1, rate=300, clock_offset_s=20.0, faults=faults) as exchange:
         config = replace(LEARNS, grace=0.2)
-        async with fastbars.stream("binance", exchange.symbols, url=exchange.url, config=config) as feed:
-            assert feed.stats().clock_offset_s is None
+        feed = fastbars.stream("binance", exchange.symbols, url=exchange.url, config=config)
+        assert feed.stats().clock_offset_s is None
+        async with feed:
             await until(lambda: feed.stats().session.trades > 50)
+            await until(lambda: feed.stats().clock_offset_s == pytest.approx(20.0, abs=0.2))
             stats = feed.stats()
-            assert stats.clock_offset_s == pytest.approx(20.0, abs=0.2)
             assert stats.grace_s == 0.2
-            assert 0 < stats.delay_p50_s <= stats.delay_p999_s < 1.0
+            assert 0 < stats.delay_p50_s <= stats.delay_p999_s < 2.0
             # Event times that are 3 s ahead of trade times: the clock follows them, and trades seem late by as much.
             faults.inject(Fault(FaultKind.CLOCK, seconds=3.0))
-            await until(lambda: (feed.stats().clock_offset_s or 0) > 22)
-            assert feed.stats().clock_offset_s == pytest.approx(23.0, abs=0.2)
+            await until(lambda: feed.stats().clock_offset_s == pytest.approx(23.0, abs=0.2))
             await until(lambda: feed.stats().delay_p999_s > 2.8)
 
 

@@ -170,7 +170,7 @@ async def test_each_dialect_refuses_an_unknown_symbol_and_serves_the_others(exch
 @pytest.mark.parametrize("exchange", ["hyperliquid", "coinbase", "kraken"])
 async def test_history_comes_again_after_a_reconnect_and_counts_once(exchange: str) -> None:
     config = StreamConfig(close_by="trades", reconnect_delay=0.01)
-    async with simulated(exchange, rate=200.0) as server:
+    async with simulated(exchange, rate=50.0) as server:  # slow enough for the history to reach back over the outage
         stream = fastbars.stream(exchange, server.symbols, "1s", url=server.url, config=config)
         async with stream:
             await until(lambda: stream.stats().session.trades > 50)

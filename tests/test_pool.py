@@ -54,7 +54,7 @@ class StrictExchange(TradeServer):
     @property
     def blur_s(self) -> float:
         """How much later than it was sent a frame may have been seen; no more than leaves a limit to be held."""
-        return min(self.stalls.longest_s, 0.25)
+        return min(self.stalls.longest_s, 0.9)
 
     async def _greet(self, connection: ServerConnection) -> None:
         self.held[connection] = set()

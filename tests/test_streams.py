@@ -150,7 +150,7 @@ async def test_callbacks_are_told_beside_the_iterator() -> None:
 
 async def test_the_wall_clock_closes_bars_unless_only_trades_may() -> None:
     async with SimulatedExchange(symbols=["BTCUSDT"], rate=200.0) as exchange:
-        config = StreamConfig(grace=0.05)
+        config = StreamConfig(grace=1.0)
         async with stream_of(exchange, bars="1s", config=config) as bars:
             first, second = await anext(bars), await anext(bars)
             assert first.status == "PARTIAL"
@@ -238,7 +238,8 @@ async def test_a_slow_consumer_stops_the_reading_and_loses_no_bar(tmp_path: Path
     messages = [trade(n, 20_000 * n, str(n), "0.5") + b" " * 1_000 for n in range(1, 12_001)]
     expected = list(fastbars.replay(tape_of(tmp_path / "tape", messages), "binance"))
     config = StreamConfig(close_by="trades", queue_size=16)
-    async with TradeServer() as server, stream_of(server, config=config, once=True) as bars:
+    # Whoever closes waits for what it has sent to be taken.
+    async with TradeServer(close_timeout=30) as server, stream_of(server, config=config, once=True) as bars:
         sending = asyncio.create_task(server.send(*messages))
         await until(lambda: bars.stats().pauses)
         transport = server.connections[0].transport

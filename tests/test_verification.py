@@ -542,7 +542,10 @@ async def test_klines_of_another_route_are_subscribed_on_a_connection_of_their_o
     async with TradeServer() as trades, TradeServer() as klines:
         routed = replace(USDM, routes={trades.url: ("trade",), klines.url: ("kline_*",)})
         monkeypatch.setitem(EXCHANGES["binance"], "usdm", routed)
-        stream = fastbars.stream("binance", ["BTCUSDT"], market="usdm", verify=1, on_difference=reports.append)
+        config = StreamConfig(heal=False)  # REST is not patched
+        stream = fastbars.stream(
+            "binance", ["BTCUSDT"], market="usdm", verify=1, on_difference=reports.append, config=config
+        )
         async with stream:
             assert (trades.streams, klines.streams) == (["btcusdt@trade"], ["btcusdt@kline_1m"])
             for minute in range(4):

@@ -59,7 +59,7 @@ CONFIG = StreamConfig(
     reconnect_delay=0.1,
     reconnect_max_delay=1.0,
     ban_delay=1.0,
-    ack_timeout=1.0,
+    ack_timeout=2.5,
     stale_interval=0.25,
     stale_after=3.0,
     handover_overlap=1.0,
@@ -431,8 +431,11 @@ async def soak(seconds: float, seed: int, folder: Path) -> bool:
         venues = await _stream_all(places, folder, pipe)
         watching.cancel()
         await asyncio.wait([watching])
-        await asyncio.sleep(0.1)
         left = leftovers() - before
+        deadline = time.monotonic() + 5.0
+        while left and time.monotonic() < deadline:  # the last turns of what was stopped
+            await asyncio.sleep(0.1)
+            left = leftovers() - before
         pipe.send(None)
         truths = await asyncio.to_thread(pipe.recv)
     finally:
@@ -456,18 +459,20 @@ async def _stream_all(places: list[Any], folder: Path, pipe: Connection) -> list
         pipe.send(None)
         await asyncio.to_thread(pipe.recv)  # the last fault was injected
         deadline = time.monotonic() + SETTLE_S
-        while not all(venue.is_back() for venue in venues) or time.monotonic() < deadline - SETTLE_S / 2:
-            if time.monotonic() > deadline + 30:
+        while True:
+            away = [venue for venue in venues if not venue.is_back()]
+            if time.monotonic() > deadline + 30 or (not away and time.monotonic() > deadline - SETTLE_S / 2):
                 break
             await asyncio.sleep(0.1)
+        for venue in away:
+            print(f"{venue.name} {venue.market}: not all connections are back", file=sys.stderr)
+            venue.outages.append((-1.0, -1.0))
         for venue in venues:
-            if not venue.is_back():
-                print(f"{venue.name} {venue.market}: not all connections are back", file=sys.stderr)
-                venue.outages.append((-1.0, -1.0))
-            for adapter in venue.stream.pool.adapters:
-                for symbol, _ in adapter.streams:
-                    venue.missing[symbol] = adapter.session.missing(symbol)
-            await venue.stream.stop()
+            adapters = venue.stream.pool.adapters
+            asked = [(adapter.session, symbol) for adapter in adapters for symbol, _ in adapter.streams]
+            await venue.stream.stop()  # trades are taken until the sockets are shut
+            for session, symbol in asked:
+                venue.missing[symbol] = session.missing(symbol)
         await asyncio.gather(*consuming)
     return venues
 

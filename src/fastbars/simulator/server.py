@@ -295,7 +295,7 @@ class SimulatedExchange:
             notice = self._dialect.notice(now_ms)
             if notice is not None:
                 client.subscriber.pending.append(notice)
-        if client.ends_s is not None and now_s >= client.ends_s:
+        elif client.ends_s is not None and now_s >= client.ends_s:
             self._in_background(client.connection.close(_END_CODE, "lifetime"))
 
     def _apply(self, faults: Faults, now_s: float) -> None:
