@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from websockets import http11
 from websockets.asyncio.server import ServerConnection
 
 from fastbars import BaseWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig, TickData
@@ -32,10 +33,11 @@ class Market(TradeServer):
     Args:
         lifetime_s: age at which a connection is cut without a word; None: never.
         delay_s: on every second connection messages come so much later.
+        options: of `websockets.serve`.
     """
 
-    def __init__(self, lifetime_s: float | None = None, delay_s: float = 0.0) -> None:
-        super().__init__(self._answer)
+    def __init__(self, lifetime_s: float | None = None, delay_s: float = 0.0, **options: Any) -> None:
+        super().__init__(self._answer, **options)
         self.lifetime_s = lifetime_s
         self.delay_s = delay_s
         self.deaf: set[int] = set()  # connections, by number, that are acknowledged and get nothing
@@ -178,6 +180,22 @@ async def test_what_lies_unread_when_the_overlap_ends_is_not_told_twice() -> Non
         await listener.catch_up()
         listener.assert_nothing_lost_or_doubled()
         await until(lambda: listener.adapter.session.told is None)
+        await listener.adapter.disconnect()
+
+
+async def test_a_handover_that_begins_in_the_overlap_of_the_last_one_tells_nothing_twice() -> None:
+    async def slow_handshake(_: ServerConnection, __: http11.Request) -> None:
+        if len(market.accepted_s) == 2:
+            await asyncio.sleep(0.4)
+
+    async with Market(delay_s=0.05, process_request=slow_handshake) as market:
+        listener = Listener(market, handover_overlap=0.2)
+        await listener.start()
+        for count in (1, 2):
+            await market.connections[-1].send(b'{"e":"serverShutdown","E":1723161240000}', text=True)
+            await until(lambda: listener.adapter.stats().handovers == count)  # noqa: B023 it is waited for here
+        await listener.catch_up()
+        listener.assert_nothing_lost_or_doubled()
         await listener.adapter.disconnect()
 
 

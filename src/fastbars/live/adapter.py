@@ -384,7 +384,7 @@ class BaseWebSocketAdapter(Subscriber):
         await asyncio.sleep(self.config.handover_overlap)
         while self._paused or not await have_been_read(self._lines):  # noqa: ASYNC110 an empty socket is no event
             await asyncio.sleep(_UNREAD_S)
-        if not self.redundant and (self._handover is None or self._handover.successor is None):
+        if not self.redundant and (self._handover is None or not self._handover.is_under_way):
             self.session.told = None
 
     def _attend(self, line: Line) -> None:

@@ -58,6 +58,11 @@ class Handover:
     def successor(self) -> Line | None:
         return self._candidate if self._candidate is not None and self._candidate.is_open else None
 
+    @property
+    def is_under_way(self) -> bool:
+        """A successor is being brought up, or runs beside the line."""
+        return self._candidate is not None
+
     async def wait(self) -> Line | None:
         """Wait until the line has ended, or need no longer be: then returns its successor, which is in charge now.
 
