@@ -692,7 +692,7 @@ async def test_a_burst_that_filled_the_last_read_does_not_hold_the_clock_back() 
                 break
         assert connection.last_read_was_full
         bars = len(client.bars)
-        await until(lambda: len(client.bars) > bars, timeout_s=5)
+        await until(lambda: len(client.bars) > bars)
         assert seconds(client)[-1].endswith("clock")
         await client.adapter.disconnect()
 

@@ -28,7 +28,7 @@ SUBSCRIBE = '{"method":"SUBSCRIBE","params":["btcusdt@trade"],"id":1}'
 @asynccontextmanager
 async def faulty(exchange: str = "binance", rate: float = 500.0, **options: Any) -> AsyncIterator[SimulatedExchange]:
     options = {"symbols": 1, "faults": Faults(seed=5), **options}
-    async with asyncio.timeout(30), SimulatedExchange(exchange, rate=rate, **options) as server:
+    async with asyncio.timeout(90), SimulatedExchange(exchange, rate=rate, **options) as server:
         yield server
 
 

@@ -180,8 +180,8 @@ async def test_3000_symbols_over_a_pool_hold_the_limits_to_the_letter(limits: Li
         assert {(bar.trade_count, bar.first_trade_id) for bar in finished} == {(1, 1)}
         assert bars.stats().session.trades == 6_000
         server.abort()  # everything at once
-        await until(lambda: bars.stats().connections == 2 * connections, timeout_s=30)
-        await until(lambda: len(server.held) == connections and sum(server.spread) == 3_000, timeout_s=30)
+        await until(lambda: bars.stats().connections == 2 * connections, timeout_s=60)
+        await until(lambda: len(server.held) == connections and sum(server.spread) == 3_000, timeout_s=60)
         assert server.offences == []
 
 

@@ -278,7 +278,7 @@ def test_the_ticker_summarizes_the_market_since_its_start() -> None:
 @asynccontextmanager
 async def running(**options: Any) -> AsyncIterator[SimulatedExchange]:
     options = {"symbols": ["BTCUSDT", "ETHUSDT"], "rate": 400.0, **options}
-    async with asyncio.timeout(30), SimulatedExchange(**options) as exchange:
+    async with asyncio.timeout(90), SimulatedExchange(**options) as exchange:
         yield exchange
 
 
@@ -466,7 +466,7 @@ async def test_connections_can_be_closed_with_a_code_or_dropped_without_one() ->
 async def test_a_client_that_does_not_read_is_disconnected_with_1008(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MAX_BUFFERED_BYTES", 100_000)
     async with (
-        running(rate=20_000.0) as exchange,
+        running(rate=5_000.0) as exchange,
         connect(exchange.url + "/btcusdt@trade", max_queue=1) as client,
     ):
         await until(lambda: exchange.stats.messages_sent > 1_000 and not exchange.connections)
