@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,14 @@ async def test_replaying_a_run_with_faults_gives_the_same_bytes(tmp_path: Path) 
     assert states.count("reconnecting") == drops
 
 
+def has_healed_a_hole(bars: list[OHLCVBar]) -> bool:
+    """The first bar of a symbol does not count: it is HEALED once REST has proven its beginning, with no trade more."""
+    firsts: dict[str, datetime] = {}
+    for bar in bars:
+        firsts.setdefault(bar.symbol, bar.open_time)
+    return any(str(bar.status) == "HEALED" and bar.open_time > firsts[bar.symbol] for bar in bars)
+
+
 async def test_healed_bars_are_healed_again_without_the_exchange(tmp_path: Path) -> None:
     live: list[OHLCVBar] = []
     async with SimulatedExchange(symbols=3, rate=150.0, record=True) as exchange:
@@ -140,7 +149,7 @@ async def test_healed_bars_are_healed_again_without_the_exchange(tmp_path: Path)
         )
         async with stream:
             drops = 0
-            while not any(str(bar.status) == "HEALED" for bar in live):
+            while not has_healed_a_hole(live):
                 await until(partial(has_at_least, live, len(live) + 6))
                 for _ in range(2):  # the second time before anything came, so that the next attempt waits
                     exchange.abort_all()
