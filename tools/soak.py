@@ -276,10 +276,11 @@ def judge_bar(verdict: Verdict, ids: str, symbol: str, open_ms: int, bar: list[A
     status, count, _, _, *values = bar
     if status == "SAMPLED" and (symbol, open_ms) in truth.candles:
         high, low = map(Decimal, truth.candles[symbol, open_ms][1:3])
-        # A sample has the time it was taken at, by a clock that is off at times; the first one after a subscription
-        # is the price that was last traded, however long ago.
-        before_ms = max((at for name, at in truth.candles if name == symbol and at < open_ms), default=open_ms)
-        for beside_ms in (before_ms, open_ms - BAR_MS, open_ms + BAR_MS):
+        # A sample has the time it was taken at, by a clock that is off at times, so it may belong into the bar beside;
+        # the first one after a subscription is the price that was last traded, however long before.
+        early_ms = open_ms - BAR_MS
+        before_ms = max((at for name, at in truth.candles if name == symbol and at < early_ms), default=open_ms)
+        for beside_ms in (before_ms, early_ms, open_ms + BAR_MS):
             beside = truth.candles.get((symbol, beside_ms))
             if beside is not None:
                 high, low = max(high, Decimal(beside[1])), min(low, Decimal(beside[2]))
