@@ -331,7 +331,8 @@ async def test_stopping_waits_for_the_snapshot_that_is_being_written(
     upkeep.start()
     await until(lambda: writing)
     await upkeep.stop()
-    assert together == [1, 1]
+    assert len(together) > 1
+    assert max(together) == 1
 
 
 def test_trades_of_the_rest_api_that_cannot_be_represented_fill_nothing_else_wrongly() -> None:

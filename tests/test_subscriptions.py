@@ -158,11 +158,11 @@ async def test_answers_are_related_by_id_in_whatever_order_they_come() -> None:
 
 
 async def test_an_answer_that_comes_in_the_turn_in_which_time_is_up_counts() -> None:
-    wire = Wire(keep_silent, ack_timeout=0.05)
+    wire = Wire(keep_silent, ack_timeout=1.0)
     subscribing = asyncio.create_task(wire.subscribe("A"))
     await until(lambda: wire.asked)
-    asyncio.get_running_loop().call_later(0.01, wire.subscriptions.answer, Refusal(1, "delisted"))
-    time.sleep(0.2)  # noqa: ASYNC251 both are due now, the answer first
+    asyncio.get_running_loop().call_at(0.0, wire.subscriptions.answer, Refusal(1, "delisted"))
+    time.sleep(1.2)  # noqa: ASYNC251 both are due now, the answer first
     with pytest.raises(SubscriptionError, match=r"^small refused A@trade: delisted$"):
         await subscribing
 
