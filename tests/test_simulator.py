@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import gzip
 import os
 from collections import defaultdict
@@ -436,11 +437,11 @@ async def test_every_client_gets_every_trade() -> None:
 @pytest.mark.asyncio
 async def test_the_exchanges_clock_can_be_ahead_of_this_machines() -> None:
     async with running(clock_offset_s=3_600.0) as ahead, running() as level:
-        times = []
-        for exchange in (ahead, level):
+        for exchange, offset_ms in ((ahead, 3_600_000), (level, 0)):
             async with connect(exchange.url + "/btcusdt@trade") as client:
-                times.append(orjson.loads(await client.recv())["T"])
-    assert 3_590_000 < times[0] - times[1] < 3_610_000
+                traded_ms = orjson.loads(await client.recv())["T"] - offset_ms
+            now_ms = time.time_ns() // 1_000_000
+            assert now_ms - 60_000 < traded_ms <= now_ms  # it is as late as the machine is busy, and never early
 
 
 @pytest.mark.asyncio
