@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import gzip
 import os
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
