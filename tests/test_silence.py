@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from websockets.asyncio.server import ServerConnection
 
-from fastbars import BinanceWebSocketAdapter, ConnectionState, StreamConfig
+from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig
+from fastbars.exchanges.binance import SPOT
 from fastbars.live.silence import Found, Silence
 from servers import Request, TradeServer, acknowledge, trade, until
 
@@ -148,7 +152,7 @@ class PartlyDeaf(TradeServer):
             self.dead -= {name.split("@")[0].upper() for name in request["params"]}
         return acknowledge(request)
 
-    async def __aenter__(self) -> PartlyDeaf:
+    async def __aenter__(self) -> Self:
         await super().__aenter__()
         self._task = asyncio.create_task(self._trade())
         return self
@@ -198,6 +202,76 @@ async def test_one_subscription_that_went_dead_on_a_live_socket_is_renewed(caplo
         assert len(server.requests) == 3
         assert (len(server.accepted_s), adapter.is_connected) == (1, True)
         await adapter.disconnect()
+
+
+class Forgetful(PartlyDeaf):
+    """Sends the last second of ETHUSDT a moment after its subscription, and remembers how much there was in each."""
+
+    def __init__(self) -> None:
+        super().__init__(mends=True)
+        self.traded: Counter[int] = Counter()
+        self.cuts = False  # the connection, when ETHUSDT is subscribed again
+        self._past: deque[bytes] = deque(maxlen=100)
+
+    def _answer(self, request: Request) -> Request:
+        if request["method"] == "SUBSCRIBE":
+            if self.cuts:
+                self.cuts = False
+                self.asking.transport.abort()
+                return acknowledge(request)
+            asyncio.get_running_loop().call_later(0.05, self._send_past, self.asking)
+        return super()._answer(request)
+
+    def _send_past(self, connection: ServerConnection) -> None:
+        for message in () if self.dead else self._past:
+            self.send_now(connection, message)
+
+    async def _trade(self) -> None:
+        while True:
+            self._ids += 1
+            now_ms = time.time_ns() // 1_000_000
+            self.traded[now_ms // 1000] += 1
+            self._past.append(trade(self._ids, 0, symbol="ETHUSDT", start_ms=now_ms))
+            for connection in self.connections:
+                if "ETHUSDT" not in self.dead:
+                    self.send_now(connection, self._past[-1])
+                self.send_now(connection, trade(self._ids, 0, start_ms=now_ms))
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("when", ["renewed", "cut while renewing", "cut before it is noticed"])
+async def test_what_a_silent_subscription_has_missed_is_in_no_bar_that_looks_whole(when: str) -> None:
+    bars: list[OHLCVBar] = []
+    exchange = replace(SPOT, channels={"trade": "unique"})
+    config = StreamConfig(
+        bars="1s", grace=0.5, reconnect_delay=0.01, stale_interval=0.02, stale_factor=5.0,
+        stale_after=60.0 if when == "cut before it is noticed" else 1.5,
+    )  # fmt: skip
+    async with Forgetful() as server:
+        adapter = BaseWebSocketAdapter(exchange, config, on_bar=bars.append, url=server.url)
+        await adapter.connect()
+        await adapter.subscribe(["BTCUSDT", "ETHUSDT"])
+        for _ in range(2):  # the second is not as old each time
+            count = adapter.session.stats.trades
+            await until(lambda: adapter.session.stats.trades > count + 1_000)  # noqa: B023 it is waited for here
+            if when == "cut before it is noticed":
+                server.mends, server.dead = False, {"ETHUSDT"}  # acknowledged, and nothing comes of it
+                server.abort()
+                await asyncio.sleep(2.7)
+                server.mends = True
+                server.abort()
+            else:
+                server.cuts = when == "cut while renewing"
+                server.dead = {"ETHUSDT"}
+            await until(lambda: not server.dead)
+        await asyncio.sleep(3.0)
+        await adapter.disconnect()
+    latest = {bar.open_time: bar for bar in bars if bar.symbol == "ETHUSDT"}
+    whole = [bar for bar in latest.values() if str(bar.status) == "UNVERIFIABLE"]
+    assert len(whole) >= 3
+    assert "GAP" in {str(bar.status) for bar in latest.values()}
+    for bar in whole:
+        assert bar.trade_count == server.traded[int(bar.open_time.timestamp())], str(bar)
 
 
 async def test_where_renewing_does_not_help_the_connection_is_made_anew(caplog: pytest.LogCaptureFixture) -> None:

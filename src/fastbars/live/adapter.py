@@ -32,7 +32,7 @@ from fastbars.live.messages import Ack, Beat, RawMessage, Refusal, Trade
 from fastbars.live.recorder import OpenRecorder
 from fastbars.live.secrets import hidden, without_credentials
 from fastbars.live.session import Callbacks, Session
-from fastbars.live.silence import Silence
+from fastbars.live.silence import HISTORY_S, Silence
 from fastbars.live.states import ConnectionState, check_transition
 from fastbars.live.stats import StreamStats
 from fastbars.live.subscriber import Subscriber
@@ -43,7 +43,6 @@ from fastbars.recent import RecentKeys
 from fastbars.ticks import TickData
 from fastbars.wire import PayloadConnection
 
-_HISTORY_S = 1.0
 _UNREAD_S = 0.05  # until the sockets are looked at once more
 
 
@@ -406,8 +405,9 @@ class BaseWebSocketAdapter(Subscriber):
         since_ns, until_ns = self.session.end_outage(time.monotonic_ns(), time.time_ns())
         if since_ns is not None and until_ns is not None:
             # What some exchanges send of the past by themselves has come by then, and is not all there was.
-            await asyncio.sleep(_HISTORY_S)
-            self.session.note_outage(since_ns, until_ns, time.time_ns())
+            await asyncio.sleep(HISTORY_S)
+            self.session.note_down(since_ns, until_ns, time.time_ns())
+            self.session.unheard.clear()
 
     async def _run_clock(self) -> None:
         # Healing and snapshots go on whatever closes bars.

@@ -28,14 +28,25 @@ from fastbars.live.snapshot import pack
 
 
 class Repairs(ABC):
-    """What happens to a session's bars from elsewhere than its messages; the base of Session."""
+    """What happens to a session's bars from elsewhere than its messages; the base of Session.
+
+    Attributes:
+        unheard: symbols that may not have been received although their subscriptions stood, and since when, ns.
+    """
 
     exchange: Exchange
     recorder: Recorder | None
     intake: Intake
     config: StreamConfig
     _buffer: BarBuffer | None
+    unheard: dict[str, int]
     _down_since_ns: int | None
+    _last_outage: tuple[int, int | None]
+
+    @property
+    @abstractmethod
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols that traded, by their ids."""
 
     @property
     @abstractmethod
@@ -107,6 +118,12 @@ class Repairs(ABC):
             traded_ns = int(max(self.trade_times_ns, default=now_ns))
             since_ns = min(now_ns, self.event_time_ns or now_ns, traded_ns)
             self._down_since_ns = since_ns - round(self.grace_s * 1e9)
+            # A subscription of which nothing has come since the last outage vouches for no time since then.
+            last_since_ns, last_until_ns = self._last_outage
+            if last_until_ns is not None:
+                for symbol, traded_ns in zip(self.symbols, self.trade_times_ns.tolist(), strict=False):
+                    if traded_ns <= last_until_ns:
+                        self.unheard.setdefault(symbol, last_since_ns)
             self.feed_down(self._down_since_ns, time.time_ns())
 
     def end_outage(self, steady_ns: int, receive_time_ns: int) -> tuple[int | None, int | None]:
@@ -114,11 +131,19 @@ class Repairs(ABC):
         since_ns, self._down_since_ns = self._down_since_ns, None
         until_ns = self.now_ns(steady_ns)
         if since_ns is not None and until_ns is not None:
+            self._last_outage = since_ns, until_ns
             until_ns += round(self.grace_s * 1e9)  # the clock is an estimate
-            self.note_outage(since_ns, until_ns, receive_time_ns)
+            self.note_down(since_ns, until_ns, receive_time_ns)
         if until_ns is not None:
             self.feed_up(until_ns, receive_time_ns)
         return since_ns, until_ns
+
+    def note_down(self, since_ns: int, until_ns: int, receive_time_ns: int) -> None:
+        """Nothing could be received between two times of the exchange, of what was unheard before since then."""
+        self.note_outage(since_ns, until_ns, receive_time_ns)
+        for unheard_ns in sorted(set(self.unheard.values())):
+            symbols = [symbol for symbol, each_ns in self.unheard.items() if each_ns == unheard_ns]
+            self.note_outage(unheard_ns, until_ns, receive_time_ns, symbols)
 
     def note_outage(
         self, since_ns: int, until_ns: int, receive_time_ns: int, symbols: Sequence[str] | None = None

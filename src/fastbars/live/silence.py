@@ -30,6 +30,7 @@ _LONGEST = 3.0  # so many times the longest gap seen is silence, where the mean 
 _FORGET = 0.999  # what is left of the longest gap with each one after it
 _CONNECTION = 0  # its row; a symbol's is its id + 1
 _NAMED = 20
+HISTORY_S = 1.0  # by then what some exchanges send of the past by themselves has come, and is not all there was
 
 
 class Found(NamedTuple):
@@ -135,26 +136,40 @@ class Silence:
                 line.drop(f"no data for {found.everything_s:.1f} s, though the socket lives")
                 return
             if found.again:
+                self._doubt(found.again, session)
                 symbols = [names[i] for i in found.again][:_NAMED]
                 line.drop(f"subscribed again, and still no trades of {len(found.again)} symbols: {symbols}")
                 return
             if found.symbols:
+                self._doubt(found.symbols, session)
                 await self._renew([(names[i], channel) for i in found.symbols], line, session)
 
     async def _renew(self, streams: Sequence[tuple[str, str]], line: Line, session: Session) -> None:
         symbols = [symbol for symbol, _ in streams][:_NAMED]
         log.warning("subscription_silent", exchange=line.exchange.name, count=len(streams), symbols=symbols)
         self.resubscriptions += len(streams)
-        times_ns = dict(zip(session.symbols, session.trade_times_ns.tolist(), strict=False))
         try:
             await line.subscriptions.renew(streams, line.send)
-            until_ns = session.now_ns(time.monotonic_ns())
-            for symbol, _ in streams:
-                if until_ns is not None:
-                    session.note_outage(times_ns[symbol], until_ns, time.time_ns(), [symbol])
         except SubscriptionError as error:
             log.error("subscription_refused", exchange=line.exchange.name, error=str(error))
             line.drop("a silent subscription could not be renewed")
+            return
+        until_ns = session.now_ns(time.monotonic_ns())
+        if until_ns is not None:
+            until_ns += round(session.grace_s * 1e9)  # the clock is an estimate
+        for wait_s in (0.0, HISTORY_S):
+            await asyncio.sleep(wait_s)
+            for symbol, _ in streams:
+                if until_ns is not None and symbol in session.unheard:
+                    session.note_outage(session.unheard[symbol], until_ns, time.time_ns(), [symbol])
+        for symbol, _ in streams:
+            session.unheard.pop(symbol, None)
+
+    def _doubt(self, ids: Sequence[int], session: Session) -> None:
+        # Should the line end before they are heard again, the outage began for them with their last trade.
+        times_ns = session.trade_times_ns
+        for i in ids:
+            session.unheard.setdefault(session.symbols[i], int(times_ns[i]))
 
     def _grow(self, size: int, now_s: float) -> None:
         more = size - len(self._marks)
