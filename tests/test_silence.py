@@ -205,13 +205,16 @@ async def test_one_subscription_that_went_dead_on_a_live_socket_is_renewed(caplo
 
 
 class Forgetful(PartlyDeaf):
-    """Sends the last second of ETHUSDT a moment after its subscription, and remembers how much there was in each."""
+    """Sends the last second of ETHUSDT, where it was dead, a moment after its subscription; knows how many there were.
+
+    It does not send a trade twice: SPOT's ids are not made to tell.
+    """
 
     def __init__(self) -> None:
         super().__init__(mends=True)
         self.traded: Counter[int] = Counter()
         self.cuts = False  # the connection, when ETHUSDT is subscribed again
-        self._past: deque[bytes] = deque(maxlen=100)
+        self._past: deque[tuple[int, bytes]] = deque(maxlen=200)
 
     def _answer(self, request: Request) -> Request:
         if request["method"] == "SUBSCRIBE":
@@ -219,11 +222,14 @@ class Forgetful(PartlyDeaf):
                 self.cuts = False
                 self.asking.transport.abort()
                 return acknowledge(request)
-            asyncio.get_running_loop().call_later(0.05, self._send_past, self.asking)
+            if self.mends and self.dead:
+                since_ms = time.time_ns() // 1_000_000 - 1_000
+                past = [message for time_ms, message in self._past if time_ms > since_ms]
+                asyncio.get_running_loop().call_later(0.05, self._send_past, self.asking, past)
         return super()._answer(request)
 
-    def _send_past(self, connection: ServerConnection) -> None:
-        for message in () if self.dead else self._past:
+    def _send_past(self, connection: ServerConnection, past: list[bytes]) -> None:
+        for message in past:
             self.send_now(connection, message)
 
     async def _trade(self) -> None:
@@ -231,10 +237,11 @@ class Forgetful(PartlyDeaf):
             self._ids += 1
             now_ms = time.time_ns() // 1_000_000
             self.traded[now_ms // 1000] += 1
-            self._past.append(trade(self._ids, 0, symbol="ETHUSDT", start_ms=now_ms))
+            message = trade(self._ids, 0, symbol="ETHUSDT", start_ms=now_ms)
+            self._past.append((now_ms, message))
             for connection in self.connections:
                 if "ETHUSDT" not in self.dead:
-                    self.send_now(connection, self._past[-1])
+                    self.send_now(connection, message)
                 self.send_now(connection, trade(self._ids, 0, start_ms=now_ms))
             await asyncio.sleep(0.01)
 
