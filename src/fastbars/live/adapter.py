@@ -30,9 +30,10 @@ from fastbars.live.handover import CANNOT_CONNECT, Handover, why_not
 from fastbars.live.line import Line, have_been_read
 from fastbars.live.messages import Ack, Beat, RawMessage, Refusal, Trade
 from fastbars.live.recorder import OpenRecorder
+from fastbars.live.repairs import HISTORY_S
 from fastbars.live.secrets import hidden, without_credentials
 from fastbars.live.session import Callbacks, Session
-from fastbars.live.silence import HISTORY_S, Silence
+from fastbars.live.silence import Silence
 from fastbars.live.states import ConnectionState, check_transition
 from fastbars.live.stats import StreamStats
 from fastbars.live.subscriber import Subscriber
@@ -404,7 +405,6 @@ class BaseWebSocketAdapter(Subscriber):
         await line.restore(self._on_error)
         since_ns, until_ns = self.session.end_outage(time.monotonic_ns(), time.time_ns())
         if since_ns is not None and until_ns is not None:
-            # What some exchanges send of the past by themselves has come by then, and is not all there was.
             await asyncio.sleep(HISTORY_S)
             self.session.note_down(since_ns, until_ns, time.time_ns())
             self.session.unheard.clear()

@@ -26,6 +26,8 @@ from fastbars.live.messages import Trade
 from fastbars.live.recorder import Recorder
 from fastbars.live.snapshot import pack
 
+HISTORY_S = 1.0  # by then what some exchanges send of the past by themselves has come, and is not all there was
+
 
 class Repairs(ABC):
     """What happens to a session's bars from elsewhere than its messages; the base of Session.
@@ -41,7 +43,7 @@ class Repairs(ABC):
     _buffer: BarBuffer | None
     unheard: dict[str, int]
     _down_since_ns: int | None
-    _last_outage: tuple[int, int | None]
+    _last_outage: tuple[int, int] | None
 
     @property
     @abstractmethod
@@ -119,10 +121,10 @@ class Repairs(ABC):
             since_ns = min(now_ns, self.event_time_ns or now_ns, traded_ns)
             self._down_since_ns = since_ns - round(self.grace_s * 1e9)
             # A subscription of which nothing has come since the last outage vouches for no time since then.
-            last_since_ns, last_until_ns = self._last_outage
-            if last_until_ns is not None:
-                for symbol, traded_ns in zip(self.symbols, self.trade_times_ns.tolist(), strict=False):
-                    if traded_ns <= last_until_ns:
+            if self._last_outage is not None:
+                last_since_ns, last_until_ns = self._last_outage
+                for symbol, time_ns in zip(self.symbols, self.trade_times_ns.tolist(), strict=False):
+                    if time_ns <= last_until_ns:
                         self.unheard.setdefault(symbol, last_since_ns)
             self.feed_down(self._down_since_ns, time.time_ns())
 

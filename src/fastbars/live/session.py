@@ -97,7 +97,7 @@ class Session(Repairs):
         self.told = RecentKeys() if config.lines > 1 else None
         self.unheard: dict[str, int] = {}
         self._down_since_ns: int | None = None
-        self._last_outage: tuple[int, int | None] = (0, None)
+        self._last_outage: tuple[int, int] | None = None
         self._data_messages = 0
         self._parse = exchange.parser()
         self._parse_message = parse_message

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from fastbars.errors import SubscriptionError
 from fastbars.live.line import Line
+from fastbars.live.repairs import HISTORY_S
 from fastbars.live.session import Session
 from fastbars.log import log
 
@@ -30,7 +31,6 @@ _LONGEST = 3.0  # so many times the longest gap seen is silence, where the mean 
 _FORGET = 0.999  # what is left of the longest gap with each one after it
 _CONNECTION = 0  # its row; a symbol's is its id + 1
 _NAMED = 20
-HISTORY_S = 1.0  # by then what some exchanges send of the past by themselves has come, and is not all there was
 
 
 class Found(NamedTuple):
