@@ -14,7 +14,7 @@ ORDER = (
     "errors", "log", "callbacks", "scaled", "calendars", "specs", "instruments", "batch", "summary", "ledger",
     "arbiter", "rows", "state", "objects", "columns", "records", "closing", "fold", "paths", "_agg", "shares", "ticks",
     "arrow", "bars", "events", "entry", "buffer", "arrays", "recent", "wire", "live", "exchanges", "tapes",
-    "verification", "streams", "simulator", "cli",
+    "klines", "verification", "streams", "simulator", "cli",
 )  # fmt: skip
 # What an exchange file leaves to others: sockets, timers, scaling.
 SHARED_DUTIES = {"asyncio", "websockets", "socket", "time", "fastbars.scaled"}

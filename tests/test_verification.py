@@ -6,6 +6,10 @@ import asyncio
 import gzip
 import subprocess
 import sys
+import time
+import unicodedata
+import zipfile
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -17,19 +21,22 @@ import orjson
 import pytest
 
 import fastbars
-from fastbars import BarBuffer, BarStatus, ExchangeBar, OHLCVBar, StreamConfig, TickData
+from fastbars import BarBuffer, BarStatus, ExchangeBar, OHLCVBar, StreamConfig, TickData, verification
 from fastbars.cli import main
 from fastbars.errors import TapeError
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.exchanges.binance import SPOT, USDM
+from fastbars.klines import name_of, read_klines
 from fastbars.live.exchange import Exchange
-from fastbars.live.messages import make_candle
+from fastbars.live.messages import Trade, make_candle
 from fastbars.live.session import Callbacks, Session
 from fastbars.simulator import SimulatedExchange
 from fastbars.specs import parse_specs
 from fastbars.tapes import read_tape
+from fastbars.tapes.recorder import Recording
+from fastbars.tapes.zstd import compressor
 from fastbars.ticks import to_datetime, to_nanoseconds
-from fastbars.verification import COMPARED, CandleWatch, Difference, Verification, Verifier, read_klines, verify
+from fastbars.verification import COMPARED, CandleWatch, Difference, Verification, Verifier, verify
 from servers import START_MS, START_NS, TradeServer, trade, until
 from test_end_to_end import Recording as RunningKlines
 
@@ -221,6 +228,170 @@ def test_a_bar_that_a_later_revision_mends_counts_as_equal() -> None:
     assert outcome(verifier.finish()) == (1, 0, 0)
     assert verifier.verification.mended == 1
     assert [report.bar.revision for report in verifier.reports] == [0, 1]
+
+
+def test_a_bar_counts_by_its_latest_revision_however_late_it_heals() -> None:
+    whole = bars_of("10", *["20"] * 2_000)
+    gap = bars_of("10", *["20"] * 2_000, skip=(5,))[1]
+    assert gap.status is BarStatus.GAP
+    verifier = Noted(patience_s=60)
+    for bar in whole[:-1]:
+        verifier.add_candle(candle_of(bar))
+        verifier.add_bar(gap if bar.open_time == gap.open_time else bar)
+    assert outcome(verifier.verification)[1] == 1
+    verifier.add_bar(replace(whole[1], status=BarStatus.HEALED, revision=1))
+    assert (outcome(verifier.verification)[1], verifier.verification.mended) == (0, 1)
+    assert verifier.finish() == Verification(
+        equal=1_998, partial=1, mended=1, first=verifier.reports[0]
+    )  # each bar but the first, once
+    assert len(verifier.reports) == 1
+
+
+def test_a_late_revision_that_differs_after_all_is_reported_and_no_longer_mended() -> None:
+    bar, *others = bars_of(*["20"] * 60)[1:-1]
+    verifier = Noted()
+    verifier.add_candle(candle_of(bar))
+    verifier.add_bar(replace(bar, high=D(50)))
+    verifier.add_bar(replace(bar, revision=1))
+    for other in others:
+        verifier.add_bar(other)
+    verifier.add_bar(replace(bar, revision=2, low=D(1)))
+    counts = verifier.finish()
+    assert (counts.equal, counts.different, counts.mended) == (0, 1, 0)
+    assert [(report.bar.revision, report.field) for report in verifier.reports] == [(0, "high"), (2, "low")]
+
+
+def test_a_partial_bar_whose_beginning_is_fetched_late_is_compared_after_all() -> None:
+    bar, *others = bars_of(*["20"] * 60)[1:-1]
+    verifier = Noted()
+    verifier.add_candle(candle_of(bar))
+    verifier.add_bar(replace(bar, status=BarStatus.PARTIAL, volume=D(1)))
+    for other in others:
+        verifier.add_bar(other)
+    verifier.add_bar(replace(bar, status=BarStatus.HEALED, revision=1))
+    counts = verifier.finish()
+    assert (counts.equal, counts.partial, counts.without_candle) == (1, 0, len(others))
+
+
+@pytest.mark.parametrize("late", ["bar", "candle"])
+def test_a_half_that_comes_after_its_time_is_compared_and_counted_once(late: str) -> None:
+    first, bar, *others = bars_of(*["20"] * 60)[:-1]
+    verifier = Noted()
+    verifier.add_bar(first)
+    if late == "candle":
+        verifier.add_bar(bar)
+    else:
+        verifier.add_candle(candle_of(bar))
+    for other in others:
+        verifier.add_bar(other)
+    counts = verifier.verification
+    assert (counts.without_bar, counts.without_candle - len(others) + 2) == ((0, 1) if late == "candle" else (1, 0))
+    verifier.add_bar(bar)
+    verifier.add_candle(candle_of(bar))
+    assert verifier.finish() == Verification(equal=1, partial=1, without_candle=len(others))
+
+
+def test_what_is_kept_for_late_revisions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "_MOST_OPEN", 5)
+    monkeypatch.setattr(verification, "_MOST_SETTLED", 3)
+    monkeypatch.setattr(verification, "_MOST_WAITING", 7)
+    bars = bars_of(*["20"] * 60)[1:-1]
+    verifier = Noted()
+    for number, bar in enumerate(bars):
+        verifier.add_bar(replace(bar, status=BarStatus.GAP) if number % 2 else bar)
+        verifier.add_candle(candle_of(bar, volume=D(7)) if number % 2 else candle_of(bar))
+        assert len(verifier._open) <= 5
+        assert len(verifier._settled) <= 3
+    verifier.add_bar(replace(bars[1], revision=1))  # it was let go, and its candle with it
+    verifier.add_candle(candle_of(bars[1]))
+    counts = verifier.finish()
+    assert (counts.equal, counts.different, counts.without_candle, counts.without_bar) == (29, 28, 0, 0)
+    for bar in bars:  # whose end never comes
+        ahead = timedelta(days=9)
+        verifier.add_candle(
+            candle_of(replace(bar, open_time=bar.open_time + ahead, close_time=bar.close_time + 2 * ahead))
+        )
+        assert len(verifier._pairs) <= 8
+
+
+def test_a_bar_that_ends_far_ahead_holds_no_verdict_up() -> None:
+    bars = bars_of(*["20"] * 60)[1:-1]
+    month = replace(bars[0], spec="1mo", close_time=bars[0].open_time + timedelta(days=31), status=BarStatus.PARTIAL)
+    verifier = Noted()
+    verifier.add_bar(month)
+    for bar in bars:
+        verifier.add_bar(bar)
+    assert verifier.verification.without_candle == len(bars) - 2
+    assert len(verifier._pairs) == 3
+
+
+@pytest.mark.parametrize("source", ["recording", "stream"])
+def test_bars_that_heal_ten_minutes_later_are_equal_in_recordings_and_streams(source: str, tmp_path: Path) -> None:
+    missing = 8
+    watch = CandleWatch(SPOT, parse_specs("1m"), 1)
+    recording = Recording(tmp_path / "run") if source == "recording" else None
+    session = Session(
+        SPOT,
+        StreamConfig(bars="1m"),
+        Callbacks(on_exchange_bar=watch.verifier.add_candle, on_bars=watch.add_bars),
+        channel="trade",
+        record=None if recording is None else recording.session,
+    )
+    for minute in range(12):
+        messages = [trade(3 * minute + n, 60_000 * minute + n, "1") for n in (1, 2, 3) if 3 * minute + n != missing]
+        session.receive([*messages, kline(minute - 1)], START_NS, minute)
+    assert recording is not None or watch.verifier.verification.different == 1
+    session.heal("BTCUSDT", [Trade("trade", "BTCUSDT", START_NS + 120_002_000_000, "1", "1", 1, missing, missing)], 13)
+    session.flush(14)
+    watch.verifier.finish()
+    if recording is not None:
+        recording.close()
+    counts = watch.verifier.verification if recording is None else verify(tmp_path / "run")
+    assert (counts.equal, counts.different, counts.mended) == (10, 0, 1)
+
+
+# Candles that come again.
+
+
+@pytest.mark.parametrize("minutes", [0, 5, 50])
+def test_a_candle_that_comes_again_is_no_error(minutes: int) -> None:
+    first, bar, *others = bars_of(*["20"] * 60)[:-1]
+    verifier = Noted()
+    for one in (first, bar):
+        verifier.add_bar(one)
+    verifier.add_candle(candle_of(bar))
+    for other in others[:minutes]:
+        verifier.add_candle(candle_of(other))
+        verifier.add_bar(other)
+    for _ in range(3):
+        verifier.add_candle(candle_of(bar))
+    assert verifier.finish() == Verification(equal=1 + minutes, partial=1)
+    assert verifier.reports == []
+
+
+def test_a_candle_that_comes_again_with_newer_content_replaces_the_earlier_one() -> None:
+    bar = bars_of("10", "20", "30")[1]
+    verifier = Noted()
+    verifier.add_bar(bar)
+    verifier.add_candle(candle_of(bar, volume=D(5), event_time_ns=1))
+    verifier.add_candle(candle_of(bar, event_time_ns=3))
+    verifier.add_candle(candle_of(bar, volume=D(5), event_time_ns=2))  # an older state, by another line
+    counts = verifier.finish()
+    assert (counts.equal, counts.different, counts.mended) == (1, 0, 1)
+
+
+def test_an_older_state_of_a_candle_that_never_says_it_is_final_changes_nothing() -> None:
+    _, second, third = bars_of("10", "20", "30", "40")[:3]
+    verifier = Noted()
+    for bar in (second, third):
+        verifier.add_bar(bar)
+    verifier.add_candle(candle_of(second, is_closed=None))
+    verifier.add_candle(candle_of(second, is_closed=None, volume=D(1)))
+    verifier.add_candle(candle_of(third, is_closed=None))
+    verifier.add_candle(candle_of(second, is_closed=None, volume=D(1), close=D(20)))  # by a slower line
+    verifier.add_candle(candle_of(second, is_closed=None))  # in a snapshot behind a reconnect
+    assert outcome(verifier.finish()) == (1, 0, 0)
+    assert verifier.reports == []
 
 
 # Causes.
@@ -467,12 +638,179 @@ def test_a_file_that_holds_no_klines_is_an_error_that_names_the_line(tmp_path: P
     with pytest.raises(TapeError, match=r"BTCUSDT-1m.csv, line 4: not a kline: "):
         list(read_klines(path))
     path.write_text(KLINES + "1723161420000,1\n")
-    with pytest.raises(TapeError, match=r"line 4: not a kline: list index out of range"):
+    with pytest.raises(TapeError, match=r"line 4: not a kline: 11 columns are needed, there are 2"):
         list(read_klines(path))
     with pytest.raises(TapeError, match=r"klines.csv: the name tells neither symbol nor spec"):
         list(read_klines(tmp_path / "klines.csv"))
     with pytest.raises(TapeError, match=r"ETHUSDT-1m.csv: cannot be read: No such file"):
         list(read_klines(tmp_path / "ETHUSDT-1m.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("币安人生USDT-1m-2026-01-02.csv", ("币安人生USDT", "1m")),
+        ("%E5%B8%81%E5%AE%89%E4%BA%BA%E7%94%9FUSDT-1m-2026-01-02.zip", ("币安人生USDT", "1m")),
+        ("spot_我踏马来了USDT-1h-2026-01.csv.gz", ("我踏马来了USDT", "1h")),
+        (unicodedata.normalize("NFD", "ガUSDT-1d-2026.csv"), ("ガUSDT", "1d")),
+        ("🐸USDT-1m.csv", ("🐸USDT", "1m")),
+        ("1000PEPEUSDT-1mo-2024-01.zip", ("1000PEPEUSDT", "1mo")),
+        ("BTCUSDT_250627-4h-2025-05 (1).zip", ("BTCUSDT_250627", "4h")),
+        ("ETHUSD_PERP-1w-2025-05.zip.part", ("ETHUSD_PERP", "1w")),
+        ("btcUSDT-1m.csv", None),
+        ("a-USDT.csv", None),
+    ],
+)
+def test_names_of_any_script_tell_the_whole_symbol(name: str, named: tuple[str, str] | None) -> None:
+    assert name_of(Path("folder", name)) == named
+
+
+def packed(folder: Path, form: str, rows: str) -> Path:
+    """A file of klines as it is downloaded."""
+    name = "BTCUSDT-1m-2024-08-08"
+    text = rows.encode()
+    header = b"open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,x,ignore\n"
+    path = folder / f"{name}.csv"
+    if form == "zip":
+        path = folder / f"{name}.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(f"{name}.csv", text)
+            archive.writestr(f"__MACOSX/._{name}.csv", b"\0\1")
+            archive.writestr("README.txt", b"klines")
+    elif form == "zip of two, named by its members":
+        path = folder / "download.zip"
+        first, *others = rows.splitlines(keepends=True)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr("data/BTCUSDT-1m-2024-08-08.csv", first)
+            archive.writestr("data/BTCUSDT-1m-2024-08-09.csv", "".join(others))
+    elif form == "gz":
+        path = folder / f"{name}.csv.gz"
+        path.write_bytes(gzip.compress(text[:50]) + gzip.compress(text[50:]))
+    elif form == "gz by another name":
+        path.write_bytes(gzip.compress(text))
+    elif form == "zst":
+        path = folder / f"{name}.csv.zst"
+        path.write_bytes(compressor(path, 3)(text))
+    else:
+        path.write_bytes(
+            {
+                "byte order mark": b"\xef\xbb\xbf" + text,
+                "byte order mark and header": b"\xef\xbb\xbf" + header + text,
+                "CRLF": (header + text).replace(b"\n", b"\r\n"),
+                "CR": text.replace(b"\n", b"\r"),
+                "no end of the last line": text.rstrip(),
+                "quoted": b"\n".join(b",".join(b'"%b"' % cell for cell in row.split(b",")) for row in text.split()),
+            }[form]
+        )
+    return path
+
+
+FORMS = [
+    "zip", "zip of two, named by its members", "gz", "gz by another name", "zst", "byte order mark",
+    "byte order mark and header", "CRLF", "CR", "no end of the last line", "quoted",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("factor", [1, 1000])
+def test_klines_are_read_as_they_are_downloaded(form: str, factor: int, tmp_path: Path) -> None:
+    begins = [(START_MS + minute * 60_000) * factor for minute in range(3)]
+    rows = "".join(f"{begin},1,1,1,1,3,{begin + 60_000 * factor - 1},3,3,3,3,0\n" for begin in begins)
+    if form == "zst":
+        pytest.importorskip("zstandard")
+    path = packed(tmp_path, form, rows)
+    assert verify(tape_of(tmp_path / "tape", 4), "binance", klines=path) == Verification(equal=2, partial=2)
+
+
+@pytest.mark.parametrize("form", ["zip", "gz"])
+def test_a_damaged_file_of_klines_is_one_clear_error_wherever_it_is_cut(form: str, tmp_path: Path) -> None:
+    path = packed(tmp_path, form, KLINES)
+    content = path.read_bytes()
+    for end in range(len(content)):
+        path.write_bytes(content[:end])
+        with pytest.raises(TapeError, match=r"^[^\n]*BTCUSDT-1m-2024-08-08[^\n]*: [^\n]+$"):
+            list(read_klines(path))
+        broken = bytearray(content)
+        broken[end] ^= 0x55
+        path.write_bytes(broken)
+        with suppress(TapeError):
+            list(read_klines(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "there are no klines in it"),
+        (b"open_time,open\r\n", "there are no klines in it"),
+        (b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>", "there are no klines in it"),
+        (b"1723161240000,1,1,1,1,3,17231612", "line 1: not a kline: 11 columns are needed, there are 7"),
+        (b"1723161240000,1,NaN,1,1,3,1723161299999,3,3,3,3,0", "line 1: not a kline: 'NaN' is no price or volume"),
+        (b"1723161240000,1E+999999999,1,1,1,3,1723161299999,3,3,3,3", "'1E+999999999' is no price or volume"),
+        (b"1723161240000,1,1,1,1,3,1723161299999,3," + b"9" * 3000 + b",3,3", "is 3000 characters long"),
+        (b"9" * 60 + b",1,1,1,1,3,1723161299999,3,3,3,3", "line 1: not a kline: "),
+        (b"0" * 1_000_000, "line 1: not a kline: more than 4,096 characters without a line end"),
+        (b"1,\xff\xfe", "line 1: not a kline: "),
+    ],
+)
+def test_what_is_no_klines_is_one_clear_error_that_costs_nothing(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "BTCUSDT-1m.csv"
+    path.write_bytes(content)
+    with pytest.raises(TapeError) as error:
+        list(read_klines(path))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < len(str(path)) + 120
+
+
+def test_a_zip_without_klines_or_names_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "download.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", b"")
+    with pytest.raises(TapeError, match=r"download\.zip: no CSV file is in the zip"):
+        list(read_klines(path))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("klines.csv", KLINES)
+    with pytest.raises(TapeError, match=r"download\.zip, klines\.csv: the name tells neither symbol nor spec"):
+        list(read_klines(path))
+    assert [candle.spec for candle in read_klines(path, "BTCUSDT", "1m")] == ["1m"] * 3
+
+
+def test_a_day_of_seconds_is_verified_within_five_seconds(tmp_path: Path) -> None:
+    tape, klines = tmp_path / "tape", tmp_path / "BTCUSDT-1s-2024-08-08.csv"
+    with tape.open("wb") as trades, klines.open("w") as candles:
+        for second in range(86_400):
+            trades.write(b"1 %b\n" % trade(second + 1, 1000 * second, "1"))
+            ms = START_MS + 1000 * second
+            candles.write(f"{ms},1,1,1,1,1,{ms + 999},1,1,1,1,0\n")
+    begun = time.process_time()
+    counts = verify(tape, "binance", klines=[klines])
+    assert (counts.equal, counts.partial, counts.different) == (86_398, 2, 0)
+    assert time.process_time() - begun < 5
+
+
+def test_the_holes_of_a_bar_are_found_at_once_however_many_there_are() -> None:
+    gap = replace(bars_of("10", "20", "30", skip=(5,))[1], status=BarStatus.GAP)
+    holes = [(3 * n + 2, 3 * n + 2) for n in range(4_096)]
+    verifier = Noted(missing=lambda _: holes)
+    begun = time.process_time()
+    for n in range(10_000):
+        after = timedelta(minutes=n)
+        bar = replace(
+            gap,
+            open_time=gap.open_time + after,
+            close_time=gap.close_time + after,
+            first_trade_id=3 * n + 1,
+            last_trade_id=3 * n + 3,
+        )
+        verifier.add_bar(bar)
+        verifier.add_candle(candle_of(bar, volume=D(6), trade_count=3))
+    verifier.finish()
+    assert verifier.causes[0] == "the bar is GAP: 1 trade missing, of ids 2"
+    assert verifier.causes[4_095:4_097] == [
+        "the bar is GAP: 1 trade missing, of ids 12287",
+        "the bar is GAP: 1 trade missing",
+    ]
+    assert time.process_time() - begun < 3
 
 
 def test_candles_before_the_tape_do_not_count_and_those_inside_it_do(tmp_path: Path) -> None:

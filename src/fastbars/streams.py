@@ -160,7 +160,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
             self.pool.pause_reading()
 
     def _missing(self, symbol: str) -> list[tuple[int, int]]:
-        return [hole for adapter in self.pool.adapters for hole in adapter.session.missing(symbol)]
+        return sorted(hole for adapter in self.pool.adapters for hole in adapter.session.missing(symbol))
 
     async def _watch(self) -> None:
         try:

@@ -3,33 +3,31 @@
 A `Verifier` is given bars and candles in any order, and pairs them. A `CandleWatch` does it for a stream, `verify` for
 tapes and recordings, with the candles in them or in CSV files of Binance's public archive.
 
-Source: https://github.com/binance/binance-public-data for the columns of the files.
-Units: times int64 nanoseconds since the Unix epoch, UTC; patience in seconds.
+Units: patience in seconds.
 """
 
 from __future__ import annotations
 
-import csv
-import re
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import cache
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
 
 from fastbars.bars import BarStatus, ExchangeBar, OHLCVBar
 from fastbars.callbacks import call
-from fastbars.errors import TapeError
+from fastbars.klines import read_klines
 from fastbars.live.exchange import Exchange
 from fastbars.live.session import Callbacks
 from fastbars.log import log
 from fastbars.specs import BarKind, BarSpec
-from fastbars.tapes.replay import Bars, replay
-from fastbars.ticks import to_datetime
+from fastbars.tapes.replay import Bars, Replay, replay
 
 COMPARED = (
     "open", "high", "low", "close", "volume", "quote_volume", "trade_count",
@@ -37,9 +35,12 @@ COMPARED = (
 )  # fmt: skip
 
 CandleOpen = Literal["first trade", "previous close"]
-Outcome = Literal["equal", "different", "partial"]
+Outcome = Literal["equal", "different", "partial", "without_candle", "without_bar", "empty"]
 _Key = tuple[str, str, datetime]
+_Series = tuple[str, str]
 _UNSETTLED = (BarStatus.PROVISIONAL, BarStatus.GAP)
+# How many pairs wait for their verdict, and are kept behind it: those that may yet be put right, and the others.
+_MOST_WAITING, _MOST_OPEN, _MOST_SETTLED = 200_000, 50_000, 5_000
 
 
 @cache
@@ -110,21 +111,30 @@ class _Pair:
     candle: ExchangeBar | None = None
     previous: ExchangeBar | None = None
     outcome: Outcome | None = None
+    is_due: bool = False  # nothing more is waited for: what comes is judged at once
+    mended: bool = False
     seen: set[tuple[object, ...]] = field(default_factory=set)
+
+    @property
+    def is_settled(self) -> bool:
+        return self.outcome == "equal" and self.bar is not None and self.bar.is_complete
 
 
 class Verifier:
     """Compares time bars with the exchange's candles of the same symbol, spec and interval.
 
-    A candle is final when the exchange says so or, where it never does, when the next one comes. A bar whose status
-    says that it may still change, GAP or PROVISIONAL, is given `patience_s` to be issued again before a difference
-    is reported. What has been waiting for its other half so long is given up. Time is that of bars and candles.
+    A candle is final when the exchange says so or, where it never does, when the next one comes; one that comes again
+    replaces the earlier one where it is not older. A bar whose status says that it may still change, GAP or
+    PROVISIONAL, is given `patience_s` to be issued again before a difference is reported. What has been waiting for
+    its other half so long is counted as being without it. Time is that of bars and candles. A verdict is never the
+    last word: a later revision, or a half that comes after all, is judged and counted anew. For this the latest
+    50,000 pairs that are not proven equal are kept, and 5,000 of the others.
 
     Args:
         candle_open: what the open of the exchange's candles is (`Exchange.candle_open`). "previous close" is
             expected in open, and folded into high and low, and so counts as equal.
         on_difference: called with each Difference; once for each revision that still differs.
-        missing: trade ids known to be missing, (first, last) of each hole of a symbol; to name the cause.
+        missing: trade ids known to be missing, (first, last) of each hole of a symbol, ascending; to name the cause.
         patience_s: see above.
     """
 
@@ -141,26 +151,28 @@ class Verifier:
         self._on_difference = on_difference
         self.missing = missing
         self._patience = timedelta(seconds=patience_s)
-        self._pairs: OrderedDict[_Key, _Pair] = OrderedDict()  # whose first is found at once, however many have gone
-        self._running: dict[tuple[str, str], ExchangeBar] = {}  # the latest of those that never say they are final
-        self._latest: dict[tuple[str, str], ExchangeBar] = {}
-        self._begun: dict[tuple[str, str], datetime] = {}
+        self._pairs: dict[_Key, _Pair] = {}  # that wait for their verdict
+        self._due: list[tuple[datetime, _Key]] = []  # heap of (close time, key) of those waiting
+        self._open: OrderedDict[_Key, _Pair] = OrderedDict()  # judged, and may yet be put right
+        self._settled: OrderedDict[_Key, _Pair] = OrderedDict()
+        self._passed: dict[_Series, datetime] = {}  # the latest pair that is no longer kept
+        self._running: dict[_Series, ExchangeBar] = {}  # the latest of those that never say they are final
+        self._latest: dict[_Series, ExchangeBar] = {}
+        self._begun: dict[_Series, datetime] = {}
         self._now: datetime | None = None
 
     def add_bar(self, bar: OHLCVBar) -> None:
         """A bar, or its next revision; bars that are not cut by time are passed over."""
         if not _is_cut_by_time(bar.spec):
             return
-        key = (bar.symbol, bar.spec, bar.open_time)
-        pair = self._pairs.get(key)
+        series = (bar.symbol, bar.spec)
+        pair = self._pair_of((*series, bar.open_time), bar.close_time)
         if pair is None:
-            if bar.revision:  # its verdict was given, and it was let go
-                return
-            pair = self._pairs[key] = _Pair()
+            return
         pair.bar = bar
-        begun = self._begun.setdefault(key[:2], bar.open_time)
+        begun = self._begun.setdefault(series, bar.open_time)
         if bar.open_time < begun:
-            self._begun[key[:2]] = bar.open_time
+            self._begun[series] = bar.open_time
         self._judge(pair)
         self._pass(bar.open_time)
 
@@ -173,103 +185,127 @@ class Verifier:
             self._take(candle)
         else:
             held = self._running.get(series)
-            if held is not None and held.open_time < candle.open_time:
-                self._take(held)
-            elif held is not None:
+            if held is not None and held.open_time == candle.open_time:
                 self.verification.running += 1
-            if held is None or held.open_time <= candle.open_time:
+                if _is_newer(candle, held):
+                    self._running[series] = candle
+            elif held is None or held.open_time < candle.open_time:
                 self._running[series] = candle
+                if held is not None:
+                    self._take(held)
+            else:
+                self._take(candle)
         self._pass(candle.open_time)
 
     def finish(self) -> Verification:
         """Nothing more comes: judge what is still waiting."""
-        for pair in self._pairs.values():
-            self._let_go(pair)
+        for key, pair in list(self._pairs.items()):
+            self._decide(key, pair)
         self._pairs.clear()
+        self._due.clear()
         self._running.clear()
         return self.verification
 
+    def _pair_of(self, key: _Key, close_time: datetime) -> _Pair | None:
+        # None: its verdict was given so long ago that it is no longer kept.
+        pair = self._pairs.get(key) or self._open.get(key) or self._settled.get(key)
+        if pair is None:
+            passed = self._passed.get(key[:2])
+            if passed is not None and key[2] <= passed:
+                return None
+            pair = self._pairs[key] = _Pair()
+            heappush(self._due, (close_time, key))
+        return pair
+
     def _take(self, candle: ExchangeBar) -> None:
-        pair = self._pairs.setdefault((candle.symbol, candle.spec, candle.open_time), _Pair())
         series = (candle.symbol, candle.spec)
+        pair = self._pair_of((*series, candle.open_time), candle.close_time)
+        if pair is None or (pair.candle is not None and not _is_newer(candle, pair.candle)):
+            return
         latest = self._latest.get(series)
         if latest is not None and latest.close_time == candle.open_time:
             pair.previous = latest
-        if latest is None or latest.open_time < candle.open_time:
+        if latest is None or latest.open_time <= candle.open_time:
             self._latest[series] = candle
         pair.candle = candle
         self._judge(pair)
 
     def _pass(self, time: datetime) -> None:
-        # Time goes on: pairs are let go in the order in which they came, which is nearly that of their times.
-        if self._now is not None and time <= self._now:
-            return
-        self._now = time
-        while self._pairs:
-            pair = self._pairs[next(iter(self._pairs))]
-            one = pair.bar or pair.candle
-            assert one is not None
-            if one.close_time + self._patience > time:
-                break
-            self._pairs.popitem(last=False)
-            self._let_go(pair)
+        # Time goes on: what has waited long enough is judged.
+        if self._now is None or time > self._now:
+            self._now = time
+        while self._due and (self._due[0][0] + self._patience <= self._now or len(self._due) > _MOST_WAITING):
+            _, key = heappop(self._due)
+            self._decide(key, self._pairs.pop(key))
 
-    def _let_go(self, pair: _Pair) -> None:
-        self._judge(pair, finally_=True)
-        counts = self.verification
-        if pair.bar is None:
-            candle = pair.candle
-            assert candle is not None
-            begun = self._begun.get((candle.symbol, candle.spec))
-            if begun is not None and begun < candle.open_time:
-                traded = candle.trade_count != 0 and candle.volume != 0
-                counts.without_bar += traded
-                counts.empty += not traded
-        elif pair.outcome is None:
-            counts.without_candle += 1
+    def _decide(self, key: _Key, pair: _Pair) -> None:
+        pair.is_due = True
+        if not pair.is_settled:
+            self._judge(pair)
+        kept, most = (self._settled, _MOST_SETTLED) if pair.is_settled else (self._open, _MOST_OPEN)
+        kept[key] = pair
+        if len(kept) > most:
+            (*series, time), _ = kept.popitem(last=False)
+            symbol, spec = series
+            self._passed[symbol, spec] = max(time, self._passed.get((symbol, spec), time))
 
-    def _judge(self, pair: _Pair, *, finally_: bool = False) -> None:
+    def _judge(self, pair: _Pair) -> None:
         bar, candle = pair.bar, pair.candle
-        if bar is None or (candle is None and bar.status is not BarStatus.PARTIAL):
-            return
-        if bar.status is BarStatus.PARTIAL:
+        if bar is None:
+            if pair.is_due and candle is not None:
+                self._judge_alone(pair, candle)
+        elif bar.status is BarStatus.PARTIAL:
             self._set(pair, "partial")
-            return
-        assert candle is not None
-        difference = self._compare(bar, candle, pair.previous)
-        if difference is None:
+        elif candle is None:
+            if pair.is_due:
+                self._set(pair, "without_candle")
+        elif (name := self._differs_in(bar, candle, pair.previous)) is None:
             self._set(pair, "equal")
-        elif finally_ or bar.status not in _UNSETTLED or pair.outcome == "different":
+        elif pair.is_due or bar.status not in _UNSETTLED or pair.outcome == "different":
             self._set(pair, "different")
-            what = (bar.revision, difference.field, difference.bar_value, difference.candle_value)
+            what = (bar.revision, name, getattr(bar, name), getattr(candle, name))
             if what not in pair.seen:
                 pair.seen.add(what)
-                self._report(difference)
+                self._report(bar, candle, name)
+
+    def _judge_alone(self, pair: _Pair, candle: ExchangeBar) -> None:
+        begun = self._begun.get((candle.symbol, candle.spec))
+        if begun is not None and begun < candle.open_time:
+            traded = candle.trade_count != 0 and candle.volume != 0
+            self._set(pair, "without_bar" if traded else "empty")
 
     def _set(self, pair: _Pair, outcome: Outcome) -> None:
+        if pair.outcome == outcome:
+            return
         counts = self.verification
         if pair.outcome is not None:
             setattr(counts, pair.outcome, getattr(counts, pair.outcome) - 1)
-            counts.mended += pair.outcome == "different" and outcome == "equal"
-        pair.outcome = outcome
         setattr(counts, outcome, getattr(counts, outcome) + 1)
+        mended = outcome == "equal" and (pair.mended or pair.outcome == "different")
+        counts.mended += mended - (pair.mended and pair.outcome == "equal")
+        pair.mended |= mended
+        pair.outcome = outcome
 
-    def _report(self, difference: Difference) -> None:
+    def _report(self, bar: OHLCVBar, candle: ExchangeBar, name: str) -> None:
+        cause = self._cause(bar, candle, name)
+        difference = Difference(bar, candle, name, getattr(bar, name), getattr(candle, name), cause)
         if self.verification.first is None:
             self.verification.first = difference
         if self._on_difference is not None:
             call(self._on_difference, difference)
 
-    def _compare(self, bar: OHLCVBar, candle: ExchangeBar, previous: ExchangeBar | None) -> Difference | None:
-        expected: dict[str, Any] = {name: getattr(bar, name) for name in COMPARED}
+    def _differs_in(self, bar: OHLCVBar, candle: ExchangeBar, previous: ExchangeBar | None) -> str | None:
+        # The first field in which they differ; None where they are equal.
+        expected: dict[str, Any] = {}
         if self.candle_open == "previous close" and bar.open is not None:
             opened = candle.open if previous is None else previous.close
-            expected["open"] = opened
-            expected["high"], expected["low"] = max(expected["high"], opened), min(expected["low"], opened)
+            assert bar.high is not None
+            assert bar.low is not None
+            expected = {"open": opened, "high": max(bar.high, opened), "low": min(bar.low, opened)}
         for name in COMPARED:
             theirs = getattr(candle, name)
-            if theirs is not None and expected[name] != theirs:
-                return Difference(bar, candle, name, getattr(bar, name), theirs, self._cause(bar, candle, name))
+            if theirs is not None and (expected[name] if name in expected else getattr(bar, name)) != theirs:
+                return name
         return None
 
     def _cause(self, bar: OHLCVBar, candle: ExchangeBar, name: str) -> str:
@@ -298,10 +334,19 @@ class Verifier:
         holes = [] if self.missing is None else self.missing(bar.symbol)
         first, last = candle.first_trade_id or bar.first_trade_id, candle.last_trade_id or bar.last_trade_id
         if first is not None and last is not None:
-            holes = [(max(a, first), min(b, last)) for a, b in holes if a <= last and b >= first]
+            begin = bisect_left(holes, first, key=lambda hole: hole[1])
+            end = bisect_left(holes, last + 1, key=lambda hole: hole[0])
+            holes = [(max(a, first), min(b, last)) for a, b in holes[begin:end]]
         ids = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in holes[:3]) + (", ..." if len(holes) > 3 else "")
         count = f"{_trades(less)} missing" if less else "trades are missing"
         return f"{count}, of ids {ids}" if ids else count
+
+
+def _is_newer(candle: ExchangeBar, held: ExchangeBar) -> bool:
+    # Or as new. Another line, or a snapshot behind a reconnect, may bring an older state of a candle once more.
+    if candle.event_time_ns is not None and held.event_time_ns is not None:
+        return candle.event_time_ns >= held.event_time_ns
+    return bool(candle.is_closed) or candle.volume >= held.volume
 
 
 def _trades(count: int) -> str:
@@ -367,58 +412,13 @@ class CandleWatch:
 
 # Tapes and files.
 
-_NAMED = re.compile(r"([A-Z0-9]+(?:_(?:PERP|[0-9]{6}))?)-([0-9]+(?:mo|[smhdw]))(?=[-_.])")
-
-
-def read_klines(path: Path, symbol: str | None = None, spec: str | None = None) -> Iterator[ExchangeBar]:
-    """Read a CSV file of klines, with or without header, as in Binance's public archive.
-
-    Args:
-        path: the file; its name tells symbol and spec as the archive's names do ("BTCUSDT-1m-2024-08-08.csv").
-        symbol, spec: where the name does not.
-
-    Raises:
-        TapeError: the name does not tell and neither do you; the file is missing, or a row makes no sense.
-    """
-    named = _name_of(path)
-    symbol = symbol or (named and named[0])
-    spec = spec or (named and named[1])
-    if not symbol or not spec:
-        raise TapeError(f"{path}: the name tells neither symbol nor spec, as BTCUSDT-1m-2024-08-08.csv does")
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for number, row in enumerate(csv.reader(file), 1):
-                if not row or (number == 1 and not row[0].isdigit()):
-                    continue
-                yield _kline(row, symbol, spec)
-    except OSError as error:
-        raise TapeError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, IndexError, InvalidOperation) as error:
-        raise TapeError(f"{path}, line {number}: not a kline: {error or type(error).__name__}") from error
-
-
-def _name_of(path: Path) -> tuple[str, str] | None:
-    match = _NAMED.search(path.name)
-    return None if match is None else (match[1], match[2])
-
-
-def _kline(row: Sequence[str], symbol: str, spec: str) -> ExchangeBar:
-    # open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore
-    unit = 1_000 if len(row[0]) > 14 else 1_000_000  # spot has microseconds since 2025
-    opened, closed, count = int(row[0]) * unit, (int(row[6]) + 1) * unit, int(row[8])
-    open_, high, low, close, volume, quote, taker, taker_quote = (Decimal(row[i]) for i in (1, 2, 3, 4, 5, 7, 9, 10))
-    return ExchangeBar(
-        symbol, spec, to_datetime(opened), to_datetime(closed), open_, high, low, close, volume,
-        quote, count, taker, taker_quote, None, None, True, None,
-    )  # fmt: skip
-
 
 def verify(
     tapes: str | Path | Sequence[str | Path],
     exchange: str | None = None,
     bars: Bars | None = None,
     *,
-    klines: Iterable[str | Path] = (),
+    klines: str | Path | Iterable[str | Path] = (),
     market: str = "spot",
     channel: str | None = None,
     on_difference: Callable[[Difference], object] | None = None,
@@ -428,23 +428,21 @@ def verify(
 
     Args:
         tapes, exchange, bars, market, channel: as in `replay`; bars that are not given are those of the klines.
-        klines: CSV files (see `read_klines`); candles in the tapes are compared as well.
+        klines: files as in Binance's public archive (see `fastbars.klines.read_klines`); candles in the tapes are
+            compared as well.
         on_difference, patience_s: as in `Verifier`.
 
     Raises:
         UnknownExchangeError, SpecError, TapeError: as in `replay` and `read_klines`.
     """
-    archive = _Archive([Path(path) for path in klines])
+    archive = _Archive([Path(path) for path in ([klines] if isinstance(klines, str | Path) else klines)])
     candles: list[ExchangeBar] = []
     callbacks = Callbacks(on_exchange_bar=candles.append)
     specs = bars or archive.specs or None
     replayed = replay(tapes, exchange, specs, market=market, channel=channel, callbacks=callbacks)
     verifier = Verifier(on_difference=on_difference, patience_s=patience_s)
 
-    def missing(symbol: str) -> list[tuple[int, int]]:
-        return [hole for session in replayed.sessions for hole in session.missing(symbol)]
-
-    verifier.missing = missing
+    verifier.missing = _Missing(replayed)
     for bar in replayed:
         venue = replayed.sessions[0].exchange
         verifier.candle_open = venue.candle_open
@@ -457,27 +455,52 @@ def verify(
     return verifier.finish()
 
 
+class _Missing:
+    """The holes of a symbol, read anew where messages have come since."""
+
+    def __init__(self, replayed: Replay) -> None:
+        self._replayed = replayed
+        self._messages = -1
+        self._holes: dict[str, list[tuple[int, int]]] = {}
+
+    def __call__(self, symbol: str) -> list[tuple[int, int]]:
+        sessions = self._replayed.sessions
+        messages = sum(session.stats.messages for session in sessions)
+        if messages != self._messages:
+            self._messages = messages
+            self._holes.clear()
+        if symbol not in self._holes:
+            self._holes[symbol] = sorted(hole for session in sessions for hole in session.missing(symbol))
+        return self._holes[symbol]
+
+
 class _Archive:
     """Candles of files, given when bars come that they belong to."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        self.specs = list(dict.fromkeys(name[1] for name in map(_name_of, files) if name is not None))
-        self._candles: dict[tuple[str, str], dict[datetime, ExchangeBar]] = {}
-        self._begun: set[tuple[str, str]] = set()
+        self.specs: list[str] = []
+        candles: dict[_Series, dict[datetime, ExchangeBar]] = {}
         for path in files:
             for candle in read_klines(path):
-                self._candles.setdefault((candle.symbol, candle.spec), {})[candle.open_time] = candle
+                candles.setdefault((candle.symbol, candle.spec), {})[candle.open_time] = candle
+        self.specs = list(dict.fromkeys(spec for _, spec in candles))
+        self._times = {series: sorted(one) for series, one in candles.items()}
+        self._candles = candles
+        self._given: dict[_Series, int] = {}  # so many of `_times`
 
     def up_to(self, bar: OHLCVBar, *, inverse: bool) -> list[ExchangeBar]:
         """The candle of this bar and those before it, back to the first bar of its symbol and spec."""
         series = (bar.symbol, bar.spec)
-        candles = self._candles.get(series)
-        if not candles:
+        times = self._times.get(series)
+        if times is None:
             return []
-        due = [candles.pop(time) for time in sorted(candles) if time <= bar.open_time]
-        if series not in self._begun:
-            self._begun.add(series)
-            due = [candle for candle in due if candle.open_time == bar.open_time]
+        first = bisect_left(times, bar.open_time)
+        end = first + (first < len(times) and times[first] == bar.open_time)
+        begin = self._given.setdefault(series, first)
+        self._given[series] = max(begin, end)
+        candles = self._candles[series]
+        # A bar that comes behind later ones, or again, is given its own once more.
+        due = [candles[time] for time in times[min(begin, first) : end]]
         if inverse:  # their quote columns are base volumes, a rounded division
             due = [replace(candle, quote_volume=None, taker_buy_quote_volume=None) for candle in due]
         return due

@@ -27,7 +27,7 @@ from fastbars.errors import TapeError
 from fastbars.tapes.recording import is_recording, read_recording
 from fastbars.tapes.zstd import Decompressor, decompressors
 
-__all__ = ["TapeRecord", "read_tape", "read_tapes"]
+__all__ = ["TapeRecord", "decompressed", "read_tape", "read_tapes"]
 
 _CHUNK_BYTES = 1 << 18
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -70,7 +70,7 @@ def read_tape(path: str | PathLike[str]) -> Iterator[TapeRecord]:
     rest = b""
     try:
         with path.open("rb") as file:
-            for piece in _decompressed(iter(lambda: file.read(_CHUNK_BYTES), b""), path):
+            for piece in decompressed(iter(lambda: file.read(_CHUNK_BYTES), b""), path):
                 lines = (rest + piece).split(b"\n")
                 rest = lines.pop()
                 for line in lines:
@@ -167,7 +167,7 @@ def _excerpt(line: bytes) -> str:
     return repr(text + "..." if len(line) > 60 else text)
 
 
-def _decompressed(chunks: Iterator[bytes], path: Path) -> Iterator[bytes]:
+def decompressed(chunks: Iterator[bytes], path: Path) -> Iterator[bytes]:
     """Yield the text of a file given in chunks of at least four bytes.
 
     Raises:
