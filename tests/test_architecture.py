@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fastbars"
 ORDER = (
     "errors", "log", "callbacks", "scaled", "calendars", "specs", "instruments", "batch", "summary", "ledger",
     "arbiter", "rows", "state", "objects", "columns", "records", "closing", "fold", "paths", "_agg", "shares", "ticks",
-    "arrow", "bars", "events", "entry", "buffer", "arrays", "recent", "wire", "live", "exchanges", "tapes",
+    "arrow", "indexing", "bars", "events", "entry", "buffer", "arrays", "recent", "wire", "live", "exchanges", "tapes",
     "klines", "verification", "streams", "simulator", "cli",
 )  # fmt: skip
 # What an exchange file leaves to others: sockets, timers, scaling.

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import decimal
+import json
+import pickle
+import re
 from dataclasses import FrozenInstanceError, fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, strategies as st
 
+import fastbars
+from fastbars import BarBuffer, TickData
 from fastbars._agg import BarKernel
 from fastbars.bars import (
     BAR_FIELDS,
@@ -27,6 +36,7 @@ from fastbars.bars import (
 from fastbars.batch import TickBatch
 from fastbars.errors import SpecError
 from fastbars.instruments import Instruments
+from fastbars.ledger import Ledger
 from fastbars.rows import ROW_DTYPE
 
 SECOND = 1_000_000_000
@@ -197,7 +207,7 @@ def test_a_batch_is_a_sequence_of_its_bars() -> None:
     assert list(reversed(batch)) == bars[::-1]
     assert bars[1] in batch
     assert batch.index(bars[2]) == 2
-    assert batch[np.int64(1)] == bars[1]  # type: ignore[call-overload]
+    assert batch[np.int64(1)] == bars[1]
 
 
 @pytest.mark.parametrize("place", [3, -4, 99])
@@ -206,6 +216,218 @@ def test_a_place_outside_a_batch_is_an_index_error(place: int) -> None:
         three_bars()[place]
     with pytest.raises(IndexError):
         three_bars()[:0][0]
+
+
+@pytest.mark.parametrize(
+    ("index", "places"),
+    [
+        ([2, 0], [2, 0]),
+        ([], []),
+        ([-1, 0, 0, -3], [2, 0, 0, 0]),
+        (np.array([1]), [1]),
+        (np.array([2, 1], np.uint8), [2, 1]),
+        (np.array([-1, -2], ">i2"), [2, 1]),
+        (np.flatnonzero(np.zeros(3)), []),
+        (np.zeros(3, bool), []),
+        (np.array([True, False, True]), [0, 2]),
+        ([True, False, True], [0, 2]),
+        (range(1, 3), [1, 2]),
+        (pd.Series([2, 1], index=[7, 8]), [2, 1]),
+        (pd.Series([False, True, True]), [1, 2]),
+        (pl.Series([0, 2]), [0, 2]),
+        (pa.array([2, 2]), [2, 2]),
+        (np.array([0, 2], object), [0, 2]),
+        (slice(None, None, -1), [2, 1, 0]),
+        (slice(-(10**30), 10**30), [0, 1, 2]),
+    ],
+)
+def test_bars_are_chosen_as_numpy_chooses(index: Any, places: list[int]) -> None:
+    for batch in (three_bars(), three_bars()[:]):
+        bars = batch.to_bars()
+        chosen = batch[index]
+        assert isinstance(chosen, BarBatch)
+        assert chosen.to_bars() == [bars[place] for place in places]
+    turned = three_bars()[::-1]  # rows that do not lie one after the other
+    assert turned[index].to_bars() == [turned.to_bars()[place] for place in places]
+
+
+@pytest.mark.parametrize(
+    ("index", "error", "message"),
+    [
+        ([0, 3], IndexError, "bar 3 is outside a batch of 3"),
+        ([-4], IndexError, "bar -4 is outside a batch of 3"),
+        (np.array([2**64 - 1, 0], np.uint64), IndexError, "bar 18446744073709551615 is outside"),
+        ([10**30], IndexError, f"bar {10**30} is outside"),
+        (-(10**30), IndexError, f"bar -{10**30} is outside"),
+        ([True, False], IndexError, "a mask of 2 booleans does not fit 3 bars"),
+        (np.ones(4, bool), IndexError, "a mask of 4 booleans does not fit 3 bars"),
+        (np.ones(0, bool), IndexError, "a mask of 0 booleans does not fit 3 bars"),
+        (np.array([0.0, 1.0]), TypeError, "not by an array of float64"),
+        (np.array([]), TypeError, "not by an array of float64"),
+        ([0.5], TypeError, "not by an array of float64"),
+        (1.0, TypeError, "not by float"),
+        (True, TypeError, "not by bool"),
+        (np.bool_(True), TypeError, "not by bool"),
+        (None, TypeError, "not by NoneType"),
+        (..., TypeError, "not by ellipsis"),
+        ((0, 1), TypeError, "not by tuple"),
+        ([[0, 1]], TypeError, "one dimension"),
+        (["close"], TypeError, "not by an array of <U5"),
+        ([None], TypeError, "integer"),
+        ([0, None], TypeError, "integer"),
+        (np.array([True, 0], object), TypeError, "cannot be mixed"),
+        (np.array([1], "m8[s]"), TypeError, "not by an array of timedelta64"),
+        ("wap", KeyError, "no column 'wap'; a bar has symbol, spec, open_time"),
+    ],
+)
+def test_what_chooses_no_bar_is_refused(index: Any, error: type[Exception], message: str) -> None:
+    batch = three_bars()
+    with pytest.raises(error, match=re.escape(message)):
+        batch[index]
+
+
+def test_a_column_by_name_holds_the_exact_values_of_the_bars() -> None:
+    batch = fastbars.aggregate(
+        [0, SECOND, 2 * SECOND], ["1.50", "100", "0.25"], ["2", "3", "0.1"], symbol="A", trade_id=[4, 5, 7], bars="1s"
+    )
+    for name in ("open", "high", "low", "close", "volume", "quote_volume", "taker_buy_volume", "symbol", "spec",
+                 "trade_count", "first_trade_id", "status", "revision", "close_reason"):  # fmt: skip
+        assert batch[name].tolist() == [getattr(bar, name) for bar in batch]
+    assert str(batch["close"][0]) == "1.5"
+    assert batch["open_time"].dtype == np.dtype("datetime64[ns]")
+    assert [n if n >= 0 else None for n in batch["missing_count"].tolist()] == [bar.missing_count for bar in batch]
+    assert batch[:0]["close"].tolist() == []
+
+
+def bar_and_gaps() -> BarBatch:
+    instruments = Instruments()
+    kernel = BarKernel(instruments, parse_specs("1s"), Ledger())
+    batch = TickBatch(instruments)
+    batch.append("A", 0, "1.5", "1", 0, 1)
+    kernel.update(batch)
+    kernel.feed_down(SECOND // 2)
+    rows = kernel.close_until(3 * SECOND, REASONS.index(CloseReason.GAP))
+    return BarBatch(rows, instruments, kernel.specs, ids=True)
+
+
+def test_a_bar_without_prices_has_none_in_every_form() -> None:
+    batch = bar_and_gaps()
+    assert batch["close"].tolist() == [Decimal("1.5"), None, None]
+    floats = batch.to_numpy()
+    assert np.isnan(floats["close"]).tolist() == [False, True, True]
+    assert floats["first_trade_id"].tolist() == [1, -1, -1]
+    frame = batch.to_pandas(floats=True)
+    assert frame["high"].isna().tolist() == [False, True, True]
+    assert frame["last_trade_id"].isna().tolist() == [False, True, True]
+    assert frame["missing_count"].isna().tolist() == [bar.missing_count is None for bar in batch]
+    assert frame["volume"].tolist() == [1.0, 0.0, 0.0]
+    assert "<td></td>" in batch._repr_html_()
+    assert batch[1].to_dict(json=True)["close"] is None
+
+
+def test_pandas_gets_floats_or_exact_decimals_with_the_index_asked_for() -> None:
+    batch = three_bars()
+    floats = batch.to_pandas(floats=True, index="open_time")
+    assert floats.index.equals(pd.DatetimeIndex([bar.open_time for bar in batch]).as_unit("ns"))
+    assert floats["close"].tolist() == [1.5, 100.0, 0.25]
+    assert str(floats["close"].dtype) == "float64"
+    assert str(floats["close_time"].dtype) == "datetime64[ns, UTC]"
+    exact = batch.to_pandas(index=["symbol", "open_time"])
+    assert exact.index.names == ["symbol", "open_time"]
+    assert exact["close"].tolist() == [Decimal("1.5"), Decimal(100), Decimal("0.25")]
+    assert "close" not in batch.to_pandas(index="close").columns
+    with pytest.raises(KeyError, match="no column 'time' for the index; a bar has symbol"):
+        batch.to_pandas(index="time")
+
+
+def test_a_batch_says_what_it_holds() -> None:
+    batch = three_bars()
+    assert repr(batch) == "<BarBatch 3 bars of 1s: A, 1970-01-01 00:00:00Z to 1970-01-01 00:00:03Z>"
+    assert repr(batch[:1]).startswith("<BarBatch 1 bar of 1s: A, ")
+    assert repr(batch[:0]) == "<BarBatch 0 bars of 1s>"
+    names = ["\x1b[31mred", "x" * 100, "<b>&", "D", "E"]
+    many = fastbars.aggregate([0] * 5, ["1"] * 5, ["1"] * 5, symbol=names, bars="1m,1h")
+    text = repr(many)
+    assert text == (
+        f"<BarBatch 10 bars of 1m, 1h: '\\x1b[31mred', {'x' * 31}\N{HORIZONTAL ELLIPSIS}, <b>& and 2 more,"
+        " 1970-01-01 00:00:00Z to 1970-01-01 01:00:00Z>"
+    )
+
+
+def test_a_notebook_gets_a_table_of_bounded_size_in_which_no_symbol_is_markup() -> None:
+    symbol = "<script>alert('x')</script>" + "y" * 1000
+    rows = 5_000
+    batch = fastbars.aggregate(
+        np.arange(rows) * SECOND, np.ones(rows, int), np.ones(rows, int), symbol=symbol, bars="1s"
+    )
+    html = batch._repr_html_()
+    assert html.count("<tr>") == 1 + 10 + 1
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    assert len(html) < 20_000
+    assert "1970-01-01T00:00:00Z" in html
+    assert "1970-01-01T01:23:19Z" in html
+    assert three_bars()._repr_html_().count("<tr>") == 4
+    assert three_bars()[:0]._repr_html_().count("<tr>") == 1
+
+
+def test_a_bar_goes_through_json() -> None:
+    bar = replace(BAR, close=Decimal("1E-8"), low=Decimal("1E-8"), volume=Decimal("1E+2"))
+    made = json.loads(json.dumps(bar.to_dict(json=True)))
+    assert list(made) == list(BAR_FIELDS)
+    assert (made["close"], made["volume"], made["open_time"]) == ("0.00000001", "100", "2024-08-09T12:00:00Z")
+    assert (made["status"], made["close_reason"], made["trade_count"]) == ("COMPLETE", "trade", 2)
+    assert type(bar.to_dict(json=True)["status"]) is str
+    assert Decimal(made["close"]) == bar.close
+    assert datetime.fromisoformat(made["open_time"]) == bar.open_time
+
+
+CONTEXTS = {
+    "prec=1": decimal.Context(prec=1),
+    "traps everything": decimal.Context(prec=3, traps=list(decimal.Context().flags)),
+    "rounds up, narrow, lower case": decimal.Context(prec=2, rounding=decimal.ROUND_UP, Emax=1, Emin=-1, capitals=0),
+    "clamps": decimal.Context(prec=4, Emax=2, Emin=-2, clamp=1),
+}
+
+
+@pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
+def test_nothing_depends_on_the_decimal_context_of_the_caller(context: decimal.Context) -> None:
+    def everything() -> list[Any]:
+        buffer = BarBuffer("1m,volume:2.5,value:1000000.5,tick:3")
+        buffer.add("X", 0, "61837.63", "0.3", True)
+        buffer.add("X", 1, Decimal("61840.0200000001"), "0.4")
+        buffer.add_tick(TickData("X", 2, "0.00000001", "123456789.12345678", "buy"))
+        bars = buffer.flush_all()
+        table = fastbars.aggregate(
+            [0, 1], [Decimal("61837.63"), Decimal("1E-9")], ["1e3", "2.000000001"], symbol="X", bars="1m"
+        )
+        merged = table.merge(fastbars.aggregate([2], ["1234567.1"], ["1.1"], symbol="X"))
+        frame = table.to_pandas(floats=True).to_dict()
+        return [
+            [bar.to_dict(json=True) for bar in bars], [repr(bar) for bar in bars], [str(bar.vwap) for bar in bars],
+            repr(table), table._repr_html_(), merged.to_bars(), str(frame), [bar.vwap for bar in merged],
+            [str(value) for value in merged["quote_volume"]], table.to_polars().rows(),
+            pickle.loads(pickle.dumps(bars)),
+            [str(BarSpec.parse(text)) for text in ("tick:1000", "volume:0.000012345", "3mo", "value:123456789.5")],
+            buffer.instruments.scales("X"), pickle.loads(pickle.dumps(buffer)).stats,
+        ]  # fmt: skip
+
+    with decimal.localcontext(decimal.DefaultContext):
+        expected = everything()
+    with decimal.localcontext(context):
+        assert everything() == expected
+    assert expected[2][0] != "0"
+
+
+def test_errors_are_the_same_under_every_decimal_context() -> None:
+    for context in (decimal.DefaultContext, *CONTEXTS.values(), decimal.Context(traps=[])):
+        with decimal.localcontext(context):
+            with pytest.raises(fastbars.InvalidTickError, match="X: price 'abc' is not a number"):
+                TickData("X", 0, "abc", "1")
+            with pytest.raises(fastbars.InvalidTickError, match="X: volume sNaN is not positive"):
+                TickData("X", 0, "1", "sNaN")
+            with pytest.raises(fastbars.SpecError, match="needs a positive whole step"):
+                BarSpec.parse("tick:1.5")
 
 
 def test_columns_and_objects_hold_the_same_values() -> None:

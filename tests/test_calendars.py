@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import pairwise
@@ -227,3 +229,38 @@ def test_every_trade_is_in_the_one_day_bar_that_covers_it(zone: str, seconds: li
         key = expected(zone, "d", 1, timedelta(), moment)
         counts[key] = counts.get(key, 0) + 1
     assert {(bar.open_time, bar.close_time): bar.trade_count for bar in last.values()} == counts
+
+
+WITHOUT_FILES = """
+import sys, zoneinfo
+sys.modules["tzdata"] = None
+zoneinfo.reset_tzpath(to=[])
+from fastbars import BarBuffer, SpecError, aggregate
+for spec in ("1d@UTC", "1d@Etc/UTC", "1w+17:00@GMT", "1mo+01:00", "3mo-07:00", "1y+00:30"):
+    buffer = BarBuffer(spec)
+    buffer.add("X", 1_735_693_200_000_000_000, "1", "1")
+    print(spec, buffer.flush_all()[0].open_time.isoformat())
+print(aggregate([0], ["1"], ["1"], bars="1d", timezone="UTC", origin="17:00")[0].open_time.isoformat())
+for name in ("America/New_York", "Nowhere"):
+    try:
+        BarBuffer(f"1d@{name}")
+    except SpecError as error:
+        print(error)
+"""
+
+
+def test_utc_needs_no_time_zone_files_and_what_does_says_what_to_install() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_FILES], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "1d@UTC 2025-01-01T00:00:00+00:00",
+        "1d@Etc/UTC 2025-01-01T00:00:00+00:00",
+        "1w+17:00@GMT 2024-12-30T17:00:00+00:00",
+        "1mo+01:00 2025-01-01T01:00:00+00:00",
+        "3mo-07:00 2024-12-31T17:00:00+00:00",
+        "1y+00:30 2025-01-01T00:30:00+00:00",
+        "1969-12-31T17:00:00+00:00",
+        *(
+            f"time zone '{name}' cannot be looked up: this system has no time zone files; pip install tzdata"
+            for name in ("America/New_York", "Nowhere")
+        ),
+    ]

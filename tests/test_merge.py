@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from decimal import Decimal
 from functools import reduce
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+import fastbars
 from fastbars._agg import BarKernel
 from fastbars.bars import BarBatch, parse_specs
 from fastbars.batch import TickBatch
@@ -157,12 +159,59 @@ def test_bars_of_other_settings_do_not_merge() -> None:
     instruments = Instruments()
     part = bars_of(instruments, trade(0, 1))
     for other in (
-        bars_of(Instruments(), trade(0, 1)),
         bars_of(instruments, trade(0, 1), specs=["1h"]),
         bars_of(instruments, trade(0, 1), by_id=False),
     ):
-        with pytest.raises(ValueError, match="instruments, specs and ids are the same"):
+        with pytest.raises(ValueError, match="bars merge where specs and ids are the same"):
             part.merge(other)
+    with pytest.raises(ValueError, match="bars of two exchanges do not merge: '' and 'okx'"):
+        part.merge(bars_of(Instruments("okx"), trade(0, 1)))
+    inverse = Instruments()
+    inverse.add("A", contract_size=100)
+    with pytest.raises(ValueError, match="A: bars of two contract sizes do not merge: None and 100"):
+        part.merge(bars_of(inverse, trade(0, 1)))
+
+
+def test_two_results_of_aggregate_merge_by_the_names_of_their_symbols() -> None:
+    trades: dict[str, Any] = {
+        "time_ns": [second * SECOND for second in (0, 10, 20, 59, 60, 61)], "price": ["5", "1.25", "7", "2", "3", "9"],
+        "size": ["1", "2", "0.5", "4", "1", "1"], "symbol": ["A", "B", "C", "B", "A", "C"],
+        "side": [1, -1, 1, 1, 0, 1], "trade_id": [4, 10, 3, 11, 5, 4],
+    }  # fmt: skip
+    whole = values(fastbars.aggregate(**trades))
+    for cut in range(7):
+        parts: list[BarBatch] = [
+            fastbars.aggregate(**{name: column[part] for name, column in trades.items()})
+            for part in (slice(None, cut), slice(cut, None))
+        ]
+        for one, other in (parts, reversed(parts)):
+            merged = one.merge(other)
+            assert values(merged) == whole
+            assert set(merged.instruments.symbols) == {"A", "B", "C"}
+            assert [bar.symbol for bar in one] == [bar.symbol for bar in merged][: len(one)]
+
+
+def test_the_trades_of_the_first_of_two_results_come_first_at_equal_times() -> None:
+    early = fastbars.aggregate([0, 0], ["1", "2"], ["1", "1"], symbol="A")
+    late = fastbars.aggregate([0, 0, 0], ["3", "4", "5"], ["1", "1", "1"], symbol="A")
+    third = fastbars.aggregate([0], ["6"], ["1"], symbol="A")
+
+    def ends(merged: BarBatch) -> tuple[str, str, int]:
+        (bar,) = merged
+        return str(bar.open), str(bar.close), bar.trade_count
+
+    assert ends(early.merge(late)) == ("1", "5", 5)
+    assert ends(late.merge(early)) == ("3", "2", 5)
+    assert ends(early.merge(late).merge(third)) == ends(early.merge(late.merge(third))) == ("1", "6", 6)
+
+
+def test_results_of_other_scales_keep_every_digit_when_they_merge() -> None:
+    coarse = fastbars.aggregate([0], ["3"], ["2"], symbol="A")
+    fine = fastbars.aggregate([1], ["3.000000001"], ["0.25"], symbol="A")
+    merged = coarse.merge(fine)
+    assert merged.instruments.scales("A") == (9, 2)
+    assert (merged[0].quote_volume, merged[0].close) == (Decimal("6.75000000025"), Decimal("3.000000001"))
+    assert coarse.instruments.scales("A") == (0, 0)
 
 
 def test_a_batch_that_holds_a_bar_twice_does_not_merge() -> None:

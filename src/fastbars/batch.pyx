@@ -317,6 +317,8 @@ cdef class TickBatch:
         cdef int symbol_id
         cdef Instrument *own
         cdef Py_ssize_t row = self.length
+        if row >= self.capacity:
+            self._reserve(row + 1)  # first: a column without rows has no address, as one that is not kept
         try:
             price_mantissa, price_scale = parse_number(price)
             size_mantissa, size_scale = parse_number(size)
@@ -338,8 +340,6 @@ cdef class TickBatch:
             trades = last - first + 1
         if self.count is NULL and trades != 1:
             raise InvalidTickError(f"{self.instruments.exchange} {symbol}: this batch has no count column".lstrip())
-        if row >= self.capacity:
-            self._reserve(row + 1)
         if row == 0:
             self.rescaled = self.instruments.rescaled
         elif self.rescaled != self.instruments.rescaled:
@@ -395,3 +395,14 @@ cdef class TickBatch:
 
     def __len__(self):
         return self.length
+
+    def __reduce__(self):
+        columns = {name: self.column(name).copy() for name in self._columns}
+        return _restored, (self.instruments, columns, self.rescaled)
+
+
+def _restored(Instruments instruments not None, dict columns not None, int rescaled):
+    # What `TickBatch.__reduce__` told; memory of its own, and as stale as it was.
+    cdef TickBatch batch = TickBatch.from_columns(instruments, **columns)
+    batch.rescaled = rescaled
+    return batch

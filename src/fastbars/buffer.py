@@ -7,8 +7,9 @@ and lateness in seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from copy import copy
+from dataclasses import astuple, dataclass
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +119,7 @@ class BarBuffer(TradeEntry):
         self.on_bars = on_bars
         self.on_late = on_late
         self._stats = BufferStats()
+        self._lateness_s, self._heal_horizon_s, self._empty = lateness_s, heal_horizon_s, empty
         self._kernel = BarKernel(
             self.instruments,
             self.specs,
@@ -181,6 +183,27 @@ class BarBuffer(TradeEntry):
             self.instruments.add(symbol, price_scale, size_scale, contract_size)
         self._kernel.load(dict(content))
         self.rows_taken = content["rows"]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickle is a dump, checked when it is loaded; callbacks go along, and must be such as pickle can name.
+        return _restored, self._told(self.instruments)
+
+    def __copy__(self) -> Self:
+        # Apart from the original, down to the scales: what either does from here on is its own affair.
+        made: Self = _restored(*self._told(copy(self.instruments)))
+        return made
+
+    def _told(self, instruments: Instruments) -> tuple[Any, ...]:
+        rebuilt = {"specs", "instruments", "ids", "_kernel", "_stats", "_lateness_s", "_heal_horizon_s", "_empty"}
+        settings = {
+            "ids": self.ids,
+            "instruments": instruments,
+            "lateness_s": self._lateness_s,
+            "heal_horizon_s": self._heal_horizon_s,
+            "empty": self._empty,
+        }
+        others = {name: value for name, value in vars(self).items() if name not in rebuilt}
+        return type(self), self.specs, settings, self.grace_ns, self.dump(), astuple(self.stats), others
 
     @property
     def holes_opened(self) -> int:
@@ -356,6 +379,25 @@ class BarBuffer(TradeEntry):
         if self.on_late is not None:
             for row in rows:
                 self._stats.callback_errors += not call(self.on_late, tick_of(batch, row))
+
+
+def _restored(
+    kind: type[BarBuffer],
+    specs: tuple[BarSpec, ...],
+    settings: dict[str, Any],
+    grace_ns: int,
+    content: dict[str, Any],
+    stats: tuple[int, ...],
+    others: dict[str, Any],
+) -> Any:
+    # Not by `kind()`: a subclass may ask for other arguments.
+    buffer = kind.__new__(kind)
+    BarBuffer.__init__(buffer, specs, **settings)
+    buffer.grace_ns = grace_ns
+    buffer.load(content)
+    buffer._stats = BufferStats(*stats)
+    vars(buffer).update(others)
+    return buffer
 
 
 def tick_of(batch: TickBatch, row: int) -> TickData:

@@ -7,7 +7,7 @@ seconds of wall-clock time.
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -24,16 +24,37 @@ _MONDAY = datetime(1970, 1, 5)  # noqa: DTZ001
 _FIRST_YEAR = 1824
 _LAST_YEAR = 2116
 _LONGEST_ORIGIN_S = 7 * 86400
+_NAMES_OF_UTC = frozenset(
+    f"{place}{name}" for place in ("", "Etc/") for name in ("UTC", "UCT", "Universal", "Zulu", "GMT", "Greenwich")
+)
 
 
-def zone(name: str) -> ZoneInfo:
-    """The time zone of an IANA name. Raises SpecError where there is none."""
+def zone(name: str) -> tzinfo:
+    """The time zone of an IANA name. Raises SpecError where there is none.
+
+    UTC by any of its names needs no time zone files.
+    """
+    if name in _NAMES_OF_UTC:
+        return UTC
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        if not _has_files():
+            raise SpecError(
+                f"time zone {name!r} cannot be looked up: this system has no time zone files; pip install tzdata"
+            ) from error
         raise SpecError(
             f"time zone {name!r} is not known; an IANA name is expected, such as America/New_York"
         ) from error
+
+
+def _has_files() -> bool:
+    # Whether any zone is found: one that every release of the database has.
+    try:
+        ZoneInfo.no_cache("America/New_York")
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 def origin_seconds(origin: str | time | timedelta | int) -> int:
@@ -116,7 +137,7 @@ def _starts(unit: str, count: int) -> list[datetime]:
     return [datetime(1970 + n * months // 12, n * months % 12 + 1, 1) for n in range(first, last + 1)]  # noqa: DTZ001
 
 
-def _jump(there: ZoneInfo, wall: datetime, later: timedelta, offset: timedelta) -> int:
+def _jump(there: tzinfo, wall: datetime, later: timedelta, offset: timedelta) -> int:
     # Seconds since the epoch at which the clock jumps over `wall`: after the first of these two, up to the second.
     before, at = (wall - later - _EPOCH) // _SECOND, (wall - offset - _EPOCH) // _SECOND
     while at - before > 1:

@@ -1,5 +1,5 @@
 from decimal import Decimal
-from typing import Self
+from typing import Any, Self
 
 from typing_extensions import disjoint_base
 
@@ -55,3 +55,4 @@ class Instruments:
     @property
     def symbols(self) -> tuple[str, ...]:
         """All symbols, in the order of their ids."""
+    def __reduce__(self) -> tuple[Any, ...]: ...

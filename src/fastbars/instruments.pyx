@@ -130,3 +130,34 @@ cdef class Instruments:
     @property
     def symbols(self):
         return tuple(self._symbols)
+
+    def __reduce__(self):
+        cdef Py_ssize_t i
+        cdef Instrument *own
+        rows = []
+        for i in range(self.count):
+            own = &self.table[i]
+            contract = to_text(own.contract, own.contract_scale) if own.contract else None
+            rows.append(
+                (self._symbols[i], own.price_scale, own.size_scale, contract, own.max_price, own.max_size))
+        return _restored, (self.exchange, rows, self.rescaled)
+
+
+def _restored(str exchange not None, list rows not None, int rescaled):
+    # What `__reduce__` told, checked as symbols are that come one by one.
+    cdef Instruments instruments = Instruments(exchange)
+    cdef Py_ssize_t symbol_id
+    cdef int64_t max_price, max_size
+    for symbol, price_scale, size_scale, contract, price, size in rows:
+        if type(symbol) is not str or symbol in instruments:
+            raise ValueError(f"a pickle of instruments names {symbol!r} twice, or it is no symbol")
+        max_price, max_size = price, size
+        if max_price < 0 or max_size < 0:
+            raise ValueError(f"{symbol}: largest price {price} or size {size} of a pickle is negative")
+        symbol_id = instruments.add(symbol, price_scale, size_scale, contract)
+        instruments.table[symbol_id].max_price = max_price
+        instruments.table[symbol_id].max_size = max_size
+    if rescaled < 0:
+        raise ValueError(f"{rescaled} widenings of a pickle are negative")
+    instruments.rescaled = rescaled
+    return instruments

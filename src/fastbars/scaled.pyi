@@ -1,7 +1,10 @@
-from decimal import Decimal
+from decimal import Context, Decimal
 
 MAX_SCALE: int
 MAX_TEXT: int
+DECIMALS: Context
+"""For arithmetic that must not depend on the caller's context: 200 digits, and what is no number raises
+`decimal.InvalidOperation`."""
 
 def parse(value: str | bytes | int | Decimal) -> tuple[int, int]:
     """Read a number exactly.

@@ -4,7 +4,7 @@ A scaled decimal is mantissa x 10**-scale with an int64 mantissa and 0 <= scale 
 smallest such scale, so "61837.63000000" is (6183763, 2). Nothing here passes through a float.
 """
 
-from decimal import Context, Decimal
+from decimal import Context, Decimal, InvalidOperation
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
@@ -20,9 +20,12 @@ cdef enum:
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
-# Wide enough for every sum the kernel can hold (39 digits), so that scaling never rounds.
-cdef object _EXACT = Context(prec=200, traps=[])
-cdef object _scaleb = _EXACT.scaleb
+# Wide enough for every sum the kernel can hold (39 digits), so that scaling never rounds. Every field is given: those left
+# out would be what the caller made of `decimal.DefaultContext`.
+DECIMALS = Context(
+    prec=200, rounding="ROUND_HALF_EVEN", Emin=-999_999, Emax=999_999, capitals=1, clamp=0, flags=[],
+    traps=[InvalidOperation])
+cdef object _scaleb = DECIMALS.scaleb
 
 
 cdef ParseStatus parse_text(const char *text, Py_ssize_t length, int64_t *mantissa, int *scale) noexcept nogil:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import time, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ _UNITS_MONTHS = {"mo": 1, "y": 12}
 _MONDAY_NS = 4 * 86400 * _SECOND_NS  # 1970-01-05
 _LONGEST_NS = 100 * 366 * 86400 * _SECOND_NS
 _LONGEST_MONTHS = 1200
+_LONGEST_ORIGIN_S = 7 * 86400
 _CALENDAR_UNITS = ("d", "w", "mo", "y")
 _VALID = (
     "valid are 1s 5s 1m 5m 15m 1h 4h 1d 1w 1mo 1y and the like, 1d+17:00@America/New_York, tick:1000, volume:50,"
@@ -67,6 +69,9 @@ class BarSpec:
         unit: s, m, h, d, w, mo or y; empty for the other kinds.
         timezone: IANA name, of d, w, mo and y; empty: UTC.
         origin_s: seconds from where a time bar would otherwise begin to where it does, under 7 days.
+
+    Raises:
+        SpecError: these make no bar spec.
     """
 
     kind: BarKind
@@ -74,6 +79,30 @@ class BarSpec:
     unit: str = ""
     timezone: str = ""
     origin_s: int = 0
+
+    def __post_init__(self) -> None:
+        # Who builds one by hand, or loads one from a pickle, gets none that the kernel cannot follow.
+        try:
+            mantissa, scale = parse(self.step) if isinstance(self.step, Decimal) else (0, 0)
+        except PrecisionError as error:
+            raise SpecError(f"bar spec of step {self.step}: {error}; {_VALID}") from None
+        timed = self.kind == BarKind.TIME
+        whole = self.kind in (BarKind.TIME, BarKind.TICK)
+        if self.kind not in tuple(BarKind) or mantissa <= 0 or (whole and scale):
+            raise SpecError(f"bar spec of kind {self.kind} and step {self.step!r} is not known; {_VALID}")
+        if timed and (self.unit not in _UNITS_NS | _UNITS_MONTHS or _is_too_long(mantissa, self.unit)):
+            raise SpecError(f"bar spec of {mantissa} {self.unit!r} is not between 1s and 100 years; {_VALID}")
+        if not timed and (self.unit or self.timezone or self.origin_s):
+            raise SpecError(f"bar spec of kind {self.kind} has no unit, time zone or origin; {_VALID}")
+        if self.timezone and self.unit not in _CALENDAR_UNITS:
+            raise SpecError(
+                f"bar spec of {mantissa}{self.unit} is shorter than a day: time zones are for days and longer"
+            )
+        if not -_LONGEST_ORIGIN_S < self.origin_s < _LONGEST_ORIGIN_S:
+            raise SpecError(f"bar spec of origin {self.origin_s} s: it must be under 7 days")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BarSpec, (BarKind(self.kind), self.step, self.unit, self.timezone, self.origin_s)
 
     @classmethod
     def parse(cls, text: str | int | BarSpec, *, timezone: str | None = None, origin: Origin | None = None) -> BarSpec:
@@ -114,19 +143,18 @@ class BarSpec:
 
     @classmethod
     def _time(cls, text: str, count: int, unit: str) -> BarSpec:
-        months = _UNITS_MONTHS.get(unit)
-        too_long = count * months > _LONGEST_MONTHS if months else count * _UNITS_NS[unit] > _LONGEST_NS
-        if count < 1 or too_long:
+        if count < 1 or _is_too_long(count, unit):
             raise SpecError(f"bar spec {text!r} is not between 1s and 100 years; {_VALID}")
         return cls(BarKind.TIME, Decimal(count), unit)
 
     @classmethod
     def _path(cls, text: str, kind: BarKind, number: str) -> BarSpec:
         try:
-            step = to_decimal(*parse(number))
+            mantissa, scale = parse(number)
+            step = to_decimal(mantissa, scale)
         except PrecisionError as error:
             raise SpecError(f"bar spec {text!r}: {error}; {_VALID}") from None
-        if step <= 0 or (kind is BarKind.TICK and step != step.to_integral_value()):
+        if mantissa <= 0 or (kind is BarKind.TICK and scale):
             raise SpecError(
                 f"bar spec {text!r} needs a positive {'whole ' if kind is BarKind.TICK else ''}step; {_VALID}"
             )
@@ -181,6 +209,11 @@ class BarSpec:
 
         origin = origin_text(self.origin_s) if self.origin_s else ""
         return f"{self.step}{self.unit}{origin}{f'@{self.timezone}' if self.timezone else ''}"
+
+
+def _is_too_long(count: int, unit: str) -> bool:
+    months = _UNITS_MONTHS.get(unit)
+    return count * months > _LONGEST_MONTHS if months else count * _UNITS_NS[unit] > _LONGEST_NS
 
 
 def parse_specs(

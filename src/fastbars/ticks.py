@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 
 from fastbars.errors import InvalidTickError
+from fastbars.scaled import DECIMALS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -51,7 +52,7 @@ def _decimal(name: str, symbol: str, value: Decimal | int | str) -> Decimal:
     if isinstance(value, float):
         raise TypeError(f"{symbol}: {name} {value!r} is a float, which has already lost digits; give Decimal or text")
     try:
-        number = Decimal(value)
+        number = Decimal(value, DECIMALS)
     except InvalidOperation:
         raise InvalidTickError(f"{symbol}: {name} {value!r} is not a number") from None
     if not number.is_finite() or number <= 0:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 from fastbars.bars import BarSpec, ExchangeBar
 from fastbars.errors import ParseError
 from fastbars.events import Quote, Ticker
+from fastbars.scaled import DECIMALS
 from fastbars.ticks import TickData, TickSide, to_datetime, to_nanoseconds
 
 Stream = tuple[str, str]  # symbol, channel
@@ -124,7 +125,7 @@ def decimal_of(text: object) -> Decimal:
     if not isinstance(text, str):
         raise ParseError(f"{text!r} is not a number in text")
     try:
-        number = Decimal(text)
+        number = Decimal(text, DECIMALS)
     except InvalidOperation:
         raise ParseError(f"{text!r} is not a number") from None
     if not number.is_finite():

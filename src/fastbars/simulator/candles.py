@@ -119,7 +119,7 @@ class CandleBook:
 
     def __init__(self, instrument: SimulatedInstrument, start_ms: int) -> None:
         self._instrument = instrument
-        self._last_close = instrument.tick_size * instrument.start_ticks
+        self._last_close = EXACT.multiply(instrument.tick_size, instrument.start_ticks)
         self._second: Candle | None = None
         self._minute: Candle | None = None  # the ended seconds of the running minute
         self._longer: dict[str, Candle | None] = dict.fromkeys(INTERVALS[2:])  # the ended minutes of each

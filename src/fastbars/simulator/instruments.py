@@ -11,12 +11,14 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import cached_property
 
 from fastbars.errors import UnknownExchangeError
 
 __all__ = ["BINANCE", "Naming", "SimulatedInstrument", "list_instruments", "make_instruments"]
+
+_DIGITS = Context(prec=50)  # not the caller's, which may round
 
 # base asset, price, its decimals, decimals of the size, typical size; decimals add up to 8 at most, so that
 # price x size is exact in the 8 decimals that Binance spot writes
@@ -183,7 +185,7 @@ def _instrument(naming: Naming, name: str) -> SimulatedInstrument:
         price_decimals=price_decimals,
         size_decimals=size_decimals,
         text_decimals=naming.text_decimals,
-        start_ticks=int(Decimal(price).scaleb(price_decimals)),
-        typical_steps=max(1, int(Decimal(size).scaleb(size_decimals))),
+        start_ticks=int(Decimal(price).scaleb(price_decimals, _DIGITS)),
+        typical_steps=max(1, int(Decimal(size).scaleb(size_decimals, _DIGITS))),
         contract_size=contract_size,
     )

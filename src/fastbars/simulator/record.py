@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple, Self
 
-from fastbars.simulator.candles import Candle
+from fastbars.simulator.candles import EXACT, Candle
 from fastbars.simulator.dialect import Stream
 from fastbars.simulator.instruments import SimulatedInstrument
 from fastbars.simulator.market import SimulatedTrade
@@ -121,7 +121,13 @@ class Record:
         grids = {instrument.symbol: instrument for instrument in self._instruments}
         tick, step = grids[symbol].tick_size, grids[symbol].step_size
         return [
-            RecordedTrade(t.trade_id, t.time_ms, tick * t.price_ticks, step * t.size_steps, t.buyer_is_maker)
+            RecordedTrade(
+                t.trade_id,
+                t.time_ms,
+                EXACT.multiply(tick, t.price_ticks),
+                EXACT.multiply(step, t.size_steps),
+                t.buyer_is_maker,
+            )
             for t in self._trades[symbol]
         ]
 
