@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fastbars.live import throttle
+from fastbars.live import symbols, throttle
 
 settings.register_profile(
     "ci",
@@ -39,9 +39,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(autouse=True)
 def no_throttle_is_left_behind() -> Iterator[None]:
-    """Throttles outlive connections, by host and port; another test's server may get the same port."""
+    """Throttles and listings outlive connections, by host and port; another test's server may get the same port."""
     yield
     throttle._shared.clear()
+    symbols._ENTRIES.clear()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from fastbars.errors import RestError
-from fastbars.live.healing import Budget, Healer
+from fastbars.live.budget import Budget
+from fastbars.live.healing import Healer
 from fastbars.live.history import Beginning, History, Hole, Page, Paging
 from fastbars.live.messages import Trade
 from fastbars.live.rest import Answer

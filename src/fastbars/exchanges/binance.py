@@ -17,9 +17,10 @@ import orjson
 from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Quote, Ticker
-from fastbars.exchanges import candles, rest
+from fastbars.exchanges import candles, listings, rest
 from fastbars.live.exchange import PROTOCOL_PINGS_ONLY, Exchange, Heartbeat, Limits
 from fastbars.live.history import History
+from fastbars.live.listing import Listing
 from fastbars.live.messages import Ack, Message, Notice, RawMessage, Refusal, Stream, decimals_of, make_trade
 from fastbars.ticks import to_datetime
 from fastbars.wire.fields import TradeFields
@@ -47,6 +48,7 @@ class Binance(Exchange):
     default_channel: str = "trade"
     histories: Mapping[str, Sequence[History]] = field(default_factory=dict, repr=False)
     candles: Mapping[str, str] = field(default_factory=lambda: candles.BINANCE_FUTURES, repr=False)
+    listing: Listing | None = field(default=None, repr=False)
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return self._request("SUBSCRIBE", streams, request_id)
@@ -162,7 +164,7 @@ _SPOT_HOSTS = ("stream.binance.com:9443", "stream.binance.com:443", "data-stream
 _SPOT_ROUTES = {f"wss://{host}/ws": tuple(_SPOT_IDS) for host in _SPOT_HOSTS}
 SPOT = Binance(
     "binance spot", _SPOT_IDS, _SPOT_ROUTES, _SPOT_LIMITS, Heartbeat(silence_s=20.0), _SPOT_DOCS,
-    histories=rest.BINANCE_SPOT, candles=candles.BINANCE_SPOT,
+    histories=rest.BINANCE_SPOT, candles=candles.BINANCE_SPOT, listing=listings.BINANCE_SPOT,
 )  # fmt: skip
 _USDM_ROUTES = {
     "wss://fstream.binance.com/public/ws": ("trade", "bookTicker", "depth", "depth*"),
@@ -170,15 +172,15 @@ _USDM_ROUTES = {
 }
 USDM = Binance(
     "binance usdm", _FUTURES_IDS, _USDM_ROUTES, _FUTURES_LIMITS, _EVERY_3_MIN, _FUTURES_DOCS,
-    histories=rest.BINANCE_USDM,
+    histories=rest.BINANCE_USDM, listing=listings.BINANCE_USDM,
 )  # fmt: skip
 COINM = Binance(
     "binance coinm", _FUTURES_IDS, {"wss://dstream.binance.com/ws": tuple(_FUTURES_IDS)}, _FUTURES_LIMITS,
-    _EVERY_3_MIN, _FUTURES_DOCS, True, histories=rest.BINANCE_COINM,
+    _EVERY_3_MIN, _FUTURES_DOCS, True, histories=rest.BINANCE_COINM, listing=listings.BINANCE_COINM,
 )  # fmt: skip
 US = Binance(
     "binance us", _SPOT_IDS, {"wss://stream.binance.us:9443/ws": tuple(_SPOT_IDS)},
     Limits(1024, 200, 5, lifetime_s=_DAY_S), _EVERY_3_MIN, "https://docs.binance.us",
-    histories=rest.BINANCE_US, candles=candles.BINANCE_SPOT,
+    histories=rest.BINANCE_US, candles=candles.BINANCE_SPOT, listing=listings.BINANCE_US,
 )  # fmt: skip
 MARKETS: dict[str, Exchange] = {"spot": SPOT, "usdm": USDM, "coinm": COINM, "us": US}

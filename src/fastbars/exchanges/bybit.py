@@ -7,7 +7,7 @@ Units: times in messages are milliseconds; sizes are base units, on inverse cont
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -16,8 +16,9 @@ import orjson
 from fastbars.bars import BarSpec, ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
-from fastbars.exchanges import candles
+from fastbars.exchanges import candles, listings
 from fastbars.live.exchange import Deltas, Exchange, Heartbeat, Limits
+from fastbars.live.listing import Listing
 from fastbars.live.messages import (
     Ack,
     Beat,
@@ -47,6 +48,7 @@ class Bybit(Exchange):
     routes: Mapping[str, Sequence[str]]
     limits: Limits
     is_inverse: bool = False
+    listing: Listing | None = field(default=None, repr=False)
 
     channels = _CHANNELS
     default_channel = "publicTrade"
@@ -167,7 +169,7 @@ def _market(name: str, streams_per_request: int, *, is_inverse: bool = False) ->
     # 21,000 characters of topics a connection, each of 35 at most; requests a second are not documented.
     limits = Limits(600, streams_per_request, 10, request_bytes=21_000, connects=_CONNECTS)
     routes = {f"wss://stream.bybit.com/v5/public/{name}": tuple(_CHANNELS)}
-    return Bybit(f"bybit {name}", routes, limits, is_inverse)
+    return Bybit(f"bybit {name}", routes, limits, is_inverse, listings.bybit(name))
 
 
 SPOT, LINEAR, INVERSE = _market("spot", 10), _market("linear", 500), _market("inverse", 500, is_inverse=True)

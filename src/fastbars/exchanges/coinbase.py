@@ -15,7 +15,7 @@ import orjson
 
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
-from fastbars.exchanges import candles, rest
+from fastbars.exchanges import candles, listings, rest
 from fastbars.live.exchange import Exchange, Heartbeat, Limits, by_channel
 from fastbars.live.messages import (
     Ack,
@@ -49,6 +49,7 @@ class Coinbase(Exchange):
     candles = candles.COINBASE
     acks = "streams"
     histories = rest.COINBASE
+    listing = listings.COINBASE
     # Per address: 8 connections a second, 8 unauthenticated messages a second.
     limits = Limits(500, 50, 8, connects=(8, 1.0), requests_shared=True)
     # Channels are closed after 60 to 90 s without updates, and a connection without a subscription after 5 s.

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from fastbars.buffer import Ids
-from fastbars.exchanges import candles
+from fastbars.exchanges import candles, listings
 from fastbars.live.exchange import Exchange, Heartbeat, Limits
 from fastbars.live.messages import (
     Ack,
@@ -42,6 +42,7 @@ class Hyperliquid(Exchange):
     routes: Mapping[str, Sequence[str]] = {"wss://api.hyperliquid.xyz/ws": tuple(channels)}
     default_channel = "trades"
     candles = candles.HYPERLIQUID
+    listing = listings.HYPERLIQUID
     acks = "streams"
     # Per address: 10 connections, 30 new ones a minute, 1,000 subscriptions, 2,000 messages a minute.
     limits = Limits(1000, 100, 30, connects=(30, 60.0), connections=10, streams=1000, requests_shared=True)

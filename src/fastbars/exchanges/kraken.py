@@ -15,7 +15,7 @@ import orjson
 from fastbars.bars import BarSpec
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
-from fastbars.exchanges import candles, rest
+from fastbars.exchanges import candles, listings, rest
 from fastbars.live.exchange import Exchange, Heartbeat, Limits, by_channel
 from fastbars.live.messages import (
     Ack,
@@ -51,6 +51,7 @@ class Kraken(Exchange):
     default_channel = "trade"
     candles = candles.KRAKEN
     histories = rest.KRAKEN
+    listing = listings.KRAKEN
     # About 150 connections in 10 minutes from one address; streams and requests are not documented.
     limits = Limits(1000, 100, 10, connects=(150, 600.0))
     # Its own heartbeat comes about every second, once anything is subscribed to.

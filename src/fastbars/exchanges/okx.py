@@ -20,7 +20,7 @@ import orjson
 from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
-from fastbars.exchanges import candles, rest
+from fastbars.exchanges import candles, listings, rest
 from fastbars.live.exchange import Exchange, Heartbeat, Limits
 from fastbars.live.messages import (
     Ack,
@@ -62,6 +62,7 @@ class Okx(Exchange):
     candles = candles.OKX
     acks = "streams"
     histories = rest.OKX
+    listing = listings.OKX
     # The length of a request is limited by its bytes; a connection may hold more than others were seen to use.
     limits = Limits(1000, 100, 3, request_bytes=65_536, requests_per_hour=480, connects=(3, 1.0))
     # It closes a connection on which it sent nothing for 30 s.

@@ -20,6 +20,7 @@ from fastbars.errors import ParseError
 from fastbars.live.history import History, Hole, Page, Paging
 from fastbars.live.messages import Trade, decimal_of, time_of
 
+BINANCE_FUTURES_BUDGET = "binance futures"  # USD-M and COIN-M are counted together
 _DAY_S = 86_400.0
 _MS = 1_000_000
 
@@ -88,6 +89,7 @@ def _binance_futures(url: str, prefix: str, weight: float) -> Mapping[str, Seque
     with_key = History(
         url, f"{prefix}/historicalTrades", Paging.FORWARD_BY_ID, 500, _from_id(500), _binance_trades("trade"),
         weight=weight, weight_per_minute=2400.0, key_header="X-MBX-APIKEY", reach_s=30 * _DAY_S, omits=omits,
+        budget=BINANCE_FUTURES_BUDGET,
     )  # fmt: skip
     without = replace(
         with_key, path=f"{prefix}/trades", paging=Paging.RECENT, page_size=1000, query=_latest(1000), weight=5.0,
@@ -163,8 +165,8 @@ COINBASE: Mapping[str, Sequence[History]] = {
     )
 }  # fmt: skip
 
-# Kraken's REST API knows some assets by older names.
-_KRAKEN_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
+# Kraken's REST API knows some assets by older names than its streams.
+KRAKEN_NAMES: Mapping[str, str] = {"BTC": "XBT", "DOGE": "XDG"}
 
 
 # Kraken: {"error":[],"result":{"XXBTZUSD":[["30243.40000","0.34507674",1688669597.8277369,"b","m","",61044952]],
@@ -185,7 +187,7 @@ def _kraken_trades(symbol: str, body: bytes) -> Page:
 
 
 def _kraken_query(symbol: str, position: int, _: Hole) -> Mapping[str, str]:
-    pair = "".join(_KRAKEN_NAMES.get(asset, asset) for asset in symbol.split("/"))
+    pair = "".join(KRAKEN_NAMES.get(asset, asset) for asset in symbol.split("/"))
     return {"pair": pair, "since": str(position), "count": "1000"}
 
 

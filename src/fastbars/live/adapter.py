@@ -38,6 +38,7 @@ from fastbars.live.states import ConnectionState, check_transition
 from fastbars.live.stats import StreamStats
 from fastbars.live.subscriber import Subscriber
 from fastbars.live.subscriptions import Subscriptions
+from fastbars.live.symbols import SymbolCheck
 from fastbars.live.upkeep import Upkeep
 from fastbars.log import log
 from fastbars.recent import RecentKeys
@@ -111,6 +112,7 @@ class BaseWebSocketAdapter(Subscriber):
         self._on_error = on_error
         self._state = ConnectionState.DISCONNECTED
         self._subscriptions = Subscriptions(exchange, self.config.ack_timeout)
+        self.symbol_check = SymbolCheck(exchange, self.config, url)
         self._backoff = Backoff(self.config.reconnect_delay, self.config.reconnect_max_delay)
         self._breaker = CircuitBreaker(self.config.circuit_breaker_threshold, self.config.circuit_breaker_window)
         self._silence = Silence(self.config.stale_after, self.config.stale_factor)

@@ -32,6 +32,11 @@ class StreamConfig:
         stale_interval: seconds between looks for symbols, or connections, that have fallen silent.
         stale_after: seconds of silence that are always harmless.
         stale_factor: silence that is this many times the usual gap between trades is not.
+        never_heard_after: seconds in which something should come of a subscription; where nothing did, it is renewed
+            once and reported, then reported again ever more rarely; None: four times `stale_after`.
+        check_symbols: ask the exchange's REST API, where it lists its instruments, before a subscription: symbols that
+            are unknown, halted or delisted are refused. Where a stream is given a `url` of its own, only `rest_url`
+            is asked.
         streams_per_connection: at most so many, where the exchange's own limit is larger; None: that one.
         lines: connections that carry the same trades (`stream` only); of each trade the first arrival counts.
         line_wait: seconds that a trade waits for those before it, which another line may still bring.
@@ -79,6 +84,8 @@ class StreamConfig:
     stale_interval: float = 1.0
     stale_after: float = 30.0
     stale_factor: float = 20.0
+    never_heard_after: float | None = None
+    check_symbols: bool = True
     streams_per_connection: int | None = None
     lines: int = 1
     line_wait: float = 0.25
@@ -128,7 +135,12 @@ class StreamConfig:
         ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("application_ping_interval", "connection_lifetime", "streams_per_connection"):
+        for name in (
+            "application_ping_interval",
+            "connection_lifetime",
+            "streams_per_connection",
+            "never_heard_after",
+        ):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
         for name in ("grace", "lateness", "backfill", "coalesce", "ban_delay", "handover_overlap", "line_wait"):

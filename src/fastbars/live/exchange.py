@@ -18,6 +18,7 @@ import orjson
 from fastbars.buffer import Ids
 from fastbars.errors import SubscriptionError
 from fastbars.live.history import History
+from fastbars.live.listing import Listing
 from fastbars.live.messages import Message, Stream
 from fastbars.wire.fields import TradeFields
 
@@ -117,6 +118,7 @@ class Exchange(ABC):
         candles: bar spec -> channel of the exchange's own candles of it; those that it has, cut like ours.
         histories: trade channel -> what the REST API serves of its trades, in the order of preference; channels
             that are not in it cannot be healed.
+        listing: the REST API's endpoint of instruments, which symbols are checked against; None: it has none.
     """
 
     name: str
@@ -131,6 +133,7 @@ class Exchange(ABC):
     candle_open: Literal["first trade", "previous close"] = "first trade"
     candles: Mapping[str, str] = MappingProxyType({})
     histories: Mapping[str, Sequence[History]] = MappingProxyType({})
+    listing: Listing | None = None
 
     def url(self, channels: Iterable[str]) -> str:
         """Where these channels are served. Raises SubscriptionError where no one connection serves all."""

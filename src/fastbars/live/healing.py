@@ -18,10 +18,10 @@ from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-from weakref import WeakValueDictionary
 
 from fastbars.errors import ParseError, RestError
 from fastbars.live.beginning import trade_before
+from fastbars.live.budget import Budget
 from fastbars.live.history import Beginning, History, Hole, Page, number_range
 from fastbars.live.messages import Trade
 from fastbars.live.rest import Answer, Get
@@ -71,37 +71,6 @@ class HealingStats:
     passes: int = 0
     given_up: int = 0
     waited_s: float = 0.0
-
-
-class Budget:
-    """Weights a minute, of which a part may be spent at once: no minute takes more than 95 % of what is allowed."""
-
-    def __init__(self, weight_per_minute: float, now: Callable[[], float]) -> None:
-        self._most = 0.25 * weight_per_minute
-        self._per_second = 0.7 * weight_per_minute / 60
-        self._now = now
-        self._left = self._most
-        self._since = now()
-
-    def spend(self, weight: float) -> float:
-        """Take `weight`; returns the seconds to wait before it may be used."""
-        now = self._now()
-        self._left = min(self._most, self._left + (now - self._since) * self._per_second) - weight
-        self._since = now
-        return max(0.0, -self._left / self._per_second)
-
-
-# By address and weights: everyone in this process who asks an exchange shares what it allows.
-_BUDGETS: WeakValueDictionary[tuple[str, float], Budget] = WeakValueDictionary()
-
-
-def shared_budget(url: str, weight_per_minute: float) -> Budget:
-    """The one budget of this process for an exchange's REST API."""
-    key = (url, weight_per_minute)
-    budget = _BUDGETS.get(key)
-    if budget is None:
-        budget = _BUDGETS[key] = Budget(weight_per_minute, time.monotonic)
-    return budget
 
 
 class Healer:

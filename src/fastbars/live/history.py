@@ -85,6 +85,7 @@ class History:
         key_header: the header that carries the user's API key; None: no key is needed.
         reach_s: how far back the exchange serves trades; None: without end.
         omits: which trades it leaves out, for the message about a hole that stays; empty: none.
+        budget: whose weights these are, where several markets share them; empty: those of `url`.
     """
 
     url: str
@@ -98,6 +99,12 @@ class History:
     key_header: str | None = None
     reach_s: float | None = None
     omits: str = ""
+    budget: str = ""
+
+    @property
+    def budget_name(self) -> str:
+        """Of the budget that its requests are taken from."""
+        return self.budget or self.url
 
     def begin(self, hole: Hole) -> int:
         """The position of the first page."""

@@ -18,6 +18,7 @@ from fastbars.live.exchange import Exchange
 from fastbars.live.messages import Stream
 from fastbars.live.states import ConnectionState
 from fastbars.live.stats import StreamStats, sum_of
+from fastbars.live.subscriptions import joined
 from fastbars.log import log
 
 _S = ConnectionState
@@ -102,15 +103,20 @@ class Pool:
         """Subscribe on as many connections as it takes.
 
         Raises:
-            SubscriptionError: an unknown channel, more streams than the exchange allows, or symbols that it refused;
-                the others are subscribed.
+            SubscriptionError: an unknown channel, more streams than the exchange allows, or symbols that it refused,
+                does not list, or has halted; the others are subscribed.
             WSConnectionError: a connection could not be opened, or was lost meanwhile.
         """
+        streams = self.adapters[0].streams_of(symbols, channels)
+        held = {stream for adapter in self.adapters for stream in adapter.streams}
+        await self.adapters[0].symbol_check.subscribe(streams, held, self._subscribe)
+
+    async def _subscribe(self, streams: Sequence[Stream]) -> None:
         async with self._turn:
-            shares = await self._place(self._streams(symbols, channels))
+            shares = await self._place(streams)
             # What the limits allow was checked; what is left to go wrong concerns single symbols.
             results = await asyncio.gather(
-                *(adapter.subscribe_streams(streams) for adapter, streams in shares.items()), return_exceptions=True
+                *(adapter.subscribe_unchecked(streams) for adapter, streams in shares.items()), return_exceptions=True
             )
             await self._close_empty()
         _raise_all(self._exchange.name, results)
@@ -272,10 +278,5 @@ def _raise_all(exchange: str, results: Sequence[BaseException | None]) -> None:
     for error in errors:
         if not isinstance(error, SubscriptionError):
             raise error
-    if len(refused) > 1:
-        reasons = "; ".join(str(error).removeprefix(f"{exchange} refused ") for error in refused)
-        raise SubscriptionError(
-            f"{exchange} refused {reasons}", tuple(symbol for error in refused for symbol in error.symbols)
-        )
     if refused:
-        raise refused[0]
+        raise joined(exchange, refused)

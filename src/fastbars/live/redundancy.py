@@ -164,15 +164,15 @@ class RedundantAdapter(_Member):
             if twin.is_connected:
                 await twin.reconnect()
 
-    async def subscribe_streams(self, streams: Sequence[Stream]) -> None:
+    async def subscribe_unchecked(self, streams: Sequence[Stream]) -> None:
         """Subscribe on every line.
 
         Raises:
             SubscriptionError: as one line does. WSConnectionError: every line was lost meanwhile.
         """
         results = await asyncio.gather(
-            super().subscribe_streams(streams),
-            *(twin.subscribe_streams(streams) for twin in self._twins),
+            super().subscribe_unchecked(streams),
+            *(twin.subscribe_unchecked(streams) for twin in self._twins),
             return_exceptions=True,
         )
         errors = [error for error in results if error is not None]

@@ -1,4 +1,4 @@
-"""One GET to an exchange's REST API. The HTTP client is imported when the first one is made.
+"""One request to an exchange's REST API. The HTTP client is imported when the first one is made.
 
 Units: seconds, bytes.
 """
@@ -42,6 +42,7 @@ class RestClient:
         timeout_s: for a whole answer.
         ssl: for https; None: certificates are verified against those that the system trusts.
         proxy: address of an HTTP proxy; True: what the environment says; None: none.
+        most_bytes: of an answer, uncompressed.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class RestClient:
         *,
         ssl: SSLContext | None = None,
         proxy: str | bool | None = True,
+        most_bytes: int = _MOST_BYTES,
     ) -> None:
         self._timeout_s = timeout_s
+        self._most_bytes = most_bytes
         self._ssl = ssl
         self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
@@ -68,8 +71,10 @@ class RestClient:
         if session is not None:
             await session.close()
 
-    async def __call__(self, url: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
-        """GET `url`.
+    async def __call__(
+        self, url: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | None = None
+    ) -> Answer:
+        """GET `url`, or POST `body` to it.
 
         Raises:
             RestError: no whole answer within the time, or one that is too long.
@@ -80,20 +85,21 @@ class RestClient:
             timeout = client.ClientTimeout(total=self._timeout_s)
             self._session = client.ClientSession(timeout=timeout, trust_env=self._proxy is True)
         client = importlib.import_module("aiohttp")
+        method = "GET" if body is None else "POST"
         try:
             proxy = self._proxy if isinstance(self._proxy, str) else None
             ssl = True if self._ssl is None else self._ssl
-            async with self._session.get(
-                url, params=dict(query), headers=dict(headers), proxy=proxy, ssl=ssl
+            async with self._session.request(
+                method, url, params=dict(query), headers=dict(headers), data=body, proxy=proxy, ssl=ssl
             ) as response:
-                body = bytearray()
+                received = bytearray()
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-                    body += chunk
-                    if len(body) > _MOST_BYTES:
-                        raise RestError(f"GET {url}: the answer is longer than {_MOST_BYTES} bytes")
-                return Answer(response.status, _seconds(response.headers.get("Retry-After")), bytes(body))
+                    received += chunk
+                    if len(received) > self._most_bytes:
+                        raise RestError(f"{method} {url}: the answer is longer than {self._most_bytes} bytes")
+                return Answer(response.status, _seconds(response.headers.get("Retry-After")), bytes(received))
         except (client.ClientError, TimeoutError, OSError) as error:
-            raise RestError(f"GET {url}: {error or type(error).__name__}") from error
+            raise RestError(f"{method} {url}: {error or type(error).__name__}") from error
 
 
 def _seconds(text: str | None) -> float | None:

@@ -12,6 +12,7 @@ from fastbars.live.line import Line
 from fastbars.live.messages import Stream
 from fastbars.live.session import Session
 from fastbars.live.subscriptions import Subscriptions
+from fastbars.live.symbols import SymbolCheck
 
 
 class Subscriber(ABC):
@@ -19,6 +20,7 @@ class Subscriber(ABC):
 
     exchange: Exchange
     session: Session
+    symbol_check: SymbolCheck
     _subscriptions: Subscriptions
     _line: Line | None
 
@@ -66,14 +68,18 @@ class Subscriber(ABC):
             channels: names such as "trade" or "kline_1m"; the trade channel that bars are made from if empty.
 
         Raises:
-            SubscriptionError: an unknown channel, too many streams, or symbols that the exchange refused; the
-                others are subscribed.
+            SubscriptionError: an unknown channel, too many streams, or symbols that the exchange refused, does not
+                list, or has halted; the others are subscribed.
             WSConnectionError: the connection was lost meanwhile; all of them stay desired.
         """
         await self.subscribe_streams(self.streams_of(symbols, channels))
 
     async def subscribe_streams(self, streams: Sequence[Stream]) -> None:
         """As `subscribe`, given (symbol, channel) pairs."""
+        await self.symbol_check.subscribe(streams, self._subscriptions.desired, self.subscribe_unchecked)
+
+    async def subscribe_unchecked(self, streams: Sequence[Stream]) -> None:
+        """As `subscribe_streams`, of symbols that the exchange is known to have."""
         added = [stream for stream in streams if stream not in self._subscriptions.desired]
         self._subscriptions.want(streams)
         try:

@@ -6,7 +6,7 @@ Units: seconds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.live.exchange import Exchange
@@ -16,6 +16,23 @@ from fastbars.live.throttle import Throttle
 _NAMED = 10  # streams that an error shows; its `symbols` has them all
 
 Send = Callable[[bytes], Awaitable[None]]
+
+
+def refusal(exchange: str, reasons: Mapping[str, str], symbols: tuple[str, ...]) -> SubscriptionError:
+    """The error that names what was refused, as (name: reason), of which it shows the first few."""
+    shown = "; ".join(f"{name}: {why}" for name, why in list(reasons.items())[:_NAMED])
+    shown += f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
+    return SubscriptionError(f"{exchange} refused {shown}", symbols)
+
+
+def joined(exchange: str, errors: Sequence[SubscriptionError]) -> SubscriptionError:
+    """Several refusals as one."""
+    if len(errors) == 1:
+        return errors[0]
+    reasons = "; ".join(str(error).removeprefix(f"{exchange} refused ") for error in errors)
+    return SubscriptionError(
+        f"{exchange} refused {reasons}", tuple(symbol for error in errors for symbol in error.symbols)
+    )
 
 
 class _Request:
@@ -141,10 +158,8 @@ class Subscriptions:
                 self.confirmed.difference_update(unwanted)
         if refused:
             self.drop([stream for stream, why in refused.items() if streams is not None or why != self._silence])
-            named = list(refused.items())[:_NAMED]
-            reasons = "; ".join(f"{symbol}@{channel}: {why}" for (symbol, channel), why in named)
-            reasons += f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
-            raise SubscriptionError(f"{self._exchange.name} refused {reasons}", tuple(symbol for symbol, _ in refused))
+            reasons = {f"{symbol}@{channel}": why for (symbol, channel), why in refused.items()}
+            raise refusal(self._exchange.name, reasons, tuple(symbol for symbol, _ in refused))
 
     async def unsubscribe(self, streams: Sequence[Stream], send: Send) -> None:
         """Unsubscribe and wait for the acks. Raises SubscriptionError, WSConnectionError."""

@@ -13,7 +13,8 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from fastbars.live import snapshot
-from fastbars.live.healing import Healer, HealingStats, shared_budget
+from fastbars.live.budget import shared_budget
+from fastbars.live.healing import Healer, HealingStats
 from fastbars.live.history import Hole
 from fastbars.live.rest import RestClient
 from fastbars.live.secrets import without_credentials
@@ -52,7 +53,7 @@ class Upkeep:
             history, why_none = None, f"the stream comes from {without_credentials(url)}; rest_url says whom to ask"
         budget = None
         if history is not None:
-            budget = shared_budget(config.rest_url or history.url, history.weight_per_minute)
+            budget = shared_budget(history.budget_name, history.weight_per_minute, config.rest_url)
         self._healer = Healer(
             exchange.name,
             history,
