@@ -138,6 +138,20 @@ def test_every_channel_has_one_route_and_an_unknown_one_is_refused(name: str) ->
 
 
 @every_exchange
+def test_symbols_are_declared_with_examples_that_are_right(name: str) -> None:
+    fixtures = FIXTURES[name]
+    rules = fixtures.exchange.symbols
+    names, _, _ = rules.example.partition(": ")  # what is behind it explains them
+    examples = names.replace(" or ", ", ").split(", ")
+    for symbol in examples:
+        assert fixtures.exchange.exact_symbols([symbol, f" {symbol}\n"]) == [symbol]
+        if rules.case != "exact":
+            assert fixtures.exchange.exact_symbols([symbol.lower(), symbol.upper()]) == [symbol]
+    traded = {item.symbol for _, meaning in fixtures.trades for item in meaning if isinstance(item, Trade)}
+    assert fixtures.exchange.exact_symbols(sorted(traded)) == sorted(traded)
+
+
+@every_exchange
 def test_limits_and_heartbeat_are_data_that_make_sense(name: str) -> None:
     exchange = FIXTURES[name].exchange
     limits, heartbeat = exchange.limits, exchange.heartbeat

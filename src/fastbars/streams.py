@@ -99,15 +99,17 @@ class BarStream(AsyncIterator[OHLCVBar]):
             SubscriptionError: an unknown channel, more than the exchange's limits allow, or symbols that it
                 refused; the others are subscribed. WSConnectionError: a connection was lost, or not to be had.
         """
-        await self.pool.subscribe(symbols, channels)
+        exact = self.pool.exact_symbols(symbols)
+        await self.pool.subscribe(exact, channels)
         if self._candles is not None and not channels:
-            await self.pool.subscribe(list(filter(self._candles.watches, symbols)), self._candles.channels)
+            await self.pool.subscribe(list(filter(self._candles.watches, exact)), self._candles.channels)
 
     async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
         """Remove symbols; their open bars come out (PARTIAL, `end`). Raises SubscriptionError, WSConnectionError."""
+        exact = self.pool.exact_symbols(symbols)
         if self._candles is not None and not channels:
-            await self.pool.unsubscribe(symbols, self._candles.channels)
-        await self.pool.unsubscribe(symbols, channels)
+            await self.pool.unsubscribe(exact, self._candles.channels)
+        await self.pool.unsubscribe(exact, channels)
 
     async def stop(self) -> None:
         """Disconnect and issue what is open; the iteration gives what is left and ends."""
@@ -197,7 +199,7 @@ def stream(
 
     Args:
         exchange, market: such as "binance" and "usdm"; the exchange's first market if None.
-        symbols: as the exchange writes them.
+        symbols: as the exchange writes them; case is put right where the exchange has one case only.
         bars: bar specs.
         channel: trade channel that bars are made from; the exchange's default one if None.
         url: connect here instead of the exchange's own address.
@@ -215,11 +217,13 @@ def stream(
     Raises:
         UnknownExchangeError, SpecError, ValueError: at once; with `record` also OSError, and TapeError where zstd is
             missing.
-        WSConnectionError, SubscriptionError: on entering.
+        SubscriptionError: at once for what cannot be a symbol of the exchange; on entering for what it refuses.
+        WSConnectionError: on entering.
     """
     if isinstance(symbols, str):
         raise TypeError("symbols are a list, not one text")
     venue = find_exchange(exchange, market)
+    symbols = venue.exact_symbols(symbols)
     settings = replace(config or StreamConfig(), bars=bars)
     settings = replace(settings, ssl=ssl or settings.ssl, proxy=settings.proxy if proxy is True else proxy)
     settings = replace(settings, lines=settings.lines if lines is None else lines)
@@ -250,7 +254,10 @@ def stream(
                 **callbacks,
             }
             kind = RedundantAdapter if settings.lines > 1 else BaseWebSocketAdapter
-            return kind(venue, settings, on_bars=deliver, **options)
+            made = kind(venue, settings, on_bars=deliver, **options)
+            if symbols:
+                made.take_subscribed_only()
+            return made
 
         return Pool(venue, settings, make_adapter, on_state_of_all)
 

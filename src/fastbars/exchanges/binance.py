@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
@@ -22,6 +23,7 @@ from fastbars.live.exchange import PROTOCOL_PINGS_ONLY, Exchange, Heartbeat, Lim
 from fastbars.live.history import History
 from fastbars.live.listing import Listing
 from fastbars.live.messages import Ack, Message, Notice, RawMessage, Refusal, Stream, decimals_of, make_trade
+from fastbars.live.naming import SymbolRules
 from fastbars.ticks import to_datetime
 from fastbars.wire.fields import TradeFields
 
@@ -49,6 +51,16 @@ class Binance(Exchange):
     histories: Mapping[str, Sequence[History]] = field(default_factory=dict, repr=False)
     candles: Mapping[str, str] = field(default_factory=lambda: candles.BINANCE_FUTURES, repr=False)
     listing: Listing | None = field(default=None, repr=False)
+
+    # Messages name symbols in upper case, requests in lower case; some are written in Chinese.
+    symbols = SymbolRules(r"[^\Wa-z]+", "upper", "BTCUSDT or BTCUSD_PERP", separator="")
+
+    def streams_in(self, url: str) -> list[Stream]:
+        # wss://host/ws/btcusdt@trade/ethusdt@trade or wss://host/stream?streams=btcusdt@trade/ethusdt@trade
+        parts = urlsplit(url)
+        named = parse_qs(parts.query).get("streams") or [parts.path.partition("/ws/")[2]]
+        names = [name.partition("@") for name in named[0].split("/") if "@" in name[1:] and name[0] != "!"]
+        return [(symbol.upper(), channel) for symbol, _, channel in names]
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return self._request("SUBSCRIBE", streams, request_id)

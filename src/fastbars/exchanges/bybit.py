@@ -32,6 +32,7 @@ from fastbars.live.messages import (
     make_trade,
     nanoseconds_of,
 )
+from fastbars.live.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
 _SPECS = {"D": "1d", "W": "1w", "M": "1mo"}  # all others are minutes
@@ -56,6 +57,7 @@ class Bybit(Exchange):
     docs = "https://bybit-exchange.github.io/docs/v5/ws/connect"
     heartbeat = Heartbeat(b'{"op":"ping"}', interval_s=20.0, silence_s=40.0)
     candle_open = "previous close"
+    symbols = SymbolRules(r"[^\Wa-z_]+(-\d+[A-Z]{3}\d+)?", "upper", "BTCUSDT or BTC-25DEC26", separator="")
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return self._request("subscribe", streams, request_id)

@@ -1,6 +1,6 @@
 """Coinbase Advanced.
 
-Market data for a "-USDC" product arrives under the name of its "-USD" product: subscribe to that one.
+Market data for a "-USDC" product arrives under the name of its "-USD" product, whose trades they are.
 
 Source: https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels
 Units: times in messages are RFC 3339 text; sizes are base units.
@@ -30,6 +30,7 @@ from fastbars.live.messages import (
     make_trade,
     time_of,
 )
+from fastbars.live.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
 _SIDES = {"SELL": 1, "BUY": -1}  # the side of the maker: where that sells, the taker bought
@@ -46,6 +47,7 @@ class Coinbase(Exchange):
     }  # fmt: skip
     routes: Mapping[str, Sequence[str]] = {"wss://advanced-trade-ws.coinbase.com": tuple(channels)}
     default_channel = "market_trades"
+    symbols = SymbolRules(r"[^\Wa-z]+(-[^\Wa-z]+)+", "upper", "BTC-USD", separator="-", aliases={"-USDC": "-USD"})
     candles = candles.COINBASE
     acks = "streams"
     histories = rest.COINBASE

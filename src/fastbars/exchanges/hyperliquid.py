@@ -26,6 +26,7 @@ from fastbars.live.messages import (
     make_trade,
     nanoseconds_of,
 )
+from fastbars.live.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
 _SIDES = {"B": 1, "A": -1}
@@ -41,6 +42,11 @@ class Hyperliquid(Exchange):
     }  # fmt: skip
     routes: Mapping[str, Sequence[str]] = {"wss://api.hyperliquid.xyz/ws": tuple(channels)}
     default_channel = "trades"
+    # A thousand of a coin has a small k; builders' perpetuals have the small name of their exchange in front.
+    symbols = SymbolRules(
+        r"k?[A-Z0-9]+|[@#][0-9]+|[A-Z0-9]+/[A-Z0-9]+|[a-z0-9]+:[A-Za-z0-9]+",
+        example="BTC, kPEPE, @107, PURR/USDC or xyz:TSLA",
+    )
     candles = candles.HYPERLIQUID
     listing = listings.HYPERLIQUID
     acks = "streams"

@@ -27,6 +27,7 @@ from fastbars.live.messages import (
     make_trade,
     nanoseconds_of,
 )
+from fastbars.live.naming import SymbolRules
 
 _LAST, _LAST_SIZE, _BID, _BID_SIZE, _ASK, _ASK_SIZE = "31", "7059", "84", "88", "86", "85"
 _FIELDS = [_LAST, _BID, _ASK_SIZE, _ASK, _BID_SIZE, _LAST_SIZE]
@@ -40,6 +41,7 @@ class InteractiveBrokers(Exchange):
     channels: Mapping[str, Ids | None] = {"smd": "sampled"}
     routes: Mapping[str, Sequence[str]] = {"wss://localhost:5000/v1/api/ws": ("smd",)}
     default_channel = "smd"
+    symbols = SymbolRules("[1-9][0-9]*", example="265598: the contract id (conid), in digits")
     acks = "none"
     # 100 market data lines are what an account has at first. A subscription ends by itself after 10 minutes.
     limits = Limits(100, 10, 10, subscription_lifetime_s=600.0)

@@ -30,6 +30,7 @@ from fastbars.live.messages import (
     make_trade,
     time_of,
 )
+from fastbars.live.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
 _SIDES = {"buy": 1, "sell": -1}
@@ -49,6 +50,8 @@ class Kraken(Exchange):
     channels: Mapping[str, Ids | None] = {"trade": "contiguous", "ohlc_*": None, "ticker": None, "book": None}
     routes: Mapping[str, Sequence[str]] = {"wss://ws.kraken.com/v2": tuple(channels)}
     default_channel = "trade"
+    # Tokenised stocks end with a small x: AAPLx/USD.
+    symbols = SymbolRules(r"[^\Wa-z_][^\Wa-z_.]*(\.[A-Z]+)?x?/[^\Wa-z_]+", "upper", "BTC/USD", separator="/")
     candles = candles.KRAKEN
     histories = rest.KRAKEN
     listing = listings.KRAKEN

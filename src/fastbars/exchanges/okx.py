@@ -36,6 +36,7 @@ from fastbars.live.messages import (
     make_trade,
     nanoseconds_of,
 )
+from fastbars.live.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
 _SIDES = {"buy": 1, "sell": -1}
@@ -59,6 +60,7 @@ class Okx(Exchange):
         "wss://ws.okx.com:8443/ws/v5/public": tuple(name for name in channels if name not in ("trades-all", "candle*")),
     }
     default_channel = "trades-all"
+    symbols = SymbolRules(r"[^\Wa-z]+(-[^\Wa-z]+)+", "upper", "BTC-USDT or BTC-USDT-SWAP", separator="-")
     candles = candles.OKX
     acks = "streams"
     histories = rest.OKX

@@ -62,7 +62,8 @@ class BaseWebSocketAdapter(Subscriber):
         on_message: called with a RawMessage for each message that is none of these, such as an order book.
         on_state: called with each new ConnectionState.
         on_error: called with each SubscriptionError that no call of yours could raise: after a reconnect.
-        url: connect here instead of the exchange's own address.
+        url: connect here instead of the exchange's own address. Until something is subscribed to, an address that
+            names no streams says by itself what comes: trades of all symbols make bars.
         channel: trade channel that bars are made from; the exchange's default one if None.
         once: end, instead of reconnecting, when the server closes normally (code 1000).
         record: opens the recorder of what the session consumes; None: nothing is recorded.
@@ -126,6 +127,8 @@ class BaseWebSocketAdapter(Subscriber):
         self._paused = False
         self._data_messages = 0  # of the lines that were in charge before
         self._connections = 0
+        if url is None or exchange.streams_in(url):
+            self.take_subscribed_only()
         self._pauses = 0
         self._breaker_trips = 0
         self._handovers = 0
@@ -150,6 +153,11 @@ class BaseWebSocketAdapter(Subscriber):
     def url(self) -> str:
         """Where it connects to."""
         return self.url_of({channel for _, channel in self._subscriptions.desired} or self._expected)
+
+    @property
+    def url_given(self) -> str | None:
+        """The address that the user gave, if any."""
+        return self._url
 
     def url_of(self, channels: Collection[str]) -> str:
         """Where these channels are served. Raises SubscriptionError where no one connection serves all."""
@@ -379,7 +387,7 @@ class BaseWebSocketAdapter(Subscriber):
             self.session.told = RecentKeys()
         await self._open(line)
         self._take(line)
-        await line.restore(self._on_error)
+        await self._subscribe_all(line)
 
     async def _forget_told(self) -> None:
         # What the new line carries may lag behind what the old one did.
@@ -403,8 +411,15 @@ class BaseWebSocketAdapter(Subscriber):
         line.start()
         log.info("connected", exchange=self.exchange.name, url=without_credentials(line.url))
 
+    async def _subscribe_all(self, line: Line) -> None:
+        try:
+            await line.restore(self._on_error)
+        finally:
+            if not self.session.takes_all:
+                self._follow()  # what was refused is no longer desired
+
     async def _restore(self, line: Line) -> None:
-        await line.restore(self._on_error)
+        await self._subscribe_all(line)
         since_ns, until_ns = self.session.end_outage(time.monotonic_ns(), time.time_ns())
         if since_ns is not None and until_ns is not None:
             await asyncio.sleep(HISTORY_S)

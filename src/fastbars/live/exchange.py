@@ -20,6 +20,7 @@ from fastbars.errors import SubscriptionError
 from fastbars.live.history import History
 from fastbars.live.listing import Listing
 from fastbars.live.messages import Message, Stream
+from fastbars.live.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
 
@@ -107,6 +108,7 @@ class Exchange(ABC):
         channels: every channel that can be subscribed to; one that ends with "*" stands for all that begin with
             the rest ("kline_*"). Of trade channels the value says what their ids prove, of others it is None.
         default_channel: the trade channel that bars are made from unless one is asked for.
+        symbols: how its symbols are written, and under which names the data of some of them arrives.
         limits: what the exchange allows.
         heartbeat: how a connection is kept alive.
         greeting: frames that the client sends first on each connection, before it subscribes to anything. They
@@ -126,6 +128,7 @@ class Exchange(ABC):
     default_channel: str
     limits: Limits
     routes: Mapping[str, Sequence[str]]
+    symbols: SymbolRules = SymbolRules()
     docs: str = ""
     heartbeat: Heartbeat = PROTOCOL_PINGS_ONLY
     greeting: tuple[bytes, ...] = ()
@@ -187,6 +190,23 @@ class Exchange(ABC):
     def contract_size(self, symbol: str) -> Decimal | None:  # noqa: ARG002
         """Quote units a contract on an inverse market; None on all others."""
         return None
+
+    def exact_symbols(self, symbols: Iterable[str]) -> list[str]:
+        """Symbols as this exchange writes them, each once, from how people wrote them.
+
+        Raises:
+            TypeError: it is one text instead of several, or one of them is no text.
+            SubscriptionError: one of them cannot be a symbol of this exchange, or two would arrive under one name.
+        """
+        if isinstance(symbols, str | bytes) or not isinstance(symbols, Iterable):
+            raise TypeError(f"symbols must be a list of strings, not {symbols!r:.80}")
+        exact = list(dict.fromkeys(self.symbols.exact(symbol, self.name) for symbol in symbols))
+        self.symbols.check_apart(exact, self.name)
+        return exact
+
+    def streams_in(self, url: str) -> list[Stream]:  # noqa: ARG002
+        """The streams that an address itself subscribes to, where the exchange's addresses can."""
+        return []
 
     def ids(self, channel: str) -> Ids:
         """What the trade ids of a trade channel prove."""

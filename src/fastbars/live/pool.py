@@ -137,6 +137,12 @@ class Pool:
             await self._close_empty()
         _raise_all(self._exchange.name, results)
 
+    def exact_symbols(self, symbols: Sequence[str]) -> list[str]:
+        """Symbols as the exchange writes them, each once. Raises SubscriptionError, TypeError."""
+        if isinstance(symbols, str):
+            raise TypeError("symbols and channels are lists, not one text")
+        return self._exchange.exact_symbols(symbols)
+
     def pause_reading(self) -> None:
         """Stop reading all sockets, because a consumer is behind."""
         self._paused = True
@@ -172,9 +178,16 @@ class Pool:
             self._exchange.check_channel(channel)
         return streams
 
+    def _check_names(self, streams: Sequence[Stream]) -> None:
+        # Both names of one market, on whichever connections.
+        held = [stream for adapter in self.adapters for stream in adapter.streams]
+        symbols = dict.fromkeys(symbol for symbol, _ in [*held, *streams])
+        self._exchange.symbols.check_apart(symbols, self._exchange.name)
+
     async def _place(self, streams: Sequence[Stream]) -> dict[BaseWebSocketAdapter, list[Stream]]:
         # Which connection takes what; opens those that are missing. Streams of other routes go elsewhere.
         shares: dict[BaseWebSocketAdapter, list[Stream]] = {}
+        self._check_names(streams)
         held = {stream: adapter for adapter in self.adapters for stream in adapter.streams}
         new: dict[str, list[Stream]] = {}
         for stream in dict.fromkeys(streams):

@@ -6,7 +6,7 @@ counts, logs (the 1st, 2nd, 4th, 8th, ... of a kind) and skips. Units: times int
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -23,7 +23,8 @@ from fastbars.events import MarketDataEvent, Quote, Ticker
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
 from fastbars.live.intake import Intake
-from fastbars.live.messages import Ack, Beat, Notice, RawMessage, Refusal, Trade
+from fastbars.live.messages import Ack, Beat, Notice, RawMessage, Refusal, Stream, Trade
+from fastbars.live.naming import NotSubscribedError, Roster
 from fastbars.live.recorder import OpenRecorder, Recorder
 from fastbars.live.repairs import Repairs
 from fastbars.live.stats import LineStats, SessionStats
@@ -33,6 +34,8 @@ from fastbars.ticks import TickData, to_nanoseconds
 from fastbars.wire.scanner import TradeScanner
 
 _LATEST_NS = 4_600_000_000_000_000_000  # no trade may be later, so a later event time is garbage
+
+_SHOWN = 80  # characters of a name in a log
 
 _BROKEN = (ParseError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
@@ -101,6 +104,7 @@ class Session(Repairs):
         self._data_messages = 0
         self._parse = exchange.parser()
         self._parse_message = parse_message
+        self._roster: Roster | None = None  # as in a replay: whatever comes is taken
         self._recent = RecentKeys()
         self._channel: str | None = None
         self._buffer: BarBuffer | None = None
@@ -200,7 +204,7 @@ class Session(Repairs):
         if self._parse_message is None:
             declared = self.exchange.fields(channel)
             if declared is not None:
-                scanner = TradeScanner(declared, self._batch, self._symbol_id, self._recent)
+                scanner = TradeScanner(declared, self._batch, self._new_symbol, self._recent)
                 numbered = self._batch.column("first_id") is not None
                 self._ids_are_kept = numbered or declared.first_id is None
         if self.config.lines > 1 and self._buffer.ids in ("contiguous", "sequenced"):
@@ -286,6 +290,58 @@ class Session(Repairs):
         for row in range(self.intake.scanner.first_row, len(self._batch)):
             self._tell_tick(tick_of(self._batch, row), receive_time_ns)
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether trades of all symbols make bars, subscribed to or not."""
+        return self._roster is None
+
+    def follow(self, owner: object, streams: Iterable[Stream], receive_time_ns: int) -> None:
+        """A connection is subscribed to these streams alone; of no others are trades taken from here on.
+
+        A session that is never told takes whatever comes, as a replay of a plain tape does.
+
+        Args:
+            owner: the connection; what several of them are subscribed to adds up.
+        """
+        if self._roster is None:
+            self._roster = Roster(self.exchange.symbols, self.channel)
+        before = self._roster.streams
+        gone = self._roster.follow(owner, streams)
+        now = self._roster.streams
+        if self.recorder is not None:
+            self.recorder.event(
+                "streams", receive_time_ns, {"added": sorted(now - before), "ended": sorted(before - now)}
+            )
+        if gone and self._buffer is not None and self.intake.scanner is not None:
+            instruments = self._buffer.instruments
+            self.intake.scanner.forget([instruments.id(symbol) for symbol in gone if symbol in instruments])
+
+    def change_streams(self, added: Iterable[Stream], ended: Iterable[Stream], receive_time_ns: int) -> None:
+        """As `follow`, in a replay: what the recorded run had begun and ended to be subscribed to."""
+        before = frozenset[Stream]() if self._roster is None else self._roster.streams
+        self.follow(None, before - set(ended) | set(added), receive_time_ns)
+
+    def _taken(self, name: str) -> str | None:
+        # The symbol of a trade, as it was asked for; None: nobody has.
+        if self._roster is None:
+            return name
+        symbol = self._roster.taken(name)
+        if symbol is None:
+            if self._roster.has_ended(name):
+                self._stats.no_longer_subscribed += 1
+                self._warn_once("trade_after_unsubscribe", symbol=ascii(name[:_SHOWN]))
+            else:
+                self._stats.never_subscribed += 1
+                self._warn_once("trade_never_subscribed", symbol=ascii(name[:_SHOWN]))
+        return symbol
+
+    def _new_symbol(self, name: str) -> int:
+        # A name that the scanner has not met: where nobody asked for it, the message is read again, one by one.
+        symbol = name if self._roster is None else self._roster.taken(name)
+        if symbol is None:
+            raise NotSubscribedError(f"{self.exchange.name}: nobody is subscribed to {name[:_SHOWN]!a}")
+        return self._symbol_id(symbol)
+
     def _symbol_id(self, symbol: str) -> int:
         # Of a symbol's first trade: where a contract has a size, that is set before it.
         assert self._buffer is not None
@@ -343,11 +399,14 @@ class Session(Repairs):
         if self._parse_message is not None and isinstance(message, dict):
             tick = self._parse_message(message)
             if tick is not None:
-                self._add_tick(tick, receive_time_ns)
+                tick = self._subscribed(tick, message)
+                if tick is not None:
+                    self._add_tick(tick, receive_time_ns)
                 stats.trade_messages += 1
                 return
         counted = False  # a message of several trades counts once
-        for item in self._parse(message):
+        for each in self._parse(message):
+            item = each if self._roster is None else self._roster.renamed(each)
             if isinstance(item, Trade):
                 if self._parse_message is not None:  # which has passed it over
                     stats.ignored += not counted
@@ -386,14 +445,19 @@ class Session(Repairs):
         assert self._batch is not None
         if trade.channel != self._channel:
             return False
+        symbol = self._taken(trade.symbol)
+        if symbol is None:
+            return True
         if trade.key is not None and not self._recent.add(trade.symbol, trade.key, trade.time_ns):
             self._stats.duplicates += 1
             return True
-        self._symbol_id(trade.symbol)
+        if symbol != trade.symbol:
+            trade = trade._replace(symbol=symbol)
+        self._symbol_id(symbol)
         try:
             self._batch.append(*trade.row)
         except (PrecisionError, InvalidTickError, TypeError, OverflowError) as error:
-            self._refuse(trade.symbol, trade.time_ns, error)
+            self._refuse(symbol, trade.time_ns, error)
             return True
         self._stats.trades += 1
         if self.callbacks.on_tick is not None or self.callbacks.on_event is not None:
@@ -413,6 +477,23 @@ class Session(Repairs):
         self._stats.trades += 1
         self._tell_tick(tick, receive_time_ns)
 
+    def _subscribed(self, tick: TickData, message: Any) -> TickData | None:
+        # A user's parser may name symbols in words of its own; what the exchange calls them was subscribed to.
+        if self._roster is None or self._roster.taken(tick.symbol) == tick.symbol:
+            return tick
+        try:
+            names = [item.symbol for item in self.exchange.parse(message) if isinstance(item, Trade)]
+        except _BROKEN:
+            names = []
+        name = names[0] if names else tick.symbol
+        symbol = self._taken(name)
+        if symbol is None or name != tick.symbol:
+            return None if symbol is None else tick
+        return TickData(
+            symbol, tick.time_ns, tick.price, tick.volume, tick.side, tick.trade_id, tick.last_trade_id,
+            tick.trade_count,
+        )  # fmt: skip
+
     def _refuse(self, symbol: str, time_ns: int, error: Exception) -> None:
         assert self._buffer is not None
         # What was accepted before it goes first, so that bars keep their order.
@@ -430,6 +511,10 @@ class Session(Repairs):
         # The 1st, 2nd, 4th, 8th, ... of a kind is logged; the counters have them all.
         if count & (count + 1) == 0:
             log.warning(kind, exchange=self.exchange.name, seen=count + 1, **context)
+
+    def _warn_once(self, kind: str, **context: str) -> None:
+        if kind not in self._warnings:
+            self._warn(kind, **context)
 
     def _tell(self, bars: list[OHLCVBar], receive_time_ns: int) -> None:
         if not bars:

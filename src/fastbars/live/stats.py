@@ -28,6 +28,8 @@ class SessionStats:
         trades: trades accepted from messages (a refused one is in `refused` of the buffer).
         duplicates: trades dropped because their unique key was seen before, or another line had brought them; others
             that are known by number are counted in `duplicates` of the buffer.
+        never_subscribed: trades dropped because nobody had subscribed to their symbols.
+        no_longer_subscribed: trades dropped because the subscription to their symbols had ended.
         callback_errors: times that a callback raised.
     """
 
@@ -46,6 +48,8 @@ class SessionStats:
     parse_errors: int = 0
     trades: int = 0
     duplicates: int = 0
+    never_subscribed: int = 0
+    no_longer_subscribed: int = 0
     callback_errors: int = 0
 
 

@@ -31,6 +31,11 @@ class Subscriber(ABC):
 
     @property
     @abstractmethod
+    def url_given(self) -> str | None:
+        """The address that the user gave, if any."""
+
+    @property
+    @abstractmethod
     def _is_up(self) -> bool: ...
 
     @property
@@ -55,16 +60,21 @@ class Subscriber(ABC):
         return list(self._subscriptions.desired)
 
     def streams_of(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> list[Stream]:
-        """Symbols and channels as pairs; the channel that bars are made from where none is given."""
+        """Symbols and channels as pairs; the channel that bars are made from where none is given.
+
+        Raises:
+            SubscriptionError, TypeError: as `Exchange.exact_symbols`.
+        """
         if isinstance(symbols, str) or isinstance(channels, str):
             raise TypeError("symbols and channels are lists, not one text")
-        return [(symbol, channel) for channel in channels or [self.session.channel] for symbol in symbols]
+        exact = self.exchange.exact_symbols(symbols)
+        return [(symbol, channel) for channel in channels or [self.session.channel] for symbol in exact]
 
     async def subscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
         """Subscribe, now or as soon as the connection is up, and after every reconnect.
 
         Args:
-            symbols: as the exchange writes them.
+            symbols: as the exchange writes them; case is put right where the exchange has one case only.
             channels: names such as "trade" or "kline_1m"; the trade channel that bars are made from if empty.
 
         Raises:
@@ -76,7 +86,8 @@ class Subscriber(ABC):
 
     async def subscribe_streams(self, streams: Sequence[Stream]) -> None:
         """As `subscribe`, given (symbol, channel) pairs."""
-        await self.symbol_check.subscribe(streams, self._subscriptions.desired, self.subscribe_unchecked)
+        exact = self._exact(streams)
+        await self.symbol_check.subscribe(exact, self._subscriptions.desired, self.subscribe_unchecked)
 
     async def subscribe_unchecked(self, streams: Sequence[Stream]) -> None:
         """As `subscribe_streams`, of symbols that the exchange is known to have."""
@@ -87,10 +98,14 @@ class Subscriber(ABC):
         except SubscriptionError:  # no one connection serves all channels
             self._subscriptions.drop(added)
             raise
+        self._follow()
         if self._line is not None and self._is_up and url != self._line.url:
             await self.reconnect()  # to where all of them are served
-        if self._is_up:
-            await self._ask(lambda line: line.subscriptions.subscribe(streams, line.send))
+        try:
+            if self._is_up:
+                await self._ask(lambda line: line.subscriptions.subscribe(streams, line.send))
+        finally:
+            self._follow()  # what was refused is not subscribed to
 
     async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
         """End subscriptions; the symbols' open bars are issued (PARTIAL, `end`) where no trade channel is left.
@@ -102,17 +117,36 @@ class Subscriber(ABC):
 
     async def unsubscribe_streams(self, streams: Sequence[Stream]) -> None:
         """As `unsubscribe`, given (symbol, channel) pairs."""
-        await self._let_go(streams)
-        active = self.active_subscriptions
-        for symbol in dict.fromkeys(symbol for symbol, _ in streams):
-            if not active.get(symbol, set()) & set(self.exchange.trade_channels):
-                self.session.flush(time.time_ns(), symbol)
+        streams = self._exact(streams)
+        try:
+            await self._let_go(streams)
+        finally:
+            active = self.active_subscriptions
+            for symbol in dict.fromkeys(symbol for symbol, _ in streams):
+                if not active.get(symbol, set()) & set(self.exchange.trade_channels):
+                    self.session.flush(time.time_ns(), symbol)
 
     async def _let_go(self, streams: Sequence[Stream]) -> None:
         held = [stream for stream in streams if stream in self._subscriptions.desired]
         self._subscriptions.drop(held)
-        if self._is_up and held:
-            await self._ask(lambda line: line.subscriptions.unsubscribe(held, line.send))
+        try:
+            if self._is_up and held:
+                await self._ask(lambda line: line.subscriptions.unsubscribe(held, line.send))
+        finally:
+            self._follow()
+
+    def _exact(self, streams: Sequence[Stream]) -> list[Stream]:
+        # Both names of one market are refused by `Subscriptions.want`, which knows all that is desired.
+        rules, name = self.exchange.symbols, self.exchange.name
+        return list(dict.fromkeys((rules.exact(symbol, name), channel) for symbol, channel in streams))
+
+    def take_subscribed_only(self) -> None:
+        """From now on, trades make bars only if their symbols are subscribed to; else that begins with `subscribe`."""
+        self._follow()
+
+    def _follow(self) -> None:
+        desired = list(self._subscriptions.desired)
+        self.session.follow(self, [*desired, *self.exchange.streams_in(self.url_given or "")], time.time_ns())
 
     async def _ask(self, request: Callable[[Line], Awaitable[None]]) -> None:
         # During a handover there are two lines; what becomes of one that has been replaced meanwhile is no matter.

@@ -92,9 +92,16 @@ class Subscriptions:
         self._throttle = None if an_hour is None else Throttle(an_hour, 3600.0)
 
     def want(self, streams: Sequence[Stream]) -> None:
-        """Raises SubscriptionError for an unknown channel, or more streams than a connection may have."""
+        """From now on they are desired.
+
+        Raises:
+            SubscriptionError: an unknown channel, more streams than a connection may have, or two names of one market;
+                nothing has changed.
+        """
         for _, channel in streams:
             self._exchange.check_channel(channel)
+        everything = dict.fromkeys(symbol for symbol, _ in [*self.desired, *streams])
+        self._exchange.symbols.check_apart(everything, self._exchange.name)
         limit = self._exchange.limits.streams_per_connection
         if len(self.desired.keys() | set(streams)) > limit:
             raise SubscriptionError(
@@ -112,6 +119,7 @@ class Subscriptions:
     def answer(self, message: Ack | Refusal) -> bool:
         """Relates an answer of the exchange to its request. False: it belongs to none."""
         requests = [request for request in self._waiting.values() if not request.answer.done()]
+        message = self._as_asked(message, requests)
         if message.request_id is not None:
             requests = [request for request in requests if request.request_id == message.request_id]
         elif isinstance(message, Ack):
@@ -127,6 +135,19 @@ class Subscriptions:
         for request in requests:
             request.take(message)
         return bool(requests)
+
+    def _as_asked(self, message: Ack | Refusal, requests: Sequence[_Request]) -> Ack | Refusal:
+        # An answer may name the market that a product is an alias of.
+        rules = self._exchange.symbols
+        if not rules.aliases or not message.streams:
+            return message
+        asked = {
+            (name, channel): (symbol, channel)
+            for request in requests
+            for symbol, channel in request.left
+            if (name := rules.arriving(symbol)) != symbol
+        }
+        return message._replace(streams=tuple(asked.get(stream, stream) for stream in message.streams))
 
     def connection_lost(self) -> None:
         """Nothing is confirmed any more, and no answer will come."""

@@ -31,6 +31,13 @@ _MESSAGES_A_BATCH = 4096
 Bars = str | int | BarSpec | Sequence[str | int | BarSpec]
 Parser = Callable[[dict[str, Any]], TickData | None]
 
+
+def _change_streams(session: Session, entry: Entry) -> list[OHLCVBar]:
+    added, ended = ([(symbol, channel) for symbol, channel in entry.fields[name]] for name in ("added", "ended"))
+    session.change_streams(added, ended, entry.receive_time_ns)
+    return []
+
+
 # What a recorded event is to the session that consumed it.
 INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
     "clock": lambda session, entry: session.advance_clock(
@@ -45,6 +52,7 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
     "reach_back": lambda session, entry: session.reach_back(
         entry.fields["symbol"], entry.fields["trade_id"], entry.fields["time_ns"], entry.receive_time_ns
     ),
+    "streams": _change_streams,
     "load": lambda session, entry: session.load(unpack(entry.body), entry.receive_time_ns),
     "outage": lambda session, entry: session.note_outage(
         entry.fields["since_ns"], entry.fields["until_ns"], entry.receive_time_ns, entry.fields["symbols"]

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import final
 
 from fastbars.batch import TickBatch
@@ -12,7 +12,8 @@ class TradeScanner:
     Args:
         fields: where the trades stand.
         batch: gets the rows; the caller folds it into bars and clears it.
-        new_symbol: called with each symbol (and spelling of it) once; gives its id in the batch's instruments.
+        new_symbol: called with each symbol (and spelling of it) once; gives its id in the batch's instruments. A
+            FastbarsError: the message is not taken, and the name is not remembered.
         recent: keys seen, where the declaration has a `key`: a trade seen before gives no row. None: its own window.
         remembers: whether the shape of the last message is tried first; the trades are the same without.
 
@@ -33,6 +34,9 @@ class TradeScanner:
     ) -> None: ...
     def scan(self, payload: bytes) -> bool:
         """Append the trades of a message to the batch; False, and nothing done, where Python must read it."""
+
+    def forget(self, symbol_ids: Iterable[int]) -> None:
+        """Forget the names of these symbols: `new_symbol` is asked again when one of them comes next."""
 
     def take_counts(self) -> tuple[int, int, int]:
         """Messages, their bytes, and trades taken since the last call."""

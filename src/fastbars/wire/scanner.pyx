@@ -217,6 +217,29 @@ cdef class TradeScanner:
         cdef const uint8_t *end = text + PyBytes_GET_SIZE(payload)
         return self.take(text, end, end) == 1
 
+    def forget(self, symbol_ids):
+        # By their spellings in messages; the ids themselves stay the instruments'.
+        cdef set ids = set(symbol_ids)
+        cdef set gone = set()
+        cdef Py_ssize_t i
+        cdef list spellings = [], hashes = []
+        for i in range(self.places):
+            if self.table[i].symbol_id >= 0 and self.table[i].symbol_id in ids:
+                gone.add(<size_t>self.table[i].text)
+                self.table[i].symbol_id = -1
+                self.table[i].length = 0  # nothing of the text is read any more
+                self.table[i].words[0] = self.table[i].words[1] = 0
+        if not gone:
+            return
+        kept = self._spellings  # until the table holds none of its texts
+        for text, spelled in zip(self._spellings, self._hashes):
+            if <size_t>PyBytes_AS_STRING(text) not in gone:
+                spellings.append(text)
+                hashes.append(spelled)
+        self._spellings, self._hashes = spellings, hashes
+        self._grow(self.places)
+        del kept
+
     def take_counts(self):
         counts = self.message_count, self.byte_count, self.trade_count
         self.message_count = self.byte_count = self.trade_count = 0
