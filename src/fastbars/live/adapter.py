@@ -29,6 +29,7 @@ from fastbars.live.exchange import Exchange
 from fastbars.live.handover import CANNOT_CONNECT, Handover, why_not
 from fastbars.live.line import Line, have_been_read
 from fastbars.live.messages import Ack, Beat, RawMessage, Refusal, Trade
+from fastbars.live.never_heard import NeverHeard
 from fastbars.live.recorder import OpenRecorder
 from fastbars.live.repairs import HISTORY_S
 from fastbars.live.secrets import hidden, without_credentials
@@ -61,7 +62,8 @@ class BaseWebSocketAdapter(Subscriber):
         on_event: called with a MarketDataEvent for each bar, tick, quote, ticker and exchange bar.
         on_message: called with a RawMessage for each message that is none of these, such as an order book.
         on_state: called with each new ConnectionState.
-        on_error: called with each SubscriptionError that no call of yours could raise: after a reconnect.
+        on_error: called with each SubscriptionError that no call of yours could raise: after a reconnect, and of
+            subscriptions that were confirmed and of which nothing came (`StreamConfig.never_heard_after`).
         url: connect here instead of the exchange's own address. Until something is subscribed to, an address that
             names no streams says by itself what comes: trades of all symbols make bars.
         channel: trade channel that bars are made from; the exchange's default one if None.
@@ -116,7 +118,8 @@ class BaseWebSocketAdapter(Subscriber):
         self.symbol_check = SymbolCheck(exchange, self.config, url)
         self._backoff = Backoff(self.config.reconnect_delay, self.config.reconnect_max_delay)
         self._breaker = CircuitBreaker(self.config.circuit_breaker_threshold, self.config.circuit_breaker_window)
-        self._silence = Silence(self.config.stale_after, self.config.stale_factor)
+        first_s = self.config.never_heard_after or 4.0 * self.config.stale_after
+        self._silence = Silence(self.config.stale_after, self.config.stale_factor, NeverHeard(first_s))
         self._line: Line | None = None
         self._handover: Handover | None = None
         self._ending: list[asyncio.Task[None]] = []  # what a disconnect has cancelled
@@ -180,6 +183,7 @@ class BaseWebSocketAdapter(Subscriber):
             self._breaker_trips,
             self._handovers,
             self._silence.resubscriptions,
+            never_heard=self._silence.reported,
             **self.session.timing(),
         )
 
@@ -399,7 +403,7 @@ class BaseWebSocketAdapter(Subscriber):
 
     def _attend(self, line: Line) -> None:
         line.attend(self._restore(line), "subscriptions")
-        line.attend(self._silence.watch(line, self.session, self._data_messages), "silence")
+        line.attend(self._silence.watch(line, self.session, self._data_messages, self._on_error), "silence")
 
     def _take(self, line: Line) -> None:
         # It is open: its duties begin.

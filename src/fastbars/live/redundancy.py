@@ -60,6 +60,7 @@ class _Twin(_Member):
 
     def __init__(self, first: RedundantAdapter, index: int, **options: Any) -> None:
         super().__init__(first.exchange, first.config, session=first.session, **options)
+        self._silence.never_heard = None  # a trade is heard on any line: the first one reports
         self.index = index
         self._first = first
         self._trying: asyncio.Task[None] | None = None

@@ -5,6 +5,8 @@ symbol that trades once an hour may be silent for hours; one that trades every s
 subscription is first renewed; where that does not help, the connection is. What stays silent even then is taken
 for quiet, until it is heard again.
 
+What has never been heard since it was subscribed to is no matter of rates: see `never_heard.py`.
+
 It looks once in a while and compares times of last trades, so it costs nothing a trade. Units: seconds on a
 steady clock.
 """
@@ -13,14 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from fastbars.callbacks import call
 from fastbars.errors import SubscriptionError
 from fastbars.live.line import Line
+from fastbars.live.never_heard import NeverHeard
 from fastbars.live.repairs import HISTORY_S
 from fastbars.live.session import Session
 from fastbars.log import log
@@ -53,9 +57,11 @@ class Silence:
     Args:
         least_s: shorter than this is never silence.
         factor: as many times the mean gap between two trades is silence.
+        never_heard: what has brought nothing yet; None: that is somebody else's duty.
     """
 
-    def __init__(self, least_s: float, factor: float) -> None:
+    def __init__(self, least_s: float, factor: float, never_heard: NeverHeard | None = None) -> None:
+        self.never_heard = never_heard
         self._least_s = least_s
         self._factor = factor
         self._marks: npt.NDArray[np.int64] = np.zeros(0, np.int64)
@@ -66,6 +72,11 @@ class Silence:
         self._gaps = np.zeros(0, np.int64)
         self._stage = np.zeros(0, np.int64)  # what was done: 0 nothing, 1 renewed, 2 reconnected
         self.resubscriptions = 0
+
+    @property
+    def reported(self) -> int:
+        """How many subscriptions were reported as never heard."""
+        return 0 if self.never_heard is None else self.never_heard.reported
 
     def restart(self, now_s: float) -> None:
         """Nothing could be heard until now: no silence before counts, and no gap is learned from it."""
@@ -113,15 +124,26 @@ class Silence:
         learned_s = np.maximum(self._factor * self._mean_s, _LONGEST * self._longest_s)
         return np.maximum(self._least_s, learned_s)
 
-    async def watch(self, line: Line, session: Session, heard_before: int) -> None:
+    async def watch(
+        self,
+        line: Line,
+        session: Session,
+        heard_before: int,
+        on_error: Callable[[SubscriptionError], object] | None = None,
+    ) -> None:
         """Look again and again, and do something about it, until the line ends.
 
         Args:
             heard_before: how many data messages came on the lines before it.
+            on_error: called with an error that names what has never been heard.
         """
         self.restart(time.monotonic())
+        if self.never_heard is not None:
+            self.never_heard.connected(time.monotonic(), session.marks)
         while True:
             await asyncio.sleep(line.config.stale_interval)
+            if self.never_heard is not None:
+                await self._look_for_first(self.never_heard, line, session, on_error)
             now_s = time.monotonic()
             if not line.is_reading or line.last_read_was_full:
                 self.restart(now_s)
@@ -142,18 +164,68 @@ class Silence:
                 return
             if found.symbols:
                 self._doubt(found.symbols, session)
-                await self._renew([(names[i], channel) for i in found.symbols], line, session)
+                silent = [(names[i], channel) for i in found.symbols]
+                symbols = [symbol for symbol, _ in silent][:_NAMED]
+                log.warning("subscription_silent", exchange=line.exchange.name, count=len(silent), symbols=symbols)
+                if await self._renew(silent, line, session) is not None:
+                    line.drop("a silent subscription could not be renewed")
+                    return
 
-    async def _renew(self, streams: Sequence[tuple[str, str]], line: Line, session: Session) -> None:
-        symbols = [symbol for symbol, _ in streams][:_NAMED]
-        log.warning("subscription_silent", exchange=line.exchange.name, count=len(streams), symbols=symbols)
+    async def _look_for_first(
+        self,
+        never_heard: NeverHeard,
+        line: Line,
+        session: Session,
+        on_error: Callable[[SubscriptionError], object] | None,
+    ) -> None:
+        # Of subscriptions whose rate is known, nothing is said here: they have fallen silent.
+        now_s = time.monotonic()
+        if not line.is_reading:
+            never_heard.pause(now_s)
+            return
+        subscriptions, marks, channel = line.subscriptions, session.marks, session.channel
+        ids = {name: i for i, name in enumerate(session.symbols)}
+        watched = [
+            (symbol, name)
+            for symbol, name in subscriptions.desired
+            if (symbol, name) in subscriptions.confirmed
+            and session.can_mark(name)
+            and not (name == channel and self._is_known(ids.get(symbol)))
+        ]
+        found = never_heard.look(now_s, watched, subscriptions.desired, marks)
+        if not found.streams:
+            return
+        error = found.error(line.exchange.name)
+        counts = {"count": len(found.streams), "renewed": len(found.renew)}
+        log.warning("never_heard", exchange=line.exchange.name, **counts, error=str(error))
+        if on_error is not None:
+            call(on_error, error)
+        renew = [stream for stream in found.renew if stream in subscriptions.confirmed]
+        if renew:
+            now_ns = session.now_ns(time.monotonic_ns())
+            for symbol in {symbol for symbol, name in renew if name == channel and symbol in ids}:
+                if now_ns is not None:  # it was heard on an earlier connection: until it is subscribed again, it is not
+                    session.unheard.setdefault(symbol, now_ns - round(session.grace_s * 1e9))
+            refused = await self._renew(renew, line, session)
+            if refused is not None and on_error is not None:
+                call(on_error, refused)
+
+    def _is_known(self, i: int | None) -> bool:
+        # Whether the rate of a symbol is known, by its id.
+        return i is not None and i + 1 < len(self._gaps) and bool(self._gaps[i + 1] >= _ENOUGH)
+
+    async def _renew(
+        self, streams: Sequence[tuple[str, str]], line: Line, session: Session
+    ) -> SubscriptionError | None:
+        # What the exchange refuses of it.
         self.resubscriptions += len(streams)
         try:
             await line.subscriptions.renew(streams, line.send)
         except SubscriptionError as error:
             log.error("subscription_refused", exchange=line.exchange.name, error=str(error))
-            line.drop("a silent subscription could not be renewed")
-            return
+            return error
+        if not any(symbol in session.unheard for symbol, _ in streams):
+            return None
         until_ns = session.now_ns(time.monotonic_ns())
         if until_ns is not None:
             until_ns += round(session.grace_s * 1e9)  # the clock is an estimate
@@ -164,6 +236,7 @@ class Silence:
                     session.note_outage(session.unheard[symbol], until_ns, time.time_ns(), [symbol])
         for symbol, _ in streams:
             session.unheard.pop(symbol, None)
+        return None
 
     def _doubt(self, ids: Sequence[int], session: Session) -> None:
         # Should the line end before they are heard again, the outage began for them with their last trade.

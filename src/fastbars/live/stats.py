@@ -93,13 +93,14 @@ class StreamStats:
         pauses: times that reading was paused for a slow consumer.
         breaker_trips: times that the circuit breaker dropped the connection.
         handovers: times that a connection was replaced before the exchange ended it.
-        resubscriptions: streams subscribed again because they had fallen silent.
+        resubscriptions: streams subscribed again because they had fallen silent, or were never heard.
         lines: of each redundant line; empty where there is one.
         clock_offset_s: the exchange's clock less the local wall clock, less the least delay of a message, s; None
             before the first message with a time.
         grace_s: how long watermark and clock wait behind a bar's close_time, s: as set, or as learned.
         delay_p50_s, delay_p999_s: so much later than the fastest message half, and 99.9 %, of the trades came at most,
             s; measured with one trade a wakeup.
+        never_heard: streams of which nothing had come within `StreamConfig.never_heard_after` of their subscription.
     """
 
     state: ConnectionState
@@ -117,6 +118,7 @@ class StreamStats:
     grace_s: float = 1.0
     delay_p50_s: float = 0.0
     delay_p999_s: float = 0.0
+    never_heard: int = 0
 
 
 def sum_of(parts: Sequence[StreamStats], state: ConnectionState) -> StreamStats:
@@ -138,6 +140,7 @@ def sum_of(parts: Sequence[StreamStats], state: ConnectionState) -> StreamStats:
         max(part.grace_s for part in parts),
         max(part.delay_p50_s for part in parts),
         max(part.delay_p999_s for part in parts),
+        sum(part.never_heard for part in parts),
     )
 
 
