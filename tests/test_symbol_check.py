@@ -62,7 +62,7 @@ class RestServer:
 
 
 def config_of(rest: RestServer, **settings: Any) -> StreamConfig:
-    return StreamConfig(rest_url=rest.url, close_by="trades", reconnect_delay=0.01, **settings)
+    return StreamConfig(rest_url=rest.url, close_by="trades", reconnect_delay=0.01, heal=False, **settings)
 
 
 async def test_a_symbol_that_is_not_listed_is_refused_with_the_nearest_names_and_the_others_flow() -> None:

@@ -15,11 +15,31 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from fastbars.bars import ExchangeBar
 from fastbars.errors import SubscriptionError
 from fastbars.live.messages import Stream
 
 _LONGEST_S = 3600.0  # between two reports
+_MOST_COUNTED = 20_000
 _NAMED = 20  # subscriptions in the text of an error; its `symbols` has them all
+
+
+class CandleCount:
+    """How many candles came of each subscription, of a bounded number of subscriptions.
+
+    Args:
+        channels: bar spec -> the channel of its candles.
+    """
+
+    def __init__(self, channels: Mapping[str, str]) -> None:
+        self._channels = channels
+        self.counts: dict[Stream, int] = {}
+
+    def add(self, candle: ExchangeBar) -> None:
+        """One more of its subscription."""
+        stream = candle.symbol, self._channels.get(candle.spec, "")
+        if stream in self.counts or len(self.counts) < _MOST_COUNTED:
+            self.counts[stream] = self.counts.get(stream, 0) + 1
 
 
 class Unheard(NamedTuple):

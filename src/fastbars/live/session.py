@@ -25,6 +25,7 @@ from fastbars.live.exchange import Exchange
 from fastbars.live.intake import Intake
 from fastbars.live.messages import Ack, Beat, Notice, RawMessage, Refusal, Stream, Trade
 from fastbars.live.naming import NotSubscribedError, Roster
+from fastbars.live.never_heard import CandleCount
 from fastbars.live.recorder import OpenRecorder, Recorder
 from fastbars.live.repairs import Repairs
 from fastbars.live.stats import LineStats, SessionStats
@@ -36,7 +37,6 @@ from fastbars.wire.scanner import TradeScanner
 _LATEST_NS = 4_600_000_000_000_000_000  # no trade may be later, so a later event time is garbage
 
 _SHOWN = 80  # characters of a name in a log
-_MOST_CANDLES = 20_000  # subscriptions whose candles are counted
 
 _BROKEN = (ParseError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
@@ -116,7 +116,7 @@ class Session(Repairs):
         self._arbiter: Arbiter | None = None
         self._wakeup: tuple[int, int | None] = (0, None)
         self._warnings: dict[str, int] = {}
-        self._candles: dict[Stream, int] = {}  # how many came
+        self.candles = CandleCount(exchange.candles)
         if parse_message is not None:
             self._channel = channel
         elif channel is not None:
@@ -165,17 +165,6 @@ class Session(Repairs):
     def symbols(self) -> tuple[str, ...]:
         """The symbols that traded, by their ids."""
         return () if self._buffer is None else self._buffer.instruments.symbols
-
-    def can_mark(self, channel: str) -> bool:
-        """Whether `marks` knows what comes of a channel: that of trades, and those of candles."""
-        return channel == self.channel or channel in self.exchange.candles.values()
-
-    @property
-    def marks(self) -> dict[Stream, int]:
-        """A number for each subscription of these channels of which something came; it changes with what comes."""
-        channel = self.channel
-        times_ns = zip(self.symbols, self.trade_times_ns.tolist(), strict=False)
-        return self._candles | {(symbol, channel): time_ns for symbol, time_ns in times_ns}
 
     @property
     def trade_times_ns(self) -> npt.NDArray[np.int64]:
@@ -431,7 +420,7 @@ class Session(Repairs):
                     stats.other_trade_messages += not taken
             elif isinstance(item, ExchangeBar):
                 stats.exchange_bars += not counted
-                self._note_candle(item)
+                self.candles.add(item)
                 self._tell_one(self.callbacks.on_exchange_bar, item)
                 self._tell_event(item.symbol, item, item.event_time_ns, receive_time_ns)
             elif isinstance(item, Quote):
@@ -450,11 +439,6 @@ class Session(Repairs):
         if not counted:
             stats.unknown += 1
             self._tell_one(self.callbacks.on_message, RawMessage("unknown", None, message))
-
-    def _note_candle(self, candle: ExchangeBar) -> None:
-        stream = candle.symbol, self.exchange.candles.get(candle.spec, "")
-        if stream in self._candles or len(self._candles) < _MOST_CANDLES:
-            self._candles[stream] = self._candles.get(stream, 0) + 1
 
     def _add_trade(self, trade: Trade, receive_time_ns: int) -> bool:
         # False: it is of another channel than the one that bars are made from.

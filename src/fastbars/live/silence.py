@@ -139,7 +139,7 @@ class Silence:
         """
         self.restart(time.monotonic())
         if self.never_heard is not None:
-            self.never_heard.connected(time.monotonic(), session.marks)
+            self.never_heard.connected(time.monotonic(), _marks(session))
         while True:
             await asyncio.sleep(line.config.stale_interval)
             if self.never_heard is not None:
@@ -183,16 +183,17 @@ class Silence:
         if not line.is_reading:
             never_heard.pause(now_s)
             return
-        subscriptions, marks, channel = line.subscriptions, session.marks, session.channel
+        subscriptions, channel = line.subscriptions, session.channel
+        candles = set(session.exchange.candles.values())
         ids = {name: i for i, name in enumerate(session.symbols)}
         watched = [
             (symbol, name)
             for symbol, name in subscriptions.desired
             if (symbol, name) in subscriptions.confirmed
-            and session.can_mark(name)
+            and (name == channel or name in candles)
             and not (name == channel and self._is_known(ids.get(symbol)))
         ]
-        found = never_heard.look(now_s, watched, subscriptions.desired, marks)
+        found = never_heard.look(now_s, watched, subscriptions.desired, _marks(session))
         if not found.streams:
             return
         error = found.error(line.exchange.name)
@@ -254,3 +255,10 @@ class Silence:
             self._longest_s = np.concatenate((self._longest_s, np.zeros(more)))
             self._gaps = np.concatenate((self._gaps, np.zeros(more, np.int64)))
             self._stage = np.concatenate((self._stage, np.zeros(more, np.int64)))
+
+
+def _marks(session: Session) -> dict[tuple[str, str], int]:
+    # What `NeverHeard` wants of each subscription of trades and candles.
+    channel = session.channel
+    times_ns = zip(session.symbols, session.trade_times_ns.tolist(), strict=False)
+    return session.candles.counts | {(symbol, channel): time_ns for symbol, time_ns in times_ns}
