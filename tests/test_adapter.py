@@ -819,7 +819,7 @@ async def test_callbacks_that_raise_lose_no_bar_and_no_state(caplog: pytest.LogC
         await until(lambda: bars)
         await adapter.disconnect()
         assert show(bars) == ["23:54:00 1m 100 100 100 100 v1 n1 1-1 PARTIAL r0 trade"]
-        assert adapter.session.stats.callback_errors == 3
+        assert adapter.session.stats.callback_errors == 6  # those of on_state, too
         assert caplog.text.count("callback_failed") == 6
 
 

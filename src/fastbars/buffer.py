@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fastbars._agg import BarKernel
 from fastbars.bars import REASONS, STATUSES, BarBatch, BarStatus, CloseReason, OHLCVBar
 from fastbars.batch import TickBatch
-from fastbars.callbacks import call
+from fastbars.callbacks import call, check_callbacks
 from fastbars.entry import TradeEntry
 from fastbars.errors import InvalidTickError, PrecisionError, SpecError
 from fastbars.instruments import Instruments
@@ -45,7 +45,7 @@ class BufferStats:
         late: rows that came after `lateness` for at least one spec, or whose place in the id order is lost.
         refused: rows that cannot be represented or break a rule (only `add_live` goes on after one).
         bars: bars issued, revisions included.
-        callback_errors: times that a callback raised.
+        callback_errors: times that a callback raised; those of a stream are counted in its SessionStats.
         healed: trades taken from REST; they are not in `trades`.
     """
 
@@ -115,6 +115,7 @@ class BarBuffer(TradeEntry):
         self.specs = parse_specs(bars, timezone=timezone, origin=origin)
         self.instruments = Instruments(exchange) if instruments is None else instruments
         self.ids = ids
+        check_callbacks(on_bar=on_bar, on_bars=on_bars, on_late=on_late)
         self.on_bar = on_bar
         self.on_bars = on_bars
         self.on_late = on_late

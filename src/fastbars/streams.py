@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -12,19 +13,24 @@ from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-from fastbars.bars import OHLCVBar
-from fastbars.errors import WSConnectionError
+from fastbars.bars import ExchangeBar, OHLCVBar
+from fastbars.callbacks import check_callbacks
+from fastbars.errors import WebSocketError, WSConnectionError
+from fastbars.events import MarketDataEvent
 from fastbars.exchanges import find_exchange
 from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.config import StreamConfig
+from fastbars.live.exchange import Exchange
 from fastbars.live.healing import HealingStats
 from fastbars.live.history import Hole
+from fastbars.live.messages import RawMessage
 from fastbars.live.pool import Pool
 from fastbars.live.redundancy import RedundantAdapter
 from fastbars.live.states import ConnectionState
 from fastbars.live.stats import StreamStats
 from fastbars.specs import BarSpec
 from fastbars.tapes.recorder import Recording
+from fastbars.ticks import TickData
 from fastbars.verification import CandleWatch, Difference, Verification
 
 T = TypeVar("T")
@@ -35,7 +41,8 @@ class BarStream(AsyncIterator[OHLCVBar]):
 
     Bars wait in a bounded queue. A consumer that falls behind first stops the reading of the socket; no bar is
     ever dropped. The iteration ends after `stop()`, or when the connection has ended for good; what is open
-    then comes out last (PARTIAL, `end`).
+    then comes out last (PARTIAL, `end`). It is entered by `async with`, once: before that there is nothing to iterate
+    over, and after it the iteration gives what is left. Of two loops over one stream each bar goes to one.
 
     Attributes:
         pool: the connections.
@@ -56,11 +63,13 @@ class BarStream(AsyncIterator[OHLCVBar]):
         self.pool = make_pool(self._put)
         if watch is not None:
             watch.verifier.missing = self._missing
+            watch.tell = self.adapter.session.tell
         self._symbols = symbols
         self._queue_size = queue_size
         self._bars: deque[OHLCVBar] = deque()
         self._ready = asyncio.Event()
         self._paused = False
+        self._entered = False
         self._ended = False
         self._failure: WSConnectionError | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -120,6 +129,14 @@ class BarStream(AsyncIterator[OHLCVBar]):
             await asyncio.to_thread(self.recording.close)
 
     async def __aenter__(self) -> Self:
+        """Connect and subscribe.
+
+        Raises:
+            WSConnectionError, SubscriptionError: as `subscribe`. RuntimeError: it was entered before.
+        """
+        if self._entered:
+            raise RuntimeError("this stream was entered before; a stream runs once: make another with stream(...)")
+        self._entered = True
         try:
             await self.pool.connect()
             self._watcher = asyncio.create_task(self._watch(), name="fastbars stream")
@@ -128,6 +145,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
                 self.pool.release()
         except BaseException:
             await self.stop()
+            self._ended = True
             raise
         return self
 
@@ -140,6 +158,11 @@ class BarStream(AsyncIterator[OHLCVBar]):
         return self
 
     async def __anext__(self) -> OHLCVBar:
+        if not self._entered:
+            raise RuntimeError(
+                "this stream is not connected: enter it first, `async with stream(...) as bars:`,"
+                " and iterate inside, `async for bar in bars:`"
+            )
         while not self._bars:
             if self._ended:
                 if self._failure is not None:
@@ -177,7 +200,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
 
 
 def stream(
-    exchange: str,
+    exchange: str | Exchange,
     symbols: Sequence[str],
     bars: str | int | BarSpec | Sequence[str | int | BarSpec] = "1m",
     *,
@@ -189,16 +212,23 @@ def stream(
     ssl: SSLContext | None = None,
     proxy: str | Literal[True] | None = True,
     lines: int | None = None,
+    on_tick: Callable[[TickData], object] | None = None,
+    on_bar: Callable[[OHLCVBar], object] | None = None,
     on_bars: Callable[[list[OHLCVBar]], object] | None = None,
+    on_late: Callable[[TickData], object] | None = None,
+    on_exchange_bar: Callable[[ExchangeBar], object] | None = None,
+    on_event: Callable[[MarketDataEvent], object] | None = None,
+    on_message: Callable[[RawMessage], object] | None = None,
+    on_state: Callable[[ConnectionState], object] | None = None,
+    on_error: Callable[[WebSocketError], object] | None = None,
     verify: bool | float = False,
     on_difference: Callable[[Difference], object] | None = None,
     record: str | PathLike[str] | Recording | None = None,
-    **callbacks: Any,
 ) -> BarStream:
     """Stream finished bars: `async with stream("binance", ["BTCUSDT"], bars=["1m", "5m"]) as bars: ...`.
 
     Args:
-        exchange, market: such as "binance" and "usdm"; the exchange's first market if None.
+        exchange, market: such as "binance" and "usdm"; the exchange's first market if None. Or an Exchange of your own.
         symbols: as the exchange writes them; case is put right where the exchange has one case only.
         bars: bar specs.
         channel: trade channel that bars are made from; the exchange's default one if None.
@@ -206,17 +236,17 @@ def stream(
         config: every other knob; its `bars` are replaced by `bars`.
         once: end when the server closes normally, instead of reconnecting.
         ssl, proxy, lines: as in StreamConfig, whose values hold where these are not given.
-        on_bars: called for each list of bars issued in one wakeup.
+        on_tick, on_bar, on_bars, on_late, on_exchange_bar, on_event, on_message, on_state, on_error: plain functions,
+            called as BaseWebSocketAdapter says; on_bars for each list of bars issued in one wakeup. What one raises
+            is logged and counted in `stats().session.callback_errors`, and nothing is lost.
         verify: compare bars with the exchange's own candles, which are then subscribed to as well: of all symbols, or
             of this share of them, chosen by name; see `BarStream.verification`.
         on_difference: called with each Difference of `verify`.
         record: folder, or Recording, that all that bars are made from is written to: `replay` makes the same bars.
-        callbacks: on_tick, on_bar, on_late, on_exchange_bar, on_event, on_message, on_state, on_error of
-            BaseWebSocketAdapter.
 
     Raises:
-        UnknownExchangeError, SpecError, ValueError: at once; with `record` also OSError, and TapeError where zstd is
-            missing.
+        UnknownExchangeError, SpecError, ValueError, TypeError: at once; with `record` also OSError, and TapeError
+            where zstd is missing.
         SubscriptionError: at once for what cannot be a symbol of the exchange; on entering for what it refuses.
         WSConnectionError: on entering.
     """
@@ -227,54 +257,70 @@ def stream(
     settings = replace(config or StreamConfig(), bars=bars)
     settings = replace(settings, ssl=ssl or settings.ssl, proxy=settings.proxy if proxy is True else proxy)
     settings = replace(settings, lines=settings.lines if lines is None else lines)
-    on_state_of_all = callbacks.pop("on_state", None)
-    recording = record if record is None or isinstance(record, Recording) else Recording(record)
-
+    check_callbacks(
+        on_tick=on_tick, on_bar=on_bar, on_bars=on_bars, on_late=on_late, on_exchange_bar=on_exchange_bar,
+        on_event=on_event, on_message=on_message, on_state=on_state, on_error=on_error, on_difference=on_difference,
+    )  # fmt: skip
     watch = None if verify is False else CandleWatch(venue, settings.specs, float(verify), on_difference)
-    if watch is not None:
-        callbacks["on_exchange_bar"] = _both(watch.verifier.add_candle, callbacks.get("on_exchange_bar"))
+    recording = record if record is None or isinstance(record, Recording) else Recording(record)
 
     def make_pool(put: Callable[[list[OHLCVBar]], object]) -> Pool:
         def deliver(issued: list[OHLCVBar]) -> None:
             put(issued)
             if watch is not None:
                 watch.add_bars(issued)
-            if on_bars is not None:
-                on_bars(issued)
+            pool.adapters[0].session.tell(on_bars, issued)
+
+        def take_candle(candle: ExchangeBar) -> None:
+            if watch is not None:
+                watch.verifier.add_candle(candle)
+            pool.adapters[0].session.tell(on_exchange_bar, candle)
 
         opener = None if recording is None else recording.session
 
-        def make_adapter(on_state: Callable[[ConnectionState], object]) -> BaseWebSocketAdapter:
-            options = {
-                "url": url,
-                "channel": channel,
-                "once": once,
-                "record": opener,
-                "on_state": on_state,
-                **callbacks,
-            }
+        def make_adapter(tell_state: Callable[[ConnectionState], object]) -> BaseWebSocketAdapter:
             kind = RedundantAdapter if settings.lines > 1 else BaseWebSocketAdapter
-            made = kind(venue, settings, on_bars=deliver, **options)
+            made = kind(
+                venue, settings, on_tick, on_bar=on_bar, on_bars=deliver, on_late=on_late,
+                on_exchange_bar=on_exchange_bar if watch is None else take_candle, on_event=on_event,
+                on_message=on_message, on_state=tell_state, on_error=on_error, url=url, channel=channel, once=once,
+                record=opener,
+            )  # fmt: skip
             if symbols:
                 made.take_subscribed_only()
             return made
 
-        return Pool(venue, settings, make_adapter, on_state_of_all)
+        pool = Pool(venue, settings, make_adapter, on_state)
+        return pool
 
-    return BarStream(make_pool, symbols, settings.queue_size, recording, watch)
-
-
-def _both(first: Callable[[T], object], second: Callable[[T], object] | None) -> Callable[[T], object]:
-    def call_both(value: T) -> None:
-        first(value)
-        if second is not None:
-            second(value)
-
-    return call_both if second is not None else first
+    try:
+        return BarStream(make_pool, symbols, settings.queue_size, recording, watch)
+    except BaseException:
+        if recording is not None and recording is not record:
+            recording.close()
+        raise
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on uvloop (on Windows: on asyncio's own loop)."""
+    """Run a coroutine on uvloop (on Windows: on asyncio's own loop).
+
+    Raises:
+        RuntimeError: an event loop is running in this thread already. TypeError: `main` is no coroutine.
+    """
+    given: Any = main
+    if not asyncio.iscoroutine(given):
+        called = f": call it, run({given.__name__}())" if inspect.iscoroutinefunction(given) else ""
+        raise TypeError(f"run() takes a coroutine, got {given!r:.100}{called}")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        main.close()
+        raise RuntimeError(
+            "fastbars.run() starts an event loop, and one is running in this thread already, as in a notebook:"
+            " `await` the coroutine instead"
+        )
     if sys.platform == "win32":
         return asyncio.run(main)
     import uvloop  # noqa: PLC0415 it is not there on Windows

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from zlib import crc32
 
 from fastbars.bars import BarStatus, ExchangeBar, OHLCVBar
-from fastbars.callbacks import call
+from fastbars.callbacks import call, check_callbacks
 from fastbars.klines import read_klines
 from fastbars.live.exchange import Exchange
 from fastbars.live.session import Callbacks
@@ -365,6 +365,7 @@ class CandleWatch:
     Attributes:
         channels: of the candles.
         verifier: that compares.
+        tell: calls `on_difference`; a stream counts what that raises.
 
     Raises:
         ValueError: the share is not above 0 and at most 1, or the exchange has no candles of any of these specs.
@@ -379,6 +380,7 @@ class CandleWatch:
     ) -> None:
         if not 0 < share <= 1:
             raise ValueError(f"verify must be True, or a share above 0 and at most 1, got {share}")
+        check_callbacks(on_difference=on_difference)
         names = [str(spec) for spec in specs]
         self.channels = list(dict.fromkeys(exchange.candles[name] for name in names if name in exchange.candles))
         if not self.channels:
@@ -391,6 +393,7 @@ class CandleWatch:
         self._share = share
         self._on_difference = on_difference
         self._told = 0
+        self.tell: Callable[[Callable[[Difference], object] | None, Difference], object] = _tell
 
     def watches(self, symbol: str) -> bool:
         """Whether a symbol's bars are compared."""
@@ -406,8 +409,12 @@ class CandleWatch:
         if self._told & (self._told + 1) == 0:
             log.warning("bar_differs", exchange=self._exchange.name, seen=self._told + 1, difference=str(difference))
         self._told += 1
-        if self._on_difference is not None:
-            call(self._on_difference, difference)
+        self.tell(self._on_difference, difference)
+
+
+def _tell(callback: Callable[[Difference], object] | None, difference: Difference) -> None:
+    if callback is not None:
+        call(callback, difference)
 
 
 # Tapes and files.
@@ -415,11 +422,11 @@ class CandleWatch:
 
 def verify(
     tapes: str | Path | Sequence[str | Path],
-    exchange: str | None = None,
+    exchange: str | Exchange | None = None,
     bars: Bars | None = None,
     *,
     klines: str | Path | Iterable[str | Path] = (),
-    market: str = "spot",
+    market: str | None = "spot",
     channel: str | None = None,
     on_difference: Callable[[Difference], object] | None = None,
     patience_s: float = 60.0,
@@ -435,6 +442,9 @@ def verify(
     Raises:
         UnknownExchangeError, SpecError, TapeError: as in `replay` and `read_klines`.
     """
+    check_callbacks(on_difference=on_difference)
+    if isinstance(exchange, Exchange):
+        market = None
     archive = _Archive([Path(path) for path in ([klines] if isinstance(klines, str | Path) else klines)])
     candles: list[ExchangeBar] = []
     callbacks = Callbacks(on_exchange_bar=candles.append)

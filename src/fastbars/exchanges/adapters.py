@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar, TypedDict, Unpack
 
+from fastbars.bars import ExchangeBar, OHLCVBar
+from fastbars.errors import WebSocketError
+from fastbars.events import MarketDataEvent
 from fastbars.exchanges import find_exchange
 from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.config import StreamConfig
+from fastbars.live.messages import RawMessage
+from fastbars.live.recorder import OpenRecorder
+from fastbars.live.session import Session
+from fastbars.live.states import ConnectionState
 from fastbars.ticks import TickData
 
 __all__ = [
@@ -21,6 +28,24 @@ __all__ = [
 ]
 
 
+class AdapterOptions(TypedDict, total=False):
+    """What every adapter takes beside config, on_tick and market; see BaseWebSocketAdapter."""
+
+    on_bar: Callable[[OHLCVBar], object] | None
+    on_bars: Callable[[list[OHLCVBar]], object] | None
+    on_late: Callable[[TickData], object] | None
+    on_exchange_bar: Callable[[ExchangeBar], object] | None
+    on_event: Callable[[MarketDataEvent], object] | None
+    on_message: Callable[[RawMessage], object] | None
+    on_state: Callable[[ConnectionState], object] | None
+    on_error: Callable[[WebSocketError], object] | None
+    url: str | None
+    channel: str | None
+    once: bool
+    record: OpenRecorder | None
+    session: Session | None
+
+
 class _NamedAdapter(BaseWebSocketAdapter):
     exchange_name: ClassVar[str]
 
@@ -30,7 +55,7 @@ class _NamedAdapter(BaseWebSocketAdapter):
         on_tick: Callable[[TickData], object] | None = None,
         *,
         market: str | None = None,
-        **options: Any,
+        **options: Unpack[AdapterOptions],
     ) -> None:
         super().__init__(find_exchange(self.exchange_name, market), config, on_tick, **options)
 

@@ -19,8 +19,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from fastbars.bars import ExchangeBar, OHLCVBar
-from fastbars.callbacks import call
-from fastbars.errors import WebSocketError, WSConnectionError
+from fastbars.callbacks import check_callbacks
+from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
 from fastbars.events import MarketDataEvent
 from fastbars.live.backoff import Backoff, CircuitBreaker, may_retry, retry_after_s
 from fastbars.live.closing import close_by_clock
@@ -94,6 +94,7 @@ class BaseWebSocketAdapter(Subscriber):
         record: OpenRecorder | None = None,
         session: Session | None = None,
     ) -> None:
+        check_callbacks(on_state=on_state, on_error=on_error, parse_message=self.parse_message)
         self.exchange = exchange
         self.config = config or StreamConfig()
         if self.config.lines > 1 and not self.redundant:
@@ -417,7 +418,7 @@ class BaseWebSocketAdapter(Subscriber):
 
     async def _subscribe_all(self, line: Line) -> None:
         try:
-            await line.restore(self._on_error)
+            await line.restore(self._tell_error)
         finally:
             if not self.session.takes_all:
                 self._follow()  # what was refused is no longer desired
@@ -486,6 +487,9 @@ class BaseWebSocketAdapter(Subscriber):
         if self._line is not None:
             self._line.drop(reason)
 
+    def _tell_error(self, error: SubscriptionError) -> None:
+        self.session.tell(self._on_error, error)
+
     def _fail(self, error: Exception) -> None:
         self._failure = WSConnectionError(f"{self.exchange.name}: internal error: {error!r}")
         self._failure.__cause__ = error
@@ -500,8 +504,7 @@ class BaseWebSocketAdapter(Subscriber):
         changed.set()
         log.debug("state", exchange=self.exchange.name, state=str(state))
         self.session.note_state(str(state), "" if self._line is None else without_credentials(self._line.url))
-        if self._on_state is not None:
-            call(self._on_state, state)
+        self.session.tell(self._on_state, state)
 
     async def _wait_until_settled(self) -> None:
         while self._state in (ConnectionState.CONNECTING, ConnectionState.RECONNECTING):

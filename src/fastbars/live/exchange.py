@@ -6,12 +6,14 @@ batches are nowhere in it. Units: durations in seconds; those of messages stand 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
+import inspect
+from abc import ABC, ABCMeta, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import orjson
 
@@ -98,7 +100,98 @@ class Heartbeat:
 PROTOCOL_PINGS_ONLY = Heartbeat()
 
 
-class Exchange(ABC):
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_mapping(value: object, kind: type = object) -> bool:
+    return isinstance(value, Mapping) and all(_is_text(key) and isinstance(value[key], kind) for key in value)
+
+
+def _is_mapping_to_lists(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        _is_text(key) and isinstance(listed, Sequence) and not isinstance(listed, str | bytes)
+        for key, listed in value.items()
+    )
+
+
+def _is_channels(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        _is_text(channel) and (ids is None or ids in get_args(Ids)) for channel, ids in value.items()
+    )
+
+
+# Attribute of a declaration -> (whether a value is what is expected, what that is).
+_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (_is_text, "text such as 'binance usdm'"),
+    "docs": (lambda value: isinstance(value, str), "text"),
+    "routes": (_is_mapping_to_lists, "a mapping of URLs to the list of channels that each serves"),
+    "channels": (
+        _is_channels,
+        f"a mapping of channels to what their trade ids prove: None, {', '.join(map(repr, get_args(Ids)))}",
+    ),
+    "default_channel": (_is_text, "text, one of the trade channels"),
+    "limits": (lambda value: isinstance(value, Limits), "Limits(...)"),
+    "heartbeat": (lambda value: isinstance(value, Heartbeat), "Heartbeat(...)"),
+    "greeting": (
+        lambda value: isinstance(value, tuple) and all(isinstance(frame, bytes) for frame in value),
+        "a tuple of frames, each bytes",
+    ),
+    "acks": (lambda value: value in ("request", "streams", "none"), "'request', 'streams' or 'none'"),
+    "candle_open": (lambda value: value in ("first trade", "previous close"), "'first trade' or 'previous close'"),
+    "candles": (lambda value: _is_mapping(value, str), "a mapping of bar specs to channels"),
+    "histories": (_is_mapping_to_lists, "a mapping of trade channels to lists of History"),
+}
+_REQUIRED = ("name", "channels", "default_channel", "limits", "routes")
+
+
+def _check(owner: str, name: str, value: object) -> None:
+    fits, expected = _EXPECTED[name]
+    if not fits(value):
+        raise TypeError(f"{owner}.{name} must be {expected}, got {value!r:.100}")
+
+
+class _Declaration(ABCMeta):
+    """Checks what an exchange declares: on its class as soon as that is made, the whole when there is an instance."""
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> None:
+        super().__init__(name, bases, namespace, **options)
+        declared = [base for base in cls.__mro__ if isinstance(base, _Declaration)][:-1]  # the last is Exchange itself
+        for attribute in _EXPECTED.keys() & namespace.keys():
+            value = namespace[attribute]
+            # A property, a slot, or a field of a dataclass says its value when there is an instance.
+            if not hasattr(value, "__get__") and not isinstance(value, dataclasses.Field):
+                _check(name, attribute, value)
+        annotated = {one for base in declared for one in inspect.get_annotations(base)}
+        initialised = any("__init__" in vars(base) or "__getattr__" in vars(base) for base in declared)
+        if declared and not inspect.isabstract(cls) and not initialised:
+            for message in _missing(cls, [one for one in _REQUIRED if one not in annotated], cls):
+                raise TypeError(message)
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        exchange = super().__call__(*args, **options)
+        for message in _missing(cls, _EXPECTED, exchange):
+            raise TypeError(message)
+        for attribute in _EXPECTED:
+            if hasattr(exchange, attribute):
+                _check(cls.__name__, attribute, getattr(exchange, attribute))
+        if exchange.channels.get(exchange.default_channel) is None:
+            raise ValueError(
+                f"{cls.__name__}.default_channel is {exchange.default_channel!r}, which is no trade channel; those are"
+                f" {exchange.trade_channels}"
+            )
+        return exchange
+
+
+def _missing(cls: type, attributes: Iterable[str], place: object) -> Iterator[str]:
+    # One that says by itself where to connect needs no routes.
+    says_where = cls.url is not Exchange.url or cls.urls is not Exchange.urls  # type: ignore[attr-defined]
+    for attribute in attributes:
+        if not hasattr(place, attribute) and not (attribute == "routes" and says_where):
+            yield f"{cls.__name__}.{attribute} is missing; it must be {_EXPECTED[attribute][1]}"
+
+
+class Exchange(ABC, metaclass=_Declaration):
     """A venue and market, declared.
 
     Attributes:
@@ -121,6 +214,10 @@ class Exchange(ABC):
         histories: trade channel -> what the REST API serves of its trades, in the order of preference; channels
             that are not in it cannot be healed.
         listing: the REST API's endpoint of instruments, which symbols are checked against; None: it has none.
+
+    Raises:
+        TypeError: an attribute is missing, or not what is expected: when the class is made, where the class has it,
+            and of the rest when the instance is. ValueError: the default channel is no trade channel.
     """
 
     name: str

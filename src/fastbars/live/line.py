@@ -20,7 +20,6 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from fastbars.callbacks import call
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
@@ -245,11 +244,11 @@ class Line:
         if connection is not None:
             await connection.close()
 
-    async def restore(self, on_error: Callable[[SubscriptionError], object] | None) -> None:
+    async def restore(self, on_error: Callable[[SubscriptionError], object]) -> None:
         """Subscribe everything that is desired; what gets no answer is asked for again and again.
 
         Args:
-            on_error: called with each refusal.
+            on_error: called with each refusal; it does not raise.
 
         Raises:
             WSConnectionError: the connection was lost.
@@ -262,8 +261,7 @@ class Line:
                 return
             except SubscriptionError as error:
                 log.error("subscription_refused", exchange=self.exchange.name, error=str(error))
-                if on_error is not None:
-                    call(on_error, error)
+                on_error(error)
             if not self.subscriptions.desired.keys() - self.subscriptions.confirmed:
                 return
             if not self.subscriptions.confirmed:

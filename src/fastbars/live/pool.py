@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from fastbars.callbacks import call
+from fastbars.callbacks import check_callbacks
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.config import StreamConfig
@@ -43,6 +43,7 @@ class Pool:
         make: Callable[[Callable[[ConnectionState], object]], BaseWebSocketAdapter],
         on_state: Callable[[ConnectionState], object] | None = None,
     ) -> None:
+        check_callbacks(on_state=on_state)
         limits = exchange.limits
         self._exchange = exchange
         self._make = make
@@ -281,8 +282,7 @@ class Pool:
         state = self.state
         if state is not self._state:
             self._state = state
-            if self._on_state is not None:
-                call(self._on_state, state)
+            self.adapters[0].session.tell(self._on_state, state)
 
 
 def _raise_all(exchange: str, results: Sequence[BaseException | None]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fastbars.callbacks import call
+from fastbars.callbacks import check_callbacks
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.backoff import Backoff
@@ -111,6 +111,7 @@ class RedundantAdapter(_Member):
         on_state: Callable[[ConnectionState], object] | None = None,
         **options: Any,
     ) -> None:
+        check_callbacks(on_state=on_state)
         config = config or StreamConfig(lines=2)
         channel = options.get("channel") or exchange.default_channel
         if exchange.ids(channel) == "none":
@@ -217,5 +218,4 @@ class RedundantAdapter(_Member):
         state = self.state
         if state is not self._told_state:
             self._told_state = state
-            if self._on_state_of_all is not None:
-                call(self._on_state_of_all, state)
+            self.session.tell(self._on_state_of_all, state)

@@ -17,7 +17,7 @@ from fastbars.arbiter import Arbiter
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer, BufferStats, Ids, tick_of
-from fastbars.callbacks import call
+from fastbars.callbacks import call, check_callbacks
 from fastbars.errors import InvalidTickError, ParseError, PrecisionError
 from fastbars.events import MarketDataEvent, Quote, Ticker
 from fastbars.live.config import StreamConfig
@@ -45,7 +45,11 @@ Control = Ack | Refusal | Notice | Beat
 
 @dataclass(slots=True)
 class Callbacks:
-    """Whom a session tells; one that raises is logged and counted, and nothing is lost."""
+    """Whom a session tells; one that raises is logged and counted, and nothing is lost.
+
+    Raises:
+        TypeError: one is not callable, or an async or generator function.
+    """
 
     on_tick: Callable[[TickData], object] | None = None
     on_bar: Callable[[OHLCVBar], object] | None = None
@@ -54,6 +58,9 @@ class Callbacks:
     on_exchange_bar: Callable[[ExchangeBar], object] | None = None
     on_event: Callable[[MarketDataEvent], object] | None = None
     on_message: Callable[[RawMessage], object] | None = None
+
+    def __post_init__(self) -> None:
+        check_callbacks(**{field.name: getattr(self, field.name) for field in fields(self)})
 
 
 @dataclass(slots=True)
@@ -199,7 +206,7 @@ class Session(Repairs):
             lateness_s=self.config.lateness,
             heal_horizon_s=self.config.heal_horizon,
             empty=self.config.empty,
-            on_late=self.callbacks.on_late,
+            on_late=None if self.callbacks.on_late is None else self._tell_late,
         )
         self._batch = self._buffer.new_batch()
         scanner: TradeScanner | None = None
@@ -421,7 +428,7 @@ class Session(Repairs):
             elif isinstance(item, ExchangeBar):
                 stats.exchange_bars += not counted
                 self.candles.add(item)
-                self._tell_one(self.callbacks.on_exchange_bar, item)
+                self.tell(self.callbacks.on_exchange_bar, item)
                 self._tell_event(item.symbol, item, item.event_time_ns, receive_time_ns)
             elif isinstance(item, Quote):
                 stats.quotes += not counted
@@ -431,14 +438,14 @@ class Session(Repairs):
                 self._tell_event(item.symbol, item, item.event_time_ns, receive_time_ns)
             elif isinstance(item, RawMessage):
                 stats.raw += not counted
-                self._tell_one(self.callbacks.on_message, item)
+                self.tell(self.callbacks.on_message, item)
             else:
                 stats.control += not counted
                 received.control.append(item)
             counted = True
         if not counted:
             stats.unknown += 1
-            self._tell_one(self.callbacks.on_message, RawMessage("unknown", None, message))
+            self.tell(self.callbacks.on_message, RawMessage("unknown", None, message))
 
     def _add_trade(self, trade: Trade, receive_time_ns: int) -> bool:
         # False: it is of another channel than the one that bars are made from.
@@ -523,15 +530,15 @@ class Session(Repairs):
         if not bars:
             return
         for bar in bars:
-            self._tell_one(self.callbacks.on_bar, bar)
+            self.tell(self.callbacks.on_bar, bar)
             if self.callbacks.on_event is not None:
                 self._tell_event(bar.symbol, bar, to_nanoseconds(bar.close_time), receive_time_ns)
-        self._tell_one(self.callbacks.on_bars, bars)
+        self.tell(self.callbacks.on_bars, bars)
 
     def _tell_tick(self, tick: TickData, receive_time_ns: int) -> None:
         if self.told is not None and not self.told.add(tick.symbol, str(tick.trade_id)):
             return
-        self._tell_one(self.callbacks.on_tick, tick)
+        self.tell(self.callbacks.on_tick, tick)
         self._tell_event(tick.symbol, tick, tick.time_ns, receive_time_ns)
 
     def _tell_event(
@@ -543,8 +550,12 @@ class Session(Repairs):
     ) -> None:
         if self.callbacks.on_event is not None:
             event = MarketDataEvent(self.exchange.name, symbol, data, event_time_ns, receive_time_ns)
-            self._tell_one(self.callbacks.on_event, event)
+            self.tell(self.callbacks.on_event, event)
 
-    def _tell_one(self, callback: Callable[[Any], object] | None, value: Any) -> None:
+    def _tell_late(self, tick: TickData) -> None:
+        self.tell(self.callbacks.on_late, tick)
+
+    def tell(self, callback: Callable[[Any], object] | None, value: Any) -> None:
+        """Call a user's callback, where there is one; one that raises is logged and counted."""
         if callback is not None and not call(callback, value):
             self._stats.callback_errors += 1

@@ -30,7 +30,8 @@ class SessionStats:
             that are known by number are counted in `duplicates` of the buffer.
         never_subscribed: trades dropped because nobody had subscribed to their symbols.
         no_longer_subscribed: trades dropped because the subscription to their symbols had ended.
-        callback_errors: times that a callback raised.
+        callback_errors: times that a callback raised, whichever it was: on_tick, on_bar, on_bars, on_late,
+            on_exchange_bar, on_event, on_message, on_state, on_error, on_difference.
     """
 
     messages: int = 0

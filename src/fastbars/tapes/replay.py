@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 
 from fastbars.bars import OHLCVBar
-from fastbars.errors import TapeError
+from fastbars.callbacks import check_callbacks
+from fastbars.errors import FastbarsError, TapeError
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
@@ -118,15 +119,19 @@ class RecordingReplay(Replay):
         self.sessions.clear()
         run = ""
         open_: dict[int, Session] = {}
+        failure: FastbarsError | None = None
         try:
             for entry in read_recording(*self._paths):
                 if entry.run != run:
                     yield from _end(open_)
                     run = entry.run
                 yield from self._bars_of(entry, open_)
-        finally:
-            # Also where the recording is damaged: what came before it is issued, then the error goes on.
-            yield from _end(open_)
+        except FastbarsError as error:
+            failure = error
+        # Also where the recording is damaged: what came before it is issued, then the error goes on.
+        yield from _end(open_)
+        if failure is not None:
+            raise failure
 
     def _bars_of(self, entry: Entry, open_: dict[int, Session]) -> list[OHLCVBar]:
         if entry.payloads is not None:
@@ -162,7 +167,7 @@ def _end(sessions: dict[int, Session]) -> Iterator[OHLCVBar]:
 
 def replay(
     paths: str | Path | Sequence[str | Path],
-    exchange: str | None = None,
+    exchange: str | Exchange | None = None,
     bars: Bars | None = None,
     *,
     market: str | None = None,
@@ -180,7 +185,8 @@ def replay(
 
     Args:
         paths: plain tapes, bare or compressed with gzip or zstd; or recordings: folders or files of them.
-        exchange, market: whose messages a plain tape has (market None: the exchange's first); a recording says it.
+        exchange, market: whose messages a plain tape has (market None: the exchange's first), by name, or an Exchange;
+            a recording says it, and one of an Exchange of your own needs that as well.
         bars: bar specs; None: what the recording was made with, and "1m" for a plain tape.
         channel: trade channel that bars are made from; None: the recording's, and that of a plain tape's first trade.
         timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`); of `bars` alone.
@@ -193,7 +199,12 @@ def replay(
             damaged: while iterating, after the bars of everything before the fault.
     """
     files = [paths] if isinstance(paths, str | Path) else list(paths)
+    check_callbacks(parse_message=parse_message)
     recorded = [is_recording(Path(path)) for path in files]
+    if not files:
+        raise TapeError("no tape is given")
+    if (exchange is None or any(recorded)) and not all(recorded):
+        _check_readable(files[recorded.index(False)])
     if not any(recorded):
         if exchange is None:
             raise TapeError(f"{files[0]}: a plain tape does not say whose messages it has: give exchange=")
@@ -215,7 +226,7 @@ def replay(
         except TypeError as error:
             raise TapeError(f"the recording was made with settings that this fastbars does not know: {error}") from None
         return Session(
-            _exchange_named(declared["exchange"]),
+            _exchange_named(declared["exchange"], exchange),
             config,
             callbacks,
             channel=channel or declared["channel"],
@@ -225,7 +236,17 @@ def replay(
     return RecordingReplay(files, make_session)
 
 
-def _exchange_named(name: str) -> Exchange:
+def _check_readable(path: str | Path) -> None:
+    try:
+        with Path(path).open("rb"):
+            pass
+    except OSError as error:
+        raise TapeError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _exchange_named(name: str, given: str | Exchange | None) -> Exchange:
+    if isinstance(given, Exchange) and given.name == name:
+        return given
     for markets in EXCHANGES.values():
         for exchange in markets.values():
             if exchange.name == name:
