@@ -404,7 +404,7 @@ class BaseWebSocketAdapter(Subscriber):
 
     def _attend(self, line: Line) -> None:
         line.attend(self._restore(line), "subscriptions")
-        line.attend(self._silence.watch(line, self.session, self._data_messages, self._on_error), "silence")
+        line.attend(self._silence.watch(line, self.session, self._data_messages, self._tell_error), "silence")
 
     def _take(self, line: Line) -> None:
         # It is open: its duties begin.
