@@ -22,7 +22,8 @@ from fastbars import ExchangeBar, OHLCVBar, StreamConfig, TickData
 from fastbars.bars import BarStatus
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.adapters import BinanceWebSocketAdapter
-from fastbars.live.session import Callbacks, Session
+from fastbars.live.callbacks import Callbacks
+from fastbars.live.session import Session
 from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
 from fastbars.tapes import read_tape
 from fastbars.ticks import to_nanoseconds

@@ -25,9 +25,10 @@ from fastbars.exchanges.bybit import LINEAR
 from fastbars.exchanges.hyperliquid import HYPERLIQUID
 from fastbars.exchanges.interactive_brokers import GATEWAY
 from fastbars.exchanges.okx import OKX
+from fastbars.live.callbacks import Callbacks
 from fastbars.live.exchange import Limits
 from fastbars.live.messages import RawMessage, Trade, time_of
-from fastbars.live.session import Callbacks, Session
+from fastbars.live.session import Session
 from fastbars.wire.scanner import TradeScanner
 
 FOLDER = Path(fastbars.__file__).parent / "exchanges"

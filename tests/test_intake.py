@@ -16,9 +16,10 @@ from fastbars import BinanceWebSocketAdapter, Instruments, StreamConfig, TickBat
 from fastbars.bars import OHLCVBar
 from fastbars.buffer import BarBuffer
 from fastbars.exchanges import find_exchange
+from fastbars.live.callbacks import Callbacks
 from fastbars.live.clock import ExchangeClock
 from fastbars.live.intake import Feed, Intake
-from fastbars.live.session import Callbacks, Session
+from fastbars.live.session import Session
 from fastbars.wire.scanner import TradeScanner
 from fastbars.wire.walker import FrameWalker
 from servers import RawServer, TradeServer, frame, show, trade, trades, until

@@ -27,9 +27,10 @@ from fastbars.exchanges.adapters import AdapterOptions
 from fastbars.exchanges.binance import SPOT, USDM, Binance
 from fastbars.exchanges.kraken import Kraken
 from fastbars.live.adapter import BaseWebSocketAdapter
+from fastbars.live.callbacks import Callbacks
 from fastbars.live.exchange import Exchange, Heartbeat, Limits
 from fastbars.live.pool import Pool
-from fastbars.live.session import Callbacks, Session
+from fastbars.live.session import Session
 from fastbars.tapes.recorder import Recording
 from fastbars.verification import verify
 from servers import START_NS, TradeServer, refuse, trade, trades, until

@@ -22,10 +22,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from fastbars.bars import OHLCVBar
 from fastbars.exchanges import find_exchange
 from fastbars.live import snapshot
+from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
 from fastbars.live.healing import Healer
 from fastbars.live.rest import Answer
-from fastbars.live.session import Callbacks, Session
+from fastbars.live.session import Session
 from fastbars.simulator.dialects import find_dialect
 from fastbars.simulator.market import SimulatedMarket, SimulatedTrade
 from fastbars.simulator.rest import RestDesk, RestFault

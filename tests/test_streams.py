@@ -13,7 +13,7 @@ import pytest
 import fastbars
 from fastbars import MarketDataEvent, OHLCVBar, StreamConfig, TickData
 from fastbars.errors import SpecError, SubscriptionError, TapeError, UnknownExchangeError, WSConnectionError
-from fastbars.live.session import Callbacks
+from fastbars.live.callbacks import Callbacks
 from fastbars.simulator import SimulatedExchange
 from fastbars.streams import BarStream
 from servers import MINUTE_MS, START_NS, TradeServer, keep_silent, refuse, show, trade, trades, until

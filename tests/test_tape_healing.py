@@ -13,11 +13,12 @@ import pytest
 from fastbars import OHLCVBar
 from fastbars.bars import BarStatus
 from fastbars.exchanges import find_exchange
+from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
 from fastbars.live.healing import Healer
 from fastbars.live.history import History
 from fastbars.live.rest import Answer
-from fastbars.live.session import Callbacks, Session
+from fastbars.live.session import Session
 from fastbars.tapes import read_tape
 from fastbars.ticks import to_nanoseconds
 from test_end_to_end import official_klines, values

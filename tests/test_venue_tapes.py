@@ -19,8 +19,9 @@ import fastbars
 from fastbars.bars import BarStatus, ExchangeBar, OHLCVBar
 from fastbars.cli import main
 from fastbars.exchanges import find_exchange
+from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
-from fastbars.live.session import Callbacks, Session
+from fastbars.live.session import Session
 from fastbars.tapes import read_tape
 from oracle import Line, Oracle, Trade as OracleTrade
 

@@ -27,9 +27,10 @@ from fastbars.errors import TapeError
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.exchanges.binance import SPOT, USDM
 from fastbars.klines import name_of, read_klines
+from fastbars.live.callbacks import Callbacks
 from fastbars.live.exchange import Exchange
 from fastbars.live.messages import Trade, make_candle
-from fastbars.live.session import Callbacks, Session
+from fastbars.live.session import Session
 from fastbars.simulator import SimulatedExchange
 from fastbars.specs import parse_specs
 from fastbars.tapes import read_tape

@@ -23,6 +23,7 @@ from fastbars.callbacks import check_callbacks
 from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
 from fastbars.events import MarketDataEvent
 from fastbars.live.backoff import Backoff, CircuitBreaker, may_retry, retry_after_s
+from fastbars.live.callbacks import Callbacks
 from fastbars.live.closing import close_by_clock
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
@@ -33,7 +34,7 @@ from fastbars.live.never_heard import NeverHeard
 from fastbars.live.recorder import OpenRecorder
 from fastbars.live.repairs import HISTORY_S
 from fastbars.live.secrets import hidden, without_credentials
-from fastbars.live.session import Callbacks, Session
+from fastbars.live.session import Session
 from fastbars.live.silence import Silence
 from fastbars.live.states import ConnectionState, check_transition
 from fastbars.live.stats import StreamStats

@@ -17,9 +17,10 @@ from fastbars.arbiter import Arbiter
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer, BufferStats, Ids, tick_of
-from fastbars.callbacks import call, check_callbacks
+from fastbars.callbacks import call
 from fastbars.errors import InvalidTickError, ParseError, PrecisionError
 from fastbars.events import MarketDataEvent, Quote, Ticker
+from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
 from fastbars.live.intake import Intake
@@ -41,26 +42,6 @@ _SHOWN = 80  # characters of a name in a log
 _BROKEN = (ParseError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
 Control = Ack | Refusal | Notice | Beat
-
-
-@dataclass(slots=True)
-class Callbacks:
-    """Whom a session tells; one that raises is logged and counted, and nothing is lost.
-
-    Raises:
-        TypeError: one is not callable, or an async or generator function.
-    """
-
-    on_tick: Callable[[TickData], object] | None = None
-    on_bar: Callable[[OHLCVBar], object] | None = None
-    on_bars: Callable[[list[OHLCVBar]], object] | None = None
-    on_late: Callable[[TickData], object] | None = None
-    on_exchange_bar: Callable[[ExchangeBar], object] | None = None
-    on_event: Callable[[MarketDataEvent], object] | None = None
-    on_message: Callable[[RawMessage], object] | None = None
-
-    def __post_init__(self) -> None:
-        check_callbacks(**{field.name: getattr(self, field.name) for field in fields(self)})
 
 
 @dataclass(slots=True)

@@ -17,10 +17,11 @@ from fastbars.bars import OHLCVBar
 from fastbars.callbacks import check_callbacks
 from fastbars.errors import FastbarsError, TapeError
 from fastbars.exchanges import EXCHANGES, find_exchange
+from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
 from fastbars.live.messages import Trade
-from fastbars.live.session import Callbacks, Session
+from fastbars.live.session import Session
 from fastbars.live.snapshot import unpack
 from fastbars.specs import BarSpec, Origin
 from fastbars.tapes.reader import read_tapes
