@@ -335,9 +335,9 @@ def test_a_stream_of_a_real_tape_equals_its_replay_byte_for_byte(
 
 
 def test_a_refused_symbol_is_one_clear_line_that_names_it(capsys: pytest.CaptureFixture[str]) -> None:
-    with simulated("--symbols", "2", "--rate", "10") as url:
-        error = one_line_of_error(["stream", "binance", "BTCUSDT", "NOSUCH", "--url", url], capsys)
-    assert error == "binance spot refused NOSUCH@trade: Invalid symbol. (code -1121)"
+    with simulated("--exchange", "bybit", "--symbols", "2", "--rate", "10") as url:
+        error = one_line_of_error(["stream", "bybit", "BTCUSDT", "NOSUCH", "--url", url], capsys)
+    assert error == "bybit spot refused NOSUCH@publicTrade: Invalid symbol :[publicTrade.NOSUCH]"
 
 
 def test_an_interrupt_ends_the_stream_with_a_flush_and_status_0(tmp_path: Path) -> None:

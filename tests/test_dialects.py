@@ -22,9 +22,11 @@ from fastbars.bars import BarStatus
 from fastbars.errors import SubscriptionError, TapeError, UnknownExchangeError
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.live.adapter import BaseWebSocketAdapter
+from fastbars.live.symbols import SymbolCheck
 from fastbars.simulator import SimulatedExchange
 from fastbars.simulator.dialect import time_text
 from fastbars.simulator.dialects import DIALECTS, find_dialect
+from fastbars.simulator.rest import RestFault
 from servers import until
 
 MARKETS = [(name, market) for name, dialect in DIALECTS.items() for market in dialect.namings]
@@ -147,8 +149,8 @@ async def test_candles_quotes_and_tickers_of_each_dialect_are_understood(exchang
     assert {event.symbol for event in events} <= set(server.symbols)
 
 
-@pytest.mark.parametrize("exchange", [name for name in DIALECTS if name != "interactive_brokers"])
-async def test_each_dialect_refuses_an_unknown_symbol_and_serves_the_others(exchange: str) -> None:
+@pytest.mark.parametrize("exchange", [name for name in DIALECTS if name not in ("interactive_brokers", "binance")])
+async def test_a_dialect_refuses_an_unknown_symbol_and_serves_the_others(exchange: str) -> None:
     venue = find_exchange(exchange)
     async with simulated(exchange) as server:
         adapter = BaseWebSocketAdapter(venue, StreamConfig(close_by="trades", ack_timeout=2.0), url=server.url)
@@ -165,6 +167,72 @@ async def test_each_dialect_refuses_an_unknown_symbol_and_serves_the_others(exch
         finally:
             await adapter.disconnect()
     assert len(server.record.connections) == 1
+
+
+def suffixed(symbol: str, base: str) -> str:
+    return symbol.replace("BTC", base)
+
+
+@pytest.mark.parametrize(("exchange", "market"), [each for each in MARKETS if each[0] != "interactive_brokers"])
+async def test_each_market_lists_its_instruments_and_refuses_the_others_by_that(exchange: str, market: str) -> None:
+    venue = find_exchange(exchange, market)
+    first = simulated(exchange, market).symbols[0]
+    halted, delisted, unknown = (suffixed(first, base) for base in ("BTCH", "BTCD", "BTCN"))
+    async with simulated(exchange, market, halted=[halted], delisted=[delisted]) as server:
+        config = StreamConfig(close_by="trades", rest_url=server.rest_url, heal=False)
+        adapter = BaseWebSocketAdapter(venue, config, url=server.url)
+        await adapter.connect()
+        try:
+            with pytest.raises(SubscriptionError) as refused:
+                await adapter.subscribe([halted, *server.symbols, delisted, unknown])
+            assert refused.value.symbols == (halted, delisted, unknown)
+            assert "nearest: " in str(refused.value)
+            assert set(adapter.active_subscriptions) == set(server.symbols)
+            await until(lambda: adapter.session.stats.trades > 20)
+        finally:
+            await adapter.disconnect()
+    assert len(server.listing.requests) == 1
+    asked = b"".join(payload for _, payload in server.record.connections[0].requests)
+    assert not any(name.lower().encode() in asked.lower() for name in (halted, delisted, unknown))
+
+
+async def test_the_listing_of_bybit_has_pages_except_on_spot() -> None:
+    for market, requests in (("linear", 3), ("spot", 1)):
+        async with simulated("bybit", market, symbols=2500, rate=10.0) as server:
+            check = SymbolCheck(find_exchange("bybit", market), StreamConfig(rest_url=server.rest_url))
+            assert await check.refused(server.symbols) == {}
+            assert list(await check.refused(["NONEUSDT"])) == ["NONEUSDT"]
+        assert len(server.listing.requests) == requests
+
+
+async def test_a_listing_with_faults_costs_a_warning_and_the_stream_starts(caplog: pytest.LogCaptureFixture) -> None:
+    async with simulated("hyperliquid") as server:
+        server.listing.faults.append(RestFault(status=429, retry_after_s=9.0))
+        config = StreamConfig(rest_url=server.rest_url, close_by="trades")
+        async with fastbars.stream("hyperliquid", server.symbols, url=server.url, config=config) as bars:
+            await until(lambda: bars.stats().session.trades > 20)
+        assert server.listing.requests == ['/info {"type":"meta"}']
+    assert caplog.text.count("symbols_not_checked") == 1
+    assert "HTTP 429" in caplog.text
+
+
+@pytest.mark.parametrize("market", ["spot", "usdm", "coinm", "us"])
+async def test_a_name_that_binance_acknowledges_and_never_sends_is_reported_beside_one_that_trades(market: str) -> None:
+    errors: list[Exception] = []
+    async with simulated("binance", market) as server:
+        config = StreamConfig(never_heard_after=0.5, stale_interval=0.05, close_by="trades")
+        symbols, unknown = server.symbols[:1], suffixed(server.symbols[0], "NONE")
+        bars = fastbars.stream(
+            "binance", [*symbols, unknown], market=market, url=server.url, config=config, on_error=errors.append
+        )
+        async with bars:
+            await until(lambda: errors)
+            trades = bars.stats().session.trades
+            await until(lambda: bars.stats().session.trades > trades + 20)
+            assert bars.adapter.session.missing(symbols[0]) == []
+        assert len(server.record.connections) == 1
+    assert isinstance(errors[0], SubscriptionError)
+    assert errors[0].symbols == (unknown,)
 
 
 @pytest.mark.parametrize("exchange", ["hyperliquid", "coinbase", "kraken"])

@@ -24,7 +24,7 @@ _SYMBOL_TYPE = {"usdm": 1, "coinm": 2}  # "st"; 1 was seen on USD-M, 2 is assume
 
 
 class BinanceDialect(Dialect):
-    """Binance's markets; `us` is as `spot`."""
+    """Binance's markets; `us` is as `spot`. Any stream name is acknowledged; one that does not exist stays silent."""
 
     exchange = "binance"
     namings = BINANCE
@@ -70,13 +70,10 @@ class BinanceDialect(Dialect):
 
     def _resolve(self, command: Command, held: int) -> list[Stream]:
         # All of a command's streams, or a refusal of all.
-        streams = [self.find_stream(name) for name in dict.fromkeys(command.streams)]
-        known = [stream for stream in streams if stream is not None]
-        if len(known) < len(streams):
-            raise RefusalError.of_symbol(command.id)
-        if held + len(known) > MAX_STREAMS:
+        streams = [self.find_stream(name) or Stream(name, -1, "silent") for name in dict.fromkeys(command.streams)]
+        if held + len(streams) > MAX_STREAMS:
             raise RefusalError.of_request(f"Invalid request: more than {MAX_STREAMS} streams", id=command.id)
-        return known
+        return streams
 
     def wrap(self, stream: Stream, payload: bytes) -> bytes:
         return b'{"stream":"%b","data":%b}' % (stream.name.encode(), payload)

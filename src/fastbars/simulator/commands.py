@@ -1,8 +1,7 @@
 """Binance's dialect, the incoming half: what a client asks for, and the replies to it.
 
-Both shapes of refusal are as Binance has them: `{"code","msg"[,"id"]}` for a request that is not understood,
-and
-`{"error":{"code","msg"},"id"}` for one that is understood and refused.
+A request that is not understood is refused by `{"code","msg"[,"id"]}`. Names are not looked at: Binance acknowledges
+any.
 
 Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams (live subscribing)
 Units: none.
@@ -15,7 +14,6 @@ from dataclasses import dataclass
 import orjson
 
 __all__ = [
-    "INVALID_SYMBOL",
     "MAX_STREAMS",
     "Command",
     "RefusalError",
@@ -29,7 +27,6 @@ MAX_STREAMS = 1024  # a connection
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS")
 _INVALID_REQUEST = 2
 _INVALID_JSON = 3
-INVALID_SYMBOL = -1121
 
 CommandId = int | str | None
 
@@ -54,11 +51,6 @@ class RefusalError(Exception):
     def of_request(cls, text: str, code: int = _INVALID_REQUEST, **known_id: CommandId) -> RefusalError:
         """The request is not understood; give `id=` where it could be read."""
         return cls(orjson.dumps({"code": code, "msg": text, **known_id}))
-
-    @classmethod
-    def of_symbol(cls, command_id: CommandId) -> RefusalError:
-        """A stream is of a symbol or channel that the exchange does not have."""
-        return cls(orjson.dumps({"error": {"code": INVALID_SYMBOL, "msg": "Invalid symbol."}, "id": command_id}))
 
 
 def acknowledge(command: Command, result: list[str] | None = None) -> bytes:

@@ -29,7 +29,8 @@ class Stream(NamedTuple):
     Attributes:
         name: as the dialect tells streams apart.
         instrument: the symbol's place in the list; -1 where it is of none.
-        channel: "trade", "aggTrade", "kline", "quote", "ticker", "heartbeat", or "tape" for what is served recorded.
+        channel: "trade", "aggTrade", "kline", "quote", "ticker", "heartbeat", "silent" for what was
+            acknowledged and does not exist, or "tape" for what is served recorded.
         interval: of a kline, in our words: "1m", "1M".
     """
 

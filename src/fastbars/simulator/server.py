@@ -31,6 +31,8 @@ from fastbars.simulator.delivery import send_tapes
 from fastbars.simulator.dialect import Stream, Subscriber
 from fastbars.simulator.dialects import find_dialect
 from fastbars.simulator.faults import AT_ONCE, Fault, FaultKind, Faults
+from fastbars.simulator.listings import ListingDesk, State
+from fastbars.simulator.posts import PostConnection, post_of
 from fastbars.simulator.publisher import Publisher
 from fastbars.simulator.record import ConnectionRecord, Record
 from fastbars.simulator.rest import RestDesk
@@ -83,6 +85,7 @@ class SimulatedExchange:
         clock_offset_s: how far the exchange's clock is ahead of this machine's.
         lifetime_s: age at which it closes a connection (1001), announced a little before where the exchange does so.
         silence_s: how long a silence it endures, instead of what the exchange does.
+        halted, delisted: names that the exchange lists beside its symbols, and that do not trade.
         record: note everything that is traded and sent, in `record`, and serve past trades at `rest_url`; memory grows.
         faults: what goes wrong; implies `record`.
         ssl: serve wss.
@@ -98,6 +101,8 @@ class SimulatedExchange:
         *,
         market: str | None = None,
         symbols: int | Sequence[str] = 20,
+        halted: Sequence[str] = (),
+        delisted: Sequence[str] = (),
         rate: float = 20_000.0,
         seed: int = 1,
         tapes: Sequence[str | Path] = (),
@@ -122,6 +127,10 @@ class SimulatedExchange:
         if tapes:
             self._dialect.serve_tapes(())  # an error where the dialect has none
         self._record = Record(self._instruments) if record or faults is not None else None
+        # Instruments over REST, on the same port.
+        stopped: dict[str, State] = {**dict.fromkeys(halted, "halted"), **dict.fromkeys(delisted, "delisted")}
+        symbols_traded = [instrument.symbol for instrument in self._instruments]
+        self.listing = ListingDesk(exchange.lower(), self.market, symbols_traded, stopped)
         # Past trades over REST, on the same port, where they are kept.
         self.rest: RestDesk | None = None
         if self._record is not None:
@@ -157,6 +166,7 @@ class SimulatedExchange:
             self._host,
             self._port,
             process_request=self._check_handshake,
+            create_connection=PostConnection,
             compression=None,
             ssl=self._ssl,
             ping_interval=self._dialect.ping_interval_s,
@@ -200,7 +210,7 @@ class SimulatedExchange:
 
     @property
     def rest_url(self) -> str:
-        """Where past trades are served, with `record`."""
+        """Where instruments are served and, with `record`, past trades."""
         return f"{'http' if self._ssl is None else 'https'}://{self._host}:{self._port}"
 
     @property
@@ -328,7 +338,9 @@ class SimulatedExchange:
         task.add_done_callback(self._closing_tasks.discard)
 
     async def _check_handshake(self, connection: ServerConnection, request: Request) -> Response | None:
-        answer = None if self.rest is None else self.rest.answer(request.path)
+        answer = self.listing.answer(*post_of(request.path))
+        if answer is None and self.rest is not None:
+            answer = self.rest.answer(request.path)
         if answer is not None:
             await asyncio.sleep(answer.delay_s)
             response = connection.respond(HTTPStatus(answer.status), answer.body.decode())
