@@ -230,16 +230,30 @@ def bybit_fixtures(exchange: Exchange, *, inverse: bool = False) -> Fixtures:
             ('{"success":true,"ret_msg":"","conn_id":"c","req_id":"7","op":"subscribe"}', [Ack(7)]),
             ('{"success":true,"ret_msg":"","conn_id":"c","req_id":"8","op":"unsubscribe"}', [Ack(8, ended=True)]),
             ('{"success":true,"ret_msg":"","conn_id":"c","req_id":"","op":"subscribe"}', [Ack()]),
-            (
-                '{"success":false,"ret_msg":"error:already subscribed,topic:x","req_id":"7","op":"subscribe"}',
-                [Ack(7)],
-            ),
         ],
         refusals=[
             (
+                '{"success":false,"ret_msg":"error:already subscribed,topic:publicTrade.ABUSDT","req_id":"7",'
+                '"op":"subscribe"}',
+                [
+                    Refusal(
+                        7, "error:already subscribed,topic:publicTrade.ABUSDT", (("ABUSDT", "publicTrade"),), held=True
+                    )
+                ],
+            ),
+            (
+                '{"success":false,"ret_msg":"error:already subscribed,topic:kline.1.ABUSDT","req_id":"7",'
+                '"op":"subscribe"}',
+                [Refusal(7, "error:already subscribed,topic:kline.1.ABUSDT", (("ABUSDT", "kline.1"),), held=True)],
+            ),
+            (
+                '{"success":false,"ret_msg":"already subscribed","req_id":"7","op":"subscribe"}',
+                [Refusal(7, "already subscribed", (), held=True)],
+            ),
+            (
                 '{"success":false,"ret_msg":"Invalid symbol","conn_id":"c","req_id":"7","op":"subscribe"}',
                 [Refusal(7, "Invalid symbol")],
-            )
+            ),
         ],
         heartbeats=[
             ('{"success":true,"ret_msg":"pong","conn_id":"c","req_id":"","op":"ping"}', [Beat(answers=True)]),

@@ -14,6 +14,7 @@ import pytest
 from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, StreamConfig
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.binance import SPOT
+from fastbars.exchanges.bybit import LINEAR
 from fastbars.live.exchange import Exchange, Limits
 from fastbars.live.line import Line
 from fastbars.live.messages import Ack, Message, Refusal
@@ -131,6 +132,54 @@ async def test_an_exchange_that_does_not_answer_is_asked_once_a_request_not_once
         ["a@trade", "b@trade", "c@trade", "d@trade"],
         ["e@trade", "f@trade"],
     ]
+
+
+class BybitWire:
+    """Bybit's answers: a request with one topic that is held already is refused as a whole."""
+
+    def __init__(self, held: Iterable[str], *, names: bool = True) -> None:
+        self.held = set(held)
+        self.names = names
+        self.asked: list[list[str]] = []
+        self.subscriptions = Subscriptions(LINEAR, ack_timeout=5.0)
+
+    async def send(self, frame: bytes) -> None:
+        request = orjson.loads(frame)
+        self.asked.append(request["args"])
+        again = next((topic for topic in request["args"] if topic in self.held), None)
+        reason = "" if again is None else f"error:already subscribed,topic:{again if self.names else ''}"
+        answer = {"success": again is None, "ret_msg": reason, "req_id": request["req_id"], "op": request["op"]}
+        self.held |= set(request["args"]) if again is None else set()
+        for message in LINEAR.parse(answer):
+            assert isinstance(message, Ack | Refusal)
+            assert self.subscriptions.answer(message)
+
+
+@pytest.mark.parametrize("names", [True, False])
+@pytest.mark.parametrize("held", [[], ["A"], ["C"], ["A", "C"], ["A", "B", "C", "D"]])
+async def test_topics_beside_one_that_is_held_already_are_asked_for_again(held: list[str], names: bool) -> None:
+    wire = BybitWire([f"publicTrade.{symbol}" for symbol in held], names=names)
+    streams = [(symbol, "publicTrade") for symbol in "ABCD"]
+    wire.subscriptions.want(streams)
+    await wire.subscriptions.subscribe(streams, wire.send)
+    assert wire.held == {f"publicTrade.{symbol}" for symbol in "ABCD"}
+    assert wire.subscriptions.confirmed == set(streams)
+    if names:  # one request more for each that is held, not one for each of all
+        assert len(wire.asked) == len(held) + (len(held) < 4)
+
+
+async def test_a_topic_that_was_not_asked_for_confirms_nothing() -> None:
+    wire = BybitWire([])
+    streams = [(symbol, "publicTrade") for symbol in "AB"]
+    wire.subscriptions.want(streams)
+
+    async def send(frame: bytes) -> None:
+        number = int(orjson.loads(frame)["req_id"])
+        wire.subscriptions.answer(Refusal(number, "already subscribed", (("X", "publicTrade"),), held=True))
+
+    with pytest.raises(SubscriptionError, match="already subscribed"):
+        await wire.subscriptions.subscribe(streams, send)
+    assert wire.subscriptions.confirmed == set()
 
 
 async def test_silence_after_a_refusal_is_the_fate_of_that_stream_alone() -> None:

@@ -6,6 +6,7 @@ Units: times in messages are milliseconds; sizes are base units, on inverse cont
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -35,6 +36,7 @@ from fastbars.live.messages import (
 from fastbars.live.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
+_TOPIC = re.compile(r"topic:\s*([A-Za-z]+(?:\.\w+)?)\.([^\s,.\]]+)")
 _SPECS = {"D": "1d", "W": "1w", "M": "1mo"}  # all others are minutes
 _CHANNELS: Mapping[str, Ids | None] = {
     "publicTrade": "unique", "kline.*": None, "orderbook.*": None, "tickers": None, "allLiquidation": None,
@@ -158,9 +160,13 @@ class Bybit(Exchange):
         asked = message.get("req_id") or ""
         request_id = int(asked) if asked.isdecimal() else None
         reason = message.get("ret_msg") or ""
-        if message["success"] or "already subscribed" in reason:
+        if message["success"]:
             return (Ack(request_id, ended=op == "unsubscribe"),)
-        return (Refusal(request_id, reason),)
+        # {"success":false,"ret_msg":"error:already subscribed,topic:publicTrade.BTCUSDT",...}: none of the request was
+        # subscribed to, and all but the topic named must be asked for again
+        held = "already subscribed" in reason
+        named = _TOPIC.findall(reason) if held else []
+        return (Refusal(request_id, reason, tuple((symbol, channel) for channel, symbol in named), held),)
 
 
 _SIDES = {"Buy": 1, "Sell": -1}

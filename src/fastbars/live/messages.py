@@ -84,11 +84,14 @@ class Refusal(NamedTuple):
             stands for every channel of the symbol that the request asks for. Where it names
             neither a request nor streams, it belongs to the oldest request under way if the exchange's `acks` are
             "streams", and to none otherwise.
+        held: why it refused: the connection holds `streams` already, or, where none is named, one of the request's.
+            Those are confirmed; the others were not looked at, and are asked for again.
     """
 
     request_id: int | None
     reason: str
     streams: tuple[Stream, ...] = ()
+    held: bool = False
 
 
 class Notice(NamedTuple):

@@ -6,6 +6,7 @@ Units: seconds.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from fastbars.errors import SubscriptionError, WSConnectionError
@@ -41,13 +42,25 @@ class _Request:
     def __init__(self, request_id: int, streams: Sequence[Stream], *, ends: bool) -> None:
         self.request_id = request_id
         self.ends = ends
+        self.asked = streams
         self.left = set(streams)
         self.refused: dict[Stream, str] = {}  # by name, the others are not concerned
         self.answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
 
+    @property
+    def unanswered(self) -> list[Stream]:
+        """What is left, in the order in which it was asked for."""
+        return [stream for stream in self.asked if stream in self.left]
+
     def take(self, message: Ack | Refusal) -> None:
         """An answer that belongs to it."""
         if isinstance(message, Refusal):
+            if message.held and not self.ends:
+                # Only what is known to be held is confirmed: what it names, or the one stream that was asked for.
+                alone = not message.streams and len(self.left) == 1
+                self.left -= self.left if alone else set(message.streams)
+                self._settle(message.reason if self.left else None)
+                return
             if not message.streams:
                 self._settle(message.reason)
                 return
@@ -217,17 +230,19 @@ class Subscriptions:
 
     async def _request(self, streams: Sequence[Stream], send: Send, *, ends: bool) -> dict[Stream, str]:
         refused: dict[Stream, str] = {}
-        for chunk in self._chunks(streams, ends=ends):
-            reason, named = await self._ask(chunk, send, ends=ends)
+        chunks = deque(self._chunks(streams, ends=ends))
+        while chunks:
+            chunk = chunks.popleft()
+            reason, left, named = await self._ask(chunk, send, ends=ends)
             refused |= named
             if reason is None:
                 continue
             if len(chunk) == 1:
                 refused[chunk[0]] = reason
-                continue
-            for stream in chunk:
-                reason, named = await self._ask([stream], send, ends=ends)
-                refused |= named if reason is None else {stream: reason}
+            elif len(left) < len(chunk):  # some were held already: the others once more
+                chunks.appendleft(left)
+            else:
+                chunks.extendleft([stream] for stream in reversed(left))
         return refused
 
     def _chunks(self, streams: Sequence[Stream], *, ends: bool) -> list[Sequence[Stream]]:
@@ -244,8 +259,10 @@ class Subscriptions:
                 chunks.append(chunk)
         return chunks
 
-    async def _ask(self, streams: Sequence[Stream], send: Send, *, ends: bool) -> tuple[str | None, dict[Stream, str]]:
-        # The reason to refuse all of them, or None, and those refused by name.
+    async def _ask(
+        self, streams: Sequence[Stream], send: Send, *, ends: bool
+    ) -> tuple[str | None, Sequence[Stream], dict[Stream, str]]:
+        # The reason to refuse all that were not answered otherwise, or None; these; and those refused by name.
         self._last_id += 1
         request = _Request(self._last_id, streams, ends=ends)
         self._waiting[request.request_id] = request
@@ -257,15 +274,18 @@ class Subscriptions:
                 await send(frame)
             if self._exchange.acks != "none":
                 async with asyncio.timeout(self._ack_timeout):
-                    return await request.answer, request.refused
+                    return await request.answer, request.unanswered, request.refused
         except TimeoutError:
             if request.answer.done() and not request.answer.cancelled():
-                return await request.answer, request.refused  # it came in the very turn in which time was up
+                return (
+                    await request.answer,
+                    request.unanswered,
+                    request.refused,
+                )  # it came in the very turn in which time was up
             # An exchange that is silent now would be silent once for every stream: none is asked for again.
-            silent = [stream for stream in streams if stream in request.left]
-            return None, request.refused | dict.fromkeys(silent, self._silence)
+            return None, (), request.refused | dict.fromkeys(request.unanswered, self._silence)
         finally:
             del self._waiting[request.request_id]
             if request.answer.done() and not request.answer.cancelled():
                 request.answer.exception()  # nobody else may have asked for it
-        return None, {}
+        return None, (), {}
