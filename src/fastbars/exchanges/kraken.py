@@ -53,6 +53,7 @@ class Kraken(Exchange):
     # Tokenised stocks end with a small x: AAPLx/USD.
     symbols = SymbolRules(r"[^\Wa-z_][^\Wa-z_.]*(\.[A-Z]+)?x?/[^\Wa-z_]+", "upper", "BTC/USD", separator="/")
     candles = candles.KRAKEN
+    exclusive = ("ohlc_*",)  # "Already subscribed to one ohlc interval on this symbol"
     histories = rest.KRAKEN
     listing = listings.KRAKEN
     # About 150 connections in 10 minutes from one address; streams and requests are not documented.

@@ -211,6 +211,8 @@ class Exchange(ABC, metaclass=_Declaration):
         candle_open: what the open of the exchange's candles is. "previous close" is folded into high and low too,
             so that such a candle differs from a bar where the first trade has another price.
         candles: bar spec -> channel of the exchange's own candles of it; those that it has, cut like ours.
+        exclusive: keys of `channels` of which a connection can hold one a symbol: on Kraken one of "ohlc_*". Others of
+            them go to other connections.
         histories: trade channel -> what the REST API serves of its trades, in the order of preference; channels
             that are not in it cannot be healed.
         listing: the REST API's endpoint of instruments, which symbols are checked against; None: it has none.
@@ -232,6 +234,7 @@ class Exchange(ABC, metaclass=_Declaration):
     acks: Literal["request", "streams", "none"] = "request"
     candle_open: Literal["first trade", "previous close"] = "first trade"
     candles: Mapping[str, str] = MappingProxyType({})
+    exclusive: Sequence[str] = ()
     histories: Mapping[str, Sequence[History]] = MappingProxyType({})
     listing: Listing | None = None
 
@@ -331,6 +334,13 @@ class Exchange(ABC, metaclass=_Declaration):
             if name.endswith("*") and channel.startswith(name[:-1]) and channel[len(name) - 1 :] not in ("", "*"):
                 return name
         raise SubscriptionError(f"{self.name}: unknown channel {channel!r}; known are {list(self.channels)}")
+
+    def exclusive_place(self, stream: Stream) -> tuple[str, str] | None:
+        """What the stream takes on its connection, where that can be had once only: symbol and key of `channels`."""
+        if not self.exclusive:
+            return None
+        key = self.declared(stream[1])
+        return (stream[0], key) if key in self.exclusive else None
 
     def check_channel(self, channel: str) -> None:
         """Raises SubscriptionError for a channel that this exchange does not have."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fastbars.callbacks import check_callbacks
 from fastbars.errors import SubscriptionError, WSConnectionError
@@ -22,6 +23,24 @@ from fastbars.live.subscriptions import joined
 from fastbars.log import log
 
 _S = ConnectionState
+
+
+class _Load:
+    """What a connection holds, or will."""
+
+    def __init__(self, streams: Collection[Stream], exchange: Exchange) -> None:
+        self.streams = len(streams)
+        self._place_of = exchange.exclusive_place
+        self._taken = set(map(self._place_of, streams)) - {None}
+
+    def can_take(self, stream: Stream) -> bool:
+        """Whether nothing on it excludes the stream."""
+        return self._place_of(stream) not in self._taken
+
+    def add(self, stream: Stream) -> None:
+        """It will hold the stream too."""
+        self.streams += 1
+        self._taken |= {self._place_of(stream)} - {None}
 
 
 class Pool:
@@ -202,32 +221,42 @@ class Pool:
             ours = [
                 adapter for adapter in self.adapters if adapter in unused or (adapter.streams and adapter.url == url)
             ]
-            load = {adapter: len(adapter.streams) for adapter in ours}
-            for _ in range(self._needed(sum(load.values()) + len(its_streams)) - len(ours)):
-                adapter = self._make(self._tell_state)
-                if self._paused:
-                    adapter.pause_reading()
-                adapter.expect({stream[1] for stream in its_streams})
-                await self._connect(adapter)
-                load[adapter] = 0
-            for stream, adapter in self._spread(its_streams, load):
-                shares.setdefault(adapter, []).append(stream)
+            loads = {adapter: _Load(adapter.streams, self._exchange) for adapter in ours}
+            everything = [*(stream for adapter in ours for stream in adapter.streams), *its_streams]
+            for _ in range(self._needed(everything) - len(ours)):
+                adapter = await self._open({stream[1] for stream in its_streams})
+                loads[adapter] = _Load((), self._exchange)
+            # First those whose bars a connection knows, from before or from a snapshot; then the others.
+            knows = {symbol: adapter for adapter in loads for symbol in adapter.session.symbols}
+            for stream in sorted(its_streams, key=lambda stream: stream[0] not in knows):
+                chosen = self._choose(stream, loads, knows.get(stream[0]))
+                if chosen is None:  # those that have room hold what excludes it
+                    chosen = await self._open({stream[1]})
+                    loads[chosen] = _Load((), self._exchange)
+                loads[chosen].add(stream)
+                shares.setdefault(chosen, []).append(stream)
         return shares
 
-    def _spread(
-        self, streams: Sequence[Stream], load: dict[BaseWebSocketAdapter, int]
-    ) -> Iterator[tuple[Stream, BaseWebSocketAdapter]]:
-        # First those whose bars a connection knows, from before or from a snapshot; then the others.
-        knows = {symbol: adapter for adapter in load for symbol in adapter.session.symbols}
-        for stream in sorted(streams, key=lambda stream: stream[0] not in knows):
-            adapter = knows.get(stream[0])
-            if adapter is None or load[adapter] >= self._most_streams:
-                adapter = min(load, key=load.__getitem__)
-            load[adapter] += 1
-            yield stream, adapter
+    async def _open(self, channels: set[str]) -> BaseWebSocketAdapter:
+        adapter = self._make(self._tell_state)
+        if self._paused:
+            adapter.pause_reading()
+        adapter.expect(channels)
+        await self._connect(adapter)
+        return adapter
 
-    def _needed(self, streams: int) -> int:
-        return -(-streams // self._most_streams)
+    def _choose(
+        self, stream: Stream, loads: Mapping[BaseWebSocketAdapter, _Load], known: BaseWebSocketAdapter | None
+    ) -> BaseWebSocketAdapter | None:
+        # The connection that holds least, of those that can take the stream.
+        able = [one for one, load in loads.items() if load.streams < self._most_streams and load.can_take(stream)]
+        return known if known in able else min(able, key=lambda one: loads[one].streams, default=None)
+
+    def _needed(self, streams: Collection[Stream]) -> int:
+        # By their number, and by those of one symbol that exclude each other.
+        apart = Counter(map(self._exchange.exclusive_place, streams))
+        apart.pop(None, 0)
+        return max([-(-len(streams) // self._most_streams), *apart.values()])
 
     def _check_limits(self, new: dict[str, list[Stream]], held: int) -> None:
         count = held + sum(map(len, new.values()))
@@ -240,8 +269,8 @@ class Pool:
             )
         connections = 0
         for url in {adapter.url for adapter in self.adapters if adapter.streams} | new.keys():
-            at_url = sum(len(adapter.streams) for adapter in self.adapters if adapter.streams and adapter.url == url)
-            connections += self._needed(at_url + len(new.get(url, ())))
+            at_url = [stream for adapter in self.adapters if adapter.url == url for stream in adapter.streams]
+            connections += self._needed([*at_url, *new.get(url, ())])
         connections *= self._lines
         if connections > self._most_connections:
             raise SubscriptionError(

@@ -113,7 +113,17 @@ class Subscriptions:
         """
         for _, channel in streams:
             self._exchange.check_channel(channel)
-        everything = dict.fromkeys(symbol for symbol, _ in [*self.desired, *streams])
+        together = dict.fromkeys([*self.desired, *streams])
+        places: dict[tuple[str, str], Stream] = {}
+        for stream in together:
+            place = self._exchange.exclusive_place(stream)
+            other = stream if place is None else places.setdefault(place, stream)
+            if other != stream:
+                raise SubscriptionError(
+                    f"{self._exchange.name}: {other[0]}@{other[1]} and {stream[0]}@{stream[1]} need a connection each",
+                    (stream[0],),
+                )
+        everything = dict.fromkeys(symbol for symbol, _ in together)
         self._exchange.symbols.check_apart(everything, self._exchange.name)
         limit = self._exchange.limits.streams_per_connection
         if len(self.desired.keys() | set(streams)) > limit:

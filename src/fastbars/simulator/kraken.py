@@ -1,5 +1,7 @@
 """Kraken's dialect (spot, v2): numbers are JSON numbers, one ack a symbol, a snapshot of past trades on demand.
 
+Of candles a connection has one interval a symbol; another one is refused.
+
 Source: https://docs.kraken.com/api/docs/websocket-v2/trade
 Units: times as RFC 3339 text; sizes are base units.
 """
@@ -49,6 +51,10 @@ class KrakenDialect(Dialect):
             stream = self.find_stream(asked, symbol)
             if stream is None:
                 text = f"Currency pair not supported {symbol}"
+                replies.append(orjson.dumps(head | {"error": text, "success": False, "symbol": symbol}))
+                continue
+            if method == "subscribe" and stream.channel == "kline" and _holds_interval(subscriber, stream):
+                text = "Already subscribed to one ohlc interval on this symbol"
                 replies.append(orjson.dumps(head | {"error": text, "success": False, "symbol": symbol}))
                 continue
             result: dict[str, Any] = {"channel": asked["channel"], "symbol": symbol}
@@ -118,3 +124,8 @@ class KrakenDialect(Dialect):
 
     def _message(self, channel: str, data: str, kind: str = "update") -> bytes:
         return f'{{"channel":"{channel}","type":"{kind}","data":[{data}]}}'.encode()
+
+
+def _holds_interval(subscriber: Subscriber, wanted: Stream) -> bool:
+    # A connection has one interval of a symbol.
+    return any(held.channel == "kline" and held.instrument == wanted.instrument for held in subscriber.streams.values())
