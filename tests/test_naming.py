@@ -426,7 +426,7 @@ async def test_streams_named_by_the_address_are_subscribed_to() -> None:
             assert bars.stats().session.never_subscribed == 0
     for url in ("wss://h/ws/btcusdt@trade/ethusdt@kline_1m", "wss://h/stream?streams=btcusdt@trade/ethusdt@kline_1m"):
         assert BINANCE.streams_in(url) == [("BTCUSDT", "trade"), ("ETHUSDT", "kline_1m")]
-    for url in ("wss://h/ws", "wss://h/stream", "wss://h/ws/!miniTicker@arr", ""):
+    for url in ("wss://h/ws", "wss://h/stream", "wss://h/ws/!miniTicker@arr", "", "ws://[", "ws://h/ws//@/x"):
         assert BINANCE.streams_in(url) == []
 
 

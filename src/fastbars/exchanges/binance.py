@@ -57,7 +57,10 @@ class Binance(Exchange):
 
     def streams_in(self, url: str) -> list[Stream]:
         # wss://host/ws/btcusdt@trade/ethusdt@trade or wss://host/stream?streams=btcusdt@trade/ethusdt@trade
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # no address at all, which connecting will say
+            return []
         named = parse_qs(parts.query).get("streams") or [parts.path.partition("/ws/")[2]]
         names = [name.partition("@") for name in named[0].split("/") if "@" in name[1:] and name[0] != "!"]
         return [(symbol.upper(), channel) for symbol, _, channel in names]

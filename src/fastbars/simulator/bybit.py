@@ -21,6 +21,7 @@ from fastbars.simulator.market import Book, SimulatedTrade
 
 __all__ = ["BybitDialect"]
 
+_MOST_CHARACTERS = 21_000  # of all topics of a connection
 _INTERVALS = {"1": "1m", "5": "5m", "15": "15m", "30": "30m", "60": "1h", "240": "4h", "D": "1d", "W": "1w", "M": "1M"}
 
 
@@ -53,8 +54,13 @@ class BybitDialect(Dialect):
             pong = {"req_id": asked, "op": "pong", "args": [str(now_ms)], "conn_id": "simulated"}
             return Heard([orjson.dumps(pong)])
         topics = request.get("args")
-        if not isinstance(topics, list) or not topics or (self.market == "spot" and len(topics) > 10):
+        if not isinstance(topics, list) or not topics:
             return Heard([self._answer(op, asked, "Invalid args", success=False)], is_request=True)
+        if self.market == "spot" and len(topics) > 10:
+            return Heard([self._answer(op, asked, "args size >10", success=False)], is_request=True)
+        held_characters = sum(map(len, subscriber.streams)) if op == "subscribe" else 0
+        if held_characters + sum(len(str(topic)) for topic in topics) > _MOST_CHARACTERS:
+            return Heard([self._answer(op, asked, "args are too long", success=False)], is_request=True)
         if op == "unsubscribe":
             return Heard([self._answer(op, asked, "")], unsubscribe=topics, is_request=True)
         streams = [self.find_stream(topic) for topic in topics]

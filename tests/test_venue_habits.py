@@ -1,0 +1,141 @@
+"""What venues are known to do, as the simulator does it, and how a stream takes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+import fastbars
+from fastbars import BaseWebSocketAdapter, StreamConfig
+from fastbars.errors import SubscriptionError
+from fastbars.exchanges import find_exchange
+from fastbars.simulator import SimulatedExchange
+from servers import until
+
+QUICK = StreamConfig(reconnect_delay=0.01, reconnect_max_delay=0.01)
+
+
+@pytest.fixture(autouse=True)
+async def no_task_is_left_behind() -> AsyncIterator[None]:
+    yield
+    assert [task.get_name() for task in asyncio.all_tasks() if "fastbars" in task.get_name()] == []
+
+
+async def ask(connection: ClientConnection, request: dict[str, Any], answers: int = 1) -> list[dict[str, Any]]:
+    """The answers to a request, whatever data comes between them."""
+    await connection.send(orjson.dumps(request).decode())
+    found: list[dict[str, Any]] = []
+    async with asyncio.timeout(10):
+        while len(found) < answers:
+            message = orjson.loads(await connection.recv())
+            if "op" in message or "method" in message:
+                found.append(message)
+    return found
+
+
+# Kraken: one interval of candles a symbol and connection.
+
+
+async def test_kraken_has_one_interval_of_candles_a_symbol_and_connection() -> None:
+    def request(minutes: int, *symbols: str, method: str = "subscribe") -> dict[str, Any]:
+        return {
+            "method": method,
+            "params": {"channel": "ohlc", "symbol": list(symbols), "interval": minutes},
+            "req_id": 1,
+        }
+
+    async with SimulatedExchange("kraken", symbols=2, rate=1) as exchange, connect(exchange.url) as connection:
+        one, two = exchange.symbols
+        assert [a["success"] for a in await ask(connection, request(1, one))] == [True]
+        refused, granted = await ask(connection, request(5, one, two), 2)
+        assert (refused["error"], refused["symbol"]) == ("Already subscribed to one ohlc interval on this symbol", one)
+        assert granted["success"]
+        assert (await ask(connection, request(1, one)))[0]["success"] is False
+        assert (await ask(connection, request(1, one, method="unsubscribe")))[0]["success"] is True
+        assert (await ask(connection, request(5, one)))[0]["success"] is True
+
+
+async def test_verifying_two_specs_on_kraken_spreads_their_candles_over_connections() -> None:
+    seen: set[tuple[str, str]] = set()
+    async with (
+        SimulatedExchange("kraken", symbols=3, rate=200) as exchange,
+        fastbars.stream(
+            "kraken", exchange.symbols, ["1m", "5m", "15m"], url=exchange.url, config=QUICK, verify=True,
+            on_exchange_bar=lambda candle: seen.add((candle.symbol, candle.spec)),
+        ) as bars,
+    ):  # fmt: skip
+        assert len(bars.pool.adapters) == 3
+        assert bars.pool.active_subscriptions == {
+            symbol: {"trade", "ohlc_1", "ohlc_5", "ohlc_15"} for symbol in exchange.symbols
+        }
+        for adapter in bars.pool.adapters:
+            held = [stream for stream in adapter.streams if stream[1] != "trade"]
+            assert len({symbol for symbol, _ in held}) == len(held)
+            assert adapter._subscriptions.confirmed == set(adapter.streams)
+        await until(lambda: seen == {(symbol, spec) for symbol in exchange.symbols for spec in ("1m", "5m", "15m")})
+        await bars.unsubscribe(exchange.symbols)
+        assert (bars.pool.active_subscriptions, len(bars.pool.adapters)) == ({}, 1)
+        await bars.subscribe(exchange.symbols[:1], ["ohlc_1"])
+        await bars.subscribe(exchange.symbols[:1], ["ohlc_5"])  # while another connection holds the other one
+        assert bars.pool.active_subscriptions == {exchange.symbols[0]: {"ohlc_1", "ohlc_5"}}
+
+
+async def test_one_connection_refuses_what_it_cannot_hold_together_and_keeps_what_it_has() -> None:
+    adapter = BaseWebSocketAdapter(find_exchange("kraken"))
+    await adapter.subscribe(["BTC/USD", "ETH/USD"], ["ohlc_1", "trade"])
+    with pytest.raises(SubscriptionError, match="BTC/USD@ohlc_1 and BTC/USD@ohlc_5 need a connection each"):
+        await adapter.subscribe(["ADA/USD", "BTC/USD"], ["ohlc_5"])
+    assert adapter.active_subscriptions == {symbol: {"ohlc_1", "trade"} for symbol in ("BTC/USD", "ETH/USD")}
+    await adapter.unsubscribe(["BTC/USD"], ["ohlc_1"])
+    await adapter.subscribe(["BTC/USD"], ["ohlc_5"])
+
+
+async def test_a_full_connection_is_no_place_for_a_second_interval() -> None:
+    config = StreamConfig(streams_per_connection=2)
+    async with (
+        SimulatedExchange("kraken", symbols=2, rate=1) as exchange,
+        fastbars.stream("kraken", [], ["1m"], url=exchange.url, config=config) as bars,
+    ):
+        one, two = exchange.symbols
+        await bars.subscribe([one, two], ["ohlc_1"])
+        await bars.subscribe([one], ["ohlc_5"])
+        await bars.subscribe([two], ["ohlc_5", "trade"])
+        assert bars.pool.active_subscriptions == {one: {"ohlc_1", "ohlc_5"}, two: {"ohlc_1", "ohlc_5", "trade"}}
+        assert all(len(adapter.streams) <= 2 for adapter in bars.pool.adapters)
+
+
+# Bybit: a request is refused as a whole.
+
+
+async def test_bybit_refuses_a_whole_request_for_one_topic_that_is_held_and_what_is_too_long() -> None:
+    def request(number: int, *topics: str) -> dict[str, Any]:
+        return {"op": "subscribe", "args": list(topics), "req_id": str(number)}
+
+    async with SimulatedExchange("bybit", symbols=2, rate=1) as exchange, connect(exchange.url) as connection:
+        one, two = (f"publicTrade.{symbol}" for symbol in exchange.symbols)
+        assert (await ask(connection, request(1, one)))[0]["success"] is True
+        (again,) = await ask(connection, request(2, one, two))
+        assert (again["success"], again["ret_msg"]) == (False, f"error:already subscribed,topic:{one}")
+        assert (await ask(connection, request(3, two)))[0]["success"] is True  # it was not subscribed to before
+        (many,) = await ask(connection, request(4, *(f"publicTrade.X{n}" for n in range(11))))
+        assert (many["success"], many["ret_msg"]) == (False, "args size >10")
+    async with SimulatedExchange("bybit", market="linear", symbols=1) as exchange, connect(exchange.url) as connection:
+        (long,) = await ask(connection, request(1, *(f"publicTrade.X{n:020}" for n in range(700))))
+        assert (long["success"], long["ret_msg"]) == (False, "args are too long")
+
+
+async def test_what_a_connection_to_bybit_holds_already_is_found_out_and_the_rest_asked_for() -> None:
+    async with SimulatedExchange("bybit", symbols=4, rate=100) as exchange:
+        adapter = BaseWebSocketAdapter(find_exchange("bybit"), QUICK, url=exchange.url)
+        await adapter.connect()
+        await adapter.subscribe(exchange.symbols[1:3])
+        adapter._subscriptions.confirmed.clear()  # as where the ack of them was lost
+        await adapter.subscribe(exchange.symbols)
+        assert {symbol for symbol, _ in adapter._subscriptions.confirmed} == set(exchange.symbols)
+        await until(lambda: set(adapter.session.symbols) == set(exchange.symbols))
+        await adapter.disconnect()
