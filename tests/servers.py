@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self
 
@@ -262,19 +263,32 @@ class RawServer:
         behind: bytes written together with the handshake's response, in one piece.
         chunks: bytes written afterwards, each piece by itself.
         mute: do not even answer the handshake.
+        deaf: read nothing once the handshake is done, so that what the client writes piles up on its side.
+        ssl: speak TLS.
     """
 
-    def __init__(self, behind: bytes = b"", chunks: Sequence[bytes] = (), *, mute: bool = False) -> None:
+    def __init__(
+        self,
+        behind: bytes = b"",
+        chunks: Sequence[bytes] = (),
+        *,
+        mute: bool = False,
+        deaf: bool = False,
+        ssl: SSLContext | None = None,
+    ) -> None:
         self.mute = mute
+        self.deaf = deaf
+        self.ssl = ssl
         self.behind = behind
         self.chunks = chunks
         self.accepted = 0
         self.received = b""
+        self._over = asyncio.Event()
         self.writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.ssl)
         return self
 
     async def __aexit__(
@@ -282,6 +296,7 @@ class RawServer:
     ) -> None:
         assert self._server is not None
         self._server.close()
+        self._over.set()
         for writer in self.writers:
             writer.transport.abort()
         await self._server.wait_closed()
@@ -290,7 +305,8 @@ class RawServer:
     def url(self) -> str:
         """Where it listens."""
         assert self._server is not None
-        return f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/ws"
+        where = "ws://127.0.0.1" if self.ssl is None else "wss://localhost"
+        return f"{where}:{self._server.sockets[0].getsockname()[1]}/ws"
 
     async def farewell(self, _: asyncio.StreamWriter) -> bytes:
         """What a close frame is answered with."""
@@ -316,6 +332,10 @@ class RawServer:
             for chunk in self.chunks:
                 writer.write(chunk)
                 await writer.drain()
+            if self.deaf:
+                writer.transport.pause_reading()
+                await self._over.wait()
+                return
             while data := await reader.read(65_536):
                 self.received += data
                 if data[0] == 0x80 | CLOSE and (goodbye := await self.farewell(writer)):

@@ -29,9 +29,9 @@ from fastbars.live.subscriptions import Subscriptions
 from fastbars.live.throttle import Throttle, shared_throttle
 from fastbars.log import log
 from fastbars.wire import PayloadConnection
+from fastbars.wire.connection import CLOSE_TIMEOUT_S
 from fastbars.wire.scanner import TradeScanner
 
-_CLOSE_TIMEOUT_S = 2.0
 _NORMAL_CLOSURE = 1000
 _REFRESH = 0.8  # of its lifetime, a subscription is made again
 _CONNECTS = (60, 60.0)  # new connections a minute where the exchange names no limit
@@ -120,7 +120,7 @@ class Line:
             "max_queue": None,
             "ping_interval": None,  # the heartbeat below does it, and knows about paused reading
             "open_timeout": config.connect_timeout,
-            "close_timeout": _CLOSE_TIMEOUT_S,
+            "close_timeout": CLOSE_TIMEOUT_S,
             "max_size": config.max_message_bytes,
             "proxy": config.proxy,
             "logger": wire_log,

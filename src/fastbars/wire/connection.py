@@ -30,6 +30,7 @@ from fastbars.wire.walker import FrameWalker
 
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 _END_OF_RESPONSE = b"\r\n\r\n"
+CLOSE_TIMEOUT_S = 1.0  # from the first Close, whoever sent it, to the end of the socket
 
 
 class PayloadConnection(ClientConnection):
@@ -67,6 +68,7 @@ class PayloadConnection(ClientConnection):
         self._response_tail = b""
         self._coalesce_s = coalesce_s
         self._rest: TimerHandle | None = None
+        self._closing: TimerHandle | None = None
         self._resting = False
         self.reading = True
         self._wakeup = Wakeup(
@@ -119,6 +121,10 @@ class PayloadConnection(ClientConnection):
         """Whatever is sent may begin to close the connection: from then on `websockets` gets every byte."""
         self._wakeup.is_open = self.protocol.state is State.OPEN
         super().send_data()
+        # After a Close `websockets` waits for the peer to end TCP (RFC 6455 section 7.1.1), and for a full send buffer to
+        # drain, as long as nobody calls `close`. A peer that does neither must not hold the socket.
+        if self._closing is None and self.protocol.state in (State.CLOSING, State.CLOSED):
+            self._closing = self.loop.call_later(CLOSE_TIMEOUT_S, self.abort)
 
     def eof_received(self) -> None:
         """The server sends no more: `websockets` gets what there is of a cut frame, then the end."""
@@ -128,8 +134,9 @@ class PayloadConnection(ClientConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
-        if self._rest is not None:
-            self._rest.cancel()
+        for timer in (self._rest, self._closing):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
 
     def pause(self) -> None:
