@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import orjson
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -333,7 +333,7 @@ class RawServer:
                 writer.write(chunk)
                 await writer.drain()
             if self.deaf:
-                writer.transport.pause_reading()
+                cast("asyncio.Transport", writer.transport).pause_reading()
                 await self._over.wait()
                 return
             while data := await reader.read(65_536):

@@ -19,6 +19,7 @@ from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Quote, Ticker
 from fastbars.exchanges import candles, listings, rest
+from fastbars.live.checked import bare_integer_of as _int, bare_nanoseconds_of as _ns, interval_of
 from fastbars.live.exchange import PROTOCOL_PINGS_ONLY, Exchange, Heartbeat, Limits
 from fastbars.live.history import History
 from fastbars.live.listing import Listing
@@ -109,8 +110,8 @@ class Binance(Exchange):
         #  "f":745522877,"l":745522877,"T":1617566591314,"m":true,"M":true}
         if kind == "aggTrade":
             side = -1 if data["m"] else 1
-            first, last = data["f"], data["l"]
-            ids = (first, last, last - first + 1, data["a"], None)
+            first_id, last_id = data["f"], data["l"]
+            ids = (first_id, last_id, last_id - first_id + 1, data["a"], None)
             return (make_trade(("aggTrade", data["s"], _ns(data["T"]), data["p"], data["q"], side, *ids)),)
         if kind == "kline":
             return (self._kline(data),)
@@ -120,7 +121,7 @@ class Binance(Exchange):
             return (Quote(data["s"], bid, bid_size, ask, ask_size, self.event_time_ns(data)),)
         if kind == "24hrTicker":
             last, open_, high, low, v, q = decimals_of(data, *"cohlvq")
-            return (Ticker(data["s"], last, open_, high, low, v, q, data["n"], _ns(data["E"])),)
+            return (Ticker(data["s"], last, open_, high, low, v, q, _int(data["n"]), _ns(data["E"])),)
         if kind == "serverShutdown":
             return (Notice("the server is about to shut down"),)
         if kind in _RAW:
@@ -133,13 +134,13 @@ class Binance(Exchange):
         #  "n":1020,"x":true,"q":"1337913.58654308","V":"11.413347","Q":"661954.86510045","B":"0"}}
         k = data["k"]
         open_, high, low, close, v, q, taker_v, taker_q = decimals_of(k, *"ohlcvqVQ")
-        unit = 1_000 if k["T"] >= 10**14 else 1_000_000
-        first, last = (k["f"], k["L"]) if k["n"] else (None, None)
+        count, end_ns = _int(k["n"]), _ns(_int(k["T"]) + 1)
+        first, last = (_int(k["f"]), _int(k["L"])) if count else (None, None)
         # On COIN-M these are base volumes, a rounded division.
         quote, taker_quote = (None, None) if self.coin_margined else (q, taker_q)
         return ExchangeBar(
-            data["s"], k["i"].replace("M", "mo"), to_datetime(k["t"] * unit), to_datetime((k["T"] + 1) * unit),
-            open_, high, low, close, v, quote, k["n"], taker_v, taker_quote, first, last, k["x"], _ns(data["E"]),
+            data["s"], interval_of(k["i"]).replace("M", "mo"), to_datetime(_ns(k["t"])), to_datetime(end_ns),
+            open_, high, low, close, v, quote, count, taker_v, taker_quote, first, last, k["x"], _ns(data["E"]),
         )  # fmt: skip
 
     def _control(self, data: dict[str, Any]) -> tuple[Message, ...]:
@@ -150,11 +151,6 @@ class Binance(Exchange):
         if "result" in data and isinstance(data.get("id"), int):
             return (Ack(data["id"]),)
         return ()
-
-
-def _ns(time: int) -> int:
-    # Milliseconds stay below 10**14 until the year 5138; above, it is microseconds.
-    return time * 1_000 if time >= 10**14 else time * 1_000_000
 
 
 _DAY_S = 86_400.0

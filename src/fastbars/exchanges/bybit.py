@@ -18,6 +18,7 @@ from fastbars.bars import BarSpec, ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
 from fastbars.exchanges import candles, listings
+from fastbars.live.checked import integer_of, interval_of
 from fastbars.live.exchange import Deltas, Exchange, Heartbeat, Limits
 from fastbars.live.listing import Listing
 from fastbars.live.messages import (
@@ -73,7 +74,7 @@ class Bybit(Exchange):
 
     def event_time_ns(self, message: Any) -> int | None:
         time = message.get("ts") if isinstance(message, dict) else None
-        return time * 1_000_000 if isinstance(time, int) else None
+        return None if time is None else nanoseconds_of(time)
 
     def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
         return TradeFields(
@@ -126,10 +127,10 @@ class Bybit(Exchange):
     def _kline(self, symbol: str, k: dict[str, Any], event_time_ns: int) -> ExchangeBar:
         # {"start":1700000040000,"end":1700000099999,"interval":"1","open":"16649.5","close":"16677","high":"16677",
         #  "low":"16608","volume":"2.081","turnover":"34666.4005","confirm":false,"timestamp":1700000050123}
-        interval = k["interval"]
+        interval = interval_of(k["interval"])
         return make_candle(
             symbol,
-            _SPECS.get(interval) or str(BarSpec.parse(int(interval) * 60)),
+            _SPECS.get(interval) or str(BarSpec.parse(integer_of(interval) * 60)),
             nanoseconds_of(k["start"]),
             [k[name] for name in ("open", "high", "low", "close")],
             k["volume"],
@@ -158,7 +159,7 @@ class Bybit(Exchange):
         if op not in ("subscribe", "unsubscribe"):
             return (RawMessage(op, None, message),) if isinstance(op, str) else ()
         asked = message.get("req_id") or ""
-        request_id = int(asked) if asked.isdecimal() else None
+        request_id = int(asked) if asked.isdecimal() else None  # of ours; of thousands of digits it raises ValueError
         reason = message.get("ret_msg") or ""
         if message["success"]:
             return (Ack(request_id, ended=op == "unsubscribe"),)

@@ -16,6 +16,7 @@ import orjson
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
 from fastbars.exchanges import candles, listings, rest
+from fastbars.live.checked import LATEST_NS, integer_of
 from fastbars.live.exchange import Exchange, Heartbeat, Limits, by_channel
 from fastbars.live.messages import (
     Ack,
@@ -72,7 +73,7 @@ class Coinbase(Exchange):
 
     def event_time_ns(self, message: Any) -> int | None:
         time = message.get("timestamp") if isinstance(message, dict) else None
-        return time_of(time) if isinstance(time, str) else None
+        return None if time is None else time_of(time)
 
     def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
         return TradeFields(
@@ -117,7 +118,7 @@ class Coinbase(Exchange):
 
 
 def _trade(t: dict[str, Any]) -> Message:
-    trade_id = int(t["trade_id"])
+    trade_id = integer_of(t["trade_id"])
     ids = (trade_id, trade_id, 1, None, None)
     time_ns = time_of(t["time"])
     return make_trade(("market_trades", t["product_id"], time_ns, t["price"], t["size"], _SIDES[t["side"]], *ids))
@@ -125,7 +126,7 @@ def _trade(t: dict[str, Any]) -> Message:
 
 def _candle(c: dict[str, Any], event_time_ns: int | None) -> Message:
     prices = [c[name] for name in ("open", "high", "low", "close")]
-    start_ns = int(c["start"]) * 1_000_000_000
+    start_ns = integer_of(c["start"], LATEST_NS // 10**9) * 1_000_000_000
     return make_candle(c["product_id"], "5m", start_ns, prices, c["volume"], event_time_ns=event_time_ns)
 
 

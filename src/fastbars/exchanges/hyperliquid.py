@@ -13,6 +13,7 @@ import orjson
 
 from fastbars.buffer import Ids
 from fastbars.exchanges import candles, listings
+from fastbars.live.checked import interval_of
 from fastbars.live.exchange import Exchange, Heartbeat, Limits
 from fastbars.live.messages import (
     Ack,
@@ -68,7 +69,7 @@ class Hyperliquid(Exchange):
         else:
             times = [data.get("time")] if isinstance(data, dict) else []
         known = [time for time in times if isinstance(time, int)]
-        return max(known) * 1_000_000 if known else None
+        return nanoseconds_of(max(known)) if known else None
 
     def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
         return TradeFields(
@@ -95,7 +96,7 @@ class Hyperliquid(Exchange):
         # {"channel":"candle","data":{"t":1742428800000,"T":1742428859999,"s":"AAVE","i":"1m","o":"182.61","c":"182.65",
         #  "h":"182.65","l":"182.61","v":"0.91","n":2}}
         if channel == "candle" and isinstance(data, dict):
-            spec = data["i"].replace("M", "mo")
+            spec = interval_of(data["i"]).replace("M", "mo")
             prices = [data[name] for name in "ohlc"]
             return (make_candle(data["s"], spec, nanoseconds_of(data["t"]), prices, data["v"], trade_count=data["n"]),)
         # {"channel":"bbo","data":{"coin":"ETH","time":1750900000838,"bbo":[{"px":"0.97925","sz":"4144.6","n":1},null]}}

@@ -58,7 +58,7 @@ class InteractiveBrokers(Exchange):
     def event_time_ns(self, message: Any) -> int | None:
         # The gateway's heartbeat carries its own clock, which is no exchange's.
         time = message.get("_updated") if isinstance(message, dict) else None
-        return time * 1_000_000 if isinstance(time, int) else None
+        return nanoseconds_of(time) if isinstance(time, int) else None
 
     def parse(self, message: Any) -> Iterable[Message]:
         return self._parse(message, Deltas())

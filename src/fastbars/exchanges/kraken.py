@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Context
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from fastbars.bars import BarSpec
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
 from fastbars.exchanges import candles, listings, rest
+from fastbars.live.checked import integer_of
 from fastbars.live.exchange import Exchange, Heartbeat, Limits, by_channel
 from fastbars.live.messages import (
     Ack,
@@ -34,6 +36,7 @@ from fastbars.live.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
 _SIDES = {"buy": 1, "sell": -1}
+_EXACT = Context(prec=256, traps=[])  # not the caller's, which may round
 # What requests for these name beside channel and symbols. The ticker is also the best bid and ask.
 _OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("subscribe", "trade"): {"snapshot": True},
@@ -105,7 +108,7 @@ class Kraken(Exchange):
         #  "ord_type":"limit","trade_id":10218208,"timestamp":"2023-10-06T17:35:55.440295Z"}]}; "snapshot" likewise, the
         # last 50 trades, some of which were seen before a reconnect
         if channel == "trade" and isinstance(data, list):
-            return [_trade(t) for t in sorted(data, key=lambda t: int(t["trade_id"]))]
+            return [_trade(t) for t in sorted(data, key=lambda t: integer_of(t["trade_id"]))]
         if channel == "ohlc" and isinstance(data, list):
             return [_candle(c, self.event_time_ns(message)) for c in data]
         if channel == "ticker" and isinstance(data, list):
@@ -135,7 +138,7 @@ class Kraken(Exchange):
 
 
 def _trade(t: dict[str, Any]) -> Message:
-    trade_id = int(t["trade_id"])
+    trade_id = integer_of(t["trade_id"])
     ids = (trade_id, trade_id, 1, None, None)
     return make_trade(("trade", t["symbol"], time_of(t["timestamp"]), t["price"], t["qty"], _SIDES[t["side"]], *ids))
 
@@ -143,9 +146,9 @@ def _trade(t: dict[str, Any]) -> Message:
 def _candle(c: dict[str, Any], event_time_ns: int | None) -> Message:
     # {"symbol":"BTC/USD","open":106038.2,"high":106044.3,"low":106038.1,"close":106040.1,"trades":12,
     #  "volume":30.92768066,"vwap":106039.6,"interval_begin":"2023-10-04T16:25:00.000000000Z","interval":1}
-    spec = str(BarSpec.parse(int(c["interval"]) * 60))
+    spec = str(BarSpec.parse(integer_of(c["interval"]) * 60))
     prices = [c[name] for name in ("open", "high", "low", "close")]
-    begin_ns, count = time_of(c["interval_begin"]), int(c["trades"])
+    begin_ns, count = time_of(c["interval_begin"]), integer_of(c["trades"])
     return make_candle(c["symbol"], spec, begin_ns, prices, c["volume"], trade_count=count, event_time_ns=event_time_ns)
 
 
@@ -154,7 +157,7 @@ def _ticker(t: dict[str, Any]) -> Iterable[Message]:
     #  "volume":997038.98383185,"vwap":0.10148,"low":0.09979,"high":0.10285,"change":-0.00017,"change_pct":-0.17}
     last, change, high, low, volume = decimals_of(t, "last", "change", "high", "low", "volume")
     time_ns = time_of(t["timestamp"]) if "timestamp" in t else None
-    yield Ticker(t["symbol"], last, last - change, high, low, volume, None, None, time_ns)
+    yield Ticker(t["symbol"], last, _EXACT.subtract(last, change), high, low, volume, None, None, time_ns)
     yield make_quote(t["symbol"], [t["bid"], t["bid_qty"]], [t["ask"], t["ask_qty"]], time_ns)
 
 

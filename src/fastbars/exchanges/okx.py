@@ -21,6 +21,7 @@ from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
 from fastbars.exchanges import candles, listings, rest
+from fastbars.live.checked import integer_of, interval_of
 from fastbars.live.exchange import Exchange, Heartbeat, Limits
 from fastbars.live.messages import (
     Ack,
@@ -87,7 +88,7 @@ class Okx(Exchange):
         data = message.get("data") if isinstance(message, dict) else None
         last = data[-1] if isinstance(data, list) and data else None  # of a candle this is the open time: no use
         time = last.get("ts") if isinstance(last, dict) else None
-        return int(time) * 1_000_000 if isinstance(time, str) and time.isdecimal() else None
+        return None if time is None else nanoseconds_of(time)
 
     def fields(self, channel: str) -> TradeFields | None:
         if channel != "trades-all":
@@ -115,7 +116,7 @@ class Okx(Exchange):
         # {"arg":{"channel":"trades-all","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"130639474",
         #  "px":"42219.9","sz":"0.12060306","side":"buy","ts":"1630048897897"}]}; `trades` with "count":"3" beside these
         if channel in ("trades-all", "trades"):
-            return [_trade(channel, t) for t in sorted(data, key=lambda t: int(t["tradeId"]))]
+            return [_trade(channel, t) for t in sorted(data, key=lambda t: integer_of(t["tradeId"]))]
         if channel.startswith("candle"):
             return [_candle(symbol, channel.removeprefix("candle"), row) for row in data]
         # {"arg":{"channel":"bbo-tbt","instId":"BTC-USDT"},"data":[{"asks":[["8476.98","415","0","13"]],
@@ -139,14 +140,14 @@ class Okx(Exchange):
 
 
 def _trade(channel: str, t: dict[str, Any]) -> Message:
-    last_id, count = int(t["tradeId"]), int(t.get("count", 1))
+    last_id, count = integer_of(t["tradeId"]), integer_of(t.get("count", 1))
     ids = (last_id - count + 1, last_id, count, None, None)
     return make_trade((channel, t["instId"], nanoseconds_of(t["ts"]), t["px"], t["sz"], _SIDES[t["side"]], *ids))
 
 
 def _candle(symbol: str, interval: str, row: Sequence[str]) -> ExchangeBar:
     # ["1597026383085","8533.02","8553.74","8527.17","8548.26","45247","529.5858061","5529.5858061","1"]
-    name = interval.removesuffix("utc")
+    name = interval_of(interval).removesuffix("utc")
     spec = name[:-1] + _UNITS[name[-1]]
     time_ns = nanoseconds_of(row[0])
     return make_candle(symbol, spec, time_ns, row[1:5], row[5], quote_volume=row[7], is_closed=row[8] == "1")

@@ -9,35 +9,50 @@ Units: times in answers are ms (Binance, OKX), RFC 3339 text (Coinbase) or secon
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
+from itertools import product
 from typing import Any
 
 import orjson
 
 from fastbars.errors import ParseError
+from fastbars.live.checked import LATEST_NS, integer_of, shown
 from fastbars.live.history import History, Hole, Page, Paging
-from fastbars.live.messages import Trade, decimal_of, time_of
+from fastbars.live.messages import Trade, decimal_of, nanoseconds_of, time_of
 
 BINANCE_FUTURES_BUDGET = "binance futures"  # USD-M and COIN-M are counted together
 _DAY_S = 86_400.0
-_MS = 1_000_000
+
+
+# The side of the taker, by what answers say: whether the buyer was the maker, the taker's side, or the maker's.
+_BUYER_WAS_MAKER = {True: -1, False: 1}
+_TAKER = {"buy": 1, "sell": -1, "b": 1, "s": -1}
+_MAKER = {"SELL": 1, "BUY": -1}
 
 
 def _list_of(answer: Any, what: str) -> list[Any]:
     if not isinstance(answer, list):
-        raise ParseError(f"{what} is {str(answer)[:200]!r}, not a list")
+        raise ParseError(f"{what} is {shown(answer)}, not a list")
     return answer
 
 
+def _check_instrument(asked: str, answered: object, known_as: Container[object] = ()) -> None:
+    if answered != asked and answered not in known_as:
+        raise ParseError(f"asked for {asked}, the answer is of {shown(answered)}")
+
+
 def _trade(
-    channel: str, symbol: str, time_ns: int, price: object, size: object, side: int, first: int, last: int,
-    sequence: int | None = None,
+    channel: str, symbol: str, time_ns: int, price: object, size: object, side: int, first: object, last: object,
+    sequence: object = None,
 ) -> Trade:  # fmt: skip
     for number in (price, size):
         decimal_of(number)  # a hole is not filled with what is no number
-    return Trade(channel, symbol, time_ns, str(price), str(size), side, first, last, last - first + 1, sequence)
+    first_id, last_id = integer_of(first), integer_of(last)
+    number = None if sequence is None else integer_of(sequence)
+    return Trade(
+        channel, symbol, time_ns, str(price), str(size), side, first_id, last_id, last_id - first_id + 1, number
+    )
 
 
 # Binance: [{"id":28457,"price":"4.00000100","qty":"12.00000000","quoteQty":"48.000012","time":1499865549590,
@@ -48,8 +63,8 @@ def _binance_trades(channel: str) -> Callable[[str, bytes], Page]:
     def parse(symbol: str, body: bytes) -> Page:
         return Page(
             [
-                _trade(channel, symbol, int(one["time"]) * _MS, one["price"], one["qty"],
-                       -1 if one["isBuyerMaker"] else 1, one["id"], one["id"])
+                _trade(channel, symbol, nanoseconds_of(one["time"]), one["price"], one["qty"],
+                       _BUYER_WAS_MAKER[one["isBuyerMaker"]], one["id"], one["id"])
                 for one in _list_of(orjson.loads(body), "the answer")
             ]
         )  # fmt: skip
@@ -61,7 +76,7 @@ def _binance_trades(channel: str) -> Callable[[str, bytes], Page]:
 def _binance_aggregates(symbol: str, body: bytes) -> Page:
     return Page(
         [
-            _trade("aggTrade", symbol, int(one["T"]) * _MS, one["p"], one["q"], -1 if one["m"] else 1,
+            _trade("aggTrade", symbol, nanoseconds_of(one["T"]), one["p"], one["q"], _BUYER_WAS_MAKER[one["m"]],
                    one["f"], one["l"], one["a"])
             for one in _list_of(orjson.loads(body), "the answer")
         ]
@@ -118,12 +133,15 @@ BINANCE_COINM = _binance_futures("https://dapi.binance.com", "/dapi/v1", 200.0)
 def _okx_trades(symbol: str, body: bytes) -> Page:
     answer = orjson.loads(body)
     if answer["code"] != "0":
-        raise ParseError(f"okx {symbol}: {answer.get('msg')} (code {answer['code']})")
+        raise ParseError(f"okx {symbol}: {shown(answer.get('msg'))} (code {shown(answer['code'])})")
+    rows = _list_of(answer["data"], "data")
+    for one in rows:
+        _check_instrument(symbol, one["instId"])
     return Page(
         [
-            _trade("trades-all", symbol, int(one["ts"]) * _MS, one["px"], one["sz"], 1 if one["side"] == "buy" else -1,
-                   int(one["tradeId"]), int(one["tradeId"]))
-            for one in reversed(_list_of(answer["data"], "data"))
+            _trade("trades-all", symbol, nanoseconds_of(one["ts"]), one["px"], one["sz"], _TAKER[one["side"]],
+                   one["tradeId"], one["tradeId"])
+            for one in reversed(rows)
         ]
     )  # fmt: skip
 
@@ -142,11 +160,16 @@ OKX: Mapping[str, Sequence[History]] = {
 # Coinbase: {"trades":[{"trade_id":"34b080bf-...","product_id":"BTC-USD","price":"140.91","size":"4","time":
 #  "2021-05-31T09:59:59.000Z","side":"BUY","bid":"","ask":""}],...}, newest first; the side is the maker's
 def _coinbase_trades(symbol: str, body: bytes) -> Page:
+    rows = _list_of(orjson.loads(body)["trades"], "trades")
+    # "-USDC" products are traded in the books of the "-USD" ones, whose name answers may carry.
+    twin = symbol.removesuffix("-USDC") + "-USD" if symbol.endswith("-USDC") else f"{symbol}C"
+    for one in rows:
+        _check_instrument(symbol, one["product_id"], (twin,) if symbol.endswith(("-USD", "-USDC")) else ())
     return Page(
         [
             _trade("market_trades", symbol, time_of(one["time"]), one["price"], one["size"],
-                   -1 if one["side"] == "BUY" else 1, int(one["trade_id"]), int(one["trade_id"]))
-            for one in reversed(_list_of(orjson.loads(body)["trades"], "trades"))
+                   _MAKER[one["side"]], one["trade_id"], one["trade_id"])
+            for one in reversed(rows)
         ]
     )  # fmt: skip
 
@@ -172,18 +195,36 @@ KRAKEN_NAMES: Mapping[str, str] = {"BTC": "XBT", "DOGE": "XDG"}
 # Kraken: {"error":[],"result":{"XXBTZUSD":[["30243.40000","0.34507674",1688669597.8277369,"b","m","",61044952]],
 #  "last":"1688671969993150842"}}
 def _kraken_trades(symbol: str, body: bytes) -> Page:
-    answer = json.loads(body, parse_float=Decimal)  # a time is a number, and a float of it loses digits
+    answer = json.loads(body, parse_float=str, parse_int=str)  # a time is a number, and a float of it loses digits
     if answer["error"]:
-        raise ParseError(f"kraken {symbol}: {answer['error']}")
-    cursor = int(answer["result"].pop("last"))
-    (rows,) = answer["result"].values()
+        raise ParseError(f"kraken {symbol}: {shown(answer['error'])}")
+    cursor = integer_of(answer["result"].pop("last"))
+    ((pair, rows),) = answer["result"].items()
+    _check_instrument(symbol, pair, _kraken_pairs(symbol))
     return Page(
         [
-            _trade("trade", symbol, int(Decimal(time) * 10**9), price, size, 1 if side == "b" else -1, number, number)
+            _trade("trade", symbol, _time_of_seconds(time), price, size, _TAKER[side], number, number)
             for price, size, time, side, _, _, number in _list_of(rows, "result")
         ],
         cursor,
     )
+
+
+def _time_of_seconds(text: object) -> int:
+    # "1688669597.8277369" as ns
+    seconds = decimal_of(text)
+    if not 0 <= seconds <= LATEST_NS // 10**9:
+        raise ParseError(f"{text!r} is not a time in seconds")
+    return int(seconds * 10**9)
+
+
+def _kraken_pairs(symbol: str) -> set[str]:
+    # What an answer may call the pair: "SOLUSD", or with the letters that mark the class of older assets, "XXBTZUSD".
+    sides = [
+        {f"{mark}{name}" for mark in ("", "X", "Z") for name in (asset, KRAKEN_NAMES.get(asset, asset))}
+        for asset in symbol.split("/")
+    ]
+    return {mark.join(names) for names in product(*sides) for mark in ("", "/")}
 
 
 def _kraken_query(symbol: str, position: int, _: Hole) -> Mapping[str, str]:

@@ -6,15 +6,19 @@ Source: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after (a number of se
 from __future__ import annotations
 
 import random
+import re
 import ssl
-import time
 from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from websockets.exceptions import InvalidProxy, InvalidStatus, InvalidURI
 
+MOST_RETRY_AFTER_S = 3600.0
+_MOST_HEADER_CHARACTERS = 100
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?")  # some send decimals
 _BANS = (403, 418, 429)
 _TRY_LATER = (*_BANS, 503)
 
@@ -109,13 +113,25 @@ def retry_after_s(error: BaseException, ban_s: float) -> float:
     """
     if not isinstance(error, InvalidStatus) or error.response.status_code not in _TRY_LATER:
         return 0.0
-    assumed = ban_s if error.response.status_code in _BANS else 0.0
-    given = error.response.headers.get("Retry-After")
-    if given is None:
-        return assumed
-    if given.strip().isdecimal():
-        return float(given)
+    given_s = seconds_of(error.response.headers.get("Retry-After"))
+    if given_s is not None:
+        return given_s
+    return ban_s if error.response.status_code in _BANS else 0.0
+
+
+def seconds_of(retry_after: str | None) -> float | None:
+    """A Retry-After header, seconds or an HTTP date, as seconds from now; None where there is none or it says nothing.
+
+    At most an hour: a header must not silence a stream for good. Who is banned for longer is told so again.
+    """
+    if retry_after is None or len(retry_after) > _MOST_HEADER_CHARACTERS:
+        return None
+    if _SECONDS.fullmatch(retry_after.strip()):
+        return min(float(retry_after), MOST_RETRY_AFTER_S)
     try:
-        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
-    except ValueError:
-        return assumed
+        date = parsedate_to_datetime(retry_after)
+        date = date if date.tzinfo is not None else date.replace(tzinfo=UTC)  # "-0000" means UTC
+        left_s = (date - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, LookupError, OverflowError):  # what is no date fails in any of these ways
+        return None
+    return min(max(left_s, 0.0), MOST_RETRY_AFTER_S)

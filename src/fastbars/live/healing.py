@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fastbars.errors import ParseError, RestError
+from fastbars.live.backoff import MOST_RETRY_AFTER_S
 from fastbars.live.beginning import trade_before
 from fastbars.live.budget import Budget
-from fastbars.live.history import Beginning, History, Hole, Page, number_range
+from fastbars.live.history import Beginning, History, Hole, Page, number_range, read_page
 from fastbars.live.messages import Trade
 from fastbars.live.rest import Answer, Get
 from fastbars.log import log
@@ -34,7 +35,6 @@ _ATTEMPTS = 6  # at one page
 _BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 30.0
 _HTTP_OK = 200
-_UNREADABLE = (ParseError, LookupError, TypeError, ValueError, AttributeError)
 
 
 class Patient(Protocol):
@@ -285,9 +285,9 @@ class Healer:
             try:
                 answer = await self._get(url, request.query, self._headers)
                 if answer.status == _HTTP_OK:
-                    return _sorted(history.parse(hole.symbol, answer.body))
+                    return read_page(history, hole.symbol, answer.body)
                 why = f"HTTP {answer.status} {answer.body[:200]!r}"
-                backoff_s = max(backoff_s, answer.retry_after_s or 0.0)
+                backoff_s = max(backoff_s, min(answer.retry_after_s or 0.0, MOST_RETRY_AFTER_S))
                 if _hopeless(answer) or backoff_s > self._horizon_s:
                     raise RestError(f"GET {url}: {why}", hopeless=True)
             except RestError as error:
@@ -295,8 +295,8 @@ class Healer:
                     self.stats.errors += 1
                     raise
                 why = str(error)
-            except _UNREADABLE as error:
-                why = f"the answer cannot be read: {error!r}"
+            except ParseError as error:
+                why = f"the answer cannot be read: {error}"
             self.stats.errors += 1
             log.info("rest_failed", exchange=self._exchange, url=url, why=why, retry_in_s=backoff_s)
             if attempt + 1 < _ATTEMPTS:
@@ -306,8 +306,8 @@ class Healer:
 
 
 def _hopeless(answer: Answer) -> bool:
-    # Too many requests and faults of the server pass; what is wrong with the request stays wrong.
-    return 400 <= answer.status < 500 and answer.status not in (408, 418, 425, 429)
+    # Too many requests and faults of the server pass; what is wrong with the request, or its address, stays wrong.
+    return 300 <= answer.status < 500 and answer.status not in (408, 418, 425, 429)
 
 
 def _missing(trades: Sequence[Trade], holes: Sequence[Hole]) -> list[Trade]:
@@ -320,8 +320,3 @@ def _missing(trades: Sequence[Trade], holes: Sequence[Hole]) -> list[Trade]:
         if place >= 0 and holes[place].last >= first:
             found.append(trade)
     return found
-
-
-def _sorted(page: Page) -> Page:
-    # Exchanges answer in either order; here the smaller id comes first.
-    return page._replace(trades=sorted(page.trades, key=number_range))

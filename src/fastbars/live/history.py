@@ -11,7 +11,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+from fastbars.errors import ParseError
+from fastbars.live.checked import LATEST_NS, shown
 from fastbars.live.messages import Trade
+
+MOST_PAGE_BYTES = 4 * 2**20  # the largest page known, 1,000 trades, has 200 kB
+MOST_PAGE_TRADES = 10_000
 
 
 class Hole(NamedTuple):
@@ -143,6 +148,31 @@ class History:
         return after if last < hole.last and after is not None and after > position else None
 
 
+def read_page(history: History, symbol: str, body: bytes) -> Page:
+    """The trades of an answer, ascending by id, whichever way the exchange sent them.
+
+    Raises:
+        ParseError: it cannot be read, whatever the parser raised; it is too long, or of another symbol; an id or a time
+            is out of range.
+    """
+    if len(body) > MOST_PAGE_BYTES:
+        raise ParseError(f"{symbol}: an answer of {len(body)} bytes, more than {MOST_PAGE_BYTES}")
+    try:
+        page = history.parse(symbol, body)
+        if len(page.trades) > MOST_PAGE_TRADES:
+            raise ParseError(f"{symbol}: an answer of {len(page.trades)} trades, more than {MOST_PAGE_TRADES}")
+        for trade in page.trades:
+            if trade.symbol != symbol:
+                raise ParseError(f"asked for {symbol}, the answer is of {shown(trade.symbol)}")
+            if not isinstance(trade.time_ns, int) or not 0 <= trade.time_ns <= LATEST_NS:
+                raise ParseError(f"{symbol}: a trade of the REST API has the time {shown(trade.time_ns)}")
+        return page._replace(trades=sorted(page.trades, key=number_range))
+    except ParseError:
+        raise
+    except Exception as error:  # an answer from outside may make a parser raise anything
+        raise ParseError(f"{symbol}: the answer cannot be read: {shown(error)}") from error
+
+
 def number_range(trade: Trade) -> tuple[int, int]:
     """First and last of the numbers that holes are made of: ids, or the message's own number."""
     return _number(trade, first=True), _number(trade, first=False)
@@ -150,6 +180,6 @@ def number_range(trade: Trade) -> tuple[int, int]:
 
 def _number(trade: Trade, *, first: bool) -> int:
     number: Any = trade.sequence if trade.sequence is not None else trade.first_id if first else trade.last_id
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise TypeError(f"{trade.symbol}: a trade of the REST API has the id {number!r}")
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**63:
+        raise ParseError(f"{trade.symbol}: a trade of the REST API has the id {shown(number)}")
     return number

@@ -46,6 +46,12 @@ async def have_been_read(lines: Sequence[Line]) -> bool:
     return not any(line.last_read_was_full for line in lines)
 
 
+class _Connect(connect):
+    # A redirect's target would get the headers, keys among them, past the limit of new connections.
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 class Line:
     """One socket to an exchange.
 
@@ -139,7 +145,7 @@ class Line:
         waited_s = await self._connects.wait()
         if waited_s > 1.0:
             log.info("connect_throttled", exchange=self.exchange.name, waited_s=round(waited_s, 3))
-        connection = await connect(self.url, create_connection=made, **options | config.connect_options)
+        connection = await _Connect(self.url, create_connection=made, **options | config.connect_options)
         self.connection = cast("PayloadConnection", connection)
         self.opened_s = asyncio.get_running_loop().time()
 

@@ -6,19 +6,26 @@ and sizes of trades as the exchange wrote them, in text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple, cast
 
 from fastbars.bars import BarSpec, ExchangeBar
 from fastbars.errors import ParseError
 from fastbars.events import Quote, Ticker
+from fastbars.live.checked import LATEST_NS, integer_of, interval_of, shown
 from fastbars.scaled import DECIMALS
 from fastbars.ticks import TickData, TickSide, to_datetime, to_nanoseconds
 
 Stream = tuple[str, str]  # symbol, channel
+
+_MOST_DIGITS = 128  # characters of a number, as the kernel reads them
+_MOST_EXPONENT = 64
+_MOST_TIME_CHARACTERS = 40
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 
 
 class Trade(NamedTuple):
@@ -124,15 +131,18 @@ Message = Trade | ExchangeBar | Quote | Ticker | Ack | Refusal | Notice | Beat |
 
 
 def decimal_of(text: object) -> Decimal:
-    """A number that the exchange wrote as text. Raises ParseError for anything else, floats above all."""
+    """A number that the exchange wrote as text. Raises ParseError for anything else, floats above all.
+
+    What has more digits, or a larger exponent, than any price or sum is no number either: written out it would take
+    gigabytes.
+    """
     if not isinstance(text, str):
-        raise ParseError(f"{text!r} is not a number in text")
-    try:
-        number = Decimal(text, DECIMALS)
-    except InvalidOperation:
-        raise ParseError(f"{text!r} is not a number") from None
-    if not number.is_finite():
-        raise ParseError(f"{text!r} is not a finite number")
+        raise ParseError(f"{shown(text)} is not a number in text")
+    if len(text) > _MOST_DIGITS or not _NUMBER.fullmatch(text):
+        raise ParseError(f"{shown(text)} is not a number of at most {_MOST_DIGITS} characters")
+    number = Decimal(text, DECIMALS)
+    if not -_MOST_EXPONENT <= number.adjusted() <= _MOST_EXPONENT:
+        raise ParseError(f"{text!r} is not between 1e-{_MOST_EXPONENT} and 1e{_MOST_EXPONENT}")
     return number
 
 
@@ -151,16 +161,14 @@ def make_quote(
 
 
 def nanoseconds_of(milliseconds: object) -> int:
-    """A time in ms, bare or in text, as ns. Raises ParseError, ValueError for anything else."""
-    if isinstance(milliseconds, str):
-        milliseconds = int(milliseconds)
-    if not isinstance(milliseconds, int):
-        raise ParseError(f"{milliseconds!r} is not a time in ms")
-    return milliseconds * 1_000_000
+    """A time in ms, bare or in text, as ns. Raises ParseError for anything else, and for times before 1970."""
+    return integer_of(milliseconds, LATEST_NS // 1_000_000) * 1_000_000
 
 
-def time_of(text: str) -> int:
+def time_of(text: object) -> int:
     """Nanoseconds of an RFC 3339 time such as "2026-08-09T21:05:48.251397169Z", every digit kept."""
+    if not isinstance(text, str) or len(text) > _MOST_TIME_CHARACTERS:
+        raise ParseError(f"{shown(text)} is not a time in UTC")
     whole, _, fraction = text.removesuffix("Z").partition(".")
     if not text.endswith("Z") or (fraction and not (fraction.isascii() and fraction.isdigit() and len(fraction) <= 9)):
         raise ParseError(f"{text!r} is not a time in UTC")
@@ -176,7 +184,7 @@ def make_candle(
     volume: object,
     *,
     quote_volume: object = None,
-    trade_count: int | None = None,
+    trade_count: object = None,
     is_closed: bool | None = None,
     event_time_ns: int | None = None,
 ) -> ExchangeBar:
@@ -193,7 +201,10 @@ def make_candle(
         ParseError: a number is none. SpecError (a ValueError): the spec is none.
     """
     open_, high, low, close = map(decimal_of, prices)
-    kind, step, _ = BarSpec.parse(spec).rule
+    trade_count = None if trade_count is None else integer_of(trade_count)
+    kind, step, _ = BarSpec.parse(interval_of(spec)).rule
+    if kind not in ("time", "months"):
+        raise ParseError(f"{spec!r} is not the interval of a candle")
     open_time = to_datetime(open_time_ns)
     close_time = to_datetime(open_time_ns + step)
     if kind == "months":

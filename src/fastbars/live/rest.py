@@ -12,6 +12,8 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fastbars.errors import RestError
+from fastbars.live.backoff import seconds_of
+from fastbars.live.secrets import host_of
 
 if TYPE_CHECKING:
     import aiohttp
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 15.0
 _MOST_BYTES = 32 * 2**20  # the largest known page, 1,000 trades, has 200 kB
 _CHUNK_BYTES = 2**16
+_REDIRECTS = range(300, 400)
 
 
 class Answer(NamedTuple):
@@ -77,7 +80,7 @@ class RestClient:
         """GET `url`, or POST `body` to it.
 
         Raises:
-            RestError: no whole answer within the time, or one that is too long.
+            RestError: no whole answer within the time, one that is too long, or a redirect, which is not followed.
         """
         if self._session is None:
             # A tenth of a second of imports, which the event loop need not wait for.
@@ -90,21 +93,21 @@ class RestClient:
             proxy = self._proxy if isinstance(self._proxy, str) else None
             ssl = True if self._ssl is None else self._ssl
             async with self._session.request(
-                method, url, params=dict(query), headers=dict(headers), data=body, proxy=proxy, ssl=ssl
-            ) as response:
+                method, url, params=dict(query), headers=dict(headers), data=body, proxy=proxy, ssl=ssl,
+                allow_redirects=False,
+            ) as response:  # fmt: skip
+                if "Location" in response.headers and response.status in _REDIRECTS:
+                    # Its target would get the API key, and its answers would be taken for the exchange's.
+                    target = host_of(response.headers["Location"], url)
+                    raise RestError(
+                        f"{method} {url}: HTTP {response.status} redirects to {target}, which is not followed",
+                        hopeless=True,
+                    )
                 received = bytearray()
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                     received += chunk
                     if len(received) > self._most_bytes:
                         raise RestError(f"{method} {url}: the answer is longer than {self._most_bytes} bytes")
-                return Answer(response.status, _seconds(response.headers.get("Retry-After")), bytes(received))
+                return Answer(response.status, seconds_of(response.headers.get("Retry-After")), bytes(received))
         except (client.ClientError, TimeoutError, OSError) as error:
             raise RestError(f"{method} {url}: {error or type(error).__name__}") from error
-
-
-def _seconds(text: str | None) -> float | None:
-    # Exchanges send seconds; the form with a date is not known of any.
-    try:
-        return None if text is None else max(float(text), 0.0)
-    except ValueError:
-        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from urllib.parse import urljoin, urlsplit
 
 _HIDDEN = "***"
 _USERINFO = re.compile(r"(?<=://)[^/?#\s'\"]*@")
@@ -31,6 +32,14 @@ class _CredentialFilter(logging.Filter):
 
 wire_log = logging.getLogger("fastbars.websockets")
 wire_log.addFilter(_CredentialFilter())
+
+
+def host_of(location: str, url: str) -> str:
+    """Where a redirect of `url` leads: the host alone, for the rest may carry secrets."""
+    try:
+        return urlsplit(urljoin(url, location)).netloc.rpartition("@")[2] or "nowhere"
+    except ValueError:
+        return "an address that makes no sense"
 
 
 def hidden(error: BaseException) -> BaseException | None:

@@ -18,9 +18,10 @@ from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer, BufferStats, Ids, tick_of
 from fastbars.callbacks import call
-from fastbars.errors import InvalidTickError, ParseError, PrecisionError
+from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.events import MarketDataEvent, Quote, Ticker
 from fastbars.live.callbacks import Callbacks
+from fastbars.live.checked import BROKEN, LATEST_NS, read_with
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
 from fastbars.live.intake import Intake
@@ -35,11 +36,7 @@ from fastbars.recent import RecentKeys
 from fastbars.ticks import TickData, to_nanoseconds
 from fastbars.wire.scanner import TradeScanner
 
-_LATEST_NS = 4_600_000_000_000_000_000  # no trade may be later, so a later event time is garbage
-
 _SHOWN = 80  # characters of a name in a log
-
-_BROKEN = (ParseError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
 Control = Ack | Refusal | Notice | Beat
 
@@ -245,7 +242,7 @@ class Session(Repairs):
         stats.bytes += len(payload)
         try:
             message = self.exchange.loads(payload)
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 whatever it is, RecursionError too, the next message may be good
             stats.invalid_json += 1
             self._unreadable("invalid_json", payload, error, self._received)
             return
@@ -254,14 +251,14 @@ class Session(Repairs):
             self._take(message, receive_time_ns, self._received)
             if stats.unknown > unknown:
                 self._warn("unknown_message", payload=ascii(payload[:200]))
-        except _BROKEN as error:
+        except BROKEN as error:
             stats.parse_errors += 1
             self._unreadable("parse_error", payload, error, self._received)
         try:
             time_ns = self.exchange.event_time_ns(message)
-        except _BROKEN:  # counted already, where the whole message could not be read
+        except Exception:  # noqa: BLE001 counted already, where the whole message could not be read
             return
-        if time_ns is not None and 0 <= time_ns <= _LATEST_NS:
+        if time_ns is not None and 0 <= time_ns <= LATEST_NS:
             self.intake.note_sent(time_ns)
 
     def finish(self, receive_time_ns: int, steady_ns: int | None = None) -> Received:
@@ -387,7 +384,7 @@ class Session(Repairs):
     def _take(self, message: Any, receive_time_ns: int, received: Received) -> None:
         stats = self._stats
         if self._parse_message is not None and isinstance(message, dict):
-            tick = self._parse_message(message)
+            tick = read_with(self._parse_message, message)
             if tick is not None:
                 tick = self._subscribed(tick, message)
                 if tick is not None:
@@ -395,7 +392,7 @@ class Session(Repairs):
                 stats.trade_messages += 1
                 return
         counted = False  # a message of several trades counts once
-        for each in self._parse(message):
+        for each in read_with(lambda read: list(self._parse(read)), message):
             item = each if self._roster is None else self._roster.renamed(each)
             if isinstance(item, Trade):
                 if self._parse_message is not None:  # which has passed it over
@@ -474,7 +471,7 @@ class Session(Repairs):
             return tick
         try:
             names = [item.symbol for item in self.exchange.parse(message) if isinstance(item, Trade)]
-        except _BROKEN:
+        except BROKEN:
             names = []
         name = names[0] if names else tick.symbol
         symbol = self._taken(name)

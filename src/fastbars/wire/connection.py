@@ -121,8 +121,8 @@ class PayloadConnection(ClientConnection):
         """Whatever is sent may begin to close the connection: from then on `websockets` gets every byte."""
         self._wakeup.is_open = self.protocol.state is State.OPEN
         super().send_data()
-        # After a Close `websockets` waits for the peer to end TCP (RFC 6455 section 7.1.1), and for a full send buffer to
-        # drain, as long as nobody calls `close`. A peer that does neither must not hold the socket.
+        # After a Close `websockets` waits for the peer to end TCP (RFC 6455 section 7.1.1), and for a full send buffer
+        # to drain, as long as nobody calls `close`. A peer that does neither must not hold the socket.
         if self._closing is None and self.protocol.state in (State.CLOSING, State.CLOSED):
             self._closing = self.loop.call_later(CLOSE_TIMEOUT_S, self.abort)
 

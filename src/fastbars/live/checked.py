@@ -1,0 +1,74 @@
+"""Values of messages, of a bounded size and the right type before anything is done with them.
+
+To multiply, pad or convert what a peer sent can cost gigabytes: a text times a million, an exponent written out, a
+number of thousands of digits. Units: times int64 nanoseconds since the Unix epoch, UTC.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fastbars.errors import ParseError
+
+LATEST_NS = 4_600_000_000_000_000_000  # no trade may be later, so a later time is garbage
+
+# What a parser may raise on a broken message.
+BROKEN = (ParseError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
+
+_MOST_INTEGER_DIGITS = 19  # of 2**63
+_MOST_INTERVAL_CHARACTERS = 16
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+
+
+def shown(value: object) -> str:
+    """A value of a message for an error: its repr, cut to a length that a log can bear."""
+    return _SHORT.repr(value)
+
+
+def integer_of(value: object, most: int = 2**63 - 1) -> int:
+    """An integer from 0 to `most`, bare or in text. Raises ParseError for anything else: true, 1.0, "-1", "1e3"."""
+    if isinstance(value, str) and len(value) <= _MOST_INTEGER_DIGITS and value.isascii() and value.isdigit():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise ParseError(f"{shown(value)} is not an integer from 0 to {most}")
+    return value
+
+
+def bare_integer_of(value: object, most: int = 2**63 - 1) -> int:
+    """An integer from 0 to `most` that is no text. Raises ParseError for anything else."""
+    if isinstance(value, str):
+        raise ParseError(f"{shown(value)} is text, not an integer")
+    return integer_of(value, most)
+
+
+def bare_nanoseconds_of(time: object) -> int:
+    """A time in ms, or from 10**14 on (the year 5138) in us, as ns. Raises ParseError for anything else, texts too."""
+    number = bare_integer_of(time, LATEST_NS // 1_000)
+    return number * 1_000 if number >= 10**14 else integer_of(number, LATEST_NS // 1_000_000) * 1_000_000
+
+
+def interval_of(text: object) -> str:
+    """The exchange's short text for how long a candle is. Raises ParseError for anything else."""
+    if not isinstance(text, str) or not 0 < len(text) <= _MOST_INTERVAL_CHARACTERS:
+        raise ParseError(f"{shown(text)} is not the interval of a candle")
+    return text
+
+
+T = TypeVar("T")
+
+
+def read_with(parse: Callable[[Any], T], message: Any) -> T:
+    """What a parser, an exchange's or a user's, makes of a message.
+
+    Raises:
+        one of BROKEN: whatever it raised, be it RecursionError or an error of decimals, is the message's fault.
+    """
+    try:
+        return parse(message)
+    except BROKEN:
+        raise
+    except Exception as error:
+        raise ParseError(f"{type(error).__name__}: {shown(error)}") from error
