@@ -22,7 +22,8 @@ from fastbars import KrakenWebSocketAdapter, StreamConfig, TickData
 from fastbars.bars import ExchangeBar
 from fastbars.events import MarketDataEvent, Quote, Ticker
 from fastbars.exchanges import find_exchange
-from fastbars.live.session import Callbacks, Session
+from fastbars.live.callbacks import Callbacks
+from fastbars.live.session import Session
 from servers import START_NS, TradeServer, until
 
 NUMBERS = [b"1E999999999", b"1E-999999999", b"1e400", b"-1", b"0.1", b"9" * 5_000, b"9" * 30, b"0", b"true", b"null"]
@@ -99,8 +100,8 @@ def test_hostile_values_anywhere_in_any_message_cost_nothing_and_the_session_goe
                     assert len(f"{value:f}") <= 256
     # What is good is read as before.
     before = session.stats.parse_errors, session.stats.invalid_json
-    for payload, _ in fixtures.trades:
-        assert session.receive([payload.encode()], START_NS).errors == 0
+    for good, _ in fixtures.trades:
+        assert session.receive([good.encode()], START_NS).errors == 0
     assert (session.stats.parse_errors, session.stats.invalid_json) == before
 
 
