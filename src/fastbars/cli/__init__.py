@@ -87,9 +87,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_MARKET_HELP = (
+    "such as usdm or linear (the exchange's first, mostly spot); with a region such as spot@eea: okx has eea, us;"
+    " bybit has tr, kz, ge, id, jp, eu, nl, ae"
+)
+
+
 def _add_source(parser: argparse.ArgumentParser, bars: str | None) -> None:
     default = bars or "as recorded, else 1m"
-    parser.add_argument("--market", help="such as usdm or linear (the exchange's first, mostly spot)")
+    parser.add_argument("--market", help=_MARKET_HELP)
     parser.add_argument("--bars", default=bars, help=f"bar specs with commas, such as 1m,5m,tick:1000 ({default})")
     parser.add_argument("--channel", help="trade channel that bars are made from, such as trade or aggTrade")
 

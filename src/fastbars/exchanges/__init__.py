@@ -1,4 +1,4 @@
-"""The exchanges, by name and market. Adding one: a file beside this one, and a line here."""
+"""The exchanges, by name and market, and region. Adding one: a file beside this one, and a line here."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ EXCHANGES: dict[str, dict[str, Exchange]] = {
 def find_exchange(name: str | Exchange, market: str | None = None) -> Exchange:
     """The exchange of this name and market (None: its first one); one that is given as an object is itself.
 
+    A market may name the region whose hosts are meant, such as "spot@eea"; "@eea" is the first market there.
+
     Raises:
-        UnknownExchangeError: there is none of this name and market; the message lists them.
+        UnknownExchangeError: there is none of this name, market and region; the message lists them.
         TypeError: neither a name nor an Exchange, or a market beside an Exchange, which is one market.
     """
     if isinstance(name, Exchange):
@@ -41,7 +43,31 @@ def find_exchange(name: str | Exchange, market: str | None = None) -> Exchange:
     markets = EXCHANGES.get(name.lower())
     if markets is None:
         raise UnknownExchangeError(f"unknown exchange {name!r}; known are {', '.join(EXCHANGES)}")
-    exchange = markets.get(next(iter(markets)) if market is None else market.lower())
-    if exchange is None:
-        raise UnknownExchangeError(f"{name}: unknown market {market!r}; known are {', '.join(markets)}")
-    return exchange
+    kind, at, region = (market or "").lower().partition("@")
+    kind = kind or next(iter(markets)) if at or market is None else kind
+    if kind not in markets:
+        raise UnknownExchangeError(f"{name}: unknown market {market!r}; known are {', '.join(markets)}{_told(name)}")
+    exchange = markets[kind]
+    if not at:
+        return exchange
+    if region not in exchange.regions:
+        known = _told(name) or ", which has no regions"
+        raise UnknownExchangeError(f"{name}: unknown region {region!r} of market {kind!r}{known}")
+    key = name.lower(), kind, region
+    found = _REGIONAL.get(key)
+    if found is None or found[0] is not exchange:
+        found = _REGIONAL[key] = exchange, exchange.in_region(region, f"{key[0]} {kind}@{region}")
+    return found[1]
+
+
+def regions(name: str) -> list[str]:
+    """The regions that markets of an exchange can be had in, as `market="spot@eea"`."""
+    return list(dict.fromkeys(region for exchange in EXCHANGES[name].values() for region in exchange.regions))
+
+
+_REGIONAL: dict[tuple[str, str, str], tuple[Exchange, Exchange]] = {}  # of the markets above, as they were asked for
+
+
+def _told(name: str) -> str:
+    known = regions(name.lower())
+    return f"; regions, as in 'spot@{known[0]}', are {', '.join(known)}" if known else ""

@@ -38,6 +38,19 @@ from fastbars.live.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
 _TOPIC = re.compile(r"topic:\s*([A-Za-z]+(?:\.\w+)?)\.([^\s,.\]]+)")
+_STREAM, _REST = "stream.bybit.com", "api.bybit.com"
+# Turkey, Kazakhstan, Georgia, Indonesia, Japan and the European Economic Area have hosts of their own; the Netherlands
+# and the United Arab Emirates for REST, and the streams of all others.
+_REGIONS: Mapping[str, Mapping[str, str]] = {
+    "tr": {_STREAM: "stream.bybit.tr", _REST: "api.bybit.tr"},
+    "kz": {_STREAM: "stream.bybit.kz", _REST: "api.bybit.kz"},
+    "ge": {_STREAM: "stream.bybitgeorgia.ge", _REST: "api.bybitgeorgia.ge"},
+    "id": {_STREAM: "stream.bybit.id", _REST: "api.bybit.id"},
+    "jp": {_STREAM: "stream.manepa.jp", _REST: "api.manepa.jp"},
+    "eu": {_STREAM: "stream.bybit.eu", _REST: "api.bybit.eu"},
+    "nl": {_REST: "api.bybit.nl"},
+    "ae": {_REST: "api.bybit.ae"},
+}
 _SPECS = {"D": "1d", "W": "1w", "M": "1mo"}  # all others are minutes
 _CHANNELS: Mapping[str, Ids | None] = {
     "publicTrade": "unique", "kline.*": None, "orderbook.*": None, "tickers": None, "allLiquidation": None,
@@ -60,6 +73,7 @@ class Bybit(Exchange):
     docs = "https://bybit-exchange.github.io/docs/v5/ws/connect"
     heartbeat = Heartbeat(b'{"op":"ping"}', interval_s=20.0, silence_s=40.0)
     candle_open = "previous close"
+    regions = _REGIONS
     symbols = SymbolRules(r"[^\Wa-z_]+(-\d+[A-Z]{3}\d+)?", "upper", "BTCUSDT or BTC-25DEC26", separator="")
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:

@@ -120,10 +120,15 @@ def _kraken_one(one: Any) -> Listed | None:
     return name and Listed("/".join(_KRAKEN_STREAMS.get(asset, asset) for asset in name.split("/")), one["status"])
 
 
+def _is_kraken_currency(symbol: str) -> bool:
+    return symbol == symbol.upper()  # "AAPLx/USD", a tokenised stock, is not listed unless it is asked for
+
+
 KRAKEN = Listing(
     "https://api.kraken.com", "/0/public/AssetPairs", ("result",), _kraken_one,
     {"cancel_only": _HALTED, "post_only": _HALTED, "maintenance": _HALTED, "delisted": _DELISTED},
     weight=1.0, weight_per_minute=60.0, failed=lambda rest: str(rest["error"]) if rest["error"] else None,
+    questions=(Question(covers=_is_kraken_currency),),
 )  # fmt: skip
 
 

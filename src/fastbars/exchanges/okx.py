@@ -66,6 +66,11 @@ class Okx(Exchange):
     acks = "streams"
     histories = rest.OKX
     listing = listings.OKX
+    # Accounts of the European Economic Area, and of the USA and Australia.
+    regions: Mapping[str, Mapping[str, str]] = {
+        "eea": {"ws.okx.com": "wseea.okx.com", "www.okx.com": "eea.okx.com"},
+        "us": {"ws.okx.com": "wsus.okx.com", "www.okx.com": "us.okx.com"},
+    }
     # The length of a request is limited by its bytes; a connection may hold more than others were seen to use.
     limits = Limits(1000, 100, 3, request_bytes=65_536, requests_per_hour=480, connects=(3, 1.0))
     # It closes a connection on which it sent nothing for 30 s.

@@ -10,10 +10,12 @@ import dataclasses
 import inspect
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -215,6 +217,8 @@ class Exchange(ABC, metaclass=_Declaration):
             them go to other connections.
         histories: trade channel -> what the REST API serves of its trades, in the order of preference; channels
             that are not in it cannot be healed.
+        regions: name of a region -> host of the addresses above -> host that serves the region instead; hosts that are
+            not in it serve all regions.
         listing: the REST API's endpoint of instruments, which symbols are checked against; None: it has none.
 
     Raises:
@@ -237,6 +241,7 @@ class Exchange(ABC, metaclass=_Declaration):
     exclusive: Sequence[str] = ()
     histories: Mapping[str, Sequence[History]] = MappingProxyType({})
     listing: Listing | None = None
+    regions: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
     def url(self, channels: Iterable[str]) -> str:
         """Where these channels are served. Raises SubscriptionError where no one connection serves all."""
@@ -249,6 +254,29 @@ class Exchange(ABC, metaclass=_Declaration):
         if not urls:
             raise SubscriptionError(f"{self.name}: no one connection serves {sorted(asked)}; routes are {self.routes}")
         return urls
+
+    def in_region(self, region: str, name: str) -> Self:
+        """The exchange as it is served to one of its `regions`, under a name of its own. Raises KeyError."""
+        hosts = self.regions[region]
+
+        def moved(url: str) -> str:
+            parts = urlsplit(url)
+            there = hosts.get(parts.hostname or "")
+            return url if there is None else url.replace(f"//{parts.hostname}", f"//{there}", 1)
+
+        regional = copy(self)
+        changed: dict[str, object] = {
+            "name": name,
+            "routes": {moved(url): channels for url, channels in self.routes.items()},
+            "histories": {
+                channel: tuple(replace(one, url=moved(one.url), budget="") for one in served)
+                for channel, served in self.histories.items()
+            },
+            "listing": None if self.listing is None else replace(self.listing, url=moved(self.listing.url), budget=""),
+        }
+        for attribute, value in changed.items():
+            object.__setattr__(regional, attribute, value)  # a declaration may be frozen; this is its own copy
+        return regional
 
     @abstractmethod
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:

@@ -15,7 +15,7 @@ import orjson
 
 from fastbars.bars import OHLCVBar
 from fastbars.callbacks import check_callbacks
-from fastbars.errors import FastbarsError, TapeError
+from fastbars.errors import FastbarsError, TapeError, UnknownExchangeError
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
@@ -252,4 +252,10 @@ def _exchange_named(name: str, given: str | Exchange | None) -> Exchange:
         for exchange in markets.values():
             if exchange.name == name:
                 return exchange
+    venue, _, market = name.partition(" ")
+    if "@" in market:
+        try:
+            return find_exchange(venue, market)
+        except UnknownExchangeError as error:
+            raise TapeError(f"the recording has messages of {name!r}: {error}") from error
     raise TapeError(f"the recording has messages of {name!r}, an exchange that this fastbars does not know")
