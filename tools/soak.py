@@ -48,6 +48,7 @@ VENUES = (
     ("coinbase", "spot"),
     ("kraken", "spot"),
 )
+SILENT = "NOSUCHUSDT"  # Binance confirms it, and never sends anything
 SYMBOLS = 500
 RATE = 200.0  # trades a second and exchange
 BAR_MS = 5_000
@@ -411,8 +412,9 @@ def stream_of(name: str, market: str, url: str, symbols: list[str], file: IO[str
         elif state is ConnectionState.CONNECTED and down:
             outages.append((down.pop(), time.time()))
 
+    silent = [SILENT] if name == "binance" else []
     stream = fastbars.stream(
-        name, symbols, "5s", market=market, url=url, config=CONFIG, on_state=on_state,
+        name, [*symbols, *silent], "5s", market=market, url=url, config=CONFIG, on_state=on_state,
         on_late=lambda tick: late.update([tick.symbol]),
     )  # fmt: skip
     return Venue(name, market, stream, file, late, outages)
@@ -470,7 +472,8 @@ async def _stream_all(places: list[Any], folder: Path, pipe: Connection) -> list
             venue.outages.append((-1.0, -1.0))
         for venue in venues:
             adapters = venue.stream.pool.adapters
-            asked = [(adapter.session, symbol) for adapter in adapters for symbol, _ in adapter.streams]
+            held = [(adapter.session, symbol) for adapter in adapters for symbol, _ in adapter.streams]
+            asked = [(session, symbol) for session, symbol in held if symbol != SILENT]
             await venue.stream.stop()  # trades are taken until the sockets are shut
             for session, symbol in asked:
                 venue.missing[symbol] = session.missing(symbol)
@@ -493,6 +496,9 @@ def report(venues: list[Venue], truths: list[Truth], memory: Memory, left: Count
         venue.file.close()
         totals.update(lost=verdict.lost, doubled=verdict.doubled, wrong=verdict.wrong)
         back = (-1.0, -1.0) not in venue.outages
+        if venue.name == "binance" and not stats.never_heard:
+            good = False
+            verdict.examples.insert(0, f"nobody said that {SILENT} is silent")
         good &= back and not (verdict.lost or verdict.doubled or verdict.wrong) and verdict.bars > 0
         v = verdict
         print(f"{venue.name + ' ' + venue.market:28}{v.bars:>8}{v.gaps:>6}{v.sent:>9}{v.in_bars:>9}{v.missing:>9}"
