@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fastbars import BinanceWebSocketAdapter, ConnectionState, StreamConfig, stream
+from fastbars import BinanceWebSocketAdapter, ConnectionState, StreamConfig, TickData, stream
 from fastbars.errors import SubscriptionError, WebSocketError
 from fastbars.live.never_heard import NeverHeard
 from servers import Request, Stalls, TradeServer, acknowledge, refuse, trade, until
@@ -215,6 +215,42 @@ async def test_a_reconnect_does_not_report_anew_and_a_symbol_added_later_is_repo
         await asyncio.sleep(1.5)
         assert len(errors) == 2
         await adapter.disconnect()
+
+
+async def test_what_stays_silent_after_a_renewal_and_a_reconnect_is_reported_too() -> None:
+    errors: list[WebSocketError] = []
+    async with TradeServer() as server, Feed(server):
+        config = config_of(stale_after=0.3, stale_factor=1.0)
+        adapter = BinanceWebSocketAdapter(config, url=server.url, on_error=errors.append)
+        await adapter.connect()
+        await adapter.subscribe(["BTCUSDT", "ETHUSDT"])
+        for number in range(15):
+            await server.send(trade(number, number * 10, symbol="ETHUSDT"))
+            await asyncio.sleep(0.06)  # each is seen as a gap of its own
+        await until(lambda: errors)
+        assert adapter.stats().connections == 2
+        await adapter.disconnect()
+    assert [error.symbols for error in errors if isinstance(error, SubscriptionError)] == [("ETHUSDT",)]
+    eth = [one for one in server.requests if "ethusdt@trade" in one["params"]]
+    assert [one["method"] for one in eth][:4] == ["SUBSCRIBE", "UNSUBSCRIBE", "SUBSCRIBE", "SUBSCRIBE"]
+
+
+async def test_a_parser_with_names_of_its_own_does_not_make_symbols_look_silent() -> None:
+    class Own(BinanceWebSocketAdapter):
+        def parse_message(self, message: dict[str, Any]) -> TickData | None:
+            if message.get("e") != "trade":
+                return None
+            return TickData("BTC", message["T"] * 10**6, message["p"], message["q"], trade_id=message["t"])
+
+    errors: list[WebSocketError] = []
+    async with TradeServer() as server, Feed(server):
+        adapter = Own(config_of(), url=server.url, on_error=errors.append)
+        await adapter.connect()
+        await adapter.subscribe(["BTCUSDT"])
+        await until(lambda: adapter.session.stats.trades > 80)
+        assert adapter.session.symbols == ("BTC",)
+        await adapter.disconnect()
+    assert errors == []
 
 
 async def test_redundant_lines_report_a_silent_symbol_once() -> None:

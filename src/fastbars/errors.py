@@ -109,7 +109,7 @@ class RestError(WebSocketError):
 
 
 class SubscriptionError(WebSocketError):
-    """The exchange refused a subscription.
+    """A subscription was refused, by the exchange or because it does not list the symbol; or nothing comes of it.
 
     Attributes:
         symbols: the symbols concerned, as the user gave them.

@@ -142,8 +142,8 @@ class Silence:
             self.never_heard.connected(time.monotonic(), _marks(session))
         while True:
             await asyncio.sleep(line.config.stale_interval)
-            if self.never_heard is not None:
-                await self._look_for_first(self.never_heard, line, session, on_error)
+            if self.never_heard is not None and await self._look_for_first(self.never_heard, line, session, on_error):
+                self.restart(time.monotonic())  # meanwhile nobody looked
             now_s = time.monotonic()
             if not line.is_reading or line.last_read_was_full:
                 self.restart(now_s)
@@ -177,25 +177,28 @@ class Silence:
         line: Line,
         session: Session,
         on_error: Callable[[SubscriptionError], object] | None,
-    ) -> None:
-        # Of subscriptions whose rate is known, nothing is said here: they have fallen silent.
+    ) -> bool:
+        # Whether something was renewed. Of subscriptions whose rate is known, nothing is said while `look` has still
+        # something to do about their silence.
         now_s = time.monotonic()
         if not line.is_reading:
             never_heard.pause(now_s)
-            return
+            return False
         subscriptions, channel = line.subscriptions, session.channel
         candles = set(session.exchange.candles.values())
         ids = {name: i for i, name in enumerate(session.symbols)}
+        if session.declaration()["own_parser"] and not ids.keys() <= {symbol for symbol, _ in subscriptions.desired}:
+            channel = ""  # a user's parser has names of its own: whose trades these are, is not known here
         watched = [
             (symbol, name)
             for symbol, name in subscriptions.desired
             if (symbol, name) in subscriptions.confirmed
             and (name == channel or name in candles)
-            and not (name == channel and self._is_known(ids.get(symbol)))
+            and not (name == channel and self._is_judged(ids.get(symbol)))
         ]
         found = never_heard.look(now_s, watched, subscriptions.desired, _marks(session))
         if not found.streams:
-            return
+            return False
         error = found.error(line.exchange.name)
         counts = {"count": len(found.streams), "renewed": len(found.renew)}
         log.warning("never_heard", exchange=line.exchange.name, **counts, error=str(error))
@@ -210,10 +213,13 @@ class Silence:
             refused = await self._renew(renew, line, session)
             if refused is not None and on_error is not None:
                 call(on_error, refused)
+        return bool(renew)
 
-    def _is_known(self, i: int | None) -> bool:
-        # Whether the rate of a symbol is known, by its id.
-        return i is not None and i + 1 < len(self._gaps) and bool(self._gaps[i + 1] >= _ENOUGH)
+    def _is_judged(self, i: int | None) -> bool:
+        # Whether the rate of a symbol is known, and not yet everything was done about its silence.
+        return (
+            i is not None and i + 1 < len(self._gaps) and bool(self._gaps[i + 1] >= _ENOUGH and self._stage[i + 1] < 2)
+        )
 
     async def _renew(
         self, streams: Sequence[tuple[str, str]], line: Line, session: Session
