@@ -328,6 +328,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ("candle_open", "first", "'first trade' or 'previous close'"),
     ("candles", ["1m"], "a mapping of bar specs"),
     ("histories", {"trade": 5}, "a mapping of trade channels"),
+    ("listing", "https://api.example.com", "Listing"),
+    ("regions", {"eea": "host"}, "a mapping of regions"),
+    ("regions", {"eea": {"host": 5}}, "a mapping of regions"),
 ]
 
 

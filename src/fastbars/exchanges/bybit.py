@@ -39,17 +39,12 @@ from fastbars.wire.fields import TradeFields
 
 _TOPIC = re.compile(r"topic:\s*([A-Za-z]+(?:\.\w+)?)\.([^\s,.\]]+)")
 _STREAM, _REST = "stream.bybit.com", "api.bybit.com"
-# Turkey, Kazakhstan, Georgia, Indonesia, Japan and the European Economic Area have hosts of their own; the Netherlands
-# and the United Arab Emirates for REST, and the streams of all others.
-_REGIONS: Mapping[str, Mapping[str, str]] = {
-    "tr": {_STREAM: "stream.bybit.tr", _REST: "api.bybit.tr"},
-    "kz": {_STREAM: "stream.bybit.kz", _REST: "api.bybit.kz"},
-    "ge": {_STREAM: "stream.bybitgeorgia.ge", _REST: "api.bybitgeorgia.ge"},
-    "id": {_STREAM: "stream.bybit.id", _REST: "api.bybit.id"},
-    "jp": {_STREAM: "stream.manepa.jp", _REST: "api.manepa.jp"},
-    "eu": {_STREAM: "stream.bybit.eu", _REST: "api.bybit.eu"},
-    "nl": {_REST: "api.bybit.nl"},
-    "ae": {_REST: "api.bybit.ae"},
+_DOMAINS = {
+    "tr": "bybit.tr", "kz": "bybit.kz", "ge": "bybitgeorgia.ge", "id": "bybit.id", "jp": "manepa.jp", "eu": "bybit.eu",
+}  # fmt: skip
+_REGIONS = {region: {_STREAM: f"stream.{domain}", _REST: f"api.{domain}"} for region, domain in _DOMAINS.items()} | {
+    region: {_REST: f"api.bybit.{region}"}
+    for region in ("nl", "ae")  # whose streams are those of all others
 }
 _SPECS = {"D": "1d", "W": "1w", "M": "1mo"}  # all others are minutes
 _CHANNELS: Mapping[str, Ids | None] = {
