@@ -20,6 +20,7 @@ MODULES = (
     "rows",
     "state",
     "records",
+    "restored",
     "objects",
     "columns",
     "closing",

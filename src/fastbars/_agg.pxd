@@ -12,7 +12,11 @@ cdef struct Fetched:            # up to which row of a batch, the slots' last li
 cdef class BarKernel(BarPaths):
     cdef Py_ssize_t place_count         # of `places`
     cdef Py_ssize_t longest_unchecked   # likewise, unless their sizes are larger than those before
+    cdef char *copy_memory              # of a short batch whose memory is the caller's
+    cdef TickBatch copy
+    cdef TickBatch copy_of(self, TickBatch batch)
     cdef int fold(self, TickBatch batch) except -1
+    cdef int fold_alone(self, TickBatch batch) except -1
     cdef bint fold_unchecked(self, TickBatch batch) except? False
     cdef int finish(self, TickBatch batch, double bound) except -1
     cdef tuple update_places(self, TickBatch batch, bint ends, const int32_t[::1] places)

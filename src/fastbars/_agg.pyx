@@ -21,8 +21,9 @@ at the sum of both scales.
 import numpy as np
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 
-from fastbars.batch cimport TickBatch
+from fastbars.batch cimport BYTES_A_ROW, TickBatch
 from fastbars.fold cimport (
     Columns, Seen, begins_stretch, columns_of, fold_rows, fold_time_stretch, row_at, take_ordinary,
 )
@@ -76,8 +77,12 @@ cdef class BarKernel(BarPaths):
     def __cinit__(self):
         self.longest_unchecked = LONG_STRETCH
 
+    def __dealloc__(self):
+        free(self.copy_memory)
+
     def update(self, TickBatch batch not None, bint ends=False, const int32_t[::1] places=None):
         cdef Py_ssize_t closed
+        self.check_unused()
         if places is not None:
             return self.update_places(batch, ends, places)
         if ends and batch.length:
@@ -95,17 +100,19 @@ cdef class BarKernel(BarPaths):
 
     cdef tuple update_places(self, TickBatch batch, bint ends, const int32_t[::1] places):
         cdef Py_ssize_t i, count = len(places)
+        cdef const int32_t[::1] own
         cdef const int32_t *place = NULL
         cdef bint falls = False
+        self.check_unused()
         if batch.sequence is not NULL:
             raise InvalidTickError("rows that carry sequence numbers are folded in all together")
         if count == 0:
             self.arrivals += batch.length
             return self.update(batch.part(0, 0), ends)
-        place = &places[0]
-        with nogil:
-            for i in range(1, count):
-                falls |= place[i] <= place[i - 1]
+        own = np.array(places)      # nobody else can change these while they are used
+        place = &own[0]
+        for i in range(1, count):
+            falls |= place[i] <= place[i - 1]
         if falls or place[0] < 0 or place[count - 1] >= batch.length:
             raise IndexError(f"places must ascend, and be rows of the batch's {batch.length}")
         self.places, self.place_count = place, count
@@ -119,6 +126,30 @@ cdef class BarKernel(BarPaths):
         return self.take(), self.take_late()
 
     cdef int fold(self, TickBatch batch) except -1:
+        self.check_unused()
+        if batch.borrows and batch.length < LONG_BATCH:
+            batch = self.copy_of(batch)
+        self.busy = batch.folding = True
+        if self.ledger is not None:
+            self.ledger.busy = True
+        try:
+            return self.fold_alone(batch)
+        finally:
+            self.busy = batch.folding = False
+            if self.ledger is not None:
+                self.ledger.busy = False
+
+    cdef TickBatch copy_of(self, TickBatch batch):
+        # What is checked before it is folded in must be what is folded in, and those whose memory it is can change it.
+        if self.copy_memory is NULL:
+            self.copy_memory = <char *>malloc(LONG_BATCH * BYTES_A_ROW)
+            if self.copy_memory is NULL:
+                raise MemoryError
+            self.copy = TickBatch.__new__(TickBatch, batch.instruments)
+        self.copy.copy_rows(batch, self.copy_memory)
+        return self.copy
+
+    cdef int fold_alone(self, TickBatch batch) except -1:
         cdef double bound, largest
         cdef int64_t largest_size
         cdef Py_ssize_t failed
@@ -144,6 +175,8 @@ cdef class BarKernel(BarPaths):
             self.make_room(batch, 0)
             if batch.length > self.size() and not self.sequenced and not self.healing and self.fold_unchecked(batch):
                 return 0
+            if batch.borrows:       # see copy_of
+                batch = batch.own_copy()
         if batch.length == 1:
             largest = batch.check_row(self.symbols, self.largest_contract, &largest_size)
         elif batch.length < LONG_BATCH:
@@ -218,6 +251,7 @@ cdef class BarKernel(BarPaths):
     def heal(self, TickBatch batch not None):
         cdef int64_t healed = self.healed
         cdef Py_ssize_t i
+        self.check_unused()
         if not self.by_id:
             raise InvalidTickError("trades without ids fill no hole")
         for i in range(1, batch.length):

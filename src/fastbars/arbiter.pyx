@@ -16,6 +16,8 @@ from fastbars.batch cimport TickBatch
 from fastbars.instruments cimport Instrument
 from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN
 
+from fastbars.errors import InvalidTickError
+
 cdef enum:
     LINES = 8
     WINDOW = 256                # latest trades of a symbol of which arrivals are compared
@@ -62,6 +64,19 @@ cdef struct Count:
     int64_t led
 
 
+cdef int64_t LONGEST_NS = 1 << 61
+
+
+cdef int _check_now(int64_t now_ns) except -1:
+    if not -LONGEST_NS < now_ns < LONGEST_NS:
+        raise ValueError(f"{now_ns} ns is no time of a steady clock")
+    return 0
+
+
+cdef int64_t _widened(int64_t mantissa, int64_t factor) noexcept:
+    return mantissa * factor if -(HIGHEST // factor) <= mantissa <= HIGHEST // factor else 0
+
+
 cdef class Arbiter:
     cdef TickBatch out
     cdef Symbol *symbols
@@ -76,8 +91,8 @@ cdef class Arbiter:
     def __cinit__(self, TickBatch out not None, int lines, int64_t wait_ns):
         if not 2 <= lines <= LINES:
             raise ValueError(f"lines must be 2 to {LINES}, got {lines}")
-        if wait_ns < 0:
-            raise ValueError(f"wait {wait_ns} ns is negative")
+        if not 0 <= wait_ns < LONGEST_NS:
+            raise ValueError(f"wait {wait_ns} ns is outside 0 to {LONGEST_NS}")
         if out.first_id is NULL:
             raise ValueError("redundant lines need trade ids, and the batch has no first_id column")
         self.out = out
@@ -120,6 +135,13 @@ cdef class Arbiter:
             raise ValueError("the batch belongs to other instruments than this arbiter")
         if not 0 <= line < self.lines:
             raise ValueError(f"line {line} is outside 0 to {self.lines - 1}")
+        if batch is self.out or batch.first_id is NULL:
+            raise ValueError("a batch is needed that has a first_id column and is not what this arbiter returns")
+        if batch.length and batch.rescaled != batch.instruments.rescaled:
+            raise InvalidTickError("a scale was widened after this batch was built; build it again")
+        if batch.borrows:
+            batch = batch.own_copy()
+        _check_now(now_ns)
         self._begin(batch.length)
         for i in range(batch.length):
             self._place(batch, i, line, now_ns)
@@ -128,6 +150,7 @@ cdef class Arbiter:
         return self.out
 
     def expire(self, int64_t now_ns):
+        _check_now(now_ns)
         self._begin(0)
         self._release(now_ns)
         return self.out
@@ -153,6 +176,7 @@ cdef class Arbiter:
         return count.first, count.again, count.missed, count.led, count.lead_ns
 
     cdef int _begin(self, Py_ssize_t rows) except -1:
+        self.out.check_unused()
         self.out.length = 0
         self.out.rescaled = self.out.instruments.rescaled
         self.out._reserve(rows + self.held)
@@ -161,12 +185,13 @@ cdef class Arbiter:
 
     cdef int _place(self, TickBatch batch, Py_ssize_t row, int line, int64_t now_ns) except -1:
         cdef int32_t s = batch.symbol_id[row]
-        cdef Symbol *symbol = &self.symbols[s]
+        cdef Symbol *symbol
         cdef int64_t first = (batch.sequence if batch.sequence is not NULL else batch.first_id)[row]
         cdef int64_t last = (batch.sequence if batch.sequence is not NULL else batch.last_id)[row]
-        if first < 0 or last < first or last == HIGHEST:  # the kernel will refuse it
-            self._copy(batch, row)
+        if first < 0 or last < first or last == HIGHEST or not batch.is_valid(row, self.capacity):
+            self._copy(batch, row)  # the kernel will refuse it
             return 0
+        symbol = &self.symbols[s]
         if not self._arrives(symbol, first, last - first + 1, line, now_ns):
             self.duplicates += 1
         elif symbol.expected == UNSEEN or first == symbol.expected:
@@ -281,9 +306,10 @@ cdef class Arbiter:
         out._reserve(row + 1)
         out.symbol_id[row] = s
         out.time_ns[row] = held.time_ns
-        # A scale that was widened meanwhile fits: the instrument remembers its largest price and size.
-        out.price[row] = held.price * POWER_OF_TEN[own.price_scale - held.price_scale]
-        out.size[row] = held.size * POWER_OF_TEN[own.size_scale - held.size_scale]
+        # A scale that was widened meanwhile fits: the instrument remembers its largest price and size. (One that it
+        # has not seen, of a batch that wraps arrays, is refused by the kernel.)
+        out.price[row] = _widened(held.price, POWER_OF_TEN[own.price_scale - held.price_scale])
+        out.size[row] = _widened(held.size, POWER_OF_TEN[own.size_scale - held.size_scale])
         if out.side is not NULL:
             out.side[row] = held.side
         out.first_id[row], out.last_id[row] = held.first_id, held.last_id

@@ -11,6 +11,9 @@ cdef extern from * nogil:
     const int64_t LATEST_NS "FASTBARS_LATEST_NS"
     const int64_t EARLIEST_NS "-FASTBARS_LATEST_NS"
 
+cdef enum:
+    BYTES_A_ROW = 64            # of all columns
+
 cdef class TickBatch:
     # Columns, one entry a trade; a NULL column was not given.
     cdef int64_t *time_ns
@@ -25,8 +28,14 @@ cdef class TickBatch:
     cdef readonly Py_ssize_t length
     cdef readonly int rescaled  # instruments.rescaled that the mantissas of these rows stand for
     cdef Py_ssize_t capacity
+    cdef bint borrows           # the memory is the caller's, who may change it at any time
+    cdef bint folding           # a kernel reads it, without the interpreter lock
     cdef readonly Instruments instruments
     cdef dict _columns          # name -> ndarray that owns the memory
+    cdef TickBatch own_copy(self)
+    cdef void copy_rows(self, TickBatch batch, char *memory) noexcept
+    cdef void _note_largest(self) noexcept
+    cdef int check_unused(self) except -1
     cdef int _reserve(self, Py_ssize_t rows) except -1
     cdef double check(self, Py_ssize_t symbols, int64_t largest_contract, int64_t *largest_size) noexcept nogil
     cdef bint has_flaw(self, bint by_id) noexcept nogil

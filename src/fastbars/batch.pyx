@@ -8,6 +8,7 @@ import numpy as np
 
 from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from fastbars.instruments cimport Instrument, Instruments
 from fastbars.scaled cimport HIGHEST, POWER_OF_TEN, parse_number
@@ -30,6 +31,7 @@ _DTYPES = {
     "count": _INT64,
     "sequence": _INT64,
 }
+_COPIED = ("symbol_id", "count")
 _OPTIONAL = ("side", "first_id", "last_id", "count", "sequence")
 
 
@@ -37,6 +39,19 @@ cdef void *_address(object array) except? NULL:
     if array is None or array.size == 0:
         return NULL
     return <void *><size_t>array.ctypes.data
+
+
+cdef object _owned(object array):
+    # Written by compiled code alone: what `column` shows of it cannot be made writeable.
+    array.flags.writeable = False
+    return array
+
+
+cdef void *_copied(char *memory, const void *column, Py_ssize_t size) noexcept:
+    if column is NULL:
+        return NULL
+    memcpy(memory, column, size)
+    return memory
 
 
 # A column is checked without a branch, so that the compiler takes several rows at once: the sign bit of the
@@ -103,7 +118,14 @@ cdef uint64_t _falling(const int64_t *first, const int64_t *last, Py_ssize_t row
 
 
 cdef class TickBatch:
+    def __cinit__(self, Instruments instruments not None, *_, **__):
+        # So that a batch that was never initialised has no rows either, and no room for one.
+        self.instruments = instruments
+        self._columns = {}
+
     def __init__(self, Instruments instruments not None, bint ids=True, bint counts=False, bint sequences=False):
+        if self._columns:
+            raise TypeError("a batch is initialised once")
         names = ["time_ns", "symbol_id", "price", "size", "side"]
         if ids:
             names += ["first_id", "last_id"]
@@ -115,7 +137,7 @@ cdef class TickBatch:
         self.length = 0
         self.capacity = 256
         self.rescaled = instruments.rescaled
-        self._columns = {name: np.empty(256, _DTYPES[name]) for name in names}
+        self._columns = {name: _owned(np.empty(256, _DTYPES[name])) for name in names}
         self._attach()
 
     @staticmethod
@@ -126,7 +148,7 @@ cdef class TickBatch:
 
     @staticmethod
     def wrap(Instruments instruments not None, dict columns not None):
-        cdef TickBatch batch = TickBatch.__new__(TickBatch)
+        cdef TickBatch batch = TickBatch.__new__(TickBatch, instruments)
         unknown = columns.keys() - _DTYPES.keys()
         if unknown:
             raise TypeError(f"unknown columns {sorted(unknown)}; known are {list(_DTYPES)}")
@@ -156,15 +178,47 @@ cdef class TickBatch:
                     raise InvalidTickError(
                         f"row {row}: {name} {array[row]} is outside {bounds.min} to {bounds.max}", row
                     )
-            batch._columns[name] = np.ascontiguousarray(array, dtype)
-        batch.instruments = instruments
+            # Symbol ids are places in memory and counts are added up unchecked: nobody else may change these.
+            batch._columns[name] = (np.array if name in _COPIED else np.ascontiguousarray)(array, dtype)
         batch.length = length
+        batch.borrows = True
         batch.capacity = 0  # the memory is the caller's: an append copies it first
         batch.rescaled = instruments.rescaled
         batch._attach()
         return batch
 
-    def _note_largest(self):
+    cdef TickBatch own_copy(self):
+        # The same rows in memory that nobody else can change.
+        cdef TickBatch batch = TickBatch.__new__(TickBatch, self.instruments)
+        batch._columns = {name: _owned(np.array(array[: self.length])) for name, array in self._columns.items()}
+        batch.length = self.length
+        batch.capacity = self.length
+        batch.rescaled = self.rescaled
+        batch._attach()
+        return batch
+
+    cdef void copy_rows(self, TickBatch batch, char *memory) noexcept:
+        # Becomes the same rows in memory of BYTES_A_ROW each: to be folded in at once, without an array of numpy's.
+        cdef Py_ssize_t size = batch.length * sizeof(int64_t)
+        self.instruments, self.length, self.rescaled = batch.instruments, batch.length, batch.rescaled
+        self.time_ns = <int64_t *>_copied(memory, batch.time_ns, size)
+        self.price = <int64_t *>_copied(memory + size, batch.price, size)
+        self.size = <int64_t *>_copied(memory + 2 * size, batch.size, size)
+        self.first_id = <int64_t *>_copied(memory + 3 * size, batch.first_id, size)
+        # Equal columns stay one: the kernel has a shorter way for them.
+        self.last_id = self.first_id if batch.last_id == batch.first_id else (
+            <int64_t *>_copied(memory + 4 * size, batch.last_id, size))
+        self.count = <int64_t *>_copied(memory + 5 * size, batch.count, size)
+        self.sequence = <int64_t *>_copied(memory + 6 * size, batch.sequence, size)
+        self.symbol_id = <int32_t *>_copied(memory + 7 * size, batch.symbol_id, size // 2)
+        self.side = <int8_t *>_copied(memory + 7 * size + size // 2, batch.side, size // 8)
+
+    cdef int check_unused(self) except -1:
+        if self.folding:
+            raise RuntimeError("the batch is being folded by another thread: it cannot be changed meanwhile")
+        return 0
+
+    cdef void _note_largest(self) noexcept:
         # The rows of each symbol bound how far its scale can still widen.
         cdef Py_ssize_t i
         cdef Instrument *own
@@ -176,6 +230,8 @@ cdef class TickBatch:
 
     cdef int _attach(self) except -1:
         columns = self._columns
+        if not columns:
+            raise TypeError("TickBatch.__init__ was not called")
         self.time_ns = <int64_t *>_address(columns["time_ns"])
         self.symbol_id = <int32_t *>_address(columns["symbol_id"])
         self.price = <int64_t *>_address(columns["price"])
@@ -242,37 +298,41 @@ cdef class TickBatch:
             if s < 0 or s >= symbols:
                 raise InvalidTickError(f"row {i}: symbol id {s} is outside 0 to {symbols - 1}", i)
             if self.price[i] <= 0:
-                self._refuse(i, "price", "at least 1")
+                self._refuse(i, "price", self.price[i], "at least 1")
             if self.size[i] <= 0:
-                self._refuse(i, "size", "at least 1")
+                self._refuse(i, "size", self.size[i], "at least 1")
             if self.time_ns[i] < EARLIEST_NS or self.time_ns[i] > LATEST_NS:
-                self._refuse(i, "time_ns", f"{EARLIEST_NS} to {LATEST_NS}")
+                self._refuse(i, "time_ns", self.time_ns[i], f"{EARLIEST_NS} to {LATEST_NS}")
             if self.side is not NULL and (self.side[i] < -1 or self.side[i] > 1):
-                self._refuse(i, "side", "1, 0 or -1")
+                self._refuse(i, "side", self.side[i], "1, 0 or -1")
             if self.count is not NULL and (self.count[i] < 1 or self.count[i] >= MOST_COUNT):
-                self._refuse(i, "count", f"1 to {MOST_COUNT - 1}")
+                self._refuse(i, "count", self.count[i], f"1 to {MOST_COUNT - 1}")
             if self.first_id is not NULL:
                 if self.first_id[i] < 0:
-                    self._refuse(i, "first_id", "at least 0")
+                    self._refuse(i, "first_id", self.first_id[i], "at least 0")
                 if self.last_id[i] < self.first_id[i] or self.last_id[i] == HIGHEST:
-                    self._refuse(i, "last_id", f"{self.first_id[i]} (first_id) to {HIGHEST - 1}")
+                    self._refuse(i, "last_id", self.last_id[i], f"{self.first_id[i]} (first_id) to {HIGHEST - 1}")
             if self.sequence is not NULL and (self.sequence[i] < 0 or self.sequence[i] == HIGHEST):
-                self._refuse(i, "sequence", f"0 to {HIGHEST - 1}")
+                self._refuse(i, "sequence", self.sequence[i], f"0 to {HIGHEST - 1}")
         raise AssertionError("every row keeps the rules")
 
-    def _refuse(self, Py_ssize_t row, str name, str valid):
+    def _refuse(self, Py_ssize_t row, str name, value, str valid):
         label = self.instruments.label(self.symbol_id[row])
-        raise InvalidTickError(f"{label}: row {row}: {name} {self.column(name)[row]} is not {valid}", row)
+        raise InvalidTickError(f"{label}: row {row}: {name} {value} is not {valid}", row)
 
     cdef int _reserve(self, Py_ssize_t rows) except -1:
         if rows > self.capacity:
+            self.check_unused()
             capacity = max(rows, 2 * self.capacity, 256)
             for name, array in self._columns.items():
                 grown = np.empty(capacity, array.dtype)
                 grown[: self.length] = array[: self.length]
-                self._columns[name] = grown
+                self._columns[name] = _owned(grown)
             self.capacity = capacity
             self._attach()
+            if self.borrows:        # the rows may be others than those that were noted
+                self.borrows = False
+                self._note_largest()
         return 0
 
     cdef int _fit(self, int symbol_id, int64_t *price, int price_scale, int64_t *size, int size_scale,
@@ -316,9 +376,10 @@ cdef class TickBatch:
         cdef int64_t first = 0, last = 0, order = 0
         cdef int symbol_id
         cdef Instrument *own
-        cdef Py_ssize_t row = self.length
-        if row >= self.capacity:
-            self._reserve(row + 1)  # first: a column without rows has no address, as one that is not kept
+        cdef Py_ssize_t row
+        self.check_unused()
+        if self.length >= self.capacity:
+            self._reserve(self.length + 1)  # first: a column without rows has no address, as one that is not kept
         try:
             price_mantissa, price_scale = parse_number(price)
             size_mantissa, size_scale = parse_number(size)
@@ -337,9 +398,12 @@ cdef class TickBatch:
         if self.sequence is not NULL:
             order = first if sequence is None else PyNumber_Index(sequence)
         if trades == 0:
-            trades = last - first + 1
+            trades = <int64_t>(<uint64_t>last - <uint64_t>first + 1)  # wraps where the ids are refused all the same
         if self.count is NULL and trades != 1:
             raise InvalidTickError(f"{self.instruments.exchange} {symbol}: this batch has no count column".lstrip())
+        row = self.length  # behind the last call of foreign code, which may have changed it
+        if row >= self.capacity:
+            self._reserve(row + 1)
         if row == 0:
             self.rescaled = self.instruments.rescaled
         elif self.rescaled != self.instruments.rescaled:
@@ -368,6 +432,7 @@ cdef class TickBatch:
         return 0
 
     def clear(self):
+        self.check_unused()
         self.length = 0
 
     def without(self, Py_ssize_t row):

@@ -30,7 +30,10 @@ Ids = Literal["contiguous", "sequenced", "unique", "none", "sampled"]
 Empty = Literal["skip", "fill"]
 _MOST_STEPS = 120
 _LONGEST_S = 4e9
-_LONGEST_GRACE_NS = 2**62
+_LONGEST_GRACE_NS = 2**61
+_MOST_ROWS = 2**60
+_LONGEST_SYMBOL = 1024
+_MOST_SHOWN = 100
 _NUMBERED = ("contiguous", "sequenced")
 _UNVERIFIABLE, _SAMPLED = STATUSES.index(BarStatus.UNVERIFIABLE), STATUSES.index(BarStatus.SAMPLED)
 
@@ -121,16 +124,19 @@ class BarBuffer(TradeEntry):
         self.on_late = on_late
         self._stats = BufferStats()
         self._lateness_s, self._heal_horizon_s, self._empty = lateness_s, heal_horizon_s, empty
-        self._kernel = BarKernel(
-            self.instruments,
-            self.specs,
-            Ledger() if ids in _NUMBERED else None,
-            ids == "contiguous",
-            round(lateness_s * 1e9),
-            round(heal_horizon_s * 1e9),
-            empty == "fill",
-        )
+        self._kernel = self._new_kernel(self.instruments)
         super().__init__(self._kernel, self.new_batch(), min(round(grace_s * 1e9), _LONGEST_GRACE_NS))
+
+    def _new_kernel(self, instruments: Instruments) -> BarKernel:
+        return BarKernel(
+            instruments,
+            self.specs,
+            Ledger() if self.ids in _NUMBERED else None,
+            self.ids == "contiguous",
+            min(round(self._lateness_s * 1e9), _LONGEST_GRACE_NS),
+            min(round(self._heal_horizon_s * 1e9), _LONGEST_GRACE_NS),
+            self._empty == "fill",
+        )
 
     def new_batch(self) -> TickBatch:
         """An empty batch with the columns that this buffer needs."""
@@ -174,16 +180,29 @@ class BarBuffer(TradeEntry):
     def load(self, content: Mapping[str, Any]) -> None:
         """Go on from what `dump` returned. The buffer must be new.
 
+        Everything is checked before it is used: places, lists, times, sums. What is refused has changed nothing.
+
         Raises:
-            ValueError: it is of other specs or ids, or of another build.
+            ValueError: it is of other specs or ids, or of another build, or it is damaged; the message says what.
         """
         for name, own in (("specs", [str(spec) for spec in self.specs]), ("ids", self.ids)):
-            if content[name] != own:
-                raise ValueError(f"its {name} are {content[name]}, not {own}")
-        for symbol, price_scale, size_scale, contract_size in content["instruments"]:
-            self.instruments.add(symbol, price_scale, size_scale, contract_size)
+            if content.get(name) != own:
+                raise ValueError(f"its {name} are {shortened(content.get(name))}, not {own}")
+        if not self._kernel.is_blank:
+            raise ValueError("a snapshot is loaded into a buffer that has seen no trade")
+        rows = content.get("rows")
+        if type(rows) is not int or not 0 <= rows <= _MOST_ROWS:
+            raise ValueError(f"it has {shortened(rows)} rows, which is no number of rows")
+        listed = _instruments_of(content, self.instruments)
+        # First into a kernel that is thrown away, so that what is refused has left no trace in this one.
+        trial = Instruments(self.instruments.exchange)
+        for instrument in listed:
+            trial.add(*instrument)
+        self._new_kernel(trial).load(dict(content))
+        for instrument in listed:
+            self.instruments.add(*instrument)
         self._kernel.load(dict(content))
-        self.rows_taken = content["rows"]
+        self.rows_taken = rows
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickle is a dump, checked when it is loaded; callbacks go along, and must be such as pickle can name.
@@ -399,6 +418,34 @@ def _restored(
     buffer._stats = BufferStats(*stats)
     vars(buffer).update(others)
     return buffer
+
+
+def _instruments_of(content: Mapping[str, Any], own: Instruments) -> list[tuple[str, int, int, str | None]]:
+    # The symbols of a snapshot, which continue those that are known already, and their scales.
+    given = content.get("instruments")
+    if not isinstance(given, list | tuple) or len(given) < len(own):
+        raise ValueError("it does not list the symbols, or fewer than are known")
+    listed: list[tuple[str, int, int, str | None]] = []
+    for entry in given:
+        if not isinstance(entry, list | tuple) or list(map(type, entry[:3])) != [str, int, int] or len(entry) != 4:
+            raise ValueError(f"its symbol {len(listed)} is {shortened(entry)}, not a name, scales and a contract size")
+        symbol, price_scale, size_scale, contract_size = entry
+        if not (contract_size is None or isinstance(contract_size, str)) or len(symbol) > _LONGEST_SYMBOL:
+            raise ValueError(f"its symbol {shortened(symbol)} has a contract size {shortened(contract_size)}")
+        listed.append((symbol, price_scale, size_scale, contract_size))
+    if len({symbol for symbol, *_ in listed}) != len(listed):
+        raise ValueError("it lists a symbol twice")
+    for symbol, (other, *_, contract_size) in zip(own.symbols, listed, strict=False):
+        size = own.contract_size(symbol)
+        if symbol != other or (size is not None and contract_size != str(size)):
+            raise ValueError(f"it lists {shortened(other)} where {symbol} is known, or with another contract size")
+    return listed
+
+
+def shortened(value: object) -> str:
+    """What was read from a file, as text for a message."""
+    text = ascii(value)[1:-1] if isinstance(value, str) else ascii(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def tick_of(batch: TickBatch, row: int) -> TickData:

@@ -9,14 +9,16 @@ Units: times int64 ns since the epoch, UTC.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
-from fastbars.batch cimport LATEST_NS
+from fastbars.batch cimport EARLIEST_NS, LATEST_NS
 from fastbars.records cimport (
     BY_END, BY_GAP, BY_TRADE, DOWN, END, FILLED, LOST, NOT_CLOSED, START, UNPROVEN, BarRecords, Judgement,
 )
+from fastbars.restored cimport check_bars, check_times, follow_scales
 from fastbars.scaled cimport HIGHEST, LOWEST
-from fastbars.state cimport Past, Record, Slot
+from fastbars.state cimport Past, Record, Slot, whole_number
 from fastbars.summary cimport MONTHS, clear_bar, interval_of, is_within, merge_bar
 
+from fastbars.errors import InvalidTickError
 from fastbars.rows import NO_ROWS as _NO_ROWS
 
 cdef enum:
@@ -39,15 +41,42 @@ cdef class BarClosing(BarRecords):
     # A snapshot, for another process of the same build.
 
     def dump(self):
+        self.check_unused()
         parts = BarRecords.dump(self)
         parts["times"] = [self.watermark_ns, self.down_since_ns, self.down_until_ns, self.arrivals, self.healed,
                           self.sequenced]
         return parts
 
     def load(self, dict parts not None):
-        BarRecords.load(self, parts)
-        (self.watermark_ns, self.down_since_ns, self.down_until_ns, self.arrivals, self.healed,
-         self.sequenced) = parts["times"]
+        cdef int64_t[5] times
+        cdef int i
+        self.check_unused()
+        if not self.is_blank:
+            raise ValueError("a snapshot is loaded into a kernel that has seen no trade")
+        self.reserve()
+        given = parts.get("times")
+        if type(given) is not list or len(given) != 6:
+            raise ValueError("the snapshot has no times")
+        for i in range(5):
+            times[i] = whole_number(parts, "times", given[i])
+        if type(given[5]) is not bool or (given[5] and not self.by_id):
+            raise ValueError("the snapshot does not say whether its messages were numbered")
+        try:
+            self.take_memory(parts)
+            check_bars(self)
+            check_times(self, times[0], times[1], times[2], times[3], times[4])
+            if self.ledger is not None:
+                self.ledger.load(parts, self.symbols)
+        except BaseException:
+            self.restore()      # to what it was before: blank
+            raise
+        self.watermark_ns, self.down_since_ns, self.down_until_ns = times[0], times[1], times[2]
+        self.arrivals, self.healed, self.sequenced = times[3], times[4], given[5]
+        if self.sequenced:
+            self.ledger.tips = NULL
+        follow_scales(self)
+        self.widenings = len(self.instruments.widened)
+        self.blank = False
         self.bound = self.largest()
 
     # Opening and closing.
@@ -149,6 +178,8 @@ cdef class BarClosing(BarRecords):
         cdef const Slot *slot = &self.slots[spec][symbol_id]
         if slot.fresh or slot.newest < 0 or self.is_open(spec, symbol_id) or slot.flags & END:
             return False
+        if slot.bar.close_time > LATEST_NS:     # no trade can be as late, and the interval behind it may not fit 64 bits
+            return False
         interval_of(&self.rules[spec], slot.bar.close_time, open_time, close_time)
         if self.fill:
             return True
@@ -192,6 +223,9 @@ cdef class BarClosing(BarRecords):
         cdef int64_t open_time, close_time
         cdef Py_ssize_t i
         cdef int j, k, t, s
+        self.check_unused()
+        if not 0 <= reason <= NOT_CLOSED:
+            raise ValueError(f"reason {reason} is outside 0 to {NOT_CLOSED}")
         if time_ns < self.next_close_ns:
             return _NO_ROWS
         self.row_count = 0
@@ -213,6 +247,7 @@ cdef class BarClosing(BarRecords):
         return self.take(True)
 
     def flush(self, symbol_id=None):
+        self.check_unused()
         self.row_count = 0
         self.end_bars(symbol_id, 0)
         return self.take(True)
@@ -239,6 +274,7 @@ cdef class BarClosing(BarRecords):
         cdef Record record
         cdef Judgement judgement
         cdef const Slot *slot
+        self.check_unused()
         if not (0 <= symbol_id < self.instruments.count and 0 <= spec < self.width):
             raise IndexError(f"symbol id {symbol_id} or spec {spec} is outside the {self.instruments.count} and {self.width}")
         self.settle()
@@ -261,9 +297,10 @@ cdef class BarClosing(BarRecords):
         return self.take()
 
     def feed_down(self, int64_t time_ns):
+        self.check_unused()
         if self.down_since_ns < HIGHEST and self.down_until_ns == HIGHEST:
             return
-        self.down_since_ns = min(time_ns, HIGHEST - 1)
+        self.down_since_ns = max(EARLIEST_NS, min(time_ns, LATEST_NS))    # no trade is beyond
         self.down_until_ns = HIGHEST
         self.next_close_ns = LOWEST     # quiet symbols have intervals to be issued now
 
@@ -271,6 +308,7 @@ cdef class BarClosing(BarRecords):
         cdef Slot *slot
         cdef Py_ssize_t i
         cdef int k
+        self.check_unused()
         if self.down_until_ns != HIGHEST:
             return
         self.down_until_ns = max(time_ns, self.down_since_ns + 1)
@@ -284,6 +322,7 @@ cdef class BarClosing(BarRecords):
 
     cpdef int advance_watermark(self, int64_t time_ns) except -1:
         # One beyond every valid trade time says no more than that.
+        self.check_unused()
         self.watermark_ns = max(self.watermark_ns, min(time_ns, LATEST_NS))
         return 0
 
@@ -292,6 +331,9 @@ cdef class BarClosing(BarRecords):
         cdef Past *past
         cdef int32_t r
         cdef int k
+        self.check_unused()
+        if not 0 <= symbol_id < self.instruments.count:
+            raise IndexError(f"symbol id {symbol_id} is outside the {self.instruments.count}")
         self.settle()
         self.blank = False
         self.row_count = 0
@@ -319,13 +361,14 @@ cdef class BarClosing(BarRecords):
         cdef int32_t r
         cdef int k
         cdef bint partial
+        self.check_unused()
         if not self.proof or self.sequenced or not 0 <= symbol_id < self.symbols:
             return []
         opened = set()
         line = self.ledger.lines[symbol_id]
         for k in range(self.width):
             past = &self.pasts[k][symbol_id]
-            if self.rules[k].kind > MONTHS or past.start_ns == HIGHEST or line.start_ns - past.start_ns > longest_ns:
+            if self.rules[k].kind > MONTHS or past.start_ns == HIGHEST or line.expected < 0 or line.start_ns - past.start_ns > longest_ns:
                 continue
             partial = self.is_open(k, symbol_id) and self.slots[k][symbol_id].flags & START
             r = self.slots[k][symbol_id].oldest
@@ -342,8 +385,12 @@ cdef class BarClosing(BarRecords):
         cdef int32_t r
         cdef int64_t until
         cdef int k
+        self.check_unused()
         if not self.proof or self.sequenced or not 0 <= symbol_id < self.symbols:
             return self.take()
+        if not (0 <= trade_id < HIGHEST and EARLIEST_NS <= time_ns <= LATEST_NS):
+            raise InvalidTickError(
+                f"{self.instruments.label(symbol_id)}: no trade has the id {trade_id} and the time {time_ns} ns")
         self.settle()
         self.row_count = 0
         self.note_safe(symbol_id)
@@ -369,6 +416,9 @@ cdef class BarClosing(BarRecords):
     cdef void note_safe(self, int symbol_id) noexcept nogil:
         # No bar that closes later than this was let go.
         cdef int t
+        cdef int64_t event_ns
         self.ledger.safe_ns = LOWEST
         for t in range(self.tree_count):
-            self.ledger.safe_ns = max(self.ledger.safe_ns, self.event_time(t, symbol_id) - self.lateness_ns)
+            event_ns = self.event_time(t, symbol_id)
+            if event_ns > LOWEST + self.lateness_ns:
+                self.ledger.safe_ns = max(self.ledger.safe_ns, event_ns - self.lateness_ns)

@@ -12,16 +12,32 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
-from fastbars.rows cimport Row
+from fastbars.rows cimport Row, rows_of
 from fastbars.scaled cimport HIGHEST, PARSED, POWER_OF_TEN, int128, less128, parse_text, scale128
 
-from fastbars.rows import ROW_DTYPE as _ROW_DTYPE
+cdef enum:
+    MAX_SCALE = 18
 
 cdef enum:
     FIXED                       # `width` bytes each, padded with zeros
     OFFSETS32                   # Arrow's string and large_string
     OFFSETS64
     VIEWS                       # Arrow's string_view: 16 bytes each
+
+
+cdef const char *EMPTY = b""
+
+cdef struct Buffer:
+    const char *start
+    Py_ssize_t size
+
+
+cdef object _plain(object array, tuple dtypes):
+    # A contiguous column of numpy's own with one of these dtypes.
+    column = np.asarray(array)
+    if column.ndim != 1 or column.dtype not in dtypes or not column.flags.c_contiguous or not column.flags.aligned:
+        raise TypeError(f"a contiguous column of {' or '.join([dtype.__name__ for dtype in dtypes])} is needed, not of {column.dtype}")
+    return column
 
 
 cdef void *_address(object array) except? NULL:
@@ -35,7 +51,9 @@ cdef class Texts:
     cdef const char *data
     cdef const int32_t *offsets32
     cdef const int64_t *offsets64
-    cdef const char **buffers
+    cdef Py_ssize_t size        # of `data`, where offsets lead into it
+    cdef Buffer *buffers
+    cdef Py_ssize_t buffer_count
     cdef object owners          # of the memory pointed into
 
     def __dealloc__(self):
@@ -45,6 +63,8 @@ cdef class Texts:
     def fixed(array):
         cdef Texts texts = Texts.__new__(Texts)
         array = np.ascontiguousarray(array)
+        if array.dtype.kind != "S" or array.ndim != 1:
+            raise TypeError(f"texts are a column of bytes, not of {array.dtype} with {array.ndim} dimensions")
         texts.layout, texts.width, texts.length = FIXED, array.dtype.itemsize, len(array)
         texts.data = <const char *>_address(array)
         texts.owners = array
@@ -53,8 +73,12 @@ cdef class Texts:
     @staticmethod
     def offsets(places, data, Py_ssize_t start, Py_ssize_t length):
         cdef Texts texts = Texts.__new__(Texts)
+        places, data = _plain(places, (np.int32, np.int64)), _plain(data, (np.uint8,))
+        if start < 0 or length < 0 or (length and length >= len(places) - start):
+            raise IndexError(f"{length} texts from {start} on need {length} + 1 offsets behind it, not {len(places)} in all")
         texts.layout = OFFSETS32 if places.dtype == np.int32 else OFFSETS64
         texts.length = length
+        texts.size = len(data)
         texts.data = <const char *>_address(data)
         if texts.layout == OFFSETS32:
             texts.offsets32 = <const int32_t *>_address(places) + start
@@ -67,30 +91,42 @@ cdef class Texts:
     def views(views, list data, Py_ssize_t start, Py_ssize_t length):
         cdef Texts texts = Texts.__new__(Texts)
         cdef Py_ssize_t i
+        views, data = _plain(views, (np.uint8,)), [_plain(each, (np.uint8,)) for each in data]
+        if start < 0 or length < 0 or length > len(views) // 16 - start:
+            raise IndexError(f"{length} views from {start} on, of {len(views) // 16}")
         texts.layout, texts.length = VIEWS, length
         texts.data = <const char *>_address(views) + 16 * start
-        texts.buffers = <const char **>calloc(len(data) + 1, sizeof(char *))
+        texts.buffers = <Buffer *>calloc(len(data) + 1, sizeof(Buffer))
         if texts.buffers is NULL:
             raise MemoryError
+        texts.buffer_count = len(data)
         for i in range(len(data)):
-            texts.buffers[i] = <const char *>_address(data[i])
+            texts.buffers[i] = Buffer(<const char *>_address(data[i]), len(data[i]))
         texts.owners = (views, data)
         return texts
 
     cdef inline const char *at(self, Py_ssize_t i, Py_ssize_t *length) noexcept nogil:
+        # Length -1: it leads out of its buffer. That is looked at here, for whoever made the arrays may change them.
         cdef const char *start
-        cdef const int32_t *view
+        cdef int32_t[4] view
+        cdef int64_t first, behind
         cdef Py_ssize_t size
-        if self.layout == OFFSETS32:
-            length[0] = self.offsets32[i + 1] - self.offsets32[i]
-            return self.data + self.offsets32[i]
-        if self.layout == OFFSETS64:
-            length[0] = self.offsets64[i + 1] - self.offsets64[i]
-            return self.data + self.offsets64[i]
+        if self.layout == OFFSETS32 or self.layout == OFFSETS64:
+            first = self.offsets32[i] if self.layout == OFFSETS32 else self.offsets64[i]
+            behind = self.offsets32[i + 1] if self.layout == OFFSETS32 else self.offsets64[i + 1]
+            length[0] = behind - first if 0 <= first <= behind <= self.size else -1
+            return self.data + first if length[0] > 0 else EMPTY
         if self.layout == VIEWS:
-            view = <const int32_t *>(self.data + 16 * i)
+            memcpy(view, self.data + 16 * i, 16)
             length[0] = view[0]
-            return <const char *>(view + 1) if view[0] <= 12 else self.buffers[view[2]] + view[3]
+            if 0 <= view[0] <= 12:
+                return self.data + 16 * i + 4
+            if view[0] < 0 or not 0 <= view[2] < self.buffer_count or view[3] < 0 or (
+                <int64_t>view[3] + view[0] > self.buffers[view[2]].size
+            ):
+                length[0] = -1
+                return EMPTY
+            return self.buffers[view[2]].start + view[3]
         start = self.data + self.width * i
         size = self.width
         while size > 0 and start[size - 1] == 0:
@@ -107,6 +143,8 @@ cdef class Texts:
         if not 0 <= i < self.length:
             raise IndexError(f"text {i} is outside 0 to {self.length - 1}")
         start = self.at(i, &length)
+        if length < 0:
+            raise ValueError(f"text {i} leads out of its buffer")
         return PyBytes_FromStringAndSize(start, length)
 
     def numbers(self, int64_t[::1] mantissa not None, int8_t[::1] scale not None):
@@ -173,6 +211,8 @@ cdef class Encoder:
             raise ValueError("columns differ in length")
         for i in range(texts.length):
             start = texts.at(i, &length)
+            if length < 0:
+                raise ValueError(f"text {i} leads out of its buffer")
             hashed = _hash(start, length)
             at = <Py_ssize_t>(hashed & <uint64_t>(self.size - 1))
             while True:
@@ -228,8 +268,11 @@ def first_unsorted(const int64_t[::1] time_ns not None):
 def round_floats(const double[::1] values not None, int scale, int64_t[::1] mantissa not None):
     # To the nearest, ties to even, of the float's exact value x 10**scale: the rounded product and what it lost.
     cdef Py_ssize_t i, failed = -1
-    cdef double factor = <double>POWER_OF_TEN[scale]
+    cdef double factor
     cdef double product, lost, whole, over
+    if not 0 <= scale <= MAX_SCALE or len(mantissa) != len(values):
+        raise ValueError(f"scale {scale} is outside 0 to {MAX_SCALE}, or columns differ in length")
+    factor = <double>POWER_OF_TEN[scale]
     with nogil:
         for i in range(len(values)):
             product = values[i] * factor
@@ -258,6 +301,10 @@ def narrow_decimals(const uint8_t[::1] data not None, int width, int scale, int6
     cdef uint32_t[4] limbs
     cdef uint32_t[4] tenth
     cdef int own
+    if width not in (4, 8, 16) or not 0 <= scale <= 76:
+        raise ValueError(f"decimals of {width} bytes and {scale} digits behind the point")
+    if len(data) != width * len(mantissa) or len(scales) != len(mantissa):
+        raise ValueError("columns differ in length")
     with nogil:
         for i in range(len(mantissa)):
             own = scale
@@ -311,7 +358,19 @@ def align(int64_t[::1] mantissa not None, const int8_t[::1] scales not None, con
     cdef Py_ssize_t i, failed = -1
     cdef int64_t factor
     cdef bint one = symbol_id is None
-    cdef int32_t s
+    cdef int8_t smallest = 0, largest = 0
+    cdef int32_t s, first = 0, last = 0
+    if len(scales) != len(mantissa) or len(symbol_scales) < 1 or not (one or len(symbol_id) == len(mantissa)):
+        raise ValueError("columns differ in length")
+    for i in range(len(scales)):
+        smallest, largest = min(smallest, scales[i]), max(largest, scales[i])
+    for i in range(len(symbol_scales)):
+        smallest, largest = min(smallest, symbol_scales[i]), max(largest, symbol_scales[i])
+    if not one:
+        for i in range(len(symbol_id)):
+            first, last = min(first, symbol_id[i]), max(last, symbol_id[i])
+    if smallest < 0 or largest > MAX_SCALE or first < 0 or last >= len(symbol_scales):
+        raise ValueError(f"a scale is outside 0 to {MAX_SCALE}, or a symbol outside 0 to {len(symbol_scales) - 1}")
     with nogil:
         for i in range(len(mantissa)):
             s = 0 if one else symbol_id[i]
@@ -329,18 +388,19 @@ def align(int64_t[::1] mantissa not None, const int8_t[::1] scales not None, con
 
 def decimal_column(rows, str name, int scale):
     # (uint64[n, 2], -1): decimal128 mantissas at `scale`; or None and the row that needs more than 38 digits.
-    cdef Py_ssize_t i, failed = -1, count = len(rows)
+    cdef object own = rows_of(rows)
+    cdef Py_ssize_t i, failed = -1, count = len(own)
     cdef const Row *row
     cdef int128 value
     cdef int128 limit = int128(0x098A224000000000U, 0x4B3B4CA85A86C47A)
     cdef int field = ("open", "high", "low", "close", "volume", "taker_volume", "quote_volume", "taker_quote_volume").index(name)
     cdef int shift
     cdef uint64_t[:, ::1] made
-    if rows.dtype != _ROW_DTYPE or not rows.flags.c_contiguous:
-        raise ValueError(f"rows are a contiguous array of ROW_DTYPE, not of {rows.dtype}")
+    if not 0 <= scale <= 38:
+        raise ValueError(f"scale {scale} is outside 0 to 38")
     column = np.empty((count, 2), np.uint64)
     made = column
-    row = <const Row *>_address(rows)
+    row = <const Row *>_address(own)
     with nogil:
         for i in range(count):
             if field < 4:
@@ -376,9 +436,16 @@ def text_column(const int64_t[::1] codes not None, list names not None):
     cdef bytes name
     cdef int64_t[::1] places
     cdef uint8_t[::1] data
+    for each in names:
+        if type(each) is not bytes:
+            raise TypeError(f"names are bytes, not {type(each).__name__}")
+    names = names.copy()
     offsets = np.zeros(count + 1, np.int64)
     places = offsets
+    codes = np.array(codes)     # read twice, and nobody else may change them in between
     for i in range(count):
+        if not 0 <= codes[i] < len(names):
+            raise IndexError(f"row {i}: code {codes[i]} is outside the {len(names)} names")
         total += PyBytes_GET_SIZE(<bytes>names[codes[i]])
         places[i + 1] = total
     characters = np.empty(total, np.uint8)

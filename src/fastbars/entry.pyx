@@ -20,6 +20,16 @@ cdef extern from "Python.h":
 
 cdef class TradeEntry:
     def __init__(self, BarKernel kernel not None, TickBatch single not None, int64_t grace_ns):
+        if self.kernel is not None:
+            raise TypeError("a buffer is initialised once")
+        if single.instruments is not kernel.instruments:
+            raise ValueError("the batch belongs to other instruments than the kernel")
+        if single.capacity < 1 or single.side is NULL or single.count is NULL or (
+            kernel.by_id and single.first_id is NULL
+        ):
+            raise ValueError("the batch lacks columns that trades are written to")
+        if not 0 <= grace_ns <= HIGHEST // 2:
+            raise ValueError(f"grace {grace_ns} ns is outside 0 to {HIGHEST // 2}")
         self.kernel = kernel
         self.single = single
         self.grace_ns = grace_ns
@@ -32,7 +42,13 @@ cdef class TradeEntry:
             tick.symbol, tick.time_ns, tick.price, tick.volume, sign_of(tick.symbol, tick.side), tick.trade_id,
             tick.last_trade_id, tick.trade_count)
 
+    cdef int check_made(self) except -1:
+        if self.kernel is None:
+            raise TypeError(f"{type(self).__name__}.__init__ was not called")
+        return 0
+
     def add_batch(self, TickBatch batch not None):
+        self.check_made()
         self.kernel.fold(batch)
         self.rows_taken += batch.length
         return self.issue_folded(batch)
@@ -46,6 +62,7 @@ cdef class TradeEntry:
         return [] if bars is None else bars
 
     cdef list fold_live(self, TickBatch batch):
+        self.check_made()
         if batch.length == 0:
             return None
         try:
@@ -60,7 +77,9 @@ cdef class TradeEntry:
         return self.issue_folded(batch)
 
     cdef list pass_watermark(self, int64_t event_time_ns):
-        cdef int64_t until_ns = event_time_ns - self.grace_ns if event_time_ns > LOWEST + self.grace_ns else LOWEST
+        cdef int64_t grace_ns = max(<int64_t>0, self.grace_ns)  # anybody can set it
+        cdef int64_t until_ns = event_time_ns - grace_ns if event_time_ns > LOWEST + grace_ns else LOWEST
+        self.check_made()
         self.kernel.advance_watermark(event_time_ns)
         if until_ns < self.kernel.next_close_ns:
             return None
@@ -69,6 +88,8 @@ cdef class TradeEntry:
     cdef list take(self, str symbol, object time_ns, object price, object size, int sign, object trade_id,
                    object last_trade_id, object trade_count):
         cdef TickBatch batch = self.single
+        self.check_made()
+        self.kernel.check_unused()
         batch.length = 0
         if (
             type(price) is not str or type(size) is not str or type(time_ns) is not int

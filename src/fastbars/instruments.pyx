@@ -17,7 +17,7 @@ cdef enum:
 
 
 cdef class Instruments:
-    def __cinit__(self, str exchange=""):
+    def __cinit__(self, str exchange not None=""):
         self.exchange = exchange
         self.table = NULL
         self.capacity = 0
@@ -85,9 +85,9 @@ cdef class Instruments:
         return symbol in self._ids
 
     def label(self, Py_ssize_t symbol_id):
-        return f"{self.exchange} {self._symbols[symbol_id]}".lstrip()
+        return f"{self.exchange} {self.symbol(symbol_id)}".lstrip()
 
-    def add(self, str symbol, int price_scale=0, int size_scale=0, contract_size=None):
+    def add(self, str symbol not None, int price_scale=0, int size_scale=0, contract_size=None):
         cdef Py_ssize_t symbol_id
         cdef int64_t contract = 0
         cdef int contract_scale = 0

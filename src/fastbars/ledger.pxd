@@ -47,6 +47,9 @@ cdef class Ledger:
     cdef readonly int64_t opened    # holes so far, so that who heals them sees new ones
     cdef const char *tips       # Tip of each symbol, `tip_stride` bytes apart; NULL: all trades were asked for
     cdef size_t tip_stride
+    cdef bint is_taken          # by a kernel
+    cdef bint busy              # that is at work
+    cdef int check_unused(self) except -1
     cdef Hole touched           # of the last AHEAD or FILLS: the hole as it was opened, or before it shrank
     cdef int reserve(self, Py_ssize_t symbols) except -1
     cdef void catch_up(self, int symbol_id) noexcept nogil

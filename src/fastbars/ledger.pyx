@@ -16,7 +16,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
-from fastbars.batch cimport TickBatch
+from fastbars.batch cimport EARLIEST_NS, LATEST_NS, TickBatch
 from fastbars.scaled cimport LOWEST
 
 cdef enum:
@@ -59,6 +59,40 @@ cdef void _remove(Line *line, int32_t place) noexcept nogil:
     memmove(&line.holes[place], &line.holes[place + 1], (line.hole_count - place) * sizeof(Hole))
 
 
+# What is read from a snapshot.
+
+cdef bytes _bytes_of(dict parts, str name):
+    part = parts.get(name)
+    if type(part) is not bytes:
+        raise ValueError(f"the snapshot's ledger has no {name}")
+    return part
+
+
+cdef bint _is_time(int64_t time_ns) noexcept nogil:
+    return EARLIEST_NS <= time_ns <= LATEST_NS
+
+
+cdef bint _is_sound(const Line *line) noexcept nogil:
+    # Whether the loops that read a line can rely on it: times are valid, holes ascend and lie below `expected`.
+    cdef const Hole *hole
+    cdef int64_t behind = line.start
+    cdef int32_t i
+    if line.expected == UNSEEN:
+        return line.hole_count == 0
+    if line.expected < 0 or not 0 <= line.start <= line.expected:
+        return False
+    if not (_is_time(line.last_time_ns) and _is_time(line.start_ns) and line.forgotten <= line.expected
+            and (line.forgotten_until_ns == LOWEST or _is_time(line.forgotten_until_ns))):
+        return False
+    for i in range(line.hole_count):
+        hole = &line.holes[i]
+        if not (behind <= hole.first <= hole.last < line.expected
+                and _is_time(hole.since_ns) and _is_time(hole.until_ns)):
+            return False
+        behind = hole.last + 1
+    return True
+
+
 cdef class Ledger:
     def __cinit__(self, int most_holes=MOST_HOLES):
         if most_holes < 1:
@@ -77,6 +111,11 @@ cdef class Ledger:
             free(self.lines[i].holes)
         free(self.lines)
         self.forget_saved()
+
+    cdef int check_unused(self) except -1:
+        if self.busy:
+            raise RuntimeError("the ledger's kernel is in use by another thread")
+        return 0
 
     cdef int reserve(self, Py_ssize_t symbols) except -1:
         cdef Py_ssize_t i, capacity
@@ -278,6 +317,7 @@ cdef class Ledger:
         )
 
     def holes(self, int symbol_id):
+        self.check_unused()
         if not 0 <= symbol_id < self.capacity:
             return []
         line = &self.lines[symbol_id]
@@ -331,6 +371,9 @@ cdef class Ledger:
 
     def dump(self, Py_ssize_t symbols):
         cdef Py_ssize_t i
+        self.check_unused()
+        if not 0 <= symbols <= self.capacity:
+            raise IndexError(f"the ledger has {self.capacity} symbols, not {symbols}")
         cdef Line line
         lines, holes = [], []
         for i in range(symbols):
@@ -341,40 +384,60 @@ cdef class Ledger:
         return {"lines": b"".join(lines), "holes": b"".join(holes), "ledger": [sizeof(Line), sizeof(Hole), self.opened]}
 
     def load(self, dict parts not None, Py_ssize_t symbols):
-        cdef Py_ssize_t i, at = 0, size
-        cdef Line *line
-        cdef const char *holes = <bytes>parts["holes"]
-        cdef const char *lines = <bytes>parts["lines"]
-        if parts["ledger"][:2] != [sizeof(Line), sizeof(Hole)] or len(parts["lines"]) != symbols * sizeof(Line):
+        cdef Py_ssize_t i, at = 0
+        cdef int64_t total = 0
+        cdef Line *lines
+        cdef bytes given = _bytes_of(parts, "lines"), holes = _bytes_of(parts, "holes")
+        self.check_unused()
+        counters = parts.get("ledger")
+        if type(counters) is not list or counters[:2] != [sizeof(Line), sizeof(Hole)] or len(counters) != 3 or (
+            symbols < 0 or len(given) != symbols * sizeof(Line)
+        ):
             raise ValueError("the snapshot's ledger is not laid out as that of this build")
-        total = 0
-        for i in range(symbols):
-            total += (<const Line *>(lines + i * sizeof(Line))).hole_count
-        if total * sizeof(Hole) != len(parts["holes"]):
-            raise ValueError("the snapshot's ledger has other holes than it says")
+        if type(counters[2]) is not int or not 0 <= counters[2] < 1 << 62:
+            raise ValueError("the snapshot's ledger does not say how many holes there were")
         self.reserve(symbols)
+        lines = <Line *>malloc(max(symbols, <Py_ssize_t>1) * sizeof(Line))
+        if lines is NULL:
+            raise MemoryError
+        memcpy(lines, <const char *>given, len(given))
         for i in range(symbols):
-            line = &self.lines[i]
-            free(line.holes)
-            memcpy(line, lines + i * sizeof(Line), sizeof(Line))
-            line.holes = NULL
-            line.hole_capacity = max(line.hole_count, <int32_t>1)
-            size = line.hole_count * sizeof(Hole)
-            line.holes = <Hole *>malloc(line.hole_capacity * sizeof(Hole))
-            if line.holes is NULL:
-                _set_up(line)
-                raise MemoryError
-            memcpy(line.holes, holes + at, size)
-            at += size
-        self.opened = parts["ledger"][2]
+            lines[i].holes = NULL
+        try:
+            for i in range(symbols):
+                if not 0 <= lines[i].hole_count <= self.most_holes:
+                    raise ValueError(f"the snapshot's ledger has {lines[i].hole_count} holes of symbol {i}")
+                total += lines[i].hole_count
+            if total * <int64_t>sizeof(Hole) != len(holes):
+                raise ValueError("the snapshot's ledger has other holes than it says")
+            for i in range(symbols):
+                lines[i].hole_capacity = max(lines[i].hole_count, <int32_t>1)
+                lines[i].holes = <Hole *>malloc(lines[i].hole_capacity * sizeof(Hole))
+                if lines[i].holes is NULL:
+                    raise MemoryError
+                memcpy(lines[i].holes, <const char *>holes + at, lines[i].hole_count * sizeof(Hole))
+                at += lines[i].hole_count * sizeof(Hole)
+                if not _is_sound(&lines[i]):
+                    raise ValueError(f"the snapshot's ledger of symbol {i} contradicts itself")
+            for i in range(symbols):  # nothing fails from here on
+                free(self.lines[i].holes)
+                self.lines[i] = lines[i]
+                lines[i].holes = NULL
+            self.opened = counters[2]
+        finally:
+            for i in range(symbols):
+                free(lines[i].holes)
+            free(lines)
 
     def missing(self, int symbol_id):
+        self.check_unused()
         if not 0 <= symbol_id < self.capacity:
             return []
         line = &self.lines[symbol_id]
         return [(line.holes[i].first, line.holes[i].last) for i in range(line.hole_count)]
 
     def expected(self, int symbol_id):
+        self.check_unused()
         if not 0 <= symbol_id < self.capacity or self.lines[symbol_id].expected == UNSEEN:
             return None
         self.catch_up(symbol_id)

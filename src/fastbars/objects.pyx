@@ -5,6 +5,7 @@ Units: rows are those of `fastbars.rows.ROW_DTYPE`; times int64 ns since the epo
 
 from datetime import UTC as _utc
 from decimal import Decimal
+from types import MemberDescriptorType as _MemberDescriptor
 
 from cpython.datetime cimport datetime, datetime_new, import_datetime
 from cpython.object cimport PyObject, PyTypeObject
@@ -12,10 +13,9 @@ from libc.stdint cimport int64_t, uint64_t
 
 from fastbars.instruments cimport Instruments
 from fastbars.scaled cimport LOWEST, floor_mod, int128, int128_to_int
-from fastbars.rows cimport Row
+from fastbars.rows cimport Row, rows_of
 
 from fastbars.scaled import to_decimal
-from fastbars.rows import ROW_DTYPE as _ROW_DTYPE
 
 import_datetime()
 
@@ -31,6 +31,9 @@ cdef extern from * nogil:
     """
     #define Py_TYPE_descr_set_of(descriptor) (Py_TYPE(descriptor)->tp_descr_set)
     """
+
+cdef enum:
+    MAX_SCALE = 18
 
 cdef object _Decimal = Decimal
 cdef object _UTC = _utc
@@ -98,28 +101,30 @@ cdef class BarMaker:
     cdef tuple statuses
     cdef tuple reasons
 
-    def __init__(self, type bar not None, tuple statuses not None, tuple reasons not None):
+    def __cinit__(self, type bar not None, tuple statuses not None, tuple reasons not None):
+        if bar.__base__ is not object:
+            raise TypeError(f"{bar!r} is made field by field: it must have no base but object")
         self.bar = bar
-        self.descriptors = tuple([getattr(bar, name, None) for name in FIELDS])
+        self.descriptors = tuple([bar.__dict__.get(name) for name in FIELDS])
         for name, descriptor in zip(FIELDS, self.descriptors):
-            if type(descriptor).__name__ != "member_descriptor":
+            if type(descriptor) is not _MemberDescriptor:
                 raise TypeError(f"{name} is not a slot of {bar!r}")
         self.statuses = statuses
         self.reasons = reasons
 
     def make(self, rows not None, Instruments instruments not None, tuple specs not None, bint ids):
-        cdef Py_ssize_t i, count = len(rows)
+        cdef object own = rows_of(rows)
+        cdef Py_ssize_t i, count = len(own)
         cdef const Row *row
         cdef list bars = []
         cdef list symbols = instruments._symbols
         cdef int64_t opened_ns = 0, closed_ns = 0
         cdef object opened = None, closed = None
-        if rows.dtype != _ROW_DTYPE or not rows.flags.c_contiguous:
-            raise ValueError(f"rows are a contiguous array of ROW_DTYPE, not of {rows.dtype}")
         if count == 0:
             return bars
-        row = <const Row *><size_t>rows.ctypes.data
+        row = <const Row *><size_t>own.ctypes.data
         for i in range(count):
+            self.check(row, i, len(symbols), len(specs))
             # Bars issued together often cover the same interval.
             if opened is None or row.bar.open_time != opened_ns:
                 opened_ns = row.bar.open_time
@@ -130,6 +135,19 @@ cdef class BarMaker:
             bars.append(self.make_one(row, instruments, symbols, specs, opened, closed, ids))
             row += 1
         return bars
+
+    cdef int check(self, const Row *row, Py_ssize_t i, Py_ssize_t symbols, Py_ssize_t specs) except -1:
+        # Rows are an array, which anybody can make, write to, and put beside other instruments or specs.
+        if not 0 <= row.symbol_id < symbols:
+            raise IndexError(f"row {i}: symbol id {row.symbol_id} is outside the {symbols} symbols of the instruments")
+        if not 0 <= row.spec < specs:
+            raise IndexError(f"row {i}: spec {row.spec} is outside the {specs} bar specs")
+        if row.status >= len(self.statuses) or row.reason >= len(self.reasons):
+            raise ValueError(f"row {i}: there is no status {row.status} or reason {row.reason}")
+        if not (0 <= row.price_scale <= 2 * MAX_SCALE and 0 <= row.size_scale <= 2 * MAX_SCALE
+                and 0 <= row.quote_scale <= 2 * MAX_SCALE):
+            raise ValueError(f"row {i}: a scale is outside 0 to {2 * MAX_SCALE}")
+        return 0
 
     cdef object make_one(self, const Row *row, Instruments instruments, list symbols, tuple specs, object opened,
                          object closed, bint ids):

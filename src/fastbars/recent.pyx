@@ -47,17 +47,14 @@ cdef extern from *:
 
 
 cdef class RecentKeys:
-    def __cinit__(self):
-        self.places = 0
+    def __cinit__(self, Py_ssize_t limit=1 << 17):
+        if limit < 1:
+            raise ValueError(f"limit must be positive, got {limit}")
+        self.limit = limit
 
     def __dealloc__(self):
         free(self.table)
         free(self.order)
-
-    def __init__(self, Py_ssize_t limit=1 << 17):
-        if limit < 1:
-            raise ValueError(f"limit must be positive, got {limit}")
-        self.limit = limit
 
     def __len__(self):
         return self.count

@@ -21,11 +21,11 @@ cdef enum:
 
 
 cdef class BarRecords(BarState):
-    def __init__(self, Instruments instruments not None, specs, Ledger ledger=None, bint proof=True,
-                 int64_t lateness_ns=60_000_000_000, int64_t horizon_ns=3_600_000_000_000, bint fill=False):
-        super().__init__(instruments, specs, ledger)
-        if lateness_ns < 0 or horizon_ns < 0:
-            raise ValueError(f"lateness {lateness_ns} ns and heal horizon {horizon_ns} ns must not be negative")
+    def __cinit__(self, Instruments instruments not None, specs, Ledger ledger=None, bint proof=True,
+                  int64_t lateness_ns=60_000_000_000, int64_t horizon_ns=3_600_000_000_000, bint fill=False):
+        if not (0 <= lateness_ns < HIGHEST // 2 and 0 <= horizon_ns < HIGHEST // 2):
+            raise ValueError(
+                f"lateness {lateness_ns} ns and heal horizon {horizon_ns} ns are outside 0 to {HIGHEST // 2 - 1}")
         self.proof = proof and self.by_id
         self.lateness_ns = lateness_ns
         self.horizon_ns = max(horizon_ns, lateness_ns)

@@ -37,9 +37,12 @@ cdef class BarRows:
     cdef Py_ssize_t late_count
     cdef Py_ssize_t late_capacity
     cdef bint no_memory
+    cdef bint busy                  # a thread is at work in here, which may have given up the interpreter lock
+    cdef int check_unused(self) except -1
     cdef Row *new_row(self, int64_t row, int spec) noexcept nogil
     cdef void not_placed(self, Py_ssize_t row, int spec) noexcept nogil
     cdef object take(self, bint numbered=*)
+    cdef object taken(self, bint numbered)
     cdef list take_late(self)
 
 
@@ -53,3 +56,6 @@ cdef inline bint grow_table(void **memory, Py_ssize_t *capacity, size_t item, Py
     memory[0] = grown
     capacity[0] = wanted
     return True
+
+
+cdef object rows_of(object rows)    # as an array whose memory is that of Rows; an error where it is none

@@ -15,6 +15,7 @@ from fastbars.scaled cimport HIGHEST, POWER_OF_TEN
 from fastbars.summary cimport merge_bar, widen_bar
 
 from fastbars.errors import PrecisionError
+from fastbars.scaled import MAX_SCALE as _MAX_SCALE
 
 cdef enum:
     MANY_ROWS = 1024            # so many are handed over where they are; fewer are copied
@@ -54,6 +55,13 @@ cdef class BarRows:
         free(self.rows)
         free(self.late)
 
+    cdef int check_unused(self) except -1:
+        if self.busy:
+            raise RuntimeError(
+                "this kernel is in use: another thread, or what it is at work on, called it meanwhile; give each thread a"
+                " BarBuffer of its own, or let them take turns with a lock")
+        return 0
+
     cdef Row *new_row(self, int64_t row, int spec) noexcept nogil:
         # The next one, for a bar of `spec` that the trade at `row` caused. NULL: there is no memory.
         cdef int64_t key = row * self.width + spec
@@ -83,13 +91,20 @@ cdef class BarRows:
 
     cdef object take(self, bint numbered=False):
         # In the order of the trades that caused them, then of the specs; without trades they are `numbered`.
+        if self.row_count == 0:
+            return NO_ROWS
+        self.busy = True
+        try:
+            return self.taken(numbered)
+        finally:
+            self.busy = False
+
+    cdef object taken(self, bint numbered):
         cdef Py_ssize_t i
         cdef int64_t[::1] keys
         cdef Py_ssize_t[::1] order
         cdef Row *taken
         cdef _Issued issued
-        if self.row_count == 0:
-            return NO_ROWS
         if self.ordered and self.row_count >= MANY_ROWS:
             issued = _Issued()
             taken = <Row *>realloc(self.rows, self.row_count * sizeof(Row))
@@ -121,14 +136,27 @@ cdef class BarRows:
         return late
 
 
+cdef object rows_of(object rows):
+    # An array of numpy's own, whatever was given: a subclass, or what only looks like an array, can say anything.
+    array = np.asarray(rows)
+    if array.ndim != 1 or array.dtype != ROW_DTYPE or not array.flags.c_contiguous:
+        what = "ROW_DTYPE" if array.dtype == ROW_DTYPE else "another dtype"
+        raise ValueError(f"rows are a contiguous array of ROW_DTYPE with one dimension, not {array.ndim} of {what}")
+    return np.array(array) if <size_t>array.ctypes.data % sizeof(int64_t) else array
+
+
 def merge_rows(rows, others, bint by_id):
     cdef Row mine, other
     cdef Py_ssize_t i
     cdef size_t target, source
     merged = np.array(rows, dtype=ROW_DTYPE)
-    others = np.ascontiguousarray(others, dtype=ROW_DTYPE)
+    others = np.array(others, dtype=ROW_DTYPE)
+    if merged.ndim != 1 or others.ndim != 1:
+        raise ValueError(f"bars to be merged are columns of one dimension, not of {merged.ndim} and {others.ndim}")
     if len(merged) != len(others):
         raise ValueError(f"{len(merged)} bars cannot be merged with {len(others)}")
+    check_scales(merged)
+    check_scales(others)
     for i in range(len(merged)):
         target = <size_t>merged.ctypes.data + i * sizeof(Row)
         source = <size_t>others.ctypes.data + i * sizeof(Row)
@@ -143,6 +171,15 @@ def merge_rows(rows, others, bint by_id):
         mine.revision = max(mine.revision, other.revision)
         memcpy(<void *>target, &mine, sizeof(Row))
     return merged
+
+
+def check_scales(rows):
+    # What a kernel can have issued; rows are arrays, which anybody can write to.
+    for name, most in (("price_scale", _MAX_SCALE), ("size_scale", _MAX_SCALE), ("quote_scale", 2 * _MAX_SCALE)):
+        wrong = (rows[name] < 0) | (rows[name] > most)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(f"row {row}: {name} {rows[name][row]} is outside 0 to {most}")
 
 
 cdef int _to_scale(Row *row, int price_scale, int size_scale, int quote_scale) except -1:

@@ -5,6 +5,7 @@ smallest such scale, so "61837.63000000" is (6183763, 2). Nothing here passes th
 """
 
 from decimal import Context, Decimal, InvalidOperation
+from operator import index as _index
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
@@ -15,6 +16,8 @@ MAX_TEXT = 128
 
 cdef enum:
     _MAX_SCALE = 18
+    _MOST_DECIMALS = 128        # of anything that is made to a Decimal: the kernel has 36, Arrow 38
+    _MOST_BITS = 512
     _MAX_TEXT = 128
 
 cdef extern from "Python.h":
@@ -167,12 +170,15 @@ def to_scaled(value, int scale):
 
 def to_decimal(mantissa, int scale):
     if type(mantissa) is not int:
-        mantissa = mantissa.__index__()
+        mantissa = _index(mantissa)
+    if not -_MOST_DECIMALS <= scale <= _MOST_DECIMALS or mantissa.bit_length() > _MOST_BITS:
+        raise PrecisionError(
+            f"a number of {mantissa.bit_length()} bits at scale {scale} is beyond {_MOST_BITS} bits and {_MOST_DECIMALS} decimals")
+    if mantissa == 0:
+        return Decimal(0)
     while scale > 0 and mantissa % 10 == 0:
         mantissa //= 10
         scale -= 1
-    if mantissa == 0:
-        return Decimal(0)
     return _scaleb(Decimal(mantissa), -scale)
 
 

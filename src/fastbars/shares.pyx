@@ -7,7 +7,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from fastbars.records cimport BY_END
-from fastbars.rows cimport Row
+from fastbars.rows cimport Row, rows_of
 
 from fastbars.rows import ROW_DTYPE as _ROW_DTYPE
 
@@ -27,7 +27,7 @@ def rows_of_share(const int32_t[::1] symbol_id not None, const uint8_t[::1] shar
     cdef uint8_t wanted = <uint8_t>share
     cdef Py_ssize_t i, n = 0, rows = len(symbol_id)
     cdef int32_t s
-    if len(share_of) != len(appeared) + 1 or len(places) <= rows:
+    if len(share_of) != len(appeared) + 1 or len(places) <= rows or rows >= 1 << 31:
         raise ValueError("a share is needed for each symbol and one for all else, and a place more than there are rows")
     if rows == 0:
         return 0
@@ -44,14 +44,15 @@ def rows_of_share(const int32_t[::1] symbol_id not None, const uint8_t[::1] shar
 
 
 def merge_shares(list shares not None, const int64_t[::1] appeared not None, Py_ssize_t trades, int width):
-    cdef Py_ssize_t i, ended = 0, total = sum(len(rows) for arrays in shares for rows in arrays)
-    cdef int k, best, count = len(shares)
+    cdef list checked = [[_rows_of(rows, appeared) for rows in arrays] for arrays in shares]
+    cdef Py_ssize_t i, ended = 0, total = sum([len(rows) for arrays in checked for rows in arrays])
+    cdef int k, best, count = len(checked)
     cdef Row *row
-    cdef Run *runs = <Run *>calloc(count, sizeof(Run))
+    cdef Run *runs = <Run *>calloc(max(count, 1), sizeof(Run))
     if runs is NULL:
         raise MemoryError
     merged = np.empty(total, _ROW_DTYPE)
-    waiting = [iter(arrays) for arrays in shares]
+    waiting = [iter(arrays) for arrays in checked]
     row = <Row *><size_t>merged.ctypes.data
     try:
         for k in range(count):
@@ -71,6 +72,14 @@ def merge_shares(list shares not None, const int64_t[::1] appeared not None, Py_
     finally:
         free(runs)
     return merged
+
+
+cdef object _rows_of(object rows, const int64_t[::1] appeared):
+    cdef object own = rows_of(rows)
+    symbols = own["symbol_id"]
+    if len(own) and not 0 <= symbols.min() <= symbols.max() < len(appeared):
+        raise IndexError(f"rows of symbols {symbols.min()} to {symbols.max()}, of which there are {len(appeared)}")
+    return own
 
 
 cdef int _fill(Run *run, object waiting, const int64_t[::1] appeared, Py_ssize_t trades, int width) except -1:

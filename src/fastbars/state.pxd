@@ -84,6 +84,8 @@ cdef class BarState(BarRows):
     cdef int grow(self, int spec, Py_ssize_t capacity) except -1
     cdef int set_up(self, Py_ssize_t start, Py_ssize_t stop) except -1
     cdef int reserve(self) except -1
+    cdef int take_memory(self, dict parts) except -1
+    cdef int take_threshold(self, int spec, Slot *slot) except -1
     cdef int take_scales(self, int spec, Py_ssize_t symbol_id) except -1
     cdef int rescale(self) except -1
     cdef bint rescale_symbol(self, Py_ssize_t symbol_id) except? False
@@ -97,3 +99,9 @@ cdef class BarState(BarRows):
     cdef void free_record_at(self, int32_t record) noexcept nogil
     cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil
     cdef void make_room(self, TickBatch batch, Py_ssize_t more) noexcept nogil
+
+
+cdef int64_t LONGEST_NS             # a hundred years
+cdef bytes bytes_of(dict parts, str name)
+cdef int64_t whole_number(dict parts, str name, object value) except? -1
+cdef bint fits(const Summary *bar, int64_t price_factor) noexcept nogil

@@ -24,16 +24,19 @@ class BarState(BarRows):
     specs: tuple[Any, ...]
     next_close_ns: int
     duplicates: int
+    is_blank: bool
+    """No trade was taken, and nothing noted."""
     trade_times_ns: npt.NDArray[np.int64]
     """int64[n], time of the latest trade of each symbol by its id, ns."""
     def dump(self) -> dict[str, Any]:
         """The whole state as numbers and bytes, for `load` in a process of the same build."""
 
     def load(self, parts: dict[str, Any]) -> None:
-        """Take over what `dump` returned; symbols and scales must be there already.
+        """Take over what `dump` returned; symbols and scales must be there already. All of it is checked.
 
         Raises:
-            ValueError: this kernel has seen trades, or the dump is of another build or another shape.
+            ValueError: this kernel has seen trades, or the dump is of another build or another shape, or damaged; the
+                kernel is as it was.
         """
 
     def __init__(self, instruments: Instruments, specs: Iterable[Any], ledger: Ledger | None = None) -> None: ...

@@ -22,9 +22,15 @@ from fastbars.summary cimport (
     merge_bar, sum_sides, widen_bar,
 )
 
+from fastbars.errors import SpecError
+
 _DAY_NS = 86_400_000_000_000
 cdef enum:
     LINE_BYTES = 64
+    LONGEST_MONTHS = 1200
+    MOST_LOADED = 1 << 30
+
+cdef int64_t LONGEST_NS = 366 * 100 * 86_400_000_000_000
 
 assert sizeof(Slot) % LINE_BYTES == 0 and sizeof(Gate) + 112 == 2 * LINE_BYTES
 
@@ -55,12 +61,54 @@ def _are_among(times, others):
     return bool(np.isin(within, others).all())
 
 
+cdef bytes bytes_of(dict parts, str name):
+    # A part of a snapshot.
+    part = parts.get(name)
+    if type(part) is not bytes:
+        raise ValueError(f"the snapshot has no {name}")
+    return part
+
+
+cdef int64_t whole_number(dict parts, str name, object value) except? -1:
+    if type(value) is not int or not -(1 << 63) <= value < (1 << 63):
+        raise ValueError(f"the snapshot's {name} hold something else than whole numbers of 64 bits")
+    return value
+
+
+cdef bint fits(const Summary *bar, int64_t price_factor) noexcept nogil:
+    # Whether its prices stay within 64 bits at a scale that is so much larger.
+    cdef int64_t most = HIGHEST // price_factor
+    if not -most <= bar.close <= most:
+        return False
+    return bar.high == LOWEST or (-most <= bar.low and bar.high <= most and -most <= bar.open <= most)
+
+
+cdef int _check_rule(const Rule *rule, object spec) except -1:
+    # A spec is an object that anybody can make: what the loops divide by, and take for an interval, is checked here.
+    cdef int64_t longest = LONGEST_MONTHS if rule.kind == MONTHS else LONGEST_NS
+    if rule.kind <= TICK and rule.kind != ZONED and (
+        rule.step < 1 or (rule.kind != TICK and rule.step > longest)
+        or not -LONGEST_NS <= rule.origin <= LONGEST_NS
+    ):
+        raise SpecError(f"bar spec {spec} has a step of {rule.step} from {rule.origin}; it must be positive, and 100 years at most")
+    return 0
+
+
+def _checked_boundaries(spec):
+    boundaries = np.ascontiguousarray(spec.boundaries, np.int64)
+    if boundaries.flags.writeable:
+        boundaries = boundaries.copy()
+    if boundaries.ndim != 1 or len(boundaries) < 2 or boundaries[0] > EARLIEST_NS or boundaries[len(boundaries) - 1] <= LATEST_NS or not (
+        np.diff(boundaries) > 0
+    ).all():
+        raise SpecError(f"the boundaries of bar spec {spec} do not ascend from before {EARLIEST_NS} to behind {LATEST_NS}")
+    return boundaries
+
+
 @cython.no_gc_clear     # the ledger must be there when the tips that it reads are freed
 cdef class BarState(BarRows):
-    def __init__(self, Instruments instruments not None, specs, Ledger ledger=None):
+    def __cinit__(self, Instruments instruments not None, specs, Ledger ledger=None, *_, **__):
         cdef int k
-        if self.rules is not NULL:
-            raise TypeError("a kernel is initialised once")
         self.instruments = instruments
         self.ledger = ledger
         self.specs = tuple(specs)
@@ -72,6 +120,10 @@ cdef class BarState(BarRows):
         self.boundaries = []
         if not self.specs:
             raise ValueError("at least one bar spec is needed")
+        if ledger is not None:
+            if ledger.is_taken:
+                raise ValueError("the ledger belongs to another kernel")
+            ledger.is_taken = True
         self.rules = <Rule *>calloc(len(self.specs), sizeof(Rule))
         self.slots = <Slot **>calloc(len(self.specs), sizeof(Slot *))
         self.blocks = <void **>calloc(len(self.specs), sizeof(void *))
@@ -80,8 +132,9 @@ cdef class BarState(BarRows):
             raise MemoryError
         for k, spec in enumerate(self.specs):
             kind, step, origin = spec.rule
-            boundaries = spec.boundaries
+            boundaries = _checked_boundaries(spec) if kind == "zoned" else None
             self.rules[k] = Rule(_KINDS[kind], step, origin, NULL, 0)
+            _check_rule(&self.rules[k], spec)
             if boundaries is not None:
                 self.boundaries.append(boundaries)
                 self.rules[k].boundaries = <const int64_t *><size_t>boundaries.ctypes.data
@@ -159,6 +212,8 @@ cdef class BarState(BarRows):
         slots = <Slot *>((<size_t>block + LINE_BYTES - 1) // LINE_BYTES * LINE_BYTES)
         if self.symbols:
             memcpy(slots, self.slots[spec], self.symbols * sizeof(Slot))
+        if self.ledger is not None and self.ledger.tips == <const char *>&self.slots[spec][0].bar.last_time:
+            self.ledger.tips = <const char *>&slots[0].bar.last_time
         free(self.blocks[spec])
         self.blocks[spec] = block
         self.slots[spec] = slots
@@ -215,10 +270,15 @@ cdef class BarState(BarRows):
         slot.quote_scale = own.size_scale + (own.contract_scale if own.contract else own.price_scale)
         if kind != VOLUME and kind != VALUE:
             return 0
-        scale = slot.quote_scale if kind == VALUE else slot.size_scale
+        self.take_threshold(spec, slot)
+        return 0
+
+    cdef int take_threshold(self, int spec, Slot *slot) except -1:
+        # Of volume and value bars: the step, at the scales of the slot.
+        scale = slot.quote_scale if self.rules[spec].kind == VALUE else slot.size_scale
         numerator, denominator = self.specs[spec].step.as_integer_ratio()
         # A step beyond 128 bits is never reached: the sum leaves its range first, and says so.
-        int128_from_int(min(-(-numerator * 10**scale // denominator), (1 << 127) - 1), &slot.gate.threshold)
+        int128_from_int(max(1, min(-(-numerator * 10**scale // denominator), (1 << 127) - 1)), &slot.gate.threshold)
         return 0
 
     cdef int rescale(self) except -1:
@@ -247,13 +307,15 @@ cdef class BarState(BarRows):
                 slot = &self.slots[k][s]
                 if trial:
                     self.total(k, s, &copy)
-                    if widen_bar(&copy, price_factor, size_factor, quote_factor) or is_beyond(&copy):
+                    if not fits(&slot.bar, price_factor) or (
+                        widen_bar(&copy, price_factor, size_factor, quote_factor) or is_beyond(&copy)
+                    ):
                         return False
                     continue
                 widen_bar(&slot.bar, price_factor, size_factor, quote_factor)
                 slot.contract = own.contract
                 r = slot.oldest
-                while r >= 0 and not widen_bar(
+                while r >= 0 and fits(&self.records[r].bar, price_factor) and not widen_bar(
                     &self.records[r].bar, price_factor, size_factor, quote_factor
                 ) and not is_beyond(&self.records[r].bar):
                     r = self.records[r].next
@@ -350,6 +412,7 @@ cdef class BarState(BarRows):
 
     def dump(self):
         cdef int k
+        self.check_unused()
         self.reserve()
         parts = {
             "layout": [sizeof(Slot), sizeof(Past), sizeof(Record), self.width, self.symbols],
@@ -367,48 +430,46 @@ cdef class BarState(BarRows):
             parts.update(self.ledger.dump(self.symbols))
         return parts
 
-    def load(self, dict parts not None):
-        cdef Instrument *own
-        cdef Py_ssize_t s
-        cdef int32_t r
-        cdef int k
-        if self.appeared_count or self.record_count:
-            raise ValueError("a snapshot is loaded into a kernel that has seen no trade")
-        self.reserve()
+    cdef int take_memory(self, dict parts) except -1:
+        # The memory of a snapshot, in the place of a blank state. Its sizes are checked, what stands in it is not.
+        cdef int64_t[6] counters
+        cdef int k, i
+        cdef bytes part
         layout = [sizeof(Slot), sizeof(Past), sizeof(Record), self.width, self.symbols]
-        if parts["layout"] != layout:
-            raise ValueError(f"the snapshot's layout {parts['layout']} is not that of this build, {layout}")
-        counters = parts["counters"]
+        if parts.get("layout") != layout:
+            raise ValueError(f"the snapshot's layout {parts.get('layout')} is not that of this build, {layout}")
+        given = parts.get("counters")
+        if type(given) is not list or len(given) != 6:
+            raise ValueError("the snapshot has no counters")
+        for i in range(6):
+            counters[i] = whole_number(parts, "counters", given[i])
+        if not (0 <= counters[0] <= MOST_LOADED and 0 <= counters[1] <= counters[0] and -1 <= counters[2] < counters[0]
+                and 0 <= counters[3] <= self.symbols and counters[5] >= 0):
+            raise ValueError(f"the snapshot's counters {given} contradict each other")
         sizes = {"appeared": counters[3] * sizeof(int32_t), "records": counters[0] * sizeof(Record)}
         for k in range(self.width):
             sizes[f"slots{k}"] = self.symbols * sizeof(Slot)
             sizes[f"pasts{k}"] = self.symbols * sizeof(Past)
         for name, size in sizes.items():
-            if len(parts[name]) != size:
+            if len(bytes_of(parts, name)) != size:
                 raise ValueError(f"the snapshot's {name} have {len(parts[name])} bytes, not {size}")
-        if self.ledger is not None:
-            self.ledger.load(parts, self.symbols)
-        while self.record_capacity < counters[0]:
-            if not grow_table(<void **>&self.records, &self.record_capacity, sizeof(Record), 0):
-                raise MemoryError
-        memcpy(self.records, <const char *>(<bytes>parts["records"]), len(parts["records"]))
-        memcpy(self.appeared, <const char *>(<bytes>parts["appeared"]), len(parts["appeared"]))
+        if self.record_capacity < counters[0] and not grow_table(
+            <void **>&self.records, &self.record_capacity, sizeof(Record), counters[0]
+        ):
+            raise MemoryError
+        part = parts["records"]
+        memcpy(self.records, <const char *>part, len(part))
+        part = parts["appeared"]
+        memcpy(self.appeared, <const char *>part, len(part))
         for k in range(self.width):
-            memcpy(self.slots[k], <const char *>(<bytes>parts[f"slots{k}"]), len(parts[f"slots{k}"]))
-            memcpy(self.pasts[k], <const char *>(<bytes>parts[f"pasts{k}"]), len(parts[f"pasts{k}"]))
-        (self.record_count, self.records_held, self.free_record, self.appeared_count, self.next_close_ns,
-         self.duplicates) = counters
-        self.widenings = len(self.instruments.widened)
-        self.blank = False
-        # The bars' prices bound how far a scale can widen, as those of their trades did.
-        for k in range(self.width):
-            for s in range(self.symbols):
-                own = &self.instruments.table[s]
-                own.max_price = max(own.max_price, self.slots[k][s].bar.high)
-                r = self.slots[k][s].oldest
-                while r >= 0:
-                    own.max_price = max(own.max_price, self.records[r].bar.high)
-                    r = self.records[r].next
+            part = parts[f"slots{k}"]
+            memcpy(self.slots[k], <const char *>part, len(part))
+            part = parts[f"pasts{k}"]
+            memcpy(self.pasts[k], <const char *>part, len(part))
+        self.record_count, self.records_held = <int32_t>counters[0], <int32_t>counters[1]
+        self.free_record, self.appeared_count = <int32_t>counters[2], counters[3]
+        self.next_close_ns, self.duplicates = counters[4], counters[5]
+        return 0
 
     cdef void make_room(self, TickBatch batch, Py_ssize_t more) noexcept nogil:
         # For what a long batch is likely to close, and `more` bars: tables that double while they are filled are copied
@@ -470,7 +531,12 @@ cdef class BarState(BarRows):
         self.free_record = record
 
     @property
+    def is_blank(self):
+        return self.blank and self.appeared_count == 0 and self.record_count == 0
+
+    @property
     def trade_times_ns(self):
+        self.check_unused()
         cdef Py_ssize_t i
         cdef int k = self.trees[0].root if self.tree_count else 0
         times = np.empty(self.symbols, np.int64)

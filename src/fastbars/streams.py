@@ -60,7 +60,15 @@ class BarStream(AsyncIterator[OHLCVBar]):
     ) -> None:
         self.recording = recording
         self._candles = watch
-        self.pool = make_pool(self._put)
+        if recording is not None:
+            recording.join()
+        self._is_recorded = recording is not None
+        try:
+            self.pool = make_pool(self._put)
+        except BaseException:
+            if recording is not None:
+                recording.leave()
+            raise
         if watch is not None:
             watch.verifier.missing = self._missing
             watch.tell = self.adapter.session.tell
@@ -125,8 +133,9 @@ class BarStream(AsyncIterator[OHLCVBar]):
         await self.pool.disconnect()
         if self._watcher is not None:
             await asyncio.wait([self._watcher])
-        if self.recording is not None:
-            await asyncio.to_thread(self.recording.close)
+        if self.recording is not None and self._is_recorded:
+            self._is_recorded = False
+            await asyncio.to_thread(self.recording.leave)
 
     async def __aenter__(self) -> Self:
         """Connect and subscribe.
@@ -243,10 +252,11 @@ def stream(
             of this share of them, chosen by name; see `BarStream.verification`.
         on_difference: called with each Difference of `verify`.
         record: folder, or Recording, that all that bars are made from is written to: `replay` makes the same bars.
+            A Recording that several streams share ends with the last of them.
 
     Raises:
         UnknownExchangeError, SpecError, ValueError, TypeError: at once; with `record` also OSError, and TapeError
-            where zstd is missing.
+            where zstd is missing or the Recording has ended; with `state` SnapshotError and OSError.
         SubscriptionError: at once for what cannot be a symbol of the exchange; on entering for what it refuses.
         WSConnectionError: on entering.
     """

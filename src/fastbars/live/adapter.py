@@ -211,6 +211,8 @@ class BaseWebSocketAdapter(Subscriber):
         starts = self._supervisor is None or self._supervisor.done()
         if starts:
             self._failure = None
+            if self.upkeep is not None:
+                self.upkeep.reserve()
             self._supervisor = asyncio.create_task(self._supervise(self._ending), name=f"fastbars {self.exchange.name}")
             self._set_state(ConnectionState.CONNECTING)
         try:
@@ -232,6 +234,8 @@ class BaseWebSocketAdapter(Subscriber):
         self._set_state(ConnectionState.DISCONNECTED)
         if self._ending:
             await asyncio.wait(self._ending)
+        if self.upkeep is not None:
+            self.upkeep.release()
 
     async def close(self) -> None:
         """Close the connection for good and wait until nothing of it is left running."""
@@ -300,6 +304,8 @@ class BaseWebSocketAdapter(Subscriber):
             clock, self._clock = self._clock, None
             clock.cancel()
             await asyncio.wait([clock])
+        if self.upkeep is not None:
+            self.upkeep.release()
         self._set_state(ConnectionState.DISCONNECTED)
 
     async def _keep_connected(self) -> None:

@@ -48,7 +48,9 @@ cdef class Intake:
     cdef int64_t trades
     cdef int64_t duplicates
 
-    def __init__(self, on_leap, *, bint closes=True, bint learns=False, int lines=1):
+    def __cinit__(self, on_leap, *, bint closes=True, bint learns=False, int lines=1):
+        if lines < 1:
+            raise ValueError(f"lines must be positive, got {lines}")
         self.clock = ExchangeClock()
         self.delays = TradeDelays()
         self.issued = []
@@ -58,6 +60,7 @@ cdef class Intake:
         self.lines = lines
 
     def begin(self, TradeEntry buffer not None, TickBatch batch not None, TradeScanner scanner=None, arbiter=None):
+        buffer.check_made()
         self.buffer = buffer
         self.batch = batch
         self.scanner = scanner
@@ -91,6 +94,8 @@ cdef class Intake:
         return counts
 
     def fold(self, int line, steady):
+        if self.buffer is None:
+            raise TypeError("Intake.begin was not called")
         self.fold_rows(line, 0 if steady is None else steady, steady is not None)
 
     def issue(self, list bars not None):
@@ -157,6 +162,8 @@ cdef class Intake:
         if self.arbiter is not None and is_live:
             before = self.arbiter.duplicates
             batch = self.arbiter.take(batch, line % self.lines, steady)
+            if batch is None:
+                raise TypeError("the arbiter returned no batch")
             self.duplicates += self.arbiter.duplicates - before
         if is_live and batch.length and self.clock.knows:
             # The first trade of a wakeup, which has waited longest, stands for all of them.
@@ -201,7 +208,7 @@ cdef class Feed(Ending):
     cdef public bint is_proven
     cdef readonly int64_t messages
 
-    def __init__(self, Intake intake not None, on_failure):
+    def __cinit__(self, Intake intake not None, on_failure):
         self.intake = intake
         self._on_failure = on_failure
 

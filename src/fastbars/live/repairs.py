@@ -15,7 +15,7 @@ import numpy.typing as npt
 import orjson
 
 from fastbars.bars import OHLCVBar
-from fastbars.buffer import BarBuffer
+from fastbars.buffer import BarBuffer, shortened
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.live.clock import ExchangeClock
 from fastbars.live.config import StreamConfig
@@ -26,6 +26,7 @@ from fastbars.live.messages import Trade
 from fastbars.live.recorder import Recorder
 from fastbars.live.snapshot import pack
 
+_LATEST_NS = 4_600_000_000_000_000_000  # of an event, as of a trade
 HISTORY_S = 1.0  # by then what some exchanges send of the past by themselves has come, and is not all there was
 
 
@@ -273,14 +274,19 @@ class Repairs(ABC):
         """
         own = {"exchange": self.exchange.name, "channel": self.channel}
         for name, value in own.items():
-            if content[name] != value:
-                raise ValueError(f"its {name} is {content[name]!r}, not {value!r}")
+            if content.get(name) != value:
+                raise ValueError(f"its {name} is {shortened(content.get(name))}, not {value!r}")
+        event_time_ns = content.get("event_time_ns")
+        if event_time_ns is not None and not (type(event_time_ns) is int and 0 <= event_time_ns <= _LATEST_NS):
+            raise ValueError(f"its event time is {shortened(event_time_ns)}")
+        if not content.get("instruments"):
+            raise ValueError("it has no symbols")
         if self._buffer is None:
             self._begin(self.channel)
         assert self._buffer is not None
         self._buffer.load(content)
         if self.recorder is not None:
             self.recorder.event("load", receive_time_ns, {}, pack(content))
-        since_ns = max([int(self._buffer.trade_times_ns.max()), content["event_time_ns"] or 0])
-        self.intake.event_time_ns = content["event_time_ns"]
+        since_ns = max([int(self._buffer.trade_times_ns.max()), event_time_ns or 0])
+        self.intake.event_time_ns = event_time_ns
         return self.feed_down(since_ns, receive_time_ns)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,8 @@ import orjson
 from fastbars.errors import SnapshotError
 
 VERSION = 2
+MOST_BYTES = 4 << 30
+_LONGEST_LINE = 64
 _MAGIC = b"fastbars snapshot "
 _CHECKSUM_BYTES = 32
 _LENGTH_BYTES = 8
@@ -43,8 +46,9 @@ def unpack(data: bytes) -> dict[str, Any]:
     Raises:
         SnapshotError: it is no snapshot, of another version, or damaged.
     """
-    line, newline, rest = data.partition(b"\n")
-    if not line.startswith(_MAGIC) or not newline:
+    newline = data.find(b"\n", 0, _LONGEST_LINE)
+    line, rest = data[: max(newline, 0)], data[newline + 1 :]
+    if not line.startswith(_MAGIC):
         raise SnapshotError("it is no snapshot of fastbars")
     version = line[len(_MAGIC) :]
     if version != b"%d" % VERSION:
@@ -53,12 +57,24 @@ def unpack(data: bytes) -> dict[str, Any]:
     if hashlib.sha256(body).digest() != checksum:
         raise SnapshotError("it is damaged: its checksum does not match")
     size = int.from_bytes(body[:_LENGTH_BYTES], "little")
-    described = orjson.loads(body[_LENGTH_BYTES : _LENGTH_BYTES + size])
-    content: dict[str, Any] = described["head"]
     at = _LENGTH_BYTES + size
-    for name, length in described["parts"].items():
+    if len(body) < at:
+        raise SnapshotError(f"its head of {size} bytes is cut off")
+    try:
+        described = orjson.loads(body[_LENGTH_BYTES:at])
+    except orjson.JSONDecodeError as error:  # nested too deeply, too
+        raise SnapshotError(f"its head cannot be read: {error}") from None
+    content = described.get("head") if isinstance(described, dict) else None
+    parts = described.get("parts") if isinstance(described, dict) else None
+    if not isinstance(content, dict) or not isinstance(parts, dict):
+        raise SnapshotError("its head does not describe it")
+    for name, length in parts.items():
+        if type(length) is not int or not 0 <= length <= len(body) - at:
+            raise SnapshotError("its parts are longer than it is")
         content[name] = body[at : at + length]
         at += length
+    if at != len(body):
+        raise SnapshotError(f"it is {len(body) - at} bytes longer than its parts")
     return content
 
 
@@ -102,12 +118,16 @@ def read(path: Path) -> dict[str, Any] | None:
         OSError: it cannot be read.
     """
     try:
-        data = path.read_bytes()
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise SnapshotError(f"{path}: the snapshot is no ordinary file")
+        if found.st_size > MOST_BYTES:
+            raise set_aside(path, f"it has {found.st_size} bytes, and {MOST_BYTES} are the most")
+        with path.open("rb") as file:
+            data = file.read(found.st_size)
     except FileNotFoundError:
         return None
     try:
         return unpack(data)
     except SnapshotError as error:
         raise set_aside(path, str(error)) from error
-    except (orjson.JSONDecodeError, LookupError, TypeError, ValueError) as error:
-        raise set_aside(path, f"it cannot be read: {error!r}") from error

@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 from fastbars.live import snapshot
 from fastbars.live.budget import shared_budget
@@ -19,30 +18,30 @@ from fastbars.live.history import Hole
 from fastbars.live.rest import RestClient
 from fastbars.live.secrets import without_credentials
 from fastbars.live.session import Session
+from fastbars.live.statefile import StateFile
 from fastbars.log import log
 
 _NO_HISTORY = "the exchange serves no history of trades"
 
-# The snapshots of a stream's sessions are PATH, PATH.1, PATH.2, ... in the order in which they were made.
-_PATHS: WeakValueDictionary[str, Upkeep] = WeakValueDictionary()
-
 
 class Upkeep:
     """The healer and the snapshots of one session; it goes on from the snapshot file, where there is one.
+
+    The snapshots of a stream's sessions are PATH, PATH.1, PATH.2, ... in the order in which they were made.
 
     Args:
         session: whose upkeep this is.
         url: where the stream comes from, if not from the exchange's own address: then only `rest_url` is asked.
 
     Raises:
-        SnapshotError: the file cannot be used; it was set aside.
-        OSError: it cannot be read.
+        SnapshotError: the file cannot be used, and was set aside; or another stream or process has it.
+        OSError: it cannot be read, or its folder not written to.
     """
 
     def __init__(self, session: Session, url: str | None = None) -> None:
         config, exchange = session.config, session.exchange
         self._session = session
-        self._path = None if config.state is None else _own_path(str(config.state), self)
+        self._state = None if config.state is None else StateFile(str(config.state), config)
         self._client = RestClient(ssl=config.ssl, proxy=config.proxy)
         self._seen_holes = 0
         self._users = 0
@@ -67,8 +66,12 @@ class Upkeep:
             budget=budget,
         )
         session.on_taken = self.look
-        if self._path is not None:
-            self._restore(self._path)
+        if self._state is not None:
+            try:
+                self._restore(self._state.path)
+            except BaseException:
+                self._state.release()
+                raise
 
     @property
     def stats(self) -> HealingStats:
@@ -87,15 +90,15 @@ class Upkeep:
             self._healer.wake()
 
     def start(self) -> None:
-        """Begin; it goes on until `stop` was called as often."""
+        """Begin; it goes on until `stop` was called as often. Raises SnapshotError as `reserve`."""
+        self.reserve()
         self._users += 1
         if self._users > 1:
             return
         if self._session.config.heal:
             self._tasks.append(asyncio.create_task(self._heal(), name="fastbars healing"))
-        if self._path is not None:
-            _PATHS[str(self._path)] = self
-            self._tasks.append(asyncio.create_task(self._save(self._path), name="fastbars snapshots"))
+        if self._state is not None:
+            self._tasks.append(asyncio.create_task(self._save(self._state.path), name="fastbars snapshots"))
 
     async def stop(self) -> None:
         """End, and take a last snapshot."""
@@ -110,9 +113,23 @@ class Upkeep:
         if tasks:
             await asyncio.wait(tasks)
         await self._client.close()
-        if self._path is not None:
-            await self._save_once(self._path)
-            _PATHS.pop(str(self._path), None)
+        if self._state is not None:
+            await self._save_once(self._state.path)
+        self.release()
+
+    def reserve(self) -> None:
+        """Keep the state file for this session, before it connects.
+
+        Raises:
+            SnapshotError: another stream or process has it, or had it since this one was made.
+        """
+        if self._state is not None:
+            self._state.keep()
+
+    def release(self) -> None:
+        """Give the state file up, unless it is in use: the connection could not be opened."""
+        if self._state is not None and self._users == 0:
+            self._state.release()
 
     def _restore(self, path: Path) -> None:
         content = snapshot.read(path)
@@ -154,16 +171,6 @@ class Upkeep:
     def _exchange_time_ns(self) -> int:
         now_ns = self._session.now_ns(time.monotonic_ns())
         return time.time_ns() if now_ns is None else now_ns
-
-
-def _own_path(path: str, upkeep: Upkeep) -> Path:
-    number = 0
-    own = path
-    while own in _PATHS:
-        number += 1
-        own = f"{path}.{number}"
-    _PATHS[own] = upkeep
-    return Path(own)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -25,13 +26,17 @@ import orjson
 
 from fastbars.errors import TapeError
 from fastbars.tapes.recording import is_recording, read_recording
-from fastbars.tapes.zstd import Decompressor, decompressors
+from fastbars.tapes.zstd import Decompressor, decompressors, pieces_of
 
 __all__ = ["TapeRecord", "decompressed", "read_tape", "read_tapes"]
 
 _CHUNK_BYTES = 1 << 18
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+# A line, and all lines between two messages, are longer in no tape that was recorded: a message has 4 MB at the most.
+_LONGEST_LINE = 16 << 20
+_MOST_SKIPPED = 64 << 20
+_LONGEST_NUMBER = 19
 _HEARTBEATS = (b"ping", b"pong")  # the exchanges' only messages that are not JSON
 
 
@@ -50,34 +55,43 @@ class TapeRecord(NamedTuple):
 def read_tape(path: str | PathLike[str]) -> Iterator[TapeRecord]:
     """Yield the received messages of one tape in the order recorded.
 
-    The file is opened at the first `next()` and read in pieces, so a tape may be larger than memory. Of a recording
+    The file is opened at the first `next()` and read in pieces, so a tape may be larger than memory, and whatever it
+    holds costs no more than 64 MB of it. Of a recording
     these are the messages of all its sessions and connections, without what else the sessions consumed.
 
     Args:
         path: a tape, plain, gzip or zstd; or a recording: a folder or one of its files.
 
     Raises:
-        TapeError: the file is missing, empty or not readable, a line is not of a known format, or the end was
-            cut off. Every complete message before that place is yielded first. The message names file and
-            line.
+        TapeError: the file is missing, empty or not readable, a line is not of a known format or longer than 16 MB,
+            64 MB hold no message, or the end was cut off. Every complete message before that place is yielded first.
+            The message names file and line.
     """
     path = Path(path)
     if is_recording(path):
         for entry in read_recording(path):
             yield from (TapeRecord(entry.receive_time_ns, payload) for payload in entry.payloads or ())
         return
-    line_number = 0
+    line_number = skipped = 0
     rest = b""
     try:
         with path.open("rb") as file:
-            for piece in decompressed(iter(lambda: file.read(_CHUNK_BYTES), b""), path):
-                lines = (rest + piece).split(b"\n")
-                rest = lines.pop()
-                for line in lines:
-                    line_number += 1
-                    record = _parse_line(line, path, line_number)
-                    if record is not None:
-                        yield record
+            for line, is_whole in _lines(decompressed(iter(lambda: file.read(_CHUNK_BYTES), b""), path)):
+                if len(line) > _LONGEST_LINE:
+                    where = f"{path}, line {line_number + 1}"
+                    raise TapeError(f"{where}: the line has more than {_LONGEST_LINE} bytes: {_excerpt(line)}")
+                if not is_whole:
+                    rest = line
+                    break
+                line_number += 1
+                record = _parse_line(line, path, line_number)
+                if record is not None:
+                    skipped = 0
+                    yield record
+                    continue
+                skipped += len(line) + 1
+                if skipped > _MOST_SKIPPED:
+                    raise TapeError(f"{path}, line {line_number}: the last {skipped} bytes hold no message")
     except OSError as error:
         raise TapeError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (EOFError, zlib.error) as error:
@@ -98,6 +112,26 @@ def read_tapes(paths: Iterable[str | PathLike[str]]) -> Iterator[TapeRecord]:
     """
     for path in paths:
         yield from read_tape(path)
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    # Lines, and whether they ended: what did not is the last one, or too long. The pieces of a long line are joined
+    # once.
+    waiting: list[bytes] = []
+    length = 0
+    for piece in pieces:
+        first, *others = piece.split(b"\n")
+        waiting.append(first)
+        length += len(first)
+        if length > _LONGEST_LINE:
+            break
+        if others:
+            yield b"".join(waiting), True
+            for line in others[:-1]:
+                yield line, True
+            waiting, length = [others[-1]], len(others[-1])
+    if length:
+        yield b"".join(waiting), False
 
 
 def _last_line(line: bytes, path: Path, line_number: int) -> Iterator[TapeRecord]:
@@ -122,7 +156,7 @@ def _last_line(line: bytes, path: Path, line_number: int) -> Iterator[TapeRecord
 def _parse_line(line: bytes, path: Path, line_number: int) -> TapeRecord | None:
     """Read one line in whichever format it has; None for a line that is not a received message."""
     head, _, payload = line.partition(b" ")
-    if head.isdigit() and payload:
+    if head.isdigit() and payload and len(head) <= _LONGEST_NUMBER:
         return TapeRecord(int(head), payload)
     if head[-1:] == b":" and payload:
         time_ns = _seconds_to_ns(head[:-1])
@@ -139,7 +173,7 @@ def _parse_json_line(line: bytes, path: Path, line_number: int) -> TapeRecord | 
     try:
         fields = json.loads(line, parse_float=str, parse_int=str)  # the time must not pass through a float
         kind, time_text, raw = fields["t"], fields["ts"], fields.get("raw")
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         what = 'not a JSON line with "t" and "ts"'
         raise TapeError(f"{path}, line {line_number}: {what}: {_excerpt(line)}") from error
     if kind != "recv":
@@ -157,7 +191,7 @@ def _seconds_to_ns(text: bytes) -> int | None:
     Digits beyond the ninth decimal are cut off.
     """
     whole, _, fraction = text.partition(b".")
-    if not whole.isdigit() or (fraction and not fraction.isdigit()):
+    if not whole.isdigit() or (fraction and not fraction.isdigit()) or len(whole) > _LONGEST_NUMBER - 9:
         return None
     return int(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0"))
 
@@ -168,7 +202,7 @@ def _excerpt(line: bytes) -> str:
 
 
 def decompressed(chunks: Iterator[bytes], path: Path) -> Iterator[bytes]:
-    """Yield the text of a file given in chunks of at least four bytes.
+    """Yield the text of a file given in chunks of at least four bytes, in pieces of a bounded size.
 
     Raises:
         EOFError, zlib.error: the stream ends early or is damaged; all that could be decompressed came before.
@@ -193,7 +227,8 @@ def _members(
 ) -> Iterator[bytes]:
     """Decompress the members (gzip) or frames (zstd) of a stream, one after the other."""
     member: Decompressor | None = None
-    data = first
+    chunks = (piece for chunk in chain([first], chunks) for piece in pieces_of(chunk))
+    data = next(chunks, b"")
     while data:
         if member is None:
             data = data.lstrip(b"\0")  # gzip files may be padded with zeros

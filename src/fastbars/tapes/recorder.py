@@ -18,8 +18,19 @@ from os import PathLike, fsync
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fastbars.errors import TapeError
 from fastbars.log import log
-from fastbars.tapes.recording import EVENT, MAGIC, NOTE, SUFFIX, VERSION, event_entry, messages_entry, write_block
+from fastbars.tapes.recording import (
+    EVENT,
+    MAGIC,
+    MOST_SESSIONS,
+    NOTE,
+    SUFFIX,
+    VERSION,
+    event_entry,
+    messages_entry,
+    write_block,
+)
 from fastbars.tapes.zstd import compressor
 
 _LEVEL = 1  # zstd's fastest ordinary one
@@ -85,6 +96,7 @@ class Recording:
         self.on_failure = on_failure
         self._compress = compressor(self.folder, _LEVEL)
         self._declarations: list[bytes] = []
+        self._streams = 0
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._closing = False
@@ -98,8 +110,37 @@ class Recording:
         self._thread.start()
         atexit.register(self.close)
 
+    def join(self) -> None:
+        """Another stream is recorded in here; it goes on until as many have left.
+
+        Raises:
+            TapeError: it has ended: nothing that is handed over is recorded.
+        """
+        with self._changed:
+            self._check_open()
+            self._streams += 1
+
+    def leave(self) -> None:
+        """A stream has ended; with the last one the recording ends."""
+        with self._changed:
+            self._streams -= 1
+            ends = self._streams == 0
+        if ends:
+            self.close()
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise TapeError(f"{self.folder}: the recording of run {self.run} has ended; make another one")
+
     def session(self, declaration: Mapping[str, Any]) -> SessionRecorder:
-        """The recorder of one more session, which declares itself as `Session.declaration` says."""
+        """The recorder of one more session, which declares itself as `Session.declaration` says.
+
+        Raises:
+            TapeError: the recording has ended, or has as many sessions as it can number.
+        """
+        self._check_open()
+        if len(self._declarations) == MOST_SESSIONS:
+            raise TapeError(f"{self.folder}: the recording of run {self.run} has {MOST_SESSIONS} sessions, its most")
         number = len(self._declarations) + 1
         fields = {"event": "session", **declaration}
         entry = event_entry(EVENT, number, time.time_ns(), fields)

@@ -27,7 +27,7 @@ import orjson
 
 from fastbars.errors import TapeError
 from fastbars.log import log
-from fastbars.tapes.zstd import decompressors
+from fastbars.tapes.zstd import PIECE_BYTES, Decompressor, decompressors, pieces_of
 
 VERSION = 1
 MAGIC = b"\x89FBREC\r\n\x1a" + bytes([VERSION])
@@ -37,6 +37,12 @@ BLOCK_HEAD = struct.Struct("<4sIIII")
 ENTRY_HEAD = struct.Struct("<BxHHxxIqq")
 LENGTH = struct.Struct("<I")
 MESSAGES, EVENT, NOTE = 1, 2, 3
+# What is read is bounded: a block that is larger decompressed, more messages in one wakeup, more sessions in a run are
+# not ours. (A snapshot that a session went on from is one entry, and so one block.)
+MOST_BLOCK_BYTES = 256 << 20
+MOST_MESSAGES = 1 << 20
+MOST_SESSIONS = 4096
+_LONGEST_RUN = 128
 NO_TIME = -(2**63)
 
 
@@ -78,28 +84,66 @@ def is_recording(path: Path) -> bool:
 def read_recording(*paths: str | PathLike[str]) -> Iterator[Entry]:
     """Yield the entries of recordings in the order recorded: folders in the order of their files' names, and files.
 
-    The last block of a run may have been cut off when it ended, by `kill -9` or a full disk; that is logged, and what
-    came before it is whole.
+    The last block of a run may have been cut off when it ended, by `kill -9` or a full disk, be it the whole file; that
+    is logged, and what came before it is whole.
 
     Raises:
         TapeError: a file is missing, is no recording or is of another version; or it is damaged elsewhere than at the
-            end of its run. Everything before that place is yielded first.
+            end of its run. What came before that place, and all other runs, are yielded first.
     """
     files = [file for path in paths for file in _files_of(Path(path))]
-    run, number, cut = "", 0, ""
+    reading = _Reading()
     for path in files:
-        for entry in _entries_of(path):
-            if isinstance(entry, str):
-                cut = entry
-                continue
-            name = entry.fields.get("note")
-            if name == "file":
-                if entry.run == run and cut:
-                    raise TapeError(f"{cut}; but the run goes on in {path}")
-                if entry.run == run and entry.fields["number"] != number + 1:
-                    raise TapeError(f"{path}: file {number + 1} of the run {run} is missing before it")
-                run, number, cut = entry.run, entry.fields["number"], ""
+        yield from reading.entries_of(path)
+    if reading.failure is None and reading.run == "" and all(file.stat().st_size == 0 for file in files):
+        raise TapeError(f"{files[0]}: the recording is empty")
+    if reading.failure is not None:
+        raise reading.failure
+
+
+class _Reading:
+    # Where reading stands: the run at hand, and what was wrong first. Behind a fault nothing more of its run is given.
+    def __init__(self) -> None:
+        self.run = ""
+        self.number = 0
+        self.cut = ""
+        self.lost = ""  # the run that is not read any further
+        self.failure: TapeError | None = None
+
+    def entries_of(self, path: Path) -> Iterator[Entry]:
+        entries = _entries_of(path)
+        while True:
+            try:
+                entry = next(entries, None)
+                if entry is None:
+                    return
+                if isinstance(entry, str):
+                    self.cut = entry
+                    continue
+                if entry.fields.get("note") == "file":
+                    self._begin(entry, path)
+            except TapeError as error:
+                self._fail(error, self.run)
+                return
+            if entry.run == self.lost != "":
+                return
             yield entry
+
+    def _begin(self, entry: Entry, path: Path) -> None:
+        run, number = entry.run, entry.fields["number"]
+        if run == self.run and run != self.lost:
+            if self.cut:
+                raise TapeError(f"{self.cut}; but the run goes on in {path}")
+            if number != self.number + 1:
+                raise TapeError(f"{path}: file {self.number + 1} of the run {run} is missing before it")
+        self.run, self.number, self.cut = run, number, ""
+
+    def _fail(self, error: TapeError, run: str) -> None:
+        self.lost = run
+        if self.failure is None:
+            self.failure = error
+        else:
+            log.error("recording_damaged", error=str(error))
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -118,12 +162,12 @@ def _entries_of(path: Path) -> Iterator[Entry | str]:
         with path.open("rb") as file:
             magic = file.read(len(MAGIC))
             if magic != MAGIC:
-                if magic and magic == MAGIC[: len(magic)]:
+                if magic == MAGIC[: len(magic)]:
                     yield _cut(path, 0, len(magic))
                     return
                 if magic[:-1] == MAGIC[:-1]:
                     raise TapeError(f"{path}: a recording of version {magic[-1]}; this fastbars reads {VERSION}")
-                raise TapeError(f"{path}: {'not a recording' if magic else 'the recording is empty'}")
+                raise TapeError(f"{path}: not a recording")
             for block in _blocks(file, path):
                 if isinstance(block, str):
                     yield block
@@ -156,19 +200,42 @@ def _blocks(file: BinaryIO, path: Path) -> Iterator[bytes | str]:
         data = file.read(size) if intact else b""
         if intact and len(data) == size and zlib.crc32(data) == checksum:
             try:
-                raw = new_decompressor().decompress(data)
+                raw = _decompressed(data, raw_size, new_decompressor())
             except error_type as error:
                 raise TapeError(f"{path}, byte {place}: a block cannot be decompressed: {error}") from error
-            if len(raw) != raw_size:
-                raise TapeError(f"{path}, byte {place}: a block has {len(raw)} bytes where it says {raw_size}")
+            except ValueError as error:
+                raise TapeError(f"{path}, byte {place}: a block {error}") from None
             yield raw
             continue
         # What is cut has nothing behind it, or zeros that the file system put there when the power went.
-        rest = file.read()
-        if (intact or not mark.strip(b"\0")) and not rest.strip(b"\0"):
-            yield _cut(path, place, len(head) + len(data) + len(rest))
-            return
+        if intact or not mark.strip(b"\0"):
+            lost = len(head) + len(data)
+            while rest := file.read(PIECE_BYTES):
+                lost += len(rest)
+                if rest.strip(b"\0"):
+                    break
+            else:
+                yield _cut(path, place, lost)
+                return
         raise TapeError(f"{path}, byte {place}: a block is damaged")
+
+
+def _decompressed(data: bytes, size: int, decompressor: Decompressor) -> bytes:
+    # Piece by piece, so that a block that is larger than it says costs no more than one piece.
+    if size > MOST_BLOCK_BYTES:
+        raise ValueError(f"says that it has {size} bytes; {MOST_BLOCK_BYTES} are the most")
+    pieces = []
+    length = 0
+    for piece in pieces_of(data):
+        pieces.append(decompressor.decompress(piece))
+        length += len(pieces[-1])
+        if length > size:
+            raise ValueError(f"has {length} bytes or more where it says {size}")
+        if decompressor.eof:
+            break
+    if length != size:
+        raise ValueError(f"has {length} bytes where it says {size}")
+    return b"".join(pieces)
 
 
 def _entries(block: bytes, path: Path, run: str) -> Iterator[Entry]:
@@ -178,6 +245,10 @@ def _entries(block: bytes, path: Path, run: str) -> Iterator[Entry]:
             kind, session, line, size, receive_time_ns, steady_ns = ENTRY_HEAD.unpack_from(block, place)
             place += ENTRY_HEAD.size
             end = place + size
+            if end > len(block):
+                raise ValueError(f"it has {size} bytes, of which {len(block) - place} are there")
+            if session > MOST_SESSIONS:
+                raise ValueError(f"it is of session {session}, and {MOST_SESSIONS} are the most")
             steady = None if steady_ns == NO_TIME else steady_ns
             payloads: list[bytes] | None = None
             fields: dict[str, Any] = {}
@@ -186,28 +257,41 @@ def _entries(block: bytes, path: Path, run: str) -> Iterator[Entry]:
                 payloads = _payloads(block, place, end)
             elif kind in (EVENT, NOTE):
                 (length,) = LENGTH.unpack_from(block, place)
+                if place + 4 + length > end:
+                    raise ValueError(f"an object of {length} bytes in an entry of {size}")
                 fields = orjson.loads(block[place + 4 : place + 4 + length])
                 body = block[place + 4 + length : end]
+                if not isinstance(fields, dict):
+                    raise ValueError("an event is no object")
                 if fields.get("note") == "file":
-                    run = fields["run"]
+                    run = _run_of(fields)
             else:
                 raise TapeError(f"{path}: an entry of unknown kind {kind}")
             place = end
             yield Entry(run, session, line, receive_time_ns, steady, payloads, fields, body)
     except (struct.error, ValueError, IndexError) as error:
-        raise TapeError(f"{path}: an entry makes no sense: {error}") from error
+        raise TapeError(f"{path}: malformed entry: {error}") from error
+
+
+def _run_of(fields: dict[str, Any]) -> str:
+    run, number = fields.get("run"), fields.get("number")
+    if not isinstance(run, str) or not 0 < len(run) <= _LONGEST_RUN or type(number) is not int or number < 1:
+        raise ValueError("a file does not say of which run it is, and which of its files")
+    return run
 
 
 def _payloads(block: bytes, place: int, end: int) -> list[bytes]:
     (count,) = LENGTH.unpack_from(block, place)
+    if count > min(MOST_MESSAGES, (end - place) // 4):
+        raise ValueError(f"{count} messages in an entry of {end - place} bytes, and {MOST_MESSAGES} are the most")
     start = place + 4 + 4 * count
     lengths = struct.unpack_from(f"<{count}I", block, place + 4)
     payloads = []
+    if start + sum(lengths) != end:
+        raise ValueError(f"{count} messages of {sum(lengths)} bytes in an entry of {end - place}")
     for length in lengths:
         payloads.append(block[start : start + length])
         start += length
-    if start != end:
-        raise ValueError(f"{count} messages of {sum(lengths)} bytes in an entry of {end - place}")
     return payloads
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import orjson
 
 from fastbars.bars import OHLCVBar
+from fastbars.buffer import shortened
 from fastbars.callbacks import check_callbacks
-from fastbars.errors import FastbarsError, TapeError, UnknownExchangeError
+from fastbars.errors import FastbarsError, SpecError, TapeError, UnknownExchangeError
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
@@ -29,6 +30,7 @@ from fastbars.tapes.recording import Entry, is_recording, read_recording
 from fastbars.ticks import TickData
 
 _MESSAGES_A_BATCH = 4096
+_MOST_SPECS = 256
 
 Bars = str | int | BarSpec | Sequence[str | int | BarSpec]
 Parser = Callable[[dict[str, Any]], TickData | None]
@@ -60,6 +62,10 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
         entry.fields["since_ns"], entry.fields["until_ns"], entry.receive_time_ns, entry.fields["symbols"]
     ),
 }
+
+
+# What an input that was not recorded by us can make of the code that takes it.
+MALFORMED = (FastbarsError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 
 
 class Replay:
@@ -146,11 +152,15 @@ class RecordingReplay(Replay):
                 open_[entry.session] = self._make_session(entry.fields)
                 self.sessions.append(open_[entry.session])
             return []
-        if name not in INPUTS:
+        if not isinstance(name, str) or name not in INPUTS:
             raise TapeError(
-                f"the recording of run {entry.run} has an input {name!r}, which this fastbars does not know"
+                f"the recording of run {entry.run} has an input {shortened(name)}, which this fastbars does not know"
             )
-        return INPUTS[name](_of(entry, open_), entry)
+        session = _of(entry, open_)
+        try:
+            return INPUTS[name](session, entry)
+        except MALFORMED as error:
+            raise TapeError(f"the recording of run {entry.run} has a malformed input {name!r}: {error!r}") from error
 
 
 def _of(entry: Entry, sessions: dict[int, Session]) -> Session:
@@ -218,21 +228,28 @@ def replay(
         raise TapeError(f"{files[recorded.index(False)]} is no recording, {files[recorded.index(True)]} is one")
 
     def make_session(declared: dict[str, Any]) -> Session:
-        own_parser = declared["own_parser"]
+        own_parser, settings, named = declared.get("own_parser"), declared.get("config"), declared.get("exchange")
+        recorded_channel = declared.get("channel")
+        if not (isinstance(settings, dict) and isinstance(named, str) and isinstance(recorded_channel, str | None)):
+            raise TapeError("the recording does not say of which exchange and with which settings it was made")
         if own_parser and parse_message is None:
             raise TapeError("the recording was made with a parser of the user's: give parse_message=")
         others = {} if bars is None else {"bars": bars, "timezone": timezone, "origin": origin}
         try:
-            config = StreamConfig(**declared["config"] | others)
-        except TypeError as error:
+            config = StreamConfig(**settings | others)
+            if len(config.specs) > _MOST_SPECS:
+                raise ValueError(f"{len(config.specs)} bar specs, and {_MOST_SPECS} are the most")
+            return Session(
+                _exchange_named(named, exchange),
+                config,
+                callbacks,
+                channel=channel or recorded_channel,
+                parse_message=parse_message if own_parser else None,
+            )
+        except MALFORMED as error:
+            if isinstance(error, TapeError) or (bars is not None and isinstance(error, SpecError)):
+                raise
             raise TapeError(f"the recording was made with settings that this fastbars does not know: {error}") from None
-        return Session(
-            _exchange_named(declared["exchange"], exchange),
-            config,
-            callbacks,
-            channel=channel or declared["channel"],
-            parse_message=parse_message if own_parser else None,
-        )
 
     return RecordingReplay(files, make_session)
 
@@ -257,5 +274,5 @@ def _exchange_named(name: str, given: str | Exchange | None) -> Exchange:
         try:
             return find_exchange(venue, market)
         except UnknownExchangeError as error:
-            raise TapeError(f"the recording has messages of {name!r}: {error}") from error
-    raise TapeError(f"the recording has messages of {name!r}, an exchange that this fastbars does not know")
+            raise TapeError(f"the recording has messages of {shortened(name)}: {error}") from error
+    raise TapeError(f"the recording has messages of {shortened(name)}, an exchange that this fastbars does not know")

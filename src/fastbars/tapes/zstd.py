@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from fastbars.errors import TapeError
+
+# Compressed bytes that are decompressed at once. A byte of zstd can become 32,768 bytes, one of gzip 1,032: no piece
+# takes more memory than 32 MB, whoever made it.
+PIECE_BYTES = 1 << 10
+
+
+def pieces_of(data: bytes) -> Iterator[bytes]:
+    """Compressed data in pieces, each of which can be decompressed at once."""
+    return (data[start : start + PIECE_BYTES] for start in range(0, len(data), PIECE_BYTES))
 
 
 class Decompressor(Protocol):

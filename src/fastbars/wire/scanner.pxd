@@ -94,6 +94,7 @@ cdef class TradeScanner:
     cdef object _new_symbol
     cdef RecentKeys recent
     cdef bint has_key
+    cdef bint scanning          # Python is asked for a symbol
     cdef int64_t duplicate_count
     cdef list _spellings
     cdef list _hashes

@@ -95,20 +95,18 @@ def _tree(fields):
 
 @cython.final
 cdef class TradeScanner:
-    def __cinit__(self):
-        self.plan = <fb_plan *>calloc(1, sizeof(fb_plan))
-        if self.plan is NULL:
-            raise MemoryError
-
     def __dealloc__(self):
         if self.plan is not NULL:
             free(self.plan.rows)
         free(self.plan)
         free(self.table)
 
-    def __init__(self, fields, TickBatch batch not None, new_symbol, RecentKeys recent=None, *,
-                 bint remembers=True):
-        cdef fb_plan *plan = self.plan
+    def __cinit__(self, fields, TickBatch batch not None, new_symbol, RecentKeys recent=None, *,
+                  bint remembers=True):
+        cdef fb_plan *plan = <fb_plan *>calloc(1, sizeof(fb_plan))
+        if plan is NULL:
+            raise MemoryError
+        self.plan = plan
         self.batch = batch
         self._new_symbol = new_symbol
         self.has_key = fields.key is not None
@@ -253,6 +251,9 @@ cdef class TradeScanner:
 
     cdef int take(self, const uint8_t *payload, const uint8_t *end, const uint8_t *limit) except -1:
         # 1: its trades are in the batch. 0: it is Python's, and left no trace.
+        if self.scanning:
+            raise RuntimeError("the scanner is at work: what it asked for a symbol gave it another message")
+        self.batch.check_unused()
         if not fb_scan(self.plan, payload, end, limit):
             if self.plan.no_memory:
                 raise MemoryError
@@ -458,8 +459,15 @@ cdef class TradeScanner:
     cdef int spell(self, const fb_row *row) except -1:
         # A symbol never met in this spelling: Python knows what it is.
         cdef bytes text = row.symbol[: row.symbol_length]
-        cdef int symbol_id = self._new_symbol(orjson.loads(b'"' + text + b'"'))
+        cdef int symbol_id
         cdef uint64_t place
+        self.scanning = True
+        try:
+            symbol_id = self._new_symbol(orjson.loads(b'"' + text + b'"'))
+        finally:
+            self.scanning = False
+        if not 0 <= symbol_id < self.batch.instruments.count:
+            raise IndexError(f"symbol id {symbol_id} is outside the {self.batch.instruments.count} of the batch")
         if len(self._spellings) >= _MOST_SPELLINGS:
             return symbol_id
         if 4 * len(self._spellings) > self.places:

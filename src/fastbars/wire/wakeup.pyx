@@ -52,8 +52,8 @@ cdef class Ending:
 
 @cython.final
 cdef class Wakeup:
-    def __init__(self, list payloads not None, on_response, on_payloads, on_rest, *, Ending ending=None,
-                 bint scans=False, bint rests=False):
+    def __cinit__(self, list payloads not None, on_response, on_payloads, on_rest, *, Ending ending=None,
+                  bint scans=False, bint rests=False):
         self.payloads = payloads
         self.on_response = on_response
         self.on_payloads = on_payloads

@@ -24,7 +24,10 @@ cdef class FrameWalker:
     cdef uint8_t *kept              # the beginning of a cut frame
     cdef Py_ssize_t kept_length
     cdef Py_ssize_t capacity
+    cdef bint walking
+    cdef int check_unused(self) except -1
     cdef int walk(self, const uint8_t *p, const uint8_t *end) except -1
+    cdef int walk_on(self, const uint8_t *p, const uint8_t *end) except -1
     cdef Py_ssize_t complete(self, const uint8_t *p, const uint8_t *end) except -1
     cdef int begin_handing(self, const fb_frame *frame) except -1
     cdef int hand(self, const uint8_t *p, Py_ssize_t count) except -1

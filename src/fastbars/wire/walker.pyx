@@ -11,8 +11,7 @@ Source: https://datatracker.ietf.org/doc/html/rfc6455#section-5
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
@@ -26,7 +25,7 @@ cdef Py_ssize_t KEPT_BYTES = 65_536
 
 @cython.final
 cdef class FrameWalker:
-    def __init__(self, on_message, hand_on, TradeScanner scanner=None, max_size=None):
+    def __cinit__(self, on_message, hand_on, TradeScanner scanner=None, max_size=None):
         self._on_message = on_message
         self._hand_on = hand_on
         self.scanner = scanner
@@ -44,20 +43,32 @@ cdef class FrameWalker:
         return self.capacity
 
     def feed(self, data):
-        cdef Py_buffer view
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        try:
-            self.walk(<const uint8_t *>view.buf, <const uint8_t *>view.buf + view.len)
-        finally:
-            PyBuffer_Release(&view)
+        # Anything but bytes is copied: its owner could change it meanwhile.
+        cdef bytes chunk = data if type(data) is bytes else bytes(memoryview(data))
+        cdef const uint8_t *start = <const uint8_t *>PyBytes_AS_STRING(chunk)
+        self.walk(start, start + PyBytes_GET_SIZE(chunk))
 
     def stop(self):
+        self.check_unused()
         if not self.done:
             self.done = True
             if self.kept_length:
                 self.hand_kept_on()
 
+    cdef int check_unused(self) except -1:
+        if self.walking:
+            raise RuntimeError("the walker is at work: what it handed on gave it more bytes")
+        return 0
+
     cdef int walk(self, const uint8_t *p, const uint8_t *end) except -1:
+        self.check_unused()
+        self.walking = True
+        try:
+            return self.walk_on(p, end)
+        finally:
+            self.walking = False
+
+    cdef int walk_on(self, const uint8_t *p, const uint8_t *end) except -1:
         cdef fb_frame frame
         cdef int kind
         cdef Py_ssize_t count
