@@ -22,7 +22,7 @@ from fastbars.entry import TradeEntry
 from fastbars.errors import InvalidTickError, PrecisionError, SpecError
 from fastbars.instruments import Instruments
 from fastbars.ledger import Ledger
-from fastbars.scaled import to_decimal
+from fastbars.scaled import MAX_SCALE, to_decimal
 from fastbars.specs import BarSpec, Origin, parse_specs
 from fastbars.ticks import TickData, TickSide
 
@@ -187,7 +187,8 @@ class BarBuffer(TradeEntry):
         """
         for name, own in (("specs", [str(spec) for spec in self.specs]), ("ids", self.ids)):
             if content.get(name) != own:
-                raise ValueError(f"its {name} are {shortened(content.get(name))}, not {own}")
+                found = shortened(content.get(name)).strip("'")
+                raise ValueError(f"its {name} are {found}, not {own}")
         if not self._kernel.is_blank:
             raise ValueError("a snapshot is loaded into a buffer that has seen no trade")
         rows = content.get("rows")
@@ -430,6 +431,8 @@ def _instruments_of(content: Mapping[str, Any], own: Instruments) -> list[tuple[
         if not isinstance(entry, list | tuple) or list(map(type, entry[:3])) != [str, int, int] or len(entry) != 4:
             raise ValueError(f"its symbol {len(listed)} is {shortened(entry)}, not a name, scales and a contract size")
         symbol, price_scale, size_scale, contract_size = entry
+        if not (0 <= price_scale <= MAX_SCALE and 0 <= size_scale <= MAX_SCALE):
+            raise ValueError(f"its symbol {shortened(symbol)} has scales outside 0 to {MAX_SCALE}")
         if not (contract_size is None or isinstance(contract_size, str)) or len(symbol) > _LONGEST_SYMBOL:
             raise ValueError(f"its symbol {shortened(symbol)} has a contract size {shortened(contract_size)}")
         listed.append((symbol, price_scale, size_scale, contract_size))
@@ -444,7 +447,7 @@ def _instruments_of(content: Mapping[str, Any], own: Instruments) -> list[tuple[
 
 def shortened(value: object) -> str:
     """What was read from a file, as text for a message."""
-    text = ascii(value)[1:-1] if isinstance(value, str) else ascii(value)
+    text = ascii(value)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
