@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, StreamConfig
 from fastbars.errors import SubscriptionError
 from fastbars.exchanges import find_exchange
 from fastbars.live import symbols as check
+from fastbars.live.budget import shared_budget
 from fastbars.live.redundancy import RedundantAdapter
 from fastbars.live.symbols import SymbolCheck
 from servers import Stalls, TradeServer, acknowledge, refuse, trade, until
@@ -231,6 +233,39 @@ async def test_a_listing_that_never_ends_delays_a_stream_by_no_more_than_the_tim
     assert 0.5 <= took_s < 2.0 + stalls.seconds
     assert caplog.text.count("symbols_not_checked") == 1
     assert check.TIMEOUT_S < 10.0
+
+
+async def test_an_exchange_that_asks_to_be_left_alone_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "_RETRY_S", 0.0)
+    answers = [web.Response(status=429, headers={"Retry-After": "0.3"}), web.Response(body=exchange_info(SYMBOLS))]
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return answers.pop(0)
+
+    async with RestServer(handler=answer) as rest:
+        spot = SymbolCheck(find_exchange("binance"), config_of(rest))
+        started_s = time.monotonic()
+        while not await spot.refused(["NOSUCH"]):  # noqa: ASYNC110 time must pass
+            await asyncio.sleep(0.01)
+        assert time.monotonic() - started_s >= 0.3
+    assert len(rest.asked) == 2
+
+
+async def test_a_listing_waits_for_the_weights_that_healing_has_used_and_not_for_long(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with RestServer(exchange_info(SYMBOLS)) as rest:
+        budget = shared_budget("https://api.binance.com", 6000.0, rest.url)
+        budget.spend(1500.0)  # what may be used at once
+        started_s = time.monotonic()
+        spot = SymbolCheck(find_exchange("binance"), config_of(rest))
+        assert list(await spot.refused(["NOSUCH"])) == ["NOSUCH"]
+        assert time.monotonic() - started_s > 0.2
+        budget.spend(1000.0)
+        check._ENTRIES.clear()
+        assert await spot.refused(["NOSUCH"]) == {}
+        assert re.search(r"the exchange's REST weights are used up for 1[45] s", caplog.text)
+    assert len(rest.asked) == 1
 
 
 async def test_passwords_of_the_rest_address_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,7 @@ from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
 from fastbars.live.listing import MOST_INSTRUMENTS, MOST_PAGES, Listed, Listing, Question
 from fastbars.live.messages import Stream
-from fastbars.live.rest import RestClient
+from fastbars.live.rest import Answer, RestClient
 from fastbars.live.secrets import without_credentials
 from fastbars.live.subscriptions import joined, refusal
 from fastbars.log import log
@@ -30,6 +30,7 @@ _MOST_BYTES = 64 * 2**20
 _KEPT_S = 300.0  # a listing allows for so long, and refuses for so long:
 _REFUSES_S = 5.0  # what is not in it may have been listed since
 _RETRY_S = 30.0  # after a listing that could not be had
+_LONGEST_HOLD_S = 3600.0
 _MOST_KEPT = 64
 _SUGGESTED = 10  # symbols whose nearest names are looked for
 _LONGEST = 40  # characters, of such symbols
@@ -39,11 +40,20 @@ _UNREADABLE = (ParseError, LookupError, TypeError, ValueError, AttributeError, R
 
 
 class _Entry(NamedTuple):
-    """What was answered, and when; without a listing, why not."""
+    """What was answered, and when; without a listing, why not, and for how long it is not asked for again."""
 
     at_s: float
     listed: Mapping[str, Listed] | None
     why: str = ""
+    held_s: float = _RETRY_S
+
+
+class _RefusedError(RestError):
+    """The exchange answered with an HTTP status; `held_s`: for how long it asks to be left alone."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"HTTP {answer.status} {answer.body[:200]!r}")
+        self.held_s = min(max(answer.retry_after_s or 0.0, _RETRY_S), _LONGEST_HOLD_S)
 
 
 _ENTRIES: dict[tuple[str, Question], _Entry] = {}
@@ -136,7 +146,7 @@ class SymbolCheck:
         lock = _LOCKS.setdefault(asyncio.get_running_loop(), {}).setdefault(key, asyncio.Lock())
         async with lock:  # who comes second finds what the first one was answered
             entry = _ENTRIES.get(key)
-            if entry is None or time.monotonic() - entry.at_s > (_RETRY_S if entry.listed is None else age_s):
+            if entry is None or time.monotonic() - entry.at_s > (entry.held_s if entry.listed is None else age_s):
                 entry = await self._fetch(self._listing, *key)
                 while len(_ENTRIES) >= _MOST_KEPT:
                     _ENTRIES.pop(next(iter(_ENTRIES)), None)
@@ -144,7 +154,7 @@ class SymbolCheck:
         return entry
 
     async def _fetch(self, listing: Listing, url: str, question: Question) -> _Entry:
-        why = f"no answer within {TIMEOUT_S:g} s"
+        why, held_s = f"no answer within {TIMEOUT_S:g} s", _RETRY_S
         config = self._config
         try:
             async with (
@@ -157,9 +167,10 @@ class SymbolCheck:
             why = "it lists no instrument"
         except (RestError, TimeoutError) as error:
             why = str(error) or why
+            held_s = error.held_s if isinstance(error, _RefusedError) else _RETRY_S
         except _UNREADABLE as error:
             why = f"the answer cannot be read: {error!r}"
-        return _Entry(time.monotonic(), None, without_credentials(f"{why} ({url})"))
+        return _Entry(time.monotonic(), None, without_credentials(f"{why} ({url})"), held_s)
 
     async def _ask(self, client: RestClient, listing: Listing, url: str, question: Question) -> dict[str, Listed]:
         # Every page of the answer.
@@ -168,10 +179,13 @@ class SymbolCheck:
         query = dict(question.query)
         headers = {} if question.body is None else _JSON
         for _ in range(MOST_PAGES):
-            await asyncio.sleep(budget.spend(listing.weight))
+            wait_s = budget.spend(listing.weight)
+            if wait_s > TIMEOUT_S:
+                raise RestError(f"the exchange's REST weights are used up for {wait_s:.0f} s")
+            await asyncio.sleep(wait_s)
             answer = await client(url, query, headers, question.body)
             if answer.status != _HTTP_OK:
-                raise RestError(f"HTTP {answer.status} {answer.body[:200]!r}")
+                raise _RefusedError(answer)
             page, cursor = await asyncio.to_thread(listing.parse, answer.body)
             listed.update((one.symbol, one) for one in page)
             if len(listed) > MOST_INSTRUMENTS:
