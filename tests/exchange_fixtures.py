@@ -15,7 +15,7 @@ from fastbars.bars import ExchangeBar
 from fastbars.events import Quote, Ticker
 from fastbars.exchanges import binance, bybit, coinbase, hyperliquid, interactive_brokers, kraken, okx
 from fastbars.live.exchange import Exchange
-from fastbars.live.messages import Ack, Beat, Message, Notice, Refusal, Stream, Trade
+from fastbars.live.messages import Ack, Beat, Message, Notice, Refusal, Stream, TokenWanted, Trade
 
 D = Decimal
 
@@ -35,6 +35,7 @@ class Fixtures:
     Attributes:
         trades, candles, quotes, tickers, acks, refusals, heartbeats, notices: payload and what it means.
         raw: payload, kind and symbol of what is handed on as it is.
+        empty: payloads of a known kind with nothing in them.
         garbage: payloads that claim to be of a known kind and are broken.
         unknown: payloads of no known kind.
         event_times: payload and when the exchange sent it, ns.
@@ -55,6 +56,7 @@ class Fixtures:
     refusals: Sequence[Case] = ()
     heartbeats: Sequence[Case] = ()
     notices: Sequence[Case] = ()
+    empty: Sequence[str] = ()
     raw: Sequence[tuple[str, str, str | None]] = ()
     contracts: dict[str, D | None] = field(default_factory=dict)
 
@@ -255,6 +257,7 @@ def bybit_fixtures(exchange: Exchange, *, inverse: bool = False) -> Fixtures:
                 [Refusal(7, "Invalid symbol")],
             ),
         ],
+        empty=[message("publicTrade.ABUSDT", "[]"), message("kline.1.ABUSDT", "[]")],
         heartbeats=[
             ('{"success":true,"ret_msg":"pong","conn_id":"c","req_id":"","op":"ping"}', [Beat(answers=True)]),
             (f'{{"req_id":"","op":"pong","args":["{T_MS}"],"conn_id":"c"}}', [Beat(answers=True)]),
@@ -352,6 +355,11 @@ def _hyperliquid() -> Fixtures:
             ('{"channel":"error","data":"what {is"}', [Refusal(None, "what {is")]),
         ],
         heartbeats=[('{"channel":"pong"}', [Beat(answers=True)])],
+        empty=[
+            "Websocket connection established.",  # the greeting
+            '"Websocket connection established."',
+            '{"channel":"trades","data":[]}',
+        ],
         raw=[
             (f'{{"channel":"l2Book","data":{{"coin":"AB","time":{T_MS},"levels":[[],[]]}}}}', "l2Book", "AB"),
             ('{"channel":"userFills","data":{"user":"0x1","fills":[]}}', "userFills", None),
@@ -397,13 +405,16 @@ def _interactive_brokers() -> Fixtures:
                 [Refusal(None, "the gateway is not logged in")],
             )
         ],
+        empty=['{"server_id":"q1","topic":"smd+41"}', '{"topic":"smd+41","6509":"RpB","6119":"q2"}'],
         heartbeats=[
             (f'{{"topic":"system","hb":{T_MS}}}', [Beat()]),
             ('{"topic":"tic","alive":true}', [Beat(answers=True)]),
+            ('{"message":"waiting for session"}', [TokenWanted("waiting for session")]),
         ],
         raw=[
             (message('"31":"189.60"'), "smd", "41"),  # a change, and what it changes is not known
             (message('"31":"C189.60","7059":"100"'), "smd", "41"),  # the previous close
+            (message('"31":"H189.60","7059":"100"'), "smd", "41"),  # halted
             ('{"topic":"sts","args":{"connected":true,"authenticated":true}}', "sts", None),
             ('{"topic":"smh+41","data":[]}', "smh", None),
             ('{"topic":"act","args":{}}', "act", None),
@@ -411,6 +422,7 @@ def _interactive_brokers() -> Fixtures:
         garbage=[
             message(both).replace("_updated", "_x"),
             message('"31":"1.5","7059":"1x5"'),
+            message('"31":"1,5","7059":"100"'),  # 1.5, or a group of three that was cut
             message(both).replace('"1,300"', "1300"),
             '{"topic":"sts"}',
         ],
@@ -509,6 +521,7 @@ def _okx() -> Fixtures:
             ),
         ],
         heartbeats=[("pong", [Beat(answers=True)])],
+        empty=[message(channel, "") for channel in ("trades-all", "trades", "candle1m", "bbo-tbt", "tickers")],
         notices=[('{"event":"notice","code":"64008","msg":"upgrade soon","connId":"c"}', [Notice("upgrade soon")])],
         raw=[
             (message("books", '{"asks":[],"bids":[]}'), "books", "AB-USDT"),
@@ -610,6 +623,15 @@ def _coinbase() -> Fixtures:
             (message("subscriptions", '{"subscriptions":{}}'), [Ack(whole=True)]),
         ],
         refusals=[('{"type":"error","message":"failure to subscribe"}', [Refusal(None, "failure to subscribe")])],
+        empty=[
+            f'{{"channel":"{channel}","timestamp":"{T_TEXT}","events":{events}}}'
+            for channel, events in (
+                ("market_trades", '[{"type":"update","trades":[]}]'),
+                ("market_trades", "[]"),
+                ("candles", '[{"candles":[]}]'),
+                ("ticker", '[{"tickers":[]}]'),
+            )
+        ],
         heartbeats=[
             (
                 message("heartbeats", '{"current_time":"2026-01-01 00:00:05 +0000 UTC m=+1.2","heartbeat_counter":3}'),
@@ -731,6 +753,7 @@ def _kraken() -> Fixtures:
             ),
             ('{"error":"Malformed request","success":false}', [Refusal(None, "Malformed request")]),
         ],
+        empty=[f'{{"channel":"{channel}","type":"update","data":[]}}' for channel in ("trade", "ohlc", "ticker")],
         heartbeats=[
             ('{"channel":"heartbeat"}', [Beat()]),
             ('{"method":"pong","req_id":42,"time_in":"t","time_out":"t"}', [Beat(answers=True)]),

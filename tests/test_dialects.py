@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
 import fastbars
 from fastbars import ExchangeBar, OHLCVBar, StreamConfig
@@ -145,7 +145,7 @@ async def test_candles_quotes_and_tickers_of_each_dialect_are_understood(exchang
         finally:
             await adapter.disconnect()
     assert stats.parse_errors == stats.unknown == stats.invalid_json == 0
-    assert raw == []
+    assert [message for message in raw if message.kind != "smd"] == []  # the gateway's previous close
     assert {event.symbol for event in events} <= set(server.symbols)
 
 
@@ -256,13 +256,13 @@ async def test_history_comes_again_after_a_reconnect_and_counts_once(exchange: s
 
 
 async def talk(url: str, *messages: str) -> list[Any]:
-    """Send messages one by one; returns the first answer to each, the gateway's own heartbeats passed over."""
+    """Send messages one by one; returns the first answer to each, what the exchange sends by itself passed over."""
     answers: list[Any] = []
     async with connect(url) as client:
         for message in messages:
             await client.send(message)
             text = await client.recv()
-            while '"hb"' in str(text):
+            while any(sign in str(text) for sign in ('"hb"', "waiting for session", "Websocket connection")):
                 text = await client.recv()
             answers.append(text if text == "pong" else orjson.loads(text))
     return answers
@@ -323,7 +323,7 @@ async def test_a_bare_ping_is_answered_by_a_bare_pong() -> None:
 
 async def test_the_gateway_and_coinbase_and_kraken_send_heartbeats_of_their_own() -> None:
     for exchange, frames in (
-        ("interactive_brokers", []),
+        ("interactive_brokers", ["tic"]),
         ("coinbase", ['{"type":"subscribe","channel":"heartbeats"}']),
         ("kraken", ['{"method":"subscribe","params":{"channel":"trade","symbol":["BTC/USD"]}}']),
     ):
@@ -337,10 +337,9 @@ async def test_the_gateway_and_coinbase_and_kraken_send_heartbeats_of_their_own(
 async def test_a_client_that_is_silent_for_too_long_is_closed() -> None:
     for exchange in ("bybit", "okx", "hyperliquid"):
         async with simulated(exchange, rate=0.0, silence_s=0.1) as server, connect(server.url) as client:
-            with pytest.raises(ConnectionClosed) as closed:
-                await client.recv()
-            assert closed.value.rcvd is not None
-            assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1001, "silence")
+            async for message in client:
+                assert "established" in str(message)  # the greeting of some
+            assert (client.close_code, client.close_reason) == (1001, "silence")
 
 
 async def test_a_dialect_has_its_own_paths_and_no_others() -> None:

@@ -23,11 +23,11 @@ from fastbars.errors import ParseError, SubscriptionError
 from fastbars.exchanges import EXCHANGES, adapters, find_exchange
 from fastbars.exchanges.bybit import LINEAR
 from fastbars.exchanges.hyperliquid import HYPERLIQUID
-from fastbars.exchanges.interactive_brokers import GATEWAY
+from fastbars.exchanges.interactive_brokers import GATEWAY, read_number
 from fastbars.exchanges.okx import OKX
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.exchange import Limits
-from fastbars.live.messages import RawMessage, Trade, time_of
+from fastbars.live.messages import Beat, RawMessage, Trade, time_of
 from fastbars.live.session import Session
 from fastbars.wire.scanner import TradeScanner
 
@@ -83,6 +83,19 @@ def test_what_has_no_type_of_its_own_is_handed_on_as_it_is(
 @pytest.mark.parametrize(("name", "payload"), [(name, p) for name, f in FIXTURES.items() for p in f.unknown])
 def test_what_is_unknown_means_nothing(name: str, payload: str) -> None:
     assert read(FIXTURES[name], payload) == []
+
+
+@every_exchange
+def test_a_known_kind_with_nothing_in_it_is_a_sign_of_life_and_no_error(name: str) -> None:
+    fixtures = FIXTURES[name]
+    assert fixtures.empty or name.startswith("binance")  # which sends each trade by itself
+    told: list[RawMessage] = []
+    session = Session(fixtures.exchange, StreamConfig(close_by="trades"), Callbacks(on_message=told.append))
+    for payload in fixtures.empty:
+        assert read(fixtures, payload) == [Beat()]
+        assert session.receive([payload.encode()], 0).errors == 0
+    assert (session.stats.control, session.stats.messages) == (len(fixtures.empty),) * 2
+    assert (session.take_data_messages(), told) == (0, [])
 
 
 @pytest.mark.parametrize(("name", "payload"), [(name, p) for name, f in FIXTURES.items() for p in f.garbage])
@@ -192,7 +205,7 @@ def test_limits_are_what_the_exchanges_document() -> None:
     assert (OKX.limits.requests_per_hour, LINEAR.limits.request_bytes) == (480, 21_000)
     assert FIXTURES["bybit spot"].exchange.limits.streams_per_request == 10
     assert (HYPERLIQUID.limits.connections, HYPERLIQUID.limits.streams) == (10, 1000)
-    assert GATEWAY.limits.subscription_lifetime_s == 600.0
+    assert GATEWAY.limits.subscription_lifetime_s == 900.0
 
 
 @pytest.mark.parametrize(("name", "payload", "meaning"), cases("trades"))
@@ -260,6 +273,76 @@ def test_samples_are_made_of_changes_and_bars_of_them_are_sampled() -> None:
         (11, 11, 1205, 2, BarStatus.SAMPLED),
     ]
     assert (session.stats.quotes, session.stats.raw) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("1300", "1300"), ("1300.25", "1300.25"), ("0.5", "0.5"), (".5", ".5"), ("-1.5", "-1.5"), ("1.300", "1.300"),
+        ("1,300", "1300"), ("1,300.25", "1300.25"), ("12,345,678", "12345678"), ("12,345,678.9", "12345678.9"),
+        ("1.300,5", "1300.5"), ("1.300.000", "1300000"), ("1.300.000,25", "1300000.25"), ("1.300,250", "1300.250"),
+        ("1 300", "1300"), ("1 300,5", "1300.5"), ("1 300.5", "1300.5"), ("1\u00a0300\u00a0000", "1300000"),
+        ("1\u202f300,5", "1300.5"), ("1'300.5", "1300.5"), ("1\u2019300", "1300"), ("-1,300.5", "-1300.5"),
+        ("C189.60", None), ("H189.60", None), ("C", None), ("c1,300", None), ("", None),
+    ],
+)  # fmt: skip
+def test_numbers_of_the_gateway_are_read_whatever_their_separators(text: str, number: str | None) -> None:
+    assert read_number(text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1,5", "0,5", "1,30", "1300,5", "0,125", "0,001", "12,34,567", "1,300,00", "1.300.25", "1,300,25",
+        "1,300.250,5", "1 30", "1 3000", "1,300 000", "1, 300", ",300", "1.", ".", "-", "+", "--1", "1-", "1e5", "1E-7",
+        "0x10", "\u0661", "1x5", "1%", "5K", "$5", " ", "1__300", "1.300,", "9" * 65,
+    ],
+)  # fmt: skip
+def test_numbers_of_the_gateway_that_could_be_read_in_two_ways_are_refused(text: str) -> None:
+    with pytest.raises(ParseError, match=r"is no number, or could be read in two ways|is not a number in text"):
+        read_number(text)
+
+
+@pytest.mark.parametrize("value", [5, 1.5, True, ["1"], {"a": 1}])
+def test_numbers_of_the_gateway_are_text(value: Any) -> None:
+    with pytest.raises(ParseError, match="is not a number in text"):
+        read_number(value)
+
+
+def test_a_halt_or_a_previous_close_makes_no_sample_nor_does_the_price_behind_it() -> None:
+    ticks: list[Any] = []
+    session = Session(GATEWAY, StreamConfig(close_by="trades"), Callbacks(on_tick=ticks.append))
+    for n, text in enumerate([
+        '"31":"C9","7059":"5"',  # the previous close, which is not of today
+        '"31":"10"',
+        '"31":"H10"',  # halted
+        '"7059":"1,200"',  # of whatever it is, the price is not known
+        '"7059":"5"',
+        '"31":"10"',  # it stands where it stood
+        '"31":"10.5"',
+        '"31":"1,5"',  # 1.5, or worse
+        '"7059":"6"',  # of which nobody knows the price
+        '"31":"11"',
+    ]):  # fmt: skip
+        session.receive([sample(text, 1_767_225_600_000 + n)], 0)
+    assert [(tick.price, tick.volume) for tick in ticks] == [(10, 5), (Decimal("10.5"), 5), (11, 6)]
+    assert session.stats.parse_errors == 1
+
+
+def test_the_gateways_rest_address_follows_from_that_of_its_stream() -> None:
+    for url, rest_url, asked in (
+        ("wss://localhost:5000/v1/api/ws", None, "https://localhost:5000/v1/api/iserver/accounts"),
+        ("ws://10.0.0.1:99/v1/api/ws/", None, "http://10.0.0.1:99/v1/api/iserver/accounts"),
+        ("wss://h/v1/api/ws", "http://other:1", "http://other:1/v1/api/iserver/accounts"),
+        ("wss://h/v1/api/ws", "http://other:1/v1/api/", "http://other:1/v1/api/iserver/accounts"),
+        ("wss://api.ibkr.com/v1/api/ws", None, "https://api.ibkr.com/v1/api/iserver/accounts"),
+    ):
+        assert GATEWAY.asked_first(url, rest_url) == [asked]
+    assert [name for name, f in FIXTURES.items() if f.exchange.asked_first("wss://h/ws", None)] == [
+        "interactive_brokers"
+    ]
+    assert [name for name, f in FIXTURES.items() if f.exchange.login("token")] == ["interactive_brokers"]
+    assert GATEWAY.login("abc") == [b'{"session":"abc"}']
 
 
 def test_a_ticker_of_changes_is_whole_after_its_snapshot() -> None:

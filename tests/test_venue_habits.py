@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Any
 
 import orjson
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request, Response
 
 import fastbars
-from fastbars import BaseWebSocketAdapter, StreamConfig
+from fastbars import BarStatus, BaseWebSocketAdapter, StreamConfig
 from fastbars.errors import SubscriptionError
 from fastbars.exchanges import find_exchange
-from fastbars.simulator import SimulatedExchange
-from servers import until
+from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
+from servers import TradeServer, keep_silent, until
 
 QUICK = StreamConfig(reconnect_delay=0.01, reconnect_max_delay=0.01)
 
@@ -139,3 +142,142 @@ async def test_what_a_connection_to_bybit_holds_already_is_found_out_and_the_res
         assert {symbol for symbol, _ in adapter._subscriptions.confirmed} == set(exchange.symbols)
         await until(lambda: set(adapter.session.symbols) == set(exchange.symbols))
         await adapter.disconnect()
+
+
+# Interactive Brokers: accounts first, a session, updates of nothing.
+
+
+def gateway(url: str, **knobs: Any) -> BaseWebSocketAdapter:
+    config = StreamConfig(close_by="trades", reconnect_delay=0.01, reconnect_max_delay=0.01, **knobs)
+    return BaseWebSocketAdapter(find_exchange("interactive_brokers"), config, url=url)
+
+
+async def test_the_gateway_serves_nothing_before_accounts_were_called_or_a_session_given() -> None:
+    async with SimulatedExchange("interactive_brokers", symbols=1, rate=500) as exchange:
+        (symbol,) = exchange.symbols
+        async with connect(exchange.url) as connection:
+            assert await connection.recv() == '{"message":"waiting for session"}'
+            await connection.send(f'smd+{symbol}+{{"fields":["31"]}}')
+            await connection.send("tic")
+            assert orjson.loads(await connection.recv())["topic"] in ("tic", "system")  # and no data
+            await connection.send('{"session":"abc"}')
+            await connection.send(f'smd+{symbol}+{{"fields":["31"]}}')
+            async with asyncio.timeout(10):
+                while orjson.loads(await connection.recv()).get("topic") != f"smd+{symbol}":
+                    pass
+
+
+async def test_accounts_are_called_at_the_gateway_before_each_connection() -> None:
+    calls: list[str] = []
+
+    def note(connection: ServerConnection, request: Request) -> Response | None:
+        calls.append(request.path)
+        if request.path == "/v1/api/iserver/accounts":
+            return connection.respond(HTTPStatus.OK, '{"accounts":[]}')
+        return None
+
+    async with TradeServer(keep_silent, process_request=note) as server:
+        url = server.url.replace("/ws", "/v1/api/ws")
+        adapter = gateway(url)
+        await adapter.connect()
+        await adapter.reconnect()
+        await adapter.disconnect()
+    assert calls == ["/v1/api/iserver/accounts", "/v1/api/ws"] * 2
+
+
+async def test_a_gateway_that_does_not_answer_to_accounts_streams_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with TradeServer(keep_silent) as server:  # it knows no paths but that of the stream
+        adapter = gateway(server.url, rest_url="http://user:secret@127.0.0.1:9")
+        await adapter.connect()
+        await until(lambda: server.connections)
+        await adapter.disconnect()
+    assert "not_asked_first" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_a_stream_from_the_gateway_gets_samples_and_no_errors() -> None:
+    async with SimulatedExchange("interactive_brokers", symbols=2, rate=500) as exchange:
+        adapter = gateway(exchange.url)
+        await adapter.subscribe(exchange.symbols)
+        await adapter.connect()
+        await until(lambda: len(adapter.session.symbols) == 2 and adapter.session.stats.trades >= 4)
+        stats = adapter.session.stats
+        assert (stats.parse_errors, stats.unknown, stats.invalid_json) == (0, 0, 0)
+        await adapter.disconnect()
+
+
+class SessionServer(TradeServer):
+    """A gateway that wants a session before it hears anything else."""
+
+    def __init__(self) -> None:
+        super().__init__(keep_silent, self.ask)
+        self.heard: list[str] = []
+
+    async def ask(self, connection: ServerConnection) -> None:
+        for _ in range(3):
+            await connection.send('{"message":"waiting for session"}')
+        async for message in connection:
+            self.heard.append(str(message))
+
+
+async def test_a_configured_session_token_is_given_when_it_is_asked_for_and_subscriptions_are_made_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with SessionServer() as server:
+        adapter = gateway(server.url, session_token="the-token")
+        await adapter.subscribe(["41"])
+        await adapter.connect()
+        smd = 'smd+41+{"fields":["31","84","85","86","88","7059"]}'
+        await until(lambda: server.heard[-1:] == [smd] and '{"session":"the-token"}' in server.heard)
+        assert server.heard.count('{"session":"the-token"}') == 1  # however often it is asked for
+        await adapter.subscribe(["42"])
+        await until(lambda: any("smd+42" in heard for heard in server.heard))
+        assert adapter.session.stats.control == 3
+        await adapter.disconnect()
+    assert "the-token" not in caplog.text
+    assert "the-token" not in repr(adapter.config)
+
+
+async def test_without_a_session_token_it_is_said_that_one_is_wanted(caplog: pytest.LogCaptureFixture) -> None:
+    async with SessionServer() as server:
+        adapter = gateway(server.url)
+        await adapter.connect()
+        await until(lambda: adapter.session.stats.control == 3)
+        await adapter.disconnect()
+    assert caplog.text.count("session_token_wanted") == 1
+    assert server.heard == []
+
+
+# Hyperliquid: a greeting that is no JSON, empty lists.
+
+
+async def test_the_greeting_of_hyperliquid_and_empty_lists_of_trades_are_no_errors() -> None:
+    async with SimulatedExchange("hyperliquid", symbols=2, rate=200) as exchange:
+        async with connect(exchange.url) as connection:
+            assert await connection.recv() == "Websocket connection established."
+        async with fastbars.stream("hyperliquid", exchange.symbols, url=exchange.url, config=QUICK) as bars:
+            await until(lambda: bars.stats().session.trades > 20)
+            stats = bars.stats().session
+            assert (stats.invalid_json, stats.unknown, stats.parse_errors) == (0, 0, 0)
+
+
+# Coinbase: a product that is another one's market.
+
+
+async def test_a_usdc_product_of_coinbase_is_acked_served_and_healed_as_its_market() -> None:
+    faults = Faults(seed=1)
+    async with SimulatedExchange("coinbase", symbols=["BTC-USD"], rate=200, faults=faults) as exchange:
+        config = StreamConfig(rest_url=exchange.rest_url, grace=0.2, check_symbols=False)
+        async with fastbars.stream("coinbase", ["btc-usdc"], "1s", url=exchange.url, config=config) as bars:
+            issued = [await anext(bars)]
+            faults.inject(Fault(FaultKind.DROP_TRADE, count=2))
+            while not any(bar.status is BarStatus.HEALED for bar in issued):
+                issued.append(await anext(bars))
+            assert {bar.symbol for bar in issued} == {"BTC-USDC"}
+            (adapter,) = bars.pool.adapters
+            assert adapter._subscriptions.confirmed == {("BTC-USDC", "market_trades")}
+            healed = next(bar for bar in issued if bar.status is BarStatus.HEALED)
+            candle = exchange.record.seconds("BTC-USD")[int(healed.open_time.timestamp()) * 1000]
+            assert (healed.volume, healed.trade_count) == (candle.volume, candle.trade_count)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
@@ -24,7 +23,7 @@ from fastbars.live.exchange import PROTOCOL_PINGS_ONLY, Exchange, Heartbeat, Lim
 from fastbars.live.history import History
 from fastbars.live.listing import Listing
 from fastbars.live.messages import Ack, Message, Notice, RawMessage, Refusal, Stream, decimals_of, make_trade
-from fastbars.live.naming import SymbolRules
+from fastbars.live.naming import SymbolRules, streams_named
 from fastbars.ticks import to_datetime
 from fastbars.wire.fields import TradeFields
 
@@ -57,14 +56,7 @@ class Binance(Exchange):
     symbols = SymbolRules(r"[^\Wa-z]+", "upper", "BTCUSDT or BTCUSD_PERP", separator="")
 
     def streams_in(self, url: str) -> list[Stream]:
-        # wss://host/ws/btcusdt@trade/ethusdt@trade or wss://host/stream?streams=btcusdt@trade/ethusdt@trade
-        try:
-            parts = urlsplit(url)
-        except ValueError:  # no address at all, which connecting will say
-            return []
-        named = parse_qs(parts.query).get("streams") or [parts.path.partition("/ws/")[2]]
-        names = [name.partition("@") for name in named[0].split("/") if "@" in name[1:] and name[0] != "!"]
-        return [(symbol.upper(), channel) for symbol, _, channel in names]
+        return [(symbol.upper(), channel) for symbol, channel in streams_named(url)]
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return self._request("SUBSCRIBE", streams, request_id)

@@ -22,6 +22,7 @@ from fastbars.live.checked import integer_of, interval_of
 from fastbars.live.exchange import Deltas, Exchange, Heartbeat, Limits
 from fastbars.live.listing import Listing
 from fastbars.live.messages import (
+    NOTHING,
     Ack,
     Beat,
     Message,
@@ -120,9 +121,9 @@ class Bybit(Exchange):
                     None, None, 1, None, t["i"],
                 ))
                 for t in data
-            ]  # fmt: skip
+            ] or NOTHING  # fmt: skip
         if kind == "kline":
-            return [self._kline(symbol, k, nanoseconds_of(message["ts"])) for k in data]
+            return [self._kline(symbol, k, nanoseconds_of(message["ts"])) for k in data] or NOTHING
         # {"topic":"orderbook.1.BTCUSDT","type":"snapshot","ts":1700000000124,"data":{"s":"BTCUSDT",
         #  "b":[["16493.50","0.006"]],"a":[["16611.00","0.029"]],"u":18521288}}; of level 1 there are snapshots only
         if topic.startswith("orderbook.1."):

@@ -19,6 +19,7 @@ from fastbars.exchanges import candles, listings, rest
 from fastbars.live.checked import LATEST_NS, integer_of
 from fastbars.live.exchange import Exchange, Heartbeat, Limits, by_channel
 from fastbars.live.messages import (
+    NOTHING,
     Ack,
     Beat,
     Message,
@@ -98,15 +99,15 @@ class Coinbase(Exchange):
         #  "time":"2026-08-09T21:05:48.167634Z","side":"SELL"}]}]}; the first is a "snapshot" of 100 to 200 past trades
         if channel == "market_trades":
             trades = [trade for event in events for trade in event["trades"]]
-            return [_trade(trade) for trade in reversed(trades)]  # they come newest first
+            return [_trade(trade) for trade in reversed(trades)] or NOTHING  # they come newest first
         if channel == "candles":
             # {"start":"1786279500","high":"1916.6","low":"1915.91","open":"1916.11","close":"1916.02",
             #  "volume":"13.9044026","product_id":"ETH-USD"}
             time_ns = self.event_time_ns(message)
-            return [_candle(candle, time_ns) for event in events for candle in event["candles"]]
+            return [_candle(candle, time_ns) for event in events for candle in event["candles"]] or NOTHING
         if channel in ("ticker", "ticker_batch"):
             time_ns = self.event_time_ns(message)
-            return [item for event in events for t in event["tickers"] for item in _ticker(t, time_ns)]
+            return [item for event in events for t in event["tickers"] for item in _ticker(t, time_ns)] or NOTHING
         if channel == "heartbeats":
             return (Beat(),)
         if channel == "subscriptions":

@@ -16,6 +16,7 @@ from fastbars.exchanges import candles, listings
 from fastbars.live.checked import interval_of
 from fastbars.live.exchange import Exchange, Heartbeat, Limits
 from fastbars.live.messages import (
+    NOTHING,
     Ack,
     Beat,
     Message,
@@ -31,6 +32,7 @@ from fastbars.live.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
 _SIDES = {"B": 1, "A": -1}
+_GREETING = "Websocket connection established"
 
 
 class Hyperliquid(Exchange):
@@ -62,6 +64,10 @@ class Hyperliquid(Exchange):
     def unsubscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:  # noqa: ARG002
         return [orjson.dumps({"method": "unsubscribe", "subscription": _subscription(*stream)}) for stream in streams]
 
+    def loads(self, payload: bytes) -> Any:
+        # The server greets with "Websocket connection established.", which is no JSON.
+        return _GREETING if payload.strip(b'" \r\n').startswith(_GREETING.encode()) else orjson.loads(payload)
+
     def event_time_ns(self, message: Any) -> int | None:
         data = message.get("data") if isinstance(message, dict) else None
         if isinstance(data, list):  # trades carry times of their own only
@@ -78,6 +84,8 @@ class Hyperliquid(Exchange):
         )  # fmt: skip
 
     def parse(self, message: Any) -> Iterable[Message]:
+        if message == _GREETING:
+            return NOTHING
         if not isinstance(message, dict):
             return ()
         channel, data = message.get("channel"), message.get("data")
@@ -92,7 +100,7 @@ class Hyperliquid(Exchange):
                     None, None, 1, None, str(t["tid"]),  # a hash, unique with time and coin
                 ))
                 for t in trades
-            ]  # fmt: skip
+            ] or NOTHING  # fmt: skip
         # {"channel":"candle","data":{"t":1742428800000,"T":1742428859999,"s":"AAVE","i":"1m","o":"182.61","c":"182.65",
         #  "h":"182.65","l":"182.61","v":"0.91","n":2}}
         if channel == "candle" and isinstance(data, dict):

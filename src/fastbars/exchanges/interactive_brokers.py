@@ -1,7 +1,8 @@
 """Interactive Brokers through the Client Portal Gateway: sampled last prices, best bid and ask; a symbol is a conid.
 
 The gateway runs beside you, is logged in by you, and has a certificate of its own: pass
-`connect_options={"ssl": ...}`. Its brokerage session wants REST `/tickle` every few minutes, also from you.
+`connect_options={"ssl": ...}`. Its brokerage session wants REST `/tickle` every few minutes, also from you;
+`/iserver/accounts`, which must have been called before it serves market data, is called on each connection.
 
 Source: https://www.interactivebrokers.com/campus/ibkr-api-page/cpapi-v1/#websockets
 Units: times in messages are milliseconds; numbers are text and may have separators, "1,300".
@@ -9,19 +10,24 @@ Units: times in messages are milliseconds; numbers are text and may have separat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
 from fastbars.buffer import Ids
+from fastbars.errors import ParseError
 from fastbars.live.exchange import Deltas, Exchange, Heartbeat, Limits
 from fastbars.live.messages import (
+    NOTHING,
     Beat,
     Message,
     RawMessage,
     Refusal,
     Stream,
+    TokenWanted,
     decimal_of,
     make_quote,
     make_trade,
@@ -43,8 +49,8 @@ class InteractiveBrokers(Exchange):
     default_channel = "smd"
     symbols = SymbolRules("[1-9][0-9]*", example="265598: the contract id (conid), in digits")
     acks = "none"
-    # 100 market data lines are what an account has at first. A subscription ends by itself after 10 minutes.
-    limits = Limits(100, 10, 10, subscription_lifetime_s=600.0)
+    # 100 market data lines are what an account has at first. A subscription ends by itself after 15 minutes.
+    limits = Limits(100, 10, 10, subscription_lifetime_s=900.0)
     # The gateway wants "tic" once a minute, and sends a heartbeat every 10 s.
     heartbeat = Heartbeat(b"tic", interval_s=30.0, silence_s=20.0)
 
@@ -54,6 +60,19 @@ class InteractiveBrokers(Exchange):
 
     def unsubscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:  # noqa: ARG002
         return [f"umd+{symbol}+{{}}".encode() for symbol, _ in streams]
+
+    def login(self, token: str) -> list[bytes]:
+        return [orjson.dumps({"session": token})]
+
+    def asked_first(self, url: str, rest_url: str | None) -> list[str]:
+        # Of wss://localhost:5000/v1/api/ws it is https://localhost:5000/v1/api/iserver/accounts.
+        stream = urlsplit(url)
+        path = stream.path.rstrip("/").removesuffix("/ws")
+        scheme = "http" if stream.scheme == "ws" else "https"
+        base = (
+            f"{scheme}://{stream.netloc}{path}" if rest_url is None else rest_url.rstrip("/").removesuffix(path) + path
+        )
+        return [f"{base}/iserver/accounts"]
 
     def event_time_ns(self, message: Any) -> int | None:
         # The gateway's heartbeat carries its own clock, which is no exchange's.
@@ -68,17 +87,23 @@ class InteractiveBrokers(Exchange):
         return lambda message: self._parse(message, deltas)
 
     def _parse(self, message: Any, deltas: Deltas) -> Iterable[Message]:
-        topic = message.get("topic") if isinstance(message, dict) else None
+        if not isinstance(message, dict):
+            return ()
+        # {"message":"waiting for session"}: the socket came without the session's cookie
+        if message.get("message") == "waiting for session":
+            return (TokenWanted("waiting for session"),)
+        topic = message.get("topic")
         if not isinstance(topic, str):
             return ()
         # {"topic":"smd+265598","conid":265598,"conidEx":"265598","server_id":"q2","_updated":1712500000593,"6119":"q2",
         #  "6509":"RpB","31":"189.60","7059":"100","84":"189.56","85":"500","86":"189.61","88":"200"}; later ones carry
-        # only what has changed
+        # only what has changed, and some nothing at all, not even a time
         if topic.startswith("smd+"):
+            changed = {name: message[name] for name in _FIELDS if name in message}
+            if not changed and "_updated" not in message:
+                return NOTHING
             symbol, time_ns = topic[4:], nanoseconds_of(message["_updated"])
-            before = deltas.merge(topic, {}).copy()
-            fields = deltas.merge(topic, {name: message[name] for name in _FIELDS if name in message})
-            return self._sample(symbol, time_ns, before, fields) or (RawMessage("smd", symbol, message),)
+            return self._sample(symbol, time_ns, changed, deltas) or (RawMessage("smd", symbol, message),)
         # {"topic":"system","hb":1772100000535}
         if topic == "system" and "hb" in message:
             return (Beat(),)
@@ -89,26 +114,58 @@ class InteractiveBrokers(Exchange):
             return (Refusal(None, "the gateway is not logged in"),)
         return (RawMessage(topic.partition("+")[0], None, message),)
 
-    def _sample(self, symbol: str, time_ns: int, before: dict[str, Any], fields: dict[str, Any]) -> list[Message]:
-        # A sample is a change of the last price or size, both known; a repeated snapshot is none.
+    def _sample(self, symbol: str, time_ns: int, changed: dict[str, Any], deltas: Deltas) -> list[Message]:
+        before = deltas.merge(symbol, {}).copy()
+        deltas.merge(symbol, dict.fromkeys(changed))  # of what cannot be read nothing is known any more
+        fields = deltas.merge(symbol, {name: read_number(value) for name, value in changed.items()})
+        # A sample is a change of the last price or size, both known; what is sent again is none, nor is a price that
+        # stands where it stood before the instrument was halted.
         items: list[Message] = []
-        price, size = _number(fields.get(_LAST)), _number(fields.get(_LAST_SIZE))
-        known = (before.get(_LAST), before.get(_LAST_SIZE))
-        if price and size and decimal_of(size) and known != (fields[_LAST], fields[_LAST_SIZE]):
+        price, size = fields.get(_LAST), fields.get(_LAST_SIZE)
+        if price and size and decimal_of(size) and fields.get("sampled") != (price, size):
+            deltas.merge(symbol, {"sampled": (price, size)})
             items.append(make_trade(("smd", symbol, time_ns, price, size, 0, None, None, 1, None, None)))
         names = (_BID, _BID_SIZE, _ASK, _ASK_SIZE)
         if any(before.get(name) != fields.get(name) for name in names):
-            bid, bid_size, ask, ask_size = (_number(fields.get(name)) for name in names)
+            bid, bid_size, ask, ask_size = (fields.get(name) for name in names)
             bid_side, ask_side = [bid, bid_size or "0"] if bid else None, [ask, ask_size or "0"] if ask else None
             items.append(make_quote(symbol, bid_side, ask_side, time_ns))
         return items
 
 
-def _number(text: Any) -> str | None:
-    # A letter in front says that it is no current price: C the previous close, H halted.
-    if text is None or text == "" or text[0].isalpha():
+# Whole numbers in groups of three, or without groups; then decimals. Blanks may be of any kind, "1 300" or "1'300".
+_GROUPED = re.compile(r"([+-]?)([1-9][0-9]{0,2})((?P<by>[,.' ])[0-9]{3}(?:(?P=by)[0-9]{3})*)(?:([,.])([0-9]+))?")
+_PLAIN = re.compile(r"[+-]?[0-9]*(?:\.[0-9]+)?")
+_BLANKS = str.maketrans("\u00a0\u2009\u202f\u2019", "   '")
+_LONGEST = 64
+
+
+def read_number(text: Any) -> str | None:
+    """A number of the gateway's, written without separators; None where it is not the current one.
+
+    A letter in front says so: C the previous close, H halted. "1,300" is 1300 and "1.300" 1.3, as the gateway writes
+    them. A decimal comma is read only where a separator of another kind shows that it is one: "1.300,5". Any other
+    ("1,5", "0,125") is refused, because in the same notation "1,300" would be 1.3.
+
+    Raises:
+        ParseError: it is no number, or could be read in two ways.
+    """
+    if text is None or text == "":
         return None
-    return str(text.replace(",", ""))
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        raise ParseError(f"{text!r:.80} is not a number in text")
+    if text[0].isalpha():
+        return None
+    text = text.translate(_BLANKS)
+    grouped = _GROUPED.fullmatch(text)
+    if grouped is not None:
+        sign, first, groups, by, point, decimals = grouped.groups()
+        only_one_point = by == "." and point is None and groups.count(".") == 1
+        if by != point and not only_one_point:
+            return f"{sign}{first}{groups.replace(by, '')}" + (f".{decimals}" if point else "")
+    if not _PLAIN.fullmatch(text) or not text.strip("+-"):
+        raise ParseError(f"{text!r} is no number, or could be read in two ways")
+    return str(text)
 
 
 GATEWAY = InteractiveBrokers()

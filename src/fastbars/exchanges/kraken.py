@@ -20,6 +20,7 @@ from fastbars.exchanges import candles, listings, rest
 from fastbars.live.checked import integer_of
 from fastbars.live.exchange import Exchange, Heartbeat, Limits, by_channel
 from fastbars.live.messages import (
+    NOTHING,
     Ack,
     Beat,
     Message,
@@ -108,11 +109,11 @@ class Kraken(Exchange):
         #  "ord_type":"limit","trade_id":10218208,"timestamp":"2023-10-06T17:35:55.440295Z"}]}; "snapshot" likewise, the
         # last 50 trades, some of which were seen before a reconnect
         if channel == "trade" and isinstance(data, list):
-            return [_trade(t) for t in sorted(data, key=lambda t: integer_of(t["trade_id"]))]
+            return [_trade(t) for t in sorted(data, key=lambda t: integer_of(t["trade_id"]))] or NOTHING
         if channel == "ohlc" and isinstance(data, list):
-            return [_candle(c, self.event_time_ns(message)) for c in data]
+            return [_candle(c, self.event_time_ns(message)) for c in data] or NOTHING
         if channel == "ticker" and isinstance(data, list):
-            return [item for t in data for item in _ticker(t)]
+            return [item for t in data for item in _ticker(t)] or NOTHING
         if channel == "heartbeat":
             return (Beat(),)
         first = data[0] if isinstance(data, list) and data else None

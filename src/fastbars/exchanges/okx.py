@@ -24,6 +24,7 @@ from fastbars.exchanges import candles, listings, rest
 from fastbars.live.checked import integer_of, interval_of
 from fastbars.live.exchange import Exchange, Heartbeat, Limits
 from fastbars.live.messages import (
+    NOTHING,
     Ack,
     Beat,
     Message,
@@ -121,18 +122,18 @@ class Okx(Exchange):
         # {"arg":{"channel":"trades-all","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"130639474",
         #  "px":"42219.9","sz":"0.12060306","side":"buy","ts":"1630048897897"}]}; `trades` with "count":"3" beside these
         if channel in ("trades-all", "trades"):
-            return [_trade(channel, t) for t in sorted(data, key=lambda t: integer_of(t["tradeId"]))]
+            return [_trade(channel, t) for t in sorted(data, key=lambda t: integer_of(t["tradeId"]))] or NOTHING
         if channel.startswith("candle"):
-            return [_candle(symbol, channel.removeprefix("candle"), row) for row in data]
+            return [_candle(symbol, channel.removeprefix("candle"), row) for row in data] or NOTHING
         # {"arg":{"channel":"bbo-tbt","instId":"BTC-USDT"},"data":[{"asks":[["8476.98","415","0","13"]],
         #  "bids":[["8476.97","256","0","12"]],"ts":"1597026383085","seqId":123456}]}
         if channel == "bbo-tbt":
             best = [[next(iter(book[side]), None) for side in ("bids", "asks")] for book in data]
-            return [make_quote(symbol, bid, ask, self.event_time_ns(message)) for bid, ask in best]
+            return [make_quote(symbol, bid, ask, self.event_time_ns(message)) for bid, ask in best] or NOTHING
         # {"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","last":"9999.99",
         #  "open24h":"9000","high24h":"10000","low24h":"8888.88","volCcy24h":"2222","vol24h":"22","ts":"1597026"}]}
         if channel == "tickers":
-            return [self._ticker(t) for t in data]
+            return [self._ticker(t) for t in data] or NOTHING
         return (RawMessage(channel, symbol or None, message),)
 
     def _ticker(self, t: dict[str, Any]) -> Ticker:

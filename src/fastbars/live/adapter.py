@@ -29,7 +29,7 @@ from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
 from fastbars.live.handover import CANNOT_CONNECT, Handover, why_not
 from fastbars.live.line import Line, have_been_read
-from fastbars.live.messages import Ack, Beat, RawMessage, Refusal, Trade
+from fastbars.live.messages import Ack, Beat, RawMessage, Refusal, TokenWanted, Trade
 from fastbars.live.never_heard import NeverHeard
 from fastbars.live.recorder import OpenRecorder
 from fastbars.live.repairs import HISTORY_S
@@ -466,6 +466,8 @@ class BaseWebSocketAdapter(Subscriber):
             if isinstance(message, Ack | Refusal):
                 if not line.subscriptions.answer(message) and isinstance(message, Refusal):
                     log.warning("exchange_error", exchange=self.exchange.name, reason=message.reason)
+            elif isinstance(message, TokenWanted):
+                line.log_in(message.reason)
             elif not isinstance(message, Beat):
                 log.warning("exchange_notice", exchange=self.exchange.name, reason=message.reason)
                 line.retiring.set()

@@ -51,6 +51,8 @@ class StreamConfig:
             trades are healed; 0: it is not. More than `heal_horizon` is none.
         heal_horizon: how old a hole can be, in seconds of event time, and its bars are still kept and healed.
         api_key: for REST APIs that want one (Binance futures, Binance.US); sent as a header, never logged.
+        session_token: of exchanges that want one on the stream itself (Interactive Brokers: the `session` that the
+            gateway's `/tickle` answers with); never logged.
         rest_url: ask here instead of the exchange's own REST address. Where a stream is given a `url` of its own,
             nothing is asked without it.
         empty: "skip": intervals without trades have no bar; "fill": they have a flat one at the last close where the
@@ -100,6 +102,7 @@ class StreamConfig:
     backfill: float = 60.0
     heal_horizon: float = 3600.0
     api_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
     rest_url: str | None = None
     empty: Empty = "skip"
     state: str | Path | None = None

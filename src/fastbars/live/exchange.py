@@ -27,6 +27,8 @@ from fastbars.live.messages import Message, Stream
 from fastbars.live.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
+_MOST_DELTAS = 20_000  # symbols of one session
+
 
 def by_channel(streams: Iterable[Stream]) -> dict[str, list[str]]:
     """Channel -> its symbols, for exchanges whose requests name one channel."""
@@ -44,7 +46,10 @@ class Deltas:
 
     def merge(self, key: str, changed: Mapping[str, Any], *, anew: bool = False) -> dict[str, Any]:
         """All fields known under this key once those changed are put in; `anew` forgets the earlier ones first."""
-        fields = self._fields.setdefault(key, {})
+        fields = self._fields.pop(key, {})
+        self._fields[key] = fields
+        if len(self._fields) > _MOST_DELTAS:  # of names that a peer invents; the latest are kept
+            del self._fields[next(iter(self._fields))]
         if anew:
             fields.clear()
         fields.update(changed)
@@ -307,6 +312,18 @@ class Exchange(ABC, metaclass=_Declaration):
     def parser(self) -> Callable[[Any], Iterable[Message]]:
         """A `parse` for one session: the exchange's own, or, where messages carry changes only, one that remembers."""
         return self.parse
+
+    def login(self, token: str) -> list[bytes]:  # noqa: ARG002
+        """The text frames that answer `TokenWanted`; none where the exchange knows no session tokens."""
+        return []
+
+    def asked_first(self, url: str, rest_url: str | None) -> list[str]:  # noqa: ARG002
+        """REST addresses that must be asked (GET) before each connection to `url`; mostly none.
+
+        Args:
+            rest_url: as in StreamConfig.
+        """
+        return []
 
     @abstractmethod
     def event_time_ns(self, message: Any) -> int | None:

@@ -20,10 +20,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from fastbars.errors import SubscriptionError, WSConnectionError
+from fastbars.errors import RestError, SubscriptionError, WSConnectionError
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
 from fastbars.live.intake import Feed, Intake
+from fastbars.live.rest import RestClient
 from fastbars.live.secrets import wire_log, without_credentials
 from fastbars.live.subscriptions import Subscriptions
 from fastbars.live.throttle import Throttle, shared_throttle
@@ -33,6 +34,9 @@ from fastbars.wire.connection import CLOSE_TIMEOUT_S
 from fastbars.wire.scanner import TradeScanner
 
 _NORMAL_CLOSURE = 1000
+_HTTP_OK = 200
+_FIRST_TIMEOUT_S = 5.0  # for what is asked before connecting
+_LOGIN_EVERY_S = 5.0
 _REFRESH = 0.8  # of its lifetime, a subscription is made again
 _CONNECTS = (60, 60.0)  # new connections a minute where the exchange names no limit
 
@@ -104,6 +108,8 @@ class Line:
         self._feed = None if intake is None else Feed(intake, self._fail)
         self._told_messages = 0
         self._failed = False
+        self._asked_for_token_s = float("-inf")
+        self._first_frames: list[bytes] = []
         self._duties: list[asyncio.Task[None]] = []
         limits = exchange.limits
         # One place is left for the pongs that `websockets` sends by itself, which some exchanges count too.
@@ -145,6 +151,8 @@ class Line:
         waited_s = await self._connects.wait()
         if waited_s > 1.0:
             log.info("connect_throttled", exchange=self.exchange.name, waited_s=round(waited_s, 3))
+        for url in self.exchange.asked_first(self.url, config.rest_url):
+            await self._ask_first(url)
         connection = await _Connect(self.url, create_connection=made, **options | config.connect_options)
         self.connection = cast("PayloadConnection", connection)
         self.opened_s = asyncio.get_running_loop().time()
@@ -155,6 +163,8 @@ class Line:
 
     def start(self) -> None:
         """Begin its duties: pings."""
+        if self._first_frames:
+            self.attend(self._log_in(self._first_frames), "session token")
         self.attend(self._beat(), "heartbeat")
         if self.exchange.heartbeat.payload is not None:
             self.attend(self._ping(self.exchange.heartbeat.payload), "application ping")
@@ -274,6 +284,44 @@ class Line:
                 self.drop("subscriptions were not confirmed")
                 return
             await asyncio.sleep(self.config.ack_timeout)
+
+    def log_in(self, reason: str) -> None:
+        """The exchange wants the session token: send it, where there is one, and subscribe again."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._asked_for_token_s < _LOGIN_EVERY_S:
+            return  # it is on its way
+        self._asked_for_token_s = now_s
+        token = self.config.session_token
+        if token is None:
+            log.warning("session_token_wanted", exchange=self.exchange.name, reason=reason)
+            return
+        frames = self.exchange.login(token)
+        if self.connection is None:  # it came right behind the handshake
+            self._first_frames = frames
+        else:
+            self.attend(self._log_in(frames), "session token")
+
+    async def _log_in(self, frames: Sequence[bytes]) -> None:
+        for frame in frames:
+            await self.send(frame)
+        try:  # what was asked for before that was not heard
+            await self.subscriptions.refresh(self.send)
+        except SubscriptionError as error:
+            log.error("subscription_refused", exchange=self.exchange.name, error=str(error))
+
+    async def _ask_first(self, url: str) -> None:
+        # Where it cannot be asked the stream begins all the same: somebody else may have asked.
+        config = self.config
+        ssl = config.ssl or config.connect_options.get("ssl")
+        try:
+            async with RestClient(_FIRST_TIMEOUT_S, ssl=ssl, proxy=config.proxy) as client:
+                answer = await client(url, {}, {})
+            why = None if answer.status == _HTTP_OK else f"HTTP {answer.status} {answer.body[:200]!r}"
+        except RestError as error:
+            why = str(error)
+        if why is not None:
+            why = why.replace(url, without_credentials(url))
+            log.warning("not_asked_first", exchange=self.exchange.name, url=without_credentials(url), why=why)
 
     async def send(self, payload: bytes) -> None:
         """Send a request once the exchange's limit lets it. Raises WSConnectionError: the connection was lost."""

@@ -113,6 +113,12 @@ class Beat(NamedTuple):
     answers: bool = False
 
 
+class TokenWanted(NamedTuple):
+    """The exchange wants the user's session token (StreamConfig.session_token) before it serves this connection."""
+
+    reason: str
+
+
 class RawMessage(NamedTuple):
     """A message that is none of the others, as the exchange sent it: an order book, an account's order, ...
 
@@ -127,7 +133,10 @@ class RawMessage(NamedTuple):
     message: Any
 
 
-Message = Trade | ExchangeBar | Quote | Ticker | Ack | Refusal | Notice | Beat | RawMessage
+Message = Trade | ExchangeBar | Quote | Ticker | Ack | Refusal | Notice | Beat | TokenWanted | RawMessage
+
+# What a message of a known kind means that has nothing in it, such as an empty list of trades: a sign of life.
+NOTHING: tuple[Message, ...] = (Beat(),)
 
 
 def decimal_of(text: object) -> Decimal:

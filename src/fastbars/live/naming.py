@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
+from urllib.parse import parse_qs, urlsplit
 
 from fastbars.bars import ExchangeBar
 from fastbars.errors import FastbarsError, SubscriptionError
@@ -98,6 +99,17 @@ class SymbolRules:
             if re.fullmatch(self.pattern, meant):
                 told += f": did you mean {meant!r}?"
         return told
+
+
+def streams_named(url: str) -> list[Stream]:
+    """The (symbol, channel) pairs in an address: wss://host/ws/a@trade/b@trade, wss://host/stream?streams=a@trade."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # it is none, which connecting will say
+        return []
+    named = parse_qs(parts.query).get("streams") or [parts.path.partition("/ws/")[2]]
+    pairs = [name.partition("@") for name in named[0].split("/") if "@" in name[1:] and name[0] != "!"]
+    return [(symbol, channel) for symbol, _, channel in pairs]
 
 
 class NotSubscribedError(FastbarsError):

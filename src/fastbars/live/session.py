@@ -25,7 +25,7 @@ from fastbars.live.checked import BROKEN, LATEST_NS, read_with
 from fastbars.live.config import StreamConfig
 from fastbars.live.exchange import Exchange
 from fastbars.live.intake import Intake
-from fastbars.live.messages import Ack, Beat, Notice, RawMessage, Refusal, Stream, Trade
+from fastbars.live.messages import Ack, Beat, Notice, RawMessage, Refusal, Stream, TokenWanted, Trade
 from fastbars.live.naming import NotSubscribedError, Roster
 from fastbars.live.never_heard import CandleCount
 from fastbars.live.recorder import OpenRecorder, Recorder
@@ -38,7 +38,7 @@ from fastbars.wire.scanner import TradeScanner
 
 _SHOWN = 80  # characters of a name in a log
 
-Control = Ack | Refusal | Notice | Beat
+Control = Ack | Refusal | Notice | Beat | TokenWanted
 
 
 @dataclass(slots=True)
@@ -470,7 +470,8 @@ class Session(Repairs):
         if self._roster is None or self._roster.taken(tick.symbol) == tick.symbol:
             return tick
         try:
-            names = [item.symbol for item in self.exchange.parse(message) if isinstance(item, Trade)]
+            items = read_with(lambda read: list(self.exchange.parse(read)), message)
+            names = [item.symbol for item in items if isinstance(item, Trade)]
         except BROKEN:
             names = []
         name = names[0] if names else tick.symbol

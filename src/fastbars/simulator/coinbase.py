@@ -1,5 +1,7 @@
 """Coinbase Advanced's dialect: trades in batches, newest first, history first, the side of the maker.
 
+A "-USDC" product is its "-USD" market: acks and data name that one.
+
 Source: https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels
 Units: times as RFC 3339 text; sizes are base units.
 """
@@ -58,9 +60,13 @@ class CoinbaseDialect(Dialect):
 
     def find_stream(self, channel: str, symbol: object) -> Stream | None:
         """The stream of a channel and a product."""
-        place = self.places.get(str(symbol))
+        product = str(symbol)
+        if product not in self.places and product.endswith("-USDC"):
+            product = product.removesuffix("C")  # one market, and acks and data call it by this name
+        place = self.places.get(product)
         if place is None:
             return None
+        symbol = product
         name = f"{channel}:{symbol}"
         if channel == "candles":
             return Stream(name, place, "kline", "5m")

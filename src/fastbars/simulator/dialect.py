@@ -151,6 +151,14 @@ class Dialect(ABC):
         """What a request path asks for; None where the exchange does not have it."""
         return Opening() if path.partition("?")[0].rstrip("/") in {known.rstrip("/") for known in self.paths} else None
 
+    def greet(self) -> Sequence[bytes]:
+        """What is sent first on each connection."""
+        return ()
+
+    def get(self, path: str) -> bytes | None:
+        """The answer to a GET of a path that belongs to the stream; None where there is no such path."""
+        return None
+
     @abstractmethod
     def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
         """Understand a message of a client."""

@@ -1,4 +1,4 @@
-"""Hyperliquid's dialect: a history batch first, several trades a message, ids that are hashes.
+"""Hyperliquid's dialect: a greeting that is no JSON, a history batch first, several trades a message, hashes as ids.
 
 Source: https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/websocket
 Units: times in ms; sizes are base units.
@@ -32,6 +32,9 @@ class HyperliquidDialect(Dialect):
     history = 30
     silence = ("server", 60.0)
 
+    def greet(self) -> Sequence[bytes]:
+        return (b"Websocket connection established.",)
+
     def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
         request = read_json(message)
         method = None if request is None else request.get("method")
@@ -51,7 +54,9 @@ class HyperliquidDialect(Dialect):
             return Heard([answer], unsubscribe=[stream.name], is_request=True)
         if held:
             return Heard([_error("Already subscribed: ", asked)], is_request=True)
-        return Heard([answer], subscribe=[stream], is_request=True)
+        # The list of past trades that follows may be empty, and a list without trades means nothing.
+        empty = [b'{"channel":"trades","data":[]}'] if stream.channel == "trade" else []
+        return Heard([answer, *empty], subscribe=[stream], is_request=True)
 
     def find_stream(self, asked: dict[str, Any]) -> Stream | None:
         """The stream of a subscription such as {"type":"trades","coin":"BTC"}."""

@@ -1,5 +1,8 @@
 """The dialect of Interactive Brokers' Client Portal Gateway: samples that carry only what has changed, and no acks.
 
+It serves market data once `/iserver/accounts` was called or a session was given, and asks for one on each connection.
+Updates without anything in them come between the others; a subscription begins with the previous close.
+
 Source: https://www.interactivebrokers.com/campus/ibkr-api-page/cpapi-v1/#websockets
 Units: times in ms; sizes may have separators.
 """
@@ -33,12 +36,26 @@ class InteractiveBrokersDialect(Dialect):
 
     def __init__(self, market: str, instruments: Sequence[SimulatedInstrument]) -> None:
         super().__init__(market, instruments)
+        self._is_ready = False
         self._known: dict[int, dict[str, str]] = {}  # what every client has been told
+
+    def greet(self) -> Sequence[bytes]:
+        return (b'{"message":"waiting for session"}',)
+
+    def get(self, path: str) -> bytes | None:
+        if path != "/v1/api/iserver/accounts":
+            return None
+        self._is_ready = True
+        return b'{"accounts":["DU1234567"],"selectedAccount":"DU1234567"}'
 
     def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
         text = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
         if text in ("tic", "ech+hb"):
             return Heard([b'{"topic":"tic","alive":true}'])
+        session = read_json(text)
+        if session is not None and isinstance(session.get("session"), str):
+            self._is_ready = True
+            return Heard([b'{"topic":"sts","args":{"authenticated":true,"competing":false,"connected":true}}'])
         kind, _, rest = text.partition("+")
         conid, _, fields = rest.partition("+")
         asked = read_json(fields)
@@ -47,9 +64,14 @@ class InteractiveBrokersDialect(Dialect):
         place = self.places.get(conid)
         if kind == "umd":
             return Heard(unsubscribe=[f"smd+{conid}"], is_request=True)
-        if place is None:  # an unknown contract is answered by silence
+        if place is None or not self._is_ready:  # an unknown contract is answered by silence
             return Heard(is_request=True)
-        return Heard(subscribe=[Stream(f"smd+{conid}", place, "trade")], is_request=True)
+        topic, instrument = f"smd+{conid}", self.instruments[place]
+        before = f"C{instrument.price_text(self.books[place].bid_ticks)}"
+        close = {"conid": int(conid), "_updated": now_ms, "31": before, "topic": topic}
+        nothing = {"topic": topic, "server_id": "q1"}
+        replies = [orjson.dumps(close), orjson.dumps(nothing)]
+        return Heard(replies, subscribe=[Stream(topic, place, "trade")], is_request=True)
 
     def trades(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, *, past: bool = False) -> bytes:
         price, size = self.texts(trades[-1])

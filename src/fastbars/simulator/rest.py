@@ -163,6 +163,8 @@ class RestDesk:
         symbol, _, last = tail.partition("/")
         if head != "/api/v3/brokerage/market" or last != "ticker":
             raise ValueError(path)
+        if symbol not in self._instruments and symbol.endswith("-USDC"):
+            symbol = symbol.removesuffix("C")  # one market
         instrument = self._instruments[symbol]
         trades = self._trades_of(symbol)
         low = bisect_left(trades, int(query["start"]) * 1000, key=lambda trade: trade.time_ms)

@@ -347,6 +347,9 @@ class SimulatedExchange:
             if answer.retry_after_s is not None:
                 response.headers["Retry-After"] = f"{answer.retry_after_s:g}"
             return response
+        body = self._dialect.get(request.path.partition("?")[0])
+        if body is not None:
+            return connection.respond(HTTPStatus.OK, body.decode())
         opening = self._dialect.open(request.path)
         if opening is None:
             return connection.respond(HTTPStatus.NOT_FOUND, f"no such path: {request.path}\n")
@@ -383,6 +386,8 @@ class SimulatedExchange:
         client = self._clients[connection] = self._make_client(connection, subscriber)
         player: asyncio.Task[None] | None = None
         try:
+            for greeting in self._dialect.greet():
+                await connection.send(greeting, text=True)
             self._subscribe(client, opening.streams)
             if self._tapes and opening.streams:
                 player = asyncio.create_task(self._play(connection, subscriber), name="simulator tape")
