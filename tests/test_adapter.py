@@ -392,9 +392,9 @@ async def test_a_server_that_accepts_and_closes_at_once_sees_growing_delays() ->
         (b'{"e":"trade"}', False),
     ],
 )
-async def test_only_valid_data_starts_the_backoff_over(payload: bytes, resets: bool) -> None:
+async def test_only_a_connection_that_gave_valid_data_starts_the_backoff_over(payload: bytes, resets: bool) -> None:
     async with TradeServer() as server:
-        client = Client(server.url)
+        client = Client(server.url, reconnect_max_delay=0.02)
         await client.start()
         server.abort()
         await until(lambda: len(server.requests) == 2)
@@ -402,8 +402,30 @@ async def test_only_valid_data_starts_the_backoff_over(payload: bytes, resets: b
         messages = client.adapter.session.stats.messages
         await server.send(payload)
         await until(lambda: client.adapter.session.stats.messages > messages)
-        assert client.adapter._backoff.attempts == (0 if resets else 1)
+        assert client.adapter._line is not None
+        line = client.adapter._line
+        await until(lambda: line.age_s > 0.02)
+        server.abort()
+        await until(lambda: len(server.requests) == 3)
+        assert client.adapter._backoff.attempts == (1 if resets else 2)
         await client.adapter.disconnect()
+
+
+async def test_one_message_of_a_server_that_closes_behind_it_does_not_start_the_backoff_over() -> None:
+    async def greet(connection: ServerConnection) -> None:
+        await connection.send(trade(len(server.accepted_s), 0), text=True)
+        await connection.close()
+
+    async with TradeServer(greet=greet) as server, Stalls() as stalls:
+        client = Client(server.url, reconnect_delay=0.05, reconnect_max_delay=10.0)
+        client.adapter._backoff._draw = lambda: 1.0  # the whole delay, every time
+        await client.adapter.connect()
+        await until(lambda: len(server.accepted_s) == 6)
+        assert client.adapter.session.stats.trades == 6
+        await client.adapter.disconnect()
+        delays = [later - earlier for earlier, later in pairwise(server.accepted_s)]
+        for delay, expected in zip(delays, [0.0, 0.05, 0.1, 0.2, 0.4], strict=True):
+            assert expected <= delay < expected + 0.2 + stalls.seconds
 
 
 async def test_a_message_beyond_the_limit_closes_with_1009_and_a_new_connection_follows() -> None:
@@ -726,13 +748,34 @@ async def test_the_clock_runs_again_after_connecting_anew() -> None:
 # What a user's own code breaks.
 
 
+class Thirteen(TickData):
+    """A trade that cannot be taken, for a reason that nobody expects."""
+
+    @property
+    def row(self) -> Any:
+        raise RuntimeError("thirteen")
+
+
 class Explosive(BinanceWebSocketAdapter):
-    """Its parser raises what no parser should, at the trade with id 13."""
+    """Its parser makes such a trade of that with id 13, and raises what no parser should at id 14."""
 
     def parse_message(self, message: dict[str, Any]) -> TickData | None:
         if message.get("t") == 13:
-            raise RuntimeError("thirteen")
+            return Thirteen("BTCUSDT", 1, "1", "1")
+        if message.get("t") == 14:
+            raise RuntimeError("fourteen")
         return super().parse_message(message)
+
+
+async def test_an_error_of_a_users_parser_is_a_parse_error_whatever_its_type() -> None:
+    async with TradeServer() as server:
+        client = Client(server.url, kind=Explosive)
+        await client.start()
+        await server.send(trade(12, 0), trade(14, 1), trade(15, 2))
+        await until(lambda: client.adapter.session.stats.trades == 2)
+        assert client.adapter.session.stats.parse_errors == 1
+        assert client.adapter.is_connected
+        await client.adapter.disconnect()
 
 
 async def test_an_error_that_nobody_expected_stops_loudly(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +16,8 @@ from websockets.http11 import Request, Response
 
 from fastbars import BinanceWebSocketAdapter, ConnectionState, StreamConfig
 from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
+from fastbars.exchanges.binance import SPOT
+from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.throttle import Throttle, shared_throttle
 from servers import Stalls, TradeServer, acknowledge, keep_silent, refuse, trade, until
 
@@ -198,6 +201,37 @@ async def test_connections_of_one_host_share_a_throttle_and_others_do_not() -> N
     assert shared_throttle("connects", "y", "wss://host/a", 3, 1.0) is not one
     assert shared_throttle("requests", "x", "wss://host/a", 3, 1.0) is not one
     assert shared_throttle("connects", "x", "wss://host:81/a", 3, 1.0) is not one
+    assert shared_throttle("connects", "x", "wss://HOST:443/a", 3, 1.0) is one
+    assert shared_throttle("connects", "x linear", "wss://host/linear", 3, 1.0) is one  # a market of the same venue
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+async def test_the_limit_of_new_connections_is_kept_whatever_ends_them(streams: int) -> None:
+    async def greet(connection: ServerConnection) -> None:
+        number = len(server.accepted_s)
+        if number % 3 == 0:
+            connection.transport.abort()
+        elif number % 3 == 1:
+            await connection.send(trade(number, 0), text=True)
+            await connection.close()
+        else:  # it is about to close: a successor is brought up beside it
+            await connection.send(b'{"e":"serverShutdown","E":1723161240000}', text=True)
+
+    few = replace(SPOT, limits=replace(SPOT.limits, connects=(4, 0.5)))
+    async with TradeServer(greet=greet) as server:
+        config = StreamConfig(
+            close_by="trades", reconnect_delay=0.001, reconnect_max_delay=0.001, handover_overlap=0.01,
+            handover_timeout=0.1,
+        )  # fmt: skip
+        adapters = [BaseWebSocketAdapter(few, config, url=server.url) for _ in range(streams)]
+        for adapter in adapters:
+            adapter._subscriptions.want([("BTCUSDT", "trade")])
+            await adapter.connect()
+        await until(lambda: len(server.accepted_s) >= 11)
+        for adapter in adapters:
+            await adapter.disconnect()
+    for first, fifth in zip(server.accepted_s, server.accepted_s[4:], strict=False):
+        assert fifth - first >= 0.5
 
 
 async def test_a_disconnect_does_not_wait_for_a_throttle() -> None:

@@ -371,6 +371,7 @@ class BaseWebSocketAdapter(Subscriber):
             finally:
                 self._line = successor
                 self._data_messages += line.data_messages
+                self._judge(line)
                 if successor is None:
                     self._begin_outage()
                 else:
@@ -385,6 +386,14 @@ class BaseWebSocketAdapter(Subscriber):
             log.info("handed_over", exchange=self.exchange.name, handovers=self._handovers)
             self._attend(line)
             line.attend(self._forget_told(), "overlap")
+
+    def _judge(self, line: Line) -> None:
+        # A line that has ended, or is replaced: was it good? One message proves nothing. A server that accepts, sends a
+        # trade and closes would be asked again without end.
+        if line.data_messages > 0 and line.age_s >= self.config.reconnect_max_delay:
+            self._backoff.reset()
+        if self._breaker.state == "open":
+            self._backoff.attempts = max(self._backoff.attempts, self._breaker.trips_in_row)
 
     def _new_successor(self) -> Line:
         desired = self._subscriptions.desired
@@ -460,7 +469,6 @@ class BaseWebSocketAdapter(Subscriber):
         data_messages = self.session.take_data_messages()
         if data_messages > 0:
             line.note_data(data_messages)
-            self._backoff.reset()
             self._breaker.succeeded()
         for message in received.control:
             if isinstance(message, Ack | Refusal):
@@ -474,7 +482,6 @@ class BaseWebSocketAdapter(Subscriber):
         for _ in range(received.errors):
             if self._breaker.record(time.monotonic()):
                 self._breaker_trips += 1
-                self._backoff.attempts = max(self._backoff.attempts, self._breaker.trips_in_row)
                 line.drop(f"circuit breaker: {self.config.circuit_breaker_threshold} unreadable messages")
 
     # Small things.

@@ -26,8 +26,8 @@ _TRY_LATER = (*_BANS, 503)
 class Backoff:
     """Delays between attempts to connect: none, then `first`, doubling up to `most`, each with full jitter.
 
-    It starts over only by `reset`, which belongs after a valid data message: a server that accepts and then
-    refuses would otherwise be hammered.
+    It starts over only by `reset`, which belongs after a connection that was good for a while: a server that accepts,
+    sends a message and closes would otherwise be hammered.
     """
 
     def __init__(self, first: float, most: float, draw: Callable[[], float] = random.random) -> None:
@@ -44,7 +44,7 @@ class Backoff:
         return min(self._most, self._first * 2.0 ** min(attempt - 1, 32)) * self._draw()
 
     def reset(self) -> None:
-        """A valid data message came: the connection is good."""
+        """The connection was good."""
         self.attempts = 0
 
 

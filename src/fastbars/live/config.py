@@ -23,7 +23,7 @@ class StreamConfig:
         heartbeat_timeout: seconds without a byte from the exchange after which the connection is given up.
         reconnect_attempts: failed attempts in a row before giving up; None: never.
         reconnect_delay: first delay after the immediate attempt; it doubles each time, with full jitter.
-        reconnect_max_delay: largest delay.
+        reconnect_max_delay: largest delay. The delays start over after a connection that gave data and was up so long.
         ban_delay: delay after HTTP 403, 418 or 429 where the exchange does not say for how long (Retry-After).
         application_ping_interval: seconds between the pings that some exchanges want as messages; None: as declared.
         connection_lifetime: age at which the exchange ends a connection; it is replaced before. None: as declared.

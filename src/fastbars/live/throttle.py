@@ -66,8 +66,19 @@ def shared_throttle(kind: str, exchange: str, url: str, count: float, window_s: 
         exchange, url: the exchange counts by host.
         count, window_s: the limit; another limit is another throttle.
     """
-    key = (f"{kind} {count:g}/{window_s:g}", exchange, urlsplit(url).netloc.rpartition("@")[2])
+    venue = exchange.partition(" ")[0]  # its markets may be served by one host
+    key = (f"{kind} {count:g}/{window_s:g}", venue, _host(url))
     throttle = _shared.get(key)
     if throttle is None:
         throttle = _shared[key] = Throttle(count, window_s)
     return throttle
+
+
+def _host(url: str) -> str:
+    # With its port, so that "wss://host/a" and "wss://HOST:443/b" are one.
+    parts = urlsplit(url)
+    try:
+        port = parts.port or {"ws": 80, "http": 80}.get(parts.scheme, 443)
+    except ValueError:  # it makes no sense, and connecting will say so
+        return parts.netloc.rpartition("@")[2]
+    return f"{parts.hostname}:{port}"
