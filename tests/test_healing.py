@@ -37,6 +37,8 @@ def hole(first: int, last: int) -> Hole:
 class Ids:
     """Someone with holes, who notes what heals them."""
 
+    symbols = ("A",)
+
     def __init__(self, *holes: Hole) -> None:
         self.missing = {number: one.symbol for one in holes for number in range(one.first, one.last + 1)}
         self.healed: list[int] = []
@@ -50,6 +52,9 @@ class Ids:
             else:
                 runs.append([number])
         return [hole(run[0], run[-1]) for run in runs if symbol in (None, "A")]
+
+    def holes_within(self, symbol: str, first: int, last: int) -> list[Hole]:
+        return [hole for hole in self.holes(symbol) if hole.first <= last and first <= hole.last]
 
     def beginnings(self) -> list[Beginning]:
         return []

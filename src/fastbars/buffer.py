@@ -231,12 +231,16 @@ class BarBuffer(TradeEntry):
         """How many holes there have been; a new one is seen by it."""
         return 0 if self._kernel.ledger is None else self._kernel.ledger.opened
 
-    def holes(self, symbol: str) -> list[tuple[int, int, int, int]]:
-        """(first, last, since_ns, until_ns) of each hole, ascending by id: missing ids, and when they traded."""
+    def holes(self, symbol: str, first: int = 0, last: int = 2**63 - 1) -> list[tuple[int, int, int, int]]:
+        """(first, last, since_ns, until_ns) of each hole, ascending by id: missing ids, and when they traded.
+
+        Args:
+            first, last: only those that reach into these ids, both inclusive; it takes no longer for all the others.
+        """
         ledger = self._kernel.ledger
         if ledger is None or symbol not in self.instruments:
             return []
-        return ledger.holes(self.instruments.id(symbol))
+        return ledger.holes(self.instruments.id(symbol), first, last)
 
     def heal(self, batch: TickBatch) -> list[OHLCVBar]:
         """Take those trades of one symbol, fetched from REST, that are missing; the others are passed over.

@@ -43,6 +43,7 @@ cdef class Ledger:
     cdef Line *spare            # what `restore` goes back to
     cdef Py_ssize_t spare_count
     cdef int32_t most_holes
+    cdef int32_t likely         # place of the hole that `in_doubt` found last
     cdef int64_t safe_ns        # of the holes that are opened from now on
     cdef readonly int64_t opened    # holes so far, so that who heals them sees new ones
     cdef const char *tips       # Tip of each symbol, `tip_stride` bytes apart; NULL: all trades were asked for

@@ -17,10 +17,11 @@ from libc.string cimport memcpy, memmove
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from fastbars.batch cimport EARLIEST_NS, LATEST_NS, TickBatch
-from fastbars.scaled cimport LOWEST
+from fastbars.scaled cimport HIGHEST, LOWEST
 
 cdef enum:
     MOST_HOLES = 4096
+    LIKELY = 8
 
 # Line.expected before the first trade: no id is negative.
 cdef int64_t UNSEEN = -1
@@ -91,6 +92,10 @@ cdef bint _is_sound(const Line *line) noexcept nogil:
             return False
         behind = hole.last + 1
     return True
+
+
+cdef inline bint reaches_into(const Hole *hole, int64_t open_time, int64_t close_time) noexcept nogil:
+    return min(hole.since_ns, hole.until_ns) < close_time and max(hole.since_ns, hole.until_ns) >= open_time
 
 
 cdef class Ledger:
@@ -255,13 +260,18 @@ cdef class Ledger:
     cdef bint in_doubt(self, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil:
         # Does a hole reach into [open_time, close_time)? Times may run backwards while ids go on.
         cdef Line *line = &self.lines[symbol_id]
-        cdef Hole *hole
         cdef int32_t i
         if open_time <= line.forgotten_until_ns:
             return True
+        # Bars are asked about one after the other: the hole that reaches into one, or one of the next, is likely to
+        # reach into the bar behind it too.
+        for i in range(self.likely, min(self.likely + LIKELY, line.hole_count)):
+            if reaches_into(&line.holes[i], open_time, close_time):
+                self.likely = i
+                return True
         for i in range(line.hole_count):
-            hole = &line.holes[i]
-            if min(hole.since_ns, hole.until_ns) < close_time and max(hole.since_ns, hole.until_ns) >= open_time:
+            if reaches_into(&line.holes[i], open_time, close_time):
+                self.likely = i
                 return True
         return False
 
@@ -316,15 +326,19 @@ cdef class Ledger:
             and batch.time_ns[row] <= max(hole.since_ns, hole.until_ns) + slack_ns
         )
 
-    def holes(self, int symbol_id):
+    def holes(self, int symbol_id, int64_t first=0, int64_t last=HIGHEST):
+        cdef int32_t i
+        cdef const Line *line
         self.check_unused()
         if not 0 <= symbol_id < self.capacity:
             return []
         line = &self.lines[symbol_id]
-        return [
-            (line.holes[i].first, line.holes[i].last, line.holes[i].since_ns, line.holes[i].until_ns)
-            for i in range(line.hole_count)
-        ]
+        found = []
+        i = self.find_hole(line, first)
+        while i < line.hole_count and line.holes[i].first <= last:
+            found.append((line.holes[i].first, line.holes[i].last, line.holes[i].since_ns, line.holes[i].until_ns))
+            i += 1
+        return found
 
     cdef void clear(self) noexcept nogil:
         cdef Py_ssize_t i

@@ -13,6 +13,7 @@ Units: seconds for timers, int64 nanoseconds for exchange time.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import time
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
@@ -35,13 +36,22 @@ _ATTEMPTS = 6  # at one page
 _BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 30.0
 _HTTP_OK = 200
+_SCANNED = 1_000  # holes looked at between two turns of the event loop
+_BEGINNINGS = 32  # looked for before holes have their turn again
 
 
 class Patient(Protocol):
     """Who has the holes: a session."""
 
+    @property
+    def symbols(self) -> Sequence[str]:
+        """The symbols that may have holes."""
+
     def holes(self, symbol: str | None = None) -> Sequence[Hole]:
         """Every hole there is now (of one symbol)."""
+
+    def holes_within(self, symbol: str, first: int, last: int) -> Sequence[Hole]:
+        """Those of one symbol that reach into these numbers, ascending."""
 
     def heal(self, symbol: str, trades: Sequence[Trade]) -> object:
         """Take the trades of the REST API that fall into holes, and nothing else of them."""
@@ -51,6 +61,10 @@ class Patient(Protocol):
 
     def reach_back(self, symbol: str, trade_id: int, time_ns: int) -> object:
         """The REST API has this trade before the symbol's first one: what lies between them is a hole."""
+
+
+# When the first of its trades was made, symbol, first and last number, a number that no other has, hole, whose.
+_Due = tuple[int, str, int, int, int, Hole, Patient]
 
 
 @dataclass(slots=True)
@@ -123,6 +137,7 @@ class Healer:
         self._budget = budget or Budget(history.weight_per_minute if history is not None else 1.0, now)
         self._tries: dict[Hole, tuple[int, float]] = {}
         self._begun: dict[Beginning, tuple[int, float]] = {}
+        self._given_up: dict[str, int] = {}
         self._awake = asyncio.Event()
 
     def wake(self) -> None:
@@ -144,50 +159,61 @@ class Healer:
         """Heal every hole whose time has come; returns the seconds until the next one's, None without holes."""
         while True:
             now = self._now()
-            due = self._due(now)
-            if not due or due[0][0] > now:
-                begun = self._begun_due(now)
-                if begun is not None and begun[0] <= now:
-                    await self._reach_back(*begun[1:])
-                    continue
-                times = [one[0] - now for one in (due[0] if due else None, begun) if one is not None]
-                return min(times, default=None)
+            due, next_at = await self._scan(now)
+            if not due:
+                begun, next_begun_at = self._begun_due(now)
+                if not begun:
+                    return min((at - now for at in (next_at, next_begun_at) if at is not None), default=None)
+                for beginning, patient in begun[:_BEGINNINGS]:
+                    await self._reach_back(beginning, patient)
+                    await asyncio.sleep(0)
             asked = False
-            for at, hole, patient in due:
-                if at > now:
-                    break
+            while due:
+                hole, patient = heapq.heappop(due)[-2:]
                 # As it was? Else it is looked at in the next round. Without a request nothing has changed.
-                if not asked or hole in patient.holes(hole.symbol):
+                if not asked or hole in patient.holes_within(hole.symbol, hole.first, hole.last):
                     asked = await self._heal(hole, patient) or asked
+                    await asyncio.sleep(0)
 
-    def _due(self, now: float) -> list[tuple[float, Hole, Patient]]:
-        # Every hole that is not given up, by when it is to be asked for, then by age.
-        found: list[tuple[float, Hole, Patient]] = []
-        holes: set[Hole] = set()
+    async def _scan(self, now: float) -> tuple[list[_Due], float | None]:
+        # The holes that may be asked for now, a heap by age, and when the next of the others may be. There can be
+        # thousands of them for each of thousands of symbols: the loop has its turn in between.
+        due: list[_Due] = []
+        next_at: float | None = None
+        tries: dict[Hole, tuple[int, float]] = {}
+        reasons: dict[Hole, str] = {}
+        scanned = 0
         for patient in self._patients:
-            for hole in patient.holes():
-                holes.add(hole)
-                if hole in self.reasons:
-                    continue
-                _, at = self._tries.setdefault(hole, (0, now + _DELAY_S))
-                found.append((at, hole, patient))
-        self._tries = {hole: tries for hole, tries in self._tries.items() if hole in holes}
-        self.reasons = {hole: reason for hole, reason in self.reasons.items() if hole in holes}
-        # Those that may be asked for now go by age; the rest by when they may be.
-        found.sort(key=lambda one: (max(one[0], now), min(one[1].since_ns, one[1].until_ns), one[1][:3]))
-        return found
+            for symbol in patient.symbols:
+                for hole in patient.holes(symbol):
+                    scanned += 1
+                    if scanned % _SCANNED == 0:
+                        await asyncio.sleep(0)
+                    if hole in self.reasons:
+                        reasons[hole] = self.reasons[hole]
+                        continue
+                    _, at = tries[hole] = self._tries.get(hole) or (0, now + _DELAY_S)
+                    if at <= now:
+                        heapq.heappush(due, (min(hole.since_ns, hole.until_ns), *hole[:3], len(due), hole, patient))
+                    else:
+                        next_at = at if next_at is None else min(next_at, at)
+        self._tries, self.reasons = tries, reasons
+        return due, next_at
 
-    def _begun_due(self, now: float) -> tuple[float, Beginning, Patient] | None:
-        # The beginning that is looked for next, and when; what cannot be found is not asked for again.
-        found: list[tuple[float, Beginning, Patient]] = []
+    def _begun_due(self, now: float) -> tuple[list[tuple[Beginning, Patient]], float | None]:
+        # The beginnings that are looked for now, and when the next of the others is; what cannot be found is not asked
+        # for again.
+        found: list[tuple[float, Beginning, int, Patient]] = []
         begun, self._begun = self._begun, {}
         if self._history is not None:
             for patient in self._patients:
                 for beginning in patient.beginnings():
                     tries, at = self._begun[beginning] = begun.get(beginning, (0, now))
                     if tries <= len(_AGAIN_S):
-                        found.append((at, beginning, patient))
-        return min(found, key=lambda one: one[:2], default=None)
+                        found.append((at, beginning, len(found), patient))
+        found.sort()
+        later = [one[0] for one in found if one[0] > now]
+        return [(one[1], one[-1]) for one in found if one[0] <= now], min(later, default=None)
 
     async def _reach_back(self, beginning: Beginning, patient: Patient) -> None:
         history, symbol = self._history, beginning.symbol
@@ -226,7 +252,7 @@ class Healer:
         except RestError as error:
             why = str(error)
             most_tries = 0 if error.hopeless else 1
-        for rest in patient.holes(hole.symbol):
+        for rest in patient.holes_within(hole.symbol, hole.first, hole.last):
             if rest.first < hole.first or rest.last > hole.last:
                 continue
             # A rest that is smaller than the hole was: something came, and the rest may come too.
@@ -253,9 +279,13 @@ class Healer:
     def _give_up(self, hole: Hole, why: str) -> None:
         self.reasons[hole] = why
         self.stats.given_up += 1
-        log.warning(
-            "hole_not_healed", exchange=self._exchange, symbol=hole.symbol, first=hole.first, last=hole.last, why=why
-        )
+        # The 1st, 2nd, 4th, 8th, ... of a symbol is logged; `reasons` has them all.
+        seen = self._given_up[hole.symbol] = self._given_up.get(hole.symbol, 0) + 1
+        if seen & (seen - 1) == 0:
+            log.warning(
+                "hole_not_healed", exchange=self._exchange, symbol=hole.symbol, first=hole.first, last=hole.last,
+                seen=seen, why=why,
+            )  # fmt: skip
 
     async def _page_through(self, hole: Hole, patient: Patient) -> None:
         history = self._history
@@ -265,7 +295,7 @@ class Healer:
         while position is not None:
             page = await self._fetch(history, hole, position)
             self.stats.trades += len(page.trades)
-            wanted = _missing(page.trades, patient.holes(hole.symbol))
+            wanted = _missing(page.trades, patient)
             for start in range(0, len(wanted), _PART):
                 patient.heal(hole.symbol, wanted[start : start + _PART])
                 await asyncio.sleep(0)
@@ -310,12 +340,15 @@ def _hopeless(answer: Answer) -> bool:
     return 300 <= answer.status < 500 and answer.status not in (408, 418, 425, 429)
 
 
-def _missing(trades: Sequence[Trade], holes: Sequence[Hole]) -> list[Trade]:
-    # The trades that touch a hole; the holes ascend by id and do not overlap.
-    firsts = [hole.first for hole in holes]
+def _missing(trades: Sequence[Trade], patient: Patient) -> list[Trade]:
+    # The trades of one symbol, ascending by id, that touch a hole.
+    if not trades:
+        return []
+    ranges = [number_range(trade) for trade in trades]
+    holes = patient.holes_within(trades[0].symbol, ranges[0][0], max(last for _, last in ranges))
+    firsts = [hole.first for hole in holes]  # they ascend by id and do not overlap
     found: list[Trade] = []
-    for trade in trades:
-        first, last = number_range(trade)
+    for trade, (first, last) in zip(trades, ranges, strict=True):
         place = bisect_right(firsts, last) - 1  # the last hole that begins before the trade ends
         if place >= 0 and holes[place].last >= first:
             found.append(trade)

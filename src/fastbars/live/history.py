@@ -15,8 +15,8 @@ from fastbars.errors import ParseError
 from fastbars.live.checked import LATEST_NS, shown
 from fastbars.live.messages import Trade
 
-MOST_PAGE_BYTES = 4 * 2**20  # the largest page known, 1,000 trades, has 200 kB
-MOST_PAGE_TRADES = 10_000
+MOST_PAGE_BYTES = 2 * 2**20  # the largest page known, 1,000 trades, has 200 kB
+MOST_PAGE_TRADES = 2_000  # the largest page asked for has 1,000
 
 
 class Hole(NamedTuple):

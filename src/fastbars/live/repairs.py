@@ -201,7 +201,11 @@ class Repairs(ABC):
         if self._buffer is None:
             return []
         symbols = self._buffer.instruments.symbols if symbol is None else (symbol,)
-        return [Hole(each, *hole) for each in symbols for hole in self._buffer.holes(each)]
+        return [hole for each in symbols for hole in self.holes_within(each, 0, 2**63 - 1)]
+
+    def holes_within(self, symbol: str, first: int, last: int) -> list[Hole]:
+        """What is missing of one symbol, of holes that reach into these ids; it takes no longer for all the others."""
+        return [] if self._buffer is None else [Hole(symbol, *hole) for hole in self._buffer.holes(symbol, first, last)]
 
     def heal(self, symbol: str, trades: Sequence[Trade], receive_time_ns: int | None = None) -> list[OHLCVBar]:
         """Take the trades of one symbol that REST returned and that are missing; the others are passed over.
