@@ -67,7 +67,10 @@ class BinanceWebSocketAdapter(_NamedAdapter):
 
 
 class BybitWebSocketAdapter(_NamedAdapter):
-    """A live connection to Bybit; `market` is spot, linear or inverse, the rest as in BaseWebSocketAdapter."""
+    """A live connection to Bybit; `market` is spot, linear or inverse, or these in a region, such as linear@tr.
+
+    The rest as in BaseWebSocketAdapter.
+    """
 
     exchange_name = "bybit"
 
@@ -97,6 +100,9 @@ class KrakenWebSocketAdapter(_NamedAdapter):
 
 
 class OKXWebSocketAdapter(_NamedAdapter):
-    """A live connection to OKX; the rest as in BaseWebSocketAdapter."""
+    """A live connection to OKX; `market` is spot or derivatives, or these in a region, such as spot@eea.
+
+    The rest as in BaseWebSocketAdapter.
+    """
 
     exchange_name = "okx"

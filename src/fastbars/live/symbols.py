@@ -76,14 +76,6 @@ class SymbolCheck:
         self._listing = exchange.listing if is_asked else None
         self._warned = False
 
-    async def listed(self, symbols: Iterable[str]) -> Mapping[str, Listed]:
-        """What the exchange says of those symbols that it lists; empty where its listing cannot be had."""
-        found: dict[str, Listed] = {}
-        for asked, question in self._questions(symbols):
-            listed = (await self._entry(question, _KEPT_S)).listed or {}
-            found.update((symbol, listed[symbol]) for symbol in asked if symbol in listed)
-        return found
-
     async def subscribe(
         self,
         streams: Sequence[Stream],

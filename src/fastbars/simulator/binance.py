@@ -19,6 +19,7 @@ from fastbars.simulator.market import Book, SimulatedTrade
 __all__ = ["BinanceDialect"]
 
 _CHANNELS = {"trade": "trade", "aggTrade": "aggTrade", "bookTicker": "quote", "ticker": "ticker"}
+_ROUTES = {"public": ("trade", "quote"), "market": ("aggTrade", "kline", "ticker")}  # of USD-M
 _DIVISION = Context(prec=50, rounding=ROUND_HALF_EVEN)  # for the ticker's percent and weighted average only
 _SYMBOL_TYPE = {"usdm": 1, "coinm": 2}  # "st"; 1 was seen on USD-M, 2 is assumed
 
@@ -47,12 +48,15 @@ class BinanceDialect(Dialect):
         self._tape_streams = frozenset(streams)
 
     def open(self, path: str) -> Opening | None:
-        parsed = parse_path(path)
+        # USD-M: "/public/ws", "/market/stream?streams=..."; without a route everything is served here.
+        head, _, rest = path.lstrip("/").partition("/")
+        route = head if self.market == "usdm" and head in _ROUTES else ""
+        parsed = parse_path(rest if route else path)
         if parsed is None:
             return None
         combined, names = parsed
         try:
-            return Opening(combined, self._resolve(Command("SUBSCRIBE", names, None), 0))
+            return Opening(combined, self._resolve(Command("SUBSCRIBE", names, None), 0, route), route=route)
         except RefusalError as refusal:
             return Opening(combined, (), refusal.reply)
 
@@ -63,14 +67,18 @@ class BinanceDialect(Dialect):
                 return Heard([acknowledge(command, list(subscriber.streams))])
             if command.method == "UNSUBSCRIBE":
                 return Heard([acknowledge(command)], unsubscribe=command.streams, is_request=True)
-            streams = self._resolve(command, len(subscriber.streams))
+            streams = self._resolve(command, len(subscriber.streams), subscriber.route)
         except RefusalError as refusal:
             return Heard([refusal.reply], is_request=True)
         return Heard([acknowledge(command)], subscribe=streams, is_request=True)
 
-    def _resolve(self, command: Command, held: int) -> list[Stream]:
-        # All of a command's streams, or a refusal of all.
-        streams = [self.find_stream(name) or Stream(name, -1, "silent") for name in dict.fromkeys(command.streams)]
+    def _resolve(self, command: Command, held: int, route: str) -> list[Stream]:
+        # All of a command's streams, or a refusal of all; what does not exist, or not on this route, is silent.
+        streams: list[Stream] = []
+        for name in dict.fromkeys(command.streams):
+            stream = self.find_stream(name)
+            is_served = stream is not None and (not route or stream.channel in _ROUTES[route])
+            streams.append(stream if stream is not None and is_served else Stream(name, -1, "silent"))
         if held + len(streams) > MAX_STREAMS:
             raise RefusalError.of_request(f"Invalid request: more than {MAX_STREAMS} streams", id=command.id)
         return streams

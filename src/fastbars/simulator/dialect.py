@@ -57,15 +57,17 @@ class Subscriber:
 
     Attributes:
         combined: messages are wrapped and name their stream.
+        route: the part of the exchange that it has connected to, where that serves some channels only; "": all.
         streams: those that it holds, by name, in order.
         pending: messages not yet handed to the socket, oldest first.
         last_beat_ms: when it was sent the last heartbeat.
     """
 
-    __slots__ = ("combined", "last_beat_ms", "pending", "streams")
+    __slots__ = ("combined", "last_beat_ms", "pending", "route", "streams")
 
-    def __init__(self, combined: bool = False) -> None:
+    def __init__(self, combined: bool = False, route: str = "") -> None:
         self.combined = combined
+        self.route = route
         self.streams: dict[str, Stream] = {}
         self.pending: list[bytes] = []
         self.last_beat_ms = 0
@@ -95,6 +97,7 @@ class Opening:
     combined: bool = False
     streams: Sequence[Stream] = ()
     refusal: bytes | None = None
+    route: str = ""
 
 
 class Dialect(ABC):

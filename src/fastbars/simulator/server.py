@@ -382,7 +382,7 @@ class SimulatedExchange:
         assert connection.request is not None
         opening = self._dialect.open(connection.request.path)
         assert opening is not None
-        subscriber = Subscriber(opening.combined)
+        subscriber = Subscriber(opening.combined, opening.route)
         client = self._clients[connection] = self._make_client(connection, subscriber)
         player: asyncio.Task[None] | None = None
         try:
