@@ -15,6 +15,7 @@ from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, StreamConfig
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.binance import SPOT
 from fastbars.exchanges.bybit import LINEAR
+from fastbars.exchanges.hyperliquid import HYPERLIQUID
 from fastbars.live.exchange import Exchange, Limits
 from fastbars.live.line import Line
 from fastbars.live.messages import Ack, Message, Refusal
@@ -379,6 +380,47 @@ async def test_a_connection_lost_while_waiting_for_the_answer_keeps_the_wish() -
         await until(lambda: len(server.requests) == 2)
         assert server.streams == ["btcusdt@trade", "btcusdt@trade"]
         assert adapter.active_subscriptions == {"BTCUSDT": {"trade"}}
+        await adapter.disconnect()
+
+
+async def test_a_coin_at_which_the_exchange_closes_the_connection_is_refused_and_the_others_flow() -> None:
+    errors: list[Any] = []
+
+    def answer(request: Request) -> Request | None:
+        if request["subscription"]["coin"] == "NOSUCH":
+            server.asking.transport.abort()
+            return None
+        return {"channel": "subscriptionResponse", "data": request}
+
+    async with TradeServer(answer) as server:
+        config = StreamConfig(reconnect_delay=0.01, reconnect_max_delay=0.01)
+        adapter = BaseWebSocketAdapter(HYPERLIQUID, config, url=server.url, on_error=errors.append)
+        await adapter.subscribe(["NOSUCH", "BTC", "ETH"])
+        await adapter.connect()
+        await until(lambda: errors)
+        assert errors[0].symbols == ("NOSUCH",)
+        assert "the exchange closed the connection each time it was asked for" in str(errors[0])
+        await until(lambda: adapter.is_connected and {symbol for symbol, _ in adapter.streams} == {"BTC", "ETH"})
+        await until(lambda: len(adapter._subscriptions.confirmed) == 2)
+        await adapter.disconnect()
+
+
+async def test_an_exchange_that_answers_nothing_before_it_closes_costs_no_symbol() -> None:
+    errors: list[Any] = []
+
+    def answer(request: Request) -> Request | None:
+        if len(server.accepted_s) < 10:
+            server.asking.transport.abort()
+            return None
+        return {"channel": "subscriptionResponse", "data": request}
+
+    async with TradeServer(answer) as server:
+        config = StreamConfig(reconnect_delay=0.01, reconnect_max_delay=0.01)
+        adapter = BaseWebSocketAdapter(HYPERLIQUID, config, url=server.url, on_error=errors.append)
+        await adapter.subscribe(["BTC", "ETH"])
+        await adapter.connect()
+        await until(lambda: len(adapter._subscriptions.confirmed) == 2)
+        assert errors == []
         await adapter.disconnect()
 
 

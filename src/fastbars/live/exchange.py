@@ -148,6 +148,11 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "candle_open": (lambda value: value in ("first trade", "previous close"), "'first trade' or 'previous close'"),
     "candles": (lambda value: _is_mapping(value, str), "a mapping of bar specs to channels"),
     "histories": (_is_mapping_to_lists, "a mapping of trade channels to lists of History"),
+    "symbols": (lambda value: isinstance(value, SymbolRules), "SymbolRules(...)"),
+    "exclusive": (
+        lambda value: isinstance(value, tuple) and all(map(_is_text, value)),
+        "a tuple of keys of the channels",
+    ),
     "listing": (lambda value: value is None or isinstance(value, Listing), "Listing(...), or None"),
     "regions": (
         lambda value: _is_mapping(value, Mapping) and all(_is_mapping(hosts, str) for hosts in value.values()),

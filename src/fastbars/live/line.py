@@ -173,6 +173,7 @@ class Line:
 
     def attend(self, duty: Coroutine[Any, Any, None], name: str) -> None:
         """Run a duty until the line ends. An error that nobody expected drops the line and stops everything."""
+        self._duties = [task for task in self._duties if not task.done()]
         self._duties.append(asyncio.create_task(self._attend(duty), name=f"fastbars {self.exchange.name} {name}"))
 
     @property

@@ -14,6 +14,8 @@ from fastbars.live.exchange import Exchange
 from fastbars.live.messages import Ack, Refusal, Stream
 from fastbars.live.throttle import Throttle
 
+_MOST_LOST = 3  # connections that are lost while one stream alone is not answered
+_FATAL = "the exchange closed the connection each time it was asked for"
 _NAMED = 10  # streams that an error shows; its `symbols` has them all
 
 Send = Callable[[bytes], Awaitable[None]]
@@ -99,6 +101,7 @@ class Subscriptions:
         self._ack_timeout = ack_timeout
         self._silence = f"no answer within {ack_timeout:g} s"
         self._waiting: dict[int, _Request] = {}
+        self._suspected: dict[Stream, int] = {}  # of which the connection may have been closed, and how often
         self._last_id = 0
         self._turn = asyncio.Lock()  # a user's request and the one after a reconnect must not both be sent
         an_hour = exchange.limits.requests_per_hour
@@ -176,8 +179,28 @@ class Subscriptions:
         """Nothing is confirmed any more, and no answer will come."""
         self.confirmed.clear()
         for request in self._waiting.values():
+            self._note_lost(request)
             if not request.answer.done():
                 request.answer.set_exception(WSConnectionError(f"{self._exchange.name}: the connection was lost"))
+
+    def _note_lost(self, request: _Request) -> None:
+        # Instead of refusing a stream, an exchange may close the connection: where streams are answered one by one, it
+        # is the first that is not. It comes last the next time, so that the others are confirmed, and is refused where
+        # that happens again and again.
+        left = request.unanswered
+        if (
+            self._exchange.acks != "streams"
+            or request.ends
+            or not left
+            or left[0] not in self.desired
+            or len(self.desired) == 1
+        ):
+            return
+        suspect = left[0]
+        if len(left) == 1 and next(reversed(self.desired)) == suspect:
+            self._suspected[suspect] = self._suspected.get(suspect, 0) + 1
+        else:
+            self.desired[suspect] = self.desired.pop(suspect)
 
     async def subscribe(self, streams: Sequence[Stream] | None, send: Send) -> None:
         """Subscribe and wait for the acks; a refused request is tried again stream by stream.
@@ -194,7 +217,11 @@ class Subscriptions:
         async with self._turn:
             wanted = list(self.desired) if streams is None else streams
             missing = [stream for stream in wanted if stream not in self.confirmed]
-            refused = await self._request(missing, send, ends=False)
+            fatal = {stream: _FATAL for stream in missing if self._suspected.get(stream, 0) >= _MOST_LOST}
+            missing = [stream for stream in missing if stream not in fatal]
+            refused = fatal | await self._request(missing, send, ends=False)
+            for stream in (*missing, *fatal):
+                self._suspected.pop(stream, None)
             granted = [stream for stream in missing if stream not in refused]
             self.confirmed.update(granted)
             if unwanted := [stream for stream in granted if stream not in self.desired]:
@@ -281,7 +308,11 @@ class Subscriptions:
             for frame in build(streams, request.request_id):
                 if self._throttle is not None:
                     await self._throttle.wait()
-                await send(frame)
+                try:
+                    await send(frame)
+                except WSConnectionError:
+                    self._note_lost(request)
+                    raise
             if self._exchange.acks != "none":
                 async with asyncio.timeout(self._ack_timeout):
                     return await request.answer, request.unanswered, request.refused
