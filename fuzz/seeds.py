@@ -5,14 +5,21 @@ python -m fuzz.seeds FOLDER     # writes FOLDER/TARGET/..., prints the targets
 
 from __future__ import annotations
 
+import gzip
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
+
+import hostile
 from declared import MESSAGES
+from fastbars.live import snapshot
 from fastbars.simulator.dialect import Stream
 from fastbars.simulator.dialects import find_dialect
 from fastbars.simulator.market import SimulatedMarket
+from fastbars.tapes.recording import EVENT, MESSAGES as WAKEUP, NOTE, event_entry, messages_entry
 from servers import PING, frame
 from test_walker import ODD
 
@@ -57,8 +64,85 @@ def seeds() -> Iterator[tuple[str, bytes]]:
             messages = list(simulated(kind.split(maxsplit=1)[0]))
             yield "scanner", bytes([place]) + b"\0".join(messages[:8])
             yield "walker", bytes([place, 2, 9, 90]) + b"".join(map(frame, messages[-3:]))
+            yield "scanner", bytes([place]) + b"\0".join(messages * 8)  # more than a page
     for odd in ODD.values():
         yield "walker", bytes([0, 0, 5, 9]) + frame(b"before") + odd + frame(b"after")
+    yield from (*snapshots(), *recordings(), *tapes(), *answers())
+
+
+def snapshots() -> Iterator[tuple[str, bytes]]:
+    """Changes of one value and of several, and whole bodies."""
+    rng = random.Random(1)
+    for kind in range(len(hostile.KINDS)):
+        for number in range(40):
+            yield "snapshot", bytes([kind]) + rng.randbytes(5 * (1 + number % 4))
+    body = snapshot.pack({"specs": ["1s"], "rows": b"12345678"}).split(b"\n", 1)[1][32:]
+    yield "snapshot", b"\xff" + body
+    yield "snapshot", b"\xff" + body[:-3]
+
+
+def recordings() -> Iterator[tuple[str, bytes]]:
+    """A run with each kind of entry, whole and with one entry changed."""
+    config = {"bars": ["1s", "tick:2"], "grace": 0.2, "lateness": 3.0}
+    declared = {"exchange": "binance spot", "channel": "trade", "own_parser": False, "config": config}
+    message = MESSAGES["binance trade"]
+    head, _ = messages_entry(1, 0, [message, b"ping"], 5 * 10**9, 5)
+    trades = orjson.dumps([["trade", "BTCUSDT", 10**18, "1", "2", 1, 5, 5, 1, None]])
+    entries = [
+        event_entry(NOTE, 0, 0, {"note": "file", "version": 1, "run": "R", "number": 1}),
+        event_entry(EVENT, 1, 0, {"event": "session", **declared}),
+        head + message + b"ping",
+        event_entry(EVENT, 1, 1, {"event": "clock", "steady_ns": 9, "exchange_time_ns": None, "feed_up": True}),
+        event_entry(EVENT, 1, 1, {"event": "heal", "symbol": "BTCUSDT"}, trades),
+        event_entry(EVENT, 1, 1, {"event": "reach_back", "symbol": "BTCUSDT", "trade_id": 1, "time_ns": 5}),
+        event_entry(EVENT, 1, 1, {"event": "load"}, snapshot.pack(hostile.used(1).dump())),
+        event_entry(EVENT, 1, 1, {"event": "outage", "since_ns": 1, "until_ns": 2, "symbols": None}),
+        event_entry(EVENT, 1, 1, {"event": "feed_down", "time_ns": 5}),
+        event_entry(EVENT, 1, 1, {"event": "feed_up", "time_ns": 6}),
+        event_entry(EVENT, 1, 1, {"event": "flush", "symbol": None}),
+        event_entry(NOTE, 0, 1, {"note": "end"}),
+    ]
+    yield "recording", b"\0" + b"".join(entries)
+    for entry in entries[2:]:
+        yield "recording", b"\0" + b"".join([*entries[:3], entry])
+    yield "recording", b"\0" + entries[0] + bytes([WAKEUP]) + entries[1][1:]
+    yield "recording", b"\xff" + b"FBLK" + bytes(16)
+
+
+def tapes() -> Iterator[tuple[str, bytes]]:
+    """Every format of line, plain and compressed."""
+    lines = (
+        b'1723161254087896568 {"e":"trade","t":1}', b'1617566591.326123: {"e":"trade"}', b"1723161254087896569 pong",
+        b"wss://x <- 1652459225.29: {}", b'{"t":"recv","ts":1786310819.5,"raw":"{}"}', b'{"t":"sent","ts":null}', b"",
+    )  # fmt: skip
+    for line in lines:
+        yield "tape", line + b"\n"
+        yield "tape", line
+    text = b"\n".join(lines)
+    yield "tape", text
+    yield "tape", gzip.compress(text, mtime=0)
+    yield "tape", gzip.compress(text, mtime=0)[:-9]
+    yield "tape", gzip.compress(text, mtime=0) * 2 + bytes(9)
+
+
+def answers() -> Iterator[tuple[str, bytes]]:
+    """Documented answers of trades and of instruments, each to every parser."""
+    bodies = (
+        b'[{"id":5,"price":"4","qty":"2","time":1499865549590,"isBuyerMaker":true}]',
+        b'[{"a":26129,"p":"0.01633102","q":"4.70443515","f":27781,"l":27781,"T":1498793709153,"m":true}]',
+        b'{"code":"0","msg":"","data":[{"instId":"A","side":"sell","sz":"0.00001","px":"29963.2","tradeId":"242720720",'
+        b'"ts":"1654161646974"}]}',
+        b'{"trades":[{"trade_id":"34","product_id":"A","price":"140.91","size":"4","time":"2021-05-31T09:59:59.000Z",'
+        b'"side":"BUY"}]}',
+        b'{"error":[],"result":{"A":[["5541.20000","0.15850568",1534614057.321597,"s","l","",2023465]],"last":"15346"}}',
+        b'{"symbols":[{"symbol":"BTCUSDT","status":"TRADING"}]}',
+        b'{"retCode":0,"result":{"list":[{"symbol":"BTCUSDT","status":"Trading"}],"nextPageCursor":"x"}}',
+        b'{"products":[{"product_id":"BTC-USD","status":"online","alias":""}]}',
+        b"[]", b"{}", b'[[[[{"a":1e999}]]]]', b'{"code":"50011"}',
+    )  # fmt: skip
+    for place in range(40):
+        for body in bodies:
+            yield "rest", bytes([place]) + body
 
 
 def main(folder: Path) -> None:

@@ -5,20 +5,42 @@ The twins are those of the tests: `websockets`' own parser, orjson with `Decimal
 
 from __future__ import annotations
 
+import atexit
+import hashlib
+import logging
 import re
+import shutil
+import tempfile
+from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import orjson
 
+import hostile
 from declared import FIELDS, MESSAGES, Row, read
 from fastbars import scaled
-from fastbars.errors import PrecisionError
+from fastbars.errors import ParseError, PrecisionError, SnapshotError, TapeError
+from fastbars.exchanges import EXCHANGES
+from fastbars.live import snapshot as snapshots
+from fastbars.live.checked import BROKEN
+from fastbars.live.history import History, Hole, number_range, read_page
+from fastbars.live.listing import Listing
+from fastbars.tapes import read_tape
+from fastbars.tapes.reader import TapeRecord, _parse_line
+from fastbars.tapes.recording import MAGIC, write_block
+from fastbars.tapes.replay import replay
+from fastbars.tapes.zstd import compressor
 from fastbars.wire.walker import FrameWalker
 from test_scanner import Scan
 from test_walker import MAX_SIZE, Reader, as_websockets
 
 _KINDS = tuple(MESSAGES)
 _INPUTS_A_SCANNER = 512  # making one takes longer than many inputs, but what it has met must not pile up
+
+_FOLDER = Path(tempfile.mkdtemp(prefix="fastbars-fuzz-"))
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
+logging.getLogger("fastbars").setLevel(logging.CRITICAL)  # cut files are logged
 
 _scanners: dict[str, tuple[Scan, Scan]] = {}
 _inputs: dict[str, int] = {}
@@ -119,3 +141,128 @@ def walker(data: bytes) -> None:
         scanning.feed(chunk)
     if not others.payloads:  # those of several frames never meet the scanner in here
         assert (handed, in_place.rows()) == (left, one_by_one.rows()), (kind, stream, cuts)
+
+
+# Files. What they hold is refused with the error of its kind, or it is used without harm.
+
+
+@cache
+def _dumped(kind: int) -> dict[str, object]:
+    return hostile.used(kind).dump()
+
+
+def snapshot(data: bytes) -> None:
+    """A snapshot with some of its values changed (or, above 127, the body of one), loaded and gone on from."""
+    if not data:
+        return
+    if data[0] > 127:
+        body = data[1:]
+        try:
+            content = snapshots.unpack(b"fastbars snapshot 2\n" + hashlib.sha256(body).digest() + body)
+        except SnapshotError:
+            return
+    else:
+        content = hostile.change(_dumped(data[0] % len(hostile.KINDS)), data[1:])
+        content = snapshots.unpack(snapshots.pack({name: _packable(value) for name, value in content.items()}))
+    buffer = hostile.made(data[0])
+    try:
+        buffer.load(content)
+    except ValueError:
+        assert hostile.is_untouched(buffer)
+        return
+    hostile.exercise(buffer)
+
+
+def _packable(value: object) -> object:
+    # Numbers beyond 64 bits become floats in JSON.
+    if isinstance(value, list | tuple):
+        return [_packable(each) for each in value]
+    return float(value) if isinstance(value, int) and not -(2**63) <= value < 2**64 else value
+
+
+def recording(data: bytes) -> None:
+    """A recording: the entries of a block or, above 127, the bytes behind the head of a file; read and replayed."""
+    if not data:
+        return
+    path = _FOLDER / "recording.fbr"
+    path.write_bytes(MAGIC + (data[1:] if data[0] > 127 else write_block(data[1:], compressor(path, 1))))
+    try:
+        for bar in replay(path):
+            assert bar.volume >= 0
+    except TapeError:
+        return
+
+
+def tape(data: bytes) -> None:
+    """A tape, plain or compressed: plain ones give what they give read line by line."""
+    path = _FOLDER / "tape"
+    path.write_bytes(data)
+    records: list[TapeRecord] = []
+    try:
+        for record in read_tape(path):
+            records.append(record)
+    except TapeError:
+        pass
+    if data[:2] != b"\x1f\x8b" and data[:4] != b"\x28\xb5\x2f\xfd" and data[: len(MAGIC) - 1] != MAGIC[:-1]:
+        expected = _records_of(data, path)
+        assert records[: len(expected)] == expected
+        assert len(records) <= len(expected) + 1  # a last line without an end may be whole
+
+
+def _records_of(data: bytes, path: Path) -> list[TapeRecord]:
+    records = []
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):
+        try:
+            record = _parse_line(line, path, number)
+        except TapeError:
+            break
+        if record is not None:
+            records.append(record)
+    return records
+
+
+# Answers of REST APIs.
+
+
+def rest_parsers() -> list[History | Listing]:
+    """Everything that reads an answer, always in the same order."""
+    found: dict[int, History | Listing] = {}
+    for markets in EXCHANGES.values():
+        for exchange in markets.values():
+            for channel in exchange.channels:
+                for has_key in (False, True):
+                    history = exchange.history(channel, has_key=has_key)
+                    if history is not None:
+                        found.setdefault(id(history), history)
+            if exchange.listing is not None:
+                found.setdefault(id(exchange.listing), exchange.listing)
+    return list(found.values())
+
+
+_PARSERS = rest_parsers()
+
+
+def rest(data: bytes) -> None:
+    """An answer of the REST API that the first byte names: trades within bounds, or an unreadable answer."""
+    if not data:
+        return
+    parser, body = _PARSERS[data[0] % len(_PARSERS)], data[1:]
+    if isinstance(parser, Listing):
+        try:
+            listed, cursor = parser.parse(body)
+        except BROKEN:
+            return
+        assert all(one.symbol for one in listed)
+        assert len(cursor) <= 1000
+        return
+    hole = Hole("A", 5, 9, 0, 10**9)
+    try:
+        page = read_page(parser, "A", body)
+    except ParseError:
+        return
+    for trade in page.trades:
+        first, last = number_range(trade)
+        assert 0 <= first <= last < 2**63
+        assert len(trade.price) <= 200
+    position = parser.follow(hole, parser.begin(hole), page)
+    assert position is None or isinstance(position, int)

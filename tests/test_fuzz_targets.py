@@ -12,7 +12,7 @@ from fastbars.wire.scanner import TradeScanner
 from test_scanner import Scan
 
 
-@pytest.mark.parametrize("target", ["numbers", "scanner", "walker"])
+@pytest.mark.parametrize("target", ["numbers", "scanner", "walker", "snapshot", "recording", "tape", "rest"])
 def test_a_target_finds_nothing_in_its_seeds(target: str) -> None:
     mine = [seed for name, seed in seeds() if name == target]
     assert len(mine) >= 8

@@ -579,3 +579,65 @@ def test_a_plain_tape_needs_an_exchange_and_does_not_mix_with_recordings(
     assert "a plain tape does not say whose messages it has" in capsys.readouterr().err
     assert main(["replay", str(tape), str(tmp_path / "run")]) == 2
     assert f"{tape} is no recording, {tmp_path / 'run'} is one" in capsys.readouterr().err
+
+
+# Runs beside each other.
+
+
+def runs_of(entries: Iterable[Entry]) -> list[str]:
+    return list(dict.fromkeys(entry.run for entry in entries if entry.run))
+
+
+@pytest.mark.parametrize("content", [b"", MAGIC[:5], MAGIC, MAGIC + b"FBLK\x05"])
+def test_a_file_that_was_cut_does_not_hide_the_runs_behind_it(content: bytes, tmp_path: Path) -> None:
+    runs = []
+    for _ in range(2):
+        recording = Recording(tmp_path)
+        recording.close()
+        runs.append(recording.run)
+    (tmp_path / "00000000T000000.000000Z-0000-000001.fbr").write_bytes(content)
+    (tmp_path / f"{runs[0]}-000002.fbr").write_bytes(content)
+    assert runs_of(read_recording(tmp_path)) == runs
+
+
+def test_a_run_that_is_damaged_does_not_hide_the_runs_behind_it(tmp_path: Path) -> None:
+    runs = []
+    for _ in range(3):
+        recording = Recording(tmp_path)
+        recording.close()
+        runs.append(recording.run)
+    damaged = tmp_path / f"{runs[0]}-000001.fbr"
+    content = bytearray(damaged.read_bytes())
+    content[len(MAGIC) + 30] ^= 0x55
+    damaged.write_bytes(content)
+    seen: list[Entry] = []
+    with pytest.raises(TapeError, match="a block is damaged"):
+        seen.extend(read_recording(tmp_path))
+    found: list[str] = []
+    with pytest.raises(TapeError, match=f"{runs[0]}-000001.fbr, byte {len(MAGIC)}: a block is damaged"):  # noqa: PT012
+        for entry in read_recording(tmp_path):
+            found.append(entry.run)
+    assert list(dict.fromkeys(found)) == runs[1:]
+
+
+async def test_streams_that_share_a_recording_are_both_recorded_and_the_last_one_ends_it(tmp_path: Path) -> None:
+    recording = Recording(tmp_path)
+    async with SimulatedExchange("binance", symbols=["AUSDT", "BUSDT"], rate=200) as exchange:
+        config = StreamConfig(heal=False, backfill=0, grace=0.2)
+        streams = [
+            fastbars.stream("binance", [symbol], "1s", url=exchange.url, config=config, record=recording)
+            for symbol in exchange.symbols
+        ]
+        async with streams[0], streams[1]:
+            await anext(streams[0])
+            await streams[0].stop()
+            for _ in range(2):
+                bar = await anext(streams[1])
+    assert bar.symbol == "BUSDT"
+    with pytest.raises(TapeError, match=r"the recording of run .* has ended"):
+        fastbars.stream("binance", ["AUSDT"], record=recording)
+    entries = list(read_recording(tmp_path))
+    assert entries[-1].fields == {"note": "end"}
+    last = max(entry.receive_time_ns for entry in entries if entry.payloads and entry.session == 2)
+    assert last > max(entry.receive_time_ns for entry in entries if entry.payloads and entry.session == 1)
+    assert {bar.symbol for bar in fastbars.replay(tmp_path)} == {"AUSDT", "BUSDT"}

@@ -1,8 +1,10 @@
 """Fuzz the compiled readers: build them with clang's sanitizers, and run each target under libFuzzer.
 
-    python tools/run_fuzzers.py --seconds 120           # all targets at once
+    python tools/run_fuzzers.py --seconds 120           # all targets, which share the time, and odd calls
     python tools/run_fuzzers.py --seconds 600 numbers   # one of them
+    python tools/run_fuzzers.py --runs 10000000         # so many inputs of each target, however long it takes
     python tools/run_fuzzers.py numbers --replay FILE   # one input again
+    python tools/run_fuzzers.py --pytest tests/test_state.py ...   # tests, with the sanitized modules
 
 AddressSanitizer and UndefinedBehaviorSanitizer watch the extension modules; what they compute is compared with
 slower twins in fuzz/targets.py. A finding is written to build/fuzz/findings and ends the run with status 1.
@@ -19,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +29,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "fuzz"
 FINDINGS = BUILD / "findings"
-# What the targets run; of the other modules there is the ordinary build.
-FUZZED = ("scaled", "instruments", "batch", "recent", "wire.scanner", "wire.walker")
+# Bytes of an input: what a target has to be given to reach all of its code.
+LONGEST = {"scanner": 65_536, "walker": 65_536, "recording": 65_536, "tape": 16_384, "rest": 16_384, "snapshot": 256}
+ODD_CALLS = 6_000
+ODD_SEEDS = 4
 COMPILERS = ("clang", *(f"clang-{version}" for version in range(21, 13, -1)))
 SANITIZERS = (
     "-fno-sanitize-recover=undefined", f"-fsanitize-ignorelist={ROOT / 'fuzz' / 'ignorelist.txt'}",
@@ -65,7 +70,6 @@ def build(compiler: str) -> Path:
     BUILD.mkdir(parents=True, exist_ok=True)
     flags = " ".join(("-fsanitize=fuzzer-no-link,address,undefined", *SANITIZERS))
     environment = os.environ | {"CC": compiler, "LDSHARED": f"{compiler} -shared", "CFLAGS": flags, "LDFLAGS": ""}
-    environment["FASTBARS_MODULES"] = " ".join(FUZZED)
     setup: list[str | Path] = [
         sys.executable,
         "setup.py",
@@ -78,10 +82,6 @@ def build(compiler: str) -> Path:
         BUILD / "lib",
     ]
     subprocess.run(setup, cwd=ROOT, env=environment, check=True)
-    source, suffix = ROOT / "src" / "fastbars", sysconfig.get_config_var("EXT_SUFFIX")
-    fuzzed = {source / f"{name.replace('.', '/')}{suffix}" for name in FUZZED}
-    for module in set(source.rglob(f"*{suffix}")) - fuzzed:
-        shutil.copy(module, BUILD / "lib" / "fastbars" / module.relative_to(source))
     harness = BUILD / "harness"
     config = sysconfig.get_config_vars()
     version, library = config["LDVERSION"], config["LIBDIR"]
@@ -107,12 +107,14 @@ def environment_of(target: str) -> dict[str, str]:
     }
 
 
-def fuzz(harness: Path, target: str, seconds: int) -> Outcome:
-    """Run one target for a time, from its seeds and what earlier runs have found."""
+def fuzz(harness: Path, target: str, seconds: float, runs: int | None = None) -> Outcome:
+    """Run one target for a time, or for so many inputs, from its seeds and what earlier runs have found."""
     corpus = BUILD / "corpus" / target
     corpus.mkdir(parents=True, exist_ok=True)
+    begun_s = time.monotonic()
     command: list[str | Path] = [
-        harness, corpus, f"-max_total_time={seconds}", "-max_len=4096", "-timeout=20", "-rss_limit_mb=4096",
+        harness, corpus, f"-max_total_time={round(seconds)}" if runs is None else f"-runs={runs}",
+        f"-max_len={LONGEST.get(target, 4096)}", "-timeout=20", "-rss_limit_mb=4096",
         "-print_final_stats=1", f"-artifact_prefix={FINDINGS}/{target}-",
     ]  # fmt: skip
     done = subprocess.run(
@@ -122,18 +124,56 @@ def fuzz(harness: Path, target: str, seconds: int) -> Outcome:
     executions = re.search(r"stat::number_of_executed_units:\s*(\d+)", log)
     coverage = re.findall(r"cov: (\d+)", log)
     return Outcome(
-        target, int(executions[1]) if executions else 0, int(coverage[-1]) if coverage else 0, seconds,
+        target, int(executions[1]) if executions else 0, int(coverage[-1]) if coverage else 0,
+        round(time.monotonic() - begun_s),
         done.returncode != 0, log,
     )  # fmt: skip
+
+
+def sanitized(compiler: str) -> dict[str, str]:
+    """The environment of a Python that has the sanitized modules: the sanitizer's runtime has to come first."""
+    found = subprocess.run(
+        [compiler, "-print-file-name=libclang_rt.asan-x86_64.so"], check=True, capture_output=True, text=True
+    )
+    return environment_of("") | {"LD_PRELOAD": found.stdout.strip()}
+
+
+def call_oddly(compiler: str) -> list[str]:
+    """Everything that Python can call, with odd arguments, under the sanitizers; returns what was found."""
+    found = []
+    for seed in range(ODD_SEEDS):
+        log = BUILD / f"odd-calls-{seed}"
+        command: list[str | Path] = [
+            sys.executable,
+            "-W",
+            "ignore",
+            ROOT / "tests" / "odd_calls.py",
+            str(100 + seed),
+            str(ODD_CALLS),
+        ]
+        environment = sanitized(compiler) | {"ODD_CALLS_LOG": str(log)}
+        done = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            last = log.read_text().splitlines()[-1:] if log.exists() else []
+            found.append(f"odd calls, seed {100 + seed}, {last}:\n{done.stderr[-6000:]}")
+    return found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("targets", nargs="*", help="names in fuzz/targets.py; all by default")
     parser.add_argument("--seconds", type=int, default=120, help="for the whole run (default 120)")
+    parser.add_argument("--runs", type=int, help="inputs of each target, instead of a time")
+    parser.add_argument(
+        "--pytest", nargs=argparse.REMAINDER, help="run tests with the sanitized modules: its arguments"
+    )
     parser.add_argument("--replay", type=Path, help="run this one input through one target")
     options = parser.parse_args()
-    harness = build(find_compiler())
+    compiler = find_compiler()
+    harness = build(compiler)
+    if options.pytest is not None:
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options.pytest]
+        return subprocess.run(command, check=False, cwd=ROOT, env=sanitized(compiler)).returncode
     if options.replay is not None:
         (target,) = options.targets
         command = [harness, options.replay]
@@ -144,8 +184,13 @@ def main() -> int:
         cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "tests")}, check=True, capture_output=True, text=True,
     )  # fmt: skip
     targets = options.targets or listed.stdout.split()
-    with ThreadPoolExecutor(len(targets)) as pool:
-        outcomes = list(pool.map(lambda target: fuzz(harness, target, options.seconds), targets))
+    at_once = min(os.cpu_count() or 1, len(targets))
+    seconds = options.seconds * at_once / len(targets)  # they share the time
+    with ThreadPoolExecutor(at_once) as pool:
+        outcomes = list(pool.map(lambda target: fuzz(harness, target, seconds, options.runs), targets))
+    found = [] if options.targets else call_oddly(compiler)
+    for text in found:
+        print(text)
     for outcome in outcomes:
         if outcome.failed:
             print(outcome.log[-6000:])
@@ -155,7 +200,9 @@ def main() -> int:
             f"{outcome.target:<12} {outcome.executions:>12,} executions in {outcome.seconds} s,"
             f" {outcome.coverage:,} edges: {verdict}"
         )
-    return int(any(outcome.failed for outcome in outcomes))
+    if not options.targets:
+        print(f"odd calls    {'FOUND SOMETHING (see above)' if found else 'nothing found'}")
+    return int(bool(found) or any(outcome.failed for outcome in outcomes))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,10 @@ class TickBatch:
     ) -> None: ...
     @staticmethod
     def from_columns(instruments: Instruments, **columns: npt.ArrayLike | None) -> TickBatch:
-        """Wrap arrays, without a copy where dtype and layout allow.
+        """Wrap arrays, without a copy where dtype and layout allow (symbol_id and count are copied).
+
+        Arrays that are changed before the batch is folded in change its rows; while it is folded in they must stay as
+        they are: changed meanwhile, their rows can come out wrong, but no sum wraps and no other memory is touched.
 
         Args:
             instruments: knows every symbol id that occurs.

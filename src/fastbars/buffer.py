@@ -88,6 +88,10 @@ class BarBuffer(TradeEntry):
     Trades come in by `add` (one, from text), `add_tick` (one, as an object) or `add_batch` (columns); see
     `fastbars.entry.TradeEntry`. Every method that issues bars returns them, after the callbacks were called.
     `grace_ns`, `grace_s` in nanoseconds, may be set at any time.
+
+    A buffer belongs to one thread at a time. While a batch is folded in, the interpreter lock is given up, and whatever
+    another thread asks of this buffer, or of that batch, raises RuntimeError and changes nothing; callbacks may call
+    the buffer. Threads that share one take turns with a lock of their own, or each has a buffer, whose bars merge.
     """
 
     def __init__(

@@ -143,7 +143,10 @@ class RecordingReplay(Replay):
     def _bars_of(self, entry: Entry, open_: dict[int, Session]) -> list[OHLCVBar]:
         if entry.payloads is not None:
             session = _of(entry, open_)
-            return session.receive(entry.payloads, entry.receive_time_ns, entry.steady_ns, line=entry.line).bars
+            try:
+                return session.receive(entry.payloads, entry.receive_time_ns, entry.steady_ns, line=entry.line).bars
+            except MALFORMED as error:  # not the messages', which are counted, but the settings'
+                raise TapeError(f"the recording of run {entry.run} has impossible settings: {error!r}") from error
         name = entry.fields.get("event")
         if name is None:
             return []
