@@ -123,7 +123,7 @@ def test_an_answer_that_is_broken_or_too_large_is_an_error(market: tuple[str, st
     assert why in str(broken.value)
 
 
-@pytest.mark.parametrize("body", [b'"\\' * 2**21, b'"' * 2**21, b"[]" * 2**21, b'"a":' * 2**20, b'{"a":[],' * 2**20])
+@pytest.mark.parametrize("body", [b'"\\' * 2**19, b'"' * 2**19, b"[]" * 2**19, b'"a":' * 2**18, b'{"a":[],' * 2**18])
 def test_no_answer_takes_longer_than_in_proportion_to_its_length(body: bytes) -> None:
     started = time.process_time()
     with pytest.raises(ParseError):
@@ -161,13 +161,18 @@ def test_a_large_listing_is_read_without_holding_other_threads() -> None:
     one = {"symbol": "", "status": "TRADING", "filters": [{"filterType": "PRICE_FILTER", "minPrice": "0.01"}] * 30}
     body = orjson.dumps({"symbols": [one | {"symbol": f"S{number}USDT"} for number in range(8000)]})
     assert len(body) > 10 * 2**20
-    found: list[Listed] = []
-    reader = threading.Thread(target=lambda: found.extend(listing_of("binance", "spot").parse(body)[0]))
-    longest = 0.0
-    reader.start()
-    while reader.is_alive():
-        before = time.perf_counter()
-        time.sleep(0.001)
-        longest = max(longest, time.perf_counter() - before)
-    assert len(found) == 8000
-    assert longest < 0.1  # to decode it in one piece takes longer than that
+
+    def longest_wait_s() -> float:
+        found: list[Listed] = []
+        reader = threading.Thread(target=lambda: found.extend(listing_of("binance", "spot").parse(body)[0]))
+        longest_s = 0.0
+        reader.start()
+        while reader.is_alive():
+            before_s = time.perf_counter()
+            time.sleep(0.001)
+            longest_s = max(longest_s, time.perf_counter() - before_s)
+        assert len(found) == 8000
+        return longest_s
+
+    # To decode it in one piece takes longer than that; other processes may hold this one up now and then.
+    assert any(longest_wait_s() < 0.05 for _ in range(10))

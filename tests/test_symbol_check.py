@@ -325,13 +325,17 @@ async def test_okx_is_asked_for_the_kinds_of_instruments_that_are_subscribed() -
 
 async def test_many_unknown_symbols_are_refused_without_holding_the_loop() -> None:
     listed = {f"{a}{b}USDT": "TRADING" for a in range(60) for b in range(60)}
-    async with RestServer(exchange_info(listed)) as rest, Stalls() as stalls:
+    unknown = [f"X{number}USDT" for number in range(1000)] + ["Y" * 10**6]
+    stood_s: list[float] = []
+    async with RestServer(exchange_info(listed)) as rest:
         spot = SymbolCheck(find_exchange("binance"), config_of(rest))
-        unknown = [f"X{number}USDT" for number in range(1000)] + ["Y" * 10**6]
-        refused = await spot.refused(unknown)
-    assert list(refused) == unknown
-    assert sum("nearest" in why for why in refused.values()) == 10
-    assert stalls.longest_s < 0.2
+        while len(stood_s) < 10 and min(stood_s, default=1.0) > 0.05:  # other processes may hold this one up
+            async with Stalls() as stalls:
+                refused = await spot.refused(unknown)
+            stood_s.append(stalls.longest_s)
+            assert list(refused) == unknown
+            assert sum("nearest" in why for why in refused.values()) == 10
+    assert min(stood_s) <= 0.05
 
 
 async def test_a_cancelled_check_leaves_nothing_running_and_the_next_one_asks() -> None:
