@@ -18,7 +18,7 @@ from fastbars import BarStatus, BaseWebSocketAdapter, StreamConfig
 from fastbars.errors import SubscriptionError
 from fastbars.exchanges import find_exchange
 from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
-from servers import TradeServer, keep_silent, until
+from servers import MINUTE_MS, START_MS, TradeServer, keep_silent, refuse, until
 
 QUICK = StreamConfig(reconnect_delay=0.01, reconnect_max_delay=0.01)
 
@@ -281,3 +281,37 @@ async def test_a_usdc_product_of_coinbase_is_acked_served_and_healed_as_its_mark
             healed = next(bar for bar in issued if bar.status is BarStatus.HEALED)
             candle = exchange.record.seconds("BTC-USD")[int(healed.open_time.timestamp()) * 1000]
             assert (healed.volume, healed.trade_count) == (candle.volume, candle.trade_count)
+
+
+# Candles beside the bars, on any venue.
+
+
+def kline(symbol: str, number: int = 0) -> bytes:
+    opened = START_MS + number * MINUTE_MS
+    k = (
+        f'{{"t":{opened},"T":{opened + 59_999},"s":"{symbol}","i":"1m","f":1,"L":2,"o":"1","c":"1","h":"1","l":"1",'
+        '"v":"1","n":1,"x":true,"q":"1","V":"1","Q":"1"}'
+    )
+    return f'{{"e":"kline","E":{opened},"s":"{symbol}","k":{k}}}'.encode()
+
+
+async def test_candles_of_symbols_never_subscribed_are_not_kept_for_verification() -> None:
+    config = StreamConfig(close_by="trades")
+    async with (
+        TradeServer() as server,
+        fastbars.stream("binance", ["BTCUSDT"], "1m", url=server.url, config=config, verify=True) as bars,
+    ):
+        await server.send(*(kline(f"X{n}USDT") for n in range(100)), kline("BTCUSDT"))
+        await until(lambda: bars.stats().session.exchange_bars == 101)
+        assert bars._candles is not None
+        assert list(bars._candles.verifier._latest) == [("BTCUSDT", "1m")]
+
+
+async def test_a_refused_symbol_keeps_no_other_from_being_verified() -> None:
+    async with (
+        TradeServer(refuse("nosuch@trade")) as server,
+        fastbars.stream("binance", ["BTCUSDT"], "1m", url=server.url, verify=True) as bars,
+    ):
+        with pytest.raises(SubscriptionError, match="NOSUCH@trade"):
+            await bars.subscribe(["NOSUCH", "ETHUSDT"])
+        assert bars.pool.active_subscriptions == {symbol: {"trade", "kline_1m"} for symbol in ("BTCUSDT", "ETHUSDT")}

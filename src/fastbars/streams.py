@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.callbacks import check_callbacks
-from fastbars.errors import WebSocketError, WSConnectionError
+from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
 from fastbars.events import MarketDataEvent
 from fastbars.exchanges import find_exchange
 from fastbars.live.adapter import BaseWebSocketAdapter
@@ -28,6 +28,7 @@ from fastbars.live.pool import Pool
 from fastbars.live.redundancy import RedundantAdapter
 from fastbars.live.states import ConnectionState
 from fastbars.live.stats import StreamStats
+from fastbars.live.subscriptions import joined
 from fastbars.specs import BarSpec
 from fastbars.tapes.recorder import Recording
 from fastbars.ticks import TickData
@@ -117,14 +118,27 @@ class BarStream(AsyncIterator[OHLCVBar]):
                 refused; the others are subscribed. WSConnectionError: a connection was lost, or not to be had.
         """
         exact = self.pool.exact_symbols(symbols)
-        await self.pool.subscribe(exact, channels)
+        refused: list[SubscriptionError] = []
+        try:
+            await self.pool.subscribe(exact, channels)
+        except SubscriptionError as error:
+            refused.append(error)
         if self._candles is not None and not channels:
-            await self.pool.subscribe(list(filter(self._candles.watches, exact)), self._candles.channels)
+            held = self.pool.active_subscriptions
+            watched = [symbol for symbol in exact if symbol in held and self._candles.watches(symbol)]
+            self._candles.symbols.update(watched)
+            try:
+                await self.pool.subscribe(watched, self._candles.channels)
+            except SubscriptionError as error:
+                refused.append(error)
+        if refused:
+            raise joined(self.adapter.exchange.name, refused)
 
     async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
         """Remove symbols; their open bars come out (PARTIAL, `end`). Raises SubscriptionError, WSConnectionError."""
         exact = self.pool.exact_symbols(symbols)
         if self._candles is not None and not channels:
+            self._candles.symbols.difference_update(exact)
             await self.pool.unsubscribe(exact, self._candles.channels)
         await self.pool.unsubscribe(exact, channels)
 
@@ -283,7 +297,7 @@ def stream(
 
         def take_candle(candle: ExchangeBar) -> None:
             if watch is not None:
-                watch.verifier.add_candle(candle)
+                watch.add_candle(candle)
             pool.adapters[0].session.tell(on_exchange_bar, candle)
 
         opener = None if recording is None else recording.session

@@ -364,6 +364,7 @@ class CandleWatch:
 
     Attributes:
         channels: of the candles.
+        symbols: whose candles are subscribed to; those of others are passed over.
         verifier: that compares.
         tell: calls `on_difference`; a stream counts what that raises.
 
@@ -388,6 +389,7 @@ class CandleWatch:
             raise ValueError(
                 f"{exchange.name}: no candles of {', '.join(names)} to verify bars with; there are {known}"
             )
+        self.symbols: set[str] = set()
         self.verifier = Verifier(candle_open=exchange.candle_open, on_difference=self._tell)
         self._exchange = exchange
         self._share = share
@@ -398,6 +400,11 @@ class CandleWatch:
     def watches(self, symbol: str) -> bool:
         """Whether a symbol's bars are compared."""
         return crc32(symbol.encode()) < self._share * 2**32
+
+    def add_candle(self, candle: ExchangeBar) -> None:
+        """A candle of the exchange, whatever it is of."""
+        if candle.symbol in self.symbols:
+            self.verifier.add_candle(candle)
 
     def add_bars(self, bars: Iterable[OHLCVBar]) -> None:
         """Bars as they are issued."""
