@@ -21,7 +21,7 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --allowlist tests/stubtest-allowlist.txt fastbars.scaled fastbars.instruments \
 		fastbars.batch fastbars.ledger fastbars.arbiter fastbars.rows fastbars.state fastbars.records fastbars.objects fastbars.columns \
-		fastbars.restored fastbars.closing fastbars.paths fastbars._agg fastbars.shares fastbars.entry fastbars.recent \
+		fastbars.capsules fastbars.restored fastbars.closing fastbars.paths fastbars._agg fastbars.shares fastbars.entry fastbars.recent \
 		fastbars.wire.scanner fastbars.wire.walker fastbars.wire.wakeup fastbars.live.clock fastbars.live.intake
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml

@@ -23,6 +23,7 @@ MODULES = (
     "restored",
     "objects",
     "columns",
+    "capsules",
     "closing",
     "paths",
     "_agg",

@@ -218,7 +218,7 @@ def replay(
     batch = buffer.new_batch()
     for place, event in enumerate(events):
         if isinstance(event, Trade):
-            batch.append(*event)
+            batch.append(*event, time_unit="ns")
             if place not in cuts:
                 continue
         bars += buffer.add_batch(batch)
@@ -230,7 +230,7 @@ def replay(
         elif isinstance(event, Heal) and buffer.ids == "contiguous":
             healing = buffer.new_batch()
             for trade in event.trades:
-                healing.append(*trade)
+                healing.append(*trade, time_unit="ns")
             bars += buffer.heal(healing)
         elif isinstance(event, Flush):
             bars += buffer.flush_all() if event.symbol is None else buffer.flush_symbol(event.symbol)

@@ -460,6 +460,10 @@ def test_the_first_step_back_in_time_is_found_wherever_it_is() -> None:
 # Bad input: one clear error, with the row.
 
 
+def masked(values: list[int], row: int) -> Any:
+    return np.ma.array(np.array(values), mask=np.arange(len(values)) == row)
+
+
 @pytest.mark.parametrize(
     ("columns", "error", "message", "row"),
     [
@@ -512,7 +516,16 @@ def test_the_first_step_back_in_time_is_found_wherever_it_is() -> None:
         ),
         ({"side": [0, 2, 0, 0]}, InvalidTickError, "row 1: side 2 is not 1, 0 or -1", 1),
         ({"side": [0, 0, 300, 0]}, InvalidTickError, "row 2: side 300 is outside", 2),
-        ({"side": ["buy"] * 4}, InvalidTickError, "column side holds texts, it must hold integers", None),
+        ({"side": ["buy", "sell", "bought", "x"]}, InvalidTickError, "row 2: side 'bought' is not buy, sell", 2),
+        ({"side": [True, "buy", -1, 7]}, InvalidTickError, "row 3: side 7 is not buy, sell or unknown, nor 1", 3),
+        ({"side": [1.0] * 4}, InvalidTickError, "column side holds floats, it must hold integers, booleans", None),
+        ({"side": [True, None, True, False]}, InvalidTickError, "row 1: side None is not buy", 1),
+        ({"trade_id": [True] * 4}, InvalidTickError, "column trade_id has dtype bool", None),
+        ({"symbol": np.array([True] * 4)}, InvalidTickError, "column symbol has dtype bool", None),
+        ({"price": masked([1] * 4, 2)}, InvalidTickError, "row 2: price is masked", 2),
+        ({"time_ns": masked(TIMES, 1)}, InvalidTickError, "row 1: time_ns is masked", 1),
+        ({"price": np.array([1, 2, 2**63, 4], ">u8")}, InvalidTickError, "row 2: price 9.* is beyond 64 bits", 2),
+        ({"time_ns": [2**70, 0, 0, 0]}, InvalidTickError, "row 0: time_ns 1180591620717411303424 is beyond 64", 0),
         ({"trade_id": [1, 2, -3, 4]}, InvalidTickError, "row 2: first_id -3 is not at least 0", 2),
         ({"trade_id": [1.0] * 4}, InvalidTickError, "column trade_id holds floats", None),
         ({"bars": "1x"}, SpecError, "bar spec '1x' is not known", None),

@@ -132,7 +132,7 @@ def replay_without_flush(buffer: BarBuffer, events: list[Event] | tuple[Event, .
     batch = buffer.new_batch()
     for event in events:
         assert isinstance(event, Trade)
-        batch.append(*event)
+        batch.append(*event, time_unit="ns")
     return [line_of(bar) for bar in buffer.add_batch(batch)]
 
 
@@ -255,7 +255,7 @@ def test_a_sum_that_leaves_128_bits_names_its_row_and_leaves_the_state_unchanged
     batch = buffer.new_batch()
     for event in after:
         assert isinstance(event, Trade)
-        batch.append(*event)
+        batch.append(*event, time_unit="ns")
     rows = len(batch)
     largest = Decimal(2**63 - 1)
     for number in range(4):

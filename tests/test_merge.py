@@ -23,7 +23,7 @@ from oracle import Oracle, Trade
 from strategies import SECOND, TIME_SPECS, scenarios
 
 SPECS = tuple(spec for spec in TIME_SPECS if spec not in ("1s", "5s"))
-UNTIL_THE_END_NS = 2**62
+UNTIL_THE_END_NS = 2**62 - 2
 # All that a merged bar promises: the other fields say how a bar was issued.
 FIELDS = (
     "symbol", "spec", "open_time", "close_time", "open", "high", "low", "close", "volume", "quote_volume",
@@ -43,7 +43,8 @@ def aggregate(
     batch = TickBatch(instruments, ids=by_id, counts=True)
     for place, (trade, chosen) in enumerate(zip(trades, part, strict=True)):
         row = trade if chosen else trade._replace(symbol="filler", time_ns=0, first_id=place, last_id=place)
-        batch.append(*(row if by_id else row._replace(first_id=None, last_id=None)))  # type: ignore[arg-type]
+        given = row if by_id else row._replace(first_id=None, last_id=None)  # type: ignore[arg-type]
+        batch.append(*given, time_unit="ns")
     rows, late = kernel.update(batch)
     assert not late
     rows = np.concatenate([rows, kernel.flush()])

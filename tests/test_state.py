@@ -115,8 +115,8 @@ def test_a_bar_in_progress_is_what_a_flush_would_give_and_reading_it_changes_not
     for event in scenario.events:
         assert isinstance(event, Trade)
         batch, other = buffer.new_batch(), undisturbed.new_batch()
-        batch.append(*event)
-        other.append(*event)
+        batch.append(*event, time_unit="ns")
+        other.append(*event, time_unit="ns")
         assert buffer.add_batch(batch) == undisturbed.add_batch(other)
         for spec in scenario.specs:
             buffer.current(event.symbol, spec)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fastbars._agg import BarKernel
 from fastbars.arrow import Chunk, is_arrow, read_column
 from fastbars.bars import REASONS, BarBatch, CloseReason
-from fastbars.batch import TickBatch
+from fastbars.batch import TickBatch, side_sign
 from fastbars.columns import Encoder, Texts, align, first_unsorted, narrow_decimals, round_floats
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.instruments import Instruments
@@ -26,6 +26,7 @@ from fastbars.rows import ROW_DTYPE
 from fastbars.scaled import MAX_SCALE, parse, to_scaled
 from fastbars.shares import merge_shares, rows_of_share
 from fastbars.specs import BarSpec, Origin, parse_specs
+from fastbars.times import TimeUnit, check_units, of_datetimes, of_objects, scale_up, unit_ns
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -54,6 +55,7 @@ def aggregate(
     sort: bool = False,
     timezone: str | None = None,
     origin: Origin | None = None,
+    time_unit: TimeUnit | None = None,
 ) -> BarBatch:
     """Cut trades, given as columns of equal length, into bars.
 
@@ -62,14 +64,16 @@ def aggregate(
     nothing; the first bar of a symbol and spec is PARTIAL, and so is the last, which the end of input closes (`end`).
 
     Args:
-        time_ns: exchange time, ascending: int64 ns since the epoch, datetime64 of any unit, or Arrow timestamps
-            (without a time zone they count as UTC).
+        time_ns: exchange time, ascending: integers (ns since the epoch, or `time_unit`), datetime64 of any unit and
+            byte order, Arrow timestamps (without a time zone both count as UTC), a zone-aware pandas index or Series,
+            or objects: aware datetimes, pandas Timestamps.
         price: quote units, > 0: integers (mantissas at `price_scale`, 0 by default), decimals or texts (exact, each
             symbol with as many decimals as it needs, or up to `price_scale`), or floats, with `price_scale` only: the
             exact value of each is rounded to so many decimals, to the nearest, ties to even.
         size: base units, > 0: likewise, with `size_scale`.
         symbol: integer ids >= 0 or texts; one text: all trades are of this symbol.
-        side: int8, 1 the taker bought, -1 the taker sold, 0 unknown.
+        side: 1 the taker bought, -1 the taker sold, 0 unknown; or booleans, true where the taker bought; or the texts
+            buy, sell, unknown. Binance's `isBuyerMaker` (`m`) is true where the taker sold: give `~column`.
         trade_id: contiguous ids, as `BarBuffer(ids="contiguous")` takes them: they order trades, prove completeness,
             and a trade seen before is dropped.
         bars: bar specs.
@@ -77,6 +81,8 @@ def aggregate(
         threads: symbols are shared out among so many threads; the result is the same, row by row.
         sort: bring the trades into the order of time first (those of equal time keep theirs).
         timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
+        time_unit: what integer times count: "s", "ms", "us" or "ns". None: ns, but a column that looks like another
+            unit is refused (see docs/semantics.md, "Arrays"). Times that know their unit are not concerned.
 
     Returns:
         BarBatch, in the order of the trades that closed the bars; then what the end closed, in order of the symbols'
@@ -86,22 +92,22 @@ def aggregate(
         InvalidTickError: a column of another length or type, a null, a row that breaks a rule, or unsorted times;
             the message and `row` name the row.
         PrecisionError: a number cannot be held exactly; likewise.
-        TypeError: floats without a scale. SpecError: a bar spec is not known.
+        TypeError: floats without a scale, times as text or floats. SpecError: a bar spec is not known.
     """
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     specs = parse_specs(bars, timezone=timezone, origin=origin)
-    times = _times(time_ns)
+    times = _times(time_ns, time_unit)
     rows = len(times)
     columns: Columns = {"time_ns": times}
     columns["symbol_id"], names = _symbols(symbol, rows)
     scales: list[int | npt.NDArray[np.int8]] = []
     for name, column, scale in (("price", price, price_scale), ("size", size, size_scale)):
-        columns[name], own = _numbers(name, column, scale)
+        columns[name], own = _numbers(name, column, scale, rows)
         _same_length(name, columns[name], rows)
         scales.append(own if isinstance(own, int) else _aligned(name, columns, own, names))
     if side is not None:
-        columns["side"] = _integers("side", side, rows)
+        columns["side"] = _sides(side, rows)
     if trade_id is not None:
         columns["first_id"] = columns["last_id"] = _integers("trade_id", trade_id, rows)
     order = None
@@ -223,12 +229,22 @@ def _fold(
 # Columns as they come, to columns of integers.
 
 
-def _chunks(name: str, column: Any) -> list[Chunk]:
+def _chunks(name: str, column: Any, rows: int | None = None) -> list[Chunk]:
     dtype = getattr(column, "dtype", None)
-    plain = isinstance(dtype, np.dtype) and dtype.kind in "iufM"  # numpy's, and pandas' where they are numpy's
+    if isinstance(column, np.ma.MaskedArray):
+        if np.ma.is_masked(column):
+            row = int(np.ma.getmaskarray(column).argmax())
+            raise InvalidTickError(f"row {row}: {name} is masked", row)
+        column = column.data
+    zoned = getattr(dtype, "tz", None) is not None and hasattr(dtype, "unit")  # of pandas
+    # numpy's, and pandas' where they are numpy's, which need no Arrow; of objects pandas would let Arrow guess the
+    # type, which cuts nanoseconds off.
+    plain = zoned or (isinstance(dtype, np.dtype) and dtype.kind in "iufMbO")
     if is_arrow(column) and not plain:
-        return read_column(name, column)
-    if isinstance(column, list | tuple) and len(set(map(type, column))) > 1:
+        return read_column(name, column, rows)
+    if zoned:
+        array = np.asarray(column, f"M8[{dtype.unit}]")  # type: ignore[union-attr]
+    elif isinstance(column, list | tuple) and len(set(map(_type_of, column))) > 1:
         array = np.array(column, object)  # numpy would make one type of them
     else:
         array = np.asarray(column)
@@ -237,10 +253,12 @@ def _chunks(name: str, column: Any) -> list[Chunk]:
     kind = array.dtype.kind
     if kind in "iu":
         return [Chunk("integer", array)]
-    if kind == "f":
+    if kind == "b" and name == "side":
+        return [Chunk("boolean", array)]
+    if kind == "f" and array.dtype.itemsize <= 8:
         return [Chunk("float", array)] if len(array) else []
     if kind == "M":
-        return [_datetimes(name, array)]
+        return [Chunk("time", of_datetimes(array, name))]
     if kind == "S":
         return [Chunk("text", Texts.fixed(array))]
     if kind == "U" and array.dtype.byteorder in "=|<>"[:2]:
@@ -253,30 +271,38 @@ def _chunks(name: str, column: Any) -> list[Chunk]:
     raise InvalidTickError(f"column {name} has dtype {array.dtype}; it must hold numbers, times or texts")
 
 
-def _datetimes(name: str, array: npt.NDArray[Any]) -> Chunk:
-    unit, count = np.datetime_data(array.dtype)
-    if np.isnat(array).any():
-        row = int(np.isnat(array).argmax())
-        raise InvalidTickError(f"row {row}: {name} is NaT", row)
-    in_ns = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "D": 86400 * 10**9}
-    if unit not in in_ns:
-        raise InvalidTickError(f"column {name} has dtype {array.dtype}; the unit is ns, us, ms, s, m, h or D")
-    return Chunk("time", array.view(np.int64), unit=in_ns[unit] * count)
+def _type_of(value: Any) -> Any:
+    # Of datetime64 with its unit: of several, numpy would take the finest, in which others may not fit.
+    return value.dtype if isinstance(value, np.datetime64) else type(value)
 
 
-def _times(column: Any) -> npt.NDArray[np.int64]:
+def _times(column: Any, time_unit: TimeUnit | None) -> npt.NDArray[np.int64]:
+    factor = 1 if time_unit is None else unit_ns(time_unit)
     parts = []
     row = 0
+    counted = False
     for chunk in _chunks("time_ns", column):
-        if chunk.kind not in ("integer", "time"):
-            raise InvalidTickError(f"column time_ns holds {chunk.kind}s; it must hold integers (ns) or times")
-        parts.append(_int64("time_ns", chunk.values, row, chunk.unit))
+        if chunk.kind == "object":
+            parts.append(of_objects(chunk.values, time_unit, "time_ns", row))
+        elif chunk.kind == "time":
+            parts.append(scale_up(chunk.values, chunk.unit, "time_ns", row))
+        elif chunk.kind == "integer":
+            counted = True
+            parts.append(scale_up(chunk.values, factor, "time_ns", row))
+        else:
+            raise InvalidTickError(
+                f"column time_ns holds {chunk.kind}s; it must hold integers (ns) or times"
+                + (": pandas.to_datetime or polars' str.to_datetime reads them" if chunk.kind == "text" else "")
+            )
         row += len(chunk)
-    return _joined(parts, np.int64)
+    times = _joined(parts, np.int64)
+    if counted and time_unit is None:
+        check_units(times)
+    return times
 
 
 def _integers(name: str, column: Any, rows: int) -> npt.NDArray[Any]:
-    chunks = _chunks(name, column)
+    chunks = _chunks(name, column, rows)
     for chunk in chunks:
         if chunk.kind != "integer":
             raise InvalidTickError(f"column {name} holds {chunk.kind}s, it must hold integers")
@@ -286,15 +312,67 @@ def _integers(name: str, column: Any, rows: int) -> npt.NDArray[Any]:
     return joined
 
 
-def _int64(name: str, values: npt.NDArray[Any], row: int, factor: int = 1) -> npt.NDArray[np.int64]:
-    if values.dtype == np.uint64 or factor > 1:
-        most = (2**63 - 1) // factor
-        wrong = (values > most) | (values < -most) if values.dtype != np.uint64 else values > most
-        if wrong.any():
-            place = int(wrong.argmax())
-            raise InvalidTickError(f"row {row + place}: {name} {values[place]} is beyond 64 bits", row + place)
-    whole = np.ascontiguousarray(values, np.int64)
-    return whole if factor == 1 else whole * factor
+def _sides(column: Any, rows: int) -> npt.NDArray[Any]:
+    parts: list[npt.NDArray[Any]] = []
+    row = 0
+    for chunk in _chunks("side", column, rows):
+        if chunk.kind == "integer":
+            parts.append(chunk.values)
+        elif chunk.kind == "boolean":
+            parts.append(np.where(chunk.values, 1, -1).astype(np.int8))
+        elif chunk.kind == "object":
+            parts.append(np.array([_sign(value, place) for place, value in enumerate(chunk.values, row)], np.int8))
+        elif chunk.kind == "text":
+            names, codes = _encoded("side", chunk)
+            signs = np.array([_sign(text, row + int((codes == i).argmax())) for i, text in enumerate(names)], np.int8)
+            parts.append(signs[codes])
+        else:
+            raise InvalidTickError(f"column side holds {chunk.kind}s, it must hold integers, booleans, buy or sell")
+        row += len(chunk)
+    joined = _joined(parts, np.int8)
+    _same_length("side", joined, rows)
+    return joined
+
+
+def _encoded(name: str, chunk: Chunk) -> tuple[list[bytes], npt.NDArray[Any]]:
+    # Each text that occurs, once, and which of them is in each row. Texts of a dictionary that no row has are left out.
+    if chunk.names is None:
+        encoder = Encoder()
+        codes = np.empty(len(chunk), np.int32)
+        _encode(name, encoder, chunk.values, codes)
+        return encoder.names, codes
+    used, codes = _used(chunk.values, len(chunk.names))
+    return [_text_at(name, chunk.names, place) for place in used.tolist()], codes
+
+
+def _encode(name: str, encoder: Encoder, texts: Texts, ids: npt.NDArray[np.int32]) -> None:
+    try:
+        encoder.encode(texts, ids)
+    except InvalidTickError as error:
+        raise InvalidTickError(f"column {name}: {error}") from None
+
+
+def _text_at(name: str, texts: Texts, place: int) -> bytes:
+    try:
+        return texts[place]
+    except InvalidTickError as error:
+        raise InvalidTickError(f"column {name}: {error}") from None
+
+
+def _used(codes: npt.NDArray[Any], count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
+    # Which of `count` codes occur, and the rows in terms of these.
+    codes = codes.astype(np.intp, copy=False)
+    used = np.flatnonzero(np.bincount(codes, minlength=count))
+    places = np.zeros(count, np.int32)
+    places[used] = np.arange(len(used))
+    return used, places[codes]
+
+
+def _sign(value: Any, row: int) -> int:
+    try:
+        return side_sign(f"row {row}", value.decode(errors="replace") if isinstance(value, bytes) else value)
+    except InvalidTickError as error:
+        raise InvalidTickError(str(error), row) from None
 
 
 def _joined(parts: list[npt.NDArray[Any]], dtype: Any) -> npt.NDArray[Any]:
@@ -308,7 +386,9 @@ def _same_length(name: str, column: npt.NDArray[Any], rows: int) -> None:
         raise InvalidTickError(f"column {name} has {len(column)} rows, time_ns has {rows}")
 
 
-def _numbers(name: str, column: Any, scale: int | None) -> tuple[npt.NDArray[np.int64], int | npt.NDArray[np.int8]]:
+def _numbers(
+    name: str, column: Any, scale: int | None, rows: int
+) -> tuple[npt.NDArray[np.int64], int | npt.NDArray[np.int8]]:
     """(mantissas, their scale): one scale for all, or one a row."""
     if scale is not None and not 0 <= scale <= MAX_SCALE:
         raise PrecisionError(f"{name}_scale {scale} is outside 0 to {MAX_SCALE}")
@@ -316,9 +396,9 @@ def _numbers(name: str, column: Any, scale: int | None) -> tuple[npt.NDArray[np.
     scales: list[npt.NDArray[np.int8]] = []
     fixed = False
     row = 0
-    for chunk in _chunks(name, column):
-        if chunk.kind == "time":
-            raise InvalidTickError(f"column {name} holds times")
+    for chunk in _chunks(name, column, rows):
+        if chunk.kind in ("time", "boolean"):
+            raise InvalidTickError(f"column {name} holds {chunk.kind}s, it must hold numbers")
         if chunk.kind == "float" and scale is None:
             raise TypeError(
                 f"column {name} holds floats, which have already lost digits; give {name}_scale, the number of"
@@ -344,7 +424,7 @@ def _mantissas(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int8] | None]:
     rows = len(chunk)
     if chunk.kind == "integer":
-        return _int64(name, chunk.values, row), None
+        return scale_up(chunk.values, 1, name, row), None
     mantissa = np.empty(rows, np.int64)
     if chunk.kind == "float":
         assert scale is not None
@@ -363,13 +443,19 @@ def _mantissas(
             digits = int.from_bytes(data, "little", signed=True)
             _take_number(name, Decimal(f"{digits}E-{chunk.unit}"), row + failed)
     elif chunk.kind == "text" and chunk.names is not None:
-        known = [_take_number(name, chunk.names[i], None) for i in range(len(chunk.names))]
-        mantissa[:] = np.array([number for number, _ in known], np.int64)[chunk.values]
-        scales[:] = np.array([own for _, own in known], np.int8)[chunk.values]
+        names, codes = _encoded(name, chunk)
+        known = []
+        for place, text in enumerate(names):
+            try:
+                known.append(_take_number(name, text, None))
+            except (InvalidTickError, PrecisionError):
+                _take_number(name, text, row + int((codes == place).argmax()))  # raises likewise, with the row
+        mantissa[:] = np.array([number for number, _ in known], np.int64)[codes]
+        scales[:] = np.array([own for _, own in known], np.int8)[codes]
     elif chunk.kind == "text":
         failed = chunk.values.numbers(mantissa, scales)
         if failed >= 0:
-            _take_number(name, chunk.values[failed], row + failed)
+            _take_number(name, _text_at(name, chunk.values, failed), row + failed)
     else:
         for place, value in enumerate(chunk.values):
             mantissa[place], scales[place] = _take_number(name, value, row + place)
@@ -409,7 +495,7 @@ def _symbols(column: Any, rows: int) -> tuple[npt.NDArray[np.int32], Sequence[st
     """(ids, their names)."""
     if column is None or isinstance(column, str):
         return np.zeros(rows, np.int32), [column or ""]
-    chunks = _chunks("symbol", column)
+    chunks = _chunks("symbol", column, rows)
     if all(chunk.kind == "integer" for chunk in chunks):
         return _numbered(_joined([chunk.values for chunk in chunks], np.int32), rows)
     encoder = Encoder()
@@ -427,14 +513,19 @@ def _symbols(column: Any, rows: int) -> tuple[npt.NDArray[np.int32], Sequence[st
         if chunk.kind != "text":
             raise InvalidTickError(f"column symbol holds {chunk.kind}s; symbols are integer ids or texts")
         if chunk.names is None:
-            encoder.encode(chunk.values, ids)
+            _encode("symbol", encoder, chunk.values, ids)
         else:
             places = np.empty(len(chunk.names), np.int32)
-            encoder.encode(chunk.names, places)
+            _encode("symbol", encoder, chunk.names, places)
             ids = places[chunk.values]
         parts.append(ids)
+    texts = encoder.names
+    joined = _checked(_joined(parts, np.int32), rows)
+    if any(chunk.names is not None for chunk in chunks):
+        used, joined = _used(joined, len(texts))
+        texts = [texts[place] for place in used.tolist()]
     try:
-        return _checked(_joined(parts, np.int32), rows), [name.decode() for name in encoder.names]
+        return joined, [name.decode() for name in texts]
     except UnicodeDecodeError as error:
         raise InvalidTickError(f"column symbol: {error.object!r} is not UTF-8") from None
 

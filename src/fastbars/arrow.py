@@ -1,27 +1,45 @@
 """Arrow in and out, through the PyCapsule interface: columns of polars, pandas, DuckDB, and bars as a table.
 
-Source: https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html; nanoarrow holds the structures
-(the extra `arrow`). Nothing is copied on the way in; on the way out each column is converted once.
+Source: https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html. On the way in `fastbars.capsules`
+reads the structures, and nothing is copied that lies as it is needed; on the way out nanoarrow makes them (the extra
+`arrow`), and each column is converted once.
 
 Units: times int64 ns since the epoch, UTC; decimals as decimal128, one scale a column.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from fastbars.capsules import ArrowData, read_arrays
 from fastbars.columns import Texts, decimal_column, text_column
 from fastbars.errors import InvalidTickError, PrecisionError
 
-Kind = Literal["integer", "float", "decimal", "time", "text", "object"]
+Kind = Literal["integer", "float", "boolean", "decimal", "time", "text", "object"]
 _DTYPES = {
     "c": np.int8, "C": np.uint8, "s": np.int16, "S": np.uint16, "i": np.int32, "I": np.uint32, "l": np.int64,
-    "L": np.uint64, "f": np.float32, "g": np.float64,
+    "L": np.uint64, "e": np.float16, "f": np.float32, "g": np.float64,
+}  # fmt: skip
+_INDICES = "cCsSiIlL"
+_RUN_ENDS = ("s", "i", "l")
+_MOST_RUN_ENDS = 2**31 - 1
+_TIMESTAMPS = {"s:": 1_000_000_000, "m:": 1_000_000, "u:": 1_000, "n:": 1}  # ns a unit
+_NAMES = {
+    "n": "null", "b": "bool", "c": "int8", "C": "uint8", "s": "int16", "S": "uint16", "i": "int32", "I": "uint32",
+    "l": "int64", "L": "uint64", "e": "float16", "f": "float32", "g": "float64", "z": "binary", "Z": "large_binary",
+    "vz": "binary_view", "u": "string", "U": "large_string", "vu": "string_view", "d": "decimal",
+    "w": "fixed_size_binary", "tdD": "date32", "tdm": "date64", "tts": "time32[s]", "ttm": "time32[ms]",
+    "ttu": "time64[us]", "ttn": "time64[ns]", "ts": "timestamp", "tss": "timestamp[s]", "tsm": "timestamp[ms]",
+    "tsu": "timestamp[us]", "tsn": "timestamp[ns]", "tDs": "duration[s]", "tDm": "duration[ms]", "tDu": "duration[us]",
+    "tDn": "duration[ns]", "tiM": "interval[months]", "tiD": "interval[days, ms]", "tin": "interval[months, days, ns]",
+    "+l": "list", "+L": "large_list", "+vl": "list_view", "+vL": "large_list_view", "+w": "fixed_size_list",
+    "+s": "struct", "+m": "map", "+ud": "dense_union", "+us": "sparse_union", "+r": "run_end_encoded",
 }  # fmt: skip
 # Columns of a table of bars: the field of a row that they come from, and that of their scale.
 COLUMNS = {
@@ -46,7 +64,6 @@ COLUMNS = {
     "missing_count": ("missing", ""),
 }
 _NO_PRICE = np.iinfo(np.int64).min  # at "high" of a bar without prices
-_UNITS_NS = {"s": 1_000_000_000, "m": 1_000_000, "u": 1_000, "n": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +93,7 @@ def nanoarrow() -> Any:
     try:
         import nanoarrow as library  # noqa: PLC0415 an extra, and loaded for those who use it
     except ImportError as error:
-        raise ImportError("Arrow columns need nanoarrow: pip install 'fastbars[arrow]'") from error
+        raise ImportError("an Arrow table of bars needs nanoarrow: pip install 'fastbars[arrow]'") from error
     return library
 
 
@@ -85,94 +102,198 @@ def is_arrow(column: object) -> bool:
     return hasattr(column, "__arrow_c_stream__") or hasattr(column, "__arrow_c_array__")
 
 
-def read_column(name: str, column: Any) -> list[Chunk]:
+def read_column(name: str, column: Any, rows: int | None = None) -> list[Chunk]:
     """The chunks of a column; a table counts as one where it has a single column.
 
+    Args:
+        name: for messages.
+        column: has the PyCapsule interface.
+        rows: how many it must have, where that is known: what expands to more is refused before it does.
+
     Raises:
-        InvalidTickError: a value is null (with its row), or the type is not one of those in Chunk.
+        InvalidTickError: a value is null (with its row), wherever validity is kept, or the type is not one of those in
+            Chunk (with its name), or the structures contradict themselves.
     """
+    try:
+        arrays = read_arrays(column)
+    except InvalidTickError as error:
+        raise InvalidTickError(f"column {name}: {error}") from None
     chunks: list[Chunk] = []
     row = 0
-    for array in nanoarrow().c_array_stream(column):
-        chunks.append(_chunk(name, array, array.view(), row))
+    for array in arrays:
+        try:
+            chunks.append(_chunk(name, array, row, rows))
+        except InvalidTickError as error:
+            if str(error).startswith(("column ", "row ")):
+                raise
+            raise InvalidTickError(f"column {name}: {error}") from None
         row += len(chunks[-1])
     return chunks
 
 
-class _Memory:
-    """Bytes that belong to an Arrow array, which lives as long as numpy's view of them."""
-
-    def __init__(self, address: int, size: int, owner: Any) -> None:
-        self.owner = owner
-        self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (size,), "data": (address, True)}
-
-
-def _chunk(name: str, array: Any, view: Any, row: int) -> Chunk:
-    start, length, schema = view.offset, view.length, array.schema
-    if schema.format == "+s":
-        if schema.n_children != 1:
-            raise InvalidTickError(f"column {name} is a table of {schema.n_children} columns, it must be one column")
-        _no_nulls(name, array, view, start, length, row)
-        inner = view.child(0)
-        return _typed(name, array.child(0), schema.child(0), inner, inner.offset + start, length, row)
-    return _typed(name, array, schema, view, start, length, row)
+def _chunk(name: str, data: ArrowData, row: int, rows: int | None) -> Chunk:
+    if data.type.format == "+s" and not data.type.extension:
+        count = len(data.type.children)
+        if count != 1:
+            raise InvalidTickError(f"column {name} is a table of {count} columns, it must be one column")
+        _no_nulls(name, _validity_of(data, data.offset, data.length), row)
+        inner = data.child(0)
+        return _typed(name, inner, *_part(inner, data.offset, data.length), row, rows)
+    return _typed(name, data, data.offset, data.length, row, rows)
 
 
-def _typed(name: str, owner: Any, schema: Any, view: Any, start: int, length: int, row: int) -> Chunk:
-    _no_nulls(name, owner, view, start, length, row)
-    kind = schema.format
-    stop = start + length
+def _part(data: ArrowData, start: int, length: int) -> tuple[int, int]:
+    # (where it begins in the buffers, length) of values `start` to `start + length` of an array.
+    if start + length > data.length:
+        raise InvalidTickError(
+            f"an Arrow array of type {data.type.format!r} has {data.length} values, {start + length} are needed"
+        )
+    return data.offset + start, length
+
+
+def _typed(name: str, data: ArrowData, start: int, length: int, row: int, rows: int | None) -> Chunk:
+    _no_nulls(name, _validity_of(data, start, length), row)
+    if data.type.extension:
+        if data.type.extension == "arrow.bool8" and data.type.format == "c":
+            return Chunk("boolean", _values(data, np.int8, start, length) != 0)
+        raise InvalidTickError(
+            f"column {name} has the Arrow extension type {data.type.extension!r} of {type_name(data.type.format)}, it"
+            " must hold numbers, timestamps or strings"
+        )
+    if data.type.dictionary is not None:
+        if data.type.format not in _INDICES:
+            raise InvalidTickError(f"column {name} has a dictionary whose codes are {type_name(data.type.format)}")
+        values = data.dictionary()
+        codes = _values(data, _DTYPES[data.type.format], start, length)
+        return _looked_up(name, values, values.offset, values.length, codes, row)
+    if data.type.format == "+r":
+        return _run_ends(name, data, start, length, row, rows)
+    return _plain(name, data, start, length)
+
+
+def _run_ends(name: str, data: ArrowData, start: int, length: int, row: int, rows: int | None) -> Chunk:
+    # Each run of equal values has one entry, and the place behind its last row.
+    if len(data.type.children) != 2 or data.type.children[0].format not in _RUN_ENDS:
+        raise InvalidTickError(
+            f"column {name} is run-end encoded, but not with run ends of 16, 32 or 64 bits and values"
+        )
+    if length > (_MOST_RUN_ENDS if rows is None else rows - row):
+        raise InvalidTickError(
+            f"column {name} has {row + length} rows, "
+            + (f"{_MOST_RUN_ENDS} are the most by run ends" if rows is None else f"time_ns has {rows}")
+        )
+    ends_data, values = data.child(0), data.child(1)
+    _no_nulls(name, _validity_of(ends_data, ends_data.offset, ends_data.length), row)
+    ends = _values(ends_data, _DTYPES[ends_data.type.format], ends_data.offset, ends_data.length).astype(np.int64)
+    if (np.diff(ends) <= 0).any() or (len(ends) and ends[0] <= 0):
+        raise InvalidTickError(f"column {name} has run ends that do not rise")
+    if length and (not len(ends) or ends[-1] < start + length):
+        raise InvalidTickError(
+            f"column {name} has runs of {ends[-1] if len(ends) else 0} rows, {start + length} are needed"
+        )
+    first, last = np.searchsorted(ends, [start, start + length - 1], side="right") if length else (0, -1)
+    lengths = np.diff(np.minimum(ends[first : last + 1], start + length), prepend=start)
+    codes = np.repeat(np.arange(first, last + 1, dtype=np.int64), lengths)
+    return _looked_up(name, values, values.offset, values.length, codes, row)
+
+
+def _looked_up(name: str, values: ArrowData, start: int, length: int, codes: npt.NDArray[Any], row: int) -> Chunk:
+    # What codes stand for. Values that no code names may be null, or anything else.
+    wrong = (codes < 0) | (codes >= length)
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise InvalidTickError(f"row {row + place}: {name} has code {codes[place]} of {length} values", row + place)
+    valid = _validity_of(values, start, length)
+    if valid is not None:
+        _no_nulls(name, valid[codes], row)
+    if values.type.extension or values.type.dictionary is not None or values.type.format == "+r":
+        kind = values.type.extension or ("dictionary" if values.type.dictionary else "run_end_encoded")
+        raise InvalidTickError(f"column {name} has values of the Arrow type {kind} within another encoding")
+    inner = _plain(name, values, start, length)
+    if inner.kind == "text":
+        return Chunk("text", codes, names=inner.values)
+    if inner.width:
+        return replace(inner, values=inner.values.reshape(-1, inner.width)[codes].reshape(-1))
+    return replace(inner, values=inner.values[codes])
+
+
+def _plain(name: str, data: ArrowData, start: int, length: int) -> Chunk:
+    kind = data.type.format
     if kind in _DTYPES:
-        values = _buffer(owner, view, 1, _DTYPES[kind])[start:stop]
-        if schema.dictionary is not None:
-            named = view.dictionary
-            return Chunk(
-                "text", values, names=_texts(name, owner, schema.dictionary, named, named.offset, named.length)
+        return Chunk("float" if kind in "efg" else "integer", _values(data, _DTYPES[kind], start, length))
+    if kind == "b":
+        return Chunk("boolean", _bits(data, 1, start, length))
+    if kind.startswith("ts") and kind[2:4] in _TIMESTAMPS:
+        return Chunk("time", _values(data, np.int64, start, length), unit=_TIMESTAMPS[kind[2:4]])
+    if kind in ("tdD", "tdm"):
+        dtype, unit = (np.int32, 86_400_000_000_000) if kind == "tdD" else (np.int64, 1_000_000)
+        return Chunk("time", _values(data, dtype, start, length), unit=unit)
+    if match := re.fullmatch(r"d:(\d{1,3}),(-?\d{1,3})(?:,(\d{1,3}))?", kind):
+        scale, bits_wide = int(match[2]), int(match[3] or 128)
+        if bits_wide not in (32, 64, 128) or scale < 0:
+            raise InvalidTickError(
+                f"column {name} is decimal{bits_wide} of scale {scale}; decimals have up to 128 bits and a scale >= 0"
             )
-        return Chunk("float" if kind in "fg" else "integer", values)
-    if kind.startswith("ts"):
-        return Chunk("time", _buffer(owner, view, 1, np.int64)[start:stop], unit=_UNITS_NS[kind[2]])
-    if kind.startswith("d:"):
-        _, scale, bits = (*map(int, kind[2:].split(",")), 128)[:3]
-        width = bits // 8
-        if bits > 128 or scale < 0:
-            raise InvalidTickError(f"column {name} is decimal{bits} of scale {scale}; decimals have up to 128 bits")
-        # By its address: nanoarrow has no view of narrow decimals.
-        memory = np.asarray(_Memory(owner.buffers[1], stop * width, owner)) if stop else np.empty(0, np.uint8)
-        return Chunk("decimal", memory[start * width :], unit=scale, width=width)
-    return Chunk("text", _texts(name, owner, schema, view, start, length))
-
-
-def _texts(name: str, owner: Any, schema: Any, view: Any, start: int, length: int) -> Texts:
-    if schema.format in ("u", "U"):
-        places = _buffer(owner, view, 1, np.int32 if schema.format == "u" else np.int64)
-        return Texts.offsets(places, _buffer(owner, view, 2, np.uint8), start, length)
-    if schema.format == "vu":
-        data = [_buffer(owner, view, i, np.uint8) for i in range(2, view.n_buffers - 1)]
-        return Texts.views(_buffer(owner, view, 1, np.uint8), data, start, length)
+        width = bits_wide // 8
+        return Chunk("decimal", data.buffer(1, (start + length) * width)[start * width :], unit=scale, width=width)
+    if kind in ("u", "z", "U", "Z"):
+        return Chunk("text", _offset_texts(data, start, length))
+    if kind in ("vu", "vz"):
+        return Chunk("text", Texts.views(data.buffer(1, (start + length) * 16), data.variadic(), start, length))
+    if kind == "n" and not length:
+        return Chunk("integer", np.empty(0, np.int64))
     raise InvalidTickError(
-        f"column {name} has the Arrow type {schema.format!r}, it must hold numbers, timestamps or strings"
+        f"column {name} has the Arrow type {type_name(kind)}, it must hold numbers, timestamps or strings"
     )
 
 
-def _buffer(owner: Any, view: Any, place: int, dtype: Any) -> npt.NDArray[Any]:
-    buffer = view.buffer(place)
-    if not buffer.size_bytes:
-        return np.empty(0, dtype)
-    seen = np.frombuffer(buffer, np.uint8)
-    return np.asarray(_Memory(seen.ctypes.data, seen.size, owner)).view(dtype)
+def _offset_texts(data: ArrowData, start: int, length: int) -> Texts:
+    if not length:
+        return Texts.fixed(np.empty(0, "S1"))
+    dtype = np.int32 if data.type.format in ("u", "z") else np.int64
+    places = _values(data, dtype, start, length + 1)
+    return Texts.offsets(places, data.buffer(2, int(places[-1])), 0, length)
 
 
-def _no_nulls(name: str, owner: Any, view: Any, start: int, length: int, row: int) -> None:
-    if view.null_count == 0:
-        return
-    bits = _buffer(owner, view, 0, np.uint8)
-    if len(bits) == 0:
-        return
-    valid = np.unpackbits(bits, bitorder="little")[start : start + length]
-    if not valid.all():
+def _values(data: ArrowData, dtype: Any, start: int, length: int) -> npt.NDArray[Any]:
+    width = np.dtype(dtype).itemsize
+    values: npt.NDArray[Any] = data.buffer(1, (start + length) * width).view(dtype)[start:]
+    return values if values.flags.aligned else values.copy()
+
+
+def _bits(data: ArrowData, place: int, start: int, length: int) -> npt.NDArray[np.bool_]:
+    first = start // 8
+    held = data.buffer(place, (start + length + 7) // 8)[first:]
+    return np.unpackbits(held, bitorder="little")[start - 8 * first :][:length].astype(np.bool_)
+
+
+def _validity_of(data: ArrowData, start: int, length: int) -> npt.NDArray[np.bool_] | None:
+    # Which values are there; None: all.
+    kind = data.type.format
+    if kind == "n":
+        return np.zeros(length, np.bool_)
+    if kind == "+r" or kind.startswith("+u") or data.null_count == 0:
+        return None
+    if not data.has_buffer(0):
+        if data.null_count > 0:
+            raise InvalidTickError(
+                f"an Arrow array of {type_name(kind)} has {data.null_count} nulls, and does not say where"
+            )
+        return None
+    return _bits(data, 0, start, length)
+
+
+def _no_nulls(name: str, valid: npt.NDArray[np.bool_] | None, row: int) -> None:
+    if valid is not None and not valid.all():
         null = row + int(valid.argmin())
         raise InvalidTickError(f"row {null}: {name} is null", null)
+
+
+def type_name(form: str) -> str:
+    """A type as people write it, from the C data interface's format string."""
+    head, _, rest = form.partition(":")
+    name = _NAMES.get(head) or _NAMES.get(form[:3]) or _NAMES.get(form[:2])
+    return f"{name}[{rest}]" if name and rest else name or repr(form)
 
 
 def to_stream(

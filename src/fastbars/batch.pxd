@@ -45,5 +45,8 @@ cdef class TickBatch:
     cdef int _attach(self) except -1
     cdef int _fit(self, int symbol_id, int64_t *price, int price_scale, int64_t *size, int size_scale,
                   object price_given, object size_given) except -1
-    cpdef int append(self, str symbol, object time_ns, object price, object size, int side=*,
-                     object first_id=*, object last_id=*, object count=*, object sequence=*) except -1
+    cpdef int append(self, str symbol, object time_ns, object price, object size, object side=*,
+                     object first_id=*, object last_id=*, object count=*, object sequence=*, object time_unit=*) except -1
+
+cdef int sign_of(object label, object side) except -2
+cdef bint is_doubtful(int64_t time_ns) noexcept nogil

@@ -15,6 +15,11 @@ from fastbars.scaled cimport HIGHEST, POWER_OF_TEN, parse_number
 
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.scaled import to_text
+from fastbars.times import LARGEST_DOUBTFUL as _LAST_DOUBTFUL, SMALLEST_DOUBTFUL as _FIRST_DOUBTFUL
+from fastbars.times import of_column as _of_column, to_nanoseconds as _to_nanoseconds
+
+cdef int64_t FIRST_DOUBTFUL = _FIRST_DOUBTFUL
+cdef int64_t LAST_DOUBTFUL = _LAST_DOUBTFUL
 
 # Counts of this size cannot overflow a 64-bit sum in a lifetime.
 cdef int64_t MOST_COUNT = 281_474_976_710_656
@@ -142,6 +147,17 @@ cdef class TickBatch:
 
     @staticmethod
     def from_columns(Instruments instruments not None, **columns):
+        time_unit = columns.pop("time_unit", None)
+        times = columns.get("time_ns")
+        if times is not None:
+            columns["time_ns"] = _of_column(times, time_unit)
+        side = columns.get("side")
+        if side is not None and np.asarray(side).dtype.kind == "b":
+            columns["side"] = np.where(side, 1, -1).astype(np.int8)
+        return TickBatch.noted(instruments, columns)
+
+    @staticmethod
+    def noted(Instruments instruments not None, dict columns not None):
         cdef TickBatch batch = TickBatch.wrap(instruments, columns)
         batch._note_largest()
         return batch
@@ -367,17 +383,25 @@ cdef class TickBatch:
         size[0] *= size_factor
         return 0
 
-    cpdef int append(self, str symbol, object time_ns, object price, object size, int side=0,
-                     object first_id=None, object last_id=None, object count=0, object sequence=None) except -1:
-        # PyNumber_Index takes integers alone: a float in an id or a time has already lost digits.
-        cdef int64_t time = PyNumber_Index(time_ns), trades = PyNumber_Index(count)
+    cpdef int append(self, str symbol, object time_ns, object price, object size, object side=0,
+                     object first_id=None, object last_id=None, object count=0, object sequence=None,
+                     object time_unit=None) except -1:
+        # PyNumber_Index takes integers alone: a float in an id has already lost digits.
+        cdef int64_t time, trades = PyNumber_Index(count)
         cdef int64_t price_mantissa, size_mantissa
         cdef int price_scale, size_scale
         cdef int64_t first = 0, last = 0, order = 0
         cdef int symbol_id
         cdef Instrument *own
         cdef Py_ssize_t row
+        cdef int sign
         self.check_unused()
+        if type(time_ns) is int and (time_unit is None or time_unit == "ns"):
+            time = time_ns
+            if time_unit is None and is_doubtful(time):
+                _checked_time(self.instruments.exchange, symbol, time_ns, None)
+        else:
+            time = _checked_time(self.instruments.exchange, symbol, time_ns, time_unit)
         if self.length >= self.capacity:
             self._reserve(self.length + 1)  # first: a column without rows has no address, as one that is not kept
         try:
@@ -388,8 +412,12 @@ cdef class TickBatch:
         if price_mantissa <= 0 or size_mantissa <= 0:
             name, value = ("price", price) if price_mantissa <= 0 else ("size", size)
             raise InvalidTickError(f"{self.instruments.exchange} {symbol}: {name} {value} is not positive".lstrip())
-        if not -1 <= side <= 1:
-            raise InvalidTickError(f"{self.instruments.exchange} {symbol}: side {side} is not 1, 0 or -1".lstrip())
+        if type(side) is int:
+            if not -1 <= side <= 1:
+                raise InvalidTickError(f"{self.instruments.exchange} {symbol}: side {side} is not 1, 0 or -1".lstrip())
+            sign = side
+        else:
+            sign = sign_of(f"{self.instruments.exchange} {symbol}".lstrip(), side)
         if self.first_id is not NULL:
             if first_id is None:
                 raise InvalidTickError(f"{self.instruments.exchange} {symbol}: the trade has no id".lstrip())
@@ -420,7 +448,7 @@ cdef class TickBatch:
         self.price[row] = price_mantissa
         self.size[row] = size_mantissa
         if self.side is not NULL:
-            self.side[row] = side
+            self.side[row] = <int8_t>sign
         if self.first_id is not NULL:
             self.first_id[row] = first
             self.last_id[row] = last
@@ -444,7 +472,7 @@ cdef class TickBatch:
         return self._taken_from({name: self.column(name)[start:stop] for name in self._columns})
 
     def _taken_from(self, dict columns):
-        cdef TickBatch batch = TickBatch.from_columns(self.instruments, **columns)
+        cdef TickBatch batch = TickBatch.noted(self.instruments, columns)
         batch.rescaled = self.rescaled
         return batch
 
@@ -468,6 +496,43 @@ cdef class TickBatch:
 
 def _restored(Instruments instruments not None, dict columns not None, int rescaled):
     # What `TickBatch.__reduce__` told; memory of its own, and as stale as it was.
-    cdef TickBatch batch = TickBatch.from_columns(instruments, **columns)
+    cdef TickBatch batch = TickBatch.noted(instruments, columns)
     batch.rescaled = rescaled
     return batch
+
+
+cdef bint is_doubtful(int64_t time_ns) noexcept nogil:
+    # What `check_unit` has to look at; times of today are far beyond.
+    return FIRST_DOUBTFUL <= time_ns <= LAST_DOUBTFUL
+
+
+cdef object _checked_time(str exchange, str symbol, object time, object time_unit):
+    try:
+        return _to_nanoseconds(time, time_unit)
+    except InvalidTickError as error:
+        raise InvalidTickError(f"{exchange} {symbol}: {error}".lstrip()) from None
+    except TypeError as error:
+        raise TypeError(f"{exchange} {symbol}: {error}".lstrip()) from None
+
+
+cdef int sign_of(object label, object side) except -2:
+    cdef object text = side.lower() if isinstance(side, str) else None
+    if text is not None:
+        if text == "buy":
+            return 1
+        if text == "sell":
+            return -1
+        if text == "unknown":
+            return 0
+    elif isinstance(side, (bool, np.bool_)):
+        return 1 if side else -1
+    elif hasattr(side, "__index__"):
+        number = PyNumber_Index(side)
+        if -1 <= number <= 1:
+            return number
+    raise InvalidTickError(
+        f"{label}: side {side!r} is not buy, sell or unknown, nor 1, -1 or 0, nor True (the taker bought) or False")
+
+
+def side_sign(label, side):
+    return sign_of(label, side)

@@ -475,4 +475,5 @@ def tick_of(batch: TickBatch, row: int) -> TickData:
         given.get("first_id"),
         given.get("last_id"),
         given.get("count", 1),
+        time_unit="ns",
     )

@@ -15,6 +15,8 @@ from libc.string cimport memcmp, memcpy
 from fastbars.rows cimport Row, rows_of
 from fastbars.scaled cimport HIGHEST, PARSED, POWER_OF_TEN, int128, less128, parse_text, scale128
 
+from fastbars.errors import InvalidTickError
+
 cdef enum:
     MAX_SCALE = 18
 
@@ -144,7 +146,7 @@ cdef class Texts:
             raise IndexError(f"text {i} is outside 0 to {self.length - 1}")
         start = self.at(i, &length)
         if length < 0:
-            raise ValueError(f"text {i} leads out of its buffer")
+            raise InvalidTickError(f"text {i} leads out of its buffer", i)
         return PyBytes_FromStringAndSize(start, length)
 
     def numbers(self, int64_t[::1] mantissa not None, int8_t[::1] scale not None):
@@ -212,7 +214,7 @@ cdef class Encoder:
         for i in range(texts.length):
             start = texts.at(i, &length)
             if length < 0:
-                raise ValueError(f"text {i} leads out of its buffer")
+                raise InvalidTickError(f"text {i} leads out of its buffer", i)
             hashed = _hash(start, length)
             at = <Py_ssize_t>(hashed & <uint64_t>(self.size - 1))
             while True:

@@ -1,5 +1,8 @@
+from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
+import numpy as np
 from typing_extensions import disjoint_base
 
 from fastbars._agg import BarKernel
@@ -23,10 +26,10 @@ class TradeEntry:
     def add(
         self,
         symbol: str,
-        time_ns: int,
+        time_ns: datetime | np.datetime64 | int | np.integer[Any],
         price: str | bytes | int | Decimal,
         size: str | bytes | int | Decimal,
-        side: str | int = 0,
+        side: str | int | bool = 0,
         trade_id: int | None = None,
         last_trade_id: int | None = None,
         trade_count: int = 0,
@@ -35,10 +38,12 @@ class TradeEntry:
 
         Args:
             symbol: as the exchange writes it.
-            time_ns: exchange time, ns since the epoch.
+            time_ns: exchange time, ns since the epoch, or as `TickData` takes it; an integer that looks like another
+                unit is refused.
             price: > 0, quote units.
             size: > 0, base units or contracts.
-            side: of the taker: "buy", "sell", "unknown", or 1, -1, 0.
+            side: of the taker: "buy", "sell", "unknown", or 1, -1, 0, or True (it bought), False (it sold).
+                Binance's `m` (`isBuyerMaker`) is true where the taker sold: give `not m`.
             trade_id: of the first trade, where the exchange numbers them.
             last_trade_id: of the last one of an aggregated trade; `trade_id` by default.
             trade_count: trades in it; last_trade_id - trade_id + 1 by default.

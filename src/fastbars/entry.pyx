@@ -7,7 +7,7 @@ markets).
 from libc.stdint cimport int8_t, int64_t
 
 from fastbars._agg cimport BarKernel
-from fastbars.batch cimport TickBatch
+from fastbars.batch cimport TickBatch, is_doubtful, sign_of
 from fastbars.records cimport BY_WATERMARK
 from fastbars.instruments cimport Instrument
 from fastbars.scaled cimport HIGHEST, LOWEST, PARSED, POWER_OF_TEN, parse_text
@@ -35,12 +35,12 @@ cdef class TradeEntry:
         self.grace_ns = grace_ns
 
     def add(self, str symbol not None, time_ns, price, size, side=0, trade_id=None, last_trade_id=None, trade_count=0):
-        return self.take(symbol, time_ns, price, size, sign_of(symbol, side), trade_id, last_trade_id, trade_count)
+        return self.take(symbol, time_ns, price, size, sign_of(symbol, side), trade_id, last_trade_id, trade_count, None)
 
     def add_tick(self, tick):
         return self.take(
             tick.symbol, tick.time_ns, tick.price, tick.volume, sign_of(tick.symbol, tick.side), tick.trade_id,
-            tick.last_trade_id, tick.trade_count)
+            tick.last_trade_id, tick.trade_count, "ns")
 
     cdef int check_made(self) except -1:
         if self.kernel is None:
@@ -86,18 +86,19 @@ cdef class TradeEntry:
         return self._issue(self.kernel.close_until(until_ns, BY_WATERMARK))
 
     cdef list take(self, str symbol, object time_ns, object price, object size, int sign, object trade_id,
-                   object last_trade_id, object trade_count):
+                   object last_trade_id, object trade_count, str time_unit):
         cdef TickBatch batch = self.single
         self.check_made()
         self.kernel.check_unused()
         batch.length = 0
         if (
             type(price) is not str or type(size) is not str or type(time_ns) is not int
+            or (time_unit is None and is_doubtful(time_ns))
             or (batch.first_id is not NULL and type(trade_id) is not int)
             or last_trade_id is not None or type(trade_count) is not int or not 0 <= trade_count <= 1
             or not self.take_text(symbol, time_ns, price, size, sign, trade_id)
         ):
-            batch.append(symbol, time_ns, price, size, sign, trade_id, last_trade_id, trade_count)
+            batch.append(symbol, time_ns, price, size, sign, trade_id, last_trade_id, trade_count, None, time_unit)
         self.kernel.fold(batch)
         self.rows_taken += 1
         return self.issue_folded(batch)
@@ -151,19 +152,3 @@ cdef class TradeEntry:
             return []
         rows, late = self.kernel.take_folded()
         return self._issue(rows, late, batch)
-
-
-cdef int sign_of(object symbol, object side) except -2:
-    cdef int sign
-    if isinstance(side, str):
-        if side == "buy":
-            return 1
-        if side == "sell":
-            return -1
-        if side == "unknown":
-            return 0
-    elif isinstance(side, int):
-        sign = 1 if side == 1 else -1 if side == -1 else 0
-        if sign == side:
-            return sign
-    raise InvalidTickError(f"{symbol}: side {side!r} is not buy, sell or unknown, nor 1, -1 or 0")

@@ -7,27 +7,24 @@ inverse markets). The batched way is `fastbars.batch.TickBatch`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from typing import Any
 
+import numpy as np
+
+from fastbars.batch import side_sign
 from fastbars.errors import InvalidTickError
 from fastbars.scaled import DECIMALS
+from fastbars.times import EPOCH, TimeUnit, to_nanoseconds
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+__all__ = ["EPOCH", "TickData", "TickSide", "to_datetime", "to_nanoseconds"]
 
 
 def to_datetime(time_ns: int) -> datetime:
     """An aware UTC datetime; nanoseconds below a microsecond are cut off."""
     return EPOCH + timedelta(microseconds=time_ns // 1000)
-
-
-def to_nanoseconds(time: datetime) -> int:
-    """Nanoseconds since the epoch, exact. Raises InvalidTickError for a naive datetime."""
-    if time.tzinfo is None:
-        raise InvalidTickError(f"{time.isoformat()} has no time zone; times are aware, in UTC")
-    return (time - EPOCH) // _MICROSECOND * 1000
 
 
 class TickSide(StrEnum):
@@ -36,6 +33,11 @@ class TickSide(StrEnum):
     BUY = "buy"
     SELL = "sell"
     UNKNOWN = "unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> TickSide | None:
+        # As exchanges write it: "Buy", "SELL".
+        return next((side for side in cls if isinstance(value, str) and side.value == value.lower()), None)
 
     @classmethod
     def of(cls, sign: int) -> TickSide:
@@ -66,17 +68,20 @@ class TickData:
 
     Args:
         symbol: as the exchange writes it.
-        timestamp: exchange time; an aware datetime, or int nanoseconds since the epoch.
+        timestamp: exchange time; an aware datetime, a pandas Timestamp, a numpy datetime64 (UTC), or integer
+            nanoseconds since the epoch.
         price: > 0, quote units; Decimal, int or text, never float.
         volume: > 0, base units or contracts; likewise.
-        side: of the taker.
+        side: of the taker: a TickSide or its text; 1 or True, the taker bought; -1 or False, the taker sold; 0,
+            unknown. Binance's `m` (`isBuyerMaker`) is true where the taker sold: give `not m`.
         trade_id: of the first trade, where the exchange numbers them.
         last_trade_id: of the last trade of an aggregated one; `trade_id` by default.
         trade_count: trades in it; last_trade_id - trade_id + 1 by default.
+        time_unit: what an integer timestamp counts; None: nanoseconds, and one that looks like another unit is refused.
 
     Raises:
-        InvalidTickError: price or volume not positive, naive timestamp.
-        TypeError: price or volume is a float.
+        InvalidTickError: price or volume not positive, a naive timestamp or none, or one that looks like another unit.
+        TypeError: price, volume or timestamp is a float, or the timestamp is text.
     """
 
     symbol: str
@@ -91,13 +96,15 @@ class TickData:
     def __init__(
         self,
         symbol: str,
-        timestamp: datetime | int,
+        timestamp: datetime | np.datetime64 | int | np.integer[Any],
         price: Decimal | int | str,
         volume: Decimal | int | str,
-        side: TickSide | str = TickSide.UNKNOWN,
+        side: TickSide | str | int | bool = TickSide.UNKNOWN,
         trade_id: int | None = None,
         last_trade_id: int | None = None,
         trade_count: int | None = None,
+        *,
+        time_unit: TimeUnit | None = None,
     ) -> None:
         if last_trade_id is None:
             last_trade_id = trade_id
@@ -105,12 +112,18 @@ class TickData:
             trade_count = 1 if trade_id is None or last_trade_id is None else last_trade_id - trade_id + 1
         if trade_count < 1:
             raise InvalidTickError(f"{symbol}: trade ids {trade_id} to {last_trade_id}, count {trade_count}")
+        try:
+            time_ns = to_nanoseconds(timestamp, time_unit)
+        except InvalidTickError as error:
+            raise InvalidTickError(f"{symbol}: {error}") from None
+        except TypeError as error:
+            raise TypeError(f"{symbol}: {error}") from None
         put = object.__setattr__
         put(self, "symbol", symbol)
-        put(self, "time_ns", timestamp if isinstance(timestamp, int) else to_nanoseconds(timestamp))
+        put(self, "time_ns", time_ns)
         put(self, "price", _decimal("price", symbol, price))
         put(self, "volume", _decimal("volume", symbol, volume))
-        put(self, "side", TickSide(side))
+        put(self, "side", TickSide(side) if isinstance(side, str) else TickSide.of(side_sign(symbol, side)))
         put(self, "trade_id", trade_id)
         put(self, "last_trade_id", last_trade_id)
         put(self, "trade_count", trade_count)

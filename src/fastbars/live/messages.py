@@ -45,14 +45,22 @@ class Trade(NamedTuple):
 
     @property
     def row(self) -> tuple[Any, ...]:
-        """The trade as `TickBatch.append` takes it."""
-        return self[1:10]
+        """The trade as `TickBatch.append` takes it: in ns, whatever it may look like."""
+        return *self[1:10], "ns"
 
     def to_tick(self) -> TickData:
         """The trade as an object with Decimal fields."""
         side = TickSide.of(self.side)
         return TickData(
-            self.symbol, self.time_ns, self.price, self.size, side, self.first_id, self.last_id, self.trade_count
+            self.symbol,
+            self.time_ns,
+            self.price,
+            self.size,
+            side,
+            self.first_id,
+            self.last_id,
+            self.trade_count,
+            time_unit="ns",
         )
 
 

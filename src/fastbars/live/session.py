@@ -458,7 +458,7 @@ class Session(Repairs):
             self._begin(self.channel, None if tick.trade_id is not None else "none")
         assert self._batch is not None
         try:
-            self._batch.append(*tick.row)
+            self._batch.append(*tick.row, time_unit="ns")
         except (PrecisionError, InvalidTickError, TypeError, OverflowError) as error:
             self._refuse(tick.symbol, tick.time_ns, error)
             return
