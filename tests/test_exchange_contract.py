@@ -165,6 +165,36 @@ def test_symbols_are_declared_with_examples_that_are_right(name: str) -> None:
     assert fixtures.exchange.exact_symbols(sorted(traded)) == sorted(traded)
 
 
+@pytest.mark.parametrize("scans", [True, False])
+@every_exchange
+def test_trades_of_what_is_not_or_no_longer_subscribed_to_make_no_bars_on_any_exchange(name: str, scans: bool) -> None:
+    exchange = FIXTURES[name].exchange
+    channel = exchange.default_channel
+    read_so_far = [
+        (payload.encode(), [item for item in meaning if isinstance(item, Trade)])
+        for payload, meaning in FIXTURES[name].trades
+    ]
+    of_channel = [(payload, trades) for payload, trades in read_so_far if trades and trades[0].channel == channel]
+    (symbol,) = {trade.symbol for _, trades in of_channel for trade in trades}
+    session = Session(exchange, StreamConfig(close_by="trades"), channel=channel)
+    if not scans:
+        session.intake.scanner = None
+    payload, trades = of_channel[0]
+    session.follow("line", [], 0)
+    # A sample is a change, so that another message is one where they are sampled.
+    session.receive([payload.replace(b"189.60", b"189.5") if exchange.ids(channel) == "sampled" else payload], 0)
+    assert (session.stats.never_subscribed, session.stats.trades, session.symbols) == (len(trades), 0, ())
+    session.follow("line", [(symbol, channel)], 0)
+    session.receive([payload], 0)  # what was dropped is not held to be known
+    assert (session.stats.trades, session.stats.duplicates, session.symbols) == (len(trades), 0, (symbol,))
+    session.follow("line", [], 0)
+    session.flush(0, symbol)
+    session.receive([payload], 0)
+    if exchange.ids(channel) == "contiguous":  # elsewhere it is known already, by its key or as the same sample
+        assert session.stats.no_longer_subscribed == len(trades)
+    assert (session.stats.trades, session.flush(0)) == (len(trades), [])
+
+
 @every_exchange
 def test_limits_and_heartbeat_are_data_that_make_sense(name: str) -> None:
     exchange = FIXTURES[name].exchange
