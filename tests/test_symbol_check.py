@@ -119,6 +119,17 @@ async def test_every_entry_of_a_stream_checks_its_symbols_with_one_request(lines
     assert len(rest.asked) == 1
 
 
+async def test_candles_of_the_symbols_granted_are_compared_though_others_were_refused() -> None:
+    async with (
+        TradeServer() as server,
+        RestServer(exchange_info(SYMBOLS)) as rest,
+        fastbars.stream("binance", ["BTCUSDT"], url=server.url, config=config_of(rest), verify=True) as bars,
+    ):
+        with pytest.raises(SubscriptionError, match="NOSUCH"):
+            await bars.subscribe(["ETHUSDT", "NOSUCH"])
+        assert bars.pool.active_subscriptions == {symbol: {"trade", "kline_1m"} for symbol in ("BTCUSDT", "ETHUSDT")}
+
+
 async def test_symbols_refused_open_no_connection() -> None:
     async with TradeServer() as server, RestServer(exchange_info(SYMBOLS)) as rest:
         config = config_of(rest, streams_per_connection=1)
