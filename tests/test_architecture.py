@@ -11,14 +11,14 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fastbars"
 ORDER = (
-    "errors", "log", "callbacks", "times", "scaled", "calendars", "specs", "instruments", "batch", "summary", "ledger",
-    "arbiter", "rows", "state", "objects", "columns", "capsules", "records", "restored", "closing", "fold", "paths",
-    "_agg", "shares", "ticks", "arrow", "indexing", "bars", "events", "entry", "buffer", "arrays", "recent", "wire",
-    "live", "exchanges", "tapes", "klines", "verification", "streams", "simulator", "cli",
+    "redaction", "errors", "log", "callbacks", "times", "scaled", "calendars", "specs", "instruments", "batch",
+    "summary", "ledger", "arbiter", "rows", "state", "objects", "columns", "capsules", "records", "restored", "closing",
+    "fold", "paths", "_agg", "shares", "ticks", "arrow", "indexing", "bars", "events", "entry", "buffer", "arrays",
+    "recent", "wire", "live", "exchanges", "tapes", "klines", "verification", "streams", "simulator", "cli",
 )  # fmt: skip
 # What an exchange file leaves to others: sockets, timers, scaling.
 SHARED_DUTIES = {"asyncio", "websockets", "socket", "time", "fastbars.scaled"}
-APART = {"errors", "log", "tapes", "simulator"}
+APART = {"redaction", "errors", "log", "tapes", "simulator"}
 # Where a tape meets the session; simulator and reader know nothing of it.
 MEETING_PLACE = "tapes/replay.py"
 

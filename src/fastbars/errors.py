@@ -18,6 +18,8 @@ A message names the exchange, the symbol, the value and the limit where they are
 
 from __future__ import annotations
 
+from fastbars.redaction import without_credentials
+
 __all__ = [
     "FastbarsError",
     "InvalidTickError",
@@ -85,7 +87,10 @@ class UnknownExchangeError(FastbarsError, ValueError):
 
 
 class WebSocketError(FastbarsError):
-    """Base of everything that goes wrong on a live connection."""
+    """Base of everything that goes wrong on a live connection. Its message never shows credentials."""
+
+    def __init__(self, message: object = "", *others: object) -> None:
+        super().__init__(without_credentials(str(message)), *others)
 
 
 class WSConnectionError(WebSocketError):

@@ -6,10 +6,14 @@ So a program that configures neither sees warnings on stderr, and nothing of our
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+
+from fastbars.redaction import hidden, without_credentials
 
 _render_pairs = structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True)
 
@@ -17,8 +21,13 @@ _render_pairs = structlog.processors.KeyValueRenderer(key_order=["event"], drop_
 def _render(logger: Any, name: str, event: MutableMapping[str, Any]) -> tuple[tuple[str], dict[str, Any]]:
     exc_info = event.pop("exc_info", None)
     text = event.pop("event")
-    pairs = _render_pairs(logger, name, event)
-    return (f"{text} {pairs}".rstrip(),), {"exc_info": exc_info}
+    text = without_credentials(f"{text} {_render_pairs(logger, name, event)}".rstrip())
+    if exc_info:
+        error = sys.exc_info()[1] if exc_info is True else exc_info if isinstance(exc_info, BaseException) else None
+        if error is not None and hidden(error) is None:  # then its traceback is written here, without them
+            trace = "".join(traceback.format_exception(error))
+            return (f"{text}\n{without_credentials(trace)}".rstrip(),), {"exc_info": False}
+    return (text,), {"exc_info": exc_info}
 
 
 log: structlog.stdlib.BoundLogger = structlog.wrap_logger(

@@ -44,6 +44,7 @@ from fastbars.live.symbols import SymbolCheck
 from fastbars.live.upkeep import Upkeep
 from fastbars.log import log
 from fastbars.recent import RecentKeys
+from fastbars.redaction import keep_address_secret
 from fastbars.ticks import TickData
 from fastbars.wire import PayloadConnection
 
@@ -110,6 +111,7 @@ class BaseWebSocketAdapter(Subscriber):
             record=record,
         )
         self.upkeep = None if session is not None else Upkeep(self.session, url)
+        keep_address_secret(url)
         self._url = url
         self._expected: Collection[str] = ()
         self._once = once
@@ -128,7 +130,7 @@ class BaseWebSocketAdapter(Subscriber):
         self._supervisor: asyncio.Task[None] | None = None
         self._clock: asyncio.Task[None] | None = None
         self._state_changed = asyncio.Event()
-        self._failure: Exception | None = None
+        self._failure: WSConnectionError | None = None
         self._paused = False
         self._data_messages = 0  # of the lines that were in charge before
         self._connections = 0
@@ -312,15 +314,17 @@ class BaseWebSocketAdapter(Subscriber):
         while True:
             line = self._new_line(self._subscriptions)
             held_s = 0.0
+            failed: WSConnectionError | None = None
             try:
                 await self._open(line)
             except CANNOT_CONNECT as error:
                 held_s = retry_after_s(error, self.config.ban_delay)
                 why = why_not(line, error, held_s)
                 if not may_retry(error) or self._state is ConnectionState.CONNECTING:
-                    raise WSConnectionError(why) from hidden(error)
+                    failed = WSConnectionError(why)
+                    failed.__cause__ = hidden(error)
                 if self._failure is not None:
-                    raise self._failure from error
+                    failed = self._failure
             else:
                 line = await self._serve(line)
                 why = line.why_ended
@@ -329,6 +333,8 @@ class BaseWebSocketAdapter(Subscriber):
                 if self._once and line.ended_normally:
                     return
                 self._set_state(ConnectionState.RECONNECTING)
+            if failed is not None:  # not above, where an error that shows credentials would be its context
+                raise failed
             attempts = self.config.reconnect_attempts
             if attempts is not None and self._backoff.attempts >= attempts:
                 raise WSConnectionError(f"{why} (gave up after {attempts} attempts to reconnect)")
@@ -508,7 +514,7 @@ class BaseWebSocketAdapter(Subscriber):
 
     def _fail(self, error: Exception) -> None:
         self._failure = WSConnectionError(f"{self.exchange.name}: internal error: {error!r}")
-        self._failure.__cause__ = error
+        self._failure.__cause__ = hidden(error)
         self._drop("internal error")
 
     def _set_state(self, state: ConnectionState) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from ssl import SSLContext
@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from fastbars.arbiter import MOST_LINES
 from fastbars.buffer import Empty
+from fastbars.redaction import is_secret_name, keep_address_secret, keep_secret
 from fastbars.specs import BarSpec, Origin, parse_specs
 
 
@@ -103,7 +104,7 @@ class StreamConfig:
     heal_horizon: float = 3600.0
     api_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
-    rest_url: str | None = None
+    rest_url: str | None = field(default=None, repr=False)
     empty: Empty = "skip"
     state: str | Path | None = None
     state_interval: float = 5.0
@@ -118,6 +119,13 @@ class StreamConfig:
     connect_options: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        keep_secret(self.api_key)
+        for address in (self.proxy, self.rest_url):
+            keep_address_secret(address)
+        headers = self.connect_options.get("additional_headers") or {}
+        for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+            if is_secret_name(str(name)):
+                keep_secret(value)
         for name in (
             "bar_resolution",
             "heartbeat_interval",

@@ -18,7 +18,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from fastbars.errors import WSConnectionError
 from fastbars.live.backoff import Backoff, retry_after_s
 from fastbars.live.line import Line
-from fastbars.live.secrets import host_of, without_credentials
+from fastbars.live.secrets import target_of, without_credentials
 from fastbars.log import log
 
 CANNOT_CONNECT = (OSError, TimeoutError, WebSocketException, ValueError)
@@ -138,6 +138,6 @@ def why_not(line: Line, error: Exception, held_s: float) -> str:
     """What to say of a line that could not be brought up."""
     what = without_credentials(str(error) or type(error).__name__)
     if isinstance(error, InvalidStatus) and "Location" in error.response.headers:
-        what += f", which redirects to {host_of(error.response.headers['Location'], line.url)} and is not followed"
+        what += f", which redirects to {target_of(error.response.headers['Location'], line.url)} and is not followed"
     wait = f" (it wants to be left alone for {held_s:.0f} s)" if held_s else ""
     return f"{line.exchange.name}: cannot connect to {without_credentials(line.url)}: {what}{wait}"

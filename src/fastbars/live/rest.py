@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import sys
 from collections.abc import Mapping
-from ssl import SSLContext
+from http.client import HTTPException, HTTPResponse
+from io import BytesIO
+from ssl import SSLContext, create_default_context
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+from urllib.parse import urlencode, urlsplit
+
+from websockets.asyncio.client import connect_socks_proxy
+from websockets.exceptions import InvalidProxy, InvalidURI, WebSocketException
+from websockets.proxy import get_proxy, parse_proxy
+from websockets.uri import WebSocketURI, parse_uri
 
 from fastbars.errors import RestError
 from fastbars.live.backoff import seconds_of
-from fastbars.live.secrets import host_of
+from fastbars.live.secrets import hidden, target_of
 
 if TYPE_CHECKING:
     import aiohttp
@@ -22,6 +31,7 @@ _TIMEOUT_S = 15.0
 _MOST_BYTES = 32 * 2**20  # the largest known page, 1,000 trades, has 200 kB
 _CHUNK_BYTES = 2**16
 _REDIRECTS = range(300, 400)
+_FAILURES: tuple[type[Exception], ...] = (OSError, TimeoutError, WebSocketException, HTTPException)
 
 
 class Answer(NamedTuple):
@@ -44,7 +54,7 @@ class RestClient:
     Args:
         timeout_s: for a whole answer.
         ssl: for https; None: certificates are verified against those that the system trusts.
-        proxy: address of an HTTP proxy; True: what the environment says; None: none.
+        proxy: address of an HTTP or SOCKS proxy; True: what the environment or system says; None: none. As for streams.
         most_bytes: of an answer, uncompressed.
     """
 
@@ -80,34 +90,120 @@ class RestClient:
         """GET `url`, or POST `body` to it.
 
         Raises:
-            RestError: no whole answer within the time, one that is too long, or a redirect, which is not followed.
+            RestError: no whole answer within the time, one that is too long, or a redirect, which is not followed; or
+                the proxy cannot be used.
         """
+        method = "GET" if body is None else "POST"
+        request = _Request(method, url, query, headers, body)
+        try:
+            proxy = proxy_of(url, self._proxy)
+            if proxy is not None and proxy.startswith("socks"):
+                answer, location = await self._over_socks(proxy, request)
+            else:
+                answer, location = await self._over_http(proxy, request)
+        except (InvalidProxy, InvalidURI, ImportError) as error:
+            raise RestError(f"{method} {url}: {error}", hopeless=True) from hidden(error)
+        except _failures() as error:
+            raise RestError(f"{method} {url}: {error or type(error).__name__}") from hidden(error)
+        if location is not None and answer.status in _REDIRECTS:
+            # Its target would get the API key, and its answers would be taken for the exchange's.
+            target = target_of(location, url)
+            raise RestError(
+                f"{method} {url}: HTTP {answer.status} redirects to {target}, which is not followed", hopeless=True
+            )
+        return answer
+
+    async def _over_http(self, proxy: str | None, request: _Request) -> tuple[Answer, str | None]:
+        # Straight, or over an HTTP proxy. Returns the answer and where it redirects to.
         if self._session is None:
             # A tenth of a second of imports, which the event loop need not wait for.
             client = await asyncio.to_thread(importlib.import_module, "aiohttp")
-            timeout = client.ClientTimeout(total=self._timeout_s)
-            self._session = client.ClientSession(timeout=timeout, trust_env=self._proxy is True)
-        client = importlib.import_module("aiohttp")
-        method = "GET" if body is None else "POST"
-        try:
-            proxy = self._proxy if isinstance(self._proxy, str) else None
-            ssl = True if self._ssl is None else self._ssl
-            async with self._session.request(
-                method, url, params=dict(query), headers=dict(headers), data=body, proxy=proxy, ssl=ssl,
-                allow_redirects=False,
-            ) as response:  # fmt: skip
-                if "Location" in response.headers and response.status in _REDIRECTS:
-                    # Its target would get the API key, and its answers would be taken for the exchange's.
-                    target = host_of(response.headers["Location"], url)
-                    raise RestError(
-                        f"{method} {url}: HTTP {response.status} redirects to {target}, which is not followed",
-                        hopeless=True,
-                    )
+            self._session = client.ClientSession(timeout=client.ClientTimeout(total=self._timeout_s))
+        async with self._session.request(
+            request.method, request.url, params=dict(request.query), headers=dict(request.headers), data=request.body,
+            proxy=proxy, ssl=True if self._ssl is None else self._ssl, allow_redirects=False,
+        ) as response:  # fmt: skip
+            received = bytearray()
+            async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                received += chunk
+                self._check_length(len(received), request)
+            waits_s = seconds_of(response.headers.get("Retry-After"))
+            return Answer(response.status, waits_s, bytes(received)), response.headers.get("Location")
+
+    async def _over_socks(self, proxy: str, request: _Request) -> tuple[Answer, str | None]:
+        # aiohttp knows no SOCKS; `websockets` does, and the stream goes the same way.
+        parts = urlsplit(request.url)
+        head = [
+            f"{request.method} {parts.path or '/'}?{urlencode(dict(request.query))} HTTP/1.1",
+            f"Host: {parts.netloc.rpartition('@')[2]}", "Connection: close", "Accept-Encoding: identity",
+            *(f"{name}: {value}" for name, value in request.headers.items()),
+            *([] if request.body is None else [f"Content-Length: {len(request.body)}"]),
+        ]  # fmt: skip
+        if any("\r" in line or "\n" in line for line in head):
+            raise RestError(f"{request.method} {request.url}: a header or parameter has a line break", hopeless=True)
+        context = None if parts.scheme == "http" else self._ssl or create_default_context()
+        async with asyncio.timeout(self._timeout_s):
+            socket = await connect_socks_proxy(parse_proxy(proxy), _as_websocket(request.url))
+            reader, writer = await asyncio.open_connection(
+                sock=socket, ssl=context, server_hostname=None if context is None else parts.hostname
+            )
+            try:
+                writer.write("\r\n".join([*head, "", ""]).encode() + (request.body or b""))
                 received = bytearray()
-                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                while chunk := await reader.read(_CHUNK_BYTES):
                     received += chunk
-                    if len(received) > self._most_bytes:
-                        raise RestError(f"{method} {url}: the answer is longer than {self._most_bytes} bytes")
-                return Answer(response.status, seconds_of(response.headers.get("Retry-After")), bytes(received))
-        except (client.ClientError, TimeoutError, OSError) as error:
-            raise RestError(f"{method} {url}: {error or type(error).__name__}") from error
+                    self._check_length(len(received), request)
+            finally:
+                writer.transport.abort()
+        response = HTTPResponse(_Received(bytes(received)), method=request.method)  # type: ignore[arg-type]
+        response.begin()
+        body = response.read()
+        return Answer(response.status, seconds_of(response.headers["Retry-After"]), body), response.headers["Location"]
+
+    def _check_length(self, length: int, request: _Request) -> None:
+        if length > self._most_bytes:
+            raise RestError(f"{request.method} {request.url}: the answer is longer than {self._most_bytes} bytes")
+
+
+def proxy_of(url: str, proxy: str | bool | None) -> str | None:
+    """The proxy for a REST address: the one that `websockets` would take for a stream to that host.
+
+    Args:
+        proxy: an address; True: what the environment or system says, NO_PROXY included; None or False: none.
+
+    Raises:
+        websockets.exceptions.InvalidURI: the URL makes no sense. InvalidProxy: nor does the proxy's address.
+    """
+    if proxy is True:
+        proxy = get_proxy(_as_websocket(url))
+    if not proxy:
+        return None
+    parse_proxy(proxy)
+    return proxy
+
+
+def _as_websocket(url: str) -> WebSocketURI:
+    return parse_uri(f"ws{url[4:]}" if url.lower().startswith("http") else url)
+
+
+class _Request(NamedTuple):
+    method: str
+    url: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+class _Received:
+    # What the standard library reads a whole answer from.
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _: str) -> BytesIO:
+        return BytesIO(self._data)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    # Without importing the client, which a proxy may not need.
+    client = sys.modules.get("aiohttp")
+    return _FAILURES if client is None else (*_FAILURES, client.ClientError)

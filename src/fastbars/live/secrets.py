@@ -1,32 +1,30 @@
-"""Keeping credentials out of logs and errors: users and passwords in addresses, keys in queries and headers."""
+"""Keeping credentials out of what `websockets` logs: each header of the handshake, at DEBUG level."""
 
 from __future__ import annotations
 
 import logging
 import re
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
-_HIDDEN = "***"
-_USERINFO = re.compile(r"(?<=://)[^/?#\s'\"]*@")
-_QUERY = re.compile(r"(?i)([?&][^=&\s]*(?:key|token|secret|sign|passw|auth|session)[^=&\s]*=)[^&\s'\"]*")
+from fastbars.redaction import HIDDEN, hidden, host_of, without_credentials, without_path_keys
+
+__all__ = ["hidden", "target_of", "wire_log", "without_credentials"]
+
 _HEADER = re.compile(r"(?im)((?:[a-z-]*(?:authorization|cookie|key|token|secret|sign|passphrase))\s*:\s).*")
 _PUBLIC_HEADER = re.compile(r"(?i)sec-websocket-")
-
-
-def without_credentials(text: str) -> str:
-    """The text with users and passwords in addresses, and keys in their queries, replaced by ***."""
-    return _QUERY.sub(rf"\1{_HIDDEN}", _USERINFO.sub(f"{_HIDDEN}@", text))
+_REQUEST_LINE = re.compile(r"(?:GET|CONNECT) \S+ HTTP/")
 
 
 class _CredentialFilter(logging.Filter):
-    # `websockets` logs each header of the handshake at DEBUG level.
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        hidden = without_credentials(text)
-        if not _PUBLIC_HEADER.search(hidden):
-            hidden = _HEADER.sub(rf"\1{_HIDDEN}", hidden)
-        if hidden != text:
-            record.msg, record.args = hidden, ()
+        shown = without_credentials(text)
+        if _REQUEST_LINE.search(shown):
+            shown = without_path_keys(shown)
+        if not _PUBLIC_HEADER.search(shown):
+            shown = _HEADER.sub(rf"\1{HIDDEN}", shown)
+        if shown != text:
+            record.msg, record.args = shown, ()
         return True
 
 
@@ -34,14 +32,9 @@ wire_log = logging.getLogger("fastbars.websockets")
 wire_log.addFilter(_CredentialFilter())
 
 
-def host_of(location: str, url: str) -> str:
+def target_of(location: str, url: str) -> str:
     """Where a redirect of `url` leads: the host alone, for the rest may carry secrets."""
     try:
-        return urlsplit(urljoin(url, location)).netloc.rpartition("@")[2] or "nowhere"
+        return host_of(urljoin(url, location)) or "nowhere"
     except ValueError:
         return "an address that makes no sense"
-
-
-def hidden(error: BaseException) -> BaseException | None:
-    """The error as the cause of another one; None where its own text would show credentials."""
-    return error if without_credentials(str(error)) == str(error) else None

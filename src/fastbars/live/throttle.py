@@ -76,9 +76,9 @@ def shared_throttle(kind: str, exchange: str, url: str, count: float, window_s: 
 
 def _host(url: str) -> str:
     # With its port, so that "wss://host/a" and "wss://HOST:443/b" are one.
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port or {"ws": 80, "http": 80}.get(parts.scheme, 443)
     except ValueError:  # it makes no sense, and connecting will say so
-        return parts.netloc.rpartition("@")[2]
+        return ""
     return f"{parts.hostname}:{port}"
