@@ -240,6 +240,12 @@ async def test_a_configured_session_token_is_given_when_it_is_asked_for_and_subs
     assert "the-token" not in repr(adapter.config)
 
 
+@pytest.mark.parametrize("token", ["", b"secret", 5])
+def test_a_session_token_that_is_none_is_refused_and_not_shown(token: Any) -> None:
+    with pytest.raises(ValueError, match=r"session_token must be text that is not empty, or None$"):
+        StreamConfig(session_token=token)
+
+
 async def test_without_a_session_token_it_is_said_that_one_is_wanted(caplog: pytest.LogCaptureFixture) -> None:
     async with SessionServer() as server:
         adapter = gateway(server.url)

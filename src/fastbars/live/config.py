@@ -173,6 +173,8 @@ class StreamConfig:
             object.__setattr__(self, "state", str(self.state))
         if self.empty not in get_args(Empty):
             raise ValueError(f"empty must be one of {', '.join(get_args(Empty))}, got {self.empty!r}")
+        if self.session_token is not None and not (isinstance(self.session_token, str) and self.session_token):
+            raise ValueError("session_token must be text that is not empty, or None")  # and it is not shown
         self.specs  # noqa: B018 a bad spec is an error here and now
 
     @property
