@@ -32,7 +32,7 @@ cdef class BarClosing(BarRecords):
         self.reserve()
         if self.rescale():
             self.bound = self.largest()
-        if self.by_id and not self.sequenced:
+        if self.by_id and not self.sequenced and self.symbols:
             first = self.trees[0].root if self.tree_count else 0
             self.ledger.tips = <const char *>&self.slots[first][0].bar.last_time
             self.ledger.tip_stride = sizeof(Slot)

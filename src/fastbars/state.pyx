@@ -69,6 +69,11 @@ cdef bytes bytes_of(dict parts, str name):
     return part
 
 
+cdef void take_part(void *memory, bytes part) noexcept:
+    if len(part):       # a table without entries may have no memory
+        memcpy(memory, <const char *>part, len(part))
+
+
 cdef int64_t whole_number(dict parts, str name, object value) except? -1:
     if type(value) is not int or not -(1 << 63) <= value < (1 << 63):
         raise ValueError(f"the snapshot's {name} hold something else than whole numbers of 64 bits")
@@ -212,8 +217,8 @@ cdef class BarState(BarRows):
         slots = <Slot *>((<size_t>block + LINE_BYTES - 1) // LINE_BYTES * LINE_BYTES)
         if self.symbols:
             memcpy(slots, self.slots[spec], self.symbols * sizeof(Slot))
-        if self.ledger is not None and self.ledger.tips == <const char *>&self.slots[spec][0].bar.last_time:
-            self.ledger.tips = <const char *>&slots[0].bar.last_time
+            if self.ledger is not None and self.ledger.tips == <const char *>&self.slots[spec][0].bar.last_time:
+                self.ledger.tips = <const char *>&slots[0].bar.last_time
         free(self.blocks[spec])
         self.blocks[spec] = block
         self.slots[spec] = slots
@@ -400,9 +405,9 @@ cdef class BarState(BarRows):
             return 0
         slots, pasts, records, counters = self.saved
         for k in range(self.width):
-            memcpy(self.pasts[k], <const char *>(<bytes>pasts[k]), len(pasts[k]))
-            memcpy(self.slots[k], <const char *>(<bytes>slots[k]), len(slots[k]))
-        memcpy(self.records, <const char *>(<bytes>records), len(records))
+            take_part(self.pasts[k], pasts[k])
+            take_part(self.slots[k], slots[k])
+        take_part(self.records, records)
         self.record_count, self.records_held, self.free_record, self.appeared_count, self.next_close_ns, self.duplicates = counters
         if self.ledger is not None:
             self.ledger.restore()
@@ -434,7 +439,6 @@ cdef class BarState(BarRows):
         # The memory of a snapshot, in the place of a blank state. Its sizes are checked, what stands in it is not.
         cdef int64_t[6] counters
         cdef int k, i
-        cdef bytes part
         layout = [sizeof(Slot), sizeof(Past), sizeof(Record), self.width, self.symbols]
         if parts.get("layout") != layout:
             raise ValueError(f"the snapshot's layout {parts.get('layout')} is not that of this build, {layout}")
@@ -457,15 +461,11 @@ cdef class BarState(BarRows):
             <void **>&self.records, &self.record_capacity, sizeof(Record), counters[0]
         ):
             raise MemoryError
-        part = parts["records"]
-        memcpy(self.records, <const char *>part, len(part))
-        part = parts["appeared"]
-        memcpy(self.appeared, <const char *>part, len(part))
+        take_part(self.records, parts["records"])
+        take_part(self.appeared, parts["appeared"])
         for k in range(self.width):
-            part = parts[f"slots{k}"]
-            memcpy(self.slots[k], <const char *>part, len(part))
-            part = parts[f"pasts{k}"]
-            memcpy(self.pasts[k], <const char *>part, len(part))
+            take_part(self.slots[k], parts[f"slots{k}"])
+            take_part(self.pasts[k], parts[f"pasts{k}"])
         self.record_count, self.records_held = <int32_t>counters[0], <int32_t>counters[1]
         self.free_record, self.appeared_count = <int32_t>counters[2], counters[3]
         self.next_close_ns, self.duplicates = counters[4], counters[5]
