@@ -308,6 +308,18 @@ class RawServer:
         where = "ws://127.0.0.1" if self.ssl is None else "wss://localhost"
         return f"{where}:{self._server.sockets[0].getsockname()[1]}/ws"
 
+    def _was_closed(self) -> bool:
+        # Whether a close frame is among those received; a client's are short, and masked.
+        at = 0
+        while at + 1 < len(self.received):
+            if self.received[at] == 0x80 | CLOSE:
+                return True
+            length = self.received[at + 1] & 0x7F
+            if length == 126:
+                length = 2 + int.from_bytes(self.received[at + 2 : at + 4], "big")
+            at += 6 + length
+        return False
+
     async def farewell(self, _: asyncio.StreamWriter) -> bytes:
         """What a close frame is answered with."""
         return b""
@@ -338,7 +350,7 @@ class RawServer:
                 return
             while data := await reader.read(65_536):
                 self.received += data
-                if data[0] == 0x80 | CLOSE and (goodbye := await self.farewell(writer)):
+                if self._was_closed() and (goodbye := await self.farewell(writer)):
                     writer.write(goodbye)
                     break
         except OSError:
