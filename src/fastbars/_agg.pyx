@@ -42,6 +42,8 @@ cdef int64_t LAST_IDS = HIGHEST - (1 << 48)
 cdef int64_t LARGEST_SLACK_NS = 3_600_000_000_000
 # Sums below this cannot overflow 128 bits, rounding of the bound included.
 cdef double SAFE_BOUND = 1.6e38
+# Sums below this stay below SAFE_BOUND with one more trade, whatever its price and size.
+cdef double SMALL_BOUND = 7e37
 
 cdef enum:
     ROWS_AHEAD = 8              # less than fold.pxd's PLACES_AHEAD
@@ -126,7 +128,10 @@ cdef class BarKernel(BarPaths):
         return self.take(), self.take_late()
 
     cdef int fold(self, TickBatch batch) except -1:
-        self.check_unused()
+        if self.busy:
+            self.check_unused()
+        if batch.length == 1 and not batch.borrows and self.bound < SMALL_BOUND:
+            return self.fold_alone(batch)   # keeps the interpreter lock, saves nothing, and calls nobody
         if batch.borrows and batch.length < LONG_BATCH:
             batch = self.copy_of(batch)
         self.busy = batch.folding = True

@@ -395,7 +395,8 @@ cdef class TickBatch:
         cdef Instrument *own
         cdef Py_ssize_t row
         cdef int sign
-        self.check_unused()
+        if self.folding:
+            self.check_unused()
         if type(time_ns) is int and (time_unit is None or time_unit == "ns"):
             time = time_ns
             if time_unit is None and is_doubtful(time):

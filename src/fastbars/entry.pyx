@@ -88,8 +88,9 @@ cdef class TradeEntry:
     cdef list take(self, str symbol, object time_ns, object price, object size, int sign, object trade_id,
                    object last_trade_id, object trade_count, str time_unit):
         cdef TickBatch batch = self.single
-        self.check_made()
-        self.kernel.check_unused()
+        if self.kernel is None or self.kernel.busy:
+            self.check_made()
+            self.kernel.check_unused()
         batch.length = 0
         if (
             type(price) is not str or type(size) is not str or type(time_ns) is not int

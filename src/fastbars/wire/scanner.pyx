@@ -253,7 +253,8 @@ cdef class TradeScanner:
         # 1: its trades are in the batch. 0: it is Python's, and left no trace.
         if self.scanning:
             raise RuntimeError("the scanner is at work: what it asked for a symbol gave it another message")
-        self.batch.check_unused()
+        if self.batch.folding:
+            self.batch.check_unused()
         if not fb_scan(self.plan, payload, end, limit):
             if self.plan.no_memory:
                 raise MemoryError
