@@ -602,6 +602,15 @@ def test_polars_and_pandas_take_a_batch() -> None:
     assert str(frame["close"].dtype) == "decimal128(38, 2)[pyarrow]"
 
 
+def test_a_table_of_another_schema_is_cast_by_whoever_asks_for_it() -> None:
+    made = a_batch()
+    schema = pa.table(made).schema
+    wanted = schema.set(4, pa.field("open", pa.decimal128(38, 4))).set(0, pa.field("symbol", pa.string()))
+    assert pa.RecordBatchReader.from_stream(made, schema=schema).read_all().num_rows == len(made)
+    table = pa.table(made).cast(wanted)
+    assert table["open"].to_pylist() == [bar.open for bar in made]
+
+
 def test_duckdb_takes_a_batch() -> None:
     made = a_batch()
     connection = duckdb_connection()

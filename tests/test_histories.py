@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, Rounded, localcontext
 from pathlib import Path
 
 import orjson
@@ -130,6 +130,16 @@ def test_kraken_follows_a_cursor_and_reads_times_without_losing_digits() -> None
     assert history.follow(hole, 0, page) == 1_688_671_969_993_150_842
     with pytest.raises(ParseError, match="Unknown asset pair"):
         history.parse("BTC/USD", b'{"error":["EQuery:Unknown asset pair"]}')
+
+
+def test_times_of_kraken_keep_their_digits_under_any_decimal_context() -> None:
+    (history,) = rest.KRAKEN["trade"]
+    row = b'["1.5","2",1688669597.8277369,"b","m","",7]'
+    body = b'{"error":[],"result":{"XXBTZUSD":[' + row + b'],"last":"1688671969993150842"}}'
+    for context in (Context(prec=3), Context(prec=5, traps=[Inexact, Rounded])):
+        with localcontext(context):
+            (trade,) = history.parse("BTC/USD", body).trades
+            assert trade.time_ns == 1_688_669_597_827_736_900
 
 
 def test_recorded_kraken_trades_keep_every_digit(tapes: Path) -> None:

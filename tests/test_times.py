@@ -17,7 +17,7 @@ from hypothesis import given, strategies as st
 
 from fastbars import BarBuffer, Instruments, InvalidTickError, TickBatch, TickData, aggregate
 from fastbars.ticks import to_nanoseconds
-from fastbars.times import check_units
+from fastbars.times import LARGEST_DOUBTFUL, SMALLEST_DOUBTFUL, check_units
 
 NS = 1_735_689_600_123_456_789
 EXACT_MS = NS // 10**6 * 10**6
@@ -342,6 +342,15 @@ def test_any_time_since_1990_in_another_unit_is_doubted(moment: datetime, unit: 
             to_nanoseconds(value)
         with pytest.raises(InvalidTickError, match=r"row 0: time_ns .* looks like"):
             check_units(np.array([value, value + 1]))
+
+
+@entries
+def test_every_entry_doubts_the_same_range(entry: Callable[[Any], int]) -> None:
+    for doubtful in (SMALLEST_DOUBTFUL, LARGEST_DOUBTFUL - 1):
+        with pytest.raises(InvalidTickError, match="looks like"):
+            entry(doubtful)
+    for certain in (SMALLEST_DOUBTFUL - 1, LARGEST_DOUBTFUL + 1):
+        assert entry(certain) == certain
 
 
 # Sides.

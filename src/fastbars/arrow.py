@@ -301,7 +301,6 @@ def to_stream(
     names: dict[str, Sequence[str]],
     *,
     ids: bool,
-    requested_schema: object = None,
 ) -> object:
     """Bars as an Arrow stream of one record batch: a PyCapsule.
 
@@ -309,7 +308,6 @@ def to_stream(
         rows: of `fastbars.rows.ROW_DTYPE`.
         names: what the numbers stand for, of symbol, spec, status and close_reason.
         ids: first and last id are the exchange's; else they are null.
-        requested_schema: of the PyCapsule interface.
 
     Raises:
         PrecisionError: a column needs more than 38 digits at its largest scale.
@@ -352,7 +350,7 @@ def to_stream(
         [None],
         children=[array for _, array in children.values()],
     )
-    return library.Array(table).__arrow_c_stream__(requested_schema)
+    return library.Array(table).__arrow_c_stream__()
 
 
 def _validity(valid: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.uint8] | None:

@@ -365,7 +365,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         """
         from fastbars.arrow import to_stream  # noqa: PLC0415 a sixth of the time that fastbars takes to import
 
-        return to_stream(self.rows, self._texts, ids=self.ids, requested_schema=requested_schema)
+        return to_stream(self.rows, self._texts, ids=self.ids)
 
     @property
     def _texts(self) -> dict[str, Sequence[str]]:

@@ -11,6 +11,15 @@ cdef extern from * nogil:
     const int64_t LATEST_NS "FASTBARS_LATEST_NS"
     const int64_t EARLIEST_NS "-FASTBARS_LATEST_NS"
 
+# Those of fastbars.times.
+cdef extern from * nogil:
+    """
+    #define FASTBARS_SMALLEST_DOUBTFUL 631152000LL
+    #define FASTBARS_LARGEST_DOUBTFUL 4102444800000000LL
+    """
+    const int64_t SMALLEST_DOUBTFUL "FASTBARS_SMALLEST_DOUBTFUL"
+    const int64_t LARGEST_DOUBTFUL "FASTBARS_LARGEST_DOUBTFUL"
+
 cdef enum:
     BYTES_A_ROW = 64            # of all columns
 
@@ -49,4 +58,8 @@ cdef class TickBatch:
                      object first_id=*, object last_id=*, object count=*, object sequence=*, object time_unit=*) except -1
 
 cdef int sign_of(object label, object side) except -2
-cdef bint is_doubtful(int64_t time_ns) noexcept nogil
+
+
+cdef inline bint is_doubtful(int64_t time_ns) noexcept nogil:
+    # What `fastbars.times.check_unit` has to look at; times of today lie far beyond.
+    return SMALLEST_DOUBTFUL <= time_ns <= LARGEST_DOUBTFUL

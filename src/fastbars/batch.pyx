@@ -15,11 +15,8 @@ from fastbars.scaled cimport HIGHEST, POWER_OF_TEN, parse_number
 
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.scaled import to_text
-from fastbars.times import LARGEST_DOUBTFUL as _LAST_DOUBTFUL, SMALLEST_DOUBTFUL as _FIRST_DOUBTFUL
 from fastbars.times import of_column as _of_column, to_nanoseconds as _to_nanoseconds
 
-cdef int64_t FIRST_DOUBTFUL = _FIRST_DOUBTFUL
-cdef int64_t LAST_DOUBTFUL = _LAST_DOUBTFUL
 
 # Counts of this size cannot overflow a 64-bit sum in a lifetime.
 cdef int64_t MOST_COUNT = 281_474_976_710_656
@@ -502,11 +499,6 @@ def _restored(Instruments instruments not None, dict columns not None, int resca
     return batch
 
 
-cdef bint is_doubtful(int64_t time_ns) noexcept nogil:
-    # What `check_unit` has to look at; times of today are far beyond.
-    return FIRST_DOUBTFUL <= time_ns <= LAST_DOUBTFUL
-
-
 cdef object _checked_time(str exchange, str symbol, object time, object time_unit):
     try:
         return _to_nanoseconds(time, time_unit)
@@ -517,8 +509,14 @@ cdef object _checked_time(str exchange, str symbol, object time, object time_uni
 
 
 cdef int sign_of(object label, object side) except -2:
-    cdef object text = side.lower() if isinstance(side, str) else None
-    if text is not None:
+    cdef object text
+    cdef int sign
+    if type(side) is int:
+        sign = 1 if side == 1 else -1 if side == -1 else 0
+        if sign == side:
+            return sign
+    elif isinstance(side, str):
+        text = side.lower()
         if text == "buy":
             return 1
         if text == "sell":

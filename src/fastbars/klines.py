@@ -26,6 +26,7 @@ from urllib.parse import unquote
 
 from fastbars.bars import ExchangeBar
 from fastbars.errors import TapeError
+from fastbars.scaled import DECIMALS
 from fastbars.tapes.reader import decompressed
 from fastbars.ticks import to_datetime
 
@@ -171,7 +172,7 @@ def _kline(row: Sequence[str], symbol: str, spec: str) -> ExchangeBar:
 
 
 def _decimal(text: str) -> Decimal:
-    value = Decimal(text)
+    value = Decimal(text, DECIMALS)
     # Of an absurd exponent the plain notation alone would take gigabytes.
     if not value.is_finite() or not -_MOST_DIGITS <= value.adjusted() <= _MOST_DIGITS:
         raise ValueError(f"{text!r} is no price or volume")

@@ -50,6 +50,8 @@ def to_nanoseconds(time: Any, time_unit: TimeUnit | None = None) -> int:
         InvalidTickError: a naive datetime, NaT or null, or an integer that looks like another unit.
         TypeError: text, a float, a date, or anything else that is no time.
     """
+    if type(time) is int and time_unit is None:
+        return check_unit(time) if SMALLEST_DOUBTFUL <= time <= LARGEST_DOUBTFUL else time
     if isinstance(time, datetime):
         return _of_datetime(time)
     if isinstance(time, np.ndarray) and time.ndim == 0:

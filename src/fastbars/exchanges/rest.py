@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
+from decimal import Context
 from itertools import product
 from typing import Any
 
@@ -23,6 +24,7 @@ from fastbars.live.messages import Trade, decimal_of, nanoseconds_of, time_of
 
 BINANCE_FUTURES_BUDGET = "binance futures"  # USD-M and COIN-M are counted together
 _DAY_S = 86_400.0
+_EXACT = Context(prec=256, traps=[])  # not the caller's, which may round
 
 
 # The side of the taker, by what answers say: whether the buyer was the maker, the taker's side, or the maker's.
@@ -215,7 +217,7 @@ def _time_of_seconds(text: object) -> int:
     seconds = decimal_of(text)
     if not 0 <= seconds <= LATEST_NS // 10**9:
         raise ParseError(f"{text!r} is not a time in seconds")
-    return int(seconds * 10**9)
+    return int(_EXACT.multiply(seconds, 10**9))
 
 
 def _kraken_pairs(symbol: str) -> set[str]:
