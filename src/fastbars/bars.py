@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from enum import StrEnum
 from functools import cached_property
-from html import escape
 from typing import Any, overload
 
 import numpy as np
@@ -332,7 +331,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         ]
         between = f'<tr><td colspan="{len(BAR_FIELDS)}">&hellip;</td></tr>'
         body = between.join("".join(part) for part in lines)
-        return f"<p>{escape(repr(self))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<p>{_escaped(repr(self))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def __iter__(self) -> Iterator[OHLCVBar]:
         return iter(self.to_bars())
@@ -517,9 +516,15 @@ def _shown(name: str) -> str:
     return short if short.isprintable() and short else repr(short)
 
 
+def _escaped(text: str) -> str:
+    from html import escape  # noqa: PLC0415 for notebooks alone
+
+    return escape(text)
+
+
 def _cell(value: object) -> str:
     text = "" if value is None else str(value)
-    return escape(text if len(text) <= 64 else f"{text[:63]}\N{HORIZONTAL ELLIPSIS}")
+    return _escaped(text if len(text) <= 64 else f"{text[:63]}\N{HORIZONTAL ELLIPSIS}")
 
 
 def _floats(mantissas: npt.NDArray[Any], scales: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
