@@ -27,7 +27,7 @@ from fastbars.bars import BAR_FIELDS, BarStatus, CloseReason, ExchangeBar, OHLCV
 from fastbars.cli import commands, main
 from fastbars.cli.commands import _on_signals
 from fastbars.cli.demo import Verdict, _summarise, _table, demo
-from fastbars.cli.output import BarWriter, csv_line, json_line, table_line, text_of
+from fastbars.cli.output import BarText, csv_line, json_line, table_line, text_of
 from fastbars.errors import WSConnectionError
 from fastbars.exchanges.binance import SPOT
 from fastbars.live.adapter import BaseWebSocketAdapter
@@ -275,7 +275,7 @@ def test_arguments_that_are_wrong_are_named(arguments: str, message: str, capsys
 
 
 def test_an_interrupt_that_nobody_handles_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: object) -> int:
+    def interrupted(*_: object) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setitem(commands.COMMANDS, "replay", interrupted)
@@ -456,19 +456,12 @@ def test_a_bar_without_trades_has_empty_fields() -> None:
     assert table_line(HOLE).split() == ["BTCUSDT", "1m", "2024-08-08T23:54:00Z", "0", "0", "GAP"]
 
 
-def test_a_live_writer_flushes_each_line_and_json_lines_have_no_header() -> None:
-    class Counting(io.StringIO):
-        flushes = 0
-
-        def flush(self) -> None:
-            self.flushes += 1
-
-    live, still = Counting(), Counting()
-    for file in (live, still):
-        writer = BarWriter(file, "jsonl", live=file is live)
-        writer.write(BAR)
-        assert file.getvalue() == json_line(BAR) + "\n"
-    assert (live.flushes, still.flushes) == (2, 0)
+def test_lines_of_each_format_and_what_stands_before_them() -> None:
+    assert BarText("jsonl").header is None
+    assert BarText("jsonl").line(BAR) == json_line(BAR) + "\n"
+    assert BarText("csv").header == ",".join(BAR_FIELDS)
+    assert BarText("csv").line(BAR) == csv_line(BAR) + "\n"
+    assert BarText("table").line(BAR) == table_line(BAR) + "\n"
 
 
 # The demo.

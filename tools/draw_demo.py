@@ -25,9 +25,9 @@ def draw() -> int:
     make_table = demo._table
     said = io.StringIO()
 
-    def keep(verdict: Any) -> Any:
+    def keep(verdict: Any, width: int = WIDTH) -> Any:
         shown.append(verdict)
-        return make_table(verdict)
+        return make_table(verdict, width)
 
     demo._table = keep
     with contextlib.redirect_stdout(said):
@@ -38,7 +38,7 @@ def draw() -> int:
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     console.print("[bold]$ fastbars demo[/]")
     console.print(lines[0], highlight=False)
-    console.print(make_table(shown[-1]))
+    console.print(make_table(shown[-1], WIDTH))
     start = next(number for number, line in enumerate(lines) if line.startswith("trades received"))
     for line in lines[start:]:
         console.print(line, highlight=False)

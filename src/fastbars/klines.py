@@ -12,7 +12,6 @@ from __future__ import annotations
 import codecs
 import csv
 import lzma
-import os
 import re
 import struct
 import zipfile
@@ -51,7 +50,8 @@ def name_of(path: Path | str) -> tuple[str, str] | None:
     Names are as in the archive, "BTCUSDT-1m-2024-08-08.zip", in any script, and as downloads may spell them:
     percent-encoded, or with letters taken apart (NFD).
     """
-    name = os.fsencode(Path(path).name).decode("utf-8", "replace")  # whatever the locale made of it
+    # Whatever the locale has made of UTF-8 is made good.
+    name = Path(path).name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     match = _NAMED.search(normalize("NFC", unquote(name)))
     return None if match is None else (match[1], match[2])
 

@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
+from fastbars import __version__
+from fastbars.cli.text import printable
 from fastbars.errors import FastbarsError
+
+if TYPE_CHECKING:
+    from fastbars.cli.console import Console
+
+_MOST_SYMBOLS = 100_000
+_LARGEST = 1e9  # no rate, size or duration is larger
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, without the usage."""
+        self.exit(2, f"{self.prog}: {printable(message)} (see {self.prog} --help)\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fastbars", description="Exact OHLCV bars from every trade that exchanges send over WebSockets."
     )
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="log more (twice: everything) to stderr")
+    parser.add_argument("--version", action="version", version=f"fastbars {__version__}")
+    _add_verbosity(parser, "")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="an embedded exchange, the ordinary adapter, a live table, a verdict")
@@ -26,17 +44,19 @@ def _parser() -> argparse.ArgumentParser:
 
     replay = commands.add_parser("replay", help="bars from recorded raw messages")
     replay.add_argument(
-        "tapes", nargs="+", type=Path, metavar="TAPE", help="tapes, plain, gz or zst, or recordings: one stream"
+        "tapes", nargs="+", type=_path, metavar="TAPE", help="tapes, plain, gz or zst, or recordings: one stream"
     )
-    replay.add_argument("--exchange", help="whose messages they are, such as binance; a recording says it itself")
+    replay.add_argument(
+        "--exchange", type=_text, help="whose messages they are, such as binance; a recording says it itself"
+    )
     _add_common(replay, bars=None)
 
     record = commands.add_parser("record", help="record all that a stream sees, until interrupted; replay reads it")
-    record.add_argument("exchange", help="such as binance")
-    record.add_argument("symbols", nargs="+", metavar="SYMBOL", help="as the exchange writes them")
+    record.add_argument("exchange", type=_text, help="such as binance")
+    record.add_argument("symbols", nargs="+", type=_text, metavar="SYMBOL", help="as the exchange writes them")
     _add_source(record, bars="1m")
-    record.add_argument("-o", "--output", type=Path, metavar="DIR", required=True, help="folder that the files go to")
-    record.add_argument("--url", help="connect here instead of the exchange's own address")
+    record.add_argument("-o", "--output", type=_path, metavar="DIR", required=True, help="folder that the files go to")
+    record.add_argument("--url", type=_text, help="connect here instead of the exchange's own address")
     record.add_argument("--seconds", type=_positive_float, help="end after this long")
     record.add_argument("--file-mb", type=_positive_float, default=256.0, help="begin a new file past this size (256)")
     record.add_argument("--file-s", type=_positive_float, default=3600.0, help="or past this age (3600)")
@@ -47,43 +67,57 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("--once", action="store_true", help="end when the server closes normally (code 1000)")
 
     verify = commands.add_parser("verify", help="bars of tapes or recordings beside the exchange's own candles")
-    verify.add_argument("tapes", nargs="+", type=Path, metavar="TAPE", help="as for replay")
-    verify.add_argument("--exchange", help="whose messages they are, such as binance; a recording says it itself")
+    verify.add_argument("tapes", nargs="+", type=_path, metavar="TAPE", help="as for replay")
+    verify.add_argument(
+        "--exchange", type=_text, help="whose messages they are, such as binance; a recording says it itself"
+    )
     _add_source(verify, bars=None)
     verify.add_argument(
-        "--klines", nargs="+", type=Path, default=[], metavar="CSV", help="candles as in Binance's public archive, too"
+        "--klines",
+        nargs="+",
+        type=_path,
+        default=[],
+        metavar="FILE",
+        help="candles as downloaded from Binance's public archive, too: CSV, zip or gz",
     )
 
     stream = commands.add_parser("stream", help="bars live from an exchange, until interrupted")
-    stream.add_argument("exchange", help="such as binance")
-    stream.add_argument("symbols", nargs="+", metavar="SYMBOL", help="as the exchange writes them")
+    stream.add_argument("exchange", type=_text, help="such as binance")
+    stream.add_argument("symbols", nargs="+", type=_text, metavar="SYMBOL", help="as the exchange writes them")
     _add_common(stream)
+    stream.add_argument(
+        "--append", action="store_true", help="go on behind the bars that are in FILE, instead of replacing them"
+    )
     stream.add_argument("--lines", type=_positive_int, default=1, help="connections that carry the same trades (1)")
     stream.add_argument(
         "--verify",
         nargs="?",
-        type=_positive_float,
+        type=_share,
         const=1.0,
         metavar="SHARE",
         help="compare bars with the exchange's candles, of all symbols or a share of them; the verdict goes to stderr",
     )
     stream.add_argument(
-        "--record", type=Path, metavar="DIR", help="record all that bars are made from into this folder"
+        "--record", type=_path, metavar="DIR", help="record all that bars are made from into this folder"
     )
-    stream.add_argument("--url", help="connect here instead of the exchange's own address")
+    stream.add_argument("--url", type=_text, help="connect here instead of the exchange's own address")
     stream.add_argument(
         "--close-by", choices=("clock", "trades"), default="clock", help="trades: no watermark or clock closes bars"
     )
     stream.add_argument("--once", action="store_true", help="end when the server closes normally (code 1000)")
 
     simulate = commands.add_parser("simulate", help="the embedded exchange by itself; prints its URL first")
-    simulate.add_argument("--tape", nargs="+", type=Path, default=[], metavar="TAPE", help="serve these recordings")
-    simulate.add_argument("--exchange", default="binance", help="whose dialect it speaks, such as bybit (binance)")
-    simulate.add_argument("--market", help="such as usdm or linear (the exchange's first, mostly spot)")
+    simulate.add_argument("--tape", nargs="+", type=_path, default=[], metavar="TAPE", help="serve these recordings")
+    simulate.add_argument(
+        "--exchange", type=_text, default="binance", help="whose dialect it speaks, such as bybit (binance)"
+    )
+    simulate.add_argument("--market", type=_text, help="such as usdm or linear (the exchange's first, mostly spot)")
     simulate.add_argument("--symbols", type=_positive_int, default=20, help="how many symbols (20)")
     simulate.add_argument("--rate", type=_positive_float, default=20_000.0, help="trades a second (20000)")
-    simulate.add_argument("--seed", type=int, default=1, help="of the synthetic market (1)")
+    simulate.add_argument("--seed", type=_seed, default=1, help="of the synthetic market (1)")
     simulate.add_argument("--port", type=_port, default=0, help="0: any free one")
+    for command in commands.choices.values():
+        _add_verbosity(command, "_behind")
     return parser
 
 
@@ -93,56 +127,172 @@ _MARKET_HELP = (
 )
 
 
+def _add_verbosity(parser: argparse.ArgumentParser, where: str) -> None:
+    # Before the command and behind it: argparse would let the latter take the former's place.
+    parser.add_argument(
+        "-v", "--verbose", dest=f"verbose{where}", action="count", default=0,
+        help="log more (twice: everything) to stderr",
+    )  # fmt: skip
+    parser.add_argument(
+        "-q", "--quiet", dest=f"quiet{where}", action="store_true", help="log errors only, and show no progress"
+    )
+
+
 def _add_source(parser: argparse.ArgumentParser, bars: str | None) -> None:
     default = bars or "as recorded, else 1m"
-    parser.add_argument("--market", help=_MARKET_HELP)
-    parser.add_argument("--bars", default=bars, help=f"bar specs with commas, such as 1m,5m,tick:1000 ({default})")
-    parser.add_argument("--channel", help="trade channel that bars are made from, such as trade or aggTrade")
+    parser.add_argument("--market", type=_text, help=_MARKET_HELP)
+    parser.add_argument(
+        "--bars", type=_text, default=bars, help=f"bar specs with commas, such as 1m,5m,tick:1000 ({default})"
+    )
+    parser.add_argument(
+        "--channel", type=_text, help="trade channel that bars are made from, such as trade or aggTrade"
+    )
 
 
 def _add_common(parser: argparse.ArgumentParser, bars: str | None = "1m") -> None:
     _add_source(parser, bars)
     parser.add_argument("--format", choices=("table", "csv", "jsonl"), default="table")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write here instead of to stdout")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=_path,
+        metavar="FILE",
+        help="write here instead of to stdout, beside what is there until the command has succeeded",
+    )
+
+
+def _wrong(text: str, what: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"{printable(text[:40])} is {what}")
+
+
+def _int(text: str, what: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise _wrong(text or "''", what) from None
 
 
 def _positive_int(text: str) -> int:
-    value = int(text)
+    value = _int(text, "not a whole number")
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
+        raise _wrong(text, "not positive")
+    if value > _MOST_SYMBOLS:
+        raise _wrong(text, f"more than {_MOST_SYMBOLS:,}")
     return value
 
 
 def _positive_float(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    try:
+        value = float(text)
+    except ValueError:
+        raise _wrong(text or "''", "not a number") from None
+    if not 0 < value < math.inf:
+        raise _wrong(text, "not positive")
+    if value > _LARGEST:
+        raise _wrong(text, f"more than {_LARGEST:,.0f}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _positive_float(text)
+    if value > 1:
+        raise _wrong(text, "not a share: above 0 and at most 1")
     return value
 
 
 def _port(text: str) -> int:
-    value = int(text)
+    value = _int(text, "not a port")
     if not 0 <= value < 65_536:
-        raise argparse.ArgumentTypeError(f"{text} is not a port")
+        raise _wrong(text, "not a port")
     return value
+
+
+def _seed(text: str) -> int:
+    return _int(text, "not a whole number")
+
+
+def _text(text: str) -> str:
+    # What another locale has made of UTF-8 is made good.
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it must not be empty")
+    return text
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("it must not be empty")
+    return Path(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = _parser().parse_args(arguments)
-    level = {0: logging.WARNING, 1: logging.INFO}.get(options.verbose, logging.DEBUG)
-    logging.basicConfig(stream=sys.stderr, level=level, format="fastbars: %(message)s")
-    # Each command loads only what it needs.
-    from fastbars.cli import commands  # noqa: PLC0415
-
     try:
-        return commands.COMMANDS[options.command](options)
-    except BrokenPipeError:
-        # The reader, such as `head`, has seen enough. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (FastbarsError, OSError) as error:
-        print(f"fastbars: {error}", file=sys.stderr)
-        return 2
+        # Each command loads only what it needs.
+        from fastbars.cli.console import Console, speak_utf8  # noqa: PLC0415
+        from fastbars.cli.outlet import is_writing  # noqa: PLC0415
+
+        speak_utf8()
+        options = _parser().parse_args(arguments)
+        verbose = options.verbose + options.verbose_behind
+        quiet = options.quiet or options.quiet_behind
+        console = Console(sys.stderr, progress=not quiet and not verbose)
     except KeyboardInterrupt:
         return 130
+    levels = {0: logging.ERROR if quiet else logging.WARNING, 1: logging.INFO}
+    with _logging_to(console, levels.get(verbose, logging.DEBUG)):
+        status = _run(options, console)
+    if is_writing():
+        os._exit(status)  # a thread that cannot be ended is writing to what nobody reads
+    return status
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    try:
+        from fastbars.cli import commands  # noqa: PLC0415
+
+        status = commands.COMMANDS[options.command](options, console)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        _discard_stdout()  # the reader, such as `head`, has seen enough
+        return 0
+    except (FastbarsError, OSError, ValueError, OverflowError) as error:
+        console.clear()
+        console.say(f"fastbars: {printable('; '.join([str(error), *getattr(error, '__notes__', ())]))}")
+        logging.getLogger("fastbars").debug("error", exc_info=error)
+        if isinstance(error, OSError):
+            _discard_stdout()
+        return 2
+    except KeyboardInterrupt as error:
+        console.clear()
+        for note in getattr(error, "__notes__", ()):
+            console.say(f"fastbars: interrupted; {printable(note)}")
+        _discard_stdout()
+        return 130
+
+
+@contextmanager
+def _logging_to(console: Console, level: int) -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.level
+    ours = not root.handlers  # as logging.basicConfig: a program that has handlers keeps to them
+    if ours:
+        root.addHandler(console)
+        root.setLevel(level)
+    try:
+        yield
+    finally:
+        if ours:
+            root.removeHandler(console)
+            root.setLevel(before)
+        console.close()
+
+
+def _discard_stdout() -> None:
+    # Python would try to write what is left when it flushes at exit, and wait, or complain, once more.
+    with suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

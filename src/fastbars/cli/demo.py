@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import textwrap
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +16,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from fastbars.bars import BarStatus, ExchangeBar, OHLCVBar
+from fastbars.cli.console import Console
+from fastbars.cli.output import terminal_width
 from fastbars.errors import WSConnectionError
 from fastbars.exchanges import find_exchange
 from fastbars.live.adapter import BaseWebSocketAdapter
@@ -41,9 +44,14 @@ _COMPARED = (
     "first_trade_id",
     "last_trade_id",
 )
+_TABLE = ("symbol", "time", "open", "high", "low", "close", "volume", "trades", "status", "candle")
+_WIDE = 110
+# Below so many columns these are left out of the table.
+_NARROW = ((_WIDE, {"high", "low"}), (80, {"open", "trades"}), (60, {"time", "volume"}))
 _REFRESH_S = 0.5
 _START_TIMEOUT_S = 20.0
 _LAST_CANDLES_S = 2.5
+_REMARK = 34  # the column of the summary where its remarks begin
 
 Key = tuple[str, datetime]
 
@@ -99,9 +107,11 @@ async def _exchange_process(symbols: int, rate: float) -> AsyncIterator[str]:
         await process.wait()
 
 
-async def demo(symbols: int, seconds: float, rate: float) -> int:
+async def demo(symbols: int, seconds: float, rate: float, console: Console | None = None) -> int:
     """Run the demo; returns 1 if a closed bar differed from the exchange's candle, or none could be compared."""
     verdict = Verdict()
+    console = console or Console(None, progress=False)
+    console.show("starting the embedded exchange ...")
     async with _exchange_process(symbols, rate) as url:
         adapter = BaseWebSocketAdapter(
             find_exchange("binance", "spot"),
@@ -110,11 +120,14 @@ async def demo(symbols: int, seconds: float, rate: float) -> int:
             on_exchange_bar=verdict.add_candle,
             url=url,
         )
+        console.clear()
         names = [instrument.symbol for instrument in list_instruments("spot", symbols)]
         print(f"embedded exchange at {url}: {symbols} symbols, about {rate:,.0f} trades a second, {seconds:g} s")
+        console.show(f"connecting, subscribing to {symbols} symbols ...")
         await adapter.connect()
         try:
             await adapter.subscribe(names, ["trade", f"kline_{_SPEC}"])
+            console.clear()
             started_s, started_cpu_s = time.perf_counter(), time.process_time()
             started_trades = adapter.session.stats.trades
             await _watch(adapter, verdict, seconds)
@@ -147,7 +160,7 @@ async def _watch(adapter: BaseWebSocketAdapter, verdict: Verdict, seconds: float
     with live:
         while time.perf_counter() < end:
             await asyncio.sleep(_REFRESH_S)
-            live.update(_table(verdict), refresh=True)
+            live.update(_table(verdict, live.console.width), refresh=True)
 
 
 def _live_table() -> Live | None:
@@ -161,13 +174,17 @@ def _live_table() -> Live | None:
     return Live(console=console, auto_refresh=False) if console.is_terminal else None
 
 
-def _table(verdict: Verdict) -> Table:
+def _table(verdict: Verdict, width: int = _WIDE) -> Table:
     from rich import box  # noqa: PLC0415 an extra
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("symbol", "time", "open", "high", "low", "close", "volume", "trades", "status", "candle"):
-        table.add_column(name, justify="left" if name in {"symbol", "time", "status", "candle"} else "right")
+    names = list(_TABLE)
+    for least, left_out in _NARROW:
+        names = [name for name in names if width >= least or name not in left_out]
+    for name in names:
+        left = name in {"symbol", "time", "status", "candle"}
+        table.add_column(name, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
     latest: dict[str, OHLCVBar] = {}
     for bar in verdict.bars.values():
         if bar.symbol not in latest or bar.open_time >= latest[bar.symbol].open_time:
@@ -178,7 +195,8 @@ def _table(verdict: Verdict) -> Table:
         mark = "…" if equal is None else "[green]equal[/]" if equal else "[red]different[/]"
         prices: list[Any] = [bar.open, bar.high, bar.low, bar.close, bar.volume]
         cells = [f"{price:f}" for price in prices]
-        table.add_row(symbol, f"{bar.open_time:%H:%M:%S}", *cells, str(bar.trade_count), str(bar.status), mark)
+        row = (symbol, f"{bar.open_time:%H:%M:%S}", *cells, str(bar.trade_count), str(bar.status), mark)
+        table.add_row(*(cell for cell, name in zip(row, _TABLE, strict=True) if name in names))
     return table
 
 
@@ -208,6 +226,10 @@ def _summarise(adapter: BaseWebSocketAdapter, verdict: Verdict, trades: int, wal
         ("equal", f"{equal:,}", outcome),
     )
     print()
+    width = max((terminal_width(sys.stdout) or _WIDE) - _REMARK, 20)
     for name, value, remark in rows:
-        print(f"{name:<20} {value:>10}   {remark}")
+        first, *others = textwrap.wrap(remark, width)
+        print(f"{name:<20} {value:>10}   {first}")
+        for line in others:
+            print(" " * _REMARK + line)
     return 0 if equal and not different else 1

@@ -1,8 +1,14 @@
-"""Bars as text: table, CSV and JSON lines. Times are ISO 8601 UTC with Z, decimals in plain notation."""
+"""Bars as text: table, CSV and JSON lines. Times are ISO 8601 UTC with Z, decimals in plain notation.
+
+What an exchange calls a symbol is data: in CSV it is quoted where it has to be, on a terminal nothing in it is a
+control character.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TextIO
@@ -10,8 +16,11 @@ from typing import Any, TextIO
 import orjson
 
 from fastbars.bars import BAR_FIELDS, OHLCVBar
+from fastbars.cli.text import columns_of, fitted, printable
 
-_COLUMNS = (
+Columns = Sequence[tuple[str, int]]
+
+_COLUMNS: Columns = (
     ("symbol", 14),
     ("spec", 12),
     ("open_time", 27),
@@ -21,8 +30,19 @@ _COLUMNS = (
     ("close", 14),
     ("volume", 18),
     ("trade_count", 8),
-    ("status", 12),
+    ("status", 15),
 )
+# On a terminal that is narrower than all of these, the first that fits.
+_NARROW: Sequence[Columns] = (
+    (("symbol", 12), ("spec", 6), ("time", 14), ("open", 11), ("high", 11), ("low", 11), ("close", 11), ("volume", 12),
+     ("trade_count", 8), ("status", 15)),
+    (("symbol", 10), ("spec", 4), ("time", 14), ("close", 12), ("volume", 12), ("trade_count", 7), ("status", 15)),
+    (("symbol", 10), ("time", 14), ("close", 12), ("status", 15)),
+    (("symbol", 10), ("close", 12), ("status", 12)),
+)  # fmt: skip
+_TITLES = {"trade_count": "trades"}
+_LEFT = {"symbol", "spec", "open_time", "time", "status"}
+_QUOTED = re.compile('[",\r\n\v\f\x1c-\x1e\x85\u2028\u2029]')  # whatever some reader takes for the end of a line
 
 
 def text_of(value: Any) -> str:
@@ -37,8 +57,11 @@ def text_of(value: Any) -> str:
 
 
 def csv_line(bar: OHLCVBar) -> str:
-    """The bar in the order of BAR_FIELDS. No field needs quotes: symbols hold neither commas nor quotes."""
-    return ",".join(text_of(value) for value in bar.to_dict().values())
+    """The bar in the order of BAR_FIELDS; a symbol with a comma, a quote or a line end is quoted (RFC 4180)."""
+    symbol, *others = bar.to_dict().values()
+    if _QUOTED.search(symbol):
+        symbol = '"' + symbol.replace('"', '""') + '"'
+    return ",".join([symbol, *map(text_of, others)])
 
 
 def json_line(bar: OHLCVBar) -> str:
@@ -50,44 +73,91 @@ def json_line(bar: OHLCVBar) -> str:
     return orjson.dumps(fields).decode()
 
 
-def table_line(bar: OHLCVBar) -> str:
-    """The bar as a row under `HEADERS["table"]`."""
-    cells = [text_of(getattr(bar, name)) for name, _ in _COLUMNS]
-    cells[-1] += f" r{bar.revision}" if bar.revision else ""
-    return _align(cells)
-
-
-def _align(cells: Iterable[str]) -> str:
-    padded = (
-        cell.ljust(width) if name in {"symbol", "spec", "open_time", "status"} else cell.rjust(width)
-        for cell, (name, width) in zip(cells, _COLUMNS, strict=True)
+def table_line(bar: OHLCVBar, columns: Columns = _COLUMNS) -> str:
+    """The bar as a row under the header of these columns; where they are narrow, what does not fit is cut, with "…"."""
+    narrow = columns is not _COLUMNS
+    cells = [printable(_cell(bar, name, short=narrow)) for name, _ in columns]
+    if bar.revision and columns[-1][1] >= 15:
+        cells[-1] += f" r{bar.revision}"
+    return _align(
+        [fitted(cell, width) for cell, (_, width) in zip(cells, columns, strict=True)] if narrow else cells, columns
     )
+
+
+def _cell(bar: OHLCVBar, name: str, *, short: bool) -> str:
+    if name == "time":
+        return f"{bar.open_time:%m-%d %H:%M:%S}"
+    text = text_of(getattr(bar, name))
+    if short and name not in _LEFT and "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return text
+
+
+def _align(cells: Iterable[str], columns: Columns) -> str:
+    padded = []
+    for cell, (name, width) in zip(cells, columns, strict=True):
+        space = " " * (width - columns_of(cell))
+        padded.append(cell + space if name in _LEFT else space + cell)
     return " ".join(padded).rstrip()
 
 
-HEADERS = {
-    "table": _align("trades" if name == "trade_count" else name for name, _ in _COLUMNS),
-    "csv": ",".join(BAR_FIELDS),
-    "jsonl": None,
-}
-LINES: dict[str, Callable[[OHLCVBar], str]] = {"table": table_line, "csv": csv_line, "jsonl": json_line}
+def _width_of(columns: Columns) -> int:
+    return sum(width for _, width in columns) + len(columns) - 1
 
 
-class BarWriter:
-    """Writes bars to a text file as they come, each line flushed where somebody may be watching."""
+def columns_for(width: int | None) -> Columns:
+    """The columns of a table that fit a terminal so wide; all of them where there is none."""
+    if width is None or width >= _width_of(_COLUMNS):
+        return _COLUMNS
+    for columns in _NARROW:
+        if _width_of(columns) <= width:
+            return columns
+    symbol = max(1, (width - 1) // 2)
+    return ("symbol", symbol), ("close", max(1, width - 1 - symbol))
 
-    def __init__(self, file: TextIO, form: str, *, live: bool = False) -> None:
-        self._file = file
-        self._line = LINES[form]
-        self._live = live
-        header = HEADERS[form]
-        if header is not None:
-            self._file.write(header + "\n")
-        if live:
-            self._file.flush()
 
-    def write(self, bar: OHLCVBar) -> None:
-        """One bar, one line."""
-        self._file.write(self._line(bar) + "\n")
-        if self._live:
-            self._file.flush()
+def header(columns: Columns) -> str:
+    """The first line of a table."""
+    titles = [_TITLES.get(name, name) for name, _ in columns]
+    if columns is not _COLUMNS:
+        titles = [fitted(title, width) for title, (_, width) in zip(titles, columns, strict=True)]
+    return _align(titles, columns)
+
+
+def terminal_width(file: TextIO | None) -> int | None:
+    """Columns of the terminal that a file writes to; None where it is none."""
+    try:
+        if file is None or not file.isatty():
+            return None
+        told = os.environ.get("COLUMNS", "")
+        width = int(told) if told.isdecimal() else os.get_terminal_size(file.fileno()).columns
+    except (OSError, ValueError):
+        return 80
+    return width or 80
+
+
+class BarText:
+    """Bars as the lines of a format.
+
+    Args:
+        form: "table", "csv" or "jsonl".
+        width: columns of the terminal that they are for; None: it is none.
+
+    Attributes:
+        header: the line before the first bar; None where the format has none.
+    """
+
+    def __init__(self, form: str, width: int | None = None) -> None:
+        self._on_terminal = width is not None
+        columns = columns_for(width)
+        lines: dict[str, tuple[str | None, Callable[[OHLCVBar], str]]] = {
+            "table": (header(columns), lambda bar: table_line(bar, columns)),
+            "csv": (",".join(BAR_FIELDS), csv_line),
+            "jsonl": (None, json_line),
+        }
+        self.header, self._line = lines[form]
+
+    def line(self, bar: OHLCVBar) -> str:
+        """One bar, one line, with its end."""
+        line = self._line(bar)
+        return (printable(line) if self._on_terminal else line) + "\n"
