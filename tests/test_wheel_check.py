@@ -7,6 +7,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,8 @@ import pytest
 
 import fastbars._agg
 
-TOOL = Path(__file__).resolve().parents[1] / "tools" / "check_wheel.py"
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+TOOL = TOOLS / "check_wheel.py"
 SUFFIX = importlib.machinery.EXTENSION_SUFFIXES[0]
 GOOD = {
     "fastbars/__init__.py": b"",
@@ -26,8 +28,8 @@ GOOD = {
 }
 
 
-def load_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_wheel", TOOL)
+def load_tool(path: Path = TOOL) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -95,3 +97,22 @@ def test_the_modules_that_run_here_are_hardened() -> None:
     assert "PT_GNU_RELRO" in segments
     assert "BIND_NOW" in flags
     assert "__stack_chk_fail" in symbols
+
+
+@pytest.mark.parametrize("filters", [True, False])
+def test_an_sdist_is_unpacked_by_pythons_without_extraction_filters_too(
+    filters: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def extract_all(archive: tarfile.TarFile, path: Path, **options: object) -> None:
+        assert "filter" not in options  # Python 3.11.2 does not know it
+        for member in archive.getmembers():
+            archive.extract(member, path)
+
+    if not filters:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+        monkeypatch.setattr(tarfile.TarFile, "extractall", extract_all)
+    (tmp_path / "setup.py").write_text("pass\n")
+    with tarfile.open(tmp_path / "sdist.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "setup.py", "fastbars-0.1.0/setup.py")
+    load_tool(TOOLS / "build_wheel.py").unpack(tmp_path / "sdist.tar.gz", tmp_path / "out")
+    assert (tmp_path / "out" / "fastbars-0.1.0" / "setup.py").read_text() == "pass\n"

@@ -41,6 +41,15 @@ def only(folder: Path, pattern: str) -> Path:
     return path
 
 
+def unpack(sdist: Path, folder: Path) -> None:
+    """Unpack an sdist; it is our own, so that Python before 3.11.4, which has no filters, may do it as well."""
+    with tarfile.open(sdist) as archive:
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(folder, filter="data")
+        else:
+            archive.extractall(folder)
+
+
 def build_environment() -> dict[str, str]:
     """What the builds see: a fixed time, and a linker command without paths of this machine's Python."""
     env = dict(os.environ)
@@ -60,8 +69,7 @@ def build(env: dict[str, str]) -> tuple[Path, Path]:
     sdist = only(WORK / "sdist", "*.tar.gz")
     digests = []
     for folder in ("first", "second"):
-        with tarfile.open(sdist) as archive:
-            archive.extractall(WORK / folder / "source", filter="data")
+        unpack(sdist, WORK / folder / "source")
         source = only(WORK / folder / "source", "fastbars-*")
         run(sys.executable, "-m", "build", "--wheel", "--outdir", WORK / folder, source, env=env)
         wheel = only(WORK / folder, "*.whl")

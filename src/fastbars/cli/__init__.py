@@ -6,6 +6,7 @@ import argparse
 import logging
 import math
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fastbars.cli.console import Console
 
 _MOST_SYMBOLS = 100_000
+_LONGEST_ERROR = 600  # characters
 _LARGEST = 1e9  # no rate, size or duration is larger
 
 
@@ -240,8 +242,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     levels = {0: logging.ERROR if quiet else logging.WARNING, 1: logging.INFO}
+    interrupts = signal.getsignal(signal.SIGINT)
     with _logging_to(console, levels.get(verbose, logging.DEBUG)):
         status = _run(options, console)
+    if signal.getsignal(signal.SIGINT) is not interrupts:
+        signal.signal(signal.SIGINT, interrupts)
     if is_writing():
         os._exit(status)  # a thread that cannot be ended is writing to what nobody reads
     return status
@@ -260,7 +265,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         return 0
     except (FastbarsError, OSError, ValueError, OverflowError) as error:
         console.clear()
-        console.say(f"fastbars: {printable('; '.join([str(error), *getattr(error, '__notes__', ())]))}")
+        text = printable("; ".join([_shortened(str(error)), *getattr(error, "__notes__", ())]))
+        console.say(f"fastbars: {text}")
         logging.getLogger("fastbars").debug("error", exc_info=error)
         if isinstance(error, OSError):
             _discard_stdout()
@@ -271,6 +277,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             console.say(f"fastbars: interrupted; {printable(note)}")
         _discard_stdout()
         return 130
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= _LONGEST_ERROR else f"{message[: _LONGEST_ERROR // 2]} ... {message[-40:]}"
 
 
 @contextmanager

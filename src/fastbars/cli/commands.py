@@ -74,8 +74,9 @@ def _outlet_to_stdout() -> Iterator[Outlet]:
     try:
         yield outlet
     except KeyboardInterrupt:
-        with suppress(OSError):
-            outlet.close(_PATIENCE_S)
+        if not outlet.is_hurried:  # else it is the second one
+            with suppress(OSError):
+                outlet.close(_PATIENCE_S)
         raise
     except BaseException:
         outlet.close()
@@ -309,7 +310,8 @@ def _on_signals(action: Callable[[], object]) -> Iterator[None]:
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if ending:  # the second one ends it at once, whatever is still to be done
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _demo(options: argparse.Namespace, console: Console) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -37,7 +37,8 @@ class OutputFile:
 
     def __init__(self, path: Path, *, live: bool = False, append: bool = False, header: str | None = None) -> None:
         self._path = path
-        self._target = Path(os.path.realpath(path))
+        # A link stays one. What is no ordinary file may have no other name, as /dev/stdout has none.
+        self._target = path if path.exists() and not path.is_file() else Path(os.path.realpath(path))
         self._written = self._target
         self.goes_on = False
         self._is_new = not self._target.exists()
@@ -58,7 +59,8 @@ class OutputFile:
 
     def keep(self, bars: int, *, succeeded: bool) -> str:
         """Close it, and let it take the place of the old one where it may; returns where else the bars are, or ""."""
-        self.file.close()
+        with suppress(OSError) if not succeeded else nullcontext():
+            self.file.close()
         beside = self._written != self._target
         if self._append or (not beside and not self._is_new):
             return ""

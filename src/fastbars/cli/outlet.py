@@ -86,6 +86,11 @@ class Outlet:
             self._add(text)
             return True
 
+    @property
+    def is_hurried(self) -> bool:
+        """Whether it was told to hurry."""
+        return self._patience_s is not None
+
     def hurry(self, patience_s: float) -> None:
         """From now on nobody waits longer than this for a reader who takes nothing."""
         self._patience_s = patience_s
@@ -107,6 +112,8 @@ class Outlet:
 
     def _add(self, text: str) -> None:
         self._raise_failure()
+        if not text:
+            return
         self._waiting.append(text)
         self._size += len(text)
         self._lines += text.count("\n")

@@ -74,14 +74,14 @@ def json_line(bar: OHLCVBar) -> str:
 
 
 def table_line(bar: OHLCVBar, columns: Columns = _COLUMNS) -> str:
-    """The bar as a row under the header of these columns; where they are narrow, what does not fit is cut, with "…"."""
-    narrow = columns is not _COLUMNS
-    cells = [printable(_cell(bar, name, short=narrow)) for name, _ in columns]
+    """The bar as a row under the header of these columns; on a terminal what does not fit is cut, with "…"."""
+    on_terminal = columns is not _COLUMNS
+    cells = [printable(_cell(bar, name, short=on_terminal)) for name, _ in columns]
     if bar.revision and columns[-1][1] >= 15:
         cells[-1] += f" r{bar.revision}"
-    return _align(
-        [fitted(cell, width) for cell, (_, width) in zip(cells, columns, strict=True)] if narrow else cells, columns
-    )
+    if on_terminal:
+        cells = [fitted(cell, width) for cell, (_, width) in zip(cells, columns, strict=True)]
+    return _align(cells, columns)
 
 
 def _cell(bar: OHLCVBar, name: str, *, short: bool) -> str:
@@ -107,9 +107,9 @@ def _width_of(columns: Columns) -> int:
 
 def columns_for(width: int | None) -> Columns:
     """The columns of a table that fit a terminal so wide; all of them where there is none."""
-    if width is None or width >= _width_of(_COLUMNS):
+    if width is None:
         return _COLUMNS
-    for columns in _NARROW:
+    for columns in (list(_COLUMNS), *_NARROW):
         if _width_of(columns) <= width:
             return columns
     symbol = max(1, (width - 1) // 2)
