@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from fastbars import __version__
+import fastbars
 from fastbars.cli.text import printable
 from fastbars.errors import FastbarsError
 
@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fastbars", description="Exact OHLCV bars from every trade that exchanges send over WebSockets."
     )
-    parser.add_argument("--version", action="version", version=f"fastbars {__version__}")
+    parser.add_argument("--version", action="version", version=f"fastbars {fastbars.__version__}")
     _add_verbosity(parser, "")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
