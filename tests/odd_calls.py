@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from decimal import Decimal
+from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -44,34 +45,11 @@ from fastbars.wire.scanner import TradeScanner
 from fastbars.wire.wakeup import Ending, Wakeup
 from fastbars.wire.walker import FrameWalker
 
-MODULES = (
-    "scaled",
-    "instruments",
-    "batch",
-    "ledger",
-    "arbiter",
-    "rows",
-    "state",
-    "records",
-    "restored",
-    "objects",
-    "columns",
-    "closing",
-    "paths",
-    "_agg",
-    "shares",
-    "entry",
-    "recent",
-    "wire.scanner",
-    "wire.walker",
-    "wire.wakeup",
-    "live.clock",
-    "live.intake",
-    "buffer",
-    "bars",
-    "specs",
-    "ticks",
-    "arrays",
+# Every compiled module, whatever else comes to be one, and those in Python whose objects users hold in their hands.
+PACKAGE = Path(fastbars.__file__).parent
+MODULES = sorted(
+    {str(path.relative_to(PACKAGE)).split(".")[0].replace(os.sep, ".") for path in PACKAGE.rglob("*.so")}
+    | {"buffer", "bars", "specs", "ticks", "arrays"}
 )
 SECOND = 1_000_000_000
 NUMBERS: Sequence[Any] = (

@@ -20,6 +20,7 @@ from fastbars import BarBuffer, Instruments, TickBatch, aggregate
 from fastbars._agg import BarKernel
 from fastbars.arbiter import Arbiter
 from fastbars.bars import BarBatch, OHLCVBar
+from fastbars.capsules import ArrowData
 from fastbars.columns import Encoder, Texts, align, narrow_decimals, round_floats, text_column
 from fastbars.entry import TradeEntry
 from fastbars.errors import InvalidTickError, PrecisionError, SpecError
@@ -445,3 +446,11 @@ def test_a_dump_after_new_symbols_reads_what_is_there_now() -> None:
     again.load(content)
     assert again.add_tick(TickData("A", 60 * SECOND, "5", "1", trade_id=4))[0].trade_count == 3
     assert again.missing("A") == []
+
+
+def test_an_arrow_array_that_nothing_was_read_into_is_empty() -> None:
+    data = bare(ArrowData)
+    assert (data.length, data.offset, data.has_buffer(0)) == (0, 0, False)
+    for use in (data.variadic, data.dictionary, partial(data.buffer, 0, 8), partial(data.child, 0)):
+        with pytest.raises(InvalidTickError, match="an Arrow array of type ''"):
+            use()

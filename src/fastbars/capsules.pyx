@@ -17,7 +17,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from libc.stdint cimport int32_t, int64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from fastbars.errors import InvalidTickError
 
@@ -118,10 +118,21 @@ cdef class ArrowType:
     cdef readonly ArrowType dictionary
 
 
+# What an ArrowData shows that was made from Python: an array of no type, without values, buffers and children.
+cdef ArrowArray _NOTHING
+memset(&_NOTHING, 0, sizeof(ArrowArray))
+cdef ArrowType _NO_TYPE = ArrowType.__new__(ArrowType)
+_NO_TYPE.format, _NO_TYPE.extension, _NO_TYPE.children = "", "", ()
+
+
 cdef class ArrowData:
     cdef readonly ArrowType type
     cdef _Array owner
     cdef const ArrowArray *array
+
+    def __cinit__(self):
+        self.type = _NO_TYPE
+        self.array = &_NOTHING
 
     @property
     def length(self):
@@ -169,6 +180,8 @@ cdef class ArrowData:
         return _data_of(self.owner, self.array.children[place], self.type.children[place])
 
     def dictionary(self):
+        if self.type.dictionary is None:
+            raise InvalidTickError(f"an Arrow array of type {self.type.format!r} has no dictionary")
         return _data_of(self.owner, self.array.dictionary, self.type.dictionary)
 
     cdef object bytes_at(self, const void *start, int64_t size):
