@@ -132,6 +132,7 @@ def read(fields: TradeFields, payload: bytes) -> tuple[list[Row], int | None]:
         count = int(trade[fields.trade_count]) if fields.trade_count else last - first + 1
         sequence = int(get(trade, fields.sequence)) if fields.sequence else first
         time_ns = _time_ns(trade[fields.time], fields.time_unit)
-        numbers = Decimal(trade[fields.price]), Decimal(trade[fields.size])
+        size = Decimal(trade[fields.size])
+        numbers = Decimal(trade[fields.price]) if size else Decimal(0), size  # the price of a void id means nothing
         rows.append((time_ns, get(trade, fields.symbol), *numbers, side, first, last, count, sequence))
     return rows, max(times, default=None)

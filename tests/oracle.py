@@ -30,7 +30,7 @@ MONTHS = {"mo": 1, "y": 12}
 
 
 class Trade(NamedTuple):
-    """One row of a feed."""
+    """One row of a feed; of size 0: where ids are contiguous, they are used up, and nothing was traded."""
 
     symbol: str
     time_ns: int
@@ -160,6 +160,8 @@ class Oracle:
         self.arrival = 0
         self.late: list[Trade] = []
         self.duplicates = 0
+        self.voids = 0
+        self.void_times: dict[str, list[int]] = {}  # of those that did not fill a hole
         self.accepted: dict[str, list[Trade]] = {}
         self.out_of_order: set[str] = set()
         self.tracks: dict[tuple[str, str], Track] = {}
@@ -174,15 +176,20 @@ class Oracle:
                 self.duplicates += 1
                 return []
             if own & seen:
-                self.late.append(trade)
+                if trade.size:
+                    self.late.append(trade)
+                else:
+                    self.voids += 1
                 return []
             jumped = trade.first_id > max(seen) + 1
             filled = trade.first_id < max(seen)
-            if jumped or filled:
+            if jumped or (filled and (trade.size or trade.last_id + 1 != min(seen))):
                 self.out_of_order.add(trade.symbol)
         reach = self._reach(trade) if jumped or filled else None
         known.append(trade)
         self.arrival += 1
+        if not trade.size:
+            return self._use_up(trade, jumped=jumped, filled=filled)
         late = False
         lines: list[Line] = []
         for spec in self.specs:
@@ -198,12 +205,25 @@ class Oracle:
             self.late.append(trade)
         return lines
 
+    def _use_up(self, trade: Trade, *, jumped: bool, filled: bool) -> list[Line]:
+        """A void id: it proves what a trade would prove, and is in no bar."""
+        self.voids += 1
+        if not filled:
+            self.void_times.setdefault(trade.symbol, []).append(trade.time_ns)
+        lines: list[Line] = []
+        for track in [track for (symbol, _), track in self.tracks.items() if symbol == trade.symbol and track.timed]:
+            if jumped or filled:
+                lines += track.changes()
+            if not filled:
+                lines += track._prove(nanoseconds(interval(track.spec, trade.time_ns)[0]))
+        return lines
+
     def heal(self, trades: list[Trade]) -> list[Line]:
         """Trades of one symbol from REST: those that are missing are taken, and each bar is issued once."""
         lines: list[Line] = []
         if not trades or trades[0].symbol not in self.accepted:
             return lines
-        timed = [self._track(trade.symbol, spec) for trade in trades[:1] for spec in self.specs if ":" not in spec]
+        symbol, specs = trades[0].symbol, [spec for spec in self.specs if ":" not in spec]
         reached: list[int] = []
         slack_ns = min(self.lateness_ns, 3_600_000_000_000)
         for trade in trades:
@@ -216,13 +236,15 @@ class Oracle:
             self.arrival += 1
             if hole is None:
                 continue
-            self.healed += 1
             reach = self._reach(trade)
             reached += [trade.time_ns, hole.since_ns, hole.until_ns]
             self.accepted[trade.symbol].append(trade)
-            for track in timed:
-                lines += track.place(trade, self.arrival, reach, healing=True)[0]
-        for track in timed:
+            if not trade.size:
+                continue
+            self.healed += 1
+            for spec in specs:
+                lines += self._track(symbol, spec).place(trade, self.arrival, reach, healing=True)[0]
+        for track in [self.tracks[symbol, spec] for spec in specs if (symbol, spec) in self.tracks]:
             for bar in [*track.closed, *([track.current] if track.current else [])]:
                 bar.healed |= bool(reached) and bar.open_ns <= max(reached) and min(reached) < bar.close_ns
             lines += track.changes()
@@ -231,6 +253,9 @@ class Oracle:
     def _reach(self, trade: Trade) -> tuple[int, int, int]:
         """Since when, until when the hole lasts that this trade opens or lies in, and from when on bars are kept."""
         times = [track.event_time() for track in self.tracks.values() if track.timed and track.symbol == trade.symbol]
+        if not times:
+            watermark = [] if self.watermark_ns is None else [self.watermark_ns]
+            times = self.void_times.get(trade.symbol, []) + watermark
         now = max(times, default=0) - self.lateness_ns
         rows = self.accepted[trade.symbol]
         newest, oldest = max(rows, key=lambda row: row.last_id), min(rows, key=lambda row: row.first_id)
@@ -369,9 +394,13 @@ class Track:
             if not self.ended:
                 lines += self.pass_time(opened, "trade")
             self.ended = False
-            bar = self.current = Bar(opened, closes, start=self.first_open_ns is None)
+            bar = self.current = Bar(opened, closes)
             bar.down = self.oracle.was_down_in(opened, closes)
-            self.first_open_ns = opened if self.first_open_ns is None else self.first_open_ns
+            if self.first_open_ns is None:
+                # A void id can come before the first trade.
+                begun = min(self.oracle.accepted[self.symbol], key=lambda row: row.first_id)
+                bar.start = not self.oracle.contiguous or begun.time_ns >= opened
+                self.first_open_ns = opened if bar.start else begun.time_ns + 1
             self.end_ns = opened if self.end_ns is None else self.end_ns
         bar.arrivals.append((arrival, trade))
         bar.healed |= healing
@@ -439,7 +468,7 @@ class Track:
                     break
             if closes > until_ns:
                 break
-            bar = Bar(opened, closes, reason=reason, unproven=reason != "trade")
+            bar = Bar(opened, closes, reason=reason, unproven=reason != "trade" and not self._is_proven(closes))
             bar.down = self.oracle.was_down_in(opened, closes)
             if bar.down and reason != "trade":
                 bar.reason = "gap"
@@ -457,8 +486,9 @@ class Track:
         assert bar is not None
         self.current = None
         bar.reason = reason
-        bar.ended = reason == "end"
-        bar.unproven = reason in ("watermark", "clock", "gap")
+        proven = self.timed and self._is_proven(bar.close_ns)
+        bar.ended = reason == "end" and not proven
+        bar.unproven = reason in ("watermark", "clock", "gap") and not proven
         bar.down |= reason == "gap"
         self.closed.append(bar)
         (line,) = self._changed(bar)
@@ -466,6 +496,10 @@ class Track:
             self.end_ns = bar.close_ns
             self._let_go(bar)
         return line
+
+    def _is_proven(self, closes: int) -> bool:
+        """Whether a void id behind this time has come."""
+        return any(time >= closes for time in self.oracle.void_times.get(self.symbol, []))
 
     def _let_go(self, newest: Bar) -> None:
         for bar in self.closed:
@@ -510,7 +544,8 @@ class Track:
 
     def event_time(self) -> int:
         watermark = self.oracle.watermark_ns
-        return max(self.times + ([] if watermark is None else [watermark]))
+        voids = self.oracle.void_times.get(self.symbol, [])
+        return max(self.times + voids + ([] if watermark is None else [watermark]))
 
     def _in_doubt(self, bar: Bar) -> bool:
         return self.oracle.contiguous and any(

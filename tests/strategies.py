@@ -132,6 +132,7 @@ def scenarios(
                 prices,
                 sizes,
                 st.integers(-1, 1),
+                st.sampled_from((False,) * 5 + (True,)),
             ),
             min_size=draw(st.sampled_from((0, 6, most_events // 2))),
             max_size=most_events,
@@ -140,8 +141,10 @@ def scenarios(
     now = draw(st.sampled_from(_STARTS))
     following = dict.fromkeys(SYMBOLS, 20)
     events: list[Event] = []
-    for kind, place, ticks, id_shift, more, price, size, side in steps:
+    ids_are = draw(st.sampled_from(ids))
+    for kind, place, ticks, id_shift, more, price, traded, side, is_void in steps:
         symbol = SYMBOLS[place]
+        size = Decimal(0) if is_void and ids_are == "contiguous" else traded
         time_ns = now + ticks * unit
         if kind == "watermark":
             events.append(Watermark(time_ns))
@@ -167,7 +170,7 @@ def scenarios(
         now = min(max(now, time_ns), 2 * 10**18)
     return Scenario(
         tuple(chosen),
-        draw(st.sampled_from(ids)),
+        ids_are,
         draw(st.sampled_from((0, 1, 2.5))),
         draw(st.sampled_from(lateness_s)),
         tuple(events),

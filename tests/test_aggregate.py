@@ -477,7 +477,7 @@ def masked(values: list[int], row: int) -> Any:
         ({"price": ["1", "2", "x", "3"]}, PrecisionError, "row 2: price b'x' is not a finite decimal number", 2),
         ({"price": ["1", "2", "", "3"]}, PrecisionError, "row 2: price b'' is not a finite", 2),
         ({"price": ["1", "-2", "3", "4"]}, InvalidTickError, "row 1: price -2 is not positive", 1),
-        ({"price": pa.array(["1", "0", "3", "4"])}, InvalidTickError, "row 1: price 0 is not positive", 1),
+        ({"price": pa.array(["1", "0", "3", "4"])}, InvalidTickError, "row 1: price 0 is not at least 1", 1),
         ({"price": [1, 2, 0, 4]}, InvalidTickError, "row 2: price 0 is not at least 1", 2),
         ({"size": [1, 2, 3, -4]}, InvalidTickError, "row 3: size -4 is not at least 1", 3),
         ({"size": pa.array([Decimal(1), Decimal(-1), None, None])}, InvalidTickError, "row 2: size is null", 2),

@@ -11,10 +11,10 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fastbars"
 ORDER = (
-    "redaction", "errors", "log", "callbacks", "times", "scaled", "calendars", "specs", "instruments", "batch",
-    "summary", "ledger", "arbiter", "rows", "state", "objects", "columns", "capsules", "records", "restored", "closing",
-    "fold", "paths", "_agg", "shares", "ticks", "arrow", "indexing", "bars", "events", "entry", "buffer", "arrays",
-    "recent", "wire", "live", "exchanges", "tapes", "klines", "verification", "streams", "simulator", "cli",
+    "redaction", "errors", "log", "callbacks", "times", "scaled", "calendars", "specs", "instruments", "checks",
+    "batch", "summary", "ledger", "arbiter", "rows", "state", "objects", "columns", "capsules", "records", "restored",
+    "closing", "fold", "paths", "_agg", "shares", "ticks", "arrow", "indexing", "bars", "events", "entry", "buffer",
+    "arrays", "recent", "wire", "live", "exchanges", "tapes", "klines", "verification", "streams", "simulator", "cli",
 )  # fmt: skip
 # What an exchange file leaves to others: sockets, timers, scaling.
 SHARED_DUTIES = {"asyncio", "websockets", "socket", "time", "fastbars.scaled"}

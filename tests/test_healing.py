@@ -254,6 +254,40 @@ async def test_what_the_exchange_omits_is_given_up_after_four_looks_and_says_so(
     assert healer.stats.given_up == 1
 
 
+async def test_ids_left_out_between_two_neighbours_are_asked_for_once() -> None:
+    patient, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID, omitted=[20, 22, 23])
+    healer = venue.healer(patient, venue.history(omits="void ids", leaves_out_ids=True))
+    await venue.heal(healer)
+    assert patient.healed == [21, 24]
+    reason = "the REST API leaves out void ids"
+    assert healer.reasons == {hole(20, 20): reason, hole(22, 23): reason}
+    assert venue.asked == [19]
+
+
+async def test_a_neighbour_that_is_left_out_itself_is_looked_for_further_back() -> None:
+    patient, venue = Ids(hole(20, 20)), Venue(Paging.FORWARD_BY_ID, omitted=[18, 19, 20], page_size=100)
+    healer = venue.healer(patient, venue.history(omits="void ids", leaves_out_ids=True))
+    await venue.heal(healer)
+    assert venue.asked == [19, 0]
+    assert list(healer.reasons) == [hole(20, 20)]
+
+
+async def test_ids_left_out_between_two_pages_are_asked_for_once() -> None:
+    patient, venue = Ids(hole(20, 35)), Venue(Paging.FORWARD_BY_ID, omitted=[29, 30])
+    healer = venue.healer(patient, venue.history(omits="void ids", leaves_out_ids=True))
+    await venue.heal(healer)
+    assert sorted(patient.healed) == [*range(20, 29), *range(31, 36)]
+    assert venue.asked == [19, 28]
+    assert list(healer.reasons) == [hole(29, 30)]
+
+
+async def test_trades_that_are_not_published_yet_are_asked_for_again() -> None:
+    patient, venue = Ids(hole(1000, 1001)), Venue(Paging.FORWARD_BY_ID, newest=999)
+    healer = venue.healer(patient, venue.history(omits="void ids", leaves_out_ids=True))
+    await venue.heal(healer)
+    assert len(venue.asked) == 4  # no answer had a neighbour behind them
+
+
 async def test_too_many_requests_wait_as_long_as_the_exchange_says() -> None:
     patient, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID)
     venue.faults = [Answer(429, 7.0, b"slow down"), Answer(418, 31.0, b"banned")]

@@ -26,6 +26,7 @@ from fastbars.simulator.candles import INTERVALS, interval_end_ms, interval_star
 from fastbars.simulator.instruments import list_instruments
 from fastbars.simulator.market import SimulatedMarket, SimulatedTrade
 from fastbars.simulator.publisher import Publisher, Subscriber
+from fastbars.simulator.record import Record
 from fastbars.tapes import read_tape
 
 TAPES = Path(os.environ.get("FASTBARS_TAPES", Path(__file__).parents[2] / "shared" / "tapes"))
@@ -195,11 +196,35 @@ def test_every_kline_equals_its_trades_to_the_last_digit(market: str) -> None:
     # across the end of a month, with stalls of seconds
     start_ms = interval_end_ms("1M", START_MS) - 64_321
     messages = run_market(market, ["BTCUSDT", "PEPEUSDT"], streams, [7, 5, 2_500, 11] * 50, rate=8.0, start_ms=start_ms)
+    messages = [message for message in messages if message.get("X") != "NA"]  # void ids are in no kline
     for symbol in ("BTCUSDT", "PEPEUSDT"):
         compared = check_klines(messages, symbol)
         assert compared["1m"] == 3
         assert compared["15m"] == compared["12h"] == compared["1d"] == compared["1M"] == 1
         assert compared["1s"] == (126 if market == "spot" else 0)
+
+
+def test_binance_futures_send_void_ids_at_the_rate_that_was_seen() -> None:
+    for market, symbol in (("usdm", "BTCUSDT"), ("coinm", "BTCUSD_PERP"), ("spot", "BTCUSDT")):
+        messages = run_market(market, [symbol], [f"{symbol.lower()}@trade"], [60_000] * 20, rate=5)
+        ids = [message["t"] for message in messages]
+        assert ids == list(range(ids[0], ids[0] + len(ids)))
+        voids = [message for message in messages if message.get("X") == "NA"]
+        assert {(void["p"], void["q"]) for void in voids} == (set() if market == "spot" else {("0", "0")})
+        assert market == "spot" or 10 < len(voids) / 20 < 18
+
+
+def test_void_ids_change_no_trade_but_its_id_and_are_in_no_history() -> None:
+    dialect = BinanceDialect("usdm", list_instruments("usdm", 3))
+    made = {}
+    for voids in (0.0, 600.0):
+        record = Record(dialect.instruments)
+        Publisher(dialect, 200, 3, START_MS, record, voids).advance(START_MS + 10_000)
+        made[voids] = [trade[1:] for trade in record.trades("BTCUSDT")]
+        ids = {trade.trade_id for trade in record.trades("BTCUSDT")} | set(record.voids("BTCUSDT"))
+        assert ids == set(range(min(ids), max(ids) + 1))
+        assert bool(record.voids("BTCUSDT")) == bool(voids)
+    assert made[0.0] == made[600.0]
 
 
 def test_a_quiet_symbol_sends_flat_klines_at_its_last_close() -> None:
@@ -241,6 +266,7 @@ def test_inverse_klines_count_contracts_and_write_base_units() -> None:
     messages = run_market("coinm", ["BTCUSD_PERP"], streams, [60_000], rate=20)
     kline = next(message["k"] for message in messages if message["e"] == "kline" and message["k"]["x"])
     trades = [message for message in messages if message["e"] == "trade" and message["T"] <= kline["T"]]
+    trades = [trade for trade in trades if trade["X"] != "NA"]
     assert kline["v"] == str(sum(int(trade["q"]) for trade in trades))
     base = sum(Fraction(trade["q"]) * 100 / Fraction(trade["p"]) for trade in trades)
     assert abs(Fraction(kline["q"]) - base) <= Fraction(len(trades), 2 * 10**8)

@@ -120,7 +120,7 @@ def test_a_bar_in_progress_is_what_a_flush_would_give_and_reading_it_changes_not
         assert buffer.add_batch(batch) == undisturbed.add_batch(other)
         for spec in scenario.specs:
             buffer.current(event.symbol, spec)
-    symbols = [event.symbol for event in scenario.events if isinstance(event, Trade)]
+    symbols = [event.symbol for event in scenario.events if isinstance(event, Trade) and event.size]
     shown = [buffer.current(symbol, spec) for symbol in dict.fromkeys(symbols) for spec in scenario.specs]
     closed = buffer.flush_all()
     assert closed == undisturbed.flush_all()
@@ -268,6 +268,8 @@ def test_a_flaw_in_a_long_batch_names_the_row_and_changes_nothing(
     columns = long_columns(before + 20_000)
     good = {name: values[before:] for name, values in columns.items()}
     for value in values:
+        if ids and column == "size" and value == 0:
+            continue  # a void id is no flaw
         bad = dict(good)
         bad[column] = bad[column].copy()
         if column == "first_id":

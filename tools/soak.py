@@ -83,10 +83,11 @@ Row = tuple[str, int, int | None, int | None, str, str, str, str, str]
 
 @dataclass
 class Truth:
-    """What one exchange did: candles by (symbol, open time), times of trades by id, ids sent and taken away."""
+    """What one exchange did: candles by (symbol, open time), times by id, void ids, trades' ids sent and taken away."""
 
     candles: dict[tuple[str, int], tuple[str, str, str, str, str, int]]
     times_ms: dict[str, tuple[int, array[int]]]
+    voids: dict[str, set[int]]
     sent: dict[str, set[int]]
     dropped: dict[str, set[int]]
     injected: Counter[str]
@@ -149,7 +150,8 @@ def truth_of(server: SimulatedExchange) -> Truth:
     times_ms: dict[str, tuple[int, array[int]]] = {}
     for symbol in server.symbols:
         trades = record.trades(symbol)
-        times_ms[symbol] = (trades[0].trade_id if trades else 0, array("q", [trade.time_ms for trade in trades]))
+        by_id = sorted(({trade.trade_id: trade.time_ms for trade in trades} | record.voids(symbol)).items())
+        times_ms[symbol] = (next(iter(by_id), (0, 0))[0], array("q", [time_ms for _, time_ms in by_id]))
         for trade in trades:
             key = (symbol, trade.time_ms // BAR_MS * BAR_MS)
             candle = candles.get(key)
@@ -168,6 +170,7 @@ def truth_of(server: SimulatedExchange) -> Truth:
     return Truth(
         {key: (*map(str, candle[:5]), candle[5]) for key, candle in candles.items()},
         times_ms,
+        {symbol: set(record.voids(symbol)) for symbol in server.symbols},
         {symbol: record.sent(symbol) for symbol in server.symbols},
         dropped,
         Counter({str(kind): count for kind, count in faults.injected.items()}),
@@ -311,7 +314,8 @@ def judge_ids(verdict: Verdict, venue: Venue, symbol: str, bars: dict[int, list[
     first, last = min(bar[2] for bar in numbered), max(bar[3] for bar in numbered)
     missing = {number for start, stop in venue.missing.get(symbol, []) for number in range(start, stop + 1)}
     in_bars = sum(bar[1] for bar in bars.values())
-    left = last - first + 1 - len(missing) - in_bars - venue.late[symbol]
+    voids = sum(first <= number <= last for number in truth.voids[symbol] - missing)
+    left = last - first + 1 - len(missing) - in_bars - voids - venue.late[symbol]
     verdict.sent += sum(first <= number <= last for number in truth.sent[symbol])
     verdict.missing += len(missing)
     verdict.lost += max(0, left)

@@ -32,6 +32,6 @@ cdef class BarKernel(BarPaths):
     cdef void fetch_records(self, const Slot *slot) noexcept nogil
     cdef void fold_row(self, int tree, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef void note_not_contained(self, int spec, int symbol_id) noexcept nogil
-    cdef void set_limit(self, int tree, int symbol_id) noexcept nogil
+    cdef void set_limit(self, int tree, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef void heal_rows(self, TickBatch batch) noexcept nogil
     cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil

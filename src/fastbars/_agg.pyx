@@ -23,7 +23,7 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from fastbars.batch cimport BYTES_A_ROW, TickBatch
+from fastbars.batch cimport BYTES_A_ROW, Rules, TickBatch
 from fastbars.fold cimport (
     Columns, Seen, begins_stretch, columns_of, fold_rows, fold_time_stretch, row_at, take_ordinary,
 )
@@ -47,6 +47,7 @@ cdef double SMALL_BOUND = 7e37
 
 cdef enum:
     ROWS_AHEAD = 8              # less than fold.pxd's PLACES_AHEAD
+    CHUNK_ROWS = 1 << 13        # of a long batch, which is looked through for void rows while it is in the cache
     LONG_BATCH = 1024           # worth making room for, and handing the interpreter to others
     LONG_STRETCH = 1 << 14      # rows whose sizes are taken to sum within 64 bits until larger ones have come
 
@@ -60,19 +61,31 @@ ctypedef Py_ssize_t (*FoldLoop)(
 cdef Py_ssize_t _fold_by_single_id(
     Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
 ) noexcept nogil:
-    return fold_rows(FIXED, 0, slots, columns, start, stop, True, True, False, seen)
+    return fold_rows(FIXED, 0, slots, columns, start, stop, True, True, False, False, seen)
 
 
 cdef Py_ssize_t _fold_by_id(
     Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
 ) noexcept nogil:
-    return fold_rows(FIXED, 0, slots, columns, start, stop, True, False, inverse, seen)
+    return fold_rows(FIXED, 0, slots, columns, start, stop, True, False, False, inverse, seen)
+
+
+cdef Py_ssize_t _fold_voids_by_single_id(
+    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
+) noexcept nogil:
+    return fold_rows(FIXED, 0, slots, columns, start, stop, True, True, True, False, seen)
+
+
+cdef Py_ssize_t _fold_voids_by_id(
+    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
+) noexcept nogil:
+    return fold_rows(FIXED, 0, slots, columns, start, stop, True, False, True, inverse, seen)
 
 
 cdef Py_ssize_t _fold_by_time(
     Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
 ) noexcept nogil:
-    return fold_rows(FIXED, 0, slots, columns, start, stop, False, False, inverse, seen)
+    return fold_rows(FIXED, 0, slots, columns, start, stop, False, False, False, inverse, seen)
 
 
 cdef class BarKernel(BarPaths):
@@ -158,6 +171,8 @@ cdef class BarKernel(BarPaths):
         cdef double bound, largest
         cdef int64_t largest_size
         cdef Py_ssize_t failed
+        cdef bint voids = False
+        cdef Rules rules
         if batch.instruments is not self.instruments:
             raise InvalidTickError("the batch belongs to other instruments than this kernel")
         self.row_count = self.late_count = 0
@@ -182,15 +197,16 @@ cdef class BarKernel(BarPaths):
                 return 0
             if batch.borrows:       # see copy_of
                 batch = batch.own_copy()
+        rules = Rules(self.symbols, self.largest_contract, self.by_id)
         if batch.length == 1:
-            largest = batch.check_row(self.symbols, self.largest_contract, &largest_size)
+            largest = batch.check_row(rules, &largest_size, &voids)
         elif batch.length < LONG_BATCH:
-            largest = batch.check(self.symbols, self.largest_contract, &largest_size)
+            largest = batch.check(rules, &largest_size, &voids)
         else:
             with nogil:
-                largest = batch.check(self.symbols, self.largest_contract, &largest_size)
+                largest = batch.check(rules, &largest_size, &voids)
         if largest < 0:
-            batch.refuse(self.symbols)
+            batch.refuse(rules)
         bound = self.bound + batch.length * largest
         self.careful = self.sequenced or bound > SAFE_BOUND
         self.longest = min(batch.length, <Py_ssize_t>(HIGHEST // largest_size))
@@ -198,6 +214,9 @@ cdef class BarKernel(BarPaths):
             self.save()
         self.overflow_row = -1
         self.invalid = False
+        self.has_voids = voids
+        if voids and not self.healing:
+            self.voids += batch.count_voids(self.places, 0, batch.length if self.places is NULL else self.place_count)
         if self.healing:
             self.heal_rows(batch)
         elif batch.length == 1:  # not worth handing the interpreter to others
@@ -229,6 +248,7 @@ cdef class BarKernel(BarPaths):
         # A long batch is read from memory once: it is checked as it is folded in, which is worth a copy of the state.
         # False: a row may break a rule, or a sum might overflow, and the state is as it was.
         cdef double bound
+        cdef Py_ssize_t start = 0, end, stop = batch.length if self.places is NULL else self.place_count
         self.save()
         self.unchecked = True
         self.invalid = self.careful = False
@@ -236,8 +256,13 @@ cdef class BarKernel(BarPaths):
         self.longest = self.longest_unchecked
         with nogil:
             self.invalid = batch.has_flaw(self.by_id)
-            if not self.invalid:
-                self.run(batch, 0, batch.length if self.places is NULL else self.place_count)
+            while start < stop and not self.invalid:
+                end = min(start + CHUNK_ROWS, stop) if self.by_id else stop
+                self.has_voids = self.by_id and batch.lacks_size(self.places, start, end)
+                if self.has_voids:
+                    self.voids += batch.count_voids(self.places, start, end)
+                self.run(batch, start, end)
+                start = end
         self.unchecked = False
         bound = self.bound + (<double>(self.seen.prices | self.largest_contract) + 1) * (
             <double>self.seen.sizes + 1) * batch.length
@@ -275,29 +300,32 @@ cdef class BarKernel(BarPaths):
         # From here on the ledger counts sequence numbers, which the bars do not know.
         for symbol_id in range(self.symbols):
             self.ledger.catch_up(symbol_id)
-        self.ledger.tips = NULL
+        self.ledger.tip_ids = self.ledger.tip_times = NULL
         self.sequenced = True
         return 0
 
     cdef void run(self, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         cdef Py_ssize_t end
         cdef int k, t
+        cdef bint ledger_tells = self.sequenced or (self.has_voids and not self.tree_count)     # path-driven bars do not
         while start < stop:
             # Up to the first row whose id is not the next one: the first tree, or spec, tells by its own bars.
-            if self.sequenced:
-                end = self.ledger.advance(batch, start, stop)
+            if ledger_tells:
+                end = self.ledger.advance(batch, self.places, self.symbols, start, stop)
             elif self.tree_count:
                 end = self.fold_tree(0, batch, start, stop, self.by_id)
             else:
                 end = self.fold_path(0, batch, start, stop, self.by_id)
             if self.invalid:
                 return
-            for t in range(0 if self.sequenced else 1, self.tree_count):
+            for t in range(0 if ledger_tells else 1, self.tree_count):
                 self.fold_tree(t, batch, start, end, False)
-            for k in range(0 if self.sequenced or self.tree_count else 1, self.width):
+            for k in range(0 if ledger_tells or self.tree_count else 1, self.width):
                 if self.rules[k].kind > MONTHS:
                     self.fold_path(k, batch, start, end, False)
             if end < stop:
+                if ledger_tells and self.unchecked and not self.take_unchecked(batch, row_at(self.places, end)):
+                    return
                 self.take_unexpected(batch, row_at(self.places, end))
                 end += 1
             start = end
@@ -311,11 +339,14 @@ cdef class BarKernel(BarPaths):
         cdef int64_t since = min(time, min(self.ledger.touched.since_ns, self.ledger.touched.until_ns))
         cdef int64_t until = max(time, max(self.ledger.touched.since_ns, self.ledger.touched.until_ns))
         cdef int k, t
+        cdef bint void = batch.size[row] == 0
         if verdict == DUPLICATE:
             self.duplicates += 1
+            self.voids -= void
             return
         if verdict == OVERLAP or verdict == FORGOTTEN:
-            self.not_placed(row, -1)
+            if not void:    # of which nothing would be lost
+                self.not_placed(row, -1)
             return
         if verdict == NO_MEMORY:
             self.no_memory = True
@@ -329,7 +360,9 @@ cdef class BarKernel(BarPaths):
         self.fills = False
         for k in range(self.width):
             if self.rules[k].kind > MONTHS:
-                if verdict != FIRST:
+                if verdict == AHEAD or (verdict == FILLS and (
+                    not void or self.ledger.touched.first <= self.ledger.touched.last
+                )):
                     self.slots[k][s].broken = 1
                 self.fold_path_row(k, batch, row)
         if verdict == FILLS:
@@ -353,6 +386,8 @@ cdef class BarKernel(BarPaths):
                 return
             since = min(since, min(batch.time_ns[row], min(self.ledger.touched.since_ns, self.ledger.touched.until_ns)))
             until = max(until, max(batch.time_ns[row], max(self.ledger.touched.since_ns, self.ledger.touched.until_ns)))
+            if batch.size[row] == 0:
+                continue
             self.healed += 1
             for t in range(self.tree_count):
                 self.fold_row(t, batch, row)
@@ -383,20 +418,20 @@ cdef class BarKernel(BarPaths):
         cdef Fetched fetched = Fetched(start, start)
         cdef FoldLoop fold_ordinary = _fold_by_time
         if self.by_id:
-            fold_ordinary = _fold_by_id
+            fold_ordinary = _fold_voids_by_id if self.has_voids else _fold_by_id
         if single:
-            fold_ordinary = _fold_by_single_id
+            fold_ordinary = _fold_voids_by_single_id if self.has_voids else _fold_by_single_id
         while i < stop:
             if not self.careful:
-                if i + 1 == stop and self.places is NULL and take_ordinary(
-                    slots, &columns, i, self.by_id, False, inverse, &self.seen
+                if i + 1 == stop and self.places is NULL and not self.has_voids and take_ordinary(
+                    slots, &columns, i, self.by_id, False, False, inverse, &self.seen
                 ):
                     break
                 i = fold_ordinary(slots, &columns, i, stop, inverse, &self.seen)
                 if i >= stop:
                     break
                 if self.places is NULL and i + 2 < stop and begins_stretch(&columns, i):
-                    end = fold_time_stretch(slots, &columns, i, stop, self.by_id, single, &self.seen)
+                    end = fold_time_stretch(slots, &columns, i, stop, self.by_id, single, self.has_voids, &self.seen)
                     if end > i:
                         i = end
                         continue
@@ -419,13 +454,13 @@ cdef class BarKernel(BarPaths):
         for i in range(max(fetched.slots, at), far):
             row = row_at(self.places, i)
             if <uint32_t>batch.symbol_id[row] < <uint32_t>self.symbols and (
-                batch.time_ns[row] >= slots[batch.symbol_id[row]].gate.limit
+                batch.time_ns[row] >= slots[batch.symbol_id[row]].gate.next.limit
             ):
                 self.fetch_rest(tree, batch.symbol_id[row])
         for i in range(max(fetched.records, at), near):
             row = row_at(self.places, i)
             if <uint32_t>batch.symbol_id[row] < <uint32_t>self.symbols and (
-                batch.time_ns[row] >= slots[batch.symbol_id[row]].gate.limit
+                batch.time_ns[row] >= slots[batch.symbol_id[row]].gate.next.limit
             ):
                 self.fetch_records(&slots[batch.symbol_id[row]])
         fetched[0] = Fetched(max(fetched.slots, far), max(fetched.records, near))
@@ -464,6 +499,10 @@ cdef class BarKernel(BarPaths):
         cdef bint placed = False, fed, rolled
         cdef int j = self.trees[tree].start, k
         self.event_ns = self.event_time(tree, s)
+        if batch.size[row] == 0:
+            self.pass_void(tree, s, time, row)
+            self.set_limit(tree, batch, row)
+            return
         while j < self.trees[tree].stop:
             k = self.order[j]
             slot = &self.slots[k][s]
@@ -490,7 +529,7 @@ cdef class BarKernel(BarPaths):
         if placed:
             past = &self.pasts[self.trees[tree].root][s]
             past.newest_ns = max(past.newest_ns, time)
-        self.set_limit(tree, s)
+        self.set_limit(tree, batch, row)
 
     cdef void note_not_contained(self, int spec, int symbol_id) noexcept nogil:
         # The open bar of `spec` is behind the one that feeds it: a flush ended it early, or time without trades was cut.
@@ -498,14 +537,14 @@ cdef class BarKernel(BarPaths):
             spec = self.source[spec]
             self.slots[spec][symbol_id].contained = 0
 
-    cdef void set_limit(self, int tree, int symbol_id) noexcept nogil:
-        # Up to where a trade needs no look at the ledger, nor at the bars that the root feeds.
-        cdef Slot *root = &self.slots[self.trees[tree].root][symbol_id]
-        root.gate.limit = LOWEST
-        if not root.bar.open_time < root.bar.close_time or not root.contained:
-            return
-        if self.by_id and (
-            root.bar.last_id + 1 != self.ledger.lines[symbol_id].expected or root.bar.last_id > LAST_IDS
+    cdef void set_limit(self, int tree, TickBatch batch, Py_ssize_t row) noexcept nogil:
+        # Up to where a trade needs no look at the ledger, nor at the bars that the root feeds, behind this row.
+        cdef Slot *root = &self.slots[self.trees[tree].root][batch.symbol_id[row]]
+        if self.by_id and not self.fills and not self.sequenced:
+            root.gate.next.id = batch.last_id[row] + 1
+        root.gate.next.limit = LOWEST
+        if not root.bar.open_time < root.bar.close_time or not root.contained or (
+            self.by_id and root.gate.next.id > LAST_IDS
         ):
             return
-        root.gate.limit = root.bar.close_time
+        root.gate.next.limit = root.bar.close_time

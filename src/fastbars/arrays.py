@@ -70,7 +70,8 @@ def aggregate(
         price: quote units, > 0: integers (mantissas at `price_scale`, 0 by default), decimals or texts (exact, each
             symbol with as many decimals as it needs, or up to `price_scale`), or floats, with `price_scale` only: the
             exact value of each is rounded to so many decimals, to the nearest, ties to even.
-        size: base units, > 0: likewise, with `size_scale`.
+        size: base units, > 0: likewise, with `size_scale`. With `trade_id` a row of size 0 is void, whatever its price:
+            its id is used up, and nothing was traded.
         symbol: integer ids >= 0 or texts; one text: all trades are of this symbol.
         side: 1 the taker bought, -1 the taker sold, 0 unknown; or booleans, true where the taker bought; or the texts
             buy, sell, unknown. Binance's `isBuyerMaker` (`m`) is true where the taker sold: give `~column`.
@@ -470,7 +471,7 @@ def _take_number(name: str, value: Any, row: int | None) -> tuple[int, int]:
         raise PrecisionError(f"{where}{name} {error}", row) from None
     except TypeError as error:
         raise TypeError(f"{where}{name}: {error}") from None
-    if mantissa <= 0:
+    if mantissa < 0:  # of zero the kernel decides: it knows whether ids tell
         shown = value.decode() if isinstance(value, bytes) else value
         raise InvalidTickError(f"{where}{name} {shown} is not positive", row)
     return mantissa, scale

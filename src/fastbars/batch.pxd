@@ -23,6 +23,11 @@ cdef extern from * nogil:
 cdef enum:
     BYTES_A_ROW = 64            # of all columns
 
+cdef struct Rules:              # what the rows of a batch must keep to
+    Py_ssize_t symbols          # ids from here on are unknown
+    int64_t largest_contract    # 0: no instrument is inverse
+    bint by_id                  # ids tell: a row of size 0 is void, else it breaks a rule
+
 cdef class TickBatch:
     # Columns, one entry a trade; a NULL column was not given.
     cdef int64_t *time_ns
@@ -46,11 +51,13 @@ cdef class TickBatch:
     cdef void _note_largest(self) noexcept
     cdef int check_unused(self) except -1
     cdef int _reserve(self, Py_ssize_t rows) except -1
-    cdef double check(self, Py_ssize_t symbols, int64_t largest_contract, int64_t *largest_size) noexcept nogil
+    cdef double check(self, Rules rules, int64_t *largest_size, bint *voids) noexcept nogil
     cdef bint has_flaw(self, bint by_id) noexcept nogil
-    cdef double check_row(self, Py_ssize_t symbols, int64_t largest_contract, int64_t *largest_size) noexcept nogil
+    cdef double check_row(self, Rules rules, int64_t *largest_size, bint *voids) noexcept nogil
+    cdef bint lacks_size(self, const int32_t *places, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
+    cdef int64_t count_voids(self, const int32_t *places, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
     cdef bint is_valid(self, Py_ssize_t row, Py_ssize_t symbols) noexcept nogil
-    cdef int refuse(self, Py_ssize_t symbols) except -1
+    cdef int refuse(self, Rules rules) except -1
     cdef int _attach(self) except -1
     cdef int _fit(self, int symbol_id, int64_t *price, int price_scale, int64_t *size, int size_scale,
                   object price_given, object size_given) except -1

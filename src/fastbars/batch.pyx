@@ -7,9 +7,13 @@ instrument's scales; side is 1 where the taker bought, -1 where the taker sold, 
 import numpy as np
 
 from cpython.number cimport PyNumber_Index
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint64_t
 from libc.string cimport memcpy
 
+from fastbars.checks cimport (
+    not_positive, not_positive_of_trades, outside_counts, outside_numbers, outside_ranges, outside_sides,
+    outside_symbols, outside_times,
+)
 from fastbars.instruments cimport Instrument, Instruments
 from fastbars.scaled cimport HIGHEST, POWER_OF_TEN, parse_number
 
@@ -54,69 +58,6 @@ cdef void *_copied(char *memory, const void *column, Py_ssize_t size) noexcept:
         return NULL
     memcpy(memory, column, size)
     return memory
-
-
-# A column is checked without a branch, so that the compiler takes several rows at once: the sign bit of the
-# result is set where the value, or its distance to a bound, is negative in any row. The additions wrap.
-
-cdef uint64_t _outside_symbols(const int32_t *column, Py_ssize_t rows, Py_ssize_t symbols) noexcept nogil:
-    cdef uint32_t flaw = 0, largest = <uint32_t>(symbols - 1)
-    cdef Py_ssize_t i
-    for i in range(rows):
-        flaw |= <uint32_t>column[i] | (largest - <uint32_t>column[i])
-    return <uint64_t>flaw << 32
-
-
-cdef uint64_t _outside_times(const int64_t *column, Py_ssize_t rows) noexcept nogil:
-    cdef uint64_t flaw = 0
-    cdef Py_ssize_t i
-    for i in range(rows):
-        flaw |= (<uint64_t>column[i] - <uint64_t>EARLIEST_NS) | (<uint64_t>LATEST_NS - <uint64_t>column[i])
-    return flaw
-
-
-cdef uint64_t _not_positive(const int64_t *column, Py_ssize_t rows, int64_t *bits) noexcept nogil:
-    # Also gathers the bits that are set in any row.
-    cdef uint64_t flaw = 0, seen = 0
-    cdef Py_ssize_t i
-    for i in range(rows):
-        flaw |= <uint64_t>column[i] - 1
-        seen |= <uint64_t>column[i]
-    bits[0] |= <int64_t>seen
-    return flaw | seen
-
-
-cdef uint64_t _outside_sides(const int8_t *column, Py_ssize_t rows) noexcept nogil:
-    cdef uint8_t flaw = 0
-    cdef Py_ssize_t i
-    for i in range(rows):
-        flaw |= (<uint8_t>column[i] + 1) | (1 - <uint8_t>column[i])
-    return <uint64_t>flaw << 56
-
-
-cdef uint64_t _outside_counts(const int64_t *column, Py_ssize_t rows) noexcept nogil:
-    cdef uint64_t flaw = 0
-    cdef Py_ssize_t i
-    for i in range(rows):
-        flaw |= (<uint64_t>column[i] - 1) | (<uint64_t>(MOST_COUNT - 1) - <uint64_t>column[i])
-    return flaw
-
-
-cdef uint64_t _outside_numbers(const int64_t *column, Py_ssize_t rows) noexcept nogil:
-    # Ids: there is one more after the largest.
-    cdef uint64_t flaw = 0
-    cdef Py_ssize_t i
-    for i in range(rows):
-        flaw |= <uint64_t>column[i] | (<uint64_t>column[i] + 1)
-    return flaw
-
-
-cdef uint64_t _falling(const int64_t *first, const int64_t *last, Py_ssize_t rows) noexcept nogil:
-    cdef uint64_t flaw = 0
-    cdef Py_ssize_t i
-    for i in range(rows):
-        flaw |= <uint64_t>last[i] - <uint64_t>first[i]
-    return flaw
 
 
 cdef class TickBatch:
@@ -256,44 +197,73 @@ cdef class TickBatch:
         self.sequence = <int64_t *>_address(columns.get("sequence"))
         return 0
 
-    cdef double check(self, Py_ssize_t symbols, int64_t largest_contract, int64_t *largest_size) noexcept nogil:
-        # At least the largest price x the largest size; below 0 where a row breaks a rule.
-        cdef int64_t prices = largest_contract, sizes = 0
-        cdef uint64_t flaw = _not_positive(self.price, self.length, &prices)
-        flaw |= _not_positive(self.size, self.length, &sizes)
-        flaw |= _outside_symbols(self.symbol_id, self.length, symbols) | _outside_times(self.time_ns, self.length)
+    cdef double check(self, Rules rules, int64_t *largest_size, bint *voids) noexcept nogil:
+        # At least the largest price x the largest size; below 0 where a row breaks a rule. `voids`: some have no size.
+        cdef uint64_t prices = <uint64_t>rules.largest_contract, sizes = 0, flaw
+        voids[0] = <int64_t>not_positive(self.size, self.length, &sizes) < 0
+        if <int64_t>sizes < 0 or (voids[0] and not rules.by_id):
+            return -1
+        if voids[0]:
+            flaw = not_positive_of_trades(self.price, self.size, self.length, &prices)
+        else:
+            flaw = not_positive(self.price, self.length, &prices)
+        flaw |= outside_symbols(self.symbol_id, self.length, rules.symbols) | outside_times(
+            self.time_ns, self.length, EARLIEST_NS, LATEST_NS)
         if self.has_flaw(False) or <int64_t>flaw < 0:
             return -1
-        largest_size[0] = sizes
+        largest_size[0] = max(<int64_t>sizes, 1)
         # No value is above the bits that are set in any.
         return <double>prices * <double>sizes
+
+    cdef bint lacks_size(self, const int32_t *places, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+        # Whether a row (of `places`, where there are some) has no size, or a negative one.
+        cdef uint64_t flaw = 0
+        cdef const uint64_t *sizes = <const uint64_t *>self.size
+        cdef Py_ssize_t i
+        if places is NULL:
+            for i in range(start, stop):
+                flaw |= sizes[i] - 1
+        else:
+            for i in range(start, stop):
+                flaw |= sizes[places[i]] - 1
+        return <int64_t>flaw < 0
+
+    cdef int64_t count_voids(self, const int32_t *places, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+        cdef int64_t count = 0
+        cdef Py_ssize_t i
+        for i in range(start, stop):
+            count += self.size[i if places is NULL else places[i]] == 0
+        return count
 
     cdef bint has_flaw(self, bint by_id) noexcept nogil:
         # In the columns that not every batch has; `by_id`: but for what a trade shows by having the next id.
         cdef uint64_t flaw = 0
         if self.side is not NULL:
-            flaw |= _outside_sides(self.side, self.length)
+            flaw |= outside_sides(self.side, self.length)
         if self.count is not NULL:
-            flaw |= _outside_counts(self.count, self.length)
-        if self.first_id is not NULL and not (by_id and self.last_id == self.first_id):
-            flaw |= _outside_numbers(self.first_id, self.length)
-            if self.last_id != self.first_id:
-                flaw |= _outside_numbers(self.last_id, self.length) | _falling(self.first_id, self.last_id, self.length)
+            flaw |= outside_counts(self.count, self.size, self.length, MOST_COUNT)
+        if self.first_id is not NULL and self.last_id != self.first_id:
+            flaw |= outside_ranges(self.first_id, self.last_id, self.length)
+        elif self.first_id is not NULL and not by_id:
+            flaw |= outside_numbers(self.first_id, self.length)
         if self.sequence is not NULL:
-            flaw |= _outside_numbers(self.sequence, self.length)
+            flaw |= outside_numbers(self.sequence, self.length)
         return <int64_t>flaw < 0
 
-    cdef double check_row(self, Py_ssize_t symbols, int64_t largest_contract, int64_t *largest_size) noexcept nogil:
+    cdef double check_row(self, Rules rules, int64_t *largest_size, bint *voids) noexcept nogil:
         # As `check`, for the one row there is.
-        if self.price[0] <= 0 or self.size[0] <= 0 or not self.is_valid(0, symbols) or (
+        voids[0] = self.size[0] == 0 and rules.by_id
+        if (self.price[0] <= 0 or self.size[0] <= 0) and not voids[0]:
+            return -1
+        if not self.is_valid(0, rules.symbols) or (
             (self.side is not NULL and not -1 <= self.side[0] <= 1)
-            or (self.count is not NULL and not 1 <= self.count[0] < MOST_COUNT)
+            or (self.count is not NULL and not (0 if voids[0] else 1) <= self.count[0] < MOST_COUNT)
             or (self.first_id is not NULL and self.last_id[0] < self.first_id[0])
             or (self.sequence is not NULL and not 0 <= self.sequence[0] < HIGHEST)
         ):
             return -1
-        largest_size[0] = self.size[0]
-        return <double>(self.price[0] | largest_contract) * <double>self.size[0]
+        largest_size[0] = max(self.size[0], 1)
+        return <double>(self.price[0] | rules.largest_contract) * <double>self.size[0]
 
     cdef bint is_valid(self, Py_ssize_t row, Py_ssize_t symbols) noexcept nogil:
         # Symbol, time and ids: what a trade that is the next one of an open bar need not be asked for.
@@ -302,23 +272,25 @@ cdef class TickBatch:
             and (self.first_id is NULL or (self.first_id[row] >= 0 and self.last_id[row] < HIGHEST))
         )
 
-    cdef int refuse(self, Py_ssize_t symbols) except -1:
+    cdef int refuse(self, Rules rules) except -1:
         # Raises for the first row that breaks a rule.
         cdef Py_ssize_t i
         cdef int32_t s
+        cdef bint void
         for i in range(self.length):
             s = self.symbol_id[i]
-            if s < 0 or s >= symbols:
-                raise InvalidTickError(f"row {i}: symbol id {s} is outside 0 to {symbols - 1}", i)
-            if self.price[i] <= 0:
-                self._refuse(i, "price", self.price[i], "at least 1")
-            if self.size[i] <= 0:
+            void = rules.by_id and self.size[i] == 0
+            if s < 0 or s >= rules.symbols:
+                raise InvalidTickError(f"row {i}: symbol id {s} is outside 0 to {rules.symbols - 1}", i)
+            if self.size[i] <= 0 and not void:
                 self._refuse(i, "size", self.size[i], "at least 1")
+            if self.price[i] <= 0 and not void:
+                self._refuse(i, "price", self.price[i], "at least 1")
             if self.time_ns[i] < EARLIEST_NS or self.time_ns[i] > LATEST_NS:
                 self._refuse(i, "time_ns", self.time_ns[i], f"{EARLIEST_NS} to {LATEST_NS}")
             if self.side is not NULL and (self.side[i] < -1 or self.side[i] > 1):
                 self._refuse(i, "side", self.side[i], "1, 0 or -1")
-            if self.count is not NULL and (self.count[i] < 1 or self.count[i] >= MOST_COUNT):
+            if self.count is not NULL and (self.count[i] < (0 if void else 1) or self.count[i] >= MOST_COUNT):
                 self._refuse(i, "count", self.count[i], f"1 to {MOST_COUNT - 1}")
             if self.first_id is not NULL:
                 if self.first_id[i] < 0:
@@ -407,7 +379,9 @@ cdef class TickBatch:
             size_mantissa, size_scale = parse_number(size)
         except PrecisionError as error:
             raise PrecisionError(f"{self.instruments.exchange} {symbol}: {error}".lstrip()) from None
-        if price_mantissa <= 0 or size_mantissa <= 0:
+        if size_mantissa == 0 and self.first_id is not NULL:
+            price_mantissa, price_scale = 0, 0  # a void id: its price means nothing
+        elif price_mantissa <= 0 or size_mantissa <= 0:
             name, value = ("price", price) if price_mantissa <= 0 else ("size", size)
             raise InvalidTickError(f"{self.instruments.exchange} {symbol}: {name} {value} is not positive".lstrip())
         if type(side) is int:

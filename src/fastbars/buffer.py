@@ -40,7 +40,7 @@ _UNVERIFIABLE, _SAMPLED = STATUSES.index(BarStatus.UNVERIFIABLE), STATUSES.index
 
 @dataclass(slots=True)
 class BufferStats:
-    """Counters since the buffer was made; every trade given to it is in one of the first four.
+    """Counters since the buffer was made; every row given to it is in one of the first four, or in `void_ids`.
 
     Attributes:
         trades: rows folded into bars of every spec.
@@ -50,6 +50,7 @@ class BufferStats:
         bars: bars issued, revisions included.
         callback_errors: times that a callback raised; those of a stream are counted in its SessionStats.
         healed: trades taken from REST; they are not in `trades`.
+        void_ids: rows of size 0, where ids prove completeness: their ids are used up, nothing was traded.
     """
 
     trades: int = 0
@@ -59,6 +60,7 @@ class BufferStats:
     bars: int = 0
     callback_errors: int = 0
     healed: int = 0
+    void_ids: int = 0
 
 
 class BarBuffer(TradeEntry):
@@ -152,7 +154,8 @@ class BarBuffer(TradeEntry):
         """The counters, live."""
         self._stats.duplicates = self._kernel.duplicates
         self._stats.healed = self._kernel.healed
-        self._stats.trades = self.rows_taken - self._stats.duplicates - self._stats.late
+        self._stats.void_ids = self._kernel.voids
+        self._stats.trades = self.rows_taken - self._stats.duplicates - self._stats.late - self._stats.void_ids
         return self._stats
 
     @property

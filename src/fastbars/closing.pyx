@@ -16,7 +16,7 @@ from fastbars.records cimport (
 from fastbars.restored cimport check_bars, check_times, follow_scales
 from fastbars.scaled cimport HIGHEST, LOWEST
 from fastbars.state cimport Past, Record, Slot, whole_number
-from fastbars.summary cimport MONTHS, clear_bar, interval_of, is_within, merge_bar
+from fastbars.summary cimport MONTHS, Summary, clear_bar, interval_of, is_within, merge_bar
 
 from fastbars.errors import InvalidTickError
 from fastbars.rows import NO_ROWS as _NO_ROWS
@@ -34,8 +34,14 @@ cdef class BarClosing(BarRecords):
             self.bound = self.largest()
         if self.by_id and not self.sequenced and self.symbols:
             first = self.trees[0].root if self.tree_count else 0
-            self.ledger.tips = <const char *>&self.slots[first][0].bar.last_time
+            self.ledger.tip_times = <const char *>&self.slots[first][0].bar.last_time
             self.ledger.tip_stride = sizeof(Slot)
+            if self.tree_count:
+                self.ledger.tip_ids = <const char *>&self.slots[first][0].gate.next.id
+                self.ledger.tip_step = 0
+            else:       # the gate of these has another use
+                self.ledger.tip_ids = <const char *>&self.slots[first][0].bar.last_id
+                self.ledger.tip_step = 1
         return 0
 
     # A snapshot, for another process of the same build.
@@ -73,7 +79,7 @@ cdef class BarClosing(BarRecords):
         self.watermark_ns, self.down_since_ns, self.down_until_ns = times[0], times[1], times[2]
         self.arrivals, self.healed, self.sequenced = times[3], times[4], given[5]
         if self.sequenced:
-            self.ledger.tips = NULL
+            self.ledger.tip_ids = self.ledger.tip_times = NULL
         follow_scales(self)
         self.widenings = len(self.instruments.widened)
         self.blank = False
@@ -103,8 +109,11 @@ cdef class BarClosing(BarRecords):
         slot.contained = 1      # until it is found that it is not
         if slot.fresh:
             slot.fresh = 0
-            slot.flags |= START
             self.pasts[spec][symbol_id].start_ns = open_time
+            if timed and self.by_id and self.ledger.lines[symbol_id].start_ns < open_time:
+                self.pasts[spec][symbol_id].start_ns = self.ledger.lines[symbol_id].start_ns + 1    # a void id came first
+            else:
+                slot.flags |= START
             if spec == 0:
                 self.appeared[self.appeared_count] = symbol_id
                 self.appeared_count += 1
@@ -120,6 +129,7 @@ cdef class BarClosing(BarRecords):
         cdef int k
         cdef bint timed = self.rules[spec].kind <= MONTHS
         if timed:
+            flags = self.without_proof(spec, symbol_id, slot.bar.close_time, flags)
             r = self.new_record()
             if r < 0:
                 return
@@ -146,7 +156,7 @@ cdef class BarClosing(BarRecords):
         for k in range(self.width):
             if self.source[k] == spec and is_within(&slot.bar, &self.slots[k][symbol_id].bar):
                 merge_bar(&self.slots[k][symbol_id].bar, &slot.bar, self.by_id)
-        slot.gate.limit = LOWEST
+        slot.gate.next.limit = LOWEST
         slot.flags = 0
         clear_bar(&slot.bar, record.bar.close_time, record.bar.close_time)
         slot.unproven |= (record.flags & (UNPROVEN | END)) != 0
@@ -162,16 +172,41 @@ cdef class BarClosing(BarRecords):
         cdef Slot *slot = &self.slots[spec][symbol_id]
         cdef int64_t open_time, close_time
         cdef bint down
+        cdef uint8_t own
         cdef int left = MOST_EMPTY
         while left and self.next_empty(spec, symbol_id, &open_time, &close_time) and close_time <= until:
             left -= 1
             down = self.is_down_in(open_time, close_time)
             # Where a trade behind it came with the next id, it is proven that the feed missed nothing.
-            if self.fill or flags & UNPROVEN or not self.by_id or self.ledger.in_doubt(symbol_id, open_time, close_time):
+            own = self.without_proof(spec, symbol_id, close_time, flags)
+            if self.fill or own & UNPROVEN or not self.by_id or self.ledger.in_doubt(symbol_id, open_time, close_time):
                 self.issue_empty(
                     spec, symbol_id, open_time, close_time, BY_GAP if down and reason != BY_TRADE else reason,
-                    flags | (DOWN if down else 0), row)
+                    own | (DOWN if down else 0), row)
             clear_bar(&slot.bar, close_time, close_time)
+
+    cdef void pass_void(self, int tree, int symbol_id, int64_t time, Py_ssize_t row) noexcept nogil:
+        # The id is used up, which proves what the next trade would prove: bars before its interval are over.
+        cdef Summary *bar = &self.slots[self.trees[tree].root][symbol_id].bar
+        cdef Past *past
+        cdef int64_t open_time, close_time
+        cdef int j, k
+        if self.fills:
+            return
+        if bar.open_time <= time < bar.close_time:
+            bar.last_time = max(bar.last_time, time)
+        for j in range(self.trees[tree].start, self.trees[tree].stop):
+            k = self.order[j]
+            past = &self.pasts[k][symbol_id]
+            past.newest_ns = max(past.newest_ns, time)
+            interval_of(&self.rules[k], time, &open_time, &close_time)
+            self.prove(k, symbol_id, open_time, row)
+
+    cdef uint8_t without_proof(self, int spec, int symbol_id, int64_t close_time, uint8_t flags) noexcept nogil:
+        # A bar that no trade closes has no proof of its end, unless a void id behind it has come.
+        if self.by_id and self.rules[spec].kind <= MONTHS and self.pasts[spec][symbol_id].newest_ns >= close_time:
+            return flags & ~(UNPROVEN | END)
+        return flags
 
     cdef bint next_empty(self, int spec, int symbol_id, int64_t *open_time, int64_t *close_time) noexcept nogil:
         # The next interval that is issued if it stays empty; False: there is none.
@@ -285,7 +320,7 @@ cdef class BarClosing(BarRecords):
         self.total(spec, symbol_id, &record.bar)
         record.revision = 0
         record.reason = NOT_CLOSED
-        record.flags = slot.flags | UNPROVEN
+        record.flags = slot.flags | self.without_proof(spec, symbol_id, slot.bar.close_time, UNPROVEN)
         if self.rules[spec].kind > MONTHS:
             record.bar.open_time, record.bar.close_time = record.bar.first_time, record.bar.last_time
         elif record.bar.open_time <= self.pasts[spec][symbol_id].lost_ns < record.bar.close_time:

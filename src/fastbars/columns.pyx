@@ -150,7 +150,7 @@ cdef class Texts:
         return PyBytes_FromStringAndSize(start, length)
 
     def numbers(self, int64_t[::1] mantissa not None, int8_t[::1] scale not None):
-        # -1, or the first row that is no positive number of 64 bits and 18 decimals at most.
+        # -1, or the first row that is negative, or no number of 64 bits and 18 decimals at most.
         cdef Py_ssize_t i, length
         cdef const char *start
         cdef int own = 0
@@ -160,7 +160,7 @@ cdef class Texts:
         with nogil:
             for i in range(self.length):
                 start = self.at(i, &length)
-                if parse_text(start, length, &mantissa[i], &own) != PARSED or mantissa[i] <= 0:
+                if parse_text(start, length, &mantissa[i], &own) != PARSED or mantissa[i] < 0:
                     failed = i
                     break
                 scale[i] = <int8_t>own
@@ -330,7 +330,7 @@ def narrow_decimals(const uint8_t[::1] data not None, int width, int scale, int6
             else:
                 memcpy(&narrow, &data[4 * i], 4)
                 low = narrow
-            if low <= 0:
+            if low < 0:
                 failed = i
                 break
             while own > 0 and low % 10 == 0:

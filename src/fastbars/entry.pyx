@@ -113,10 +113,14 @@ cdef class TradeEntry:
         cdef int64_t price_mantissa = 0, size_mantissa = 0, price_factor, size_factor
         cdef int price_scale = 0, size_scale = 0, symbol_id
         text = PyUnicode_AsUTF8AndSize(price, &length)
-        if parse_text(text, length, &price_mantissa, &price_scale) != PARSED or price_mantissa <= 0:
+        if parse_text(text, length, &price_mantissa, &price_scale) != PARSED:
             return False
         text = PyUnicode_AsUTF8AndSize(size, &length)
-        if parse_text(text, length, &size_mantissa, &size_scale) != PARSED or size_mantissa <= 0:
+        if parse_text(text, length, &size_mantissa, &size_scale) != PARSED:
+            return False
+        if size_mantissa == 0 and batch.first_id is not NULL:
+            price_mantissa = price_scale = 0    # a void id: its price means nothing
+        elif price_mantissa <= 0 or size_mantissa <= 0:
             return False
         if batch.sequence is not NULL:
             return False

@@ -20,10 +20,6 @@ cdef struct Line:               # one symbol, 64 bytes
     int32_t hole_count
     int32_t hole_capacity
 
-cdef struct Tip:                # of the trades that were folded in without asking: the newest one
-    int64_t last_time
-    int64_t last_id
-
 cdef enum Verdict:
     NEXT        # exactly the expected id
     FIRST       # first trade of the symbol
@@ -46,16 +42,21 @@ cdef class Ledger:
     cdef int32_t likely         # place of the hole that `in_doubt` found last
     cdef int64_t safe_ns        # of the holes that are opened from now on
     cdef readonly int64_t opened    # holes so far, so that who heals them sees new ones
-    cdef const char *tips       # Tip of each symbol, `tip_stride` bytes apart; NULL: all trades were asked for
+    # Of the trades that were folded in without asking: the id after the newest one of each symbol, but for `tip_step`, and
+    # its time; `tip_stride` bytes apart. NULL: all trades were asked for.
+    cdef const char *tip_ids
+    cdef const char *tip_times
     cdef size_t tip_stride
     cdef bint is_taken          # by a kernel
     cdef bint busy              # that is at work
     cdef int check_unused(self) except -1
+    cdef int64_t tip_step
     cdef Hole touched           # of the last AHEAD or FILLS: the hole as it was opened, or before it shrank
     cdef int reserve(self, Py_ssize_t symbols) except -1
     cdef void catch_up(self, int symbol_id) noexcept nogil
     cdef bint takes_next(self, TickBatch batch, Py_ssize_t row) noexcept nogil
-    cdef Py_ssize_t advance(self, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
+    cdef Py_ssize_t advance(
+        self, TickBatch batch, const int32_t *places, Py_ssize_t symbols, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
     cdef void bound(self, Line *line) noexcept nogil
     cdef bint reach_back(self, int symbol_id, int64_t last_id, int64_t time_ns) except -1
     cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil

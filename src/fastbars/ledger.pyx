@@ -7,11 +7,13 @@ lies between two trades whose times reach into it.
 The holes of a symbol are few and kept sorted by id; past `most_holes` the oldest is forgotten, and the
 bars it reached into stay in doubt for good.
 
-Trades whose id is plainly the next one need not be asked for: whoever folds them in keeps the newest one of
-each symbol as a Tip, and a line catches up with its tip before it is read.
+Trades whose id is plainly the next one need not be asked for: whoever folds them in keeps the id and time of the
+newest one of each symbol (its tip), and a line catches up with its tip before it is read.
+
+A void id is used up as that of a trade is: the ledger makes no difference.
 """
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -108,7 +110,7 @@ cdef class Ledger:
         self.spare_count = 0
         self.most_holes = most_holes
         self.safe_ns = LOWEST
-        self.tips = NULL
+        self.tip_ids = NULL
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -137,35 +139,54 @@ cdef class Ledger:
         return 0
 
     cdef void catch_up(self, int symbol_id) noexcept nogil:
-        cdef const Tip *tip
+        cdef int64_t next_id
         cdef Line *line = &self.lines[symbol_id]
-        if self.tips is NULL:
+        if self.tip_ids is NULL:
             return
-        tip = <const Tip *>(self.tips + symbol_id * self.tip_stride)
-        if tip.last_id >= line.expected:
-            line.expected = tip.last_id + 1
-            line.last_time_ns = tip.last_time
+        next_id = (<const int64_t *>(self.tip_ids + symbol_id * self.tip_stride))[0] + self.tip_step
+        if next_id > line.expected:
+            line.expected = next_id
+            line.last_time_ns = (<const int64_t *>(self.tip_times + symbol_id * self.tip_stride))[0]
 
     cdef bint takes_next(self, TickBatch batch, Py_ssize_t row) noexcept nogil:
         # Takes one row if it comes exactly next.
-        self.catch_up(batch.symbol_id[row])
-        return self.advance(batch, row, row + 1) > row
+        return self.advance(batch, NULL, self.capacity, row, row + 1) > row
 
-    cdef Py_ssize_t advance(self, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-        # Takes the rows that come exactly next; returns the first one that does not, or stop.
+    cdef Py_ssize_t advance(
+        self, TickBatch batch, const int32_t *places, Py_ssize_t symbols, Py_ssize_t start, Py_ssize_t stop
+    ) noexcept nogil:
+        # Takes the rows (of `places`, where there are some) that come exactly next; returns the first one that does not,
+        # or is of no symbol, or stop.
         cdef const int64_t *first = batch.sequence if batch.sequence is not NULL else batch.first_id
         cdef const int64_t *last = batch.sequence if batch.sequence is not NULL else batch.last_id
         cdef Line *line
-        cdef Py_ssize_t i = start
-        while i < stop:
-            line = &self.lines[batch.symbol_id[i]]
-            if first[i] != line.expected:
-                return i
-            i += 1
-            while i < stop and batch.symbol_id[i] == batch.symbol_id[i - 1] and first[i] == last[i - 1] + 1:
-                i += 1
-            line.expected = last[i - 1] + 1
-            line.last_time_ns = batch.time_ns[i - 1]
+        cdef Py_ssize_t at = start, i, before
+        cdef int64_t expected
+        cdef const int64_t *tip
+        cdef int32_t symbol_id
+        while at < stop:
+            i = at if places is NULL else places[at]
+            symbol_id = batch.symbol_id[i]
+            if <uint32_t>symbol_id >= <uint32_t>symbols:
+                return at
+            line = &self.lines[symbol_id]
+            expected = line.expected
+            if self.tip_ids is not NULL:
+                tip = <const int64_t *>(self.tip_ids + symbol_id * self.tip_stride)
+                expected = max(expected, tip[0] + self.tip_step)
+            if first[i] != expected:
+                self.catch_up(symbol_id)
+                return at
+            before = i
+            at += 1
+            while at < stop:
+                i = at if places is NULL else places[at]
+                if batch.symbol_id[i] != symbol_id or first[i] != last[before] + 1:
+                    break
+                before = i
+                at += 1
+            line.expected = last[before] + 1
+            line.last_time_ns = batch.time_ns[before]
         return stop
 
     cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil:

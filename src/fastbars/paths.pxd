@@ -11,6 +11,7 @@ cdef class BarPaths(BarClosing):
     cdef bint unchecked                 # the batch at hand is checked row by row
     cdef Seen seen                      # of the batch at hand
     cdef bint invalid                   # a row of it breaks a rule
+    cdef bint has_voids                 # some rows of it have no size: their ids are used up, and nothing was traded
     cdef const int32_t *places          # the rows of it to be folded in, ascending; NULL: all of them
     cdef bint take_unchecked(self, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef Py_ssize_t fold_path(

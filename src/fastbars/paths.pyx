@@ -22,31 +22,61 @@ cdef Py_ssize_t _fold_ticks(
     int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
     Seen *seen
 ) noexcept nogil:
-    return fold_rows(TICK, step, slots, columns, start, stop, by_id, False, inverse, seen)
+    return fold_rows(TICK, step, slots, columns, start, stop, by_id, False, False, inverse, seen)
 
 
 cdef Py_ssize_t _fold_volumes(
     int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
     Seen *seen
 ) noexcept nogil:
-    return fold_rows(VOLUME, step, slots, columns, start, stop, by_id, False, inverse, seen)
+    return fold_rows(VOLUME, step, slots, columns, start, stop, by_id, False, False, inverse, seen)
 
 
 cdef Py_ssize_t _fold_values(
     int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
     Seen *seen
 ) noexcept nogil:
-    return fold_rows(VALUE, step, slots, columns, start, stop, by_id, False, inverse, seen)
+    return fold_rows(VALUE, step, slots, columns, start, stop, by_id, False, False, inverse, seen)
+
+
+cdef Py_ssize_t _fold_ticks_and_voids(
+    int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
+    Seen *seen
+) noexcept nogil:
+    return fold_rows(TICK, step, slots, columns, start, stop, by_id, False, True, inverse, seen)
+
+
+cdef Py_ssize_t _fold_volumes_and_voids(
+    int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
+    Seen *seen
+) noexcept nogil:
+    return fold_rows(VOLUME, step, slots, columns, start, stop, by_id, False, True, inverse, seen)
+
+
+cdef Py_ssize_t _fold_values_and_voids(
+    int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint inverse,
+    Seen *seen
+) noexcept nogil:
+    return fold_rows(VALUE, step, slots, columns, start, stop, by_id, False, True, inverse, seen)
+
+
+cdef PathLoop _loop_of(int kind, bint voids) noexcept nogil:
+    if kind == TICK:
+        return _fold_ticks_and_voids if voids else _fold_ticks
+    if kind == VOLUME:
+        return _fold_volumes_and_voids if voids else _fold_volumes
+    return _fold_values_and_voids if voids else _fold_values
 
 
 cdef Py_ssize_t _fold_stretch(
-    int kind, int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, Seen *seen
+    int kind, int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint voids,
+    Seen *seen
 ) noexcept nogil:
     if kind == TICK:
-        return fold_path_stretch(TICK, step, slots, columns, start, stop, by_id, seen)
+        return fold_path_stretch(TICK, step, slots, columns, start, stop, by_id, voids, seen)
     if kind == VOLUME:
-        return fold_path_stretch(VOLUME, step, slots, columns, start, stop, by_id, seen)
-    return fold_path_stretch(VALUE, step, slots, columns, start, stop, by_id, seen)
+        return fold_path_stretch(VOLUME, step, slots, columns, start, stop, by_id, voids, seen)
+    return fold_path_stretch(VALUE, step, slots, columns, start, stop, by_id, voids, seen)
 
 
 cdef class BarPaths(BarClosing):
@@ -55,8 +85,13 @@ cdef class BarPaths(BarClosing):
         if not batch.is_valid(row, self.symbols):
             self.invalid = True
             return False
+        if self.has_voids:
+            self.seen.sizes |= <uint64_t>batch.size[row]
+            if batch.size[row] == 0:
+                return True
+        else:
+            self.seen.sizes |= <uint64_t>batch.size[row] - 1
         self.seen.prices |= <uint64_t>batch.price[row] - 1
-        self.seen.sizes |= <uint64_t>batch.size[row] - 1
         return True
 
     cdef Py_ssize_t fold_path(
@@ -70,14 +105,14 @@ cdef class BarPaths(BarClosing):
         cdef int kind = self.rules[spec].kind
         cdef int64_t step = self.rules[spec].step
         cdef Py_ssize_t i = start, end, row
-        cdef PathLoop fold_ordinary = _fold_ticks if kind == TICK else _fold_volumes if kind == VOLUME else _fold_values
+        cdef PathLoop fold_ordinary = _loop_of(kind, self.has_voids)
         while i < stop:
             if not self.careful:
                 i = fold_ordinary(step, slots, &columns, i, stop, self.by_id, inverse, &self.seen)
                 if i >= stop:
                     break
                 if self.places is NULL and i + 2 < stop and begins_stretch(&columns, i):
-                    end = _fold_stretch(kind, step, slots, &columns, i, stop, self.by_id, &self.seen)
+                    end = _fold_stretch(kind, step, slots, &columns, i, stop, self.by_id, self.has_voids, &self.seen)
                     if end > i:
                         i = end
                         continue
@@ -98,6 +133,8 @@ cdef class BarPaths(BarClosing):
         cdef int128 total
         cdef bint reached
         cdef int64_t opened, first, last
+        if batch.size[row] == 0:
+            return
         if bar.count == 0:
             self.roll(spec, batch.symbol_id[row], batch.time_ns[row], row)
         opened = bar.open if bar.count else batch.price[row]

@@ -18,6 +18,8 @@ from fastbars.summary cimport MONTHS, TICK, Rule, Summary, interval_of, is_beyon
 
 # More trades than a lifetime has: numbers below it can be added up without care.
 cdef int64_t MOST_TRADES = 1 << 60
+# Of an open bar that takes trades without a look at the ledger: ids from there on are looked at one by one.
+cdef int64_t LAST_TIP = HIGHEST - (1 << 47)
 cdef enum:
     ALL_FLAGS = 2 * DIRTY - 1   # of a bar
 
@@ -91,13 +93,17 @@ cdef bint _is_slot(const Rule *rule, const Slot *slot, int64_t factor, bint by_i
             slot.oldest == slot.newest == -1 and bar.open_time == bar.close_time == LOWEST and _is_sum(bar, by_id)
             and not (slot.fresh and bar.count) and not (rule.kind == TICK and bar.count >= rule.step)
         )
+    if slot.gate.next.id != LOWEST and not 0 <= slot.gate.next.id <= (
+        HIGHEST if slot.gate.next.limit == LOWEST else LAST_TIP
+    ):
+        return False
     if bar.open_time < bar.close_time:
         return (
             not slot.fresh and _is_timed(rule, bar, by_id)
-            and (slot.gate.limit == LOWEST or slot.gate.limit == bar.close_time)
+            and (slot.gate.next.limit == LOWEST or slot.gate.next.limit == bar.close_time)
         )
     return (
-        bar.open_time == bar.close_time and slot.gate.limit == LOWEST and bar.count == 0 and _is_sum(bar, by_id)
+        bar.open_time == bar.close_time and slot.gate.next.limit == LOWEST and bar.count == 0 and _is_sum(bar, by_id)
         and (_is_bound(bar.open_time) if not slot.fresh else bar.open_time == LOWEST and slot.oldest == slot.newest == -1)
     )
 

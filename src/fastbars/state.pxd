@@ -7,8 +7,12 @@ from fastbars.rows cimport BarRows
 from fastbars.scaled cimport int128
 from fastbars.summary cimport Rule, Summary
 
+cdef struct Next:           # what the next trade of an open time bar is like, where it changes nothing but its sums
+    int64_t limit           # earlier than its close_time; LOWEST where each trade has to be looked at alone
+    int64_t id              # the id after the newest one, be that of a trade or void; with last_time a ledger's tip
+
 cdef union Gate:            # what a trade must not reach, to change nothing but the sums of the open bar
-    int64_t limit           # time bars: its close_time; LOWEST where each trade has to be looked at alone
+    Next next               # time bars
     int128 threshold        # volume and value bars: the step, at the symbol's scales
 
 cdef struct Slot:           # one symbol and spec: its open bar, and where its closed ones are
@@ -28,7 +32,8 @@ cdef struct Slot:           # one symbol and spec: its open bar, and where its c
     uint8_t contained       # of an open time bar: the bars of all specs that it feeds are open around it
 
 cdef struct Past:           # the rest that is known of a symbol and spec, seldom read
-    int64_t newest_ns       # of a root: latest time of the trades that its tree has placed, but for the open bar
+    int64_t newest_ns       # of a root: latest time of the trades that its tree has placed, but for the open bar; of all:
+                            # latest time of a void id
     int64_t start_ns        # open_time of the first bar
     int64_t lost_ns         # time of the last trade that was refused
     int64_t let_go_ns       # closed bars up to here were let go: their sums did not fit the new scales
@@ -54,6 +59,7 @@ cdef class BarState(BarRows):
     cdef readonly tuple specs
     cdef readonly int64_t next_close_ns     # no open time bar ends before
     cdef readonly int64_t duplicates
+    cdef readonly int64_t voids     # rows of size 0 taken: their ids are used up, and nothing was traded
     cdef Rule *rules
     cdef list boundaries            # arrays that rules point into
     cdef int *order                 # the time specs, tree by tree, and in a tree each before those that it feeds

@@ -24,6 +24,8 @@ class BarState(BarRows):
     specs: tuple[Any, ...]
     next_close_ns: int
     duplicates: int
+    voids: int
+    """Rows of size 0 taken: their ids are used up, and nothing was traded."""
     is_blank: bool
     """No trade was taken, and nothing noted."""
     trade_times_ns: npt.NDArray[np.int64]

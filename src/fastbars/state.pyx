@@ -151,7 +151,7 @@ cdef class BarState(BarRows):
     def __dealloc__(self):
         cdef int k
         if self.ledger is not None:
-            self.ledger.tips = NULL
+            self.ledger.tip_ids = NULL
         if self.blocks is not NULL:
             for k in range(self.width):
                 free(self.blocks[k])
@@ -217,8 +217,9 @@ cdef class BarState(BarRows):
         slots = <Slot *>((<size_t>block + LINE_BYTES - 1) // LINE_BYTES * LINE_BYTES)
         if self.symbols:
             memcpy(slots, self.slots[spec], self.symbols * sizeof(Slot))
-            if self.ledger is not None and self.ledger.tips == <const char *>&self.slots[spec][0].bar.last_time:
-                self.ledger.tips = <const char *>&slots[0].bar.last_time
+            if self.ledger is not None and self.ledger.tip_times == <const char *>&self.slots[spec][0].bar.last_time:
+                self.ledger.tip_ids += <const char *>slots - <const char *>self.slots[spec]
+                self.ledger.tip_times = <const char *>&slots[0].bar.last_time
         free(self.blocks[spec])
         self.blocks[spec] = block
         self.slots[spec] = slots
@@ -253,7 +254,7 @@ cdef class BarState(BarRows):
         cdef int k
         memset(&blank, 0, sizeof(Slot))
         clear_bar(&blank.bar, LOWEST, LOWEST)
-        blank.gate.limit = LOWEST
+        blank.gate.next = Next(LOWEST, LOWEST)
         blank.oldest = blank.newest = -1
         blank.fresh = 1
         for k in range(self.width):
@@ -380,7 +381,8 @@ cdef class BarState(BarRows):
             slots,
             pasts,
             PyBytes_FromStringAndSize(<char *>self.records, self.record_count * sizeof(Record)),
-            (self.record_count, self.records_held, self.free_record, self.appeared_count, self.next_close_ns, self.duplicates),
+            (self.record_count, self.records_held, self.free_record, self.appeared_count, self.next_close_ns,
+             self.duplicates, self.voids),
         )
         if self.ledger is not None:
             self.ledger.save()
@@ -399,7 +401,7 @@ cdef class BarState(BarRows):
             self.record_count = self.records_held = self.appeared_count = 0
             self.free_record = -1
             self.next_close_ns = HIGHEST
-            self.duplicates = 0
+            self.duplicates = self.voids = 0
             if self.ledger is not None:
                 self.ledger.clear()
             return 0
@@ -408,7 +410,8 @@ cdef class BarState(BarRows):
             take_part(self.pasts[k], pasts[k])
             take_part(self.slots[k], slots[k])
         take_part(self.records, records)
-        self.record_count, self.records_held, self.free_record, self.appeared_count, self.next_close_ns, self.duplicates = counters
+        (self.record_count, self.records_held, self.free_record, self.appeared_count, self.next_close_ns,
+         self.duplicates, self.voids) = counters
         if self.ledger is not None:
             self.ledger.restore()
         return 0
@@ -422,7 +425,7 @@ cdef class BarState(BarRows):
         parts = {
             "layout": [sizeof(Slot), sizeof(Past), sizeof(Record), self.width, self.symbols],
             "counters": [self.record_count, self.records_held, self.free_record, self.appeared_count,
-                         self.next_close_ns, self.duplicates],
+                         self.next_close_ns, self.duplicates, self.voids],
             "appeared": PyBytes_FromStringAndSize(<char *>self.appeared, self.appeared_count * sizeof(int32_t)),
             "records": PyBytes_FromStringAndSize(<char *>self.records, self.record_count * sizeof(Record)),
         }
@@ -437,18 +440,18 @@ cdef class BarState(BarRows):
 
     cdef int take_memory(self, dict parts) except -1:
         # The memory of a snapshot, in the place of a blank state. Its sizes are checked, what stands in it is not.
-        cdef int64_t[6] counters
+        cdef int64_t[7] counters
         cdef int k, i
         layout = [sizeof(Slot), sizeof(Past), sizeof(Record), self.width, self.symbols]
         if parts.get("layout") != layout:
             raise ValueError(f"the snapshot's layout {parts.get('layout')} is not that of this build, {layout}")
         given = parts.get("counters")
-        if type(given) is not list or len(given) != 6:
+        if type(given) is not list or len(given) != 7:
             raise ValueError("the snapshot has no counters")
-        for i in range(6):
+        for i in range(7):
             counters[i] = whole_number(parts, "counters", given[i])
         if not (0 <= counters[0] <= MOST_LOADED and 0 <= counters[1] <= counters[0] and -1 <= counters[2] < counters[0]
-                and 0 <= counters[3] <= self.symbols and counters[5] >= 0):
+                and 0 <= counters[3] <= self.symbols and counters[5] >= 0 and counters[6] >= 0):
             raise ValueError(f"the snapshot's counters {given} contradict each other")
         sizes = {"appeared": counters[3] * sizeof(int32_t), "records": counters[0] * sizeof(Record)}
         for k in range(self.width):
@@ -468,7 +471,7 @@ cdef class BarState(BarRows):
             take_part(self.pasts[k], parts[f"pasts{k}"])
         self.record_count, self.records_held = <int32_t>counters[0], <int32_t>counters[1]
         self.free_record, self.appeared_count = <int32_t>counters[2], counters[3]
-        self.next_close_ns, self.duplicates = counters[4], counters[5]
+        self.next_close_ns, self.duplicates, self.voids = counters[4], counters[5], counters[6]
         return 0
 
     cdef void make_room(self, TickBatch batch, Py_ssize_t more) noexcept nogil:

@@ -30,7 +30,7 @@ cdef struct Sums:
 
 cdef struct Summary:        # the mergeable summary of a set of trades of one bar
     # What every trade reads and writes comes first: with the gate of a Slot before it, two 64-byte lines.
-    int64_t last_time       # largest trade time
+    int64_t last_time       # largest trade time; of a time bar, where ids tell, that of void ids too
     int64_t last_id         # of the closing trade; its arrival number where ids prove nothing
     int64_t high
     int64_t low

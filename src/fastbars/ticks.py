@@ -50,14 +50,14 @@ class TickSide(StrEnum):
         return 1 if self is TickSide.BUY else -1 if self is TickSide.SELL else 0
 
 
-def _decimal(name: str, symbol: str, value: Decimal | int | str) -> Decimal:
+def _decimal(name: str, symbol: str, value: Decimal | int | str, *, void: bool = False) -> Decimal:
     if isinstance(value, float):
         raise TypeError(f"{symbol}: {name} {value!r} is a float, which has already lost digits; give Decimal or text")
     try:
         number = Decimal(value, DECIMALS)
     except InvalidOperation:
         raise InvalidTickError(f"{symbol}: {name} {value!r} is not a number") from None
-    if not number.is_finite() or number <= 0:
+    if not number.is_finite() or number < 0 or (number == 0 and not void):
         raise InvalidTickError(f"{symbol}: {name} {value} is not positive")
     return number
 
@@ -71,7 +71,8 @@ class TickData:
         timestamp: exchange time; an aware datetime, a pandas Timestamp, a numpy datetime64 (UTC), or integer
             nanoseconds since the epoch.
         price: > 0, quote units; Decimal, int or text, never float.
-        volume: > 0, base units or contracts; likewise.
+        volume: > 0, base units or contracts; likewise. 0 with a `trade_id`: nothing was traded, and the exchange has
+            used the id up (a void id); the price may then be 0, and `trade_count` is.
         side: of the taker: a TickSide or its text; 1 or True, the taker bought; -1 or False, the taker sold; 0,
             unknown. Binance's `m` (`isBuyerMaker`) is true where the taker sold: give `not m`.
         trade_id: of the first trade, where the exchange numbers them.
@@ -110,7 +111,10 @@ class TickData:
             last_trade_id = trade_id
         if trade_count is None:
             trade_count = 1 if trade_id is None or last_trade_id is None else last_trade_id - trade_id + 1
-        if trade_count < 1:
+        size = _decimal("volume", symbol, volume, void=trade_id is not None)
+        if not size:
+            trade_count = 0
+        elif trade_count < 1:
             raise InvalidTickError(f"{symbol}: trade ids {trade_id} to {last_trade_id}, count {trade_count}")
         try:
             time_ns = to_nanoseconds(timestamp, time_unit)
@@ -121,8 +125,8 @@ class TickData:
         put = object.__setattr__
         put(self, "symbol", symbol)
         put(self, "time_ns", time_ns)
-        put(self, "price", _decimal("price", symbol, price))
-        put(self, "volume", _decimal("volume", symbol, volume))
+        put(self, "price", _decimal("price", symbol, price, void=not size))
+        put(self, "volume", size)
         put(self, "side", TickSide(side) if isinstance(side, str) else TickSide.of(side_sign(symbol, side)))
         put(self, "trade_id", trade_id)
         put(self, "last_trade_id", last_trade_id)

@@ -102,10 +102,11 @@ def _binance_spot(channel: str) -> History:
 
 
 def _binance_futures(url: str, prefix: str, weight: float) -> Mapping[str, Sequence[History]]:
-    omits = "insurance fund and ADL trades"
+    omits = "insurance fund and ADL trades, and void ids"
     with_key = History(
         url, f"{prefix}/historicalTrades", Paging.FORWARD_BY_ID, 500, _from_id(500), _binance_trades("trade"),
         weight=weight, weight_per_minute=2400.0, key_header="X-MBX-APIKEY", reach_s=30 * _DAY_S, omits=omits,
+        leaves_out_ids=True,
         budget=BINANCE_FUTURES_BUDGET,
     )  # fmt: skip
     without = replace(
@@ -114,7 +115,7 @@ def _binance_futures(url: str, prefix: str, weight: float) -> Mapping[str, Seque
     )  # fmt: skip
     aggregates = replace(
         with_key, path=f"{prefix}/aggTrades", page_size=1000, query=_from_id(1000), parse=_binance_aggregates,
-        weight=20.0, key_header=None, reach_s=_DAY_S, omits="",
+        weight=20.0, key_header=None, reach_s=_DAY_S, omits="", leaves_out_ids=False,
     )  # fmt: skip
     return {"trade": (with_key, without), "aggTrade": (aggregates,)}
 

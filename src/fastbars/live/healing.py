@@ -24,7 +24,7 @@ from fastbars.errors import ParseError, RestError
 from fastbars.live.backoff import MOST_RETRY_AFTER_S
 from fastbars.live.beginning import trade_before
 from fastbars.live.budget import Budget
-from fastbars.live.history import Beginning, History, Hole, Page, number_range, read_page
+from fastbars.live.history import Beginning, History, Hole, Page, left_out, number_range, read_page
 from fastbars.live.messages import Trade
 from fastbars.live.rest import Answer, Get
 from fastbars.log import log
@@ -33,6 +33,9 @@ _PART = 250  # trades handed over between two turns of the event loop
 _DELAY_S = 0.5  # before a hole is asked for: trades out of order fill it by themselves
 _AGAIN_S = (1.0, 4.0, 15.0)  # before a hole that did not shrink is asked for again; then it is given up
 _ATTEMPTS = 6  # at one page
+# Where ids are left out: so many before a hole its first page begins, so that it shows the neighbour; with each look,
+# as that neighbour can be left out itself.
+_MARGINS = (1, 50)
 _BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 30.0
 _HTTP_OK = 200
@@ -245,19 +248,21 @@ class Healer:
             self._give_up(hole, why)
             return False
         try:
-            await self._page_through(hole, patient)
+            unpublished = await self._page_through(hole, patient, tries)
             why = f"the REST API leaves out {self._history.omits}" if self._history and self._history.omits else ""
             why = why or "the REST API did not return these trades"
             most_tries = len(_AGAIN_S)
         except RestError as error:
             why = str(error)
             most_tries = 0 if error.hopeless else 1
+            unpublished = []
         for rest in patient.holes_within(hole.symbol, hole.first, hole.last):
             if rest.first < hole.first or rest.last > hole.last:
                 continue
             # A rest that is smaller than the hole was: something came, and the rest may come too.
             tried = tries if (rest.first, rest.last) == (hole.first, hole.last) else 0
-            if tried >= most_tries:
+            never = any(first <= rest.first and rest.last <= last for first, last in unpublished)
+            if never or tried >= most_tries:
                 self._give_up(rest, why)
             else:
                 self._tries[rest] = (tried + 1, self._now() + _AGAIN_S[min(tried, len(_AGAIN_S) - 1)])
@@ -287,11 +292,16 @@ class Healer:
                 seen=seen, why=why,
             )  # fmt: skip
 
-    async def _page_through(self, hole: Hole, patient: Patient) -> None:
+    async def _page_through(self, hole: Hole, patient: Patient, tries: int) -> list[tuple[int, int]]:
+        # Returns the ids that the exchange leaves out for good, as (first, last) of each run.
         history = self._history
         assert history is not None
         self.stats.passes += 1
-        position: int | None = history.begin(hole)
+        unpublished: list[tuple[int, int]] = []
+        margin = 0
+        if history.leaves_out_ids:
+            margin = min(_MARGINS[min(tries, len(_MARGINS) - 1)], max(history.page_size // 2, 1))
+        position: int | None = history.begin(hole, margin)
         while position is not None:
             page = await self._fetch(history, hole, position)
             self.stats.trades += len(page.trades)
@@ -299,7 +309,10 @@ class Healer:
             for start in range(0, len(wanted), _PART):
                 patient.heal(hole.symbol, wanted[start : start + _PART])
                 await asyncio.sleep(0)
+            if history.leaves_out_ids:
+                unpublished += left_out(page)
             position = history.follow(hole, position, page)
+        return unpublished
 
     async def _fetch(self, history: History, hole: Hole, position: int) -> Page:
         # One page. Raises RestError when there is no hope, or after as many attempts as are made.

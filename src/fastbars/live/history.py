@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from fastbars.errors import ParseError
@@ -90,6 +91,8 @@ class History:
         key_header: the header that carries the user's API key; None: no key is needed.
         reach_s: how far back the exchange serves trades; None: without end.
         omits: which trades it leaves out, for the message about a hole that stays; empty: none.
+        leaves_out_ids: it leaves ids of the series out for good: those between two neighbours of one answer are asked
+            for no more.
         budget: whose weights these are, where several markets share them; empty: those of `url`.
     """
 
@@ -105,16 +108,17 @@ class History:
     reach_s: float | None = None
     omits: str = ""
     budget: str = ""
+    leaves_out_ids: bool = False
 
     @property
     def budget_name(self) -> str:
         """Of the budget that its requests are taken from."""
         return self.budget or self.url
 
-    def begin(self, hole: Hole) -> int:
-        """The position of the first page."""
+    def begin(self, hole: Hole, margin: int = 0) -> int:
+        """The position of the first page; going by id, so many ids before the hole."""
         if self.paging is Paging.FORWARD_BY_ID:
-            return hole.first
+            return max(hole.first - margin, 0)
         if self.paging is Paging.BACKWARD_BY_ID:
             return hole.last + 1
         if self.paging is Paging.BACKWARD_BY_TIME:
@@ -137,7 +141,10 @@ class History:
         first, last = _number(page.trades[0], first=True), _number(page.trades[-1], first=False)
         after: int | None
         if self.paging is Paging.FORWARD_BY_ID:
-            after = last + 1
+            # Where ids are left out, the next answer shows the neighbour of those that this one ends before.
+            after = last if self.leaves_out_ids else last + 1
+            if self.leaves_out_ids and len(page.trades) < self.page_size:
+                return None
             return after if position < after <= hole.last else None
         if self.paging is Paging.BACKWARD_BY_ID:
             return first if hole.first < first < position else None
@@ -171,6 +178,12 @@ def read_page(history: History, symbol: str, body: bytes) -> Page:
         raise
     except Exception as error:  # an answer from outside may make a parser raise anything
         raise ParseError(f"{symbol}: the answer cannot be read: {shown(error)}") from error
+
+
+def left_out(page: Page) -> list[tuple[int, int]]:
+    """(first, last) of the ids that an answer does not have, though it has both their neighbours."""
+    ranges = [number_range(trade) for trade in page.trades]
+    return [(last + 1, first - 1) for (_, last), (first, _) in pairwise(ranges) if last + 1 < first]
 
 
 def number_range(trade: Trade) -> tuple[int, int]:

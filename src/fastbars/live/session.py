@@ -275,7 +275,9 @@ class Session(Repairs):
         assert self.intake.scanner is not None
         assert self._batch is not None
         for row in range(self.intake.scanner.first_row, len(self._batch)):
-            self._tell_tick(tick_of(self._batch, row), receive_time_ns)
+            tick = tick_of(self._batch, row)
+            if tick.volume:
+                self._tell_tick(tick, receive_time_ns)
 
     @property
     def takes_all(self) -> bool:
@@ -449,7 +451,9 @@ class Session(Repairs):
             return True
         self._stats.trades += 1
         if self.callbacks.on_tick is not None or self.callbacks.on_event is not None:
-            self._tell_tick(trade.to_tick(), receive_time_ns)
+            tick = trade.to_tick()
+            if tick.volume:  # else its id is void: nothing was traded
+                self._tell_tick(tick, receive_time_ns)
         return True
 
     def _add_tick(self, tick: TickData, receive_time_ns: int) -> None:
@@ -463,7 +467,8 @@ class Session(Repairs):
             self._refuse(tick.symbol, tick.time_ns, error)
             return
         self._stats.trades += 1
-        self._tell_tick(tick, receive_time_ns)
+        if tick.volume:
+            self._tell_tick(tick, receive_time_ns)
 
     def _subscribed(self, tick: TickData, message: Any) -> TickData | None:
         # A user's parser may name symbols in words of its own; what the exchange calls them was subscribed to.

@@ -25,7 +25,7 @@ class SessionStats:
         unknown: JSON of no known kind; handed on likewise.
         invalid_json: not JSON at all.
         parse_errors: of a known kind, but broken.
-        trades: trades accepted from messages (a refused one is in `refused` of the buffer).
+        trades: trades accepted from messages (a refused one is in `refused` of the buffer), void ids among them.
         duplicates: trades dropped because their unique key was seen before, or another line had brought them; others
             that are known by number are counted in `duplicates` of the buffer.
         never_subscribed: trades dropped because nobody had subscribed to their symbols.

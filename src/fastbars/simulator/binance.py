@@ -21,6 +21,7 @@ __all__ = ["BinanceDialect"]
 _CHANNELS = {"trade": "trade", "aggTrade": "aggTrade", "bookTicker": "quote", "ticker": "ticker"}
 _ROUTES = {"public": ("trade", "quote"), "market": ("aggTrade", "kline", "ticker")}  # of USD-M
 _DIVISION = Context(prec=50, rounding=ROUND_HALF_EVEN)  # for the ticker's percent and weighted average only
+_VOIDS_PER_MINUTE = 14.0  # of BTCUSDT on USD-M, as four reports have it; COIN-M is taken to be alike
 _SYMBOL_TYPE = {"usdm": 1, "coinm": 2}  # "st"; 1 was seen on USD-M, 2 is assumed
 
 
@@ -35,13 +36,14 @@ class BinanceDialect(Dialect):
     def __init__(self, market: str, instruments: Sequence[SimulatedInstrument]) -> None:
         super().__init__(market, instruments)
         self._is_spot = market in ("spot", "us")
+        self.voids_per_minute = 0.0 if self._is_spot else _VOIDS_PER_MINUTE
         self._places = {instrument.symbol.lower(): place for place, instrument in enumerate(instruments)}
         self._intervals = INTERVALS if self._is_spot else INTERVALS[1:]  # futures have no 1s klines
         self._tape_streams: Collection[str] = ()
         if self._is_spot:
             trade = '{"e":"trade","E":%%d,"s":"%s","t":%%d,"p":"%%s","q":"%%s","T":%%d,"m":%%s,"M":true}'
         else:
-            trade = '{"e":"trade","E":%%d,"T":%%d,"s":"%s","t":%%d,"p":"%%s","q":"%%s","X":"MARKET","m":%%s}'
+            trade = '{"e":"trade","E":%%d,"T":%%d,"s":"%s","t":%%d,"p":"%%s","q":"%%s","X":"%%s","m":%%s}'
         self._trade_formats = [trade % instrument.symbol for instrument in instruments]
 
     def serve_tapes(self, streams: Collection[str]) -> None:
@@ -119,7 +121,10 @@ class BinanceDialect(Dialect):
         if self._is_spot:
             text = self._trade_formats[place] % (event_ms, trade_id, price, size, time_ms, maker)
         else:
-            text = self._trade_formats[place] % (event_ms, time_ms, trade_id, price, size, maker)
+            # {"e":"trade",...,"t":6543210987,"p":"0","q":"0","X":"NA","m":true}: a void id, nothing was traded
+            kind = "MARKET" if size_steps else "NA"
+            price, size = (price, size) if size_steps else ("0", "0")
+            text = self._trade_formats[place] % (event_ms, time_ms, trade_id, price, size, kind, maker)
         return text.encode()
 
     def aggregate_trade(self, stream: Stream, trade: AggregateTrade, aggregate_id: int, event_ms: int) -> bytes:

@@ -118,6 +118,7 @@ class Dialect(ABC):
         ping_interval_s: how often it sends a protocol ping; None: never.
         silence: (whose, how many s) after which it cuts a connection.
         is_sampled: a message of trades tells the last one of them only.
+        voids_per_minute: ids of its busiest symbol that the exchange sends though nothing was traded.
         books: best bid and ask of each symbol, kept by the market.
     """
 
@@ -131,6 +132,7 @@ class Dialect(ABC):
     ping_interval_s: ClassVar[float | None] = None
     silence: ClassVar[tuple[Literal["client", "server", "both"], float] | None] = None
     is_sampled: ClassVar[bool] = False
+    voids_per_minute: float = 0.0
 
     def __init__(self, market: str, instruments: Sequence[SimulatedInstrument]) -> None:
         self.market = market

@@ -5,7 +5,10 @@ exponential intervals whose rate switches between a calm and a busy regime. A bu
 side, in one millisecond, and walks the price tick by tick, as a market order does that takes several resting
 orders.
 
-The market depends on the seed, the symbols, the rate and the start time alone, not on how often it is asked.
+The market depends on the seed, the symbols, the rates and the start time alone, not on how often it is asked.
+
+Some exchanges use up ids for which nothing was traded: such a void id is a trade without price and size. They come at
+exponential intervals of their own, and change nothing about the trades but their ids.
 
 Units: times in ms since the Unix epoch, prices in ticks, sizes in steps (see `instruments`).
 """
@@ -31,7 +34,7 @@ _WALK_LIMIT = 0.3  # of the start price; beyond it takers turn around
 
 
 class SimulatedTrade(NamedTuple):
-    """One trade of a symbol, which is named by its place in the list of instruments."""
+    """One trade of a symbol, which is named by its place in the list of instruments; of size 0: a void id."""
 
     instrument: int
     trade_id: int
@@ -74,12 +77,20 @@ class SimulatedMarket:
         rate: trades a second over all symbols, in the mean; 0 is a market that stands still.
         seed: same seed, same market.
         start_ms: the market opens here; the first trade has this time or a later one.
+        voids_per_minute: void ids of the symbol that is traded most; the others have fewer, as they have fewer trades.
 
     Attributes:
         books: best bid and ask of each symbol, as of the last `advance`.
     """
 
-    def __init__(self, instruments: Sequence[SimulatedInstrument], rate: float, seed: int, start_ms: int) -> None:
+    def __init__(
+        self,
+        instruments: Sequence[SimulatedInstrument],
+        rate: float,
+        seed: int,
+        start_ms: int,
+        voids_per_minute: float = 0.0,
+    ) -> None:
         if not (rate >= 0 and math.isfinite(rate)):
             raise ValueError(f"simulator: rate is {rate!r}; it must be zero or more trades a second")
         self._random = Random(seed)
@@ -105,6 +116,11 @@ class SimulatedMarket:
         self._next_burst_ms = float(start_ms)
         if rate:
             self._schedule_burst()
+        self._void_random = Random(-seed - 1)
+        self._voids_per_ms = voids_per_minute / 60_000 * self._weights[-1] / self._weights[0] if self._weights else 0.0
+        self._next_void_ms = math.inf
+        if rate and self._voids_per_ms:
+            self._next_void_ms = start_ms + self._void_random.expovariate(self._voids_per_ms)
 
     def advance(self, now_ms: int) -> list[SimulatedTrade]:
         """Return the trades from the last call's time until before `now_ms`, in the order they happened.
@@ -115,9 +131,19 @@ class SimulatedMarket:
         if not self._bursts_per_ms:
             return trades
         while self._next_burst_ms < now_ms:
+            self._use_ids_up(int(self._next_burst_ms), trades)
             self._burst(int(self._next_burst_ms), trades)
             self._schedule_burst()
+        self._use_ids_up(now_ms, trades)
         return trades
+
+    def _use_ids_up(self, until_ms: int, trades: list[SimulatedTrade]) -> None:
+        while self._next_void_ms < until_ms:
+            index = min(bisect(self._weights, self._void_random.random() * self._weights[-1]), len(self._weights) - 1)
+            book = self.books[index]
+            trades.append(SimulatedTrade(index, book.next_trade_id, int(self._next_void_ms), 0, 0, buyer_is_maker=True))
+            book.next_trade_id += 1
+            self._next_void_ms += self._void_random.expovariate(self._voids_per_ms)
 
     def _schedule_burst(self) -> None:
         while True:

@@ -59,19 +59,30 @@ class Publisher:
         seed: same seed, same trades.
         start_ms: when the market opens.
         record: notes every trade and every candle of a second; None: nothing is noted.
+        voids_per_minute: void ids of the busiest symbol, which are sent on the trade channel alone; None: as many as
+            the exchange sends.
 
     Attributes:
         trades_generated: all trades since the start, heard or not.
         event_offset_ms: by how much event times are off the market's clock.
     """
 
-    def __init__(self, dialect: Dialect, rate: float, seed: int, start_ms: int, record: Record | None = None) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        rate: float,
+        seed: int,
+        start_ms: int,
+        record: Record | None = None,
+        voids_per_minute: float | None = None,
+    ) -> None:
         instruments = dialect.instruments
         self.trades_generated = 0
         self.event_offset_ms = 0
         self._dialect = dialect
         self._record = record
-        self._market = SimulatedMarket(instruments, rate, seed, start_ms)
+        voids = dialect.voids_per_minute if voids_per_minute is None else voids_per_minute
+        self._market = SimulatedMarket(instruments, rate, seed, start_ms, voids)
         dialect.books = self._market.books
         self._candles = [CandleBook(instrument, start_ms) for instrument in instruments]
         self._next_second_ms = interval_end_ms("1s", start_ms)
@@ -132,15 +143,17 @@ class Publisher:
                     for start in range(0, len(trades), most):
                         self._send_trades(stream, trades[start : start + most], event_ms)
 
-    def _trade(self, trades: list[SimulatedTrade], event_ms: int) -> None:
+    def _trade(self, made: list[SimulatedTrade], event_ms: int) -> None:
+        trades = [trade for trade in made if trade.size_steps]
         self.trades_generated += len(trades)
         candles, last_steps, streams = self._candles, self._last_steps, self._by_place["trade"]
         one_by_one = self._dialect.trades_per_message == 1
-        for trade in trades:
+        for trade in made:
             place = trade.instrument
-            candles[place].add(trade)
-            last_steps[place] = trade.size_steps
-            self._past[place].append(trade)
+            if trade.size_steps:
+                candles[place].add(trade)
+                last_steps[place] = trade.size_steps
+                self._past[place].append(trade)
             if not one_by_one:
                 self._waiting.setdefault(place, []).append(trade)
                 continue
@@ -148,7 +161,7 @@ class Publisher:
             if stream is not None:
                 self._send_trades(stream, [trade], event_ms)
         if self._record is not None:
-            self._record.note_trades(trades)
+            self._record.note_trades(made)
         streams = self._by_place["aggTrade"]
         if streams:
             for run in aggregate(trades):

@@ -90,12 +90,17 @@ class Record:
         self.refused: list[tuple[float, int]] = []
         self._instruments = instruments
         self._trades: dict[str, list[SimulatedTrade]] = {instrument.symbol: [] for instrument in instruments}
+        self._voids: dict[str, dict[int, int]] = {instrument.symbol: {} for instrument in instruments}
         self._seconds: dict[str, dict[int, Candle]] = {instrument.symbol: {} for instrument in instruments}
 
     def note_trades(self, trades: Sequence[SimulatedTrade]) -> None:
         """The market traded."""
         for trade in trades:
-            self._trades[self._instruments[trade.instrument].symbol].append(trade)
+            symbol = self._instruments[trade.instrument].symbol
+            if trade.size_steps:
+                self._trades[symbol].append(trade)
+            else:
+                self._voids[symbol][trade.trade_id] = trade.time_ms
 
     def note_second(self, place: int, open_ms: int, candle: Candle) -> None:
         """A second has ended; one without trades is not kept."""
@@ -106,11 +111,12 @@ class Record:
         """A message was handed to the socket."""
         if isinstance(message, TradeMessage):
             symbol = self._instruments[message.stream.instrument].symbol
-            connection.sent[symbol].extend(trade.trade_id for trade in message.trades)
+            connection.sent[symbol].extend(trade.trade_id for trade in message.trades if trade.size_steps)
 
     def note_dropped(self, connection: ConnectionRecord, trade: SimulatedTrade) -> None:
         """A fault took a trade away."""
-        connection.dropped[self._instruments[trade.instrument].symbol].append(trade.trade_id)
+        if trade.size_steps:
+            connection.dropped[self._instruments[trade.instrument].symbol].append(trade.trade_id)
 
     def history(self, symbol: str) -> list[SimulatedTrade]:
         """All trades of a symbol so far, by id, as the market made them."""
@@ -130,6 +136,10 @@ class Record:
             )
             for t in self._trades[symbol]
         ]
+
+    def voids(self, symbol: str) -> dict[int, int]:
+        """Void id -> time in ms: ids that were used up, and for which nothing was traded; they are in no other list."""
+        return self._voids[symbol]
 
     def seconds(self, symbol: str) -> dict[int, Candle]:
         """Open time in ms -> the candle of each second with trades, in plain Decimal, as the exchange computed it."""

@@ -86,6 +86,8 @@ class SimulatedExchange:
         lifetime_s: age at which it closes a connection (1001), announced a little before where the exchange does so.
         silence_s: how long a silence it endures, instead of what the exchange does.
         halted, delisted: names that the exchange lists beside its symbols, and that do not trade.
+        voids_per_minute: ids of the busiest symbol that are sent though nothing was traded; None: as many as the
+            exchange sends (Binance's futures 14, the others none).
         record: note everything that is traded and sent, in `record`, and serve past trades at `rest_url`; memory grows.
         faults: what goes wrong; implies `record`.
         ssl: serve wss.
@@ -111,6 +113,7 @@ class SimulatedExchange:
         clock_offset_s: float = 0.0,
         lifetime_s: float | None = None,
         silence_s: float | None = None,
+        voids_per_minute: float | None = None,
         record: bool = False,
         faults: Faults | None = None,
         ssl: ssl.SSLContext | None = None,
@@ -135,7 +138,7 @@ class SimulatedExchange:
         self.rest: RestDesk | None = None
         if self._record is not None:
             self.rest = RestDesk(exchange, self.market, self._instruments, self._record.history)
-        self._publisher = Publisher(self._dialect, rate, seed, self._now_ms(), self._record)
+        self._publisher = Publisher(self._dialect, rate, seed, self._now_ms(), self._record, voids_per_minute)
         self._lifetime_s = lifetime_s
         self._silence = None if kind.silence is None else (kind.silence[0], silence_s or kind.silence[1])
         self._host = host

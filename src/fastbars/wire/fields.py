@@ -31,7 +31,8 @@ class TradeFields:
         envelope: a name at the root which, where it is there, holds the message proper: "data" of Binance's
             combined streams. Paths then begin inside it.
         symbol: the instrument, text.
-        price, size: a positive number in text; a JSON number too where `json_numbers` is set.
+        price, size: a positive number in text; a JSON number too where `json_numbers` is set. Where ids tell, a size of
+            0 says that nothing was traded and the id is used up, whatever stands for the price.
         json_numbers: prices and sizes are JSON numbers; their text is read, digit for digit.
         integers_in_text: times, ids and counts stand in text, "1630048897897"; else they are bare.
         time: the trade's own time.

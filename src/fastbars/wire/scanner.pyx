@@ -93,6 +93,11 @@ def _tree(fields):
     return root
 
 
+cdef inline bint keeps_rules(const fb_row *row, bint by_id) noexcept:
+    # A price and a size; or, where ids tell, no size, which leaves the id void. Else Python says what is wrong.
+    return not ((row.price == 0) & (row.size != 0)) and not ((row.size == 0) & (not by_id))
+
+
 @cython.final
 cdef class TradeScanner:
     def __dealloc__(self):
@@ -297,10 +302,13 @@ cdef class TradeScanner:
         if symbol_id < 0 or count < 1 or (counts is NULL and count != 1) or (first_ids is not NULL and not plan.has_ids):
             return False
         own = &batch.instruments.table[symbol_id]
-        price = row.price
         size = row.size
-        if not (fb_rescale(&price, row.price_decimals, own.price_scale)
-                and fb_rescale(&size, row.size_decimals, own.size_scale)):
+        if not keeps_rules(row, first_ids is not NULL):
+            return False
+        # Of a void row the price means nothing. No branch: which rows are void cannot be guessed.
+        price = row.price if size else 0
+        if not (fb_rescale(&price, row.price_decimals if size else own.price_scale, own.price_scale)
+                and fb_rescale(&size, row.size_decimals if size else own.size_scale, own.size_scale)):
             return False
         own.max_price = max(price, own.max_price)
         own.max_size = max(size, own.max_size)
@@ -368,7 +376,7 @@ cdef class TradeScanner:
                 count = row.count
             else:
                 count = last_id - row.first_id + 1 if plan.has_ids else 1
-            if count < 1 or (batch.count is NULL and count != 1):
+            if count < 1 or (batch.count is NULL and count != 1) or not keeps_rules(row, batch.first_id is not NULL):
                 break
             if self.has_key:
                 if not self.recent.take(symbol.symbol, symbol.symbol_length, row.time_ns, row.key,
@@ -379,10 +387,10 @@ cdef class TradeScanner:
                     continue
                 remembered += 1
             symbol_id = self.find(symbol)
-            price = row.price
+            price = row.price if row.size else 0
             size = row.size
             if symbol_id < 0 or not (
-                fb_rescale(&price, row.price_decimals, instruments.table[symbol_id].price_scale)
+                fb_rescale(&price, row.price_decimals if size else 0, instruments.table[symbol_id].price_scale)
                 and fb_rescale(&size, row.size_decimals, instruments.table[symbol_id].size_scale)
             ):
                 symbol_id = self.fit(symbol, row, &price, &size)
@@ -444,7 +452,7 @@ cdef class TradeScanner:
     cdef int fit(self, const fb_row *symbol, const fb_row *row, int64_t *price, int64_t *size) except? -1:
         # The rare way: a new symbol, or more decimals than it had. -1 without an error: Python must refuse the trade.
         cdef int symbol_id = self.find(symbol), price_scale = row.price_decimals, size_scale = row.size_decimals
-        price[0] = row.price
+        price[0] = row.price if row.size else 0
         size[0] = row.size
         fb_strip(price, &price_scale)
         fb_strip(size, &size_scale)

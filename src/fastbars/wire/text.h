@@ -198,7 +198,7 @@ FB_INLINE int fb_integer(const uint8_t **at, const uint8_t *limit, int64_t *valu
     return 1;
 }
 
-/* A positive decimal, value x 10**-decimals with 0 <= decimals <= 18, at most 18 digits in all. */
+/* A decimal that is not negative, value x 10**-decimals with 0 <= decimals <= 18, at most 18 digits in all. */
 FB_INLINE int fb_decimal(const uint8_t **at, const uint8_t *limit, int json_number, int64_t *value, int *decimals) {
     const uint8_t *p = *at, *start = p;
     uint64_t v = 0;
@@ -235,11 +235,9 @@ FB_INLINE int fb_decimal(const uint8_t **at, const uint8_t *limit, int json_numb
             places = 0;
         }
     }
-    if (FB_UNLIKELY(v == 0))
-        return 0;
     *at = p;
     *value = (int64_t)v;
-    *decimals = places;
+    *decimals = v ? places : 0;
     return 1;
 }
 
@@ -404,7 +402,7 @@ FB_INLINE int fb_time(const uint8_t **at, const uint8_t *end, const uint8_t *lim
     if (FB_UNLIKELY(unit == FB_RFC3339))
         return in_text && fb_rfc3339(at, end, time_ns);
     if (FB_UNLIKELY(unit == FB_S)) {
-        if (!fb_decimal(at, limit, !in_text, &value, &places))
+        if (!fb_decimal(at, limit, !in_text, &value, &places) || !value)
             return 0;
         while (places > 9 && value % 10 == 0) {
             value /= 10;
