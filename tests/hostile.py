@@ -32,7 +32,8 @@ def used(kind: int) -> BarBuffer:
         symbol = "ABI"[number % 3]
         price = "5.25" if number == 20 else str(5 + number % 3)
         trade_id = number // 3 + 2 * (number > 12) + (number > 30)
-        buffer.add_tick(TickData(symbol, number * SECOND // 3, price, "2", "buy" if number % 2 else "sell", trade_id))
+        side = "buy" if number % 2 else "sell"
+        buffer.add_tick(TickData(symbol, number * SECOND // 3, price, "2", side, trade_id, time_unit="ns"))
     buffer.advance_clock(15 * SECOND)
     buffer.feed_down(15 * SECOND)
     return buffer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from fuzz import targets
 from fuzz.seeds import seeds, simulated
@@ -10,6 +12,9 @@ from declared import FIELDS, MESSAGES
 from fastbars import scaled
 from fastbars.wire.scanner import TradeScanner
 from test_scanner import Scan
+
+# The targets are silent, which is for the fuzzer alone: other tests read the log.
+logging.getLogger("fastbars").setLevel(logging.NOTSET)
 
 
 @pytest.mark.parametrize("target", ["numbers", "scanner", "walker", "snapshot", "recording", "tape", "rest"])
