@@ -26,6 +26,7 @@ from strategies import (
     TIME_SPECS,
     Event,
     Scenario,
+    Watermark,
     buffer_for,
     expected,
     line_of,
@@ -109,7 +110,15 @@ def test_the_result_does_not_depend_on_how_trades_are_cut_into_batches(
     assert replay(buffer_for(scenario), scenario.events, frozenset(range(41))) == whole
 
 
+# Void ids behind the last trade of a path-driven bar are known to the ledger alone.
+VOIDS_BEHIND_A_PATH = Scenario(
+    ("1s", "tick:3"), "contiguous", 0, 0,
+    (*feed((0, 20)), Trade("A", 0, Decimal(1), Decimal(0), 0, 21, 24, 4), Watermark(0), *feed((0, 21))),
+)  # fmt: skip
+
+
 @given(scenarios(most_specs=4))
+@example(VOIDS_BEHIND_A_PATH)
 def test_several_specs_at_once_give_the_bars_of_each_alone(scenario: Scenario) -> None:
     together = replay(buffer_for(scenario), scenario.events, scenario.cuts)
     for spec in scenario.specs:

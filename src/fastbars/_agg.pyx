@@ -307,7 +307,7 @@ cdef class BarKernel(BarPaths):
     cdef void run(self, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
         cdef Py_ssize_t end
         cdef int k, t
-        cdef bint ledger_tells = self.sequenced or (self.has_voids and not self.tree_count)     # path-driven bars do not
+        cdef bint ledger_tells = self.sequenced or (not self.tree_count and (self.has_voids or self.voids > 0))
         while start < stop:
             # Up to the first row whose id is not the next one: the first tree, or spec, tells by its own bars.
             if ledger_tells:
