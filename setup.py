@@ -87,6 +87,9 @@ setup(
             "cdivision": True,
             "embedsignature": False,
             "freethreading_compatible": False,
+            # What Cython generates restores any state that it is given, without a look at it: a class that can be
+            # pickled says how.
+            "auto_pickle": False,
         },
     ),
     options={"build_ext": {"parallel": os.cpu_count() or 1}},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -20,7 +23,7 @@ from fastbars import BarBuffer, Instruments, TickBatch, aggregate
 from fastbars._agg import BarKernel
 from fastbars.arbiter import Arbiter
 from fastbars.bars import BarBatch, OHLCVBar
-from fastbars.capsules import ArrowData
+from fastbars.capsules import ArrowData, ArrowType
 from fastbars.columns import Encoder, Texts, align, narrow_decimals, round_floats, text_column
 from fastbars.entry import TradeEntry
 from fastbars.errors import InvalidTickError, PrecisionError, SpecError
@@ -34,7 +37,9 @@ from fastbars.shares import merge_shares
 from fastbars.specs import parse_specs
 from fastbars.ticks import TickData
 from fastbars.wire.scanner import TradeScanner
+from fastbars.wire.wakeup import Ending
 from fastbars.wire.walker import FrameWalker
+from odd_calls import MODULES
 
 SECOND = 1_000_000_000
 ODD_CALLS = Path(__file__).with_name("odd_calls.py")
@@ -454,3 +459,24 @@ def test_an_arrow_array_that_nothing_was_read_into_is_empty() -> None:
     for use in (data.variadic, data.dictionary, partial(data.buffer, 0, 8), partial(data.child, 0)):
         with pytest.raises(InvalidTickError, match="an Arrow array of type ''"):
             use()
+
+
+def test_no_compiled_class_takes_a_state_that_nobody_checks() -> None:
+    classes = [
+        value
+        for name in MODULES
+        for value in vars(importlib.import_module(f"fastbars.{name}")).values()
+        if isinstance(value, type) and value.__module__ == f"fastbars.{name}"
+    ]
+    assert BarKernel in classes
+    assert TradeEntry in classes
+    assert BarBuffer in classes
+    assert [kind for kind in classes if hasattr(kind, "__setstate_cython__")] == []
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_what_cannot_be_copied_says_so(duplicate: Callable[[object], object]) -> None:
+    kernel = BarKernel(instruments_of("A"), parse_specs("1m"))
+    for one in (kernel, bare(TradeEntry), Ending(), Encoder(), bare(ArrowType)):
+        with pytest.raises(TypeError, match="pickle"):
+            duplicate(one)
