@@ -96,6 +96,7 @@ def recordings() -> Iterator[tuple[str, bytes]]:
         event_entry(EVENT, 1, 1, {"event": "clock", "steady_ns": 9, "exchange_time_ns": None, "feed_up": True}),
         event_entry(EVENT, 1, 1, {"event": "heal", "symbol": "BTCUSDT"}, trades),
         event_entry(EVENT, 1, 1, {"event": "reach_back", "symbol": "BTCUSDT", "trade_id": 1, "time_ns": 5}),
+        event_entry(EVENT, 1, 1, {"event": "leave_out", "symbol": "BTCUSDT", "ranges": [[2, 3]]}),
         event_entry(EVENT, 1, 1, {"event": "load"}, snapshot.pack(hostile.used(1).dump())),
         event_entry(EVENT, 1, 1, {"event": "outage", "since_ns": 1, "until_ns": 2, "symbols": None}),
         event_entry(EVENT, 1, 1, {"event": "feed_down", "time_ns": 5}),

@@ -86,6 +86,7 @@ def exercise(buffer: BarBuffer) -> None:
         lambda: buffer.trade_times_ns,
         lambda: buffer.heal(_batch(buffer, 5, 9)),
         lambda: buffer.reach_back("A", 0, 0),
+        lambda: buffer.leave_out("A", [(0, 2**62)]),
         lambda: [buffer.beginning(symbol, 60) for symbol in buffer.instruments.symbols],
         lambda: buffer.note_lost("B", 14 * SECOND),
         lambda: buffer.add_batch(_batch(buffer, 20, 30)),

@@ -445,6 +445,7 @@ _NAMED = {
     "current": ("symbol_id", "spec"),
     "note_lost": ("symbol_id", "time_ns"),
     "reach_back": ("symbol_id", "trade_id", "time_ns"),
+    "leave_out": ("symbol_id", "ranges"),
     "load": ("parts",),
     "beginning": ("symbol_id", "longest_ns"),
     "holes": ("symbol_id",),

@@ -196,7 +196,9 @@ def event(name: str, body: bytes = b"", **fields: Any) -> bytes:
         [event("heal", b"[[1,2]]", symbol="A")], [event("heal", b"[" * 5000, symbol="A")],
         [event("load", b"nothing")], [event("load", snapshot.pack({"exchange": 5}))], [event("flush")],
         [event("feed_down", time_ns=2**63)], [event("outage", until_ns=1, symbols=5)],
-        [event("reach_back", symbol="BTCUSDT", trade_id=[], time_ns={})], [event_entry(EVENT, 1, 0, {"event": []})],
+        [event("reach_back", symbol="BTCUSDT", trade_id=[], time_ns={})],
+        [event("leave_out", symbol="BTCUSDT", ranges=5)], [event("leave_out", symbol="BTCUSDT", ranges=[[3, -1]])],
+        [event_entry(EVENT, 1, 0, {"event": []})],
         [event_entry(EVENT, 7, 0, {"event": "flush", "symbol": None})],
     ],
 )  # fmt: skip

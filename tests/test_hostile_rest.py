@@ -287,6 +287,9 @@ class OneHole:
     def reach_back(self, symbol: str, trade_id: int, time_ns: int) -> None:
         raise NotImplementedError
 
+    def leave_out(self, symbol: str, ranges: Sequence[tuple[int, int]]) -> None:
+        raise NotImplementedError
+
 
 @pytest.mark.parametrize("body", [b"recursion", b"memory", b"decimal", b"zero", b"unknown"])
 async def test_whatever_a_parser_raises_is_an_unreadable_answer_that_is_asked_for_again(body: bytes) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from fastbars._agg import BarKernel
-from fastbars.bars import parse_specs
+from fastbars.bars import STATUSES, parse_specs
 from fastbars.batch import TickBatch
 from fastbars.instruments import Instruments
 from fastbars.ledger import Ledger
@@ -100,7 +100,7 @@ def test_bars_that_a_forgotten_hole_reached_into_stay_in_doubt() -> None:
     batch.append("A", desk.second * 1_000_000_000, 1, 1, 0, 6)
     rows, _ = desk.kernel.update(batch)
     assert desk.ledger.missing(0) == []
-    assert rows["status"].tolist() == [6]  # GAP
+    assert rows["status"].tolist() == [STATUSES.index("GAP")]
     batch.clear()
     batch.append("A", 2 * desk.second * 1_000_000_000, 1, 1, 0, 7)
     rows, _ = desk.kernel.update(batch)

@@ -71,7 +71,7 @@ def test_a_made_bar_equals_one_made_by_its_class(
         open_time=opened, close_time=closed, open=open_, high=high, low=low, close=close, first_id=7, last_id=9,
         count=3, volume=sums[0], quote_volume=sums[1], taker_volume=sums[2], taker_quote_volume=sums[3],
         symbol_id=symbol_id, revision=2, status=5, reason=3, price_scale=price_scale, size_scale=size_scale,
-        quote_scale=quote_scale, missing=-1 if ids else 5,
+        quote_scale=quote_scale, missing=-1 if ids else 5, unpublished=2 if ids else -1,
     )  # fmt: skip
     (bar,) = BarBatch(rows, instruments(), parse_specs("1m"), ids=ids)
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
@@ -96,6 +96,7 @@ def test_a_made_bar_equals_one_made_by_its_class(
         REASONS[3],
         symbol_id == 1,
         None if ids else 5,
+        2 if ids else None,
     )
     assert bar == expected
     assert bar.inverse == expected.inverse

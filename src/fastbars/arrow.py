@@ -62,6 +62,7 @@ COLUMNS = {
     "revision": ("revision", ""),
     "close_reason": ("reason", ""),
     "missing_count": ("missing", ""),
+    "unpublished_count": ("unpublished", ""),
 }
 _NO_PRICE = np.iinfo(np.int64).min  # at "high" of a bar without prices
 
@@ -325,6 +326,7 @@ def to_stream(
         "first_trade_id": traded & ids,
         "last_trade_id": traded & ids,
         "missing_count": rows["missing"] >= 0,
+        "unpublished_count": rows["unpublished"] >= 0,
         **dict.fromkeys(("open", "high", "low", "close"), priced),
     }
     children = {}

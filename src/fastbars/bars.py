@@ -44,6 +44,7 @@ class BarStatus(StrEnum):
 
     COMPLETE = "COMPLETE"  # the trade ids prove that every trade is in it, at both ends
     HEALED = "HEALED"  # it had a hole, which was filled from REST
+    PUBLISHED = "PUBLISHED"  # it lacks only ids that the exchange's history leaves out
     PROVISIONAL = "PROVISIONAL"  # no hole inside; the next trade, which proves the end, has not come yet
     UNVERIFIABLE = "UNVERIFIABLE"  # the exchange's trades carry no ids that could prove it
     SAMPLED = "SAMPLED"  # made from sampled last prices, not from trades
@@ -96,6 +97,7 @@ class OHLCVBar:
         inverse: volume counts contracts, so there is no vwap.
         missing_count: trades that it lacks: 0 where it is proven complete, None where ids do not tell (none prove
             anything, or the hole reaches over its border, or its begin or end is not proven).
+        unpublished_count: ids in it that the exchange's history leaves out for good; None where ids do not tell.
 
     Raises:
         ValueError: high, low, open and close contradict each other, or a sum is negative.
@@ -121,6 +123,7 @@ class OHLCVBar:
     close_reason: CloseReason = CloseReason.TRADE
     inverse: bool = field(default=False, repr=False, compare=False)
     missing_count: int | None = None
+    unpublished_count: int | None = None
 
     def __post_init__(self) -> None:
         prices = (self.open, self.high, self.low, self.close)
@@ -386,8 +389,9 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
 
         Args:
             floats: prices and sums are float64, the nearest to the exact values, NaN where a bar has no price; ids and
-                `missing_count` are Int64, which has a value for None. That needs pandas alone. Else the columns have
-                Arrow's types, decimals included, which needs pyarrow and the extra `arrow` too.
+                the counts of those that are missing or unpublished are Int64, which has a value for None. That needs
+                pandas alone. Else the columns have Arrow's types, decimals included, which needs pyarrow and the extra
+                `arrow` too.
             index: the column, or columns, to be the index, such as "open_time" or ["symbol", "open_time"].
 
         Raises:
@@ -403,7 +407,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
             columns: dict[str, Any] = dict(self.to_numpy())
             for name in ("open_time", "close_time"):
                 columns[name] = pandas.Series(columns[name]).dt.tz_localize("UTC")
-            for name in ("first_trade_id", "last_trade_id", "missing_count"):
+            for name in ("first_trade_id", "last_trade_id", "missing_count", "unpublished_count"):
                 columns[name] = pandas.arrays.IntegerArray(columns[name], columns[name] < 0)
             frame = pandas.DataFrame(columns)
         else:
@@ -417,7 +421,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
 
         numpy has no decimals: prices and sums are the floats nearest to their exact values, NaN where a bar has no
         price. `rows` holds the exact ones, as mantissas with their scales; so do the Arrow table, the bar objects and
-        `batch["close"]`. `missing_count` is -1 where it is not known.
+        `batch["close"]`. `missing_count` and `unpublished_count` are -1 where they are not known.
         """
         from fastbars.arrow import COLUMNS  # noqa: PLC0415 likewise
 

@@ -278,6 +278,21 @@ class BarBuffer(TradeEntry):
             return []
         return self._issue(self._kernel.reach_back(self.instruments.id(symbol), trade_id, time_ns))
 
+    def leave_out(self, symbol: str, ranges: Iterable[tuple[int, int]]) -> list[OHLCVBar]:
+        """The exchange's history leaves these ids out for good: holes that lie in them are unpublished, not missing.
+
+        Bars that lack nothing else come out PUBLISHED.
+
+        Args:
+            ranges: first and last id of each run, both inclusive.
+
+        Raises:
+            InvalidTickError: what a range holds are no ids; nothing was taken.
+        """
+        if symbol not in self.instruments:
+            return []
+        return self._issue(self._kernel.leave_out(self.instruments.id(symbol), ranges))
+
     def feed_down(self, exchange_time_ns: int) -> None:
         """The feed has stopped at this time: from here on intervals without trades are GAP bars."""
         self._kernel.feed_down(exchange_time_ns)

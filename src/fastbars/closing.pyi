@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from typing import Any
 
 import numpy.typing as npt
@@ -38,6 +39,13 @@ class BarClosing(BarRecords):
         """Where a symbol began inside bars that can still be amended: (id, time, open_time) of each, ascending.
 
         Bars that open more than `longest_ns` before the first trade do not count.
+        """
+
+    def leave_out(self, symbol_id: int, ranges: Iterable[tuple[int, int]]) -> npt.NDArray[Any]:
+        """The exchange's history leaves these ids out: holes that lie in them are unpublished. Returns ROW_DTYPE rows.
+
+        Raises:
+            InvalidTickError: they are no ids.
         """
 
     def reach_back(self, symbol_id: int, trade_id: int, time_ns: int) -> npt.NDArray[Any]:

@@ -12,6 +12,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from fastbars.batch cimport EARLIEST_NS, LATEST_NS
 from fastbars.records cimport (
     BY_END, BY_GAP, BY_TRADE, DOWN, END, FILLED, LOST, NOT_CLOSED, START, UNPROVEN, BarRecords, Judgement,
+    take_judgement,
 )
 from fastbars.restored cimport check_bars, check_times, follow_scales
 from fastbars.scaled cimport HIGHEST, LOWEST
@@ -144,7 +145,7 @@ cdef class BarClosing(BarRecords):
         record.flags = slot.flags | flags
         record.lost = 0
         judgement = self.judge(spec, symbol_id, record)
-        record.status, record.missing = judgement.status, judgement.missing
+        take_judgement(record, judgement)
         self.issue(spec, symbol_id, record, row)
         past = &self.pasts[spec][symbol_id]
         past.newest_ns = max(past.newest_ns, slot.bar.last_time)
@@ -244,7 +245,7 @@ cdef class BarClosing(BarRecords):
         record.flags = flags
         record.lost = 0
         judgement = self.judge(spec, symbol_id, record)
-        record.status, record.missing = judgement.status, judgement.missing
+        take_judgement(record, judgement)
         self.flatten(record, self.records[slot.newest].bar.close, record.status)
         self.issue(spec, symbol_id, record, row)
         slot.unproven |= (flags & UNPROVEN) != 0
@@ -327,7 +328,7 @@ cdef class BarClosing(BarRecords):
             record.flags |= LOST
         record.lost = 0
         judgement = self.judge(spec, symbol_id, &record)
-        record.status, record.missing = judgement.status, judgement.missing
+        take_judgement(&record, judgement)
         self.issue(spec, symbol_id, &record, 0)
         return self.take()
 
@@ -446,6 +447,25 @@ cdef class BarClosing(BarRecords):
                 r = self.records[r].next
             if self.ledger.touched.first > self.ledger.touched.last:
                 self.rejudge(k, symbol_id, time_ns, until, 0)
+        return self.take()
+
+    def leave_out(self, int symbol_id, ranges not None):
+        cdef int64_t first, last, since = HIGHEST, until = LOWEST
+        cdef int k
+        self.check_unused()
+        if not self.by_id or self.sequenced or not 0 <= symbol_id < self.symbols:
+            return self.take()
+        given = [(int(a), int(b)) for a, b in ranges]
+        for a, b in given:
+            if not 0 <= a <= b < HIGHEST:
+                raise InvalidTickError(f"{self.instruments.label(symbol_id)}: there are no ids from {a} to {b}")
+        self.settle()
+        self.row_count = 0
+        for first, last in given:
+            if self.ledger.leave_out(symbol_id, first, last):
+                since, until = min(since, self.ledger.touched.since_ns), max(until, self.ledger.touched.until_ns)
+        for k in range(self.width):
+            self.rejudge(k, symbol_id, since, until, 0)
         return self.take()
 
     cdef void note_safe(self, int symbol_id) noexcept nogil:

@@ -8,6 +8,7 @@ cdef struct Hole:               # ids first..last have not been seen; they trade
     int64_t since_ns            # time of the trade before the hole
     int64_t until_ns            # time of the trade behind it
     int64_t safe_ns             # no bar that closes later had been let go when it was opened
+    int64_t unpublished         # 1: the exchange's history leaves these ids out, and nobody asks for them again
 
 cdef struct Line:               # one symbol, 64 bytes
     int64_t expected            # the next id; UNSEEN before the first trade
@@ -61,7 +62,9 @@ cdef class Ledger:
     cdef bint reach_back(self, int symbol_id, int64_t last_id, int64_t time_ns) except -1
     cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef bint in_doubt(self, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil
-    cdef bint lacks(self, int symbol_id, int64_t open_time, int64_t close_time, int64_t *missing) noexcept nogil
+    cdef bint leave_out(self, int symbol_id, int64_t first, int64_t last) noexcept nogil
+    cdef bint lacks(
+        self, int symbol_id, int64_t open_time, int64_t close_time, int64_t *missing, int64_t *unpublished) noexcept nogil
     cdef bint was_reached(self, int64_t open_time, int64_t close_time) noexcept nogil
     cdef bint is_missing(self, TickBatch batch, Py_ssize_t row, int64_t slack_ns) noexcept nogil
     cdef int32_t find_hole(self, const Line *line, int64_t first) noexcept nogil

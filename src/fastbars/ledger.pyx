@@ -10,7 +10,8 @@ bars it reached into stay in doubt for good.
 Trades whose id is plainly the next one need not be asked for: whoever folds them in keeps the id and time of the
 newest one of each symbol (its tip), and a line catches up with its tip before it is read.
 
-A void id is used up as that of a trade is: the ledger makes no difference.
+A void id is used up as that of a trade is: the ledger makes no difference. Ids that the exchange's history leaves out for
+good (unpublished) stay a hole, which is counted apart and is no longer listed as missing.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
@@ -89,7 +90,7 @@ cdef bint _is_sound(const Line *line) noexcept nogil:
         return False
     for i in range(line.hole_count):
         hole = &line.holes[i]
-        if not (behind <= hole.first <= hole.last < line.expected
+        if not (behind <= hole.first <= hole.last < line.expected and 0 <= hole.unpublished <= 1
                 and _is_time(hole.since_ns) and _is_time(hole.until_ns)):
             return False
         behind = hole.last + 1
@@ -207,7 +208,7 @@ cdef class Ledger:
             line.last_time_ns = time
             return NEXT
         if first > line.expected:
-            hole = Hole(line.expected, first - 1, line.last_time_ns, time, self.safe_ns)
+            hole = Hole(line.expected, first - 1, line.last_time_ns, time, self.safe_ns, 0)
             self.opened += 1
             if not _insert(line, line.hole_count, hole):
                 return NO_MEMORY
@@ -218,7 +219,7 @@ cdef class Ledger:
             return AHEAD
         if last < line.start:
             # Older than the beginning: nothing was promised, but what lies between is now missing.
-            hole = Hole(last + 1, line.start - 1, time, line.start_ns, self.safe_ns)
+            hole = Hole(last + 1, line.start - 1, time, line.start_ns, self.safe_ns, 0)
             self.touched = hole
             if hole.first <= hole.last:
                 if not _insert(line, 0, hole):
@@ -236,7 +237,7 @@ cdef class Ledger:
         if first < hole.first or last > hole.last:
             return OVERLAP
         self.touched = hole
-        behind = Hole(last + 1, hole.last, time, hole.until_ns, hole.safe_ns)
+        behind = Hole(last + 1, hole.last, time, hole.until_ns, hole.safe_ns, hole.unpublished)
         if not min(hole.since_ns, hole.until_ns) <= time <= max(hole.since_ns, hole.until_ns):
             # What is left of it reaches further, to bars that may have been let go.
             behind.safe_ns = max(behind.safe_ns, self.safe_ns)
@@ -260,7 +261,7 @@ cdef class Ledger:
         cdef Line *line = &self.lines[symbol_id]
         if line.expected == UNSEEN or last_id >= line.start:
             return False
-        self.touched = Hole(last_id + 1, line.start - 1, time_ns, line.start_ns, self.safe_ns)
+        self.touched = Hole(last_id + 1, line.start - 1, time_ns, line.start_ns, self.safe_ns, 0)
         if self.touched.first <= self.touched.last:
             if not _insert(line, 0, self.touched):
                 raise MemoryError
@@ -269,6 +270,28 @@ cdef class Ledger:
         line.start = last_id + 1
         line.start_ns = time_ns
         return True
+
+    cdef bint leave_out(self, int symbol_id, int64_t first, int64_t last) noexcept nogil:
+        # The holes that lie in these ids are unpublished from here on, and `touched` reaches over all of them. False:
+        # there was none.
+        cdef Line *line = &self.lines[symbol_id]
+        cdef Hole *hole
+        cdef int32_t i = self.find_hole(line, first)
+        cdef bint found = False
+        while i < line.hole_count and line.holes[i].last <= last:
+            hole = &line.holes[i]
+            i += 1
+            if hole.first < first or hole.unpublished:
+                continue
+            hole.unpublished = 1
+            if not found:
+                self.touched = hole[0]
+                self.touched.since_ns, self.touched.until_ns = HIGHEST, LOWEST
+            self.touched.last = hole.last
+            self.touched.since_ns = min(self.touched.since_ns, min(hole.since_ns, hole.until_ns))
+            self.touched.until_ns = max(self.touched.until_ns, max(hole.since_ns, hole.until_ns))
+            found = True
+        return found
 
     cdef void bound(self, Line *line) noexcept nogil:
         cdef Hole *oldest
@@ -296,23 +319,33 @@ cdef class Ledger:
                 return True
         return False
 
-    cdef bint lacks(self, int symbol_id, int64_t open_time, int64_t close_time, int64_t *missing) noexcept nogil:
-        # Likewise, and adds up how many trades are missing in it: UNKNOWN where a hole reaches over its border.
+    cdef bint lacks(
+        self, int symbol_id, int64_t open_time, int64_t close_time, int64_t *missing, int64_t *unpublished
+    ) noexcept nogil:
+        # Likewise, but for holes of unpublished ids. Adds up how many trades are missing in it, and how many ids are
+        # unpublished: UNKNOWN where such a hole reaches over its border.
         cdef Line *line = &self.lines[symbol_id]
         cdef const Hole *hole
         cdef int64_t since, until
         cdef int32_t i
-        cdef bint lacking = False, known = open_time > line.forgotten_until_ns
+        cdef bint lacking = False, known = open_time > line.forgotten_until_ns, published = True
         for i in range(line.hole_count):
             hole = &line.holes[i]
             since = min(hole.since_ns, hole.until_ns)
             until = max(hole.since_ns, hole.until_ns)
-            if since < close_time and until >= open_time:
+            if not (since < close_time and until >= open_time):
+                continue
+            if hole.unpublished:
+                unpublished[0] += hole.last - hole.first + 1
+                published &= open_time <= since and until < close_time
+            else:
                 lacking = True
                 missing[0] += hole.last - hole.first + 1
                 known &= open_time <= since and until < close_time
         if open_time <= line.forgotten_until_ns or not known:
             missing[0] = UNKNOWN
+        if not published:
+            unpublished[0] = UNKNOWN
         return lacking or open_time <= line.forgotten_until_ns
 
     cdef bint was_reached(self, int64_t open_time, int64_t close_time) noexcept nogil:
@@ -357,7 +390,8 @@ cdef class Ledger:
         found = []
         i = self.find_hole(line, first)
         while i < line.hole_count and line.holes[i].first <= last:
-            found.append((line.holes[i].first, line.holes[i].last, line.holes[i].since_ns, line.holes[i].until_ns))
+            if not line.holes[i].unpublished:
+                found.append((line.holes[i].first, line.holes[i].last, line.holes[i].since_ns, line.holes[i].until_ns))
             i += 1
         return found
 
@@ -469,7 +503,9 @@ cdef class Ledger:
         if not 0 <= symbol_id < self.capacity:
             return []
         line = &self.lines[symbol_id]
-        return [(line.holes[i].first, line.holes[i].last) for i in range(line.hole_count)]
+        return [
+            (line.holes[i].first, line.holes[i].last) for i in range(line.hole_count) if not line.holes[i].unpublished
+        ]
 
     def expected(self, int symbol_id):
         self.check_unused()

@@ -44,7 +44,7 @@ cdef int64_t DAY_US = 86_400_000_000
 FIELDS = (
     "symbol", "spec", "open_time", "close_time", "open", "high", "low", "close", "volume", "quote_volume", "trade_count",
     "taker_buy_volume", "taker_buy_quote_volume", "first_trade_id", "last_trade_id", "status", "revision", "close_reason",
-    "inverse", "missing_count",
+    "inverse", "missing_count", "unpublished_count",
 )
 
 
@@ -181,6 +181,7 @@ cdef class BarMaker:
         self.put(made, 17, self.reasons[row.reason])
         self.put(made, 18, instruments.table[row.symbol_id].contract != 0)
         self.put(made, 19, row.missing if row.missing >= 0 else None)
+        self.put(made, 20, row.unpublished if row.unpublished >= 0 else None)
         return made
 
     cdef inline int put(self, object bar, int field, object value) except -1:

@@ -15,6 +15,7 @@ cdef enum:                      # flags of a bar
 cdef enum:                      # BarStatus, worst last
     COMPLETE
     HEALED
+    PUBLISHED
     PROVISIONAL
     UNVERIFIABLE
     SAMPLED
@@ -32,6 +33,11 @@ cdef enum:                      # CloseReason
 cdef struct Judgement:
     uint8_t status
     int64_t missing             # trades that the bar lacks; UNKNOWN where ids do not tell
+    int64_t unpublished         # ids that the exchange's history leaves out; likewise
+
+cdef inline void take_judgement(Record *record, Judgement judgement) noexcept nogil:
+    record.status, record.missing, record.unpublished = judgement.status, judgement.missing, judgement.unpublished
+
 
 cdef class BarRecords(BarState):
     cdef readonly bint proof            # contiguous ids stand for every trade

@@ -172,8 +172,10 @@ cdef class BarRecords(BarState):
             judgement = self.judge(spec, symbol_id, record)
             if record.bar.count == 0:
                 changed |= self.flatten(record, close, judgement.status)
-            if changed or judgement.status != record.status or judgement.missing != record.missing:
-                record.status, record.missing = judgement.status, judgement.missing
+            if changed or judgement.status != record.status or (
+                judgement.missing != record.missing or judgement.unpublished != record.unpublished
+            ):
+                take_judgement(record, judgement)
                 record.revision += 1
                 self.issue(spec, symbol_id, record, row)
             r = record.next
@@ -207,25 +209,31 @@ cdef class BarRecords(BarState):
 
     cdef Judgement judge(self, int spec, int symbol_id, const Record *record) noexcept nogil:
         cdef uint8_t flags = record.flags
-        cdef int64_t missing = record.lost
+        cdef int64_t missing = record.lost, unpublished = 0 if self.by_id else UNKNOWN
         cdef bint gap = flags & LOST
         if flags & DOWN and (not self.by_id or flags & UNPROVEN):
             gap = True
         if self.rules[spec].kind > MONTHS:
             gap |= self.slots[spec][symbol_id].broken
-            missing = UNKNOWN
-        elif self.by_id and self.ledger.lacks(symbol_id, record.bar.open_time, record.bar.close_time, &missing):
+            missing = unpublished = UNKNOWN
+        elif self.by_id and self.ledger.lacks(
+            symbol_id, record.bar.open_time, record.bar.close_time, &missing, &unpublished
+        ):
             gap = True
         if gap:
             # Without proof of both ends there may be more of them.
-            return Judgement(GAP, UNKNOWN if not self.proof or flags & (START | END | UNPROVEN) else missing)
+            if not self.proof or flags & (START | END | UNPROVEN):
+                missing = UNKNOWN
+            return Judgement(GAP, missing, unpublished)
         if flags & (START | END):
-            return Judgement(PARTIAL, UNKNOWN)
+            return Judgement(PARTIAL, UNKNOWN, unpublished)
         if not self.proof:
-            return Judgement(UNVERIFIABLE, UNKNOWN)
+            return Judgement(UNVERIFIABLE, UNKNOWN, unpublished)
         if flags & UNPROVEN:
-            return Judgement(PROVISIONAL, UNKNOWN)
-        return Judgement(HEALED if flags & FILLED else COMPLETE, 0)
+            return Judgement(PROVISIONAL, UNKNOWN, unpublished)
+        if self.rules[spec].kind <= MONTHS and unpublished != 0:
+            return Judgement(PUBLISHED, 0, unpublished)
+        return Judgement(HEALED if flags & FILLED else COMPLETE, 0, unpublished)
 
     cdef int64_t event_time(self, int tree, int symbol_id) noexcept nogil:
         cdef int root = self.trees[tree].root

@@ -12,6 +12,7 @@ cdef struct Row:            # a bar as it is issued
     Summary bar
     int64_t row             # of the trade in the batch that caused it
     int64_t missing         # trades that it lacks; -1: not known
+    int64_t unpublished     # ids in it that the exchange's history leaves out; -1: not known
     int32_t symbol_id
     int32_t spec
     int32_t revision

@@ -41,7 +41,8 @@ cdef struct Past:           # the rest that is known of a symbol and spec, seldo
 cdef struct Record:         # a closed bar that can still be amended
     Summary bar
     int64_t lost            # trades of it that came too late
-    int64_t missing         # as it was issued last
+    int64_t missing         # as it was issued last; and the next
+    int64_t unpublished
     int32_t next
     int32_t revision
     uint8_t status

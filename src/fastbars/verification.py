@@ -312,6 +312,8 @@ class Verifier:
         less = None if candle.trade_count is None else candle.trade_count - bar.trade_count
         if bar.status is BarStatus.GAP:
             return f"the bar is GAP: {self._missing_in(bar, candle, less)}"
+        if bar.status is BarStatus.PUBLISHED and less:
+            return "the bar is PUBLISHED: the exchange's history leaves ids of it out"
         if bar.status is BarStatus.PROVISIONAL:
             return "the bar is PROVISIONAL: it closed before its last trades came"
         if candle.is_closed is None and candle.volume < bar.volume:

@@ -59,6 +59,9 @@ class Patient(Protocol):
     def heal(self, symbol: str, trades: Sequence[Trade]) -> object:
         """Take the trades of the REST API that fall into holes, and nothing else of them."""
 
+    def leave_out(self, symbol: str, ranges: Sequence[tuple[int, int]]) -> object:
+        """The REST API leaves these ids out for good: holes that lie in them are no longer missing."""
+
     def beginnings(self) -> Sequence[Beginning]:
         """The symbols whose first bars lack their beginning."""
 
@@ -79,6 +82,7 @@ class HealingStats:
         trades: trades received.
         passes: times that a hole was paged through.
         given_up: holes that stay.
+        unpublished: missing ids that the REST API leaves out for good, though it has both their neighbours.
         waited_s: seconds spent waiting for the exchange's limits.
     """
 
@@ -87,6 +91,7 @@ class HealingStats:
     trades: int = 0
     passes: int = 0
     given_up: int = 0
+    unpublished: int = 0
     waited_s: float = 0.0
 
 
@@ -248,21 +253,19 @@ class Healer:
             self._give_up(hole, why)
             return False
         try:
-            unpublished = await self._page_through(hole, patient, tries)
+            await self._page_through(hole, patient, tries)
             why = f"the REST API leaves out {self._history.omits}" if self._history and self._history.omits else ""
             why = why or "the REST API did not return these trades"
             most_tries = len(_AGAIN_S)
         except RestError as error:
             why = str(error)
             most_tries = 0 if error.hopeless else 1
-            unpublished = []
         for rest in patient.holes_within(hole.symbol, hole.first, hole.last):
             if rest.first < hole.first or rest.last > hole.last:
                 continue
             # A rest that is smaller than the hole was: something came, and the rest may come too.
             tried = tries if (rest.first, rest.last) == (hole.first, hole.last) else 0
-            never = any(first <= rest.first and rest.last <= last for first, last in unpublished)
-            if never or tried >= most_tries:
+            if tried >= most_tries:
                 self._give_up(rest, why)
             else:
                 self._tries[rest] = (tried + 1, self._now() + _AGAIN_S[min(tried, len(_AGAIN_S) - 1)])
@@ -292,12 +295,10 @@ class Healer:
                 seen=seen, why=why,
             )  # fmt: skip
 
-    async def _page_through(self, hole: Hole, patient: Patient, tries: int) -> list[tuple[int, int]]:
-        # Returns the ids that the exchange leaves out for good, as (first, last) of each run.
+    async def _page_through(self, hole: Hole, patient: Patient, tries: int) -> None:
         history = self._history
         assert history is not None
         self.stats.passes += 1
-        unpublished: list[tuple[int, int]] = []
         margin = 0
         if history.leaves_out_ids:
             margin = min(_MARGINS[min(tries, len(_MARGINS) - 1)], max(history.page_size // 2, 1))
@@ -310,9 +311,20 @@ class Healer:
                 patient.heal(hole.symbol, wanted[start : start + _PART])
                 await asyncio.sleep(0)
             if history.leaves_out_ids:
-                unpublished += left_out(page)
+                self._leave_out(hole.symbol, page, patient)
             position = history.follow(hole, position, page)
-        return unpublished
+
+    def _leave_out(self, symbol: str, page: Page, patient: Patient) -> None:
+        # An answer with both neighbours of missing ids tells that the exchange has no trade of them to give.
+        found = [
+            (hole.first, hole.last)
+            for first, last in left_out(page)
+            for hole in patient.holes_within(symbol, first, last)
+            if first <= hole.first and hole.last <= last
+        ]
+        if found:
+            patient.leave_out(symbol, found)
+            self.stats.unpublished += sum(last - first + 1 for first, last in found)
 
     async def _fetch(self, history: History, hole: Hole, position: int) -> Page:
         # One page. Raises RestError when there is no hope, or after as many attempts as are made.

@@ -258,6 +258,19 @@ class Repairs(ABC):
         self._tell(bars, now_ns)
         return bars
 
+    def leave_out(
+        self, symbol: str, ranges: Sequence[tuple[int, int]], receive_time_ns: int | None = None
+    ) -> list[OHLCVBar]:
+        """REST leaves these ids out, though it has both their neighbours: nobody asks for them again."""
+        if self._buffer is None:
+            return []
+        now_ns = time.time_ns() if receive_time_ns is None else receive_time_ns
+        if self.recorder is not None:
+            self.recorder.event("leave_out", now_ns, {"symbol": symbol, "ranges": ranges})
+        bars = self._buffer.leave_out(symbol, ranges)
+        self._tell(bars, now_ns)
+        return bars
+
     # Restarts.
 
     def dump(self) -> dict[str, Any] | None:

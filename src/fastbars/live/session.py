@@ -353,6 +353,8 @@ class Session(Repairs):
         if now_ns is not None and not self.intake.holds:
             bars += self._buffer.advance_clock(now_ns, feed_up=feed_up)
         self._tell(bars, receive_time_ns)
+        if self.on_taken is not None:  # what waited for another line may have a hole before it
+            self.on_taken()
         return bars
 
     def clock_is_due(self, steady_ns: int) -> bool:

@@ -56,6 +56,9 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
     "reach_back": lambda session, entry: session.reach_back(
         entry.fields["symbol"], entry.fields["trade_id"], entry.fields["time_ns"], entry.receive_time_ns
     ),
+    "leave_out": lambda session, entry: session.leave_out(
+        entry.fields["symbol"], entry.fields["ranges"], entry.receive_time_ns
+    ),
     "streams": _change_streams,
     "load": lambda session, entry: session.load(unpack(entry.body), entry.receive_time_ns),
     "outage": lambda session, entry: session.note_outage(
