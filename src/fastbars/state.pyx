@@ -504,8 +504,7 @@ cdef class BarState(BarRows):
             return
         issued.bar = record.bar
         sum_sides(&issued.bar)
-        issued.missing = record.missing
-        issued.unpublished = record.unpublished
+        issued.missing, issued.unpublished = record.missing, record.unpublished
         issued.symbol_id = symbol_id
         issued.revision = record.revision
         issued.status = record.status
