@@ -352,7 +352,7 @@ def test_an_interrupt_ends_the_stream_with_a_flush_and_status_0(tmp_path: Path) 
         assert main([*arguments, "-o", str(output)]) == 0
     rows = [line.split(",") for line in output.read_text().splitlines()[1:]]
     assert rows[-1][-3] == "end"
-    assert sorted((row[0], row[1], *row[-4:-1]) for row in rows if row[1] == "1mo") == [
+    assert sorted((row[0], row[1], *row[-5:-2]) for row in rows if row[1] == "1mo") == [
         ("BTCUSDT", "1mo", "PARTIAL", "0", "end"),
         ("ETHUSDT", "1mo", "PARTIAL", "0", "end"),
     ]
