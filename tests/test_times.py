@@ -410,3 +410,11 @@ SIDE_COLUMNS: dict[str, Any] = {
 def test_a_column_of_sides_is_signs_booleans_or_texts(side: Any) -> None:
     made = aggregate([0, 1, 2, 3], ["1"] * 4, ["1", "2", "4", "8"], side=side)
     assert [bar.taker_buy_volume for bar in made] == [10]
+
+
+@pytest.mark.parametrize(("time_unit", "factor"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
+def test_a_buffer_takes_single_times_of_every_unit(time_unit: Any, factor: int) -> None:
+    buffer = BarBuffer("1m")
+    assert buffer.add("X", 1_735_689_600 * factor, "1", "2", time_unit=time_unit) == []
+    (bar,) = buffer.add("X", 1_735_689_660 * factor, 1, 2, "buy", time_unit=time_unit)
+    assert bar.open_time == datetime(2025, 1, 1, tzinfo=UTC)

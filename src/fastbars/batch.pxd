@@ -61,6 +61,9 @@ cdef class TickBatch:
     cdef int _attach(self) except -1
     cdef int _fit(self, int symbol_id, int64_t *price, int price_scale, int64_t *size, int size_scale,
                   object price_given, object size_given) except -1
+    cdef int64_t time_of(self, str symbol, object time_ns, object time_unit) except? -1
+    cdef int append_trade(self, str symbol, int64_t time, object price, object size, int sign, object first_id,
+                          object last_id, object count, object sequence) except -1
     cpdef int append(self, str symbol, object time_ns, object price, object size, object side=*,
                      object first_id=*, object last_id=*, object count=*, object sequence=*, object time_unit=*) except -1
 

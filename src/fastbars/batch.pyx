@@ -355,23 +355,36 @@ cdef class TickBatch:
     cpdef int append(self, str symbol, object time_ns, object price, object size, object side=0,
                      object first_id=None, object last_id=None, object count=0, object sequence=None,
                      object time_unit=None) except -1:
+        cdef int64_t time = self.time_of(symbol, time_ns, time_unit)
+        cdef int sign
+        if type(side) is int:
+            if not -1 <= side <= 1:
+                raise InvalidTickError(f"{self.instruments.exchange} {symbol}: side {side} is not 1, 0 or -1".lstrip())
+            sign = side
+        else:
+            sign = sign_of(f"{self.instruments.exchange} {symbol}".lstrip(), side)
+        return self.append_trade(symbol, time, price, size, sign, first_id, last_id, count, sequence)
+
+    cdef int64_t time_of(self, str symbol, object time_ns, object time_unit) except? -1:
+        cdef int64_t time
+        if type(time_ns) is int and (time_unit is None or time_unit == "ns"):
+            time = time_ns
+            if time_unit is not None or not is_doubtful(time):
+                return time
+        return _checked_time(self.instruments.exchange, symbol, time_ns, time_unit)
+
+    cdef int append_trade(self, str symbol, int64_t time, object price, object size, int sign, object first_id,
+                          object last_id, object count, object sequence) except -1:
         # PyNumber_Index takes integers alone: a float in an id has already lost digits.
-        cdef int64_t time, trades = PyNumber_Index(count)
+        cdef int64_t trades = PyNumber_Index(count)
         cdef int64_t price_mantissa, size_mantissa
         cdef int price_scale, size_scale
         cdef int64_t first = 0, last = 0, order = 0
         cdef int symbol_id
         cdef Instrument *own
         cdef Py_ssize_t row
-        cdef int sign
         if self.folding:
             self.check_unused()
-        if type(time_ns) is int and (time_unit is None or time_unit == "ns"):
-            time = time_ns
-            if time_unit is None and is_doubtful(time):
-                _checked_time(self.instruments.exchange, symbol, time_ns, None)
-        else:
-            time = _checked_time(self.instruments.exchange, symbol, time_ns, time_unit)
         if self.length >= self.capacity:
             self._reserve(self.length + 1)  # first: a column without rows has no address, as one that is not kept
         try:
@@ -384,12 +397,6 @@ cdef class TickBatch:
         elif price_mantissa <= 0 or size_mantissa <= 0:
             name, value = ("price", price) if price_mantissa <= 0 else ("size", size)
             raise InvalidTickError(f"{self.instruments.exchange} {symbol}: {name} {value} is not positive".lstrip())
-        if type(side) is int:
-            if not -1 <= side <= 1:
-                raise InvalidTickError(f"{self.instruments.exchange} {symbol}: side {side} is not 1, 0 or -1".lstrip())
-            sign = side
-        else:
-            sign = sign_of(f"{self.instruments.exchange} {symbol}".lstrip(), side)
         if self.first_id is not NULL:
             if first_id is None:
                 raise InvalidTickError(f"{self.instruments.exchange} {symbol}: the trade has no id".lstrip())

@@ -10,7 +10,7 @@ cdef class TradeEntry:
     cdef public int64_t grace_ns
     cdef int check_made(self) except -1
     cdef list take(self, str symbol, object time_ns, object price, object size, int sign, object trade_id,
-                   object last_trade_id, object trade_count, str time_unit)
+                   object last_trade_id, object trade_count, object time_unit)
     cdef bint take_text(self, str symbol, int64_t time_ns, str price, str size, int sign, object trade_id) except -1
     cdef list issue_folded(self, TickBatch batch)
     # None where nothing was issued.

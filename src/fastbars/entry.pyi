@@ -9,6 +9,7 @@ from fastbars._agg import BarKernel
 from fastbars.bars import OHLCVBar
 from fastbars.batch import TickBatch
 from fastbars.ticks import TickData
+from fastbars.times import TimeUnit
 
 @disjoint_base
 class TradeEntry:
@@ -33,13 +34,13 @@ class TradeEntry:
         trade_id: int | None = None,
         last_trade_id: int | None = None,
         trade_count: int = 0,
+        time_unit: TimeUnit | None = None,
     ) -> list[OHLCVBar]:
         """Fold one trade in, straight from text: the fastest way for one trade at a time.
 
         Args:
             symbol: as the exchange writes it.
-            time_ns: exchange time, ns since the epoch, or as `TickData` takes it; an integer that looks like another
-                unit is refused.
+            time_ns: exchange time, ns since the epoch, or as `TickData` takes it.
             price: > 0, quote units.
             size: > 0, base units or contracts.
             side: of the taker: "buy", "sell", "unknown", or 1, -1, 0, or True (it bought), False (it sold).
@@ -47,6 +48,8 @@ class TradeEntry:
             trade_id: of the first trade, where the exchange numbers them.
             last_trade_id: of the last one of an aggregated trade; `trade_id` by default.
             trade_count: trades in it; last_trade_id - trade_id + 1 by default.
+            time_unit: what an integer time counts: "s", "ms", "us" or "ns"; None: ns, and one that looks like another
+                unit is refused.
 
         Returns:
             The bars that it closed or changed, mostly none; the list is the caller's.

@@ -13,6 +13,10 @@ from fastbars.instruments cimport Instrument
 from fastbars.scaled cimport HIGHEST, LOWEST, PARSED, POWER_OF_TEN, parse_text
 
 from fastbars.errors import InvalidTickError, PrecisionError
+from fastbars.ticks import TickSide
+
+cdef object _BUY = TickSide.BUY, _SELL = TickSide.SELL
+cdef object _NS = "ns"
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -34,13 +38,23 @@ cdef class TradeEntry:
         self.single = single
         self.grace_ns = grace_ns
 
-    def add(self, str symbol not None, time_ns, price, size, side=0, trade_id=None, last_trade_id=None, trade_count=0):
-        return self.take(symbol, time_ns, price, size, sign_of(symbol, side), trade_id, last_trade_id, trade_count, None)
+    def add(self, str symbol not None, time_ns, price, size, side=0, trade_id=None, last_trade_id=None, trade_count=0,
+            time_unit=None):
+        return self.take(
+            symbol, time_ns, price, size, sign_of(symbol, side), trade_id, last_trade_id, trade_count, time_unit)
 
     def add_tick(self, tick):
+        cdef object side = tick.side
+        cdef int sign
+        if side is _BUY:
+            sign = 1
+        elif side is _SELL:
+            sign = -1
+        else:
+            sign = sign_of(tick.symbol, side)
         return self.take(
-            tick.symbol, tick.time_ns, tick.price, tick.volume, sign_of(tick.symbol, tick.side), tick.trade_id,
-            tick.last_trade_id, tick.trade_count, "ns")
+            tick.symbol, tick.time_ns, tick.price, tick.volume, sign, tick.trade_id, tick.last_trade_id,
+            tick.trade_count, _NS)
 
     cdef int check_made(self) except -1:
         if self.kernel is None:
@@ -86,20 +100,24 @@ cdef class TradeEntry:
         return self._issue(self.kernel.close_until(until_ns, BY_WATERMARK))
 
     cdef list take(self, str symbol, object time_ns, object price, object size, int sign, object trade_id,
-                   object last_trade_id, object trade_count, str time_unit):
+                   object last_trade_id, object trade_count, object time_unit):
         cdef TickBatch batch = self.single
+        cdef int64_t time
         if self.kernel is None or self.kernel.busy:
             self.check_made()
             self.kernel.check_unused()
         batch.length = 0
+        if type(time_ns) is int and (time_unit is _NS or (time_unit is None and not is_doubtful(time_ns))):
+            time = time_ns
+        else:
+            time = batch.time_of(symbol, time_ns, time_unit)
         if (
-            type(price) is not str or type(size) is not str or type(time_ns) is not int
-            or (time_unit is None and is_doubtful(time_ns))
+            type(price) is not str or type(size) is not str
             or (batch.first_id is not NULL and type(trade_id) is not int)
             or last_trade_id is not None or type(trade_count) is not int or not 0 <= trade_count <= 1
-            or not self.take_text(symbol, time_ns, price, size, sign, trade_id)
+            or not self.take_text(symbol, time, price, size, sign, trade_id)
         ):
-            batch.append(symbol, time_ns, price, size, sign, trade_id, last_trade_id, trade_count, None, time_unit)
+            batch.append_trade(symbol, time, price, size, sign, trade_id, last_trade_id, trade_count, None)
         self.kernel.fold(batch)
         self.rows_taken += 1
         return self.issue_folded(batch)
