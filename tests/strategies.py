@@ -74,6 +74,7 @@ class Scenario(NamedTuple):
     contract_sizes: tuple[tuple[str, Decimal], ...] = ()
     heal_horizon_s: float = 3600
     empty: Empty = "skip"
+    negative_prices: bool = False
 
 
 # Prices and sizes in units of the last place, and how many places there may be: what a market can look like.
@@ -89,7 +90,7 @@ _STARTS = (0, -1, -SECOND, 1_723_161_600 * SECOND, -400 * DAY - 1, -100 * 365 * 
 
 
 def numbers(mantissas: tuple[int, int, tuple[int, ...]]) -> st.SearchStrategy[Decimal]:
-    """Positive decimals of a range of mantissas and of some scales."""
+    """Decimals of a range of mantissas and of some scales."""
     low, high, scales = mantissas
     return st.builds(
         lambda mantissa, scale: Decimal(mantissa).scaleb(-scale),
@@ -109,10 +110,14 @@ def scenarios(
     markets: tuple[str, ...] = ("plain", "eighteen decimals", "huge supply", "widening"),
     lateness_s: tuple[float, ...] = (0, 0.5, 60, 3600, 10**6, 10**8),
     fills: bool = True,
+    negative_prices: bool = False,
 ) -> Scenario:
     """Any settings, and a feed with same-instant trades, times running backwards, duplicates, holes and fills."""
     chosen = draw(st.lists(st.sampled_from(specs), min_size=1, max_size=most_specs, unique=True))
-    prices, sizes = map(numbers, _MARKETS[draw(st.sampled_from(markets))])
+    of_prices, of_sizes = _MARKETS[draw(st.sampled_from(markets))]
+    if negative_prices:
+        of_prices = (-of_prices[1], *of_prices[1:])
+    prices, sizes = numbers(of_prices), numbers(of_sizes)
     lengths = [LENGTHS_NS[spec] for spec in chosen if spec in LENGTHS_NS]
     unit = draw(st.sampled_from([length // parts for length in lengths for parts in (1, 3, 11)] or _UNITS))
     # Intervals without trades can become bars; not by the million.
@@ -175,9 +180,12 @@ def scenarios(
         draw(st.sampled_from(lateness_s)),
         tuple(events),
         draw(st.frozensets(st.integers(0, most_events))),
-        ((SYMBOLS[0], draw(st.sampled_from((Decimal(100), Decimal("0.001"))))),) if draw(st.booleans()) else (),
+        ((SYMBOLS[0], draw(st.sampled_from((Decimal(100), Decimal("0.001"))))),)
+        if not negative_prices and draw(st.booleans())
+        else (),
         draw(st.sampled_from((0, 3600, 10**7))),
         draw(st.sampled_from(("skip", "skip", "fill"))) if fills and empties else "skip",
+        negative_prices,
     )
 
 
@@ -194,6 +202,7 @@ def buffer_for(scenario: Scenario, late: list[TickData] | None = None) -> BarBuf
         lateness_s=scenario.lateness_s,
         heal_horizon_s=scenario.heal_horizon_s,
         empty=scenario.empty,
+        negative_prices=scenario.negative_prices,
         on_late=None if late is None else late.append,
     )
     for symbol, contract_size in scenario.contract_sizes:

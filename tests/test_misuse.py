@@ -326,6 +326,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("greeting", ("hello",), "a tuple of frames"),
     ("acks", "stream", "'request', 'streams' or 'none'"),
     ("candle_open", "first", "'first trade' or 'previous close'"),
+    ("negative_prices", 1, "True or False"),
     ("candles", ["1m"], "a mapping of bar specs"),
     ("histories", {"trade": 5}, "a mapping of trade channels"),
     ("listing", "https://api.example.com", "Listing"),

@@ -70,6 +70,7 @@ def test_a_region_differs_from_its_market_by_name_and_hosts_alone(venue: str, ma
         "acks",
         "candles",
         "candle_open",
+        "negative_prices",
         "symbols",
     ):
         assert getattr(there, attribute) == getattr(exchange, attribute)

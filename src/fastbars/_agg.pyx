@@ -193,11 +193,14 @@ cdef class BarKernel(BarPaths):
             self.follow_tips()
         if batch.length >= LONG_BATCH:
             self.make_room(batch, 0)
-            if batch.length > self.size() and not self.sequenced and not self.healing and self.fold_unchecked(batch):
+            # (What is seen of prices as they are folded in tells nothing of those with a sign.)
+            if batch.length > self.size() and not self.sequenced and not self.healing and (
+                not self.instruments.negative_prices and self.fold_unchecked(batch)
+            ):
                 return 0
             if batch.borrows:       # see copy_of
                 batch = batch.own_copy()
-        rules = Rules(self.symbols, self.largest_contract, self.by_id)
+        rules = Rules(self.symbols, self.largest_contract, self.by_id, self.instruments.negative_prices)
         if batch.length == 1:
             largest = batch.check_row(rules, &largest_size, &voids)
         elif batch.length < LONG_BATCH:

@@ -74,7 +74,8 @@ cdef int _check_now(int64_t now_ns) except -1:
 
 
 cdef int64_t _widened(int64_t mantissa, int64_t factor) noexcept:
-    return mantissa * factor if -(HIGHEST // factor) <= mantissa <= HIGHEST // factor else 0
+    # The lowest, which no kernel takes, where it does not fit.
+    return mantissa * factor if -(HIGHEST // factor) <= mantissa <= HIGHEST // factor else LOWEST
 
 
 cdef class Arbiter:

@@ -51,6 +51,7 @@ def aggregate(
     bars: str | int | BarSpec | Sequence[str | int | BarSpec] = "1m",
     price_scale: int | None = None,
     size_scale: int | None = None,
+    negative_prices: bool = False,
     threads: int = 1,
     sort: bool = False,
     timezone: str | None = None,
@@ -67,9 +68,9 @@ def aggregate(
         time_ns: exchange time, ascending: integers (ns since the epoch, or `time_unit`), datetime64 of any unit and
             byte order, Arrow timestamps (without a time zone both count as UTC), a zone-aware pandas index or Series,
             or objects: aware datetimes, pandas Timestamps.
-        price: quote units, > 0: integers (mantissas at `price_scale`, 0 by default), decimals or texts (exact, each
-            symbol with as many decimals as it needs, or up to `price_scale`), or floats, with `price_scale` only: the
-            exact value of each is rounded to so many decimals, to the nearest, ties to even.
+        price: quote units, > 0 unless `negative_prices`: integers (mantissas at `price_scale`, 0 by default), decimals
+            or texts (exact, each symbol with as many decimals as it needs, or up to `price_scale`), or floats, with
+            `price_scale` only: the exact value of each is rounded to so many decimals, to the nearest, ties to even.
         size: base units, > 0: likewise, with `size_scale`. With `trade_id` a row of size 0 is void, whatever its price:
             its id is used up, and nothing was traded.
         symbol: integer ids >= 0 or texts; one text: all trades are of this symbol.
@@ -79,6 +80,7 @@ def aggregate(
             and a trade seen before is dropped.
         bars: bar specs.
         price_scale, size_scale: decimals, 0 to 18.
+        negative_prices: prices may be zero or negative (spreads, oil); else such a price is refused.
         threads: symbols are shared out among so many threads; the result is the same, row by row.
         sort: bring the trades into the order of time first (those of equal time keep theirs).
         timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
@@ -104,7 +106,7 @@ def aggregate(
     columns["symbol_id"], names = _symbols(symbol, rows)
     scales: list[int | npt.NDArray[np.int8]] = []
     for name, column, scale in (("price", price, price_scale), ("size", size, size_scale)):
-        columns[name], own = _numbers(name, column, scale, rows)
+        columns[name], own = _numbers(name, column, scale, rows, negative_prices and name == "price")
         _same_length(name, columns[name], rows)
         scales.append(own if isinstance(own, int) else _aligned(name, columns, own, names))
     if side is not None:
@@ -122,7 +124,7 @@ def aggregate(
             )
         order = np.argsort(times, kind="stable")
         columns = {name: column[order] for name, column in columns.items()}
-    instruments = Instruments()
+    instruments = Instruments(negative_prices=negative_prices)
     for symbol_id, name in enumerate(names):
         price_of, size_of = (scale if isinstance(scale, int) else int(scale[symbol_id]) for scale in scales)
         instruments.add(name, price_of, size_of)
@@ -388,7 +390,7 @@ def _same_length(name: str, column: npt.NDArray[Any], rows: int) -> None:
 
 
 def _numbers(
-    name: str, column: Any, scale: int | None, rows: int
+    name: str, column: Any, scale: int | None, rows: int, signed: bool
 ) -> tuple[npt.NDArray[np.int64], int | npt.NDArray[np.int8]]:
     """(mantissas, their scale): one scale for all, or one a row."""
     if scale is not None and not 0 <= scale <= MAX_SCALE:
@@ -405,7 +407,7 @@ def _numbers(
                 f"column {name} holds floats, which have already lost digits; give {name}_scale, the number of"
                 " decimals to round them to"
             )
-        mantissa, own = _mantissas(name, chunk, scale, row)
+        mantissa, own = _mantissas(name, chunk, scale, row, signed)
         fixed = own is None
         mantissas.append(mantissa)
         if own is not None:
@@ -421,7 +423,7 @@ def _numbers(
 
 
 def _mantissas(
-    name: str, chunk: Chunk, scale: int | None, row: int
+    name: str, chunk: Chunk, scale: int | None, row: int, signed: bool
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int8] | None]:
     rows = len(chunk)
     if chunk.kind == "integer":
@@ -438,32 +440,32 @@ def _mantissas(
         return mantissa, None
     scales = np.empty(rows, np.int8)
     if chunk.kind == "decimal":
-        failed = narrow_decimals(chunk.values, chunk.width, chunk.unit, mantissa, scales)
+        failed = narrow_decimals(chunk.values, chunk.width, chunk.unit, mantissa, scales, signed)
         if failed >= 0:
             data = chunk.values[failed * chunk.width : (failed + 1) * chunk.width].tobytes()
             digits = int.from_bytes(data, "little", signed=True)
-            _take_number(name, Decimal(f"{digits}E-{chunk.unit}"), row + failed)
+            _take_number(name, Decimal(f"{digits}E-{chunk.unit}"), row + failed, signed)
     elif chunk.kind == "text" and chunk.names is not None:
         names, codes = _encoded(name, chunk)
         known = []
         for place, text in enumerate(names):
             try:
-                known.append(_take_number(name, text, None))
+                known.append(_take_number(name, text, None, signed))
             except (InvalidTickError, PrecisionError):
-                _take_number(name, text, row + int((codes == place).argmax()))  # raises likewise, with the row
+                _take_number(name, text, row + int((codes == place).argmax()), signed)  # raises likewise, with the row
         mantissa[:] = np.array([number for number, _ in known], np.int64)[codes]
         scales[:] = np.array([own for _, own in known], np.int8)[codes]
     elif chunk.kind == "text":
-        failed = chunk.values.numbers(mantissa, scales)
+        failed = chunk.values.numbers(mantissa, scales, signed)
         if failed >= 0:
-            _take_number(name, _text_at(name, chunk.values, failed), row + failed)
+            _take_number(name, _text_at(name, chunk.values, failed), row + failed, signed)
     else:
         for place, value in enumerate(chunk.values):
-            mantissa[place], scales[place] = _take_number(name, value, row + place)
+            mantissa[place], scales[place] = _take_number(name, value, row + place, signed)
     return mantissa, scales
 
 
-def _take_number(name: str, value: Any, row: int | None) -> tuple[int, int]:
+def _take_number(name: str, value: Any, row: int | None, signed: bool) -> tuple[int, int]:
     where = "" if row is None else f"row {row}: "
     try:
         mantissa, scale = parse(value)
@@ -471,7 +473,7 @@ def _take_number(name: str, value: Any, row: int | None) -> tuple[int, int]:
         raise PrecisionError(f"{where}{name} {error}", row) from None
     except TypeError as error:
         raise TypeError(f"{where}{name}: {error}") from None
-    if mantissa < 0:  # of zero the kernel decides: it knows whether ids tell
+    if mantissa < 0 and not signed:  # of zero the kernel decides: it knows whether ids tell
         shown = value.decode() if isinstance(value, bytes) else value
         raise InvalidTickError(f"{where}{name} {shown} is not positive", row)
     return mantissa, scale

@@ -100,7 +100,8 @@ class OHLCVBar:
         unpublished_count: ids in it that the exchange's history leaves out for good; None where ids do not tell.
 
     Raises:
-        ValueError: high, low, open and close contradict each other, or a sum is negative.
+        ValueError: high, low, open and close contradict each other, or a sum is negative (the quote volume only
+            where a price is).
     """
 
     symbol: str
@@ -141,7 +142,8 @@ class OHLCVBar:
                 raise ValueError(f"Low ({self.low}) must be <= open ({self.open})")
             if self.low > self.close:
                 raise ValueError(f"Low ({self.low}) must be <= close ({self.close})")
-        if self.volume < 0 or self.quote_volume < 0 or self.trade_count < 0:
+        signed = self.low is not None and self.low < 0
+        if self.volume < 0 or (self.quote_volume < 0 and not signed) or self.trade_count < 0:
             raise ValueError(
                 f"Volume ({self.volume}), quote volume ({self.quote_volume}) and trade count ({self.trade_count})"
                 " must be >= 0"
@@ -502,7 +504,7 @@ def _united(mine: Instruments, others: Instruments) -> tuple[Instruments, npt.ND
     # Both sets of symbols as one, and the new id of each of the others.
     if mine.exchange != others.exchange:
         raise ValueError(f"bars of two exchanges do not merge: {mine.exchange!r} and {others.exchange!r}")
-    both = Instruments(mine.exchange)
+    both = Instruments(mine.exchange, mine.negative_prices or others.negative_prices)
     for instruments in (mine, others):
         for symbol in instruments.symbols:
             contract = instruments.contract_size(symbol)

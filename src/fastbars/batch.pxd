@@ -27,6 +27,7 @@ cdef struct Rules:              # what the rows of a batch must keep to
     Py_ssize_t symbols          # ids from here on are unknown
     int64_t largest_contract    # 0: no instrument is inverse
     bint by_id                  # ids tell: a row of size 0 is void, else it breaks a rule
+    bint negative_prices        # prices may be zero or negative
 
 cdef class TickBatch:
     # Columns, one entry a trade; a NULL column was not given.

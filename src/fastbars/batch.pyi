@@ -73,7 +73,7 @@ class TickBatch:
         Args:
             symbol: becomes known to the instruments if it is new.
             time_ns: exchange time, ns since the epoch, or as `TickData` takes it.
-            price: quote units, > 0.
+            price: quote units, > 0; of instruments with `negative_prices` any.
             size: base units or contracts, > 0.
             side: 1 or True, the taker bought; -1 or False, the taker sold; 0 unknown; or "buy", "sell", "unknown".
             first_id: id of the first trade in this row; last_id of the last one, the same by default.

@@ -11,11 +11,11 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint64_t
 from libc.string cimport memcpy
 
 from fastbars.checks cimport (
-    not_positive, not_positive_of_trades, outside_counts, outside_numbers, outside_ranges, outside_sides,
+    beyond_prices, not_positive, not_positive_of_trades, outside_counts, outside_numbers, outside_ranges, outside_sides,
     outside_symbols, outside_times,
 )
 from fastbars.instruments cimport Instrument, Instruments
-from fastbars.scaled cimport HIGHEST, POWER_OF_TEN, parse_number
+from fastbars.scaled cimport HIGHEST, POWER_OF_TEN, magnitude, parse_number
 
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.scaled import to_text
@@ -45,6 +45,10 @@ cdef void *_address(object array) except? NULL:
     if array is None or array.size == 0:
         return NULL
     return <void *><size_t>array.ctypes.data
+
+
+cdef int64_t _lowest(Rules rules) noexcept nogil:
+    return -HIGHEST if rules.negative_prices else 1     # of prices
 
 
 cdef object _owned(object array):
@@ -179,7 +183,7 @@ cdef class TickBatch:
         for i in range(self.length):
             if 0 <= self.symbol_id[i] < self.instruments.count:
                 own = &self.instruments.table[self.symbol_id[i]]
-                own.max_price = max(own.max_price, self.price[i])
+                own.max_price = max(own.max_price, magnitude(self.price[i]))
                 own.max_size = max(own.max_size, self.size[i])
 
     cdef int _attach(self) except -1:
@@ -203,7 +207,9 @@ cdef class TickBatch:
         voids[0] = <int64_t>not_positive(self.size, self.length, &sizes) < 0
         if <int64_t>sizes < 0 or (voids[0] and not rules.by_id):
             return -1
-        if voids[0]:
+        if rules.negative_prices:
+            flaw = beyond_prices(self.price, self.size, self.length, &prices)
+        elif voids[0]:
             flaw = not_positive_of_trades(self.price, self.size, self.length, &prices)
         else:
             flaw = not_positive(self.price, self.length, &prices)
@@ -253,7 +259,7 @@ cdef class TickBatch:
     cdef double check_row(self, Rules rules, int64_t *largest_size, bint *voids) noexcept nogil:
         # As `check`, for the one row there is.
         voids[0] = self.size[0] == 0 and rules.by_id
-        if (self.price[0] <= 0 or self.size[0] <= 0) and not voids[0]:
+        if (self.price[0] < _lowest(rules) or self.size[0] <= 0) and not voids[0]:
             return -1
         if not self.is_valid(0, rules.symbols) or (
             (self.side is not NULL and not -1 <= self.side[0] <= 1)
@@ -263,7 +269,7 @@ cdef class TickBatch:
         ):
             return -1
         largest_size[0] = max(self.size[0], 1)
-        return <double>(self.price[0] | rules.largest_contract) * <double>self.size[0]
+        return <double>(magnitude(self.price[0]) | rules.largest_contract) * <double>self.size[0]
 
     cdef bint is_valid(self, Py_ssize_t row, Py_ssize_t symbols) noexcept nogil:
         # Symbol, time and ids: what a trade that is the next one of an open bar need not be asked for.
@@ -284,8 +290,8 @@ cdef class TickBatch:
                 raise InvalidTickError(f"row {i}: symbol id {s} is outside 0 to {rules.symbols - 1}", i)
             if self.size[i] <= 0 and not void:
                 self._refuse(i, "size", self.size[i], "at least 1")
-            if self.price[i] <= 0 and not void:
-                self._refuse(i, "price", self.price[i], "at least 1")
+            if self.price[i] < _lowest(rules) and not void:
+                self._refuse(i, "price", self.price[i], f"at least {_lowest(rules)}")
             if self.time_ns[i] < EARLIEST_NS or self.time_ns[i] > LATEST_NS:
                 self._refuse(i, "time_ns", self.time_ns[i], f"{EARLIEST_NS} to {LATEST_NS}")
             if self.side is not NULL and (self.side[i] < -1 or self.side[i] > 1):
@@ -331,7 +337,7 @@ cdef class TickBatch:
         cdef int64_t price_factor = POWER_OF_TEN[new_price_scale - price_scale]
         cdef int64_t size_factor = POWER_OF_TEN[new_size_scale - size_scale]
         cdef Py_ssize_t i
-        if price[0] > HIGHEST // price_factor:
+        if magnitude(price[0]) > HIGHEST // price_factor:
             raise PrecisionError(
                 f"{instruments.label(symbol_id)}: price {price_given} does not fit 64 bits with the"
                 f" {new_price_scale} decimals that this symbol's prices have: at most {to_text(HIGHEST, new_price_scale)}"
@@ -394,8 +400,9 @@ cdef class TickBatch:
             raise PrecisionError(f"{self.instruments.exchange} {symbol}: {error}".lstrip()) from None
         if size_mantissa == 0 and self.first_id is not NULL:
             price_mantissa, price_scale = 0, 0  # a void id: its price means nothing
-        elif price_mantissa <= 0 or size_mantissa <= 0:
-            name, value = ("price", price) if price_mantissa <= 0 else ("size", size)
+        elif size_mantissa <= 0 or (price_mantissa <= 0 and not self.instruments.negative_prices):
+            wrong_price = price_mantissa <= 0 and not self.instruments.negative_prices
+            name, value = ("price", price) if wrong_price else ("size", size)
             raise InvalidTickError(f"{self.instruments.exchange} {symbol}: {name} {value} is not positive".lstrip())
         if self.first_id is not NULL:
             if first_id is None:
@@ -420,7 +427,7 @@ cdef class TickBatch:
         own = &self.instruments.table[symbol_id]
         if price_scale != own.price_scale or size_scale != own.size_scale:
             self._fit(symbol_id, &price_mantissa, price_scale, &size_mantissa, size_scale, price, size)
-        own.max_price = max(own.max_price, price_mantissa)
+        own.max_price = max(own.max_price, magnitude(price_mantissa))
         own.max_size = max(own.max_size, size_mantissa)
         self.time_ns[row] = time
         self.symbol_id[row] = symbol_id

@@ -78,6 +78,8 @@ class BarBuffer(TradeEntry):
             such as "17:00" (see `BarSpec.parse`).
         exchange: name for error messages.
         instruments: symbols and scales; made anew if not given.
+        negative_prices: prices may be zero or negative (spreads, oil); else such a price is refused. Instruments that
+            are given say so themselves (`Instruments(negative_prices=True)`).
         grace_s: how long watermark and clock wait behind close_time before they close a bar.
         lateness_s: how long after its close_time, in event time, a bar can still be amended.
         heal_horizon_s: how long a bar into which a hole reaches can be, where ids are numbers.
@@ -105,6 +107,7 @@ class BarBuffer(TradeEntry):
         origin: Origin | None = None,
         exchange: str = "",
         instruments: Instruments | None = None,
+        negative_prices: bool = False,
         grace_s: float = 1.0,
         lateness_s: float = 60.0,
         heal_horizon_s: float = 3600.0,
@@ -122,7 +125,9 @@ class BarBuffer(TradeEntry):
                 f"grace {grace_s} s, lateness {lateness_s} s and heal horizon {heal_horizon_s} s must not be negative"
             )
         self.specs = parse_specs(bars, timezone=timezone, origin=origin)
-        self.instruments = Instruments(exchange) if instruments is None else instruments
+        self.instruments = Instruments(exchange, negative_prices) if instruments is None else instruments
+        if negative_prices and not self.instruments.negative_prices:
+            raise ValueError("negative_prices is asked for, and the instruments given have none")
         self.ids = ids
         check_callbacks(on_bar=on_bar, on_bars=on_bars, on_late=on_late)
         self.on_bar = on_bar
@@ -180,6 +185,7 @@ class BarBuffer(TradeEntry):
         return self._kernel.dump() | {
             "specs": [str(spec) for spec in self.specs],
             "ids": self.ids,
+            "negative_prices": self.instruments.negative_prices,
             "instruments": instruments,
             "rows": self.rows_taken,
         }
@@ -190,12 +196,16 @@ class BarBuffer(TradeEntry):
         Everything is checked before it is used: places, lists, times, sums. What is refused has changed nothing.
 
         Raises:
-            ValueError: it is of other specs or ids, or of another build, or it is damaged; the message says what.
+            ValueError: it is of other specs, ids or negative_prices, or of another build, or it is
+                damaged; the message says what.
         """
         for name, own in (("specs", [str(spec) for spec in self.specs]), ("ids", self.ids)):
             if content.get(name) != own:
                 found = shortened(content.get(name)).strip("'")
                 raise ValueError(f"its {name} are {found}, not {own}")
+        own_sign, sign = self.instruments.negative_prices, content.get("negative_prices", False)
+        if sign is not own_sign:
+            raise ValueError(f"its negative_prices are {shortened(sign)}, not {own_sign}")
         if not self._kernel.is_blank:
             raise ValueError("a snapshot is loaded into a buffer that has seen no trade")
         rows = content.get("rows")
@@ -203,7 +213,7 @@ class BarBuffer(TradeEntry):
             raise ValueError(f"it has {shortened(rows)} rows, which is no number of rows")
         listed = _instruments_of(content, self.instruments)
         # First into a kernel that is thrown away, so that what is refused has left no trace in this one.
-        trial = Instruments(self.instruments.exchange)
+        trial = Instruments(self.instruments.exchange, self.instruments.negative_prices)
         for instrument in listed:
             trial.add(*instrument)
         self._new_kernel(trial).load(dict(content))
@@ -494,4 +504,5 @@ def tick_of(batch: TickBatch, row: int) -> TickData:
         given.get("last_id"),
         given.get("count", 1),
         time_unit="ns",
+        negative_prices=batch.instruments.negative_prices,
     )

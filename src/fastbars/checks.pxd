@@ -49,6 +49,21 @@ cdef inline uint64_t not_positive_of_trades(
     return flaw | seen
 
 
+cdef inline uint64_t beyond_prices(
+    const int64_t *column, const int64_t *sizes, Py_ssize_t rows, uint64_t *bits
+) noexcept nogil:
+    # Of prices with a sign, in the rows that have a size: all but the lowest, which has no opposite. Gathers the bits
+    # of them without their signs.
+    cdef uint64_t seen = 0, price, sign
+    cdef Py_ssize_t i
+    for i in range(rows):
+        price = <uint64_t>column[i]
+        sign = 0 - (price >> 63)
+        seen |= ((price ^ sign) - sign) & (0 - <uint64_t>(sizes[i] != 0))
+    bits[0] |= seen
+    return seen
+
+
 cdef inline uint64_t outside_sides(const int8_t *column, Py_ssize_t rows) noexcept nogil:
     cdef uint8_t flaw = 0
     cdef Py_ssize_t i

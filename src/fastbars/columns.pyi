@@ -18,8 +18,11 @@ class Texts:
     @staticmethod
     def views(views: npt.NDArray[np.uint8], data: list[npt.NDArray[np.uint8]], start: int, length: int) -> Texts:
         """Arrow's string_view."""
-    def numbers(self, mantissa: npt.NDArray[np.int64], scale: npt.NDArray[np.int8]) -> int:
-        """Read each as a positive decimal, into its mantissa and smallest scale; -1, or the row that is none."""
+    def numbers(self, mantissa: npt.NDArray[np.int64], scale: npt.NDArray[np.int8], signed: bool = False) -> int:
+        """Read each as a decimal, not negative unless `signed`, into its mantissa and smallest scale.
+
+        -1, or the row that is none.
+        """
     def __len__(self) -> int: ...
     def __getitem__(self, key: int, /) -> bytes: ...
 
@@ -38,10 +41,15 @@ def round_floats(values: npt.NDArray[np.float64], scale: int, mantissa: npt.NDAr
     """The integer nearest to the exact value x 10**scale, ties to even; -1, or the row that does not fit 64 bits."""
 
 def narrow_decimals(
-    data: npt.NDArray[np.uint8], width: int, scale: int, mantissa: npt.NDArray[np.int64], scales: npt.NDArray[np.int8]
+    data: npt.NDArray[np.uint8],
+    width: int,
+    scale: int,
+    mantissa: npt.NDArray[np.int64],
+    scales: npt.NDArray[np.int8],
+    signed: bool = False,
 ) -> int:
-    """Arrow decimals of `width` bytes (4, 8, 16) to the smallest scale of each; -1, or the row that is not positive
-    or needs more than 64 bits or 18 decimals."""
+    """Arrow decimals of `width` bytes (4, 8, 16) to the smallest scale of each; -1, or the row that is negative
+    (unless `signed`) or needs more than 64 bits or 18 decimals."""
 
 def align(
     mantissa: npt.NDArray[np.int64],

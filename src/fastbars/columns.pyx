@@ -13,7 +13,9 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
 from fastbars.rows cimport Row, rows_of
-from fastbars.scaled cimport HIGHEST, PARSED, POWER_OF_TEN, int128, less128, parse_text, scale128
+from fastbars.scaled cimport (
+    HIGHEST, LOWEST, PARSED, POWER_OF_TEN, int128, less128, magnitude, parse_text, scale128,
+)
 
 from fastbars.errors import InvalidTickError
 
@@ -149,8 +151,8 @@ cdef class Texts:
             raise InvalidTickError(f"text {i} leads out of its buffer", i)
         return PyBytes_FromStringAndSize(start, length)
 
-    def numbers(self, int64_t[::1] mantissa not None, int8_t[::1] scale not None):
-        # -1, or the first row that is negative, or no number of 64 bits and 18 decimals at most.
+    def numbers(self, int64_t[::1] mantissa not None, int8_t[::1] scale not None, bint signed=False):
+        # -1, or the first row that is negative (unless `signed`), or no number of 64 bits and 18 decimals at most.
         cdef Py_ssize_t i, length
         cdef const char *start
         cdef int own = 0
@@ -160,7 +162,7 @@ cdef class Texts:
         with nogil:
             for i in range(self.length):
                 start = self.at(i, &length)
-                if parse_text(start, length, &mantissa[i], &own) != PARSED or mantissa[i] < 0:
+                if parse_text(start, length, &mantissa[i], &own) != PARSED or (mantissa[i] < 0 and not signed):
                     failed = i
                     break
                 scale[i] = <int8_t>own
@@ -295,7 +297,7 @@ def round_floats(const double[::1] values not None, int scale, int64_t[::1] mant
 
 
 def narrow_decimals(const uint8_t[::1] data not None, int width, int scale, int64_t[::1] mantissa not None,
-                    int8_t[::1] scales not None):
+                    int8_t[::1] scales not None, bint signed=False):
     # Arrow decimals of 4, 8 or 16 bytes to the smallest scale that holds each.
     cdef Py_ssize_t i, failed = -1
     cdef int32_t narrow
@@ -303,6 +305,7 @@ def narrow_decimals(const uint8_t[::1] data not None, int width, int scale, int6
     cdef uint32_t[4] limbs
     cdef uint32_t[4] tenth
     cdef int own
+    cdef bint negative
     if width not in (4, 8, 16) or not 0 <= scale <= 76:
         raise ValueError(f"decimals of {width} bytes and {scale} digits behind the point")
     if len(data) != width * len(mantissa) or len(scales) != len(mantissa):
@@ -312,9 +315,9 @@ def narrow_decimals(const uint8_t[::1] data not None, int width, int scale, int6
             own = scale
             if width == 16:
                 memcpy(limbs, &data[16 * i], 16)
-                if limbs[3] >> 31:
-                    failed = i
-                    break
+                negative = limbs[3] >> 31
+                if negative:
+                    _negate(limbs)
                 # What does not fit 64 bits must end in zeros that do not count.
                 while (limbs[3] or limbs[2] or limbs[1] >> 31 or own > 18) and own > 0:
                     if _divide_by_ten(limbs, tenth):
@@ -327,10 +330,16 @@ def narrow_decimals(const uint8_t[::1] data not None, int width, int scale, int6
                 low = <int64_t>(<uint64_t>limbs[1] << 32 | limbs[0])
             elif width == 8:
                 memcpy(&low, &data[8 * i], 8)
+                if low == LOWEST:
+                    failed = i
+                    break
             else:
                 memcpy(&narrow, &data[4 * i], 4)
                 low = narrow
-            if low < 0:
+            if width != 16:
+                negative = low < 0
+                low = magnitude(low)
+            if negative and not signed:
                 failed = i
                 break
             while own > 0 and low % 10 == 0:
@@ -339,9 +348,18 @@ def narrow_decimals(const uint8_t[::1] data not None, int width, int scale, int6
             if own > 18:
                 failed = i
                 break
-            mantissa[i] = low
+            mantissa[i] = -low if negative else low
             scales[i] = <int8_t>own
     return failed
+
+
+cdef inline void _negate(uint32_t *limbs) noexcept nogil:
+    cdef uint64_t carry = 1
+    cdef int k
+    for k in range(4):
+        carry += <uint32_t>~limbs[k]
+        limbs[k] = <uint32_t>carry
+        carry >>= 32
 
 
 cdef inline uint32_t _divide_by_ten(const uint32_t *limbs, uint32_t *tenth) noexcept nogil:
@@ -381,7 +399,7 @@ def align(int64_t[::1] mantissa not None, const int8_t[::1] scales not None, con
             s = 0 if one else symbol_id[i]
             if scales[i] != symbol_scales[s]:
                 factor = POWER_OF_TEN[symbol_scales[s] - scales[i]]
-                if mantissa[i] > HIGHEST // factor:
+                if magnitude(mantissa[i]) > HIGHEST // factor:
                     failed = i
                     break
                 mantissa[i] *= factor
@@ -395,6 +413,7 @@ def decimal_column(rows, str name, int scale):
     cdef const Row *row
     cdef int128 value
     cdef int128 limit = int128(0x098A224000000000U, 0x4B3B4CA85A86C47A)
+    cdef int128 opposite = int128(0xF675DDC000000000U, -0x4B3B4CA85A86C47B)
     cdef int field = ("open", "high", "low", "close", "volume", "taker_volume", "quote_volume", "taker_quote_volume").index(name)
     cdef int shift
     cdef uint64_t[:, ::1] made
@@ -409,7 +428,7 @@ def decimal_column(rows, str name, int scale):
                 value.lo = <uint64_t>(
                     row.bar.open if field == 0 else row.bar.high if field == 1 else row.bar.low if field == 2
                     else row.bar.close)
-                value.hi = 0
+                value.hi = -1 if <int64_t>value.lo < 0 else 0
                 shift = scale - row.price_scale
             elif field < 6:
                 value = row.bar.sums[0 if field == 4 else 1].volume
@@ -422,7 +441,7 @@ def decimal_column(rows, str name, int scale):
                     failed = i
                     break
                 shift -= 18
-            if failed >= 0 or not less128(&value, &limit):
+            if failed >= 0 or not less128(&value, &limit) or not less128(&opposite, &value):
                 failed = i
                 break
             made[i, 0] = value.lo

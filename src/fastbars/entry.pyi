@@ -41,7 +41,7 @@ class TradeEntry:
         Args:
             symbol: as the exchange writes it.
             time_ns: exchange time, ns since the epoch, or as `TickData` takes it.
-            price: > 0, quote units.
+            price: > 0, quote units; where the buffer takes `negative_prices`, any.
             size: > 0, base units or contracts.
             side: of the taker: "buy", "sell", "unknown", or 1, -1, 0, or True (it bought), False (it sold).
                 Binance's `m` (`isBuyerMaker`) is true where the taker sold: give `not m`.

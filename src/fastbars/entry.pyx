@@ -10,7 +10,7 @@ from fastbars._agg cimport BarKernel
 from fastbars.batch cimport TickBatch, is_doubtful, sign_of
 from fastbars.records cimport BY_WATERMARK
 from fastbars.instruments cimport Instrument
-from fastbars.scaled cimport HIGHEST, LOWEST, PARSED, POWER_OF_TEN, parse_text
+from fastbars.scaled cimport HIGHEST, LOWEST, PARSED, POWER_OF_TEN, magnitude, parse_text
 
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.ticks import TickSide
@@ -138,7 +138,7 @@ cdef class TradeEntry:
             return False
         if size_mantissa == 0 and batch.first_id is not NULL:
             price_mantissa = price_scale = 0    # a void id: its price means nothing
-        elif price_mantissa <= 0 or size_mantissa <= 0:
+        elif size_mantissa <= 0 or (price_mantissa <= 0 and not batch.instruments.negative_prices):
             return False
         if batch.sequence is not NULL:
             return False
@@ -148,7 +148,7 @@ cdef class TradeEntry:
             return False
         if price_scale < own.price_scale:
             price_factor = POWER_OF_TEN[own.price_scale - price_scale]
-            if price_mantissa > HIGHEST // price_factor:
+            if magnitude(price_mantissa) > HIGHEST // price_factor:
                 return False
             price_mantissa *= price_factor
         if size_scale < own.size_scale:
@@ -164,7 +164,7 @@ cdef class TradeEntry:
         if batch.first_id is not NULL:
             batch.first_id[0] = batch.last_id[0] = trade_id
         batch.count[0] = 1
-        own.max_price = max(own.max_price, batch.price[0])
+        own.max_price = max(own.max_price, magnitude(batch.price[0]))
         own.max_size = max(own.max_size, batch.size[0])
         batch.rescaled = batch.instruments.rescaled
         batch.length = 1

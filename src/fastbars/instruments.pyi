@@ -9,12 +9,14 @@ class Instruments:
 
     Args:
         exchange: name that stands in front of the symbol in error messages.
+        negative_prices: prices may be zero or negative (spreads, oil); else such a price is refused.
     """
 
     count: int
     exchange: str
     rescaled: int
-    def __new__(cls, exchange: str = "") -> Self: ...
+    negative_prices: bool
+    def __new__(cls, exchange: str = "", negative_prices: bool = False) -> Self: ...
     def __len__(self) -> int: ...
     def __contains__(self, symbol: object, /) -> bool: ...
     def add(
@@ -34,7 +36,8 @@ class Instruments:
 
         Raises:
             PrecisionError: a scale outside 0 to 18, or one at which sizes or prices already seen do not
-                fit 64 bits; a contract size that is not positive or comes after the first trade.
+                fit 64 bits; a contract size that is not positive, comes after the first trade, or where prices may be
+                negative.
         """
 
     def id(self, symbol: str) -> int:

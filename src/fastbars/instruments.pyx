@@ -17,8 +17,9 @@ cdef enum:
 
 
 cdef class Instruments:
-    def __cinit__(self, str exchange not None=""):
+    def __cinit__(self, str exchange not None="", bint negative_prices=False):
         self.exchange = exchange
+        self.negative_prices = negative_prices
         self.table = NULL
         self.capacity = 0
         self.count = 0
@@ -99,6 +100,10 @@ cdef class Instruments:
             contract, contract_scale = parse_number(contract_size)
             if contract <= 0:
                 raise PrecisionError(f"{self.exchange} {symbol}: contract size {contract_size} is not positive".lstrip())
+            if self.negative_prices:
+                raise PrecisionError(
+                    f"{self.exchange} {symbol}: an inverse contract, of size {contract_size}, has no price at or below zero;"
+                    " it needs instruments without negative_prices".lstrip())
         symbol_id = self.find(symbol)
         if contract > 0:
             if self.table[symbol_id].max_size > 0 and (
@@ -140,12 +145,12 @@ cdef class Instruments:
             contract = to_text(own.contract, own.contract_scale) if own.contract else None
             rows.append(
                 (self._symbols[i], own.price_scale, own.size_scale, contract, own.max_price, own.max_size))
-        return _restored, (self.exchange, rows, self.rescaled)
+        return _restored, (self.exchange, rows, self.rescaled, self.negative_prices)
 
 
-def _restored(str exchange not None, list rows not None, int rescaled):
+def _restored(str exchange not None, list rows not None, int rescaled, bint negative_prices=False):
     # What `__reduce__` told, checked as symbols are that come one by one.
-    cdef Instruments instruments = Instruments(exchange)
+    cdef Instruments instruments = Instruments(exchange, negative_prices)
     cdef Py_ssize_t symbol_id
     cdef int64_t max_price, max_size
     for symbol, price_scale, size_scale, contract, price, size in rows:

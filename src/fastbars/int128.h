@@ -113,17 +113,13 @@ static inline int fb_add_product(fb_int128 *acc, int64_t a, int64_t b) {
 
 /* factor > 0 */
 static inline int fb_scale(fb_int128 *acc, int64_t factor) {
-    uint64_t carry;
-    int64_t top, low;
+    uint64_t carry, low;
+    int64_t top;
     acc->lo = _umul128(acc->lo, (uint64_t)factor, &carry);
-    low = _mul128(acc->hi, factor, &top);
-    acc->hi = low;
-    if (top != (low >> 63)) return 1;
-    {
-        int64_t before = acc->hi;
-        acc->hi = (int64_t)((uint64_t)before + carry);
-        return before >= 0 && acc->hi < before;
-    }
+    low = (uint64_t)_mul128(acc->hi, factor, &top);
+    top += _addcarry_u64(0, low, carry, &low); /* top: of 192 bits, which hold every product */
+    acc->hi = (int64_t)low;
+    return top != (acc->hi >> 63);
 }
 
 static inline int fb_less(const fb_int128 *a, const fb_int128 *b) {

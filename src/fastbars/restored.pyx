@@ -65,6 +65,11 @@ cdef bint _is_sum(const Summary *bar, bint by_id) noexcept nogil:
     return not is_beyond(bar)
 
 
+cdef bint _is_priced(BarRecords kernel, const Summary *bar) noexcept nogil:
+    # No price at or below zero where the kernel takes none.
+    return kernel.instruments.negative_prices or bar.low > 0
+
+
 cdef bint _is_timed(const Rule *rule, const Summary *bar, bint by_id) noexcept nogil:
     # A time bar, with the trades of its interval.
     return _is_interval(rule, bar) and _is_sum(bar, by_id) and (
@@ -129,7 +134,7 @@ cdef int32_t _list_records(BarRecords kernel, int spec, Py_ssize_t s, uint8_t *l
     while r >= 0:
         if r >= kernel.record_count or listed[r] or not _is_record(
             &kernel.rules[spec], &kernel.records[r], factor, kernel.by_id
-        ):
+        ) or not _is_priced(kernel, &kernel.records[r].bar):
             return -1
         if last >= 0 and kernel.records[r].bar.open_time <= kernel.records[last].bar.open_time:
             return -1
@@ -169,7 +174,9 @@ cdef int _check_slots(BarRecords kernel, uint8_t *listed) except -1:
             if not _is_scaled(slot, &kernel.slots[0][s], own):
                 raise ValueError(f"the snapshot's scales of {kernel.instruments.label(s)} are not those of the symbol")
             factor = POWER_OF_TEN[own.price_scale - slot.price_scale]
-            if not _is_slot(&kernel.rules[k], slot, factor, kernel.by_id) or not _is_past(&kernel.rules[k], &kernel.pasts[k][s]):
+            if not _is_slot(&kernel.rules[k], slot, factor, kernel.by_id) or not _is_priced(kernel, &slot.bar) or not (
+                _is_past(&kernel.rules[k], &kernel.pasts[k][s])
+            ):
                 raise ValueError(
                     f"the snapshot's open bar of {kernel.instruments.label(s)} {kernel.specs[k]} contradicts itself")
             found = _list_records(kernel, k, s, listed, factor)
@@ -254,10 +261,11 @@ cdef int follow_scales(BarRecords kernel) except -1:
                 kernel.take_threshold(k, slot)
             # The bars' prices bound how far a scale can widen, as those of their trades did.
             if slot.bar.high != LOWEST:
-                own.max_price = max(own.max_price, slot.bar.high * factor)
+                own.max_price = max(own.max_price, max(slot.bar.high, -slot.bar.low) * factor)
             r = slot.oldest
             while r >= 0:
                 if kernel.records[r].bar.high != LOWEST:
-                    own.max_price = max(own.max_price, kernel.records[r].bar.high * factor)
+                    own.max_price = max(
+                        own.max_price, max(kernel.records[r].bar.high, -kernel.records[r].bar.low) * factor)
                 r = kernel.records[r].next
     return 0

@@ -189,7 +189,9 @@ cdef int _to_scale(Row *row, int price_scale, int size_scale, int quote_scale) e
     cdef int price_shift = max(price_scale - row.price_scale, 0)
     cdef int size_shift = max(size_scale - row.size_scale, 0)
     cdef int quote_shift = max(quote_scale - row.quote_scale, 0)
-    if row.bar.high > HIGHEST // POWER_OF_TEN[price_shift] or quote_shift < size_shift or widen_bar(
+    cdef int64_t most = HIGHEST // POWER_OF_TEN[price_shift]
+    # (Without prices high is the lowest and low the highest.)
+    if row.bar.high > most or row.bar.low < -most or quote_shift < size_shift or widen_bar(
         &row.bar, POWER_OF_TEN[price_shift], POWER_OF_TEN[size_shift], POWER_OF_TEN[quote_shift - size_shift]
     ):
         raise PrecisionError(

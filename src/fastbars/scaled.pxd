@@ -26,6 +26,12 @@ cdef extern from *:
     const int64_t LOWEST "INT64_MIN"
     const int64_t HIGHEST "INT64_MAX"
 
+
+cdef inline int64_t magnitude(int64_t mantissa) noexcept nogil:
+    # Without its sign. Of the lowest, which no number is read as, it is the highest.
+    return mantissa if mantissa >= 0 else -max(mantissa, -HIGHEST)
+
+
 cdef enum ParseStatus:
     PARSED
     MALFORMED

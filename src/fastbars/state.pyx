@@ -18,8 +18,8 @@ from fastbars.ledger cimport Ledger
 from fastbars.rows cimport BarRows, Row, grow_table
 from fastbars.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, int128_from_int
 from fastbars.summary cimport (
-    FIXED, MONTHS, TICK, VALUE, VOLUME, ZONED, Rule, Summary, clear_bar, interval_of, is_beyond, is_within, largest_sum,
-    merge_bar, sum_sides, widen_bar,
+    FIXED, MONTHS, TICK, VALUE, VOLUME, ZONED, Rule, Summary, clear_bar, interval_of, is_beyond, is_within, merge_bar,
+    quote_of, sum_sides, volume_of, widen_bar,
 )
 
 from fastbars.errors import SpecError
@@ -350,18 +350,26 @@ cdef class BarState(BarRows):
         return overflow | is_beyond(bar)
 
     cdef double largest(self) noexcept nogil:
+        # Signs apart: no sum is larger, nor is any on the way to it.
         cdef double largest = 0
+        cdef double volume, quote
         cdef Summary bar
         cdef Py_ssize_t s
         cdef int32_t r
-        cdef int k
+        cdef int k, source
         for k in range(self.width):
             for s in range(self.symbols):
-                self.total(k, s, &bar)
-                largest = max(largest, largest_sum(&bar))
+                bar = self.slots[k][s].bar
+                volume, quote = volume_of(&bar), quote_of(&bar)
+                source = self.source[k]
+                while source >= 0 and is_within(&self.slots[source][s].bar, &bar):
+                    volume += volume_of(&self.slots[source][s].bar)
+                    quote += quote_of(&self.slots[source][s].bar)
+                    source = self.source[source]
+                largest = max(largest, max(volume, quote))
                 r = self.slots[k][s].oldest
                 while r >= 0:
-                    largest = max(largest, largest_sum(&self.records[r].bar))
+                    largest = max(largest, max(volume_of(&self.records[r].bar), quote_of(&self.records[r].bar)))
                     r = self.records[r].next
         return largest
 

@@ -2,6 +2,7 @@
 #
 # Units: times int64 ns since the epoch, UTC; prices and sizes mantissas; quote sums price x size.
 
+from libc.math cimport fabs
 from libc.stdint cimport int64_t
 
 from fastbars.batch cimport TickBatch
@@ -119,11 +120,13 @@ cdef inline bint is_beyond(const Summary *bar) noexcept nogil:
     return add128(&volume, &bar.sums[1].volume) | add128(&quote, &bar.sums[1].quote)
 
 
-cdef inline double largest_sum(const Summary *bar) noexcept nogil:
-    return max(
-        double128(&bar.sums[0].volume) + double128(&bar.sums[1].volume),
-        double128(&bar.sums[0].quote) + double128(&bar.sums[1].quote),
-    )
+cdef inline double volume_of(const Summary *bar) noexcept nogil:
+    return double128(&bar.sums[0].volume) + double128(&bar.sums[1].volume)
+
+
+cdef inline double quote_of(const Summary *bar) noexcept nogil:
+    # Of both sides, signs apart.
+    return fabs(double128(&bar.sums[0].quote)) + fabs(double128(&bar.sums[1].quote))
 
 
 cdef inline bint add_trade(Summary *bar, TickBatch batch, Py_ssize_t i, int64_t contract, bint by_id,

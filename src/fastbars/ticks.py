@@ -50,15 +50,17 @@ class TickSide(StrEnum):
         return 1 if self is TickSide.BUY else -1 if self is TickSide.SELL else 0
 
 
-def _decimal(name: str, symbol: str, value: Decimal | int | str, *, void: bool = False) -> Decimal:
+def _decimal(
+    name: str, symbol: str, value: Decimal | int | str, *, void: bool = False, signed: bool = False
+) -> Decimal:
     if isinstance(value, float):
         raise TypeError(f"{symbol}: {name} {value!r} is a float, which has already lost digits; give Decimal or text")
     try:
         number = Decimal(value, DECIMALS)
     except InvalidOperation:
         raise InvalidTickError(f"{symbol}: {name} {value!r} is not a number") from None
-    if not number.is_finite() or number < 0 or (number == 0 and not void):
-        raise InvalidTickError(f"{symbol}: {name} {value} is not positive")
+    if not number.is_finite() or (not signed and (number < 0 or (number == 0 and not void))):
+        raise InvalidTickError(f"{symbol}: {name} {value} is not {'finite' if signed else 'positive'}")
     return number
 
 
@@ -70,7 +72,7 @@ class TickData:
         symbol: as the exchange writes it.
         timestamp: exchange time; an aware datetime, a pandas Timestamp, a numpy datetime64 (UTC), or integer
             nanoseconds since the epoch.
-        price: > 0, quote units; Decimal, int or text, never float.
+        price: > 0, quote units; Decimal, int or text, never float. With `negative_prices` any finite one.
         volume: > 0, base units or contracts; likewise. 0 with a `trade_id`: nothing was traded, and the exchange has
             used the id up (a void id); the price may then be 0, and `trade_count` is.
         side: of the taker: a TickSide or its text; 1 or True, the taker bought; -1 or False, the taker sold; 0,
@@ -79,6 +81,7 @@ class TickData:
         last_trade_id: of the last trade of an aggregated one; `trade_id` by default.
         trade_count: trades in it; last_trade_id - trade_id + 1 by default.
         time_unit: what an integer timestamp counts; None: nanoseconds, and one that looks like another unit is refused.
+        negative_prices: the price may be zero or negative, as in a spread. A buffer takes it where it does so too.
 
     Raises:
         InvalidTickError: price or volume not positive, a naive timestamp or none, or one that looks like another unit.
@@ -106,6 +109,7 @@ class TickData:
         trade_count: int | None = None,
         *,
         time_unit: TimeUnit | None = None,
+        negative_prices: bool = False,
     ) -> None:
         if last_trade_id is None:
             last_trade_id = trade_id
@@ -125,7 +129,7 @@ class TickData:
         put = object.__setattr__
         put(self, "symbol", symbol)
         put(self, "time_ns", time_ns)
-        put(self, "price", _decimal("price", symbol, price, void=not size))
+        put(self, "price", _decimal("price", symbol, price, void=not size, signed=negative_prices))
         put(self, "volume", size)
         put(self, "side", TickSide(side) if isinstance(side, str) else TickSide.of(side_sign(symbol, side)))
         put(self, "trade_id", trade_id)

@@ -49,6 +49,7 @@ class InteractiveBrokers(Exchange):
     default_channel = "smd"
     symbols = SymbolRules("[1-9][0-9]*", example="265598: the contract id (conid), in digits")
     acks = "none"
+    negative_prices = True
     # 100 market data lines are what an account has at first. A subscription ends by itself after 15 minutes.
     limits = Limits(100, 10, 10, subscription_lifetime_s=900.0)
     # The gateway wants "tic" once a minute, and sends a heartbeat every 10 s.

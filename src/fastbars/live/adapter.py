@@ -199,7 +199,7 @@ class BaseWebSocketAdapter(Subscriber):
         """
         for item in self.exchange.parse(message):
             if isinstance(item, Trade):
-                return item.to_tick()
+                return item.to_tick(negative_prices=self.exchange.negative_prices)
         return None
 
     async def connect(self) -> None:

@@ -146,6 +146,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "acks": (lambda value: value in ("request", "streams", "none"), "'request', 'streams' or 'none'"),
     "candle_open": (lambda value: value in ("first trade", "previous close"), "'first trade' or 'previous close'"),
+    "negative_prices": (lambda value: isinstance(value, bool), "True or False"),
     "candles": (lambda value: _is_mapping(value, str), "a mapping of bar specs to channels"),
     "histories": (_is_mapping_to_lists, "a mapping of trade channels to lists of History"),
     "symbols": (lambda value: isinstance(value, SymbolRules), "SymbolRules(...)"),
@@ -227,6 +228,7 @@ class Exchange(ABC, metaclass=_Declaration):
             is no ack at all, and a request is granted once it is sent.
         candle_open: what the open of the exchange's candles is. "previous close" is folded into high and low too,
             so that such a candle differs from a bar where the first trade has another price.
+        negative_prices: prices may be zero or negative (spreads, oil); elsewhere such a price is refused as garbage.
         candles: bar spec -> channel of the exchange's own candles of it; those that it has, cut like ours.
         exclusive: keys of `channels` of which a connection can hold one a symbol: on Kraken one of "ohlc_*". Others of
             them go to other connections.
@@ -252,6 +254,7 @@ class Exchange(ABC, metaclass=_Declaration):
     greeting: tuple[bytes, ...] = ()
     acks: Literal["request", "streams", "none"] = "request"
     candle_open: Literal["first trade", "previous close"] = "first trade"
+    negative_prices: bool = False
     candles: Mapping[str, str] = MappingProxyType({})
     exclusive: Sequence[str] = ()
     histories: Mapping[str, Sequence[History]] = MappingProxyType({})

@@ -48,7 +48,7 @@ class Trade(NamedTuple):
         """The trade as `TickBatch.append` takes it: in ns, whatever it may look like."""
         return *self[1:10], "ns"
 
-    def to_tick(self) -> TickData:
+    def to_tick(self, *, negative_prices: bool = False) -> TickData:
         """The trade as an object with Decimal fields."""
         side = TickSide.of(self.side)
         return TickData(
@@ -61,6 +61,7 @@ class Trade(NamedTuple):
             self.last_id,
             self.trade_count,
             time_unit="ns",
+            negative_prices=negative_prices,
         )
 
 

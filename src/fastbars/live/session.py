@@ -180,6 +180,7 @@ class Session(Repairs):
             self.config.specs,
             ids=ids or self.exchange.ids(channel),
             exchange=self.exchange.name,
+            negative_prices=self.exchange.negative_prices,
             grace_s=self.grace_s,
             lateness_s=self.config.lateness,
             heal_horizon_s=self.config.heal_horizon,
@@ -453,7 +454,7 @@ class Session(Repairs):
             return True
         self._stats.trades += 1
         if self.callbacks.on_tick is not None or self.callbacks.on_event is not None:
-            tick = trade.to_tick()
+            tick = trade.to_tick(negative_prices=self.exchange.negative_prices)
             if tick.volume:  # else its id is void: nothing was traded
                 self._tell_tick(tick, receive_time_ns)
         return True
@@ -487,7 +488,7 @@ class Session(Repairs):
             return None if symbol is None else tick
         return TickData(
             symbol, tick.time_ns, tick.price, tick.volume, tick.side, tick.trade_id, tick.last_trade_id,
-            tick.trade_count,
+            tick.trade_count, negative_prices=True,
         )  # fmt: skip
 
     def _refuse(self, symbol: str, time_ns: int, error: Exception) -> None:
