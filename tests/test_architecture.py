@@ -140,5 +140,5 @@ def test_every_source_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in sources() if path.suffix in (".py", ".pyx")], ids=name_of)
-def test_no_module_is_much_over_500_lines(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 550
+def test_no_module_is_over_800_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 800

@@ -184,7 +184,7 @@ def test_bars_ticks_and_specs_come_out_as_they_went_in(copier: Callable[[Any], A
 
 def test_a_pickle_of_nonsense_is_refused_when_it_is_loaded() -> None:
     reduced: Any = Instruments().__reduce__()
-    rebuild, (exchange, _, rescaled) = reduced
+    rebuild, (exchange, _, rescaled, _) = reduced
     row = ("X", 1, 1, None, 5, 5)
     assert rebuild(exchange, [row], rescaled).scales("X") == (1, 1)
     for wrong, message in (

@@ -56,9 +56,9 @@ def _nests(inner, outer):
     return outer_step % step == 0 and (outer_origin - origin) % step == 0
 
 
-def _are_among(times, others):
+cdef bint _are_among(times, others) except? False:
     within = times[(times > others[0]) & (times < others[len(others) - 1])]
-    return bool(np.isin(within, others).all())
+    return np.isin(within, others).all()
 
 
 cdef bytes bytes_of(dict parts, str name):
