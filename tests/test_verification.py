@@ -751,6 +751,11 @@ def test_a_damaged_file_of_klines_is_one_clear_error_wherever_it_is_cut(form: st
         (b"9" * 60 + b",1,1,1,1,3,1723161299999,3,3,3,3", "line 1: not a kline: "),
         (b"0" * 1_000_000, "line 1: not a kline: more than 4,096 characters without a line end"),
         (b"1,\xff\xfe", "line 1: not a kline: "),
+        (b"17231612 40000,1,1,1,1,3,1723161299999,3,3,3,3", "line 1: '17231612 40000' is no time or count"),
+        (b"-1723161240000,1,1,1,1,3,1723161299999,3,3,3,3", "line 1: '-1723161240000' is no time or count"),
+        (b"1723161240000,one,1,1,1,3,1723161299999,3,3,3,3", "line 1: not a kline: 'one' is no price or volume"),
+        (b"1723161240000,1,1,1,1,3,1723161299999,3,1_0,3,3", "line 1: not a kline: '1_0' is no time or count"),
+        (b"\n" * 3_000_000, "line 10001: not a kline: more than 10,000 empty lines"),
     ],
 )
 def test_what_is_no_klines_is_one_clear_error_that_costs_nothing(content: bytes, message: str, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ _CHUNK_BYTES = 1 << 18
 _LONGEST_LINE = 4096
 _LONGEST_NUMBER = 64
 _MOST_DIGITS = 40  # before or behind the decimal point
+_MOST_TIME_DIGITS = 16
+_MOST_EMPTY_LINES = 10_000
 _COLUMNS = 11  # one more is in the files, and unused
 _UNNAMED = "the name tells neither symbol nor spec, as BTCUSDT-1m-2024-08-08.csv does"
 _ZIP_MAGIC = b"PK"
@@ -86,14 +88,18 @@ def read_klines(path: Path, symbol: str | None = None, spec: str | None = None) 
 
 
 def _klines(lines: Iterator[bytes], where: str, symbol: str, spec: str) -> Iterator[ExchangeBar]:
-    number = found = 0
+    number = found = empty = 0
     rows = csv.reader(_bounded(lines))
     try:
         for number, row in enumerate(rows, 1):
-            if row and not (number == 1 and not _is_time(row[0])):
+            if not row:
+                empty += 1
+                if empty > _MOST_EMPTY_LINES:
+                    raise ValueError(f"more than {_MOST_EMPTY_LINES:,} empty lines")
+            elif number > 1 or not _is_header(row):
                 found += 1
                 yield _kline(row, symbol, spec)
-    except (ValueError, OverflowError, InvalidOperation, csv.Error) as error:
+    except (ValueError, OverflowError, csv.Error) as error:
         line = max(number, rows.line_num)
         raise TapeError(f"{where}, line {line}: not a kline: {error or type(error).__name__}") from error
     if not found:
@@ -149,8 +155,9 @@ def _bounded(lines: Iterator[bytes]) -> Iterator[str]:
         yield text.decode("utf-8", "replace")
 
 
-def _is_time(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+def _is_header(row: Sequence[str]) -> bool:
+    # A kline whose first number is damaged is none.
+    return not any(text.isascii() and text.isdigit() for text in row)
 
 
 def _kline(row: Sequence[str], symbol: str, spec: str) -> ExchangeBar:
@@ -163,7 +170,7 @@ def _kline(row: Sequence[str], symbol: str, spec: str) -> ExchangeBar:
     if len(longest) > _LONGEST_NUMBER:
         raise ValueError(f"{longest[:20]!r}... is {len(longest)} characters long")
     unit = 1_000 if len(row[0]) > 14 else 1_000_000
-    opened, closed, count = int(row[0]) * unit, (int(row[6]) + 1) * unit, int(row[8])
+    opened, closed, count = _integer(row[0]) * unit, (_integer(row[6]) + 1) * unit, _integer(row[8])
     open_, high, low, close, volume, quote, taker, taker_quote = (_decimal(row[i]) for i in (1, 2, 3, 4, 5, 7, 9, 10))
     return ExchangeBar(
         symbol, spec, to_datetime(opened), to_datetime(closed), open_, high, low, close, volume,
@@ -171,8 +178,17 @@ def _kline(row: Sequence[str], symbol: str, spec: str) -> ExchangeBar:
     )  # fmt: skip
 
 
+def _integer(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_TIME_DIGITS):
+        raise ValueError(f"{text!r} is no time or count")
+    return int(text)
+
+
 def _decimal(text: str) -> Decimal:
-    value = Decimal(text, DECIMALS)
+    try:
+        value = Decimal(text, DECIMALS)
+    except InvalidOperation:
+        raise ValueError(f"{text!r} is no price or volume") from None
     # Of an absurd exponent the plain notation alone would take gigabytes.
     if not value.is_finite() or not -_MOST_DIGITS <= value.adjusted() <= _MOST_DIGITS:
         raise ValueError(f"{text!r} is no price or volume")
