@@ -131,6 +131,28 @@ def test_no_answer_takes_longer_than_in_proportion_to_its_length(body: bytes) ->
     assert time.process_time() - started < 8.0
 
 
+@pytest.mark.parametrize(
+    "text", [b'\\"' * 2**22, b"\\" * 2**22, b"A" * (2**22 + 1), b'\\"' * 2**22 + b'"', b'A\\"' * 2**22 + b'"']
+)
+def test_a_text_that_is_too_long_is_refused_without_being_read(text: bytes) -> None:
+    body = b'{"symbols":[{"symbol":"' + text + b'"}]}'
+    started = time.process_time()
+    with pytest.raises(ParseError, match="a text in the answer is too long, or has no end"):
+        split(body, ("symbols",))
+    # 8 MB of escapes took half a second in one piece, and 400 MB.
+    assert time.process_time() - started < 0.1
+
+
+@pytest.mark.parametrize("text", ["\\u5e01" * 4000, "A" * 2**17, 'a"' * 4000, "\\" * 4000])
+def test_texts_of_an_ordinary_length_are_read(text: str) -> None:
+    body = orjson.dumps({"symbols": [{"symbol": "A", "note": text}, {"symbol": "B"}]})
+    if text.startswith("\\u"):
+        body = body.replace(b"\\\\u", b"\\u")
+    rest, places = split(body, ("symbols",))
+    assert rest == {"symbols": []}
+    assert [orjson.loads(body[start:stop])["symbol"] for start, stop in places] == ["A", "B"]
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),

@@ -21,8 +21,9 @@ _LONGEST_NAME = 100
 _LONGEST_ITEM = 2**18  # bytes; one instrument has a few thousand
 _LONGEST_REST = 2**22  # bytes of an answer beside its instruments
 _DEEPEST = 32
-# Strings and brackets; what has no end is one token too, so that no text is looked at twice.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+# Strings and brackets. One match holds the interpreter from its first byte to its last, so a string has at most four
+# million bytes, and with escapes in it 4,096 of them; what begins a longer one, or one without an end, is a lone quote.
+_TOKEN = re.compile(rb'"(?:[^"\\]{0,4194304}+"|[^"\\]{0,4096}+(?:\\.[^"\\]{0,1024}+){0,4096}+")|["\[\]{}]', re.DOTALL)
 
 
 class Listed(NamedTuple):
@@ -130,6 +131,8 @@ def split(body: bytes, keys: tuple[str, ...]) -> tuple[Any, list[tuple[int, int]
     key, key_stop, list_start = b"", -1, 0
     for token in _TOKEN.finditer(body):
         text = token.group()
+        if text == b'"':
+            raise ParseError("a text in the answer is too long, or has no end")
         if text[:1] == b'"':
             if not inside:
                 key, key_stop = text[1:-1], token.end()
