@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from fastbars import Instruments, TickBatch
+from fastbars import BarBuffer, Instruments, TickBatch
 from fastbars.arbiter import Arbiter
 from fastbars.scaled import to_text
 
@@ -114,6 +115,28 @@ def test_a_held_row_follows_a_scale_that_is_widened_meanwhile() -> None:
     assert [to_text(int(one), scales[0]) for one in price] == ["1.25", "1.5"]
     assert [to_text(int(one), scales[1]) for one in size] == ["0.001", "1"]
     assert out.rescaled == lines.instruments.rescaled
+
+
+def test_a_held_row_that_a_wider_scale_has_no_room_for_is_refused_and_not_a_void_id() -> None:
+    instruments = Instruments("x", negative_prices=True)
+    instruments.add("A")
+    arbiter = Arbiter(TickBatch(instruments), 2, WAIT_NS)
+    one, huge = np.array([1]), np.array([2**62])
+    for trade_id, price, size in ((1, one, one), (3, one, huge), (5, -huge, one)):
+        column = np.array([trade_id])
+        columns = {"time_ns": one, "symbol_id": one * 0, "price": price, "size": size}
+        # Its numbers are not noted, so that the scale can be widened past them.
+        arbiter.take(TickBatch.wrap(instruments, columns | {"first_id": column, "last_id": column}), 0, 0)
+    instruments.add("A", 1, 1)
+    released = arbiter.expire(WAIT_NS)
+    assert ids_of(released) == [3, 5]
+    prices, sizes = released.column("price"), released.column("size")
+    assert prices is not None
+    assert sizes is not None
+    assert (sizes[0], prices[1]) == (-(2**63), -(2**63))
+    buffer = BarBuffer("1m", ids="contiguous", instruments=instruments)
+    buffer.add_live(released)
+    assert (buffer.stats.refused, buffer.stats.void_ids, buffer.stats.trades) == (2, 0, 0)
 
 
 def test_first_arrivals_lead_times_and_misses_are_counted_for_each_line() -> None:
