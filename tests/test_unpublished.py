@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 from aiohttp import web
+from hypothesis import given, settings, strategies as st
 
 import fastbars
 from fastbars import BarBuffer, OHLCVBar, StreamConfig
@@ -59,12 +60,55 @@ def test_many_runs_of_unpublished_ids_are_one_revision() -> None:
     assert told(buffer.leave_out("A", [(3, 4), (6, 6)])) == [("PUBLISHED", 1, 3, 0, 3)]
 
 
-def test_a_hole_that_reaches_beyond_the_ids_left_out_stays() -> None:
-    buffer, _ = fed((-1, 1), (0, 2), (20, 6), (60, 7))
-    assert buffer.leave_out("A", [(3, 4)]) == buffer.leave_out("A", [(4, 9)]) == buffer.leave_out("B", [(3, 5)]) == []
-    assert buffer.missing("A") == [(3, 5)]
+def test_what_a_hole_has_beyond_the_ids_left_out_stays_missing() -> None:
+    buffer, _ = fed((-1, 1), (0, 2), (20, 8), (60, 9))
+    assert told(buffer.leave_out("A", [(4, 5)])) == [("GAP", 1, 2, 3, 2)]
+    assert (buffer.missing("A"), buffer.unpublished("A")) == ([(3, 3), (6, 7)], [(4, 5)])
+    assert told(buffer.leave_out("A", [(1, 99)])) == [("PUBLISHED", 2, 2, 0, 5)]
+
+
+def test_ids_that_were_seen_and_ids_to_come_are_not_touched() -> None:
+    buffer, _ = fed((-1, 1), (0, 2), (20, 4), (60, 5))
+    assert buffer.leave_out("A", [(1, 2), (6, 99)]) == buffer.leave_out("B", [(3, 3)]) == []
+    assert buffer.missing("A") == [(3, 3)]
     with pytest.raises(InvalidTickError, match="A: there are no ids from 5 to 4"):
         buffer.leave_out("A", [(5, 4)])
+
+
+def test_closed_bars_are_not_kept_for_unpublished_ids_beyond_lateness() -> None:
+    buffer = BarBuffer("1s", ids="contiguous", lateness_s=2, heal_horizon_s=3600)
+    for seconds, trade_id in ((-2.0, 0), (0.0, 1), (0.5, 3), (1.0, 4), (2.0, 5)):
+        buffer.add("A", T0 + round(seconds * SECOND), "1", "1", 1, trade_id)
+    buffer.leave_out("A", [(2, 2)])
+    for seconds, trade_id in ((60.0, 6), (61.0, 7)):
+        buffer.add("A", T0 + round(seconds * SECOND), "1", "1", 1, trade_id)
+    assert buffer.add("A", T0 + 3 * SECOND // 10, "1", "1", 1, 2) == []  # its bar was let go
+    assert buffer.stats.late == 1
+
+
+def test_thousands_of_unpublished_ids_push_no_hole_out() -> None:
+    buffer, _ = fed((-1, 1), (0, 2), (1, 4))
+    for number in range(5, 5_005):
+        buffer.add("A", T0 + 2 * SECOND + number, "1", "1", 1, 2 * number)
+        buffer.leave_out("A", [(2 * number - 1, 2 * number - 1)])
+    assert buffer.missing("A")[0] == (3, 3)
+    assert len(buffer.unpublished("A")) == 4094
+
+
+@given(st.lists(st.tuples(st.integers(3, 30), st.integers(3, 30)), max_size=12), st.sets(st.integers(3, 30)))
+@settings(max_examples=200, deadline=None)
+def test_each_id_is_seen_missing_or_unpublished(ranges: list[tuple[int, int]], seen: set[int]) -> None:
+    buffer, _ = fed((-1, 1), (1, 2), *((number, number) for number in sorted(seen)), (40, 31))
+    ranges = [(min(one), max(one)) for one in ranges]
+    for one in ranges:
+        buffer.leave_out("A", [one])
+    lacking = set(range(3, 31)) - seen
+    left_out = {number for first, last in ranges for number in range(first, last + 1)} & lacking
+    assert {n for first, last in buffer.unpublished("A") for n in range(first, last + 1)} == left_out
+    assert {n for first, last in buffer.missing("A") for n in range(first, last + 1)} == lacking - left_out
+    (closed,) = buffer.add("A", T0 + MINUTE, "1", "1", 1, 32)
+    assert (closed.missing_count, closed.unpublished_count) == (len(lacking - left_out), len(left_out))
+    assert closed.status == ("GAP" if lacking - left_out else "PUBLISHED" if left_out else "COMPLETE")
 
 
 def test_an_open_bar_closes_published() -> None:

@@ -344,7 +344,7 @@ def to_stream(
             kind, buffers = library.int32(), [None, np.ascontiguousarray(rows[field])]
         else:
             kind = library.int64()
-            buffers = [_validity(valid.get(name)), np.ascontiguousarray(rows[field])]
+            buffers = [_validity(valid.get(name)), np.ascontiguousarray(rows[field], dtype=np.int64)]
         children[name] = (kind, library.c_array_from_buffers(kind, len(rows), buffers))
     table = library.c_array_from_buffers(
         library.struct({name: kind for name, (kind, _) in children.items()}),

@@ -289,7 +289,7 @@ class BarBuffer(TradeEntry):
         return self._issue(self._kernel.reach_back(self.instruments.id(symbol), trade_id, time_ns))
 
     def leave_out(self, symbol: str, ranges: Iterable[tuple[int, int]]) -> list[OHLCVBar]:
-        """The exchange's history leaves these ids out for good: holes that lie in them are unpublished, not missing.
+        """The exchange's history leaves these ids out for good: what is missing of them is unpublished.
 
         Bars that lack nothing else come out PUBLISHED.
 
@@ -302,6 +302,13 @@ class BarBuffer(TradeEntry):
         if symbol not in self.instruments:
             return []
         return self._issue(self._kernel.leave_out(self.instruments.id(symbol), ranges))
+
+    def unpublished(self, symbol: str) -> list[tuple[int, int]]:
+        """(first, last) of each run of ids that the exchange's history leaves out, ascending."""
+        ledger = self._kernel.ledger
+        if ledger is None or symbol not in self.instruments:
+            return []
+        return [hole[:2] for hole in ledger.holes(self.instruments.id(symbol), unpublished=True)]
 
     def feed_down(self, exchange_time_ns: int) -> None:
         """The feed has stopped at this time: from here on intervals without trades are GAP bars."""

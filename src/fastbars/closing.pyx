@@ -465,7 +465,8 @@ cdef class BarClosing(BarRecords):
             if self.ledger.leave_out(symbol_id, first, last):
                 since, until = min(since, self.ledger.touched.since_ns), max(until, self.ledger.touched.until_ns)
         for k in range(self.width):
-            self.rejudge(k, symbol_id, since, until, 0)
+            if since <= until and self.rules[k].kind <= MONTHS:
+                self.rejudge(k, symbol_id, since, until, 0)
         return self.take()
 
     cdef void note_safe(self, int symbol_id) noexcept nogil:

@@ -41,6 +41,7 @@ cdef class Ledger:
     cdef Py_ssize_t spare_count
     cdef int32_t most_holes
     cdef int32_t likely         # place of the hole that `in_doubt` found last
+    cdef bint has_unpublished   # some symbol has, or has had, ids that are unpublished
     cdef int64_t safe_ns        # of the holes that are opened from now on
     cdef readonly int64_t opened    # holes so far, so that who heals them sees new ones
     # Of the trades that were folded in without asking: the id after the newest one of each symbol, but for `tip_step`, and
@@ -62,7 +63,7 @@ cdef class Ledger:
     cdef bint reach_back(self, int symbol_id, int64_t last_id, int64_t time_ns) except -1
     cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil
     cdef bint in_doubt(self, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil
-    cdef bint leave_out(self, int symbol_id, int64_t first, int64_t last) noexcept nogil
+    cdef bint leave_out(self, int symbol_id, int64_t first, int64_t last) except -1
     cdef bint lacks(
         self, int symbol_id, int64_t open_time, int64_t close_time, int64_t *missing, int64_t *unpublished) noexcept nogil
     cdef bint was_reached(self, int64_t open_time, int64_t close_time) noexcept nogil

@@ -15,7 +15,9 @@ class Ledger:
         """The holes of a symbol: (first missing id, last missing id), ascending."""
 
     opened: int
-    def holes(self, symbol_id: int, first: int = 0, last: int = 0x7FFFFFFFFFFFFFFF) -> list[tuple[int, int, int, int]]:
+    def holes(
+        self, symbol_id: int, first: int = 0, last: int = 0x7FFFFFFFFFFFFFFF, unpublished: bool = False
+    ) -> list[tuple[int, int, int, int]]:
         """(first, last, since_ns, until_ns) of each hole, ascending by id."""
 
     def dump(self, symbols: int) -> dict[str, Any]:

@@ -11,7 +11,8 @@ Trades whose id is plainly the next one need not be asked for: whoever folds the
 newest one of each symbol (its tip), and a line catches up with its tip before it is read.
 
 A void id is used up as that of a trade is: the ledger makes no difference. Ids that the exchange's history leaves out for
-good (unpublished) stay a hole, which is counted apart and is no longer listed as missing.
+good (unpublished) stay a hole, which is counted apart and no longer listed as missing. No bar is kept for it, and it is the
+first to be forgotten: its ids count as seen then.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
@@ -97,8 +98,8 @@ cdef bint _is_sound(const Line *line) noexcept nogil:
     return True
 
 
-cdef inline bint reaches_into(const Hole *hole, int64_t open_time, int64_t close_time) noexcept nogil:
-    return min(hole.since_ns, hole.until_ns) < close_time and max(hole.since_ns, hole.until_ns) >= open_time
+cdef inline bint is_missing_in(const Hole *hole, int64_t open_time, int64_t close_time) noexcept nogil:
+    return not hole.unpublished and min(hole.since_ns, hole.until_ns) < close_time and max(hole.since_ns, hole.until_ns) >= open_time
 
 
 cdef class Ledger:
@@ -271,31 +272,49 @@ cdef class Ledger:
         line.start_ns = time_ns
         return True
 
-    cdef bint leave_out(self, int symbol_id, int64_t first, int64_t last) noexcept nogil:
-        # The holes that lie in these ids are unpublished from here on, and `touched` reaches over all of them. False:
-        # there was none.
+    cdef bint leave_out(self, int symbol_id, int64_t first, int64_t last) except -1:
+        # What is missing of these ids is unpublished from here on, and `touched` reaches over all holes that had some of
+        # it. False: nothing was missing.
         cdef Line *line = &self.lines[symbol_id]
-        cdef Hole *hole
+        cdef Hole hole, part
         cdef int32_t i = self.find_hole(line, first)
         cdef bint found = False
-        while i < line.hole_count and line.holes[i].last <= last:
-            hole = &line.holes[i]
+        self.touched.since_ns, self.touched.until_ns = HIGHEST, LOWEST
+        while i < line.hole_count and line.holes[i].first <= last:
+            hole = line.holes[i]
             i += 1
-            if hole.first < first or hole.unpublished:
+            if hole.unpublished:
                 continue
-            hole.unpublished = 1
-            if not found:
-                self.touched = hole[0]
-                self.touched.since_ns, self.touched.until_ns = HIGHEST, LOWEST
-            self.touched.last = hole.last
+            found = self.has_unpublished = True
             self.touched.since_ns = min(self.touched.since_ns, min(hole.since_ns, hole.until_ns))
             self.touched.until_ns = max(self.touched.until_ns, max(hole.since_ns, hole.until_ns))
-            found = True
+            part = hole
+            part.first, part.last = max(hole.first, first), min(hole.last, last)
+            part.unpublished = 1
+            part.safe_ns = HIGHEST  # no bar is kept for it
+            line.holes[i - 1] = part
+            if hole.first < part.first:
+                if not _insert(line, i - 1, hole):
+                    raise MemoryError
+                line.holes[i - 1].last = part.first - 1
+                i += 1
+            if part.last < hole.last:
+                if not _insert(line, i, hole):
+                    raise MemoryError
+                line.holes[i].first = part.last + 1
+        while line.hole_count > self.most_holes:
+            self.bound(line)
         return found
 
     cdef void bound(self, Line *line) noexcept nogil:
         cdef Hole *oldest
+        cdef int32_t i
         if line.hole_count > self.most_holes:
+            if self.has_unpublished:
+                for i in range(line.hole_count):
+                    if line.holes[i].unpublished:  # its ids count as seen from here on
+                        _remove(line, i)
+                        return
             oldest = &line.holes[0]
             line.forgotten = max(line.forgotten, oldest.last + 1)
             line.forgotten_until_ns = max(line.forgotten_until_ns, max(oldest.since_ns, oldest.until_ns))
@@ -310,11 +329,11 @@ cdef class Ledger:
         # Bars are asked about one after the other: the hole that reaches into one, or one of the next, is likely to
         # reach into the bar behind it too.
         for i in range(self.likely, min(self.likely + LIKELY, line.hole_count)):
-            if reaches_into(&line.holes[i], open_time, close_time):
+            if is_missing_in(&line.holes[i], open_time, close_time):
                 self.likely = i
                 return True
         for i in range(line.hole_count):
-            if reaches_into(&line.holes[i], open_time, close_time):
+            if is_missing_in(&line.holes[i], open_time, close_time):
                 self.likely = i
                 return True
         return False
@@ -380,7 +399,7 @@ cdef class Ledger:
             and batch.time_ns[row] <= max(hole.since_ns, hole.until_ns) + slack_ns
         )
 
-    def holes(self, int symbol_id, int64_t first=0, int64_t last=HIGHEST):
+    def holes(self, int symbol_id, int64_t first=0, int64_t last=HIGHEST, bint unpublished=False):
         cdef int32_t i
         cdef const Line *line
         self.check_unused()
@@ -390,7 +409,7 @@ cdef class Ledger:
         found = []
         i = self.find_hole(line, first)
         while i < line.hole_count and line.holes[i].first <= last:
-            if not line.holes[i].unpublished:
+            if line.holes[i].unpublished == unpublished:
                 found.append((line.holes[i].first, line.holes[i].last, line.holes[i].since_ns, line.holes[i].until_ns))
             i += 1
         return found
@@ -493,6 +512,7 @@ cdef class Ledger:
                 self.lines[i] = lines[i]
                 lines[i].holes = NULL
             self.opened = counters[2]
+            self.has_unpublished = True  # there may be some in what was read
         finally:
             for i in range(symbols):
                 free(lines[i].holes)

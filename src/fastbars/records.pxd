@@ -1,6 +1,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from fastbars.batch cimport TickBatch
+from fastbars.ledger cimport UNKNOWN
 from fastbars.state cimport BarState, Record
 
 cdef enum:                      # flags of a bar
@@ -35,8 +36,13 @@ cdef struct Judgement:
     int64_t missing             # trades that the bar lacks; UNKNOWN where ids do not tell
     int64_t unpublished         # ids that the exchange's history leaves out; likewise
 
+cdef inline int32_t counted(int64_t unpublished) noexcept nogil:
+    return <int32_t>unpublished if unpublished <= 0x7fffffff else UNKNOWN  # more than a row has room for
+
+
 cdef inline void take_judgement(Record *record, Judgement judgement) noexcept nogil:
-    record.status, record.missing, record.unpublished = judgement.status, judgement.missing, judgement.unpublished
+    record.status, record.missing = judgement.status, judgement.missing
+    record.unpublished = counted(judgement.unpublished)
 
 
 cdef class BarRecords(BarState):

@@ -173,7 +173,7 @@ cdef class BarRecords(BarState):
             if record.bar.count == 0:
                 changed |= self.flatten(record, close, judgement.status)
             if changed or judgement.status != record.status or (
-                judgement.missing != record.missing or judgement.unpublished != record.unpublished
+                judgement.missing != record.missing or counted(judgement.unpublished) != record.unpublished
             ):
                 take_judgement(record, judgement)
                 record.revision += 1

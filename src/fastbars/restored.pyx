@@ -116,8 +116,8 @@ cdef bint _is_slot(const Rule *rule, const Slot *slot, int64_t factor, bint by_i
 cdef bint _is_record(const Rule *rule, const Record *record, int64_t factor, bint by_id) noexcept nogil:
     return (
         _is_timed(rule, &record.bar, by_id) and fits(&record.bar, factor) and 0 <= record.lost <= MOST_TRADES
-        and record.missing >= -1 and record.unpublished >= -1 and record.revision >= 0 and record.status <= GAP and record.reason <= NOT_CLOSED
-        and record.flags <= ALL_FLAGS
+        and record.missing >= -1 and record.unpublished >= -1 and record.revision >= 0
+        and record.status <= GAP and record.reason <= NOT_CLOSED and record.flags <= ALL_FLAGS
     )
 
 

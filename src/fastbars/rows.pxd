@@ -12,16 +12,16 @@ cdef struct Row:            # a bar as it is issued
     Summary bar
     int64_t row             # of the trade in the batch that caused it
     int64_t missing         # trades that it lacks; -1: not known
-    int64_t unpublished     # ids in it that the exchange's history leaves out; -1: not known
     int32_t symbol_id
     int32_t spec
     int32_t revision
+    int32_t unpublished     # ids in it that the exchange's history leaves out; -1: not known
     uint8_t status
     uint8_t reason
     int8_t price_scale
     int8_t size_scale
     int8_t quote_scale
-    uint8_t[7] unused       # 0, so that equal rows are equal bytes
+    uint8_t[3] unused       # 0, so that equal rows are equal bytes
 
 cdef struct Late:           # a row that found no bar: refused by the ledger (spec -1) or beyond lateness
     int64_t row

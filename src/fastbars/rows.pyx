@@ -25,9 +25,9 @@ ROW_DTYPE = np.dtype(
     [(name, np.int64) for name in ("last_time", "last_id", "high", "low", "close", "count")]
     + [(name, _INT128) for name in ("volume", "quote_volume", "taker_volume", "taker_quote_volume")]
     + [(name, np.int64) for name in ("open_time", "close_time", "first_time", "first_id", "open")]
-    + [("row", np.int64), ("missing", np.int64), ("unpublished", np.int64), ("symbol_id", np.int32), ("spec", np.int32), ("revision", np.int32),
-       ("status", np.uint8), ("reason", np.uint8), ("price_scale", np.int8), ("size_scale", np.int8),
-       ("quote_scale", np.int8), ("", np.void, 7)]
+    + [("row", np.int64), ("missing", np.int64), ("symbol_id", np.int32), ("spec", np.int32), ("revision", np.int32),
+       ("unpublished", np.int32), ("status", np.uint8), ("reason", np.uint8), ("price_scale", np.int8), ("size_scale", np.int8),
+       ("quote_scale", np.int8), ("", np.void, 3)]
 )
 assert ROW_DTYPE.itemsize == sizeof(Row)
 
@@ -168,11 +168,15 @@ def merge_rows(rows, others, bint by_id):
             raise PrecisionError(f"row {i}: the merged sums do not fit 128 bits", i)
         mine.status = max(mine.status, other.status)
         mine.missing = mine.missing + other.missing if mine.missing >= 0 and other.missing >= 0 else -1
-        mine.unpublished = (
-            mine.unpublished + other.unpublished if mine.unpublished >= 0 and other.unpublished >= 0 else -1)
+        mine.unpublished = _sum_of(mine.unpublished, other.unpublished)
         mine.revision = max(mine.revision, other.revision)
         memcpy(<void *>target, &mine, sizeof(Row))
     return merged
+
+
+cdef int32_t _sum_of(int64_t unpublished, int64_t others) noexcept nogil:
+    # -1: not known, or too many for a row to count.
+    return -1 if unpublished < 0 or others < 0 or unpublished + others > 0x7fffffff else <int32_t>(unpublished + others)
 
 
 def check_scales(rows):

@@ -41,10 +41,10 @@ cdef struct Past:           # the rest that is known of a symbol and spec, seldo
 cdef struct Record:         # a closed bar that can still be amended
     Summary bar
     int64_t lost            # trades of it that came too late
-    int64_t missing         # as it was issued last; and the next
-    int64_t unpublished
+    int64_t missing         # as it was issued last
     int32_t next
     int32_t revision
+    int32_t unpublished     # as it was issued last
     uint8_t status
     uint8_t reason
     uint8_t flags

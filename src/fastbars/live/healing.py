@@ -60,7 +60,7 @@ class Patient(Protocol):
         """Take the trades of the REST API that fall into holes, and nothing else of them."""
 
     def leave_out(self, symbol: str, ranges: Sequence[tuple[int, int]]) -> object:
-        """The REST API leaves these ids out for good: holes that lie in them are no longer missing."""
+        """The REST API leaves these ids out for good: what is missing of them is so no longer."""
 
     def beginnings(self) -> Sequence[Beginning]:
         """The symbols whose first bars lack their beginning."""
@@ -317,10 +317,9 @@ class Healer:
     def _leave_out(self, symbol: str, page: Page, patient: Patient) -> None:
         # An answer with both neighbours of missing ids tells that the exchange has no trade of them to give.
         found = [
-            (hole.first, hole.last)
+            (max(hole.first, first), min(hole.last, last))
             for first, last in left_out(page)
             for hole in patient.holes_within(symbol, first, last)
-            if first <= hole.first and hole.last <= last
         ]
         if found:
             patient.leave_out(symbol, found)
