@@ -12,12 +12,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import pytest
+from websockets.frames import Frame, Opcode
 
 import fastbars
 from fastbars import BinanceWebSocketAdapter, StreamConfig, redaction
 from fastbars.errors import FastbarsError, RestError, WebSocketError, WSConnectionError
 from fastbars.exchanges import find_exchange
 from fastbars.live.rest import RestClient, proxy_of
+from fastbars.live.secrets import wire_log
 from fastbars.live.session import Session
 from fastbars.live.upkeep import Upkeep
 from fastbars.log import log
@@ -291,3 +293,17 @@ def test_the_environment_names_the_same_proxy_for_rest_as_for_the_stream(
     assert proxy_of(url, True) == proxy
     assert proxy_of(url, None) is None
     assert proxy_of(url, "http://given:1") == "http://given:1"
+
+
+@pytest.mark.parametrize("token", ["short-token-1", "0123456789abcdef" * 8])
+def test_the_session_token_is_shown_in_no_error_and_no_log_of_messages(
+    token: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    StreamConfig(session_token=token)
+    assert token not in without_credentials(f"unexpected answer to {token}")
+    caplog.set_level(logging.DEBUG, "fastbars.websockets")
+    frame = Frame(Opcode.TEXT, b'{"session":"%b"}' % token.encode())
+    wire_log.debug("> %s", frame)
+    assert caplog.messages != []
+    assert token[:12] not in caplog.text
+    assert token[-12:] not in caplog.text

@@ -119,7 +119,7 @@ class StreamConfig:
     connect_options: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        keep_secret(self.api_key)
+        keep_secret(self.api_key, self.session_token)
         for address in (self.proxy, self.rest_url):
             keep_address_secret(address)
         headers = self.connect_options.get("additional_headers") or {}

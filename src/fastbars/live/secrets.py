@@ -12,13 +12,15 @@ __all__ = ["hidden", "target_of", "wire_log", "without_credentials"]
 
 _HEADER = re.compile(r"(?im)((?:[a-z-]*(?:authorization|cookie|key|token|secret|sign|passphrase))\s*:\s).*")
 _PUBLIC_HEADER = re.compile(r"(?i)sec-websocket-")
+# Of a long message the middle is left out, so that a token in it is not found as a whole.
+_SESSION = re.compile(r'(?i)("session"\s*:\s*").*')
 _REQUEST_LINE = re.compile(r"(?:GET|CONNECT) \S+ HTTP/")
 
 
 class _CredentialFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        shown = without_credentials(text)
+        shown = _SESSION.sub(rf"\1{HIDDEN}", without_credentials(text))
         if _REQUEST_LINE.search(shown):
             shown = without_path_keys(shown)
         if not _PUBLIC_HEADER.search(shown):
