@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from fastbars import BarBuffer
 from fastbars.errors import InvalidTickError
 from fastbars.ticks import TickData, TickSide, to_datetime, to_nanoseconds
 
@@ -93,3 +96,18 @@ def test_a_tick_cannot_be_changed_and_compares_by_value() -> None:
     assert tick == TickData("A", 0, "1", "1.00")
     with pytest.raises(FrozenInstanceError):
         tick.price = Decimal(2)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint64, np.int64])
+def test_integers_of_numpy_are_prices_and_sizes_at_every_entry(kind: Any) -> None:
+    tick = TickData("X", 1_735_689_600_000_000_000, kind(7), kind(2))
+    assert (tick.price, tick.volume, type(tick.price)) == (Decimal(7), Decimal(2), Decimal)
+    buffer = BarBuffer("1m")
+    buffer.add("X", 1_735_689_600_000_000_000, kind(7), kind(2))
+    assert [(bar.close, bar.volume) for bar in buffer.flush_all()] == [(Decimal(7), Decimal(2))]
+
+
+@pytest.mark.parametrize("value", [None, b"7", np.float32(7), np.bool_(True)])
+def test_a_price_that_is_no_number_is_a_type_error_that_names_it(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"X: price .*; give Decimal, int or text"):
+        TickData("X", 1_735_689_600_000_000_000, value, "1")

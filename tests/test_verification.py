@@ -641,10 +641,17 @@ def test_a_file_that_holds_no_klines_is_an_error_that_names_the_line(tmp_path: P
     path.write_text(KLINES + "1723161420000,1\n")
     with pytest.raises(TapeError, match=r"line 4: not a kline: 11 columns are needed, there are 2"):
         list(read_klines(path))
+    (tmp_path / "klines.csv").write_text(KLINES)
     with pytest.raises(TapeError, match=r"klines.csv: the name tells neither symbol nor spec"):
         list(read_klines(tmp_path / "klines.csv"))
     with pytest.raises(TapeError, match=r"ETHUSDT-1m.csv: cannot be read: No such file"):
         list(read_klines(tmp_path / "ETHUSDT-1m.csv"))
+
+
+def test_a_missing_file_of_klines_is_missing_whatever_its_name(tmp_path: Path) -> None:
+    for name in ("mine.csv", "mine.zip", "mine"):
+        with pytest.raises(TapeError, match=rf"{name}: cannot be read: No such file"):
+            list(read_klines(tmp_path / name))
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def read_klines(path: Path, symbol: str | None = None, spec: str | None = None) 
             malformed. The message names file and line.
     """
     path = Path(path)
-    if not (symbol and spec) and name_of(path) is None and path.suffix.lower() != ".zip":
+    if not (symbol and spec) and name_of(path) is None and path.suffix.lower() != ".zip" and path.exists():
         raise TapeError(f"{path}: {_UNNAMED}")
     try:
         for member, lines in _texts(path):

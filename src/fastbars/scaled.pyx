@@ -124,7 +124,9 @@ cdef (int64_t, int) parse_number(object value) except *:
     elif isinstance(value, bytes):
         text = PyBytes_AS_STRING(value)
         length = PyBytes_GET_SIZE(value)
-    elif isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
+    elif isinstance(value, Decimal) or (hasattr(value, "__index__") and not isinstance(value, bool)):
+        if not isinstance(value, (Decimal, int)):
+            value = _index(value)   # of another library, such as numpy's
         if isinstance(value, int) and value.bit_length() > 64:
             raise PrecisionError(f"an integer of {value.bit_length()} bits does not fit a 64-bit mantissa")
         as_text = str(value)

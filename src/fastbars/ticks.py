@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from operator import index as to_index
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,13 @@ def _decimal(
         number = Decimal(value, DECIMALS)
     except InvalidOperation:
         raise InvalidTickError(f"{symbol}: {name} {value!r} is not a number") from None
+    except TypeError:
+        try:
+            number = Decimal(to_index(value))  # type: ignore[arg-type] # an integer of numpy's, or another library's
+        except TypeError:
+            raise TypeError(
+                f"{symbol}: {name} {value!r} is {type(value).__name__}; give Decimal, int or text"
+            ) from None
     if not number.is_finite() or (not signed and (number < 0 or (number == 0 and not void))):
         raise InvalidTickError(f"{symbol}: {name} {value} is not {'finite' if signed else 'positive'}")
     return number
