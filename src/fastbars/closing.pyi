@@ -10,6 +10,14 @@ from fastbars.records import BarRecords
 class BarClosing(BarRecords):
     """Opens and closes bars; the arguments are those of `BarRecords`."""
 
+    def load(self, parts: dict[str, Any]) -> None:
+        """Take over what `dump` returned; symbols and scales must be there already. All of it is checked.
+
+        Raises:
+            ValueError: this kernel has seen trades, or the dump is of another build or another shape, or damaged; the
+                kernel is as it was.
+        """
+
     def close_until(self, time_ns: int, reason: int) -> npt.NDArray[Any]:
         """Issue the open time bars whose close_time is at or before `time_ns` (ns); reason indexes CloseReason."""
 

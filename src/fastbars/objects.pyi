@@ -1,4 +1,4 @@
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy.typing as npt
 from typing_extensions import disjoint_base
@@ -22,7 +22,7 @@ class BarMaker(Generic[_T]):
         TypeError: a field is not a slot.
     """
 
-    def __init__(self, bar: type[_T], statuses: tuple[Any, ...], reasons: tuple[Any, ...]) -> None: ...
+    def __new__(cls, bar: type[_T], statuses: tuple[Any, ...], reasons: tuple[Any, ...]) -> Self: ...
     def make(self, rows: npt.NDArray[Any], instruments: Instruments, specs: tuple[str, ...], ids: bool) -> list[_T]:
         """One object a row.
 

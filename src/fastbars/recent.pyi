@@ -1,3 +1,5 @@
+from typing import Self
+
 from typing_extensions import disjoint_base
 
 @disjoint_base
@@ -13,7 +15,7 @@ class RecentKeys:
         ValueError: `limit` is not positive.
     """
 
-    def __init__(self, limit: int = 131072) -> None: ...
+    def __new__(cls, limit: int = 131072) -> Self: ...
     def __len__(self) -> int: ...
     def add(self, symbol: str, key: str, time_ns: int = 0) -> bool:
         """Remember a trade of this symbol, key and time. False: it is remembered already."""

@@ -1,5 +1,5 @@
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +36,8 @@ class BarRecords(BarState):
     watermark_ns: int
     healed: int
     """Trades that were taken by `heal`."""
-    def __init__(
-        self,
+    def __new__(
+        cls,
         instruments: Instruments,
         specs: Iterable[_Spec],
         ledger: Ledger | None = None,
@@ -45,4 +45,4 @@ class BarRecords(BarState):
         lateness_ns: int = 60_000_000_000,
         horizon_ns: int = 3_600_000_000_000,
         fill: bool = False,
-    ) -> None: ...
+    ) -> Self: ...

@@ -24,3 +24,6 @@ def merge_rows(rows: npt.NDArray[Any], others: npt.NDArray[Any], by_id: bool) ->
         PrecisionError: merged sums do not fit 128 bits, or the scales cannot be brought together.
         ValueError: the lengths differ.
     """
+
+def check_scales(rows: npt.NDArray[Any]) -> None:
+    """Raises ValueError: a scale of these rows (ROW_DTYPE) is none that a kernel can have issued."""

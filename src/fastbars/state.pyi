@@ -1,5 +1,5 @@
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +33,4 @@ class BarState(BarRows):
     def dump(self) -> dict[str, Any]:
         """The whole state as numbers and bytes, for `load` in a process of the same build."""
 
-    def load(self, parts: dict[str, Any]) -> None:
-        """Take over what `dump` returned; symbols and scales must be there already. All of it is checked.
-
-        Raises:
-            ValueError: this kernel has seen trades, or the dump is of another build or another shape, or damaged; the
-                kernel is as it was.
-        """
-
-    def __init__(self, instruments: Instruments, specs: Iterable[Any], ledger: Ledger | None = None) -> None: ...
+    def __new__(cls, instruments: Instruments, specs: Iterable[Any], ledger: Ledger | None = None) -> Self: ...

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import final
+from typing import Self, final
 
 from fastbars.arbiter import Arbiter
 from fastbars.bars import OHLCVBar
@@ -36,14 +36,14 @@ class Intake:
     def holds(self) -> bool: ...
     @property
     def quiet_messages(self) -> int: ...
-    def __init__(
-        self,
+    def __new__(
+        cls,
         on_leap: Callable[[int, int], object],
         *,
         closes: bool = True,
         learns: bool = False,
         lines: int = 1,
-    ) -> None: ...
+    ) -> Self: ...
     def begin(
         self,
         buffer: TradeEntry,
@@ -103,7 +103,7 @@ class Feed(Ending):
     is_proven: bool
     @property
     def messages(self) -> int: ...
-    def __init__(self, intake: Intake, on_failure: Callable[[Exception], object]) -> None: ...
+    def __new__(cls, intake: Intake, on_failure: Callable[[Exception], object]) -> Self: ...
     def finish(self, steady_ns: int) -> bool:
         """End a wakeup of which the scanner took every message; False: the session must, by `receive`.
 

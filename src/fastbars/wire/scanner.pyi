@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterable
-from typing import final
+from typing import Self, final
 
 from fastbars.batch import TickBatch
 from fastbars.recent import RecentKeys
@@ -23,15 +23,15 @@ class TradeScanner:
 
     first_row: int
     """Row of the batch at which the last message taken begins."""
-    def __init__(
-        self,
+    def __new__(
+        cls,
         fields: TradeFields,
         batch: TickBatch,
         new_symbol: Callable[[str], int],
         recent: RecentKeys | None = None,
         *,
         remembers: bool = True,
-    ) -> None: ...
+    ) -> Self: ...
     def scan(self, payload: bytes) -> bool:
         """Append the trades of a message to the batch; False, and nothing done, where Python must read it."""
 

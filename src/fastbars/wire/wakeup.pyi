@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import final
+from typing import Self, final
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -41,8 +41,8 @@ class Wakeup:
     ending: Ending | None
     last_receive_ns: int
     last_read_was_full: bool
-    def __init__(
-        self,
+    def __new__(
+        cls,
         payloads: list[bytes],
         on_response: Callable[[bytes], object],
         on_payloads: Callable[[list[bytes]], object],
@@ -51,6 +51,6 @@ class Wakeup:
         ending: Ending | None = None,
         scans: bool = False,
         rests: bool = False,
-    ) -> None: ...
+    ) -> Self: ...
     def receive(self, data: Buffer) -> None:
         """One read of the socket: every message in it leaves before this returns."""

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import final
+from typing import Self, final
 
 from typing_extensions import Buffer
 
@@ -18,13 +18,13 @@ class FrameWalker:
     """
 
     done: bool
-    def __init__(
-        self,
+    def __new__(
+        cls,
         on_message: Callable[[bytes], object],
         hand_on: Callable[[bytes], bool],
         scanner: TradeScanner | None = None,
         max_size: int | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     def feed(self, data: Buffer) -> None:
         """Take in the next bytes of the connection. What on_message and hand_on raise comes out here."""
 
