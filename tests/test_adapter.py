@@ -421,7 +421,7 @@ async def test_one_message_of_a_server_that_closes_behind_it_does_not_start_the_
         client.adapter._backoff._draw = lambda: 1.0  # the whole delay, every time
         await client.adapter.connect()
         await until(lambda: len(server.accepted_s) == 6)
-        assert client.adapter.session.stats.trades == 6
+        await until(lambda: client.adapter.session.stats.trades == 6)
         await client.adapter.disconnect()
         delays = [later - earlier for earlier, later in pairwise(server.accepted_s)]
         for delay, expected in zip(delays, [0.0, 0.05, 0.1, 0.2, 0.4], strict=True):

@@ -350,7 +350,7 @@ def test_empty_columns_give_no_bars() -> None:
         made = aggregate(empty, empty, empty, symbol=empty, side=empty, trade_id=empty, threads=2)
         assert len(made) == 0
         assert made.to_bars() == []
-        assert made.to_polars().shape == (0, 19)
+        assert made.to_polars().shape == (0, 20)
     assert len(aggregate([], [], [], price_scale=2)) == 0
 
 
