@@ -322,6 +322,14 @@ def test_ids_of_the_wrong_type_or_range_are_unreadable(number: Any) -> None:
         read_page(History(**{**vars(VENUE), "parse": lambda *_: page}), "A", b"")
 
 
+@pytest.mark.parametrize(("price", "size"), [("1", "-0"), ("-0", "1"), ("1", "-0.00"), ("-1", "1"), ("1", "-1")])
+def test_a_price_or_size_with_a_sign_fills_no_hole(price: str, size: str) -> None:
+    row = {"id": 5, "price": price, "qty": size, "time": 1_700_000_000_000, "isBuyerMaker": True}
+    (served,) = find_exchange("binance", "spot").histories["trade"]
+    with pytest.raises(ParseError, match="BTCUSDT: trade 5 has a price or size with a sign, '-"):
+        served.parse("BTCUSDT", orjson.dumps([row]))
+
+
 @pytest.mark.parametrize("time_ns", [-1, 1.0, "5", None, 2**63])
 def test_times_of_the_wrong_type_or_range_are_unreadable(time_ns: Any) -> None:
     page = Page([trade(1, time_ns)])

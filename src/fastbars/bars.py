@@ -270,8 +270,8 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
                 for prices and sums, which are exact: `Decimal` objects, None where a bar has no price.
 
         Raises:
-            IndexError: outside the batch, or a mask of another length. KeyError: no such column. TypeError: it is none
-                of these, such as a float.
+            IndexError: outside the batch, or a mask of another length. KeyError: no such column. TypeError: of
+                another type, such as a float.
         """
         if isinstance(index, str):
             return self._column(index)

@@ -125,7 +125,7 @@ def header(columns: Columns) -> str:
 
 
 def terminal_width(file: TextIO | None) -> int | None:
-    """Columns of the terminal that a file writes to; None where it is none."""
+    """Width of the terminal that a file writes to, in columns; None if it is not a terminal."""
     try:
         if file is None or not file.isatty():
             return None
@@ -141,7 +141,7 @@ class BarText:
 
     Args:
         form: "table", "csv" or "jsonl".
-        width: columns of the terminal that they are for; None: it is none.
+        width: of the terminal, in columns; None: the output is not a terminal.
 
     Attributes:
         header: the line before the first bar; None where the format has none.

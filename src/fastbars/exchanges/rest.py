@@ -48,8 +48,9 @@ def _trade(
     channel: str, symbol: str, time_ns: int, price: object, size: object, side: int, first: object, last: object,
     sequence: object = None,
 ) -> Trade:  # fmt: skip
-    for number in (price, size):
-        decimal_of(number)  # a hole is not filled with what is no number
+    for text in (price, size):
+        if decimal_of(text).is_signed():  # a hole is not filled with garbage: "-0" would be a void id
+            raise ParseError(f"{symbol}: trade {shown(first)} has a price or size with a sign, {text!r}")
     first_id, last_id = integer_of(first), integer_of(last)
     number = None if sequence is None else integer_of(sequence)
     return Trade(

@@ -105,7 +105,7 @@ def streams_named(url: str) -> list[Stream]:
     """The (symbol, channel) pairs in an address: wss://host/ws/a@trade/b@trade, wss://host/stream?streams=a@trade."""
     try:
         parts = urlsplit(url)
-    except ValueError:  # it is none, which connecting will say
+    except ValueError:  # not a URL; connecting will say so
         return []
     named = parse_qs(parts.query).get("streams") or [parts.path.partition("/ws/")[2]]
     pairs = [name.partition("@") for name in named[0].split("/") if "@" in name[1:] and name[0] != "!"]
