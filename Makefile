@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 120
 SOURCES := pyproject.toml setup.py $(foreach kind,pyx pxd h,$(wildcard src/fastbars/*.$(kind) src/fastbars/*/*.$(kind)))
+COMPILED := $(subst /,.,$(patsubst src/%.pyx,%,$(wildcard src/fastbars/*.pyx src/fastbars/*/*.pyx)))
 
 .PHONY: demo test lint fuzz docs soak bench bench-smoke bench-check bench-instructions bench-baseline bench-peers wheel clean
 
@@ -19,10 +20,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest --allowlist tests/stubtest-allowlist.txt fastbars.scaled fastbars.instruments \
-		fastbars.batch fastbars.ledger fastbars.arbiter fastbars.rows fastbars.state fastbars.records fastbars.objects fastbars.columns \
-		fastbars.capsules fastbars.restored fastbars.closing fastbars.paths fastbars._agg fastbars.shares fastbars.entry fastbars.recent \
-		fastbars.wire.scanner fastbars.wire.walker fastbars.wire.wakeup fastbars.live.clock fastbars.live.intake
+	$(BIN)/python -m mypy.stubtest --allowlist tests/stubtest-allowlist.txt $(COMPILED)
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 

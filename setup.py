@@ -7,46 +7,20 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = (
-    "scaled",
-    "instruments",
-    "batch",
-    "ledger",
-    "arbiter",
-    "rows",
-    "state",
-    "records",
-    "restored",
-    "objects",
-    "columns",
-    "capsules",
-    "closing",
-    "paths",
-    "_agg",
-    "shares",
-    "entry",
-    "recent",
-    "wire.scanner",
-    "wire.walker",
-    "wire.wakeup",
-    "live.clock",
-    "live.intake",
-)
+# Every .pyx below src is a module; adding one takes no line here.
+PACKAGE = Path("src/fastbars")
+MODULES = tuple(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in sorted(PACKAGE.rglob("*.pyx")))
 # A build with sanitizers needs those only that read what an exchange sends.
 CHOSEN = os.environ.get("FASTBARS_MODULES", "").split() or MODULES
 HEADERS = (
-    "int128.h",
-    "pages.h",
-    "summary.pxd",
-    "fold.pxd",
-    "wire/text.h",
-    "wire/scan.h",
-    "wire/layout.h",
-    "wire/frames.h",
+    *sorted(str(path) for path in PACKAGE.rglob("*.h")),
+    "src/fastbars/kernel/summary.pxd",
+    "src/fastbars/kernel/fold.pxd",
 )
 
 if sys.platform == "win32":
@@ -60,14 +34,14 @@ else:
     LINK_ARGS = ["-Wl,-z,relro,-z,now"] if sys.platform.startswith("linux") else []
     INLINE = "inline __attribute__((always_inline))"
 # Where "inline" is an order: the loops of fold.pxd are compiled once for each kind of batch, by constant arguments.
-MACROS = {name: [("CYTHON_INLINE", INLINE)] for name in ("_agg", "paths")}
+MACROS = {name: [("CYTHON_INLINE", INLINE)] for name in ("_agg", "kernel.paths")}
 
 extensions = [
     Extension(
         f"fastbars.{name}",
         [f"src/fastbars/{name.replace('.', '/')}.pyx"],
-        depends=[f"src/fastbars/{header}" for header in HEADERS],
-        include_dirs=["src/fastbars", "src/fastbars/wire"],
+        depends=list(HEADERS),
+        include_dirs=["src/fastbars/kernel", "src/fastbars/wire"],
         define_macros=MACROS.get(name, []),
         extra_compile_args=COMPILE_ARGS,
         extra_link_args=LINK_ARGS,

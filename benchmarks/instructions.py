@@ -35,7 +35,7 @@ def kernel() -> Callable[[], object]:
     from benchmarks import market
     from fastbars._agg import BarKernel
     from fastbars.bars import parse_specs
-    from fastbars.ledger import Ledger
+    from fastbars.kernel.ids import Ledger
 
     batch = market.batch(market.columns(TRADES, SYMBOLS), SYMBOLS)
     made = BarKernel(batch.instruments, parse_specs("1m"), Ledger())

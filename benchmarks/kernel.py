@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks import market
 from fastbars._agg import BarKernel
-from fastbars.ledger import Ledger
+from fastbars.kernel.ids import Ledger
 from fastbars.specs import parse_specs
 
 TRADES = 2_000_000

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import orjson
 
 from fastbars import Instruments, TickBatch, TickData, TickSide
-from fastbars.scaled import to_text
+from fastbars.kernel.scaled import to_text
 
 START_NS = 1_723_161_240_000_000_000
 PRICE_SCALE = 2

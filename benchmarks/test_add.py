@@ -17,7 +17,7 @@ from benchmarks.ancestor import Buffer, add_text
 from benchmarks.market import PRICE_SCALE, SIZE_SCALE, columns
 from benchmarks.reference import DecimalBars
 from fastbars import BarBuffer, TickData
-from fastbars.scaled import to_text
+from fastbars.kernel.scaled import to_text
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time, group="one trade at a time, from text")
 TRADES = 100_000

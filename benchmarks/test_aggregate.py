@@ -10,8 +10,8 @@ import pytest
 from benchmarks.market import PRICE_SCALE, SIZE_SCALE, Columns, batch, columns
 from fastbars import BarBatch, aggregate
 from fastbars._agg import BarKernel
-from fastbars.ledger import Ledger
-from fastbars.scaled import to_text
+from fastbars.kernel.ids import Ledger
+from fastbars.kernel.scaled import to_text
 from fastbars.specs import parse_specs
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)

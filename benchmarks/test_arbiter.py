@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import market
 from fastbars import Instruments, TickBatch
-from fastbars.arbiter import Arbiter
+from fastbars.kernel.arbiter import Arbiter
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time, group="arbitration of two lines", warmup=False)
 MANY = 500_000

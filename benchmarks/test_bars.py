@@ -15,9 +15,10 @@ from benchmarks import market
 from benchmarks.reference import Bar, DecimalBars
 from fastbars import BarBuffer, OHLCVBar, StreamConfig
 from fastbars._agg import BarKernel
-from fastbars.bars import BarBatch, parse_specs
+from fastbars.bars import parse_specs
+from fastbars.columnar.bar_batch import BarBatch
 from fastbars.exchanges import find_exchange
-from fastbars.ledger import Ledger
+from fastbars.kernel.ids import Ledger
 from fastbars.live.session import Session
 from fastbars.ticks import to_nanoseconds
 

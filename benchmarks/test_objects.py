@@ -11,8 +11,9 @@ import pytest
 from benchmarks.market import batch, columns
 from fastbars import OHLCVBar
 from fastbars._agg import BarKernel
-from fastbars.bars import BAR_FIELDS, REASONS, STATUSES, BarBatch
-from fastbars.scaled import to_decimal
+from fastbars.bars import BAR_FIELDS, REASONS, STATUSES
+from fastbars.columnar.bar_batch import BarBatch
+from fastbars.kernel.scaled import to_decimal
 from fastbars.specs import parse_specs
 from fastbars.ticks import to_datetime
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastbars import scaled
+from fastbars.kernel import scaled
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time, group="price text to an exact number")
 TEXTS = [f"{whole}.{fraction:08d}" for whole in range(60_000, 61_000) for fraction in (63_000_000, 1, 99_999_999)]

@@ -17,7 +17,7 @@ from benchmarks import market
 from fastbars import BarBuffer, Instruments, TickBatch, aggregate
 from fastbars._agg import BarKernel
 from fastbars.exchanges import find_exchange
-from fastbars.ledger import Ledger
+from fastbars.kernel.ids import Ledger
 from fastbars.specs import parse_specs
 from fastbars.wire.scanner import TradeScanner
 

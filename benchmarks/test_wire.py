@@ -88,9 +88,9 @@ def floor() -> Path:
     """The C program, built where it is not yet."""
     program = HERE / ".wire_floor"
     source = HERE / "wire_floor.c"
-    newest = max(path.stat().st_mtime for path in (source, *(SOURCES / "wire").glob("*.h")))
+    newest = max(path.stat().st_mtime for path in (source, *SOURCES.rglob("*.h")))
     if not program.exists() or program.stat().st_mtime < newest:
-        folders = [f"-I{SOURCES}", f"-I{SOURCES / 'wire'}"]
+        folders = [f"-I{SOURCES / 'kernel'}", f"-I{SOURCES / 'wire'}"]
         subprocess.run(["cc", "-O3", "-w", *folders, "-o", str(program), str(source)], check=True)
     return program
 

@@ -43,7 +43,7 @@ html_copy_source = False
 
 
 class CompiledClass(SphinxDirective):
-    """`.. compiledclass:: fastbars.batch.TickBatch`: a class of a compiled module, as its .pyi describes it."""
+    """`.. compiledclass:: fastbars.kernel.batch.TickBatch`: a class of a compiled module, as its .pyi describes it."""
 
     required_arguments = 1
 

@@ -15,7 +15,7 @@ import orjson
 
 import hostile
 from declared import MESSAGES
-from fastbars.live import snapshot
+from fastbars.live import snapshots
 from fastbars.simulator.dialect import Stream
 from fastbars.simulator.dialects import find_dialect
 from fastbars.simulator.market import SimulatedMarket
@@ -68,16 +68,16 @@ def seeds() -> Iterator[tuple[str, bytes]]:
                 yield "scanner", bytes([place]) + b"\0".join(messages * 3)  # more than 4,096 bytes
     for odd in ODD.values():
         yield "walker", bytes([0, 0, 5, 9]) + frame(b"before") + odd + frame(b"after")
-    yield from (*snapshots(), *recordings(), *tapes(), *answers())
+    yield from (*snapshot_files(), *recordings(), *tapes(), *answers())
 
 
-def snapshots() -> Iterator[tuple[str, bytes]]:
+def snapshot_files() -> Iterator[tuple[str, bytes]]:
     """Changes of one value and of several, and whole bodies."""
     rng = random.Random(1)
     for kind in range(len(hostile.KINDS)):
         for number in range(40):
             yield "snapshot", bytes([kind]) + rng.randbytes(5 * (1 + number % 4))
-    body = snapshot.pack({"specs": ["1s"], "rows": b"12345678"}).split(b"\n", 1)[1][32:]
+    body = snapshots.pack({"specs": ["1s"], "rows": b"12345678"}).split(b"\n", 1)[1][32:]
     yield "snapshot", b"\xff" + body
     yield "snapshot", b"\xff" + body[:-3]
 
@@ -97,7 +97,7 @@ def recordings() -> Iterator[tuple[str, bytes]]:
         event_entry(EVENT, 1, 1, {"event": "heal", "symbol": "BTCUSDT"}, trades),
         event_entry(EVENT, 1, 1, {"event": "reach_back", "symbol": "BTCUSDT", "trade_id": 1, "time_ns": 5}),
         event_entry(EVENT, 1, 1, {"event": "leave_out", "symbol": "BTCUSDT", "ranges": [[2, 3]]}),
-        event_entry(EVENT, 1, 1, {"event": "load"}, snapshot.pack(hostile.used(1).dump())),
+        event_entry(EVENT, 1, 1, {"event": "load"}, snapshots.pack(hostile.used(1).dump())),
         event_entry(EVENT, 1, 1, {"event": "outage", "since_ns": 1, "until_ns": 2, "symbols": None}),
         event_entry(EVENT, 1, 1, {"event": "feed_down", "time_ns": 5}),
         event_entry(EVENT, 1, 1, {"event": "feed_up", "time_ns": 6}),

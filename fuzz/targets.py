@@ -19,13 +19,13 @@ import orjson
 
 import hostile
 from declared import FIELDS, MESSAGES, Row, read
-from fastbars import scaled
 from fastbars.errors import ParseError, PrecisionError, SnapshotError, TapeError
 from fastbars.exchanges import EXCHANGES
-from fastbars.live import snapshot as snapshots
-from fastbars.live.checked import BROKEN
-from fastbars.live.history import History, Hole, number_range, read_page
-from fastbars.live.listing import Listing
+from fastbars.exchanges.checked import BROKEN
+from fastbars.exchanges.history import History, Hole, number_range, read_page
+from fastbars.exchanges.listing import Listing
+from fastbars.kernel import scaled
+from fastbars.live import snapshots
 from fastbars.tapes import read_tape
 from fastbars.tapes.reader import TapeRecord, _parse_line
 from fastbars.tapes.recording import MAGIC, write_block

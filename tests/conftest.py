@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fastbars.live import symbols, throttle
+from fastbars.live.connections import limits, symbol_check
 
 settings.register_profile(
     "ci",
@@ -41,8 +41,8 @@ def pytest_xdist_auto_num_workers() -> int:
 def no_throttle_is_left_behind() -> Iterator[None]:
     """Throttles and listings outlive connections, by host and port; another test's server may get the same port."""
     yield
-    throttle._shared.clear()
-    symbols._ENTRIES.clear()
+    limits._shared.clear()
+    symbol_check._ENTRIES.clear()
 
 
 @pytest.fixture(scope="session")

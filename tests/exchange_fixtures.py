@@ -14,8 +14,8 @@ from typing import Any
 from fastbars.bars import ExchangeBar
 from fastbars.events import Quote, Ticker
 from fastbars.exchanges import binance, bybit, coinbase, hyperliquid, interactive_brokers, kraken, okx
-from fastbars.live.exchange import Exchange
-from fastbars.live.messages import Ack, Beat, Message, Notice, Refusal, Stream, TokenWanted, Trade
+from fastbars.exchanges.declaration import Exchange
+from fastbars.exchanges.messages import Ack, Beat, Message, Notice, Refusal, Stream, TokenWanted, Trade
 
 D = Decimal
 

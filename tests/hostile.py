@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from fastbars.buffer import BarBuffer, Ids
-from fastbars.instruments import Instruments
+from fastbars.kernel.instruments import Instruments
 from fastbars.ticks import TickData
 
 SECOND = 1_000_000_000

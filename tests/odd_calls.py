@@ -25,20 +25,21 @@ import numpy as np
 
 import fastbars
 from fastbars._agg import BarKernel
-from fastbars.arbiter import Arbiter
-from fastbars.bars import REASONS, STATUSES, BarBatch, OHLCVBar
-from fastbars.batch import TickBatch
+from fastbars.bars import REASONS, STATUSES, OHLCVBar
 from fastbars.buffer import BarBuffer
-from fastbars.columns import Encoder, Texts
+from fastbars.columnar.bar_batch import BarBatch
+from fastbars.columnar.columns import Encoder, Texts
 from fastbars.entry import TradeEntry
 from fastbars.exchanges import find_exchange
-from fastbars.instruments import Instruments
-from fastbars.ledger import Ledger
+from fastbars.kernel.arbiter import Arbiter
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.ids import Ledger
+from fastbars.kernel.instruments import Instruments
+from fastbars.kernel.objects import BarMaker
+from fastbars.kernel.recent import RecentKeys
+from fastbars.kernel.rows import ROW_DTYPE
 from fastbars.live.clock import ExchangeClock, TradeDelays
 from fastbars.live.intake import Feed, Intake
-from fastbars.objects import BarMaker
-from fastbars.recent import RecentKeys
-from fastbars.rows import ROW_DTYPE
 from fastbars.specs import BarSpec, parse_specs
 from fastbars.ticks import TickData
 from fastbars.wire.scanner import TradeScanner
@@ -49,7 +50,7 @@ from fastbars.wire.walker import FrameWalker
 PACKAGE = Path(fastbars.__file__).parent
 MODULES = sorted(
     {str(path.relative_to(PACKAGE)).split(".")[0].replace(os.sep, ".") for path in PACKAGE.rglob("*.so")}
-    | {"buffer", "bars", "specs", "ticks", "arrays"}
+    | {"buffer", "bars", "specs", "ticks", "columnar.arrays", "columnar.bar_batch"}
 )
 SECOND = 1_000_000_000
 NUMBERS: Sequence[Any] = (

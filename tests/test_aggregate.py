@@ -18,10 +18,10 @@ from hypothesis import example, given, settings, strategies as st
 import fastbars
 from fastbars import BarBatch, InvalidTickError, PrecisionError, SpecError, aggregate
 from fastbars._agg import BarKernel
-from fastbars.batch import TickBatch
-from fastbars.columns import Encoder, Texts, first_unsorted, narrow_decimals, round_floats
-from fastbars.instruments import Instruments
-from fastbars.ledger import Ledger
+from fastbars.columnar.columns import Encoder, Texts, first_unsorted, narrow_decimals, round_floats
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.ids import Ledger
+from fastbars.kernel.instruments import Instruments
 from fastbars.specs import parse_specs
 from oracle import Oracle, Trade
 from strategies import SYMBOLS, line_of
@@ -122,7 +122,7 @@ def test_long_columns_give_the_same_rows_in_blocks_and_on_threads(
             number[symbol == each] = np.arange(np.count_nonzero(symbol == each))
         columns["trade_id"] = number + draw.choice([0, 0, 0, 0, 0, 0, 0, 1], rows)  # holes and duplicates
     whole = aggregate(**columns, bars=specs)
-    monkeypatch.setattr("fastbars.arrays._BLOCK", 1500)
+    monkeypatch.setattr("fastbars.columnar.arrays._BLOCK", 1500)
     assert aggregate(**columns, bars=specs, threads=threads).rows.tobytes() == whole.rows.tobytes()
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from fastbars import BarBuffer, Instruments, TickBatch
-from fastbars.arbiter import Arbiter
-from fastbars.scaled import to_text
+from fastbars.kernel.arbiter import Arbiter
+from fastbars.kernel.scaled import to_text
 
 WAIT_NS = 100
 

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from fastbars.exchanges import EXCHANGES
+
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fastbars"
 ORDER = (
-    "redaction", "errors", "log", "callbacks", "times", "scaled", "calendars", "specs", "instruments", "checks",
-    "batch", "summary", "ledger", "arbiter", "rows", "state", "objects", "columns", "capsules", "records", "restored",
-    "closing", "fold", "paths", "_agg", "shares", "ticks", "arrow", "indexing", "bars", "events", "entry", "buffer",
-    "arrays", "recent", "wire", "live", "exchanges", "tapes", "klines", "verification", "streams", "simulator", "cli",
+    "redaction", "errors", "log", "callbacks", "times", "kernel", "_agg", "calendars", "specs", "ticks", "bars",
+    "columnar", "events", "entry", "buffer", "wire", "exchanges", "live", "tapes", "klines", "verification",
+    "streams", "simulator", "cli",
 )  # fmt: skip
 # What an exchange file leaves to others: sockets, timers, scaling.
-SHARED_DUTIES = {"asyncio", "websockets", "socket", "time", "fastbars.scaled"}
+SHARED_DUTIES = {"asyncio", "websockets", "socket", "time", "fastbars.kernel.scaled"}
 APART = {"redaction", "errors", "log", "tapes", "simulator"}
 # Where a tape meets the session; simulator and reader know nothing of it.
 MEETING_PLACE = "tapes/replay.py"
@@ -110,7 +111,7 @@ def test_tapes_and_simulator_know_only_errors_and_each_other(path: Path) -> None
     assert "fastbars.tapes.replay" not in imports_of(path)
 
 
-@pytest.mark.parametrize("path", [path for path in sources() if place_of(path) == "exchanges"], ids=name_of)
+@pytest.mark.parametrize("path", [PACKAGE / "exchanges" / f"{name}.py" for name in EXCHANGES], ids=name_of)
 def test_an_exchange_file_leaves_sockets_timers_and_scaling_to_others(path: Path) -> None:
     names = imports_of(path)
     assert {name for name in names for duty in SHARED_DUTIES if name == duty or name.startswith(f"{duty}.")} == set()
@@ -123,7 +124,7 @@ def test_an_exchange_file_leaves_sockets_timers_and_scaling_to_others(path: Path
         ("from fastbars import bars, ticks", False, {"fastbars.bars", "fastbars.ticks"}),
         ("from . import bars\nfrom .live import x\nfrom .. import buffer", False, {
             "fastbars.wire", "fastbars.wire.live", "fastbars.buffer"}),
-        ("def f():\n    from fastbars.scaled import parse", False, {"fastbars.scaled"}),
+        ("def f():\n    from fastbars.kernel.scaled import parse", False, {"fastbars.kernel.scaled"}),
         ("from a cimport b\ncimport c\ncdef int d", True, {"a", "c"}),
         ("from a cimport (\n    b, c,\n)\nfrom d import (e,\n f)\n", True, {"a", "d"}),
         ("from fastbars cimport bars", True, {"fastbars.bars"}),
@@ -136,7 +137,7 @@ def test_imports_are_read_from_every_form(text: str, compiled: bool, names: set[
 
 def test_every_source_is_looked_at() -> None:
     looked_at = {place_of(path) for path in sources()}
-    assert {"errors", "scaled", "summary", "_agg", "bars", "buffer"} <= looked_at
+    assert {"errors", "kernel", "_agg", "bars", "columnar", "buffer", "live"} <= looked_at
 
 
 @pytest.mark.parametrize("path", [path for path in sources() if path.suffix in (".py", ".pyx")], ids=name_of)

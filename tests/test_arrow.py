@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 
 from fastbars import FastbarsError, InvalidTickError, PrecisionError, aggregate
-from fastbars.arrow import read_column, type_name
-from fastbars.capsules import read_arrays
+from fastbars.columnar.arrow import read_column, type_name
+from fastbars.columnar.capsules import read_arrays
 
 SECOND = 1_000_000_000
 PRICES = ["1.50", "100", "0.25"]

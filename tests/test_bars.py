@@ -25,7 +25,6 @@ from fastbars.bars import (
     BAR_FIELDS,
     REASONS,
     STATUSES,
-    BarBatch,
     BarKind,
     BarSpec,
     BarStatus,
@@ -33,11 +32,12 @@ from fastbars.bars import (
     OHLCVBar,
     parse_specs,
 )
-from fastbars.batch import TickBatch
+from fastbars.columnar.bar_batch import BarBatch
 from fastbars.errors import SpecError
-from fastbars.instruments import Instruments
-from fastbars.ledger import Ledger
-from fastbars.rows import ROW_DTYPE
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.ids import Ledger
+from fastbars.kernel.instruments import Instruments
+from fastbars.kernel.rows import ROW_DTYPE
 
 SECOND = 1_000_000_000
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer
 from fastbars.errors import InvalidTickError, PrecisionError
-from fastbars.instruments import Instruments
-from fastbars.scaled import to_decimal
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.instruments import Instruments
+from fastbars.kernel.scaled import to_decimal
 from strategies import SYMBOLS, numbers
 
 PRICES = numbers((1, 10**6, (0, 1, 5, 9)))

@@ -17,9 +17,9 @@ from fastbars.bars import BarStatus
 from fastbars.buffer import BarBuffer
 from fastbars.cli.output import csv_line
 from fastbars.exchanges import find_exchange
-from fastbars.live.beginning import MOST_TRADES, trade_before
-from fastbars.live.history import Beginning, Hole, Page, Paging
-from fastbars.live.messages import Trade
+from fastbars.exchanges.history import Beginning, Hole, Page, Paging
+from fastbars.exchanges.messages import Trade
+from fastbars.live.healing.beginning import MOST_TRADES, trade_before
 from fastbars.live.session import Session
 from fastbars.simulator import SimulatedExchange
 from fastbars.tapes.recorder import Recording

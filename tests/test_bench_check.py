@@ -90,9 +90,9 @@ totals: 1065
 
 
 SLOWER = """
-import fastbars.scaled
+import fastbars.kernel.scaled
 
-parse = fastbars.scaled.parse
+parse = fastbars.kernel.scaled.parse
 
 
 def slow(text):
@@ -101,7 +101,7 @@ def slow(text):
     return parse(text)
 
 
-fastbars.scaled.parse = slow
+fastbars.kernel.scaled.parse = slow
 """
 
 

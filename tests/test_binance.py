@@ -16,8 +16,8 @@ from fastbars.errors import ParseError, SubscriptionError, UnknownExchangeError
 from fastbars.events import Quote, Ticker
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.exchanges.binance import COINM, MARKETS, SPOT, US, USDM
+from fastbars.exchanges.messages import Ack, Message, Notice, RawMessage, Refusal, Trade, decimal_of
 from fastbars.live.callbacks import Callbacks
-from fastbars.live.messages import Ack, Message, Notice, RawMessage, Refusal, Trade, decimal_of
 from fastbars.live.session import Session
 from fastbars.ticks import TickSide
 

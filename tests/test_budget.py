@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastbars import BinanceWebSocketAdapter, StreamConfig
-from fastbars.live.budget import Budget, shared_budget
+from fastbars.live.healing.budget import Budget, shared_budget
 
 
 def budget_of(market: str, **settings: str) -> Budget:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from fastbars.bars import BarStatus, OHLCVBar
-from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer, BufferStats
 from fastbars.errors import InvalidTickError, PrecisionError
-from fastbars.instruments import Instruments
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.instruments import Instruments
 from fastbars.ticks import TickData, TickSide
 
 SECOND = 1_000_000_000

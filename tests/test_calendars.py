@@ -15,9 +15,9 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from fastbars.bars import OHLCVBar
-from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer
 from fastbars.errors import SpecError
+from fastbars.kernel.batch import TickBatch
 from fastbars.live.config import StreamConfig
 from fastbars.specs import BarSpec, parse_specs
 

@@ -21,7 +21,7 @@ import fastbars
 from fastbars import ExchangeBar, OHLCVBar, StreamConfig, TickData
 from fastbars.bars import BarStatus
 from fastbars.exchanges import find_exchange
-from fastbars.exchanges.adapters import BinanceWebSocketAdapter
+from fastbars.live.adapters import BinanceWebSocketAdapter
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.session import Session
 from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import io
-import tokenize
 from collections.abc import Iterator
 from dataclasses import fields
 from decimal import Decimal
@@ -17,23 +14,23 @@ import fastbars
 from exchange_fixtures import FIXTURES, Fixtures
 from fastbars import StreamConfig
 from fastbars.bars import BarStatus
-from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer
 from fastbars.errors import ParseError, SubscriptionError
-from fastbars.exchanges import EXCHANGES, adapters, find_exchange
+from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.exchanges.bybit import LINEAR
+from fastbars.exchanges.declaration import Limits
 from fastbars.exchanges.hyperliquid import HYPERLIQUID
 from fastbars.exchanges.interactive_brokers import GATEWAY, read_number
+from fastbars.exchanges.messages import Beat, RawMessage, Trade, time_of
 from fastbars.exchanges.okx import OKX
+from fastbars.kernel.batch import TickBatch
+from fastbars.live import adapters
 from fastbars.live.callbacks import Callbacks
-from fastbars.live.exchange import Limits
-from fastbars.live.messages import Beat, RawMessage, Trade, time_of
 from fastbars.live.session import Session
 from fastbars.wire.scanner import TradeScanner
 
 FOLDER = Path(fastbars.__file__).parent / "exchanges"
-SHARED = {"__init__.py", "adapters.py", "rest.py"}  # the registry, names for all exchanges, what REST serves of them
-EXCHANGE_FILES = [path for path in sorted(FOLDER.glob("*.py")) if path.name not in SHARED]
+EXCHANGE_FILES = [FOLDER / f"{name}.py" for name in EXCHANGES]
 BROKEN = (ParseError, LookupError, TypeError, ValueError, AttributeError)
 
 every_exchange = pytest.mark.parametrize("name", list(FIXTURES))
@@ -402,30 +399,6 @@ def test_a_time_keeps_every_digit() -> None:
     for text in ("1970-01-01T00:00:01", "1970-01-01T00:00:01.1234567890Z", "1970-01-01T00:00:01.xZ", "soonZ"):
         with pytest.raises(BROKEN):
             time_of(text)
-
-
-def code_lines(text: str) -> int:
-    """Lines that hold code: no blank ones, comments or docstrings."""
-    lines: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.string.strip() and token.type not in (tokenize.COMMENT, tokenize.ENDMARKER):
-            lines |= set(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            lines -= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
-    return len(lines)
-
-
-@pytest.mark.parametrize("path", EXCHANGE_FILES, ids=lambda path: path.name)
-def test_an_exchange_file_has_at_most_150_lines_of_code(path: Path) -> None:
-    assert code_lines(path.read_text(encoding="utf-8")) <= 150
-
-
-def test_comments_and_docstrings_are_no_code() -> None:
-    assert (
-        code_lines('"""Doc\nstring."""\n\n# why\nx = [\n    1,\n]\n\n\ndef f():\n    """Doc."""\n    return 1  # why\n')
-        == 5
-    )
 
 
 def test_every_exchange_has_an_adapter_by_name_and_a_first_market() -> None:

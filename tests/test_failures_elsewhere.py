@@ -21,9 +21,9 @@ from websockets.asyncio.server import ServerConnection
 import fastbars
 from fastbars import BarBuffer, BinanceWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig, TickData
 from fastbars.exchanges import find_exchange
-from fastbars.live.backoff import CircuitBreaker
+from fastbars.live.connections.backoff import CircuitBreaker
+from fastbars.live.connections.watchdog import Silence
 from fastbars.live.session import Session
-from fastbars.live.silence import Silence
 from servers import MINUTE_MS, START_MS, START_NS, TradeServer, trade, trades, until
 
 MINUTE_NS = 60_000_000_000

@@ -9,7 +9,7 @@ from fuzz import targets
 from fuzz.seeds import seeds, simulated
 
 from declared import FIELDS, MESSAGES
-from fastbars import scaled
+from fastbars.kernel import scaled
 from fastbars.wire.scanner import TradeScanner
 from test_scanner import Scan
 

@@ -15,7 +15,7 @@ from websockets.asyncio.server import ServerConnection
 
 from fastbars import BaseWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig, TickData
 from fastbars.exchanges.binance import SPOT
-from fastbars.live.exchange import Limits
+from fastbars.exchanges.declaration import Limits
 from servers import Request, Stalls, TradeServer, acknowledge, keep_silent, trade, until
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]

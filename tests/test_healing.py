@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from fastbars.errors import RestError
-from fastbars.live.budget import Budget
-from fastbars.live.healing import Healer
-from fastbars.live.history import Beginning, History, Hole, Page, Paging
-from fastbars.live.messages import Trade
+from fastbars.exchanges.history import Beginning, History, Hole, Page, Paging
+from fastbars.exchanges.messages import Trade
+from fastbars.live.healing.budget import Budget
+from fastbars.live.healing.healer import Healer
 from fastbars.live.rest import Answer
 from servers import until
 

@@ -11,8 +11,8 @@ import pytest
 
 from fastbars.errors import ParseError
 from fastbars.exchanges import EXCHANGES, find_exchange, rest
-from fastbars.live.history import History, Hole, Page
-from fastbars.live.messages import Trade
+from fastbars.exchanges.history import History, Hole, Page
+from fastbars.exchanges.messages import Trade
 
 HOLE = Hole("BTCUSDT", 100, 4099, 1_699_999_999_500_000_000, 1_700_000_060_250_000_000)
 

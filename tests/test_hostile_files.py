@@ -22,7 +22,7 @@ import pytest
 import hostile
 from fastbars import BarBuffer, replay
 from fastbars.errors import SnapshotError, TapeError
-from fastbars.live import snapshot
+from fastbars.live import snapshots
 from fastbars.tapes import read_recording, read_tape
 from fastbars.tapes.recording import (
     BLOCK_HEAD,
@@ -158,17 +158,17 @@ def sealed(body: bytes) -> bytes:
 )  # fmt: skip
 def test_a_sealed_body_that_is_no_snapshot_is_refused(body: bytes, why: str) -> None:
     with pytest.raises(SnapshotError, match=why):
-        snapshot.unpack(sealed(body))
+        snapshots.unpack(sealed(body))
 
 
 def test_a_snapshot_that_is_no_file_or_has_no_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SnapshotError, match="no ordinary file"):
-        snapshot.read(Path("/dev/zero"))
+        snapshots.read(Path("/dev/zero"))
     path = tmp_path / "state"
     path.write_bytes(bytes(100))
-    monkeypatch.setattr(snapshot, "MOST_BYTES", 50)
+    monkeypatch.setattr(snapshots, "MOST_BYTES", 50)
     with pytest.raises(SnapshotError, match="it has 100 bytes, and 50 are the most"):
-        snapshot.read(path)
+        snapshots.read(path)
 
 
 # Recordings.
@@ -194,7 +194,7 @@ def event(name: str, body: bytes = b"", **fields: Any) -> bytes:
     [
         [event("clock")], [event("clock", steady_ns="x", feed_up=1)], [event("heal", b"{", symbol="A")],
         [event("heal", b"[[1,2]]", symbol="A")], [event("heal", b"[" * 5000, symbol="A")],
-        [event("load", b"nothing")], [event("load", snapshot.pack({"exchange": 5}))], [event("flush")],
+        [event("load", b"nothing")], [event("load", snapshots.pack({"exchange": 5}))], [event("flush")],
         [event("feed_down", time_ns=2**63)], [event("outage", until_ns=1, symbols=5)],
         [event("reach_back", symbol="BTCUSDT", trade_id=[], time_ns={})],
         [event("leave_out", symbol="BTCUSDT", ranges=5)], [event("leave_out", symbol="BTCUSDT", ranges=[[3, -1]])],

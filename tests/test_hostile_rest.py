@@ -21,12 +21,11 @@ from websockets.http11 import Response
 
 from fastbars import BinanceWebSocketAdapter, StreamConfig
 from fastbars.errors import ParseError, RestError, WSConnectionError
-from fastbars.exchanges import find_exchange, rest
-from fastbars.live import history
-from fastbars.live.backoff import MOST_RETRY_AFTER_S, retry_after_s, seconds_of
-from fastbars.live.healing import Healer
-from fastbars.live.history import Beginning, History, Hole, Page, Paging, read_page
-from fastbars.live.messages import Trade
+from fastbars.exchanges import find_exchange, history, rest
+from fastbars.exchanges.history import Beginning, History, Hole, Page, Paging, read_page
+from fastbars.exchanges.messages import Trade
+from fastbars.live.connections.backoff import MOST_RETRY_AFTER_S, retry_after_s, seconds_of
+from fastbars.live.healing.healer import Healer
 from fastbars.live.rest import Answer, RestClient
 
 SECRETS = ("k3y-of-mine", "passw0rd", "t0ken")

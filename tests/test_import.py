@@ -14,7 +14,7 @@ def test_import_leaves_table_libraries_and_live_parts_alone() -> None:
     code = "import sys, fastbars; print(*sorted({name.split('.')[0] for name in sys.modules}), *sys.modules)"
     loaded = set(run(code).split())
     assert not loaded & {"pandas", "polars", "pyarrow", "duckdb", "nanoarrow", "websockets", "uvloop", "zoneinfo"}
-    assert not loaded & {"structlog", "fastbars.live", "fastbars.arrays", "fastbars.calendars"}
+    assert not loaded & {"structlog", "fastbars.live", "fastbars.columnar.arrays", "fastbars.calendars"}
 
 
 def test_import_takes_at_most_60_ms_longer_than_numpy() -> None:

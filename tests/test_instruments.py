@@ -7,9 +7,9 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, strategies as st
 
-from fastbars.batch import TickBatch
 from fastbars.errors import PrecisionError
-from fastbars.instruments import Instruments
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.instruments import Instruments
 
 
 @given(st.lists(st.text(min_size=1, max_size=4), max_size=200))

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from fastbars._agg import BarKernel
-from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer
 from fastbars.errors import PrecisionError
-from fastbars.instruments import Instruments
-from fastbars.ledger import Ledger
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.ids import Ledger
+from fastbars.kernel.instruments import Instruments
 from fastbars.specs import parse_specs
 from fastbars.ticks import TickData
 from oracle import Line, Oracle, Trade
@@ -224,8 +224,8 @@ GOOD_ROW = {
 def test_a_failing_batch_changes_nothing_and_names_the_row(
     name: str, scenario: Scenario, at: int, place: int, rows: int
 ) -> None:
-    from fastbars.batch import TickBatch
     from fastbars.errors import InvalidTickError
+    from fastbars.kernel.batch import TickBatch
 
     buffer, twin = buffer_for(scenario), buffer_for(scenario)
     for one in (buffer, twin):

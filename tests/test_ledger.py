@@ -7,9 +7,9 @@ from hypothesis import example, given, strategies as st
 
 from fastbars._agg import BarKernel
 from fastbars.bars import STATUSES, parse_specs
-from fastbars.batch import TickBatch
-from fastbars.instruments import Instruments
-from fastbars.ledger import Ledger
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.ids import Ledger
+from fastbars.kernel.instruments import Instruments
 
 
 class Desk:

@@ -17,10 +17,10 @@ from websockets.http11 import Response
 from fastbars.bars import BarSpec
 from fastbars.callbacks import call
 from fastbars.errors import SpecError, WebSocketError
-from fastbars.live.backoff import Backoff, CircuitBreaker, may_retry, retry_after_s
 from fastbars.live.clock import ExchangeClock
 from fastbars.live.config import StreamConfig
-from fastbars.live.states import TRANSITIONS, ConnectionState, check_transition
+from fastbars.live.connections.backoff import Backoff, CircuitBreaker, may_retry, retry_after_s
+from fastbars.live.connections.states import TRANSITIONS, ConnectionState, check_transition
 from fastbars.log import log
 
 SECOND = 1_000_000_000

@@ -17,8 +17,8 @@ from fastbars import OHLCVBar, StreamConfig, SubscriptionError, WSConnectionErro
 from fastbars.cli.output import csv_line
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.binance import SPOT
-from fastbars.live.adapter import BaseWebSocketAdapter
-from fastbars.live.redundancy import RedundantAdapter
+from fastbars.live.connections.redundancy import RedundantAdapter
+from fastbars.live.connections.supervisor import BaseWebSocketAdapter
 from fastbars.live.session import Session
 from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
 from fastbars.tapes import Recording

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from fastbars.errors import ParseError
 from fastbars.exchanges import EXCHANGES, find_exchange
-from fastbars.live.listing import Listed, Listing, split
+from fastbars.exchanges.listing import Listed, Listing, split
 
 ANSWERS: dict[tuple[str, str], tuple[bytes, list[Listed]]] = {
     ("binance", "spot"): (

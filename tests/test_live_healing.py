@@ -22,12 +22,13 @@ from fastbars import OHLCVBar, StreamConfig
 from fastbars.bars import BarStatus
 from fastbars.errors import RestError, SnapshotError
 from fastbars.exchanges import find_exchange
-from fastbars.live import healing, snapshot
-from fastbars.live.healing import Healer
-from fastbars.live.messages import Trade
+from fastbars.exchanges.messages import Trade
+from fastbars.live import snapshots
+from fastbars.live.healing import healer as healing
+from fastbars.live.healing.healer import Healer
+from fastbars.live.healing.upkeep import Upkeep
 from fastbars.live.rest import Answer, RestClient
 from fastbars.live.session import Session
-from fastbars.live.upkeep import Upkeep
 from fastbars.simulator import SimulatedExchange
 from fastbars.simulator.faults import Fault, FaultKind, Faults
 from fastbars.simulator.rest import RestFault
@@ -323,7 +324,7 @@ async def test_stopping_waits_for_the_snapshot_that_is_being_written(
         path.write_bytes(data)
         writing.pop()
 
-    monkeypatch.setattr(snapshot, "write", slowly)
+    monkeypatch.setattr(snapshots, "write", slowly)
     config = StreamConfig(state=tmp_path / "state", state_interval=0.01, heal=False)
     session = Session(find_exchange("binance"), config, channel="trade")
     session.receive([trade(1, 0)], 0)

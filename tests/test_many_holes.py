@@ -12,7 +12,7 @@ import pytest
 
 from fastbars import StreamConfig
 from fastbars.exchanges import find_exchange
-from fastbars.live.healing import Healer
+from fastbars.live.healing.healer import Healer
 from fastbars.live.rest import Answer
 from fastbars.live.session import Session
 from servers import START_MS, trade

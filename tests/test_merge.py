@@ -14,11 +14,12 @@ from hypothesis import given, settings, strategies as st
 
 import fastbars
 from fastbars._agg import BarKernel
-from fastbars.bars import BarBatch, parse_specs
-from fastbars.batch import TickBatch
+from fastbars.bars import parse_specs
+from fastbars.columnar.bar_batch import BarBatch
 from fastbars.errors import PrecisionError
-from fastbars.instruments import Instruments
-from fastbars.ledger import Ledger
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.ids import Ledger
+from fastbars.kernel.instruments import Instruments
 from oracle import Oracle, Trade
 from strategies import SECOND, TIME_SPECS, scenarios
 

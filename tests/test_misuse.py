@@ -23,13 +23,13 @@ from fastbars import BarBuffer, BinanceWebSocketAdapter, StreamConfig
 from fastbars.callbacks import call, check_callbacks
 from fastbars.errors import SubscriptionError, TapeError, WSConnectionError
 from fastbars.exchanges import EXCHANGES, find_exchange
-from fastbars.exchanges.adapters import AdapterOptions
 from fastbars.exchanges.binance import SPOT, USDM, Binance
+from fastbars.exchanges.declaration import Exchange, Heartbeat, Limits
 from fastbars.exchanges.kraken import Kraken
-from fastbars.live.adapter import BaseWebSocketAdapter
+from fastbars.live.adapters import AdapterOptions
 from fastbars.live.callbacks import Callbacks
-from fastbars.live.exchange import Exchange, Heartbeat, Limits
-from fastbars.live.pool import Pool
+from fastbars.live.connections.pool import Pool
+from fastbars.live.connections.supervisor import BaseWebSocketAdapter
 from fastbars.live.session import Session
 from fastbars.tapes.recorder import Recording
 from fastbars.verification import verify

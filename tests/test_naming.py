@@ -17,11 +17,11 @@ from fastbars import BaseWebSocketAdapter, OHLCVBar, StreamConfig, TickData
 from fastbars.cli import main
 from fastbars.errors import SubscriptionError
 from fastbars.exchanges import find_exchange
+from fastbars.exchanges.messages import Ack, Stream
 from fastbars.live.callbacks import Callbacks
-from fastbars.live.messages import Ack, Stream
-from fastbars.live.redundancy import RedundantAdapter
+from fastbars.live.connections.redundancy import RedundantAdapter
+from fastbars.live.connections.subscriptions import Subscriptions
 from fastbars.live.session import Session
-from fastbars.live.subscriptions import Subscriptions
 from fastbars.simulator import SimulatedExchange
 from servers import MINUTE_MS, START_NS, TradeServer, show, trade, trades, until
 

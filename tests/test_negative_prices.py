@@ -14,14 +14,14 @@ from hypothesis import given, settings, strategies as st
 from websockets.asyncio.server import ServerConnection
 
 from fastbars import BarBuffer, BaseWebSocketAdapter, OHLCVBar, StreamConfig, TickData, aggregate
-from fastbars.bars import BarBatch
-from fastbars.batch import TickBatch
 from fastbars.cli.output import csv_line
+from fastbars.columnar.bar_batch import BarBatch
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.events import MarketDataEvent, Quote
 from fastbars.exchanges import EXCHANGES, find_exchange
-from fastbars.instruments import Instruments
-from fastbars.live import snapshot
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.instruments import Instruments
+from fastbars.live import snapshots
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.session import Session
 from oracle import Trade
@@ -376,7 +376,7 @@ def test_a_buffer_with_prices_of_any_sign_goes_on_from_its_snapshot(scenario: Sc
     buffer, twin = buffer_for(scenario), buffer_for(scenario)
     assert replay(buffer, scenario.events[:cut], flush=False) == replay(twin, scenario.events[:cut], flush=False)
     after = buffer_for(scenario)
-    after.load(snapshot.unpack(snapshot.pack(buffer.dump())))
+    after.load(snapshots.unpack(snapshots.pack(buffer.dump())))
     assert replay(after, scenario.events[cut:]) == replay(twin, scenario.events[cut:])
 
 

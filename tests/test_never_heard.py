@@ -12,7 +12,7 @@ import pytest
 
 from fastbars import BinanceWebSocketAdapter, ConnectionState, StreamConfig, TickData, stream
 from fastbars.errors import SubscriptionError, WebSocketError
-from fastbars.live.never_heard import NeverHeard
+from fastbars.live.connections.never_heard import NeverHeard
 from servers import Request, Stalls, TradeServer, acknowledge, refuse, trade, until
 
 A, B, C = ("A", "trade"), ("B", "trade"), ("C", "kline_1m")

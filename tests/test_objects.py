@@ -14,10 +14,11 @@ import numpy.typing as npt
 import pytest
 from hypothesis import example, given, strategies as st
 
-from fastbars.bars import REASONS, STATUSES, BarBatch, OHLCVBar, parse_specs
-from fastbars.instruments import Instruments
-from fastbars.objects import FIELDS, BarMaker
-from fastbars.rows import ROW_DTYPE
+from fastbars.bars import REASONS, STATUSES, OHLCVBar, parse_specs
+from fastbars.columnar.bar_batch import BarBatch
+from fastbars.kernel.instruments import Instruments
+from fastbars.kernel.objects import FIELDS, BarMaker
+from fastbars.kernel.rows import ROW_DTYPE
 
 INT64 = st.integers(0, 2**63 - 1)
 SUMS = st.one_of(st.integers(0, 2**127 - 1), st.integers(0, 2**64), st.integers(0, 10**6), st.just(0))

@@ -19,8 +19,8 @@ from fastbars import BaseWebSocketAdapter, ConnectionState, OHLCVBar, StreamConf
 from fastbars.bars import BarStatus
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.binance import SPOT
-from fastbars.live.exchange import Exchange, Limits
-from fastbars.live.pool import Pool
+from fastbars.exchanges.declaration import Exchange, Limits
+from fastbars.live.connections.pool import Pool
 from fastbars.streams import BarStream
 from servers import MINUTE_MS, Answer, Request, Stalls, TradeServer, acknowledge, refuse, show, trade, until
 

@@ -7,8 +7,8 @@ from hypothesis import given, strategies as st
 
 from fastbars import StreamConfig
 from fastbars.exchanges.hyperliquid import HYPERLIQUID
+from fastbars.kernel.recent import RecentKeys
 from fastbars.live.session import Session
-from fastbars.recent import RecentKeys
 
 
 def test_a_key_is_new_once_for_each_symbol() -> None:

@@ -17,8 +17,8 @@ from websockets.http11 import Request, Response
 from fastbars import BinanceWebSocketAdapter, ConnectionState, StreamConfig
 from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
 from fastbars.exchanges.binance import SPOT
-from fastbars.live.adapter import BaseWebSocketAdapter
-from fastbars.live.throttle import Throttle, shared_throttle
+from fastbars.live.connections.limits import Throttle, shared_throttle
+from fastbars.live.connections.supervisor import BaseWebSocketAdapter
 from servers import Stalls, TradeServer, acknowledge, keep_silent, refuse, trade, until
 
 

@@ -24,7 +24,7 @@ from fastbars.cli import main
 from fastbars.cli.output import csv_line
 from fastbars.errors import TapeError
 from fastbars.exchanges import find_exchange
-from fastbars.live.messages import Trade
+from fastbars.exchanges.messages import Trade
 from fastbars.live.session import Session
 from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
 from fastbars.tapes import read_tape
@@ -439,7 +439,7 @@ RECORDER = """
 import sys, time
 from fastbars import StreamConfig
 from fastbars.exchanges import find_exchange
-from fastbars.live.messages import Trade
+from fastbars.exchanges.messages import Trade
 from fastbars.live.session import Session
 from fastbars.tapes.recorder import Recording
 sys.path.insert(0, {tests!r})

@@ -12,7 +12,7 @@ from fastbars import BarStream, OKXWebSocketAdapter, StreamConfig
 from fastbars.cli import main
 from fastbars.errors import TapeError, UnknownExchangeError
 from fastbars.exchanges import EXCHANGES, find_exchange, regions
-from fastbars.live.exchange import Exchange
+from fastbars.exchanges.declaration import Exchange
 from fastbars.simulator import SimulatedExchange
 from fastbars.tapes.recorder import Recording
 from servers import until

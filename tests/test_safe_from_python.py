@@ -21,19 +21,20 @@ import pytest
 from declared import FIELDS
 from fastbars import BarBuffer, Instruments, TickBatch, aggregate
 from fastbars._agg import BarKernel
-from fastbars.arbiter import Arbiter
-from fastbars.bars import BarBatch, OHLCVBar
-from fastbars.capsules import ArrowData, ArrowType
-from fastbars.columns import Encoder, Texts, align, narrow_decimals, round_floats, text_column
+from fastbars.bars import OHLCVBar
+from fastbars.columnar.bar_batch import BarBatch
+from fastbars.columnar.capsules import ArrowData, ArrowType
+from fastbars.columnar.columns import Encoder, Texts, align, narrow_decimals, round_floats, text_column
+from fastbars.columnar.shards import merge_shares
 from fastbars.entry import TradeEntry
 from fastbars.errors import InvalidTickError, PrecisionError, SpecError
-from fastbars.ledger import Ledger
+from fastbars.kernel.arbiter import Arbiter
+from fastbars.kernel.ids import Ledger
+from fastbars.kernel.objects import BarMaker
+from fastbars.kernel.recent import RecentKeys
+from fastbars.kernel.rows import ROW_DTYPE, merge_rows
+from fastbars.kernel.scaled import to_decimal, to_text
 from fastbars.live.intake import Feed, Intake
-from fastbars.objects import BarMaker
-from fastbars.recent import RecentKeys
-from fastbars.rows import ROW_DTYPE, merge_rows
-from fastbars.scaled import to_decimal, to_text
-from fastbars.shares import merge_shares
 from fastbars.specs import parse_specs
 from fastbars.ticks import TickData
 from fastbars.wire.scanner import TradeScanner

@@ -15,8 +15,8 @@ from exchange_fixtures import FIXTURES
 from fastbars import StreamConfig
 from fastbars.bars import OHLCVBar
 from fastbars.exchanges import find_exchange
+from fastbars.exchanges.declaration import Exchange
 from fastbars.live.callbacks import Callbacks
-from fastbars.live.exchange import Exchange
 from fastbars.live.session import Session
 from fastbars.tapes import read_tape
 from servers import trade

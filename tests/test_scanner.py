@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from declared import FIELDS, MESSAGES, Row, read
-from fastbars.batch import TickBatch
 from fastbars.errors import PrecisionError
-from fastbars.instruments import Instruments
-from fastbars.scaled import to_decimal
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.instruments import Instruments
+from fastbars.kernel.scaled import to_decimal
 from fastbars.wire.fields import TradeFields
 from fastbars.wire.scanner import TradeScanner
 

@@ -21,10 +21,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from fastbars.bars import OHLCVBar
 from fastbars.exchanges import find_exchange
-from fastbars.live import snapshot
+from fastbars.live import snapshots
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
-from fastbars.live.healing import Healer
+from fastbars.live.healing.healer import Healer
 from fastbars.live.rest import Answer
 from fastbars.live.session import Session
 from fastbars.simulator.dialects import find_dialect
@@ -70,7 +70,7 @@ class World:
     def begin(self) -> None:
         self.session = Session(SPOT, self.config, Callbacks(on_bar=self.note), channel="trade")
         if self.saved is not None:
-            self.session.load(snapshot.unpack(self.saved), 0)
+            self.session.load(snapshots.unpack(self.saved), 0)
         self.healer = Healer(
             "binance spot", HISTORY, [self.session], self.get, horizon_s=40.0, now=lambda: self.now_ms / 1000,
             sleep=self.sleep, exchange_time_ns=lambda: (START_MS + self.now_ms) * 10**6,
@@ -81,7 +81,7 @@ class World:
 
     def save(self) -> None:
         content = self.session.dump()
-        self.saved = self.saved if content is None else snapshot.pack(content)
+        self.saved = self.saved if content is None else snapshots.pack(content)
 
     def kill(self, away_ms: int) -> None:
         self.begin()

@@ -18,10 +18,10 @@ import fastbars
 from fastbars import BinanceWebSocketAdapter, StreamConfig, redaction
 from fastbars.errors import FastbarsError, RestError, WebSocketError, WSConnectionError
 from fastbars.exchanges import find_exchange
+from fastbars.live.healing.upkeep import Upkeep
 from fastbars.live.rest import RestClient, proxy_of
 from fastbars.live.secrets import wire_log
 from fastbars.live.session import Session
-from fastbars.live.upkeep import Upkeep
 from fastbars.log import log
 from fastbars.redaction import without_credentials
 from servers import TradeServer, trade, until

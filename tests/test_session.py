@@ -14,9 +14,9 @@ from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.errors import ParseError
 from fastbars.events import MarketDataEvent, Quote, Ticker
 from fastbars.exchanges.binance import SPOT, USDM, Binance
+from fastbars.exchanges.messages import Ack, Message, Notice, Refusal
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
-from fastbars.live.messages import Ack, Message, Notice, Refusal
 from fastbars.live.session import Session
 from fastbars.ticks import TickData
 from servers import MINUTE_MS, START_MS, START_NS, show, trade, trades

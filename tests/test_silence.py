@@ -17,7 +17,7 @@ from websockets.asyncio.server import ServerConnection
 
 from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig
 from fastbars.exchanges.binance import SPOT
-from fastbars.live.silence import Found, Silence
+from fastbars.live.connections.watchdog import Found, Silence
 from servers import Request, TradeServer, acknowledge, trade, until
 
 NOTHING = Found(None, [], [])

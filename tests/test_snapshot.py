@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from fastbars.buffer import BarBuffer
 from fastbars.errors import SnapshotError
-from fastbars.live import snapshot
+from fastbars.live import snapshots
 from fastbars.ticks import TickData
 from strategies import Scenario, buffer_for, replay, scenarios
 
@@ -27,7 +27,7 @@ CONTENT: dict[str, Any] = {
 def go_on(buffer: BarBuffer, scenario: Scenario) -> BarBuffer:
     """The buffer of another process, by way of a file's bytes."""
     after = buffer_for(scenario._replace(contract_sizes=()))
-    after.load(snapshot.unpack(snapshot.pack(buffer.dump())))
+    after.load(snapshots.unpack(snapshots.pack(buffer.dump())))
     return after
 
 
@@ -52,7 +52,7 @@ def test_a_buffer_goes_on_from_its_snapshot_as_if_nothing_had_happened(
 def test_a_snapshot_is_of_the_same_specs_and_ids_only() -> None:
     buffer = BarBuffer("1m", ids="contiguous")
     buffer.add_tick(TickData("A", 0, 5, 1, trade_id=1))
-    content = snapshot.unpack(snapshot.pack(buffer.dump()))
+    content = snapshots.unpack(snapshots.pack(buffer.dump()))
     with pytest.raises(ValueError, match=r"its specs are \['1m'\], not \['1m', '5m'\]"):
         BarBuffer(["1m", "5m"], ids="contiguous").load(content)
     with pytest.raises(ValueError, match="its ids are contiguous, not none"):
@@ -85,10 +85,10 @@ def test_a_layout_of_another_build_is_refused() -> None:
 
 def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
     path = tmp_path / "state"
-    assert snapshot.read(path) is None
-    snapshot.write(path, snapshot.pack({"older": b"x"}))
-    snapshot.write(path, snapshot.pack(CONTENT))
-    assert snapshot.read(path) == CONTENT
+    assert snapshots.read(path) is None
+    snapshots.write(path, snapshots.pack({"older": b"x"}))
+    snapshots.write(path, snapshots.pack(CONTENT))
+    assert snapshots.read(path) == CONTENT
     assert [one.name for one in tmp_path.iterdir()] == ["state"]
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -96,18 +96,18 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
 @settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_any_changed_byte_is_noticed(place: int, change: int) -> None:
-    data = bytearray(snapshot.pack(CONTENT))
+    data = bytearray(snapshots.pack(CONTENT))
     data[place % len(data)] ^= change
     with pytest.raises(SnapshotError):
-        snapshot.unpack(bytes(data))
+        snapshots.unpack(bytes(data))
 
 
 @settings(max_examples=30)
 @given(st.integers(0, 10**6))
 def test_a_file_that_was_cut_is_noticed(place: int) -> None:
-    data = snapshot.pack(CONTENT)
+    data = snapshots.pack(CONTENT)
     with pytest.raises(SnapshotError):
-        snapshot.unpack(data[: place % len(data)])
+        snapshots.unpack(data[: place % len(data)])
 
 
 @pytest.mark.parametrize(
@@ -122,17 +122,17 @@ def test_a_refused_file_is_set_aside_and_not_deleted(tmp_path: Path, data: bytes
     path = tmp_path / "state"
     path.write_bytes(data)
     with pytest.raises(SnapshotError, match=why):
-        snapshot.read(path)
+        snapshots.read(path)
     (aside,) = tmp_path.iterdir()
     assert aside.name.startswith("state.refused-")
     assert aside.read_bytes() == data
-    assert snapshot.read(path) is None
+    assert snapshots.read(path) is None
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "state"
-    snapshot.write(path, snapshot.pack(CONTENT))
+    snapshots.write(path, snapshots.pack(CONTENT))
     (tmp_path / "state.new").mkdir()
     with pytest.raises(OSError, match="new"):
-        snapshot.write(path, b"newer")
-    assert snapshot.read(path) == CONTENT
+        snapshots.write(path, b"newer")
+    assert snapshots.read(path) == CONTENT

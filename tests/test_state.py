@@ -13,13 +13,13 @@ from hypothesis import example, given, settings
 
 from fastbars._agg import BarKernel
 from fastbars.bars import CloseReason
-from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer
 from fastbars.errors import InvalidTickError, PrecisionError, SpecError
-from fastbars.instruments import Instruments
-from fastbars.ledger import Ledger
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.ids import Ledger
+from fastbars.kernel.instruments import Instruments
+from fastbars.kernel.table import RECORD_BYTES, SLOT_BYTES
 from fastbars.specs import parse_specs
-from fastbars.state import RECORD_BYTES, SLOT_BYTES
 from fastbars.ticks import TickData
 from oracle import Trade
 from strategies import (

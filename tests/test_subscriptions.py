@@ -15,12 +15,12 @@ from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, StreamConfig
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.binance import SPOT
 from fastbars.exchanges.bybit import LINEAR
+from fastbars.exchanges.declaration import Exchange, Limits
 from fastbars.exchanges.hyperliquid import HYPERLIQUID
-from fastbars.live.exchange import Exchange, Limits
-from fastbars.live.line import Line
-from fastbars.live.messages import Ack, Message, Refusal
-from fastbars.live.subscriptions import Subscriptions
-from fastbars.live.throttle import Throttle
+from fastbars.exchanges.messages import Ack, Message, Refusal
+from fastbars.live.connections.connection import Line
+from fastbars.live.connections.limits import Throttle
+from fastbars.live.connections.subscriptions import Subscriptions
 from servers import Answer, Request, Stalls, TradeServer, acknowledge, keep_silent, refuse, trade, until
 
 Stream = tuple[str, str]

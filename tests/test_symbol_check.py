@@ -17,10 +17,10 @@ import fastbars
 from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, StreamConfig
 from fastbars.errors import SubscriptionError
 from fastbars.exchanges import find_exchange
-from fastbars.live import symbols as check
-from fastbars.live.budget import shared_budget
-from fastbars.live.redundancy import RedundantAdapter
-from fastbars.live.symbols import SymbolCheck
+from fastbars.live.connections import symbol_check as check
+from fastbars.live.connections.redundancy import RedundantAdapter
+from fastbars.live.connections.symbol_check import SymbolCheck
+from fastbars.live.healing.budget import shared_budget
 from servers import Stalls, TradeServer, acknowledge, refuse, trade, until
 
 SYMBOLS = {"BTCUSDT": "TRADING", "ETHUSDT": "TRADING", "BNBUSDT": "TRADING", "LUNAUSDT": "BREAK", "OLDUSDT": "SETTLING"}

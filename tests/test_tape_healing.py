@@ -13,10 +13,10 @@ import pytest
 from fastbars import OHLCVBar
 from fastbars.bars import BarStatus
 from fastbars.exchanges import find_exchange
+from fastbars.exchanges.history import History
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
-from fastbars.live.healing import Healer
-from fastbars.live.history import History
+from fastbars.live.healing.healer import Healer
 from fastbars.live.rest import Answer
 from fastbars.live.session import Session
 from fastbars.tapes import read_tape

@@ -26,10 +26,10 @@ from fastbars.cli import main
 from fastbars.errors import TapeError
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.exchanges.binance import SPOT, USDM
+from fastbars.exchanges.declaration import Exchange
+from fastbars.exchanges.messages import Trade, make_candle
 from fastbars.klines import name_of, read_klines
 from fastbars.live.callbacks import Callbacks
-from fastbars.live.exchange import Exchange
-from fastbars.live.messages import Trade, make_candle
 from fastbars.live.session import Session
 from fastbars.simulator import SimulatedExchange
 from fastbars.specs import parse_specs

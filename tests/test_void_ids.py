@@ -12,11 +12,11 @@ import pytest
 import fastbars
 from fastbars import BarBuffer, TickData
 from fastbars._agg import BarKernel
-from fastbars.batch import TickBatch
 from fastbars.errors import InvalidTickError
 from fastbars.exchanges import find_exchange
-from fastbars.instruments import Instruments
-from fastbars.ledger import Ledger
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.ids import Ledger
+from fastbars.kernel.instruments import Instruments
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
 from fastbars.live.session import Session

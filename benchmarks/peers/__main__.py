@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks import market
 from benchmarks.instructions import compiler
-from fastbars.scaled import to_text
+from fastbars.kernel.scaled import to_text
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]

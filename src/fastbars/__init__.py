@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastbars.bars import BarBatch, BarStatus, CloseReason, ExchangeBar, OHLCVBar
-from fastbars.batch import TickBatch
+from fastbars.bars import BarStatus, CloseReason, ExchangeBar, OHLCVBar
 from fastbars.buffer import BarBuffer
+from fastbars.columnar.bar_batch import BarBatch
 from fastbars.errors import (
     FastbarsError,
     InvalidTickError,
@@ -20,14 +20,17 @@ from fastbars.errors import (
     WebSocketError,
     WSConnectionError,
 )
-from fastbars.instruments import Instruments
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.instruments import Instruments
 from fastbars.specs import BarKind, BarSpec
 from fastbars.ticks import TickData, TickSide
 
 if TYPE_CHECKING:
-    from fastbars.arrays import aggregate
+    from fastbars.columnar.arrays import aggregate
     from fastbars.events import MarketDataEvent, Quote, Ticker
-    from fastbars.exchanges.adapters import (
+    from fastbars.exchanges.declaration import Exchange
+    from fastbars.exchanges.messages import RawMessage
+    from fastbars.live.adapters import (
         BinanceWebSocketAdapter,
         BybitWebSocketAdapter,
         CoinbaseWebSocketAdapter,
@@ -36,11 +39,9 @@ if TYPE_CHECKING:
         KrakenWebSocketAdapter,
         OKXWebSocketAdapter,
     )
-    from fastbars.live.adapter import BaseWebSocketAdapter
     from fastbars.live.config import StreamConfig
-    from fastbars.live.exchange import Exchange
-    from fastbars.live.messages import RawMessage
-    from fastbars.live.states import ConnectionState
+    from fastbars.live.connections.states import ConnectionState
+    from fastbars.live.connections.supervisor import BaseWebSocketAdapter
     from fastbars.live.stats import StreamStats
     from fastbars.streams import BarStream, run, stream
     from fastbars.tapes.replay import replay
@@ -51,25 +52,25 @@ __version__ = "0.1.0"
 # Live parts, and what few need, load on first use.
 _LAZY = {
     "BarStream": "fastbars.streams",
-    "BaseWebSocketAdapter": "fastbars.live.adapter",
-    "BinanceWebSocketAdapter": "fastbars.exchanges.adapters",
-    "BybitWebSocketAdapter": "fastbars.exchanges.adapters",
-    "CoinbaseWebSocketAdapter": "fastbars.exchanges.adapters",
-    "ConnectionState": "fastbars.live.states",
+    "BaseWebSocketAdapter": "fastbars.live.connections.supervisor",
+    "BinanceWebSocketAdapter": "fastbars.live.adapters",
+    "BybitWebSocketAdapter": "fastbars.live.adapters",
+    "CoinbaseWebSocketAdapter": "fastbars.live.adapters",
+    "ConnectionState": "fastbars.live.connections.states",
     "Difference": "fastbars.verification",
-    "Exchange": "fastbars.live.exchange",
-    "HyperliquidWebSocketAdapter": "fastbars.exchanges.adapters",
-    "InteractiveBrokersWebSocketAdapter": "fastbars.exchanges.adapters",
-    "KrakenWebSocketAdapter": "fastbars.exchanges.adapters",
+    "Exchange": "fastbars.exchanges.declaration",
+    "HyperliquidWebSocketAdapter": "fastbars.live.adapters",
+    "InteractiveBrokersWebSocketAdapter": "fastbars.live.adapters",
+    "KrakenWebSocketAdapter": "fastbars.live.adapters",
     "MarketDataEvent": "fastbars.events",
-    "OKXWebSocketAdapter": "fastbars.exchanges.adapters",
+    "OKXWebSocketAdapter": "fastbars.live.adapters",
     "Quote": "fastbars.events",
-    "RawMessage": "fastbars.live.messages",
+    "RawMessage": "fastbars.exchanges.messages",
     "StreamConfig": "fastbars.live.config",
     "StreamStats": "fastbars.live.stats",
     "Ticker": "fastbars.events",
     "Verification": "fastbars.verification",
-    "aggregate": "fastbars.arrays",
+    "aggregate": "fastbars.columnar.arrays",
     "replay": "fastbars.tapes.replay",
     "run": "fastbars.streams",
     "stream": "fastbars.streams",

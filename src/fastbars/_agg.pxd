@@ -1,9 +1,9 @@
 from libc.stdint cimport int32_t
 
-from fastbars.batch cimport TickBatch
-from fastbars.ledger cimport Verdict
-from fastbars.paths cimport BarPaths
-from fastbars.state cimport Slot
+from fastbars.kernel.batch cimport TickBatch
+from fastbars.kernel.ids cimport Verdict
+from fastbars.kernel.paths cimport BarPaths
+from fastbars.kernel.table cimport Slot
 
 cdef struct Fetched:            # up to which row of a batch, the slots' last lines and the records
     Py_ssize_t slots

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import disjoint_base
 
-from fastbars.batch import TickBatch
-from fastbars.paths import BarPaths
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.paths import BarPaths
 
 @disjoint_base
 class BarKernel(BarPaths):

@@ -23,16 +23,16 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from fastbars.batch cimport BYTES_A_ROW, Rules, TickBatch
-from fastbars.fold cimport (
+from fastbars.kernel.batch cimport BYTES_A_ROW, Rules, TickBatch
+from fastbars.kernel.fold cimport (
     Columns, Seen, begins_stretch, columns_of, fold_rows, fold_time_stretch, row_at, take_ordinary,
 )
-from fastbars.ledger cimport AHEAD, DUPLICATE, FILLS, FIRST, FORGOTTEN, NO_MEMORY, OVERLAP, Verdict
-from fastbars.paths cimport BarPaths
-from fastbars.records cimport FILLED
-from fastbars.scaled cimport HIGHEST, LOWEST, prefetch
-from fastbars.state cimport Past, Slot
-from fastbars.summary cimport FIXED, MONTHS, Summary, add_trade
+from fastbars.kernel.ids cimport AHEAD, DUPLICATE, FILLS, FIRST, FORGOTTEN, NO_MEMORY, OVERLAP, Verdict
+from fastbars.kernel.paths cimport BarPaths
+from fastbars.kernel.amend cimport FILLED
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, prefetch
+from fastbars.kernel.table cimport Past, Slot
+from fastbars.kernel.summary cimport FIXED, MONTHS, Summary, add_trade
 
 from fastbars.errors import InvalidTickError, PrecisionError
 
@@ -46,7 +46,7 @@ cdef double SAFE_BOUND = 1.6e38
 cdef double SMALL_BOUND = 7e37
 
 cdef enum:
-    ROWS_AHEAD = 8              # less than fold.pxd's PLACES_AHEAD
+    ROWS_AHEAD = 8              # less than kernel/fold.pxd's PLACES_AHEAD
     CHUNK_ROWS = 1 << 13        # of a long batch, which is looked through for void rows while it is in the cache
     LONG_BATCH = 1024           # worth making room for, and handing the interpreter to others
     LONG_STRETCH = 1 << 14      # rows whose sizes are taken to sum within 64 bits until larger ones have come

@@ -1,4 +1,4 @@
-"""What a bar is: BarStatus, OHLCVBar, and BarBatch, their columnar form.
+"""What a bar is: BarStatus, CloseReason, OHLCVBar.
 
 Units: times are int64 nanoseconds since the Unix epoch, UTC, in columns and aware UTC datetimes in
 objects; prices are quote units, volumes base units (contracts on inverse markets).
@@ -6,28 +6,19 @@ objects; prices are quote units, volumes base units (contracts on inverse market
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from enum import StrEnum
-from functools import cached_property
-from typing import Any, overload
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from fastbars.indexing import places_of
-from fastbars.instruments import Instruments
-from fastbars.objects import BarMaker
-from fastbars.rows import ROW_DTYPE, merge_rows
 from fastbars.specs import BarKind, BarSpec, parse_specs
 
 __all__ = [
     "BAR_FIELDS",
     "REASONS",
     "STATUSES",
-    "BarBatch",
     "BarCallback",
     "BarKind",
     "BarSpec",
@@ -67,13 +58,6 @@ STATUSES = tuple(BarStatus)
 REASONS = tuple(CloseReason)
 # Not the caller's context, whose digits, range, rounding and traps are the caller's affair.
 _VWAP = Context(prec=28, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, capitals=1, clamp=0, flags=[], traps=[])
-_NO_PRICE = np.iinfo(np.int64).min  # at "high" of a bar without prices
-_PRICES = ("open", "high", "low", "close")
-_SHOWN_BARS = 10
-_SHOWN_NAMES = 3
-_LONGEST_NAME = 32
-# A copy of rows as lumps of bytes: numpy would copy them field by field.
-_LUMP = np.dtype((np.void, ROW_DTYPE.itemsize))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +181,6 @@ def _json_value(value: object) -> object:
     return str(value) if isinstance(value, StrEnum) else value
 
 
-# Rows of the kernel need no checks, and are made to objects by compiled code.
-_MAKER = BarMaker(OHLCVBar, STATUSES, REASONS)
 BAR_FIELDS = tuple(f.name for f in fields(OHLCVBar) if f.name != "inverse")
 
 
@@ -227,322 +209,6 @@ class ExchangeBar:
     last_trade_id: int | None
     is_closed: bool | None
     event_time_ns: int | None
-
-
-class BarBatch:  # not a Sequence: polars would take it for a list of objects, and pass its columns by
-    """Issued bars as columns: what the kernel hands out; a sequence of OHLCVBar, made when asked for.
-
-    Args:
-        rows: structured array of `fastbars.rows.ROW_DTYPE`; prices and sums are mantissas at each row's scales.
-        instruments: names the symbols.
-        specs: the kernel's bar specs.
-        ids: the exchange's trade ids prove completeness; else first_id and last_id count arrivals.
-    """
-
-    def __init__(
-        self, rows: npt.NDArray[Any], instruments: Instruments, specs: Sequence[BarSpec], *, ids: bool
-    ) -> None:
-        self.rows = rows
-        self.instruments = instruments
-        self.specs = tuple(specs)
-        self.ids = ids
-
-    @cached_property
-    def _names(self) -> tuple[str, ...]:
-        return tuple(map(str, self.specs))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, index: str) -> npt.NDArray[Any]: ...
-    @overload
-    def __getitem__(self, index: int | np.integer[Any]) -> OHLCVBar: ...
-    @overload
-    def __getitem__(self, index: slice | Sequence[int] | npt.NDArray[Any]) -> BarBatch: ...
-    def __getitem__(self, index: Any) -> OHLCVBar | BarBatch | npt.NDArray[Any]:
-        """One bar, some of the bars, or one column of all bars.
-
-        Args:
-            index: an integer, negative ones count from the end: that bar. A slice; a list or array of integers, in
-                any order and repeated at will; or a list or array of as many booleans as there are bars: those bars,
-                as a BarBatch. The name of one of BAR_FIELDS: that column as a numpy array, as `to_numpy` has it but
-                for prices and sums, which are exact: `Decimal` objects, None where a bar has no price.
-
-        Raises:
-            IndexError: outside the batch, or a mask of another length. KeyError: no such column. TypeError: of
-                another type, such as a float.
-        """
-        if isinstance(index, str):
-            return self._column(index)
-        if isinstance(index, slice):
-            return self._part(self.rows[index])
-        places = places_of(index, len(self.rows))
-        if isinstance(places, int):
-            return self._make(self.rows[places : places + 1].copy())[0]
-        return self._part(self.rows.view(_LUMP)[places].view(ROW_DTYPE) if self._is_plain else self.rows[places])
-
-    @property
-    def _is_plain(self) -> bool:
-        return self.rows.dtype == ROW_DTYPE and self.rows.flags.c_contiguous
-
-    def _part(self, rows: npt.NDArray[Any]) -> BarBatch:
-        return BarBatch(rows, self.instruments, self.specs, ids=self.ids)
-
-    def _column(self, name: str) -> npt.NDArray[Any]:
-        if name not in BAR_FIELDS:
-            raise KeyError(f"no column {name!r}; a bar has {', '.join(BAR_FIELDS)}")
-        from fastbars.arrow import COLUMNS  # noqa: PLC0415 likewise
-
-        if not COLUMNS[name][1]:
-            return self.to_numpy()[name]
-        exact = np.empty(len(self.rows), object)
-        exact[:] = [getattr(bar, name) for bar in self.to_bars()]
-        return exact
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # By the constructor, which checks the rows. A part takes its own rows along, not those that it was cut from.
-        return _batch_of, (type(self), np.ascontiguousarray(self.rows), self.instruments, self.specs, self.ids)
-
-    def __copy__(self) -> BarBatch:
-        return _batch_of(type(self), self.rows, self.instruments, self.specs, self.ids)
-
-    def __repr__(self) -> str:
-        count = len(self.rows)
-        title = f"{count:,} bar{'' if count == 1 else 's'} of {', '.join(self._names)}"
-        if not count:
-            return f"<BarBatch {title}>"
-        numbers = np.unique(self.rows["symbol_id"])
-        names = ", ".join(map(_shown, (self.instruments.symbol(int(n)) for n in numbers[:_SHOWN_NAMES])))
-        more = f" and {len(numbers) - _SHOWN_NAMES:,} more" if len(numbers) > _SHOWN_NAMES else ""
-        first, last = (
-            bound.astype("datetime64[ns]").astype("datetime64[s]").item().isoformat(" ") + "Z"
-            for bound in (self.rows["open_time"].min(), self.rows["close_time"].max())
-        )
-        return f"<BarBatch {title}: {names}{more}, {first} to {last}>"
-
-    def _repr_html_(self) -> str:
-        # What a notebook shows: the first and the last bars.
-        half = _SHOWN_BARS // 2
-        count = len(self.rows)
-        parts = [self.to_bars()] if count <= _SHOWN_BARS else [self[:half].to_bars(), self[count - half :].to_bars()]
-        head = "".join(f"<th>{name}</th>" for name in BAR_FIELDS)
-        lines = [
-            [
-                f"<tr>{''.join(f'<td>{_cell(value)}</td>' for value in bar.to_dict(json=True).values())}</tr>"
-                for bar in part
-            ]
-            for part in parts
-        ]
-        between = f'<tr><td colspan="{len(BAR_FIELDS)}">&hellip;</td></tr>'
-        body = between.join("".join(part) for part in lines)
-        return f"<p>{_escaped(repr(self))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-    def __iter__(self) -> Iterator[OHLCVBar]:
-        return iter(self.to_bars())
-
-    def __reversed__(self) -> Iterator[OHLCVBar]:
-        return reversed(self.to_bars())
-
-    def __contains__(self, bar: object) -> bool:
-        return bar in self.to_bars()
-
-    def index(self, bar: OHLCVBar) -> int:
-        """The place of a bar. Raises ValueError where it is not among them."""
-        return self.to_bars().index(bar)
-
-    def to_bars(self) -> list[OHLCVBar]:
-        """All bars as objects with Decimal fields."""
-        return self._make(np.ascontiguousarray(self.rows))
-
-    def _make(self, rows: npt.NDArray[Any]) -> list[OHLCVBar]:
-        return _MAKER.make(rows, self.instruments, self._names, self.ids)
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """The bars as an Arrow table, for polars, pandas, pyarrow, DuckDB and others (needs the extra `arrow`).
-
-        The columns are BAR_FIELDS: times as timestamps (ns, UTC), prices and sums as decimal128 of one scale a
-        column, the largest that a bar has; first and last trade id are null where ids prove nothing.
-
-        Raises:
-            PrecisionError: a column needs more than 38 digits.
-        """
-        from fastbars.arrow import to_stream  # noqa: PLC0415 a sixth of the time that fastbars takes to import
-
-        return to_stream(self.rows, self._texts, ids=self.ids)
-
-    @property
-    def _texts(self) -> dict[str, Sequence[str]]:
-        return {
-            "symbol": self.instruments.symbols,
-            "spec": self._names,
-            "status": STATUSES,
-            "close_reason": REASONS,
-        }
-
-    def to_polars(self) -> Any:
-        """A polars DataFrame (needs polars and the extra `arrow`)."""
-        import polars  # noqa: PLC0415 only for those who have it
-
-        return polars.DataFrame(self)
-
-    def to_pandas(self, *, floats: bool = False, index: str | Sequence[str] | None = None) -> Any:
-        """A pandas DataFrame.
-
-        Args:
-            floats: prices and sums are float64, the nearest to the exact values, NaN where a bar has no price; ids and
-                the counts of those that are missing or unpublished are Int64, which has a value for None. That needs
-                pandas alone. Else the columns have Arrow's types, decimals included, which needs pyarrow and the extra
-                `arrow` too.
-            index: the column, or columns, to be the index, such as "open_time" or ["symbol", "open_time"].
-
-        Raises:
-            KeyError: `index` names no column. PrecisionError: see `__arrow_c_stream__`; never with `floats`.
-        """
-        import pandas  # noqa: PLC0415 likewise
-
-        names = [] if index is None else [index] if isinstance(index, str) else list(index)
-        for name in names:
-            if name not in BAR_FIELDS:
-                raise KeyError(f"no column {name!r} for the index; a bar has {', '.join(BAR_FIELDS)}")
-        if floats:
-            columns: dict[str, Any] = dict(self.to_numpy())
-            for name in ("open_time", "close_time"):
-                columns[name] = pandas.Series(columns[name]).dt.tz_localize("UTC")
-            for name in ("first_trade_id", "last_trade_id", "missing_count", "unpublished_count"):
-                columns[name] = pandas.arrays.IntegerArray(columns[name], columns[name] < 0)
-            frame = pandas.DataFrame(columns)
-        else:
-            import pyarrow  # noqa: PLC0415 likewise
-
-            frame = pyarrow.table(self).to_pandas(types_mapper=pandas.ArrowDtype)
-        return frame.set_index(names if len(names) > 1 else names[0]) if names else frame
-
-    def to_numpy(self) -> dict[str, npt.NDArray[Any]]:
-        """Columns by name: datetime64[ns] (UTC), float64, int64 (ids -1 where ids prove nothing), text.
-
-        numpy has no decimals: prices and sums are the floats nearest to their exact values, NaN where a bar has no
-        price. `rows` holds the exact ones, as mantissas with their scales; so do the Arrow table, the bar objects and
-        `batch["close"]`. `missing_count` and `unpublished_count` are -1 where they are not known.
-        """
-        from fastbars.arrow import COLUMNS  # noqa: PLC0415 likewise
-
-        columns: dict[str, npt.NDArray[Any]] = {}
-        for name, (source, scale_field) in COLUMNS.items():
-            values = self.rows[source]
-            if name in self._texts:
-                columns[name] = np.array(self._texts[name] or ("",), dtype=np.str_)[values]
-            elif scale_field:
-                columns[name] = _floats(values, self.rows[scale_field])
-                if name in _PRICES:
-                    columns[name][self.rows["high"] == _NO_PRICE] = np.nan
-            elif name.endswith("time"):
-                columns[name] = values.astype("datetime64[ns]")
-            elif name.endswith("_id"):
-                columns[name] = np.where(self.ids & (self.rows["count"] > 0), values, -1)
-            else:
-                columns[name] = np.ascontiguousarray(values)
-        return columns
-
-    def merge(self, other: BarBatch) -> BarBatch:
-        """Merge summaries of disjoint sets of trades: bars of equal symbol, spec and open time become one.
-
-        Bars that only one side has are kept; the order is that of `self`, then of `other`. A merged bar has
-        the worse of both statuses: what a status proves, only the ledger knows. Time bars only.
-
-        The batches may come from different calls of `aggregate`, processes or files: symbols are matched by their
-        names, and prices and sums are brought to the finer scale, exactly. Where ids do not order the trades, those
-        of `self` come before those of `other` at the same nanosecond, unless both batches share their instruments.
-
-        Raises:
-            ValueError: the batches differ in specs or ids, in the exchange or a symbol's contract size, or hold bars
-                that depend on the path, or one bar twice.
-            PrecisionError: a merged sum does not fit 128 bits, or the scales cannot be brought together.
-        """
-        if self.specs != other.specs or self.ids != other.ids:
-            raise ValueError(
-                f"bars merge where specs and ids are the same: {', '.join(self._names)} with"
-                f" {'proven' if self.ids else 'no'} ids, and {', '.join(other._names)} with"
-                f" {'proven' if other.ids else 'no'} ids"
-            )
-        instruments, added = self.instruments, other.rows
-        if self.instruments is not other.instruments:
-            instruments, numbers = _united(self.instruments, other.instruments)
-            added = added.copy()
-            added["symbol_id"] = numbers[added["symbol_id"]]
-            if not self.ids:
-                # Arrivals are counted anew in each batch.
-                traded = added["count"] > 0
-                behind = int(self.rows["last_id"][self.rows["count"] > 0].max(initial=-1)) + 1
-                for name in ("first_id", "last_id"):
-                    added[name][traded] += behind
-        mine, others = self._places(self.rows), self._places(added)
-        shared = [key for key in mine if key in others]
-        rows = self.rows.copy()
-        at = [mine[key] for key in shared]
-        rows[at] = merge_rows(rows[at], added[[others[key] for key in shared]], self.ids)
-        rest = [place for key, place in others.items() if key not in mine]
-        return BarBatch(np.concatenate([rows, added[rest]]), instruments, self.specs, ids=self.ids)
-
-    def _places(self, rows: npt.NDArray[Any]) -> dict[tuple[int, int, int], int]:
-        keys = rows[["symbol_id", "spec", "open_time"]].tolist()
-        places = {key: place for place, key in enumerate(keys)}
-        if len(places) != len(keys):
-            raise ValueError("a bar stands twice in the batch: keep its last revision only")
-        if any(self.specs[spec].kind is not BarKind.TIME for _, spec, _ in keys):
-            raise ValueError("tick, volume and value bars depend on the path and do not merge")
-        return places
-
-
-def _batch_of(
-    kind: type[BarBatch], rows: npt.NDArray[Any], instruments: Instruments, specs: Sequence[BarSpec], ids: bool
-) -> BarBatch:
-    return kind(rows, instruments, specs, ids=ids)
-
-
-def _united(mine: Instruments, others: Instruments) -> tuple[Instruments, npt.NDArray[np.int32]]:
-    # Both sets of symbols as one, and the new id of each of the others.
-    if mine.exchange != others.exchange:
-        raise ValueError(f"bars of two exchanges do not merge: {mine.exchange!r} and {others.exchange!r}")
-    both = Instruments(mine.exchange, mine.negative_prices or others.negative_prices)
-    for instruments in (mine, others):
-        for symbol in instruments.symbols:
-            contract = instruments.contract_size(symbol)
-            if instruments is others and symbol in mine and mine.contract_size(symbol) != contract:
-                raise ValueError(
-                    f"{symbol}: bars of two contract sizes do not merge: {mine.contract_size(symbol)} and {contract}"
-                )
-            both.add(symbol, *instruments.scales(symbol), contract)
-    return both, np.array([both.id(symbol) for symbol in others.symbols], np.int32)
-
-
-def _shown(name: str) -> str:
-    # As a terminal can show it, whatever is in it.
-    short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
-    return short if short.isprintable() and short else repr(short)
-
-
-def _escaped(text: str) -> str:
-    from html import escape  # noqa: PLC0415 for notebooks alone
-
-    return escape(text)
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
-    return _escaped(text if len(text) <= 64 else f"{text[:63]}\N{HORIZONTAL ELLIPSIS}")
-
-
-def _floats(mantissas: npt.NDArray[Any], scales: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
-    # A float divided by a float is the nearest one where both are exact: below 2**53, and up to 10**22.
-    split = mantissas.dtype.names is not None
-    low, high = (mantissas["lo"], mantissas["hi"]) if split else (mantissas, mantissas >> 63)
-    exact = (high == 0) & (low < 2**53) & (scales <= 22)
-    floats = low.astype(np.float64) / 10.0 ** np.minimum(scales, 22)
-    for place in np.flatnonzero(~exact).tolist():
-        whole = (int(high[place]) << 64) + int(low[place]) if split else int(low[place])
-        floats[place] = whole / 10 ** int(scales[place])
-    return floats
 
 
 BarCallback = Callable[[OHLCVBar], object]

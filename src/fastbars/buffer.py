@@ -15,14 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbars._agg import BarKernel
-from fastbars.bars import REASONS, STATUSES, BarBatch, BarStatus, CloseReason, OHLCVBar
-from fastbars.batch import TickBatch
+from fastbars.bars import REASONS, STATUSES, BarStatus, CloseReason, OHLCVBar
 from fastbars.callbacks import call, check_callbacks
+from fastbars.columnar.bar_batch import BarBatch
 from fastbars.entry import TradeEntry
 from fastbars.errors import InvalidTickError, PrecisionError, SpecError
-from fastbars.instruments import Instruments
-from fastbars.ledger import Ledger
-from fastbars.scaled import MAX_SCALE, to_decimal
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.ids import Ledger
+from fastbars.kernel.instruments import Instruments
+from fastbars.kernel.scaled import MAX_SCALE, to_decimal
 from fastbars.specs import BarSpec, Origin, parse_specs
 from fastbars.ticks import TickData, TickSide
 

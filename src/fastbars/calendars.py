@@ -20,7 +20,7 @@ _SECOND = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - wall-clock time, of no zone yet
 _EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 _MONDAY = datetime(1970, 1, 5)  # noqa: DTZ001
-# Every valid trade time lies in these years (see `fastbars.batch`), and so does the interval around it.
+# Every valid trade time lies in these years (see `fastbars.kernel.batch`), and so does the interval around it.
 _FIRST_YEAR = 1824
 _LAST_YEAR = 2116
 _LONGEST_ORIGIN_S = 7 * 86400

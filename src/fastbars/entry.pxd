@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t
 
 from fastbars._agg cimport BarKernel
-from fastbars.batch cimport TickBatch
+from fastbars.kernel.batch cimport TickBatch
 
 cdef class TradeEntry:
     cdef BarKernel kernel

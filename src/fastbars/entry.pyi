@@ -7,7 +7,7 @@ from typing_extensions import disjoint_base
 
 from fastbars._agg import BarKernel
 from fastbars.bars import OHLCVBar
-from fastbars.batch import TickBatch
+from fastbars.kernel.batch import TickBatch
 from fastbars.ticks import TickData
 from fastbars.times import TimeUnit
 

@@ -7,10 +7,10 @@ markets).
 from libc.stdint cimport int8_t, int64_t
 
 from fastbars._agg cimport BarKernel
-from fastbars.batch cimport TickBatch, is_doubtful, sign_of
-from fastbars.records cimport BY_WATERMARK
-from fastbars.instruments cimport Instrument
-from fastbars.scaled cimport HIGHEST, LOWEST, PARSED, POWER_OF_TEN, magnitude, parse_text
+from fastbars.kernel.batch cimport TickBatch, is_doubtful, sign_of
+from fastbars.kernel.amend cimport BY_WATERMARK
+from fastbars.kernel.instruments cimport Instrument
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, PARSED, POWER_OF_TEN, magnitude, parse_text
 
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.ticks import TickSide

@@ -25,7 +25,7 @@ from urllib.parse import unquote
 
 from fastbars.bars import ExchangeBar
 from fastbars.errors import TapeError
-from fastbars.scaled import DECIMALS
+from fastbars.kernel.scaled import DECIMALS
 from fastbars.tapes.reader import decompressed
 from fastbars.ticks import to_datetime
 

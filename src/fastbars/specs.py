@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbars.errors import PrecisionError, SpecError
-from fastbars.scaled import parse, to_decimal
+from fastbars.kernel.scaled import parse, to_decimal
 
 _SECOND_NS = 1_000_000_000
 _UNITS_NS = {

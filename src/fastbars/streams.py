@@ -18,17 +18,17 @@ from fastbars.callbacks import check_callbacks
 from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
 from fastbars.events import MarketDataEvent
 from fastbars.exchanges import find_exchange
-from fastbars.live.adapter import BaseWebSocketAdapter
+from fastbars.exchanges.declaration import Exchange
+from fastbars.exchanges.history import Hole
+from fastbars.exchanges.messages import RawMessage
 from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Exchange
-from fastbars.live.healing import HealingStats
-from fastbars.live.history import Hole
-from fastbars.live.messages import RawMessage
-from fastbars.live.pool import Pool
-from fastbars.live.redundancy import RedundantAdapter
-from fastbars.live.states import ConnectionState
+from fastbars.live.connections.pool import Pool
+from fastbars.live.connections.redundancy import RedundantAdapter
+from fastbars.live.connections.states import ConnectionState
+from fastbars.live.connections.subscriptions import joined
+from fastbars.live.connections.supervisor import BaseWebSocketAdapter
+from fastbars.live.healing.healer import HealingStats
 from fastbars.live.stats import StreamStats
-from fastbars.live.subscriptions import joined
 from fastbars.specs import BarSpec
 from fastbars.tapes.recorder import Recording
 from fastbars.ticks import TickData

@@ -1,7 +1,7 @@
 """TickData: one trade as an object, as `on_tick`, `BarBuffer.add_tick` and `parse_message` know it.
 
 Units: time_ns int64 nanoseconds since the Unix epoch, UTC; price quote units; volume base units (contracts on
-inverse markets). The batched way is `fastbars.batch.TickBatch`.
+inverse markets). The batched way is `fastbars.kernel.batch.TickBatch`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from fastbars.batch import side_sign
 from fastbars.errors import InvalidTickError
-from fastbars.scaled import DECIMALS
+from fastbars.kernel.batch import side_sign
+from fastbars.kernel.scaled import DECIMALS
 from fastbars.times import EPOCH, TimeUnit, to_nanoseconds
 
 __all__ = ["EPOCH", "TickData", "TickSide", "to_datetime", "to_nanoseconds"]

@@ -22,9 +22,9 @@ from zlib import crc32
 
 from fastbars.bars import BarStatus, ExchangeBar, OHLCVBar
 from fastbars.callbacks import call, check_callbacks
+from fastbars.exchanges.declaration import Exchange
 from fastbars.klines import read_klines
 from fastbars.live.callbacks import Callbacks
-from fastbars.live.exchange import Exchange
 from fastbars.log import log
 from fastbars.specs import BarKind, BarSpec
 from fastbars.tapes.replay import Bars, Replay, replay

@@ -20,8 +20,8 @@ from fastbars.cli.console import Console
 from fastbars.cli.output import terminal_width
 from fastbars.errors import WSConnectionError
 from fastbars.exchanges import find_exchange
-from fastbars.live.adapter import BaseWebSocketAdapter
 from fastbars.live.config import StreamConfig
+from fastbars.live.connections.supervisor import BaseWebSocketAdapter
 from fastbars.simulator.instruments import list_instruments
 
 if TYPE_CHECKING:

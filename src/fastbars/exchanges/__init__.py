@@ -7,7 +7,7 @@ from typing import Any
 
 from fastbars.errors import UnknownExchangeError
 from fastbars.exchanges import binance, bybit, coinbase, hyperliquid, interactive_brokers, kraken, okx
-from fastbars.live.exchange import Exchange
+from fastbars.exchanges.declaration import Exchange
 
 EXCHANGES: dict[str, dict[str, Exchange]] = {
     "binance": binance.MARKETS,

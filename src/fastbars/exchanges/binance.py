@@ -18,12 +18,12 @@ from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Quote, Ticker
 from fastbars.exchanges import candles, listings, rest
-from fastbars.live.checked import bare_integer_of as _int, bare_nanoseconds_of as _ns, interval_of
-from fastbars.live.exchange import PROTOCOL_PINGS_ONLY, Exchange, Heartbeat, Limits
-from fastbars.live.history import History
-from fastbars.live.listing import Listing
-from fastbars.live.messages import Ack, Message, Notice, RawMessage, Refusal, Stream, decimals_of, make_trade
-from fastbars.live.naming import SymbolRules, streams_named
+from fastbars.exchanges.checked import bare_integer_of as _int, bare_nanoseconds_of as _ns, interval_of
+from fastbars.exchanges.declaration import PROTOCOL_PINGS_ONLY, Exchange, Heartbeat, Limits
+from fastbars.exchanges.history import History
+from fastbars.exchanges.listing import Listing
+from fastbars.exchanges.messages import Ack, Message, Notice, RawMessage, Refusal, Stream, decimals_of, make_trade
+from fastbars.exchanges.naming import SymbolRules, streams_named
 from fastbars.ticks import to_datetime
 from fastbars.wire.fields import TradeFields
 

@@ -18,10 +18,10 @@ from fastbars.bars import BarSpec, ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
 from fastbars.exchanges import candles, listings
-from fastbars.live.checked import integer_of, interval_of
-from fastbars.live.exchange import Deltas, Exchange, Heartbeat, Limits
-from fastbars.live.listing import Listing
-from fastbars.live.messages import (
+from fastbars.exchanges.checked import integer_of, interval_of
+from fastbars.exchanges.declaration import Deltas, Exchange, Heartbeat, Limits
+from fastbars.exchanges.listing import Listing
+from fastbars.exchanges.messages import (
     NOTHING,
     Ack,
     Beat,
@@ -35,7 +35,7 @@ from fastbars.live.messages import (
     make_trade,
     nanoseconds_of,
 )
-from fastbars.live.naming import SymbolRules
+from fastbars.exchanges.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
 _TOPIC = re.compile(r"topic:\s*([A-Za-z]+(?:\.\w+)?)\.([^\s,.\]]+)")

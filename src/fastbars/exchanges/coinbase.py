@@ -16,9 +16,9 @@ import orjson
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
 from fastbars.exchanges import candles, listings, rest
-from fastbars.live.checked import LATEST_NS, integer_of
-from fastbars.live.exchange import Exchange, Heartbeat, Limits, by_channel
-from fastbars.live.messages import (
+from fastbars.exchanges.checked import LATEST_NS, integer_of
+from fastbars.exchanges.declaration import Exchange, Heartbeat, Limits, by_channel
+from fastbars.exchanges.messages import (
     NOTHING,
     Ack,
     Beat,
@@ -32,7 +32,7 @@ from fastbars.live.messages import (
     make_trade,
     time_of,
 )
-from fastbars.live.naming import SymbolRules
+from fastbars.exchanges.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
 _SIDES = {"SELL": 1, "BUY": -1}  # the side of the maker: where that sells, the taker bought

@@ -13,9 +13,9 @@ import orjson
 
 from fastbars.buffer import Ids
 from fastbars.exchanges import candles, listings
-from fastbars.live.checked import interval_of
-from fastbars.live.exchange import Exchange, Heartbeat, Limits
-from fastbars.live.messages import (
+from fastbars.exchanges.checked import interval_of
+from fastbars.exchanges.declaration import Exchange, Heartbeat, Limits
+from fastbars.exchanges.messages import (
     NOTHING,
     Ack,
     Beat,
@@ -28,7 +28,7 @@ from fastbars.live.messages import (
     make_trade,
     nanoseconds_of,
 )
-from fastbars.live.naming import SymbolRules
+from fastbars.exchanges.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
 _SIDES = {"B": 1, "A": -1}

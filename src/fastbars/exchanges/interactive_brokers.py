@@ -19,8 +19,8 @@ import orjson
 
 from fastbars.buffer import Ids
 from fastbars.errors import ParseError
-from fastbars.live.exchange import Deltas, Exchange, Heartbeat, Limits
-from fastbars.live.messages import (
+from fastbars.exchanges.declaration import Deltas, Exchange, Heartbeat, Limits
+from fastbars.exchanges.messages import (
     NOTHING,
     Beat,
     Message,
@@ -33,7 +33,7 @@ from fastbars.live.messages import (
     make_trade,
     nanoseconds_of,
 )
-from fastbars.live.naming import SymbolRules
+from fastbars.exchanges.naming import SymbolRules
 
 _LAST, _LAST_SIZE, _BID, _BID_SIZE, _ASK, _ASK_SIZE = "31", "7059", "84", "88", "86", "85"
 _FIELDS = [_LAST, _BID, _ASK_SIZE, _ASK, _BID_SIZE, _LAST_SIZE]

@@ -17,9 +17,9 @@ from fastbars.bars import BarSpec
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
 from fastbars.exchanges import candles, listings, rest
-from fastbars.live.checked import integer_of
-from fastbars.live.exchange import Exchange, Heartbeat, Limits, by_channel
-from fastbars.live.messages import (
+from fastbars.exchanges.checked import integer_of
+from fastbars.exchanges.declaration import Exchange, Heartbeat, Limits, by_channel
+from fastbars.exchanges.messages import (
     NOTHING,
     Ack,
     Beat,
@@ -33,7 +33,7 @@ from fastbars.live.messages import (
     make_trade,
     time_of,
 )
-from fastbars.live.naming import SymbolRules
+from fastbars.exchanges.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
 _SIDES = {"buy": 1, "sell": -1}

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastbars.exchanges.listing import Listed, Listing, Question
 from fastbars.exchanges.rest import BINANCE_FUTURES_BUDGET, KRAKEN_NAMES
-from fastbars.live.listing import Listed, Listing, Question
 
 _HALTED, _DELISTED, _NOT_YET = "halted", "delisted", "not trading yet"
 

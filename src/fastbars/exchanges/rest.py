@@ -18,9 +18,9 @@ from typing import Any
 import orjson
 
 from fastbars.errors import ParseError
-from fastbars.live.checked import LATEST_NS, integer_of, shown
-from fastbars.live.history import History, Hole, Page, Paging
-from fastbars.live.messages import Trade, decimal_of, nanoseconds_of, time_of
+from fastbars.exchanges.checked import LATEST_NS, integer_of, shown
+from fastbars.exchanges.history import History, Hole, Page, Paging
+from fastbars.exchanges.messages import Trade, decimal_of, nanoseconds_of, time_of
 
 BINANCE_FUTURES_BUDGET = "binance futures"  # USD-M and COIN-M are counted together
 _DAY_S = 86_400.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.callbacks import check_callbacks
 from fastbars.events import MarketDataEvent
-from fastbars.live.messages import RawMessage
+from fastbars.exchanges.messages import RawMessage
 from fastbars.ticks import TickData
 
 

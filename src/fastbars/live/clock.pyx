@@ -5,7 +5,7 @@ Units: int64 nanoseconds, where a name does not say otherwise.
 
 from libc.stdint cimport int64_t
 
-from fastbars.scaled cimport HIGHEST, LOWEST
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 
 cdef int64_t WINDOW_NS = 30_000_000_000
 cdef int64_t LEAP_NS = 3_600_000_000_000

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from fastbars.live.line import Line, have_been_read
+from fastbars.live.connections.connection import Line, have_been_read
 from fastbars.live.session import Session
 
 _INTERVAL_S = 0.05

@@ -8,8 +8,8 @@ from pathlib import Path
 from ssl import SSLContext
 from typing import Any, Literal, get_args
 
-from fastbars.arbiter import MOST_LINES
 from fastbars.buffer import Empty
+from fastbars.kernel.arbiter import MOST_LINES
 from fastbars.redaction import is_secret_name, keep_address_secret, keep_secret
 from fastbars.specs import BarSpec, Origin, parse_specs
 

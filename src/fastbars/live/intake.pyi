@@ -1,10 +1,10 @@
 from collections.abc import Callable
 from typing import Self, final
 
-from fastbars.arbiter import Arbiter
 from fastbars.bars import OHLCVBar
-from fastbars.batch import TickBatch
 from fastbars.entry import TradeEntry
+from fastbars.kernel.arbiter import Arbiter
+from fastbars.kernel.batch import TickBatch
 from fastbars.live.clock import ExchangeClock, TradeDelays
 from fastbars.wire.scanner import TradeScanner
 from fastbars.wire.wakeup import Ending

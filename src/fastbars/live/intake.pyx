@@ -13,7 +13,7 @@ Units: times int64 nanoseconds.
 cimport cython
 from libc.stdint cimport int64_t
 
-from fastbars.batch cimport TickBatch
+from fastbars.kernel.batch cimport TickBatch
 from fastbars.entry cimport TradeEntry
 from fastbars.live.clock cimport ExchangeClock, TradeDelays, difference
 from fastbars.wire.scanner cimport TradeScanner

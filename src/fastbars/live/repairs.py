@@ -17,14 +17,14 @@ import orjson
 from fastbars.bars import OHLCVBar
 from fastbars.buffer import BarBuffer, shortened
 from fastbars.errors import InvalidTickError, PrecisionError
+from fastbars.exchanges.declaration import Exchange
+from fastbars.exchanges.history import Beginning, Hole
+from fastbars.exchanges.messages import Trade
 from fastbars.live.clock import ExchangeClock
 from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Exchange
-from fastbars.live.history import Beginning, Hole
 from fastbars.live.intake import Intake
-from fastbars.live.messages import Trade
-from fastbars.live.recorder import Recorder
-from fastbars.live.snapshot import pack
+from fastbars.live.journal import Recorder
+from fastbars.live.snapshots import pack
 
 _LATEST_NS = 4_600_000_000_000_000_000  # of an event, as of a trade
 HISTORY_S = 1.0  # by then what some exchanges send of the past by themselves has come, and is not all there was

@@ -21,7 +21,7 @@ from websockets.proxy import get_proxy, parse_proxy
 from websockets.uri import WebSocketURI, parse_uri
 
 from fastbars.errors import RestError
-from fastbars.live.backoff import seconds_of
+from fastbars.live.connections.backoff import seconds_of
 from fastbars.live.secrets import hidden, target_of
 
 if TYPE_CHECKING:

@@ -13,26 +13,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbars.arbiter import Arbiter
 from fastbars.bars import ExchangeBar, OHLCVBar
-from fastbars.batch import TickBatch
 from fastbars.buffer import BarBuffer, BufferStats, Ids, tick_of
 from fastbars.callbacks import call
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.events import MarketDataEvent, Quote, Ticker
+from fastbars.exchanges.checked import BROKEN, LATEST_NS, read_with
+from fastbars.exchanges.declaration import Exchange
+from fastbars.exchanges.messages import Ack, Beat, Notice, RawMessage, Refusal, Stream, TokenWanted, Trade
+from fastbars.exchanges.naming import NotSubscribedError, Roster
+from fastbars.kernel.arbiter import Arbiter
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.recent import RecentKeys
 from fastbars.live.callbacks import Callbacks
-from fastbars.live.checked import BROKEN, LATEST_NS, read_with
 from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Exchange
+from fastbars.live.connections.never_heard import CandleCount
 from fastbars.live.intake import Intake
-from fastbars.live.messages import Ack, Beat, Notice, RawMessage, Refusal, Stream, TokenWanted, Trade
-from fastbars.live.naming import NotSubscribedError, Roster
-from fastbars.live.never_heard import CandleCount
-from fastbars.live.recorder import OpenRecorder, Recorder
+from fastbars.live.journal import OpenRecorder, Recorder
 from fastbars.live.repairs import Repairs
 from fastbars.live.stats import LineStats, SessionStats
 from fastbars.log import log
-from fastbars.recent import RecentKeys
 from fastbars.ticks import TickData, to_nanoseconds
 from fastbars.wire.scanner import TradeScanner
 

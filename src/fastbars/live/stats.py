@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from fastbars.buffer import BufferStats
-from fastbars.live.states import ConnectionState
+from fastbars.live.connections.states import ConnectionState
 
 
 @dataclass(slots=True)

@@ -235,7 +235,7 @@ class Recording:
 
 
 class SessionRecorder:
-    """The recorder of one session; see `fastbars.live.recorder.Recorder`."""
+    """The recorder of one session; see `fastbars.live.journal.Recorder`."""
 
     def __init__(self, recording: Recording, number: int) -> None:
         self._recording = recording

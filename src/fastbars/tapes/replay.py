@@ -18,12 +18,12 @@ from fastbars.buffer import shortened
 from fastbars.callbacks import check_callbacks
 from fastbars.errors import FastbarsError, SpecError, TapeError, UnknownExchangeError
 from fastbars.exchanges import EXCHANGES, find_exchange
+from fastbars.exchanges.declaration import Exchange
+from fastbars.exchanges.messages import Trade
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
-from fastbars.live.exchange import Exchange
-from fastbars.live.messages import Trade
 from fastbars.live.session import Session
-from fastbars.live.snapshot import unpack
+from fastbars.live.snapshots import unpack
 from fastbars.specs import BarSpec, Origin
 from fastbars.tapes.reader import read_tapes
 from fastbars.tapes.recording import Entry, is_recording, read_recording

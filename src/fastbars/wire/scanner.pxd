@@ -1,8 +1,8 @@
 cimport cython
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
-from fastbars.batch cimport TickBatch
-from fastbars.recent cimport RecentKeys
+from fastbars.kernel.batch cimport TickBatch
+from fastbars.kernel.recent cimport RecentKeys
 
 cdef extern from "layout.h" nogil:
     enum:

@@ -1,8 +1,8 @@
 from collections.abc import Callable, Iterable
 from typing import Self, final
 
-from fastbars.batch import TickBatch
-from fastbars.recent import RecentKeys
+from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.recent import RecentKeys
 from fastbars.wire.fields import TradeFields
 
 @final

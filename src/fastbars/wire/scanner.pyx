@@ -10,15 +10,15 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy
 
-from fastbars.batch cimport TickBatch
-from fastbars.instruments cimport Instrument, Instruments
-from fastbars.recent cimport RecentKeys
-from fastbars.scaled cimport HIGHEST
+from fastbars.kernel.batch cimport TickBatch
+from fastbars.kernel.instruments cimport Instrument, Instruments
+from fastbars.kernel.recent cimport RecentKeys
+from fastbars.kernel.scaled cimport HIGHEST
 
 import orjson
 
 from fastbars.errors import FastbarsError
-from fastbars.scaled import to_text
+from fastbars.kernel.scaled import to_text
 
 _ROLES = {
     "symbol": FB_SYMBOL, "price": FB_PRICE, "size": FB_SIZE, "time": FB_TRADE_TIME, "first_id": FB_FIRST_ID,

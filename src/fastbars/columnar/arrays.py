@@ -1,0 +1,553 @@
+"""Arrays in, bars out: `fastbars.aggregate`, for those who have their trades as columns.
+
+Units: time_ns int64 nanoseconds since the Unix epoch, UTC; integer prices and sizes are mantissas at `price_scale` and
+`size_scale`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbars._agg import BarKernel
+from fastbars.bars import REASONS, CloseReason
+from fastbars.columnar.arrow import Chunk, is_arrow, read_column
+from fastbars.columnar.bar_batch import BarBatch
+from fastbars.columnar.columns import Encoder, Texts, align, first_unsorted, narrow_decimals, round_floats
+from fastbars.columnar.shards import merge_shares, rows_of_share
+from fastbars.errors import InvalidTickError, PrecisionError
+from fastbars.kernel.batch import TickBatch, side_sign
+from fastbars.kernel.ids import Ledger
+from fastbars.kernel.instruments import Instruments
+from fastbars.kernel.rows import ROW_DTYPE
+from fastbars.kernel.scaled import MAX_SCALE, parse, to_scaled
+from fastbars.specs import BarSpec, Origin, parse_specs
+from fastbars.times import TimeUnit, check_units, of_datetimes, of_objects, scale_up, unit_ns
+
+Columns = dict[str, npt.NDArray[Any]]
+
+# Rows that the kernel takes at once.
+_BLOCK = 4_194_304
+_MOST_THREADS = 128  # shares are numbered in bytes
+_SAMPLE = 65_536
+_BY_END = REASONS.index(CloseReason.END)
+_LUMP = np.dtype((np.void, ROW_DTYPE.itemsize))
+# Ids up to so many times the rows are used as they are; sparser ones are numbered anew.
+_SPARSE = 4
+
+
+def aggregate(
+    time_ns: Any,
+    price: Any,
+    size: Any,
+    *,
+    symbol: Any = None,
+    side: Any = None,
+    trade_id: Any = None,
+    bars: str | int | BarSpec | Sequence[str | int | BarSpec] = "1m",
+    price_scale: int | None = None,
+    size_scale: int | None = None,
+    negative_prices: bool = False,
+    threads: int = 1,
+    sort: bool = False,
+    timezone: str | None = None,
+    origin: Origin | None = None,
+    time_unit: TimeUnit | None = None,
+) -> BarBatch:
+    """Cut trades, given as columns of equal length, into bars.
+
+    A column is a numpy array, a sequence, or any object with the Arrow PyCapsule interface (of polars, pandas,
+    pyarrow, DuckDB, ...; needs the extra `arrow`). Without `trade_id` the bars are UNVERIFIABLE at best, as ids prove
+    nothing; the first bar of a symbol and spec is PARTIAL, and so is the last, which the end of input closes (`end`).
+
+    Args:
+        time_ns: exchange time, ascending: integers (ns since the epoch, or `time_unit`), datetime64 of any unit and
+            byte order, Arrow timestamps (without a time zone both count as UTC), a zone-aware pandas index or Series,
+            or objects: aware datetimes, pandas Timestamps.
+        price: quote units, > 0 unless `negative_prices`: integers (mantissas at `price_scale`, 0 by default), decimals
+            or texts (exact, each symbol with as many decimals as it needs, or up to `price_scale`), or floats, with
+            `price_scale` only: the exact value of each is rounded to so many decimals, to the nearest, ties to even.
+        size: base units, > 0: likewise, with `size_scale`. With `trade_id` a row of size 0 is void, whatever its price:
+            its id is used up, and nothing was traded.
+        symbol: integer ids >= 0 or texts; one text: all trades are of this symbol.
+        side: 1 the taker bought, -1 the taker sold, 0 unknown; or booleans, true where the taker bought; or the texts
+            buy, sell, unknown. Binance's `isBuyerMaker` (`m`) is true where the taker sold: give `~column`.
+        trade_id: contiguous ids, as `BarBuffer(ids="contiguous")` takes them: they order trades, prove completeness,
+            and a trade seen before is dropped.
+        bars: bar specs.
+        price_scale, size_scale: decimals, 0 to 18.
+        negative_prices: prices may be zero or negative (spreads, oil); else such a price is refused.
+        threads: symbols are shared out among so many threads; the result is the same, row by row.
+        sort: bring the trades into the order of time first (those of equal time keep theirs).
+        timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
+        time_unit: what integer times count: "s", "ms", "us" or "ns". None: ns, but a column that looks like another
+            unit is refused (see docs/semantics.md, "Arrays"). Times that know their unit are not concerned.
+
+    Returns:
+        BarBatch, in the order of the trades that closed the bars; then what the end closed, in order of the symbols'
+        first appearance, then of the specs.
+
+    Raises:
+        InvalidTickError: a column of another length or type, a null, a row that breaks a rule, or unsorted times;
+            the message and `row` name the row.
+        PrecisionError: a number cannot be held exactly; likewise.
+        TypeError: floats without a scale, times as text or floats. SpecError: a bar spec is not known.
+    """
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    specs = parse_specs(bars, timezone=timezone, origin=origin)
+    times = _times(time_ns, time_unit)
+    rows = len(times)
+    columns: Columns = {"time_ns": times}
+    columns["symbol_id"], names = _symbols(symbol, rows)
+    scales: list[int | npt.NDArray[np.int8]] = []
+    for name, column, scale in (("price", price, price_scale), ("size", size, size_scale)):
+        columns[name], own = _numbers(name, column, scale, rows, negative_prices and name == "price")
+        _same_length(name, columns[name], rows)
+        scales.append(own if isinstance(own, int) else _aligned(name, columns, own, names))
+    if side is not None:
+        columns["side"] = _sides(side, rows)
+    if trade_id is not None:
+        columns["first_id"] = columns["last_id"] = _integers("trade_id", trade_id, rows)
+    order = None
+    unsorted = first_unsorted(times)
+    if unsorted >= 0:
+        if not sort:
+            raise InvalidTickError(
+                f"row {unsorted}: time_ns {times[unsorted]} is earlier than {times[unsorted - 1]} in the row before it;"
+                " give the trades in order of time, or sort=True",
+                unsorted,
+            )
+        order = np.argsort(times, kind="stable")
+        columns = {name: column[order] for name, column in columns.items()}
+    instruments = Instruments(negative_prices=negative_prices)
+    for symbol_id, name in enumerate(names):
+        price_of, size_of = (scale if isinstance(scale, int) else int(scale[symbol_id]) for scale in scales)
+        instruments.add(name, price_of, size_of)
+    try:
+        made = _run(columns, instruments, specs, threads)
+    except (InvalidTickError, PrecisionError) as error:
+        if order is None or error.row is None:
+            raise
+        row = int(order[error.row])
+        raise type(error)(f"{error} (after sorting; row {row} as given)", row) from None
+    return BarBatch(made, instruments, specs, ids=trade_id is not None)
+
+
+# The kernel, block by block, and share by share.
+
+
+def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...], threads: int) -> npt.NDArray[Any]:
+    rows = len(columns["time_ns"])
+    ids = "first_id" in columns
+    trades = TickBatch.wrap(instruments, columns)
+    wrapped: dict[str, Any] = {name: trades.column(name) for name in columns}
+    threads = min(threads, len(instruments), _MOST_THREADS)
+    if threads <= 1 or rows == 0:
+        kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
+        return _together(_fold(kernel, _blocks(instruments, wrapped)))
+    share_of = _share_out(wrapped["symbol_id"], len(instruments), threads)
+    appeared = np.full(len(instruments), -1, np.int64)
+
+    def fold(share: int) -> list[npt.NDArray[Any]] | InvalidTickError | PrecisionError:
+        kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
+        # Of several shares that fail, the one with the earliest row is heard.
+        try:
+            return _fold(
+                kernel,
+                _blocks(instruments, wrapped),
+                lambda symbol_id, start, places: rows_of_share(symbol_id, share_of, share, places, appeared, start),
+            )
+        except (InvalidTickError, PrecisionError) as error:
+            return error
+
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(fold, range(threads)))
+    errors = [part for part in parts if isinstance(part, InvalidTickError | PrecisionError)]
+    if errors:
+        raise min(errors, key=lambda error: -1 if error.row is None else error.row)
+    folded = [part for part in parts if not isinstance(part, InvalidTickError | PrecisionError)]
+    return merge_shares(folded, appeared, rows, len(specs))
+
+
+def _share_out(symbol_id: npt.NDArray[np.int32], symbols: int, shares: int) -> npt.NDArray[np.uint8]:
+    # Each gets about as many trades, as a sample tells; ids that are no symbol's go to the first.
+    sample = symbol_id[:: max(1, len(symbol_id) // _SAMPLE)]
+    counts = np.bincount(sample[(sample >= 0) & (sample < symbols)], minlength=symbols)
+    share_of = np.zeros(symbols + 1, np.uint8)
+    order = np.argsort(-counts, kind="stable")
+    turns = np.arange(symbols) % (2 * shares)
+    share_of[order] = np.minimum(turns, 2 * shares - 1 - turns)
+    return share_of
+
+
+def _together(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    # As lumps of bytes: numpy would copy rows field by field.
+    return parts[0] if len(parts) == 1 else np.concatenate([part.view(_LUMP) for part in parts]).view(ROW_DTYPE)
+
+
+def _blocks(instruments: Instruments, columns: Columns) -> Iterator[tuple[TickBatch, int, bool]]:
+    rows = len(columns["time_ns"])
+    for start in range(0, max(rows, 1), _BLOCK):
+        block = {name: column[start : start + _BLOCK] for name, column in columns.items()}
+        yield TickBatch.wrap(instruments, block), start, start + _BLOCK >= rows
+
+
+def _fold(
+    kernel: BarKernel,
+    blocks: Iterable[tuple[TickBatch, int, bool]],
+    find: Callable[[Any, int, npt.NDArray[np.int32]], int] | None = None,
+) -> list[npt.NDArray[Any]]:
+    # The bars that trades closed, then those that the end closed. A block is (its trades, the row it begins at, whether
+    # it is the last); `find` tells which rows of it are to be taken.
+    made = []
+    places = np.empty(0, np.int32)
+    for batch, start, ends in blocks:
+        chosen = None
+        if find is not None:
+            if len(places) <= len(batch):
+                places = np.empty(len(batch) + 1, np.int32)
+            chosen = places[: find(batch.column("symbol_id"), start, places)]
+        try:
+            closed, late = kernel.update(batch, ends, chosen)
+        except (InvalidTickError, PrecisionError) as error:
+            if error.row is None:
+                raise
+            row = start + error.row
+            raise type(error)(str(error).replace(f"row {error.row}", f"row {row}", 1), row) from None
+        if late:
+            row = start + late[0][0]
+            raise InvalidTickError(f"row {row}: its trade id lies too far behind to know whether it was seen", row)
+        if start and len(closed):
+            numbers = closed["row"][: len(closed) - np.count_nonzero(closed["reason"] == _BY_END)]
+            numbers += start
+        made.append(closed)
+    return made
+
+
+# Columns as they come, to columns of integers.
+
+
+def _chunks(name: str, column: Any, rows: int | None = None) -> list[Chunk]:
+    dtype = getattr(column, "dtype", None)
+    if isinstance(column, np.ma.MaskedArray):
+        if np.ma.is_masked(column):
+            row = int(np.ma.getmaskarray(column).argmax())
+            raise InvalidTickError(f"row {row}: {name} is masked", row)
+        column = column.data
+    zoned = getattr(dtype, "tz", None) is not None and hasattr(dtype, "unit")  # of pandas
+    # numpy's, and pandas' where they are numpy's, which need no Arrow; of objects pandas would let Arrow guess the
+    # type, which cuts nanoseconds off.
+    plain = zoned or (isinstance(dtype, np.dtype) and dtype.kind in "iufMbO")
+    if is_arrow(column) and not plain:
+        return read_column(name, column, rows)
+    if zoned:
+        array = np.asarray(column, f"M8[{dtype.unit}]")  # type: ignore[union-attr]
+    elif isinstance(column, list | tuple) and len(set(map(_type_of, column))) > 1:
+        array = np.array(column, object)  # numpy would make one type of them
+    else:
+        array = np.asarray(column)
+    if array.ndim != 1:
+        raise InvalidTickError(f"column {name} has {array.ndim} dimensions, not 1")
+    kind = array.dtype.kind
+    if kind in "iu":
+        return [Chunk("integer", array)]
+    if kind == "b" and name == "side":
+        return [Chunk("boolean", array)]
+    if kind == "f" and array.dtype.itemsize <= 8:
+        return [Chunk("float", array)] if len(array) else []
+    if kind == "M":
+        return [Chunk("time", of_datetimes(array, name))]
+    if kind == "S":
+        return [Chunk("text", Texts.fixed(array))]
+    if kind == "U" and array.dtype.byteorder in "=|<>"[:2]:
+        width = array.dtype.itemsize // 4
+        letters = np.ascontiguousarray(array).view(np.uint32)
+        if width and not (letters >= 128).any():
+            return [Chunk("text", Texts.fixed(letters.astype(np.uint8).view(f"S{width}")))]
+    if kind in "OUT":
+        return [Chunk("object", array.astype(object))]
+    raise InvalidTickError(f"column {name} has dtype {array.dtype}; it must hold numbers, times or texts")
+
+
+def _type_of(value: Any) -> Any:
+    # Of datetime64 with its unit: of several, numpy would take the finest, in which others may not fit.
+    return value.dtype if isinstance(value, np.datetime64) else type(value)
+
+
+def _times(column: Any, time_unit: TimeUnit | None) -> npt.NDArray[np.int64]:
+    factor = 1 if time_unit is None else unit_ns(time_unit)
+    parts = []
+    row = 0
+    counted = False
+    for chunk in _chunks("time_ns", column):
+        if chunk.kind == "object":
+            parts.append(of_objects(chunk.values, time_unit, "time_ns", row))
+        elif chunk.kind == "time":
+            parts.append(scale_up(chunk.values, chunk.unit, "time_ns", row))
+        elif chunk.kind == "integer":
+            counted = True
+            parts.append(scale_up(chunk.values, factor, "time_ns", row))
+        else:
+            raise InvalidTickError(
+                f"column time_ns holds {chunk.kind}s; it must hold integers (ns) or times"
+                + (": pandas.to_datetime or polars' str.to_datetime reads them" if chunk.kind == "text" else "")
+            )
+        row += len(chunk)
+    times = _joined(parts, np.int64)
+    if counted and time_unit is None:
+        check_units(times)
+    return times
+
+
+def _integers(name: str, column: Any, rows: int) -> npt.NDArray[Any]:
+    chunks = _chunks(name, column, rows)
+    for chunk in chunks:
+        if chunk.kind != "integer":
+            raise InvalidTickError(f"column {name} holds {chunk.kind}s, it must hold integers")
+    parts = [chunk.values for chunk in chunks]
+    joined = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, np.int64)
+    _same_length(name, joined, rows)
+    return joined
+
+
+def _sides(column: Any, rows: int) -> npt.NDArray[Any]:
+    parts: list[npt.NDArray[Any]] = []
+    row = 0
+    for chunk in _chunks("side", column, rows):
+        if chunk.kind == "integer":
+            parts.append(chunk.values)
+        elif chunk.kind == "boolean":
+            parts.append(np.where(chunk.values, 1, -1).astype(np.int8))
+        elif chunk.kind == "object":
+            parts.append(np.array([_sign(value, place) for place, value in enumerate(chunk.values, row)], np.int8))
+        elif chunk.kind == "text":
+            names, codes = _encoded("side", chunk)
+            signs = np.array([_sign(text, row + int((codes == i).argmax())) for i, text in enumerate(names)], np.int8)
+            parts.append(signs[codes])
+        else:
+            raise InvalidTickError(f"column side holds {chunk.kind}s, it must hold integers, booleans, buy or sell")
+        row += len(chunk)
+    joined = _joined(parts, np.int8)
+    _same_length("side", joined, rows)
+    return joined
+
+
+def _encoded(name: str, chunk: Chunk) -> tuple[list[bytes], npt.NDArray[Any]]:
+    # Each text that occurs, once, and which of them is in each row. Texts of a dictionary that no row has are left out.
+    if chunk.names is None:
+        encoder = Encoder()
+        codes = np.empty(len(chunk), np.int32)
+        _encode(name, encoder, chunk.values, codes)
+        return encoder.names, codes
+    used, codes = _used(chunk.values, len(chunk.names))
+    return [_text_at(name, chunk.names, place) for place in used.tolist()], codes
+
+
+def _encode(name: str, encoder: Encoder, texts: Texts, ids: npt.NDArray[np.int32]) -> None:
+    try:
+        encoder.encode(texts, ids)
+    except InvalidTickError as error:
+        raise InvalidTickError(f"column {name}: {error}") from None
+
+
+def _text_at(name: str, texts: Texts, place: int) -> bytes:
+    try:
+        return texts[place]
+    except InvalidTickError as error:
+        raise InvalidTickError(f"column {name}: {error}") from None
+
+
+def _used(codes: npt.NDArray[Any], count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
+    # Which of `count` codes occur, and the rows in terms of these.
+    codes = codes.astype(np.intp, copy=False)
+    used = np.flatnonzero(np.bincount(codes, minlength=count))
+    places = np.zeros(count, np.int32)
+    places[used] = np.arange(len(used))
+    return used, places[codes]
+
+
+def _sign(value: Any, row: int) -> int:
+    try:
+        return side_sign(f"row {row}", value.decode(errors="replace") if isinstance(value, bytes) else value)
+    except InvalidTickError as error:
+        raise InvalidTickError(str(error), row) from None
+
+
+def _joined(parts: list[npt.NDArray[Any]], dtype: Any) -> npt.NDArray[Any]:
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.empty(0, dtype)
+
+
+def _same_length(name: str, column: npt.NDArray[Any], rows: int) -> None:
+    if len(column) != rows:
+        raise InvalidTickError(f"column {name} has {len(column)} rows, time_ns has {rows}")
+
+
+def _numbers(
+    name: str, column: Any, scale: int | None, rows: int, signed: bool
+) -> tuple[npt.NDArray[np.int64], int | npt.NDArray[np.int8]]:
+    """(mantissas, their scale): one scale for all, or one a row."""
+    if scale is not None and not 0 <= scale <= MAX_SCALE:
+        raise PrecisionError(f"{name}_scale {scale} is outside 0 to {MAX_SCALE}")
+    mantissas: list[npt.NDArray[np.int64]] = []
+    scales: list[npt.NDArray[np.int8]] = []
+    fixed = False
+    row = 0
+    for chunk in _chunks(name, column, rows):
+        if chunk.kind in ("time", "boolean"):
+            raise InvalidTickError(f"column {name} holds {chunk.kind}s, it must hold numbers")
+        if chunk.kind == "float" and scale is None:
+            raise TypeError(
+                f"column {name} holds floats, which have already lost digits; give {name}_scale, the number of"
+                " decimals to round them to"
+            )
+        mantissa, own = _mantissas(name, chunk, scale, row, signed)
+        fixed = own is None
+        mantissas.append(mantissa)
+        if own is not None:
+            if scale is not None and (own > scale).any():
+                place = row + int((own > scale).argmax())
+                raise PrecisionError(
+                    f"row {place}: {name} needs {own.max()} decimals, the scale is fixed at {scale}", place
+                )
+            scales.append(own)
+        row += len(chunk)
+    whole = _joined(mantissas, np.int64)
+    return whole, (scale or 0) if fixed or not scales else _joined(scales, np.int8)
+
+
+def _mantissas(
+    name: str, chunk: Chunk, scale: int | None, row: int, signed: bool
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int8] | None]:
+    rows = len(chunk)
+    if chunk.kind == "integer":
+        return scale_up(chunk.values, 1, name, row), None
+    mantissa = np.empty(rows, np.int64)
+    if chunk.kind == "float":
+        assert scale is not None
+        values = np.ascontiguousarray(chunk.values, np.float64)
+        failed = round_floats(values, scale, mantissa)
+        if failed >= 0:
+            raise PrecisionError(
+                f"row {row + failed}: {name} {values[failed]} does not fit 64 bits with {scale} decimals", row + failed
+            )
+        return mantissa, None
+    scales = np.empty(rows, np.int8)
+    if chunk.kind == "decimal":
+        failed = narrow_decimals(chunk.values, chunk.width, chunk.unit, mantissa, scales, signed)
+        if failed >= 0:
+            data = chunk.values[failed * chunk.width : (failed + 1) * chunk.width].tobytes()
+            digits = int.from_bytes(data, "little", signed=True)
+            _take_number(name, Decimal(f"{digits}E-{chunk.unit}"), row + failed, signed)
+    elif chunk.kind == "text" and chunk.names is not None:
+        names, codes = _encoded(name, chunk)
+        known = []
+        for place, text in enumerate(names):
+            try:
+                known.append(_take_number(name, text, None, signed))
+            except (InvalidTickError, PrecisionError):
+                _take_number(name, text, row + int((codes == place).argmax()), signed)  # raises likewise, with the row
+        mantissa[:] = np.array([number for number, _ in known], np.int64)[codes]
+        scales[:] = np.array([own for _, own in known], np.int8)[codes]
+    elif chunk.kind == "text":
+        failed = chunk.values.numbers(mantissa, scales, signed)
+        if failed >= 0:
+            _take_number(name, _text_at(name, chunk.values, failed), row + failed, signed)
+    else:
+        for place, value in enumerate(chunk.values):
+            mantissa[place], scales[place] = _take_number(name, value, row + place, signed)
+    return mantissa, scales
+
+
+def _take_number(name: str, value: Any, row: int | None, signed: bool) -> tuple[int, int]:
+    where = "" if row is None else f"row {row}: "
+    try:
+        mantissa, scale = parse(value)
+    except PrecisionError as error:
+        raise PrecisionError(f"{where}{name} {error}", row) from None
+    except TypeError as error:
+        raise TypeError(f"{where}{name}: {error}") from None
+    if mantissa < 0 and not signed:  # of zero the kernel decides: it knows whether ids tell
+        shown = value.decode() if isinstance(value, bytes) else value
+        raise InvalidTickError(f"{where}{name} {shown} is not positive", row)
+    return mantissa, scale
+
+
+def _aligned(name: str, columns: Columns, scales: npt.NDArray[np.int8], names: Sequence[str]) -> npt.NDArray[np.int8]:
+    symbol_scales = np.zeros(max(len(names), 1), np.int8)
+    mantissa = columns[name]
+    failed = align(mantissa, scales, columns["symbol_id"], symbol_scales)
+    if failed >= 0:
+        symbol = names[columns["symbol_id"][failed]]
+        decimals = int(symbol_scales[columns["symbol_id"][failed]])
+        # This says what is wrong in the words that a single number has.
+        try:
+            to_scaled(Decimal(f"{mantissa[failed]}E-{scales[failed]}"), decimals)
+        except PrecisionError as error:
+            raise PrecisionError(f"{symbol}: row {failed}: {name} {error}".removeprefix(": "), failed) from None
+    return symbol_scales
+
+
+def _symbols(column: Any, rows: int) -> tuple[npt.NDArray[np.int32], Sequence[str]]:
+    """(ids, their names)."""
+    if column is None or isinstance(column, str):
+        return np.zeros(rows, np.int32), [column or ""]
+    chunks = _chunks("symbol", column, rows)
+    if all(chunk.kind == "integer" for chunk in chunks):
+        return _numbered(_joined([chunk.values for chunk in chunks], np.int32), rows)
+    encoder = Encoder()
+    parts = []
+    for chunk in chunks:
+        ids = np.empty(len(chunk), np.int32)
+        if chunk.kind == "object":
+            # Each name once; the rest are looked up by the object's own hash.
+            known: dict[Any, int] = {}
+            for place, value in enumerate(chunk.values):
+                if not isinstance(value, str | bytes):
+                    raise InvalidTickError(f"row {place}: symbol {value!r} is not text", place)
+                ids[place] = known.setdefault(value if isinstance(value, str) else value.decode(), len(known))
+            return _checked(ids, rows), list(known)
+        if chunk.kind != "text":
+            raise InvalidTickError(f"column symbol holds {chunk.kind}s; symbols are integer ids or texts")
+        if chunk.names is None:
+            _encode("symbol", encoder, chunk.values, ids)
+        else:
+            places = np.empty(len(chunk.names), np.int32)
+            _encode("symbol", encoder, chunk.names, places)
+            ids = places[chunk.values]
+        parts.append(ids)
+    texts = encoder.names
+    joined = _checked(_joined(parts, np.int32), rows)
+    if any(chunk.names is not None for chunk in chunks):
+        used, joined = _used(joined, len(texts))
+        texts = [texts[place] for place in used.tolist()]
+    try:
+        return joined, [name.decode() for name in texts]
+    except UnicodeDecodeError as error:
+        raise InvalidTickError(f"column symbol: {error.object!r} is not UTF-8") from None
+
+
+def _checked(ids: npt.NDArray[np.int32], rows: int) -> npt.NDArray[np.int32]:
+    _same_length("symbol", ids, rows)
+    return ids
+
+
+def _numbered(ids: npt.NDArray[Any], rows: int) -> tuple[npt.NDArray[np.int32], Sequence[str]]:
+    _same_length("symbol", ids, rows)
+    if not rows:
+        return np.empty(0, np.int32), []
+    least, most = int(ids.min()), int(ids.max())
+    if least < 0:
+        row = int((ids < 0).argmax())
+        raise InvalidTickError(f"row {row}: symbol id {ids[row]} is negative", row)
+    if most < max(_SPARSE * rows, 1024) and most < 2**31 - 1:
+        return np.ascontiguousarray(ids, np.int32), [str(i) for i in range(most + 1)]
+    known, places = np.unique(ids, return_inverse=True)
+    return places.astype(np.int32), [str(i) for i in known.tolist()]

@@ -1,0 +1,368 @@
+"""Arrow in and out, through the PyCapsule interface: columns of polars, pandas, DuckDB, and bars as a table.
+
+Source: https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html. On the way in
+`fastbars.columnar.capsules` reads the structures, and nothing is copied that lies as it is needed; on the way out
+nanoarrow makes them (the extra `arrow`), and each column is converted once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbars.columnar.capsules import ArrowData, read_arrays
+from fastbars.columnar.columns import Texts, decimal_column, text_column
+from fastbars.errors import InvalidTickError, PrecisionError
+
+Kind = Literal["integer", "float", "boolean", "decimal", "time", "text", "object"]
+_DTYPES = {
+    "c": np.int8, "C": np.uint8, "s": np.int16, "S": np.uint16, "i": np.int32, "I": np.uint32, "l": np.int64,
+    "L": np.uint64, "e": np.float16, "f": np.float32, "g": np.float64,
+}  # fmt: skip
+_INDICES = "cCsSiIlL"
+_RUN_ENDS = ("s", "i", "l")
+_MOST_RUN_ENDS = 2**31 - 1
+_TIMESTAMPS = {"s:": 1_000_000_000, "m:": 1_000_000, "u:": 1_000, "n:": 1}  # ns a unit
+_NAMES = {
+    "n": "null", "b": "bool", "c": "int8", "C": "uint8", "s": "int16", "S": "uint16", "i": "int32", "I": "uint32",
+    "l": "int64", "L": "uint64", "e": "float16", "f": "float32", "g": "float64", "z": "binary", "Z": "large_binary",
+    "vz": "binary_view", "u": "string", "U": "large_string", "vu": "string_view", "d": "decimal",
+    "w": "fixed_size_binary", "tdD": "date32", "tdm": "date64", "tts": "time32[s]", "ttm": "time32[ms]",
+    "ttu": "time64[us]", "ttn": "time64[ns]", "ts": "timestamp", "tss": "timestamp[s]", "tsm": "timestamp[ms]",
+    "tsu": "timestamp[us]", "tsn": "timestamp[ns]", "tDs": "duration[s]", "tDm": "duration[ms]", "tDu": "duration[us]",
+    "tDn": "duration[ns]", "tiM": "interval[months]", "tiD": "interval[days, ms]", "tin": "interval[months, days, ns]",
+    "+l": "list", "+L": "large_list", "+vl": "list_view", "+vL": "large_list_view", "+w": "fixed_size_list",
+    "+s": "struct", "+m": "map", "+ud": "dense_union", "+us": "sparse_union", "+r": "run_end_encoded",
+}  # fmt: skip
+# Columns of a table of bars: the field of a row that they come from, and that of their scale.
+COLUMNS = {
+    "symbol": ("symbol_id", ""),
+    "spec": ("spec", ""),
+    "open_time": ("open_time", ""),
+    "close_time": ("close_time", ""),
+    "open": ("open", "price_scale"),
+    "high": ("high", "price_scale"),
+    "low": ("low", "price_scale"),
+    "close": ("close", "price_scale"),
+    "volume": ("volume", "size_scale"),
+    "quote_volume": ("quote_volume", "quote_scale"),
+    "trade_count": ("count", ""),
+    "taker_buy_volume": ("taker_volume", "size_scale"),
+    "taker_buy_quote_volume": ("taker_quote_volume", "quote_scale"),
+    "first_trade_id": ("first_id", ""),
+    "last_trade_id": ("last_id", ""),
+    "status": ("status", ""),
+    "revision": ("revision", ""),
+    "close_reason": ("reason", ""),
+    "missing_count": ("missing", ""),
+    "unpublished_count": ("unpublished", ""),
+}
+_NO_PRICE = np.iinfo(np.int64).min  # at "high" of a bar without prices
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A stretch of a column, where it lies.
+
+    Attributes:
+        kind: what it holds.
+        values: of numbers and times as they are, of decimals the bytes, of texts `Texts`; of dictionary-encoded
+            texts the codes, and `names` what they stand for.
+        unit: ns a unit, of times; decimals, of decimals.
+        width: bytes a value, of decimals.
+    """
+
+    kind: Kind
+    values: Any
+    unit: int = 1
+    width: int = 0
+    names: Texts | None = None
+
+    def __len__(self) -> int:
+        return len(self.values) // self.width if self.width else len(self.values)
+
+
+def nanoarrow() -> Any:
+    """The library. Raises ImportError with what to install."""
+    try:
+        import nanoarrow as library  # noqa: PLC0415 an extra, and loaded for those who use it
+    except ImportError as error:
+        raise ImportError("an Arrow table of bars needs nanoarrow: pip install 'fastbars[arrow]'") from error
+    return library
+
+
+def is_arrow(column: object) -> bool:
+    """It offers itself through the Arrow PyCapsule interface."""
+    return hasattr(column, "__arrow_c_stream__") or hasattr(column, "__arrow_c_array__")
+
+
+def read_column(name: str, column: Any, rows: int | None = None) -> list[Chunk]:
+    """The chunks of a column; a table counts as one where it has a single column.
+
+    Args:
+        name: for messages.
+        column: has the PyCapsule interface.
+        rows: how many it must have, where that is known: what expands to more is refused before it does.
+
+    Raises:
+        InvalidTickError: a value is null (with its row), wherever validity is kept, or the type is not one of those in
+            Chunk (with its name), or the structures contradict themselves.
+    """
+    try:
+        arrays = read_arrays(column)
+    except InvalidTickError as error:
+        raise InvalidTickError(f"column {name}: {error}") from None
+    chunks: list[Chunk] = []
+    row = 0
+    for array in arrays:
+        try:
+            chunks.append(_chunk(name, array, row, rows))
+        except InvalidTickError as error:
+            if str(error).startswith(("column ", "row ")):
+                raise
+            raise InvalidTickError(f"column {name}: {error}") from None
+        row += len(chunks[-1])
+    return chunks
+
+
+def _chunk(name: str, data: ArrowData, row: int, rows: int | None) -> Chunk:
+    if data.type.format == "+s" and not data.type.extension:
+        count = len(data.type.children)
+        if count != 1:
+            raise InvalidTickError(f"column {name} is a table of {count} columns, it must be one column")
+        _no_nulls(name, _validity_of(data, data.offset, data.length), row)
+        inner = data.child(0)
+        return _typed(name, inner, *_part(inner, data.offset, data.length), row, rows)
+    return _typed(name, data, data.offset, data.length, row, rows)
+
+
+def _part(data: ArrowData, start: int, length: int) -> tuple[int, int]:
+    # (where it begins in the buffers, length) of values `start` to `start + length` of an array.
+    if start + length > data.length:
+        raise InvalidTickError(
+            f"an Arrow array of type {data.type.format!r} has {data.length} values, {start + length} are needed"
+        )
+    return data.offset + start, length
+
+
+def _typed(name: str, data: ArrowData, start: int, length: int, row: int, rows: int | None) -> Chunk:
+    _no_nulls(name, _validity_of(data, start, length), row)
+    if data.type.extension:
+        if data.type.extension == "arrow.bool8" and data.type.format == "c":
+            return Chunk("boolean", _values(data, np.int8, start, length) != 0)
+        raise InvalidTickError(
+            f"column {name} has the Arrow extension type {data.type.extension!r} of {type_name(data.type.format)}, it"
+            " must hold numbers, timestamps or strings"
+        )
+    if data.type.dictionary is not None:
+        if data.type.format not in _INDICES:
+            raise InvalidTickError(f"column {name} has a dictionary whose codes are {type_name(data.type.format)}")
+        values = data.dictionary()
+        codes = _values(data, _DTYPES[data.type.format], start, length)
+        return _looked_up(name, values, values.offset, values.length, codes, row)
+    if data.type.format == "+r":
+        return _run_ends(name, data, start, length, row, rows)
+    return _plain(name, data, start, length)
+
+
+def _run_ends(name: str, data: ArrowData, start: int, length: int, row: int, rows: int | None) -> Chunk:
+    # Each run of equal values has one entry, and the place behind its last row.
+    if len(data.type.children) != 2 or data.type.children[0].format not in _RUN_ENDS:
+        raise InvalidTickError(
+            f"column {name} is run-end encoded, but not with run ends of 16, 32 or 64 bits and values"
+        )
+    if length > (_MOST_RUN_ENDS if rows is None else rows - row):
+        raise InvalidTickError(
+            f"column {name} has {row + length} rows, "
+            + (f"{_MOST_RUN_ENDS} are the most by run ends" if rows is None else f"time_ns has {rows}")
+        )
+    ends_data, values = data.child(0), data.child(1)
+    _no_nulls(name, _validity_of(ends_data, ends_data.offset, ends_data.length), row)
+    ends = _values(ends_data, _DTYPES[ends_data.type.format], ends_data.offset, ends_data.length).astype(np.int64)
+    if (np.diff(ends) <= 0).any() or (len(ends) and ends[0] <= 0):
+        raise InvalidTickError(f"column {name} has run ends that do not rise")
+    if length and (not len(ends) or ends[-1] < start + length):
+        raise InvalidTickError(
+            f"column {name} has runs of {ends[-1] if len(ends) else 0} rows, {start + length} are needed"
+        )
+    first, last = np.searchsorted(ends, [start, start + length - 1], side="right") if length else (0, -1)
+    lengths = np.diff(np.minimum(ends[first : last + 1], start + length), prepend=start)
+    codes = np.repeat(np.arange(first, last + 1, dtype=np.int64), lengths)
+    return _looked_up(name, values, values.offset, values.length, codes, row)
+
+
+def _looked_up(name: str, values: ArrowData, start: int, length: int, codes: npt.NDArray[Any], row: int) -> Chunk:
+    # What codes stand for. Values that no code names may be null, or anything else.
+    wrong = (codes < 0) | (codes >= length)
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise InvalidTickError(f"row {row + place}: {name} has code {codes[place]} of {length} values", row + place)
+    valid = _validity_of(values, start, length)
+    if valid is not None:
+        _no_nulls(name, valid[codes], row)
+    if values.type.extension or values.type.dictionary is not None or values.type.format == "+r":
+        kind = values.type.extension or ("dictionary" if values.type.dictionary else "run_end_encoded")
+        raise InvalidTickError(f"column {name} has values of the Arrow type {kind} within another encoding")
+    inner = _plain(name, values, start, length)
+    if inner.kind == "text":
+        return Chunk("text", codes, names=inner.values)
+    if inner.width:
+        return replace(inner, values=inner.values.reshape(-1, inner.width)[codes].reshape(-1))
+    return replace(inner, values=inner.values[codes])
+
+
+def _plain(name: str, data: ArrowData, start: int, length: int) -> Chunk:
+    kind = data.type.format
+    if kind in _DTYPES:
+        return Chunk("float" if kind in "efg" else "integer", _values(data, _DTYPES[kind], start, length))
+    if kind == "b":
+        return Chunk("boolean", _bits(data, 1, start, length))
+    if kind.startswith("ts") and kind[2:4] in _TIMESTAMPS:
+        return Chunk("time", _values(data, np.int64, start, length), unit=_TIMESTAMPS[kind[2:4]])
+    if kind in ("tdD", "tdm"):
+        dtype, unit = (np.int32, 86_400_000_000_000) if kind == "tdD" else (np.int64, 1_000_000)
+        return Chunk("time", _values(data, dtype, start, length), unit=unit)
+    if match := re.fullmatch(r"d:(\d{1,3}),(-?\d{1,3})(?:,(\d{1,3}))?", kind):
+        scale, bits_wide = int(match[2]), int(match[3] or 128)
+        if bits_wide not in (32, 64, 128) or scale < 0:
+            raise InvalidTickError(
+                f"column {name} is decimal{bits_wide} of scale {scale}; decimals have up to 128 bits and a scale >= 0"
+            )
+        width = bits_wide // 8
+        return Chunk("decimal", data.buffer(1, (start + length) * width)[start * width :], unit=scale, width=width)
+    if kind in ("u", "z", "U", "Z"):
+        return Chunk("text", _offset_texts(data, start, length))
+    if kind in ("vu", "vz"):
+        return Chunk("text", Texts.views(data.buffer(1, (start + length) * 16), data.variadic(), start, length))
+    if kind == "n" and not length:
+        return Chunk("integer", np.empty(0, np.int64))
+    raise InvalidTickError(
+        f"column {name} has the Arrow type {type_name(kind)}, it must hold numbers, timestamps or strings"
+    )
+
+
+def _offset_texts(data: ArrowData, start: int, length: int) -> Texts:
+    if not length:
+        return Texts.fixed(np.empty(0, "S1"))
+    dtype = np.int32 if data.type.format in ("u", "z") else np.int64
+    places = _values(data, dtype, start, length + 1)
+    return Texts.offsets(places, data.buffer(2, int(places[-1])), 0, length)
+
+
+def _values(data: ArrowData, dtype: Any, start: int, length: int) -> npt.NDArray[Any]:
+    width = np.dtype(dtype).itemsize
+    values: npt.NDArray[Any] = data.buffer(1, (start + length) * width).view(dtype)[start:]
+    return values if values.flags.aligned else values.copy()
+
+
+def _bits(data: ArrowData, place: int, start: int, length: int) -> npt.NDArray[np.bool_]:
+    first = start // 8
+    held = data.buffer(place, (start + length + 7) // 8)[first:]
+    return np.unpackbits(held, bitorder="little")[start - 8 * first :][:length].astype(np.bool_)
+
+
+def _validity_of(data: ArrowData, start: int, length: int) -> npt.NDArray[np.bool_] | None:
+    # Which values are there; None: all.
+    kind = data.type.format
+    if kind == "n":
+        return np.zeros(length, np.bool_)
+    if kind == "+r" or kind.startswith("+u") or data.null_count == 0:
+        return None
+    if not data.has_buffer(0):
+        if data.null_count > 0:
+            raise InvalidTickError(
+                f"an Arrow array of {type_name(kind)} has {data.null_count} nulls, and does not say where"
+            )
+        return None
+    return _bits(data, 0, start, length)
+
+
+def _no_nulls(name: str, valid: npt.NDArray[np.bool_] | None, row: int) -> None:
+    if valid is not None and not valid.all():
+        null = row + int(valid.argmin())
+        raise InvalidTickError(f"row {null}: {name} is null", null)
+
+
+def type_name(form: str) -> str:
+    """A type as people write it, from the C data interface's format string."""
+    head, _, rest = form.partition(":")
+    name = _NAMES.get(head) or _NAMES.get(form[:3]) or _NAMES.get(form[:2])
+    return f"{name}[{rest}]" if name and rest else name or repr(form)
+
+
+def to_stream(
+    rows: npt.NDArray[Any],
+    names: dict[str, Sequence[str]],
+    *,
+    ids: bool,
+) -> object:
+    """Bars as an Arrow stream of one record batch: a PyCapsule.
+
+    Args:
+        rows: of `fastbars.kernel.rows.ROW_DTYPE`.
+        names: what the numbers stand for, of symbol, spec, status and close_reason.
+        ids: first and last id are the exchange's; else they are null.
+
+    Raises:
+        PrecisionError: a column needs more than 38 digits at its largest scale.
+    """
+    library = nanoarrow()
+    rows = np.ascontiguousarray(rows)
+    encoded = {name: [text.encode() for text in texts] for name, texts in names.items()}
+    # Empty intervals have no ids, and no prices where trades may be missing.
+    traded, priced = rows["count"] > 0, rows["high"] != _NO_PRICE
+    if not priced.all():
+        rows = rows.copy()
+        for name in ("open", "high", "low", "close"):
+            rows[name][~priced] = 0
+    valid = {
+        "first_trade_id": traded & ids,
+        "last_trade_id": traded & ids,
+        "missing_count": rows["missing"] >= 0,
+        "unpublished_count": rows["unpublished"] >= 0,
+        **dict.fromkeys(("open", "high", "low", "close"), priced),
+    }
+    children = {}
+    for name, (field, scale_field) in COLUMNS.items():
+        buffers: list[Any]
+        if name in encoded:
+            kind, buffers = library.large_string(), [None, *text_column(rows[field].astype(np.int64), encoded[name])]
+        elif scale_field:
+            scale = int(rows[scale_field].max(initial=0))
+            kind = library.decimal128(38, scale)
+            buffers = [_validity(valid.get(name)), _decimals(rows, name, field, scale)]
+        elif name.endswith("time"):
+            kind, buffers = library.timestamp("ns", timezone="UTC"), [None, np.ascontiguousarray(rows[field])]
+        elif name == "revision":
+            kind, buffers = library.int32(), [None, np.ascontiguousarray(rows[field])]
+        else:
+            kind = library.int64()
+            buffers = [_validity(valid.get(name)), np.ascontiguousarray(rows[field], dtype=np.int64)]
+        children[name] = (kind, library.c_array_from_buffers(kind, len(rows), buffers))
+    table = library.c_array_from_buffers(
+        library.struct({name: kind for name, (kind, _) in children.items()}),
+        len(rows),
+        [None],
+        children=[array for _, array in children.values()],
+    )
+    return library.Array(table).__arrow_c_stream__()
+
+
+def _validity(valid: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.uint8] | None:
+    return None if valid is None or valid.all() else np.packbits(valid, bitorder="little")
+
+
+def _decimals(rows: npt.NDArray[Any], name: str, field: str, scale: int) -> npt.NDArray[np.uint64]:
+    values, row = decimal_column(rows, field, scale)
+    if values is None:
+        raise PrecisionError(
+            f"row {row}: column {name} has {scale} decimals, and with them this value needs more than the 38 digits of"
+            " decimal128",
+            row,
+        )
+    return values

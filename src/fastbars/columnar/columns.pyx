@@ -1,0 +1,478 @@
+"""Loops over whole columns: texts, decimals and floats to scaled integers, symbols to ids, bars to decimal128.
+
+Units: a number is mantissa x 10**-scale; times int64 ns since the epoch. A loop that meets a row it cannot take stops
+there and returns its place, so that the caller can name row and column; -1 means that all went well.
+"""
+
+import numpy as np
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.math cimport fabs, fma, isfinite, rint
+from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t, uint8_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy
+
+from fastbars.kernel.rows cimport Row, rows_of
+from fastbars.kernel.scaled cimport (
+    HIGHEST, LOWEST, PARSED, POWER_OF_TEN, int128, less128, magnitude, parse_text, scale128,
+)
+
+from fastbars.errors import InvalidTickError
+
+cdef enum:
+    MAX_SCALE = 18
+
+cdef enum:
+    FIXED                       # `width` bytes each, padded with zeros
+    OFFSETS32                   # Arrow's string and large_string
+    OFFSETS64
+    VIEWS                       # Arrow's string_view: 16 bytes each
+
+
+cdef const char *EMPTY = b""
+
+cdef struct Buffer:
+    const char *start
+    Py_ssize_t size
+
+
+cdef object _plain(object array, tuple dtypes):
+    # A contiguous column of numpy's own with one of these dtypes.
+    column = np.asarray(array)
+    if column.ndim != 1 or column.dtype not in dtypes or not column.flags.c_contiguous or not column.flags.aligned:
+        raise TypeError(f"a contiguous column of {' or '.join([dtype.__name__ for dtype in dtypes])} is needed, not of {column.dtype}")
+    return column
+
+
+cdef void *_address(object array) except? NULL:
+    return <void *><size_t>array.ctypes.data if array.size else NULL
+
+
+cdef class Texts:
+    cdef readonly Py_ssize_t length
+    cdef int layout
+    cdef Py_ssize_t width
+    cdef const char *data
+    cdef const int32_t *offsets32
+    cdef const int64_t *offsets64
+    cdef Py_ssize_t size        # of `data`, where offsets lead into it
+    cdef Buffer *buffers
+    cdef Py_ssize_t buffer_count
+    cdef object owners          # of the memory pointed into
+
+    def __dealloc__(self):
+        free(self.buffers)
+
+    @staticmethod
+    def fixed(array):
+        cdef Texts texts = Texts.__new__(Texts)
+        array = np.ascontiguousarray(array)
+        if array.dtype.kind != "S" or array.ndim != 1:
+            raise TypeError(f"texts are a column of bytes, not of {array.dtype} with {array.ndim} dimensions")
+        texts.layout, texts.width, texts.length = FIXED, array.dtype.itemsize, len(array)
+        texts.data = <const char *>_address(array)
+        texts.owners = array
+        return texts
+
+    @staticmethod
+    def offsets(places, data, Py_ssize_t start, Py_ssize_t length):
+        cdef Texts texts = Texts.__new__(Texts)
+        places, data = _plain(places, (np.int32, np.int64)), _plain(data, (np.uint8,))
+        if start < 0 or length < 0 or (length and length >= len(places) - start):
+            raise IndexError(f"{length} texts from {start} on need {length} + 1 offsets behind it, not {len(places)} in all")
+        texts.layout = OFFSETS32 if places.dtype == np.int32 else OFFSETS64
+        texts.length = length
+        texts.size = len(data)
+        texts.data = <const char *>_address(data)
+        if texts.layout == OFFSETS32:
+            texts.offsets32 = <const int32_t *>_address(places) + start
+        else:
+            texts.offsets64 = <const int64_t *>_address(places) + start
+        texts.owners = (places, data)
+        return texts
+
+    @staticmethod
+    def views(views, list data, Py_ssize_t start, Py_ssize_t length):
+        cdef Texts texts = Texts.__new__(Texts)
+        cdef Py_ssize_t i
+        views, data = _plain(views, (np.uint8,)), [_plain(each, (np.uint8,)) for each in data]
+        if start < 0 or length < 0 or length > len(views) // 16 - start:
+            raise IndexError(f"{length} views from {start} on, of {len(views) // 16}")
+        texts.layout, texts.length = VIEWS, length
+        texts.data = <const char *>_address(views) + 16 * start
+        texts.buffers = <Buffer *>calloc(len(data) + 1, sizeof(Buffer))
+        if texts.buffers is NULL:
+            raise MemoryError
+        texts.buffer_count = len(data)
+        for i in range(len(data)):
+            texts.buffers[i] = Buffer(<const char *>_address(data[i]), len(data[i]))
+        texts.owners = (views, data)
+        return texts
+
+    cdef inline const char *at(self, Py_ssize_t i, Py_ssize_t *length) noexcept nogil:
+        # Length -1: it leads out of its buffer. That is looked at here, for whoever made the arrays may change them.
+        cdef const char *start
+        cdef int32_t[4] view
+        cdef int64_t first, behind
+        cdef Py_ssize_t size
+        if self.layout == OFFSETS32 or self.layout == OFFSETS64:
+            first = self.offsets32[i] if self.layout == OFFSETS32 else self.offsets64[i]
+            behind = self.offsets32[i + 1] if self.layout == OFFSETS32 else self.offsets64[i + 1]
+            length[0] = behind - first if 0 <= first <= behind <= self.size else -1
+            return self.data + first if length[0] > 0 else EMPTY
+        if self.layout == VIEWS:
+            memcpy(view, self.data + 16 * i, 16)
+            length[0] = view[0]
+            if 0 <= view[0] <= 12:
+                return self.data + 16 * i + 4
+            if view[0] < 0 or not 0 <= view[2] < self.buffer_count or view[3] < 0 or (
+                <int64_t>view[3] + view[0] > self.buffers[view[2]].size
+            ):
+                length[0] = -1
+                return EMPTY
+            return self.buffers[view[2]].start + view[3]
+        start = self.data + self.width * i
+        size = self.width
+        while size > 0 and start[size - 1] == 0:
+            size -= 1
+        length[0] = size
+        return start
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, Py_ssize_t i):
+        cdef Py_ssize_t length
+        cdef const char *start
+        if not 0 <= i < self.length:
+            raise IndexError(f"text {i} is outside 0 to {self.length - 1}")
+        start = self.at(i, &length)
+        if length < 0:
+            raise InvalidTickError(f"text {i} leads out of its buffer", i)
+        return PyBytes_FromStringAndSize(start, length)
+
+    def numbers(self, int64_t[::1] mantissa not None, int8_t[::1] scale not None, bint signed=False):
+        # -1, or the first row that is negative (unless `signed`), or no number of 64 bits and 18 decimals at most.
+        cdef Py_ssize_t i, length
+        cdef const char *start
+        cdef int own = 0
+        cdef Py_ssize_t failed = -1
+        if len(mantissa) != self.length or len(scale) != self.length:
+            raise ValueError("columns differ in length")
+        with nogil:
+            for i in range(self.length):
+                start = self.at(i, &length)
+                if parse_text(start, length, &mantissa[i], &own) != PARSED or (mantissa[i] < 0 and not signed):
+                    failed = i
+                    break
+                scale[i] = <int8_t>own
+        return failed
+
+
+cdef class Encoder:
+    cdef readonly list names    # bytes, in the order in which they first occurred
+    cdef int32_t *table         # open addressing: ids, -1 where free
+    cdef uint64_t *hashes       # of each id
+    cdef Py_ssize_t size        # of the table, a power of two
+
+    def __cinit__(self):
+        self.names = []
+        self.grow(1024)
+
+    def __dealloc__(self):
+        free(self.table)
+        free(self.hashes)
+
+    cdef int grow(self, Py_ssize_t size) except -1:
+        cdef int32_t *table = <int32_t *>malloc(size * sizeof(int32_t))
+        cdef uint64_t *hashes = <uint64_t *>malloc(size // 2 * sizeof(uint64_t))
+        cdef Py_ssize_t i
+        cdef int32_t s
+        if table is NULL or hashes is NULL:
+            free(table)
+            free(hashes)
+            raise MemoryError
+        for i in range(size):
+            table[i] = -1
+        for s in range(<int32_t>len(self.names)):
+            hashes[s] = self.hashes[s]
+            i = <Py_ssize_t>(hashes[s] & <uint64_t>(size - 1))
+            while table[i] >= 0:
+                i = (i + 1) & (size - 1)
+            table[i] = s
+        free(self.table)
+        free(self.hashes)
+        self.table, self.hashes, self.size = table, hashes, size
+        return 0
+
+    def encode(self, Texts texts not None, int32_t[::1] ids not None):
+        cdef Py_ssize_t i, at, length
+        cdef const char *start
+        cdef uint64_t hashed
+        cdef int32_t s
+        cdef bytes name
+        if len(ids) != texts.length:
+            raise ValueError("columns differ in length")
+        for i in range(texts.length):
+            start = texts.at(i, &length)
+            if length < 0:
+                raise InvalidTickError(f"text {i} leads out of its buffer", i)
+            hashed = _hash(start, length)
+            at = <Py_ssize_t>(hashed & <uint64_t>(self.size - 1))
+            while True:
+                s = self.table[at]
+                if s < 0:
+                    if 2 * (len(self.names) + 1) > self.size:
+                        self.grow(2 * self.size)
+                        at = <Py_ssize_t>(hashed & <uint64_t>(self.size - 1))
+                        continue
+                    s = <int32_t>len(self.names)
+                    self.names.append(PyBytes_FromStringAndSize(start, length))
+                    self.hashes[s] = hashed
+                    self.table[at] = s
+                    break
+                if self.hashes[s] == hashed:
+                    name = <bytes>self.names[s]
+                    if PyBytes_GET_SIZE(name) == length and memcmp(PyBytes_AS_STRING(name), start, length) == 0:
+                        break
+                at = (at + 1) & (self.size - 1)
+            ids[i] = s
+
+
+cdef inline uint64_t _hash(const char *text, Py_ssize_t length) noexcept nogil:
+    # FNV-1a over words of 8 bytes, the last one padded, then mixed.
+    cdef uint64_t hashed = 14695981039346656037U ^ <uint64_t>length
+    cdef uint64_t word
+    while length > 0:
+        word = 0
+        memcpy(&word, text, min(length, 8))
+        hashed = (hashed ^ word) * <uint64_t>1099511628211
+        hashed ^= hashed >> 29
+        text += 8
+        length -= 8
+    return hashed ^ (hashed >> 32)
+
+
+def first_unsorted(const int64_t[::1] time_ns not None):
+    cdef Py_ssize_t i, start = 1, stop, length = len(time_ns)
+    cdef int backwards = 0
+    with nogil:
+        while start < length and not backwards:
+            stop = min(start + 4096, length)
+            for i in range(start, stop):
+                backwards |= time_ns[i] < time_ns[i - 1]
+            if not backwards:
+                start = stop
+        if backwards:
+            while time_ns[start] >= time_ns[start - 1]:
+                start += 1
+    return start if backwards else -1
+
+
+def round_floats(const double[::1] values not None, int scale, int64_t[::1] mantissa not None):
+    # To the nearest, ties to even, of the float's exact value x 10**scale: the rounded product and what it lost.
+    cdef Py_ssize_t i, failed = -1
+    cdef double factor
+    cdef double product, lost, whole, over
+    if not 0 <= scale <= MAX_SCALE or len(mantissa) != len(values):
+        raise ValueError(f"scale {scale} is outside 0 to {MAX_SCALE}, or columns differ in length")
+    factor = <double>POWER_OF_TEN[scale]
+    with nogil:
+        for i in range(len(values)):
+            product = values[i] * factor
+            if not isfinite(product) or fabs(product) >= 9.2233720368547e18:
+                failed = i
+                break
+            lost = fma(values[i], factor, -product)
+            whole = rint(product)
+            over = product - whole
+            mantissa[i] = <int64_t>whole
+            if over == 0.5 and lost > 0:
+                mantissa[i] += 1
+            elif over == -0.5 and lost < 0:
+                mantissa[i] -= 1
+            elif over == 0:
+                mantissa[i] += <int64_t>rint(lost)
+    return failed
+
+
+def narrow_decimals(const uint8_t[::1] data not None, int width, int scale, int64_t[::1] mantissa not None,
+                    int8_t[::1] scales not None, bint signed=False):
+    # Arrow decimals of 4, 8 or 16 bytes to the smallest scale that holds each.
+    cdef Py_ssize_t i, failed = -1
+    cdef int32_t narrow
+    cdef int64_t low
+    cdef uint32_t[4] limbs
+    cdef uint32_t[4] tenth
+    cdef int own
+    cdef bint negative
+    if width not in (4, 8, 16) or not 0 <= scale <= 76:
+        raise ValueError(f"decimals of {width} bytes and {scale} digits behind the point")
+    if len(data) != width * len(mantissa) or len(scales) != len(mantissa):
+        raise ValueError("columns differ in length")
+    with nogil:
+        for i in range(len(mantissa)):
+            own = scale
+            if width == 16:
+                memcpy(limbs, &data[16 * i], 16)
+                negative = limbs[3] >> 31
+                if negative:
+                    _negate(limbs)
+                # What does not fit 64 bits must end in zeros that do not count.
+                while (limbs[3] or limbs[2] or limbs[1] >> 31 or own > 18) and own > 0:
+                    if _divide_by_ten(limbs, tenth):
+                        break
+                    memcpy(limbs, tenth, 16)
+                    own -= 1
+                if limbs[3] or limbs[2] or limbs[1] >> 31:
+                    failed = i
+                    break
+                low = <int64_t>(<uint64_t>limbs[1] << 32 | limbs[0])
+            elif width == 8:
+                memcpy(&low, &data[8 * i], 8)
+                if low == LOWEST:
+                    failed = i
+                    break
+            else:
+                memcpy(&narrow, &data[4 * i], 4)
+                low = narrow
+            if width != 16:
+                negative = low < 0
+                low = magnitude(low)
+            if negative and not signed:
+                failed = i
+                break
+            while own > 0 and low % 10 == 0:
+                low //= 10
+                own -= 1
+            if own > 18:
+                failed = i
+                break
+            mantissa[i] = -low if negative else low
+            scales[i] = <int8_t>own
+    return failed
+
+
+cdef inline void _negate(uint32_t *limbs) noexcept nogil:
+    cdef uint64_t carry = 1
+    cdef int k
+    for k in range(4):
+        carry += <uint32_t>~limbs[k]
+        limbs[k] = <uint32_t>carry
+        carry >>= 32
+
+
+cdef inline uint32_t _divide_by_ten(const uint32_t *limbs, uint32_t *tenth) noexcept nogil:
+    cdef uint64_t rest = 0
+    cdef int k
+    for k in range(3, -1, -1):
+        rest = rest << 32 | limbs[k]
+        tenth[k] = <uint32_t>(rest // 10)
+        rest %= 10
+    return <uint32_t>rest
+
+
+def align(int64_t[::1] mantissa not None, const int8_t[::1] scales not None, const int32_t[::1] symbol_id,
+          int8_t[::1] symbol_scales not None):
+    # Brings every row to the largest scale of its symbol, in place. symbol_id None: there is one symbol.
+    cdef Py_ssize_t i, failed = -1
+    cdef int64_t factor
+    cdef bint one = symbol_id is None
+    cdef int8_t smallest = 0, largest = 0
+    cdef int32_t s, first = 0, last = 0
+    if len(scales) != len(mantissa) or len(symbol_scales) < 1 or not (one or len(symbol_id) == len(mantissa)):
+        raise ValueError("columns differ in length")
+    for i in range(len(scales)):
+        smallest, largest = min(smallest, scales[i]), max(largest, scales[i])
+    for i in range(len(symbol_scales)):
+        smallest, largest = min(smallest, symbol_scales[i]), max(largest, symbol_scales[i])
+    if not one:
+        for i in range(len(symbol_id)):
+            first, last = min(first, symbol_id[i]), max(last, symbol_id[i])
+    if smallest < 0 or largest > MAX_SCALE or first < 0 or last >= len(symbol_scales):
+        raise ValueError(f"a scale is outside 0 to {MAX_SCALE}, or a symbol outside 0 to {len(symbol_scales) - 1}")
+    with nogil:
+        for i in range(len(mantissa)):
+            s = 0 if one else symbol_id[i]
+            symbol_scales[s] = max(symbol_scales[s], scales[i])
+        for i in range(len(mantissa)):
+            s = 0 if one else symbol_id[i]
+            if scales[i] != symbol_scales[s]:
+                factor = POWER_OF_TEN[symbol_scales[s] - scales[i]]
+                if magnitude(mantissa[i]) > HIGHEST // factor:
+                    failed = i
+                    break
+                mantissa[i] *= factor
+    return failed
+
+
+def decimal_column(rows, str name, int scale):
+    # (uint64[n, 2], -1): decimal128 mantissas at `scale`; or None and the row that needs more than 38 digits.
+    cdef object own = rows_of(rows)
+    cdef Py_ssize_t i, failed = -1, count = len(own)
+    cdef const Row *row
+    cdef int128 value
+    cdef int128 limit = int128(0x098A224000000000U, 0x4B3B4CA85A86C47A)
+    cdef int128 opposite = int128(0xF675DDC000000000U, -0x4B3B4CA85A86C47B)
+    cdef int field = ("open", "high", "low", "close", "volume", "taker_volume", "quote_volume", "taker_quote_volume").index(name)
+    cdef int shift
+    cdef uint64_t[:, ::1] made
+    if not 0 <= scale <= 38:
+        raise ValueError(f"scale {scale} is outside 0 to 38")
+    column = np.empty((count, 2), np.uint64)
+    made = column
+    row = <const Row *>_address(own)
+    with nogil:
+        for i in range(count):
+            if field < 4:
+                value.lo = <uint64_t>(
+                    row.bar.open if field == 0 else row.bar.high if field == 1 else row.bar.low if field == 2
+                    else row.bar.close)
+                value.hi = -1 if <int64_t>value.lo < 0 else 0
+                shift = scale - row.price_scale
+            elif field < 6:
+                value = row.bar.sums[0 if field == 4 else 1].volume
+                shift = scale - row.size_scale
+            else:
+                value = row.bar.sums[0 if field == 6 else 1].quote
+                shift = scale - row.quote_scale
+            while shift > 0:
+                if scale128(&value, POWER_OF_TEN[min(shift, 18)]):
+                    failed = i
+                    break
+                shift -= 18
+            if failed >= 0 or not less128(&value, &limit) or not less128(&opposite, &value):
+                failed = i
+                break
+            made[i, 0] = value.lo
+            made[i, 1] = <uint64_t>value.hi
+            row += 1
+    return (column, -1) if failed < 0 else (None, failed)
+
+
+def text_column(const int64_t[::1] codes not None, list names not None):
+    # (int64[n + 1] offsets, uint8 data): the name of each code, as Arrow's large_string holds it.
+    cdef Py_ssize_t i, count = len(codes)
+    cdef int64_t total = 0
+    cdef bytes name
+    cdef int64_t[::1] places
+    cdef uint8_t[::1] data
+    for each in names:
+        if type(each) is not bytes:
+            raise TypeError(f"names are bytes, not {type(each).__name__}")
+    names = names.copy()
+    offsets = np.zeros(count + 1, np.int64)
+    places = offsets
+    codes = np.array(codes)     # read twice, and nobody else may change them in between
+    for i in range(count):
+        if not 0 <= codes[i] < len(names):
+            raise IndexError(f"row {i}: code {codes[i]} is outside the {len(names)} names")
+        total += PyBytes_GET_SIZE(<bytes>names[codes[i]])
+        places[i + 1] = total
+    characters = np.empty(total, np.uint8)
+    data = characters
+    for i in range(count):
+        name = <bytes>names[codes[i]]
+        if PyBytes_GET_SIZE(name):
+            memcpy(&data[places[i]], PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+    return offsets, characters

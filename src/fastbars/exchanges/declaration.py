@@ -1,0 +1,405 @@
+"""What an exchange is to the rest: a declaration and pure functions.
+
+An exchange file says where to connect, how to subscribe, and what a message means. Sockets, timers, scales and
+batches are nowhere in it. Units: durations in seconds; those of messages stand in `exchanges/messages.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from abc import ABC, ABCMeta, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, Literal, Self, get_args
+from urllib.parse import urlsplit
+
+import orjson
+
+from fastbars.buffer import Ids
+from fastbars.errors import SubscriptionError
+from fastbars.exchanges.history import History
+from fastbars.exchanges.listing import Listing
+from fastbars.exchanges.messages import Message, Stream
+from fastbars.exchanges.naming import SymbolRules
+from fastbars.wire.fields import TradeFields
+
+_MOST_DELTAS = 20_000  # symbols of one session
+
+
+def by_channel(streams: Iterable[Stream]) -> dict[str, list[str]]:
+    """Channel -> its symbols, for exchanges whose requests name one channel."""
+    symbols: dict[str, list[str]] = {}
+    for symbol, channel in streams:
+        symbols.setdefault(channel, []).append(symbol)
+    return symbols
+
+
+class Deltas:
+    """The latest value of each field of messages that carry only what has changed."""
+
+    def __init__(self) -> None:
+        self._fields: dict[str, dict[str, Any]] = {}
+
+    def merge(self, key: str, changed: Mapping[str, Any], *, anew: bool = False) -> dict[str, Any]:
+        """All fields known under this key once those changed are put in; `anew` forgets the earlier ones first."""
+        fields = self._fields.pop(key, {})
+        self._fields[key] = fields
+        if len(self._fields) > _MOST_DELTAS:  # of names that a peer invents; the latest are kept
+            del self._fields[next(iter(self._fields))]
+        if anew:
+            fields.clear()
+        fields.update(changed)
+        return fields
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the exchange allows. None: it names no such limit.
+
+    Attributes:
+        streams_per_connection: streams that one connection may hold.
+        streams_per_request: streams that one call of `subscribe` or `unsubscribe` is given at most. (They may
+            become several frames, each of which counts for the next limits.)
+        requests_per_second: frames that the client may send in a second, application pings included.
+        requests_shared: that limit counts all connections from one address together, not each by itself.
+        request_bytes: size of one frame that the client sends.
+        requests_per_hour: subscribe and unsubscribe frames in an hour, a connection.
+        connects: (how many, in how many seconds) new connections from one address.
+        connections: open at the same time from one address.
+        streams: held by all connections from one address together.
+        lifetime_s: age at which the exchange cuts a connection.
+        subscription_lifetime_s: age at which it ends a subscription by itself, so that it must be asked for again.
+    """
+
+    streams_per_connection: int
+    streams_per_request: int
+    requests_per_second: float
+    request_bytes: int | None = None
+    requests_per_hour: int | None = None
+    connects: tuple[int, float] | None = None
+    connections: int | None = None
+    streams: int | None = None
+    lifetime_s: float | None = None
+    subscription_lifetime_s: float | None = None
+    requests_shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """How a connection is kept alive, and how its death shows; protocol pings and pongs are beside this.
+
+    Attributes:
+        payload: the application ping that the client must send, as a text frame; None: none is asked for.
+        interval_s: how often.
+        silence_s: on a live connection something comes at least this often, be it a protocol ping, the exchange's
+            heartbeat, or the answer to `payload`; None: that is not known.
+    """
+
+    payload: bytes | None = None
+    interval_s: float = 0.0
+    silence_s: float | None = None
+
+
+PROTOCOL_PINGS_ONLY = Heartbeat()
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_mapping(value: object, kind: type = object) -> bool:
+    return isinstance(value, Mapping) and all(_is_text(key) and isinstance(value[key], kind) for key in value)
+
+
+def _is_mapping_to_lists(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        _is_text(key) and isinstance(listed, Sequence) and not isinstance(listed, str | bytes)
+        for key, listed in value.items()
+    )
+
+
+def _is_channels(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        _is_text(channel) and (ids is None or ids in get_args(Ids)) for channel, ids in value.items()
+    )
+
+
+# Attribute of a declaration -> (whether a value is what is expected, what that is).
+_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (_is_text, "text such as 'binance usdm'"),
+    "docs": (lambda value: isinstance(value, str), "text"),
+    "routes": (_is_mapping_to_lists, "a mapping of URLs to the list of channels that each serves"),
+    "channels": (
+        _is_channels,
+        f"a mapping of channels to what their trade ids prove: None, {', '.join(map(repr, get_args(Ids)))}",
+    ),
+    "default_channel": (_is_text, "text, one of the trade channels"),
+    "limits": (lambda value: isinstance(value, Limits), "Limits(...)"),
+    "heartbeat": (lambda value: isinstance(value, Heartbeat), "Heartbeat(...)"),
+    "greeting": (
+        lambda value: isinstance(value, tuple) and all(isinstance(frame, bytes) for frame in value),
+        "a tuple of frames, each bytes",
+    ),
+    "acks": (lambda value: value in ("request", "streams", "none"), "'request', 'streams' or 'none'"),
+    "candle_open": (lambda value: value in ("first trade", "previous close"), "'first trade' or 'previous close'"),
+    "negative_prices": (lambda value: isinstance(value, bool), "True or False"),
+    "candles": (lambda value: _is_mapping(value, str), "a mapping of bar specs to channels"),
+    "histories": (_is_mapping_to_lists, "a mapping of trade channels to lists of History"),
+    "symbols": (lambda value: isinstance(value, SymbolRules), "SymbolRules(...)"),
+    "exclusive": (
+        lambda value: isinstance(value, tuple) and all(map(_is_text, value)),
+        "a tuple of keys of the channels",
+    ),
+    "listing": (lambda value: value is None or isinstance(value, Listing), "Listing(...), or None"),
+    "regions": (
+        lambda value: _is_mapping(value, Mapping) and all(_is_mapping(hosts, str) for hosts in value.values()),
+        "a mapping of regions to mappings of hosts to other hosts",
+    ),
+}
+_REQUIRED = ("name", "channels", "default_channel", "limits", "routes")
+
+
+def _check(owner: str, name: str, value: object) -> None:
+    fits, expected = _EXPECTED[name]
+    if not fits(value):
+        raise TypeError(f"{owner}.{name} must be {expected}, got {value!r:.100}")
+
+
+class _Declaration(ABCMeta):
+    """Checks what an exchange declares: on its class as soon as that is made, the whole when there is an instance."""
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> None:
+        super().__init__(name, bases, namespace, **options)
+        declared = [base for base in cls.__mro__ if isinstance(base, _Declaration)][:-1]  # the last is Exchange itself
+        for attribute in _EXPECTED.keys() & namespace.keys():
+            value = namespace[attribute]
+            # A property, a slot, or a field of a dataclass says its value when there is an instance.
+            if not hasattr(value, "__get__") and not isinstance(value, dataclasses.Field):
+                _check(name, attribute, value)
+        annotated = {one for base in declared for one in inspect.get_annotations(base)}
+        initialised = any("__init__" in vars(base) or "__getattr__" in vars(base) for base in declared)
+        if declared and not inspect.isabstract(cls) and not initialised:
+            for message in _missing(cls, [one for one in _REQUIRED if one not in annotated], cls):
+                raise TypeError(message)
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        exchange = super().__call__(*args, **options)
+        for message in _missing(cls, _EXPECTED, exchange):
+            raise TypeError(message)
+        for attribute in _EXPECTED:
+            if hasattr(exchange, attribute):
+                _check(cls.__name__, attribute, getattr(exchange, attribute))
+        if exchange.channels.get(exchange.default_channel) is None:
+            raise ValueError(
+                f"{cls.__name__}.default_channel is {exchange.default_channel!r}, which is no trade channel; those are"
+                f" {exchange.trade_channels}"
+            )
+        return exchange
+
+
+def _missing(cls: type, attributes: Iterable[str], place: object) -> Iterator[str]:
+    # One that says by itself where to connect needs no routes.
+    says_where = cls.url is not Exchange.url or cls.urls is not Exchange.urls  # type: ignore[attr-defined]
+    for attribute in attributes:
+        if not hasattr(place, attribute) and not (attribute == "routes" and says_where):
+            yield f"{cls.__name__}.{attribute} is missing; it must be {_EXPECTED[attribute][1]}"
+
+
+class Exchange(ABC, metaclass=_Declaration):
+    """A venue and market, declared.
+
+    Attributes:
+        name: "binance usdm", as errors and logs name it.
+        docs: where the exchange documents its messages.
+        routes: URL -> the keys of `channels` that it serves, in the order of preference.
+        channels: every channel that can be subscribed to; one that ends with "*" stands for all that begin with
+            the rest ("kline_*"). Of trade channels the value says what their ids prove, of others it is None.
+        default_channel: the trade channel that bars are made from unless one is asked for.
+        symbols: how its symbols are written, and under which names the data of some of them arrives.
+        limits: what the exchange allows.
+        heartbeat: how a connection is kept alive.
+        greeting: frames that the client sends first on each connection, before it subscribes to anything. They
+            count for the limits; an ack of them belongs to no request.
+        acks: what an ack names: "request" (its id, perhaps with streams), "streams" (these alone), or "none": there
+            is no ack at all, and a request is granted once it is sent.
+        candle_open: what the open of the exchange's candles is. "previous close" is folded into high and low too,
+            so that such a candle differs from a bar where the first trade has another price.
+        negative_prices: prices may be zero or negative (spreads, oil); elsewhere such a price is refused as garbage.
+        candles: bar spec -> channel of the exchange's own candles of it; those that it has, cut like ours.
+        exclusive: keys of `channels` of which a connection can hold one a symbol: on Kraken one of "ohlc_*". Others of
+            them go to other connections.
+        histories: trade channel -> what the REST API serves of its trades, in the order of preference; channels
+            that are not in it cannot be healed.
+        regions: name of a region -> host of the addresses above -> host that serves the region instead; hosts that are
+            not in it serve all regions.
+        listing: the REST API's endpoint of instruments, which symbols are checked against; None: it has none.
+
+    Raises:
+        TypeError: an attribute is missing, or not what is expected: when the class is made, where the class has it,
+            and of the rest when the instance is. ValueError: the default channel is no trade channel.
+    """
+
+    name: str
+    channels: Mapping[str, Ids | None]
+    default_channel: str
+    limits: Limits
+    routes: Mapping[str, Sequence[str]]
+    symbols: SymbolRules = SymbolRules()
+    docs: str = ""
+    heartbeat: Heartbeat = PROTOCOL_PINGS_ONLY
+    greeting: tuple[bytes, ...] = ()
+    acks: Literal["request", "streams", "none"] = "request"
+    candle_open: Literal["first trade", "previous close"] = "first trade"
+    negative_prices: bool = False
+    candles: Mapping[str, str] = MappingProxyType({})
+    exclusive: Sequence[str] = ()
+    histories: Mapping[str, Sequence[History]] = MappingProxyType({})
+    listing: Listing | None = None
+    regions: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+
+    def url(self, channels: Iterable[str]) -> str:
+        """Where these channels are served. Raises SubscriptionError where no one connection serves all."""
+        return self.urls(channels)[0]
+
+    def urls(self, channels: Iterable[str]) -> list[str]:
+        """Everywhere that these channels are served, in the order of preference; redundant lines go to several."""
+        asked = {self.declared(channel) for channel in channels} or {self.default_channel}
+        urls = [url for url, served in self.routes.items() if asked <= set(served)]
+        if not urls:
+            raise SubscriptionError(f"{self.name}: no one connection serves {sorted(asked)}; routes are {self.routes}")
+        return urls
+
+    def in_region(self, region: str, name: str) -> Self:
+        """The exchange as it is served to one of its `regions`, under a name of its own. Raises KeyError."""
+        hosts = self.regions[region]
+
+        def moved(url: str) -> str:
+            parts = urlsplit(url)
+            there = hosts.get(parts.hostname or "")
+            return url if there is None else url.replace(f"//{parts.hostname}", f"//{there}", 1)
+
+        regional = copy(self)
+        changed: dict[str, object] = {
+            "name": name,
+            "routes": {moved(url): channels for url, channels in self.routes.items()},
+            "histories": {
+                channel: tuple(replace(one, url=moved(one.url), budget="") for one in served)
+                for channel, served in self.histories.items()
+            },
+            "listing": None if self.listing is None else replace(self.listing, url=moved(self.listing.url), budget=""),
+        }
+        for attribute, value in changed.items():
+            object.__setattr__(regional, attribute, value)  # a declaration may be frozen; this is its own copy
+        return regional
+
+    @abstractmethod
+    def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
+        """The text frames that subscribe to these (symbol, channel) pairs, at most `streams_per_request`.
+
+        Every frame carries `request_id`, where the exchange's requests have ids.
+        """
+
+    @abstractmethod
+    def unsubscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
+        """The text frames that end these (symbol, channel) pairs."""
+
+    @abstractmethod
+    def parse(self, message: Any) -> Iterable[Message]:
+        """What a decoded message means, in order; empty where its kind is unknown.
+
+        The trades of one message come out in time order, whatever the exchange's order is.
+
+        Raises:
+            ParseError, LookupError, TypeError, ValueError, AttributeError: it claims to be of a known kind and is not.
+        """
+
+    def parser(self) -> Callable[[Any], Iterable[Message]]:
+        """A `parse` for one session: the exchange's own, or, where messages carry changes only, one that remembers."""
+        return self.parse
+
+    def login(self, token: str) -> list[bytes]:  # noqa: ARG002
+        """The text frames that answer `TokenWanted`; none where the exchange knows no session tokens."""
+        return []
+
+    def asked_first(self, url: str, rest_url: str | None) -> list[str]:  # noqa: ARG002
+        """REST addresses that must be asked (GET) before each connection to `url`; mostly none.
+
+        Args:
+            rest_url: as in StreamConfig.
+        """
+        return []
+
+    @abstractmethod
+    def event_time_ns(self, message: Any) -> int | None:
+        """When the exchange sent this message, ns; None where it does not say."""
+
+    def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
+        """Where the trades of a trade channel stand, for the compiled scanner; None: `parse` alone reads them."""
+        return None
+
+    def loads(self, payload: bytes) -> Any:
+        """Decode a payload. Numbers that matter must not become floats. Raises ValueError: it is not JSON."""
+        return orjson.loads(payload)
+
+    def contract_size(self, symbol: str) -> Decimal | None:  # noqa: ARG002
+        """Quote units a contract on an inverse market; None on all others."""
+        return None
+
+    def exact_symbols(self, symbols: Iterable[str]) -> list[str]:
+        """Symbols as this exchange writes them, each once, from how people wrote them.
+
+        Raises:
+            TypeError: it is one text instead of several, or one of them is no text.
+            SubscriptionError: one of them cannot be a symbol of this exchange, or two would arrive under one name.
+        """
+        if isinstance(symbols, str | bytes) or not isinstance(symbols, Iterable):
+            raise TypeError(f"symbols must be a list of strings, not {symbols!r:.80}")
+        exact = list(dict.fromkeys(self.symbols.exact(symbol, self.name) for symbol in symbols))
+        self.symbols.check_apart(exact, self.name)
+        return exact
+
+    def streams_in(self, url: str) -> list[Stream]:  # noqa: ARG002
+        """The streams that an address itself subscribes to, where the exchange's addresses can."""
+        return []
+
+    def ids(self, channel: str) -> Ids:
+        """What the trade ids of a trade channel prove."""
+        ids = self.channels.get(channel)
+        if ids is None:
+            raise SubscriptionError(f"{self.name}: {channel!r} is no trade channel; those are {self.trade_channels}")
+        return ids
+
+    def history(self, channel: str, *, has_key: bool) -> History | None:
+        """The REST history that heals a channel: the best one that needs no key, or for which there is one."""
+        served = self.histories.get(channel, ())
+        usable = [one for one in served if has_key or one.key_header is None]
+        return next(iter((*usable, *served)), None)
+
+    @property
+    def trade_channels(self) -> list[str]:
+        """The channels that carry trades."""
+        return [name for name, ids in self.channels.items() if ids is not None]
+
+    def declared(self, channel: str) -> str:
+        """The key of `channels` that a channel falls under. Raises SubscriptionError where there is none."""
+        if channel in self.channels and not channel.endswith("*"):
+            return channel
+        for name in self.channels:
+            if name.endswith("*") and channel.startswith(name[:-1]) and channel[len(name) - 1 :] not in ("", "*"):
+                return name
+        raise SubscriptionError(f"{self.name}: unknown channel {channel!r}; known are {list(self.channels)}")
+
+    def exclusive_place(self, stream: Stream) -> tuple[str, str] | None:
+        """What the stream takes on its connection, where that can be had once only: symbol and key of `channels`."""
+        if not self.exclusive:
+            return None
+        key = self.declared(stream[1])
+        return (stream[0], key) if key in self.exclusive else None
+
+    def check_channel(self, channel: str) -> None:
+        """Raises SubscriptionError for a channel that this exchange does not have."""
+        self.declared(channel)

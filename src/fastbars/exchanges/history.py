@@ -1,0 +1,198 @@
+"""What an exchange's REST API serves of past trades, declared; and how to page through a hole, as pure functions.
+
+No socket, no clock, no retry: `live/healing/healer.py` has those. Units: times int64 nanoseconds since the Unix
+epoch, UTC; weights as the exchange counts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from fastbars.errors import ParseError
+from fastbars.exchanges.checked import LATEST_NS, shown
+from fastbars.exchanges.messages import Trade
+
+MOST_PAGE_BYTES = 2 * 2**20  # the largest page known, 1,000 trades, has 200 kB
+MOST_PAGE_TRADES = 2_000  # the largest page asked for has 1,000
+
+
+class Hole(NamedTuple):
+    """Trades of a symbol that are missing.
+
+    Attributes:
+        symbol: as the exchange writes it.
+        first, last: their ids, both inclusive; message numbers on channels that number messages.
+        since_ns, until_ns: times of the trades before and behind them; not always in this order.
+    """
+
+    symbol: str
+    first: int
+    last: int
+    since_ns: int
+    until_ns: int
+
+
+class Beginning(NamedTuple):
+    """Where a stream began inside a bar.
+
+    Attributes:
+        symbol: as the exchange writes it.
+        first: id of the first trade seen, and `first_ns` its time.
+        open_ns: beginning of the bar, which is to be whole.
+    """
+
+    symbol: str
+    first: int
+    first_ns: int
+    open_ns: int
+
+
+class Paging(Enum):
+    """How the pages of an answer follow each other."""
+
+    FORWARD_BY_ID = "by id, ascending: a page begins at the id asked for"
+    BACKWARD_BY_ID = "by id, descending: a page ends before the id asked for"
+    BACKWARD_BY_TIME = "by time, descending: a page ends at the time asked for"
+    FORWARD_BY_CURSOR = "by a cursor in ns, ascending: each page says where the next one begins"
+    RECENT = "one page, of the latest trades"
+
+
+class Page(NamedTuple):
+    """Trades of one answer, ascending by id, and where the next page begins (FORWARD_BY_CURSOR alone)."""
+
+    trades: list[Trade]
+    cursor: int | None = None
+
+
+class Request(NamedTuple):
+    """One GET: a path, its query, and what it weighs."""
+
+    path: str
+    query: Mapping[str, str]
+    weight: float
+
+
+@dataclass(frozen=True)
+class History:
+    """An exchange's REST history of one trade channel.
+
+    Attributes:
+        url: scheme and host.
+        path: of the endpoint; `{symbol}` stands for the symbol.
+        paging: how pages follow each other.
+        page_size: most trades a page.
+        query: (symbol, position, hole) -> the query; the position is an id or a time in ns, as `paging` says.
+        parse: (symbol, body) -> Page. Raises what `Exchange.parse` may raise for a body that it cannot read.
+        weight: of one request; `weight_per_minute` is what the exchange allows.
+        key_header: the header that carries the user's API key; None: no key is needed.
+        reach_s: how far back the exchange serves trades; None: without end.
+        omits: which trades it leaves out, for the message about a hole that stays; empty: none.
+        leaves_out_ids: it leaves ids of the series out for good: those between two neighbours of one answer are asked
+            for no more.
+        budget: whose weights these are, where several markets share them; empty: those of `url`.
+    """
+
+    url: str
+    path: str
+    paging: Paging
+    page_size: int
+    query: Callable[[str, int, Hole], Mapping[str, str]] = field(repr=False)
+    parse: Callable[[str, bytes], Page] = field(repr=False)
+    weight: float
+    weight_per_minute: float
+    key_header: str | None = None
+    reach_s: float | None = None
+    omits: str = ""
+    budget: str = ""
+    leaves_out_ids: bool = False
+
+    @property
+    def budget_name(self) -> str:
+        """Of the budget that its requests are taken from."""
+        return self.budget or self.url
+
+    def begin(self, hole: Hole, margin: int = 0) -> int:
+        """The position of the first page; going by id, so many ids before the hole."""
+        if self.paging is Paging.FORWARD_BY_ID:
+            return max(hole.first - margin, 0)
+        if self.paging is Paging.BACKWARD_BY_ID:
+            return hole.last + 1
+        if self.paging is Paging.BACKWARD_BY_TIME:
+            return max(hole.since_ns, hole.until_ns)
+        if self.paging is Paging.FORWARD_BY_CURSOR:
+            return min(hole.since_ns, hole.until_ns) - 1
+        return 0
+
+    def request(self, hole: Hole, position: int) -> Request:
+        """What to ask for the page at a position."""
+        return Request(self.path.format(symbol=hole.symbol), self.query(hole.symbol, position, hole), self.weight)
+
+    def follow(self, hole: Hole, position: int, page: Page) -> int | None:
+        """The position of the page after this one; None: there is nothing more to ask for.
+
+        Every step moves on, so that no answer, however odd, makes this ask for ever.
+        """
+        if not page.trades or self.paging is Paging.RECENT:
+            return None
+        first, last = _number(page.trades[0], first=True), _number(page.trades[-1], first=False)
+        after: int | None
+        if self.paging is Paging.FORWARD_BY_ID:
+            # Where ids are left out, the next answer shows the neighbour of those that this one ends before.
+            after = last if self.leaves_out_ids else last + 1
+            if self.leaves_out_ids and len(page.trades) < self.page_size:
+                return None
+            return after if position < after <= hole.last else None
+        if self.paging is Paging.BACKWARD_BY_ID:
+            return first if hole.first < first < position else None
+        if self.paging is Paging.BACKWARD_BY_TIME:
+            after = page.trades[0].time_ns
+            return after if first > hole.first and after < position and len(page.trades) >= self.page_size else None
+        after = page.cursor
+        return after if last < hole.last and after is not None and after > position else None
+
+
+def read_page(history: History, symbol: str, body: bytes) -> Page:
+    """The trades of an answer, ascending by id, whichever way the exchange sent them.
+
+    Raises:
+        ParseError: it cannot be read, whatever the parser raised; it is too long, or of another symbol; an id or a time
+            is out of range.
+    """
+    if len(body) > MOST_PAGE_BYTES:
+        raise ParseError(f"{symbol}: an answer of {len(body)} bytes, more than {MOST_PAGE_BYTES}")
+    try:
+        page = history.parse(symbol, body)
+        if len(page.trades) > MOST_PAGE_TRADES:
+            raise ParseError(f"{symbol}: an answer of {len(page.trades)} trades, more than {MOST_PAGE_TRADES}")
+        for trade in page.trades:
+            if trade.symbol != symbol:
+                raise ParseError(f"asked for {symbol}, the answer is of {shown(trade.symbol)}")
+            if not isinstance(trade.time_ns, int) or not 0 <= trade.time_ns <= LATEST_NS:
+                raise ParseError(f"{symbol}: a trade of the REST API has the time {shown(trade.time_ns)}")
+        return page._replace(trades=sorted(page.trades, key=number_range))
+    except ParseError:
+        raise
+    except Exception as error:  # an answer from outside may make a parser raise anything
+        raise ParseError(f"{symbol}: the answer cannot be read: {shown(error)}") from error
+
+
+def left_out(page: Page) -> list[tuple[int, int]]:
+    """(first, last) of the ids that an answer does not have, though it has both their neighbours."""
+    ranges = [number_range(trade) for trade in page.trades]
+    return [(last + 1, first - 1) for (_, last), (first, _) in pairwise(ranges) if last + 1 < first]
+
+
+def number_range(trade: Trade) -> tuple[int, int]:
+    """First and last of the numbers that holes are made of: ids, or the message's own number."""
+    return _number(trade, first=True), _number(trade, first=False)
+
+
+def _number(trade: Trade, *, first: bool) -> int:
+    number: Any = trade.sequence if trade.sequence is not None else trade.first_id if first else trade.last_id
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**63:
+        raise ParseError(f"{trade.symbol}: a trade of the REST API has the id {shown(number)}")
+    return number

@@ -1,0 +1,44 @@
+from typing import Self
+
+from typing_extensions import disjoint_base
+
+from fastbars.kernel.batch import TickBatch
+
+MOST_LINES: int
+
+@disjoint_base
+class Arbiter:
+    """Redundant lines: of each trade the first arrival goes on, in the order of ids; one line fills another's holes.
+
+    Args:
+        out: an empty batch, which the arbiter fills and returns; the next call uses it again.
+        lines: how many lines there are, 2 to 8.
+        wait_ns: how long a trade is held back for those before it.
+
+    Attributes:
+        held: trades held back now.
+        duplicates: trades that had arrived before and were dropped.
+
+    Raises:
+        ValueError: these make no sense, or the batch has no id columns.
+    """
+
+    @property
+    def held(self) -> int: ...
+    @property
+    def duplicates(self) -> int: ...
+    def __new__(cls, out: TickBatch, lines: int, wait_ns: int) -> Self: ...
+    def take(self, batch: TickBatch, line: int, now_ns: int) -> TickBatch:
+        """What goes on now that a line has brought these trades at `now_ns` of a steady clock."""
+    def expire(self, now_ns: int) -> TickBatch:
+        """What has been held back for long enough at `now_ns`."""
+    def flush(self) -> TickBatch:
+        """Everything that is held back."""
+    @property
+    def next_release_ns(self) -> int:
+        """When something held back will have waited long enough; 2**63 - 1: nothing is held."""
+    def counted(self, line: int) -> tuple[int, int, int, int, int]:
+        """Of one line: trades it brought first, again, and not at all; how often and by how long (ns) it led another.
+
+        A trade counts as missed once 256 later trades of its symbol have come. Times are compared of as many.
+        """

@@ -1,0 +1,347 @@
+"""The arbiter of redundant lines: of each trade the first arrival goes on, in the order of ids.
+
+Two connections carry the same trades. An id that jumps ahead on one of them is held back, for at most `wait_ns`, until
+what lies before it comes over another one; so that a hole of one line is no hole. Once every line has gone past the
+missing ids, or the time is over, what was held goes on, and the ledger sees the hole. All times are those given, so that
+the same calls give the same trades.
+
+Units: times int64 ns of a steady clock.
+"""
+
+from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memmove
+
+from fastbars.kernel.batch cimport TickBatch
+from fastbars.kernel.instruments cimport Instrument
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN
+
+from fastbars.errors import InvalidTickError
+
+cdef enum:
+    LINES = 8
+    WINDOW = 256                # latest trades of a symbol of which arrivals are compared
+    MOST_HELD = 65_536          # rows of a symbol that can be held back
+
+cdef int64_t UNSEEN = LOWEST
+
+MOST_LINES = LINES
+
+cdef struct Held:               # a row that waits for those before it
+    int64_t since_ns
+    int64_t time_ns
+    int64_t price
+    int64_t size
+    int64_t first
+    int64_t last
+    int64_t first_id
+    int64_t last_id
+    int64_t count
+    int8_t side
+    int8_t price_scale
+    int8_t size_scale
+
+cdef struct Arrival:            # where and when a trade came first
+    int64_t id
+    int64_t at_ns
+    int32_t line
+    uint32_t seen               # a bit for each line that has delivered it
+
+cdef struct Symbol:
+    int64_t expected            # the next id that goes on
+    int64_t passed[LINES]  # the largest id of each line
+    Arrival *arrivals
+    Held *held                  # by id, from held_start on
+    int32_t held_start
+    int32_t held_count
+    int32_t held_capacity
+
+cdef struct Count:
+    int64_t first
+    int64_t again
+    int64_t missed
+    int64_t lead_ns
+    int64_t led
+
+
+cdef int64_t LONGEST_NS = 1 << 61
+
+
+cdef int _check_now(int64_t now_ns) except -1:
+    if not -LONGEST_NS < now_ns < LONGEST_NS:
+        raise ValueError(f"{now_ns} ns is no time of a steady clock")
+    return 0
+
+
+cdef int64_t _widened(int64_t mantissa, int64_t factor) noexcept:
+    # The lowest, which no kernel takes, where it does not fit.
+    return mantissa * factor if -(HIGHEST // factor) <= mantissa <= HIGHEST // factor else LOWEST
+
+
+cdef class Arbiter:
+    cdef TickBatch out
+    cdef Symbol *symbols
+    cdef Py_ssize_t capacity
+    cdef int lines
+    cdef int64_t wait_ns
+    cdef Count counts[LINES]
+    cdef list waiting           # symbols with rows held back, in the order in which they began to wait
+    cdef readonly Py_ssize_t held
+    cdef readonly int64_t duplicates
+
+    def __cinit__(self, TickBatch out not None, int lines, int64_t wait_ns):
+        if not 2 <= lines <= LINES:
+            raise ValueError(f"lines must be 2 to {LINES}, got {lines}")
+        if not 0 <= wait_ns < LONGEST_NS:
+            raise ValueError(f"wait {wait_ns} ns is outside 0 to {LONGEST_NS}")
+        if out.first_id is NULL:
+            raise ValueError("redundant lines need trade ids, and the batch has no first_id column")
+        self.out = out
+        self.symbols = NULL
+        self.capacity = 0
+        self.lines = lines
+        self.wait_ns = wait_ns
+        self.waiting = []
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.capacity):
+            free(self.symbols[i].arrivals)
+            free(self.symbols[i].held)
+        free(self.symbols)
+
+    cdef int _reserve(self, Py_ssize_t symbols) except -1:
+        cdef Py_ssize_t i, capacity
+        cdef Symbol *grown
+        cdef int line
+        if symbols > self.capacity:
+            capacity = max(symbols, 2 * self.capacity)
+            grown = <Symbol *>realloc(self.symbols, capacity * sizeof(Symbol))
+            if grown is NULL:
+                raise MemoryError
+            self.symbols = grown
+            for i in range(self.capacity, capacity):
+                grown[i].expected = UNSEEN
+                for line in range(LINES):
+                    grown[i].passed[line] = UNSEEN
+                grown[i].arrivals = NULL
+                grown[i].held = NULL
+                grown[i].held_start = grown[i].held_count = grown[i].held_capacity = 0
+            self.capacity = capacity
+        return 0
+
+    def take(self, TickBatch batch not None, int line, int64_t now_ns):
+        cdef Py_ssize_t i
+        if batch.instruments is not self.out.instruments:
+            raise ValueError("the batch belongs to other instruments than this arbiter")
+        if not 0 <= line < self.lines:
+            raise ValueError(f"line {line} is outside 0 to {self.lines - 1}")
+        if batch is self.out or batch.first_id is NULL:
+            raise ValueError("a batch is needed that has a first_id column and is not what this arbiter returns")
+        if batch.length and batch.rescaled != batch.instruments.rescaled:
+            raise InvalidTickError("a scale was widened after this batch was built; build it again")
+        if batch.borrows:
+            batch = batch.own_copy()
+        _check_now(now_ns)
+        self._begin(batch.length)
+        for i in range(batch.length):
+            self._place(batch, i, line, now_ns)
+        if self.waiting:
+            self._release(now_ns)
+        return self.out
+
+    def expire(self, int64_t now_ns):
+        _check_now(now_ns)
+        self._begin(0)
+        self._release(now_ns)
+        return self.out
+
+    def flush(self):
+        self._begin(0)
+        self._release(HIGHEST)
+        return self.out
+
+    @property
+    def next_release_ns(self):
+        cdef int64_t earliest = HIGHEST
+        cdef Symbol *symbol
+        for s in self.waiting:
+            symbol = &self.symbols[<int>s]
+            earliest = min(earliest, symbol.held[symbol.held_start].since_ns + self.wait_ns)
+        return earliest
+
+    def counted(self, int line):
+        if not 0 <= line < self.lines:
+            raise ValueError(f"line {line} is outside 0 to {self.lines - 1}")
+        count = &self.counts[line]
+        return count.first, count.again, count.missed, count.led, count.lead_ns
+
+    cdef int _begin(self, Py_ssize_t rows) except -1:
+        self.out.check_unused()
+        self.out.length = 0
+        self.out.rescaled = self.out.instruments.rescaled
+        self.out._reserve(rows + self.held)
+        self._reserve(self.out.instruments.count)
+        return 0
+
+    cdef int _place(self, TickBatch batch, Py_ssize_t row, int line, int64_t now_ns) except -1:
+        cdef int32_t s = batch.symbol_id[row]
+        cdef Symbol *symbol
+        cdef int64_t first = (batch.sequence if batch.sequence is not NULL else batch.first_id)[row]
+        cdef int64_t last = (batch.sequence if batch.sequence is not NULL else batch.last_id)[row]
+        if first < 0 or last < first or last == HIGHEST or not batch.is_valid(row, self.capacity):
+            self._copy(batch, row)  # the kernel will refuse it
+            return 0
+        symbol = &self.symbols[s]
+        if not self._arrives(symbol, first, last - first + 1, line, now_ns):
+            self.duplicates += 1
+        elif symbol.expected == UNSEEN or first == symbol.expected:
+            self._copy(batch, row)
+            symbol.expected = last + 1
+            if symbol.held_count:
+                self._follow(symbol, s)
+        elif first < symbol.expected:
+            self._copy(batch, row)  # too old to tell, or it fills a hole: the ledger knows
+        else:
+            self._hold(symbol, s, batch, row, first, last, now_ns)
+        symbol.passed[line] = max(symbol.passed[line], last)
+        return 0
+
+    cdef bint _arrives(self, Symbol *symbol, int64_t first, int64_t trades, int line, int64_t now_ns) except -1:
+        # False: it has arrived before.
+        cdef Arrival *arrival
+        cdef int i
+        if symbol.arrivals is NULL:
+            symbol.arrivals = <Arrival *>calloc(WINDOW, sizeof(Arrival))
+            if symbol.arrivals is NULL:
+                raise MemoryError
+        arrival = &symbol.arrivals[first % WINDOW]
+        if arrival.seen and arrival.id == first:
+            if not (arrival.seen >> line) & 1:
+                arrival.seen |= <uint32_t>1 << line
+                self.counts[line].again += trades
+                self.counts[arrival.line].led += 1
+                self.counts[arrival.line].lead_ns += now_ns - arrival.at_ns
+            return False
+        if arrival.seen and arrival.id > first:
+            return True
+        if arrival.seen:
+            for i in range(self.lines):
+                if not (arrival.seen >> i) & 1:
+                    self.counts[i].missed += 1
+        arrival.id = first
+        arrival.at_ns = now_ns
+        arrival.line = line
+        arrival.seen = <uint32_t>1 << line
+        self.counts[line].first += trades
+        return True
+
+    cdef int _hold(self, Symbol *symbol, int32_t s, TickBatch batch, Py_ssize_t row, int64_t first, int64_t last,
+                   int64_t now_ns) except -1:
+        cdef Instrument *own = &self.out.instruments.table[s]
+        cdef int32_t place, capacity
+        cdef Held *grown
+        cdef Held held
+        if symbol.held_count == MOST_HELD:
+            self._next(symbol, s)
+            self._follow(symbol, s)
+        if symbol.held_start + symbol.held_count == symbol.held_capacity:
+            if symbol.held_start > symbol.held_count:
+                memmove(symbol.held, &symbol.held[symbol.held_start], symbol.held_count * sizeof(Held))
+                symbol.held_start = 0
+            else:
+                capacity = max(16, 2 * symbol.held_capacity)
+                grown = <Held *>realloc(symbol.held, capacity * sizeof(Held))
+                if grown is NULL:
+                    raise MemoryError
+                symbol.held = grown
+                symbol.held_capacity = capacity
+        held.since_ns = now_ns
+        held.time_ns, held.price, held.size = batch.time_ns[row], batch.price[row], batch.size[row]
+        held.first, held.last = first, last
+        held.first_id, held.last_id = batch.first_id[row], batch.last_id[row]
+        held.count = batch.count[row] if batch.count is not NULL else 1
+        held.side = batch.side[row] if batch.side is not NULL else 0
+        held.price_scale, held.size_scale = own.price_scale, own.size_scale
+        place = symbol.held_start + symbol.held_count
+        while place > symbol.held_start and symbol.held[place - 1].first > first:
+            place -= 1
+        memmove(&symbol.held[place + 1], &symbol.held[place],
+                (symbol.held_start + symbol.held_count - place) * sizeof(Held))
+        symbol.held[place] = held
+        if symbol.held_count == 0:
+            self.waiting.append(s)
+        symbol.held_count += 1
+        self.held += 1
+        return 0
+
+    cdef int _release(self, int64_t now_ns) except -1:
+        # What has waited long enough, or in vain, goes on.
+        cdef Symbol *symbol
+        cdef int line
+        cdef bint passed
+        for s in list(self.waiting):
+            symbol = &self.symbols[<int>s]
+            while symbol.held_count:
+                passed = True
+                for line in range(self.lines):
+                    passed = passed and symbol.passed[line] >= symbol.expected
+                if not passed and now_ns != HIGHEST and now_ns - symbol.held[symbol.held_start].since_ns < self.wait_ns:
+                    break
+                self._next(symbol, s)
+                self._follow(symbol, s)
+        return 0
+
+    cdef int _follow(self, Symbol *symbol, int32_t s) except -1:
+        # What was waiting for exactly this goes on.
+        while symbol.held_count and symbol.held[symbol.held_start].first <= symbol.expected:
+            self._next(symbol, s)
+        return 0
+
+    cdef int _next(self, Symbol *symbol, int32_t s) except -1:
+        # The lowest id that is held goes on.
+        cdef Instrument *own = &self.out.instruments.table[s]
+        cdef Held *held = &symbol.held[symbol.held_start]
+        cdef TickBatch out = self.out
+        cdef Py_ssize_t row = out.length
+        out._reserve(row + 1)
+        out.symbol_id[row] = s
+        out.time_ns[row] = held.time_ns
+        # A scale that was widened meanwhile fits: the instrument remembers its largest price and size. (One that it
+        # has not seen, of a batch that wraps arrays, is refused by the kernel.)
+        out.price[row] = _widened(held.price, POWER_OF_TEN[own.price_scale - held.price_scale])
+        out.size[row] = _widened(held.size, POWER_OF_TEN[own.size_scale - held.size_scale])
+        if out.side is not NULL:
+            out.side[row] = held.side
+        out.first_id[row], out.last_id[row] = held.first_id, held.last_id
+        if out.count is not NULL:
+            out.count[row] = held.count
+        if out.sequence is not NULL:
+            out.sequence[row] = held.first
+        out.length = row + 1
+        symbol.expected = max(symbol.expected, held.last + 1)
+        symbol.held_start += 1
+        symbol.held_count -= 1
+        self.held -= 1
+        if symbol.held_count == 0:
+            symbol.held_start = 0
+            self.waiting.remove(s)
+        return 0
+
+    cdef int _copy(self, TickBatch batch, Py_ssize_t i) except -1:
+        cdef TickBatch out = self.out
+        cdef Py_ssize_t row = out.length
+        out._reserve(row + 1)
+        out.symbol_id[row] = batch.symbol_id[i]
+        out.time_ns[row] = batch.time_ns[i]
+        out.price[row] = batch.price[i]
+        out.size[row] = batch.size[i]
+        if out.side is not NULL:
+            out.side[row] = batch.side[i] if batch.side is not NULL else 0
+        out.first_id[row], out.last_id[row] = batch.first_id[i], batch.last_id[i]
+        if out.count is not NULL:
+            out.count[row] = batch.count[i] if batch.count is not NULL else 1
+        if out.sequence is not NULL:
+            out.sequence[row] = batch.sequence[i] if batch.sequence is not NULL else batch.first_id[i]
+        out.length = row + 1
+        return 0

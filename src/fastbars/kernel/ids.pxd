@@ -1,0 +1,75 @@
+from libc.stdint cimport int32_t, int64_t
+
+from fastbars.kernel.batch cimport TickBatch
+
+cdef struct Hole:               # ids first..last have not been seen; they traded between two times
+    int64_t first
+    int64_t last
+    int64_t since_ns            # time of the trade before the hole
+    int64_t until_ns            # time of the trade behind it
+    int64_t safe_ns             # no bar that closes later had been let go when it was opened
+    int64_t unpublished         # 1: the exchange's history leaves these ids out, and nobody asks for them again
+
+cdef struct Line:               # one symbol, 64 bytes
+    int64_t expected            # the next id; UNSEEN before the first trade
+    int64_t last_time_ns        # time of the trade before `expected`
+    int64_t start               # ids below were never promised: the stream began here
+    int64_t start_ns            # time of the trade with id `start`
+    int64_t forgotten           # ids below may lie in a hole that is no longer kept
+    int64_t forgotten_until_ns  # bars that open at or before this time may lack trades of such a hole
+    Hole *holes
+    int32_t hole_count
+    int32_t hole_capacity
+
+cdef enum Verdict:
+    NEXT        # exactly the expected id
+    FIRST       # first trade of the symbol
+    AHEAD       # ids before it are missing: a hole was opened
+    FILLS       # lies in a known hole, which has shrunk
+    DUPLICATE   # was here before
+    OVERLAP     # partly here before: neither new nor a duplicate
+    FORGOTTEN   # older than the holes that are kept: it cannot be told whether it was here before
+    NO_MEMORY
+
+cdef enum:
+    UNKNOWN = -1                # how many trades a bar lacks, where ids do not tell
+
+cdef class Ledger:
+    cdef Line *lines
+    cdef Py_ssize_t capacity
+    cdef Line *spare            # what `restore` goes back to
+    cdef Py_ssize_t spare_count
+    cdef int32_t most_holes
+    cdef int32_t likely         # place of the hole that `in_doubt` found last
+    cdef bint has_unpublished   # some symbol has, or has had, ids that are unpublished
+    cdef int64_t safe_ns        # of the holes that are opened from now on
+    cdef readonly int64_t opened    # holes so far, so that who heals them sees new ones
+    # Of the trades that were folded in without asking: the id after the newest one of each symbol, but for `tip_step`, and
+    # its time; `tip_stride` bytes apart. NULL: all trades were asked for.
+    cdef const char *tip_ids
+    cdef const char *tip_times
+    cdef size_t tip_stride
+    cdef bint is_taken          # by a kernel
+    cdef bint busy              # that is at work
+    cdef int check_unused(self) except -1
+    cdef int64_t tip_step
+    cdef Hole touched           # of the last AHEAD or FILLS: the hole as it was opened, or before it shrank
+    cdef int reserve(self, Py_ssize_t symbols) except -1
+    cdef void catch_up(self, int symbol_id) noexcept nogil
+    cdef bint takes_next(self, TickBatch batch, Py_ssize_t row) noexcept nogil
+    cdef Py_ssize_t advance(
+        self, TickBatch batch, const int32_t *places, Py_ssize_t symbols, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
+    cdef void bound(self, Line *line) noexcept nogil
+    cdef bint reach_back(self, int symbol_id, int64_t last_id, int64_t time_ns) except -1
+    cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil
+    cdef bint in_doubt(self, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil
+    cdef bint leave_out(self, int symbol_id, int64_t first, int64_t last) except -1
+    cdef bint lacks(
+        self, int symbol_id, int64_t open_time, int64_t close_time, int64_t *missing, int64_t *unpublished) noexcept nogil
+    cdef bint was_reached(self, int64_t open_time, int64_t close_time) noexcept nogil
+    cdef bint is_missing(self, TickBatch batch, Py_ssize_t row, int64_t slack_ns) noexcept nogil
+    cdef int32_t find_hole(self, const Line *line, int64_t first) noexcept nogil
+    cdef void clear(self) noexcept nogil
+    cdef int save(self) except -1
+    cdef void restore(self) noexcept
+    cdef void forget_saved(self) noexcept

@@ -1,0 +1,208 @@
+"""Rows: bars as they are issued, one after the other, and handed over as a numpy array.
+
+Units: times int64 ns since the epoch, UTC; prices, sizes and quote sums mantissas at the scales of each row.
+"""
+
+import cython
+import numpy as np
+
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memset
+from cpython.buffer cimport PyBuffer_FillInfo
+
+from fastbars.kernel.scaled cimport HIGHEST, POWER_OF_TEN
+from fastbars.kernel.summary cimport merge_bar, widen_bar
+
+from fastbars.errors import PrecisionError
+from fastbars.kernel.scaled import MAX_SCALE as _MAX_SCALE
+
+cdef enum:
+    MANY_ROWS = 1024            # so many are handed over where they are; fewer are copied
+
+_INT128 = [("lo", np.uint64), ("hi", np.int64)]
+ROW_DTYPE = np.dtype(
+    [(name, np.int64) for name in ("last_time", "last_id", "high", "low", "close", "count")]
+    + [(name, _INT128) for name in ("volume", "quote_volume", "taker_volume", "taker_quote_volume")]
+    + [(name, np.int64) for name in ("open_time", "close_time", "first_time", "first_id", "open")]
+    + [("row", np.int64), ("missing", np.int64), ("symbol_id", np.int32), ("spec", np.int32), ("revision", np.int32),
+       ("unpublished", np.int32), ("status", np.uint8), ("reason", np.uint8), ("price_scale", np.int8), ("size_scale", np.int8),
+       ("quote_scale", np.int8), ("", np.void, 3)]
+)
+assert ROW_DTYPE.itemsize == sizeof(Row)
+
+# Most batches close nothing, and an empty structured array takes microseconds to make.
+NO_ROWS = np.empty(0, ROW_DTYPE)
+NO_ROWS.flags.writeable = False
+
+
+@cython.final
+@cython.internal
+cdef class _Issued:
+    # Memory of issued rows, which an array has taken over.
+    cdef Row *rows
+    cdef Py_ssize_t count
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.rows, self.count * sizeof(Row), 0, flags)
+
+    def __dealloc__(self):
+        free(self.rows)
+
+
+cdef class BarRows:
+    def __dealloc__(self):
+        free(self.rows)
+        free(self.late)
+
+    cdef int check_unused(self) except -1:
+        if self.busy:
+            raise RuntimeError(
+                "this kernel is in use: another thread, or what it is at work on, called it meanwhile; give each thread a"
+                " BarBuffer of its own, or let them take turns with a lock")
+        return 0
+
+    cdef Row *new_row(self, int64_t row, int spec) noexcept nogil:
+        # The next one, for a bar of `spec` that the trade at `row` caused. NULL: there is no memory.
+        cdef int64_t key = row * self.width + spec
+        cdef Row *issued
+        if self.row_count == self.row_capacity and not grow_table(
+            <void **>&self.rows, &self.row_capacity, sizeof(Row), 0
+        ):
+            self.no_memory = True
+            return NULL
+        issued = &self.rows[self.row_count]
+        issued.row = row
+        issued.spec = spec
+        memset(issued.unused, 0, sizeof(issued.unused))
+        self.ordered = self.row_count == 0 or (self.ordered and self.last_key <= key)
+        self.last_key = key
+        self.row_count += 1
+        return issued
+
+    cdef void not_placed(self, Py_ssize_t row, int spec) noexcept nogil:
+        if self.late_count == self.late_capacity and not grow_table(
+            <void **>&self.late, &self.late_capacity, sizeof(Late), 0
+        ):
+            self.no_memory = True
+            return
+        self.late[self.late_count] = Late(row, spec)
+        self.late_count += 1
+
+    cdef object take(self, bint numbered=False):
+        # In the order of the trades that caused them, then of the specs; without trades they are `numbered`.
+        if self.row_count == 0:
+            return NO_ROWS
+        self.busy = True
+        try:
+            return self.taken(numbered)
+        finally:
+            self.busy = False
+
+    cdef object taken(self, bint numbered):
+        cdef Py_ssize_t i
+        cdef int64_t[::1] keys
+        cdef Py_ssize_t[::1] order
+        cdef Row *taken
+        cdef _Issued issued
+        if self.ordered and self.row_count >= MANY_ROWS:
+            issued = _Issued()
+            taken = <Row *>realloc(self.rows, self.row_count * sizeof(Row))
+            issued.rows, issued.count = self.rows if taken is NULL else taken, self.row_count
+            self.rows = NULL
+            self.row_capacity = 0
+            rows = np.frombuffer(issued, ROW_DTYPE)
+        else:
+            rows = np.empty(self.row_count, ROW_DTYPE)
+        taken = <Row *><size_t>rows.ctypes.data
+        if self.rows is not NULL and self.ordered:
+            memcpy(taken, self.rows, self.row_count * sizeof(Row))
+        elif not self.ordered:
+            keys = np.empty(self.row_count, np.int64)
+            for i in range(self.row_count):
+                keys[i] = self.rows[i].row * self.width + self.rows[i].spec
+            order = np.argsort(keys, kind="stable")
+            for i in range(self.row_count):
+                taken[i] = self.rows[order[i]]
+        if numbered:
+            for i in range(self.row_count):
+                taken[i].row = i
+        self.row_count = 0
+        return rows
+
+    cdef list take_late(self):
+        late = [(self.late[i].row, self.late[i].spec) for i in range(self.late_count)]
+        self.late_count = 0
+        return late
+
+
+cdef object rows_of(object rows):
+    # An array of numpy's own, whatever was given: a subclass, or what only looks like an array, can say anything.
+    array = np.asarray(rows)
+    if array.ndim != 1 or array.dtype != ROW_DTYPE or not array.flags.c_contiguous:
+        what = "ROW_DTYPE" if array.dtype == ROW_DTYPE else "another dtype"
+        raise ValueError(f"rows are a contiguous array of ROW_DTYPE with one dimension, not {array.ndim} of {what}")
+    return np.array(array) if <size_t>array.ctypes.data % sizeof(int64_t) else array
+
+
+def merge_rows(rows, others, bint by_id):
+    cdef Row mine, other
+    cdef Py_ssize_t i
+    cdef size_t target, source
+    merged = np.array(rows, dtype=ROW_DTYPE)
+    others = np.array(others, dtype=ROW_DTYPE)
+    if merged.ndim != 1 or others.ndim != 1:
+        raise ValueError(f"bars to be merged are columns of one dimension, not of {merged.ndim} and {others.ndim}")
+    if len(merged) != len(others):
+        raise ValueError(f"{len(merged)} bars cannot be merged with {len(others)}")
+    check_scales(merged)
+    check_scales(others)
+    for i in range(len(merged)):
+        target = <size_t>merged.ctypes.data + i * sizeof(Row)
+        source = <size_t>others.ctypes.data + i * sizeof(Row)
+        memcpy(&mine, <void *>target, sizeof(Row))
+        memcpy(&other, <void *>source, sizeof(Row))
+        _to_scale(&other, mine.price_scale, mine.size_scale, mine.quote_scale)
+        _to_scale(&mine, other.price_scale, other.size_scale, other.quote_scale)
+        if merge_bar(&mine.bar, &other.bar, by_id):
+            raise PrecisionError(f"row {i}: the merged sums do not fit 128 bits", i)
+        mine.status = max(mine.status, other.status)
+        mine.missing = mine.missing + other.missing if mine.missing >= 0 and other.missing >= 0 else -1
+        mine.unpublished = _sum_of(mine.unpublished, other.unpublished)
+        mine.revision = max(mine.revision, other.revision)
+        memcpy(<void *>target, &mine, sizeof(Row))
+    return merged
+
+
+cdef int32_t _sum_of(int64_t unpublished, int64_t others) noexcept nogil:
+    # -1: not known, or too many for a row to count.
+    return -1 if unpublished < 0 or others < 0 or unpublished + others > 0x7fffffff else <int32_t>(unpublished + others)
+
+
+def check_scales(rows):
+    # What a kernel can have issued; rows are arrays, which anybody can write to.
+    for name, most in (("price_scale", _MAX_SCALE), ("size_scale", _MAX_SCALE), ("quote_scale", 2 * _MAX_SCALE)):
+        wrong = (rows[name] < 0) | (rows[name] > most)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(f"row {row}: {name} {rows[name][row]} is outside 0 to {most}")
+
+
+cdef int _to_scale(Row *row, int price_scale, int size_scale, int quote_scale) except -1:
+    # Widens `row` to scales that are larger than its own.
+    cdef int price_shift = max(price_scale - row.price_scale, 0)
+    cdef int size_shift = max(size_scale - row.size_scale, 0)
+    cdef int quote_shift = max(quote_scale - row.quote_scale, 0)
+    cdef int64_t most = HIGHEST // POWER_OF_TEN[price_shift]
+    # (Without prices high is the lowest and low the highest.)
+    if row.bar.high > most or row.bar.low < -most or quote_shift < size_shift or widen_bar(
+        &row.bar, POWER_OF_TEN[price_shift], POWER_OF_TEN[size_shift], POWER_OF_TEN[quote_shift - size_shift]
+    ):
+        raise PrecisionError(
+            f"a bar with {row.price_scale} decimals of price and {row.size_scale} of size does not fit with"
+            f" {price_scale} and {size_scale}"
+        )
+    row.price_scale += price_shift
+    row.size_scale += size_shift
+    row.quote_scale += quote_shift
+    return 0

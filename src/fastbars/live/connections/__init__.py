@@ -1,0 +1,1 @@
+"""Connections: opening, subscribing, keeping alive, and replacing them."""

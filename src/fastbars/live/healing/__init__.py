@@ -1,0 +1,1 @@
+"""Healing: what was missed, asked for again over REST."""

@@ -1,0 +1,93 @@
+"""Where a bar that a stream began inside truly began: the last trade before its open_time, looked for over REST.
+
+That trade's id proves which trades the bar lacks; they are a hole then, and healed as any other. Where ids say where to
+look, the search leaps back, then halves; where times do, it asks at the bar's beginning.
+
+Units: times int64 nanoseconds since the Unix epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from fastbars.exchanges.history import Beginning, History, Hole, Page, Paging, number_range
+from fastbars.exchanges.messages import Trade
+
+MOST_TRADES = 20_000  # a beginning that lacks more is left alone
+_MOST_REQUESTS = 24
+_FIRST_REACH_NS = 60_000_000_000  # how far before the bar's beginning times are asked for, at first
+_LAST_REACH_NS = 3_600_000_000_000
+
+Fetch = Callable[[Hole, int], Awaitable[Page]]
+
+
+async def trade_before(history: History, beginning: Beginning, fetch: Fetch) -> Trade | None:
+    """The last trade before `beginning.open_ns`; None: the exchange does not tell, or too many follow it.
+
+    Every trade behind it up to `beginning.first` is in the bar, or in a later one.
+
+    Args:
+        fetch: one page of the history, at a position that the hole's paging understands; ascending by id.
+    """
+    if history.paging in (Paging.BACKWARD_BY_TIME, Paging.FORWARD_BY_CURSOR):
+        found = await _by_time(history, beginning, fetch)
+    else:
+        found = await _by_id(history, beginning, fetch)
+    return found if found is not None and beginning.first - number_range(found)[1] <= MOST_TRADES else None
+
+
+async def _by_id(history: History, beginning: Beginning, fetch: Fetch) -> Trade | None:
+    size, newer, older, leap = history.page_size, beginning.first, None, history.page_size
+    for _ in range(_MOST_REQUESTS):
+        if older is None:
+            at = max(newer - leap, 0)
+        else:
+            below = number_range(older)[1]
+            at = max(below + 1, newer - size) if newer - below <= size else (below + newer) // 2
+        position = min(at + size, newer) if history.paging is Paging.BACKWARD_BY_ID else at
+        hole = Hole(beginning.symbol, at, newer - 1, beginning.open_ns, beginning.first_ns)
+        page = await fetch(hole, position)
+        trades = [trade for trade in page.trades if number_range(trade)[1] < newer]
+        border = _border(trades, beginning.open_ns)
+        if 0 < border < len(trades):
+            return trades[border - 1]
+        if trades and border == 0:
+            newer = number_range(trades[0])[0]
+        elif trades:
+            older = trades[-1]
+        elif older is None:
+            return None
+        else:
+            newer = at
+        if older is not None and number_range(older)[1] + 1 >= newer:
+            return older
+        if older is None and (history.paging is Paging.RECENT or at == 0 or beginning.first - newer > MOST_TRADES):
+            return None
+        leap *= 2
+    return older
+
+
+async def _by_time(history: History, beginning: Beginning, fetch: Fetch) -> Trade | None:
+    reach_ns, older, position = _FIRST_REACH_NS, None, None
+    for _ in range(_MOST_REQUESTS):
+        hole = Hole(beginning.symbol, 0, beginning.first - 1, beginning.open_ns - reach_ns, beginning.open_ns)
+        page = await fetch(hole, history.begin(hole) if position is None else position)
+        trades = [trade for trade in page.trades if number_range(trade)[1] < beginning.first]
+        border = _border(trades, beginning.open_ns)
+        if 0 < border < len(trades):
+            return trades[border - 1]
+        position = None
+        if trades and border:
+            older, position = trades[-1], page.cursor
+            if position is None:
+                return older
+        elif older is not None or reach_ns > _LAST_REACH_NS:
+            return older
+        else:
+            reach_ns *= 8
+    return older
+
+
+def _border(trades: list[Trade], open_ns: int) -> int:
+    # How many of them, ascending by id, come before the first one that is not older.
+    return next((place for place, trade in enumerate(trades) if trade.time_ns >= open_ns), len(trades))
