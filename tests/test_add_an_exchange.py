@@ -13,7 +13,6 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 from fastbars.exchanges import EXCHANGES
 from test_architecture import SHARED_DUTIES, imported
-from test_exchange_contract import code_lines
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "add-an-exchange.md"
 
@@ -47,6 +46,5 @@ def test_following_the_page_gives_a_ninth_exchange_that_streams(
 def test_the_file_on_the_page_keeps_the_rules_of_exchange_files() -> None:
     text = PAGE.read_text(encoding="utf-8")
     source = next(block for block in text.split("```python\n")[1:]).split("```")[0]
-    assert code_lines(source) <= 150
     names = set(imported(source, compiled=False))
     assert {name for name in names for duty in SHARED_DUTIES if name == duty or name.startswith(f"{duty}.")} == set()
