@@ -15,7 +15,7 @@ from fastbars.bars import ExchangeBar
 from fastbars.events import Quote, Ticker
 from fastbars.exchanges import binance, bybit, coinbase, hyperliquid, interactive_brokers, kraken, okx
 from fastbars.exchanges.declaration import Exchange
-from fastbars.exchanges.messages import Ack, Beat, Message, Notice, Refusal, Stream, TokenWanted, Trade
+from fastbars.exchanges.messages import Ack, Heartbeat, Message, Notice, Refusal, Stream, TokenWanted, Trade
 
 D = Decimal
 
@@ -259,8 +259,8 @@ def bybit_fixtures(exchange: Exchange, *, inverse: bool = False) -> Fixtures:
         ],
         empty=[message("publicTrade.ABUSDT", "[]"), message("kline.1.ABUSDT", "[]")],
         heartbeats=[
-            ('{"success":true,"ret_msg":"pong","conn_id":"c","req_id":"","op":"ping"}', [Beat(answers=True)]),
-            (f'{{"req_id":"","op":"pong","args":["{T_MS}"],"conn_id":"c"}}', [Beat(answers=True)]),
+            ('{"success":true,"ret_msg":"pong","conn_id":"c","req_id":"","op":"ping"}', [Heartbeat()]),
+            (f'{{"req_id":"","op":"pong","args":["{T_MS}"],"conn_id":"c"}}', [Heartbeat()]),
         ],
         raw=[
             (message("orderbook.50.ABUSDT", book), "orderbook", "ABUSDT"),
@@ -354,7 +354,7 @@ def _hyperliquid() -> Fixtures:
             ('{"channel":"error","data":"too many"}', [Refusal(None, "too many")]),
             ('{"channel":"error","data":"what {is"}', [Refusal(None, "what {is")]),
         ],
-        heartbeats=[('{"channel":"pong"}', [Beat(answers=True)])],
+        heartbeats=[('{"channel":"pong"}', [Heartbeat()])],
         empty=[
             "Websocket connection established.",  # the greeting
             '"Websocket connection established."',
@@ -407,8 +407,8 @@ def _interactive_brokers() -> Fixtures:
         ],
         empty=['{"server_id":"q1","topic":"smd+41"}', '{"topic":"smd+41","6509":"RpB","6119":"q2"}'],
         heartbeats=[
-            (f'{{"topic":"system","hb":{T_MS}}}', [Beat()]),
-            ('{"topic":"tic","alive":true}', [Beat(answers=True)]),
+            (f'{{"topic":"system","hb":{T_MS}}}', [Heartbeat()]),
+            ('{"topic":"tic","alive":true}', [Heartbeat()]),
             ('{"message":"waiting for session"}', [TokenWanted("waiting for session")]),
         ],
         raw=[
@@ -520,7 +520,7 @@ def _okx() -> Fixtures:
                 ],
             ),
         ],
-        heartbeats=[("pong", [Beat(answers=True)])],
+        heartbeats=[("pong", [Heartbeat()])],
         empty=[message(channel, "") for channel in ("trades-all", "trades", "candle1m", "bbo-tbt", "tickers")],
         notices=[('{"event":"notice","code":"64008","msg":"upgrade soon","connId":"c"}', [Notice("upgrade soon")])],
         raw=[
@@ -635,7 +635,7 @@ def _coinbase() -> Fixtures:
         heartbeats=[
             (
                 message("heartbeats", '{"current_time":"2026-01-01 00:00:05 +0000 UTC m=+1.2","heartbeat_counter":3}'),
-                [Beat()],
+                [Heartbeat()],
             )
         ],
         raw=[
@@ -755,8 +755,8 @@ def _kraken() -> Fixtures:
         ],
         empty=[f'{{"channel":"{channel}","type":"update","data":[]}}' for channel in ("trade", "ohlc", "ticker")],
         heartbeats=[
-            ('{"channel":"heartbeat"}', [Beat()]),
-            ('{"method":"pong","req_id":42,"time_in":"t","time_out":"t"}', [Beat(answers=True)]),
+            ('{"channel":"heartbeat"}', [Heartbeat()]),
+            ('{"method":"pong","req_id":42,"time_in":"t","time_out":"t"}', [Heartbeat()]),
         ],
         raw=[
             (message("book", '{"symbol":"AB/USD","bids":[],"asks":[]}'), "book", "AB/USD"),

@@ -530,7 +530,7 @@ async def test_a_reconnect_on_request_does_not_end_a_stream_that_is_to_end_once(
         await client.adapter.disconnect()
 
 
-# Heartbeat.
+# Keepalive.
 
 
 async def test_a_silent_server_that_answers_no_ping_is_dropped_after_the_timeout() -> None:

@@ -21,7 +21,7 @@ from fastbars.exchanges.bybit import LINEAR
 from fastbars.exchanges.declaration import Limits
 from fastbars.exchanges.hyperliquid import HYPERLIQUID
 from fastbars.exchanges.interactive_brokers import GATEWAY, read_number
-from fastbars.exchanges.messages import Beat, RawMessage, Trade, time_of
+from fastbars.exchanges.messages import Heartbeat, RawMessage, Trade, time_of
 from fastbars.exchanges.okx import OKX
 from fastbars.kernel.batch import TickBatch
 from fastbars.live import adapters
@@ -89,7 +89,7 @@ def test_a_known_kind_with_nothing_in_it_is_a_sign_of_life_and_no_error(name: st
     told: list[RawMessage] = []
     session = Session(fixtures.exchange, StreamConfig(close_by="trades"), Callbacks(on_message=told.append))
     for payload in fixtures.empty:
-        assert read(fixtures, payload) == [Beat()]
+        assert read(fixtures, payload) == [Heartbeat()]
         assert session.receive([payload.encode()], 0).errors == 0
     assert (session.stats.control, session.stats.messages) == (len(fixtures.empty),) * 2
     assert (session.take_data_messages(), told) == (0, [])
@@ -195,14 +195,14 @@ def test_trades_of_what_is_not_or_no_longer_subscribed_to_make_no_bars_on_any_ex
 @every_exchange
 def test_limits_and_heartbeat_are_data_that_make_sense(name: str) -> None:
     exchange = FIXTURES[name].exchange
-    limits, heartbeat = exchange.limits, exchange.heartbeat
+    limits, keepalive = exchange.limits, exchange.keepalive
     for each in fields(Limits):
         value = getattr(limits, each.name)
         values = value if isinstance(value, tuple) else (value,)
         assert all(number is None or isinstance(number, bool) or number > 0 for number in values), each.name
     assert limits.streams_per_request <= limits.streams_per_connection
-    assert (heartbeat.payload is None) == (heartbeat.interval_s == 0)
-    assert heartbeat.silence_s is not None
+    assert (keepalive.payload is None) == (keepalive.interval_s == 0)
+    assert keepalive.silence_s is not None
     assert exchange.docs.startswith("https://")
     assert exchange.name.split()[0] in EXCHANGES
     streams = [(f"SYMBOL{n:04}USDT", exchange.default_channel) for n in range(limits.streams_per_request)]

@@ -24,7 +24,7 @@ from fastbars.callbacks import call, check_callbacks
 from fastbars.errors import SubscriptionError, TapeError, WSConnectionError
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.exchanges.binance import SPOT, USDM, Binance
-from fastbars.exchanges.declaration import Exchange, Heartbeat, Limits
+from fastbars.exchanges.declaration import Exchange, Keepalive, Limits
 from fastbars.exchanges.kraken import Kraken
 from fastbars.live.adapters import AdapterOptions
 from fastbars.live.callbacks import Callbacks
@@ -320,8 +320,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("limits", Limits, r"Limits\(\.\.\.\)"),
     ("routes", "wss://own.example", "a mapping of URLs"),
     ("routes", {"wss://own.example": "trade"}, "a mapping of URLs"),
-    ("heartbeat", 30, r"Heartbeat\(\.\.\.\)"),
-    ("heartbeat", None, r"Heartbeat\(\.\.\.\)"),
+    ("keepalive", 30, r"Keepalive\(\.\.\.\)"),
+    ("keepalive", None, r"Keepalive\(\.\.\.\)"),
     ("greeting", b"hello", "a tuple of frames"),
     ("greeting", ("hello",), "a tuple of frames"),
     ("acks", "stream", "'request', 'streams' or 'none'"),
@@ -342,7 +342,7 @@ def declare(**changes: Any) -> type[Exchange]:
 
 def test_a_whole_declaration_is_taken() -> None:
     assert declare()().name == "own"
-    assert declare(heartbeat=Heartbeat(), greeting=(b"x",), acks="none")().acks == "none"
+    assert declare(keepalive=Keepalive(), greeting=(b"x",), acks="none")().acks == "none"
 
 
 @pytest.mark.parametrize("name", RIGHT)

@@ -66,7 +66,7 @@ def test_a_region_differs_from_its_market_by_name_and_hosts_alone(venue: str, ma
         "channels",
         "default_channel",
         "limits",
-        "heartbeat",
+        "keepalive",
         "acks",
         "candles",
         "candle_open",

@@ -19,7 +19,7 @@ from fastbars.buffer import Ids
 from fastbars.events import Quote, Ticker
 from fastbars.exchanges import candles, listings, rest
 from fastbars.exchanges.checked import bare_integer_of as _int, bare_nanoseconds_of as _ns, interval_of
-from fastbars.exchanges.declaration import PROTOCOL_PINGS_ONLY, Exchange, Heartbeat, Limits
+from fastbars.exchanges.declaration import PROTOCOL_PINGS_ONLY, Exchange, Keepalive, Limits
 from fastbars.exchanges.history import History
 from fastbars.exchanges.listing import Listing
 from fastbars.exchanges.messages import Ack, Message, Notice, RawMessage, Refusal, Stream, decimals_of, make_trade
@@ -44,7 +44,7 @@ class Binance(Exchange):
     channels: Mapping[str, Ids | None]
     routes: Mapping[str, Sequence[str]]
     limits: Limits
-    heartbeat: Heartbeat = PROTOCOL_PINGS_ONLY
+    keepalive: Keepalive = PROTOCOL_PINGS_ONLY
     docs: str = ""
     coin_margined: bool = False
     default_channel: str = "trade"
@@ -146,7 +146,7 @@ class Binance(Exchange):
 
 
 _DAY_S = 86_400.0
-_EVERY_3_MIN = Heartbeat(silence_s=180.0)  # the exchange pings
+_EVERY_3_MIN = Keepalive(silence_s=180.0)  # the exchange pings
 _SPOT_DOCS = "https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams"
 _FUTURES_DOCS = "https://developers.binance.com/docs/derivatives"
 _FUTURES_ONLY = ("markPrice", "markPrice@1s", "forceOrder")
@@ -166,7 +166,7 @@ _SPOT_LIMITS = Limits(1024, 200, 5, connects=(300, 300.0), lifetime_s=_DAY_S)
 _SPOT_HOSTS = ("stream.binance.com:9443", "stream.binance.com:443", "data-stream.binance.vision")
 _SPOT_ROUTES = {f"wss://{host}/ws": tuple(_SPOT_IDS) for host in _SPOT_HOSTS}
 SPOT = Binance(
-    "binance spot", _SPOT_IDS, _SPOT_ROUTES, _SPOT_LIMITS, Heartbeat(silence_s=20.0), _SPOT_DOCS,
+    "binance spot", _SPOT_IDS, _SPOT_ROUTES, _SPOT_LIMITS, Keepalive(silence_s=20.0), _SPOT_DOCS,
     histories=rest.BINANCE_SPOT, candles=candles.BINANCE_SPOT, listing=listings.BINANCE_SPOT,
 )  # fmt: skip
 _USDM_ROUTES = {

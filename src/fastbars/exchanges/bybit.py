@@ -19,12 +19,12 @@ from fastbars.buffer import Ids
 from fastbars.events import Ticker
 from fastbars.exchanges import candles, listings
 from fastbars.exchanges.checked import integer_of, interval_of
-from fastbars.exchanges.declaration import Deltas, Exchange, Heartbeat, Limits
+from fastbars.exchanges.declaration import Deltas, Exchange, Keepalive, Limits
 from fastbars.exchanges.listing import Listing
 from fastbars.exchanges.messages import (
     NOTHING,
     Ack,
-    Beat,
+    Heartbeat,
     Message,
     RawMessage,
     Refusal,
@@ -67,7 +67,7 @@ class Bybit(Exchange):
     default_channel = "publicTrade"
     candles = candles.BYBIT
     docs = "https://bybit-exchange.github.io/docs/v5/ws/connect"
-    heartbeat = Heartbeat(b'{"op":"ping"}', interval_s=20.0, silence_s=40.0)
+    keepalive = Keepalive(b'{"op":"ping"}', interval_s=20.0, silence_s=40.0)
     candle_open = "previous close"
     regions = _REGIONS
     symbols = SymbolRules(r"[^\Wa-z_]+(-\d+[A-Z]{3}\d+)?", "upper", "BTCUSDT or BTC-25DEC26", separator="")
@@ -165,7 +165,7 @@ class Bybit(Exchange):
         # op "ping" and ret_msg "pong", elsewhere with op "pong"
         op = message.get("op")
         if op in ("ping", "pong"):
-            return (Beat(answers=True),)
+            return (Heartbeat(),)
         if op not in ("subscribe", "unsubscribe"):
             return (RawMessage(op, None, message),) if isinstance(op, str) else ()
         asked = message.get("req_id") or ""

@@ -17,11 +17,11 @@ from fastbars.buffer import Ids
 from fastbars.events import Ticker
 from fastbars.exchanges import candles, listings, rest
 from fastbars.exchanges.checked import LATEST_NS, integer_of
-from fastbars.exchanges.declaration import Exchange, Heartbeat, Limits, by_channel
+from fastbars.exchanges.declaration import Exchange, Keepalive, Limits, by_channel
 from fastbars.exchanges.messages import (
     NOTHING,
     Ack,
-    Beat,
+    Heartbeat,
     Message,
     RawMessage,
     Refusal,
@@ -58,7 +58,7 @@ class Coinbase(Exchange):
     limits = Limits(500, 50, 8, connects=(8, 1.0), requests_shared=True)
     # Channels are closed after 60 to 90 s without updates, and a connection without a subscription after 5 s.
     greeting = (b'{"type":"subscribe","channel":"heartbeats"}',)
-    heartbeat = Heartbeat(silence_s=5.0)
+    keepalive = Keepalive(silence_s=5.0)
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:  # noqa: ARG002
         return self._request("subscribe", streams)
@@ -109,7 +109,7 @@ class Coinbase(Exchange):
             time_ns = self.event_time_ns(message)
             return [item for event in events for t in event["tickers"] for item in _ticker(t, time_ns)] or NOTHING
         if channel == "heartbeats":
-            return (Beat(),)
+            return (Heartbeat(),)
         if channel == "subscriptions":
             # {"channel":"subscriptions",...,"events":[{"subscriptions":{"market_trades":["BTC-USD","ETH-USD"]}}]}
             held = [item for event in events for item in event["subscriptions"].items()]

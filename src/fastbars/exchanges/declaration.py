@@ -89,7 +89,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Keepalive:
     """How a connection is kept alive, and how its death shows; protocol pings and pongs are beside this.
 
     Attributes:
@@ -104,7 +104,7 @@ class Heartbeat:
     silence_s: float | None = None
 
 
-PROTOCOL_PINGS_ONLY = Heartbeat()
+PROTOCOL_PINGS_ONLY = Keepalive()
 
 
 def _is_text(value: object) -> bool:
@@ -139,7 +139,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "default_channel": (_is_text, "text, one of the trade channels"),
     "limits": (lambda value: isinstance(value, Limits), "Limits(...)"),
-    "heartbeat": (lambda value: isinstance(value, Heartbeat), "Heartbeat(...)"),
+    "keepalive": (lambda value: isinstance(value, Keepalive), "Keepalive(...)"),
     "greeting": (
         lambda value: isinstance(value, tuple) and all(isinstance(frame, bytes) for frame in value),
         "a tuple of frames, each bytes",
@@ -221,7 +221,7 @@ class Exchange(ABC, metaclass=_Declaration):
         default_channel: the trade channel that bars are made from unless one is asked for.
         symbols: how its symbols are written, and under which names the data of some of them arrives.
         limits: what the exchange allows.
-        heartbeat: how a connection is kept alive.
+        keepalive: how a connection is kept alive.
         greeting: frames that the client sends first on each connection, before it subscribes to anything. They
             count for the limits; an ack of them belongs to no request.
         acks: what an ack names: "request" (its id, perhaps with streams), "streams" (these alone), or "none": there
@@ -250,7 +250,7 @@ class Exchange(ABC, metaclass=_Declaration):
     routes: Mapping[str, Sequence[str]]
     symbols: SymbolRules = SymbolRules()
     docs: str = ""
-    heartbeat: Heartbeat = PROTOCOL_PINGS_ONLY
+    keepalive: Keepalive = PROTOCOL_PINGS_ONLY
     greeting: tuple[bytes, ...] = ()
     acks: Literal["request", "streams", "none"] = "request"
     candle_open: Literal["first trade", "previous close"] = "first trade"

@@ -14,11 +14,11 @@ import orjson
 from fastbars.buffer import Ids
 from fastbars.exchanges import candles, listings
 from fastbars.exchanges.checked import interval_of
-from fastbars.exchanges.declaration import Exchange, Heartbeat, Limits
+from fastbars.exchanges.declaration import Exchange, Keepalive, Limits
 from fastbars.exchanges.messages import (
     NOTHING,
     Ack,
-    Beat,
+    Heartbeat,
     Message,
     RawMessage,
     Refusal,
@@ -56,7 +56,7 @@ class Hyperliquid(Exchange):
     # Per address: 10 connections, 30 new ones a minute, 1,000 subscriptions, 2,000 messages a minute.
     limits = Limits(1000, 100, 30, connects=(30, 60.0), connections=10, streams=1000, requests_shared=True)
     # It closes a connection on which it sent nothing for 60 s.
-    heartbeat = Heartbeat(b'{"method":"ping"}', interval_s=50.0, silence_s=60.0)
+    keepalive = Keepalive(b'{"method":"ping"}', interval_s=50.0, silence_s=60.0)
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:  # noqa: ARG002
         return [orjson.dumps({"method": "subscribe", "subscription": _subscription(*stream)}) for stream in streams]
@@ -116,7 +116,7 @@ class Hyperliquid(Exchange):
             #  "coin":"BTC"}}}
             return (Ack(streams=_streams(data["subscription"]), ended=data["method"] == "unsubscribe"),)
         if channel == "pong":
-            return (Beat(answers=True),)
+            return (Heartbeat(),)
         if channel == "error":
             return (_refusal(str(data)),)
         if isinstance(channel, str):

@@ -19,10 +19,10 @@ import orjson
 
 from fastbars.buffer import Ids
 from fastbars.errors import ParseError
-from fastbars.exchanges.declaration import Deltas, Exchange, Heartbeat, Limits
+from fastbars.exchanges.declaration import Deltas, Exchange, Keepalive, Limits
 from fastbars.exchanges.messages import (
     NOTHING,
-    Beat,
+    Heartbeat,
     Message,
     RawMessage,
     Refusal,
@@ -53,7 +53,7 @@ class InteractiveBrokers(Exchange):
     # 100 market data lines are what an account has at first. A subscription ends by itself after 15 minutes.
     limits = Limits(100, 10, 10, subscription_lifetime_s=900.0)
     # The gateway wants "tic" once a minute, and sends a heartbeat every 10 s.
-    heartbeat = Heartbeat(b"tic", interval_s=30.0, silence_s=20.0)
+    keepalive = Keepalive(b"tic", interval_s=30.0, silence_s=20.0)
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:  # noqa: ARG002
         fields = orjson.dumps({"fields": _FIELDS})
@@ -107,9 +107,9 @@ class InteractiveBrokers(Exchange):
             return self._sample(symbol, time_ns, changed, deltas) or (RawMessage("smd", symbol, message),)
         # {"topic":"system","hb":1772100000535}
         if topic == "system" and "hb" in message:
-            return (Beat(),)
+            return (Heartbeat(),)
         if topic == "tic":
-            return (Beat(answers=True),)
+            return (Heartbeat(),)
         # {"topic":"sts","args":{"connected":true,"authenticated":false,"competing":false,"message":"","fail":""}}
         if topic == "sts" and message["args"].get("authenticated") is False:
             return (Refusal(None, "the gateway is not logged in"),)

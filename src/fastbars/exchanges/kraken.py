@@ -18,11 +18,11 @@ from fastbars.buffer import Ids
 from fastbars.events import Ticker
 from fastbars.exchanges import candles, listings, rest
 from fastbars.exchanges.checked import integer_of
-from fastbars.exchanges.declaration import Exchange, Heartbeat, Limits, by_channel
+from fastbars.exchanges.declaration import Exchange, Keepalive, Limits, by_channel
 from fastbars.exchanges.messages import (
     NOTHING,
     Ack,
-    Beat,
+    Heartbeat,
     Message,
     RawMessage,
     Refusal,
@@ -63,7 +63,7 @@ class Kraken(Exchange):
     # About 150 connections in 10 minutes from one address; streams and requests are not documented.
     limits = Limits(1000, 100, 10, connects=(150, 600.0))
     # Its own heartbeat comes about every second, once anything is subscribed to.
-    heartbeat = Heartbeat(b'{"method":"ping"}', interval_s=30.0, silence_s=40.0)
+    keepalive = Keepalive(b'{"method":"ping"}', interval_s=30.0, silence_s=40.0)
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return self._request("subscribe", streams, request_id)
@@ -115,7 +115,7 @@ class Kraken(Exchange):
         if channel == "ticker" and isinstance(data, list):
             return [item for t in data for item in _ticker(t)] or NOTHING
         if channel == "heartbeat":
-            return (Beat(),)
+            return (Heartbeat(),)
         first = data[0] if isinstance(data, list) and data else None
         return (RawMessage(channel, first.get("symbol") if isinstance(first, dict) else None, message),)
 
@@ -126,7 +126,7 @@ class Kraken(Exchange):
         method, asked = message.get("method"), message.get("req_id")
         request_id = None if asked is None else int(asked)
         if method == "pong":
-            return (Beat(answers=True),)
+            return (Heartbeat(),)
         if message.get("success") is True:
             result = message.get("result") or {}
             interval = result.get("interval")

@@ -116,10 +116,8 @@ class Notice(NamedTuple):
     reason: str
 
 
-class Beat(NamedTuple):
-    """A sign of life: the exchange's own heartbeat (`answers` False), or its answer to our application ping."""
-
-    answers: bool = False
+class Heartbeat(NamedTuple):
+    """A sign of life: the exchange's own heartbeat, its answer to our application ping, or an empty list."""
 
 
 class TokenWanted(NamedTuple):
@@ -142,10 +140,10 @@ class RawMessage(NamedTuple):
     message: Any
 
 
-Message = Trade | ExchangeBar | Quote | Ticker | Ack | Refusal | Notice | Beat | TokenWanted | RawMessage
+Message = Trade | ExchangeBar | Quote | Ticker | Ack | Refusal | Notice | Heartbeat | TokenWanted | RawMessage
 
 # What a message of a known kind means that has nothing in it, such as an empty list of trades: a sign of life.
-NOTHING: tuple[Message, ...] = (Beat(),)
+NOTHING: tuple[Message, ...] = (Heartbeat(),)
 
 
 def decimal_of(text: object) -> Decimal:

@@ -22,11 +22,11 @@ from fastbars.buffer import Ids
 from fastbars.events import Ticker
 from fastbars.exchanges import candles, listings, rest
 from fastbars.exchanges.checked import integer_of, interval_of
-from fastbars.exchanges.declaration import Exchange, Heartbeat, Limits
+from fastbars.exchanges.declaration import Exchange, Keepalive, Limits
 from fastbars.exchanges.messages import (
     NOTHING,
     Ack,
-    Beat,
+    Heartbeat,
     Message,
     Notice,
     RawMessage,
@@ -75,7 +75,7 @@ class Okx(Exchange):
     # The length of a request is limited by its bytes; a connection may hold more than others were seen to use.
     limits = Limits(1000, 100, 3, request_bytes=65_536, requests_per_hour=480, connects=(3, 1.0))
     # It closes a connection on which it sent nothing for 30 s.
-    heartbeat = Heartbeat(b"ping", interval_s=20.0, silence_s=30.0)
+    keepalive = Keepalive(b"ping", interval_s=20.0, silence_s=30.0)
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return self._request("subscribe", streams, request_id)
@@ -110,7 +110,7 @@ class Okx(Exchange):
 
     def parse(self, message: Any) -> Iterable[Message]:
         if message == "pong":
-            return (Beat(answers=True),)
+            return (Heartbeat(),)
         if not isinstance(message, dict):
             return ()
         if "event" in message:

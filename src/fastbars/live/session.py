@@ -20,7 +20,7 @@ from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.events import MarketDataEvent, Quote, Ticker
 from fastbars.exchanges.checked import BROKEN, LATEST_NS, read_with
 from fastbars.exchanges.declaration import Exchange
-from fastbars.exchanges.messages import Ack, Beat, Notice, RawMessage, Refusal, Stream, TokenWanted, Trade
+from fastbars.exchanges.messages import Ack, Heartbeat, Notice, RawMessage, Refusal, Stream, TokenWanted, Trade
 from fastbars.exchanges.naming import NotSubscribedError, Roster
 from fastbars.kernel.arbiter import Arbiter
 from fastbars.kernel.batch import TickBatch
@@ -38,7 +38,7 @@ from fastbars.wire.scanner import TradeScanner
 
 _SHOWN = 80  # characters of a name in a log
 
-Control = Ack | Refusal | Notice | Beat | TokenWanted
+Control = Ack | Refusal | Notice | Heartbeat | TokenWanted
 
 
 @dataclass(slots=True)

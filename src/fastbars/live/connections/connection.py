@@ -166,8 +166,8 @@ class Line:
         if self._first_frames:
             self.attend(self._log_in(self._first_frames), "session token")
         self.attend(self._beat(), "heartbeat")
-        if self.exchange.heartbeat.payload is not None:
-            self.attend(self._ping(self.exchange.heartbeat.payload), "application ping")
+        if self.exchange.keepalive.payload is not None:
+            self.attend(self._ping(self.exchange.keepalive.payload), "application ping")
         if self.exchange.limits.subscription_lifetime_s is not None:
             self.attend(self._refresh(self.exchange.limits.subscription_lifetime_s), "refresh")
 
@@ -411,7 +411,7 @@ class Line:
             log.debug("subscriptions_refreshed", exchange=self.exchange.name)
 
     async def _ping(self, payload: bytes) -> None:
-        interval_s = self.config.application_ping_interval or self.exchange.heartbeat.interval_s
+        interval_s = self.config.application_ping_interval or self.exchange.keepalive.interval_s
         while True:
             await asyncio.sleep(interval_s)
             await self.send(payload)

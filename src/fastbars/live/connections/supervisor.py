@@ -23,7 +23,7 @@ from fastbars.callbacks import check_callbacks
 from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
 from fastbars.events import MarketDataEvent
 from fastbars.exchanges.declaration import Exchange
-from fastbars.exchanges.messages import Ack, Beat, RawMessage, Refusal, TokenWanted, Trade
+from fastbars.exchanges.messages import Ack, Heartbeat, RawMessage, Refusal, TokenWanted, Trade
 from fastbars.kernel.recent import RecentKeys
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.closing import close_by_clock
@@ -482,7 +482,7 @@ class BaseWebSocketAdapter(Subscriber):
                     log.warning("exchange_error", exchange=self.exchange.name, reason=message.reason)
             elif isinstance(message, TokenWanted):
                 line.log_in(message.reason)
-            elif not isinstance(message, Beat):
+            elif not isinstance(message, Heartbeat):
                 log.warning("exchange_notice", exchange=self.exchange.name, reason=message.reason)
                 line.retiring.set()
         for _ in range(received.errors):
