@@ -33,10 +33,9 @@ _START_MS = 1_786_310_819_680
 def simulated(exchange: str) -> Iterator[bytes]:
     """Trade messages as the simulator writes them in this exchange's dialect."""
     dialect_type = find_dialect(exchange)
-    market_name, instruments = dialect_type.listing(None, 4)
-    dialect = dialect_type(market_name, instruments)
+    market_name, instruments = dialect_type.list_market(None, 4)
     market = SimulatedMarket(instruments, 400.0, 1, _START_MS)
-    dialect.books = market.books
+    dialect = dialect_type(market_name, instruments, market.books)
     trades = market.advance(_START_MS + 1000)
     for place in range(len(instruments)):
         name = _NAMES.get(exchange, "trade").format(instruments[place].symbol)

@@ -25,11 +25,11 @@ from fastbars.live.connections.supervisor import BaseWebSocketAdapter
 from fastbars.live.connections.symbol_check import SymbolCheck
 from fastbars.simulator import SimulatedExchange
 from fastbars.simulator.dialect import time_text
-from fastbars.simulator.dialects import DIALECTS, find_dialect
+from fastbars.simulator.dialects import dialects, find_dialect
 from fastbars.simulator.rest import RestFault
 from servers import until
 
-MARKETS = [(name, market) for name, dialect in DIALECTS.items() for market in dialect.namings]
+MARKETS = [(name, market) for name, dialect in dialects().items() for market in dialect.namings]
 CANDLES = {
     "binance": "kline_1m", "bybit": "kline.1", "hyperliquid": "candle_1m", "okx": "candle1m", "coinbase": "candles",
     "kraken": "ohlc_1",
@@ -58,7 +58,7 @@ def test_every_exchange_and_market_has_a_dialect() -> None:
         find_dialect("bitso")
 
 
-@pytest.mark.parametrize("exchange", [name for name in DIALECTS if name != "interactive_brokers"])
+@pytest.mark.parametrize("exchange", [name for name in dialects() if name != "interactive_brokers"])
 async def test_bars_of_each_dialect_equal_the_simulators_candles(exchange: str) -> None:
     await asyncio.gather(*(compare_bars(exchange, market) for market in find_dialect(exchange).namings))
 
@@ -149,7 +149,7 @@ async def test_candles_quotes_and_tickers_of_each_dialect_are_understood(exchang
     assert {event.symbol for event in events} <= set(server.symbols)
 
 
-@pytest.mark.parametrize("exchange", [name for name in DIALECTS if name not in ("interactive_brokers", "binance")])
+@pytest.mark.parametrize("exchange", [name for name in dialects() if name not in ("interactive_brokers", "binance")])
 async def test_a_dialect_refuses_an_unknown_symbol_and_serves_the_others(exchange: str) -> None:
     venue = find_exchange(exchange)
     async with simulated(exchange) as server:
@@ -369,7 +369,7 @@ def test_times_are_written_by_the_calendar(time_ms: int) -> None:
 
 async def test_bybits_klines_open_at_the_previous_close_and_the_new_one_comes_with_the_old() -> None:
     dialect = find_dialect("bybit")
-    _, instruments = dialect.listing("linear", ["BTCUSDT"])
+    _, instruments = dialect.list_market("linear", ["BTCUSDT"])
     writer = dialect("linear", instruments)
     stream = writer.find_stream("kline.1.BTCUSDT")  # type: ignore[attr-defined]
     from fastbars.simulator.candles import Candle

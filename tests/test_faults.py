@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Inval
 import fastbars
 from fastbars import StreamConfig
 from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
-from fastbars.simulator.dialects import DIALECTS
+from fastbars.simulator.dialects import dialects
 from servers import until
 
 SYMBOL = "BTCUSDT"
@@ -398,4 +398,4 @@ async def live_through(exchange: str, seconds: float) -> None:
 
 
 async def test_a_stream_of_each_venue_lives_through_a_script_of_faults_and_accounts_for_its_trades() -> None:
-    await asyncio.gather(*(live_through(exchange, 4.0) for exchange in DIALECTS))
+    await asyncio.gather(*(live_through(exchange, 4.0) for exchange in dialects()))

@@ -29,7 +29,7 @@ from fastbars.live.rest import Answer
 from fastbars.live.session import Session
 from fastbars.simulator.dialects import find_dialect
 from fastbars.simulator.market import SimulatedMarket, SimulatedTrade
-from fastbars.simulator.rest import RestDesk, RestFault
+from fastbars.simulator.rest import RestFault, SimulatedHistory
 from fastbars.ticks import to_nanoseconds
 from servers import START_MS, trade
 
@@ -50,10 +50,11 @@ class World:
     def __init__(self, seed: int, rate: float, empty: Any) -> None:
         self.now_ms = 0
         self.wall_offset_ns = 0
-        market, self.instruments = find_dialect("binance").listing("spot", SYMBOLS)
+        dialect = find_dialect("binance")
+        market, self.instruments = dialect.list_market("spot", SYMBOLS)
         self.market = SimulatedMarket(self.instruments, rate, seed, START_MS)
         self.traded: dict[str, list[SimulatedTrade]] = {one.symbol: [] for one in self.instruments}
-        self.rest = RestDesk("binance", market, self.instruments, self.traded.__getitem__)
+        self.rest = SimulatedHistory(dialect(market, self.instruments).past_trades, self.traded.__getitem__)
         self.config = StreamConfig(bars=["1s", "5s"], grace=0.5, lateness=2.0, heal_horizon=40.0, empty=empty)
         self.connected = True
         self.reconnects_ms = 0

@@ -20,10 +20,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 
 from fastbars.errors import TapeError, UnknownExchangeError
-from fastbars.simulator import SimulatedExchange, server
+from fastbars.simulator import SimulatedExchange
 from fastbars.simulator.binance import BinanceDialect
 from fastbars.simulator.candles import INTERVALS, interval_end_ms, interval_start_ms
-from fastbars.simulator.instruments import list_instruments
+from fastbars.simulator.instruments import SimulatedInstrument
 from fastbars.simulator.market import SimulatedMarket, SimulatedTrade
 from fastbars.simulator.publisher import Publisher, Subscriber
 from fastbars.simulator.record import Record
@@ -32,6 +32,11 @@ from fastbars.tapes import read_tape
 TAPES = Path(os.environ.get("FASTBARS_TAPES", Path(__file__).parents[2] / "shared" / "tapes"))
 START_MS = 1_723_161_255_342
 DAY_MS = 86_400_000
+
+
+def list_instruments(market: str, symbols: int | list[str]) -> list[SimulatedInstrument]:
+    return BinanceDialect.list_market(market, symbols)[1]
+
 
 # --- the market, without sockets --------------------------------------------------------------------
 
@@ -132,7 +137,8 @@ def run_market(
     start_ms: int = START_MS,
 ) -> list[dict[str, Any]]:
     dialect = BinanceDialect(market, list_instruments(market, symbols))
-    publisher = Publisher(dialect, rate, 3, start_ms)
+    voids = BinanceDialect.voids_per_minute.get(market, 0.0)
+    publisher = Publisher(dialect, SimulatedMarket(dialect.instruments, rate, 3, start_ms, voids), start_ms)
     subscriber = Subscriber(combined=False)
     for name in streams:
         stream = dialect.find_stream(name)
@@ -219,7 +225,8 @@ def test_void_ids_change_no_trade_but_its_id_and_are_in_no_history() -> None:
     made = {}
     for voids in (0.0, 600.0):
         record = Record(dialect.instruments)
-        Publisher(dialect, 200, 3, START_MS, record, voids).advance(START_MS + 10_000)
+        market = SimulatedMarket(dialect.instruments, 200, 3, START_MS, voids)
+        Publisher(dialect, market, START_MS, record).advance(START_MS + 10_000)
         made[voids] = [trade[1:] for trade in record.trades("BTCUSDT")]
         ids = {trade.trade_id for trade in record.trades("BTCUSDT")} | set(record.voids("BTCUSDT"))
         assert ids == set(range(min(ids), max(ids) + 1))
@@ -520,7 +527,7 @@ async def test_connections_can_be_closed_with_a_code_or_dropped_without_one() ->
 
 @pytest.mark.asyncio
 async def test_a_client_that_does_not_read_is_disconnected_with_1008(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MAX_BUFFERED_BYTES", 100_000)
+    monkeypatch.setattr("fastbars.simulator.client.MAX_BUFFERED_BYTES", 100_000)
     async with (
         running(rate=5_000.0) as exchange,
         connect(exchange.url + "/btcusdt@trade", max_queue=1) as client,

@@ -22,7 +22,7 @@ from fastbars.errors import WSConnectionError
 from fastbars.exchanges import find_exchange
 from fastbars.live.config import StreamConfig
 from fastbars.live.connections.supervisor import BaseWebSocketAdapter
-from fastbars.simulator.instruments import list_instruments
+from fastbars.simulator.dialects import find_dialect
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -121,7 +121,7 @@ async def demo(symbols: int, seconds: float, rate: float, console: Console | Non
             url=url,
         )
         console.clear()
-        names = [instrument.symbol for instrument in list_instruments("spot", symbols)]
+        names = [instrument.symbol for instrument in find_dialect("binance").list_market("spot", symbols)[1]]
         print(f"embedded exchange at {url}: {symbols} symbols, about {rate:,.0f} trades a second, {seconds:g} s")
         console.show(f"connecting, subscribing to {symbols} symbols ...")
         await adapter.connect()

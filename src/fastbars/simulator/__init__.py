@@ -6,6 +6,7 @@ They trade a synthetic market, the same for the same seed, or serve recorded tap
 from __future__ import annotations
 
 from fastbars.simulator.faults import Fault, FaultKind, Faults
-from fastbars.simulator.server import SimulatedExchange, SimulatorStats
+from fastbars.simulator.record import SimulatorStats
+from fastbars.simulator.server import SimulatedExchange
 
 __all__ = ["Fault", "FaultKind", "Faults", "SimulatedExchange", "SimulatorStats"]

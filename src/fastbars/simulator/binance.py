@@ -1,42 +1,111 @@
-"""Binance's dialect: stream names, and the messages of each stream as Binance writes them.
+"""Binance's dialect: requests and stream names, the messages of each stream, and REST, as Binance writes them.
 
-Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams and, for the futures,
+A request that is not understood is refused by `{"code","msg"[,"id"]}`. Names are not looked at: Binance acknowledges
+any, and one that does not exist stays silent.
+
+Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams,
+https://developers.binance.com/docs/binance-spot-api-docs/rest-api and, for the futures,
 https://developers.binance.com/docs/derivatives (websocket market streams); key order as in recorded messages.
 Units: times in ms since the Unix epoch; numbers are text with the fixed decimals of the market.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context
+from typing import Any, ClassVar
+
+import orjson
 
 from fastbars.simulator.candles import INTERVALS, Candle, interval_end_ms
-from fastbars.simulator.commands import MAX_STREAMS, Command, RefusalError, acknowledge, parse_command, parse_path
-from fastbars.simulator.dialect import AggregateTrade, Dialect, Heard, Opening, Stream, Subscriber
-from fastbars.simulator.instruments import BINANCE, SimulatedInstrument
+from fastbars.simulator.dialect import AggregateTrade, Dialect, Opening, Reaction, Stream, Subscriber, read_json
+from fastbars.simulator.instruments import Naming, SimulatedInstrument
 from fastbars.simulator.market import Book, SimulatedTrade
+from fastbars.simulator.rest import PastTrades, RestRequest, State
 
-__all__ = ["BinanceDialect"]
+__all__ = ["DIALECT", "BinanceDialect"]
+
+MAX_STREAMS = 1024  # a connection
+
+_METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS")
+_INVALID_REQUEST = 2
+_INVALID_JSON = 3
 
 _CHANNELS = {"trade": "trade", "aggTrade": "aggTrade", "bookTicker": "quote", "ticker": "ticker"}
 _ROUTES = {"public": ("trade", "quote"), "market": ("aggTrade", "kline", "ticker")}  # of USD-M
 _DIVISION = Context(prec=50, rounding=ROUND_HALF_EVEN)  # for the ticker's percent and weighted average only
-_VOIDS_PER_MINUTE = 14.0  # of BTCUSDT on USD-M, as four reports have it; COIN-M is taken to be alike
 _SYMBOL_TYPE = {"usdm": 1, "coinm": 2}  # "st"; 1 was seen on USD-M, 2 is assumed
+# Streams of recorded messages, by their event.
+_CHANNEL_OF_EVENT = {
+    "trade": "trade",
+    "aggTrade": "aggTrade",
+    "24hrTicker": "ticker",
+    "24hrMiniTicker": "miniTicker",
+    "bookTicker": "bookTicker",
+    "depthUpdate": "depth",
+    "markPriceUpdate": "markPrice",
+}
+_COMBINED_PREFIX = b'{"stream":"'
+
+_REST_PREFIXES = {"spot": "/api/v3", "us": "/api/v3", "usdm": "/fapi/v1", "coinm": "/dapi/v1"}
+# Market -> the key of an instrument's status, and what it says of one that does not trade.
+_STATUSES: Mapping[str, tuple[str, Mapping[State, str]]] = {
+    "spot": ("status", {"halted": "BREAK", "delisted": "BREAK"}),
+    "us": ("status", {"halted": "HALT", "delisted": "BREAK"}),
+    "usdm": ("status", {"halted": "TRADING_HALT", "delisted": "SETTLING"}),
+    "coinm": ("contractStatus", {"halted": "TRADING_HALT", "delisted": "DELIVERED"}),
+}
+
+
+CommandId = int | str | None
+
+
+@dataclass(frozen=True)
+class Command:
+    """A request that was understood: its method, the stream names, and the id to answer with."""
+
+    method: str
+    streams: tuple[str, ...]
+    id: CommandId
+
+
+class RefusalError(Exception):
+    """A request is refused; `reply` is the message that says so to the client."""
+
+    def __init__(self, reply: bytes) -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+    @classmethod
+    def of_request(cls, text: str, code: int = _INVALID_REQUEST, **known_id: CommandId) -> RefusalError:
+        """The request is not understood; give `id=` where it could be read."""
+        return cls(orjson.dumps({"code": code, "msg": text, **known_id}))
+
+
+def acknowledge(command: Command, result: list[str] | None = None) -> bytes:
+    """Write the reply to a command that was carried out."""
+    return orjson.dumps({"result": result, "id": command.id})
 
 
 class BinanceDialect(Dialect):
-    """Binance's markets; `us` is as `spot`. Any stream name is acknowledged; one that does not exist stays silent."""
+    """Binance's markets; `us` is as `spot`."""
 
-    exchange = "binance"
-    namings = BINANCE
+    namings: ClassVar[Mapping[str, Naming]] = {
+        "spot": Naming("USDT", text_decimals=8),
+        "usdm": Naming("USDT", most_size_decimals=3),
+        "coinm": Naming("USD_PERP", contract_usd={"BTC": 100, "": 10}),
+        "us": Naming("USDT", text_decimals=8),
+    }
     paths = ("/ws", "/stream")
     ping_interval_s = 20.0
+    # Of BTCUSDT on USD-M, as four reports have it; COIN-M is taken to be alike.
+    voids_per_minute: ClassVar[Mapping[str, float]] = {"usdm": 14.0, "coinm": 14.0}
+    serves_tapes = True
 
-    def __init__(self, market: str, instruments: Sequence[SimulatedInstrument]) -> None:
-        super().__init__(market, instruments)
+    def __init__(self, market: str, instruments: Sequence[SimulatedInstrument], books: Sequence[Book] = ()) -> None:
+        super().__init__(market, instruments, books)
         self._is_spot = market in ("spot", "us")
-        self.voids_per_minute = 0.0 if self._is_spot else _VOIDS_PER_MINUTE
         self._places = {instrument.symbol.lower(): place for place, instrument in enumerate(instruments)}
         self._intervals = INTERVALS if self._is_spot else INTERVALS[1:]  # futures have no 1s klines
         self._tape_streams: Collection[str] = ()
@@ -46,14 +115,11 @@ class BinanceDialect(Dialect):
             trade = '{"e":"trade","E":%%d,"T":%%d,"s":"%s","t":%%d,"p":"%%s","q":"%%s","X":"%%s","m":%%s}'
         self._trade_formats = [trade % instrument.symbol for instrument in instruments]
 
-    def serve_tapes(self, streams: Collection[str]) -> None:
-        self._tape_streams = frozenset(streams)
-
     def open(self, path: str) -> Opening | None:
         # USD-M: "/public/ws", "/market/stream?streams=..."; without a route everything is served here.
         head, _, rest = path.lstrip("/").partition("/")
         route = head if self.market == "usdm" and head in _ROUTES else ""
-        parsed = parse_path(rest if route else path)
+        parsed = read_path(rest if route else path)
         if parsed is None:
             return None
         combined, names = parsed
@@ -62,17 +128,17 @@ class BinanceDialect(Dialect):
         except RefusalError as refusal:
             return Opening(combined, (), refusal.reply)
 
-    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
+    def react(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Reaction:
         try:
-            command = parse_command(message)
+            command = read_command(message)
             if command.method == "LIST_SUBSCRIPTIONS":
-                return Heard([acknowledge(command, list(subscriber.streams))])
+                return Reaction([acknowledge(command, list(subscriber.streams))])
             if command.method == "UNSUBSCRIBE":
-                return Heard([acknowledge(command)], unsubscribe=command.streams, is_request=True)
+                return Reaction([acknowledge(command)], unsubscribe=command.streams, is_request=True)
             streams = self._resolve(command, len(subscriber.streams), subscriber.route)
         except RefusalError as refusal:
-            return Heard([refusal.reply], is_request=True)
-        return Heard([acknowledge(command)], subscribe=streams, is_request=True)
+            return Reaction([refusal.reply], is_request=True)
+        return Reaction([acknowledge(command)], subscribe=streams, is_request=True)
 
     def _resolve(self, command: Command, held: int, route: str) -> list[Stream]:
         # All of a command's streams, or a refusal of all; what does not exist, or not on this route, is silent.
@@ -203,6 +269,63 @@ class BinanceDialect(Dialect):
             f'"F":{day.first_id},"L":{day.last_id},"n":{day.trade_count}}}'
         ).encode()
 
+    # REST.
+
+    # [{"id":28457,"price":"4.00000100","qty":"12.00000000","time":1499865549590,"isBuyerMaker":true}]
+    def past_trades(self, request: RestRequest, history: PastTrades) -> object | None:
+        prefix, _, kind = request.path.rpartition("/")
+        if prefix != _REST_PREFIXES[self.market] or kind not in ("historicalTrades", "trades"):
+            return None
+        symbol = request.query["symbol"]
+        instrument = self.instruments[self.places[symbol]]
+        limit = int(request.query.get("limit", "500"))
+        if kind == "trades":
+            page = history.backward(symbol, history.count(symbol), limit)
+        else:
+            limit = min(limit, 1000 if self._is_spot else 500)
+            page = history.forward(symbol, history.from_id(symbol, int(request.query["fromId"])), limit)
+        return [
+            {
+                "id": trade.trade_id,
+                "price": instrument.price_text(trade.price_ticks),
+                "qty": instrument.size_text(trade.size_steps),
+                "time": trade.time_ms,
+                "isBuyerMaker": trade.buyer_is_maker,
+            }
+            for trade in page
+        ]
+
+    def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
+        if request.path != f"{_REST_PREFIXES[self.market]}/exchangeInfo":
+            return None
+        if set(request.query) - {"showPermissionSets"}:
+            raise ValueError(f"Not all sent parameters were read: {sorted(request.query)}")
+        key, words = _STATUSES[self.market]
+        filters = [{"filterType": "PRICE_FILTER", "tickSize": "0.01"}]
+        symbols = [
+            {"symbol": symbol, key: words.get(state, "TRADING"), "filters": filters} for symbol, state in states.items()
+        ]
+        return {"timezone": "UTC", "serverTime": 0, "rateLimits": [], "exchangeFilters": [], "symbols": symbols}
+
+    # Recorded messages.
+
+    def serve_tapes(self, streams: Collection[str]) -> None:
+        self._tape_streams = frozenset(streams)
+
+    def stream_of(self, payload: bytes) -> str | None:
+        # Combined messages name it. Bare ones tell symbol and event; a depth's update speed is lost there.
+        if payload.startswith(_COMBINED_PREFIX):
+            end = payload.find(b'"', len(_COMBINED_PREFIX))
+            if end > 0:
+                return payload[len(_COMBINED_PREFIX) : end].decode("utf-8", "replace")
+        message = read_json(payload)
+        if message is None:
+            return None
+        if isinstance(message.get("stream"), str):
+            return str(message["stream"])
+        channel, symbol = _channel_of(message), message.get("s")
+        return f"{symbol.lower()}@{channel}" if channel and isinstance(symbol, str) else None
+
     def _decimals(self, instrument: SimulatedInstrument) -> tuple[str, str, str]:
         """Format specs of price, size and amount."""
         fixed = instrument.text_decimals
@@ -211,5 +334,69 @@ class BinanceDialect(Dialect):
         return f".{price}f", f".{size}f", f".{instrument.amount_decimals}f"
 
 
+def read_command(message: str | bytes) -> Command:
+    """What a client sent.
+
+    Raises:
+        RefusalError: it is no JSON object, has an id that is no unsigned integer, text or null, an unknown
+            method, or params that are not a list of stream names.
+    """
+    try:
+        request = orjson.loads(message)
+    except orjson.JSONDecodeError as error:
+        raise RefusalError.of_request(
+            f"Invalid JSON: {error.msg} at column {error.colno}", code=_INVALID_JSON
+        ) from None
+    if not isinstance(request, dict):
+        raise RefusalError.of_request("Invalid request: not a JSON object")
+    command_id = request.get("id")
+    is_number = isinstance(command_id, int) and not isinstance(command_id, bool) and command_id >= 0
+    if not (command_id is None or is_number or isinstance(command_id, str)):
+        raise RefusalError.of_request("Invalid request: id is neither an unsigned integer nor a text")
+    method = request.get("method")
+    if method not in _METHODS:
+        raise RefusalError.of_request(
+            f"Invalid request: method {method!r} is none of {', '.join(_METHODS)}", id=command_id
+        )
+    if method == "LIST_SUBSCRIPTIONS":
+        return Command(method, (), command_id)
+    params = request.get("params")
+    if not isinstance(params, list) or not params or not all(isinstance(name, str) for name in params):
+        raise RefusalError.of_request("Invalid request: params is not a list of stream names", id=command_id)
+    return Command(method, tuple(params), command_id)
+
+
+def read_path(path: str) -> tuple[bool, tuple[str, ...]] | None:
+    """A request path such as "/ws/btcusdt@trade" or "/stream?streams=btcusdt@trade/ethusdt@trade".
+
+    Returns:
+        Whether messages are wrapped, and the stream names; None for a path that the exchange does not have.
+    """
+    path, _, query = path.partition("?")
+    root, _, rest = path.strip("/").partition("/")
+    if root == "ws":
+        return False, tuple(name for name in rest.split("/") if name)
+    if root == "stream" and not rest:
+        for parameter in query.split("&"):
+            key, _, value = parameter.partition("=")
+            if key == "streams":
+                return True, tuple(name for name in value.replace("%40", "@").split("/") if name)
+        return True, ()
+    return None
+
+
+def _channel_of(message: dict[str, Any]) -> str | None:
+    event = message.get("e")
+    if event == "kline":
+        kline = message.get("k")
+        return f"kline_{kline['i']}" if isinstance(kline, dict) and "i" in kline else None
+    if event is None and message.keys() >= {"u", "b", "B", "a", "A"}:  # spot's bookTicker names no event
+        return "bookTicker"
+    return _CHANNEL_OF_EVENT.get(event) if isinstance(event, str) else None
+
+
 def _boolean(value: bool) -> str:
     return "true" if value else "false"
+
+
+DIALECT = BinanceDialect

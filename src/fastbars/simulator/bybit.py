@@ -1,5 +1,7 @@
 """Bybit's dialect (v5 public): several trades a message, UUIDs, klines that open at the previous close.
 
+Its REST API serves no past trades by id or time.
+
 Source: https://bybit-exchange.github.io/docs/v5/ws/connect
 Units: times in ms; sizes are base units, on inverse contracts USD.
 """
@@ -9,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 import orjson
 
 from fastbars.simulator.candles import Candle, interval_end_ms
-from fastbars.simulator.dialect import Dialect, Heard, Stream, Subscriber, read_json
+from fastbars.simulator.dialect import Dialect, Reaction, Stream, Subscriber, read_json
 from fastbars.simulator.instruments import Naming, SimulatedInstrument
 from fastbars.simulator.market import Book, SimulatedTrade
+from fastbars.simulator.rest import RestRequest, State
 
-__all__ = ["BybitDialect"]
+__all__ = ["DIALECT", "BybitDialect"]
 
 _MOST_CHARACTERS = 21_000  # of all topics of a connection
 _INTERVALS = {"1": "1m", "5": "5m", "15": "15m", "30": "30m", "60": "1h", "240": "4h", "D": "1d", "W": "1w", "M": "1M"}
@@ -28,7 +31,6 @@ _INTERVALS = {"1": "1m", "5": "5m", "15": "15m", "30": "30m", "60": "1h", "240":
 class BybitDialect(Dialect):
     """Spot, linear and inverse contracts."""
 
-    exchange = "bybit"
     namings: ClassVar[Mapping[str, Naming]] = {
         "spot": Naming("USDT"),
         "linear": Naming("USDT", most_size_decimals=3),
@@ -37,43 +39,43 @@ class BybitDialect(Dialect):
     trades_per_message = 1024
     silence = ("client", 600.0)
 
-    def __init__(self, market: str, instruments: Sequence[SimulatedInstrument]) -> None:
-        super().__init__(market, instruments)
+    def __init__(self, market: str, instruments: Sequence[SimulatedInstrument], books: Sequence[Book] = ()) -> None:
+        super().__init__(market, instruments, books)
         self.paths = (f"/v5/public/{market}",)
         self._previous_close: dict[Stream, Decimal] = {}
 
-    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
+    def react(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Reaction:
         request = read_json(message)
         op = None if request is None else request.get("op")
         if request is None or op not in ("ping", "subscribe", "unsubscribe"):
-            return Heard([self._answer(op, None, "Invalid op", success=False)])
+            return Reaction([self._answer(op, None, "Invalid op", success=False)])
         asked = request.get("req_id", "")
         if op == "ping":
             if self.market == "spot":
-                return Heard([self._answer("ping", asked, "pong")])
+                return Reaction([self._answer("ping", asked, "pong")])
             pong = {"req_id": asked, "op": "pong", "args": [str(now_ms)], "conn_id": "simulated"}
-            return Heard([orjson.dumps(pong)])
+            return Reaction([orjson.dumps(pong)])
         topics = request.get("args")
         if not isinstance(topics, list) or not topics:
-            return Heard([self._answer(op, asked, "Invalid args", success=False)], is_request=True)
+            return Reaction([self._answer(op, asked, "Invalid args", success=False)], is_request=True)
         if self.market == "spot" and len(topics) > 10:
-            return Heard([self._answer(op, asked, "args size >10", success=False)], is_request=True)
+            return Reaction([self._answer(op, asked, "args size >10", success=False)], is_request=True)
         held_characters = sum(map(len, subscriber.streams)) if op == "subscribe" else 0
         if held_characters + sum(len(str(topic)) for topic in topics) > _MOST_CHARACTERS:
-            return Heard([self._answer(op, asked, "args are too long", success=False)], is_request=True)
+            return Reaction([self._answer(op, asked, "args are too long", success=False)], is_request=True)
         if op == "unsubscribe":
-            return Heard([self._answer(op, asked, "")], unsubscribe=topics, is_request=True)
+            return Reaction([self._answer(op, asked, "")], unsubscribe=topics, is_request=True)
         streams = [self.find_stream(topic) for topic in topics]
         known = [stream for stream in streams if stream is not None]
         if len(known) < len(streams):
             bad = next(topic for topic, stream in zip(topics, streams, strict=True) if stream is None)
             refusal = self._answer(op, asked, f"Invalid symbol :[{bad}]", success=False)
-            return Heard([refusal], is_request=True)
+            return Reaction([refusal], is_request=True)
         held = [stream.name for stream in known if stream.name in subscriber.streams]
         if held:
             refusal = self._answer(op, asked, f"error:already subscribed,topic:{held[0]}", success=False)
-            return Heard([refusal], is_request=True)
-        return Heard([self._answer(op, asked, "")], subscribe=known, is_request=True)
+            return Reaction([refusal], is_request=True)
+        return Reaction([self._answer(op, asked, "")], subscribe=known, is_request=True)
 
     def _answer(self, op: object, asked: object, text: str, *, success: bool = True) -> bytes:
         answer = {"success": success, "ret_msg": text, "conn_id": "simulated"}
@@ -151,5 +153,28 @@ class BybitDialect(Dialect):
         )
         return self._message(stream, data, event_ms)
 
+    # {"retCode":0,"retMsg":"OK","result":{"category":"linear","list":[{"symbol":"BTCUSDT","status":"Trading"}],
+    #  "nextPageCursor":"500"}}
+    def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
+        if request.path != "/v5/market/instruments-info":
+            return None
+        category = request.query["category"]
+        if category != self.market:
+            return {"retCode": 10001, "retMsg": f"no instruments of {category} here", "result": {"list": []}}
+        # Only those that trade are listed unless another status is asked for.
+        symbols = [symbol for symbol, state in states.items() if state == "trading"]
+        start, stop = 0, len(symbols)
+        if self.market != "spot":  # there all come on one page
+            start = int(request.query.get("cursor", "0"))
+            stop = start + min(int(request.query.get("limit", "500")), 1000)
+        page = [{"symbol": symbol, "status": "Trading", "lotSizeFilter": {}} for symbol in symbols[start:stop]]
+        result: dict[str, Any] = {"category": self.market, "list": page}
+        if self.market != "spot":
+            result["nextPageCursor"] = str(stop) if stop < len(symbols) else ""
+        return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": 0}
+
     def _message(self, stream: Stream, data: str, event_ms: int) -> bytes:
         return f'{{"topic":"{stream.name}","type":"snapshot","ts":{event_ms},"data":{data}}}'.encode()
+
+
+DIALECT = BybitDialect

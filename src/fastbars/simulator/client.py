@@ -1,24 +1,28 @@
-"""One client of a simulated exchange: its socket, what waits to be sent on it, and what goes wrong with it.
+"""One client of a simulated exchange: its socket, what waits to be sent on it, and when it is cut off.
 
-Units: seconds on a steady clock.
+Units: `_s` times on a steady clock, `_ms` since the Unix epoch on the exchange's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
-from typing import Literal
 
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State
 
+from fastbars.log import log
 from fastbars.simulator.delivery import write_frames, write_messages
-from fastbars.simulator.dialect import Dialect, Subscriber
-from fastbars.simulator.faults import Faults, Frame
+from fastbars.simulator.dialect import Dialect, Silence, Subscriber
+from fastbars.simulator.faults import Fault, FaultKind, Faults, Frame
 from fastbars.simulator.market import SimulatedTrade
 from fastbars.simulator.record import ConnectionRecord, Record, TradeMessage
 
 __all__ = ["Client"]
+
+MAX_BUFFERED_BYTES = 16 * 1024 * 1024  # of one client; beyond it the client is too slow and is disconnected
+_END_CODE = 1001  # of a connection that has become too old or was silent for too long
 
 
 class Client:
@@ -34,7 +38,7 @@ class Client:
     Attributes:
         ends_s: when it is closed for its age; None: never.
         notice_s: when that is announced; None: it was, or there is nothing to announce.
-        last_heard_s: when the client sent something; last_sent_s: when the exchange did.
+        last_received_s: when the client sent something; last_sent_s: when the exchange did.
     """
 
     def __init__(
@@ -50,29 +54,25 @@ class Client:
         self.record = record
         self.ends_s: float | None = None
         self.notice_s: float | None = None
-        self.last_heard_s = self.last_sent_s = time.monotonic()
+        self.last_received_s = self.last_sent_s = time.monotonic()
         self._dialect = dialect
         self._faults = faults
         self._delayed: list[Frame] = []
         self._stalled_until_s: float | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether neither side has begun to close."""
         return self.connection.state is State.OPEN
 
-    def stall(self, seconds: float, now_s: float) -> None:
-        """Neither write nor read for a while; pings get no answer either."""
-        self._stalled_until_s = now_s + seconds
-        self.connection.transport.pause_reading()
-
-    def heard(self, message: str | bytes, now_s: float) -> None:
+    def note_request(self, message: str | bytes, now_s: float) -> None:
         """The client sent something."""
-        self.last_heard_s = now_s
+        self.last_received_s = now_s
         if self.record is not None:
             self.record[1].requests.append((now_s, message if isinstance(message, bytes) else message.encode()))
 
-    def holds(self, now_s: float) -> None:
+    def note_streams(self, now_s: float) -> None:
         """Its streams have changed."""
         if self.record is not None:
             noted, streams = self.record[1], self.subscriber.streams
@@ -80,14 +80,73 @@ class Client:
             for name in streams:
                 noted.subscribed.setdefault(name, now_s)
 
-    def is_silent(self, whose: Literal["client", "server", "both"], seconds: float, now_s: float) -> bool:
-        """Whether nothing came from that side for so long."""
+    def note_end(self, now_s: float) -> None:
+        """The connection is no more."""
+        if self.record is not None:
+            self.record[1].closed_s = now_s
+
+    # Its end.
+
+    def begin_close(self, code: int, reason: str) -> None:
+        """Close it as WebSockets close, without waiting for the client's answer."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self.connection.close(code, reason))
+
+    async def wait_closed(self) -> None:
+        """Wait for what `begin_close` has begun."""
+        if self._closing is not None:
+            await asyncio.wait([self._closing])
+
+    def apply(self, fault: Fault, now_s: float) -> None:
+        """Let a fault of connections happen to it."""
+        if fault.kind is FaultKind.DROP:
+            self.connection.transport.abort()
+        elif fault.kind is FaultKind.CLOSE:
+            self.begin_close(fault.code, "fault")
+        elif fault.kind is FaultKind.STALL:
+            # It is neither written nor read, so that pings get no answer either.
+            self._stalled_until_s = now_s + fault.seconds
+            self.connection.transport.pause_reading()
+        else:
+            self.ends_s, self.notice_s = now_s + fault.seconds, now_s
+
+    def check_limits(self, silence: Silence | None, now_ms: int, now_s: float) -> None:
+        """Close it if the client is too slow, or the connection too old or silent for too long."""
+        if not self.is_open:
+            return
+        buffered = self.connection.transport.get_write_buffer_size()
+        if buffered > MAX_BUFFERED_BYTES:
+            log.warning("client too slow, disconnecting", buffered_bytes=buffered, limit_bytes=MAX_BUFFERED_BYTES)
+            self.begin_close(1008, "client is too slow")
+        if silence is not None and self._is_silent(silence, now_s):
+            self.begin_close(_END_CODE, "silence")
+        if self.notice_s is not None and now_s >= self.notice_s:
+            self.notice_s = None
+            notice = self._dialect.notice(now_ms)
+            if notice is not None:
+                self.subscriber.pending.append(notice)
+        elif self.ends_s is not None and now_s >= self.ends_s:
+            self.begin_close(_END_CODE, "lifetime")
+
+    def _is_silent(self, silence: Silence, now_s: float) -> bool:
+        whose, seconds = silence
         times = {
-            "client": self.last_heard_s,
+            "client": self.last_received_s,
             "server": self.last_sent_s,
-            "both": max(self.last_heard_s, self.last_sent_s),
+            "both": max(self.last_received_s, self.last_sent_s),
         }
         return now_s - times[whose] > seconds
+
+    # Messages.
+
+    def add_heartbeat(self, now_ms: int) -> None:
+        """Leave a heartbeat with what is pending, where one is due."""
+        every_ms, subscriber = self._dialect.heartbeat_ms, self.subscriber
+        if every_ms is not None and now_ms - subscriber.last_heartbeat_ms >= every_ms:
+            subscriber.last_heartbeat_ms = now_ms
+            heartbeat = self._dialect.heartbeat(subscriber, now_ms)
+            if heartbeat is not None:
+                subscriber.pending.append(heartbeat)
 
     def deliver(self, now_s: float) -> int:
         """Hand over what is pending; returns how many messages that were."""
@@ -102,27 +161,27 @@ class Client:
         self.last_sent_s = now_s
         if self._faults is None:
             sent = write_messages(self.connection, messages)
-            self._note(messages[:sent])
+            self._note_sent(messages[:sent])
             return sent
         return self._deliver_with(self._faults, messages, now_s)
 
     def _deliver_with(self, faults: Faults, messages: Sequence[bytes], now_s: float) -> int:
         frames = [Frame(message) for message in messages]
-        if faults.waits:
-            frames = faults.shape(messages, now_s, self._rewrite, self._note_dropped)
+        if faults.has_message_faults:
+            frames = faults.apply_to_messages(messages, now_s, self._rewrite, self._note_dropped)
         due = [frame for frame in self._delayed if frame.due_s <= now_s]
         self._delayed = [frame for frame in self._delayed if frame.due_s > now_s]
         for frame in frames:
             (due if frame.due_s <= now_s else self._delayed).append(frame)
         write_frames(self.connection, due, faults.cut)
-        self._note([frame.payload for frame in due])
+        self._note_sent([frame.payload for frame in due])
         return len(due)
 
     def _rewrite(self, message: TradeMessage, trades: Sequence[SimulatedTrade]) -> bytes:
         payload = self._dialect.trades(message.stream, trades, message.event_ms)
         return self._dialect.wrap(message.stream, payload) if self.subscriber.combined else payload
 
-    def _note(self, messages: Sequence[bytes]) -> None:
+    def _note_sent(self, messages: Sequence[bytes]) -> None:
         if self.record is not None:
             for message in messages:
                 self.record[0].note_sent(self.record[1], message)

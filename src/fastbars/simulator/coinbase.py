@@ -14,11 +14,12 @@ from typing import ClassVar
 import orjson
 
 from fastbars.simulator.candles import Candle
-from fastbars.simulator.dialect import Dialect, Heard, Stream, Subscriber, read_json, time_text
+from fastbars.simulator.dialect import Dialect, Reaction, Stream, Subscriber, read_json, time_text
 from fastbars.simulator.instruments import Naming, SimulatedInstrument
 from fastbars.simulator.market import Book, SimulatedTrade
+from fastbars.simulator.rest import PastTrades, RestRequest, State
 
-__all__ = ["CoinbaseDialect"]
+__all__ = ["DIALECT", "CoinbaseDialect"]
 
 _CHANNELS = {"market_trades": "trade", "ticker": "ticker"}
 
@@ -26,7 +27,6 @@ _CHANNELS = {"market_trades": "trade", "ticker": "ticker"}
 class CoinbaseDialect(Dialect):
     """The public market data endpoint."""
 
-    exchange = "coinbase"
     namings: ClassVar[Mapping[str, Naming]] = {"spot": Naming("-USD")}
     paths = ("/",)
     trades_per_message = 10**6
@@ -34,43 +34,46 @@ class CoinbaseDialect(Dialect):
     history = 100
     heartbeat_ms = 1000
 
-    def __init__(self, market: str, instruments: Sequence[SimulatedInstrument]) -> None:
-        super().__init__(market, instruments)
+    def __init__(self, market: str, instruments: Sequence[SimulatedInstrument], books: Sequence[Book] = ()) -> None:
+        super().__init__(market, instruments, books)
         self._sequence = 0
         self._heartbeats = 0
 
-    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
+    def react(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Reaction:
         request = read_json(message)
         kind, channel = (None, None) if request is None else (request.get("type"), request.get("channel"))
         if request is None or kind not in ("subscribe", "unsubscribe") or not isinstance(channel, str):
-            return Heard([_error("failure to parse message")], is_request=True)
+            return Reaction([_error("failure to parse message")], is_request=True)
         if channel == "heartbeats":
             streams = [Stream("heartbeats:heartbeats", -1, "heartbeat")]
         else:
             found = [self.find_stream(channel, symbol) for symbol in request.get("product_ids") or ()]
             streams = [stream for stream in found if stream is not None]
             if len(streams) < len(found) or not found:
-                return Heard([_error("failure to subscribe")], is_request=True)
+                return Reaction([_error("failure to subscribe")], is_request=True)
         names = [stream.name for stream in streams]
         held = [name for name in subscriber.streams if kind == "subscribe" or name not in names]
         ack = self._subscriptions([*held, *names] if kind == "subscribe" else held, now_ms)
         if kind == "unsubscribe":
-            return Heard([ack], unsubscribe=names, is_request=True)
-        return Heard([ack], subscribe=streams, is_request=channel != "heartbeats")
+            return Reaction([ack], unsubscribe=names, is_request=True)
+        return Reaction([ack], subscribe=streams, is_request=channel != "heartbeats")
 
-    def find_stream(self, channel: str, symbol: object) -> Stream | None:
+    def find_stream(self, channel: str, product: object) -> Stream | None:
         """The stream of a channel and a product."""
-        product = str(symbol)
-        if product not in self.places and product.endswith("-USDC"):
-            product = product.removesuffix("C")  # one market, and acks and data call it by this name
-        place = self.places.get(product)
-        if place is None:
+        symbol = self._symbol_of(product)
+        if symbol is None:
             return None
-        symbol = product
-        name = f"{channel}:{symbol}"
+        name, place = f"{channel}:{symbol}", self.places[symbol]
         if channel == "candles":
             return Stream(name, place, "kline", "5m")
         return Stream(name, place, _CHANNELS[channel]) if channel in _CHANNELS else None
+
+    def _symbol_of(self, product: object) -> str | None:
+        # "BTC-USDC" is traded in the book of "BTC-USD": acks and data call it by that name.
+        symbol = str(product)
+        if symbol not in self.places and symbol.endswith("-USDC"):
+            symbol = symbol.removesuffix("C")
+        return symbol if symbol in self.places else None
 
     def _subscriptions(self, names: Sequence[str], now_ms: int) -> bytes:
         held: dict[str, list[str]] = {}
@@ -86,7 +89,7 @@ class CoinbaseDialect(Dialect):
             price, size = self.texts(trade)
             rows.append(
                 f'{{"product_id":"{symbol}","trade_id":"{trade.trade_id}","price":"{price}","size":"{size}",'
-                f'"time":"{time_text(trade.time_ms)}","side":"{"BUY" if trade.buyer_is_maker else "SELL"}"}}'
+                f'"time":"{time_text(trade.time_ms)}","side":"{_maker_side(trade)}"}}'
             )
         kind = "snapshot" if past else "update"
         return self._message("market_trades", f'{{"type":"{kind}","trades":[{",".join(rows)}]}}', event_ms)
@@ -124,6 +127,45 @@ class CoinbaseDialect(Dialect):
         event = f'{{"current_time":"{time_text(now_ms)}","heartbeat_counter":{self._heartbeats}}}'
         return self._message("heartbeats", event, now_ms)
 
+    # {"trades":[{"trade_id":"34b080bf","product_id":"BTC-USD","price":"140.91","size":"4","time":
+    #  "2021-05-31T09:59:59.000Z","side":"BUY"}]}, newest first
+    def past_trades(self, request: RestRequest, history: PastTrades) -> object | None:
+        head, _, tail = request.path.partition("/products/")
+        product, _, last = tail.partition("/")
+        if head != "/api/v3/brokerage/market" or last != "ticker":
+            return None
+        symbol = self._symbol_of(product)
+        if symbol is None:
+            raise ValueError(f"unknown product {product}")
+        start = history.from_ms(symbol, int(request.query["start"]) * 1000)
+        stop = history.after_ms(symbol, int(request.query["end"]) * 1000)
+        page = history.backward(symbol, stop, int(request.query["limit"]), start)
+        trades = []
+        for trade in reversed(page):
+            price, size = self.texts(trade)
+            texts = {"price": price, "size": size, "time": time_text(trade.time_ms, 3), "side": _maker_side(trade)}
+            trades.append({"trade_id": str(trade.trade_id), "product_id": symbol, **texts})
+        return {"trades": trades}
+
+    # {"products":[{"product_id":"BTC-USDC","status":"online","is_disabled":false,"trading_disabled":false,
+    #  "cancel_only":false,"alias":"BTC-USD","alias_to":[]}],"num_products":1}
+    def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
+        if request.path != "/api/v3/brokerage/market/products":
+            return None
+        products = [
+            {
+                "product_id": symbol,
+                "status": "delisted" if state == "delisted" else "online",
+                "is_disabled": state == "delisted",
+                "trading_disabled": state != "trading",
+                "cancel_only": False,
+                "alias": symbol.removesuffix("C") if symbol.endswith("-USDC") else "",
+                "alias_to": [f"{symbol}C"] if symbol.endswith("-USD") else [],
+            }
+            for symbol, state in states.items()
+        ]
+        return {"products": products, "num_products": len(products)}
+
     def _message(self, channel: str, event: str, event_ms: int) -> bytes:
         self._sequence += 1
         head = f'"channel":"{channel}","timestamp":"{time_text(event_ms, 9)}","sequence_num":{self._sequence}'
@@ -132,3 +174,10 @@ class CoinbaseDialect(Dialect):
 
 def _error(text: str) -> bytes:
     return orjson.dumps({"type": "error", "message": text})
+
+
+def _maker_side(trade: SimulatedTrade) -> str:
+    return "BUY" if trade.buyer_is_maker else "SELL"
+
+
+DIALECT = CoinbaseDialect

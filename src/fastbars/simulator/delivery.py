@@ -1,4 +1,4 @@
-"""Getting messages to clients: live ones without waiting, those of a tape as fast as the client takes them.
+"""Handing messages to a client's socket without waiting: whole, or cut into fragments and pieces.
 
 Source: https://websockets.readthedocs.io/en/stable/howto/sansio.html (framing through the connection's
 protocol)
@@ -7,21 +7,14 @@ Units: none.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State
 
 from fastbars.simulator.faults import Frame
-from fastbars.simulator.tape_streams import stream_of
-from fastbars.tapes import read_tapes
 
-__all__ = ["send_tapes", "write_frames", "write_messages"]
-
-_BATCH = 32  # messages handed to the socket at once
-_SKIPS_PER_YIELD = 1024
+__all__ = ["write_frames", "write_messages"]
 
 
 def write_messages(connection: ServerConnection, messages: Sequence[bytes]) -> int:
@@ -55,40 +48,3 @@ def write_frames(connection: ServerConnection, frames: Iterable[Frame], cut: Cal
             protocol.send_continuation(fragment, fin=number == len(fragments))
         for piece in cut(b"".join(protocol.data_to_send())):
             connection.transport.write(piece)
-
-
-async def send_tapes(connection: ServerConnection, tapes: Iterable[str | Path], subscribed: Collection[str]) -> int:
-    """Send the messages of tapes, byte for byte, and wait whenever the client is behind.
-
-    Args:
-        connection: who gets them.
-        tapes: what is read, from the beginning.
-        subscribed: names of the streams wanted; may change while the tapes are played.
-
-    Returns:
-        How many messages were sent.
-
-    Raises:
-        ConnectionClosed: the client has left before the end.
-        TapeError: a tape cannot be read.
-    """
-    sent = skipped = 0
-    batch: list[bytes] = []
-    for record in read_tapes(tapes):
-        if stream_of(record.payload) in subscribed:
-            batch.append(record.payload)
-        else:
-            skipped += 1
-        if len(batch) == _BATCH or skipped == _SKIPS_PER_YIELD:
-            await _send_all(connection, batch)
-            sent += len(batch)
-            batch, skipped = [], 0
-    await _send_all(connection, batch)
-    return sent + len(batch)
-
-
-async def _send_all(connection: ServerConnection, messages: Sequence[bytes]) -> None:
-    if messages:
-        write_messages(connection, messages[:-1])
-        await connection.send(messages[-1], text=True)  # waits while the write buffer is full
-    await asyncio.sleep(0)  # lets the connection's commands be read

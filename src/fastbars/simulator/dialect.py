@@ -1,7 +1,7 @@
-"""What every dialect of the simulator can do: list its symbols, understand requests, write messages.
+"""What the simulator needs to know of an exchange: its requests, its messages and its REST answers.
 
 A dialect knows no socket and no clock. It writes what an exchange would write, by the exchange's documentation and
-by no code that the library reads messages with.
+by no code that the library reads messages with: so a misreading of the documentation does not cancel out.
 
 Units: times in ms since the Unix epoch; prices in ticks, sizes in steps (see `instruments`).
 """
@@ -19,8 +19,13 @@ from fastbars.errors import UnknownExchangeError
 from fastbars.simulator.candles import Candle
 from fastbars.simulator.instruments import Naming, SimulatedInstrument, make_instruments
 from fastbars.simulator.market import Book, SimulatedTrade
+from fastbars.simulator.rest import PastTrades, RestRequest, State
 
-__all__ = ["AggregateTrade", "Dialect", "Heard", "Opening", "Stream", "Subscriber", "read_json", "time_text"]
+__all__ = [
+    "AggregateTrade", "Dialect", "Opening", "Reaction", "Silence", "Stream", "Subscriber", "read_json", "time_text",
+]  # fmt: skip
+
+Silence = tuple[Literal["client", "server", "both"], float]  # whose, and for how many s
 
 
 class Stream(NamedTuple):
@@ -60,21 +65,21 @@ class Subscriber:
         route: the part of the exchange that it has connected to, where that serves some channels only; "": all.
         streams: those that it holds, by name, in order.
         pending: messages not yet handed to the socket, oldest first.
-        last_beat_ms: when it was sent the last heartbeat.
+        last_heartbeat_ms: when it was sent the last heartbeat.
     """
 
-    __slots__ = ("combined", "last_beat_ms", "pending", "route", "streams")
+    __slots__ = ("combined", "last_heartbeat_ms", "pending", "route", "streams")
 
     def __init__(self, combined: bool = False, route: str = "") -> None:
         self.combined = combined
         self.route = route
         self.streams: dict[str, Stream] = {}
         self.pending: list[bytes] = []
-        self.last_beat_ms = 0
+        self.last_heartbeat_ms = 0
 
 
 @dataclass(frozen=True)
-class Heard:
+class Reaction:
     """What a client's message leads to.
 
     Attributes:
@@ -106,9 +111,9 @@ class Dialect(ABC):
     Args:
         market: one of `namings`.
         instruments: what the exchange lists; trades name them by their place in it.
+        books: best bid and ask of each of them, kept by whoever runs the market.
 
     Attributes:
-        exchange: its name, as the library knows it.
         namings: market -> how its symbols are named; the first market is the default one.
         paths: the request paths that it has; the first one serves trades.
         trades_per_message: at most; a message never mixes symbols.
@@ -116,13 +121,12 @@ class Dialect(ABC):
         history: how many past trades a new subscriber to trades is sent first.
         heartbeat_ms: how often the exchange sends a heartbeat of its own.
         ping_interval_s: how often it sends a protocol ping; None: never.
-        silence: (whose, how many s) after which it cuts a connection.
+        silence: after which it cuts a connection; None: after none.
         is_sampled: a message of trades tells the last one of them only.
-        voids_per_minute: ids of its busiest symbol that the exchange sends though nothing was traded.
-        books: best bid and ask of each symbol, kept by the market.
+        voids_per_minute: market -> ids of its busiest symbol that the exchange sends though nothing was traded.
+        serves_tapes: recorded messages can be served by stream.
     """
 
-    exchange: ClassVar[str]
     namings: ClassVar[Mapping[str, Naming]]
     paths: tuple[str, ...]
     trades_per_message: ClassVar[int] = 1
@@ -130,27 +134,26 @@ class Dialect(ABC):
     history: ClassVar[int] = 0
     heartbeat_ms: ClassVar[int | None] = None
     ping_interval_s: ClassVar[float | None] = None
-    silence: ClassVar[tuple[Literal["client", "server", "both"], float] | None] = None
+    silence: ClassVar[Silence | None] = None
     is_sampled: ClassVar[bool] = False
-    voids_per_minute: float = 0.0
+    voids_per_minute: ClassVar[Mapping[str, float]] = {}
+    serves_tapes: ClassVar[bool] = False
 
-    def __init__(self, market: str, instruments: Sequence[SimulatedInstrument]) -> None:
+    def __init__(self, market: str, instruments: Sequence[SimulatedInstrument], books: Sequence[Book] = ()) -> None:
         self.market = market
         self.instruments = instruments
         self.places = {instrument.symbol: place for place, instrument in enumerate(instruments)}
-        self.books: Sequence[Book] = ()
+        self.books = books
 
     @classmethod
-    def listing(cls, market: str | None, symbols: int | Sequence[str]) -> tuple[str, list[SimulatedInstrument]]:
+    def list_market(cls, market: str | None, symbols: int | Sequence[str]) -> tuple[str, list[SimulatedInstrument]]:
         """The market's name, and its instruments. Raises UnknownExchangeError, ValueError."""
         name = next(iter(cls.namings)) if market is None else market
         if name not in cls.namings:
             raise UnknownExchangeError(f"simulator: no market {market!r}; known are {', '.join(cls.namings)}")
         return name, make_instruments(cls.namings[name], symbols)
 
-    def serve_tapes(self, streams: Collection[str]) -> None:
-        """From now on the streams of recorded messages are on offer, and no others."""
-        raise UnknownExchangeError(f"simulator: no tapes are served in the dialect of {self.exchange}, {len(streams)}")
+    # Requests.
 
     def open(self, path: str) -> Opening | None:
         """What a request path asks for; None where the exchange does not have it."""
@@ -160,13 +163,29 @@ class Dialect(ABC):
         """What is sent first on each connection."""
         return ()
 
+    @abstractmethod
+    def react(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Reaction:
+        """Understand a message of a client."""
+
+    # REST.
+
+    def past_trades(self, request: RestRequest, history: PastTrades) -> object | None:
+        """Answer a request for past trades, as what becomes JSON; None: the exchange has no such path.
+
+        Raises:
+            KeyError, ValueError: a parameter is missing or wrong; it is refused with 400.
+        """
+        return None
+
+    def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
+        """Answer a request for the instruments, given the state of each; as `past_trades`."""
+        return None
+
     def get(self, path: str) -> bytes | None:
         """The answer to a GET of a path that belongs to the stream; None where there is no such path."""
         return None
 
-    @abstractmethod
-    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
-        """Understand a message of a client."""
+    # Messages.
 
     @abstractmethod
     def trades(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, *, past: bool = False) -> bytes:
@@ -174,17 +193,15 @@ class Dialect(ABC):
 
     def aggregate_trade(self, stream: Stream, trade: AggregateTrade, aggregate_id: int, event_ms: int) -> bytes:
         """Write several trades that are reported as one."""
-        raise NotImplementedError(f"{self.exchange} has no aggregates: {stream}, {trade}, {aggregate_id}, {event_ms}")
+        raise NotImplementedError
 
     def kline(self, stream: Stream, candle: Candle, open_ms: int, event_ms: int, *, closed: bool) -> bytes | None:
         """Write a candle; None where none is sent now."""
-        raise NotImplementedError(
-            f"{self.exchange} has no candles: {stream}, {candle}, {open_ms}, {event_ms}, {closed}"
-        )
+        raise NotImplementedError
 
     def quote(self, stream: Stream, book: Book, event_ms: int) -> bytes:
         """Write the best bid and ask."""
-        raise NotImplementedError(f"{self.exchange} has no quotes: {stream}, {book}, {event_ms}")
+        raise NotImplementedError
 
     def ticker(self, stream: Stream, day: Candle, *, open_ms: int, book: Book, last_steps: int, event_ms: int) -> bytes:
         """Write the statistics of the last day.
@@ -197,7 +214,7 @@ class Dialect(ABC):
             last_steps: size of the last trade, 0 before the first.
             event_ms: event time, also the end of the day.
         """
-        raise NotImplementedError(f"{stream}, {day}, {open_ms}, {book}, {last_steps}, {event_ms}")
+        raise NotImplementedError
 
     def heartbeat(self, subscriber: Subscriber, now_ms: int) -> bytes | None:
         """Write a heartbeat; None where this client gets none."""
@@ -211,11 +228,23 @@ class Dialect(ABC):
         """The combined form of a message, where the exchange has one."""
         return payload
 
+    # Recorded messages, where `serves_tapes`.
+
+    def serve_tapes(self, streams: Collection[str]) -> None:
+        """From now on the streams of recorded messages are on offer, and no others."""
+        raise NotImplementedError
+
+    def stream_of(self, payload: bytes) -> str | None:
+        """The stream that a recorded message came from; None for replies and whatever else is no stream's message."""
+        raise NotImplementedError
+
+    # What most dialects write with.
+
     def symbol(self, stream: Stream) -> str:
         """The symbol of a stream."""
         return self.instruments[stream.instrument].symbol
 
-    def texts(self, trade: SimulatedTrade) -> tuple[str, str]:
+    def texts(self, trade: SimulatedTrade | AggregateTrade) -> tuple[str, str]:
         """Price and size of a trade as text."""
         instrument = self.instruments[trade.instrument]
         return instrument.price_text(trade.price_ticks), instrument.size_text(trade.size_steps)

@@ -1,34 +1,30 @@
-"""The dialects, by the exchange's name. Adding one: a module beside this one, and a line here."""
+"""The dialects, by the exchange's name: each module of this package with a `DIALECT` is an exchange's."""
 
 from __future__ import annotations
 
-from fastbars.errors import UnknownExchangeError
-from fastbars.simulator.binance import BinanceDialect
-from fastbars.simulator.bybit import BybitDialect
-from fastbars.simulator.coinbase import CoinbaseDialect
-from fastbars.simulator.dialect import Dialect
-from fastbars.simulator.hyperliquid import HyperliquidDialect
-from fastbars.simulator.interactive_brokers import InteractiveBrokersDialect
-from fastbars.simulator.kraken import KrakenDialect
-from fastbars.simulator.okx import OKXDialect
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 
-DIALECTS: dict[str, type[Dialect]] = {
-    dialect.exchange: dialect
-    for dialect in (
-        BinanceDialect,
-        BybitDialect,
-        HyperliquidDialect,
-        InteractiveBrokersDialect,
-        OKXDialect,
-        CoinbaseDialect,
-        KrakenDialect,
-    )
-}
+from fastbars.errors import UnknownExchangeError
+from fastbars.simulator.dialect import Dialect
+
+__all__ = ["dialects", "find_dialect"]
+
+
+@cache
+def dialects() -> dict[str, type[Dialect]]:
+    """All of them, by the name of their module, which is the exchange's."""
+    # Looked for when asked, not when imported: the modules of this package import each other.
+    names = sorted(module.name for module in iter_modules([str(Path(__file__).parent)]))
+    modules = {name: import_module(f"fastbars.simulator.{name}") for name in names}
+    return {name: module.DIALECT for name, module in modules.items() if hasattr(module, "DIALECT")}
 
 
 def find_dialect(exchange: str) -> type[Dialect]:
     """The dialect of an exchange. Raises UnknownExchangeError, which lists the known ones."""
-    dialect = DIALECTS.get(exchange.lower())
+    dialect = dialects().get(exchange.lower())
     if dialect is None:
-        raise UnknownExchangeError(f"simulator: no dialect of {exchange!r}; known are {', '.join(DIALECTS)}")
+        raise UnknownExchangeError(f"simulator: no dialect of {exchange!r}; known are {', '.join(dialects())}")
     return dialect

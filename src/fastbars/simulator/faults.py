@@ -1,7 +1,7 @@
 """Faults on demand: what can go wrong between an exchange and its client, seeded and scriptable.
 
-A fault is injected once and waits until it can be applied: to the open connections, or to the next `count` messages,
-handshakes or requests. `Faults.schedule` draws a script of them from the seed.
+A fault is injected once and waits until there is something to apply it to: the open connections, or the next `count`
+messages, handshakes or requests. `Faults.schedule` draws a script of them from the seed.
 
 Units: seconds.
 """
@@ -39,9 +39,9 @@ class FaultKind(StrEnum):
     BINARY = "binary"  # a binary one
     OVERSIZE = "oversize"  # a very long one
     HALF_VALID = "half_valid"  # the first half of a real one
-    NEVER_ACK = "never_ack"  # a request is not answered, nor obeyed
-    LATE_ACK = "late_ack"  # a request is answered and obeyed after a while
-    SILENT_SUBSCRIPTION = "silent_subscription"  # a request is answered, and not obeyed
+    NEVER_ACK = "never_ack"  # a request is neither answered nor carried out
+    LATE_ACK = "late_ack"  # a request is answered and carried out after a while
+    SILENT_SUBSCRIPTION = "silent_subscription"  # a request is answered, and not carried out
 
 
 # Those that need no message, handshake or request to be applied to.
@@ -66,7 +66,7 @@ class Fault:
 
     Attributes:
         kind: what goes wrong.
-        count: how many connections, handshakes, messages or requests it befalls; 0: all open connections.
+        count: how many connections, handshakes, messages or requests it is applied to; 0: all open connections.
         seconds: how long a stall, a delay, a late ack or the rest of a lifetime is; how far the clock is off.
         code: of a close.
         status: of a refused handshake.
@@ -110,12 +110,12 @@ class Faults:
         self._waiting: dict[FaultKind, deque[Fault]] = {kind: deque() for kind in FaultKind}
 
     def inject(self, fault: Fault | FaultKind) -> None:
-        """Let a fault happen as soon as there is something that it can befall."""
+        """Let a fault happen as soon as there is something to apply it to."""
         fault = fault if isinstance(fault, Fault) else Fault(fault)
         self.injected[fault.kind] += 1
         self._waiting[fault.kind].append(fault)
 
-    def take(self, kind: FaultKind) -> Fault | None:
+    def take_one(self, kind: FaultKind) -> Fault | None:
         """A waiting fault of this kind, one application of it; counts it as applied."""
         waiting = self._waiting[kind]
         if not waiting:
@@ -133,7 +133,7 @@ class Faults:
         return self._waiting[kind].popleft() if self._waiting[kind] else None
 
     @property
-    def waits(self) -> bool:
+    def has_message_faults(self) -> bool:
         """Whether any fault of messages waits."""
         return any(self._waiting[kind] for kind in OF_MESSAGES)
 
@@ -149,7 +149,7 @@ class Faults:
             at_s += every_s * self.random.uniform(0.5, 1.5)
         return script
 
-    def shape(
+    def apply_to_messages(
         self,
         messages: Sequence[bytes],
         now_s: float,
@@ -161,24 +161,25 @@ class Faults:
         Args:
             messages: in order.
             now_s: on a steady clock.
-            rewrite: writes a message anew with fewer trades.
-            note_dropped: told of each trade that is taken away.
+            rewrite: writes a message again with fewer trades.
+            note_dropped: called with each trade that is taken away.
         """
         frames: list[Frame] = []
         held: Frame | None = None  # changes places with the next one
         for message in messages:
-            shaped = self._without_a_trade(message, rewrite, note_dropped)
-            if shaped is None:
+            left = self._without_a_trade(message, rewrite, note_dropped)
+            if left is None:
                 continue
-            frames += self._extra(shaped)
-            delay = self.take(FaultKind.DELAY)
+            frames += self._noise_before(left)
+            delay = self.take_one(FaultKind.DELAY)
             due_s = now_s + delay.seconds if delay is not None else 0.0
-            frame = Frame(shaped, is_cut=self.take(FaultKind.CUT_FRAME) is not None, due_s=due_s)
-            if held is None and self._can_swap(message, messages) and self.take(FaultKind.REORDER) is not None:
+            frame = Frame(left, is_cut=self.take_one(FaultKind.CUT_FRAME) is not None, due_s=due_s)
+            # The last one has no next one to change places with.
+            if held is None and message is not messages[-1] and self.take_one(FaultKind.REORDER) is not None:
                 held = frame
                 continue
             frames.append(frame)
-            if self.take(FaultKind.DUPLICATE) is not None:
+            if self.take_one(FaultKind.DUPLICATE) is not None:
                 frames.append(frame)
             if held is not None:
                 frames.append(held)
@@ -190,16 +191,13 @@ class Faults:
         at = sorted(self.random.randrange(len(payload) + 1) for _ in range(self.random.randrange(1, 4)))
         return [payload[start:stop] for start, stop in zip([0, *at], [*at, len(payload)], strict=True)]
 
-    def _can_swap(self, message: bytes, messages: Sequence[bytes]) -> bool:
-        return message is not messages[-1]
-
     def _without_a_trade(
         self,
         message: bytes,
         rewrite: Callable[[TradeMessage, Sequence[SimulatedTrade]], bytes],
         note_dropped: Callable[[SimulatedTrade], object],
     ) -> bytes | None:
-        if not isinstance(message, TradeMessage) or self.take(FaultKind.DROP_TRADE) is None:
+        if not isinstance(message, TradeMessage) or self.take_one(FaultKind.DROP_TRADE) is None:
             return message
         trades = list(message.trades)
         note_dropped(trades.pop(self.random.randrange(len(trades))))
@@ -207,16 +205,16 @@ class Faults:
             return None
         return TradeMessage.of(rewrite(message, trades), message.stream, trades, message.event_ms)
 
-    def _extra(self, message: bytes) -> list[Frame]:
+    def _noise_before(self, message: bytes) -> list[Frame]:
         extra: list[Frame] = []
-        if self.take(FaultKind.GARBAGE) is not None:
+        if self.take_one(FaultKind.GARBAGE) is not None:
             noise = "".join(chr(self.random.randrange(32, 127)) for _ in range(self.random.randrange(1, 80)))
             extra.append(Frame(f"}}{noise}".encode()))
-        if self.take(FaultKind.BINARY) is not None:
+        if self.take_one(FaultKind.BINARY) is not None:
             extra.append(Frame(self.random.randbytes(self.random.randrange(1, 200)), is_binary=True))
-        oversize = self.take(FaultKind.OVERSIZE)
+        oversize = self.take_one(FaultKind.OVERSIZE)
         if oversize is not None:
             extra.append(Frame(b'{"filler":"' + b"x" * oversize.size_bytes + b'"}'))
-        if len(message) > 1 and self.take(FaultKind.HALF_VALID) is not None:
+        if len(message) > 1 and self.take_one(FaultKind.HALF_VALID) is not None:
             extra.append(Frame(bytes(message[: self.random.randrange(1, len(message))])))
         return extra

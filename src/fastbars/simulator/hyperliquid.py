@@ -1,5 +1,7 @@
 """Hyperliquid's dialect: a greeting that is no JSON, a history batch first, several trades a message, hashes as ids.
 
+Its REST API takes a POST, and serves the latest trades alone.
+
 Source: https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/websocket
 Units: times in ms; sizes are base units.
 """
@@ -12,11 +14,12 @@ from typing import Any, ClassVar
 import orjson
 
 from fastbars.simulator.candles import INTERVALS, Candle, interval_end_ms
-from fastbars.simulator.dialect import Dialect, Heard, Stream, Subscriber, read_json
+from fastbars.simulator.dialect import Dialect, Reaction, Stream, Subscriber, read_json
 from fastbars.simulator.instruments import Naming
 from fastbars.simulator.market import Book, SimulatedTrade
+from fastbars.simulator.rest import RestRequest, State
 
-__all__ = ["HyperliquidDialect"]
+__all__ = ["DIALECT", "HyperliquidDialect"]
 
 _CHANNELS = {"trades": "trade", "bbo": "quote"}
 _MULTIPLIER = 0x9E3779B97F4A7C15  # spreads consecutive ids over 50 bits
@@ -25,7 +28,6 @@ _MULTIPLIER = 0x9E3779B97F4A7C15  # spreads consecutive ids over 50 bits
 class HyperliquidDialect(Dialect):
     """Perpetuals and spot on one address."""
 
-    exchange = "hyperliquid"
     namings: ClassVar[Mapping[str, Naming]] = {"perp": Naming(), "spot": Naming()}
     paths = ("/ws",)
     trades_per_message = 1000
@@ -35,28 +37,28 @@ class HyperliquidDialect(Dialect):
     def greet(self) -> Sequence[bytes]:
         return (b"Websocket connection established.",)
 
-    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
+    def react(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Reaction:
         request = read_json(message)
         method = None if request is None else request.get("method")
         if method == "ping":
-            return Heard([b'{"channel":"pong"}'])
+            return Reaction([b'{"channel":"pong"}'])
         if request is None or method not in ("subscribe", "unsubscribe"):
-            return Heard([_error("Error parsing JSON into valid websocket request", None)])
+            return Reaction([_error("Error parsing JSON into valid websocket request", None)])
         asked = request.get("subscription")
         stream = self.find_stream(asked) if isinstance(asked, dict) else None
         if stream is None:
-            return Heard([_error("Invalid subscription ", asked)], is_request=True)
+            return Reaction([_error("Invalid subscription ", asked)], is_request=True)
         answer = orjson.dumps({"channel": "subscriptionResponse", "data": {"method": method, "subscription": asked}})
         held = stream.name in subscriber.streams
         if method == "unsubscribe":
             if not held:
-                return Heard([_error("Already unsubscribed: ", asked)], is_request=True)
-            return Heard([answer], unsubscribe=[stream.name], is_request=True)
+                return Reaction([_error("Already unsubscribed: ", asked)], is_request=True)
+            return Reaction([answer], unsubscribe=[stream.name], is_request=True)
         if held:
-            return Heard([_error("Already subscribed: ", asked)], is_request=True)
+            return Reaction([_error("Already subscribed: ", asked)], is_request=True)
         # The list of past trades that follows may be empty, and a list without trades means nothing.
         empty = [b'{"channel":"trades","data":[]}'] if stream.channel == "trade" else []
-        return Heard([answer, *empty], subscribe=[stream], is_request=True)
+        return Reaction([answer, *empty], subscribe=[stream], is_request=True)
 
     def find_stream(self, asked: dict[str, Any]) -> Stream | None:
         """The stream of a subscription such as {"type":"trades","coin":"BTC"}."""
@@ -95,7 +97,29 @@ class HyperliquidDialect(Dialect):
             f'"bbo":[{{"px":"{bid}","sz":"{bid_size}","n":1}},{{"px":"{ask}","sz":"{ask_size}","n":1}}]}}}}'
         ).encode()
 
+    # {"universe":[{"name":"BTC","szDecimals":5,"maxLeverage":40,"isDelisted":true}]} of {"type":"meta"}, and
+    # {"tokens":[...],"universe":[{"name":"PURR/USDC","tokens":[1,0],"isCanonical":true}]} of {"type":"spotMeta"}
+    def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
+        if request.path != "/info":
+            return None
+        kind = orjson.loads(request.body)["type"]
+        spot = {symbol: state for symbol, state in states.items() if "/" in symbol or symbol.startswith("@")}
+        if kind == "spotMeta":
+            universe: list[Any] = [{"name": symbol, "tokens": [1, 0], "isCanonical": True} for symbol in spot]
+            return {"tokens": [{"name": "USDC", "index": 0}], "universe": universe}
+        if kind != "meta":
+            raise ValueError(kind)
+        universe = [
+            {"szDecimals": 5, "name": symbol, "maxLeverage": 40} | ({} if state == "trading" else {"isDelisted": True})
+            for symbol, state in states.items()
+            if symbol not in spot
+        ]
+        return {"universe": universe, "marginTables": []}
+
 
 def _error(text: str, asked: object) -> bytes:
     named = "" if asked is None else orjson.dumps(asked).decode()
     return orjson.dumps({"channel": "error", "data": text + named})
+
+
+DIALECT = HyperliquidDialect

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 from functools import cached_property
 
-from fastbars.errors import UnknownExchangeError
-
-__all__ = ["BINANCE", "Naming", "SimulatedInstrument", "list_instruments", "make_instruments"]
+__all__ = ["Naming", "SimulatedInstrument", "make_instruments"]
 
 _DIGITS = Context(prec=50)  # not the caller's, which may round
 
@@ -64,14 +62,6 @@ class Naming:
     most_size_decimals: int | None = None
     contract_usd: Mapping[str, int] | None = None
     is_numbered: bool = False
-
-
-BINANCE: Mapping[str, Naming] = {
-    "spot": Naming("USDT", text_decimals=8),
-    "usdm": Naming("USDT", most_size_decimals=3),
-    "coinm": Naming("USD_PERP", contract_usd={"BTC": 100, "": 10}),
-    "us": Naming("USDT", text_decimals=8),
-}
 
 
 @dataclass(frozen=True)
@@ -131,17 +121,6 @@ def _fixed_text(mantissa: int, decimals: int, text_decimals: int | None) -> str:
     if len(digits) <= decimals:
         digits = digits.zfill(decimals + 1)
     return f"{digits[:-decimals]}.{digits[-decimals:]}"
-
-
-def list_instruments(market: str, symbols: int | Sequence[str]) -> list[SimulatedInstrument]:
-    """Make the instruments of one of Binance's markets, as `make_instruments` does.
-
-    Raises:
-        UnknownExchangeError: no such market.
-    """
-    if market not in BINANCE:
-        raise UnknownExchangeError(f"simulator: no market {market!r}; known are {', '.join(BINANCE)}")
-    return make_instruments(BINANCE[market], symbols)
 
 
 def make_instruments(naming: Naming, symbols: int | Sequence[str]) -> list[SimulatedInstrument]:

@@ -14,17 +14,16 @@ from typing import ClassVar
 
 import orjson
 
-from fastbars.simulator.dialect import Dialect, Heard, Stream, Subscriber, read_json
+from fastbars.simulator.dialect import Dialect, Reaction, Stream, Subscriber, read_json
 from fastbars.simulator.instruments import Naming, SimulatedInstrument
-from fastbars.simulator.market import SimulatedTrade
+from fastbars.simulator.market import Book, SimulatedTrade
 
-__all__ = ["InteractiveBrokersDialect"]
+__all__ = ["DIALECT", "InteractiveBrokersDialect"]
 
 
 class InteractiveBrokersDialect(Dialect):
     """One gateway; symbols are contract ids."""
 
-    exchange = "interactive_brokers"
     namings: ClassVar[Mapping[str, Naming]] = {"gateway": Naming(is_numbered=True)}
     paths = ("/v1/api/ws",)
     trades_per_message = 10**6
@@ -34,10 +33,10 @@ class InteractiveBrokersDialect(Dialect):
     silence = ("client", 60.0)
     is_sampled = True
 
-    def __init__(self, market: str, instruments: Sequence[SimulatedInstrument]) -> None:
-        super().__init__(market, instruments)
+    def __init__(self, market: str, instruments: Sequence[SimulatedInstrument], books: Sequence[Book] = ()) -> None:
+        super().__init__(market, instruments, books)
         self._is_ready = False
-        self._known: dict[int, dict[str, str]] = {}  # what every client has been told
+        self._known: dict[int, dict[str, str]] = {}  # what every client was sent last
 
     def greet(self) -> Sequence[bytes]:
         return (b'{"message":"waiting for session"}',)
@@ -48,30 +47,30 @@ class InteractiveBrokersDialect(Dialect):
         self._is_ready = True
         return b'{"accounts":["DU1234567"],"selectedAccount":"DU1234567"}'
 
-    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
+    def react(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Reaction:
         text = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
         if text in ("tic", "ech+hb"):
-            return Heard([b'{"topic":"tic","alive":true}'])
+            return Reaction([b'{"topic":"tic","alive":true}'])
         session = read_json(text)
         if session is not None and isinstance(session.get("session"), str):
             self._is_ready = True
-            return Heard([b'{"topic":"sts","args":{"authenticated":true,"competing":false,"connected":true}}'])
+            return Reaction([b'{"topic":"sts","args":{"authenticated":true,"competing":false,"connected":true}}'])
         kind, _, rest = text.partition("+")
         conid, _, fields = rest.partition("+")
         asked = read_json(fields)
         if kind not in ("smd", "umd") or asked is None:
-            return Heard([orjson.dumps({"topic": "error", "error": "unknown message", "code": 1})])
+            return Reaction([orjson.dumps({"topic": "error", "error": "unknown message", "code": 1})])
         place = self.places.get(conid)
         if kind == "umd":
-            return Heard(unsubscribe=[f"smd+{conid}"], is_request=True)
+            return Reaction(unsubscribe=[f"smd+{conid}"], is_request=True)
         if place is None or not self._is_ready:  # an unknown contract is answered by silence
-            return Heard(is_request=True)
+            return Reaction(is_request=True)
         topic, instrument = f"smd+{conid}", self.instruments[place]
         before = f"C{instrument.price_text(self.books[place].bid_ticks)}"
         close = {"conid": int(conid), "_updated": now_ms, "31": before, "topic": topic}
         nothing = {"topic": topic, "server_id": "q1"}
         replies = [orjson.dumps(close), orjson.dumps(nothing)]
-        return Heard(replies, subscribe=[Stream(topic, place, "trade")], is_request=True)
+        return Reaction(replies, subscribe=[Stream(topic, place, "trade")], is_request=True)
 
     def trades(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, *, past: bool = False) -> bytes:
         price, size = self.texts(trades[-1])
@@ -95,3 +94,6 @@ class InteractiveBrokersDialect(Dialect):
 def _separated(size: str) -> str:
     whole, point, fraction = size.partition(".")
     return f"{int(whole):,}{point}{fraction}"
+
+
+DIALECT = InteractiveBrokersDialect

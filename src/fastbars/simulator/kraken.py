@@ -14,35 +14,36 @@ from typing import Any, ClassVar
 import orjson
 
 from fastbars.simulator.candles import Candle, interval_end_ms
-from fastbars.simulator.dialect import Dialect, Heard, Stream, Subscriber, read_json, time_text
+from fastbars.simulator.dialect import Dialect, Reaction, Stream, Subscriber, read_json, time_text
 from fastbars.simulator.instruments import Naming
 from fastbars.simulator.market import Book, SimulatedTrade
+from fastbars.simulator.rest import PastTrades, RestRequest, State
 
-__all__ = ["KrakenDialect"]
+__all__ = ["DIALECT", "KrakenDialect"]
 
+_REST_NAMES = {"BTC": "XBT", "DOGE": "XDG"}  # of assets, in the REST API
 _INTERVALS = {1: "1m", 5: "5m", 15: "15m", 30: "30m", 60: "1h", 240: "4h", 1440: "1d"}
 
 
 class KrakenDialect(Dialect):
     """The public v2 endpoint."""
 
-    exchange = "kraken"
     namings: ClassVar[Mapping[str, Naming]] = {"spot": Naming("/USD")}
     paths = ("/v2",)
     trades_per_message = 1000
     history = 50
     heartbeat_ms = 1000
 
-    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
+    def react(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Reaction:
         request = read_json(message)
         method = None if request is None else request.get("method")
         head = {"method": method, "time_in": time_text(now_ms), "time_out": time_text(now_ms)}
         if request is not None and "req_id" in request:
             head["req_id"] = request["req_id"]
         if request is not None and method == "ping":
-            return Heard([orjson.dumps(head | {"method": "pong"})])
+            return Reaction([orjson.dumps(head | {"method": "pong"})])
         if request is None or method not in ("subscribe", "unsubscribe"):
-            return Heard([orjson.dumps(head | {"error": "Malformed request", "success": False})], is_request=True)
+            return Reaction([orjson.dumps(head | {"error": "Malformed request", "success": False})], is_request=True)
         params = request.get("params")
         asked = params if isinstance(params, dict) else {}
         replies: list[bytes] = []
@@ -62,8 +63,8 @@ class KrakenDialect(Dialect):
             replies.append(orjson.dumps(head | {"result": result, "success": True}))
             streams.append(stream)
         if method == "unsubscribe":
-            return Heard(replies, unsubscribe=[stream.name for stream in streams], is_request=True)
-        return Heard(replies, subscribe=streams, is_request=True)
+            return Reaction(replies, unsubscribe=[stream.name for stream in streams], is_request=True)
+        return Reaction(replies, subscribe=streams, is_request=True)
 
     def find_stream(self, asked: dict[str, Any], symbol: object) -> Stream | None:
         """The stream of the params of a request and one of its symbols."""
@@ -122,6 +123,40 @@ class KrakenDialect(Dialect):
     def heartbeat(self, subscriber: Subscriber, now_ms: int) -> bytes | None:
         return b'{"channel":"heartbeat"}' if subscriber.streams else None
 
+    # {"error":[],"result":{"XXBTZUSD":[["30243.40000","0.34507674",1688669597.8277369,"b","m","",61044952]],
+    #  "last":"1688671969993150842"}}
+    def past_trades(self, request: RestRequest, history: PastTrades) -> object | None:
+        if request.path != "/0/public/Trades":
+            return None
+        pair = request.query["pair"]
+        symbol = {"".join(_rest_assets(symbol)): symbol for symbol in self.places}.get(pair)
+        if symbol is None:
+            return {"error": ["EQuery:Unknown asset pair"]}
+        since_ns = int(request.query["since"])
+        start = history.after_ms(symbol, since_ns // 10**6)
+        # A page does not end between trades of one time: the cursor could not go on from there.
+        page = history.forward(symbol, start, int(request.query["count"]), whole_times=True)
+        rows: list[list[object]] = []
+        for trade in page:
+            price, size = self.texts(trade)
+            side = "s" if trade.buyer_is_maker else "b"
+            rows.append([price, size, trade.time_ms / 1000, side, "m", "", trade.trade_id])
+        last_ns = max([since_ns, *(trade.time_ms * 10**6 for trade in page[-1:])])
+        return {"error": [], "result": {pair: rows, "last": str(last_ns)}}
+
+    # {"error":[],"result":{"XXBTZUSD":{"altname":"XBTUSD","wsname":"XBT/USD","status":"online"}}}
+    def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
+        if request.path != "/0/public/AssetPairs":
+            return None
+        result = {}
+        for symbol, state in states.items():
+            if state == "delisted":
+                continue  # gone
+            assets = _rest_assets(symbol)
+            status = "online" if state == "trading" else "cancel_only"
+            result["".join(assets)] = {"altname": "".join(assets), "wsname": "/".join(assets), "status": status}
+        return {"error": [], "result": result}
+
     def _message(self, channel: str, data: str, kind: str = "update") -> bytes:
         return f'{{"channel":"{channel}","type":"{kind}","data":[{data}]}}'.encode()
 
@@ -129,3 +164,10 @@ class KrakenDialect(Dialect):
 def _holds_interval(subscriber: Subscriber, wanted: Stream) -> bool:
     # A connection has one interval of a symbol.
     return any(held.channel == "kline" and held.instrument == wanted.instrument for held in subscriber.streams.values())
+
+
+def _rest_assets(symbol: str) -> list[str]:
+    return [_REST_NAMES.get(asset, asset) for asset in symbol.split("/")]
+
+
+DIALECT = KrakenDialect

@@ -1,5 +1,7 @@
 """OKX's dialect (v5): an ack for each stream, "ping" and "pong" as bare text, numbers and times as text.
 
+Past trades are read from the newest back.
+
 Source: https://www.okx.com/docs-v5/en/#overview-websocket
 Units: times in ms; sizes are base units on spot and contracts elsewhere.
 """
@@ -12,11 +14,12 @@ from typing import Any, ClassVar
 import orjson
 
 from fastbars.simulator.candles import Candle
-from fastbars.simulator.dialect import AggregateTrade, Dialect, Heard, Stream, Subscriber, read_json
+from fastbars.simulator.dialect import AggregateTrade, Dialect, Reaction, Stream, Subscriber, read_json
 from fastbars.simulator.instruments import Naming
 from fastbars.simulator.market import Book, SimulatedTrade
+from fastbars.simulator.rest import PastTrades, RestRequest, State
 
-__all__ = ["OKXDialect"]
+__all__ = ["DIALECT", "OKXDialect"]
 
 _CHANNELS = {"trades-all": "trade", "trades": "aggTrade", "bbo-tbt": "quote", "tickers": "ticker"}
 _INTERVALS = {"1s": "1s", "1m": "1m", "5m": "5m", "15m": "15m", "1H": "1h", "4H": "4h", "1Dutc": "1d", "1Wutc": "1w",
@@ -26,7 +29,6 @@ _INTERVALS = {"1s": "1s", "1m": "1m", "5m": "5m", "15m": "15m", "1H": "1h", "4H"
 class OKXDialect(Dialect):
     """Spot and derivatives on the same addresses."""
 
-    exchange = "okx"
     namings: ClassVar[Mapping[str, Naming]] = {
         "spot": Naming("-USDT"),
         "derivatives": Naming("-USD-SWAP", contract_usd={"BTC": 100, "": 10}),
@@ -34,13 +36,13 @@ class OKXDialect(Dialect):
     paths = ("/ws/v5/business", "/ws/v5/public")
     silence = ("both", 30.0)
 
-    def hear(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Heard:
+    def react(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Reaction:
         if message in ("ping", b"ping"):
-            return Heard([b"pong"])
+            return Reaction([b"pong"])
         request = read_json(message)
         op, args = (None, None) if request is None else (request.get("op"), request.get("args"))
         if request is None or op not in ("subscribe", "unsubscribe") or not isinstance(args, list):
-            return Heard([_error(None, "60012", f"Invalid request: {message!r}")], is_request=True)
+            return Reaction([_error(None, "60012", f"Invalid request: {message!r}")], is_request=True)
         asked = request.get("id")
         replies: list[bytes] = []
         streams: list[Stream] = []
@@ -54,8 +56,8 @@ class OKXDialect(Dialect):
             replies.append(orjson.dumps(answer | {"event": op, "arg": arg, "connId": "simulated"}))
             streams.append(stream)
         if op == "unsubscribe":
-            return Heard(replies, unsubscribe=[stream.name for stream in streams], is_request=True)
-        return Heard(replies, subscribe=streams, is_request=True)
+            return Reaction(replies, unsubscribe=[stream.name for stream in streams], is_request=True)
+        return Reaction(replies, subscribe=streams, is_request=True)
 
     def find_stream(self, arg: dict[str, Any]) -> Stream | None:
         """The stream of an argument such as {"channel":"trades-all","instId":"BTC-USDT"}."""
@@ -79,8 +81,7 @@ class OKXDialect(Dialect):
         return self._trade(stream, trade.trade_id, price, size, trade.time_ms, is_sell=trade.buyer_is_maker)
 
     def aggregate_trade(self, stream: Stream, trade: AggregateTrade, aggregate_id: int, event_ms: int) -> bytes:
-        instrument = self.instruments[trade.instrument]
-        price, size = instrument.price_text(trade.price_ticks), instrument.size_text(trade.size_steps)
+        price, size = self.texts(trade)
         count = f',"count":"{trade.last_id - trade.first_id + 1}"'
         return self._trade(stream, trade.last_id, price, size, trade.time_ms, is_sell=trade.buyer_is_maker, more=count)
 
@@ -124,6 +125,36 @@ class OKXDialect(Dialect):
             f'"volCcy24h":"{texts["amount"]}","ts":"{event_ms}"}}',
         )
 
+    # {"code":"0","msg":"","data":[{"instId":"BTC-USDT","side":"sell","sz":"0.00001","px":"29963.2",
+    #  "tradeId":"242720720","ts":"1654161646974"}]}
+    def past_trades(self, request: RestRequest, history: PastTrades) -> object | None:
+        if request.path != "/api/v5/market/history-trades":
+            return None
+        symbol = request.query["instId"]
+        if symbol not in self.places:
+            raise ValueError(f"Instrument ID {symbol} doesn't exist")
+        limit = min(int(request.query.get("limit", "100")), 100)
+        page = history.backward(symbol, history.from_id(symbol, int(request.query["after"])), limit)
+        data = []
+        for trade in reversed(page):
+            price, size = self.texts(trade)
+            side = "sell" if trade.buyer_is_maker else "buy"
+            ids = {"tradeId": str(trade.trade_id), "ts": str(trade.time_ms)}
+            data.append({"instId": symbol, "side": side, "sz": size, "px": price, **ids})
+        return {"code": "0", "msg": "", "data": data}
+
+    # {"code":"0","msg":"","data":[{"instType":"SWAP","instId":"BTC-USDT-SWAP","state":"live"}]}
+    def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
+        if request.path != "/api/v5/public/instruments":
+            return None
+        words = {"trading": "live", "halted": "suspend", "delisted": "expired"}
+        data = [
+            {"instType": kind, "instId": symbol, "state": words[state], "tickSz": "0.1"}
+            for symbol, state in states.items()
+            if (kind := _type_of(symbol)) == request.query["instType"]
+        ]
+        return {"code": "0", "msg": "", "data": data}
+
     def _message(self, stream: Stream, data: str) -> bytes:
         channel, _, symbol = stream.name.partition(":")
         return f'{{"arg":{{"channel":"{channel}","instId":"{symbol}"}},"data":[{data}]}}'.encode()
@@ -132,3 +163,12 @@ class OKXDialect(Dialect):
 def _error(asked: object, code: str, text: str) -> bytes:
     answer: dict[str, Any] = {} if asked is None else {"id": asked}
     return orjson.dumps(answer | {"event": "error", "code": code, "msg": text, "connId": "simulated"})
+
+
+def _type_of(symbol: str) -> str:
+    if symbol.endswith("-SWAP"):
+        return "SWAP"
+    return "FUTURES" if symbol.count("-") == 2 else "SPOT"
+
+
+DIALECT = OKXDialect

@@ -54,51 +54,38 @@ class Publisher:
     """A market, its klines, and the subscriptions to both.
 
     Args:
-        dialect: what is traded, and how messages are written.
-        rate: trades a second over all symbols.
-        seed: same seed, same trades.
+        dialect: how messages are written.
+        market: what is traded, in the dialect's instruments; void ids are sent on the trade channel alone.
         start_ms: when the market opens.
         record: notes every trade and every candle of a second; None: nothing is noted.
-        voids_per_minute: void ids of the busiest symbol, which are sent on the trade channel alone; None: as many as
-            the exchange sends.
 
     Attributes:
-        trades_generated: all trades since the start, heard or not.
+        trades_generated: all trades since the start, whether or not anybody was sent them.
         event_offset_ms: by how much event times are off the market's clock.
     """
 
-    def __init__(
-        self,
-        dialect: Dialect,
-        rate: float,
-        seed: int,
-        start_ms: int,
-        record: Record | None = None,
-        voids_per_minute: float | None = None,
-    ) -> None:
+    def __init__(self, dialect: Dialect, market: SimulatedMarket, start_ms: int, record: Record | None = None) -> None:
         instruments = dialect.instruments
         self.trades_generated = 0
         self.event_offset_ms = 0
         self._dialect = dialect
+        self._market = market
         self._record = record
-        voids = dialect.voids_per_minute if voids_per_minute is None else voids_per_minute
-        self._market = SimulatedMarket(instruments, rate, seed, start_ms, voids)
-        dialect.books = self._market.books
         self._candles = [CandleBook(instrument, start_ms) for instrument in instruments]
         self._next_second_ms = interval_end_ms("1s", start_ms)
         self._last_steps = [0] * len(instruments)
         self._next_aggregate_ids = [book.next_trade_id // 2 for book in self._market.books]
         self._past: list[deque[SimulatedTrade]] = [deque(maxlen=dialect.history) for _ in instruments]
-        self._waiting: dict[int, list[SimulatedTrade]] = {}  # for others to be sent with
+        self._waiting: dict[int, list[SimulatedTrade]] = {}  # for others to be sent together with
         self._next_batch_ms = start_ms
         self._listeners: dict[Stream, list[Subscriber]] = {}
-        # those that are looked up for each trade or symbol, by the symbol's place
+        # Streams that are looked up for each trade or symbol, by the symbol's place.
         self._by_place: dict[str, dict[int, Stream]] = {"trade": {}, "aggTrade": {}, "quote": {}}
 
     def subscribe(self, subscriber: Subscriber, stream: Stream, now_ms: int = 0) -> None:
         """Send the stream's messages to the subscriber from now on, past trades first where the exchange does so.
 
-        Once, however often this is asked.
+        Idempotent.
         """
         if stream.name in subscriber.streams:
             return
@@ -108,7 +95,7 @@ class Publisher:
             past = [trade for trade in self._past[stream.instrument] if trade.trade_id not in waiting]
             if past:
                 payload = self._dialect.trades(stream, past, now_ms + self.event_offset_ms, past=True)
-                subscriber.pending.append(self._noted(stream, past, now_ms, payload))
+                subscriber.pending.append(self._with_trades(stream, past, now_ms, payload))
         self._listeners.setdefault(stream, []).append(subscriber)
         if stream.channel in self._by_place:
             self._by_place[stream.channel][stream.instrument] = stream
@@ -205,9 +192,10 @@ class Publisher:
 
     def _send_trades(self, stream: Stream, trades: list[SimulatedTrade], event_ms: int) -> None:
         payload = self._dialect.trades(stream, trades, event_ms)
-        self._send(stream, self._noted(stream, trades, event_ms, payload))
+        self._send(stream, self._with_trades(stream, trades, event_ms, payload))
 
-    def _noted(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, payload: bytes) -> bytes:
+    # What a record, or a fault that takes a trade out of a message, has to know of it.
+    def _with_trades(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, payload: bytes) -> bytes:
         if self._record is None:
             return payload
         return TradeMessage.of(payload, stream, trades[-1:] if self._dialect.is_sampled else trades, event_ms)

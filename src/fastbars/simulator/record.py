@@ -16,7 +16,24 @@ from fastbars.simulator.dialect import Stream
 from fastbars.simulator.instruments import SimulatedInstrument
 from fastbars.simulator.market import SimulatedTrade
 
-__all__ = ["ConnectionRecord", "Record", "RecordedTrade", "TradeMessage"]
+__all__ = ["ConnectionRecord", "Record", "RecordedTrade", "SimulatorStats", "TradeMessage"]
+
+
+@dataclass
+class SimulatorStats:
+    """What the exchange has done since its start.
+
+    Attributes:
+        trades_generated: trades of the synthetic market, whether or not anybody was sent them.
+        messages_sent: market data messages handed to sockets, each client's counted.
+        connections_accepted: opening handshakes that succeeded.
+        commands: messages received from clients, refused ones too.
+    """
+
+    trades_generated: int = 0
+    messages_sent: int = 0
+    connections_accepted: int = 0
+    commands: int = 0
 
 
 class TradeMessage(bytes):
@@ -106,6 +123,12 @@ class Record:
         """A second has ended; one without trades is not kept."""
         if candle.trade_count:
             self._seconds[self._instruments[place].symbol][open_ms] = candle
+
+    def add_connection(self, path: str, opened_s: float) -> ConnectionRecord:
+        """A handshake has succeeded."""
+        connection = ConnectionRecord(len(self.connections), path, opened_s)
+        self.connections.append(connection)
+        return connection
 
     def note_sent(self, connection: ConnectionRecord, message: bytes) -> None:
         """A message was handed to the socket."""

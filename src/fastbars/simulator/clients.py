@@ -1,0 +1,166 @@
+"""The clients of a simulated exchange: each from its handshake to its end, and what happens to all of them.
+
+Units: `_s` times on a steady clock, `_ms` since the Unix epoch on the exchange's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from fastbars.simulator.client import Client
+from fastbars.simulator.clock import ExchangeClock
+from fastbars.simulator.dialect import Dialect, Silence, Stream, Subscriber
+from fastbars.simulator.faults import AT_ONCE, FaultKind, Faults
+from fastbars.simulator.publisher import Publisher
+from fastbars.simulator.record import Record, SimulatorStats
+from fastbars.simulator.tape_player import TapePlayer
+
+__all__ = ["Clients"]
+
+
+class Clients:
+    """All clients of one exchange.
+
+    Args:
+        dialect: what their requests mean.
+        publisher: what they subscribe to.
+        tapes: played to those that subscribe, where there are any.
+        clock: the exchange's.
+        stats: counts connections, requests and messages.
+        record: notes what each was sent; None: nothing is noted.
+        faults: what goes wrong; None: nothing.
+        lifetime_s: age at which a connection is closed; None: never.
+        silence: after which a connection is closed; None: never.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        publisher: Publisher,
+        tapes: TapePlayer,
+        clock: ExchangeClock,
+        stats: SimulatorStats,
+        *,
+        record: Record | None,
+        faults: Faults | None,
+        lifetime_s: float | None,
+        silence: Silence | None,
+    ) -> None:
+        self._dialect = dialect
+        self._publisher = publisher
+        self._tapes = tapes
+        self._clock = clock
+        self._stats = stats
+        self._record = record
+        self._faults = faults
+        self._lifetime_s = lifetime_s
+        self._silence = silence
+        self._clients: dict[ServerConnection, Client] = {}
+
+    @property
+    def connections(self) -> set[ServerConnection]:
+        """The open connections."""
+        return {connection for connection, client in self._clients.items() if client.is_open}
+
+    async def serve(self, connection: ServerConnection) -> None:
+        """One client, from its handshake to its end."""
+        self._stats.connections_accepted += 1
+        assert connection.request is not None
+        opening = self._dialect.open(connection.request.path)
+        assert opening is not None
+        subscriber = Subscriber(opening.combined, opening.route)
+        client = self._clients[connection] = self._make_client(connection, connection.request.path, subscriber)
+        player: asyncio.Task[None] | None = None
+        try:
+            for greeting in self._dialect.greet():
+                await connection.send(greeting, text=True)
+            self._subscribe(client, opening.streams)
+            if opening.streams:
+                player = self._start_tapes(client)
+            async for message in connection:
+                self._stats.commands += 1
+                client.note_request(message, time.monotonic())
+                if await self._carry_out(client, message) and player is None:
+                    player = self._start_tapes(client)
+        except ConnectionClosed:
+            pass  # lost without a close frame: nobody is left to be told
+        finally:
+            del self._clients[connection]
+            client.note_end(time.monotonic())
+            for name in list(subscriber.streams):
+                self._publisher.unsubscribe(subscriber, name)
+            await client.wait_closed()
+            if player is not None:
+                player.cancel()
+                await asyncio.wait([player])
+
+    def advance(self, now_ms: int, now_s: float) -> None:
+        """Hand over what the market has left for each client; apply faults, and close connections that are due."""
+        if self._faults is not None:
+            self._apply(self._faults, now_s)
+        for client in list(self._clients.values()):
+            client.add_heartbeat(now_ms)
+            self._stats.messages_sent += client.deliver(now_s)
+            client.check_limits(self._silence, now_ms, now_s)
+
+    def _make_client(self, connection: ServerConnection, path: str, subscriber: Subscriber) -> Client:
+        now_s = time.monotonic()
+        noted = None if self._record is None else (self._record, self._record.add_connection(path, now_s))
+        client = Client(connection, subscriber, self._dialect, noted, self._faults)
+        if self._lifetime_s is not None:
+            client.ends_s = now_s + self._lifetime_s
+            client.notice_s = client.ends_s - self._lifetime_s / 10
+        return client
+
+    def _start_tapes(self, client: Client) -> asyncio.Task[None] | None:
+        if not self._tapes.has_tapes:
+            return None
+        return asyncio.create_task(
+            self._tapes.play(client.connection, client.subscriber.streams), name="simulator tape"
+        )
+
+    def _subscribe(self, client: Client, streams: Sequence[Stream]) -> None:
+        for stream in streams:
+            self._publisher.subscribe(client.subscriber, stream, self._clock.now_ms())
+        client.note_streams(time.monotonic())
+
+    async def _carry_out(self, client: Client, message: str | bytes) -> bool:
+        """Carry out one request and answer it; True where it subscribed to something."""
+        reaction = self._dialect.react(client.subscriber, message, self._clock.now_ms())
+        subscribes = reaction.subscribe
+        if self._faults is not None and reaction.is_request:
+            if self._faults.take_one(FaultKind.NEVER_ACK) is not None:
+                return False
+            late = self._faults.take_one(FaultKind.LATE_ACK)
+            if late is not None:
+                await asyncio.sleep(late.seconds)
+            if subscribes and self._faults.take_one(FaultKind.SILENT_SUBSCRIPTION) is not None:
+                subscribes = ()
+        for name in reaction.unsubscribe:
+            self._publisher.unsubscribe(client.subscriber, name)
+        # Before subscribing: no message of a stream precedes its acknowledgment.
+        for reply in reaction.replies:
+            await client.connection.send(reply, text=True)
+            client.last_sent_s = time.monotonic()
+        self._subscribe(client, subscribes)
+        return bool(reaction.subscribe)
+
+    def _apply(self, faults: Faults, now_s: float) -> None:
+        # The faults of connections and of the clock; those of messages, handshakes and requests are applied to these.
+        for kind in AT_ONCE:
+            open_clients = [client for client in self._clients.values() if client.is_open]
+            if not open_clients and kind is not FaultKind.CLOCK:
+                continue  # they wait for one
+            while (fault := faults.take_whole(kind)) is not None:
+                faults.applied[kind] += 1
+                if kind is FaultKind.CLOCK:
+                    self._publisher.event_offset_ms = int(fault.seconds * 1000)
+                    continue
+                count = min(fault.count or len(open_clients), len(open_clients))
+                for client in faults.random.sample(open_clients, count):
+                    client.apply(fault, now_s)
