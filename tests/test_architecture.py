@@ -13,13 +13,13 @@ from fastbars.exchanges import EXCHANGES
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fastbars"
 ORDER = (
-    "redaction", "errors", "log", "callbacks", "times", "kernel", "_agg", "calendars", "specs", "ticks", "bars",
-    "columnar", "events", "entry", "buffer", "wire", "exchanges", "live", "tapes", "klines", "verification",
-    "streams", "simulator", "cli",
+    "redaction", "errors", "log", "clocks", "callbacks", "times", "kernel", "_agg", "calendars", "specs", "ticks",
+    "bars", "columnar", "events", "entry", "buffer", "wire", "exchanges", "live", "tapes", "klines",
+    "verification", "streams", "simulator", "cli",
 )  # fmt: skip
 # What an exchange file leaves to others: sockets, timers, scaling.
 SHARED_DUTIES = {"asyncio", "websockets", "socket", "time", "fastbars.kernel.scaled"}
-APART = {"redaction", "errors", "log", "tapes", "simulator"}
+APART = {"redaction", "errors", "log", "clocks", "tapes", "simulator"}
 # Where a tape meets the session; simulator and reader know nothing of it.
 MEETING_PLACE = "tapes/replay.py"
 

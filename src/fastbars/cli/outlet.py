@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from typing import TextIO
+
+from fastbars.clocks import steady_s
 
 MOST_WAITING = 1 << 20
 _PIECE = 1 << 13
@@ -47,7 +48,7 @@ class Outlet:
         self._lines = 0  # likewise
         self._failure: Exception | None = None
         self._closing = False
-        self._progress_s = time.monotonic()
+        self._progress_s = steady_s()
         self._patience_s: float | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"{_THREAD} {name}", daemon=True)
@@ -94,7 +95,7 @@ class Outlet:
     def hurry(self, patience_s: float) -> None:
         """From now on nobody waits longer than this for a reader who takes nothing."""
         self._patience_s = patience_s
-        self._progress_s = time.monotonic()
+        self._progress_s = steady_s()
 
     def close(self, patience_s: float | None = None) -> None:
         """Wait until all is written, or (with `patience_s`, or after `hurry`) until nothing was taken for so long."""
@@ -124,7 +125,7 @@ class Outlet:
             raise self._failure
 
     def _check_patience(self) -> None:
-        if self._patience_s is not None and time.monotonic() - self._progress_s >= self._patience_s:
+        if self._patience_s is not None and steady_s() - self._progress_s >= self._patience_s:
             self._failure = BlockedOutputError(
                 f"{self._name} is not being read: {self._lines:,} lines were not written"
             )
@@ -144,7 +145,7 @@ class Outlet:
                     with self._changed:
                         self._size -= len(piece)
                         self._lines -= piece.count("\n")
-                        self._progress_s = time.monotonic()
+                        self._progress_s = steady_s()
                         self._changed.notify_all()
             except (OSError, ValueError) as error:
                 with self._changed:

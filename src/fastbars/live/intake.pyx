@@ -13,11 +13,12 @@ Units: times int64 nanoseconds.
 cimport cython
 from libc.stdint cimport int64_t
 
+from fastbars.clocks cimport wall_ns
 from fastbars.kernel.batch cimport TickBatch
 from fastbars.entry cimport TradeEntry
 from fastbars.live.clock cimport ExchangeClock, TradeDelays, difference
 from fastbars.wire.scanner cimport TradeScanner
-from fastbars.wire.wakeup cimport Ending, wall_ns
+from fastbars.wire.wakeup cimport Ending
 
 cdef int64_t WALL_EVERY_NS = 100_000_000
 

@@ -5,7 +5,6 @@ Units: times int64 nanoseconds.
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ import orjson
 
 from fastbars.bars import OHLCVBar
 from fastbars.buffer import BarBuffer, shortened
+from fastbars.clocks import wall_ns
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.history import Beginning, Hole
@@ -106,7 +106,7 @@ class Repairs(ABC):
     def note_state(self, state: str, url: str) -> None:
         """The connection's state, for whoever reads a recording."""
         if self.recorder is not None:
-            self.recorder.note("state", time.time_ns(), {"state": state, "url": url})
+            self.recorder.note("state", wall_ns(), {"state": state, "url": url})
 
     @property
     def is_down(self) -> bool:
@@ -127,7 +127,7 @@ class Repairs(ABC):
                 for symbol, time_ns in zip(self.symbols, self.trade_times_ns.tolist(), strict=False):
                     if time_ns <= last_until_ns:
                         self.unheard.setdefault(symbol, last_since_ns)
-            self.feed_down(self._down_since_ns, time.time_ns())
+            self.feed_down(self._down_since_ns, wall_ns())
 
     def end_outage(self, steady_ns: int, receive_time_ns: int) -> tuple[int | None, int | None]:
         """Everything desired is received again. Returns (since, until) of the outage, ns of the exchange's clock."""
@@ -214,7 +214,7 @@ class Repairs(ABC):
         """
         if self._buffer is None or not trades:
             return []
-        now_ns = time.time_ns() if receive_time_ns is None else receive_time_ns
+        now_ns = wall_ns() if receive_time_ns is None else receive_time_ns
         if self.recorder is not None:
             self.recorder.event("heal", now_ns, {"symbol": symbol}, orjson.dumps([list(trade) for trade in trades]))
         batch = self._buffer.new_batch()
@@ -250,7 +250,7 @@ class Repairs(ABC):
         """REST has a trade before the symbol's first one: what lies between them is a hole."""
         if self._buffer is None:
             return []
-        now_ns = time.time_ns() if receive_time_ns is None else receive_time_ns
+        now_ns = wall_ns() if receive_time_ns is None else receive_time_ns
         if self.recorder is not None:
             fields = {"symbol": symbol, "trade_id": trade_id, "time_ns": time_ns}
             self.recorder.event("reach_back", now_ns, fields)
@@ -264,7 +264,7 @@ class Repairs(ABC):
         """REST leaves these ids out, though it has both their neighbours: nobody asks for them again."""
         if self._buffer is None:
             return []
-        now_ns = time.time_ns() if receive_time_ns is None else receive_time_ns
+        now_ns = wall_ns() if receive_time_ns is None else receive_time_ns
         if self.recorder is not None:
             self.recorder.event("leave_out", now_ns, {"symbol": symbol, "ranges": ranges})
         bars = self._buffer.leave_out(symbol, ranges)

@@ -6,12 +6,12 @@ Units: `_s` times on a steady clock, `_ms` since the Unix epoch on the exchange'
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State
 
+from fastbars.clocks import steady_s
 from fastbars.log import log
 from fastbars.simulator.delivery import write_frames, write_messages
 from fastbars.simulator.dialect import Dialect, Silence, Subscriber
@@ -54,7 +54,7 @@ class Client:
         self.record = record
         self.ends_s: float | None = None
         self.notice_s: float | None = None
-        self.last_received_s = self.last_sent_s = time.monotonic()
+        self.last_received_s = self.last_sent_s = steady_s()
         self._dialect = dialect
         self._faults = faults
         self._delayed: list[Frame] = []

@@ -6,12 +6,12 @@ Units: `_s` times on a steady clock, `_ms` since the Unix epoch on the exchange'
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from fastbars.clocks import steady_s
 from fastbars.simulator.client import Client
 from fastbars.simulator.clock import ExchangeClock
 from fastbars.simulator.dialect import Dialect, Silence, Stream, Subscriber
@@ -84,14 +84,14 @@ class Clients:
                 player = self._start_tapes(client)
             async for message in connection:
                 self._stats.commands += 1
-                client.note_request(message, time.monotonic())
+                client.note_request(message, steady_s())
                 if await self._carry_out(client, message) and player is None:
                     player = self._start_tapes(client)
         except ConnectionClosed:
             pass  # lost without a close frame: nobody is left to be told
         finally:
             del self._clients[connection]
-            client.note_end(time.monotonic())
+            client.note_end(steady_s())
             for name in list(subscriber.streams):
                 self._publisher.unsubscribe(subscriber, name)
             await client.wait_closed()
@@ -109,7 +109,7 @@ class Clients:
             client.check_limits(self._silence, now_ms, now_s)
 
     def _make_client(self, connection: ServerConnection, path: str, subscriber: Subscriber) -> Client:
-        now_s = time.monotonic()
+        now_s = steady_s()
         noted = None if self._record is None else (self._record, self._record.add_connection(path, now_s))
         client = Client(connection, subscriber, self._dialect, noted, self._faults)
         if self._lifetime_s is not None:
@@ -127,7 +127,7 @@ class Clients:
     def _subscribe(self, client: Client, streams: Sequence[Stream]) -> None:
         for stream in streams:
             self._publisher.subscribe(client.subscriber, stream, self._clock.now_ms())
-        client.note_streams(time.monotonic())
+        client.note_streams(steady_s())
 
     async def _carry_out(self, client: Client, message: str | bytes) -> bool:
         """Carry out one request and answer it; True where it subscribed to something."""
@@ -146,7 +146,7 @@ class Clients:
         # Before subscribing: no message of a stream precedes its acknowledgment.
         for reply in reaction.replies:
             await client.connection.send(reply, text=True)
-            client.last_sent_s = time.monotonic()
+            client.last_sent_s = steady_s()
         self._subscribe(client, subscribes)
         return bool(reaction.subscribe)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from fastbars.clocks import steady_ns, wall_ns
 
 __all__ = ["ExchangeClock"]
 
@@ -16,8 +16,8 @@ class ExchangeClock:
 
     def __init__(self, offset_s: float = 0.0) -> None:
         # It runs by the steady clock, so that it never steps back, whatever happens to the machine's.
-        self._base_ns = time.time_ns() + int(offset_s * 1e9) - time.monotonic_ns()
+        self._base_ns = wall_ns() + int(offset_s * 1e9) - steady_ns()
 
     def now_ms(self) -> int:
         """What it shows."""
-        return (self._base_ns + time.monotonic_ns()) // 1_000_000
+        return (self._base_ns + steady_ns()) // 1_000_000

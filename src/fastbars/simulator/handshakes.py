@@ -7,7 +7,6 @@ query holds the body.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from urllib.parse import parse_qs, quote, urlsplit
@@ -15,6 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
+from fastbars.clocks import steady_s
 from fastbars.simulator.dialect import Dialect
 from fastbars.simulator.faults import FaultKind, Faults
 from fastbars.simulator.record import Record
@@ -93,7 +93,7 @@ class Handshakes:
         if fault is None:
             return None
         if self._record is not None:
-            self._record.refused.append((time.monotonic(), fault.status))
+            self._record.refused.append((steady_s(), fault.status))
         return _respond(connection, fault.status, "refused\n", fault.retry_after_s)
 
     async def _answer_rest(self, connection: ServerConnection, target: str, body: str) -> Response | None:

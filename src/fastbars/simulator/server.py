@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 from websockets.asyncio.server import ServerConnection
 
+from fastbars.clocks import steady_s
 from fastbars.errors import UnknownExchangeError
 from fastbars.log import log
 from fastbars.simulator.clients import Clients
@@ -202,9 +202,9 @@ class SimulatedExchange:
     async def run_script(self, script: Sequence[tuple[float, Fault]]) -> None:
         """Inject faults at their times, in s from now (see `Faults.schedule`)."""
         assert self.faults is not None, "made without faults"
-        started_s = time.monotonic()
+        started_s = steady_s()
         for at_s, fault in script:
-            await asyncio.sleep(max(0.0, started_s + at_s - time.monotonic()))
+            await asyncio.sleep(max(0.0, started_s + at_s - steady_s()))
             self.faults.inject(fault)
 
     async def disconnect_all(self, code: int = 1012, reason: str = "") -> None:
@@ -223,7 +223,7 @@ class SimulatedExchange:
     async def _run_market(self) -> None:
         try:
             while True:
-                now_ms, now_s = self._clock.now_ms(), time.monotonic()
+                now_ms, now_s = self._clock.now_ms(), steady_s()
                 self._publisher.advance(now_ms)
                 self.stats.trades_generated = self._publisher.trades_generated
                 self._clients.advance(now_ms, now_s)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import secrets
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from os import PathLike, fsync
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fastbars.clocks import steady_s, wall_ns
 from fastbars.errors import TapeError
 from fastbars.log import log
 from fastbars.tapes.recording import (
@@ -143,7 +143,7 @@ class Recording:
             raise TapeError(f"{self.folder}: the recording of run {self.run} has {MOST_SESSIONS} sessions, its most")
         number = len(self._declarations) + 1
         fields = {"event": "session", **declaration}
-        entry = event_entry(EVENT, number, time.time_ns(), fields)
+        entry = event_entry(EVENT, number, wall_ns(), fields)
         self._declarations.append(entry)
         self.add([entry], len(entry))
         return SessionRecorder(self, number)
@@ -189,7 +189,7 @@ class Recording:
                     raw = b"".join(entries)
                     self._write_block(raw)
                     self.stats.safe_bytes += len(raw)
-            end = event_entry(NOTE, 0, time.time_ns(), {"note": "end"})
+            end = event_entry(NOTE, 0, wall_ns(), {"note": "end"})
             self._write_block(end)
             self._end_file()
         except Exception as error:  # noqa: BLE001 a thread's top: it logs and stops loudly
@@ -203,7 +203,7 @@ class Recording:
                 self.on_failure(error)
 
     def _write_block(self, raw: bytes) -> None:
-        if self._file is None or self._size >= self._file_bytes or time.monotonic() - self._begun_s >= self._file_s:
+        if self._file is None or self._size >= self._file_bytes or steady_s() - self._begun_s >= self._file_s:
             self._end_file()
             self._begin_file()
         assert self._file is not None
@@ -214,10 +214,10 @@ class Recording:
         self.stats.files += 1
         number = self.stats.files
         fields = {"note": "file", "version": VERSION, "run": self.run, "number": number}
-        raw = b"".join([event_entry(NOTE, 0, time.time_ns(), fields), *self._declarations])
+        raw = b"".join([event_entry(NOTE, 0, wall_ns(), fields), *self._declarations])
         self._file = (self.folder / f"{self.run}-{number:06}{SUFFIX}").open("xb", buffering=0)
         self._size = 0
-        self._begun_s = time.monotonic()
+        self._begun_s = steady_s()
         self._put(self._file, MAGIC + write_block(raw, self._compress))
 
     def _put(self, file: BinaryIO, data: bytes) -> None:

@@ -14,7 +14,6 @@ Source: https://websockets.readthedocs.io/en/stable/reference/asyncio/client.htm
 
 from __future__ import annotations
 
-import time
 from asyncio import ReadTransport, TimerHandle
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -24,6 +23,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
+from fastbars.clocks import steady_ns
 from fastbars.wire.scanner import TradeScanner
 from fastbars.wire.wakeup import Ending, Wakeup
 from fastbars.wire.walker import FrameWalker
@@ -94,7 +94,7 @@ class PayloadConnection(ClientConnection):
 
     @property
     def last_receive_ns(self) -> int:
-        """Time of the last read, or of the end of a pause, on the clock of `time.monotonic_ns`."""
+        """Time of the last read, or of the end of a pause, on the steady clock."""
         return self._wakeup.last_receive_ns
 
     def process_event(self, event: Any) -> None:
@@ -149,7 +149,7 @@ class PayloadConnection(ClientConnection):
         """Read the socket again."""
         if not self.reading:
             self.reading = True
-            self._wakeup.last_receive_ns = time.monotonic_ns()
+            self._wakeup.last_receive_ns = steady_ns()
             self._set_reading()
 
     def end_rest(self) -> None:

@@ -21,6 +21,3 @@ cdef class Wakeup:
     cdef bint scans
     cdef bint rests
     cdef Py_ssize_t bytes_this_turn
-
-# The clock of time.time_ns.
-cdef int64_t wall_ns() except? -1

@@ -10,7 +10,7 @@ class Ending:
     """Who ends the ordinary wakeups of a connection."""
 
     def finish(self, steady_ns: int) -> bool:
-        """A read that began at this time, of `time.monotonic_ns`, brought messages that the scanner took.
+        """A read that began at this time of the steady clock brought messages that the scanner took.
 
         Returns:
             Whether that was all: whoever gets the payloads need not be called.
@@ -32,7 +32,7 @@ class Wakeup:
     Attributes:
         walker: None until the handshake is over.
         is_open: where this is False the walker hands everything on.
-        last_receive_ns: time of the last read, on the clock of `time.monotonic_ns`.
+        last_receive_ns: time of the last read, on the steady clock.
         last_read_was_full: whether the last read may have left something in the socket.
     """
 

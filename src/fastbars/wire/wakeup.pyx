@@ -7,42 +7,11 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint8_t
 
-import time
-
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #if defined(__linux__)
-    #include <time.h>
-    static int64_t fb_clock_ns(clockid_t clock) {
-        struct timespec now;
-        clock_gettime(clock, &now);
-        return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-    }
-    #define FB_STEADY_NS() fb_clock_ns(CLOCK_MONOTONIC)
-    #define FB_WALL_NS() fb_clock_ns(CLOCK_REALTIME)
-    enum { FB_HAS_CLOCKS = 1 };
-    #else
-    #define FB_STEADY_NS() 0
-    #define FB_WALL_NS() 0
-    enum { FB_HAS_CLOCKS = 0 };
-    #endif
-    """
-    int64_t FB_STEADY_NS()
-    int64_t FB_WALL_NS()
-    bint FB_HAS_CLOCKS
+from fastbars.clocks cimport steady_ns
 
 cdef enum:
     FULL_READ = 65_536          # bytes: a read as long may have left some behind in the socket
     BYTES_A_TURN = 200_000      # after so many without a pause the loop gets its turn, for timers and other sockets
-
-
-cdef int64_t steady_ns() except? -1:
-    return FB_STEADY_NS() if FB_HAS_CLOCKS else time.monotonic_ns()
-
-
-cdef int64_t wall_ns() except? -1:
-    return FB_WALL_NS() if FB_HAS_CLOCKS else time.time_ns()
 
 
 cdef class Ending:

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import time
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from fastbars.clocks import steady_s, wall_ns
 from fastbars.errors import ParseError, RestError
 from fastbars.exchanges.history import Beginning, History, Hole, Page, left_out, number_range, read_page
 from fastbars.exchanges.messages import Trade
@@ -122,9 +122,9 @@ class Healer:
         api_key: str | None = None,
         url: str | None = None,
         horizon_s: float = 3600.0,
-        exchange_time_ns: Callable[[], int] = time.time_ns,
+        exchange_time_ns: Callable[[], int] = wall_ns,
         budget: Budget | None = None,
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = steady_s,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self.stats = HealingStats()

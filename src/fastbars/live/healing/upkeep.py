@@ -6,11 +6,11 @@ Units: seconds.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastbars.clocks import steady_ns, wall_ns
 from fastbars.exchanges.history import Hole
 from fastbars.live import snapshots
 from fastbars.live.healing.budget import shared_budget
@@ -136,7 +136,7 @@ class Upkeep:
         if content is None:
             return
         try:
-            self._session.load(content, time.time_ns())
+            self._session.load(content, wall_ns())
         except (ValueError, LookupError, TypeError) as error:
             raise snapshots.set_aside(path, str(error)) from error
         log.info("snapshot_restored", exchange=self._session.exchange.name, path=str(path))
@@ -169,8 +169,8 @@ class Upkeep:
             log.error("snapshot_not_written", exchange=self._session.exchange.name, path=str(path), error=str(error))
 
     def _exchange_time_ns(self) -> int:
-        now_ns = self._session.now_ns(time.monotonic_ns())
-        return time.time_ns() if now_ns is None else now_ns
+        now_ns = self._session.now_ns(steady_ns())
+        return wall_ns() if now_ns is None else now_ns
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
