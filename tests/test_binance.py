@@ -154,7 +154,7 @@ def test_each_payload_means_the_same_bare_combined_and_with_unknown_keys(
     bare = orjson.loads(payload)
     for message in (bare, {"stream": "any@name", "data": bare}, {**bare, "zz": [1], "next": None}):
         expected = meaning._replace(message=message) if isinstance(meaning, RawMessage) else meaning
-        assert list(MARKETS[market].parse(message)) == [expected]
+        assert list(MARKETS[market].read(message)) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -177,17 +177,17 @@ def test_each_payload_means_the_same_bare_combined_and_with_unknown_keys(
 )  # fmt: skip
 def test_answers_come_in_two_shapes_and_what_is_unknown_means_nothing(payload: str, meaning: list[Message]) -> None:
     for exchange in MARKETS.values():
-        assert list(exchange.parse(orjson.loads(payload))) == meaning
+        assert list(exchange.read(orjson.loads(payload))) == meaning
 
 
 def test_the_shutdown_notice_of_combined_connections_is_understood() -> None:
     message = {"stream": "!serverShutdown", "data": {"e": "serverShutdown", "E": 1672515782136}}
-    assert list(SPOT.parse(message)) == [Notice("the server is about to shut down")]
+    assert list(SPOT.read(message)) == [Notice("the server is about to shut down")]
 
 
 def test_the_taker_sold_where_the_buyer_was_the_maker() -> None:
-    (sold,) = SPOT.parse(orjson.loads(SPOT_TRADE))
-    (bought,) = SPOT.parse(orjson.loads(SPOT_TRADE_US))
+    (sold,) = SPOT.read(orjson.loads(SPOT_TRADE))
+    (bought,) = SPOT.read(orjson.loads(SPOT_TRADE_US))
     assert isinstance(sold, Trade)
     assert isinstance(bought, Trade)
     assert (sold.to_tick().side, bought.to_tick().side) == (TickSide.SELL, TickSide.BUY)
@@ -196,7 +196,7 @@ def test_the_taker_sold_where_the_buyer_was_the_maker() -> None:
 
 
 def test_an_aggregate_stands_for_its_trades() -> None:
-    (one,) = SPOT.parse(orjson.loads(SPOT_AGGREGATE))
+    (one,) = SPOT.read(orjson.loads(SPOT_AGGREGATE))
     assert isinstance(one, Trade)
     tick = one.to_tick()
     assert (tick.trade_id, tick.last_trade_id, tick.trade_count) == (745522877, 745522880, 4)
@@ -206,7 +206,7 @@ def test_a_kline_in_microseconds_has_the_same_interval() -> None:
     message = orjson.loads(SPOT_KLINE)
     message["E"] = 1617566640068123
     message["k"]["t"], message["k"]["T"] = 1617566580000000, 1617566639999999
-    (bar,) = SPOT.parse(message)
+    (bar,) = SPOT.read(message)
     assert isinstance(bar, ExchangeBar)
     assert (bar.open_time, bar.close_time) == (CLOSED.open_time, CLOSED.close_time)
     assert bar.event_time_ns == 1617566640068123_000
@@ -215,13 +215,13 @@ def test_a_kline_in_microseconds_has_the_same_interval() -> None:
 def test_a_month_is_written_mo_and_a_kline_without_trades_has_no_ids() -> None:
     message = orjson.loads(SPOT_KLINE)
     message["k"] |= {"i": "1M", "n": 0, "f": -1, "L": -1, "x": False}
-    (bar,) = SPOT.parse(message)
+    (bar,) = SPOT.read(message)
     assert isinstance(bar, ExchangeBar)
     assert (bar.spec, bar.first_trade_id, bar.last_trade_id, bar.is_closed) == ("1mo", None, None, False)
 
 
 def test_the_base_volume_of_a_coin_margined_kline_is_not_taken_for_a_quote_volume() -> None:
-    (bar,) = COINM.parse(orjson.loads(SPOT_KLINE))
+    (bar,) = COINM.read(orjson.loads(SPOT_KLINE))
     assert isinstance(bar, ExchangeBar)
     assert (bar.quote_volume, bar.taker_buy_quote_volume) == (None, None)
     assert (bar.volume, bar.taker_buy_volume) == (D("23.067122"), D("11.413347"))
@@ -233,7 +233,7 @@ def test_the_base_volume_of_a_coin_margined_kline_is_not_taken_for_a_quote_volum
 )
 def test_a_number_that_is_not_text_of_a_number_is_a_parse_error(change: dict[str, Any]) -> None:
     with pytest.raises(ParseError, match="is not a number"):
-        list(SPOT.parse(orjson.loads(SPOT_BOOK) | change))
+        list(SPOT.read(orjson.loads(SPOT_BOOK) | change))
 
 
 def test_decimals_are_read_to_the_last_digit() -> None:

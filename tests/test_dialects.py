@@ -381,7 +381,7 @@ async def test_bybits_klines_open_at_the_previous_close_and_the_new_one_comes_wi
         writer.kline(stream, first, 60_000, 120_000, closed=True),
         writer.kline(stream, later, 120_000, 121_000, closed=False),
     ]
-    read = [item for payload in payloads for item in venue.parse(venue.loads(payload or b""))]
+    read = [item for payload in payloads for item in venue.read(venue.loads(payload or b""))]
     bars = [bar for bar in read if isinstance(bar, ExchangeBar)]
     assert [[int(price) for price in (bar.open, bar.high, bar.low, bar.close)] for bar in bars] == [
         [10, 12, 10, 11],

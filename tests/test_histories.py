@@ -10,9 +10,12 @@ import orjson
 import pytest
 
 from fastbars.errors import ParseError
-from fastbars.exchanges import EXCHANGES, find_exchange, rest
+from fastbars.exchanges import EXCHANGES, find_exchange
+from fastbars.exchanges.coinbase import ADVANCED
 from fastbars.exchanges.history import History, Hole, Page
+from fastbars.exchanges.kraken import SPOT as KRAKEN
 from fastbars.exchanges.messages import Trade
+from fastbars.exchanges.okx import OKX
 
 HOLE = Hole("BTCUSDT", 100, 4099, 1_699_999_999_500_000_000, 1_700_000_060_250_000_000)
 
@@ -75,7 +78,7 @@ def test_binance_us_needs_a_key() -> None:
 
 
 def test_okx_pages_backwards_by_id() -> None:
-    (history,) = rest.OKX["trades-all"]
+    (history,) = OKX.histories["trades-all"]
     hole = HOLE._replace(symbol="BTC-USDT")
     assert history.request(hole, history.begin(hole))[:2] == (
         "/api/v5/market/history-trades",
@@ -97,7 +100,7 @@ def test_okx_pages_backwards_by_id() -> None:
 
 
 def test_coinbase_goes_backwards_by_time_and_its_side_is_the_makers() -> None:
-    (history,) = rest.COINBASE["market_trades"]
+    (history,) = ADVANCED.histories["market_trades"]
     hole = HOLE._replace(symbol="BTC-USD")
     assert history.request(hole, history.begin(hole))[:2] == (
         "/api/v3/brokerage/market/products/BTC-USD/ticker",
@@ -112,7 +115,7 @@ def test_coinbase_goes_backwards_by_time_and_its_side_is_the_makers() -> None:
 
 
 def test_kraken_follows_a_cursor_and_reads_times_without_losing_digits() -> None:
-    (history,) = rest.KRAKEN["trade"]
+    (history,) = KRAKEN.histories["trade"]
     hole = HOLE._replace(symbol="BTC/USD")
     assert history.request(hole, history.begin(hole))[:2] == (
         "/0/public/Trades",
@@ -133,7 +136,7 @@ def test_kraken_follows_a_cursor_and_reads_times_without_losing_digits() -> None
 
 
 def test_times_of_kraken_keep_their_digits_under_any_decimal_context() -> None:
-    (history,) = rest.KRAKEN["trade"]
+    (history,) = KRAKEN.histories["trade"]
     row = b'["1.5","2",1688669597.8277369,"b","m","",7]'
     body = b'{"error":[],"result":{"XXBTZUSD":[' + row + b'],"last":"1688671969993150842"}}'
     for context in (Context(prec=3), Context(prec=5, traps=[Inexact, Rounded])):
@@ -146,7 +149,7 @@ def test_recorded_kraken_trades_keep_every_digit(tapes: Path) -> None:
     (path,) = (tapes / "kraken_rest_pair").glob("*trades*.json")
     rows = json.loads(path.read_text())
     body = orjson.dumps({"error": [], "result": {"XBTUSDT": rows, "last": "5"}})
-    trades = rest.KRAKEN["trade"][0].parse("BTC/USDT", body).trades
+    trades = KRAKEN.histories["trade"][0].parse("BTC/USDT", body).trades
     assert len(trades) == len(rows)
     assert [one.first_id for one in trades] == [row[6] for row in rows]
     assert [Decimal(one.time_ns) / 10**9 for one in trades] == [Decimal(row[2]) for row in rows]

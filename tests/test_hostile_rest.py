@@ -21,9 +21,13 @@ from websockets.http11 import Response
 
 from fastbars import BinanceWebSocketAdapter, StreamConfig
 from fastbars.errors import ParseError, RestError, WSConnectionError
-from fastbars.exchanges import find_exchange, history, rest
+from fastbars.exchanges import find_exchange, history
+from fastbars.exchanges.binance import SPOT, USDM
+from fastbars.exchanges.coinbase import ADVANCED
 from fastbars.exchanges.history import Beginning, History, Hole, Page, Paging, read_page
+from fastbars.exchanges.kraken import SPOT as KRAKEN_SPOT
 from fastbars.exchanges.messages import Trade
+from fastbars.exchanges.okx import OKX as OKX_SPOT
 from fastbars.live.connections.backoff import MOST_RETRY_AFTER_S, retry_after_s, seconds_of
 from fastbars.live.healing.healer import Healer
 from fastbars.live.rest import Answer, RestClient
@@ -104,26 +108,26 @@ async def test_a_redirect_of_the_websocket_handshake_is_not_followed_either(stat
 # Answers of another instrument.
 
 OKX = (
-    "OKX", rest.OKX["trades-all"][0], "BTC-USDT",
+    "OKX", OKX_SPOT.histories["trades-all"][0], "BTC-USDT",
     {"code": "0", "msg": "", "data": [{"instId": "BTC-USDT", "side": "sell", "sz": "0.00001", "px": "29963.2",
                                        "tradeId": "242720720", "ts": "1654161646974"}]},
 )  # fmt: skip
 COINBASE = (
-    "Coinbase", rest.COINBASE["market_trades"][0], "BTC-USD",
+    "Coinbase", ADVANCED.histories["market_trades"][0], "BTC-USD",
     {"trades": [{"trade_id": "105", "product_id": "BTC-USD", "price": "140.91", "size": "4", "side": "BUY",
                  "time": "2021-05-31T09:59:59.000Z"}]},
 )  # fmt: skip
 KRAKEN = (
-    "Kraken", rest.KRAKEN["trade"][0], "BTC/USD",
+    "Kraken", KRAKEN_SPOT.histories["trade"][0], "BTC/USD",
     {"error": [], "result": {"XXBTZUSD": [["30243.4", "0.3", 1688669597.5, "b", "m", "", 61044952]],
                              "last": "1688671969993150842"}},
 )  # fmt: skip
 BINANCE = (
-    "Binance", rest.BINANCE_SPOT["trade"][0], "BTCUSDT",
+    "Binance", SPOT.histories["trade"][0], "BTCUSDT",
     [{"id": 28457, "price": "4.1", "qty": "12.0", "time": 1499865549590, "isBuyerMaker": True}],
 )  # fmt: skip
 AGGREGATES = (
-    "Binance aggregates", rest.BINANCE_USDM["aggTrade"][0], "BTCUSDT",
+    "Binance aggregates", USDM.histories["aggTrade"][0], "BTCUSDT",
     [{"a": 26129, "p": "0.0163", "q": "4.7", "f": 27781, "l": 27781, "T": 1498793709153, "m": True}],
 )  # fmt: skip
 ANSWERS: list[tuple[str, History, str, Any]] = [OKX, COINBASE, KRAKEN, BINANCE, AGGREGATES]

@@ -47,7 +47,7 @@ class SmallExchange(Exchange):
         return SPOT.unsubscribe(streams, request_id)
 
     def parse(self, message: Any) -> Iterable[Message]:
-        return SPOT.parse(message)
+        return SPOT.read(message)
 
     def event_time_ns(self, message: Any) -> int | None:
         return SPOT.event_time_ns(message)
@@ -68,7 +68,7 @@ class Wire:
         self.asked.append([request["method"], *request["params"]])
         answer = self.answer(request)
         if answer is not None:
-            (message,) = SPOT.parse(answer)
+            (message,) = SPOT.read(answer)
             assert isinstance(message, Ack | Refusal)
             asyncio.get_running_loop().call_soon(self.subscriptions.answer, message)
 

@@ -1,14 +1,14 @@
 """Binance: spot, USD-M futures and COIN-M futures; and Binance.US.
 
-Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams and
-https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams
+Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams,
+https://developers.binance.com/docs/binance-spot-api-docs/rest-api and https://developers.binance.com/docs/derivatives
 Units: times in messages are milliseconds, or microseconds where the connection asked for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -17,16 +17,25 @@ import orjson
 from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Quote, Ticker
-from fastbars.exchanges import candles, listings, rest
 from fastbars.exchanges.checked import bare_integer_of as _int, bare_nanoseconds_of as _ns, interval_of
 from fastbars.exchanges.declaration import PROTOCOL_PINGS_ONLY, Exchange, Keepalive, Limits
-from fastbars.exchanges.history import History
-from fastbars.exchanges.listing import Listing
-from fastbars.exchanges.messages import Ack, Message, Notice, RawMessage, Refusal, Stream, decimals_of, make_trade
+from fastbars.exchanges.history import History, Hole, Page, Paging, list_in, past_trade
+from fastbars.exchanges.listing import DELISTED, HALTED, NOT_YET, Listed, Listing, Question
+from fastbars.exchanges.messages import (
+    Ack,
+    Message,
+    Notice,
+    RawMessage,
+    Refusal,
+    Stream,
+    decimals_of,
+    nanoseconds_of,
+)
 from fastbars.exchanges.naming import SymbolRules, streams_named
 from fastbars.ticks import to_datetime
 from fastbars.wire.fields import TradeFields
 
+_DAY_S = 86_400.0
 _CONTRACT_USD = {"BTCUSD": Decimal(100)}  # COIN-M: all others 10
 # What is handed on as it is, of the market and of an account. Block trades have ids of a series of their own.
 _RAW = frozenset({
@@ -34,6 +43,11 @@ _RAW = frozenset({
     "1dTicker", "executionReport", "outboundAccountPosition", "balanceUpdate", "listStatus", "ACCOUNT_UPDATE",
     "ORDER_TRADE_UPDATE", "TRADE_LITE", "MARGIN_CALL", "ACCOUNT_CONFIG_UPDATE", "listenKeyExpired",
 })  # fmt: skip
+_FUTURES_CANDLES = {
+    spec: f"kline_{spec.replace('mo', 'M')}"
+    for spec in ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "1w", "1mo")
+}
+_SPOT_CANDLES = {"1s": "kline_1s", **_FUTURES_CANDLES}
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,7 @@ class Binance(Exchange):
     coin_margined: bool = False
     default_channel: str = "trade"
     histories: Mapping[str, Sequence[History]] = field(default_factory=dict, repr=False)
-    candles: Mapping[str, str] = field(default_factory=lambda: candles.BINANCE_FUTURES, repr=False)
+    candles: Mapping[str, str] = field(default_factory=lambda: _FUTURES_CANDLES, repr=False)
     listing: Listing | None = field(default=None, repr=False)
 
     # Messages name symbols in upper case, requests in lower case; some are written in Chinese.
@@ -68,12 +82,11 @@ class Binance(Exchange):
         names = [f"{symbol.lower()}@{channel}" for symbol, channel in streams]
         return [orjson.dumps({"method": method, "params": names, "id": request_id})]
 
-    def event_time_ns(self, message: Any) -> int | None:
-        data = message.get("data", message) if isinstance(message, dict) else None
-        time = data.get("E") if isinstance(data, dict) else None
-        return _ns(time) if isinstance(time, int) else None
-
     def fields(self, channel: str) -> TradeFields | None:
+        # {"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000",
+        #  "T":1723161255342,"m":true,"M":true}; on futures with "X":"MARKET" and without "M"
+        # {"e":"aggTrade","E":1617566591315,"s":"BTCUSDT","a":665076760,"p":"58001.03000000","q":"0.08620500",
+        #  "f":745522877,"l":745522877,"T":1617566591314,"m":true,"M":true}
         first_id, last_id, sequence = ("f", "l", "a") if channel == "aggTrade" else ("t", None, None)
         return TradeFields(
             match={"e": channel}, envelope="data", symbol="s", price="p", size="q", time="T", time_unit="ms or us",
@@ -91,20 +104,6 @@ class Binance(Exchange):
         if not isinstance(data, dict):
             return ()
         kind = data.get("e")
-        # {"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000",
-        #  "T":1723161255342,"m":true,"M":true}; on futures with "X":"MARKET" and without "M"
-        if kind == "trade":
-            trade_id = data["t"]
-            side = -1 if data["m"] else 1
-            trade = ("trade", data["s"], _ns(data["T"]), data["p"], data["q"], side, trade_id, trade_id, 1, None, None)
-            return (make_trade(trade),)
-        # {"e":"aggTrade","E":1617566591315,"s":"BTCUSDT","a":665076760,"p":"58001.03000000","q":"0.08620500",
-        #  "f":745522877,"l":745522877,"T":1617566591314,"m":true,"M":true}
-        if kind == "aggTrade":
-            side = -1 if data["m"] else 1
-            first_id, last_id = data["f"], data["l"]
-            ids = (first_id, last_id, last_id - first_id + 1, data["a"], None)
-            return (make_trade(("aggTrade", data["s"], _ns(data["T"]), data["p"], data["q"], side, *ids)),)
         if kind == "kline":
             return (self._kline(data),)
         # spot sends {"u":50093239212,"s":"BTCUSDT","b":"61837.63","B":"3.78","a":"61837.64","A":"1.54"} without "e"
@@ -145,7 +144,110 @@ class Binance(Exchange):
         return ()
 
 
-_DAY_S = 86_400.0
+# Where REST is asked, what the requests of a minute may weigh there, and with which others they are counted together.
+_SPOT_REST = ("https://api.binance.com", 6000.0, "")
+_US_REST = ("https://api.binance.us", 6000.0, "")
+_USDM_REST = ("https://fapi.binance.com", 2400.0, "binance futures")
+_COINM_REST = ("https://dapi.binance.com", 2400.0, "binance futures")
+_KEY_HEADER = "X-MBX-APIKEY"
+
+
+# Past trades.
+
+
+_BUYER_WAS_MAKER = {True: -1, False: 1}  # the side of the taker
+
+
+def _read_trades(channel: str) -> Callable[[str, bytes], Page]:
+    # [{"id":28457,"price":"4.00000100","qty":"12.00000000","quoteQty":"48.000012","time":1499865549590,
+    #  "isBuyerMaker":true,"isBestMatch":true}]
+    def parse(symbol: str, body: bytes) -> Page:
+        return Page(
+            [
+                past_trade(channel, symbol, nanoseconds_of(one["time"]), one["price"], one["qty"],
+                           _BUYER_WAS_MAKER[one["isBuyerMaker"]], one["id"], one["id"])
+                for one in list_in(orjson.loads(body), "the answer")
+            ]
+        )  # fmt: skip
+
+    return parse
+
+
+def _read_aggregates(symbol: str, body: bytes) -> Page:
+    # [{"a":26129,"p":"0.01633102","q":"4.70443515","f":27781,"l":27781,"T":1498793709153,"m":true}]
+    return Page(
+        [
+            past_trade("aggTrade", symbol, nanoseconds_of(one["T"]), one["p"], one["q"], _BUYER_WAS_MAKER[one["m"]],
+                       one["f"], one["l"], one["a"])
+            for one in list_in(orjson.loads(body), "the answer")
+        ]
+    )  # fmt: skip
+
+
+def _from_id(limit: int) -> Callable[[str, int, Hole], Mapping[str, str]]:
+    return lambda symbol, position, _: {"symbol": symbol, "fromId": str(position), "limit": str(limit)}
+
+
+def _latest(limit: int) -> Callable[[str, int, Hole], Mapping[str, str]]:
+    return lambda symbol, _position, _hole: {"symbol": symbol, "limit": str(limit)}
+
+
+def _spot_histories(rest: tuple[str, float, str], key_header: str | None) -> Mapping[str, Sequence[History]]:
+    url, weight_per_minute, budget = rest
+    return {
+        # Aggregates carry the ids of their trades, so that single trades fill the holes between them.
+        channel: (
+            History(
+                url, "/api/v3/historicalTrades", Paging.FORWARD_BY_ID, 1000, _from_id(1000), _read_trades(channel),
+                weight=25.0, weight_per_minute=weight_per_minute, key_header=key_header, budget=budget,
+            ),
+        )
+        for channel in ("trade", "aggTrade")
+    }  # fmt: skip
+
+
+def _futures_histories(rest: tuple[str, float, str], prefix: str) -> Mapping[str, Sequence[History]]:
+    url, weight_per_minute, budget = rest
+    omits = "insurance fund and ADL trades, and void ids"
+    with_key = History(
+        url, f"{prefix}/historicalTrades", Paging.FORWARD_BY_ID, 500, _from_id(500), _read_trades("trade"),
+        weight=200.0, weight_per_minute=weight_per_minute, key_header=_KEY_HEADER, reach_s=30 * _DAY_S, omits=omits,
+        leaves_out_ids=True, budget=budget,
+    )  # fmt: skip
+    without = replace(
+        with_key, path=f"{prefix}/trades", paging=Paging.RECENT, page_size=1000, query=_latest(1000), weight=5.0,
+        key_header=None, omits=f"{omits}, and without a key (StreamConfig.api_key) all but the latest 1000 trades",
+    )  # fmt: skip
+    aggregates = replace(
+        with_key, path=f"{prefix}/aggTrades", page_size=1000, query=_from_id(1000), parse=_read_aggregates,
+        weight=20.0, key_header=None, reach_s=_DAY_S, omits="", leaves_out_ids=False,
+    )  # fmt: skip
+    return {"trade": (with_key, without), "aggTrade": (aggregates,)}
+
+
+# Instruments.
+
+_STOPPED = {
+    "HALT": HALTED, "BREAK": HALTED, "TRADING_HALT": HALTED, "TRADING_CANCEL_ONLY": HALTED, "END_OF_DAY": HALTED,
+    "POST_TRADING": HALTED, "PRE_TRADING": NOT_YET, "AUCTION_MATCH": HALTED, "PENDING_TRADING": NOT_YET,
+    "DELIVERING": DELISTED, "DELIVERED": DELISTED, "SETTLING": DELISTED, "CLOSE": DELISTED,
+}  # fmt: skip
+
+
+def _listed(one: Any) -> Listed:
+    # Of {"timezone":"UTC",...,"symbols":[{"symbol":"ETHBTC","status":"TRADING",...}]}; COIN-M has "contractStatus"
+    return Listed(one["symbol"], str(one.get("status") or one.get("contractStatus")))
+
+
+def _listing(rest: tuple[str, float, str], path: str, weight: float, **query: str) -> Listing:
+    url, weight_per_minute, budget = rest
+    return Listing(
+        url, path, ("symbols",), _listed, _STOPPED, weight, weight_per_minute, (Question(query),), budget=budget
+    )
+
+
+# The markets.
+
 _EVERY_3_MIN = Keepalive(silence_s=180.0)  # the exchange pings
 _SPOT_DOCS = "https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams"
 _FUTURES_DOCS = "https://developers.binance.com/docs/derivatives"
@@ -160,30 +262,33 @@ def _channels(aggregates: Ids, *more: str) -> dict[str, Ids | None]:
 _SPOT_IDS = _channels("contiguous", "ticker_*", "avgPrice", "blockTrade")
 # A futures aggTrade leaves out insurance fund and ADL trades, so that only its own number `a` runs without holes.
 _FUTURES_IDS = _channels("sequenced", *_FUTURES_ONLY)
+_SPOT_LIMITS = Limits(1024, 200, 5, connects=(300, 300.0), lifetime_s=_DAY_S)
 _FUTURES_LIMITS = Limits(1024, 200, 10, connects=(300, 300.0), lifetime_s=_DAY_S)
 
-_SPOT_LIMITS = Limits(1024, 200, 5, connects=(300, 300.0), lifetime_s=_DAY_S)
 _SPOT_HOSTS = ("stream.binance.com:9443", "stream.binance.com:443", "data-stream.binance.vision")
 _SPOT_ROUTES = {f"wss://{host}/ws": tuple(_SPOT_IDS) for host in _SPOT_HOSTS}
-SPOT = Binance(
-    "binance spot", _SPOT_IDS, _SPOT_ROUTES, _SPOT_LIMITS, Keepalive(silence_s=20.0), _SPOT_DOCS,
-    histories=rest.BINANCE_SPOT, candles=candles.BINANCE_SPOT, listing=listings.BINANCE_SPOT,
-)  # fmt: skip
 _USDM_ROUTES = {
     "wss://fstream.binance.com/public/ws": ("trade", "bookTicker", "depth", "depth*"),
     "wss://fstream.binance.com/market/ws": ("aggTrade", "kline_*", "ticker", "miniTicker", *_FUTURES_ONLY),
 }
+SPOT = Binance(
+    "binance spot", _SPOT_IDS, _SPOT_ROUTES, _SPOT_LIMITS, Keepalive(silence_s=20.0), _SPOT_DOCS,
+    histories=_spot_histories(_SPOT_REST, None), candles=_SPOT_CANDLES,
+    listing=_listing(_SPOT_REST, "/api/v3/exchangeInfo", 20.0, showPermissionSets="false"),
+)  # fmt: skip
 USDM = Binance(
     "binance usdm", _FUTURES_IDS, _USDM_ROUTES, _FUTURES_LIMITS, _EVERY_3_MIN, _FUTURES_DOCS,
-    histories=rest.BINANCE_USDM, listing=listings.BINANCE_USDM,
+    histories=_futures_histories(_USDM_REST, "/fapi/v1"), listing=_listing(_USDM_REST, "/fapi/v1/exchangeInfo", 1.0),
 )  # fmt: skip
 COINM = Binance(
     "binance coinm", _FUTURES_IDS, {"wss://dstream.binance.com/ws": tuple(_FUTURES_IDS)}, _FUTURES_LIMITS,
-    _EVERY_3_MIN, _FUTURES_DOCS, True, histories=rest.BINANCE_COINM, listing=listings.BINANCE_COINM,
+    _EVERY_3_MIN, _FUTURES_DOCS, True,
+    histories=_futures_histories(_COINM_REST, "/dapi/v1"), listing=_listing(_COINM_REST, "/dapi/v1/exchangeInfo", 1.0),
 )  # fmt: skip
 US = Binance(
     "binance us", _SPOT_IDS, {"wss://stream.binance.us:9443/ws": tuple(_SPOT_IDS)},
-    Limits(1024, 200, 5, lifetime_s=_DAY_S), _EVERY_3_MIN, "https://docs.binance.us",
-    histories=rest.BINANCE_US, candles=candles.BINANCE_SPOT, listing=listings.BINANCE_US,
+    replace(_SPOT_LIMITS, connects=None), _EVERY_3_MIN, "https://docs.binance.us",
+    histories=_spot_histories(_US_REST, _KEY_HEADER), candles=_SPOT_CANDLES,
+    listing=_listing(_US_REST, "/api/v3/exchangeInfo", 20.0),
 )  # fmt: skip
 MARKETS: dict[str, Exchange] = {"spot": SPOT, "usdm": USDM, "coinm": COINM, "us": US}

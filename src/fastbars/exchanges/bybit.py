@@ -1,6 +1,6 @@
 """Bybit v5: spot, linear and inverse contracts.
 
-Source: https://bybit-exchange.github.io/docs/v5/ws/connect and .../websocket/public/trade
+Source: https://bybit-exchange.github.io/docs/v5/ws/connect, .../websocket/public/trade and .../market/instrument
 Units: times in messages are milliseconds; sizes are base units, on inverse contracts USD.
 """
 
@@ -17,10 +17,9 @@ import orjson
 from fastbars.bars import BarSpec, ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
-from fastbars.exchanges import candles, listings
 from fastbars.exchanges.checked import integer_of, interval_of
 from fastbars.exchanges.declaration import Deltas, Exchange, Keepalive, Limits
-from fastbars.exchanges.listing import Listing
+from fastbars.exchanges.listing import DELISTED, NOT_YET, Listed, Listing, Question
 from fastbars.exchanges.messages import (
     NOTHING,
     Ack,
@@ -32,7 +31,6 @@ from fastbars.exchanges.messages import (
     decimals_of,
     make_candle,
     make_quote,
-    make_trade,
     nanoseconds_of,
 )
 from fastbars.exchanges.naming import SymbolRules
@@ -47,7 +45,11 @@ _REGIONS = {region: {_STREAM: f"stream.{domain}", _REST: f"api.{domain}"} for re
     region: {_REST: f"api.bybit.{region}"}
     for region in ("nl", "ae")  # whose streams are those of all others
 }
-_SPECS = {"D": "1d", "W": "1w", "M": "1mo"}  # all others are minutes
+_SPECS = {"D": "1d", "W": "1w", "M": "1mo"}  # intervals of candles; all others are minutes
+_MINUTES = {"1m": 1, "3m": 3, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "2h": 120, "4h": 240, "6h": 360, "12h": 720}
+_CANDLES = {spec: f"kline.{minutes}" for spec, minutes in _MINUTES.items()} | {
+    spec: f"kline.{interval}" for interval, spec in _SPECS.items()
+}
 _CHANNELS: Mapping[str, Ids | None] = {
     "publicTrade": "unique", "kline.*": None, "orderbook.*": None, "tickers": None, "allLiquidation": None,
 }  # fmt: skip
@@ -65,7 +67,7 @@ class Bybit(Exchange):
 
     channels = _CHANNELS
     default_channel = "publicTrade"
-    candles = candles.BYBIT
+    candles = _CANDLES
     docs = "https://bybit-exchange.github.io/docs/v5/ws/connect"
     keepalive = Keepalive(b'{"op":"ping"}', interval_s=20.0, silence_s=40.0)
     candle_open = "previous close"
@@ -82,11 +84,10 @@ class Bybit(Exchange):
         topics = [f"{channel}.{symbol}" for symbol, channel in streams]
         return [orjson.dumps({"op": op, "args": topics, "req_id": str(request_id)})]
 
-    def event_time_ns(self, message: Any) -> int | None:
-        time = message.get("ts") if isinstance(message, dict) else None
-        return None if time is None else nanoseconds_of(time)
-
     def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
+        # {"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":1700000000124,"data":[{"T":1700000000123,"s":"BTCUSDT",
+        #  "S":"Buy","v":"0.001","p":"16578.50","L":"PlusTick","i":"20f43950-d8dd-5b31-9112-a178eb6023af","BT":false}]}
+        # Up to 1,024 in one message; block and RPI trades count as the exchange counts them.
         return TradeFields(
             match={("topic",): "publicTrade.*"}, trades=("data",), symbol="s", price="p", size="v", time="T", key="i",
             side="S", buy="Buy", sell="Sell", event_time=("ts",),
@@ -111,17 +112,6 @@ class Bybit(Exchange):
         kind, _, rest = topic.partition(".")
         symbol = rest.rpartition(".")[2]
         data = message["data"]
-        # {"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":1700000000124,"data":[{"T":1700000000123,"s":"BTCUSDT",
-        #  "S":"Buy","v":"0.001","p":"16578.50","L":"PlusTick","i":"20f43950-d8dd-5b31-9112-a178eb6023af","BT":false}]}
-        if kind == "publicTrade":
-            # Up to 1,024 in one message, in time order; block and RPI trades count as the exchange counts them.
-            return [
-                make_trade((
-                    "publicTrade", t["s"], nanoseconds_of(t["T"]), t["p"], t["v"], _SIDES[t["S"]],
-                    None, None, 1, None, t["i"],
-                ))
-                for t in data
-            ] or NOTHING  # fmt: skip
         if kind == "kline":
             return [self._kline(symbol, k, nanoseconds_of(message["ts"])) for k in data] or NOTHING
         # {"topic":"orderbook.1.BTCUSDT","type":"snapshot","ts":1700000000124,"data":{"s":"BTCUSDT",
@@ -180,15 +170,29 @@ class Bybit(Exchange):
         return (Refusal(request_id, reason, tuple((symbol, channel) for channel, symbol in named), held),)
 
 
-_SIDES = {"Buy": 1, "Sell": -1}
-_CONNECTS = (500, 300.0)
+def _failed(rest: Any) -> str | None:
+    return None if rest["retCode"] == 0 else f"{rest.get('retMsg')} (code {rest['retCode']})"
+
+
+def _listing(category: str) -> Listing:
+    # {"retCode":0,"retMsg":"OK","result":{"category":"linear","list":[{"symbol":"BTCUSDT","status":"Trading",...}],
+    #  "nextPageCursor":""}}; without `status` those that trade or are about to
+    return Listing(
+        f"https://{_REST}", "/v5/market/instruments-info", ("result", "list"),
+        lambda one: Listed(one["symbol"], one["status"]),
+        {"PreLaunch": NOT_YET, "PendingOpen": NOT_YET, "Settling": DELISTED, "Delivering": DELISTED,
+         "Closed": DELISTED},
+        weight=1.0, weight_per_minute=7200.0, failed=_failed,
+        # On spot there is one page, whatever is asked for.
+        questions=(Question({"category": category, "limit": "1000"}),), cursor=("cursor", ("result", "nextPageCursor")),
+    )  # fmt: skip
 
 
 def _market(name: str, streams_per_request: int, *, is_inverse: bool = False) -> Bybit:
     # 21,000 characters of topics a connection, each of 35 at most; requests a second are not documented.
-    limits = Limits(600, streams_per_request, 10, request_bytes=21_000, connects=_CONNECTS)
-    routes = {f"wss://stream.bybit.com/v5/public/{name}": tuple(_CHANNELS)}
-    return Bybit(f"bybit {name}", routes, limits, is_inverse, listings.bybit(name))
+    limits = Limits(600, streams_per_request, 10, request_bytes=21_000, connects=(500, 300.0))
+    routes = {f"wss://{_STREAM}/v5/public/{name}": tuple(_CHANNELS)}
+    return Bybit(f"bybit {name}", routes, limits, is_inverse, _listing(name))
 
 
 SPOT, LINEAR, INVERSE = _market("spot", 10), _market("linear", 500), _market("inverse", 500, is_inverse=True)

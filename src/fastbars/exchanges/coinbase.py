@@ -2,7 +2,7 @@
 
 Market data for a "-USDC" product arrives under the name of its "-USD" product, whose trades they are.
 
-Source: https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels
+Source: https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels and .../rest-api
 Units: times in messages are RFC 3339 text; sizes are base units.
 """
 
@@ -15,9 +15,10 @@ import orjson
 
 from fastbars.buffer import Ids
 from fastbars.events import Ticker
-from fastbars.exchanges import candles, listings, rest
 from fastbars.exchanges.checked import LATEST_NS, integer_of
 from fastbars.exchanges.declaration import Exchange, Keepalive, Limits, by_channel
+from fastbars.exchanges.history import History, Hole, Page, Paging, check_instrument, list_in, past_trade
+from fastbars.exchanges.listing import DELISTED, HALTED, Listed, Listing
 from fastbars.exchanges.messages import (
     NOTHING,
     Ack,
@@ -29,13 +30,44 @@ from fastbars.exchanges.messages import (
     decimals_of,
     make_candle,
     make_quote,
-    make_trade,
     time_of,
 )
 from fastbars.exchanges.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
-_SIDES = {"SELL": 1, "BUY": -1}  # the side of the maker: where that sells, the taker bought
+_MAKER = {"SELL": 1, "BUY": -1}  # the side of the maker: where that sells, the taker bought
+_USD, _USDC = "-USD", "-USDC"
+_REST, _REST_WEIGHT_PER_MINUTE = "https://api.coinbase.com", 600.0
+
+
+# {"trades":[{"trade_id":"34b080bf-...","product_id":"BTC-USD","price":"140.91","size":"4","time":
+#  "2021-05-31T09:59:59.000Z","side":"BUY","bid":"","ask":""}],...}, newest first
+def _read_trades(symbol: str, body: bytes) -> Page:
+    rows = list_in(orjson.loads(body)["trades"], "trades")
+    # "-USDC" products are traded in the books of the "-USD" ones, whose name answers may carry.
+    twin = symbol.removesuffix(_USDC) + _USD if symbol.endswith(_USDC) else f"{symbol}C"
+    for one in rows:
+        check_instrument(symbol, one["product_id"], (twin,) if symbol.endswith((_USD, _USDC)) else ())
+    return Page(
+        [
+            past_trade("market_trades", symbol, time_of(one["time"]), one["price"], one["size"],
+                       _MAKER[one["side"]], one["trade_id"], one["trade_id"])
+            for one in reversed(rows)
+        ]
+    )  # fmt: skip
+
+
+def _query(_: str, position: int, hole: Hole) -> Mapping[str, str]:
+    start = min(hole.since_ns, hole.until_ns) // 10**9
+    return {"limit": "1000", "start": str(start), "end": str(position // 10**9 + 1)}
+
+
+# {"products":[{"product_id":"BTC-USDC","status":"online","is_disabled":false,"trading_disabled":false,
+#  "cancel_only":false,"view_only":false,"auction_mode":false,"alias":"BTC-USD",...}],"num_products":1}
+def _listed(one: Any) -> Listed:
+    flags = ("is_disabled", "trading_disabled", "cancel_only")
+    status = next((flag for flag in flags if one.get(flag) is True), None) or str(one.get("status") or "online")
+    return Listed(one["product_id"], status, one.get("alias") or None)
 
 
 class Coinbase(Exchange):
@@ -49,11 +81,23 @@ class Coinbase(Exchange):
     }  # fmt: skip
     routes: Mapping[str, Sequence[str]] = {"wss://advanced-trade-ws.coinbase.com": tuple(channels)}
     default_channel = "market_trades"
-    symbols = SymbolRules(r"[^\Wa-z]+(-[^\Wa-z]+)+", "upper", "BTC-USD", separator="-", aliases={"-USDC": "-USD"})
-    candles = candles.COINBASE
+    symbols = SymbolRules(r"[^\Wa-z]+(-[^\Wa-z]+)+", "upper", "BTC-USD", separator="-", aliases={_USDC: _USD})
+    candles: Mapping[str, str] = {"5m": "candles"}
     acks = "streams"
-    histories = rest.COINBASE
-    listing = listings.COINBASE
+    histories: Mapping[str, Sequence[History]] = {
+        "market_trades": (
+            History(
+                _REST, "/api/v3/brokerage/market/products/{symbol}/ticker", Paging.BACKWARD_BY_TIME, 1000, _query,
+                _read_trades, weight=1.0, weight_per_minute=_REST_WEIGHT_PER_MINUTE,
+            ),
+        )
+    }  # fmt: skip
+    listing = Listing(
+        _REST, "/api/v3/brokerage/market/products", ("products",), _listed,
+        {"is_disabled": DELISTED, "trading_disabled": HALTED, "cancel_only": HALTED, "offline": HALTED,
+         "delisted": DELISTED},
+        weight=1.0, weight_per_minute=_REST_WEIGHT_PER_MINUTE,
+    )  # fmt: skip
     # Per address: 8 connections a second, 8 unauthenticated messages a second.
     limits = Limits(500, 50, 8, connects=(8, 1.0), requests_shared=True)
     # Channels are closed after 60 to 90 s without updates, and a connection without a subscription after 5 s.
@@ -72,11 +116,10 @@ class Coinbase(Exchange):
             for channel, symbols in by_channel(streams).items()
         ]
 
-    def event_time_ns(self, message: Any) -> int | None:
-        time = message.get("timestamp") if isinstance(message, dict) else None
-        return None if time is None else time_of(time)
-
     def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
+        # {"channel":"market_trades","timestamp":"2026-08-09T21:05:48.251397169Z","sequence_num":9,"events":[{"type":
+        #  "update","trades":[{"product_id":"BTC-USD","trade_id":"1068572091","price":"65083.67","size":"0.01034361",
+        #  "time":"2026-08-09T21:05:48.167634Z","side":"SELL"}]}]}; the first is a "snapshot" of 100 to 200 past trades
         return TradeFields(
             match={("channel",): "market_trades"}, trades=("events", "trades"), symbol="product_id", price="price",
             size="size", time="time", time_unit="rfc3339", first_id="trade_id", integers_in_text=True,
@@ -94,12 +137,6 @@ class Coinbase(Exchange):
         if not isinstance(channel, str):
             return ()
         events = message["events"]
-        # {"channel":"market_trades","timestamp":"2026-08-09T21:05:48.251397169Z","sequence_num":9,"events":[{"type":
-        #  "update","trades":[{"product_id":"BTC-USD","trade_id":"1068572091","price":"65083.67","size":"0.01034361",
-        #  "time":"2026-08-09T21:05:48.167634Z","side":"SELL"}]}]}; the first is a "snapshot" of 100 to 200 past trades
-        if channel == "market_trades":
-            trades = [trade for event in events for trade in event["trades"]]
-            return [_trade(trade) for trade in reversed(trades)] or NOTHING  # they come newest first
         if channel == "candles":
             # {"start":"1786279500","high":"1916.6","low":"1915.91","open":"1916.11","close":"1916.02",
             #  "volume":"13.9044026","product_id":"ETH-USD"}
@@ -116,13 +153,6 @@ class Coinbase(Exchange):
             streams = tuple((symbol, name) for name, symbols in held for symbol in symbols)
             return (Ack(streams=streams, whole=True),)
         return (RawMessage("level2" if channel == "l2_data" else channel, _symbol(events), message),)
-
-
-def _trade(t: dict[str, Any]) -> Message:
-    trade_id = integer_of(t["trade_id"])
-    ids = (trade_id, trade_id, 1, None, None)
-    time_ns = time_of(t["time"])
-    return make_trade(("market_trades", t["product_id"], time_ns, t["price"], t["size"], _SIDES[t["side"]], *ids))
 
 
 def _candle(c: dict[str, Any], event_time_ns: int | None) -> Message:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
 from urllib.parse import urlsplit
@@ -23,8 +24,9 @@ from fastbars.buffer import Ids
 from fastbars.errors import SubscriptionError
 from fastbars.exchanges.history import History
 from fastbars.exchanges.listing import Listing
-from fastbars.exchanges.messages import Message, Stream
+from fastbars.exchanges.messages import NOTHING, Message, Stream
 from fastbars.exchanges.naming import SymbolRules
+from fastbars.exchanges.reader import TradeReader
 from fastbars.wire.fields import TradeFields
 
 _MOST_DELTAS = 20_000  # symbols of one session
@@ -87,6 +89,25 @@ class Limits:
     subscription_lifetime_s: float | None = None
     requests_shared: bool = False
 
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, bool) != (each.name == "requests_shared"):
+                raise TypeError(f"Limits.{each.name} must be {each.type}, got {value!r}")
+            for number in value if isinstance(value, tuple) else (value,):
+                if (
+                    not (isinstance(number, int | float) and (number > 0 or number is False))
+                    and value is not each.default
+                ):
+                    raise ValueError(f"Limits.{each.name} must be positive, got {value!r}")
+        if self.connects is not None and (not isinstance(self.connects, tuple) or len(self.connects) != 2):
+            raise ValueError(f"Limits.connects must be (how many, in how many seconds), got {self.connects!r}")
+        if self.streams_per_request > self.streams_per_connection:
+            raise ValueError(
+                f"Limits.streams_per_request is {self.streams_per_request}, more than the"
+                f" {self.streams_per_connection} of streams_per_connection"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
@@ -102,6 +123,14 @@ class Keepalive:
     payload: bytes | None = None
     interval_s: float = 0.0
     silence_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.payload, bytes | None):
+            raise TypeError(f"Keepalive.payload must be bytes or None, got {self.payload!r:.100}")
+        if (self.payload is not None) != (self.interval_s > 0):
+            raise ValueError(f"Keepalive.interval_s must be positive where there is a payload, got {self.interval_s!r}")
+        if self.silence_s is not None and not self.silence_s > 0:
+            raise ValueError(f"Keepalive.silence_s must be positive or None, got {self.silence_s!r}")
 
 
 PROTOCOL_PINGS_ONLY = Keepalive()
@@ -119,6 +148,14 @@ def _is_mapping_to_lists(value: object) -> bool:
     return isinstance(value, Mapping) and all(
         _is_text(key) and isinstance(listed, Sequence) and not isinstance(listed, str | bytes)
         for key, listed in value.items()
+    )
+
+
+def _is_histories(value: object) -> bool:
+    return _is_mapping_to_lists(value) and all(
+        isinstance(one, History)
+        for served in value.values()  # type: ignore[attr-defined]
+        for one in served
     )
 
 
@@ -148,7 +185,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "candle_open": (lambda value: value in ("first trade", "previous close"), "'first trade' or 'previous close'"),
     "negative_prices": (lambda value: isinstance(value, bool), "True or False"),
     "candles": (lambda value: _is_mapping(value, str), "a mapping of bar specs to channels"),
-    "histories": (_is_mapping_to_lists, "a mapping of trade channels to lists of History"),
+    "histories": (_is_histories, "a mapping of trade channels to lists of History"),
     "symbols": (lambda value: isinstance(value, SymbolRules), "SymbolRules(...)"),
     "exclusive": (
         lambda value: isinstance(value, tuple) and all(map(_is_text, value)),
@@ -160,6 +197,8 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a mapping of regions to mappings of hosts to other hosts",
     ),
 }
+# What a value of these types, under another public name, was meant to be.
+_MEANT = {Limits: "limits", Keepalive: "keepalive", SymbolRules: "symbols", Listing: "listing"}
 _REQUIRED = ("name", "channels", "default_channel", "limits", "routes")
 
 
@@ -180,6 +219,12 @@ class _Declaration(ABCMeta):
             # A property, a slot, or a field of a dataclass says its value when there is an instance.
             if not hasattr(value, "__get__") and not isinstance(value, dataclasses.Field):
                 _check(name, attribute, value)
+        for attribute, value in namespace.items():
+            meant = _MEANT.get(type(value))
+            if meant is not None and attribute not in _EXPECTED and not attribute.startswith("_"):
+                raise TypeError(
+                    f"{name}.{attribute} is no attribute of an exchange; {type(value).__name__} is for {meant}"
+                )
         annotated = {one for base in declared for one in inspect.get_annotations(base)}
         initialised = any("__init__" in vars(base) or "__getattr__" in vars(base) for base in declared)
         if declared and not inspect.isabstract(cls) and not initialised:
@@ -193,12 +238,33 @@ class _Declaration(ABCMeta):
         for attribute in _EXPECTED:
             if hasattr(exchange, attribute):
                 _check(cls.__name__, attribute, getattr(exchange, attribute))
-        if exchange.channels.get(exchange.default_channel) is None:
-            raise ValueError(
-                f"{cls.__name__}.default_channel is {exchange.default_channel!r}, which is no trade channel; those are"
-                f" {exchange.trade_channels}"
-            )
+        for message in _contradictions(exchange):
+            raise ValueError(f"{cls.__name__}.{message}")
+        _ = exchange.trade_readers  # so that wrong fields are said here
         return exchange
+
+
+def _contradictions(exchange: Exchange) -> Iterator[str]:
+    # What each attribute allows by itself, and the others do not.
+    trade_channels, channels = exchange.trade_channels, list(exchange.channels)
+    if exchange.default_channel not in trade_channels:
+        yield f"default_channel is {exchange.default_channel!r}, which is no trade channel; those are {trade_channels}"
+    for channel in trade_channels:
+        if channel.endswith("*"):
+            yield f"channels has {channel!r} with ids; a trade channel must be named in full"
+    for channel in exchange.histories:
+        if channel not in trade_channels:
+            yield f"histories has {channel!r}, which is no trade channel; those are {trade_channels}"
+    for attribute, named in (
+        ("exclusive", exchange.exclusive),
+        ("routes", [channel for served in getattr(exchange, "routes", {}).values() for channel in served]),
+    ):
+        for channel in named:
+            if channel not in channels:
+                yield f"{attribute} has {channel!r}, which is not one of the channels {channels}"
+    for spec, channel in exchange.candles.items():
+        if exchange.find_declared(channel) is None:
+            yield f"candles has {channel!r} for {spec!r}, which is not one of the channels {channels}"
 
 
 def _missing(cls: type, attributes: Iterable[str], place: object) -> Iterator[str]:
@@ -311,7 +377,8 @@ class Exchange(ABC, metaclass=_Declaration):
     def parse(self, message: Any) -> Iterable[Message]:
         """What a decoded message means, in order; empty where its kind is unknown.
 
-        The trades of one message come out in time order, whatever the exchange's order is.
+        It is asked about everything but the trades of channels that have `fields`. Trades that it reads itself must
+        come out in time order, whatever the exchange's order is.
 
         Raises:
             ParseError, LookupError, TypeError, ValueError, AttributeError: it claims to be of a known kind and is not.
@@ -320,6 +387,39 @@ class Exchange(ABC, metaclass=_Declaration):
     def parser(self) -> Callable[[Any], Iterable[Message]]:
         """A `parse` for one session: the exchange's own, or, where messages carry changes only, one that remembers."""
         return self.parse
+
+    def read(self, message: Any) -> Sequence[Message]:
+        """What one decoded message means by itself: trades as `fields` declares them, all else by `parse`.
+
+        Raises:
+            as `parse` does.
+        """
+        return self._read(message, self.parse)
+
+    def reader(self) -> Callable[[Any], Sequence[Message]]:
+        """A `read` for one session, which remembers what its `parser` remembers."""
+        return partial(self._read, parse=self.parser())
+
+    def _read(self, message: Any, parse: Callable[[Any], Iterable[Message]]) -> Sequence[Message]:
+        for reader in self.trade_readers:
+            trades = reader.read(message)
+            if trades is not None:
+                return trades or NOTHING
+        return list(parse(message))
+
+    @cached_property
+    def trade_readers(self) -> tuple[TradeReader, ...]:
+        """What reads the trades of each channel that has `fields`."""
+        readers = []
+        for channel in self.trade_channels:
+            fields = self.fields(channel)
+            if not isinstance(fields, TradeFields | None):
+                raise TypeError(
+                    f"{type(self).__name__}.fields must return TradeFields(...) or None, got {fields!r:.100}"
+                )
+            if fields is not None:
+                readers.append(TradeReader(channel, fields))
+        return tuple(readers)
 
     def login(self, token: str) -> list[bytes]:  # noqa: ARG002
         """The text frames that answer `TokenWanted`; none where the exchange knows no session tokens."""
@@ -333,12 +433,18 @@ class Exchange(ABC, metaclass=_Declaration):
         """
         return []
 
-    @abstractmethod
     def event_time_ns(self, message: Any) -> int | None:
-        """When the exchange sent this message, ns; None where it does not say."""
+        """When the exchange sent this message, ns; None where it does not say.
+
+        Unless it is overridden, the time stands where `fields` has it in the trades of the default channel.
+        """
+        for reader in self.trade_readers:
+            if reader.channel == self.default_channel:
+                return reader.event_time_ns(message)
+        return None
 
     def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
-        """Where the trades of a trade channel stand, for the compiled scanner; None: `parse` alone reads them."""
+        """Where the trades of a trade channel stand, for scanner and reader; None: `parse` finds them."""
         return None
 
     def loads(self, payload: bytes) -> Any:
@@ -386,12 +492,19 @@ class Exchange(ABC, metaclass=_Declaration):
 
     def declared(self, channel: str) -> str:
         """The key of `channels` that a channel falls under. Raises SubscriptionError where there is none."""
+        name = self.find_declared(channel)
+        if name is None:
+            raise SubscriptionError(f"{self.name}: unknown channel {channel!r}; known are {list(self.channels)}")
+        return name
+
+    def find_declared(self, channel: str) -> str | None:
+        """As `declared`; None where there is none."""
         if channel in self.channels and not channel.endswith("*"):
             return channel
         for name in self.channels:
             if name.endswith("*") and channel.startswith(name[:-1]) and channel[len(name) - 1 :] not in ("", "*"):
                 return name
-        raise SubscriptionError(f"{self.name}: unknown channel {channel!r}; known are {list(self.channels)}")
+        return None
 
     def exclusive_place(self, stream: Stream) -> tuple[str, str] | None:
         """What the stream takes on its connection, where that can be had once only: symbol and key of `channels`."""

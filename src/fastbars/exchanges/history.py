@@ -6,15 +6,15 @@ epoch, UTC; weights as the exchange counts them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from fastbars.errors import ParseError
-from fastbars.exchanges.checked import LATEST_NS, shown
-from fastbars.exchanges.messages import Trade
+from fastbars.exchanges.checked import LATEST_NS, integer_of, shown
+from fastbars.exchanges.messages import Trade, decimal_of
 
 MOST_PAGE_BYTES = 2 * 2**20  # the largest page known, 1,000 trades, has 200 kB
 MOST_PAGE_TRADES = 2_000  # the largest page asked for has 1,000
@@ -153,6 +153,46 @@ class History:
             return after if first > hole.first and after < position and len(page.trades) >= self.page_size else None
         after = page.cursor
         return after if last < hole.last and after is not None and after > position else None
+
+
+def list_in(answer: Any, name: str) -> list[Any]:
+    """What an answer holds under a name, or the answer itself, which must be a list. Raises ParseError: it is none."""
+    if not isinstance(answer, list):
+        raise ParseError(f"{name} is {shown(answer)}, not a list")
+    return answer
+
+
+def check_instrument(asked: str, answered: object, known_as: Container[object] = ()) -> None:
+    """Raises ParseError where an answer is of another instrument than was asked for."""
+    if answered != asked and answered not in known_as:
+        raise ParseError(f"asked for {asked}, the answer is of {shown(answered)}")
+
+
+def past_trade(
+    channel: str, symbol: str, time_ns: int, price: object, size: object, side: int, first: object, last: object,
+    sequence: object = None,
+) -> Trade:  # fmt: skip
+    """A trade of the REST API, from the values of its answer.
+
+    Args:
+        channel, symbol: that the trade is of.
+        time_ns: ns since the epoch.
+        price, size: in text.
+        side: of the taker: 1 bought, -1 sold.
+        first, last: its id, or those of the trades that it stands for, bare or in text.
+        sequence: where messages are numbered apart from trades.
+
+    Raises:
+        ParseError: a number is none, or has a sign: "-0" would be a void id, and fill a hole with garbage.
+    """
+    for text in (price, size):
+        if decimal_of(text).is_signed():
+            raise ParseError(f"{symbol}: trade {shown(first)} has a price or size with a sign, {text!r}")
+    first_id, last_id = integer_of(first), integer_of(last)
+    number = None if sequence is None else integer_of(sequence)
+    return Trade(
+        channel, symbol, time_ns, str(price), str(size), side, first_id, last_id, last_id - first_id + 1, number
+    )
 
 
 def read_page(history: History, symbol: str, body: bytes) -> Page:

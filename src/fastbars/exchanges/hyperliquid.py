@@ -1,6 +1,6 @@
 """Hyperliquid: perpetuals and spot; a coin is "BTC", "PURR/USDC" or "@107".
 
-Source: https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/websocket
+Source: https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/websocket and .../info-endpoint
 Units: times in messages are milliseconds; sizes are base units.
 """
 
@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 
 from fastbars.buffer import Ids
-from fastbars.exchanges import candles, listings
 from fastbars.exchanges.checked import interval_of
 from fastbars.exchanges.declaration import Exchange, Keepalive, Limits
+from fastbars.exchanges.listing import DELISTED, Listed, Listing, Question
 from fastbars.exchanges.messages import (
     NOTHING,
     Ack,
@@ -25,14 +25,20 @@ from fastbars.exchanges.messages import (
     Stream,
     make_candle,
     make_quote,
-    make_trade,
     nanoseconds_of,
 )
 from fastbars.exchanges.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
-_SIDES = {"B": 1, "A": -1}
 _GREETING = "Websocket connection established"
+
+
+def _is_spot(symbol: str) -> bool:
+    return "/" in symbol or symbol.startswith("@")  # "PURR/USDC", "@107"
+
+
+def _is_perpetual(symbol: str) -> bool:
+    return ":" not in symbol and not _is_spot(symbol)  # "dex:COIN" is of an exchange built on it
 
 
 class Hyperliquid(Exchange):
@@ -50,8 +56,21 @@ class Hyperliquid(Exchange):
         r"k?[A-Z0-9]+|[@#][0-9]+|[A-Z0-9]+/[A-Z0-9]+|[a-z0-9]+:[A-Za-z0-9]+",
         example="BTC, kPEPE, @107, PURR/USDC or xyz:TSLA",
     )
-    candles = candles.HYPERLIQUID
-    listing = listings.HYPERLIQUID
+    candles: Mapping[str, str] = {
+        spec: f"candle_{spec}" for spec in ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "8h", "12h", "1d")
+    }
+    # {"universe":[{"name":"BTC","szDecimals":5,"maxLeverage":40,"isDelisted":true}],...} of "meta", and
+    # {"tokens":[...],"universe":[{"name":"PURR/USDC","tokens":[1,0],"index":0,"isCanonical":true}]} of "spotMeta"
+    listing = Listing(
+        "https://api.hyperliquid.xyz", "/info", ("universe",),
+        lambda one: Listed(one["name"], "isDelisted" if one.get("isDelisted") is True else "listed"),
+        {"isDelisted": DELISTED},
+        weight=20.0, weight_per_minute=1200.0,
+        questions=(
+            Question(body=b'{"type":"meta"}', covers=_is_perpetual),
+            Question(body=b'{"type":"spotMeta"}', covers=_is_spot),
+        ),
+    )  # fmt: skip
     acks = "streams"
     # Per address: 10 connections, 30 new ones a minute, 1,000 subscriptions, 2,000 messages a minute.
     limits = Limits(1000, 100, 30, connects=(30, 60.0), connections=10, streams=1000, requests_shared=True)
@@ -68,16 +87,11 @@ class Hyperliquid(Exchange):
         # The server greets with "Websocket connection established.", which is no JSON.
         return _GREETING if payload.strip(b'" \r\n').startswith(_GREETING.encode()) else orjson.loads(payload)
 
-    def event_time_ns(self, message: Any) -> int | None:
-        data = message.get("data") if isinstance(message, dict) else None
-        if isinstance(data, list):  # trades carry times of their own only
-            times = [each.get("time") for each in data if isinstance(each, dict)]
-        else:
-            times = [data.get("time")] if isinstance(data, dict) else []
-        known = [time for time in times if isinstance(time, int)]
-        return nanoseconds_of(max(known)) if known else None
-
     def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
+        # {"channel":"trades","data":[{"coin":"BTC","side":"B","px":"105056.0","sz":"0.02222","time":1737900000000,
+        #  "hash":"0x00...","tid":917211710228416,"users":["0x8a43...","0x6802..."]}]}; the first one after each
+        # subscribe is history, which the window of keys recognises where it was seen before. `tid` is a hash, unique
+        # with time and coin.
         return TradeFields(
             match={("channel",): "trades"}, trades=("data",), symbol="coin", price="px", size="sz", time="time",
             key="tid", side="side", buy="B", sell="A", event_time="time",
@@ -89,18 +103,6 @@ class Hyperliquid(Exchange):
         if not isinstance(message, dict):
             return ()
         channel, data = message.get("channel"), message.get("data")
-        # {"channel":"trades","data":[{"coin":"BTC","side":"B","px":"105056.0","sz":"0.02222","time":1737900000000,
-        #  "hash":"0x00...","tid":917211710228416,"users":["0x8a43...","0x6802..."]}]}; the first one after each
-        # subscribe is history, which the window of keys recognises where it was seen before.
-        if channel == "trades" and isinstance(data, list):
-            trades = sorted(data, key=lambda t: t["time"])
-            return [
-                make_trade((
-                    "trades", t["coin"], nanoseconds_of(t["time"]), t["px"], t["sz"], _SIDES[t["side"]],
-                    None, None, 1, None, str(t["tid"]),  # a hash, unique with time and coin
-                ))
-                for t in trades
-            ] or NOTHING  # fmt: skip
         # {"channel":"candle","data":{"t":1742428800000,"T":1742428859999,"s":"AAVE","i":"1m","o":"182.61","c":"182.65",
         #  "h":"182.65","l":"182.61","v":"0.91","n":2}}
         if channel == "candle" and isinstance(data, dict):

@@ -1,7 +1,8 @@
 """Kraken spot, WebSocket v2; symbols are "BTC/USD".
 
-Source: https://docs.kraken.com/api/docs/websocket-v2/trade
-Units: times in messages are RFC 3339 text; prices and sizes are JSON numbers, read as text, digit for digit.
+Source: https://docs.kraken.com/api/docs/websocket-v2/trade and https://docs.kraken.com/api/docs/rest-api
+Units: times in messages are RFC 3339 text, in REST answers seconds with decimals; prices and sizes are JSON numbers,
+read as text, digit for digit.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Context
+from itertools import product
 from typing import Any
 
 import orjson
 
 from fastbars.bars import BarSpec
 from fastbars.buffer import Ids
+from fastbars.errors import ParseError
 from fastbars.events import Ticker
-from fastbars.exchanges import candles, listings, rest
-from fastbars.exchanges.checked import integer_of
+from fastbars.exchanges.checked import integer_of, shown
 from fastbars.exchanges.declaration import Exchange, Keepalive, Limits, by_channel
+from fastbars.exchanges.history import History, Hole, Page, Paging, check_instrument, list_in, past_trade
+from fastbars.exchanges.listing import DELISTED, HALTED, Listed, Listing, Question
 from fastbars.exchanges.messages import (
     NOTHING,
     Ack,
@@ -30,13 +34,12 @@ from fastbars.exchanges.messages import (
     decimals_of,
     make_candle,
     make_quote,
-    make_trade,
     time_of,
+    time_of_seconds,
 )
 from fastbars.exchanges.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
-_SIDES = {"buy": 1, "sell": -1}
 _EXACT = Context(prec=256, traps=[])  # not the caller's, which may round
 # What requests for these name beside channel and symbols. The ticker is also the best bid and ask.
 _OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
@@ -44,6 +47,57 @@ _OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("subscribe", "ticker"): {"event_trigger": "bbo"},
     ("unsubscribe", "ticker"): {"event_trigger": "bbo"},
 }
+_REST, _REST_WEIGHT_PER_MINUTE = "https://api.kraken.com", 60.0
+# The REST API knows some assets by older names than the streams.
+_REST_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
+_STREAM_NAMES = {old: new for new, old in _REST_NAMES.items()}
+_REST_SIDES = {"b": 1, "s": -1}
+
+
+def _loads(payload: bytes) -> Any:
+    return json.loads(payload, parse_float=str, parse_int=str)  # a float would lose digits, of times too
+
+
+# {"error":[],"result":{"XXBTZUSD":[["30243.40000","0.34507674",1688669597.8277369,"b","m","",61044952]],
+#  "last":"1688671969993150842"}}
+def _read_trades(symbol: str, body: bytes) -> Page:
+    answer = _loads(body)
+    if answer["error"]:
+        raise ParseError(f"kraken {symbol}: {shown(answer['error'])}")
+    cursor = integer_of(answer["result"].pop("last"))
+    ((pair, rows),) = answer["result"].items()
+    check_instrument(symbol, pair, _pair_names(symbol))
+    return Page(
+        [
+            past_trade("trade", symbol, time_of_seconds(time), price, size, _REST_SIDES[side], number, number)
+            for price, size, time, side, _, _, number in list_in(rows, "result")
+        ],
+        cursor,
+    )
+
+
+def _pair_names(symbol: str) -> set[str]:
+    # What an answer may call the pair: "SOLUSD", or with the letters that mark the class of older assets, "XXBTZUSD".
+    sides = [
+        {f"{mark}{name}" for mark in ("", "X", "Z") for name in (asset, _REST_NAMES.get(asset, asset))}
+        for asset in symbol.split("/")
+    ]
+    return {mark.join(names) for names in product(*sides) for mark in ("", "/")}
+
+
+def _query(symbol: str, position: int, _: Hole) -> Mapping[str, str]:
+    pair = "".join(_REST_NAMES.get(asset, asset) for asset in symbol.split("/"))
+    return {"pair": pair, "since": str(position), "count": "1000"}
+
+
+# {"error":[],"result":{"XXBTZUSD":{"altname":"XBTUSD","wsname":"XBT/USD","status":"online",...}}}
+def _listed(one: Any) -> Listed | None:
+    name = one.get("wsname")  # dark pools have none
+    return name and Listed("/".join(_STREAM_NAMES.get(asset, asset) for asset in name.split("/")), one["status"])
+
+
+def _is_currency(symbol: str) -> bool:
+    return symbol == symbol.upper()  # "AAPLx/USD", a tokenised stock, is not listed unless it is asked for
 
 
 class Kraken(Exchange):
@@ -56,10 +110,25 @@ class Kraken(Exchange):
     default_channel = "trade"
     # Tokenised stocks end with a small x: AAPLx/USD.
     symbols = SymbolRules(r"[^\Wa-z_][^\Wa-z_.]*(\.[A-Z]+)?x?/[^\Wa-z_]+", "upper", "BTC/USD", separator="/")
-    candles = candles.KRAKEN
+    candles: Mapping[str, str] = {
+        "1m": "ohlc_1", "5m": "ohlc_5", "15m": "ohlc_15", "30m": "ohlc_30", "1h": "ohlc_60", "4h": "ohlc_240",
+        "1d": "ohlc_1440",
+    }  # fmt: skip
     exclusive = ("ohlc_*",)  # "Already subscribed to one ohlc interval on this symbol"
-    histories = rest.KRAKEN
-    listing = listings.KRAKEN
+    histories: Mapping[str, Sequence[History]] = {
+        "trade": (
+            History(
+                _REST, "/0/public/Trades", Paging.FORWARD_BY_CURSOR, 1000, _query, _read_trades, weight=1.0,
+                weight_per_minute=_REST_WEIGHT_PER_MINUTE,
+            ),
+        )
+    }  # fmt: skip
+    listing = Listing(
+        _REST, "/0/public/AssetPairs", ("result",), _listed,
+        {"cancel_only": HALTED, "post_only": HALTED, "maintenance": HALTED, "delisted": DELISTED},
+        weight=1.0, weight_per_minute=_REST_WEIGHT_PER_MINUTE,
+        failed=lambda rest: str(rest["error"]) if rest["error"] else None, questions=(Question(covers=_is_currency),),
+    )  # fmt: skip
     # About 150 connections in 10 minutes from one address; streams and requests are not documented.
     limits = Limits(1000, 100, 10, connects=(150, 600.0))
     # Its own heartbeat comes about every second, once anything is subscribed to.
@@ -81,7 +150,7 @@ class Kraken(Exchange):
         return frames
 
     def loads(self, payload: bytes) -> Any:
-        return json.loads(payload, parse_float=str, parse_int=str)  # a float would lose digits
+        return _loads(payload)
 
     def event_time_ns(self, message: Any) -> int | None:
         if not isinstance(message, dict):
@@ -92,6 +161,9 @@ class Kraken(Exchange):
         return max((time_of(time) for time in times if isinstance(time, str)), default=None)
 
     def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
+        # {"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"buy","price":105944.2,"qty":0.00027625,
+        #  "ord_type":"limit","trade_id":10218208,"timestamp":"2023-10-06T17:35:55.440295Z"}]}; "snapshot" likewise, the
+        # last 50 trades, some of which were seen before a reconnect
         return TradeFields(
             match={("channel",): "trade"}, trades=("data",), symbol="symbol", price="price", size="qty",
             json_numbers=True, time="timestamp", time_unit="rfc3339", first_id="trade_id", side="side", buy="buy",
@@ -105,11 +177,6 @@ class Kraken(Exchange):
         if not isinstance(channel, str):
             return self._control(message)
         data = message.get("data")
-        # {"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"buy","price":105944.2,"qty":0.00027625,
-        #  "ord_type":"limit","trade_id":10218208,"timestamp":"2023-10-06T17:35:55.440295Z"}]}; "snapshot" likewise, the
-        # last 50 trades, some of which were seen before a reconnect
-        if channel == "trade" and isinstance(data, list):
-            return [_trade(t) for t in sorted(data, key=lambda t: integer_of(t["trade_id"]))] or NOTHING
         if channel == "ohlc" and isinstance(data, list):
             return [_candle(c, self.event_time_ns(message)) for c in data] or NOTHING
         if channel == "ticker" and isinstance(data, list):
@@ -136,12 +203,6 @@ class Kraken(Exchange):
             symbol = message.get("symbol")
             return (Refusal(request_id, message["error"], () if symbol is None else ((symbol, ""),)),)
         return ()
-
-
-def _trade(t: dict[str, Any]) -> Message:
-    trade_id = integer_of(t["trade_id"])
-    ids = (trade_id, trade_id, 1, None, None)
-    return make_trade(("trade", t["symbol"], time_of(t["timestamp"]), t["price"], t["qty"], _SIDES[t["side"]], *ids))
 
 
 def _candle(c: dict[str, Any], event_time_ns: int | None) -> Message:

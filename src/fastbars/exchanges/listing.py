@@ -15,6 +15,9 @@ import orjson
 
 from fastbars.errors import ParseError
 
+# What a status means in which an instrument does not trade.
+HALTED, DELISTED, NOT_YET = "halted", "delisted", "not trading yet"
+
 MOST_INSTRUMENTS = 200_000  # the largest exchange lists a few thousand
 MOST_PAGES = 50
 _LONGEST_NAME = 100
@@ -65,7 +68,7 @@ class Listing:
         items: keys that lead to the list (or object) of instruments in an answer.
         read: one instrument of it, decoded; None: it is of no interest.
         questions: the requests that together list all instruments; of a symbol that none covers nothing is known.
-        stopped: status -> what it means, of those in which an instrument does not trade ("halted", "delisted").
+        stopped: status -> what it means, of those in which an instrument does not trade (HALTED, DELISTED, NOT_YET).
             Any other status, one that is not known here too, counts as trading.
         failed: what the rest of an answer, without its instruments, says of a failure; None: it is well.
         cursor: the query key that names the next page, and the keys that lead to its value in an answer.

@@ -1,6 +1,6 @@
 """What messages of exchanges mean, and how their texts become values.
 
-`Exchange.parse` makes these, the session takes them. Units: times int64 nanoseconds since the Unix epoch, UTC; prices
+`Exchange.read` makes these, the session takes them. Units: times int64 nanoseconds since the Unix epoch, UTC; prices
 and sizes of trades as the exchange wrote them, in text.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -25,6 +25,7 @@ Stream = tuple[str, str]  # symbol, channel
 _MOST_DIGITS = 128  # characters of a number, as the kernel reads them
 _MOST_EXPONENT = 64
 _MOST_TIME_CHARACTERS = 40
+_EXACT = Context(prec=256, traps=[])  # not the caller's, which may round
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 
 
@@ -190,6 +191,14 @@ def time_of(text: object) -> int:
         raise ParseError(f"{text!r} is not a time in UTC")
     seconds = datetime.fromisoformat(whole).replace(tzinfo=UTC)
     return to_nanoseconds(seconds) + int(fraction.ljust(9, "0"))
+
+
+def time_of_seconds(text: object) -> int:
+    """Nanoseconds of a time in seconds with decimals, in text such as "1688669597.8277369", every digit kept."""
+    seconds = decimal_of(text)
+    if not 0 <= seconds <= LATEST_NS // 10**9:
+        raise ParseError(f"{text!r} is not a time in seconds")
+    return int(_EXACT.multiply(seconds, 10**9))
 
 
 def make_candle(

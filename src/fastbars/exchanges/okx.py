@@ -4,7 +4,7 @@ Sizes are base units on spot and contracts elsewhere. On inverse contracts (BTC-
 contract size is the quote volume. On linear ones (BTC-USDT-SWAP) it is the sum of price x contracts: multiply by the
 instrument's `ctVal` for quote units.
 
-Source: https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-all-trades-channel
+Source: https://www.okx.com/docs-v5/en/#order-book-trading-market-data and .../#public-data-rest-api-get-instruments
 Units: times in messages are milliseconds, in text.
 """
 
@@ -19,10 +19,12 @@ import orjson
 
 from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
+from fastbars.errors import ParseError
 from fastbars.events import Ticker
-from fastbars.exchanges import candles, listings, rest
-from fastbars.exchanges.checked import integer_of, interval_of
+from fastbars.exchanges.checked import interval_of, shown
 from fastbars.exchanges.declaration import Exchange, Keepalive, Limits
+from fastbars.exchanges.history import History, Page, Paging, check_instrument, list_in, past_trade
+from fastbars.exchanges.listing import DELISTED, HALTED, NOT_YET, Listed, Listing, Question
 from fastbars.exchanges.messages import (
     NOTHING,
     Ack,
@@ -35,16 +37,51 @@ from fastbars.exchanges.messages import (
     decimals_of,
     make_candle,
     make_quote,
-    make_trade,
     nanoseconds_of,
 )
 from fastbars.exchanges.naming import SymbolRules
 from fastbars.wire.fields import TradeFields
 
-_SIDES = {"buy": 1, "sell": -1}
+_REST_SIDES = {"buy": 1, "sell": -1}
 _UNITS = {"s": "s", "m": "m", "H": "h", "D": "d", "W": "w", "M": "mo"}
 _CONTRACT_USD = {"BTC": Decimal(100)}  # inverse: all others 10
 _NAMED = re.compile(r"channel:\s*([\w-]+),\s*instId:\s*([\w-]+)")
+_STREAM, _REST, _REST_WEIGHT_PER_MINUTE = "ws.okx.com", "www.okx.com", 600.0
+
+
+# {"code":"0","msg":"","data":[{"instId":"BTC-USDT","side":"sell","sz":"0.00001","px":"29963.2",
+#  "tradeId":"242720720","ts":"1654161646974"}]}, newest first
+def _read_trades(symbol: str, body: bytes) -> Page:
+    answer = orjson.loads(body)
+    if answer["code"] != "0":
+        raise ParseError(f"okx {symbol}: {shown(answer.get('msg'))} (code {shown(answer['code'])})")
+    rows = list_in(answer["data"], "data")
+    for one in rows:
+        check_instrument(symbol, one["instId"])
+    return Page(
+        [
+            past_trade("trades-all", symbol, nanoseconds_of(one["ts"]), one["px"], one["sz"], _REST_SIDES[one["side"]],
+                       one["tradeId"], one["tradeId"])
+            for one in reversed(rows)
+        ]
+    )  # fmt: skip
+
+
+# {"code":"0","msg":"","data":[{"instType":"SWAP","instId":"BTC-USDT-SWAP","state":"live",...}]}
+def _failed(rest: Any) -> str | None:
+    return None if rest["code"] == "0" else f"{rest.get('msg')} (code {rest['code']})"
+
+
+def _is_spot(symbol: str) -> bool:
+    return symbol.count("-") < 2  # "BTC-USDT"
+
+
+def _is_swap(symbol: str) -> bool:
+    return symbol.endswith("-SWAP")
+
+
+def _is_future(symbol: str) -> bool:
+    return symbol.count("-") == 2 and not _is_swap(symbol)  # "BTC-USD-261225"
 
 
 class Okx(Exchange):
@@ -58,19 +95,40 @@ class Okx(Exchange):
         "books": None, "books*": None, "mark-price": None, "funding-rate": None, "open-interest": None,
     }  # fmt: skip
     routes: Mapping[str, Sequence[str]] = {
-        "wss://ws.okx.com:8443/ws/v5/business": ("trades-all", "candle*"),
-        "wss://ws.okx.com:8443/ws/v5/public": tuple(name for name in channels if name not in ("trades-all", "candle*")),
+        f"wss://{_STREAM}:8443/ws/v5/business": ("trades-all", "candle*"),
+        f"wss://{_STREAM}:8443/ws/v5/public": tuple(name for name in channels if name not in ("trades-all", "candle*")),
     }
     default_channel = "trades-all"
     symbols = SymbolRules(r"[^\Wa-z]+(-[^\Wa-z]+)+", "upper", "BTC-USDT or BTC-USDT-SWAP", separator="-")
-    candles = candles.OKX
+    # Candles of 6h and longer are cut in UTC+8 unless the channel says utc.
+    candles: Mapping[str, str] = {
+        "1m": "candle1m", "3m": "candle3m", "5m": "candle5m", "15m": "candle15m", "30m": "candle30m", "1h": "candle1H",
+        "2h": "candle2H", "4h": "candle4H", "1d": "candle1Dutc",
+    }  # fmt: skip
     acks = "streams"
-    histories = rest.OKX
-    listing = listings.OKX
+    histories: Mapping[str, Sequence[History]] = {
+        "trades-all": (
+            History(
+                f"https://{_REST}", "/api/v5/market/history-trades", Paging.BACKWARD_BY_ID, 100,
+                lambda symbol, position, _: {"instId": symbol, "type": "1", "after": str(position), "limit": "100"},
+                _read_trades, weight=1.0, weight_per_minute=_REST_WEIGHT_PER_MINUTE, reach_s=90 * 86_400.0,
+            ),
+        )
+    }  # fmt: skip
+    listing = Listing(
+        f"https://{_REST}", "/api/v5/public/instruments", ("data",), lambda one: Listed(one["instId"], one["state"]),
+        {"suspend": HALTED, "rebase": HALTED, "preopen": NOT_YET, "test": NOT_YET, "expired": DELISTED},
+        weight=1.0, weight_per_minute=_REST_WEIGHT_PER_MINUTE, failed=_failed,
+        questions=(  # options are listed by what they are of
+            Question({"instType": "SPOT"}, covers=_is_spot),
+            Question({"instType": "SWAP"}, covers=_is_swap),
+            Question({"instType": "FUTURES"}, covers=_is_future),
+        ),
+    )  # fmt: skip
     # Accounts of the European Economic Area, and of the USA and Australia.
     regions: Mapping[str, Mapping[str, str]] = {
-        "eea": {"ws.okx.com": "wseea.okx.com", "www.okx.com": "eea.okx.com"},
-        "us": {"ws.okx.com": "wsus.okx.com", "www.okx.com": "us.okx.com"},
+        "eea": {_STREAM: "wseea.okx.com", _REST: "eea.okx.com"},
+        "us": {_STREAM: "wsus.okx.com", _REST: "us.okx.com"},
     }
     # The length of a request is limited by its bytes; a connection may hold more than others were seen to use.
     limits = Limits(1000, 100, 3, request_bytes=65_536, requests_per_hour=480, connects=(3, 1.0))
@@ -90,18 +148,14 @@ class Okx(Exchange):
     def loads(self, payload: bytes) -> Any:
         return "pong" if payload == b"pong" else orjson.loads(payload)
 
-    def event_time_ns(self, message: Any) -> int | None:
-        data = message.get("data") if isinstance(message, dict) else None
-        last = data[-1] if isinstance(data, list) and data else None  # of a candle this is the open time: no use
-        time = last.get("ts") if isinstance(last, dict) else None
-        return None if time is None else nanoseconds_of(time)
-
     def fields(self, channel: str) -> TradeFields | None:
-        if channel != "trades-all":
-            return None  # the first id of an aggregate is not written, but worked out
+        # {"arg":{"channel":"trades-all","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"130639474",
+        #  "px":"42219.9","sz":"0.12060306","side":"buy","ts":"1630048897897"}]}; `trades` with "count":"3" beside these
+        first_id, last_id, count = (None, "tradeId", "count") if channel == "trades" else ("tradeId", None, None)
         return TradeFields(
-            match={("arg", "channel"): "trades-all"}, trades=("data",), symbol="instId", price="px", size="sz",
-            time="ts", first_id="tradeId", integers_in_text=True, side="side", buy="buy", sell="sell", event_time="ts",
+            match={("arg", "channel"): channel}, trades=("data",), symbol="instId", price="px", size="sz", time="ts",
+            first_id=first_id, last_id=last_id, trade_count=count, integers_in_text=True, side="side", buy="buy",
+            sell="sell", event_time="ts",
         )  # fmt: skip
 
     def contract_size(self, symbol: str) -> Decimal | None:
@@ -119,10 +173,6 @@ class Okx(Exchange):
         if not isinstance(arg, dict):
             return ()
         channel, symbol, data = arg["channel"], arg.get("instId", ""), message["data"]
-        # {"arg":{"channel":"trades-all","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"130639474",
-        #  "px":"42219.9","sz":"0.12060306","side":"buy","ts":"1630048897897"}]}; `trades` with "count":"3" beside these
-        if channel in ("trades-all", "trades"):
-            return [_trade(channel, t) for t in sorted(data, key=lambda t: integer_of(t["tradeId"]))] or NOTHING
         if channel.startswith("candle"):
             return [_candle(symbol, channel.removeprefix("candle"), row) for row in data] or NOTHING
         # {"arg":{"channel":"bbo-tbt","instId":"BTC-USDT"},"data":[{"asks":[["8476.98","415","0","13"]],
@@ -143,12 +193,6 @@ class Okx(Exchange):
         is_spot = t["instId"].count("-") == 1  # elsewhere the turnover is in base units
         quote = turnover if is_spot else None
         return Ticker(t["instId"], last, open_, high, low, volume, quote, None, nanoseconds_of(t["ts"]))
-
-
-def _trade(channel: str, t: dict[str, Any]) -> Message:
-    last_id, count = integer_of(t["tradeId"]), integer_of(t.get("count", 1))
-    ids = (last_id - count + 1, last_id, count, None, None)
-    return make_trade((channel, t["instId"], nanoseconds_of(t["ts"]), t["px"], t["sz"], _SIDES[t["side"]], *ids))
 
 
 def _candle(symbol: str, interval: str, row: Sequence[str]) -> ExchangeBar:

@@ -88,7 +88,7 @@ class Session(Repairs):
         self._down_since_ns: int | None = None
         self._last_outage: tuple[int, int] | None = None
         self._data_messages = 0
-        self._parse = exchange.parser()
+        self._read = exchange.reader()
         self._parse_message = parse_message
         self._roster: Roster | None = None  # as in a replay: whatever comes is taken
         self._recent = RecentKeys()
@@ -194,7 +194,7 @@ class Session(Repairs):
             if declared is not None:
                 scanner = TradeScanner(declared, self._batch, self._new_symbol, self._recent)
                 numbered = self._batch.column("first_id") is not None
-                self._ids_are_kept = numbered or declared.first_id is None
+                self._ids_are_kept = numbered or not declared.has_ids
         if self.config.lines > 1 and self._buffer.ids in ("contiguous", "sequenced"):
             self._arbiter = Arbiter(self._buffer.new_batch(), self.config.lines, round(self.config.line_wait * 1e9))
         self.intake.begin(self._buffer, self._batch, scanner, self._arbiter)
@@ -397,7 +397,7 @@ class Session(Repairs):
                 stats.trade_messages += 1
                 return
         counted = False  # a message of several trades counts once
-        for each in read_with(lambda read: list(self._parse(read)), message):
+        for each in read_with(self._read, message):
             item = each if self._roster is None else self._roster.renamed(each)
             if isinstance(item, Trade):
                 if self._parse_message is not None:  # which has passed it over
@@ -478,7 +478,7 @@ class Session(Repairs):
         if self._roster is None or self._roster.taken(tick.symbol) == tick.symbol:
             return tick
         try:
-            items = read_with(lambda read: list(self.exchange.parse(read)), message)
+            items = read_with(self.exchange.read, message)
             names = [item.symbol for item in items if isinstance(item, Trade)]
         except BROKEN:
             names = []

@@ -1,4 +1,4 @@
-"""TradeFields: where the trades of an exchange's messages stand, declared; the compiled scanner reads by it.
+"""TradeFields: where the trades of an exchange's messages stand, declared once for scanner and reader.
 
 A key is either a name within the trade object, "p", or a path of names from the root of the message,
 ("arg", "instId"). Arrays on a path are gone through, whatever their depth.
@@ -21,9 +21,9 @@ TimeUnit = Literal["ms", "us", "ns", "ms or us", "s", "rfc3339"]
 class TradeFields:
     """The trade messages of one channel.
 
-    A message is a trade message if everything in `match` stands in it. One that is none, or that holds anything
-    which does not look as declared here, is left to the exchange's `parse`, so a declaration never has to
-    cover rare shapes.
+    A message is a trade message if everything in `match` stands in it. The compiled scanner (`wire/scanner.pyx`) takes
+    those that look exactly as declared here; the reader in Python (`exchanges/reader.py`) reads those too, and rarer
+    shapes of them. All others are the exchange's `parse`'s.
 
     Attributes:
         match: key -> what must stand there: {"e": "trade"}, {("channel",): "trades"}, {("topic",): "publicTrade.*"}.
@@ -41,9 +41,11 @@ class TradeFields:
         first_id: the trade's id, or the first of those that it stands for: a non-negative integer.
             Leave it out where ids are not numbers or do not rise.
         key: what tells the trade from every other of its symbol and time, text or an integer, where ids are unique
-            and no more. A message whose trades are not in time order is then left to `parse`.
-        last_id: the last id it stands for; None: first_id again.
-        trade_count: how many trades it stands for; None: last_id - first_id + 1, or 1 without ids.
+            and no more. A message whose trades are not in time order is then left to the reader.
+        last_id: the last id it stands for; None: first_id again. Without `first_id`, but with `trade_count`, the first
+            one is worked out.
+        trade_count: how many trades it stands for; None: last_id - first_id + 1, or 1 without ids. The reader takes a
+            trade without it for one.
         sequence: the number of the message, where the exchange numbers messages apart from trades.
         side: key of the taker's side; None: unknown.
         buy, sell: what stands at `side` where the taker bought, and where the taker sold. Where an exchange gives
@@ -51,7 +53,7 @@ class TradeFields:
         event_time, event_time_unit: when the exchange sent the message; a name within the trade means the latest
             of the message's trades. None: it does not say.
         newest_first: the trades of a message stand newest first; they are taken in reverse. Where their ids are not
-            in order then, the message is left to `parse`.
+            in order then, the message is left to the reader.
         skip: key within the trade -> what stands there in a trade that does not count.
     """
 
@@ -78,6 +80,11 @@ class TradeFields:
     newest_first: bool = False
     skip: Mapping[str, Literals] = field(default_factory=dict)
 
+    @property
+    def has_ids(self) -> bool:
+        """Whether the trades have ids that rise."""
+        return self.first_id is not None or self.last_id is not None
+
     def __post_init__(self) -> None:
         for unit in (self.time_unit, self.event_time_unit):
             if unit not in get_args(TimeUnit):
@@ -86,8 +93,8 @@ class TradeFields:
             raise ValueError(
                 f"side {self.side!r} needs different literals for buy and sell, got {self.buy!r} and {self.sell!r}"
             )
-        if self.last_id is not None and self.first_id is None:
-            raise ValueError(f"last_id {self.last_id!r} is given without first_id")
+        if self.last_id is not None and self.first_id is None and self.trade_count is None:
+            raise ValueError(f"last_id {self.last_id!r} is given without first_id or trade_count")
         paths = [key for key in (*self.match, self.symbol, self.sequence, self.event_time) if isinstance(key, tuple)]
         for path in paths:
             if not path or path == self.trades:

@@ -94,6 +94,8 @@ cdef class TradeScanner:
     cdef object _new_symbol
     cdef RecentKeys recent
     cdef bint has_key
+    cdef bint derives_first_id  # from the last one and the number of trades
+    cdef bint needs_commit      # no message is an ordinary one
     cdef bint scanning          # Python is asked for a symbol
     cdef int64_t duplicate_count
     cdef list _spellings

@@ -124,7 +124,9 @@ cdef class TradeScanner:
         plan.newest_first = fields.newest_first
         plan.symbol_of_message = not isinstance(fields.symbol, str)
         plan.sequence_of_message = fields.sequence is not None and not isinstance(fields.sequence, str)
-        plan.has_ids = fields.first_id is not None
+        plan.has_ids = fields.has_ids
+        self.derives_first_id = fields.has_ids and fields.first_id is None
+        self.needs_commit = self.has_key or self.derives_first_id
         plan.has_last_id = fields.last_id is not None
         plan.has_count = fields.trade_count is not None
         plan.has_sequence = fields.sequence is not None
@@ -285,7 +287,7 @@ cdef class TradeScanner:
         cdef int8_t *sides
         cdef int symbol_id
         cdef Instrument *own
-        if (plan.row_count != 1 or self.has_key or row.skipped or at == 0 or at >= batch.capacity
+        if (plan.row_count != 1 or self.needs_commit or row.skipped or at == 0 or at >= batch.capacity
                 or batch.rescaled != batch.instruments.rescaled or row.first_id < 0):
             return False
         last_id = row.last_id if plan.has_last_id else row.first_id
@@ -341,7 +343,7 @@ cdef class TradeScanner:
         cdef TickBatch batch = self.batch
         cdef Instruments instruments = batch.instruments
         cdef Py_ssize_t first_row = batch.length, at = first_row
-        cdef int64_t count, last_id, price, size, event_ns = 0, previous_id = 0
+        cdef int64_t count, first_id, last_id, price, size, event_ns = 0, previous_id = 0
         cdef int k, n = plan.row_count, symbol_id
         cdef const fb_row *row
         cdef const fb_row *symbol
@@ -361,9 +363,6 @@ cdef class TradeScanner:
             row = &plan.rows[n - 1 - k if plan.newest_first else k]
             if row.skipped:
                 continue
-            if row.first_id < previous_id:
-                break
-            previous_id = row.first_id
             symbol = &plan.message if plan.symbol_of_message else row
             if self.has_key:
                 # Python puts a message's trades in time order, and reads escapes.
@@ -371,11 +370,17 @@ cdef class TradeScanner:
                     break
                 if memchr(symbol.symbol, b'\\', symbol.symbol_length) is not NULL:
                     break
-            last_id = row.last_id if plan.has_last_id else row.first_id
+            first_id = row.first_id
+            last_id = row.last_id if plan.has_last_id else first_id
             if plan.has_count:
                 count = row.count
+                if self.derives_first_id:
+                    first_id = last_id - count + 1
             else:
-                count = last_id - row.first_id + 1 if plan.has_ids else 1
+                count = last_id - first_id + 1 if plan.has_ids else 1
+            if first_id < previous_id:
+                break
+            previous_id = first_id
             if count < 1 or (batch.count is NULL and count != 1) or not keeps_rules(row, batch.first_id is not NULL):
                 break
             if self.has_key:
@@ -408,13 +413,13 @@ cdef class TradeScanner:
             if batch.side is not NULL:
                 batch.side[at] = row.side
             if batch.first_id is not NULL:
-                batch.first_id[at] = row.first_id
+                batch.first_id[at] = first_id
                 batch.last_id[at] = last_id
             if batch.count is not NULL:
                 batch.count[at] = count
             if batch.sequence is not NULL:
                 if not plan.has_sequence:
-                    batch.sequence[at] = row.first_id
+                    batch.sequence[at] = first_id
                 else:
                     batch.sequence[at] = plan.message.sequence if plan.sequence_of_message else row.sequence
             if not any_row or row.time_ns > event_ns:

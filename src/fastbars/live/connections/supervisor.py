@@ -197,7 +197,7 @@ class BaseWebSocketAdapter(Subscriber):
         An override is called for every message and replaces the exchange's own reading of trades: slower, and
         one trade a message. Raises ParseError or ValueError for a message that is broken.
         """
-        for item in self.exchange.parse(message):
+        for item in self.exchange.read(message):
             if isinstance(item, Trade):
                 return item.to_tick(negative_prices=self.exchange.negative_prices)
         return None

@@ -1,0 +1,224 @@
+"""The one reader in Python of the trades in exchanges' messages, driven by the `TradeFields` that the scanner follows.
+
+The compiled scanner takes messages in the exact shape that is declared; this reads them too, and what the scanner
+leaves: trades out of order, texts with escapes, numbers of unusual length. Where both read a message, they agree.
+Units: times int64 nanoseconds since the Unix epoch, UTC; prices and sizes in the exchange's own text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from fastbars.errors import ParseError
+from fastbars.exchanges.checked import BROKEN, LATEST_NS, bare_integer_of, integer_of, shown
+from fastbars.exchanges.messages import Trade, make_trade, time_of, time_of_seconds
+from fastbars.wire.fields import Key, Literals, TimeUnit, TradeFields
+
+_NS: Final = {"ms": 1_000_000, "us": 1_000, "ns": 1}
+_MOST_NS = 2**63 - 1  # a trade of such a time is refused where it is added, and known to be missing
+_FIRST_US = 10**14  # a time from here on is in microseconds where a declaration says "ms or us"
+
+
+class TradeReader:
+    """Reads the trades of one channel out of decoded messages.
+
+    Args:
+        channel: the trade channel.
+        fields: where its trades stand.
+    """
+
+    def __init__(self, channel: str, fields: TradeFields) -> None:
+        self.channel = channel
+        self._fields = fields
+        matches = [(key, _matcher(literals)) for key, literals in fields.match.items()]
+        self._message_matches = [(key, stands) for key, stands in matches if isinstance(key, tuple)]
+        self._trade_matches = [(key, stands) for key, stands in matches if isinstance(key, str)]
+        self._skips = [(key, _matcher(literals)) for key, literals in fields.skip.items()]
+        self._trade_of = _trade_maker(channel, fields)
+        self._event_time = _time_reader(fields.event_time_unit, fields, LATEST_NS)
+
+    def read(self, message: Any) -> list[Trade] | None:
+        """The trades of a message; None where it is no trade message of this channel.
+
+        They come out in the order of their ids; where ids are unique and no more, in the order of time.
+
+        Raises:
+            one of BROKEN: it is a trade message, and what stands in it is not what is declared.
+        """
+        root = self._root(message)
+        if root is None or not all(stands(_value_at(root, path)) for path, stands in self._message_matches):
+            return None
+        fields = self._fields
+        if fields.trades and fields.trades[0] not in root:
+            return None  # an answer that names the channel
+        found = [root]
+        for name in fields.trades:
+            found = [each for outer in found for each in _listed(outer[name])]
+        if not all(stands(each.get(key)) for each in found for key, stands in self._trade_matches):
+            return None
+        if fields.newest_first:
+            found.reverse()
+        if self._skips:
+            found = [each for each in found if not any(stands(each.get(key)) for key, stands in self._skips)]
+        try:
+            trades = [self._trade_of(each, root) for each in found]
+        except KeyError as error:
+            raise ParseError(f"a trade of {self.channel!r} without {error}") from None
+        if len(trades) > 1:
+            if fields.key is not None:
+                trades.sort(key=_time_of_trade)
+            elif fields.first_id is not None:
+                trades.sort(key=_id_of_trade)
+        return trades
+
+    def event_time_ns(self, message: Any) -> int | None:
+        """When the exchange sent a message, of any kind, if it says so where trade messages do; ns."""
+        root, key = self._root(message), self._fields.event_time
+        if root is None or key is None:
+            return None
+        try:
+            if isinstance(key, tuple):
+                value = _value_at(root, key)
+                return None if value is None else self._event_time(value)
+            found: list[Any] = [root]
+            for name in self._fields.trades:
+                found = [each for outer in found for each in _listed(outer.get(name)) if isinstance(each, dict)]
+            return max((self._event_time(each[key]) for each in found if each.get(key) is not None), default=None)
+        except BROKEN:
+            return None
+
+    def _root(self, message: Any) -> dict[str, Any] | None:
+        envelope = self._fields.envelope
+        root = message.get(envelope, message) if envelope is not None and isinstance(message, dict) else message
+        return root if isinstance(root, dict) else None
+
+
+def _trade_maker(channel: str, fields: TradeFields) -> Callable[[dict[str, Any], dict[str, Any]], Trade]:
+    # A function of a trade and the root of its message; what is declared is looked up once, not once a trade.
+    price_key, size_key, time_key, key_key = fields.price, fields.size, fields.time, fields.key
+    first_key, last_key, count_key = fields.first_id, fields.last_id, fields.trade_count
+    symbol_of, sequence_of = _getter(fields.symbol), _getter(fields.sequence)
+    time_ns_of = _time_reader(fields.time_unit, fields)
+    integer = _integer_reader(fields)
+    side_of = _side_reader(fields)
+
+    def trade_of(trade: dict[str, Any], root: dict[str, Any]) -> Trade:
+        symbol = symbol_of(trade, root)
+        if not isinstance(symbol, str):
+            raise ParseError(f"the symbol {shown(symbol)} is not text")
+        count = 1 if count_key is None else integer(trade.get(count_key, 1))
+        first = last = sequence = None
+        if first_key is not None:
+            first = last = integer(trade[first_key])
+            if last_key is not None:
+                last = integer(trade[last_key])
+                if count_key is None:
+                    count = last - first + 1
+        elif last_key is not None:
+            last = integer(trade[last_key])
+            first = last - count + 1
+        if sequence_of is not _nothing:
+            sequence = integer(sequence_of(trade, root))
+        return make_trade((
+            channel, symbol, time_ns_of(trade[time_key]), trade[price_key], trade[size_key], side_of(trade),
+            first, last, count, sequence, None if key_key is None else _unique(trade[key_key]),
+        ))  # fmt: skip
+
+    return trade_of
+
+
+def _getter(key: Key | None) -> Callable[[dict[str, Any], dict[str, Any]], Any]:
+    if key is None:
+        return _nothing
+    if isinstance(key, str):
+        return lambda trade, _: trade[key]
+    return lambda _, root: _value_at(root, key)
+
+
+def _nothing(trade: dict[str, Any], root: dict[str, Any]) -> None:
+    pass
+
+
+def _has_numbers_in_text(fields: TradeFields) -> bool:
+    # As they stand in messages, or because `loads` keeps the text of every number where one has decimals.
+    return fields.integers_in_text or fields.json_numbers or "s" in (fields.time_unit, fields.event_time_unit)
+
+
+def _integer_reader(fields: TradeFields) -> Callable[[Any], Any]:
+    # A bare number is judged where it is added: a trade that is refused there is known to be missing.
+    return integer_of if _has_numbers_in_text(fields) else lambda value: value
+
+
+def _time_reader(unit: TimeUnit, fields: TradeFields, latest_ns: int = _MOST_NS) -> Callable[[object], int]:
+    if unit == "rfc3339":
+        return time_of
+    if unit == "s":
+        return time_of_seconds
+    integer = integer_of if _has_numbers_in_text(fields) else bare_integer_of
+
+    def read_ms_or_us(value: object) -> int:
+        number = integer(value, latest_ns // 1_000)
+        return number * 1_000 if number >= _FIRST_US else bare_integer_of(number, latest_ns // 1_000_000) * 1_000_000
+
+    if unit == "ms or us":
+        return read_ms_or_us
+    factor = _NS[unit]
+    most = latest_ns // factor
+    return lambda value: integer(value, most) * factor
+
+
+def _side_reader(fields: TradeFields) -> Callable[[dict[str, Any]], int]:
+    key = fields.side
+    if key is None:
+        return lambda _: 0
+    bought, sold = _matcher(fields.buy), _matcher(fields.sell)
+
+    def read(trade: dict[str, Any]) -> int:
+        value = trade[key]
+        if bought(value):
+            return 1
+        if sold(value):
+            return -1
+        raise ParseError(f"the side {shown(value)} is neither {fields.buy!r} nor {fields.sell!r}")
+
+    return read
+
+
+def _matcher(literals: Literals) -> Callable[[object], bool]:
+    # Whether a value is one of the literals; a text ending in "*" stands for all that begin with the rest.
+    if isinstance(literals, tuple):
+        each = [_matcher(literal) for literal in literals]
+        return lambda value: any(stands(value) for stands in each)
+    if isinstance(literals, bool):
+        return lambda value: value is literals
+    if literals.endswith("*"):
+        start = literals[:-1]
+        return lambda value: isinstance(value, str) and value.startswith(start)
+    return lambda value: value == literals
+
+
+def _unique(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return str(bare_integer_of(value))
+
+
+def _value_at(root: Any, path: tuple[str, ...]) -> Any:
+    # None where the path leads nowhere.
+    value = root
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _time_of_trade(trade: Trade) -> int:
+    return trade.time_ns
+
+
+def _id_of_trade(trade: Trade) -> Any:
+    return trade.first_id
