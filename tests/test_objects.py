@@ -14,10 +14,11 @@ import numpy.typing as npt
 import pytest
 from hypothesis import example, given, strategies as st
 
-from fastbars.bars import REASONS, STATUSES, OHLCVBar, parse_specs
+from fastbars.bars import BAR_FIELDS, REASONS, STATUSES, OHLCVBar, parse_specs
 from fastbars.columnar.bar_batch import BarBatch
+from fastbars.kernel.fields import FIELDS
 from fastbars.kernel.instruments import Instruments
-from fastbars.kernel.objects import FIELDS, BarMaker
+from fastbars.kernel.objects import BarMaker
 from fastbars.kernel.rows import ROW_DTYPE
 
 INT64 = st.integers(0, 2**63 - 1)
@@ -101,8 +102,9 @@ def test_a_made_bar_equals_one_made_by_its_class(
     )
     assert bar == expected
     assert bar.inverse == expected.inverse
-    assert [str(getattr(bar, name)) for name in FIELDS] == [str(getattr(expected, name)) for name in FIELDS]
-    assert [type(getattr(bar, name)) for name in FIELDS] == [type(getattr(expected, name)) for name in FIELDS]
+    for each in fields(OHLCVBar):
+        made, same = getattr(bar, each.name), getattr(expected, each.name)
+        assert (type(made), str(made)) == (type(same), str(same)), each.name
 
 
 def made_bar() -> OHLCVBar:
@@ -123,8 +125,22 @@ def test_a_made_bar_is_an_ordinary_frozen_object() -> None:
         replace(bar, high=Decimal(1))
 
 
-def test_the_compiled_fields_are_those_of_the_class() -> None:
-    assert tuple(field.name for field in fields(OHLCVBar)) == FIELDS
+def test_every_field_of_a_bar_is_a_column_of_its_row() -> None:
+    assert sorted(FIELDS) == sorted(BAR_FIELDS)
+    assert {column.name for column in FIELDS.values()} <= set(ROW_DTYPE.names or ())
+
+
+def test_a_slot_of_another_class_is_none_of_the_bars() -> None:
+    @dataclass(slots=True)
+    class Other:
+        symbol: str = ""
+
+    class Bar:
+        __slots__ = tuple(each.name for each in fields(OHLCVBar) if each.name != "symbol")
+        symbol = Other.__dict__["symbol"]
+
+    with pytest.raises(TypeError, match="symbol is not a slot"):
+        BarMaker(Bar, STATUSES, REASONS)
 
 
 def test_only_a_class_with_slots_can_be_made() -> None:

@@ -155,7 +155,7 @@ class OHLCVBar:
                 and close reason as plain text.
         """
         values = {name: getattr(self, name) for name in BAR_FIELDS}
-        return {name: _json_value(value) for name, value in values.items()} if json else values
+        return {name: json_value(value) for name, value in values.items()} if json else values
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By the constructor, so that a pickle is checked as any other bar is.
@@ -173,7 +173,8 @@ class OHLCVBar:
         )
 
 
-def _json_value(value: object) -> object:
+def json_value(value: object) -> object:
+    """A field as `json.dumps` takes it."""
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, datetime):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
 
-from fastbars.bars import BarStatus, ExchangeBar, OHLCVBar
+from fastbars.bars import BAR_FIELDS, BarStatus, ExchangeBar, OHLCVBar
 from fastbars.callbacks import call, check_callbacks
 from fastbars.exchanges.declaration import Exchange
 from fastbars.klines import read_klines
@@ -29,10 +29,9 @@ from fastbars.log import log
 from fastbars.specs import BarKind, BarSpec
 from fastbars.tapes.replay import Bars, Replay, replay
 
-COMPARED = (
-    "open", "high", "low", "close", "volume", "quote_volume", "trade_count",
-    "taker_buy_volume", "taker_buy_quote_volume", "first_trade_id", "last_trade_id",
-)  # fmt: skip
+_PAIRED_BY = ("symbol", "spec", "open_time", "close_time")
+# What an exchange's candle can have of a bar, in this order.
+COMPARED = tuple(own.name for own in fields(ExchangeBar) if own.name in BAR_FIELDS and own.name not in _PAIRED_BY)
 
 CandleOpen = Literal["first trade", "previous close"]
 Outcome = Literal["equal", "different", "partial", "without_candle", "without_bar", "empty"]

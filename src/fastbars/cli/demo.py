@@ -23,27 +23,14 @@ from fastbars.exchanges import find_exchange
 from fastbars.live.config import StreamConfig
 from fastbars.live.connections.supervisor import BaseWebSocketAdapter
 from fastbars.simulator.dialects import find_dialect
+from fastbars.verification import COMPARED
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
 _SPEC = "1s"
-_COMPARED = (
-    "open_time",
-    "close_time",
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "quote_volume",
-    "trade_count",
-    "taker_buy_volume",
-    "taker_buy_quote_volume",
-    "first_trade_id",
-    "last_trade_id",
-)
+_COMPARED = ("open_time", "close_time", *COMPARED)
 _TABLE = ("symbol", "time", "open", "high", "low", "close", "volume", "trades", "status", "candle")
 _WIDE = 110
 # Below so many columns these are left out of the table.

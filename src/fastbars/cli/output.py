@@ -9,13 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
-from decimal import Decimal
 from typing import Any, TextIO
 
 import orjson
 
-from fastbars.bars import BAR_FIELDS, OHLCVBar
+from fastbars.bars import BAR_FIELDS, OHLCVBar, json_value
 from fastbars.cli.text import columns_of, fitted, printable
 
 Columns = Sequence[tuple[str, int]]
@@ -47,13 +45,7 @@ _QUOTED = re.compile('[",\r\n\v\f\x1c-\x1e\x85\u2028\u2029]')  # whatever some r
 
 def text_of(value: Any) -> str:
     """One field as text; None is empty."""
-    if value is None:
-        return ""
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    return str(value)
+    return "" if value is None else str(json_value(value))
 
 
 def csv_line(bar: OHLCVBar) -> str:
@@ -66,11 +58,7 @@ def csv_line(bar: OHLCVBar) -> str:
 
 def json_line(bar: OHLCVBar) -> str:
     """The bar as one JSON object; decimals are text, so that no reader rounds them."""
-    fields = {
-        name: value if value is None or isinstance(value, int) else text_of(value)
-        for name, value in bar.to_dict().items()
-    }
-    return orjson.dumps(fields).decode()
+    return orjson.dumps(bar.to_dict(json=True)).decode()
 
 
 def table_line(bar: OHLCVBar, columns: Columns = _COLUMNS) -> str:

@@ -15,9 +15,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fastbars.bars import BAR_FIELDS
 from fastbars.columnar.capsules import ArrowData, read_arrays
 from fastbars.columnar.columns import Texts, decimal_column, text_column
 from fastbars.errors import InvalidTickError, PrecisionError
+from fastbars.kernel.fields import FIELDS, FieldKind, known_values
 
 Kind = Literal["integer", "float", "boolean", "decimal", "time", "text", "object"]
 _DTYPES = {
@@ -39,30 +41,6 @@ _NAMES = {
     "+l": "list", "+L": "large_list", "+vl": "list_view", "+vL": "large_list_view", "+w": "fixed_size_list",
     "+s": "struct", "+m": "map", "+ud": "dense_union", "+us": "sparse_union", "+r": "run_end_encoded",
 }  # fmt: skip
-# Columns of a table of bars: the field of a row that they come from, and that of their scale.
-COLUMNS = {
-    "symbol": ("symbol_id", ""),
-    "spec": ("spec", ""),
-    "open_time": ("open_time", ""),
-    "close_time": ("close_time", ""),
-    "open": ("open", "price_scale"),
-    "high": ("high", "price_scale"),
-    "low": ("low", "price_scale"),
-    "close": ("close", "price_scale"),
-    "volume": ("volume", "size_scale"),
-    "quote_volume": ("quote_volume", "quote_scale"),
-    "trade_count": ("count", ""),
-    "taker_buy_volume": ("taker_volume", "size_scale"),
-    "taker_buy_quote_volume": ("taker_quote_volume", "quote_scale"),
-    "first_trade_id": ("first_id", ""),
-    "last_trade_id": ("last_id", ""),
-    "status": ("status", ""),
-    "revision": ("revision", ""),
-    "close_reason": ("reason", ""),
-    "missing_count": ("missing", ""),
-    "unpublished_count": ("unpublished", ""),
-}
-_NO_PRICE = np.iinfo(np.int64).min  # at "high" of a bar without prices
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +283,7 @@ def to_stream(
 
     Args:
         rows: of `fastbars.kernel.rows.ROW_DTYPE`.
-        names: what the numbers stand for, of symbol, spec, status and close_reason.
+        names: what the numbers stand for, of each field that is a text.
         ids: first and last id are the exchange's; else they are null.
 
     Raises:
@@ -313,36 +291,24 @@ def to_stream(
     """
     library = nanoarrow()
     rows = np.ascontiguousarray(rows)
-    encoded = {name: [text.encode() for text in texts] for name, texts in names.items()}
-    # Empty intervals have no ids, and no prices where trades may be missing.
-    traded, priced = rows["count"] > 0, rows["high"] != _NO_PRICE
-    if not priced.all():
-        rows = rows.copy()
-        for name in ("open", "high", "low", "close"):
-            rows[name][~priced] = 0
-    valid = {
-        "first_trade_id": traded & ids,
-        "last_trade_id": traded & ids,
-        "missing_count": rows["missing"] >= 0,
-        "unpublished_count": rows["unpublished"] >= 0,
-        **dict.fromkeys(("open", "high", "low", "close"), priced),
-    }
     children = {}
-    for name, (field, scale_field) in COLUMNS.items():
+    for name in BAR_FIELDS:
+        column = FIELDS[name]
+        values = rows[column.name]
+        validity = _validity(known_values(rows, column, ids))
         buffers: list[Any]
-        if name in encoded:
-            kind, buffers = library.large_string(), [None, *text_column(rows[field].astype(np.int64), encoded[name])]
-        elif scale_field:
-            scale = int(rows[scale_field].max(initial=0))
-            kind = library.decimal128(38, scale)
-            buffers = [_validity(valid.get(name)), _decimals(rows, name, field, scale)]
-        elif name.endswith("time"):
-            kind, buffers = library.timestamp("ns", timezone="UTC"), [None, np.ascontiguousarray(rows[field])]
-        elif name == "revision":
-            kind, buffers = library.int32(), [None, np.ascontiguousarray(rows[field])]
+        if column.kind is FieldKind.NAME:
+            texts = [text.encode() for text in names[name]]
+            kind, buffers = library.large_string(), [None, *text_column(values.astype(np.int64), texts)]
+        elif column.scale:
+            scale = int(rows[column.scale].max(initial=0))
+            kind, buffers = library.decimal128(38, scale), [validity, _decimals(rows, name, scale)]
+        elif column.kind is FieldKind.TIME:
+            kind, buffers = library.timestamp("ns", timezone="UTC"), [None, np.ascontiguousarray(values)]
+        elif column.kind is FieldKind.COUNT and column.dtype is np.int32:
+            kind, buffers = library.int32(), [None, np.ascontiguousarray(values)]
         else:
-            kind = library.int64()
-            buffers = [_validity(valid.get(name)), np.ascontiguousarray(rows[field], dtype=np.int64)]
+            kind, buffers = library.int64(), [validity, np.ascontiguousarray(values, dtype=np.int64)]
         children[name] = (kind, library.c_array_from_buffers(kind, len(rows), buffers))
     table = library.c_array_from_buffers(
         library.struct({name: kind for name, (kind, _) in children.items()}),
@@ -357,8 +323,8 @@ def _validity(valid: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.uint8] | No
     return None if valid is None or valid.all() else np.packbits(valid, bitorder="little")
 
 
-def _decimals(rows: npt.NDArray[Any], name: str, field: str, scale: int) -> npt.NDArray[np.uint64]:
-    values, row = decimal_column(rows, field, scale)
+def _decimals(rows: npt.NDArray[Any], name: str, scale: int) -> npt.NDArray[np.uint64]:
+    values, row = decimal_column(rows, name, scale)
     if values is None:
         raise PrecisionError(
             f"row {row}: column {name} has {scale} decimals, and with them this value needs more than the 38 digits of"

@@ -15,15 +15,14 @@ import numpy.typing as npt
 
 from fastbars.bars import BAR_FIELDS, REASONS, STATUSES, OHLCVBar
 from fastbars.columnar.indexing import places_of
+from fastbars.kernel.fields import FIELDS, ROW_DTYPE, FieldKind, known_values
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.objects import BarMaker
-from fastbars.kernel.rows import ROW_DTYPE, merge_rows
+from fastbars.kernel.rows import merge_rows
 from fastbars.specs import BarKind, BarSpec
 
 __all__ = ["BarBatch"]
 
-_NO_PRICE = np.iinfo(np.int64).min  # at "high" of a bar without prices
-_PRICES = ("open", "high", "low", "close")
 _SHOWN_BARS = 10
 _SHOWN_NAMES = 3
 _LONGEST_NAME = 32
@@ -96,9 +95,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
     def _column(self, name: str) -> npt.NDArray[Any]:
         if name not in BAR_FIELDS:
             raise KeyError(f"no column {name!r}; a bar has {', '.join(BAR_FIELDS)}")
-        from fastbars.columnar.arrow import COLUMNS  # noqa: PLC0415 likewise
-
-        if not COLUMNS[name][1]:
+        if not FIELDS[name].scale:
             return self.to_numpy()[name]
         exact = np.empty(len(self.rows), object)
         exact[:] = [getattr(bar, name) for bar in self.to_bars()]
@@ -211,10 +208,11 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
                 raise KeyError(f"no column {name!r} for the index; a bar has {', '.join(BAR_FIELDS)}")
         if floats:
             columns: dict[str, Any] = dict(self.to_numpy())
-            for name in ("open_time", "close_time"):
-                columns[name] = pandas.Series(columns[name]).dt.tz_localize("UTC")
-            for name in ("first_trade_id", "last_trade_id", "missing_count", "unpublished_count"):
-                columns[name] = pandas.arrays.IntegerArray(columns[name], columns[name] < 0)
+            for name, values in columns.items():
+                if FIELDS[name].kind is FieldKind.TIME:
+                    columns[name] = pandas.Series(values).dt.tz_localize("UTC")
+                elif FIELDS[name].kind in (FieldKind.ID, FieldKind.KNOWN):
+                    columns[name] = pandas.arrays.IntegerArray(values, values < 0)
             frame = pandas.DataFrame(columns)
         else:
             import pyarrow  # noqa: PLC0415 likewise
@@ -229,21 +227,21 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         price. `rows` holds the exact ones, as mantissas with their scales; so do the Arrow table, the bar objects and
         `batch["close"]`. `missing_count` and `unpublished_count` are -1 where they are not known.
         """
-        from fastbars.columnar.arrow import COLUMNS  # noqa: PLC0415 likewise
-
         columns: dict[str, npt.NDArray[Any]] = {}
-        for name, (source, scale_field) in COLUMNS.items():
-            values = self.rows[source]
-            if name in self._texts:
+        for name in BAR_FIELDS:
+            column = FIELDS[name]
+            values = self.rows[column.name]
+            known = known_values(self.rows, column, self.ids)
+            if column.kind is FieldKind.NAME:
                 columns[name] = np.array(self._texts[name] or ("",), dtype=np.str_)[values]
-            elif scale_field:
-                columns[name] = _floats(values, self.rows[scale_field])
-                if name in _PRICES:
-                    columns[name][self.rows["high"] == _NO_PRICE] = np.nan
-            elif name.endswith("time"):
+            elif column.scale:
+                columns[name] = _floats(values, self.rows[column.scale])
+                if known is not None:
+                    columns[name][~known] = np.nan
+            elif column.kind is FieldKind.TIME:
                 columns[name] = values.astype("datetime64[ns]")
-            elif name.endswith("_id"):
-                columns[name] = np.where(self.ids & (self.rows["count"] > 0), values, -1)
+            elif column.kind is FieldKind.ID and known is not None:
+                columns[name] = np.where(known, values, -1)
             else:
                 columns[name] = np.ascontiguousarray(values)
         return columns

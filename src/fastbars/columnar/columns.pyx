@@ -18,6 +18,7 @@ from fastbars.kernel.scaled cimport (
 )
 
 from fastbars.errors import InvalidTickError
+from fastbars.kernel import fields as _fields
 
 cdef enum:
     MAX_SCALE = 18
@@ -406,36 +407,41 @@ def align(int64_t[::1] mantissa not None, const int8_t[::1] scales not None, con
     return failed
 
 
-def decimal_column(rows, str name, int scale):
+def decimal_column(rows, str field, int scale):
     # (uint64[n, 2], -1): decimal128 mantissas at `scale`; or None and the row that needs more than 38 digits.
     cdef object own = rows_of(rows)
     cdef Py_ssize_t i, failed = -1, count = len(own)
     cdef const Row *row
+    cdef const char *at
+    cdef int64_t mantissa
     cdef int128 value
     cdef int128 limit = int128(0x098A224000000000U, 0x4B3B4CA85A86C47A)
     cdef int128 opposite = int128(0xF675DDC000000000U, -0x4B3B4CA85A86C47B)
-    cdef int field = ("open", "high", "low", "close", "volume", "taker_volume", "quote_volume", "taker_quote_volume").index(name)
+    cdef Py_ssize_t offset, scale_offset
+    cdef bint wide, price
     cdef int shift
     cdef uint64_t[:, ::1] made
+    column = _fields.FIELDS.get(field)
+    if column is None or not column.scale:
+        raise ValueError(f"{field!r} is neither a price nor a sum of bars")
     if not 0 <= scale <= 38:
         raise ValueError(f"scale {scale} is outside 0 to 38")
-    column = np.empty((count, 2), np.uint64)
-    made = column
+    offset, scale_offset = _fields.ROW_DTYPE.fields[column.name][1], _fields.ROW_DTYPE.fields[column.scale][1]
+    wide, price = column.dtype is _fields.INT128, column.kind is _fields.FieldKind.PRICE
+    values = np.empty((count, 2), np.uint64)
+    made = values
     row = <const Row *>_address(own)
     with nogil:
         for i in range(count):
-            if field < 4:
-                value.lo = <uint64_t>(
-                    row.bar.open if field == 0 else row.bar.high if field == 1 else row.bar.low if field == 2
-                    else row.bar.close)
-                value.hi = -1 if <int64_t>value.lo < 0 else 0
-                shift = scale - row.price_scale
-            elif field < 6:
-                value = row.bar.sums[0 if field == 4 else 1].volume
-                shift = scale - row.size_scale
+            at = <const char *>row
+            if wide:
+                value = (<const int128 *>(at + offset))[0]
             else:
-                value = row.bar.sums[0 if field == 6 else 1].quote
-                shift = scale - row.quote_scale
+                mantissa = (<const int64_t *>(at + offset))[0]
+                if price and row.bar.high == LOWEST:    # there are no prices
+                    mantissa = 0
+                value = int128(<uint64_t>mantissa, -1 if mantissa < 0 else 0)
+            shift = scale - (<const int8_t *>at)[scale_offset]
             while shift > 0:
                 if scale128(&value, POWER_OF_TEN[min(shift, 18)]):
                     failed = i
@@ -447,7 +453,7 @@ def decimal_column(rows, str name, int scale):
             made[i, 0] = value.lo
             made[i, 1] = <uint64_t>value.hi
             row += 1
-    return (column, -1) if failed < 0 else (None, failed)
+    return (values, -1) if failed < 0 else (None, failed)
 
 
 def text_column(const int64_t[::1] codes not None, list names not None):

@@ -5,9 +5,6 @@ from typing_extensions import disjoint_base
 
 from fastbars.kernel.instruments import Instruments
 
-FIELDS: tuple[str, ...]
-"""The slots that a bar class must have, in the order in which they are set."""
-
 _T = TypeVar("_T")
 
 @disjoint_base
@@ -15,7 +12,7 @@ class BarMaker(Generic[_T]):
     """Makes objects of a class of bars from finished rows; the class's own constructor and its checks are passed by.
 
     Args:
-        bar: a class with the slots of FIELDS.
+        bar: a class with a slot for each of `fastbars.kernel.fields.FIELDS`, and `inverse`.
         statuses, reasons: the members that stand for the kernel's numbers.
 
     Raises:

@@ -9,12 +9,15 @@ from types import MemberDescriptorType as _MemberDescriptor
 
 from cpython.datetime cimport datetime, datetime_new, import_datetime
 from cpython.object cimport PyObject, PyTypeObject
-from libc.stdint cimport int64_t, uint64_t
+from cpython.ref cimport Py_INCREF
+from cpython.sequence cimport PySequence_Fast_GET_ITEM
+from libc.stdint cimport int32_t, int64_t, int8_t, uint64_t, uint8_t
 
 from fastbars.kernel.instruments cimport Instruments
 from fastbars.kernel.scaled cimport LOWEST, floor_mod, int128, int128_to_int
 from fastbars.kernel.rows cimport Row, rows_of
 
+from fastbars.kernel import fields as _fields
 from fastbars.kernel.scaled import to_decimal
 
 import_datetime()
@@ -22,15 +25,15 @@ import_datetime()
 cdef extern from "Python.h":
     object PyObject_CallOneArg(object function, object argument)
     object PyUnicode_DecodeASCII(const char *text, Py_ssize_t size, const char *errors)
-    ctypedef int (*descrsetfunc)(PyObject *, PyObject *, PyObject *) except -1
     ctypedef object (*allocfunc)(PyTypeObject *, Py_ssize_t)
-    descrsetfunc setter_of "Py_TYPE_descr_set_of" (object)
     allocfunc PyType_GenericAlloc
 
 cdef extern from * nogil:
     """
-    #define Py_TYPE_descr_set_of(descriptor) (Py_TYPE(descriptor)->tp_descr_set)
+    #include "structmember.h"
+    #define fb_slot_offset(descriptor) (((PyMemberDescrObject *)(descriptor))->d_member->offset)
     """
+    Py_ssize_t slot_offset "fb_slot_offset" (object)
 
 cdef enum:
     MAX_SCALE = 18
@@ -39,13 +42,6 @@ cdef object _Decimal = Decimal
 cdef object _UTC = _utc
 cdef object _ZERO = Decimal(0)
 cdef int64_t DAY_US = 86_400_000_000
-
-# In this order they are made and set.
-FIELDS = (
-    "symbol", "spec", "open_time", "close_time", "open", "high", "low", "close", "volume", "quote_volume", "trade_count",
-    "taker_buy_volume", "taker_buy_quote_volume", "first_trade_id", "last_trade_id", "status", "revision", "close_reason",
-    "inverse", "missing_count", "unpublished_count",
-)
 
 
 cdef object decimal_of(const int128 *value, int scale):
@@ -95,22 +91,94 @@ cdef object datetime_of(int64_t time_ns):
         <int>(rest // 1_000_000 % 60), <int>(rest % 1_000_000), _UTC)
 
 
+cdef enum:
+    MOST_FIELDS = 64
+
+# The fields that are texts, in the order in which `make` has them at hand.
+cdef tuple TEXTS = ("symbol", "spec", "status", "close_reason")
+
+cdef struct Place:          # where a row has a field, and an object its slot
+    Py_ssize_t offset
+    Py_ssize_t width        # bytes
+    Py_ssize_t scale        # offset of its scale, where it has one
+    Py_ssize_t slot         # offset in the object
+    int text                # whose texts its numbers stand for, of TEXTS
+
+cdef struct Group:          # of places
+    int start
+    int stop
+
+
+cdef inline int64_t whole(const Row *row, const Place *place) noexcept nogil:
+    cdef const char *at = <const char *>row + place.offset
+    if place.width == sizeof(int64_t):
+        return (<const int64_t *>at)[0]
+    return (<const int32_t *>at)[0] if place.width == sizeof(int32_t) else (<const uint8_t *>at)[0]
+
+
+cdef inline int scale_of(const Row *row, const Place *place) noexcept nogil:
+    return (<const int8_t *>row)[place.scale]
+
+
+cdef inline object amount_of(const Row *row, const Place *place):
+    # The size of one trade, or a sum.
+    if place.width == sizeof(int128):
+        return decimal_of(<const int128 *>(<const char *>row + place.offset), scale_of(row, place))
+    return price_of(whole(row, place), scale_of(row, place))
+
+
 cdef class BarMaker:
+    # The fields lie kind by kind, so that no field of an object is asked for its kind.
     cdef object bar
-    cdef tuple descriptors
     cdef tuple statuses
     cdef tuple reasons
+    cdef Place[MOST_FIELDS] places
+    cdef int count              # of places
+    cdef Group names
+    cdef Group times
+    cdef Group prices
+    cdef Group amounts
+    cdef Group ids
+    cdef Group counts
+    cdef Group known
+    cdef Group inverse
 
     def __cinit__(self, type bar not None, tuple statuses not None, tuple reasons not None):
         if bar.__base__ is not object:
             raise TypeError(f"{bar!r} is made field by field: it must have no base but object")
         self.bar = bar
-        self.descriptors = tuple([bar.__dict__.get(name) for name in FIELDS])
-        for name, descriptor in zip(FIELDS, self.descriptors):
-            if type(descriptor) is not _MemberDescriptor:
-                raise TypeError(f"{name} is not a slot of {bar!r}")
         self.statuses = statuses
         self.reasons = reasons
+        self.names = self.group(_fields.FieldKind.NAME)
+        self.times = self.group(_fields.FieldKind.TIME)
+        self.prices = self.group(_fields.FieldKind.PRICE)
+        self.amounts = Group(self.group(_fields.FieldKind.SIZE).start, self.group(_fields.FieldKind.QUOTE).stop)
+        self.ids = self.group(_fields.FieldKind.ID)
+        self.counts = self.group(_fields.FieldKind.COUNT)
+        self.known = self.group(_fields.FieldKind.KNOWN)
+        self.inverse = Group(self.count, self.count + 1)
+        self.add_place(Place(0, 0, 0, 0, 0), "inverse")
+
+    cdef Group group(self, object kind) except *:
+        cdef int start = self.count
+        for column in _fields.FIELDS.values():
+            if column.kind is kind:
+                dtype, offset = _fields.ROW_DTYPE.fields[column.name]
+                scale = _fields.ROW_DTYPE.fields[column.scale][1] if column.scale else 0
+                text = TEXTS.index(column.field) if kind is _fields.FieldKind.NAME else 0
+                self.add_place(Place(offset, dtype.itemsize, scale, 0, text), column.field)
+        return Group(start, self.count)
+
+    cdef int add_place(self, Place place, str field) except -1:
+        slot = self.bar.__dict__.get(field)
+        if type(slot) is not _MemberDescriptor or slot.__objclass__ is not self.bar:
+            raise TypeError(f"{field} is not a slot of {self.bar!r}")
+        if self.count == MOST_FIELDS:
+            raise TypeError(f"{self.bar!r} has more than {MOST_FIELDS} fields")
+        place.slot = slot_offset(slot)
+        self.places[self.count] = place
+        self.count += 1
+        return 0
 
     def make(self, rows not None, Instruments instruments not None, tuple specs not None, bint ids):
         cdef object own = rows_of(rows)
@@ -118,21 +186,25 @@ cdef class BarMaker:
         cdef const Row *row
         cdef list bars = []
         cdef list symbols = instruments._symbols
-        cdef int64_t opened_ns = 0, closed_ns = 0
-        cdef object opened = None, closed = None
+        cdef int64_t[MOST_FIELDS] times_ns
+        cdef int64_t time_ns
+        cdef list times = [None] * (self.times.stop - self.times.start)
+        cdef PyObject *texts[4]
+        cdef int at
         if count == 0:
             return bars
+        texts[0], texts[1] = <PyObject *>symbols, <PyObject *>specs
+        texts[2], texts[3] = <PyObject *>self.statuses, <PyObject *>self.reasons
         row = <const Row *><size_t>own.ctypes.data
         for i in range(count):
             self.check(row, i, len(symbols), len(specs))
             # Bars issued together often cover the same interval.
-            if opened is None or row.bar.open_time != opened_ns:
-                opened_ns = row.bar.open_time
-                opened = datetime_of(opened_ns)
-            if closed is None or row.bar.close_time != closed_ns:
-                closed_ns = row.bar.close_time
-                closed = datetime_of(closed_ns)
-            bars.append(self.make_one(row, instruments, symbols, specs, opened, closed, ids))
+            for at in range(self.times.stop - self.times.start):
+                time_ns = whole(row, &self.places[self.times.start + at])
+                if i == 0 or time_ns != times_ns[at]:
+                    times_ns[at] = time_ns
+                    times[at] = datetime_of(time_ns)
+            bars.append(self.make_one(row, texts, times, instruments.table[row.symbol_id].contract != 0, ids))
             row += 1
         return bars
 
@@ -149,42 +221,52 @@ cdef class BarMaker:
             raise ValueError(f"row {i}: a scale is outside 0 to {2 * MAX_SCALE}")
         return 0
 
-    cdef object make_one(self, const Row *row, Instruments instruments, list symbols, tuple specs, object opened,
-                         object closed, bint ids):
-        cdef int scale = row.price_scale
-        cdef bint traded = row.bar.count > 0
-        cdef object open_ = None if row.bar.high == LOWEST else price_of(row.bar.open, scale)
-        cdef object high = open_ if row.bar.high == row.bar.open or row.bar.high == LOWEST else price_of(row.bar.high, scale)
-        cdef object low = open_ if row.bar.low == row.bar.open or row.bar.high == LOWEST else price_of(row.bar.low, scale)
-        cdef object close = (
-            high if row.bar.close == row.bar.high or row.bar.high == LOWEST else low if row.bar.close == row.bar.low
-            else price_of(row.bar.close, scale)
-        )
+    cdef object make_one(self, const Row *row, PyObject **texts, list times, bint inverse, bint ids):
         cdef object made = PyType_GenericAlloc(<PyTypeObject *>self.bar, 0)
-        self.put(made, 0, symbols[row.symbol_id])
-        self.put(made, 1, specs[row.spec])
-        self.put(made, 2, opened)
-        self.put(made, 3, closed)
-        self.put(made, 4, open_)
-        self.put(made, 5, high)
-        self.put(made, 6, low)
-        self.put(made, 7, close)
-        self.put(made, 8, decimal_of(&row.bar.sums[0].volume, row.size_scale))
-        self.put(made, 9, decimal_of(&row.bar.sums[0].quote, row.quote_scale))
-        self.put(made, 10, row.bar.count)
-        self.put(made, 11, decimal_of(&row.bar.sums[1].volume, row.size_scale))
-        self.put(made, 12, decimal_of(&row.bar.sums[1].quote, row.quote_scale))
-        self.put(made, 13, row.bar.first_id if ids and traded else None)
-        self.put(made, 14, row.bar.last_id if ids and traded else None)
-        self.put(made, 15, self.statuses[row.status])
-        self.put(made, 16, row.revision)
-        self.put(made, 17, self.reasons[row.reason])
-        self.put(made, 18, instruments.table[row.symbol_id].contract != 0)
-        self.put(made, 19, row.missing if row.missing >= 0 else None)
-        self.put(made, 20, row.unpublished if row.unpublished >= 0 else None)
+        cdef bint priced = row.bar.high != LOWEST
+        cdef bint numbered = ids and row.bar.count > 0
+        cdef const Place *places = self.places
+        cdef int64_t number
+        cdef int at
+        for at in range(self.names.start, self.names.stop):
+            number = whole(row, &places[at])
+            self.put(made, at, <object>PySequence_Fast_GET_ITEM(<object>texts[places[at].text], number))
+        for at in range(self.times.start, self.times.stop):
+            self.put(made, at, times[at - self.times.start])
+        if priced:
+            self.put_prices(made, row)
+        else:
+            for at in range(self.prices.start, self.prices.stop):
+                self.put(made, at, None)
+        for at in range(self.amounts.start, self.amounts.stop):
+            self.put(made, at, amount_of(row, &places[at]))
+        for at in range(self.ids.start, self.ids.stop):
+            self.put(made, at, whole(row, &places[at]) if numbered else None)
+        for at in range(self.counts.start, self.counts.stop):
+            self.put(made, at, whole(row, &places[at]))
+        for at in range(self.known.start, self.known.stop):
+            number = whole(row, &places[at])
+            self.put(made, at, number if number >= 0 else None)
+        self.put(made, self.inverse.start, inverse)
         return made
 
-    cdef inline int put(self, object bar, int field, object value) except -1:
-        # Past the frozen class's own __setattr__, as `object.__setattr__` goes.
-        cdef object descriptor = self.descriptors[field]
-        return setter_of(descriptor)(<PyObject *>descriptor, <PyObject *>bar, <PyObject *>value)
+    cdef int put_prices(self, object made, const Row *row) except -1:
+        # Most bars have some equal prices, which are one object.
+        cdef int64_t[MOST_FIELDS] mantissas
+        cdef PyObject *prices[MOST_FIELDS]
+        cdef object price
+        cdef int at, other
+        for at in range(self.prices.start, self.prices.stop):
+            mantissas[at] = whole(row, &self.places[at])
+            other = self.prices.start
+            while mantissas[other] != mantissas[at]:
+                other += 1
+            price = <object>prices[other] if other < at else price_of(mantissas[at], scale_of(row, &self.places[at]))
+            prices[at] = <PyObject *>price
+            self.put(made, at, price)
+        return 0
+
+    cdef inline void put(self, object bar, int at, object value) noexcept:
+        # Past the frozen class's own __setattr__, into a slot that is still empty.
+        Py_INCREF(value)
+        (<PyObject **>(<char *><PyObject *>bar + self.places[at].slot))[0] = <PyObject *>value

@@ -1,11 +1,9 @@
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from typing_extensions import disjoint_base
 
-ROW_DTYPE: np.dtype[Any]
-"""One issued bar: times and ids int64, prices int64 mantissas, sums 128 bits as (lo, hi), and its scales."""
+from fastbars.kernel.fields import ROW_DTYPE as ROW_DTYPE
 
 NO_ROWS: npt.NDArray[Any]
 """The empty array that a batch gives which issues nothing (read-only)."""

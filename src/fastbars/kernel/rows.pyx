@@ -15,20 +15,12 @@ from fastbars.kernel.scaled cimport HIGHEST, POWER_OF_TEN
 from fastbars.kernel.summary cimport merge_bar, widen_bar
 
 from fastbars.errors import PrecisionError
+from fastbars.kernel.fields import ROW_DTYPE
 from fastbars.kernel.scaled import MAX_SCALE as _MAX_SCALE
 
 cdef enum:
     MANY_ROWS = 1024            # so many are handed over where they are; fewer are copied
 
-_INT128 = [("lo", np.uint64), ("hi", np.int64)]
-ROW_DTYPE = np.dtype(
-    [(name, np.int64) for name in ("last_time", "last_id", "high", "low", "close", "count")]
-    + [(name, _INT128) for name in ("volume", "quote_volume", "taker_volume", "taker_quote_volume")]
-    + [(name, np.int64) for name in ("open_time", "close_time", "first_time", "first_id", "open")]
-    + [("row", np.int64), ("missing", np.int64), ("symbol_id", np.int32), ("spec", np.int32), ("revision", np.int32),
-       ("unpublished", np.int32), ("status", np.uint8), ("reason", np.uint8), ("price_scale", np.int8), ("size_scale", np.int8),
-       ("quote_scale", np.int8), ("", np.void, 3)]
-)
 assert ROW_DTYPE.itemsize == sizeof(Row)
 
 # Most batches close nothing, and an empty structured array takes microseconds to make.
