@@ -17,13 +17,14 @@ from typing import Any
 import orjson
 import pytest
 
-from exchange_fixtures import FIXTURES, Fixtures
+from exchange_fixtures import FIXTURES
 from fastbars import KrakenWebSocketAdapter, StreamConfig, TickData
 from fastbars.bars import ExchangeBar
 from fastbars.events import MarketDataEvent, Quote, Ticker
 from fastbars.exchanges import find_exchange
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.session import Session
+from fastbars.testing import ExchangeFixtures
 from servers import START_NS, TradeServer, until
 
 NUMBERS = [b"1E999999999", b"1E-999999999", b"1e400", b"-1", b"0.1", b"9" * 5_000, b"9" * 30, b"0", b"true", b"null"]
@@ -47,17 +48,8 @@ def places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from places(value[key], (*way, key))
 
 
-def payloads(fixtures: Fixtures) -> list[str]:
-    cases = (
-        fixtures.trades, fixtures.candles, fixtures.quotes, fixtures.tickers, fixtures.acks, fixtures.refusals,
-        fixtures.heartbeats, fixtures.notices, fixtures.raw, fixtures.event_times,
-    )  # fmt: skip
-    found = [payload for case in cases for payload, *_ in case]
-    return [*found, *fixtures.garbage, *fixtures.unknown]
-
-
-def mutants(fixtures: Fixtures, draw: random.Random) -> Iterator[bytes]:
-    for payload in dict.fromkeys(payloads(fixtures)):
+def mutants(fixtures: ExchangeFixtures, draw: random.Random) -> Iterator[bytes]:
+    for payload in fixtures.payloads():
         try:
             message = json.loads(payload, parse_float=str)
         except ValueError:
@@ -73,7 +65,7 @@ def mutants(fixtures: Fixtures, draw: random.Random) -> Iterator[bytes]:
                 yield before + hostile + after
 
 
-def session_of(fixtures: Fixtures, heard: list[Any]) -> Session:
+def session_of(fixtures: ExchangeFixtures, heard: list[Any]) -> Session:
     def hear(event: MarketDataEvent) -> None:
         heard.append(event.data)
 

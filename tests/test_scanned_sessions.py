@@ -61,10 +61,7 @@ def compare(exchange: Exchange, channel: str | None, wakeups: Sequence[Sequence[
 @pytest.mark.parametrize("name", SCANNED)
 def test_the_documented_messages_of_an_exchange_come_to_the_same(name: str, ticks: bool) -> None:
     fixtures = FIXTURES[name]
-    kinds = ("trades", "candles", "quotes", "tickers", "acks", "refusals", "heartbeats", "notices")
-    payloads = [payload.encode() for kind in kinds for payload, _ in getattr(fixtures, kind)]
-    payloads += [payload.encode() for payload, *_ in fixtures.raw]
-    payloads += [payload.encode() for payload in (*fixtures.garbage, *fixtures.unknown, "{", "")]
+    payloads = [payload.encode() for payload in (*fixtures.payloads(), "{", "")]
     draw = random.Random(1)
     for _ in range(5):
         draw.shuffle(payloads)

@@ -1,13 +1,98 @@
-"""The exchanges, by name and market, and region. Adding one: a file beside this one, and a line here."""
+"""The exchanges, by name and market, and region; and every name that the file of an exchange is written with.
+
+Adding one: a file beside this one, and a line (with its import) here.
+"""
 
 from __future__ import annotations
 
 import inspect
 from typing import Any
 
-from fastbars.errors import UnknownExchangeError
+from fastbars.bars import ExchangeBar
+from fastbars.buffer import Ids
+from fastbars.errors import ParseError, UnknownExchangeError
+from fastbars.events import Quote, Ticker
+from fastbars.exchanges.checked import integer_of, interval_of
+from fastbars.exchanges.declaration import Deltas, Exchange, Keepalive, Limits, by_channel
+from fastbars.exchanges.history import History, Hole, Page, Paging, check_instrument, list_in, past_trade
+from fastbars.exchanges.listing import DELISTED, HALTED, NOT_YET, Listed, Listing, Question
+from fastbars.exchanges.messages import (
+    NOTHING,
+    Ack,
+    Heartbeat,
+    Message,
+    Notice,
+    RawMessage,
+    Refusal,
+    Stream,
+    TokenWanted,
+    Trade,
+    decimal_of,
+    decimals_of,
+    make_candle,
+    make_quote,
+    make_trade,
+    nanoseconds_of,
+    time_of,
+    time_of_seconds,
+)
+from fastbars.exchanges.naming import SymbolRules
+from fastbars.wire.fields import TradeFields
+
+# isort: split
+# Behind the names above, so that the file of an exchange can import them from here.
 from fastbars.exchanges import binance, bybit, coinbase, hyperliquid, interactive_brokers, kraken, okx
-from fastbars.exchanges.declaration import Exchange
+
+__all__ = [
+    "DELISTED",
+    "EXCHANGES",
+    "HALTED",
+    "NOTHING",
+    "NOT_YET",
+    "Ack",
+    "Deltas",
+    "Exchange",
+    "ExchangeBar",
+    "Heartbeat",
+    "History",
+    "Hole",
+    "Ids",
+    "Keepalive",
+    "Limits",
+    "Listed",
+    "Listing",
+    "Message",
+    "Notice",
+    "Page",
+    "Paging",
+    "ParseError",
+    "Question",
+    "Quote",
+    "RawMessage",
+    "Refusal",
+    "Stream",
+    "SymbolRules",
+    "Ticker",
+    "TokenWanted",
+    "Trade",
+    "TradeFields",
+    "by_channel",
+    "check_instrument",
+    "decimal_of",
+    "decimals_of",
+    "find_exchange",
+    "integer_of",
+    "interval_of",
+    "list_in",
+    "make_candle",
+    "make_quote",
+    "make_trade",
+    "nanoseconds_of",
+    "past_trade",
+    "regions",
+    "time_of",
+    "time_of_seconds",
+]
 
 EXCHANGES: dict[str, dict[str, Exchange]] = {
     "binance": binance.MARKETS,
@@ -46,12 +131,14 @@ def find_exchange(name: str | Exchange, market: str | None = None) -> Exchange:
     kind, at, region = (market or "").lower().partition("@")
     kind = kind or next(iter(markets)) if at or market is None else kind
     if kind not in markets:
-        raise UnknownExchangeError(f"{name}: unknown market {market!r}; known are {', '.join(markets)}{_told(name)}")
+        raise UnknownExchangeError(
+            f"{name}: unknown market {market!r}; known are {', '.join(markets)}{_listed_regions(name)}"
+        )
     exchange = markets[kind]
     if not at:
         return exchange
     if region not in exchange.regions:
-        known = _told(name) or ", which has no regions"
+        known = _listed_regions(name) or ", which has no regions"
         raise UnknownExchangeError(f"{name}: unknown region {region!r} of market {kind!r}{known}")
     key = name.lower(), kind, region
     found = _REGIONAL.get(key)
@@ -68,6 +155,6 @@ def regions(name: str) -> list[str]:
 _REGIONAL: dict[tuple[str, str, str], tuple[Exchange, Exchange]] = {}  # of the markets above, as they were asked for
 
 
-def _told(name: str) -> str:
+def _listed_regions(name: str) -> str:
     known = regions(name.lower())
     return f"; regions, as in 'spot@{known[0]}', are {', '.join(known)}" if known else ""

@@ -248,7 +248,8 @@ def _listing(rest: tuple[str, float, str], path: str, weight: float, **query: st
 
 # The markets.
 
-_EVERY_3_MIN = Keepalive(silence_s=180.0)  # the exchange pings
+_EVERY_3_MIN = Keepalive(silence_s=400.0)  # the exchange pings so often
+_EVERY_20_S = Keepalive(silence_s=45.0)
 _SPOT_DOCS = "https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams"
 _FUTURES_DOCS = "https://developers.binance.com/docs/derivatives"
 _FUTURES_ONLY = ("markPrice", "markPrice@1s", "forceOrder")
@@ -272,7 +273,7 @@ _USDM_ROUTES = {
     "wss://fstream.binance.com/market/ws": ("aggTrade", "kline_*", "ticker", "miniTicker", *_FUTURES_ONLY),
 }
 SPOT = Binance(
-    "binance spot", _SPOT_IDS, _SPOT_ROUTES, _SPOT_LIMITS, Keepalive(silence_s=20.0), _SPOT_DOCS,
+    "binance spot", _SPOT_IDS, _SPOT_ROUTES, _SPOT_LIMITS, _EVERY_20_S, _SPOT_DOCS,
     histories=_spot_histories(_SPOT_REST, None), candles=_SPOT_CANDLES,
     listing=_listing(_SPOT_REST, "/api/v3/exchangeInfo", 20.0, showPermissionSets="false"),
 )  # fmt: skip

@@ -116,8 +116,8 @@ class Keepalive:
     Attributes:
         payload: the application ping that the client must send, as a text frame; None: none is asked for.
         interval_s: how often.
-        silence_s: on a live connection something comes at least this often, be it a protocol ping, the exchange's
-            heartbeat, or the answer to `payload`; None: that is not known.
+        silence_s: a connection on which nothing came for so long is dead. Longer than what the exchange promises: its
+            protocol pings, its heartbeats, or its answers to `payload`, of which one may be late. None: not known.
     """
 
     payload: bytes | None = None

@@ -55,6 +55,9 @@ class TradeReader:
         found = [root]
         for name in fields.trades:
             found = [each for outer in found for each in _listed(outer[name])]
+        for each in found:
+            if not isinstance(each, dict):
+                raise ParseError(f"a trade of {self.channel!r} is {shown(each)}, not an object")
         if not all(stands(each.get(key)) for each in found for key, stands in self._trade_matches):
             return None
         if fields.newest_first:

@@ -1,0 +1,325 @@
+"""The contract that every exchange keeps, as checks that raise AssertionError; for whoever adds one.
+
+    from fastbars.testing import CHECKS, ExchangeFixtures
+
+    FIXTURES = ExchangeFixtures(exchange=Bitstamp(), trades=[...], acks=[...], ...)
+
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+    def test_bitstamp_keeps_the_contract(check):
+        check(FIXTURES)
+
+Any test framework will do, and so does none: `check_exchange(FIXTURES)` runs them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from fastbars.bars import BarStatus, OHLCVBar
+from fastbars.buffer import BarBuffer
+from fastbars.errors import SubscriptionError
+from fastbars.exchanges.checked import BROKEN
+from fastbars.exchanges.declaration import Exchange
+from fastbars.exchanges.messages import Heartbeat, Message, RawMessage, Stream, Trade
+from fastbars.kernel.batch import TickBatch
+from fastbars.live.callbacks import Callbacks
+from fastbars.live.config import StreamConfig
+from fastbars.live.session import Session
+from fastbars.wire.scanner import TradeScanner
+
+__all__ = ["CHECKS", "ExchangeFixtures", "check_exchange"]
+
+Case = tuple[str, Sequence[Message]]
+Request = tuple[Sequence[Stream], Sequence[str]]
+
+_REQUEST_ID = 7
+_COLUMNS = ("symbol_id", "time_ns", "price", "size", "side", "first_id", "last_id", "count", "sequence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExchangeFixtures:
+    """Messages of one market as its documentation shows them, and what they mean.
+
+    Attributes:
+        exchange: the market.
+        trades: payload, and the trades in it; at least one payload, with one trade.
+        acks, refusals, heartbeats: payload, and what it means.
+        others: of candles, quotes, tickers and notices, likewise.
+        raw: payload, kind and symbol of what is handed on as it is.
+        empty: payloads of a known kind with nothing in them.
+        garbage: payloads that claim to be of a known kind and are broken.
+        unknown: payloads of no known kind.
+        event_times: payload, and when the exchange sent it, ns.
+        subscribes, unsubscribes: streams, and the frames that ask for them as request 7.
+        contracts: symbol, and quote units a contract (None: it is no inverse one).
+    """
+
+    exchange: Exchange
+    trades: Sequence[Case]
+    subscribes: Sequence[Request]
+    unsubscribes: Sequence[Request]
+    acks: Sequence[Case] = ()
+    refusals: Sequence[Case] = ()
+    heartbeats: Sequence[Case] = ()
+    others: Sequence[Case] = ()
+    raw: Sequence[tuple[str, str, str | None]] = ()
+    empty: Sequence[str] = ()
+    garbage: Sequence[str] = ()
+    unknown: Sequence[str] = ()
+    event_times: Sequence[tuple[str, int | None]] = ()
+    contracts: Mapping[str, Decimal | None] = field(default_factory=dict)
+
+    def payloads(self) -> list[str]:
+        """Every payload, each once."""
+        cases = (self.trades, self.acks, self.refusals, self.heartbeats, self.others, self.raw, self.event_times)
+        found = [payload for case in cases for payload, *_ in case]
+        return list(dict.fromkeys([*found, *self.empty, *self.garbage, *self.unknown]))
+
+
+def check_exchange(fixtures: ExchangeFixtures) -> None:
+    """Run every check. Raises AssertionError: it names the exchange, the payload, what was expected and what came."""
+    for check in CHECKS:
+        check(fixtures)
+
+
+def each_payload_means_what_the_documentation_says(fixtures: ExchangeFixtures) -> None:
+    exchange = fixtures.exchange
+    for cases in (fixtures.trades, fixtures.acks, fixtures.refusals, fixtures.heartbeats, fixtures.others):
+        for payload, meaning in cases:
+            _expect(exchange, payload, _read(exchange, payload), list(meaning))
+            _expect(exchange, f"{payload} by itself", list(exchange.read(_decoded(exchange, payload))), list(meaning))
+
+
+def what_has_no_type_of_its_own_is_handed_on_as_it_is(fixtures: ExchangeFixtures) -> None:
+    exchange = fixtures.exchange
+    for payload, kind, symbol in fixtures.raw:
+        _expect(exchange, payload, _read(exchange, payload), [RawMessage(kind, symbol, _decoded(exchange, payload))])
+
+
+def what_is_unknown_means_nothing(fixtures: ExchangeFixtures) -> None:
+    for payload in fixtures.unknown:
+        _expect(fixtures.exchange, payload, _read(fixtures.exchange, payload), [])
+
+
+def what_claims_to_be_of_a_known_kind_and_is_not_is_an_error(fixtures: ExchangeFixtures) -> None:
+    for payload in fixtures.garbage:
+        try:
+            read = _read(fixtures.exchange, payload)
+        except BROKEN:
+            continue
+        _fail(fixtures.exchange, payload, read, "an error")
+
+
+def a_known_kind_with_nothing_in_it_is_a_sign_of_life_and_no_error(fixtures: ExchangeFixtures) -> None:
+    exchange, raw = fixtures.exchange, list[RawMessage]()
+    session = _session(exchange, Callbacks(on_message=raw.append))
+    for payload in fixtures.empty:
+        _expect(exchange, payload, _read(exchange, payload), [Heartbeat()])
+        _expect(exchange, f"errors of {payload}", session.receive([payload.encode()], 0).errors, 0)
+    counted = (session.stats.control, session.stats.messages)
+    _expect(exchange, "counters of empty messages", counted, (len(fixtures.empty),) * 2)
+    _expect(exchange, "data in empty messages", (session.take_data_messages(), raw), (0, []))
+
+
+def garbage_costs_no_good_message_beside_it_and_is_counted(fixtures: ExchangeFixtures) -> None:
+    exchange, raw = fixtures.exchange, list[RawMessage]()
+    good, meaning = fixtures.trades[0]
+    session = _session(exchange, Callbacks(on_message=raw.append))
+    payloads = [payload.encode() for payload in (*fixtures.garbage, good, *fixtures.unknown, "{cut")]
+    received = session.receive(payloads, 0)
+    stats = session.stats
+    _expect(exchange, "trades beside garbage", stats.trades, len(_trades_in(meaning)))
+    _expect(exchange, "parse errors", stats.parse_errors, len(fixtures.garbage))
+    counted = (stats.unknown, stats.invalid_json, stats.messages)
+    _expect(exchange, "unknown, invalid, all", counted, (len(fixtures.unknown), 1, len(payloads)))
+    _expect(exchange, "errors", received.errors, len(fixtures.garbage) + 1)
+    _expect(exchange, "unknown messages handed on", [one.kind for one in raw], ["unknown"] * len(fixtures.unknown))
+
+
+def event_time_is_when_the_exchange_sent_a_message(fixtures: ExchangeFixtures) -> None:
+    exchange = fixtures.exchange
+    for payload, time_ns in fixtures.event_times:
+        _expect(exchange, f"event time of {payload}", exchange.event_time_ns(_decoded(exchange, payload)), time_ns)
+
+
+def requests_are_the_documented_bytes(fixtures: ExchangeFixtures) -> None:
+    exchange = fixtures.exchange
+    for ask, requests in ((exchange.subscribe, fixtures.subscribes), (exchange.unsubscribe, fixtures.unsubscribes)):
+        for streams, frames in requests:
+            sent = [frame.decode() for frame in ask(streams, _REQUEST_ID)]
+            _expect(exchange, f"{ask.__name__} {streams}", sent, list(frames))
+
+
+def a_request_of_as_many_streams_as_are_allowed_is_no_longer_than_is_allowed(fixtures: ExchangeFixtures) -> None:
+    exchange = fixtures.exchange
+    most_bytes = exchange.limits.request_bytes
+    streams = [(f"SYMBOL{n:04}USDT", exchange.default_channel) for n in range(exchange.limits.streams_per_request)]
+    longest = max(map(len, exchange.subscribe(streams, 10**6)), default=0)
+    if most_bytes is not None and longest > most_bytes:
+        _fail(exchange, f"the longest frame that subscribes to {len(streams)} streams", longest, f"<= {most_bytes}")
+
+
+def every_channel_has_a_route_and_an_unknown_one_is_refused(fixtures: ExchangeFixtures) -> None:
+    exchange = fixtures.exchange
+    for channel in exchange.channels:
+        asked = channel.replace("*", "1m")
+        exchange.check_channel(asked)
+        if not exchange.url([asked]).startswith(("wss://", "ws://")):
+            _fail(exchange, f"address of {asked}", exchange.url([asked]), "one that begins with wss://")
+    _expect(exchange, "address of no channel", exchange.url([]), exchange.url([exchange.default_channel]))
+    for channel in ("", "nonsense", *(each for each in exchange.channels if each.endswith("*"))):
+        try:
+            exchange.check_channel(channel)
+        except SubscriptionError:
+            continue
+        _fail(exchange, f"channel {channel!r}", "taken", "SubscriptionError")
+
+
+def symbols_are_declared_with_examples_that_are_right(fixtures: ExchangeFixtures) -> None:
+    exchange = fixtures.exchange
+    rules = exchange.symbols
+    names, _, _ = rules.example.partition(": ")  # what is behind it explains them
+    for symbol in names.replace(" or ", ", ").split(", "):
+        _expect(exchange, f"symbol {symbol!r}", exchange.exact_symbols([symbol, f" {symbol}\n"]), [symbol])
+        if rules.case != "exact":
+            exact = exchange.exact_symbols([symbol.lower(), symbol.upper()])
+            _expect(exchange, f"symbol {symbol!r} in any case", exact, [symbol])
+    traded = sorted({trade.symbol for _, meaning in fixtures.trades for trade in _trades_in(meaning)})
+    _expect(exchange, "symbols of trades", exchange.exact_symbols(traded), traded)
+
+
+def trades_of_a_message_stand_in_time_order_and_carry_what_their_ids_promise(fixtures: ExchangeFixtures) -> None:
+    exchange = fixtures.exchange
+    for payload, _ in fixtures.trades:
+        trades = _trades_in(_read(exchange, payload))
+        if not trades:
+            _fail(exchange, payload, trades, "trades")
+        times = [trade.time_ns for trade in trades]
+        _expect(exchange, f"times of the trades of {payload}", times, sorted(times))
+        for trade in trades:
+            ids = exchange.ids(trade.channel)
+            has = (trade.first_id is not None, trade.key is not None)
+            _expect(exchange, f"(id, key) of a trade where ids are {ids!r}", has,
+                    (ids in ("contiguous", "sequenced"), ids == "unique"))  # fmt: skip
+
+
+def a_minute_of_trades_becomes_a_bar_of_the_status_that_ids_allow(fixtures: ExchangeFixtures) -> None:
+    exchange, issued = fixtures.exchange, list[OHLCVBar]()
+    payload, meaning = fixtures.trades[0]
+    first = _trades_in(meaning)[0]
+    session = _session(exchange, Callbacks(on_bar=issued.append))
+    session.receive([payload.encode()], 0)
+    session.receive([payload.encode()], 0)  # once more, word for word
+    session.flush(0)
+    bars = [(bar.status, bar.trade_count, bar.close, bar.volume) for bar in issued]
+    _expect(exchange, f"bar of {payload}", bars, [(BarStatus.PARTIAL, 1, Decimal(first.price), Decimal(first.size))])
+
+
+def trades_of_what_is_not_or_no_longer_subscribed_to_make_no_bars(fixtures: ExchangeFixtures) -> None:
+    for scans in (True, False):
+        _check_unsubscribed(fixtures, scans=scans)
+
+
+def contract_sizes_are_as_documented(fixtures: ExchangeFixtures) -> None:
+    sizes = {symbol: fixtures.exchange.contract_size(symbol) for symbol in fixtures.contracts}
+    _expect(fixtures.exchange, "contract sizes", sizes, dict(fixtures.contracts))
+
+
+def the_scanner_takes_from_messages_what_is_read_from_them(fixtures: ExchangeFixtures) -> None:
+    exchange = fixtures.exchange
+    for payload, meaning in fixtures.trades:
+        trades = _trades_in(meaning)
+        declared = exchange.fields(trades[0].channel)
+        if declared is None:
+            continue
+        buffers = [BarBuffer(ids=exchange.ids(trades[0].channel)) for _ in range(2)]
+        scanned, read = (buffer.new_batch() for buffer in buffers)
+        scanner = TradeScanner(declared, scanned, buffers[0].instruments.add)
+        for trade in trades:
+            read.append(*trade.row)
+        if not scanner.scan(payload.encode()):
+            if len(trades) == 1 and declared.trade_count is None:
+                _fail(exchange, f"the scanner, of {payload}", "left", "taken")
+            continue  # several out of order, or a shape that is not declared
+        _expect(exchange, f"rows of {payload}", _rows(scanned), _rows(read))
+        event_ns = exchange.event_time_ns(_decoded(exchange, payload))
+        _expect(exchange, f"event time of {payload}", scanner.take_event_time(), event_ns)
+
+
+CHECKS: tuple[Callable[[ExchangeFixtures], None], ...] = (
+    each_payload_means_what_the_documentation_says,
+    what_has_no_type_of_its_own_is_handed_on_as_it_is,
+    what_is_unknown_means_nothing,
+    what_claims_to_be_of_a_known_kind_and_is_not_is_an_error,
+    a_known_kind_with_nothing_in_it_is_a_sign_of_life_and_no_error,
+    garbage_costs_no_good_message_beside_it_and_is_counted,
+    event_time_is_when_the_exchange_sent_a_message,
+    requests_are_the_documented_bytes,
+    a_request_of_as_many_streams_as_are_allowed_is_no_longer_than_is_allowed,
+    every_channel_has_a_route_and_an_unknown_one_is_refused,
+    symbols_are_declared_with_examples_that_are_right,
+    trades_of_a_message_stand_in_time_order_and_carry_what_their_ids_promise,
+    a_minute_of_trades_becomes_a_bar_of_the_status_that_ids_allow,
+    trades_of_what_is_not_or_no_longer_subscribed_to_make_no_bars,
+    contract_sizes_are_as_documented,
+    the_scanner_takes_from_messages_what_is_read_from_them,
+)
+
+
+def _check_unsubscribed(fixtures: ExchangeFixtures, *, scans: bool) -> None:
+    exchange = fixtures.exchange
+    channel, ids = exchange.default_channel, exchange.ids(exchange.default_channel)
+    cases = [(payload.encode(), _trades_in(meaning)) for payload, meaning in fixtures.trades]
+    of_channel = [(payload, trades) for payload, trades in cases if trades[0].channel == channel]
+    payload, trades = of_channel[0]
+    symbol = trades[0].symbol
+    session = _session(exchange, Callbacks(), channel)
+    if not scans:
+        session.intake.scanner = None
+    session.follow("line", [], 0)
+    # A sample is a change, so that of samples another one comes first.
+    session.receive([of_channel[-1][0] if ids == "sampled" else payload], 0)
+    counted = (session.stats.never_subscribed, session.stats.trades, session.symbols)
+    _expect(exchange, "never subscribed, trades, symbols", counted, (len(trades), 0, ()))
+    session.follow("line", [(symbol, channel)], 0)
+    session.receive([payload], 0)  # what was dropped is not held to be known
+    counted = (session.stats.trades, session.stats.duplicates, session.symbols)
+    _expect(exchange, "trades, duplicates, symbols", counted, (len(trades), 0, (symbol,)))
+    session.follow("line", [], 0)
+    session.flush(0, symbol)
+    session.receive([payload], 0)
+    if ids in ("contiguous", "sequenced"):  # elsewhere it is known already, by its key or as the same sample
+        _expect(exchange, "no longer subscribed", session.stats.no_longer_subscribed, len(trades))
+    _expect(exchange, "trades and bars at the end", (session.stats.trades, session.flush(0)), (len(trades), []))
+
+
+def _session(exchange: Exchange, callbacks: Callbacks, channel: str | None = None) -> Session:
+    return Session(exchange, StreamConfig(close_by="trades"), callbacks, channel=channel)
+
+
+def _decoded(exchange: Exchange, payload: str) -> Any:
+    return exchange.loads(payload.encode())
+
+
+def _read(exchange: Exchange, payload: str) -> list[Message]:
+    return list(exchange.reader()(_decoded(exchange, payload)))
+
+
+def _trades_in(meaning: Iterable[Message]) -> list[Trade]:
+    return [item for item in meaning if isinstance(item, Trade)]
+
+
+def _rows(batch: TickBatch) -> dict[str, list[int]]:
+    return {name: list(column) for name in _COLUMNS if (column := batch.column(name)) is not None}
+
+
+def _expect(exchange: Exchange, what: str, got: object, expected: object) -> None:
+    if got != expected:
+        _fail(exchange, what, got, repr(expected))
+
+
+def _fail(exchange: Exchange, what: str, got: object, expected: str) -> None:
+    raise AssertionError(f"{exchange.name}: {what}\n  expected {expected}\n  got      {got!r}")
