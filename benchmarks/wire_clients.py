@@ -115,7 +115,7 @@ async def fastbars_client(url: str, *, scans: str = "", coalesce: float = 0.0) -
             late.append((loop.time() - due, time.process_time() - cpu - 0.010))
 
     if scans == "latency":
-        connection: Any = adapter._connection
+        connection: Any = adapter.lines.connections[0].socket
         ending = connection._wakeup.ending
 
         class Noting(Ending):
@@ -128,8 +128,7 @@ async def fastbars_client(url: str, *, scans: str = "", coalesce: float = 0.0) -
         connection._wakeup.ending = Noting()
     timer = asyncio.create_task(tick()) if scans == "timer" else None
     clock = Clock()
-    line: Any = adapter._line
-    await line.send(b"go")
+    await adapter.lines.connections[0].send(b"go")
     await adapter.wait_closed()
     if timer is not None:
         timer.cancel()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fastbars.live.connections import limits, symbol_check
+from fastbars.live.shared import SHARED
 
 settings.register_profile(
     "ci",
@@ -38,11 +38,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.fixture(autouse=True)
-def no_throttle_is_left_behind() -> Iterator[None]:
-    """Throttles and listings outlive connections, by host and port; another test's server may get the same port."""
+def nothing_shared_is_left_behind() -> Iterator[None]:
+    """Rate limits and listings outlive connections, by host and port; another test's server may get the same port."""
     yield
-    limits._shared.clear()
-    symbol_check._ENTRIES.clear()
+    SHARED.reset()
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from fastbars.cli.demo import Verdict, _summarise, _table, demo
 from fastbars.cli.output import BarText, csv_line, json_line, table_line, text_of
 from fastbars.errors import WSConnectionError
 from fastbars.exchanges.binance import SPOT
-from fastbars.live.connections.supervisor import BaseWebSocketAdapter
+from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from servers import MINUTE_MS, trade, trades
 
 D = Decimal

@@ -94,14 +94,13 @@ def test_a_peer_that_stops_reading_is_left_when_disconnecting(run: Run, authorit
         async with RawServer(deaf=True, ssl=of_server) as server:
             adapter = adapter_of(server.url, of_client)
             await adapter.connect()
-            assert adapter._line is not None
-            stuck = asyncio.create_task(adapter._line.send(b"x" * 20_000_000))
-            connection = adapter._connection
-            assert connection is not None
+            (connection,) = adapter.lines.connections
+            stuck = asyncio.create_task(connection.send(b"x" * 20_000_000))
+            assert connection.socket is not None
             await asyncio.sleep(0)  # the transport has them now, and the socket takes no more
             await within_two_seconds(adapter.disconnect())
             await asyncio.wait([stuck])
-            assert connection.transport.is_closing()
+            assert connection.socket.transport.is_closing()
 
     run(main())
 
@@ -124,7 +123,7 @@ def test_both_connections_of_a_handover_are_left_at_once(run: Run) -> None:
             adapter = adapter_of(server.url, handover_overlap=60.0)
             await adapter.connect()
             await until(lambda: server.accepted == 2)
-            await until(lambda: adapter._handover is not None and adapter._handover.successor is not None)
+            await until(lambda: len(adapter.lines.connections) == 2)
             await within_two_seconds(adapter.disconnect())
 
     run(main())

@@ -21,7 +21,7 @@ from fastbars import ExchangeBar, OHLCVBar, StreamConfig
 from fastbars.bars import BarStatus
 from fastbars.errors import SubscriptionError, TapeError, UnknownExchangeError
 from fastbars.exchanges import EXCHANGES, find_exchange
-from fastbars.live.connections.supervisor import BaseWebSocketAdapter
+from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.connections.symbol_check import SymbolCheck
 from fastbars.simulator import SimulatedExchange
 from fastbars.simulator.dialect import time_text

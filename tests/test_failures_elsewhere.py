@@ -22,7 +22,7 @@ import fastbars
 from fastbars import BarBuffer, BinanceWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig, TickData
 from fastbars.exchanges import find_exchange
 from fastbars.live.connections.backoff import CircuitBreaker
-from fastbars.live.connections.watchdog import Silence
+from fastbars.live.connections.silence import Silence
 from fastbars.live.session import Session
 from servers import MINUTE_MS, START_MS, START_NS, TradeServer, trade, trades, until
 
@@ -119,7 +119,7 @@ async def test_6_after_one_failed_reconnect_nothing_tried_again() -> None:
         await adapter.connect()
         await adapter.subscribe(["BTCUSDT"])
         await server.shut()
-        await until(lambda: adapter._backoff.attempts >= 5)
+        await until(lambda: adapter.lines.first.retry.backoff.attempts >= 5)
         await server.open()
         await until(lambda: server.streams == ["btcusdt@trade"] * 2)
         assert adapter.is_connected
@@ -201,7 +201,7 @@ def test_14_a_stale_subscription_on_a_live_socket_went_unnoticed_or_quiet_symbol
         times[0] = second  # trades every second
         times[1] = second // 300  # every five minutes
         times[2] = min(second, 1_000)  # every second, until its subscription dies
-        seen = silence.look(float(second), second, times, range(3))
+        seen = silence.find_silent(float(second), second, times, range(3))
         found += seen.symbols
         assert seen.everything_s is None
     assert found == [2]
@@ -230,7 +230,7 @@ async def test_16_the_backoff_was_reset_before_any_valid_message_so_that_a_refus
 
     async with TradeServer(greet=slam) as server:
         adapter, _ = adapter_of(server, reconnect_delay=0.05, reconnect_max_delay=10.0)
-        adapter._backoff._draw = lambda: 1.0  # the whole delay, every time
+        adapter.lines.first.retry.backoff._draw = lambda: 1.0  # the whole delay, every time
         await adapter.connect()
         await until(lambda: len(server.accepted_s) == 5)
         await adapter.disconnect()

@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from fastbars.errors import RestError
 from fastbars.exchanges.history import Beginning, History, Hole, Page, Paging
 from fastbars.exchanges.messages import Trade
-from fastbars.live.healing.budget import Budget
+from fastbars.live.connections.limits import RateLimiter
 from fastbars.live.healing.healer import Healer
 from fastbars.live.rest import Answer
 from servers import until
@@ -362,12 +362,12 @@ async def test_weights_are_kept_over_every_minute() -> None:
     assert max(spent) >= 500.0
 
 
-def test_a_budget_that_was_not_used_is_not_saved_up() -> None:
-    now = [0.0]
-    budget = Budget(600.0, lambda: now[0])
-    now[0] = 10_000.0
-    assert budget.spend(150.0) == 0.0
-    assert budget.spend(7.0) == pytest.approx(1.0)
+async def test_a_limit_that_was_not_used_is_not_saved_up() -> None:
+    venue = Venue(Paging.FORWARD_BY_ID)
+    limiter = RateLimiter(150.0, 15.0, now=lambda: venue.now_s, sleep=venue.sleep)
+    venue.now_s += 10_000.0
+    assert await limiter.wait(150.0) == 0.0
+    assert await limiter.wait(7.0) == pytest.approx(15.05)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_the_legal_transitions_are_these_eleven_and_no_others() -> None:
         if (old, new) in legal:
             check_transition(old, new)
         else:
-            with pytest.raises(WebSocketError, match=f"^a connection does not go from {old} to {new}$"):
+            with pytest.raises(WebSocketError, match=f"^illegal transition {old} -> {new}$"):
                 check_transition(old, new)
     assert {(old, new) for old, news in TRANSITIONS.items() for new in news} == legal
 

@@ -17,8 +17,7 @@ from fastbars import OHLCVBar, StreamConfig, SubscriptionError, WSConnectionErro
 from fastbars.cli.output import csv_line
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.binance import SPOT
-from fastbars.live.connections.redundancy import RedundantAdapter
-from fastbars.live.connections.supervisor import BaseWebSocketAdapter
+from fastbars.live.connections.adapter import BaseWebSocketAdapter, RedundantAdapter
 from fastbars.live.session import Session
 from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
 from fastbars.tapes import Recording
@@ -172,7 +171,7 @@ class Candles:
 
 
 def both_are_whole(stream: fastbars.BarStream) -> bool:
-    return all(member.is_whole for member in stream.pool.adapters[0].group)  # type: ignore[attr-defined]
+    return all(member.is_whole for member in stream.pool.adapters[0].lines.supervisors)
 
 
 def is_back(stream: fastbars.BarStream, connections: int) -> bool:
@@ -240,9 +239,9 @@ async def test_where_ids_are_only_unique_one_of_two_lines_can_be_lost_as_well() 
             await until(lambda: len(exchange.connections) == 2 and len(issued) > 10)
             for kill in range(3):
                 await until(partial(both_are_whole, stream))
-                member = stream.pool.adapters[0].group[kill % 2]  # type: ignore[attr-defined]
+                member = stream.pool.adapters[0].lines.supervisors[kill % 2]
                 connections = stream.stats().connections
-                member._drop("the test kills it")
+                member.pair.drop("the test kills it")
                 # That the line is lost is noticed some turns of the loop later; until then both look whole.
                 await until(lambda: stream.stats().connections > connections)  # noqa: B023 it is waited for here
                 before = len(issued)
@@ -264,7 +263,7 @@ async def test_a_bar_that_begins_while_both_lines_are_being_closed_is_partial_an
             goodbye = frame(b"\x03\xe8", CLOSE)
             if writer is self.writers[0]:
                 return goodbye
-            await until(lambda: adapter._line is None)  # the first is shut, the second still is not
+            await until(lambda: adapter.lines.first.pair.current is None)  # the first is shut, the second still is not
             return frame(trade(3, 2000)) + goodbye
 
     exchange = replace(SPOT, channels={**SPOT.channels, "trade": "unique"})
@@ -273,7 +272,7 @@ async def test_a_bar_that_begins_while_both_lines_are_being_closed_is_partial_an
         config = StreamConfig(bars="1s", lines=2)
         adapter = RedundantAdapter(exchange, config, on_bars=bars.extend, url=server.url)
         await adapter.connect()
-        await until(lambda: all(member.is_whole for member in adapter.group))
+        await until(lambda: all(member.is_whole for member in adapter.lines.supervisors))
         await adapter.disconnect()
         assert adapter.session.is_down
         adapter.session.flush(0)
@@ -284,7 +283,7 @@ async def test_a_bar_that_begins_while_both_lines_are_being_closed_is_partial_an
 async def test_lines_go_to_different_hosts_where_the_exchange_declares_several() -> None:
     exchange = replace(SPOT, routes={"ws://a/ws": ("trade",), "ws://b/ws": ("trade",), "ws://c/ws": ("kline_*",)})
     adapter = RedundantAdapter(exchange, StreamConfig(lines=3))
-    assert [member.url for member in adapter.group] == ["ws://a/ws", "ws://b/ws", "ws://a/ws"]
+    assert [member.url for member in adapter.lines.supervisors] == ["ws://a/ws", "ws://b/ws", "ws://a/ws"]
 
 
 async def test_a_line_that_cannot_connect_yet_is_tried_until_it_can() -> None:
@@ -297,18 +296,18 @@ async def test_a_line_that_cannot_connect_yet_is_tried_until_it_can() -> None:
         assert adapter.is_connected
         await second.open()
         await until(lambda: second.requests)
-        await until(lambda: adapter.group[1].is_whole)
+        await until(lambda: adapter.lines.supervisors[1].is_whole)
         await first.send(trade(1, 0), trade(2, 1))
         await second.send(trade(1, 0), trade(2, 1), trade(3, 2))
         await until(lambda: adapter.session.buffer_stats.trades == 3)
         await first.shut()
-        await until(lambda: not adapter.group[0]._is_up)
+        await until(lambda: not adapter.lines.supervisors[0].is_up)
         assert str(adapter.state) == "connected"
         await second.send(trade(4, 1_000))
         await until(lambda: adapter.session.buffer_stats.trades == 4)
         assert second.streams == ["btcusdt@trade"]
         await adapter.unsubscribe(["BTCUSDT"])
-        assert adapter.active_subscriptions == adapter.group[1].active_subscriptions == {}
+        assert [line.subscriptions.desired for line in adapter.lines.supervisors] == [{}, {}]
         await adapter.disconnect()
         assert str(adapter.state) == "disconnected"
         assert second.connections == []
@@ -318,11 +317,11 @@ async def test_a_slow_consumer_pauses_both_lines() -> None:
     async with TradeServer() as server:
         adapter = RedundantAdapter(SPOT, PATIENT, url=server.url)
         await adapter.connect()
-        await until(lambda: len(server.connections) == 2 and adapter.group[1].is_connected)
+        await until(lambda: len(server.connections) == 2 and adapter.lines.supervisors[1].is_up)
         adapter.pause_reading()
-        assert [line.is_reading for line in adapter._read()] == [False, False]
+        assert [line.is_reading for line in adapter.lines.connections] == [False, False]
         adapter.resume_reading()
-        assert [line.is_reading for line in adapter._read()] == [True, True]
+        assert [line.is_reading for line in adapter.lines.connections] == [True, True]
         await adapter.reconnect()
         assert adapter.stats().connections == 4
         await adapter.close()
@@ -341,11 +340,11 @@ async def test_a_symbol_that_the_exchange_refuses_is_refused_for_all_lines() -> 
     async with TradeServer(refuse("nosuch@trade")) as server:
         adapter = RedundantAdapter(SPOT, PATIENT, url=server.url)
         await adapter.connect()
-        await until(lambda: adapter.group[1].is_connected)
+        await until(lambda: adapter.lines.supervisors[1].is_up)
         with pytest.raises(SubscriptionError, match="NOSUCH"):
             await adapter.subscribe(["BTCUSDT", "NOSUCH"])
-        await until(lambda: all(member.is_whole for member in adapter.group))
-        assert [set(member.active_subscriptions) for member in adapter.group] == [{"BTCUSDT"}, {"BTCUSDT"}]
+        await until(lambda: all(member.is_whole for member in adapter.lines.supervisors))
+        assert [set(line.subscriptions.desired) for line in adapter.lines.supervisors] == [{("BTCUSDT", "trade")}] * 2
         await adapter.disconnect()
 
 
@@ -353,8 +352,8 @@ async def test_an_error_of_our_own_on_one_line_ends_all_of_them() -> None:
     async with TradeServer() as server:
         adapter = RedundantAdapter(SPOT, PATIENT, url=server.url)
         await adapter.connect()
-        await until(lambda: adapter.group[1].is_connected)
-        adapter.group[1]._fail(RuntimeError("unforeseen"))
+        await until(lambda: adapter.lines.supervisors[1].is_up)
+        adapter.lines.supervisors[1].fail(RuntimeError("unforeseen"))
         with pytest.raises(WSConnectionError, match="internal error: RuntimeError"):
             await adapter.wait_closed()
         await adapter.disconnect()

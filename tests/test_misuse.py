@@ -28,8 +28,8 @@ from fastbars.exchanges.declaration import Exchange, Keepalive, Limits
 from fastbars.exchanges.kraken import Kraken
 from fastbars.live.adapters import AdapterOptions
 from fastbars.live.callbacks import Callbacks
+from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.connections.pool import Pool
-from fastbars.live.connections.supervisor import BaseWebSocketAdapter
 from fastbars.live.session import Session
 from fastbars.tapes.recorder import Recording
 from fastbars.verification import verify
@@ -159,7 +159,7 @@ def test_errors_of_all_callbacks_are_counted_in_one_place() -> None:
             async with bars:
                 with suppress(SubscriptionError):
                     await bars.subscribe(["NOSUCH"])
-                bars.adapter._subscriptions.want([("NOSUCH", "trade")])
+                bars.adapter.lines.first.subscriptions.want([("NOSUCH", "trade")])
                 await server.send(*(trade(5 + n, 60_000 * n) for n in range(4)), trade(1, -60_000))
                 await server.send(kline_of(1), b'{"e":"depthUpdate","s":"BTCUSDT"}')
                 await until(lambda: {*called} >= {*NAMES} - {"on_error"})

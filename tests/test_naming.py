@@ -19,7 +19,7 @@ from fastbars.errors import SubscriptionError
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.messages import Ack, Stream
 from fastbars.live.callbacks import Callbacks
-from fastbars.live.connections.redundancy import RedundantAdapter
+from fastbars.live.connections.adapter import RedundantAdapter
 from fastbars.live.connections.subscriptions import Subscriptions
 from fastbars.live.session import Session
 from fastbars.simulator import SimulatedExchange

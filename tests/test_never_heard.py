@@ -34,7 +34,7 @@ class Clock:
         said = []
         for _ in range(seconds):
             self.now_s += 1.0
-            found = self.tested.look(self.now_s, self.streams, self.streams, self.marks)
+            found = self.tested.find_due(self.now_s, self.streams, self.streams, self.marks)
             if found.streams:
                 names = [symbol for symbol, _ in found.streams]
                 said.append((self.now_s - 1000.0, names, [symbol for symbol, _ in found.renew]))
@@ -207,7 +207,7 @@ async def test_a_reconnect_does_not_report_anew_and_a_symbol_added_later_is_repo
         for connections in (2, 3):
             server.abort()
             await until(partial(is_connected_again, adapter, connections))
-            await until(lambda: len(adapter._subscriptions.confirmed) == 2)
+            await until(lambda: len(adapter.lines.first.subscriptions.confirmed) == 2)
         await adapter.subscribe(["ADDED"])
         await until(lambda: len(errors) == 2)
         assert [error.symbols for error in errors if isinstance(error, SubscriptionError)] == [("SILENT",), ("ADDED",)]

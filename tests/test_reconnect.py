@@ -17,8 +17,9 @@ from websockets.http11 import Request, Response
 from fastbars import BinanceWebSocketAdapter, ConnectionState, StreamConfig
 from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
 from fastbars.exchanges.binance import SPOT
-from fastbars.live.connections.limits import Throttle, shared_throttle
-from fastbars.live.connections.supervisor import BaseWebSocketAdapter
+from fastbars.live.connections.adapter import BaseWebSocketAdapter
+from fastbars.live.connections.limits import RateLimiter
+from fastbars.live.shared import SHARED, Shared
 from servers import Stalls, TradeServer, acknowledge, keep_silent, refuse, trade, until
 
 
@@ -94,7 +95,7 @@ async def test_a_ban_holds_for_every_connection_to_the_exchange() -> None:
     gate = Gate()
     gate.status, gate.retry_after = 429, lambda: "1"
     async with TradeServer(process_request=gate) as server:
-        with pytest.raises(WSConnectionError, match=r"HTTP 429 \(it wants to be left alone for 1 s\)$"):
+        with pytest.raises(WSConnectionError, match=r"HTTP 429 \(server asks to retry after 1 s\)$"):
             await adapter_of(server).connect()
         gate.status = None
         another = adapter_of(server)
@@ -131,14 +132,14 @@ async def test_streams_that_get_no_answer_are_asked_for_again_while_the_others_f
         adapter = adapter_of(server, ack_timeout=0.6)
         await adapter.connect()
         for index in range(201):  # two requests
-            adapter._subscriptions.want([(f"S{index}", "trade")])
-        adapter._subscriptions.want([("ETHUSDT", "kline_1m")])
+            adapter.lines.first.subscriptions.want([(f"S{index}", "trade")])
+        adapter.lines.first.subscriptions.want([("ETHUSDT", "kline_1m")])
         server.answer = answer
         await adapter.reconnect()
         await until(lambda: sum("ethusdt@kline_1m" in request["params"] for request in server.requests) == 3)
         server.answer = acknowledge
-        await until(lambda: ("ETHUSDT", "kline_1m") in adapter._subscriptions.confirmed)
-        assert len(adapter._subscriptions.confirmed) == 202
+        await until(lambda: ("ETHUSDT", "kline_1m") in adapter.lines.first.subscriptions.confirmed)
+        assert len(adapter.lines.first.subscriptions.confirmed) == 202
         assert len(server.accepted_s) == 2
         asked = [name for request in server.requests for name in request["params"]]
         assert asked.count("s0@trade") == 1
@@ -156,53 +157,57 @@ async def test_a_stream_given_up_while_it_is_subscribed_is_ended_again() -> None
         await server.send(b'{"result":null,"id":1}')
         await subscribing
         assert [request["method"] for request in server.requests] == ["SUBSCRIBE", "UNSUBSCRIBE", "UNSUBSCRIBE"]
-        assert adapter._subscriptions.confirmed == {("BTCUSDT", "trade")}
+        assert adapter.lines.first.subscriptions.confirmed == {("BTCUSDT", "trade")}
         await adapter.disconnect()
 
 
-# Throttles.
+# Rate limits.
 
 
-async def test_a_throttle_that_is_held_lets_nothing_pass_until_then() -> None:
-    throttle = Throttle(100)
+async def test_a_limiter_that_is_held_lets_nothing_pass_until_then() -> None:
+    limiter = RateLimiter(100)
     async with Stalls() as stalls:
         started = time.monotonic()
-        throttle.hold(0.2)
-        waits = await asyncio.gather(*(throttle.wait() for _ in range(3)))
+        limiter.hold(0.2)
+        waits = await asyncio.gather(*(limiter.wait() for _ in range(3)))
         took_s = time.monotonic() - started
     assert 0.2 <= took_s < 0.4 + stalls.seconds
     assert min(waits) >= 0.19 - stalls.longest_s  # each began to wait a moment after the hold
 
 
 async def test_less_than_one_a_window_is_one_in_a_longer_window() -> None:
-    throttle = Throttle(0.5, 0.1)  # one in 0.2 s
+    limiter = RateLimiter(0.5, 0.1)  # one in 0.2 s
     async with Stalls() as stalls:
-        await throttle.wait()
-        waited_s = await throttle.wait()
+        await limiter.wait()
+        waited_s = await limiter.wait()
     assert 0.2 - stalls.longest_s <= waited_s < 0.4 + stalls.seconds
 
 
 async def test_a_wait_that_is_cancelled_does_not_let_others_pass_too_early() -> None:
-    throttle = Throttle(2, 0.2)
+    limiter = RateLimiter(2, 0.2)
     started = time.monotonic()
-    await throttle.wait()
-    await throttle.wait()
-    cancelled = asyncio.create_task(throttle.wait())
+    await limiter.wait()
+    await limiter.wait()
+    cancelled = asyncio.create_task(limiter.wait())
     await asyncio.sleep(0)
     cancelled.cancel()
-    await throttle.wait()
-    await throttle.wait()
+    await limiter.wait()
+    await limiter.wait()
     assert time.monotonic() - started >= 0.4
 
 
-async def test_connections_of_one_host_share_a_throttle_and_others_do_not() -> None:
-    one = shared_throttle("connects", "x", "wss://user:pass@host/a", 3, 1.0)
-    assert shared_throttle("connects", "x", "wss://host/b", 3, 1.0) is one
-    assert shared_throttle("connects", "y", "wss://host/a", 3, 1.0) is not one
-    assert shared_throttle("requests", "x", "wss://host/a", 3, 1.0) is not one
-    assert shared_throttle("connects", "x", "wss://host:81/a", 3, 1.0) is not one
-    assert shared_throttle("connects", "x", "wss://HOST:443/a", 3, 1.0) is one
-    assert shared_throttle("connects", "x linear", "wss://host/linear", 3, 1.0) is one  # a market of the same venue
+def test_connections_of_one_host_share_a_limit_and_others_do_not() -> None:
+    shared = Shared()
+    one = shared.stream_limiter("connects", "x", "wss://user:pass@host/a", 3, 1.0)
+    assert shared.stream_limiter("connects", "x", "wss://host/b", 3, 1.0) is one
+    assert shared.stream_limiter("connects", "y", "wss://host/a", 3, 1.0) is not one
+    assert shared.stream_limiter("requests", "x", "wss://host/a", 3, 1.0) is not one
+    assert shared.stream_limiter("connects", "x", "wss://host:81/a", 3, 1.0) is not one
+    assert shared.stream_limiter("connects", "x", "wss://HOST:443/a", 3, 1.0) is one
+    # A market of the same venue.
+    assert shared.stream_limiter("connects", "x linear", "wss://host/linear", 3, 1.0) is one
+    shared.reset()
+    assert shared.stream_limiter("connects", "x", "wss://host/a", 3, 1.0) is not one
 
 
 @pytest.mark.parametrize("streams", [1, 2])
@@ -225,7 +230,7 @@ async def test_the_limit_of_new_connections_is_kept_whatever_ends_them(streams: 
         )  # fmt: skip
         adapters = [BaseWebSocketAdapter(few, config, url=server.url) for _ in range(streams)]
         for adapter in adapters:
-            adapter._subscriptions.want([("BTCUSDT", "trade")])
+            adapter.lines.first.subscriptions.want([("BTCUSDT", "trade")])
             await adapter.connect()
         await until(lambda: len(server.accepted_s) >= 11)
         for adapter in adapters:
@@ -234,11 +239,11 @@ async def test_the_limit_of_new_connections_is_kept_whatever_ends_them(streams: 
         assert fifth - first >= 0.5
 
 
-async def test_a_disconnect_does_not_wait_for_a_throttle() -> None:
+async def test_a_disconnect_does_not_wait_for_a_rate_limit() -> None:
     async with TradeServer() as server:
         adapter = adapter_of(server)
         await adapter.connect()
-        shared_throttle("connects", adapter.exchange.name, server.url, 300, 300.0).hold(60)
+        SHARED.stream_limiter("connects", adapter.exchange.name, server.url, 300, 300.0).hold(60)
         server.abort()
         await until(lambda: adapter.state is ConnectionState.RECONNECTING)
         started = time.monotonic()

@@ -17,7 +17,7 @@ from websockets.asyncio.server import ServerConnection
 
 from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig
 from fastbars.exchanges.binance import SPOT
-from fastbars.live.connections.watchdog import Found, Silence
+from fastbars.live.connections.silence import Found, Silence
 from servers import Request, TradeServer, acknowledge, trade, until
 
 NOTHING = Found(None, [], [])
@@ -49,7 +49,7 @@ class Market:
                 if index not in self.dead and self.now_s % period_s < 1.0:
                     self.times[index] = round(self.now_s * 1e9)
                     self.messages += 1
-            seen = self.silence.look(self.now_s, self.messages, np.array(self.times), range(len(self.times)))
+            seen = self.silence.find_silent(self.now_s, self.messages, np.array(self.times), range(len(self.times)))
             if seen != NOTHING:
                 found.append((self.now_s, seen))
         return found

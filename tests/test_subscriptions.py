@@ -18,9 +18,10 @@ from fastbars.exchanges.bybit import LINEAR
 from fastbars.exchanges.declaration import Exchange, Limits
 from fastbars.exchanges.hyperliquid import HYPERLIQUID
 from fastbars.exchanges.messages import Ack, Message, Refusal
-from fastbars.live.connections.connection import Line
-from fastbars.live.connections.limits import Throttle
+from fastbars.live.connections.connection import Connection
+from fastbars.live.connections.limits import RateLimiter
 from fastbars.live.connections.subscriptions import Subscriptions
+from fastbars.live.session import Session
 from servers import Answer, Request, Stalls, TradeServer, acknowledge, keep_silent, refuse, trade, until
 
 Stream = tuple[str, str]
@@ -262,13 +263,13 @@ def test_an_unknown_channel_is_refused_before_anything_is_asked() -> None:
     assert subscriptions.desired == {}
 
 
-async def test_the_throttle_lets_a_burst_pass_and_then_no_more_than_the_limit_in_any_second() -> None:
+async def test_a_rate_limiter_lets_a_burst_pass_and_then_no_more_than_the_limit_in_any_second() -> None:
     loop = asyncio.get_running_loop()
-    throttle = Throttle(10)
+    limiter = RateLimiter(10)
     times = []
     async with Stalls() as stalls:
         for _ in range(21):
-            await throttle.wait()
+            await limiter.wait()
             times.append(loop.time())
     assert times[9] - times[0] < 0.5 + stalls.seconds
     assert all(later - earlier >= 0.999 - stalls.longest_s for earlier, later in zip(times, times[10:], strict=False))
@@ -361,7 +362,7 @@ async def test_a_reconnect_whose_subscriptions_are_not_confirmed_is_tried_again_
         await until(lambda: len(server.requests) == 2)  # not answered for 1 s, so that it connects once more
         server.answer = acknowledge
         await until(lambda: len(server.requests) == 3)
-        await until(lambda: adapter._subscriptions.confirmed == {("BTCUSDT", "trade")})
+        await until(lambda: adapter.lines.first.subscriptions.confirmed == {("BTCUSDT", "trade")})
         assert adapter.active_subscriptions == {"BTCUSDT": {"trade"}}
         assert adapter.stats().connections == 3
         await adapter.disconnect()
@@ -401,7 +402,7 @@ async def test_a_coin_at_which_the_exchange_closes_the_connection_is_refused_and
         assert errors[0].symbols == ("NOSUCH",)
         assert "the exchange closed the connection each time it was asked for" in str(errors[0])
         await until(lambda: adapter.is_connected and {symbol for symbol, _ in adapter.streams} == {"BTC", "ETH"})
-        await until(lambda: len(adapter._subscriptions.confirmed) == 2)
+        await until(lambda: len(adapter.lines.first.subscriptions.confirmed) == 2)
         await adapter.disconnect()
 
 
@@ -419,7 +420,7 @@ async def test_an_exchange_that_answers_nothing_before_it_closes_costs_no_symbol
         adapter = BaseWebSocketAdapter(HYPERLIQUID, config, url=server.url, on_error=errors.append)
         await adapter.subscribe(["BTC", "ETH"])
         await adapter.connect()
-        await until(lambda: len(adapter._subscriptions.confirmed) == 2)
+        await until(lambda: len(adapter.lines.first.subscriptions.confirmed) == 2)
         assert errors == []
         await adapter.disconnect()
 
@@ -428,9 +429,9 @@ async def test_subscribing_over_a_connection_that_is_being_closed_is_a_connectio
     async with TradeServer() as server:
         adapter = adapter_of(server)
         await adapter.connect()
-        connection = adapter._connection
+        connection = adapter.lines.first.pair.current
         assert connection is not None
-        connection.abort()  # the supervisor learns of it in one of the next turns of the loop
+        connection.drop("the test drops it")  # the supervisor learns of it in one of the next turns of the loop
         with pytest.raises(WSConnectionError, match="the connection was lost"):
             await adapter.subscribe(["BTCUSDT"])
         assert adapter.active_subscriptions == {"BTCUSDT": {"trade"}}
@@ -442,8 +443,9 @@ async def test_subscribing_behind_a_close_frame_is_a_connection_error() -> None:
     async with TradeServer() as server:
         adapter = adapter_of(server)
         await adapter.connect()
-        assert adapter._connection is not None
-        closing = asyncio.create_task(adapter._connection.close())
+        (connection,) = adapter.lines.connections
+        assert connection.socket is not None
+        closing = asyncio.create_task(connection.socket.close())
         await asyncio.sleep(0)  # the close frame goes out
         with pytest.raises(WSConnectionError, match="binance spot: the connection was lost"):
             await adapter.subscribe(["BTCUSDT"])
@@ -454,9 +456,10 @@ async def test_subscribing_behind_a_close_frame_is_a_connection_error() -> None:
 
 async def test_a_request_over_no_connection_is_a_connection_error() -> None:
     exchange = SmallExchange(Limits(10, 4, 1000))
-    line = Line(exchange, StreamConfig(), "ws://127.0.0.1:1", Subscriptions(exchange, 0.05), lambda *_: None, print)
+    session = Session(exchange, StreamConfig())
+    connection = Connection(session, "ws://127.0.0.1:1", Subscriptions(exchange, 0.05), print, print)
     with pytest.raises(WSConnectionError, match="small: not connected"):
-        await line.send(b"{}")
+        await connection.send(b"{}")
 
 
 async def test_unsubscribing_ends_the_open_bar_where_no_trade_channel_is_left() -> None:
@@ -483,7 +486,7 @@ async def test_unsubscribing_ends_the_open_bar_where_no_trade_channel_is_left() 
 async def test_symbols_and_channels_are_lists_not_one_text() -> None:
     adapter = BinanceWebSocketAdapter()
     for symbols, channels in (("BTCUSDT", []), (["BTCUSDT"], "trade")):
-        with pytest.raises(TypeError, match="symbols and channels are lists, not one text"):
+        with pytest.raises(TypeError, match="symbols and channels must be lists of strings"):
             await adapter.subscribe(symbols, channels)
 
 
@@ -638,7 +641,7 @@ async def test_subscriptions_that_the_exchange_forgets_are_made_again_in_time() 
         first, second, third = server.request_times_s
         assert 0.3 - stalls.longest_s < second - first < 0.5 + stalls.seconds
         assert 0.3 - stalls.longest_s < third - second < 0.5 + stalls.seconds
-        assert (len(server.accepted_s), len(adapter._subscriptions.confirmed)) == (1, 2)
+        assert (len(server.accepted_s), len(adapter.lines.first.subscriptions.confirmed)) == (1, 2)
         await adapter.disconnect()
 
 

@@ -17,10 +17,11 @@ import fastbars
 from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, StreamConfig
 from fastbars.errors import SubscriptionError
 from fastbars.exchanges import find_exchange
+from fastbars.live import listings
 from fastbars.live.connections import symbol_check as check
-from fastbars.live.connections.redundancy import RedundantAdapter
+from fastbars.live.connections.adapter import RedundantAdapter
 from fastbars.live.connections.symbol_check import SymbolCheck
-from fastbars.live.healing.budget import shared_budget
+from fastbars.live.shared import SHARED
 from servers import Stalls, TradeServer, acknowledge, refuse, trade, until
 
 SYMBOLS = {"BTCUSDT": "TRADING", "ETHUSDT": "TRADING", "BNBUSDT": "TRADING", "LUNAUSDT": "BREAK", "OLDUSDT": "SETTLING"}
@@ -156,7 +157,7 @@ async def test_what_is_held_stays_held_when_it_is_halted() -> None:
         await adapter.connect()
         await adapter.subscribe(["BTCUSDT"])
         rest.body = exchange_info(SYMBOLS | {"BTCUSDT": "BREAK"})
-        check._ENTRIES.clear()
+        SHARED.listings.clear()
         await adapter.subscribe(["BTCUSDT"])  # nothing new
         server.abort()
         await until(lambda: server.streams == ["btcusdt@trade"] * 2)
@@ -227,7 +228,7 @@ async def test_a_listing_that_cannot_be_had_costs_one_warning(
 async def test_a_listing_that_never_ends_delays_a_stream_by_no_more_than_the_timeout(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(check, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(listings, "TIMEOUT_S", 0.5)
 
     async def drip(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -243,11 +244,11 @@ async def test_a_listing_that_never_ends_delays_a_stream_by_no_more_than_the_tim
         assert server.streams == ["nosuch@trade"]
     assert 0.5 <= took_s < 2.0 + stalls.seconds
     assert caplog.text.count("symbols_not_checked") == 1
-    assert check.TIMEOUT_S < 10.0
+    assert listings.TIMEOUT_S < 10.0
 
 
-async def test_an_exchange_that_asks_to_be_left_alone_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "_RETRY_S", 0.0)
+async def test_an_exchange_that_asks_to_retry_later_is_asked_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listings, "RETRY_S", 0.0)
     answers = [web.Response(status=429, headers={"Retry-After": "0.3"}), web.Response(body=exchange_info(SYMBOLS))]
 
     async def answer(_: web.Request) -> web.StreamResponse:
@@ -266,14 +267,14 @@ async def test_a_listing_waits_for_the_weights_that_healing_has_used_and_not_for
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with RestServer(exchange_info(SYMBOLS)) as rest:
-        budget = shared_budget("https://api.binance.com", 6000.0, rest.url)
-        budget.spend(1500.0)  # what may be used at once
+        limiter = SHARED.rest_limiter("https://api.binance.com", 6000.0, rest.url)
+        limiter.hold(0.3)
         started_s = time.monotonic()
         spot = SymbolCheck(find_exchange("binance"), config_of(rest))
         assert list(await spot.refused(["NOSUCH"])) == ["NOSUCH"]
         assert time.monotonic() - started_s > 0.2
-        budget.spend(1000.0)
-        check._ENTRIES.clear()
+        await limiter.wait(6000.0)  # more than may be used at once
+        SHARED.listings.clear()
         assert await spot.refused(["NOSUCH"]) == {}
         assert re.search(r"the exchange's REST weights are used up for 1[45] s", caplog.text)
     assert len(rest.asked) == 1
@@ -330,7 +331,7 @@ async def test_okx_is_asked_for_the_kinds_of_instruments_that_are_subscribed() -
         assert list(await okx.refused(wanted)) == ["BTC-USD-270101", "ZZ-USDT-SWAP"]
         assert len(rest.asked) == 3
         lists["SPOT"] = []
-        check._ENTRIES.clear()
+        SHARED.listings.clear()
         assert list(await okx.refused(["ZZ-USDT", "ZZ-USDT-SWAP"])) == ["ZZ-USDT-SWAP"]  # spot cannot be known
 
 

@@ -79,7 +79,7 @@ async def test_verifying_two_specs_on_kraken_spreads_their_candles_over_connecti
         for adapter in bars.pool.adapters:
             held = [stream for stream in adapter.streams if stream[1] != "trade"]
             assert len({symbol for symbol, _ in held}) == len(held)
-            assert adapter._subscriptions.confirmed == set(adapter.streams)
+            assert adapter.lines.first.subscriptions.confirmed == set(adapter.streams)
         await until(lambda: seen == {(symbol, spec) for symbol in exchange.symbols for spec in ("1m", "5m", "15m")})
         await bars.unsubscribe(exchange.symbols)
         assert (bars.pool.active_subscriptions, len(bars.pool.adapters)) == ({}, 1)
@@ -137,9 +137,9 @@ async def test_what_a_connection_to_bybit_holds_already_is_found_out_and_the_res
         adapter = BaseWebSocketAdapter(find_exchange("bybit"), QUICK, url=exchange.url)
         await adapter.connect()
         await adapter.subscribe(exchange.symbols[1:3])
-        adapter._subscriptions.confirmed.clear()  # as where the ack of them was lost
+        adapter.lines.first.subscriptions.confirmed.clear()  # as where the ack of them was lost
         await adapter.subscribe(exchange.symbols)
-        assert {symbol for symbol, _ in adapter._subscriptions.confirmed} == set(exchange.symbols)
+        assert {symbol for symbol, _ in adapter.lines.first.subscriptions.confirmed} == set(exchange.symbols)
         await until(lambda: set(adapter.session.symbols) == set(exchange.symbols))
         await adapter.disconnect()
 
@@ -283,7 +283,7 @@ async def test_a_usdc_product_of_coinbase_is_acked_served_and_healed_as_its_mark
                 issued.append(await anext(bars))
             assert {bar.symbol for bar in issued} == {"BTC-USDC"}
             (adapter,) = bars.pool.adapters
-            assert adapter._subscriptions.confirmed == {("BTC-USDC", "market_trades")}
+            assert adapter.lines.first.subscriptions.confirmed == {("BTC-USDC", "market_trades")}
             healed = next(bar for bar in issued if bar.status is BarStatus.HEALED)
             candle = exchange.record.seconds("BTC-USD")[int(healed.open_time.timestamp()) * 1000]
             assert (healed.volume, healed.trade_count) == (candle.volume, candle.trade_count)

@@ -208,7 +208,8 @@ class Venue:
         """Whether every connection is up, and everything desired is confirmed."""
         adapters = self.stream.pool.adapters
         return all(
-            adapter.is_connected and adapter._subscriptions.confirmed >= adapter._subscriptions.desired.keys()
+            adapter.is_connected
+            and adapter.lines.first.subscriptions.confirmed >= adapter.lines.first.subscriptions.desired.keys()
             for adapter in adapters
         )
 

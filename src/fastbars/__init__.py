@@ -40,8 +40,8 @@ if TYPE_CHECKING:
         OKXWebSocketAdapter,
     )
     from fastbars.live.config import StreamConfig
+    from fastbars.live.connections.adapter import BaseWebSocketAdapter
     from fastbars.live.connections.states import ConnectionState
-    from fastbars.live.connections.supervisor import BaseWebSocketAdapter
     from fastbars.live.stats import StreamStats
     from fastbars.streams import BarStream, run, stream
     from fastbars.tapes.replay import replay
@@ -52,7 +52,7 @@ __version__ = "0.1.0"
 # Live parts, and what few need, load on first use.
 _LAZY = {
     "BarStream": "fastbars.streams",
-    "BaseWebSocketAdapter": "fastbars.live.connections.supervisor",
+    "BaseWebSocketAdapter": "fastbars.live.connections.adapter",
     "BinanceWebSocketAdapter": "fastbars.live.adapters",
     "BybitWebSocketAdapter": "fastbars.live.adapters",
     "CoinbaseWebSocketAdapter": "fastbars.live.adapters",

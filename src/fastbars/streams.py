@@ -22,11 +22,10 @@ from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.history import Hole
 from fastbars.exchanges.messages import RawMessage
 from fastbars.live.config import StreamConfig
+from fastbars.live.connections.adapter import BaseWebSocketAdapter, RedundantAdapter
 from fastbars.live.connections.pool import Pool
-from fastbars.live.connections.redundancy import RedundantAdapter
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.connections.subscriptions import joined
-from fastbars.live.connections.supervisor import BaseWebSocketAdapter
 from fastbars.live.healing.healer import HealingStats
 from fastbars.live.stats import StreamStats
 from fastbars.specs import BarSpec

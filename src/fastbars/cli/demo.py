@@ -21,7 +21,7 @@ from fastbars.cli.output import terminal_width
 from fastbars.errors import WSConnectionError
 from fastbars.exchanges import find_exchange
 from fastbars.live.config import StreamConfig
-from fastbars.live.connections.supervisor import BaseWebSocketAdapter
+from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.simulator.dialects import find_dialect
 from fastbars.verification import COMPARED
 

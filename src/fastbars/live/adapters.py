@@ -11,8 +11,8 @@ from fastbars.events import MarketDataEvent
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.messages import RawMessage
 from fastbars.live.config import StreamConfig
+from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.connections.states import ConnectionState
-from fastbars.live.connections.supervisor import BaseWebSocketAdapter
 from fastbars.live.journal import OpenRecorder
 from fastbars.live.session import Session
 from fastbars.ticks import TickData

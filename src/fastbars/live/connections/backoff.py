@@ -16,6 +16,8 @@ from typing import Literal
 
 from websockets.exceptions import InvalidProxy, InvalidStatus, InvalidURI
 
+from fastbars.live.config import StreamConfig
+
 MOST_RETRY_AFTER_S = 3600.0
 _MOST_HEADER_CHARACTERS = 100
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?")  # some send decimals
@@ -57,12 +59,12 @@ class CircuitBreaker:
     Attributes:
         state: "closed": errors are few; "open": it has tripped, and a new connection is due after backing off;
             "half open": that connection is up and has yet to prove itself.
-        trips_in_row: trips with less than a window between each and the next.
+        trips: how often it has tripped; `trips_in_row` with less than a window between each and the next.
     """
 
     def __init__(self, threshold: int, window: float) -> None:
         self.state: Literal["closed", "open", "half open"] = "closed"
-        self.trips_in_row = 0
+        self.trips = self.trips_in_row = 0
         self._window = window
         self._errors: deque[float] = deque(maxlen=threshold)
         self._tripped: float | None = None
@@ -77,6 +79,7 @@ class CircuitBreaker:
             follows = self._tripped is not None and now - self._tripped <= self._window
             self.trips_in_row = self.trips_in_row + 1 if follows else 1
         self.state = "open"
+        self.trips += 1
         self._tripped = now
         self._errors.clear()
         return True
@@ -92,6 +95,36 @@ class CircuitBreaker:
             self.state = "closed"
 
 
+class RetryPolicy:
+    """Whether and when the next attempt to connect is made.
+
+    Attributes:
+        backoff, breaker: its parts; the breaker's trips in a row hold the backoff up.
+    """
+
+    def __init__(self, config: StreamConfig) -> None:
+        self.backoff = Backoff(config.reconnect_delay, config.reconnect_max_delay)
+        self.breaker = CircuitBreaker(config.circuit_breaker_threshold, config.circuit_breaker_window)
+        self._most_attempts = config.reconnect_attempts
+        self._good_after_s = config.reconnect_max_delay
+
+    def judge(self, age_s: float, data_messages: int) -> None:
+        """A connection has ended, or is replaced: it was up for so long and brought so many messages of data.
+
+        One message proves nothing. A server that accepts, sends a trade and closes would be asked again without end.
+        """
+        if data_messages > 0 and age_s >= self._good_after_s:
+            self.backoff.reset()
+        if self.breaker.state == "open":
+            self.backoff.attempts = max(self.backoff.attempts, self.breaker.trips_in_row)
+
+    def next_delay_s(self, held_s: float) -> float | None:
+        """Seconds until the next attempt, at least `held_s`; None where no attempt is left."""
+        if self._most_attempts is not None and self.backoff.attempts >= self._most_attempts:
+            return None
+        return max(self.backoff.next_delay(), held_s)
+
+
 def may_retry(error: BaseException) -> bool:
     """Whether connecting again can help after this error of an attempt to connect.
 
@@ -105,7 +138,7 @@ def may_retry(error: BaseException) -> bool:
 
 
 def retry_after_s(error: BaseException, ban_s: float) -> float:
-    """How long the exchange wants to be left alone after this error, s; 0 where it does not say.
+    """After how long the server asks to retry, after this error, s; 0 where it does not say.
 
     Args:
         error: of an attempt to connect.

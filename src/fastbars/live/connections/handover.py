@@ -1,85 +1,94 @@
-"""Handover: the replacement of a line before the exchange ends it, so that no trade is lost.
+"""Handover: the replacement of a connection before the exchange ends it, so that no trade is lost.
 
-    line      ----------------------------------------x  closed
-    successor             open  subscribed  proves itself |---------------->
-              age or notice ^   both feed the session     ^ takes over
+    connection  ----------------------------------------x  closed
+    successor               open  subscribed  proves itself |---------------->
+                age or notice ^   both feed the session     ^ takes over
 
-Make before break, where the session drops what comes twice; where it cannot, the line is dropped and connected
-anew, and the bars say so. Units: seconds.
+Make before break, where the session drops what comes twice; where it cannot, the connection is dropped and made
+anew, and the bars say so.
+
+    WAITING     its time comes -> BRINGING UP
+    BRINGING UP opened, subscribed, has brought data -> proven: the successor takes over
+                failed -> ended, and after a delay another is made: the old connection goes on meanwhile
+    either      the exchange ends the old connection -> a successor that is open takes over, ready or not
+                this side drops it -> no successor: what it was dropped for may be true of both
+
+Units: seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from fastbars.errors import WSConnectionError
 from fastbars.live.connections.backoff import Backoff, retry_after_s
-from fastbars.live.connections.connection import Line
+from fastbars.live.connections.connection import Connection
 from fastbars.live.secrets import target_of, without_credentials
 from fastbars.log import log
 
 CANNOT_CONNECT = (OSError, TimeoutError, WebSocketException, ValueError)
-_LOOK_S = 0.05
+_POLL_S = 0.05
 
 
 class Handover:
-    """Waits until a line's time is over, and brings its successor up.
+    """Waits until a connection's time is over, and brings its successor up.
 
     Args:
-        line: which is to be replaced.
-        make: a new line to the same place.
+        old: which is to be replaced.
+        make: a new connection to the same place.
         bring_up: opens it and subscribes everything on it.
-        overlap: two lines at once are harmless.
+        overlap: two connections at once are harmless.
 
     Attributes:
-        successor: it is up, but not in charge yet; None otherwise.
         proven: everything is subscribed on it, and it delivers.
     """
 
     def __init__(
         self,
-        line: Line,
-        make: Callable[[], Line],
-        bring_up: Callable[[Line], Awaitable[None]],
+        old: Connection,
+        make: Callable[[], Connection],
+        bring_up: Callable[[Connection], Awaitable[None]],
         *,
         overlap: bool,
     ) -> None:
-        self._line = line
+        self._old = old
         self._make = make
         self._bring_up = bring_up
         self._overlap = overlap
         self.proven = False
-        self._candidate: Line | None = None
+        self._candidate: Connection | None = None
 
     @property
-    def successor(self) -> Line | None:
+    def successor(self) -> Connection | None:
+        """The one that is up beside the old connection, if any."""
         return self._candidate if self._candidate is not None and self._candidate.is_open else None
 
     @property
     def is_under_way(self) -> bool:
-        """A successor is being brought up, or runs beside the line."""
+        """A successor is being brought up, or runs beside the old connection."""
         return self._candidate is not None
 
-    async def wait(self) -> Line | None:
-        """Wait until the line has ended, or need no longer be: then returns its successor, which is in charge now.
+    async def wait(self) -> Connection | None:
+        """Wait until the old connection has ended, or need no longer be; returns its successor, which is in charge now.
 
-        A line that the exchange ends is succeeded by one that is up already, ready or not; one that this side
-        has dropped is not.
+        The old one may still be open then; where there is no successor, it is not.
         """
-        name = f"fastbars {self._line.exchange.name}"
+        name = f"fastbars {self._old.exchange.name}"
         making = asyncio.create_task(self._replace(), name=f"{name} handover")
-        ended = asyncio.create_task(self._line.wait_ended(), name=f"{name} end")
-        successor: Line | None = None
+        ended = asyncio.create_task(self._old.wait_ended(), name=f"{name} end")
+        successor: Connection | None = None
         try:
             await asyncio.wait({making, ended}, return_when=asyncio.FIRST_COMPLETED)
             if making.done():
                 making.result()
-            if self._line.dropped_for is None:
+            if self._old.dropped_for is None:
                 successor = self.successor
-                self._line.replaced = successor is not None
+                self._old.replaced = successor is not None
         finally:
             making.cancel()
             ended.cancel()
@@ -88,16 +97,16 @@ class Handover:
             discarded, self._candidate = self._candidate, None
             if discarded is not None and discarded is not successor:
                 # Each may take its time to close; both at once take no longer.
-                await asyncio.gather(discarded.end(), self._line.end())
+                await asyncio.gather(discarded.end(), self._old.end())
         return successor
 
     async def _replace(self) -> None:
-        line, config = self._line, self._line.config
-        await line.wait_due()
-        log.info("handing_over", exchange=line.exchange.name, age_s=round(line.age_s, 3))
+        old, config = self._old, self._old.config
+        await _wait_due(old)
+        log.info("handing_over", exchange=old.exchange.name, age_s=round(old.age_s, 3))
         if not self._overlap or not config.handover_overlap:
-            line.drop("its time is over, and two lines would give every trade twice")
-            await line.wait_ended()
+            old.drop("its time is over, and two connections would give every trade twice")
+            await old.wait_ended()
             return
         backoff = Backoff(config.reconnect_delay, config.reconnect_max_delay)
         while True:
@@ -113,31 +122,100 @@ class Handover:
             self._candidate = None
             await candidate.end()
             delay = max(backoff.next_delay(), held_s)
-            log.warning("handover_failed", exchange=line.exchange.name, why=why, delay_s=round(delay, 3))
+            log.warning("handover_failed", exchange=old.exchange.name, why=why, delay_s=round(delay, 3))
             await asyncio.sleep(delay)
 
-    async def _prove(self, candidate: Line) -> None:
-        # What was traded before its acks comes over the old line only, so both run for a while. And it must
-        # deliver, where the old line does.
-        config = self._line.config
-        before = self._line.data_messages
+    async def _prove(self, candidate: Connection) -> None:
+        # What was traded before its acks comes over the old connection only, so both run for a while. And it must
+        # deliver, where the old one does.
+        config = self._old.config
+        before = self._old.data_messages
         await asyncio.sleep(config.handover_overlap)
         left_s = config.handover_timeout
         while candidate.data_messages == 0 and left_s > 0:
             if not candidate.is_open:
                 raise WSConnectionError(candidate.why_ended)
-            await asyncio.sleep(_LOOK_S)
-            left_s -= _LOOK_S
-        if candidate.data_messages == 0 and self._line.data_messages > before:
+            await asyncio.sleep(_POLL_S)
+            left_s -= _POLL_S
+        if candidate.data_messages == 0 and self._old.data_messages > before:
             raise WSConnectionError(f"the new connection gave no data for {config.handover_timeout:g} s")
         if not candidate.is_open:
             raise WSConnectionError(candidate.why_ended)
 
 
-def why_not(line: Line, error: Exception, held_s: float) -> str:
-    """What to say of a line that could not be brought up."""
+async def _wait_due(connection: Connection) -> None:
+    # Until the exchange's lifetime of a connection is nearly over, or a notice came. Between a twentieth and a tenth of
+    # the lifetime is left, and time for the overlap; drawn, so that the connections of a pool are not replaced all at
+    # once.
+    config = connection.config
+    lifetime_s = config.connection_lifetime or connection.exchange.limits.lifetime_s
+    if lifetime_s is None:
+        await connection.retiring.wait()
+        return
+    due_s = lifetime_s * random.uniform(0.9, 0.95)  # noqa: S311 no cryptography
+    due_s = max(due_s - config.handover_overlap, lifetime_s / 2)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, due_s - connection.age_s)):
+            await connection.retiring.wait()
+
+
+def why_not(connection: Connection, error: Exception, held_s: float) -> str:
+    """What to say of a connection that could not be brought up."""
     what = without_credentials(str(error) or type(error).__name__)
     if isinstance(error, InvalidStatus) and "Location" in error.response.headers:
-        what += f", which redirects to {target_of(error.response.headers['Location'], line.url)} and is not followed"
-    wait = f" (it wants to be left alone for {held_s:.0f} s)" if held_s else ""
-    return f"{line.exchange.name}: cannot connect to {without_credentials(line.url)}: {what}{wait}"
+        target = target_of(error.response.headers["Location"], connection.url)
+        what += f", which redirects to {target} and is not followed"
+    wait = f" (server asks to retry after {held_s:.0f} s)" if held_s else ""
+    return f"{connection.exchange.name}: cannot connect to {without_credentials(connection.url)}: {what}{wait}"
+
+
+class ConnectionPair:
+    """The connection in charge and, while that is replaced, its successor; what is done to both.
+
+    Attributes:
+        current: in charge; None while there is none.
+        handovers: times that a successor took over.
+        is_paused: nothing is read, and of a connection that comes nothing will be.
+        pauses: times that this began.
+    """
+
+    def __init__(self) -> None:
+        self.current: Connection | None = None
+        self.handovers = 0
+        self.is_paused = False
+        self.pauses = 0
+        self._handover: Handover | None = None
+
+    @property
+    def all(self) -> list[Connection]:
+        """Those that are up."""
+        successor = None if self._handover is None else self._handover.successor
+        return [each for each in (self.current, successor) if each is not None]
+
+    @property
+    def is_handing_over(self) -> bool:
+        """A successor is being brought up, or runs beside the one in charge."""
+        return self._handover is not None and self._handover.is_under_way
+
+    def begin(self, handover: Handover) -> None:
+        """From here on the one in charge may be replaced."""
+        self._handover = handover
+
+    def drop(self, reason: str) -> None:
+        """Drop the connection in charge; whoever waits for its end notices."""
+        if self.current is not None:
+            self.current.drop(reason)
+
+    def pause(self) -> None:
+        """Stop reading."""
+        if not self.is_paused:
+            self.is_paused = True
+            self.pauses += 1
+            for connection in self.all:
+                connection.pause()
+
+    def resume(self) -> None:
+        """Read again."""
+        self.is_paused = False
+        for connection in self.all:
+            connection.resume()

@@ -42,7 +42,7 @@ class CandleCount:
             self.counts[stream] = self.counts.get(stream, 0) + 1
 
 
-class Unheard(NamedTuple):
+class Report(NamedTuple):
     """What is to be reported now.
 
     Attributes:
@@ -91,17 +91,17 @@ class NeverHeard:
         self._after_s = after_s
         self._waits: dict[Stream, _Wait] = {}
         self._before: dict[Stream, int] = {}  # marks of what came before the subscription
-        self._looked_s: float | None = None
+        self._judged_s: float | None = None
         self.reported = 0
 
     def connected(self, now_s: float, marks: Mapping[Stream, int]) -> None:
         """A connection is up, and what is subscribed on it is to be heard from here on.
 
         Args:
-            now_s: as in `look`.
-            marks: as in `look`, of everything that has ever come.
+            now_s: as in `find_due`.
+            marks: as in `find_due`, of everything that has ever come.
         """
-        self._looked_s = now_s
+        self._judged_s = now_s
         self._before = dict(marks)
         for stream, wait in self._waits.items():
             wait.mark = marks.get(stream, 0)
@@ -111,11 +111,11 @@ class NeverHeard:
 
     def pause(self, now_s: float) -> None:
         """Nothing could be heard until now."""
-        self._looked_s = now_s
+        self._judged_s = now_s
 
-    def look(
+    def find_due(
         self, now_s: float, confirmed: Collection[Stream], desired: Collection[Stream], marks: Mapping[Stream, int]
-    ) -> Unheard:
+    ) -> Report:
         """What is to be reported.
 
         Args:
@@ -124,8 +124,8 @@ class NeverHeard:
             desired: what is wanted; all else is forgotten.
             marks: a number for each subscription that changes with what comes of it, 0 before anything has.
         """
-        passed_s = 0.0 if self._looked_s is None else now_s - self._looked_s
-        self._looked_s = now_s
+        passed_s = 0.0 if self._judged_s is None else now_s - self._judged_s
+        self._judged_s = now_s
         for stream in [stream for stream in self._waits if stream not in desired]:
             del self._waits[stream]
             self._before[stream] = marks.get(stream, 0)
@@ -149,7 +149,7 @@ class NeverHeard:
             if not wait.renewed:
                 wait.renewed = True
                 renew.append(stream)
-        return Unheard(found, renew)
+        return Report(found, renew)
 
     def _interval_s(self, wait: _Wait) -> float:
         longest_s = max(_LONGEST_S, self._after_s)

@@ -7,18 +7,18 @@ that holds the fewest streams, after as many connections were opened as are need
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fastbars.callbacks import check_callbacks
+from fastbars.clocks import wall_ns
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import Stream
 from fastbars.live.config import StreamConfig
+from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.connections.subscriptions import joined
-from fastbars.live.connections.supervisor import BaseWebSocketAdapter
 from fastbars.live.stats import StreamStats, sum_of
 from fastbars.log import log
 
@@ -179,12 +179,12 @@ class Pool:
         """Issue what a snapshot brought of symbols that are not subscribed (PARTIAL, `end`): nothing more will come."""
         for adapter in self.adapters:
             for symbol in set(adapter.session.symbols) - adapter.active_subscriptions.keys():
-                adapter.session.flush(time.time_ns(), symbol)
+                adapter.session.flush(wall_ns(), symbol)
 
     def flush(self) -> None:
         """Close every open bar with reason `end`."""
         for adapter in self.adapters:
-            adapter.session.flush(time.time_ns())
+            adapter.session.flush(wall_ns())
 
     async def wait_closed(self) -> None:
         """Wait until all connections have ended for good. Raises WSConnectionError: one could not be brought back."""

@@ -1,182 +1,164 @@
-"""RedundantAdapter: several lines that carry the same trades and feed one session, so that losing one loses nothing.
+"""Lines: the connections that feed one session: one, or several that carry the same trades, so that one can be lost.
 
-Each line is an adapter with a supervisor, subscriptions and handovers of its own; where the exchange declares several
+Each line is a supervisor with a connection, subscriptions and handovers of its own; where the exchange declares several
 hosts, they go to different ones. The session's arbiter lets the first arrival of each trade go on. Trades without ids
-would count twice, so that such channels are refused.
+would count twice, so that such channels are refused to several lines.
+
+    state of all    CONNECTED while any line is, else that of the first
+    an outage       begins when a line is lost and no other one has everything subscribed
+    giving up       is up to the first line; the others try again and again until they are ended
+    an error        of our own, on any line, ends all of them
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from fastbars.callbacks import check_callbacks
-from fastbars.errors import SubscriptionError, WSConnectionError
-from fastbars.exchanges.declaration import Exchange
+from fastbars.clocks import steady_ns
+from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
 from fastbars.exchanges.messages import Stream
-from fastbars.live.config import StreamConfig
 from fastbars.live.connections.backoff import Backoff
-from fastbars.live.connections.connection import Line
+from fastbars.live.connections.connection import Connection
+from fastbars.live.connections.housekeeping import Housekeeping
 from fastbars.live.connections.states import ConnectionState
-from fastbars.live.connections.supervisor import BaseWebSocketAdapter
-from fastbars.live.stats import StreamStats
+from fastbars.live.connections.supervisor import Route, Supervisor
+from fastbars.live.healing.upkeep import Upkeep
+from fastbars.live.secrets import without_credentials
+from fastbars.live.session import Session
 from fastbars.log import log
 
 
-class _Member(BaseWebSocketAdapter):
-    """One of the lines; the first of them is the RedundantAdapter itself."""
+class Lines:
+    """One connection, or `config.lines` that are used as one.
 
-    redundant = True
-    index = 0
-    group: Sequence[_Member] = ()
-    ends_whole = False  # of the first: all lines are being closed, and one was whole
+    Args:
+        session: what they feed.
+        url: the user's address, if any.
+        upkeep: of the session, while it is connected; None: that is somebody else's duty.
+        once: as in BaseWebSocketAdapter.
+        on_state: called with each new state of the whole.
+        on_error: called with each refusal that no call of a user's could raise.
 
-    def url_of(self, channels: Collection[str]) -> str:
-        """Where these channels are served for this line: each takes the next of the exchange's hosts."""
-        if self._url:
-            return self._url
-        urls = self.exchange.urls(channels or {self.session.channel})
-        return urls[self.index % len(urls)]
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it is up and everything desired is subscribed on it."""
-        return self._is_up and not self._subscriptions.desired.keys() - self._subscriptions.confirmed
-
-    def _take(self, line: Line) -> None:
-        super()._take(line)
-        line.number = line.number * self.config.lines + self.index
-
-    def _begin_outage(self) -> None:
-        ends_whole = self.group[0].ends_whole
-        if not ends_whole and not any(member.is_whole for member in self.group if member is not self):
-            super()._begin_outage()
-
-
-class _Twin(_Member):
-    """Any line but the first."""
-
-    def __init__(self, first: RedundantAdapter, index: int, **options: Any) -> None:
-        super().__init__(first.exchange, first.config, session=first.session, **options)
-        self._silence.never_heard = None  # a trade is heard on any line: the first one reports
-        self.index = index
-        self._first = first
-        self._trying: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Connect, again and again until it succeeds for the first time; from then on it reconnects by itself."""
-        self._trying = asyncio.create_task(self._try(), name=f"fastbars {self.exchange.name} line {self.index}")
-
-    async def end(self) -> None:
-        """Close it for now and leave nothing running."""
-        if self._trying is not None:
-            self._trying.cancel()
-            await asyncio.wait([self._trying])
-        await self.disconnect()
-
-    async def _try(self) -> None:
-        backoff = Backoff(self.config.reconnect_delay, self.config.reconnect_max_delay)
-        while True:
-            try:
-                await self.connect()
-                return
-            except WSConnectionError as error:
-                log.warning("line_not_connected", exchange=self.exchange.name, line=self.index, why=str(error))
-            await asyncio.sleep(backoff.next_delay())
-
-    async def _run_clock(self) -> None:
-        """The first line has the clock."""
-
-    def _fail(self, error: Exception) -> None:
-        super()._fail(error)
-        self._first._fail(error)
-
-
-class RedundantAdapter(_Member):
-    """`config.lines` connections to one exchange, used as one; arguments as in BaseWebSocketAdapter.
-
-    It is CONNECTED while any of its lines is. The first line's attempts decide about giving up.
+    Attributes:
+        supervisors: the lines; their clocks, healing and snapshots go with the first.
 
     Raises:
-        SubscriptionError: trades of the channel carry no ids.
+        SubscriptionError: several lines, and trades of the session's channel have no ids.
     """
 
     def __init__(
         self,
-        exchange: Exchange,
-        config: StreamConfig | None = None,
-        *args: Any,
+        session: Session,
+        url: str | None,
+        upkeep: Upkeep | None,
+        *,
+        once: bool = False,
         on_state: Callable[[ConnectionState], object] | None = None,
-        **options: Any,
+        on_error: Callable[[WebSocketError], object] | None = None,
     ) -> None:
-        check_callbacks(on_state=on_state)
-        config = config or StreamConfig(lines=2)
-        channel = options.get("channel") or exchange.default_channel
-        if exchange.ids(channel) == "none":
+        exchange, count = session.exchange, session.config.lines
+        if count > 1 and exchange.ids(session.channel) == "none":
             raise SubscriptionError(
-                f"{exchange.name}: {channel}: trades have no ids, several lines would count them twice"
+                f"{exchange.name}: {session.channel}: trades have no ids, several lines would count them twice"
             )
-        super().__init__(exchange, config, *args, on_state=self._tell_state, **options)
-        self._on_state_of_all = on_state
-        self._told_state = ConnectionState.DISCONNECTED
-        shared = {name: options[name] for name in ("url", "channel", "once", "on_error") if name in options}
-        self._twins = [_Twin(self, index, on_state=self._tell_state, **shared) for index in range(1, config.lines)]
-        self.group = (self, *self._twins)
-        for twin in self._twins:
-            twin.group = self.group
+        self._session = session
+        self._on_state = on_state
+        self._on_error = on_error
+        self._state_seen = ConnectionState.DISCONNECTED
+        self._ends_whole = False  # all lines are being closed, and one was whole
+        self._joining: dict[int, asyncio.Task[None]] = {}  # lines that have not been connected for the first time
+        self._housekeeping = Housekeeping(session, upkeep, self)
+        self.supervisors = tuple(
+            Supervisor(session, Route(exchange, session.channel, url, index), self, index=index, once=once)
+            for index in range(count)
+        )
+
+    @property
+    def first(self) -> Supervisor:
+        """The line that decides about giving up."""
+        return self.supervisors[0]
 
     @property
     def state(self) -> ConnectionState:
-        """CONNECTED while any line is, else that of the first line."""
-        if any(member._is_up for member in self.group):
-            return ConnectionState.CONNECTED
-        return self._state
+        """CONNECTED while any line is, else that of the first one."""
+        return ConnectionState.CONNECTED if any(line.is_up for line in self.supervisors) else self.first.state
 
-    def stats(self) -> StreamStats:
-        """A snapshot of all counters; those of connections over all lines together, latency that of the first."""
-        parts = [BaseWebSocketAdapter.stats(member) for member in self.group]
-        counters = ("connections", "breaker_trips", "handovers", "resubscriptions")
-        sums = {name: sum(getattr(part, name) for part in parts) for name in counters}
-        return replace(parts[0], state=self.state, lines=tuple(self.session.lines), **sums)
+    @property
+    def connections(self) -> list[Connection]:
+        """All that are up."""
+        return [connection for line in self.supervisors for connection in line.pair.all]
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is read."""
+        return self.first.pair.is_paused
+
+    # What is asked of them.
 
     async def connect(self) -> None:
         """Open the first line; the others follow by themselves. Raises WSConnectionError: the first attempt failed."""
-        await super().connect()
-        for twin in self._twins:
-            if twin.state is ConnectionState.DISCONNECTED:
-                twin.start()
+        try:
+            await self.first.lifecycle.connect()
+        except asyncio.CancelledError:
+            if not self.first.lifecycle.is_running:  # this very call had started it, and it has been cancelled
+                await self.disconnect()
+            raise
+        for line in self.supervisors[1:]:
+            if not line.lifecycle.is_running and line.index not in self._joining:
+                name = f"fastbars {self._session.exchange.name} line {line.index}"
+                self._joining[line.index] = asyncio.create_task(self._join(line), name=name)
 
     async def disconnect(self) -> None:
-        """Close all lines and wait until nothing of them is left running."""
-        # Until the last is shut, it may bring what the others no longer do: the outage begins behind it.
-        self.ends_whole |= any(member.is_whole for member in self.group)
+        """Close all and wait until nothing of them is left running."""
+        if len(self.supervisors) > 1:
+            # Until the last is shut, it may bring what the others no longer do: the outage begins behind it.
+            self._ends_whole |= any(line.is_whole for line in self.supervisors)
+        joining = list(self._joining.values())
+        self._joining.clear()
+        # Everything is cancelled before the first await, behind which this call may be cancelled itself.
+        for task in joining:
+            task.cancel()
+        for line in self.supervisors:
+            line.lifecycle.cancel()
+        self._housekeeping.cancel()
         try:
-            await asyncio.gather(super().disconnect(), *(twin.end() for twin in self._twins))
+            for line in self.supervisors:
+                await line.lifecycle.wait_ended()
+            if joining:
+                await asyncio.wait(joining)
+            await self._housekeeping.wait_ended()
         finally:
-            if self.ends_whole:
-                self.ends_whole = False
-                self._begin_outage()
+            if self._ends_whole:
+                self._ends_whole = False
+                self._session.begin_outage(steady_ns())
+
+    async def close(self) -> None:
+        """Close all for good."""
+        try:
+            await self.disconnect()
+        finally:
+            for line in self.supervisors:
+                line.lifecycle.close()
 
     async def reconnect(self) -> None:
-        """Connect the lines anew, one after the other, so that one is always up. Raises WSConnectionError."""
-        await super().reconnect()
-        for twin in self._twins:
-            if twin.is_connected:
-                await twin.reconnect()
+        """Connect them anew, one after the other, so that of several one is always up. Raises WSConnectionError."""
+        await self.first.reconnect()
+        for line in self.supervisors[1:]:
+            if line.is_up:
+                await line.reconnect()
 
-    async def subscribe_unchecked(self, streams: Sequence[Stream]) -> None:
+    async def wait_closed(self) -> None:
+        """Wait until the first has ended for good. Raises WSConnectionError: it could not be brought back."""
+        await self.first.lifecycle.wait_closed()
+
+    async def subscribe(self, streams: Sequence[Stream]) -> None:
         """Subscribe on every line.
 
         Raises:
             SubscriptionError: as one line does. WSConnectionError: every line was lost meanwhile.
         """
-        results = await asyncio.gather(
-            super().subscribe_unchecked(streams),
-            *(twin.subscribe_unchecked(streams) for twin in self._twins),
-            return_exceptions=True,
-        )
+        results = await _all(*(line.subscribe(streams) for line in self.supervisors))
         errors = [error for error in results if error is not None]
         refused = [error for error in errors if isinstance(error, SubscriptionError)]
         if refused or len(errors) == len(results):
@@ -185,37 +167,97 @@ class RedundantAdapter(_Member):
             if not isinstance(error, WSConnectionError):
                 raise error
 
-    async def unsubscribe_streams(self, streams: Sequence[Stream]) -> None:
-        """End subscriptions on every line. Raises SubscriptionError, WSConnectionError."""
-        results = await asyncio.gather(*(twin._let_go(streams) for twin in self._twins), return_exceptions=True)
-        await super().unsubscribe_streams(streams)
-        for error in results:
-            if error is not None and not isinstance(error, WSConnectionError):
+    async def unsubscribe(self, streams: Sequence[Stream]) -> None:
+        """End subscriptions on every line. Raises SubscriptionError; WSConnectionError: the first was lost."""
+        first, *others = await _all(*(line.unsubscribe(streams) for line in self.supervisors))
+        for error in (first, *(error for error in others if not isinstance(error, WSConnectionError))):
+            if error is not None:
                 raise error
 
     def expect(self, channels: Collection[str]) -> None:
         """Connect to where these channels are served, though nothing is subscribed yet."""
-        super().expect(channels)
-        for twin in self._twins:
-            twin.expect(channels)
+        for line in self.supervisors:
+            line.route.expected = channels
 
-    def pause_reading(self) -> None:
-        """Stop reading all sockets, because a consumer is behind; no clock closes bars meanwhile."""
-        super().pause_reading()
-        for twin in self._twins:
-            twin.pause_reading()
+    def follow(self) -> None:
+        """Tell the session what is subscribed: of nothing else are trades taken."""
+        for line in self.supervisors:
+            line.follow()
 
-    def resume_reading(self) -> None:
-        """Read the sockets again."""
-        super().resume_reading()
-        for twin in self._twins:
-            twin.resume_reading()
+    def pause(self) -> None:
+        """Stop reading all sockets."""
+        for line in self.supervisors:
+            line.pair.pause()
 
-    def _read(self) -> list[Line]:
-        return [line for member in self.group for line in member._lines]
+    def resume(self) -> None:
+        """Read them again."""
+        for line in self.supervisors:
+            line.pair.resume()
 
-    def _tell_state(self, _: ConnectionState) -> None:
-        state = self.state
-        if state is not self._told_state:
-            self._told_state = state
-            self.session.tell(self._on_state_of_all, state)
+    # What their supervisors tell and ask; see `supervisor.Observer`.
+
+    def starting(self, line: Supervisor) -> None:
+        """Before the first one connects, the state file is this session's."""
+        if line is self.first:
+            self._housekeeping.reserve()
+
+    def connected(self, line: Supervisor) -> None:
+        """From the first one's first connection on, bars are closed by the clock."""
+        if line is self.first:
+            self._housekeeping.start()
+
+    def state_changed(self, line: Supervisor, state: ConnectionState) -> None:
+        """The state of one line is known to a recording, that of the whole to the user."""
+        session, connection = self._session, line.pair.current
+        log.debug("state", exchange=session.exchange.name, state=str(state))
+        session.note_state(str(state), "" if connection is None else without_credentials(connection.url))
+        if self.state is not self._state_seen:
+            self._state_seen = self.state
+            session.tell(self._on_state, self._state_seen)
+
+    def refused(self, error: SubscriptionError) -> None:
+        """A refusal that no call of a user's could raise is told to `on_error`."""
+        self._session.tell(self._on_error, error)
+
+    def failed(self, line: Supervisor, error: Exception) -> None:
+        """An error of our own on any line ends the first, and so all."""
+        if line is not self.first:
+            self.first.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """An error of our own beside the connections ends all."""
+        self.first.fail(error)
+
+    async def ended(self, line: Supervisor) -> None:
+        """With the first line ends what goes on beside the connections."""
+        if line is self.first:
+            self._housekeeping.cancel()
+            await self._housekeeping.wait_ended()
+
+    def is_covered(self, line: Supervisor) -> bool:
+        """Whether another line has everything, or all end and the outage begins behind the last."""
+        return self._ends_whole or any(other.is_whole for other in self.supervisors if other is not line)
+
+    async def _join(self, line: Supervisor) -> None:
+        # Until it was connected for the first time; from then on it reconnects by itself.
+        config, exchange = self._session.config, self._session.exchange
+        backoff = Backoff(config.reconnect_delay, config.reconnect_max_delay)
+        while True:
+            try:
+                await line.lifecycle.connect()
+                break
+            except WSConnectionError as error:
+                log.warning("line_not_connected", exchange=exchange.name, line=line.index, why=str(error))
+            await asyncio.sleep(backoff.next_delay())
+        del self._joining[line.index]
+
+
+async def _all(*calls: Awaitable[None]) -> list[BaseException | None]:
+    # What each has raised, or None. A single one is awaited as it is, so that it is cancelled where it stands.
+    if len(calls) > 1:
+        return list(await asyncio.gather(*calls, return_exceptions=True))
+    try:
+        await calls[0]
+    except Exception as error:  # noqa: BLE001 whoever called looks at it
+        return [error]
+    return [None]

@@ -1,4 +1,4 @@
-"""The states of a connection, and the table of legal transitions between them.
+"""The states of a connection, the table of legal transitions between them, and the machine that keeps to it.
 
     DISCONNECTED -> CONNECTING -> CONNECTED <-> RECONNECTING        any of them -> CLOSED
          ^               |            |             |
@@ -10,6 +10,8 @@ DISCONNECTED is where a connection begins, and where `disconnect()`, a failed fi
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from enum import StrEnum
 
 from fastbars.errors import WebSocketError
@@ -41,6 +43,41 @@ TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
 
 
 def check_transition(old: ConnectionState, new: ConnectionState) -> None:
-    """Raises WebSocketError for a transition that the table does not know."""
+    """Raises WebSocketError for a transition that the table does not have."""
     if new not in TRANSITIONS[old]:
-        raise WebSocketError(f"a connection does not go from {old} to {new}")
+        raise WebSocketError(f"illegal transition {old} -> {new}")
+
+
+class StateMachine:
+    """The state of one connection, which changes along the table alone.
+
+    Args:
+        on_change: called with each new state, once it holds.
+    """
+
+    def __init__(self, on_change: Callable[[ConnectionState], object]) -> None:
+        self.state = ConnectionState.DISCONNECTED
+        self._on_change = on_change
+        self._changed = asyncio.Event()
+
+    def move_to(self, state: ConnectionState) -> None:
+        """Change the state; nothing happens where it is that one already, or CLOSED.
+
+        After `close()` tasks that are still ending say that they have ended: that is no error.
+
+        Raises:
+            WebSocketError: the table does not have this transition.
+        """
+        if state is self.state or self.state is ConnectionState.CLOSED:
+            return
+        check_transition(self.state, state)
+        self.state = state
+        # An event of its own for each change: a state that lasts for no turn of the loop wakes whoever waits, too.
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        self._on_change(state)
+
+    async def leave(self, *states: ConnectionState) -> None:
+        """Wait while it is in one of these states."""
+        while self.state in states:
+            await self._changed.wait()

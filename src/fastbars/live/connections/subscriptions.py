@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import Ack, Refusal, Stream
-from fastbars.live.connections.limits import Throttle
+from fastbars.live.connections.limits import RateLimiter
 
 _MOST_LOST = 3  # connections that are lost while one stream alone is not answered
 _FATAL = "the exchange closed the connection each time it was asked for"
@@ -105,7 +105,7 @@ class Subscriptions:
         self._last_id = 0
         self._turn = asyncio.Lock()  # a user's request and the one after a reconnect must not both be sent
         an_hour = exchange.limits.requests_per_hour
-        self._throttle = None if an_hour is None else Throttle(an_hour, 3600.0)
+        self._hourly = None if an_hour is None else RateLimiter(an_hour, 3600.0)
 
     def want(self, streams: Sequence[Stream]) -> None:
         """From now on they are desired.
@@ -306,8 +306,8 @@ class Subscriptions:
         build = self._exchange.unsubscribe if ends else self._exchange.subscribe
         try:
             for frame in build(streams, request.request_id):
-                if self._throttle is not None:
-                    await self._throttle.wait()
+                if self._hourly is not None:
+                    await self._hourly.wait()
                 try:
                     await send(frame)
                 except WSConnectionError:
@@ -328,5 +328,5 @@ class Subscriptions:
         finally:
             del self._waiting[request.request_id]
             if request.answer.done() and not request.answer.cancelled():
-                request.answer.exception()  # nobody else may have asked for it
+                request.answer.exception()  # mark the exception as retrieved
         return None, (), {}

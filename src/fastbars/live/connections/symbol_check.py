@@ -9,55 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
-from fastbars.errors import ParseError, RestError, SubscriptionError, WSConnectionError
+from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.declaration import Exchange
-from fastbars.exchanges.listing import MOST_INSTRUMENTS, MOST_PAGES, Listed, Listing, Question
+from fastbars.exchanges.listing import Listed, Question
 from fastbars.exchanges.messages import Stream
 from fastbars.live.config import StreamConfig
 from fastbars.live.connections.subscriptions import joined, refusal
-from fastbars.live.healing.budget import shared_budget
-from fastbars.live.rest import Answer, RestClient
-from fastbars.live.secrets import without_credentials
+from fastbars.live.listings import Entry
+from fastbars.live.shared import SHARED
 from fastbars.log import log
 
-TIMEOUT_S = 5.0  # for the whole listing: a stream does not wait longer for it
-_MOST_BYTES = 64 * 2**20
 _KEPT_S = 300.0  # a listing allows for so long, and refuses for so long:
 _REFUSES_S = 5.0  # what is not in it may have been listed since
-_RETRY_S = 30.0  # after a listing that could not be had
-_LONGEST_HOLD_S = 3600.0
-_MOST_KEPT = 64
 _SUGGESTED = 10  # symbols whose nearest names are looked for
 _LONGEST = 40  # characters, of such symbols
-_HTTP_OK = 200
-_JSON = {"Content-Type": "application/json"}
-_UNREADABLE = (ParseError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
-
-
-class _Entry(NamedTuple):
-    """What was answered, and when; without a listing, why not, and for how long it is not asked for again."""
-
-    at_s: float
-    listed: Mapping[str, Listed] | None
-    why: str = ""
-    held_s: float = _RETRY_S
-
-
-class _RefusedError(RestError):
-    """The exchange answered with an HTTP status; `held_s`: for how long it asks to be left alone."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(f"HTTP {answer.status} {answer.body[:200]!r}")
-        self.held_s = min(max(answer.retry_after_s or 0.0, _RETRY_S), _LONGEST_HOLD_S)
-
-
-_ENTRIES: dict[tuple[str, Question], _Entry] = {}
-_LOCKS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, Question], asyncio.Lock]] = WeakKeyDictionary()
 
 
 class SymbolCheck:
@@ -132,60 +99,11 @@ class SymbolCheck:
         refused = _reasons(symbols, entry.listed, stopped)
         return refused and await asyncio.to_thread(_with_nearest, refused, entry.listed, stopped)
 
-    async def _entry(self, question: Question, age_s: float) -> _Entry:
-        assert self._listing is not None
-        key = (self._config.rest_url or self._listing.url).rstrip("/") + self._listing.path, question
-        lock = _LOCKS.setdefault(asyncio.get_running_loop(), {}).setdefault(key, asyncio.Lock())
-        async with lock:  # who comes second finds what the first one was answered
-            entry = _ENTRIES.get(key)
-            if entry is None or time.monotonic() - entry.at_s > (entry.held_s if entry.listed is None else age_s):
-                entry = await self._fetch(self._listing, *key)
-                while len(_ENTRIES) >= _MOST_KEPT:
-                    _ENTRIES.pop(next(iter(_ENTRIES)), None)
-                _ENTRIES[key] = entry
-        return entry
-
-    async def _fetch(self, listing: Listing, url: str, question: Question) -> _Entry:
-        why, held_s = f"no answer within {TIMEOUT_S:g} s", _RETRY_S
-        config = self._config
-        try:
-            async with (
-                asyncio.timeout(TIMEOUT_S),
-                RestClient(TIMEOUT_S, ssl=config.ssl, proxy=config.proxy, most_bytes=_MOST_BYTES) as client,
-            ):
-                listed = await self._ask(client, listing, url, question)
-            if listed:
-                return _Entry(time.monotonic(), listed)
-            why = "it lists no instrument"
-        except (RestError, TimeoutError) as error:
-            why = str(error) or why
-            held_s = error.held_s if isinstance(error, _RefusedError) else _RETRY_S
-        except _UNREADABLE as error:
-            why = f"the answer cannot be read: {error!r}"
-        return _Entry(time.monotonic(), None, without_credentials(f"{why} ({url})"), held_s)
-
-    async def _ask(self, client: RestClient, listing: Listing, url: str, question: Question) -> dict[str, Listed]:
-        # Every page of the answer.
-        budget = shared_budget(listing.budget_name, listing.weight_per_minute, self._config.rest_url)
-        listed: dict[str, Listed] = {}
-        query = dict(question.query)
-        headers = {} if question.body is None else _JSON
-        for _ in range(MOST_PAGES):
-            wait_s = budget.spend(listing.weight)
-            if wait_s > TIMEOUT_S:
-                raise RestError(f"the exchange's REST weights are used up for {wait_s:.0f} s")
-            await asyncio.sleep(wait_s)
-            answer = await client(url, query, headers, question.body)
-            if answer.status != _HTTP_OK:
-                raise _RefusedError(answer)
-            page, cursor = await asyncio.to_thread(listing.parse, answer.body)
-            listed.update((one.symbol, one) for one in page)
-            if len(listed) > MOST_INSTRUMENTS:
-                raise ParseError(f"more than {MOST_INSTRUMENTS} instruments")
-            if listing.cursor is None or not cursor or not page or cursor == query.get(listing.cursor[0]):
-                return listed
-            query[listing.cursor[0]] = cursor
-        raise RestError(f"more than {MOST_PAGES} pages")
+    async def _entry(self, question: Question, age_s: float) -> Entry:
+        listing, config = self._listing, self._config
+        assert listing is not None
+        limiter = SHARED.rest_limiter(listing.budget_name, listing.weight_per_minute, config.rest_url)
+        return await SHARED.listings.entry(listing, question, config, limiter, age_s)
 
 
 def _reasons(symbols: Sequence[str], listed: Mapping[str, Listed], stopped: Mapping[str, str]) -> dict[str, str]:

@@ -24,8 +24,8 @@ from fastbars.errors import ParseError, RestError
 from fastbars.exchanges.history import Beginning, History, Hole, Page, left_out, number_range, read_page
 from fastbars.exchanges.messages import Trade
 from fastbars.live.connections.backoff import MOST_RETRY_AFTER_S
+from fastbars.live.connections.limits import RateLimiter, rest_limit
 from fastbars.live.healing.beginning import trade_before
-from fastbars.live.healing.budget import Budget
 from fastbars.live.rest import Answer, Get
 from fastbars.log import log
 
@@ -107,7 +107,7 @@ class Healer:
         url: asks here instead of the history's own address.
         horizon_s: holes older than this, in exchange time, are given up.
         exchange_time_ns: the exchange's time now.
-        budget: of the exchange's weights, where others use them too.
+        limiter: of the exchange's weights, where others use them too.
         now, sleep: a steady clock in seconds, and waiting by it; a test has its own.
     """
 
@@ -123,7 +123,7 @@ class Healer:
         url: str | None = None,
         horizon_s: float = 3600.0,
         exchange_time_ns: Callable[[], int] = wall_ns,
-        budget: Budget | None = None,
+        limiter: RateLimiter | None = None,
         now: Callable[[], float] = steady_s,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -142,7 +142,9 @@ class Healer:
         self._exchange_time_ns = exchange_time_ns
         self._now = now
         self._sleep = sleep
-        self._budget = budget or Budget(history.weight_per_minute if history is not None else 1.0, now)
+        self._limiter = limiter or RateLimiter(
+            *rest_limit(history.weight_per_minute if history is not None else 1.0), now=now, sleep=sleep
+        )
         self._tries: dict[Hole, tuple[int, float]] = {}
         self._begun: dict[Beginning, tuple[int, float]] = {}
         self._given_up: dict[str, int] = {}
@@ -330,10 +332,7 @@ class Healer:
         request = history.request(hole, position)
         url = self._url.rstrip("/") + request.path
         for attempt in range(_ATTEMPTS):
-            wait_s = self._budget.spend(request.weight)
-            if wait_s > 0:
-                self.stats.waited_s += wait_s
-                await self._sleep(wait_s)
+            self.stats.waited_s += await self._limiter.wait(request.weight)
             self.stats.requests += 1
             backoff_s = min(_BACKOFF_S * 2.0**attempt, _LONGEST_BACKOFF_S)
             try:

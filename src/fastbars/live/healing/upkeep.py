@@ -13,11 +13,11 @@ from typing import Any
 from fastbars.clocks import steady_ns, wall_ns
 from fastbars.exchanges.history import Hole
 from fastbars.live import snapshots
-from fastbars.live.healing.budget import shared_budget
 from fastbars.live.healing.healer import Healer, HealingStats
 from fastbars.live.rest import RestClient
 from fastbars.live.secrets import without_credentials
 from fastbars.live.session import Session
+from fastbars.live.shared import SHARED
 from fastbars.live.statefile import StateFile
 from fastbars.log import log
 
@@ -50,9 +50,9 @@ class Upkeep:
         history, why_none = exchange.history(session.channel, has_key=config.api_key is not None), _NO_HISTORY
         if url is not None and config.rest_url is None:
             history, why_none = None, f"the stream comes from {without_credentials(url)}; rest_url says whom to ask"
-        budget = None
+        limiter = None
         if history is not None:
-            budget = shared_budget(history.budget_name, history.weight_per_minute, config.rest_url)
+            limiter = SHARED.rest_limiter(history.budget_name, history.weight_per_minute, config.rest_url)
         self._healer = Healer(
             exchange.name,
             history,
@@ -63,7 +63,7 @@ class Upkeep:
             url=config.rest_url,
             horizon_s=config.heal_horizon,
             exchange_time_ns=self._exchange_time_ns,
-            budget=budget,
+            limiter=limiter,
         )
         session.on_taken = self.look
         if self._state is not None:

@@ -1,0 +1,108 @@
+"""Housekeeping: what goes on beside a session's connections while it is connected: the clock, healing, snapshots.
+
+Units: seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from fastbars.clocks import steady_ns, wall_ns
+from fastbars.live.connections.connection import Connection, have_been_read
+from fastbars.live.connections.states import ConnectionState
+from fastbars.live.healing.upkeep import Upkeep
+from fastbars.live.session import Session
+from fastbars.log import log
+
+_INTERVAL_S = 0.05
+
+
+class Feeding(Protocol):
+    """The connections that feed the session."""
+
+    @property
+    def state(self) -> ConnectionState:
+        """Of all together."""
+
+    @property
+    def connections(self) -> list[Connection]:
+        """All that are up."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is read: what lies unread may belong into the bars."""
+
+    def fail(self, error: Exception) -> None:
+        """An error of our own, which nobody expected, ends them."""
+
+
+class Housekeeping:
+    """Closes a session's bars by the clock, and has it healed and saved, from `start` to `cancel`.
+
+    It outlives single connections, and ends with the last of them: whoever ends the connections cancels it, and waits.
+
+    Args:
+        session: whose bars these are.
+        upkeep: its healing and snapshots; None: they are somebody else's duty.
+        feeding: nothing is closed over what has arrived there and is not read.
+    """
+
+    def __init__(self, session: Session, upkeep: Upkeep | None, feeding: Feeding) -> None:
+        self._session = session
+        self._upkeep = upkeep
+        self._feeding = feeding
+        self._task: asyncio.Task[None] | None = None
+        self._ending: list[asyncio.Task[None]] = []  # cancelled, and not done yet: the last snapshot may be under way
+
+    def reserve(self) -> None:
+        """Have the state file, before anything connects. Raises SnapshotError: somebody else has it."""
+        if self._upkeep is not None:
+            self._upkeep.reserve()
+
+    def start(self) -> None:
+        """Begin, where it does not run."""
+        if self._task is None:
+            name = f"fastbars clock {self._session.exchange.name}"
+            self._task = asyncio.create_task(self._run(), name=name)
+
+    def cancel(self) -> None:
+        """End it; `wait_ended` waits until it has."""
+        task, self._task = self._task, None
+        self._ending = [each for each in (*self._ending, task) if each is not None and not each.done()]
+        for each in self._ending:
+            each.cancel()
+
+    async def wait_ended(self) -> None:
+        """Wait for the end of what was cancelled, and give the state file up."""
+        if self._ending:
+            await asyncio.wait(self._ending)
+        if self._upkeep is not None:
+            self._upkeep.release()
+
+    async def _run(self) -> None:
+        # Healing and snapshots go on whatever closes bars.
+        if self._upkeep is not None:
+            self._upkeep.start()
+        try:
+            if self._session.config.close_by == "trades":
+                await asyncio.Event().wait()
+            await self._close_by_clock()
+        except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly
+            log.exception("clock_failed", exchange=self._session.exchange.name)
+            self._feeding.fail(error)
+        finally:
+            if self._upkeep is not None:
+                await self._upkeep.stop()
+
+    async def _close_by_clock(self) -> None:
+        # On time where no trade comes, and never ahead of what has arrived.
+        session, feeding = self._session, self._feeding
+        while True:
+            await asyncio.sleep(_INTERVAL_S)
+            if not session.clock_is_due(steady_ns()):
+                continue
+            if not await have_been_read(feeding.connections) or feeding.is_paused:
+                continue
+            feed_up = feeding.state is ConnectionState.CONNECTED and not session.is_down
+            session.advance_clock(steady_ns(), wall_ns(), feed_up=feed_up)

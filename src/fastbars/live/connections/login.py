@@ -1,0 +1,61 @@
+"""What some exchanges want before they serve a connection: a request to their REST API, and a session token.
+
+Units: seconds on the loop's clock.
+"""
+
+from __future__ import annotations
+
+from fastbars.clocks import steady_s
+from fastbars.errors import RestError
+from fastbars.exchanges.declaration import Exchange
+from fastbars.live.config import StreamConfig
+from fastbars.live.rest import RestClient
+from fastbars.live.secrets import without_credentials
+from fastbars.log import log
+
+_TIMEOUT_S = 5.0
+_LOGIN_EVERY_S = 5.0
+_HTTP_OK = 200
+
+
+async def ask_first(exchange: Exchange, config: StreamConfig, url: str) -> None:
+    """Ask what is to be asked before connecting to `url`.
+
+    Where it cannot be asked the stream begins all the same: somebody else may have asked.
+    """
+    ssl = config.ssl or config.connect_options.get("ssl")
+    for address in exchange.asked_first(url, config.rest_url):
+        try:
+            async with RestClient(_TIMEOUT_S, ssl=ssl, proxy=config.proxy) as client:
+                answer = await client(address, {}, {})
+            why = None if answer.status == _HTTP_OK else f"HTTP {answer.status} {answer.body[:200]!r}"
+        except RestError as error:
+            why = str(error)
+        if why is not None:
+            shown = without_credentials(address)
+            log.warning("not_asked_first", exchange=exchange.name, url=shown, why=why.replace(address, shown))
+
+
+class SessionToken:
+    """The session token of one connection, sent when the exchange wants it.
+
+    Args:
+        exchange: builds the frames.
+        token: None: there is none, and the exchange is told nothing.
+    """
+
+    def __init__(self, exchange: Exchange, token: str | None) -> None:
+        self._exchange = exchange
+        self._token = token
+        self._wanted_s = float("-inf")
+
+    def frames(self, reason: str) -> list[bytes]:
+        """What to send, as the exchange wants the token for this reason; nothing where it is on its way already."""
+        now_s = steady_s()
+        if now_s - self._wanted_s < _LOGIN_EVERY_S:
+            return []
+        self._wanted_s = now_s
+        if self._token is None:
+            log.warning("session_token_wanted", exchange=self._exchange.name, reason=reason)
+            return []
+        return self._exchange.login(self._token)

@@ -1,0 +1,83 @@
+"""Receiver: hands the messages of one connection to the session, and counts those that were data.
+
+Units: times int64 nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fastbars.clocks import steady_ns, wall_ns
+from fastbars.live.intake import Feed
+from fastbars.live.session import Received, Session
+from fastbars.log import log
+from fastbars.wire.scanner import TradeScanner
+
+
+class Receiver:
+    """The way of a connection's messages into its session.
+
+    After an error of our own nobody knows what state the session is in: no message follows.
+
+    Args:
+        session: takes the messages.
+        number: of the connection, among those that feed the session.
+        on_received: called with what each wakeup came to that the session had to look at.
+        on_failure: called, once, with an error of our own.
+
+    Attributes:
+        feed: ends wakeups of which the scanner took every message, without a Python frame.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        number: int,
+        on_received: Callable[[Received], object],
+        on_failure: Callable[[Exception], object],
+    ) -> None:
+        self.feed = Feed(session.intake, self._fail)
+        self._session = session
+        self._number = number
+        self._on_received = on_received
+        self._on_failure = on_failure
+        self._data_messages = 0  # of wakeups that the session has ended
+        self._failed = False
+
+    @property
+    def scanner(self) -> TradeScanner | None:
+        """What takes trade messages before the session does; None: the session must have them all."""
+        return self._session.scanner
+
+    @property
+    def data_messages(self) -> int:
+        """Messages received that were data and could be read."""
+        return self._data_messages + self.feed.messages
+
+    def take_payloads(self, payloads: Sequence[bytes]) -> None:
+        """End a wakeup, with the messages of it that nobody has taken yet."""
+        if self._failed:
+            return
+        try:
+            received = self._session.receive(payloads, wall_ns(), steady_ns(), line=self._number)
+            data_messages = self._session.take_data_messages()
+            if data_messages > 0:
+                self._data_messages += data_messages
+                self.feed.is_proven = True  # from the first data on, a wakeup can be an ordinary one
+            self._on_received(received)
+        except Exception as error:  # noqa: BLE001 nothing above it could: it logs and stops loudly
+            self._fail(error)
+
+    def take_message(self, payload: bytes) -> None:
+        """Take one message in the middle of a wakeup, as it comes: the scanner has not."""
+        if self._failed:
+            return
+        try:
+            self._session.take(payload, wall_ns(), steady_ns(), self._number)
+        except Exception as error:  # noqa: BLE001 as above
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._failed = True
+        log.exception("session_failed", exchange=self._session.exchange.name)
+        self._on_failure(error)

@@ -1,0 +1,127 @@
+"""Silence: what used to be heard and is no longer heard, though the socket lives; learned and judged, nothing more.
+
+Each symbol's rate is learned from when its trades come, and the whole connection's from when any data comes. A
+symbol that trades once an hour may be silent for hours; one that trades every second may not.
+
+    heard -> silent for its limit -> RENEWED -> silent for twice that -> RECONNECTED -> left alone, until it is heard
+      ^                                  |                                   |
+      +----------------------------------+-----------------------------------+  a trade
+
+What has never been heard since it was subscribed to is no matter of rates: see `never_heard.py`. What is done about
+silence is the duty of `watchdog.py`.
+
+Times of last trades are compared once in a while, so it costs nothing a trade. Units: seconds on a steady clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+_ENOUGH = 10  # gaps seen before a rate counts as known
+_WEIGHT = 0.1  # of the latest gap in the mean
+_LONGEST = 3.0  # so many times the longest gap seen is silence, where the mean says less
+_FORGET = 0.999  # what is left of the longest gap with each one after it
+_CONNECTION = 0  # its row; a symbol's is its id + 1
+_RENEWED, _RECONNECTED = 1, 2  # what was done about a silent symbol; 0: nothing
+
+
+class Found(NamedTuple):
+    """What is silent.
+
+    Attributes:
+        everything_s: for how long nothing at all came, s; None where something did.
+        symbols: ids of silent symbols, to be subscribed again.
+        again: ids of those that have been, in vain.
+    """
+
+    everything_s: float | None
+    symbols: list[int]
+    again: list[int]
+
+
+class Silence:
+    """Learns what is to be heard, and says what is not.
+
+    Args:
+        least_s: shorter than this is never silence.
+        factor: as many times the mean gap between two trades is silence.
+    """
+
+    def __init__(self, least_s: float, factor: float) -> None:
+        self._least_s = least_s
+        self._factor = factor
+        self._marks: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._heard_s = np.zeros(0)  # when the mark last moved
+        self._since_s = np.zeros(0)  # from when silence counts: since then, or since something was done about it
+        self._mean_s = np.zeros(0)
+        self._longest_s = np.zeros(0)
+        self._gaps = np.zeros(0, np.int64)
+        self._stage = np.zeros(0, np.int64)
+
+    def restart(self, now_s: float) -> None:
+        """Nothing could be heard until now: no silence before counts, and no gap is learned from it."""
+        self._since_s[:] = now_s
+        self._heard_s[:] = np.nan
+
+    def find_silent(
+        self, now_s: float, messages: int, trade_times_ns: npt.NDArray[np.int64], watched: Sequence[int]
+    ) -> Found:
+        """What has been silent for too long.
+
+        Args:
+            messages: how many came on the connection so far.
+            trade_times_ns: time of the latest trade of each symbol, by id.
+            watched: ids of the symbols that are subscribed.
+        """
+        marks = np.concatenate(([messages], trade_times_ns))
+        self._grow(len(marks), now_s)
+        moved = marks != self._marks
+        gaps = now_s - self._heard_s
+        learned = moved & ~np.isnan(gaps)
+        first = learned & (self._gaps == 0)
+        # What was silence teaches only a little, or the next would go unnoticed.
+        known = self._gaps >= _ENOUGH
+        gaps[known] = np.minimum(gaps, self._limit_s())[known]
+        self._mean_s[first] = gaps[first]
+        self._mean_s[learned] += _WEIGHT * (gaps[learned] - self._mean_s[learned])
+        self._longest_s[learned] = np.maximum(_FORGET * self._longest_s[learned], gaps[learned])
+        self._gaps[learned] += 1
+        self._heard_s[moved] = self._since_s[moved] = now_s
+        self._stage[moved] = 0
+        self._marks = marks
+        limit_s = self._limit_s() * 2.0 ** np.minimum(self._stage, 8)
+        silent = (self._gaps >= _ENOUGH) & (now_s - self._since_s > limit_s)
+        if silent[_CONNECTION]:
+            silent_s = float(now_s - self._since_s[_CONNECTION])
+            self._stage[_CONNECTION] += 1  # the next time it takes longer
+            return Found(silent_s, [], [])
+        rows = np.asarray(watched, np.int64) + 1
+        rows = rows[silent[rows] & (self._stage[rows] < _RECONNECTED)]
+        self._since_s[rows] = now_s
+        self._stage[rows] += 1
+        again = rows[self._stage[rows] == _RECONNECTED]
+        return Found(None, (rows[self._stage[rows] == _RENEWED] - 1).tolist(), (again - 1).tolist())
+
+    def _limit_s(self) -> npt.NDArray[np.float64]:
+        learned_s = np.maximum(self._factor * self._mean_s, _LONGEST * self._longest_s)
+        return np.maximum(self._least_s, learned_s)
+
+    def is_judged(self, symbol_id: int) -> bool:
+        """Whether the rate of a symbol is known, and not yet everything was done about its silence."""
+        row = symbol_id + 1
+        return row < len(self._gaps) and bool(self._gaps[row] >= _ENOUGH and self._stage[row] < _RECONNECTED)
+
+    def _grow(self, size: int, now_s: float) -> None:
+        more = size - len(self._marks)
+        if more > 0:
+            self._marks = np.concatenate((self._marks, np.zeros(more, np.int64)))
+            self._heard_s = np.concatenate((self._heard_s, np.full(more, np.nan)))
+            self._since_s = np.concatenate((self._since_s, np.full(more, now_s)))
+            self._mean_s = np.concatenate((self._mean_s, np.zeros(more)))
+            self._longest_s = np.concatenate((self._longest_s, np.zeros(more)))
+            self._gaps = np.concatenate((self._gaps, np.zeros(more, np.int64)))
+            self._stage = np.concatenate((self._stage, np.zeros(more, np.int64)))
