@@ -19,7 +19,16 @@ from typing import Any, ClassVar
 import orjson
 
 from fastbars.simulator.candles import INTERVALS, Candle, interval_end_ms
-from fastbars.simulator.dialect import AggregateTrade, Dialect, Opening, Reaction, Stream, Subscriber, read_json
+from fastbars.simulator.dialect import (
+    AggregateTrade,
+    DayStatistics,
+    Dialect,
+    Opening,
+    Reaction,
+    Stream,
+    Subscriber,
+    read_json,
+)
 from fastbars.simulator.instruments import Naming, SimulatedInstrument
 from fastbars.simulator.market import Book, SimulatedTrade
 from fastbars.simulator.rest import PastTrades, RestRequest, State
@@ -172,40 +181,33 @@ class BinanceDialect(Dialect):
             return Stream(name, place, channel, interval)
         return None
 
-    def trades(
-        self,
-        stream: Stream,
-        trades: Sequence[SimulatedTrade],
-        event_ms: int,
-        *,
-        past: bool = False,
-    ) -> bytes:
-        ((place, trade_id, time_ms, price_ticks, size_steps, buyer_is_maker),) = trades
-        instrument = self.instruments[place]
-        price, size = instrument.price_text(price_ticks), instrument.size_text(size_steps)
-        maker = "true" if buyer_is_maker else "false"
+    def trades(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, *, past: bool = False) -> bytes:
+        (trade,) = trades
+        price, size = self.texts(trade)
+        maker = _boolean(trade.buyer_is_maker)
+        message = self._trade_formats[trade.instrument]
         if self._is_spot:
-            text = self._trade_formats[place] % (event_ms, trade_id, price, size, time_ms, maker)
+            text = message % (event_ms, trade.trade_id, price, size, trade.time_ms, maker)
         else:
             # {"e":"trade",...,"t":6543210987,"p":"0","q":"0","X":"NA","m":true}: a void id, nothing was traded
-            kind = "MARKET" if size_steps else "NA"
-            price, size = (price, size) if size_steps else ("0", "0")
-            text = self._trade_formats[place] % (event_ms, time_ms, trade_id, price, size, kind, maker)
+            kind = "MARKET" if trade.size_steps else "NA"
+            price, size = (price, size) if trade.size_steps else ("0", "0")
+            text = message % (event_ms, trade.time_ms, trade.trade_id, price, size, kind, maker)
         return text.encode()
 
     def aggregate_trade(self, stream: Stream, trade: AggregateTrade, aggregate_id: int, event_ms: int) -> bytes:
-        instrument = self.instruments[trade.instrument]
-        price, size = instrument.price_text(trade.price_ticks), instrument.size_text(trade.size_steps)
+        symbol = self.symbol(stream)
+        price, size = self.texts(trade)
         ids = f'"f":{trade.first_id},"l":{trade.last_id}'
         tail = f'{ids},"T":{trade.time_ms},"m":{_boolean(trade.buyer_is_maker)}'
         if self._is_spot:
             text = (
-                f'{{"e":"aggTrade","E":{event_ms},"s":"{instrument.symbol}","a":{aggregate_id},'
+                f'{{"e":"aggTrade","E":{event_ms},"s":"{symbol}","a":{aggregate_id},'
                 f'"p":"{price}","q":"{size}",{tail},"M":true}}'
             )
         else:
             text = (
-                f'{{"e":"aggTrade","E":{event_ms},"a":{aggregate_id},"s":"{instrument.symbol}",'
+                f'{{"e":"aggTrade","E":{event_ms},"a":{aggregate_id},"s":"{symbol}",'
                 f'"p":"{price}","q":"{size}","nq":"{size}",{tail},"st":{_SYMBOL_TYPE[self.market]}}}'
             )
         return text.encode()
@@ -242,31 +244,32 @@ class BinanceDialect(Dialect):
             f'"ps":"{pair}","st":{_SYMBOL_TYPE[self.market]}}}'
         ).encode()
 
-    def ticker(self, stream: Stream, day: Candle, *, open_ms: int, book: Book, last_steps: int, event_ms: int) -> bytes:
+    def ticker(self, stream: Stream, day: DayStatistics, event_ms: int) -> bytes:
+        open_ms, candle, book, last_steps = day
         instrument = self.instruments[stream.instrument]
         price, size, amount = self._decimals(instrument)
-        change = day.close - day.open
-        percent = _DIVISION.divide(change * 100, day.open)
-        if not day.trade_count:
-            average = day.close
+        change = candle.close - candle.open
+        percent = _DIVISION.divide(change * 100, candle.open)
+        if not candle.trade_count:
+            average = candle.close
         elif instrument.contract_size is None:
-            average = _DIVISION.divide(day.amount, day.volume)
+            average = _DIVISION.divide(candle.amount, candle.volume)
         else:
-            average = _DIVISION.divide(day.volume * instrument.contract_size, day.amount)
+            average = _DIVISION.divide(candle.volume * instrument.contract_size, candle.amount)
         quotes = previous = ""
         if self._is_spot:
-            previous = f'"x":"{day.open:{price}}",'
+            previous = f'"x":"{candle.open:{price}}",'
             quotes = (
                 f'"b":"{instrument.price_text(book.bid_ticks)}","B":"{instrument.size_text(book.bid_steps)}",'
                 f'"a":"{instrument.price_text(book.ask_ticks)}","A":"{instrument.size_text(book.ask_steps)}",'
             )
         return (
             f'{{"e":"24hrTicker","E":{event_ms},"s":"{instrument.symbol}","p":"{change:{price}}",'
-            f'"P":"{percent:.3f}","w":"{average:{price}}",{previous}"c":"{day.close:{price}}",'
-            f'"Q":"{instrument.size_text(last_steps)}",{quotes}"o":"{day.open:{price}}",'
-            f'"h":"{day.high:{price}}","l":"{day.low:{price}}","v":"{day.volume:{size}}",'
-            f'"q":"{day.amount:{amount}}","O":{open_ms},"C":{event_ms},'
-            f'"F":{day.first_id},"L":{day.last_id},"n":{day.trade_count}}}'
+            f'"P":"{percent:.3f}","w":"{average:{price}}",{previous}"c":"{candle.close:{price}}",'
+            f'"Q":"{instrument.size_text(last_steps)}",{quotes}"o":"{candle.open:{price}}",'
+            f'"h":"{candle.high:{price}}","l":"{candle.low:{price}}","v":"{candle.volume:{size}}",'
+            f'"q":"{candle.amount:{amount}}","O":{open_ms},"C":{event_ms},'
+            f'"F":{candle.first_id},"L":{candle.last_id},"n":{candle.trade_count}}}'
         ).encode()
 
     # REST.

@@ -17,7 +17,7 @@ from uuid import UUID
 import orjson
 
 from fastbars.simulator.candles import Candle, interval_end_ms
-from fastbars.simulator.dialect import Dialect, Reaction, Stream, Subscriber, read_json
+from fastbars.simulator.dialect import DayStatistics, Dialect, Reaction, Stream, Subscriber, read_json
 from fastbars.simulator.instruments import Naming, SimulatedInstrument
 from fastbars.simulator.market import Book, SimulatedTrade
 from fastbars.simulator.rest import RestRequest, State
@@ -135,17 +135,8 @@ class BybitDialect(Dialect):
         )
         return self._message(stream, data, event_ms)
 
-    def ticker(
-        self,
-        stream: Stream,
-        day: Candle,
-        *,
-        open_ms: int,
-        book: Book,
-        last_steps: int,
-        event_ms: int,
-    ) -> bytes:
-        texts = self.candle_texts(stream.instrument, day)
+    def ticker(self, stream: Stream, day: DayStatistics, event_ms: int) -> bytes:
+        texts = self.candle_texts(stream.instrument, day.candle)
         data = (
             f'{{"symbol":"{self.symbol(stream)}","lastPrice":"{texts["close"]}","prevPrice24h":"{texts["open"]}",'
             f'"highPrice24h":"{texts["high"]}","lowPrice24h":"{texts["low"]}","volume24h":"{texts["volume"]}",'

@@ -14,7 +14,7 @@ from typing import ClassVar
 import orjson
 
 from fastbars.simulator.candles import Candle
-from fastbars.simulator.dialect import Dialect, Reaction, Stream, Subscriber, read_json, time_text
+from fastbars.simulator.dialect import DayStatistics, Dialect, Reaction, Stream, Subscriber, read_json, time_text
 from fastbars.simulator.instruments import Naming, SimulatedInstrument
 from fastbars.simulator.market import Book, SimulatedTrade
 from fastbars.simulator.rest import PastTrades, RestRequest, State
@@ -100,18 +100,9 @@ class CoinbaseDialect(Dialect):
         row = f'{{"start":"{open_ms // 1000}",{fields},"product_id":"{self.symbol(stream)}"}}'
         return self._message("candles", f'{{"type":"update","candles":[{row}]}}', event_ms)
 
-    def ticker(
-        self,
-        stream: Stream,
-        day: Candle,
-        *,
-        open_ms: int,
-        book: Book,
-        last_steps: int,
-        event_ms: int,
-    ) -> bytes:
-        texts = self.candle_texts(stream.instrument, day)
-        bid, bid_size, ask, ask_size = self.book_texts(stream.instrument, book)
+    def ticker(self, stream: Stream, day: DayStatistics, event_ms: int) -> bytes:
+        texts = self.candle_texts(stream.instrument, day.candle)
+        bid, bid_size, ask, ask_size = self.book_texts(stream.instrument, day.book)
         row = (
             f'{{"type":"ticker","product_id":"{self.symbol(stream)}","price":"{texts["close"]}",'
             f'"volume_24_h":"{texts["volume"]}","low_24_h":"{texts["low"]}","high_24_h":"{texts["high"]}",'

@@ -22,7 +22,8 @@ from fastbars.simulator.market import Book, SimulatedTrade
 from fastbars.simulator.rest import PastTrades, RestRequest, State
 
 __all__ = [
-    "AggregateTrade", "Dialect", "Opening", "Reaction", "Silence", "Stream", "Subscriber", "read_json", "time_text",
+    "AggregateTrade", "DayStatistics", "Dialect", "Opening", "Reaction", "Silence", "Stream", "Subscriber", "read_json",
+    "time_text",
 ]  # fmt: skip
 
 Silence = tuple[Literal["client", "server", "both"], float]  # whose, and for how many s
@@ -55,6 +56,22 @@ class AggregateTrade(NamedTuple):
     price_ticks: int
     size_steps: int
     buyer_is_maker: bool
+
+
+class DayStatistics(NamedTuple):
+    """The last day of a symbol.
+
+    Attributes:
+        open_ms: where it begins; it ends with the event time of its message.
+        candle: of that time.
+        book: best bid and ask at its end.
+        last_steps: size of the last trade, 0 before the first.
+    """
+
+    open_ms: int
+    candle: Candle
+    book: Book
+    last_steps: int
 
 
 class Subscriber:
@@ -203,17 +220,8 @@ class Dialect(ABC):
         """Write the best bid and ask."""
         raise NotImplementedError
 
-    def ticker(self, stream: Stream, day: Candle, *, open_ms: int, book: Book, last_steps: int, event_ms: int) -> bytes:
-        """Write the statistics of the last day.
-
-        Args:
-            stream: whose messages these are.
-            day: candle of the last day.
-            open_ms: where that day begins.
-            book: best bid and ask.
-            last_steps: size of the last trade, 0 before the first.
-            event_ms: event time, also the end of the day.
-        """
+    def ticker(self, stream: Stream, day: DayStatistics, event_ms: int) -> bytes:
+        """Write the statistics of the last day."""
         raise NotImplementedError
 
     def heartbeat(self, subscriber: Subscriber, now_ms: int) -> bytes | None:

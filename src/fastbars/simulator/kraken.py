@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import orjson
 
 from fastbars.simulator.candles import Candle, interval_end_ms
-from fastbars.simulator.dialect import Dialect, Reaction, Stream, Subscriber, read_json, time_text
+from fastbars.simulator.dialect import DayStatistics, Dialect, Reaction, Stream, Subscriber, read_json, time_text
 from fastbars.simulator.instruments import Naming
-from fastbars.simulator.market import Book, SimulatedTrade
+from fastbars.simulator.market import SimulatedTrade
 from fastbars.simulator.rest import PastTrades, RestRequest, State
 
 __all__ = ["DIALECT", "KrakenDialect"]
@@ -100,22 +100,13 @@ class KrakenDialect(Dialect):
         )
         return self._message("ohlc", row)
 
-    def ticker(
-        self,
-        stream: Stream,
-        day: Candle,
-        *,
-        open_ms: int,
-        book: Book,
-        last_steps: int,
-        event_ms: int,
-    ) -> bytes:
-        texts = self.candle_texts(stream.instrument, day)
-        bid, bid_size, ask, ask_size = self.book_texts(stream.instrument, book)
+    def ticker(self, stream: Stream, day: DayStatistics, event_ms: int) -> bytes:
+        texts = self.candle_texts(stream.instrument, day.candle)
+        bid, bid_size, ask, ask_size = self.book_texts(stream.instrument, day.book)
         row = (
             f'{{"symbol":"{self.symbol(stream)}","bid":{bid},"bid_qty":{bid_size},"ask":{ask},"ask_qty":{ask_size},'
             f'"last":{texts["close"]},"volume":{texts["volume"]},"vwap":{texts["close"]},"low":{texts["low"]},'
-            f'"high":{texts["high"]},"change":{day.close - day.open},"change_pct":0.0,'
+            f'"high":{texts["high"]},"change":{day.candle.close - day.candle.open},"change_pct":0.0,'
             f'"timestamp":"{time_text(event_ms)}"}}'
         )
         return self._message("ticker", row)

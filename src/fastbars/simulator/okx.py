@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import orjson
 
 from fastbars.simulator.candles import Candle
-from fastbars.simulator.dialect import AggregateTrade, Dialect, Reaction, Stream, Subscriber, read_json
+from fastbars.simulator.dialect import AggregateTrade, DayStatistics, Dialect, Reaction, Stream, Subscriber, read_json
 from fastbars.simulator.instruments import Naming
 from fastbars.simulator.market import Book, SimulatedTrade
 from fastbars.simulator.rest import PastTrades, RestRequest, State
@@ -107,17 +107,8 @@ class OKXDialect(Dialect):
             f'"seqId":{book.update_id}}}',
         )
 
-    def ticker(
-        self,
-        stream: Stream,
-        day: Candle,
-        *,
-        open_ms: int,
-        book: Book,
-        last_steps: int,
-        event_ms: int,
-    ) -> bytes:
-        texts = self.candle_texts(stream.instrument, day)
+    def ticker(self, stream: Stream, day: DayStatistics, event_ms: int) -> bytes:
+        texts = self.candle_texts(stream.instrument, day.candle)
         return self._message(
             stream,
             f'{{"instId":"{self.symbol(stream)}","last":"{texts["close"]}","open24h":"{texts["open"]}",'

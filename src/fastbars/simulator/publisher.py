@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from decimal import localcontext
 
 from fastbars.simulator.candles import EXACT, CandleBook, interval_end_ms, interval_start_ms
-from fastbars.simulator.dialect import AggregateTrade, Dialect, Stream, Subscriber
+from fastbars.simulator.dialect import AggregateTrade, DayStatistics, Dialect, Stream, Subscriber
 from fastbars.simulator.market import SimulatedMarket, SimulatedTrade
 from fastbars.simulator.record import Record, TradeMessage
 
@@ -178,13 +178,9 @@ class Publisher:
                     if message is not None:
                         self._send(stream, message)
             elif stream.channel == "ticker":
-                open_ms, day = self._candles[place].last_day(last_ms)
-                book = self._market.books[place]
-                steps = self._last_steps[place]
-                self._send(
-                    stream,
-                    self._dialect.ticker(stream, day, open_ms=open_ms, book=book, last_steps=steps, event_ms=event_ms),
-                )
+                open_ms, candle = self._candles[place].last_day(last_ms)
+                day = DayStatistics(open_ms, candle, self._market.books[place], self._last_steps[place])
+                self._send(stream, self._dialect.ticker(stream, day, event_ms))
         for place, candles in enumerate(self._candles):
             if self._record is not None:
                 self._record.note_second(place, boundary_ms - 1000, candles.running("1s"))
