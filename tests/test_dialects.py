@@ -24,9 +24,10 @@ from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.connections.symbol_check import SymbolCheck
 from fastbars.simulator import SimulatedExchange
-from fastbars.simulator.dialect import time_text
+from fastbars.simulator.dialect import Dialect, time_text
 from fastbars.simulator.dialects import dialects, find_dialect
-from fastbars.simulator.rest import RestFault
+from fastbars.simulator.market import SimulatedTrade
+from fastbars.simulator.rest import RestFault, SimulatedHistory, SimulatedListing
 from servers import until
 
 MARKETS = [(name, market) for name, dialect in dialects().items() for market in dialect.namings]
@@ -335,11 +336,122 @@ async def test_the_gateway_and_coinbase_and_kraken_send_heartbeats_of_their_own(
 
 
 async def test_a_client_that_is_silent_for_too_long_is_closed() -> None:
-    for exchange in ("bybit", "okx", "hyperliquid"):
+    for exchange in ("bybit", "okx", "hyperliquid", "coinbase"):
         async with simulated(exchange, rate=0.0, silence_s=0.1) as server, connect(server.url) as client:
             async for message in client:
                 assert "established" in str(message)  # the greeting of some
             assert (client.close_code, client.close_reason) == (1001, "silence")
+
+
+async def test_coinbase_waits_for_a_first_request_and_for_no_other() -> None:
+    async with simulated("coinbase", rate=0.0, silence_s=0.1) as server, connect(server.url) as client:
+        await client.send('{"type":"subscribe","channel":"market_trades","product_ids":["BTC-USD"]}')
+        await client.recv()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.recv(), 0.3)
+
+
+async def test_coinbase_sends_past_trades_before_it_acknowledges() -> None:
+    async with simulated("coinbase", rate=2_000.0, symbols=["BTC-USD"]) as server:
+        await until(lambda: len(server.record.trades("BTC-USD")) > 1_500)  # more than wait for the next message
+        async with connect(server.url) as client:
+            await client.send('{"type":"subscribe","channel":"market_trades","product_ids":["BTC-USD"]}')
+            first, second, third = [orjson.loads(await client.recv()) for _ in range(3)]
+    assert [each["channel"] for each in (first, second, third)] == ["market_trades", "subscriptions", "market_trades"]
+    assert [each["events"][0].get("type") for each in (first, third)] == ["snapshot", "update"]
+    assert len(first["events"][0]["trades"]) == 100
+    numbers = [int(trade["trade_id"]) for each in (third, first) for trade in each["events"][0]["trades"]]
+    assert numbers == list(range(numbers[0], numbers[-1] - 1, -1))  # newest first, and none between the two
+
+
+@pytest.mark.parametrize(("asked", "kind"), [("true", "snapshot"), ("false", "update")])
+async def test_kraken_sends_past_trades_only_where_they_are_asked_for(asked: str, kind: str) -> None:
+    async with simulated("kraken", rate=2_000.0, symbols=["BTC/USD"]) as server:
+        await until(lambda: len(server.record.trades("BTC/USD")) > 100)
+        async with connect(server.url) as client:
+            params = f'{{"channel":"trade","symbol":["BTC/USD"],"snapshot":{asked}}}'
+            await client.send(f'{{"method":"subscribe","params":{params}}}')
+            messages = [orjson.loads(await client.recv()) for _ in range(4)]
+    assert next(each["type"] for each in messages if each.get("channel") == "trade") == kind
+
+
+@pytest.mark.parametrize(
+    ("path", "channel", "event"),
+    [
+        ("/business", "trades-all", "subscribe"), ("/public", "trades-all", "error"),
+        ("/public", "trades", "subscribe"), ("/business", "trades", "error"),
+        ("/business", "candle1m", "subscribe"), ("/public", "candle1m", "error"),
+        ("", "trades-all", "subscribe"), ("", "trades", "subscribe"),
+    ],
+)  # fmt: skip
+async def test_okx_refuses_a_channel_on_the_path_of_others(path: str, channel: str, event: str) -> None:
+    async with simulated("okx", rate=0.0, symbols=["BTC-USDT"]) as server:
+        request = f'{{"op":"subscribe","args":[{{"channel":"{channel}","instId":"BTC-USDT"}}]}}'
+        (answer,) = await talk(server.url + path, request)
+    assert answer["event"] == event
+    assert event == "subscribe" or answer["code"] == "60018"
+
+
+# REST, without sockets.
+
+
+def history_of(exchange: str, market: str, symbols: list[str], count: int = 3) -> tuple[SimulatedHistory, Dialect]:
+    """Trades 1 to `count` of each symbol, one a second."""
+    kind = find_dialect(exchange)
+    dialect = kind(market, kind.list_market(market, symbols)[1])
+    trades = {
+        symbol: [SimulatedTrade(place, n, n * 1000, 100, 5, False) for n in range(1, count + 1)]
+        for place, symbol in enumerate(symbols)
+    }
+    return SimulatedHistory(dialect.past_trades, trades.__getitem__), dialect
+
+
+@pytest.mark.parametrize(("market", "path"), [("usdm", "/fapi/v1"), ("coinm", "/dapi/v1"), ("us", "/api/v3")])
+def test_binance_serves_past_trades_by_id_to_those_with_a_key_except_on_spot(market: str, path: str) -> None:
+    history, _ = history_of("binance", market, ["BTCUSDT"])
+    target = f"{path}/historicalTrades?symbol=BTCUSDT&fromId=2"
+    refused = history.answer(target)
+    assert refused is not None
+    assert (refused.status, orjson.loads(refused.body)["code"]) == (401, -2014)
+    answer = history.answer(target, headers={"X-MBX-APIKEY": "key"})
+    assert answer is not None
+    assert [trade["id"] for trade in orjson.loads(answer.body)] == [2, 3]
+    latest = history.answer(f"{path}/trades?symbol=BTCUSDT&limit=1")
+    assert latest is not None
+    assert [trade["id"] for trade in orjson.loads(latest.body)] == [3]
+    spot, _ = history_of("binance", "spot", ["BTCUSDT"])
+    answer = spot.answer("/api/v3/historicalTrades?symbol=BTCUSDT&limit=2")  # the newest, without an id
+    assert answer is not None
+    assert [trade["id"] for trade in orjson.loads(answer.body)] == [2, 3]
+
+
+def test_unknown_symbols_are_refused_over_rest_in_the_words_of_the_exchange() -> None:
+    for exchange, market, symbol, target, status, sign in (
+        ("binance", "spot", "BTCUSDT", "/api/v3/historicalTrades?symbol=NONE&fromId=1", 400, b"-1121"),
+        ("okx", "spot", "BTC-USDT", "/api/v5/market/history-trades?instId=NONE&after=1", 200, b"51001"),
+        ("kraken", "spot", "BTC/USD", "/0/public/Trades?pair=NONE&since=0&count=5", 200, b"EQuery:Unknown asset pair"),
+    ):
+        answer = history_of(exchange, market, [symbol])[0].answer(target)
+        assert answer is not None
+        assert answer.status == status
+        assert sign in answer.body
+
+
+def test_kraken_answers_with_the_letters_that_mark_the_class_of_older_assets() -> None:
+    symbols = ["BTC/USD", "SOL/USD", "DOGE/USD"]
+    history, dialect = history_of("kraken", "spot", symbols)
+    keys = []
+    for pair in ("XBTUSD", "SOLUSD", "XDGUSD"):
+        answer = history.answer(f"/0/public/Trades?pair={pair}&since=1000000000&count=1")
+        assert answer is not None
+        (key, rows), (_, last) = orjson.loads(answer.body)["result"].items()
+        assert ([row[6] for row in rows], last) == ([2], "2000000000")
+        keys.append(key)
+    assert keys == ["XXBTZUSD", "SOLUSD", "XDGUSD"]
+    listing = SimulatedListing(dialect.list_instruments, dict.fromkeys(symbols, "trading"))
+    answer = listing.answer("/0/public/AssetPairs")
+    assert answer is not None
+    assert list(orjson.loads(answer.body)["result"]) == keys
 
 
 async def test_a_dialect_has_its_own_paths_and_no_others() -> None:

@@ -36,7 +36,7 @@ from fastbars.ticks import to_nanoseconds
 from servers import START_MS, trade, until
 
 FIELDS = ("open", "high", "low", "close", "volume", "quote_volume", "trade_count", "first_trade_id", "last_trade_id")
-VENUES = [("binance", "spot"), ("okx", "spot"), ("coinbase", "spot"), ("kraken", "spot")]
+VENUES = [("binance", "spot"), ("binance", "usdm"), ("okx", "spot"), ("coinbase", "spot"), ("kraken", "spot")]
 
 Key = tuple[str, datetime]
 
@@ -64,8 +64,13 @@ def of_status(bars: Mapping[Key, OHLCVBar], status: BarStatus) -> list[OHLCVBar]
 async def test_bars_that_an_outage_has_torn_are_healed_and_equal_the_market(name: str, market: str) -> None:
     bars: dict[Key, OHLCVBar] = {}
     faults = Faults(1)
-    async with SimulatedExchange(name, market=market, symbols=2, rate=400, faults=faults, seed=3) as exchange:
-        config = StreamConfig(reconnect_delay=0.3, reconnect_max_delay=0.6, rest_url=exchange.rest_url, grace=0.2)
+    # Void ids inside a hole are unpublished, not healed: they have tests of their own.
+    async with SimulatedExchange(
+        name, market=market, symbols=2, rate=400, faults=faults, seed=3, voids_per_minute=0.0
+    ) as exchange:
+        config = StreamConfig(
+            reconnect_delay=0.3, reconnect_max_delay=0.6, rest_url=exchange.rest_url, grace=0.2, api_key="key"
+        )
         stream = fastbars.stream(name, exchange.symbols, "1s", market=market, url=exchange.url, config=config)
         async with stream as feed:
 

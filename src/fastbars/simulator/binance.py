@@ -31,7 +31,7 @@ from fastbars.simulator.dialect import (
 )
 from fastbars.simulator.instruments import Naming, SimulatedInstrument
 from fastbars.simulator.market import Book, SimulatedTrade
-from fastbars.simulator.rest import PastTrades, RestRequest, State
+from fastbars.simulator.rest import PastTrades, RestRefusedError, RestRequest, State
 
 __all__ = ["DIALECT", "BinanceDialect"]
 
@@ -214,28 +214,19 @@ class BinanceDialect(Dialect):
 
     def kline(self, stream: Stream, candle: Candle, open_ms: int, event_ms: int, *, closed: bool) -> bytes:
         # `closed` is the flag x of `@kline_<interval>`.
-        instrument = self.instruments[stream.instrument]
-        price, size, amount = self._decimals(instrument)
-        symbol, interval = instrument.symbol, stream.interval
-        close_ms = interval_end_ms(interval, open_ms) - 1
+        symbol, interval = self.symbol(stream), stream.interval
+        texts, close_ms = self.candle_texts(stream.instrument, candle), interval_end_ms(interval, open_ms) - 1
         return (
             f'{{"e":"kline","E":{event_ms},"s":"{symbol}","k":{{"t":{open_ms},"T":{close_ms},"s":"{symbol}",'
             f'"i":"{interval}","f":{candle.first_id},"L":{candle.last_id},'
-            f'"o":"{candle.open:{price}}","c":"{candle.close:{price}}",'
-            f'"h":"{candle.high:{price}}","l":"{candle.low:{price}}",'
-            f'"v":"{candle.volume:{size}}","n":{candle.trade_count},"x":{_boolean(closed)},'
-            f'"q":"{candle.amount:{amount}}","V":"{candle.taker_volume:{size}}",'
-            f'"Q":"{candle.taker_amount:{amount}}","B":"0"}}}}'
+            f'"o":"{texts["open"]}","c":"{texts["close"]}","h":"{texts["high"]}","l":"{texts["low"]}",'
+            f'"v":"{texts["volume"]}","n":{candle.trade_count},"x":{_boolean(closed)},"q":"{texts["amount"]}",'
+            f'"V":"{texts["taker_volume"]}","Q":"{texts["taker_amount"]}","B":"0"}}}}'
         ).encode()
 
     def quote(self, stream: Stream, book: Book, event_ms: int) -> bytes:
         # Spot's `@bookTicker` carries neither "e" nor a time.
-        instrument = self.instruments[stream.instrument]
-        symbol = instrument.symbol
-        quotes = (
-            f'"b":"{instrument.price_text(book.bid_ticks)}","B":"{instrument.size_text(book.bid_steps)}",'
-            f'"a":"{instrument.price_text(book.ask_ticks)}","A":"{instrument.size_text(book.ask_steps)}"'
-        )
+        symbol, quotes = self.symbol(stream), self._book_fields(stream, book)
         if self._is_spot:
             return f'{{"u":{book.update_id},"s":"{symbol}",{quotes}}}'.encode()
         pair = symbol.partition("_")[0]
@@ -247,7 +238,7 @@ class BinanceDialect(Dialect):
     def ticker(self, stream: Stream, day: DayStatistics, event_ms: int) -> bytes:
         open_ms, candle, book, last_steps = day
         instrument = self.instruments[stream.instrument]
-        price, size, amount = self._decimals(instrument)
+        texts, price = self.candle_texts(stream.instrument, candle), instrument.price_format
         change = candle.close - candle.open
         percent = _DIVISION.divide(change * 100, candle.open)
         if not candle.trade_count:
@@ -256,21 +247,20 @@ class BinanceDialect(Dialect):
             average = _DIVISION.divide(candle.amount, candle.volume)
         else:
             average = _DIVISION.divide(candle.volume * instrument.contract_size, candle.amount)
-        quotes = previous = ""
+        previous, quotes = "", ""
         if self._is_spot:
-            previous = f'"x":"{candle.open:{price}}",'
-            quotes = (
-                f'"b":"{instrument.price_text(book.bid_ticks)}","B":"{instrument.size_text(book.bid_steps)}",'
-                f'"a":"{instrument.price_text(book.ask_ticks)}","A":"{instrument.size_text(book.ask_steps)}",'
-            )
+            previous, quotes = f'"x":"{texts["open"]}",', f"{self._book_fields(stream, book)},"
         return (
             f'{{"e":"24hrTicker","E":{event_ms},"s":"{instrument.symbol}","p":"{change:{price}}",'
-            f'"P":"{percent:.3f}","w":"{average:{price}}",{previous}"c":"{candle.close:{price}}",'
-            f'"Q":"{instrument.size_text(last_steps)}",{quotes}"o":"{candle.open:{price}}",'
-            f'"h":"{candle.high:{price}}","l":"{candle.low:{price}}","v":"{candle.volume:{size}}",'
-            f'"q":"{candle.amount:{amount}}","O":{open_ms},"C":{event_ms},'
+            f'"P":"{percent:.3f}","w":"{average:{price}}",{previous}"c":"{texts["close"]}",'
+            f'"Q":"{instrument.size_text(last_steps)}",{quotes}"o":"{texts["open"]}","h":"{texts["high"]}",'
+            f'"l":"{texts["low"]}","v":"{texts["volume"]}","q":"{texts["amount"]}","O":{open_ms},"C":{event_ms},'
             f'"F":{candle.first_id},"L":{candle.last_id},"n":{candle.trade_count}}}'
         ).encode()
+
+    def _book_fields(self, stream: Stream, book: Book) -> str:
+        bid, bid_size, ask, ask_size = self.book_texts(stream.instrument, book)
+        return f'"b":"{bid}","B":"{bid_size}","a":"{ask}","A":"{ask_size}"'
 
     # REST.
 
@@ -279,24 +269,23 @@ class BinanceDialect(Dialect):
         prefix, _, kind = request.path.rpartition("/")
         if prefix != _REST_PREFIXES[self.market] or kind not in ("historicalTrades", "trades"):
             return None
+        if kind == "historicalTrades" and self.market != "spot" and not request.headers.get("X-MBX-APIKEY"):
+            raise RestRefusedError(401, {"code": -2014, "msg": "API-key format invalid."})
         symbol = request.query["symbol"]
-        instrument = self.instruments[self.places[symbol]]
-        limit = int(request.query.get("limit", "500"))
-        if kind == "trades":
-            page = history.backward(symbol, history.count(symbol), limit)
-        else:
-            limit = min(limit, 1000 if self._is_spot else 500)
+        if symbol not in self.places:
+            raise RestRefusedError(400, {"code": -1121, "msg": "Invalid symbol."})
+        most = 1000 if self._is_spot or kind == "trades" else 500
+        limit = min(int(request.query.get("limit", "500")), most)
+        if kind == "historicalTrades" and "fromId" in request.query:
             page = history.forward(symbol, history.from_id(symbol, int(request.query["fromId"])), limit)
-        return [
-            {
-                "id": trade.trade_id,
-                "price": instrument.price_text(trade.price_ticks),
-                "qty": instrument.size_text(trade.size_steps),
-                "time": trade.time_ms,
-                "isBuyerMaker": trade.buyer_is_maker,
-            }
-            for trade in page
-        ]
+        else:
+            page = history.backward(symbol, history.count(symbol), limit)
+        rows = []
+        for trade in page:
+            price, size = self.texts(trade)
+            rest = {"time": trade.time_ms, "isBuyerMaker": trade.buyer_is_maker}
+            rows.append({"id": trade.trade_id, "price": price, "qty": size, **rest})
+        return rows
 
     def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
         if request.path != f"{_REST_PREFIXES[self.market]}/exchangeInfo":
@@ -328,13 +317,6 @@ class BinanceDialect(Dialect):
             return str(message["stream"])
         channel, symbol = _channel_of(message), message.get("s")
         return f"{symbol.lower()}@{channel}" if channel and isinstance(symbol, str) else None
-
-    def _decimals(self, instrument: SimulatedInstrument) -> tuple[str, str, str]:
-        """Format specs of price, size and amount."""
-        fixed = instrument.text_decimals
-        price = instrument.price_decimals if fixed is None else fixed
-        size = instrument.size_decimals if fixed is None else fixed
-        return f".{price}f", f".{size}f", f".{instrument.amount_decimals}f"
 
 
 def read_command(message: str | bytes) -> Command:

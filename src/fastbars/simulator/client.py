@@ -38,7 +38,7 @@ class Client:
     Attributes:
         ends_s: when it is closed for its age; None: never.
         notice_s: when that is announced; None: it was, or there is nothing to announce.
-        last_received_s: when the client sent something; last_sent_s: when the exchange did.
+        last_received_s: when the client sent something; None before the first. last_sent_s: when the exchange did.
     """
 
     def __init__(
@@ -54,7 +54,8 @@ class Client:
         self.record = record
         self.ends_s: float | None = None
         self.notice_s: float | None = None
-        self.last_received_s = self.last_sent_s = steady_s()
+        self.last_received_s: float | None = None
+        self.last_sent_s = self._opened_s = steady_s()
         self._dialect = dialect
         self._faults = faults
         self._delayed: list[Frame] = []
@@ -130,11 +131,10 @@ class Client:
 
     def _is_silent(self, silence: Silence, now_s: float) -> bool:
         whose, seconds = silence
-        times = {
-            "client": self.last_received_s,
-            "server": self.last_sent_s,
-            "both": max(self.last_received_s, self.last_sent_s),
-        }
+        if whose == "request":
+            return self.last_received_s is None and now_s - self._opened_s > seconds
+        received_s = self._opened_s if self.last_received_s is None else self.last_received_s
+        times = {"client": received_s, "server": self.last_sent_s, "both": max(received_s, self.last_sent_s)}
         return now_s - times[whose] > seconds
 
     # Messages.

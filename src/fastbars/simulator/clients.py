@@ -124,9 +124,9 @@ class Clients:
             self._tapes.play(client.connection, client.subscriber.streams), name="simulator tape"
         )
 
-    def _subscribe(self, client: Client, streams: Sequence[Stream]) -> None:
+    def _subscribe(self, client: Client, streams: Sequence[Stream], *, with_history: bool = True) -> None:
         for stream in streams:
-            self._publisher.subscribe(client.subscriber, stream, self._clock.now_ms())
+            self._publisher.subscribe(client.subscriber, stream, self._clock.now_ms(), with_history=with_history)
         client.note_streams(steady_s())
 
     async def _carry_out(self, client: Client, message: str | bytes) -> bool:
@@ -143,11 +143,16 @@ class Clients:
                 subscribes = ()
         for name in reaction.unsubscribe:
             self._publisher.unsubscribe(client.subscriber, name)
+        if reaction.history_first:
+            # What is pending stays in order, and no trade of now comes between.
+            self._subscribe(client, subscribes)
+            client.subscriber.pending.extend(reaction.replies)
+            return bool(reaction.subscribe)
         # Before subscribing: no message of a stream precedes its acknowledgment.
         for reply in reaction.replies:
             await client.connection.send(reply, text=True)
             client.last_sent_s = steady_s()
-        self._subscribe(client, subscribes)
+        self._subscribe(client, subscribes, with_history=reaction.with_history)
         return bool(reaction.subscribe)
 
     def _apply(self, faults: Faults, now_s: float) -> None:

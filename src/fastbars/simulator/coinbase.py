@@ -1,4 +1,4 @@
-"""Coinbase Advanced's dialect: trades in batches, newest first, history first, the side of the maker.
+"""Coinbase Advanced's dialect: trades in batches, newest first, history before the ack, the side of the maker.
 
 A "-USDC" product is its "-USD" market: acks and data name that one.
 
@@ -33,6 +33,7 @@ class CoinbaseDialect(Dialect):
     batch_ms = 250
     history = 100
     heartbeat_ms = 1000
+    silence = ("request", 5.0)
 
     def __init__(self, market: str, instruments: Sequence[SimulatedInstrument], books: Sequence[Book] = ()) -> None:
         super().__init__(market, instruments, books)
@@ -56,7 +57,8 @@ class CoinbaseDialect(Dialect):
         ack = self._subscriptions([*held, *names] if kind == "subscribe" else held, now_ms)
         if kind == "unsubscribe":
             return Reaction([ack], unsubscribe=names, is_request=True)
-        return Reaction([ack], subscribe=streams, is_request=channel != "heartbeats")
+        # As recorded: the snapshot of past trades comes before the ack.
+        return Reaction([ack], subscribe=streams, is_request=channel != "heartbeats", history_first=True)
 
     def find_stream(self, channel: str, product: object) -> Stream | None:
         """The stream of a channel and a product."""

@@ -26,7 +26,8 @@ __all__ = [
     "time_text",
 ]  # fmt: skip
 
-Silence = tuple[Literal["client", "server", "both"], float]  # whose, and for how many s
+# Whose, and for how many s; "request": the client has asked for nothing since the handshake.
+Silence = tuple[Literal["client", "server", "both", "request"], float]
 
 
 class Stream(NamedTuple):
@@ -100,8 +101,10 @@ class Reaction:
     """What a client's message leads to.
 
     Attributes:
-        replies: sent before any message of a new stream.
+        replies: sent before any message of a new stream, unless `history_first`.
         subscribe: streams that it holds from now on.
+        with_history: they begin with past trades, where the dialect has any.
+        history_first: past trades are sent before the replies.
         unsubscribe: names of those that it holds no longer.
         is_request: it asked to subscribe or unsubscribe; a ping is none.
     """
@@ -110,6 +113,8 @@ class Reaction:
     subscribe: Sequence[Stream] = ()
     unsubscribe: Sequence[str] = ()
     is_request: bool = False
+    with_history: bool = True
+    history_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,7 +195,8 @@ class Dialect(ABC):
         """Answer a request for past trades, as what becomes JSON; None: the exchange has no such path.
 
         Raises:
-            KeyError, ValueError: a parameter is missing or wrong; it is refused with 400.
+            RestRefusedError: the request is refused.
+            KeyError, ValueError: a parameter is missing or wrong; the request is refused with 400.
         """
         return None
 
@@ -268,14 +274,14 @@ class Dialect(ABC):
         )
 
     def candle_texts(self, place: int, candle: Candle) -> dict[str, str]:
-        """Open, high, low, close, volume and amount as text."""
+        """Prices, volumes and amounts of a candle as text, by the names of its fields."""
         instrument = self.instruments[place]
-        price, size = f".{instrument.price_decimals}f", f".{instrument.size_decimals}f"
-        return {
-            **{name: f"{getattr(candle, name):{price}}" for name in ("open", "high", "low", "close")},
-            "volume": f"{candle.volume:{size}}",
-            "amount": f"{candle.amount:.{instrument.amount_decimals}f}",
+        formats = {
+            **dict.fromkeys(("open", "high", "low", "close"), instrument.price_format),
+            **dict.fromkeys(("volume", "taker_volume"), instrument.size_format),
+            **dict.fromkeys(("amount", "taker_amount"), f".{instrument.amount_decimals}f"),
         }
+        return {name: format(getattr(candle, name), spec) for name, spec in formats.items()}
 
 
 def read_json(message: str | bytes) -> dict[str, Any] | None:

@@ -78,7 +78,7 @@ class Handshakes:
 
     async def check(self, connection: ServerConnection, request: Request) -> Response | None:
         """The response to a request; None: the handshake goes on."""
-        response = await self._answer_rest(connection, *_split_post(request.path))
+        response = await self._answer_rest(connection, request)
         if response is not None:
             return response
         body = self._dialect.get(request.path.partition("?")[0])
@@ -96,9 +96,10 @@ class Handshakes:
             self._record.refused.append((steady_s(), fault.status))
         return _respond(connection, fault.status, "refused\n", fault.retry_after_s)
 
-    async def _answer_rest(self, connection: ServerConnection, target: str, body: str) -> Response | None:
+    async def _answer_rest(self, connection: ServerConnection, request: Request) -> Response | None:
+        target, body = _split_post(request.path)
         for rest in self._rest:
-            answer = rest.answer(target, body)
+            answer = rest.answer(target, body, request.headers)
             if answer is not None:
                 await asyncio.sleep(answer.delay_s)
                 return _respond(connection, answer.status, answer.body.decode(), answer.retry_after_s)

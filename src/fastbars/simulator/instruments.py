@@ -102,12 +102,22 @@ class SimulatedInstrument:
             return 8
         return self.price_decimals + self.size_decimals
 
+    @property
+    def price_format(self) -> str:
+        """Format spec of prices that are `Decimal`."""
+        return f".{self.price_decimals if self.text_decimals is None else self.text_decimals}f"
+
+    @property
+    def size_format(self) -> str:
+        """Format spec of sizes that are `Decimal`."""
+        return f".{self.size_decimals if self.text_decimals is None else self.text_decimals}f"
+
     def price_text(self, ticks: int) -> str:
         """Write a price: "61837.63000000" on Binance spot, "61837.63" elsewhere."""
         return _fixed_text(ticks, self.price_decimals, self.text_decimals)
 
     def size_text(self, steps: int) -> str:
-        """Write a size likewise."""
+        """Write a size, as `price_text` does a price."""
         return _fixed_text(steps, self.size_decimals, self.text_decimals)
 
 

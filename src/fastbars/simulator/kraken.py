@@ -22,6 +22,8 @@ from fastbars.simulator.rest import PastTrades, RestRequest, State
 __all__ = ["DIALECT", "KrakenDialect"]
 
 _REST_NAMES = {"BTC": "XBT", "DOGE": "XDG"}  # of assets, in the REST API
+# Answers of the REST API call older assets by names with a letter for their class in front, newer ones as requests do.
+_CLASSES = {"X": ("ETC", "ETH", "LTC", "XBT", "XLM", "XMR", "XRP", "ZEC"), "Z": ("CAD", "EUR", "GBP", "JPY", "USD")}
 _INTERVALS = {1: "1m", 5: "5m", 15: "15m", 30: "30m", 60: "1h", 240: "4h", 1440: "1d"}
 
 
@@ -64,7 +66,7 @@ class KrakenDialect(Dialect):
             streams.append(stream)
         if method == "unsubscribe":
             return Reaction(replies, unsubscribe=[stream.name for stream in streams], is_request=True)
-        return Reaction(replies, subscribe=streams, is_request=True)
+        return Reaction(replies, subscribe=streams, is_request=True, with_history=asked.get("snapshot") is True)
 
     def find_stream(self, asked: dict[str, Any], symbol: object) -> Stream | None:
         """The stream of the params of a request and one of its symbols."""
@@ -119,8 +121,7 @@ class KrakenDialect(Dialect):
     def past_trades(self, request: RestRequest, history: PastTrades) -> object | None:
         if request.path != "/0/public/Trades":
             return None
-        pair = request.query["pair"]
-        symbol = {"".join(_rest_assets(symbol)): symbol for symbol in self.places}.get(pair)
+        symbol = {"".join(_rest_assets(symbol)): symbol for symbol in self.places}.get(request.query["pair"])
         if symbol is None:
             return {"error": ["EQuery:Unknown asset pair"]}
         since_ns = int(request.query["since"])
@@ -133,7 +134,7 @@ class KrakenDialect(Dialect):
             side = "s" if trade.buyer_is_maker else "b"
             rows.append([price, size, trade.time_ms / 1000, side, "m", "", trade.trade_id])
         last_ns = max([since_ns, *(trade.time_ms * 10**6 for trade in page[-1:])])
-        return {"error": [], "result": {pair: rows, "last": str(last_ns)}}
+        return {"error": [], "result": {_rest_key(symbol): rows, "last": str(last_ns)}}
 
     # {"error":[],"result":{"XXBTZUSD":{"altname":"XBTUSD","wsname":"XBT/USD","status":"online"}}}
     def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
@@ -145,7 +146,7 @@ class KrakenDialect(Dialect):
                 continue  # gone
             assets = _rest_assets(symbol)
             status = "online" if state == "trading" else "cancel_only"
-            result["".join(assets)] = {"altname": "".join(assets), "wsname": "/".join(assets), "status": status}
+            result[_rest_key(symbol)] = {"altname": "".join(assets), "wsname": "/".join(assets), "status": status}
         return {"error": [], "result": result}
 
     def _message(self, channel: str, data: str, kind: str = "update") -> bytes:
@@ -159,6 +160,15 @@ def _holds_interval(subscriber: Subscriber, wanted: Stream) -> bool:
 
 def _rest_assets(symbol: str) -> list[str]:
     return [_REST_NAMES.get(asset, asset) for asset in symbol.split("/")]
+
+
+def _rest_key(symbol: str) -> str:
+    # "XXBTZUSD", but "SOLUSD": a pair has the letters where both of its assets have one.
+    assets = _rest_assets(symbol)
+    classes = [mark for asset in assets for mark, members in _CLASSES.items() if asset in members]
+    if len(classes) < len(assets):
+        return "".join(assets)
+    return "".join(mark + asset for mark, asset in zip(classes, assets, strict=True))
 
 
 DIALECT = KrakenDialect

@@ -9,12 +9,22 @@ Units: times in ms; sizes are base units on spot and contracts elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import orjson
 
 from fastbars.simulator.candles import Candle
-from fastbars.simulator.dialect import AggregateTrade, DayStatistics, Dialect, Reaction, Stream, Subscriber, read_json
+from fastbars.simulator.dialect import (
+    AggregateTrade,
+    DayStatistics,
+    Dialect,
+    Opening,
+    Reaction,
+    Stream,
+    Subscriber,
+    read_json,
+)
 from fastbars.simulator.instruments import Naming
 from fastbars.simulator.market import Book, SimulatedTrade
 from fastbars.simulator.rest import PastTrades, RestRequest, State
@@ -22,6 +32,8 @@ from fastbars.simulator.rest import PastTrades, RestRequest, State
 __all__ = ["DIALECT", "OKXDialect"]
 
 _CHANNELS = {"trades-all": "trade", "trades": "aggTrade", "bbo-tbt": "quote", "tickers": "ticker"}
+# The path that serves a channel; candles are on "business", too.
+_PATHS = {"trades-all": "business", "trades": "public", "bbo-tbt": "public", "tickers": "public"}
 _INTERVALS = {"1s": "1s", "1m": "1m", "5m": "5m", "15m": "15m", "1H": "1h", "4H": "4h", "1Dutc": "1d", "1Wutc": "1w",
               "1Mutc": "1M"}  # fmt: skip
 
@@ -33,8 +45,14 @@ class OKXDialect(Dialect):
         "spot": Naming("-USDT"),
         "derivatives": Naming("-USD-SWAP", contract_usd={"BTC": 100, "": 10}),
     }
-    paths = ("/ws/v5/business", "/ws/v5/public")
+    paths = ("/ws/v5", "/ws/v5/business", "/ws/v5/public")
     silence = ("both", 30.0)
+
+    def open(self, path: str) -> Opening | None:
+        # Without a path of its own every channel is served here, so that one address can stand for the exchange.
+        opening = super().open(path)
+        route = path.partition("?")[0].removeprefix("/ws/v5").strip("/")
+        return None if opening is None else replace(opening, route=route)
 
     def react(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Reaction:
         if message in ("ping", b"ping"):
@@ -47,7 +65,7 @@ class OKXDialect(Dialect):
         replies: list[bytes] = []
         streams: list[Stream] = []
         for arg in args:
-            stream = self.find_stream(arg) if isinstance(arg, dict) else None
+            stream = self.find_stream(arg, subscriber.route) if isinstance(arg, dict) else None
             if stream is None:
                 named = ",".join(f"{key}:{value}" for key, value in arg.items()) if isinstance(arg, dict) else arg
                 replies.append(_error(asked, "60018", f"Wrong URL or {named} doesn't exist."))
@@ -59,11 +77,11 @@ class OKXDialect(Dialect):
             return Reaction(replies, unsubscribe=[stream.name for stream in streams], is_request=True)
         return Reaction(replies, subscribe=streams, is_request=True)
 
-    def find_stream(self, arg: dict[str, Any]) -> Stream | None:
-        """The stream of an argument such as {"channel":"trades-all","instId":"BTC-USDT"}."""
+    def find_stream(self, arg: dict[str, Any], route: str = "") -> Stream | None:
+        """The stream of an argument such as {"channel":"trades-all","instId":"BTC-USDT"}; None: not on this route."""
         channel, symbol = str(arg.get("channel")), str(arg.get("instId"))
         place = self.places.get(symbol)
-        if place is None:
+        if place is None or (route and route != _PATHS.get(channel, "business")):
             return None
         name = f"{channel}:{symbol}"
         interval = _INTERVALS.get(channel.removeprefix("candle"))
@@ -123,7 +141,7 @@ class OKXDialect(Dialect):
             return None
         symbol = request.query["instId"]
         if symbol not in self.places:
-            raise ValueError(f"Instrument ID {symbol} doesn't exist")
+            return {"code": "51001", "msg": "Instrument ID or Spread ID doesn't exist.", "data": []}
         limit = min(int(request.query.get("limit", "100")), 100)
         page = history.backward(symbol, history.from_id(symbol, int(request.query["after"])), limit)
         data = []

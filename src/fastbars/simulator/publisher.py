@@ -75,6 +75,7 @@ class Publisher:
         self._next_second_ms = interval_end_ms("1s", start_ms)
         self._last_steps = [0] * len(instruments)
         self._next_aggregate_ids = [book.next_trade_id // 2 for book in self._market.books]
+        # Trades that were sent, or would have been: those that wait are not among them and follow as new ones.
         self._past: list[deque[SimulatedTrade]] = [deque(maxlen=dialect.history) for _ in instruments]
         self._waiting: dict[int, list[SimulatedTrade]] = {}  # for others to be sent together with
         self._next_batch_ms = start_ms
@@ -82,7 +83,7 @@ class Publisher:
         # Streams that are looked up for each trade or symbol, by the symbol's place.
         self._by_place: dict[str, dict[int, Stream]] = {"trade": {}, "aggTrade": {}, "quote": {}}
 
-    def subscribe(self, subscriber: Subscriber, stream: Stream, now_ms: int = 0) -> None:
+    def subscribe(self, subscriber: Subscriber, stream: Stream, now_ms: int = 0, *, with_history: bool = True) -> None:
         """Send the stream's messages to the subscriber from now on, past trades first where the exchange does so.
 
         Idempotent.
@@ -90,12 +91,10 @@ class Publisher:
         if stream.name in subscriber.streams:
             return
         subscriber.streams[stream.name] = stream
-        if stream.channel == "trade" and self._past[stream.instrument]:
-            waiting = {trade.trade_id for trade in self._waiting.get(stream.instrument, ())}
-            past = [trade for trade in self._past[stream.instrument] if trade.trade_id not in waiting]
-            if past:
-                payload = self._dialect.trades(stream, past, now_ms + self.event_offset_ms, past=True)
-                subscriber.pending.append(self._with_trades(stream, past, now_ms, payload))
+        if with_history and stream.channel == "trade" and self._past[stream.instrument]:
+            past = list(self._past[stream.instrument])
+            payload = self._dialect.trades(stream, past, now_ms + self.event_offset_ms, past=True)
+            subscriber.pending.append(self._with_trades(stream, past, now_ms, payload))
         self._listeners.setdefault(stream, []).append(subscriber)
         if stream.channel in self._by_place:
             self._by_place[stream.channel][stream.instrument] = stream
@@ -125,6 +124,7 @@ class Publisher:
             waiting, self._waiting = self._waiting, {}
             most = self._dialect.trades_per_message
             for place, trades in waiting.items():
+                self._past[place].extend(trade for trade in trades if trade.size_steps)
                 stream = self._by_place["trade"].get(place)
                 if stream is not None:
                     for start in range(0, len(trades), most):
@@ -140,10 +140,10 @@ class Publisher:
             if trade.size_steps:
                 candles[place].add(trade)
                 last_steps[place] = trade.size_steps
-                self._past[place].append(trade)
             if not one_by_one:
                 self._waiting.setdefault(place, []).append(trade)
                 continue
+            self._past[place].append(trade)
             stream = streams.get(place)
             if stream is not None:
                 self._send_trades(stream, [trade], event_ms)

@@ -15,25 +15,37 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from fastbars.simulator.market import SimulatedTrade
 
 __all__ = [
-    "PastTrades", "RestAnswer", "RestFault", "RestRequest", "RestSimulator", "SimulatedHistory", "SimulatedListing",
-    "State",
+    "PastTrades", "RestAnswer", "RestFault", "RestRefusedError", "RestRequest", "RestSimulator", "SimulatedHistory",
+    "SimulatedListing", "State",
 ]  # fmt: skip
 
 State = Literal["trading", "halted", "delisted"]
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class RestRequest(NamedTuple):
-    """A GET, or a POST with its body."""
+    """A GET with its headers, or a POST with its body."""
 
     path: str
     query: Mapping[str, str]
     body: str = ""
+    headers: Mapping[str, str] = _NO_HEADERS
+
+
+class RestRefusedError(Exception):
+    """A request is refused in the exchange's own words: an HTTP status, and what becomes the JSON of the answer."""
+
+    def __init__(self, status: int, answer: object) -> None:
+        super().__init__(status, answer)
+        self.status = status
+        self.answer = answer
 
 
 class RestAnswer(NamedTuple):
@@ -77,14 +89,16 @@ class RestSimulator(ABC):
         self.faults: deque[RestFault] = deque()
         self.requests: list[str] = []
 
-    def answer(self, target: str, body: str = "") -> RestAnswer | None:
+    def answer(self, target: str, body: str = "", headers: Mapping[str, str] = _NO_HEADERS) -> RestAnswer | None:
         """What to send for a GET of `target`, or a POST of `body` to it; None: it is no request of this kind."""
         parts = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         fault = self.faults[0] if self.faults else RestFault()
         status, answer = 200, None
         try:
-            answer = self.find(RestRequest(parts.path, query, body), fault)
+            answer = self.find(RestRequest(parts.path, query, body, headers), fault)
+        except RestRefusedError as refused:
+            status, answer = refused.status, refused.answer
         except (KeyError, ValueError) as error:
             status, answer = 400, {"code": -1100, "msg": repr(error)}
         if answer is None:
