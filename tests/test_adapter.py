@@ -475,7 +475,7 @@ async def test_reconnect_from_inside_a_callback_never_waits_for_itself() -> None
             if tick.trade_id == 2:
                 tasks.append(asyncio.create_task(client.adapter.reconnect()))
 
-        client.adapter.session.callbacks.on_tick = reconnect_at_first
+        client.adapter.session.notifier.callbacks.on_tick = reconnect_at_first
         await client.start()
         await server.send(*trades(1, 3))
         await until(lambda: tasks and tasks[0].done())

@@ -194,8 +194,8 @@ def test_a_recording_repeats_what_was_fetched(tmp_path: Path) -> None:
     recording = Recording(tmp_path)
     session = Session(find_exchange("binance"), StreamConfig(bars="1m"), channel="trade", record=recording.session)
     bars = session.receive([trade(8, 3_000), trade(9, 61_000)], START_NS, 1).bars
-    bars += session.reach_back("BTCUSDT", 6, START_NS - SECOND)
-    bars += session.heal("BTCUSDT", [Trade("trade", "BTCUSDT", START_NS + SECOND, "99", "1", 1, 7, 7)])
+    bars += session.repairs.reach_back("BTCUSDT", 6, START_NS - SECOND)
+    bars += session.repairs.heal("BTCUSDT", [Trade("trade", "BTCUSDT", START_NS + SECOND, "99", "1", 1, 7, 7)])
     bars += session.flush(START_NS)
     recording.close()
     assert [str(bar.status) for bar in bars] == ["PARTIAL", "HEALED", "PARTIAL"]
@@ -207,7 +207,7 @@ def test_backfill_says_how_far_it_goes() -> None:
         config = StreamConfig(bars="1m", backfill=backfill, heal_horizon=heal_horizon)
         session = Session(find_exchange("binance"), config, channel="trade")
         session.receive([trade(8, 3_000)], START_NS, 1)
-        assert len(session.beginnings()) == count
+        assert len(session.repairs.beginnings()) == count
     with pytest.raises(ValueError, match="backfill must not be negative"):
         StreamConfig(backfill=-1)
 
@@ -226,7 +226,7 @@ async def test_the_minute_that_a_stream_began_inside_equals_the_kline(
     opened_ms = (first_ms // step_ms + 1) * step_ms
     torn = Torn(tapes / "binance_ws" / tape, market, spec, 10**9, after_ms=opened_ms + step_ms // 3)
     assert torn.bars[opened_ms].status is BarStatus.PARTIAL
-    assert len(torn.session.beginnings()) <= 1
+    assert len(torn.session.repairs.beginnings()) <= 1
     await torn.heal()
     assert torn.bars[opened_ms].status is BarStatus.HEALED
     assert torn.bars[opened_ms].missing_count == 0

@@ -103,7 +103,9 @@ async def test_5_a_reconnect_inside_the_listening_task_cancelled_and_awaited_its
     reconnects: list[asyncio.Task[None]] = []
     async with TradeServer() as server:
         adapter, _ = adapter_of(server)
-        adapter.session.callbacks.on_tick = lambda _: reconnects.append(asyncio.create_task(adapter.reconnect()))
+        adapter.session.notifier.callbacks.on_tick = lambda _: reconnects.append(
+            asyncio.create_task(adapter.reconnect())
+        )
         await adapter.connect()
         await adapter.subscribe(["BTCUSDT"])
         await server.send(trade(1, 0))

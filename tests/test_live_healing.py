@@ -219,7 +219,9 @@ async def test_healing_a_million_trades_keeps_the_loop_going() -> None:
         now[0] += 1.0
         return now[0]
 
-    healer = Healer("binance spot", history, [session], get, now=clock, sleep=no_wait, exchange_time_ns=lambda: 0)
+    healer = Healer(
+        "binance spot", history, [session.repairs], get, now=clock, sleep=no_wait, exchange_time_ns=lambda: 0
+    )
     gc.collect()
     gc.freeze()  # what the test suite has loaded is not looked through while this is measured
     watcher = asyncio.create_task(watch())
@@ -227,7 +229,7 @@ async def test_healing_a_million_trades_keeps_the_loop_going() -> None:
         pass
     watcher.cancel()
     assert session.buffer_stats.healed == count
-    assert session.holes() == []
+    assert session.repairs.holes() == []
     assert len(delays) > 100
     assert sorted(delays)[-3] < 0.05  # twice, the machine may have stood still; a loop that is held up is so often
 
@@ -346,7 +348,7 @@ def test_trades_of_the_rest_api_that_cannot_be_represented_fill_nothing_else_wro
     session.receive([trade(1, 0), trade(5, 3)], 0)
     rows = [Trade("trade", "BTCUSDT", START_MS * 10**6, price, "1", 1, number, number)
             for number, price in ((2, "100"), (3, "1e400"), (4, "101"))]  # fmt: skip
-    session.heal("BTCUSDT", rows)
-    assert [hole[1:3] for hole in session.holes()] == [(3, 3)]
+    session.repairs.heal("BTCUSDT", rows)
+    assert [hole[1:3] for hole in session.repairs.holes()] == [(3, 3)]
     (bar,) = session.receive([trade(6, 60_001)], 0).bars
     assert (bar.status, bar.trade_count, bar.volume) == (BarStatus.GAP, 4, Decimal(4))

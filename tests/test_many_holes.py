@@ -28,7 +28,7 @@ def session_with_holes(count: int, spread_ms: int, *symbols: str) -> Session:
         for start in range(0, count + 1, 100):
             numbers = range(start, min(start + 100, count + 1))
             session.receive([trade(3 * number, number * spread_ms, symbol=symbol) for number in numbers], 0)
-    assert len(session.holes()) == count * len(symbols)
+    assert len(session.repairs.holes()) == count * len(symbols)
     return session
 
 
@@ -65,7 +65,7 @@ async def heal(session: Session, answer: str, spread_ms: int) -> tuple[Healer, l
             turns.append(time.thread_time() - before)
 
     healer = Healer(
-        "venue", None if answer == "none" else history, [session], get, now=clock, sleep=no_wait,
+        "venue", None if answer == "none" else history, [session.repairs], get, now=clock, sleep=no_wait,
         exchange_time_ns=lambda: 0,
     )  # fmt: skip
     gc.collect()
@@ -89,10 +89,10 @@ async def test_4096_small_holes_never_hold_the_loop_up(
     assert time.thread_time() - since < 4.0
     assert sorted(turns)[-3] < LONGEST_TURN_S  # twice, something else may have fallen into a turn
     if answer == "full":
-        assert session.holes() == []
+        assert session.repairs.holes() == []
         assert healer.stats.requests <= 3 * HOLES // 1000 * 3
     else:
-        assert healer.reasons.keys() == set(session.holes())
+        assert healer.reasons.keys() == set(session.repairs.holes())
         assert healer.stats.given_up == HOLES
         assert caplog.text.count("hole_not_healed") == 13  # the 1st, 2nd, 4th, ... 4096th
 
@@ -114,9 +114,9 @@ def test_holes_within_a_range_of_ids_are_those_that_reach_into_it() -> None:
     session = session_with_holes(5, 5, "BTCUSDT")  # (1, 2), (4, 5), (7, 8), (10, 11), (13, 14)
 
     def within(first: int, last: int) -> list[tuple[int, int]]:
-        return [hole[1:3] for hole in session.holes_within("BTCUSDT", first, last)]
+        return [hole[1:3] for hole in session.repairs.holes_within("BTCUSDT", first, last)]
 
     assert within(5, 10) == [(4, 5), (7, 8), (10, 11)]
     assert within(6, 6) == within(12, 12) == within(15, 99) == []
-    assert within(0, 99) == [hole[1:3] for hole in session.holes()]
-    assert session.holes_within("ETHUSDT", 0, 99) == []
+    assert within(0, 99) == [hole[1:3] for hole in session.repairs.holes()]
+    assert session.repairs.holes_within("ETHUSDT", 0, 99) == []

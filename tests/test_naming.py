@@ -349,14 +349,14 @@ def test_ten_thousand_invented_symbols_are_not_remembered_by_anything() -> None:
     one.receive([trade(1, 0)], START_NS)
     scanner = one.intake.scanner
     assert scanner is not None
-    before = [sys.getsizeof(scanner), len(one._warnings)]
+    before = [sys.getsizeof(scanner), len(one._warnings._seen)]
     one.receive([trade(n, n, symbol=f"X{n}USDT") for n in range(10_000)], START_NS)
     one.receive([trade(2, 10)], START_NS)
     assert (one.stats.never_subscribed, one.stats.trades, one.symbols) == (10_000, 2, ("BTCUSDT",))
-    assert [sys.getsizeof(scanner), len(one._warnings) - 1] == before
-    assert one._roster is not None
-    assert one._roster._ended == {}
-    assert (one.holes(), one.trade_times_ns.shape) == ([], (1,))
+    assert [sys.getsizeof(scanner), len(one._warnings._seen) - 1] == before
+    assert one._admission.roster is not None
+    assert one._admission.roster._ended == {}
+    assert (one.repairs.holes(), one.trade_times_ns.shape) == ([], (1,))
 
 
 def test_what_is_kept_of_ended_subscriptions_has_a_bound() -> None:
@@ -364,8 +364,8 @@ def test_what_is_kept_of_ended_subscriptions_has_a_bound() -> None:
     names = [f"X{n}USDT" for n in range(20_001)]
     one.follow("line", [(name, "trade") for name in names], START_NS)
     one.follow("line", [], START_NS)
-    assert one._roster is not None
-    assert len(one._roster._ended) == 10_000
+    assert one._admission.roster is not None
+    assert len(one._admission.roster._ended) == 10_000
 
 
 @pytest.mark.parametrize("scans", [True, False])

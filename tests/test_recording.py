@@ -213,8 +213,8 @@ def tell(session: Session, step: Step, steady_ns: int) -> list[OHLCVBar]:
         return session.flush(steady_ns, "BTCUSDT" if ids else None)
     if name == "heal":
         healed = [Trade("trade", "BTCUSDT", START_NS + 150_000_000 * n, str(100 + n % 5), "1", 1, n, n) for n in ids]
-        return session.heal("BTCUSDT", healed, steady_ns)
-    feed = session.feed_down if name == "feed_down" else session.feed_up
+        return session.repairs.heal("BTCUSDT", healed, steady_ns)
+    feed = session.outages.feed_down if name == "feed_down" else session.outages.feed_up
     return feed(START_NS + steady_ns, steady_ns)
 
 

@@ -114,8 +114,8 @@ def test_messages_taken_one_by_one_are_one_wakeup() -> None:
     bars, *_ = whole.receive([payloads])
     for payload in payloads:
         if session.scanner is None or not session.scanner.scan(payload):
-            session.take(payload, 0)
-    received = session.finish(0, 0)
+            session.take_message(payload, 0)
+    received = session.receive([], 0, 0)
     assert received.bars + session.flush(0) == bars
     assert (received.errors, session.stats.messages, session.stats.trades) == (1, 8, 7)
-    assert session.finish(0).errors == 0
+    assert session.receive([], 0).errors == 0

@@ -73,7 +73,7 @@ class World:
         if self.saved is not None:
             self.session.load(snapshots.unpack(self.saved), 0)
         self.healer = Healer(
-            "binance spot", HISTORY, [self.session], self.get, horizon_s=40.0, now=lambda: self.now_ms / 1000,
+            "binance spot", HISTORY, [self.session.repairs], self.get, horizon_s=40.0, now=lambda: self.now_ms / 1000,
             sleep=self.sleep, exchange_time_ns=lambda: (START_MS + self.now_ms) * 10**6,
         )  # fmt: skip
 

@@ -61,6 +61,7 @@ def session(
 
 def nonzero(one: Session) -> dict[str, int]:
     counters = asdict(one.stats)
+    counters |= {"messages": one.stats.messages, **counters.pop("dropped")}
     del counters["bytes"]
     return {name: value for name, value in counters.items() if value}
 

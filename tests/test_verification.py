@@ -342,7 +342,9 @@ def test_bars_that_heal_ten_minutes_later_are_equal_in_recordings_and_streams(so
         messages = [trade(3 * minute + n, 60_000 * minute + n, "1") for n in (1, 2, 3) if 3 * minute + n != missing]
         session.receive([*messages, kline(minute - 1)], START_NS, minute)
     assert recording is not None or watch.verifier.verification.different == 1
-    session.heal("BTCUSDT", [Trade("trade", "BTCUSDT", START_NS + 120_002_000_000, "1", "1", 1, missing, missing)], 13)
+    session.repairs.heal(
+        "BTCUSDT", [Trade("trade", "BTCUSDT", START_NS + 120_002_000_000, "1", "1", 1, missing, missing)], 13
+    )
     session.flush(14)
     watch.verifier.finish()
     if recording is not None:

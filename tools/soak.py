@@ -482,7 +482,7 @@ async def _stream_all(places: list[Any], folder: Path, pipe: Connection) -> list
             for adapter in venue.stream.pool.adapters:
                 if venue.ids == "unique":  # its window is nearly full then, or it would be seen to fill
                     for number in range(RECENT_KEYS):
-                        adapter.session._recent.add("", str(number))
+                        adapter.session._admission._recent.add("", str(number))
         pipe.send(None)
         await asyncio.to_thread(pipe.recv)  # the last fault was injected
         deadline = time.monotonic() + SETTLE_S

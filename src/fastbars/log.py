@@ -35,3 +35,26 @@ log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
     wrapper_class=structlog.stdlib.BoundLogger,
     processors=[structlog.stdlib.filter_by_level, _render],
 )
+
+
+class SparseLog:
+    """Logs the 1st, 2nd, 4th, 8th, ... warning of a kind, so that a flood costs a few lines; counters have them all.
+
+    Args:
+        context: what each line names, such as the exchange.
+    """
+
+    def __init__(self, **context: object) -> None:
+        self._context = context
+        self._seen: dict[tuple[str, str], int] = {}
+
+    def warn(self, event: str, *, of: str = "", **context: Any) -> None:
+        """One more of a kind: an event, and whose it is where each of them is counted for itself."""
+        seen = self._seen[event, of] = self._seen.get((event, of), 0) + 1
+        if seen & (seen - 1) == 0:
+            log.warning(event, **self._context, seen=seen, **context)
+
+    def warn_once(self, event: str, **context: Any) -> None:
+        """Only the first of a kind is logged."""
+        if (event, "") not in self._seen:
+            self.warn(event, **context)

@@ -1,15 +1,22 @@
-"""Callbacks: what a session calls of its user's."""
+"""User callbacks: what a session calls, and with what. An error in one of them loses nothing.
+
+Units: times int64 nanoseconds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 from fastbars.bars import ExchangeBar, OHLCVBar
-from fastbars.callbacks import check_callbacks
-from fastbars.events import MarketDataEvent
+from fastbars.callbacks import call, check_callbacks
+from fastbars.events import MarketDataEvent, Quote, Ticker
 from fastbars.exchanges.messages import RawMessage
-from fastbars.ticks import TickData
+from fastbars.kernel.recent import RecentKeys
+from fastbars.ticks import TickData, to_nanoseconds
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -30,3 +37,89 @@ class Callbacks:
 
     def __post_init__(self) -> None:
         check_callbacks(**{field.name: getattr(self, field.name) for field in fields(self)})
+
+
+class Notifier:
+    """Calls the callbacks of one session.
+
+    Args:
+        exchange: name of the exchange, for events.
+        callbacks: the user's.
+        overlaps: several connections carry the same trades from the start, as redundant lines do.
+
+    Attributes:
+        errors: times that a callback raised.
+        seen_by_callbacks: trades that callbacks have had, while two connections carry the same ones; None: every trade
+            that comes is new to them.
+    """
+
+    def __init__(self, exchange: str, callbacks: Callbacks, *, overlaps: bool = False) -> None:
+        self.callbacks = callbacks
+        self.errors = 0
+        self.seen_by_callbacks = RecentKeys() if overlaps else None
+        self._exchange = exchange
+
+    @property
+    def wants_trades(self) -> bool:
+        """Whether each trade is wanted as an object."""
+        return self.callbacks.on_tick is not None or self.callbacks.on_event is not None
+
+    def begin_overlap(self) -> None:
+        """From here on two connections carry the same trades: the kernel drops what comes twice, and so must this."""
+        if self.seen_by_callbacks is None:
+            self.seen_by_callbacks = RecentKeys()
+
+    def end_overlap(self) -> None:
+        """One connection is left, and nothing of the other is still to be read."""
+        self.seen_by_callbacks = None
+
+    def call(self, callback: Callable[[T], object] | None, value: T) -> None:
+        """Call `callback(value)`, where there is one; one that raises is logged and counted."""
+        if callback is not None and not call(callback, value):
+            self.errors += 1
+
+    def notify_bars(self, bars: list[OHLCVBar], receive_time_ns: int) -> None:
+        """Bars were issued in one wakeup."""
+        if not bars:
+            return
+        for bar in bars:
+            self.call(self.callbacks.on_bar, bar)
+            if self.callbacks.on_event is not None:
+                self.notify_event(bar.symbol, bar, to_nanoseconds(bar.close_time), receive_time_ns)
+        self.call(self.callbacks.on_bars, bars)
+
+    def notify_trade(self, tick: TickData, receive_time_ns: int) -> None:
+        """A trade was taken; one without a size only used its id up, and is nothing to a user."""
+        if not tick.volume or not self.wants_trades:
+            return
+        if self.seen_by_callbacks is not None and not self.seen_by_callbacks.add(tick.symbol, str(tick.trade_id)):
+            return
+        self.call(self.callbacks.on_tick, tick)
+        self.notify_event(tick.symbol, tick, tick.time_ns, receive_time_ns)
+
+    def notify_late(self, tick: TickData) -> None:
+        """A trade came too late for a bar."""
+        self.call(self.callbacks.on_late, tick)
+
+    def notify_exchange_bar(self, candle: ExchangeBar, receive_time_ns: int) -> None:
+        """The exchange sent a candle of its own."""
+        self.call(self.callbacks.on_exchange_bar, candle)
+        self.notify_event(candle.symbol, candle, candle.event_time_ns, receive_time_ns)
+
+    def notify_event(
+        self,
+        symbol: str,
+        data: OHLCVBar | TickData | Quote | Ticker | ExchangeBar,
+        event_time_ns: int | None,
+        receive_time_ns: int,
+    ) -> None:
+        """Any of these, as a MarketDataEvent."""
+        if self.callbacks.on_event is not None:
+            self.call(
+                self.callbacks.on_event,
+                MarketDataEvent(self._exchange, symbol, data, event_time_ns, receive_time_ns),
+            )
+
+    def notify_message(self, message: RawMessage) -> None:
+        """A message that is handed on as it is."""
+        self.call(self.callbacks.on_message, message)

@@ -18,6 +18,7 @@ cdef class ExchangeClock:
     cpdef void observe(self, int64_t event_time_ns, int64_t steady_ns) noexcept
 
 cdef class TradeDelays:
+    cdef bint learns            # else the grace stays as it was given
     cdef readonly int64_t grace_ns
     cdef readonly int64_t samples
     cdef int64_t counts[BUCKETS]

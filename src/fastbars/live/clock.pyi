@@ -27,7 +27,7 @@ class ExchangeClock:
     def offset_ns(self) -> int | None:
         """The exchange's clock less the local wall clock, when they last met; None before.
 
-        The least delay of a message is in it: it makes the exchange's clock seem that much behind.
+        The least delay of a message is in it: it makes the exchange's clock seem that much slow.
         """
 
 @disjoint_base
@@ -37,13 +37,16 @@ class TradeDelays:
     A delay counts from the trade's time to its arrival, less the least delay of a message, which the clock lags. Those
     above 10 s say nothing (trades of the past that an exchange sends by itself): no grace waits for them.
     A histogram of fixed buckets, an eighth of an octave each: what it says is at most 12.5 % too much.
+
+    Args:
+        grace_ns: stays as it is given; negative: it is learned.
     """
 
     @property
     def grace_ns(self) -> int: ...
     @property
     def samples(self) -> int: ...
-    def __new__(cls) -> Self: ...
+    def __new__(cls, grace_ns: int = -1) -> Self: ...
     def add(self, delay_ns: int) -> bool:
         """Take one trade's delay. True: the grace has changed."""
 

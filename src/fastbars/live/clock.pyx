@@ -64,8 +64,9 @@ cdef class ExchangeClock:
 
 
 cdef class TradeDelays:
-    def __cinit__(self):
-        self.grace_ns = FIRST_GRACE_NS
+    def __cinit__(self, int64_t grace_ns=-1):
+        self.learns = grace_ns < 0
+        self.grace_ns = FIRST_GRACE_NS if self.learns else grace_ns
         self.until_look = ENOUGH
 
     cpdef bint add(self, int64_t delay_ns) noexcept:
@@ -88,7 +89,8 @@ cdef class TradeDelays:
         cdef int64_t before_ns = self.grace_ns
         cdef int i
         self.until_look = EVERY
-        self.grace_ns = max(LEAST_GRACE_NS, min(self.quantile_ns(QUANTILE), MOST_GRACE_NS))
+        if self.learns:
+            self.grace_ns = max(LEAST_GRACE_NS, min(self.quantile_ns(QUANTILE), MOST_GRACE_NS))
         if self.total >= MOST_SAMPLES:
             self.total = 0
             for i in range(BUCKETS):

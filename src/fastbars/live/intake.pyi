@@ -2,6 +2,7 @@ from collections.abc import Callable
 from typing import Self, final
 
 from fastbars.bars import OHLCVBar
+from fastbars.buffer import BarBuffer
 from fastbars.entry import TradeEntry
 from fastbars.kernel.arbiter import Arbiter
 from fastbars.kernel.batch import TickBatch
@@ -16,14 +17,17 @@ class Intake:
     Args:
         on_leap: called with an event time that is garbage, and with the exchange's time as known.
         closes: the watermark closes bars.
-        learns: the buffer's grace follows the delays.
-        lines: how many redundant lines there are.
+        grace_ns: how long watermark and clock wait; negative: as the delays teach.
 
     Attributes:
         scanner: takes trade messages before the session; None: there is none.
+        buffer: makes the bars; None before `begin`.
+        batch: where the trades of a wakeup go; there from `begin` on.
+        arbiter: of redundant lines; None: there is one line, or ids do not rise.
         event_time_ns: the latest event time of the connection; None before the first.
         holds: trades wait for those before them, and nothing may be closed over their heads.
-        quiet_messages: of the wakeups that no session finished.
+        scanned: messages that the scanner has taken, their bytes and trades; and trades dropped because they had come
+            before, over another line or by their keys.
     """
 
     scanner: TradeScanner | None
@@ -33,17 +37,16 @@ class Intake:
     @property
     def delays(self) -> TradeDelays: ...
     @property
+    def buffer(self) -> BarBuffer | None: ...
+    @property
+    def batch(self) -> TickBatch: ...
+    @property
+    def arbiter(self) -> Arbiter | None: ...
+    @property
     def holds(self) -> bool: ...
     @property
-    def quiet_messages(self) -> int: ...
-    def __new__(
-        cls,
-        on_leap: Callable[[int, int], object],
-        *,
-        closes: bool = True,
-        learns: bool = False,
-        lines: int = 1,
-    ) -> Self: ...
+    def scanned(self) -> tuple[int, int, int, int]: ...
+    def __new__(cls, on_leap: Callable[[int, int], object], *, closes: bool = True, grace_ns: int = -1) -> Self: ...
     def begin(
         self,
         buffer: TradeEntry,
@@ -66,16 +69,13 @@ class Intake:
     def note_sent(self, sent_ns: int) -> None:
         """That message says that it was sent then, ns; the last one of a wakeup counts."""
 
-    def take_counts(self) -> tuple[int, int, int, int]:
-        """Messages that the scanner has taken, their bytes, trades, and duplicates, since the last call."""
-
     def fold(self, line: int, steady: int | None) -> None:
         """The trades so far go to the kernel."""
 
     def issue(self, bars: list[OHLCVBar]) -> None:
-        """These bars are issued behind what there is already."""
+        """These bars are issued after those that there are already."""
 
-    def finish(self, receive_time_ns: int, steady: int | None, line: int) -> list[OHLCVBar]:
+    def end_wakeup(self, receive_time_ns: int, steady: int | None, line: int) -> tuple[list[OHLCVBar], int]:
         """End a wakeup: trades go to the kernel, event time to the clock, and the watermark closes bars.
 
         Args:
@@ -84,29 +84,36 @@ class Intake:
             line: which of redundant lines brought the messages.
 
         Returns:
-            All bars issued since the last call.
+            All bars issued since the last call, and how many messages the scanner has taken since.
         """
+
+    def take_begun(self) -> bool:
+        """Whether there are holes or symbols that there were not at the last call."""
 
 @final
 class Feed(Ending):
-    """The wakeups of one line.
+    """The wakeups of one connection.
 
     Args:
         intake: where its trades go.
         on_failure: called with an error of our own, which nobody expected.
 
     Attributes:
-        is_proven: wakeups may end without the session, because what it has to learn of the line is known.
-        messages: of the wakeups that did.
+        data_messages: that came on the connection, were data and could be read.
     """
 
     is_proven: bool
     @property
     def messages(self) -> int: ...
+    @property
+    def data_messages(self) -> int: ...
     def __new__(cls, intake: Intake, on_failure: Callable[[Exception], object]) -> Self: ...
-    def finish(self, steady_ns: int) -> bool:
-        """End a wakeup of which the scanner took every message; False: the session must, by `receive`.
+    def note_data(self, messages: int) -> None:
+        """So many messages of a wakeup that the session ended were data; from here on there can be others."""
 
-        It must where a bar was issued or a trade came late, where a hole was opened or a symbol is new, where there are
-        redundant lines, and before the line has been proven.
+    def finish(self, steady_ns: int) -> bool:
+        """End a wakeup of which the scanner took every message; False: the session has to, by `receive`.
+
+        It has to where a bar was issued or a trade came late, where a hole was opened or a symbol is new, where there
+        are redundant lines, and until the connection has brought its first data.
         """

@@ -1,11 +1,13 @@
-"""Intake: how a session ends a wakeup, in compiled code; and Feed, the same for one line whose wakeup was an ordinary one.
+"""Intake: what becomes of the trades of a wakeup, in compiled code; and Feed, the wakeups of one connection.
 
-    messages -+-> TradeScanner -+-> TickBatch -> Intake -> kernel -> bars
-              +-> Session.take -+                  |
-                                                   +-> clock, delays, watermark
+    messages -+-> TradeScanner --+-> TickBatch -> Intake -> kernel -> bars
+              +-> MessageReader -+                  |
+                                                    +-> clock, delays, watermark
 
-Where the scanner took every message, nothing was issued and nothing has to be healed, the whole wakeup is one call from
-the connection, and no object is made. In all other cases the session has the last word.
+A wakeup is what one read of a socket has brought, and ends in one way, `Intake.close`: what was sent last tells the
+time, the trades go to the kernel, the watermark closes bars. Where the scanner took every message, and there is neither
+a bar to issue nor a new hole or symbol, that is all: `Feed.finish` says so to the connection, and no object was made.
+In all other cases `Session.receive` is called, which hands out what `close` has left.
 
 Units: times int64 nanoseconds.
 """
@@ -14,8 +16,9 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from fastbars.clocks cimport wall_ns
-from fastbars.kernel.batch cimport TickBatch
 from fastbars.entry cimport TradeEntry
+from fastbars.kernel.batch cimport TickBatch
+from fastbars.kernel.scaled cimport LOWEST
 from fastbars.live.clock cimport ExchangeClock, TradeDelays, difference
 from fastbars.wire.scanner cimport TradeScanner
 from fastbars.wire.wakeup cimport Ending
@@ -28,37 +31,25 @@ cdef class Intake:
     cdef readonly ExchangeClock clock
     cdef readonly TradeDelays delays
     cdef public TradeScanner scanner
-    cdef TickBatch batch
-    cdef TradeEntry buffer
-    cdef object arbiter         # of redundant lines
+    cdef readonly TickBatch batch
+    cdef readonly TradeEntry buffer
+    cdef readonly object arbiter    # of redundant lines
     cdef object _on_leap
-    cdef bint closes            # the watermark closes bars
-    cdef bint learns            # the grace follows the delays
-    cdef int lines
-    cdef list issued            # since the session last asked
-    cdef bint has_event_time
-    cdef int64_t event_ns       # the latest of the connection
-    cdef bint was_sent          # a message of this wakeup says when
-    cdef int64_t sent_ns
-    cdef bint interrupted       # a message of this wakeup was not the scanner's
-    cdef int64_t begun          # holes and symbols that the session has seen
-    cdef readonly int64_t quiet_messages
-    # What the scanner has taken and the session has not counted yet.
-    cdef int64_t messages
-    cdef int64_t bytes
-    cdef int64_t trades
-    cdef int64_t duplicates
+    cdef bint closes                # the watermark closes bars
+    cdef list issued                # bars that nobody was handed yet
+    cdef int64_t event_ns           # the latest event time; LOWEST before the first
+    cdef int64_t sent_ns            # when the last message of this wakeup was sent that says so; LOWEST: none did
+    cdef bint interrupted           # Python has read a message of this wakeup, and has something to say of it
+    cdef int64_t begun              # holes and symbols that are known to whoever heals them
+    cdef int64_t counted            # messages of the scanner's that were counted as data
 
-    def __cinit__(self, on_leap, *, bint closes=True, bint learns=False, int lines=1):
-        if lines < 1:
-            raise ValueError(f"lines must be positive, got {lines}")
+    def __cinit__(self, on_leap, *, bint closes=True, int64_t grace_ns=-1):
         self.clock = ExchangeClock()
-        self.delays = TradeDelays()
+        self.delays = TradeDelays(grace_ns)
         self.issued = []
         self._on_leap = on_leap
         self.closes = closes
-        self.learns = learns
-        self.lines = lines
+        self.event_ns = self.sent_ns = LOWEST
 
     def begin(self, TradeEntry buffer not None, TickBatch batch not None, TradeScanner scanner=None, arbiter=None):
         buffer.check_made()
@@ -69,30 +60,31 @@ cdef class Intake:
 
     @property
     def event_time_ns(self):
-        return self.event_ns if self.has_event_time else None
+        return None if self.event_ns == LOWEST else self.event_ns
 
     @event_time_ns.setter
     def event_time_ns(self, time_ns):
-        self.has_event_time = time_ns is not None
-        self.event_ns = time_ns if self.has_event_time else 0
+        self.event_ns = LOWEST if time_ns is None else time_ns
 
     @property
     def holds(self):
         return self.is_holding()
+
+    @property
+    def scanned(self):
+        cdef TradeScanner scanner = self.scanner
+        cdef int64_t duplicates = 0 if self.arbiter is None else self.arbiter.duplicates
+        if scanner is None:
+            return 0, 0, 0, duplicates
+        return (
+            scanner.message_count, scanner.byte_count, scanner.trade_count, scanner.duplicate_count + duplicates)
 
     def interrupt(self):
         self.note_scanned()
         self.interrupted = True
 
     def note_sent(self, int64_t sent_ns):
-        self.was_sent = True
         self.sent_ns = sent_ns
-
-    def take_counts(self):
-        self.note_scanned()
-        counts = self.messages, self.bytes, self.trades, self.duplicates
-        self.messages = self.bytes = self.trades = self.duplicates = 0
-        return counts
 
     def fold(self, int line, steady):
         if self.buffer is None:
@@ -102,55 +94,53 @@ cdef class Intake:
     def issue(self, list bars not None):
         self.issued += bars
 
-    def finish(self, int64_t receive_time_ns, steady, int line):
+    def end_wakeup(self, int64_t receive_time_ns, steady, int line):
         self.clock.note_wall(receive_time_ns, steady)
-        self.end(0 if steady is None else steady, steady is not None, line)
+        self.close(line, 0 if steady is None else steady, steady is not None)
         self.interrupted = False
-        self.begun = self.count_begun()
         issued, self.issued = self.issued, []
-        return issued
+        return issued, self.take_scanned()
 
-    cdef int64_t note_scanned(self) noexcept:
-        # What the scanner has taken since the last time; returns how many messages.
-        cdef TradeScanner scanner = self.scanner
-        cdef int64_t messages
-        if scanner is None or scanner.message_count == 0:
-            return 0
-        messages = scanner.message_count
-        self.messages += messages
-        self.bytes += scanner.byte_count
-        self.trades += scanner.trade_count
-        self.duplicates += scanner.duplicate_count
-        scanner.message_count = scanner.byte_count = scanner.trade_count = scanner.duplicate_count = 0
-        if scanner.has_event:
-            scanner.has_event = False
-            self.was_sent = True
-            self.sent_ns = scanner.event_ns
-        return messages
+    def take_begun(self):
+        cdef int64_t before = self.begun
+        self.begun = self.count_begun()
+        return self.begun != before
 
-    cdef int end(self, int64_t steady, bint is_live, int line) except -1:
+    cdef bint close(self, int line, int64_t steady, bint is_live) except -1:
+        # Ends a wakeup; what is done stays done, so that to do it again changes nothing. True: there is something to
+        # hand out, or somebody else to be told.
         cdef list bars
         self.note_scanned()
-        if self.was_sent:
-            self.was_sent = False
+        if self.sent_ns != LOWEST:
             self.note_event_time(self.sent_ns, steady, is_live)
-        if self.buffer is None:
-            return 0
-        self.fold_rows(line, steady, is_live)
-        if self.has_event_time and self.closes and not self.is_holding():
-            bars = self.buffer.pass_watermark(self.event_ns)
-            if bars is not None:
-                self.issued += bars
-        return 0
+            self.sent_ns = LOWEST
+        if self.buffer is not None:
+            self.fold_rows(line, steady, is_live)
+            if self.event_ns != LOWEST and self.closes and not self.is_holding():
+                bars = self.buffer.pass_watermark(self.event_ns)
+                if bars is not None:
+                    self.issued += bars
+        return self.interrupted or len(self.issued) > 0 or self.count_begun() != self.begun
+
+    cdef void note_scanned(self) noexcept:
+        # The last message of a wakeup counts, whoever read it: so this comes before Python reads one, and at the end.
+        cdef TradeScanner scanner = self.scanner
+        if scanner is not None and scanner.has_event:
+            scanner.has_event = False
+            self.sent_ns = scanner.event_ns
+
+    cdef int64_t take_scanned(self) noexcept:
+        # Messages that the scanner has taken since the last time.
+        cdef int64_t before = self.counted
+        self.counted = 0 if self.scanner is None else self.scanner.message_count
+        return max(<int64_t>0, self.counted - before)
 
     cdef int note_event_time(self, int64_t time_ns, int64_t steady, bint is_live) except -1:
         # The last message that says when it was sent stands for all that arrived with it.
         if is_live and self.clock.knows and self.clock.leaps(time_ns, self.clock.at(steady)):
             self._on_leap(time_ns, self.clock.at(steady))
             return 0
-        if not self.has_event_time or time_ns > self.event_ns:
-            self.has_event_time = True
-            self.event_ns = time_ns
+        self.event_ns = max(self.event_ns, time_ns)
         if is_live:
             self.clock.observe(time_ns, steady)
         return 0
@@ -159,16 +149,13 @@ cdef class Intake:
         # The batch goes to the kernel; of redundant lines what is next, and the rest waits.
         cdef TickBatch batch = self.batch
         cdef list bars
-        cdef int64_t before
         if self.arbiter is not None and is_live:
-            before = self.arbiter.duplicates
-            batch = self.arbiter.take(batch, line % self.lines, steady)
+            batch = self.arbiter.take(batch, line, steady)
             if batch is None:
                 raise TypeError("the arbiter returned no batch")
-            self.duplicates += self.arbiter.duplicates - before
         if is_live and batch.length and self.clock.knows:
             # The first trade of a wakeup, which has waited longest, stands for all of them.
-            if self.delays.add(difference(self.clock.at(steady), batch.time_ns[0])) and self.learns:
+            if self.delays.add(difference(self.clock.at(steady), batch.time_ns[0])):
                 self.buffer.grace_ns = self.delays.grace_ns
         bars = self.buffer.fold_live(batch)
         if bars is not None:
@@ -177,7 +164,6 @@ cdef class Intake:
         return 0
 
     cdef int64_t count_begun(self) noexcept:
-        # A new hole or symbol is something to heal.
         if self.buffer is None:
             return 0
         return self.batch.instruments.count + (self.buffer.kernel.ledger.opened if self.buffer.kernel.by_id else 0)
@@ -186,43 +172,39 @@ cdef class Intake:
         # Trades wait for those before them: nothing is closed over their heads.
         return self.arbiter is not None and self.arbiter.held > 0
 
-    cdef bint finish_quietly(self, int64_t steady, int64_t *messages) except -1:
-        # Ends an ordinary wakeup, of so many messages; False: the session has to.
-        messages[0] = self.note_scanned()
-        if self.interrupted or self.arbiter is not None:
-            return False
-        if messages[0] == 0:
-            return True
-        if not self.clock.has_met or difference(steady, self.clock.met_steady_ns) >= WALL_EVERY_NS:
-            self.clock.meet(wall_ns(), steady)  # for the statistics alone
-        self.end(steady, True, 0)
-        if self.issued or self.count_begun() != self.begun:
-            return False
-        self.quiet_messages += messages[0]
-        return True
-
 
 @cython.final
 cdef class Feed(Ending):
     cdef Intake intake
     cdef object _on_failure
-    cdef public bint is_proven
-    cdef readonly int64_t messages
+    cdef public bint is_proven  # what the session has to learn of the connection is known
+    cdef readonly int64_t data_messages
 
     def __cinit__(self, Intake intake not None, on_failure):
         self.intake = intake
         self._on_failure = on_failure
 
+    @property
+    def messages(self):
+        return self.data_messages
+
+    def note_data(self, int64_t messages):
+        self.data_messages += messages
+        self.is_proven = self.is_proven or messages > 0
+
     cpdef bint finish(self, int64_t steady_ns) except -1:
-        cdef int64_t messages
-        if not self.is_proven:
+        cdef Intake intake = self.intake
+        # Which of several lines this is, the session is told by its caller alone.
+        if not self.is_proven or intake.arbiter is not None:
             return False
         try:
-            if not self.intake.finish_quietly(steady_ns, &messages):
+            if intake.close(0, steady_ns, True):
                 return False
+            if not intake.clock.has_met or difference(steady_ns, intake.clock.met_steady_ns) >= WALL_EVERY_NS:
+                intake.clock.meet(wall_ns(), steady_ns)  # for the statistics alone
         except Exception as error:  # nothing above it could: it logs and stops loudly
             self.is_proven = False
             self._on_failure(error)
             return False
-        self.messages += messages
+        self.data_messages += intake.take_scanned()
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
 from fastbars.buffer import BufferStats
@@ -11,12 +11,24 @@ from fastbars.live.connections.states import ConnectionState
 
 
 @dataclass(slots=True)
-class SessionStats:
-    """Counters of everything received; every message is in exactly one of the kinds below `messages`.
+class DroppedTrades:
+    """Trades of symbols that are not subscribed to.
 
     Attributes:
-        messages: payloads received, of any kind.
-        bytes: their size.
+        never_subscribed: nobody had subscribed to their symbols.
+        no_longer_subscribed: the subscription to their symbols had ended.
+    """
+
+    never_subscribed: int = 0
+    no_longer_subscribed: int = 0
+
+
+@dataclass(slots=True)
+class SessionStats:
+    """Counters of everything received; every message is in exactly one of the kinds from `trade_messages` on.
+
+    Attributes:
+        bytes: size of all messages.
         trade_messages: messages that carried trades of the channel that bars are made from.
         other_trade_messages: trades of another channel, not made into bars.
         exchange_bars, quotes, tickers, control: as their names say; control are acks, refusals, notices, heartbeats.
@@ -24,17 +36,15 @@ class SessionStats:
         ignored: trades that a user's own parser passed over.
         unknown: JSON of no known kind; handed on likewise.
         invalid_json: not JSON at all.
-        parse_errors: of a known kind, but broken.
+        parse_errors: of a known kind, but malformed.
         trades: trades accepted from messages (a refused one is in `refused` of the buffer), void ids among them.
         duplicates: trades dropped because their unique key was seen before, or another line had brought them; others
             that are known by number are counted in `duplicates` of the buffer.
-        never_subscribed: trades dropped because nobody had subscribed to their symbols.
-        no_longer_subscribed: trades dropped because the subscription to their symbols had ended.
+        dropped: trades that nobody is subscribed to; also as `never_subscribed` and `no_longer_subscribed`.
         callback_errors: times that a callback raised, whichever it was: on_tick, on_bar, on_bars, on_late,
             on_exchange_bar, on_event, on_message, on_state, on_error, on_difference.
     """
 
-    messages: int = 0
     bytes: int = 0
     trade_messages: int = 0
     other_trade_messages: int = 0
@@ -49,9 +59,24 @@ class SessionStats:
     parse_errors: int = 0
     trades: int = 0
     duplicates: int = 0
-    never_subscribed: int = 0
-    no_longer_subscribed: int = 0
+    dropped: DroppedTrades = field(default_factory=DroppedTrades)
     callback_errors: int = 0
+
+    @property
+    def messages(self) -> int:
+        """Payloads received, of any kind."""
+        read = self.trade_messages + self.other_trade_messages + self.exchange_bars + self.quotes + self.tickers
+        return read + self.control + self.raw + self.ignored + self.unknown + self.invalid_json + self.parse_errors
+
+    @property
+    def never_subscribed(self) -> int:
+        """Trades dropped because nobody had subscribed to their symbols."""
+        return self.dropped.never_subscribed
+
+    @property
+    def no_longer_subscribed(self) -> int:
+        """Trades dropped because the subscription to their symbols had ended."""
+        return self.dropped.no_longer_subscribed
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +102,7 @@ class LineStats:
         return self.lead_ns / self.led / 1e9 if self.led else 0.0
 
 
-Counters = TypeVar("Counters", SessionStats, BufferStats)
+Counters = TypeVar("Counters", SessionStats, DroppedTrades, BufferStats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +175,8 @@ def _added_lines(*parts: LineStats) -> LineStats:
 
 
 def _added(into: Counters, parts: Sequence[Counters]) -> Counters:
-    for field in fields(into):
-        setattr(into, field.name, sum(getattr(part, field.name) for part in parts))
+    for counter in fields(into):
+        values = [getattr(part, counter.name) for part in parts]
+        own = getattr(into, counter.name)
+        setattr(into, counter.name, sum(values) if isinstance(own, int) else _added(own, values))
     return into

@@ -60,8 +60,81 @@ class RecordingStats:
     waits: int = 0
 
 
+class RecordingFiles:
+    """The files of one run: each begins with the run's name and its sessions so far, and ends past a size or an age.
+
+    They belong to one thread, the writer's; only `declare` may be called from another.
+
+    Args:
+        folder: where they go; made if it is not there.
+        file_bytes, file_s: as in `Recording`.
+
+    Raises:
+        TapeError: this installation has no zstd. OSError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path, file_bytes: int, file_s: float, stats: RecordingStats) -> None:
+        self.folder = folder
+        self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(2)}"
+        self._file_bytes = file_bytes
+        self._file_s = file_s
+        self._stats = stats
+        self._compress = compressor(folder, _LEVEL)
+        self._declarations: list[bytes] = []
+        self._file: BinaryIO | None = None
+        self._size = 0
+        self._begun_s = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._begin()
+
+    @property
+    def session_count(self) -> int:
+        """How many sessions were declared."""
+        return len(self._declarations)
+
+    def declare(self, entry: bytes) -> None:
+        """Files that are begun from now on repeat this entry of a session, so that each can be read by itself."""
+        self._declarations.append(entry)
+
+    def write(self, raw: bytes) -> None:
+        """Write whole entries as one block."""
+        if self._file is None or self._size >= self._file_bytes or steady_s() - self._begun_s >= self._file_s:
+            self.end()
+            self._begin()
+        self._put(write_block(raw, self._compress))
+        self._stats.blocks += 1
+
+    def end(self) -> None:
+        """End the file at hand; what it holds is on the disk."""
+        if self._file is not None:
+            fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+
+    def _begin(self) -> None:
+        self._stats.files += 1
+        number = self._stats.files
+        fields = {"note": "file", "version": VERSION, "run": self.run, "number": number}
+        raw = b"".join([event_entry(NOTE, 0, wall_ns(), fields), *self._declarations])
+        self._file = (self.folder / f"{self.run}-{number:06}{SUFFIX}").open("xb", buffering=0)
+        self._size = 0
+        self._begun_s = steady_s()
+        self._put(MAGIC + write_block(raw, self._compress))
+
+    def _put(self, data: bytes) -> None:
+        assert self._file is not None
+        view = memoryview(data)
+        while view:  # an unbuffered file may take less than all
+            view = view[self._file.write(view) :]
+        self._size += len(data)
+        self._stats.written_bytes += len(data)
+
+
 class Recording:
     """A run being recorded; `session` opens the recorder of each of its sessions.
+
+        open --close, or the last stream leaves--> closing --all is written--> ended
+          +--writing fails--> failed: what is handed over is dropped, the sessions go on
 
     Args:
         folder: where the files go; made if it is not there. Runs may share a folder.
@@ -69,6 +142,9 @@ class Recording:
         file_s: or past this age.
         flush_s: how long what was handed over may wait to be written.
         on_failure: called once, in the writer's thread, when writing fails; the run goes on unrecorded.
+
+    Attributes:
+        failure: why writing failed; None while it has not.
 
     Raises:
         TapeError: this installation has no zstd. OSError: the folder cannot be made or written to.
@@ -86,29 +162,30 @@ class Recording:
         for name, value in (("file_bytes", file_bytes), ("file_s", file_s), ("flush_s", flush_s)):
             if value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
-        self.folder = Path(folder)
-        self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(2)}"
         self.stats = RecordingStats()
         self.failure: Exception | None = None
-        self._file_bytes = file_bytes
-        self._file_s = file_s
-        self._flush_s = flush_s
         self.on_failure = on_failure
-        self._compress = compressor(self.folder, _LEVEL)
-        self._declarations: list[bytes] = []
+        self._files = RecordingFiles(Path(folder), file_bytes, file_s, self.stats)
+        self._flush_s = flush_s
         self._streams = 0
+        # What is below belongs to whoever holds the lock of `_changed`.
+        self._changed = threading.Condition()
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._closing = False
-        self._changed = threading.Condition()
-        self._file: BinaryIO | None = None
-        self._size = 0
-        self._begun_s = 0.0
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._begin_file()
         self._thread = threading.Thread(target=self._write, name="fastbars recording", daemon=True)
         self._thread.start()
         atexit.register(self.close)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files go."""
+        return self._files.folder
+
+    @property
+    def run(self) -> str:
+        """The name of the run, which its files begin with."""
+        return self._files.run
 
     def join(self) -> None:
         """Another stream is recorded in here; it goes on until as many have left.
@@ -128,10 +205,6 @@ class Recording:
         if ends:
             self.close()
 
-    def _check_open(self) -> None:
-        if self._closing:
-            raise TapeError(f"{self.folder}: the recording of run {self.run} has ended; make another one")
-
     def session(self, declaration: Mapping[str, Any]) -> SessionRecorder:
         """The recorder of one more session, which declares itself as `Session.declaration` says.
 
@@ -139,18 +212,19 @@ class Recording:
             TapeError: the recording has ended, or has as many sessions as it can number.
         """
         self._check_open()
-        if len(self._declarations) == MOST_SESSIONS:
+        number = self._files.session_count + 1
+        if number > MOST_SESSIONS:
             raise TapeError(f"{self.folder}: the recording of run {self.run} has {MOST_SESSIONS} sessions, its most")
-        number = len(self._declarations) + 1
-        fields = {"event": "session", **declaration}
-        entry = event_entry(EVENT, number, wall_ns(), fields)
-        self._declarations.append(entry)
+        entry = event_entry(EVENT, number, wall_ns(), {"event": "session", **declaration})
+        # First for the files to come, then for the one at hand: a file begun in between has it twice, not never.
+        self._files.declare(entry)
         self.add([entry], len(entry))
         return SessionRecorder(self, number)
 
     def add(self, entries: Sequence[bytes], size: int) -> None:
-        """Hand over whole entries, in pieces; waits while the disk is too far behind."""
+        """Hand over whole entries, in pieces; waits while the disk lags too far."""
         with self._changed:
+            # Loss is worse than delay: a session waits here rather than drop what it consumes from its record.
             if self._waiting_bytes >= _MOST_WAITING_BYTES:
                 self.stats.waits += 1
                 self._changed.wait_for(lambda: self._waiting_bytes < _MOST_WAITING_BYTES or self._closing)
@@ -159,11 +233,12 @@ class Recording:
             self.stats.raw_bytes += size
             self._waiting += entries
             self._waiting_bytes += size
+            # The writer is woken by the first entry, to time the flush, and when a block is full; not by each.
             if self._waiting_bytes == size or self._waiting_bytes >= _BLOCK_BYTES > self._waiting_bytes - size:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Write what is waiting and end the file; what is handed over later is not recorded."""
+        """Write what is waiting and end the file; what is handed over later is not recorded. Idempotent."""
         with self._changed:
             if self._closing:
                 return
@@ -172,9 +247,12 @@ class Recording:
         self._thread.join()
         atexit.unregister(self.close)
 
-    # The writer's thread.
+    def _check_open(self) -> None:
+        if self._closing:
+            raise TapeError(f"{self.folder}: the recording of run {self.run} has ended; make another one")
 
     def _write(self) -> None:
+        # The writer's thread. It holds the lock only to take what is waiting, not while it compresses and writes.
         try:
             going_on = True
             while going_on:
@@ -187,11 +265,10 @@ class Recording:
                     self._changed.notify_all()
                 if entries:
                     raw = b"".join(entries)
-                    self._write_block(raw)
+                    self._files.write(raw)
                     self.stats.safe_bytes += len(raw)
-            end = event_entry(NOTE, 0, wall_ns(), {"note": "end"})
-            self._write_block(end)
-            self._end_file()
+            self._files.write(event_entry(NOTE, 0, wall_ns(), {"note": "end"}))
+            self._files.end()
         except Exception as error:  # noqa: BLE001 a thread's top: it logs and stops loudly
             log.exception("recording_failed", folder=str(self.folder), run=self.run)
             with self._changed:
@@ -201,37 +278,6 @@ class Recording:
                 self._changed.notify_all()
             if self.on_failure is not None:
                 self.on_failure(error)
-
-    def _write_block(self, raw: bytes) -> None:
-        if self._file is None or self._size >= self._file_bytes or steady_s() - self._begun_s >= self._file_s:
-            self._end_file()
-            self._begin_file()
-        assert self._file is not None
-        self._put(self._file, write_block(raw, self._compress))
-        self.stats.blocks += 1
-
-    def _begin_file(self) -> None:
-        self.stats.files += 1
-        number = self.stats.files
-        fields = {"note": "file", "version": VERSION, "run": self.run, "number": number}
-        raw = b"".join([event_entry(NOTE, 0, wall_ns(), fields), *self._declarations])
-        self._file = (self.folder / f"{self.run}-{number:06}{SUFFIX}").open("xb", buffering=0)
-        self._size = 0
-        self._begun_s = steady_s()
-        self._put(self._file, MAGIC + write_block(raw, self._compress))
-
-    def _put(self, file: BinaryIO, data: bytes) -> None:
-        view = memoryview(data)
-        while view:  # an unbuffered file may take less than all
-            view = view[file.write(view) :]
-        self._size += len(data)
-        self.stats.written_bytes += len(data)
-
-    def _end_file(self) -> None:
-        if self._file is not None:
-            fsync(self._file.fileno())
-            self._file.close()
-            self._file = None
 
 
 class SessionRecorder:

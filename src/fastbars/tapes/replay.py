@@ -48,20 +48,20 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
         entry.fields["steady_ns"], entry.receive_time_ns, feed_up=entry.fields["feed_up"]
     ),
     "flush": lambda session, entry: session.flush(entry.receive_time_ns, entry.fields["symbol"]),
-    "feed_down": lambda session, entry: session.feed_down(entry.fields["time_ns"], entry.receive_time_ns),
-    "feed_up": lambda session, entry: session.feed_up(entry.fields["time_ns"], entry.receive_time_ns),
-    "heal": lambda session, entry: session.heal(
+    "feed_down": lambda session, entry: session.outages.feed_down(entry.fields["time_ns"], entry.receive_time_ns),
+    "feed_up": lambda session, entry: session.outages.feed_up(entry.fields["time_ns"], entry.receive_time_ns),
+    "heal": lambda session, entry: session.repairs.heal(
         entry.fields["symbol"], [Trade(*row) for row in orjson.loads(entry.body)], entry.receive_time_ns
     ),
-    "reach_back": lambda session, entry: session.reach_back(
+    "reach_back": lambda session, entry: session.repairs.reach_back(
         entry.fields["symbol"], entry.fields["trade_id"], entry.fields["time_ns"], entry.receive_time_ns
     ),
-    "leave_out": lambda session, entry: session.leave_out(
+    "leave_out": lambda session, entry: session.repairs.leave_out(
         entry.fields["symbol"], entry.fields["ranges"], entry.receive_time_ns
     ),
     "streams": _change_streams,
     "load": lambda session, entry: session.load(unpack(entry.body), entry.receive_time_ns),
-    "outage": lambda session, entry: session.note_outage(
+    "outage": lambda session, entry: session.outages.judge(
         entry.fields["since_ns"], entry.fields["until_ns"], entry.receive_time_ns, entry.fields["symbols"]
     ),
 }

@@ -43,7 +43,6 @@ class Upkeep:
         self._session = session
         self._state = None if config.state is None else StateFile(str(config.state), config)
         self._client = RestClient(ssl=config.ssl, proxy=config.proxy)
-        self._seen_holes = 0
         self._users = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._writing: asyncio.Task[None] | None = None
@@ -56,7 +55,7 @@ class Upkeep:
         self._healer = Healer(
             exchange.name,
             history,
-            [session],
+            [session.repairs],
             self._client,
             why_none=why_none,
             api_key=config.api_key,
@@ -65,7 +64,7 @@ class Upkeep:
             exchange_time_ns=self._exchange_time_ns,
             limiter=limiter,
         )
-        session.on_taken = self.look
+        session.wake_healer = self._healer.wake
         if self._state is not None:
             try:
                 self._restore(self._state.path)
@@ -80,14 +79,7 @@ class Upkeep:
 
     def holes(self) -> dict[Hole, str]:
         """What is missing now, and why it stays so; "" where that is not decided."""
-        return {hole: self._healer.reasons.get(hole, "") for hole in self._session.holes()}
-
-    def look(self) -> None:
-        """Messages were taken: there may be new holes."""
-        opened = self._session.holes_opened + self._session.symbols_begun
-        if opened != self._seen_holes:
-            self._seen_holes = opened
-            self._healer.wake()
+        return {hole: self._healer.reasons.get(hole, "") for hole in self._session.repairs.holes()}
 
     def start(self) -> None:
         """Begin; it goes on until `stop` was called as often. Raises SnapshotError as `reserve`."""

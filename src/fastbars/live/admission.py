@@ -1,0 +1,190 @@
+"""Admission: which trades become rows of a session's batch, and what is made of them.
+
+A trade is taken where it is of the channel that bars are made from, somebody is subscribed to its symbol, its key was
+not seen before, and the kernel can hold it. What is not taken is counted; what is refused is a loss, and bars say so.
+Units: times int64 nanoseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastbars.buffer import BarBuffer, Ids, tick_of
+from fastbars.errors import InvalidTickError, PrecisionError
+from fastbars.exchanges.declaration import Exchange
+from fastbars.exchanges.messages import Trade
+from fastbars.exchanges.naming import NotSubscribedError, Roster
+from fastbars.kernel.arbiter import Arbiter
+from fastbars.kernel.recent import RecentKeys
+from fastbars.live.callbacks import Notifier
+from fastbars.live.config import StreamConfig
+from fastbars.live.intake import Intake
+from fastbars.live.stats import SessionStats
+from fastbars.log import SparseLog
+from fastbars.ticks import TickData
+from fastbars.wire.scanner import TradeScanner
+
+_SHOWN = 80  # characters of a name in a log
+_REFUSED = (PrecisionError, InvalidTickError, TypeError, OverflowError)
+
+
+@dataclass(slots=True)
+class Wakeup:
+    """Where the messages that are being read came from.
+
+    Attributes:
+        line: which of redundant lines brought them.
+        steady_ns: when, of a steady clock; None in a replay of a plain tape.
+        receive_time_ns: when, of the local wall clock.
+    """
+
+    line: int = 0
+    steady_ns: int | None = None
+    receive_time_ns: int = 0
+
+
+class Admission:
+    """Takes the trades of one session.
+
+    Args:
+        exchange, config: say what bars are made of, and how.
+        intake: where the trades go.
+        notifier: whom to call with each trade.
+        counters: where what becomes of the trades is counted.
+        warnings: of trades that are refused, or of no subscribed symbol.
+        scans: messages may be scanned; else a parser of the user's reads them.
+
+    Attributes:
+        roster: whose trades are taken; None: everybody's, as in a replay of a plain tape.
+        channel: the trade channel that bars are made from; None until it is known.
+        wakeup: of the trades that are being taken.
+        rows_are_whole: a row of the batch says as much as the trade it came from.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        config: StreamConfig,
+        intake: Intake,
+        notifier: Notifier,
+        counters: SessionStats,
+        warnings: SparseLog,
+        *,
+        scans: bool,
+    ) -> None:
+        self.roster: Roster | None = None
+        self.channel: str | None = None
+        self.wakeup = Wakeup()
+        self.rows_are_whole = False
+        self._exchange = exchange
+        self._config = config
+        self._intake = intake
+        self._notifier = notifier
+        self._counters = counters
+        self._warnings = warnings
+        self._scans = scans
+        self._recent = RecentKeys()
+
+    def begin(self, channel: str, ids: Ids | None = None) -> BarBuffer:
+        """It is known which trades bars are made from; `ids`: what their ids are, if not what the exchange declares."""
+        config, exchange, intake = self._config, self._exchange, self._intake
+        self.channel = channel
+        buffer = BarBuffer(
+            config.specs,
+            ids=ids or exchange.ids(channel),
+            exchange=exchange.name,
+            negative_prices=exchange.negative_prices,
+            grace_s=intake.delays.grace_ns / 1e9,
+            lateness_s=config.lateness,
+            heal_horizon_s=config.heal_horizon,
+            empty=config.empty,
+            on_late=None if self._notifier.callbacks.on_late is None else self._notifier.notify_late,
+        )
+        batch = buffer.new_batch()
+        fields = exchange.fields(channel) if self._scans else None
+        scanner: TradeScanner | None = None
+        if fields is not None:
+            scanner = TradeScanner(fields, batch, self._new_symbol, self._recent)
+            self.rows_are_whole = batch.column("first_id") is not None or not fields.has_ids
+        arbiter: Arbiter | None = None
+        if config.lines > 1 and buffer.ids in ("contiguous", "sequenced"):
+            arbiter = Arbiter(buffer.new_batch(), config.lines, round(config.line_wait * 1e9))
+        intake.begin(buffer, batch, scanner, arbiter)
+        return buffer
+
+    def take_trade(self, trade: Trade) -> bool:
+        """Take a trade of the exchange's; False: it is of another channel than the one that bars are made from."""
+        if self._intake.buffer is None:
+            self.begin(trade.channel)
+        if trade.channel != self.channel:
+            return False
+        symbol = self.subscribed_name(trade.symbol)
+        if symbol is None:
+            return True
+        if trade.key is not None and not self._recent.add(trade.symbol, trade.key, trade.time_ns):
+            self._counters.duplicates += 1
+            return True
+        if symbol != trade.symbol:
+            trade = trade._replace(symbol=symbol)
+        self.symbol_id(symbol)
+        if self._append(symbol, trade.time_ns, trade.row) and self._notifier.wants_trades:
+            tick = trade.to_tick(negative_prices=self._exchange.negative_prices)
+            self._notifier.notify_trade(tick, self.wakeup.receive_time_ns)
+        return True
+
+    def take_tick(self, tick: TickData) -> None:
+        """Take a trade that a parser of the user's has read."""
+        if self._intake.buffer is None:
+            # A parser of the user's that gives no ids can prove nothing by them.
+            self.begin(self.channel or self._exchange.default_channel, None if tick.trade_id is not None else "none")
+        if self._append(tick.symbol, tick.time_ns, (*tick.row, "ns")):
+            self._notifier.notify_trade(tick, self.wakeup.receive_time_ns)
+
+    def notify_scanned(self, first_row: int) -> None:
+        """Call whoever wants each trade with those that the scanner has put into the batch, from this row on."""
+        batch = self._intake.batch
+        for row in range(first_row, len(batch)):
+            self._notifier.notify_trade(tick_of(batch, row), self.wakeup.receive_time_ns)
+
+    def subscribed_name(self, name: str) -> str | None:
+        """The symbol whose trades arrive under this name, as it was asked for; None, and counted: nobody has."""
+        if self.roster is None:
+            return name
+        symbol = self.roster.taken(name)
+        if symbol is None:
+            if self.roster.has_ended(name):
+                self._counters.dropped.no_longer_subscribed += 1
+                self._warnings.warn_once("trade_after_unsubscribe", symbol=ascii(name[:_SHOWN]))
+            else:
+                self._counters.dropped.never_subscribed += 1
+                self._warnings.warn_once("trade_never_subscribed", symbol=ascii(name[:_SHOWN]))
+        return symbol
+
+    def symbol_id(self, symbol: str) -> int:
+        """The id of a symbol, new or known; where a contract has a size, that is set before its first trade."""
+        assert self._intake.buffer is not None
+        instruments = self._intake.buffer.instruments
+        if symbol in instruments:
+            return instruments.id(symbol)
+        return instruments.add(symbol, contract_size=self._exchange.contract_size(symbol))
+
+    def _new_symbol(self, name: str) -> int:
+        # A name that the scanner has not met: where nobody asked for it, the message is read again, one by one.
+        symbol = name if self.roster is None else self.roster.taken(name)
+        if symbol is None:
+            raise NotSubscribedError(f"{self._exchange.name}: nobody is subscribed to {name[:_SHOWN]!a}")
+        return self.symbol_id(symbol)
+
+    def _append(self, symbol: str, time_ns: int, row: tuple[Any, ...]) -> bool:
+        assert self._intake.buffer is not None
+        try:
+            self._intake.batch.append(*row)
+        except _REFUSED as error:
+            # What was accepted before it goes first, so that bars keep their order.
+            self._intake.fold(self.wakeup.line, self.wakeup.steady_ns)
+            self._intake.issue(self._intake.buffer.note_lost(symbol, time_ns))
+            self._warnings.warn("trade_refused", symbol=symbol, error=str(error))
+            return False
+        self._counters.trades += 1
+        return True

@@ -1,0 +1,163 @@
+"""MessageReader: messages that the scanner leaves, one by one: what each is, and who gets it.
+
+What it cannot read it counts, logs (the 1st, 2nd, 4th, 8th, ... of a kind) and skips. Units: times int64 nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastbars.bars import ExchangeBar, OHLCVBar
+from fastbars.events import Quote, Ticker
+from fastbars.exchanges.checked import BROKEN, LATEST_NS, read_with
+from fastbars.exchanges.declaration import Exchange
+from fastbars.exchanges.messages import Ack, Heartbeat, Message, Notice, RawMessage, Refusal, TokenWanted, Trade
+from fastbars.live.admission import Admission
+from fastbars.live.callbacks import Notifier
+from fastbars.live.connections.never_heard import CandleCount
+from fastbars.live.stats import SessionStats
+from fastbars.log import SparseLog
+from fastbars.ticks import TickData
+
+_SHOWN_BYTES = 200  # of a message in a log
+_NOT_DATA = ("control", "unknown")
+
+Control = Ack | Refusal | Notice | Heartbeat | TokenWanted
+
+
+@dataclass(slots=True)
+class Received:
+    """Result of one batch of messages.
+
+    Attributes:
+        bars: those that were issued.
+        control: acks, refusals, notices and heartbeats, for whoever keeps up the connection.
+        errors: messages that could not be read.
+        data_messages: messages that were data and could be read; they prove that the connection is alive.
+    """
+
+    bars: list[OHLCVBar] = field(default_factory=list)
+    control: list[Control] = field(default_factory=list)
+    errors: int = 0
+    data_messages: int = 0
+
+
+class MessageReader:
+    """Reads the messages of one session.
+
+    Args:
+        exchange: says what they mean.
+        admission: takes the trades.
+        notifier: whom to call with everything else.
+        counters: every message is counted once, by its kind.
+        warnings: of what cannot be read.
+        parse_message: a user's own parser, used for trades instead of the exchange's.
+
+    Attributes:
+        candles: how many came of each subscription.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        admission: Admission,
+        notifier: Notifier,
+        counters: SessionStats,
+        warnings: SparseLog,
+        parse_message: Callable[[dict[str, Any]], TickData | None] | None = None,
+    ) -> None:
+        self.candles = CandleCount(exchange.candles)
+        self.parse_message = parse_message
+        self._exchange = exchange
+        self._read = exchange.reader()
+        self._admission = admission
+        self._notifier = notifier
+        self._counters = counters
+        self._warnings = warnings
+
+    def read(self, payload: bytes, received: Received) -> int | None:
+        """Digest one message; returns when it was sent, where it says so."""
+        counters = self._counters
+        counters.bytes += len(payload)
+        try:
+            message = self._exchange.loads(payload)
+        except Exception as error:  # noqa: BLE001 whatever it is, RecursionError too, the next message may be good
+            self._skip("invalid_json", payload, error, received)
+            counters.invalid_json += 1
+            return None
+        try:
+            kind = self._kind_of(message, received)
+            setattr(counters, kind, getattr(counters, kind) + 1)
+            received.data_messages += kind not in _NOT_DATA
+            if kind == "unknown":
+                self._warnings.warn("unknown_message", payload=ascii(payload[:_SHOWN_BYTES]))
+        except BROKEN as error:
+            self._skip("parse_error", payload, error, received)
+            counters.parse_errors += 1
+        try:
+            time_ns = self._exchange.event_time_ns(message)
+        except Exception:  # noqa: BLE001 counted already, where the whole message could not be read
+            return None
+        return time_ns if time_ns is not None and 0 <= time_ns <= LATEST_NS else None
+
+    def _kind_of(self, message: Any, received: Received) -> str:
+        # Hands on all that is in a message. Returns the counter that it belongs to: of several items, the first one's.
+        if self.parse_message is not None and isinstance(message, dict):
+            tick = read_with(self.parse_message, message)
+            if tick is not None:
+                tick = self._under_subscribed_name(tick, message)
+                if tick is not None:
+                    self._admission.take_tick(tick)
+                return "trade_messages"
+        kinds = [self._hand_on(item, received) for item in read_with(self._read, message)]
+        if not kinds:
+            self._notifier.notify_message(RawMessage("unknown", None, message))
+            return "unknown"
+        return kinds[0]
+
+    def _hand_on(self, item: Message, received: Received) -> str:
+        now_ns = self._admission.wakeup.receive_time_ns
+        if self._admission.roster is not None:
+            item = self._admission.roster.renamed(item)
+        if isinstance(item, Trade):
+            if self.parse_message is not None:  # which has passed it over
+                return "ignored"
+            return "trade_messages" if self._admission.take_trade(item) else "other_trade_messages"
+        if isinstance(item, ExchangeBar):
+            self.candles.add(item)
+            self._notifier.notify_exchange_bar(item, now_ns)
+            return "exchange_bars"
+        if isinstance(item, Quote | Ticker):
+            self._notifier.notify_event(item.symbol, item, item.event_time_ns, now_ns)
+            return "quotes" if isinstance(item, Quote) else "tickers"
+        if isinstance(item, RawMessage):
+            self._notifier.notify_message(item)
+            return "raw"
+        received.control.append(item)
+        return "control"
+
+    def _under_subscribed_name(self, tick: TickData, message: Any) -> TickData | None:
+        # A user's parser may name symbols in words of its own; what the exchange calls them was subscribed to.
+        roster = self._admission.roster
+        if roster is None or roster.taken(tick.symbol) == tick.symbol:
+            return tick
+        try:
+            items = read_with(self._exchange.read, message)
+            names = [item.symbol for item in items if isinstance(item, Trade)]
+        except BROKEN:
+            names = []
+        name = names[0] if names else tick.symbol
+        symbol = self._admission.subscribed_name(name)
+        if symbol is None or name != tick.symbol:
+            return None if symbol is None else tick
+        return TickData(
+            symbol, tick.time_ns, tick.price, tick.volume, tick.side, tick.trade_id, tick.last_trade_id,
+            tick.trade_count, negative_prices=True,
+        )  # fmt: skip
+
+    def _skip(self, kind: str, payload: bytes, error: Exception, received: Received) -> None:
+        received.errors += 1
+        text = ascii(payload[:_SHOWN_BYTES])
+        self._warnings.warn(kind, error=f"{type(error).__name__}: {error}", payload=text)
