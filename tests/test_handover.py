@@ -179,7 +179,7 @@ async def test_what_lies_unread_when_the_overlap_ends_is_not_told_twice() -> Non
         listener.adapter.resume_reading()
         await listener.catch_up()
         listener.assert_nothing_lost_or_doubled()
-        await until(lambda: listener.adapter.session.told is None)
+        await until(lambda: listener.adapter.session.notifier.seen_by_callbacks is None)
         await listener.adapter.disconnect()
 
 

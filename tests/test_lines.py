@@ -274,7 +274,7 @@ async def test_a_bar_that_begins_while_both_lines_are_being_closed_is_partial_an
         await adapter.connect()
         await until(lambda: all(member.is_whole for member in adapter.lines.supervisors))
         await adapter.disconnect()
-        assert adapter.session.is_down
+        assert adapter.session.outages.is_down
         adapter.session.flush(0)
     latest = {bar.open_time: str(bar.status) for bar in bars}
     assert list(latest.values()) == ["PARTIAL", "UNVERIFIABLE", "PARTIAL"]

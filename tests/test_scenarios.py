@@ -156,7 +156,7 @@ class World:
                 self.session.receive([payload for _, _, payload in arrived], self.wall_ns, self.steady_ns)
             if self.session.clock_is_due(self.steady_ns):
                 self.session.advance_clock(
-                    self.steady_ns, self.wall_ns, feed_up=self.connected and not self.session.is_down
+                    self.steady_ns, self.wall_ns, feed_up=self.connected and not self.session.outages.is_down
                 )
 
     def live(self, passed_ms: int) -> None:

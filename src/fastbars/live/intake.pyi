@@ -102,9 +102,6 @@ class Feed(Ending):
         data_messages: that came on the connection, were data and could be read.
     """
 
-    is_proven: bool
-    @property
-    def messages(self) -> int: ...
     @property
     def data_messages(self) -> int: ...
     def __new__(cls, intake: Intake, on_failure: Callable[[Exception], object]) -> Self: ...

@@ -177,16 +177,12 @@ cdef class Intake:
 cdef class Feed(Ending):
     cdef Intake intake
     cdef object _on_failure
-    cdef public bint is_proven  # what the session has to learn of the connection is known
+    cdef bint is_proven         # what the session has to learn of the connection is known
     cdef readonly int64_t data_messages
 
     def __cinit__(self, Intake intake not None, on_failure):
         self.intake = intake
         self._on_failure = on_failure
-
-    @property
-    def messages(self):
-        return self.data_messages
 
     def note_data(self, int64_t messages):
         self.data_messages += messages

@@ -17,6 +17,8 @@ from fastbars.clocks import wall_ns
 from fastbars.live.intake import Intake
 from fastbars.live.journal import Journal
 
+HISTORY_S = 1.0  # by then what some exchanges send of the past by themselves has come, and is not all there was
+
 
 class Outages:
     """What a session knows of its own outages, and what bars lose by them.
@@ -66,7 +68,7 @@ class Outages:
 
         Returns:
             (since, until) of the outage; None for what is not known. Whoever ends it judges it once more after
-            a second: what the exchange replays may open bars that lie in the outage.
+            `HISTORY_S`: what the exchange replays may open bars that lie in the outage.
         """
         since_ns, self._down_since_ns = self._down_since_ns, None
         until_ns = self._intake.clock.now_ns(steady_ns)

@@ -19,7 +19,6 @@ from fastbars.live.journal import Journal
 from fastbars.log import SparseLog
 
 _LAST_ID = 2**63 - 1
-HISTORY_S = 1.0  # by then what some exchanges send of the past by themselves has come, and is not all there was
 
 
 class Repairs:

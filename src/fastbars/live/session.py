@@ -24,7 +24,6 @@ from fastbars.exchanges.checked import LATEST_NS
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import Stream
 from fastbars.exchanges.naming import Roster
-from fastbars.kernel.recent import RecentKeys
 from fastbars.live.admission import Admission
 from fastbars.live.callbacks import Callbacks, Notifier
 from fastbars.live.clock import ExchangeClock
@@ -90,7 +89,6 @@ class Session:
             exchange, self._admission, self.notifier, self._counters, self._warnings, parse_message
         )
         self._received = Received()
-        self._data_messages = 0
         if parse_message is not None:
             self._admission.channel = channel  # begun with the first trade: it shows whether there are ids
         elif channel is not None:
@@ -236,7 +234,6 @@ class Session:
         received, self._received = self._received, Received()
         received.bars, scanned = self.intake.end_wakeup(receive_time_ns, steady_ns, self._admission.wakeup.line)
         received.data_messages += scanned
-        self._data_messages += received.data_messages
         self.notifier.notify_bars(received.bars, receive_time_ns)
         self._wake_healer()
         return received
@@ -393,36 +390,3 @@ class Session:
         self.intake.event_time_ns = event_time_ns
         # Nothing was received since: not by this process, and what the last one had is in the snapshot.
         return self.outages.feed_down(max(int(buffer.trade_times_ns.max()), event_time_ns or 0), receive_time_ns)
-
-    # Old names.
-
-    @property
-    def told(self) -> RecentKeys | None:
-        return self.notifier.seen_by_callbacks
-
-    @told.setter
-    def told(self, value: RecentKeys | None) -> None:
-        self.notifier.seen_by_callbacks = value
-
-    @property
-    def unheard(self) -> dict[str, int]:
-        return self.outages.suspect_since
-
-    @property
-    def is_down(self) -> bool:
-        return self.outages.is_down
-
-    def note_down(self, since_ns: int, until_ns: int, receive_time_ns: int) -> None:
-        self.outages.judge_all(since_ns, until_ns, receive_time_ns)
-
-    def note_outage(
-        self, since_ns: int, until_ns: int, receive_time_ns: int, symbols: Sequence[str] | None = None
-    ) -> list[OHLCVBar]:
-        return self.outages.judge(since_ns, until_ns, receive_time_ns, symbols)
-
-    def take(self, payload: bytes, receive_time_ns: int, steady_ns: int | None = None, line: int = 0) -> None:
-        self.take_message(payload, receive_time_ns, steady_ns, line)
-
-    def take_data_messages(self) -> int:
-        taken, self._data_messages = self._data_messages, 0
-        return taken

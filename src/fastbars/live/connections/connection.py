@@ -25,8 +25,9 @@ from fastbars.live.connections.limits import RateLimiter
 from fastbars.live.connections.login import SessionToken, ask_first
 from fastbars.live.connections.receiver import Receiver
 from fastbars.live.connections.subscriptions import Subscriptions
+from fastbars.live.reader import Received
 from fastbars.live.secrets import wire_log, without_credentials
-from fastbars.live.session import Received, Session
+from fastbars.live.session import Session
 from fastbars.live.shared import SHARED
 from fastbars.log import log
 from fastbars.wire import PayloadConnection

@@ -104,5 +104,5 @@ class Housekeeping:
                 continue
             if not await have_been_read(feeding.connections) or feeding.is_paused:
                 continue
-            feed_up = feeding.state is ConnectionState.CONNECTED and not session.is_down
+            feed_up = feeding.state is ConnectionState.CONNECTED and not session.outages.is_down
             session.advance_clock(steady_ns(), wall_ns(), feed_up=feed_up)

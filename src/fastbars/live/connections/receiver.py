@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 from fastbars.clocks import steady_ns, wall_ns
 from fastbars.live.intake import Feed
-from fastbars.live.session import Received, Session
+from fastbars.live.reader import Received
+from fastbars.live.session import Session
 from fastbars.log import log
 from fastbars.wire.scanner import TradeScanner
 
@@ -41,7 +42,6 @@ class Receiver:
         self._number = number
         self._on_received = on_received
         self._on_failure = on_failure
-        self._data_messages = 0  # of wakeups that the session has ended
         self._failed = False
 
     @property
@@ -52,7 +52,7 @@ class Receiver:
     @property
     def data_messages(self) -> int:
         """Messages received that were data and could be read."""
-        return self._data_messages + self.feed.messages
+        return self.feed.data_messages
 
     def take_payloads(self, payloads: Sequence[bytes]) -> None:
         """End a wakeup, with the messages of it that nobody has taken yet."""
@@ -60,10 +60,7 @@ class Receiver:
             return
         try:
             received = self._session.receive(payloads, wall_ns(), steady_ns(), line=self._number)
-            data_messages = self._session.take_data_messages()
-            if data_messages > 0:
-                self._data_messages += data_messages
-                self.feed.is_proven = True  # from the first data on, a wakeup can be an ordinary one
+            self.feed.note_data(received.data_messages)
             self._on_received(received)
         except Exception as error:  # noqa: BLE001 nothing above it could: it logs and stops loudly
             self._fail(error)
@@ -73,7 +70,7 @@ class Receiver:
         if self._failed:
             return
         try:
-            self._session.take(payload, wall_ns(), steady_ns(), self._number)
+            self._session.take_message(payload, wall_ns(), steady_ns(), self._number)
         except Exception as error:  # noqa: BLE001 as above
             self._fail(error)
 

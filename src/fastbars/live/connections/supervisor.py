@@ -31,7 +31,6 @@ from fastbars.clocks import steady_ns, steady_s, wall_ns
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import Ack, Heartbeat, Refusal, Stream, TokenWanted
-from fastbars.kernel.recent import RecentKeys
 from fastbars.live.connections import keepalive
 from fastbars.live.connections.backoff import RetryPolicy, may_retry, retry_after_s
 from fastbars.live.connections.connection import Connection, have_been_read
@@ -40,9 +39,10 @@ from fastbars.live.connections.lifecycle import Lifecycle
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.connections.subscriptions import Subscriptions
 from fastbars.live.connections.watchdog import Watchdog
-from fastbars.live.repairs import HISTORY_S
+from fastbars.live.outages import HISTORY_S
+from fastbars.live.reader import Received
 from fastbars.live.secrets import hidden, without_credentials
-from fastbars.live.session import Received, Session
+from fastbars.live.session import Session
 from fastbars.log import log
 
 _UNREAD_S = 0.05  # until the sockets are looked at once more
@@ -322,8 +322,7 @@ class Supervisor:
 
     async def _bring_up(self, successor: Connection) -> None:
         # A connection beside another one, until everything is subscribed on it.
-        if self.session.told is None:
-            self.session.told = RecentKeys()
+        self.session.notifier.begin_overlap()
         await self._open(successor)
         self._begin(successor)
         await self._subscribe_all(successor)
@@ -334,7 +333,7 @@ class Supervisor:
         while self.pair.is_paused or not await have_been_read(self.pair.all):  # noqa: ASYNC110 nobody signals that
             await asyncio.sleep(_UNREAD_S)
         if self.session.config.lines == 1 and not self.pair.is_handing_over:  # several lines overlap all the time
-            self.session.told = None
+            self.session.notifier.end_overlap()
 
     async def _subscribe_all(self, connection: Connection) -> None:
         try:
@@ -348,8 +347,8 @@ class Supervisor:
         since_ns, until_ns = self.session.end_outage(steady_ns(), wall_ns())
         if since_ns is not None and until_ns is not None:
             await asyncio.sleep(HISTORY_S)
-            self.session.note_down(since_ns, until_ns, wall_ns())
-            self.session.unheard.clear()
+            self.session.outages.judge_all(since_ns, until_ns, wall_ns())
+            self.session.outages.trust()
 
     def _begin_outage(self) -> None:
         if not self._observer.is_covered(self):

@@ -6,7 +6,7 @@
     a subscription of which nothing ever came           it is subscribed again once, and reported
 
 (A socket over which not even a ping comes is the duty of `keepalive.py`.) What a symbol missed while it was silent is
-an outage of that symbol alone: `Session.unheard` says since when. It ends when the symbol has been subscribed
+an outage of that symbol alone: `Outages.suspect_since` says since when. It ends when the symbol has been subscribed
 again, and a moment after that once more, as some exchanges send a part of the past by themselves.
 
 Units: seconds on a steady clock; times int64 nanoseconds.
@@ -23,7 +23,7 @@ from fastbars.exchanges.messages import Stream
 from fastbars.live.connections.connection import Connection
 from fastbars.live.connections.never_heard import NeverHeard
 from fastbars.live.connections.silence import Silence
-from fastbars.live.repairs import HISTORY_S
+from fastbars.live.outages import HISTORY_S
 from fastbars.live.session import Session
 from fastbars.log import log
 
@@ -111,7 +111,7 @@ class Watchdog:
         channel = session.channel
         candles = set(session.exchange.candles.values())
         ids = {name: i for i, name in enumerate(session.symbols)}
-        if session.declaration()["own_parser"] and not ids.keys() <= {symbol for symbol, _ in subscriptions.desired}:
+        if session.has_own_parser and not ids.keys() <= {symbol for symbol, _ in subscriptions.desired}:
             channel = ""  # a user's parser has names of its own: whose trades these are, is not known here
         watched = [
             (symbol, name)
@@ -132,7 +132,7 @@ class Watchdog:
             now_ns = session.now_ns(steady_ns())
             for symbol in {symbol for symbol, name in renew if name == channel and symbol in ids}:
                 if now_ns is not None:  # it was heard on an earlier connection: until it is subscribed again, it is not
-                    session.unheard.setdefault(symbol, now_ns - round(session.grace_s * 1e9))
+                    session.outages.suspect(symbol, now_ns - session.intake.delays.grace_ns)
             refused = await self._renew(renew, connection)
             if refused is not None:
                 self._on_error(refused)
@@ -140,32 +140,29 @@ class Watchdog:
 
     async def _renew(self, streams: Sequence[Stream], connection: Connection) -> SubscriptionError | None:
         # What the exchange refuses of it.
-        session = self._session
+        outages = self._session.outages
         self.resubscriptions += len(streams)
         try:
             await connection.subscriptions.renew(streams, connection.send)
         except SubscriptionError as error:
             log.error("subscription_refused", exchange=connection.exchange.name, error=str(error))
             return error
-        if not any(symbol in session.unheard for symbol, _ in streams):
+        symbols = [symbol for symbol, _ in streams]
+        if outages.suspect_since.keys().isdisjoint(symbols):
             return None
-        until_ns = session.now_ns(steady_ns())
-        if until_ns is not None:
-            until_ns += round(session.grace_s * 1e9)  # the clock is an estimate
+        until_ns = outages.until_ns(steady_ns())
         for wait_s in (0.0, HISTORY_S):
             await asyncio.sleep(wait_s)
-            for symbol, _ in streams:
-                if until_ns is not None and symbol in session.unheard:
-                    session.note_outage(session.unheard[symbol], until_ns, wall_ns(), [symbol])
-        for symbol, _ in streams:
-            session.unheard.pop(symbol, None)
+            if until_ns is not None:
+                outages.judge_suspects(symbols, until_ns, wall_ns())
+        outages.trust(symbols)
         return None
 
     def _suspect(self, ids: Sequence[int]) -> None:
         # Should the connection end before they are heard again, the outage began for them with their last trade.
         times_ns = self._session.trade_times_ns
         for i in ids:
-            self._session.unheard.setdefault(self._session.symbols[i], int(times_ns[i]))
+            self._session.outages.suspect(self._session.symbols[i], int(times_ns[i]))
 
 
 def _marks(session: Session) -> dict[Stream, int]:
