@@ -104,6 +104,38 @@ async def test_bars_that_an_outage_has_torn_are_healed_and_equal_the_market(name
     assert of_status(bars, BarStatus.GAP) == []
 
 
+async def test_aggregate_trades_that_an_outage_has_swallowed_are_fetched_by_their_own_numbers() -> None:
+    bars: dict[Key, OHLCVBar] = {}
+    faults = Faults(1)
+    async with SimulatedExchange(market="usdm", symbols=1, rate=300, faults=faults, voids_per_minute=0.0) as exchange:
+        (symbol,) = exchange.symbols
+        config = StreamConfig(reconnect_delay=0.3, reconnect_max_delay=0.6, rest_url=exchange.rest_url, grace=0.2)
+        stream = fastbars.stream(
+            "binance", [symbol], "1s", market="usdm", channel="aggTrade", url=exchange.url, config=config
+        )
+        async with stream as feed:
+
+            async def read() -> None:
+                async for bar in feed:
+                    bars[bar.symbol, bar.open_time] = bar
+
+            reader = asyncio.create_task(read())
+            await until(lambda: len(bars) >= 2)
+            faults.inject(Fault(FaultKind.REFUSE, count=3, status=503))
+            exchange.abort_all()
+            await until(lambda: feed.stats().connections == 2)
+            back = len(bars)
+            await until(lambda: len(bars) >= back + 3 and not feed.holes() and feed.healing()[0].trades, 20)
+        await reader
+        _, *inner, _ = [bars[key] for key in sorted(bars)]
+        assert len(inner) >= 4
+        for bar in inner:
+            assert fields(bar) == truth(exchange, symbol, bar.open_time)
+    assert exchange.rest is not None
+    assert any("/aggTrades?" in path for path in exchange.rest.requests)
+    assert {bar.status for bar in inner} == {BarStatus.UNVERIFIABLE}
+
+
 async def test_errors_empty_and_overlapping_answers_and_omitted_trades_cost_time_but_no_truth(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

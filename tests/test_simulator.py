@@ -295,6 +295,27 @@ def test_aggregate_trades_cover_every_trade_once() -> None:
     assert covered == sorted(trades)
 
 
+def test_the_ids_of_aggregate_trades_go_on_while_nobody_is_subscribed() -> None:
+    dialect = BinanceDialect("spot", list_instruments("spot", ["BTCUSDT"]))
+    record = Record(dialect.instruments)
+    publisher = Publisher(dialect, SimulatedMarket(dialect.instruments, 300, 3, START_MS), START_MS, record)
+    subscriber, stream = Subscriber(), dialect.find_stream("btcusdt@aggTrade")
+    assert stream is not None
+    publisher.advance(START_MS + 1_000)
+    for second in (1, 3):
+        publisher.subscribe(subscriber, stream)
+        publisher.advance(START_MS + 1_000 * (second + 1))
+        publisher.unsubscribe(subscriber, stream.name)
+        publisher.advance(START_MS + 1_000 * (second + 2))
+    sent = [orjson.loads(message) for message in subscriber.pending]
+    traded = record.aggregates("BTCUSDT")
+    assert [one.aggregate_id for one in traded] == list(range(traded[0].aggregate_id, traded[-1].aggregate_id + 1))
+    assert [later.first_id - earlier.last_id for earlier, later in pairwise(traded)] == [1] * (len(traded) - 1)
+    ids = {one.aggregate_id: (one.first_id, one.last_id) for one in traded}
+    assert [(one["f"], one["l"]) for one in sent] == [ids[one["a"]] for one in sent]
+    assert sum(later["a"] - earlier["a"] > 1 for earlier, later in pairwise(sent)) == 1
+
+
 def test_the_ticker_summarizes_the_market_since_its_start() -> None:
     messages = run_market("spot", ["BTCUSDT"], ["btcusdt@trade", "btcusdt@ticker"], [10_000] * 800, rate=0.05)
     ticker = [message for message in messages if message["e"] == "24hrTicker"][-1]

@@ -20,7 +20,6 @@ import orjson
 
 from fastbars.simulator.candles import INTERVALS, Candle, interval_end_ms
 from fastbars.simulator.dialect import (
-    AggregateTrade,
     DayStatistics,
     Dialect,
     Opening,
@@ -30,7 +29,7 @@ from fastbars.simulator.dialect import (
     read_json,
 )
 from fastbars.simulator.instruments import Naming, SimulatedInstrument
-from fastbars.simulator.market import Book, SimulatedTrade
+from fastbars.simulator.market import AggregateTrade, Book, SimulatedTrade
 from fastbars.simulator.rest import PastTrades, RestRefusedError, RestRequest, State
 
 __all__ = ["DIALECT", "BinanceDialect"]
@@ -195,19 +194,19 @@ class BinanceDialect(Dialect):
             text = message % (event_ms, trade.time_ms, trade.trade_id, price, size, kind, maker)
         return text.encode()
 
-    def aggregate_trade(self, stream: Stream, trade: AggregateTrade, aggregate_id: int, event_ms: int) -> bytes:
+    def aggregate_trade(self, stream: Stream, trade: AggregateTrade, event_ms: int) -> bytes:
         symbol = self.symbol(stream)
         price, size = self.texts(trade)
         ids = f'"f":{trade.first_id},"l":{trade.last_id}'
         tail = f'{ids},"T":{trade.time_ms},"m":{_boolean(trade.buyer_is_maker)}'
         if self._is_spot:
             text = (
-                f'{{"e":"aggTrade","E":{event_ms},"s":"{symbol}","a":{aggregate_id},'
+                f'{{"e":"aggTrade","E":{event_ms},"s":"{symbol}","a":{trade.aggregate_id},'
                 f'"p":"{price}","q":"{size}",{tail},"M":true}}'
             )
         else:
             text = (
-                f'{{"e":"aggTrade","E":{event_ms},"a":{aggregate_id},"s":"{symbol}",'
+                f'{{"e":"aggTrade","E":{event_ms},"a":{trade.aggregate_id},"s":"{symbol}",'
                 f'"p":"{price}","q":"{size}","nq":"{size}",{tail},"st":{_SYMBOL_TYPE[self.market]}}}'
             )
         return text.encode()
@@ -267,15 +266,17 @@ class BinanceDialect(Dialect):
     # [{"id":28457,"price":"4.00000100","qty":"12.00000000","time":1499865549590,"isBuyerMaker":true}]
     def past_trades(self, request: RestRequest, history: PastTrades) -> object | None:
         prefix, _, kind = request.path.rpartition("/")
-        if prefix != _REST_PREFIXES[self.market] or kind not in ("historicalTrades", "trades"):
+        if prefix != _REST_PREFIXES[self.market] or kind not in ("historicalTrades", "trades", "aggTrades"):
             return None
         if kind == "historicalTrades" and self.market != "spot" and not request.headers.get("X-MBX-APIKEY"):
             raise RestRefusedError(401, {"code": -2014, "msg": "API-key format invalid."})
         symbol = request.query["symbol"]
         if symbol not in self.places:
             raise RestRefusedError(400, {"code": -1121, "msg": "Invalid symbol."})
-        most = 1000 if self._is_spot or kind == "trades" else 500
+        most = 500 if kind == "historicalTrades" and not self._is_spot else 1000
         limit = min(int(request.query.get("limit", "500")), most)
+        if kind == "aggTrades":
+            return self._past_aggregates(history.aggregates(symbol, int(request.query["fromId"]), limit))
         if kind == "historicalTrades" and "fromId" in request.query:
             page = history.forward(symbol, history.from_id(symbol, int(request.query["fromId"])), limit)
         else:
@@ -285,6 +286,15 @@ class BinanceDialect(Dialect):
             price, size = self.texts(trade)
             rest = {"time": trade.time_ms, "isBuyerMaker": trade.buyer_is_maker}
             rows.append({"id": trade.trade_id, "price": price, "qty": size, **rest})
+        return rows
+
+    # [{"a":26129,"p":"0.01633102","q":"4.70443515","f":27781,"l":27781,"T":1498793709153,"m":true}]
+    def _past_aggregates(self, page: Sequence[AggregateTrade]) -> list[object]:
+        rows: list[object] = []
+        for trade in page:
+            price, size = self.texts(trade)
+            ids = {"f": trade.first_id, "l": trade.last_id, "T": trade.time_ms, "m": trade.buyer_is_maker}
+            rows.append({"a": trade.aggregate_id, "p": price, "q": size, **ids})
         return rows
 
     def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:

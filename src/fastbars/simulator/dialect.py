@@ -18,11 +18,11 @@ import orjson
 from fastbars.errors import UnknownExchangeError
 from fastbars.simulator.candles import Candle
 from fastbars.simulator.instruments import Naming, SimulatedInstrument, make_instruments
-from fastbars.simulator.market import Book, SimulatedTrade
+from fastbars.simulator.market import AggregateTrade, Book, SimulatedTrade
 from fastbars.simulator.rest import PastTrades, RestRequest, State
 
 __all__ = [
-    "AggregateTrade", "DayStatistics", "Dialect", "Opening", "Reaction", "Silence", "Stream", "Subscriber", "read_json",
+    "DayStatistics", "Dialect", "Opening", "Reaction", "Silence", "Stream", "Subscriber", "read_json",
     "time_text",
 ]  # fmt: skip
 
@@ -45,18 +45,6 @@ class Stream(NamedTuple):
     instrument: int
     channel: str
     interval: str = ""
-
-
-class AggregateTrade(NamedTuple):
-    """Trades of one symbol that followed each other in one ms, at one price, from one side."""
-
-    instrument: int
-    first_id: int
-    last_id: int
-    time_ms: int
-    price_ticks: int
-    size_steps: int
-    buyer_is_maker: bool
 
 
 class DayStatistics(NamedTuple):
@@ -214,7 +202,7 @@ class Dialect(ABC):
     def trades(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, *, past: bool = False) -> bytes:
         """Write trades of one symbol, oldest first, as one message; `past`: they were traded before it subscribed."""
 
-    def aggregate_trade(self, stream: Stream, trade: AggregateTrade, aggregate_id: int, event_ms: int) -> bytes:
+    def aggregate_trade(self, stream: Stream, trade: AggregateTrade, event_ms: int) -> bytes:
         """Write several trades that are reported as one."""
         raise NotImplementedError
 

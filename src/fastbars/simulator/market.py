@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from random import Random
 from typing import NamedTuple
 
 from fastbars.simulator.instruments import SimulatedInstrument
 
-__all__ = ["Book", "SimulatedMarket", "SimulatedTrade"]
+__all__ = ["AggregateTrade", "Book", "SimulatedMarket", "SimulatedTrade", "merge_runs"]
 
 _SIZE_SPREAD = 1.4  # sigma of the logarithm of a size; a few trades are 100 times the typical one
 _SIZE_TABLE = 4096
@@ -42,6 +42,47 @@ class SimulatedTrade(NamedTuple):
     price_ticks: int
     size_steps: int
     buyer_is_maker: bool
+
+
+class AggregateTrade(NamedTuple):
+    """Trades of one symbol that followed each other in one ms, at one price, from one side."""
+
+    instrument: int
+    first_id: int
+    last_id: int
+    time_ms: int
+    price_ticks: int
+    size_steps: int
+    buyer_is_maker: bool
+    aggregate_id: int = 0
+
+
+def merge_runs(trades: Sequence[SimulatedTrade]) -> Iterator[AggregateTrade]:
+    """Merge the runs of equal symbol, ms, price and side in a batch of whole milliseconds; void ids are in none."""
+    run: AggregateTrade | None = None
+    for trade in trades:
+        if (
+            run is not None
+            and run.instrument == trade.instrument
+            and run.time_ms == trade.time_ms
+            and run.price_ticks == trade.price_ticks
+            and run.buyer_is_maker == trade.buyer_is_maker
+        ):
+            run = run._replace(last_id=trade.trade_id, size_steps=run.size_steps + trade.size_steps)
+            continue
+        if run is not None:
+            yield run
+        run = AggregateTrade(
+            trade.instrument,
+            trade.trade_id,
+            trade.trade_id,
+            trade.time_ms,
+            trade.price_ticks,
+            trade.size_steps,
+            trade.buyer_is_maker,
+        )
+    if run is not None:
+        yield run
 
 
 class Book:

@@ -16,7 +16,6 @@ import orjson
 
 from fastbars.simulator.candles import Candle
 from fastbars.simulator.dialect import (
-    AggregateTrade,
     DayStatistics,
     Dialect,
     Opening,
@@ -26,7 +25,7 @@ from fastbars.simulator.dialect import (
     read_json,
 )
 from fastbars.simulator.instruments import Naming
-from fastbars.simulator.market import Book, SimulatedTrade
+from fastbars.simulator.market import AggregateTrade, Book, SimulatedTrade
 from fastbars.simulator.rest import PastTrades, RestRequest, State
 
 __all__ = ["DIALECT", "OKXDialect"]
@@ -98,7 +97,7 @@ class OKXDialect(Dialect):
         price, size = self.texts(trade)
         return self._trade(stream, trade.trade_id, price, size, trade.time_ms, is_sell=trade.buyer_is_maker)
 
-    def aggregate_trade(self, stream: Stream, trade: AggregateTrade, aggregate_id: int, event_ms: int) -> bytes:
+    def aggregate_trade(self, stream: Stream, trade: AggregateTrade, event_ms: int) -> bytes:
         price, size = self.texts(trade)
         count = f',"count":"{trade.last_id - trade.first_id + 1}"'
         return self._trade(stream, trade.last_id, price, size, trade.time_ms, is_sell=trade.buyer_is_maker, more=count)

@@ -11,43 +11,15 @@ Units: times in ms since the Unix epoch, of the exchange's clock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import localcontext
 
 from fastbars.simulator.candles import EXACT, CandleBook, interval_end_ms, interval_start_ms
-from fastbars.simulator.dialect import AggregateTrade, DayStatistics, Dialect, Stream, Subscriber
-from fastbars.simulator.market import SimulatedMarket, SimulatedTrade
+from fastbars.simulator.dialect import DayStatistics, Dialect, Stream, Subscriber
+from fastbars.simulator.market import SimulatedMarket, SimulatedTrade, merge_runs
 from fastbars.simulator.record import Record, TradeMessage
 
-__all__ = ["Publisher", "Subscriber", "aggregate"]
-
-
-def aggregate(trades: Sequence[SimulatedTrade]) -> Iterator[AggregateTrade]:
-    """Merge the runs of equal symbol, ms, price and side in a batch of whole milliseconds."""
-    run: AggregateTrade | None = None
-    for trade in trades:
-        if (
-            run is not None
-            and run.instrument == trade.instrument
-            and run.time_ms == trade.time_ms
-            and run.price_ticks == trade.price_ticks
-            and run.buyer_is_maker == trade.buyer_is_maker
-        ):
-            run = run._replace(last_id=trade.trade_id, size_steps=run.size_steps + trade.size_steps)
-            continue
-        if run is not None:
-            yield run
-        run = AggregateTrade(
-            trade.instrument,
-            trade.trade_id,
-            trade.trade_id,
-            trade.time_ms,
-            trade.price_ticks,
-            trade.size_steps,
-            trade.buyer_is_maker,
-        )
-    if run is not None:
-        yield run
+__all__ = ["Publisher", "Subscriber"]
 
 
 class Publisher:
@@ -149,20 +121,25 @@ class Publisher:
                 self._send_trades(stream, [trade], event_ms)
         if self._record is not None:
             self._record.note_trades(made)
-        streams = self._by_place["aggTrade"]
-        if streams:
-            for run in aggregate(trades):
-                aggregate_id = self._next_aggregate_ids[run.instrument]
-                self._next_aggregate_ids[run.instrument] += 1
-                stream = streams.get(run.instrument)
-                if stream is not None:
-                    self._send(stream, self._dialect.aggregate_trade(stream, run, aggregate_id, event_ms))
+        self._send_aggregates(trades, event_ms)
         streams = self._by_place["quote"]
         if streams:
             for place in dict.fromkeys(trade.instrument for trade in trades):
                 stream = streams.get(place)
                 if stream is not None:
                     self._send(stream, self._dialect.quote(stream, self._market.books[place], event_ms))
+
+    def _send_aggregates(self, trades: Sequence[SimulatedTrade], event_ms: int) -> None:
+        # Their ids go on whether or not anybody is subscribed: a client that was away sees by them that it missed some.
+        streams, next_ids, record = self._by_place["aggTrade"], self._next_aggregate_ids, self._record
+        for run in merge_runs(trades):
+            trade = run._replace(aggregate_id=next_ids[run.instrument])
+            next_ids[run.instrument] += 1
+            if record is not None:
+                record.note_aggregate(trade)
+            stream = streams.get(run.instrument)
+            if stream is not None:
+                self._send(stream, self._dialect.aggregate_trade(stream, trade, event_ms))
 
     def _end_second(self, boundary_ms: int, event_ms: int) -> None:
         last_ms = boundary_ms - 1

@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 from fastbars.simulator.candles import EXACT, Candle
 from fastbars.simulator.dialect import Stream
 from fastbars.simulator.instruments import SimulatedInstrument
-from fastbars.simulator.market import SimulatedTrade
+from fastbars.simulator.market import AggregateTrade, SimulatedTrade
 
 __all__ = ["ConnectionRecord", "Record", "RecordedTrade", "SimulatorStats", "TradeMessage"]
 
@@ -107,6 +107,7 @@ class Record:
         self.refused: list[tuple[float, int]] = []
         self._instruments = instruments
         self._trades: dict[str, list[SimulatedTrade]] = {instrument.symbol: [] for instrument in instruments}
+        self._aggregates: dict[str, list[AggregateTrade]] = {instrument.symbol: [] for instrument in instruments}
         self._voids: dict[str, dict[int, int]] = {instrument.symbol: {} for instrument in instruments}
         self._seconds: dict[str, dict[int, Candle]] = {instrument.symbol: {} for instrument in instruments}
 
@@ -118,6 +119,10 @@ class Record:
                 self._trades[symbol].append(trade)
             else:
                 self._voids[symbol][trade.trade_id] = trade.time_ms
+
+    def note_aggregate(self, trade: AggregateTrade) -> None:
+        """Trades were reported as one."""
+        self._aggregates[self._instruments[trade.instrument].symbol].append(trade)
 
     def note_second(self, place: int, open_ms: int, candle: Candle) -> None:
         """A second has ended; one without trades is not kept."""
@@ -144,6 +149,10 @@ class Record:
     def history(self, symbol: str) -> list[SimulatedTrade]:
         """All trades of a symbol so far, by id, as the market made them."""
         return self._trades[symbol]
+
+    def aggregates(self, symbol: str) -> list[AggregateTrade]:
+        """All aggregate trades of a symbol so far, by id."""
+        return self._aggregates[symbol]
 
     def trades(self, symbol: str) -> list[RecordedTrade]:
         """All trades of a symbol, in the order that they happened in."""

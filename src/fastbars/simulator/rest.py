@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from fastbars.simulator.market import SimulatedTrade
+from fastbars.simulator.market import AggregateTrade, SimulatedTrade
 
 __all__ = [
     "PastTrades", "RestAnswer", "RestFault", "RestRefusedError", "RestRequest", "RestSimulator", "SimulatedHistory",
@@ -122,6 +122,7 @@ class PastTrades:
 
     Args:
         trades_of: symbol -> all its trades so far, by id.
+        aggregates_of: the same for aggregate trades.
         omitted: symbol -> ids that are left out; pages are shorter by them.
         fault: what goes wrong with this answer.
     """
@@ -129,10 +130,12 @@ class PastTrades:
     def __init__(
         self,
         trades_of: Callable[[str], Sequence[SimulatedTrade]],
+        aggregates_of: Callable[[str], Sequence[AggregateTrade]],
         omitted: Mapping[str, Collection[int]],
         fault: RestFault,
     ) -> None:
         self._trades_of = trades_of
+        self._aggregates_of = aggregates_of
         self._omitted = omitted
         self._fault = fault
 
@@ -165,6 +168,12 @@ class PastTrades:
         stop = min(stop + self._fault.overlap, self.count(symbol))
         return self._page(symbol, max(start, stop - limit), stop)
 
+    def aggregates(self, symbol: str, aggregate_id: int, limit: int) -> Sequence[AggregateTrade]:
+        """A page of aggregate trades that begins with this id; none is left out."""
+        found = self._aggregates_of(symbol)
+        start = bisect_left(found, aggregate_id, key=lambda trade: trade.aggregate_id) - self._fault.overlap
+        return [] if self._fault.empty else found[max(start, 0) : max(start + limit, 0)]
+
     def _page(self, symbol: str, start: int, stop: int) -> list[SimulatedTrade]:
         if self._fault.empty:
             return []
@@ -179,6 +188,7 @@ class SimulatedHistory(RestSimulator):
     Args:
         write: the exchange's own `Dialect.past_trades`.
         trades_of: symbol -> all its trades so far, by id.
+        aggregates_of: the same for aggregate trades, where they are served.
 
     Attributes:
         omitted: symbol -> ids that the history does not have.
@@ -188,14 +198,16 @@ class SimulatedHistory(RestSimulator):
         self,
         write: Callable[[RestRequest, PastTrades], object | None],
         trades_of: Callable[[str], Sequence[SimulatedTrade]],
+        aggregates_of: Callable[[str], Sequence[AggregateTrade]] = lambda _: (),
     ) -> None:
         super().__init__()
         self.omitted: dict[str, set[int]] = {}
         self._write = write
         self._trades_of = trades_of
+        self._aggregates_of = aggregates_of
 
     def find(self, request: RestRequest, fault: RestFault) -> object | None:
-        return self._write(request, PastTrades(self._trades_of, self.omitted, fault))
+        return self._write(request, PastTrades(self._trades_of, self._aggregates_of, self.omitted, fault))
 
 
 class SimulatedListing(RestSimulator):

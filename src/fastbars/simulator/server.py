@@ -115,7 +115,7 @@ class SimulatedExchange:
         self.listing = SimulatedListing(self._dialect.list_instruments, states)
         self.rest: SimulatedHistory | None = None
         if self._record is not None:
-            self.rest = SimulatedHistory(self._dialect.past_trades, self._record.history)
+            self.rest = SimulatedHistory(self._dialect.past_trades, self._record.history, self._record.aggregates)
         # Clients.
         self._tapes = TapePlayer(tuple(tapes), self._dialect, self.stats)
         self._clients = Clients(
