@@ -19,8 +19,7 @@ MODULES = tuple(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for pa
 CHOSEN = os.environ.get("FASTBARS_MODULES", "").split() or MODULES
 HEADERS = (
     *sorted(str(path) for path in PACKAGE.rglob("*.h")),
-    "src/fastbars/kernel/summary.pxd",
-    "src/fastbars/kernel/fold.pxd",
+    *sorted(str(path) for path in (PACKAGE / "kernel").glob("*.pxd") if not path.with_suffix(".pyx").exists()),
 )
 
 if sys.platform == "win32":
@@ -33,8 +32,8 @@ else:
     COMPILE_ARGS += ["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"]
     LINK_ARGS = ["-Wl,-z,relro,-z,now"] if sys.platform.startswith("linux") else []
     INLINE = "inline __attribute__((always_inline))"
-# Where "inline" is an order: the loops of fold.pxd are compiled once for each kind of batch, by constant arguments.
-MACROS = {name: [("CYTHON_INLINE", INLINE)] for name in ("_agg", "kernel.paths")}
+# Where "inline" is an order: the loops of ordinary.pxd are compiled once for each kind of batch, by constant arguments.
+MACROS = {"kernel.fold": [("CYTHON_INLINE", INLINE)]}
 
 extensions = [
     Extension(

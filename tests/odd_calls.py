@@ -420,8 +420,6 @@ _CONSTRUCTED = {
     "TickBatch": ("instruments", "ids"),
     "BarKernel": ("instruments", "specs", "ledger"),
     "Arbiter": ("out", "lines", "wait"),
-    "BarState": ("instruments", "specs", "ledger"),
-    "BarRecords": ("instruments", "specs", "ledger"),
     "TradeEntry": ("kernel", "single", "grace_ns"),
     "TradeScanner": ("fields", "batch", "new_symbol"),
     "FrameWalker": ("on_message", "hand_on", "scanner"),

@@ -1,37 +1,34 @@
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, int64_t
 
 from fastbars.kernel.batch cimport TickBatch
-from fastbars.kernel.ids cimport Verdict
-from fastbars.kernel.paths cimport BarPaths
-from fastbars.kernel.table cimport Slot
+from fastbars.kernel.ids cimport Ledger
+from fastbars.kernel.instruments cimport Instruments
+from fastbars.kernel.passes cimport Pass
+from fastbars.kernel.table cimport BarTable, Table
 
-cdef struct Fetched:            # up to which row of a batch, the slots' last lines and the records
-    Py_ssize_t slots
-    Py_ssize_t records
-
-cdef class BarKernel(BarPaths):
-    cdef Py_ssize_t place_count         # of `places`
-    cdef Py_ssize_t longest_unchecked   # likewise, unless their sizes are larger than those before
+cdef class BarKernel:
+    cdef readonly Instruments instruments
+    cdef readonly Ledger ledger         # None where ids prove nothing
+    cdef BarTable bars
+    cdef Table *table                   # that of `bars`
+    cdef bint by_id
+    cdef bint busy                      # a thread is at work in here, which may have given up the interpreter lock
+    cdef double bound                   # no sum in here is larger
+    cdef Py_ssize_t longest_unchecked   # rows of a batch that is not checked yet whose sizes are likely to sum within 64 bits
     cdef char *copy_memory              # of a short batch whose memory is the caller's
     cdef TickBatch copy
-    cdef TickBatch copy_of(self, TickBatch batch)
-    cdef int fold(self, TickBatch batch) except -1
-    cdef int fold_alone(self, TickBatch batch) except -1
-    cdef bint fold_unchecked(self, TickBatch batch) except? False
-    cdef int finish(self, TickBatch batch, double bound) except -1
-    cdef tuple update_places(self, TickBatch batch, bint ends, const int32_t[::1] places)
+    cdef int check_unused(self) except -1
+    cdef bint has_folded(self) noexcept
     cdef tuple take_folded(self)
-    cdef int follow_tips(self) except -1
-    cdef void run(self, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
-    cdef void take_unexpected(self, TickBatch batch, Py_ssize_t row) noexcept nogil
-    cdef Py_ssize_t fold_tree(
-        self, int tree, TickBatch batch, Py_ssize_t start, Py_ssize_t stop, bint asks) noexcept nogil
-    cdef void fetch_ahead(
-        self, int tree, TickBatch batch, Py_ssize_t at, Fetched *fetched, Py_ssize_t stop) noexcept nogil
-    cdef void fetch_rest(self, int tree, int symbol_id) noexcept nogil
-    cdef void fetch_records(self, const Slot *slot) noexcept nogil
-    cdef void fold_row(self, int tree, TickBatch batch, Py_ssize_t row) noexcept nogil
-    cdef void note_not_contained(self, int spec, int symbol_id) noexcept nogil
-    cdef void set_limit(self, int tree, TickBatch batch, Py_ssize_t row) noexcept nogil
-    cdef void heal_rows(self, TickBatch batch) noexcept nogil
-    cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil
+    cdef object take(self, bint numbered)
+    cdef int fold(self, TickBatch batch) except -1
+    cdef int fold_places(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing=*) except -1
+    cdef TickBatch copy_of(self, TickBatch batch)
+    cdef int fold_rows(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing) except -1
+    cdef int prepare(self, TickBatch batch) except -1
+    cdef int settle(self) except -1
+    cdef void begin(self, Pass *run, TickBatch batch, const int32_t *places) noexcept
+    cdef int finish(self, TickBatch batch, double bound) except -1
+    cdef bint fold_unchecked(self, TickBatch batch, const int32_t *places, Py_ssize_t count) except? False
+    cpdef int advance_watermark(self, int64_t time_ns) except -1
+    cdef bint proves(self, int symbol_id) noexcept

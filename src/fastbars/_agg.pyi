@@ -1,15 +1,78 @@
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol, Self, final
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import disjoint_base
 
 from fastbars.kernel.batch import TickBatch
-from fastbars.kernel.paths import BarPaths
+from fastbars.kernel.ids import Ledger
+from fastbars.kernel.instruments import Instruments
 
-@disjoint_base
-class BarKernel(BarPaths):
-    """Folds batches of trades into bars; the arguments are those of `BarRecords`."""
+class _Spec(Protocol):
+    @property
+    def rule(self) -> tuple[str, int, int]: ...
+    @property
+    def boundaries(self) -> npt.NDArray[np.int64] | None: ...
+
+@final
+class BarKernel:
+    """Folds batches of trades into bars of every spec: the one door to the kernel.
+
+    Args:
+        instruments: the symbols and their scales.
+        specs: one or more bar specs.
+        ledger: follows the trade ids; None where they prove nothing, and trades are ordered by time, arrival.
+        proof: the ids stand for every trade, so that bars can be COMPLETE.
+        lateness_ns: how long after its close_time, in event time, a bar can still be amended, ns.
+        horizon_ns: likewise, for a bar into which a hole reaches, or whose end is not proven.
+        fill: issue intervals without trades, flat at the last close.
+    """
+
+    instruments: Instruments
+    ledger: Ledger | None
+    def __new__(
+        cls,
+        instruments: Instruments,
+        specs: Iterable[_Spec],
+        ledger: Ledger | None = None,
+        proof: bool = True,
+        lateness_ns: int = 60_000_000_000,
+        horizon_ns: int = 3_600_000_000_000,
+        fill: bool = False,
+    ) -> Self: ...
+    @property
+    def specs(self) -> tuple[Any, ...]: ...
+    @property
+    def proof(self) -> bool: ...
+    @property
+    def fill(self) -> bool: ...
+    @property
+    def lateness_ns(self) -> int: ...
+    @property
+    def horizon_ns(self) -> int: ...
+    @property
+    def watermark_ns(self) -> int: ...
+    @property
+    def next_close_ns(self) -> int:
+        """No open time bar ends before."""
+
+    @property
+    def duplicates(self) -> int: ...
+    @property
+    def voids(self) -> int:
+        """Rows of size 0 taken: their ids are used up, and nothing was traded."""
+
+    @property
+    def healed(self) -> int:
+        """Trades that were taken by `heal`."""
+
+    @property
+    def is_blank(self) -> bool:
+        """No trade was taken, and nothing noted."""
+
+    @property
+    def trade_times_ns(self) -> npt.NDArray[np.int64]:
+        """int64[n], time of the latest trade of each symbol by its id, ns."""
 
     def update(
         self, batch: TickBatch, ends: bool = False, places: npt.NDArray[np.int32] | None = None
@@ -37,4 +100,59 @@ class BarKernel(BarPaths):
 
         Each bar that changes is issued once. Returns and raises as `update` does; also InvalidTickError where ids
         prove nothing, or for trades of several symbols.
+        """
+
+    def close_until(self, time_ns: int, reason: int) -> npt.NDArray[Any]:
+        """Issue the open time bars whose close_time is at or before `time_ns` (ns); reason indexes CloseReason."""
+
+    def flush(self, symbol_id: int | None = None) -> npt.NDArray[Any]:
+        """Issue every open bar (of one symbol), in order of first appearance, then of the specs."""
+
+    def current(self, symbol_id: int, spec: int) -> npt.NDArray[Any]:
+        """The open bar of a symbol and spec as one row, its status as known now; no row while none is open.
+
+        Raises:
+            IndexError: there is no such symbol or spec.
+        """
+
+    def feed_down(self, time_ns: int) -> None:
+        """The feed is down since this time (ns); nothing changes where it is down already."""
+
+    def feed_up(self, time_ns: int) -> None:
+        """The feed is up since this time (ns); nothing changes where it is up already."""
+
+    def advance_watermark(self, time_ns: int) -> None:
+        """Event time of the connection has reached `time_ns` (ns): it ages the bars that can be amended."""
+
+    def note_lost(self, symbol_id: int, time_ns: int) -> npt.NDArray[Any]:
+        """A trade of this symbol and time was lost: its bars are GAP; issued ones are issued again."""
+
+    def beginning(self, symbol_id: int, longest_ns: int) -> list[tuple[int, int, int]]:
+        """Where a symbol began inside bars that can still be amended: (id, time, open_time) of each, ascending.
+
+        Bars that open more than `longest_ns` before the first trade do not count.
+        """
+
+    def leave_out(self, symbol_id: int, ranges: Iterable[tuple[int, int]]) -> npt.NDArray[Any]:
+        """The exchange's history leaves these ids out: holes that lie in them are unpublished. Returns ROW_DTYPE rows.
+
+        Raises:
+            InvalidTickError: they are no ids.
+        """
+
+    def reach_back(self, symbol_id: int, trade_id: int, time_ns: int) -> npt.NDArray[Any]:
+        """A trade before the symbol's first one is known: bars that open behind it are proven at their beginning.
+
+        What lies between the two is a hole, for `heal`. Returns the bars that lack nothing, as `update` does.
+        """
+
+    def dump(self) -> dict[str, Any]:
+        """The whole state as numbers and bytes, for `load` in a process of the same build."""
+
+    def load(self, parts: dict[str, Any]) -> None:
+        """Take over what `dump` returned; symbols and scales must be there already. All of it is checked.
+
+        Raises:
+            ValueError: this kernel has seen trades, or the dump is of another build or another shape, or damaged; the
+                kernel is as it was.
         """

@@ -1,14 +1,12 @@
-"""The bar-aggregation kernel: columns of trades in, columns of bars out.
+"""The bar-aggregation kernel: columns of trades in, columns of bars out. `BarKernel` is the one door to it.
 
 Each symbol and spec has one open bar (a Slot) and a short list of closed ones that can still be amended
 (Records). A trade is folded into the open bar, closes it, or, when it is late, amends the closed bar that
 it belongs to; whatever changes about an issued bar is the same bar issued again with the next revision.
-Every row that is more than the next trade of an open bar is judged alone, so the bars that come out do not
-depend on how trades were cut into batches.
 
-Time specs whose intervals nest form a tree (BarState.trees). Its root takes the trades; a bar of the others
-is made of closed bars of its source and the running one, by the law that bars merge. A trade that the source
-holds in no open bar goes straight into the bar that it feeds.
+All bars are one Table (kernel/table.pyx), which every function of the kernel is handed; what is true of one batch
+alone is a Pass, on the stack of the call that folds it. A BarKernel owns the one and makes the other: it checks
+what it is given, saves what may have to be put back, and hands over the rows that come out.
 
 A batch is all or nothing: its rows are checked before they are folded in. Where they are many, they are checked as
 they are folded in, and where a bound cannot prove that no 128-bit sum overflows, sums are: the state is saved first
@@ -18,140 +16,146 @@ Units: times int64 ns since the epoch, UTC; prices and sizes mantissas at the in
 at the sum of both scales.
 """
 
+import cython
 import numpy as np
 
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from fastbars.kernel.batch cimport BYTES_A_ROW, Rules, TickBatch
-from fastbars.kernel.fold cimport (
-    Columns, Seen, begins_stretch, columns_of, fold_rows, fold_time_stretch, row_at, take_ordinary,
-)
-from fastbars.kernel.ids cimport AHEAD, DUPLICATE, FILLS, FIRST, FORGOTTEN, NO_MEMORY, OVERLAP, Verdict
-from fastbars.kernel.paths cimport BarPaths
-from fastbars.kernel.amend cimport FILLED
-from fastbars.kernel.scaled cimport HIGHEST, LOWEST, prefetch
-from fastbars.kernel.table cimport Past, Slot
-from fastbars.kernel.summary cimport FIXED, MONTHS, Summary, add_trade
+from fastbars.kernel.amend cimport NOT_CLOSED, leave_out_ids, mark_lost, partial_beginnings, prove_beginning
+from fastbars.kernel.batch cimport BYTES_A_ROW, EARLIEST_NS, LATEST_NS, Rules, TickBatch
+from fastbars.kernel.close cimport begin_outage, close_until, current_bar, end_bars, end_outage
+from fastbars.kernel.fold cimport fold_batch, heal_batch
+from fastbars.kernel.ids cimport Ledger, catch_up
+from fastbars.kernel.instruments cimport Instruments
+from fastbars.kernel.passes cimport Pass, begin_pass
+from fastbars.kernel.restored cimport check_bars, check_times, follow_scales
+from fastbars.kernel.rows cimport take_late, take_rows
+from fastbars.kernel.scaled cimport HIGHEST
+from fastbars.kernel.table cimport BarTable, Outage, Slot, is_open, whole_number
+from fastbars.kernel.trees cimport SpecTrees
 
 from fastbars.errors import InvalidTickError, PrecisionError
+from fastbars.kernel.rows import NO_ROWS as _NO_ROWS
 
-# Ids from here on are looked at one by one: there is one more after each, but for the largest.
-cdef int64_t LAST_IDS = HIGHEST - (1 << 48)
-# How far outside the times of its hole a trade from REST can lie, where lateness allows more.
-cdef int64_t LARGEST_SLACK_NS = 3_600_000_000_000
 # Sums below this cannot overflow 128 bits, rounding of the bound included.
 cdef double SAFE_BOUND = 1.6e38
 # Sums below this stay below SAFE_BOUND with one more trade, whatever its price and size.
 cdef double SMALL_BOUND = 7e37
 
 cdef enum:
-    ROWS_AHEAD = 8              # less than kernel/fold.pxd's PLACES_AHEAD
     CHUNK_ROWS = 1 << 13        # of a long batch, which is looked through for void rows while it is in the cache
     LONG_BATCH = 1024           # worth making room for, and handing the interpreter to others
     LONG_STRETCH = 1 << 14      # rows whose sizes are taken to sum within 64 bits until larger ones have come
 
 
-# The loop over ordinary trades, a function of its own for each kind of batch.
-
-ctypedef Py_ssize_t (*FoldLoop)(
-    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen) noexcept nogil
-
-
-cdef Py_ssize_t _fold_by_single_id(
-    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
-) noexcept nogil:
-    return fold_rows(FIXED, 0, slots, columns, start, stop, True, True, False, False, seen)
-
-
-cdef Py_ssize_t _fold_by_id(
-    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
-) noexcept nogil:
-    return fold_rows(FIXED, 0, slots, columns, start, stop, True, False, False, inverse, seen)
-
-
-cdef Py_ssize_t _fold_voids_by_single_id(
-    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
-) noexcept nogil:
-    return fold_rows(FIXED, 0, slots, columns, start, stop, True, True, True, False, seen)
-
-
-cdef Py_ssize_t _fold_voids_by_id(
-    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
-) noexcept nogil:
-    return fold_rows(FIXED, 0, slots, columns, start, stop, True, False, True, inverse, seen)
-
-
-cdef Py_ssize_t _fold_by_time(
-    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint inverse, Seen *seen
-) noexcept nogil:
-    return fold_rows(FIXED, 0, slots, columns, start, stop, False, False, False, inverse, seen)
-
-
-cdef class BarKernel(BarPaths):
-    def __cinit__(self):
+@cython.final
+@cython.no_gc_clear     # nothing that it keeps leads back to it
+cdef class BarKernel:
+    def __cinit__(self, Instruments instruments not None, specs, Ledger ledger=None, bint proof=True,
+                  int64_t lateness_ns=60_000_000_000, int64_t horizon_ns=3_600_000_000_000, bint fill=False):
+        if not (0 <= lateness_ns < HIGHEST // 2 and 0 <= horizon_ns < HIGHEST // 2):
+            raise ValueError(
+                f"lateness {lateness_ns} ns and heal horizon {horizon_ns} ns are outside 0 to {HIGHEST // 2 - 1}")
+        self.bars = BarTable(instruments, SpecTrees(specs), ledger)
+        self.instruments = instruments
+        self.ledger = ledger
+        self.by_id = ledger is not None
+        self.table = &self.bars.table
+        self.table.terms.proof = proof and self.by_id
+        self.table.terms.lateness_ns = lateness_ns
+        self.table.terms.horizon_ns = max(horizon_ns, lateness_ns)
+        self.table.terms.fill = fill
         self.longest_unchecked = LONG_STRETCH
 
     def __dealloc__(self):
         free(self.copy_memory)
 
+    cdef int check_unused(self) except -1:
+        if self.busy:
+            raise RuntimeError(
+                "this kernel is in use: another thread, or what it is at work on, called it meanwhile; give each thread a"
+                " BarBuffer of its own, or let them take turns with a lock")
+        return 0
+
+    # Batches.
+
     def update(self, TickBatch batch not None, bint ends=False, const int32_t[::1] places=None):
         cdef Py_ssize_t closed
+        cdef const int32_t[::1] own
         self.check_unused()
+        if places is not None and len(places) == 0:
+            self.table.arrivals += batch.length
+            batch, places = batch.part(0, 0), None
         if places is not None:
-            return self.update_places(batch, ends, places)
+            own = _checked_places(batch, places)
         if ends and batch.length:
             self.settle()
-            self.make_room(batch, self.width * self.symbols)
-        self.fold(batch)
+            self.bars.make_room(batch, self.table.specs.count * self.table.symbols)
+        if places is None:
+            self.fold(batch)
+        else:
+            self.fold_places(batch, &own[0], len(own))
         if not ends:
             return self.take_folded()
-        closed = self.row_count
-        self.end_bars(None, batch.length)
+        closed = self.table.rows.count
+        end_bars(self.table, None, batch.length)
         rows, late = self.take_folded()
         if len(rows) > closed:
             rows["row"][closed:] = np.arange(len(rows) - closed)
         return rows, late
 
-    cdef tuple update_places(self, TickBatch batch, bint ends, const int32_t[::1] places):
-        cdef Py_ssize_t i, count = len(places)
-        cdef const int32_t[::1] own
-        cdef const int32_t *place = NULL
-        cdef bint falls = False
+    def heal(self, TickBatch batch not None):
+        cdef int64_t healed = self.table.healed
+        cdef Py_ssize_t i
         self.check_unused()
-        if batch.sequence is not NULL:
-            raise InvalidTickError("rows that carry sequence numbers are folded in all together")
-        if count == 0:
-            self.arrivals += batch.length
-            return self.update(batch.part(0, 0), ends)
-        own = np.array(places)      # nobody else can change these while they are used
-        place = &own[0]
-        for i in range(1, count):
-            falls |= place[i] <= place[i - 1]
-        if falls or place[0] < 0 or place[count - 1] >= batch.length:
-            raise IndexError(f"places must ascend, and be rows of the batch's {batch.length}")
-        self.places, self.place_count = place, count
+        if not self.by_id:
+            raise InvalidTickError("trades without ids fill no hole")
+        for i in range(1, batch.length):
+            if batch.symbol_id[i] != batch.symbol_id[0]:
+                raise InvalidTickError("trades that heal are of one symbol at a time", i)
         try:
-            return self.update(batch, ends)
-        finally:
-            self.places = NULL
+            self.fold_places(batch, NULL, batch.length, True)
+        except BaseException:
+            self.table.healed = healed
+            raise
+        return self.take_folded()
+
+    cdef bint has_folded(self) noexcept:
+        # The last fold issued something, or could not place a trade.
+        return self.table.rows.count > 0 or self.table.rows.late_count > 0
 
     cdef tuple take_folded(self):
-        # What the last fold issued, and the trades that it could not place.
-        return self.take(), self.take_late()
+        # What it issued, and the trades that it could not place.
+        return self.take(False), take_late(&self.table.rows)
+
+    cdef object take(self, bint numbered):
+        if self.table.rows.count == 0:
+            return _NO_ROWS
+        self.busy = True        # numpy may run anything
+        try:
+            return take_rows(&self.table.rows, numbered)
+        finally:
+            self.busy = False
 
     cdef int fold(self, TickBatch batch) except -1:
         if self.busy:
             self.check_unused()
         if batch.length == 1 and not batch.borrows and self.bound < SMALL_BOUND:
-            return self.fold_alone(batch)   # keeps the interpreter lock, saves nothing, and calls nobody
+            return self.fold_rows(batch, NULL, 1, False)   # keeps the interpreter lock, saves nothing, and calls nobody
+        return self.fold_places(batch, NULL, batch.length)
+
+    cdef int fold_places(
+        self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing=False
+    ) except -1:
+        self.check_unused()
         if batch.borrows and batch.length < LONG_BATCH:
             batch = self.copy_of(batch)
         self.busy = batch.folding = True
         if self.ledger is not None:
             self.ledger.busy = True
         try:
-            return self.fold_alone(batch)
+            return self.fold_rows(batch, places, count, healing)
         finally:
             self.busy = batch.folding = False
             if self.ledger is not None:
@@ -167,40 +171,29 @@ cdef class BarKernel(BarPaths):
         self.copy.copy_rows(batch, self.copy_memory)
         return self.copy
 
-    cdef int fold_alone(self, TickBatch batch) except -1:
+    cdef int fold_rows(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing) except -1:
+        # Those at `count` places; all of them, where `places` is NULL.
+        cdef Pass run
         cdef double bound, largest
         cdef int64_t largest_size
-        cdef Py_ssize_t failed
         cdef bint voids = False
         cdef Rules rules
         if batch.instruments is not self.instruments:
             raise InvalidTickError("the batch belongs to other instruments than this kernel")
-        self.row_count = self.late_count = 0
+        self.table.rows.count = self.table.rows.late_count = 0
         if batch.length == 0:
             return 0
-        if batch.rescaled != self.instruments.rescaled:
-            raise InvalidTickError("a scale was widened after this batch was built; build it again")
-        if self.by_id and batch.first_id is NULL:
-            raise InvalidTickError("ids are to prove completeness, but the batch has no first_id column")
-        self.settle()
-        if self.unfit:
-            for i in range(batch.length):
-                if batch.symbol_id[i] in self.unfit:
-                    raise PrecisionError(
-                        f"{self.instruments.label(batch.symbol_id[i])}: row {i}: the sums of its open bar do not fit 128"
-                        " bits with the decimals that this symbol's trades need now", i)
-        if batch.sequence is not NULL and not self.sequenced:
-            self.follow_tips()
+        self.prepare(batch)
         if batch.length >= LONG_BATCH:
-            self.make_room(batch, 0)
+            self.bars.make_room(batch, 0)
             # (What is seen of prices as they are folded in tells nothing of those with a sign.)
-            if batch.length > self.size() and not self.sequenced and not self.healing and (
-                not self.instruments.negative_prices and self.fold_unchecked(batch)
+            if batch.length > self.bars.size() and not self.table.sequenced and not healing and (
+                not self.instruments.negative_prices and self.fold_unchecked(batch, places, count)
             ):
                 return 0
             if batch.borrows:       # see copy_of
                 batch = batch.own_copy()
-        rules = Rules(self.symbols, self.largest_contract, self.by_id, self.instruments.negative_prices)
+        rules = Rules(self.table.symbols, self.table.largest_contract, self.by_id, self.instruments.negative_prices)
         if batch.length == 1:
             largest = batch.check_row(rules, &largest_size, &voids)
         elif batch.length < LONG_BATCH:
@@ -211,343 +204,321 @@ cdef class BarKernel(BarPaths):
         if largest < 0:
             batch.refuse(rules)
         bound = self.bound + batch.length * largest
-        self.careful = self.sequenced or bound > SAFE_BOUND
-        self.longest = min(batch.length, <Py_ssize_t>(HIGHEST // largest_size))
+        self.begin(&run, batch, places)
+        run.careful = self.table.sequenced or bound > SAFE_BOUND
+        run.columns.longest = min(batch.length, <Py_ssize_t>(HIGHEST // largest_size))
+        run.has_voids = voids
         if bound > SAFE_BOUND:
-            self.save()
-        self.overflow_row = -1
-        self.invalid = False
-        self.has_voids = voids
-        if voids and not self.healing:
-            self.voids += batch.count_voids(self.places, 0, batch.length if self.places is NULL else self.place_count)
-        if self.healing:
-            self.heal_rows(batch)
+            self.bars.save()
+        if voids and not healing:
+            self.table.voids += batch.count_voids(places, 0, count)
+        if healing:
+            run.healing = True
+            heal_batch(self.table, &run, batch.length)
         elif batch.length == 1:  # not worth handing the interpreter to others
-            self.run(batch, 0, 1)
+            fold_batch(self.table, &run, 0, 1)
         else:
             with nogil:
-                self.run(batch, 0, batch.length if self.places is NULL else self.place_count)
-        failed = self.overflow_row
-        if failed >= 0:
-            self.restore()
-        self.forget_saved()
-        if failed >= 0:
-            symbol_id = batch.symbol_id[failed]
+                fold_batch(self.table, &run, 0, count)
+        if run.overflow_row >= 0:
+            self.bars.restore()
+        self.bars.forget_saved()
+        if run.overflow_row >= 0:
+            symbol_id = batch.symbol_id[run.overflow_row]
             raise PrecisionError(
-                f"{self.instruments.label(symbol_id)}: with row {failed} (price mantissa {batch.price[failed]}, size mantissa"
-                f" {batch.size[failed]}) the volume or quote volume of a bar leaves 128 bits", failed)
+                f"{self.instruments.label(symbol_id)}: with row {run.overflow_row} (price mantissa"
+                f" {batch.price[run.overflow_row]}, size mantissa {batch.size[run.overflow_row]}) the volume or quote volume of"
+                " a bar leaves 128 bits", run.overflow_row)
         self.longest_unchecked = min(self.longest_unchecked, <Py_ssize_t>(HIGHEST // largest_size))
         return self.finish(batch, bound)
 
-    cdef int finish(self, TickBatch batch, double bound) except -1:
-        if self.no_memory:
-            raise MemoryError("the kernel ran out of memory; its state is undefined, start anew")
-        self.blank = False
-        self.bound = bound if bound <= SAFE_BOUND else self.largest()
-        self.arrivals += batch.length
+    cdef int prepare(self, TickBatch batch) except -1:
+        # Checks what is true of the batch as a whole, and brings the table to the instruments as they are now.
+        cdef Py_ssize_t i, symbol_id
+        if batch.rescaled != self.instruments.rescaled:
+            raise InvalidTickError("a scale was widened after this batch was built; build it again")
+        if self.by_id and batch.first_id is NULL:
+            raise InvalidTickError("ids are to prove completeness, but the batch has no first_id column")
+        self.settle()
+        if self.bars.unfit:
+            for i in range(batch.length):
+                if batch.symbol_id[i] in self.bars.unfit:
+                    raise PrecisionError(
+                        f"{self.instruments.label(batch.symbol_id[i])}: row {i}: the sums of its open bar do not fit 128"
+                        " bits with the decimals that this symbol's trades need now", i)
+        if batch.sequence is not NULL and not self.table.sequenced:
+            # From here on the ledger counts sequence numbers, which the bars do not know.
+            for symbol_id in range(self.table.symbols):
+                catch_up(self.table.ids, symbol_id)
+            self.table.ids.tip_ids = self.table.ids.tip_times = NULL
+            self.table.sequenced = True
         return 0
 
-    cdef bint fold_unchecked(self, TickBatch batch) except? False:
+    cdef int settle(self) except -1:
+        # Makes room for new symbols, and follows widened scales.
+        cdef int first
+        self.bars.reserve()
+        if self.bars.rescale():
+            self.bound = self.bars.largest()
+        if self.by_id and not self.table.sequenced and self.table.symbols:
+            first = self.table.specs.trees[0].root if self.table.specs.tree_count else 0
+            self.table.ids.tip_times = <const char *>&self.table.slots[first][0].bar.last_time
+            self.table.ids.tip_stride = sizeof(Slot)
+            if self.table.specs.tree_count:
+                self.table.ids.tip_ids = <const char *>&self.table.slots[first][0].gate.next.id
+                self.table.ids.tip_step = 0
+            else:       # the gate of these has another use
+                self.table.ids.tip_ids = <const char *>&self.table.slots[first][0].bar.last_id
+                self.table.ids.tip_step = 1
+        return 0
+
+    cdef void begin(self, Pass *run, TickBatch batch, const int32_t *places) noexcept:
+        begin_pass(
+            run, batch, places, self.table.arrivals, self.table.symbols, self.by_id, self.table.largest_contract > 0)
+
+    cdef int finish(self, TickBatch batch, double bound) except -1:
+        if self.table.rows.no_memory:
+            raise MemoryError("the kernel ran out of memory; its state is undefined, start anew")
+        self.bars.blank = False
+        self.bound = bound if bound <= SAFE_BOUND else self.bars.largest()
+        self.table.arrivals += batch.length
+        return 0
+
+    cdef bint fold_unchecked(self, TickBatch batch, const int32_t *places, Py_ssize_t count) except? False:
         # A long batch is read from memory once: it is checked as it is folded in, which is worth a copy of the state.
         # False: a row may break a rule, or a sum might overflow, and the state is as it was.
+        cdef Pass run
         cdef double bound
-        cdef Py_ssize_t start = 0, end, stop = batch.length if self.places is NULL else self.place_count
-        self.save()
-        self.unchecked = True
-        self.invalid = self.careful = False
-        self.seen = Seen(0, 0)
-        self.longest = self.longest_unchecked
+        cdef Py_ssize_t start = 0, end
+        self.bars.save()
+        self.begin(&run, batch, places)
+        run.unchecked = True
+        run.columns.longest = self.longest_unchecked
         with nogil:
-            self.invalid = batch.has_flaw(self.by_id)
-            while start < stop and not self.invalid:
-                end = min(start + CHUNK_ROWS, stop) if self.by_id else stop
-                self.has_voids = self.by_id and batch.lacks_size(self.places, start, end)
-                if self.has_voids:
-                    self.voids += batch.count_voids(self.places, start, end)
-                self.run(batch, start, end)
+            run.invalid = batch.has_flaw(self.by_id)
+            while start < count and not run.invalid:
+                end = min(start + CHUNK_ROWS, count) if self.by_id else count
+                run.has_voids = self.by_id and batch.lacks_size(places, start, end)
+                if run.has_voids:
+                    self.table.voids += batch.count_voids(places, start, end)
+                fold_batch(self.table, &run, start, end)
                 start = end
-        self.unchecked = False
-        bound = self.bound + (<double>(self.seen.prices | self.largest_contract) + 1) * (
-            <double>self.seen.sizes + 1) * batch.length
-        if not self.no_memory and (
-            self.invalid or bound > SAFE_BOUND or self.seen.prices >> 62
-            or self.seen.sizes >= <uint64_t>(HIGHEST // self.longest)
+        bound = self.bound + (<double>(run.seen.prices | self.table.largest_contract) + 1) * (
+            <double>run.seen.sizes + 1) * batch.length
+        if not self.table.rows.no_memory and (
+            run.invalid or bound > SAFE_BOUND or run.seen.prices >> 62
+            or run.seen.sizes >= <uint64_t>(HIGHEST // run.columns.longest)
         ):
-            self.restore()
-            self.forget_saved()
-            self.row_count = self.late_count = 0
+            self.bars.restore()
+            self.bars.forget_saved()
+            self.table.rows.count = self.table.rows.late_count = 0
             return False
-        self.forget_saved()
+        self.bars.forget_saved()
         self.finish(batch, bound)
         return True
 
-    def heal(self, TickBatch batch not None):
-        cdef int64_t healed = self.healed
-        cdef Py_ssize_t i
-        self.check_unused()
-        if not self.by_id:
-            raise InvalidTickError("trades without ids fill no hole")
-        for i in range(1, batch.length):
-            if batch.symbol_id[i] != batch.symbol_id[0]:
-                raise InvalidTickError("trades that heal are of one symbol at a time", i)
-        self.healing = True
-        try:
-            return self.update(batch)
-        except BaseException:
-            self.healed = healed
-            raise
-        finally:
-            self.healing = self.fills = False
+    # Without a trade.
 
-    cdef int follow_tips(self) except -1:
-        # From here on the ledger counts sequence numbers, which the bars do not know.
-        for symbol_id in range(self.symbols):
-            self.ledger.catch_up(symbol_id)
-        self.ledger.tip_ids = self.ledger.tip_times = NULL
-        self.sequenced = True
+    def close_until(self, int64_t time_ns, int reason):
+        self.check_unused()
+        if not 0 <= reason <= NOT_CLOSED:
+            raise ValueError(f"reason {reason} is outside 0 to {NOT_CLOSED}")
+        if time_ns < self.table.next_close_ns:
+            return _NO_ROWS
+        self.table.rows.count = 0
+        close_until(self.table, time_ns, <uint8_t>reason)
+        return self.take(True)
+
+    def flush(self, symbol_id=None):
+        self.check_unused()
+        self.table.rows.count = 0
+        end_bars(self.table, symbol_id, 0)
+        return self.take(True)
+
+    def current(self, int symbol_id, int spec):
+        self.check_unused()
+        if not (0 <= symbol_id < self.instruments.count and 0 <= spec < self.table.specs.count):
+            raise IndexError(
+                f"symbol id {symbol_id} or spec {spec} is outside the {self.instruments.count} and {self.table.specs.count}")
+        self.settle()
+        self.table.rows.count = 0
+        if is_open(self.table, spec, symbol_id):
+            current_bar(self.table, spec, symbol_id)
+        return self.take(False)
+
+    def feed_down(self, int64_t time_ns):
+        self.check_unused()
+        begin_outage(self.table, time_ns)
+
+    def feed_up(self, int64_t time_ns):
+        self.check_unused()
+        end_outage(self.table, time_ns)
+
+    cpdef int advance_watermark(self, int64_t time_ns) except -1:
+        # One beyond every valid trade time says no more than that.
+        self.check_unused()
+        self.table.watermark_ns = max(self.table.watermark_ns, min(time_ns, LATEST_NS))
         return 0
 
-    cdef void run(self, TickBatch batch, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-        cdef Py_ssize_t end
-        cdef int k, t
-        cdef bint ledger_tells = self.sequenced or (not self.tree_count and (self.has_voids or self.voids > 0))
-        while start < stop:
-            # Up to the first row whose id is not the next one: the first tree, or spec, tells by its own bars.
-            if ledger_tells:
-                end = self.ledger.advance(batch, self.places, self.symbols, start, stop)
-            elif self.tree_count:
-                end = self.fold_tree(0, batch, start, stop, self.by_id)
-            else:
-                end = self.fold_path(0, batch, start, stop, self.by_id)
-            if self.invalid:
-                return
-            for t in range(0 if ledger_tells else 1, self.tree_count):
-                self.fold_tree(t, batch, start, end, False)
-            for k in range(0 if ledger_tells or self.tree_count else 1, self.width):
-                if self.rules[k].kind > MONTHS:
-                    self.fold_path(k, batch, start, end, False)
-            if end < stop:
-                if ledger_tells and self.unchecked and not self.take_unchecked(batch, row_at(self.places, end)):
-                    return
-                self.take_unexpected(batch, row_at(self.places, end))
-                end += 1
-            start = end
+    # What is learned about closed bars.
 
-    cdef void take_unexpected(self, TickBatch batch, Py_ssize_t row) noexcept nogil:
-        # A trade whose id is not the next one.
-        cdef int32_t s = batch.symbol_id[row]
-        cdef Verdict verdict = self.resolve(batch, row)
-        # Where times run backwards, a trade inside a hole makes what is left of it reach further in time.
-        cdef int64_t time = batch.time_ns[row]
-        cdef int64_t since = min(time, min(self.ledger.touched.since_ns, self.ledger.touched.until_ns))
-        cdef int64_t until = max(time, max(self.ledger.touched.since_ns, self.ledger.touched.until_ns))
-        cdef int k, t
-        cdef bint void = batch.size[row] == 0
-        if verdict == DUPLICATE:
-            self.duplicates += 1
-            self.voids -= void
-            return
-        if verdict == OVERLAP or verdict == FORGOTTEN:
-            if not void:    # of which nothing would be lost
-                self.not_placed(row, -1)
-            return
-        if verdict == NO_MEMORY:
-            self.no_memory = True
-            return
-        if verdict == AHEAD:
-            for k in range(self.width):
-                self.rejudge(k, s, since, until, row)
-        self.fills = verdict == FILLS
-        for t in range(self.tree_count):
-            self.fold_row(t, batch, row)
-        self.fills = False
-        for k in range(self.width):
-            if self.rules[k].kind > MONTHS:
-                if verdict == AHEAD or (verdict == FILLS and (
-                    not void or self.ledger.touched.first <= self.ledger.touched.last
-                )):
-                    self.slots[k][s].broken = 1
-                self.fold_path_row(k, batch, row)
-        if verdict == FILLS:
-            for k in range(self.width):
-                self.rejudge(k, s, since, until, row)
+    def note_lost(self, int symbol_id, int64_t time_ns):
+        self.check_unused()
+        if not 0 <= symbol_id < self.instruments.count:
+            raise IndexError(f"symbol id {symbol_id} is outside the {self.instruments.count}")
+        self.settle()
+        self.bars.blank = False
+        self.table.rows.count = 0
+        mark_lost(self.table, symbol_id, time_ns)
+        return self.take(False)
 
-    cdef void heal_rows(self, TickBatch batch) noexcept nogil:
-        # Those that lie in holes are taken; the others have come meanwhile, or nobody asked for them. Each bar that
-        # changes is issued once, whatever the number of its trades. Path-driven bars stay as they are.
-        cdef int32_t s = batch.symbol_id[0]
-        cdef int64_t since = HIGHEST, until = LOWEST
-        cdef Summary *bar
-        cdef Py_ssize_t row
-        cdef int k, t
-        self.fills = True
-        for row in range(batch.length):
-            if not self.ledger.is_missing(batch, row, min(self.lateness_ns, LARGEST_SLACK_NS)):
-                continue
-            if self.resolve(batch, row) == NO_MEMORY:
-                self.no_memory = True
-                return
-            since = min(since, min(batch.time_ns[row], min(self.ledger.touched.since_ns, self.ledger.touched.until_ns)))
-            until = max(until, max(batch.time_ns[row], max(self.ledger.touched.since_ns, self.ledger.touched.until_ns)))
-            if batch.size[row] == 0:
-                continue
-            self.healed += 1
-            for t in range(self.tree_count):
-                self.fold_row(t, batch, row)
-        for k in range(self.width):
-            if self.rules[k].kind > MONTHS:
-                continue
-            bar = &self.slots[k][s].bar
-            if self.is_open(k, s) and bar.open_time <= until and since < bar.close_time:
-                self.slots[k][s].flags |= FILLED
-            self.rejudge(k, s, since, until, batch.length)
+    def beginning(self, int symbol_id, int64_t longest_ns):
+        self.check_unused()
+        if not self.proves(symbol_id):
+            return []
+        line = self.table.ids.lines[symbol_id]
+        return [
+            (line.start, line.start_ns, open_time)
+            for open_time in sorted(partial_beginnings(self.table, symbol_id, longest_ns))
+        ]
 
-    cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil:
-        self.note_safe(batch.symbol_id[row])
-        return self.ledger.resolve(batch, row)
+    def reach_back(self, int symbol_id, int64_t trade_id, int64_t time_ns):
+        self.check_unused()
+        if not self.proves(symbol_id):
+            return self.take(False)
+        if not (0 <= trade_id < HIGHEST and EARLIEST_NS <= time_ns <= LATEST_NS):
+            raise InvalidTickError(
+                f"{self.instruments.label(symbol_id)}: no trade has the id {trade_id} and the time {time_ns} ns")
+        self.settle()
+        self.table.rows.count = 0
+        prove_beginning(self.table, symbol_id, trade_id, time_ns)
+        return self.take(False)
 
-    # Time bars.
+    def leave_out(self, int symbol_id, ranges not None):
+        self.check_unused()
+        if not self.by_id or self.table.sequenced or not 0 <= symbol_id < self.table.symbols:
+            return self.take(False)
+        given = [(int(a), int(b)) for a, b in ranges]
+        for a, b in given:
+            if not 0 <= a <= b < HIGHEST:
+                raise InvalidTickError(f"{self.instruments.label(symbol_id)}: there are no ids from {a} to {b}")
+        self.settle()
+        self.table.rows.count = 0
+        leave_out_ids(self.table, symbol_id, given)
+        return self.take(False)
 
-    cdef Py_ssize_t fold_tree(
-        self, int tree, TickBatch batch, Py_ssize_t start, Py_ssize_t stop, bint asks
-    ) noexcept nogil:
-        # Returns the first row (of `places`, where there are some) whose id is not the next one, where it `asks`; else
-        # stop.
-        cdef Slot *slots = self.slots[self.trees[tree].root]
-        cdef Columns columns = columns_of(batch, self.places, self.arrivals, self.symbols, self.longest)
-        cdef bint inverse = self.largest_contract > 0
-        cdef Py_ssize_t i = start, end, row
-        cdef bint single = self.by_id and batch.last_id == batch.first_id and batch.count is NULL and not inverse
-        cdef Fetched fetched = Fetched(start, start)
-        cdef FoldLoop fold_ordinary = _fold_by_time
-        if self.by_id:
-            fold_ordinary = _fold_voids_by_id if self.has_voids else _fold_by_id
-        if single:
-            fold_ordinary = _fold_voids_by_single_id if self.has_voids else _fold_by_single_id
-        while i < stop:
-            if not self.careful:
-                if i + 1 == stop and self.places is NULL and not self.has_voids and take_ordinary(
-                    slots, &columns, i, self.by_id, False, False, inverse, &self.seen
-                ):
-                    break
-                i = fold_ordinary(slots, &columns, i, stop, inverse, &self.seen)
-                if i >= stop:
-                    break
-                if self.places is NULL and i + 2 < stop and begins_stretch(&columns, i):
-                    end = fold_time_stretch(slots, &columns, i, stop, self.by_id, single, self.has_voids, &self.seen)
-                    if end > i:
-                        i = end
-                        continue
-            row = row_at(self.places, i)
-            if self.unchecked and not self.take_unchecked(batch, row):
-                break
-            self.fetch_ahead(tree, batch, i, &fetched, stop)
-            if asks and not self.ledger.takes_next(batch, row):
-                return i
-            self.fold_row(tree, batch, row)
-            i += 1
-        return stop
+    cdef bint proves(self, int symbol_id) noexcept:
+        # The trade ids of this symbol stand for all of its trades, and some have come.
+        return self.table.terms.proof and not self.table.sequenced and 0 <= symbol_id < self.table.symbols
 
-    cdef void fetch_ahead(
-        self, int tree, TickBatch batch, Py_ssize_t at, Fetched *fetched, Py_ssize_t stop
-    ) noexcept nogil:
-        # Bars close in swarms: where one does, what the next ones need besides is fetched while it is worked on.
-        cdef const Slot *slots = self.slots[self.trees[tree].root]
-        cdef Py_ssize_t far = min(at + ROWS_AHEAD, stop), near = min(at + ROWS_AHEAD // 2, stop), i, row
-        for i in range(max(fetched.slots, at), far):
-            row = row_at(self.places, i)
-            if <uint32_t>batch.symbol_id[row] < <uint32_t>self.symbols and (
-                batch.time_ns[row] >= slots[batch.symbol_id[row]].gate.next.limit
-            ):
-                self.fetch_rest(tree, batch.symbol_id[row])
-        for i in range(max(fetched.records, at), near):
-            row = row_at(self.places, i)
-            if <uint32_t>batch.symbol_id[row] < <uint32_t>self.symbols and (
-                batch.time_ns[row] >= slots[batch.symbol_id[row]].gate.next.limit
-            ):
-                self.fetch_records(&slots[batch.symbol_id[row]])
-        fetched[0] = Fetched(max(fetched.slots, far), max(fetched.records, near))
+    # A snapshot, for another process of the same build.
 
-    cdef void fetch_rest(self, int tree, int symbol_id) noexcept nogil:
-        cdef int j
-        cdef const Slot *root = &self.slots[self.trees[tree].root][symbol_id]
-        cdef const Slot *slot
-        prefetch(&self.pasts[self.trees[tree].root][symbol_id])
-        if self.by_id:
-            prefetch(&self.ledger.lines[symbol_id])
-        prefetch(&root.bar.open_time)
-        for j in range(self.trees[tree].start + 1, self.trees[tree].stop):
-            slot = &self.slots[self.order[j]][symbol_id]
-            if self.source[self.order[j]] == self.trees[tree].root or root.bar.last_time == LOWEST:
-                prefetch(&slot.bar.open_time)
-                prefetch(slot)
-                prefetch(&slot.bar.sums[0].volume.hi)
+    def dump(self):
+        self.check_unused()
+        parts = self.bars.dump()
+        parts["times"] = [
+            self.table.watermark_ns, self.table.outage.since_ns, self.table.outage.until_ns, self.table.arrivals,
+            self.table.healed, bool(self.table.sequenced)]
+        return parts
 
-    cdef void fetch_records(self, const Slot *slot) noexcept nogil:
-        if slot.oldest >= 0:
-            prefetch(&self.records[slot.oldest])
-            prefetch(&self.records[slot.oldest].bar.sums)
-            prefetch(&self.records[slot.oldest].bar.close_time)
-            prefetch(&self.records[slot.oldest].next)
-            prefetch(&self.records[slot.newest].next)
+    def load(self, dict parts not None):
+        self.check_unused()
+        if not self.is_blank:
+            raise ValueError("a snapshot is loaded into a kernel that has seen no trade")
+        self.bars.reserve()
+        given = parts.get("times")
+        if type(given) is not list or len(given) != 6:
+            raise ValueError("the snapshot has no times")
+        watermark_ns, since_ns, until_ns, arrivals, healed = [whole_number("times", each) for each in given[:5]]
+        sequenced = given[5]
+        if type(sequenced) is not bool or (sequenced and not self.by_id):
+            raise ValueError("the snapshot does not say whether its messages were numbered")
+        try:
+            self.bars.take_memory(parts)
+            check_bars(self.bars)
+            check_times(self.bars, watermark_ns, since_ns, until_ns, arrivals, healed)
+            if self.ledger is not None:
+                self.ledger.load(parts, self.table.symbols)
+        except BaseException:
+            self.bars.restore()      # to what it was before: blank
+            raise
+        self.table.watermark_ns, self.table.outage = watermark_ns, Outage(since_ns, until_ns)
+        self.table.arrivals, self.table.healed, self.table.sequenced = arrivals, healed, sequenced
+        if sequenced:
+            self.table.ids.tip_ids = self.table.ids.tip_times = NULL
+        follow_scales(self.bars)
+        self.bars.widenings = len(self.instruments.widened)
+        self.bars.blank = False
+        self.bound = self.bars.largest()
 
-    cdef void fold_row(self, int tree, TickBatch batch, Py_ssize_t row) noexcept nogil:
-        # One trade, whatever it is, into the bars of all specs of a tree.
-        cdef int32_t s = batch.symbol_id[row]
-        cdef int64_t time = batch.time_ns[row]
-        cdef Slot *slot
-        cdef Past *past
-        cdef const Summary *feeding
-        cdef Summary total
-        cdef bint placed = False, fed, rolled
-        cdef int j = self.trees[tree].start, k
-        self.event_ns = self.event_time(tree, s)
-        if batch.size[row] == 0:
-            self.pass_void(tree, s, time, row)
-            self.set_limit(tree, batch, row)
-            return
-        while j < self.trees[tree].stop:
-            k = self.order[j]
-            slot = &self.slots[k][s]
-            feeding = NULL if self.source[k] < 0 else &self.slots[self.source[k]][s].bar
-            fed = feeding is not NULL and feeding.open_time <= time < feeding.close_time
-            j += 1
-            if time < slot.bar.open_time:
-                placed |= self.fold_late(k, batch, row)
-                if fed:
-                    self.note_not_contained(k, s)
-                continue
-            placed = True
-            rolled = time >= slot.bar.close_time
-            if rolled:
-                self.roll(k, s, time, row)
-            if not fed and add_trade(&slot.bar, batch, row, slot.contract, self.by_id, self.arrivals + row):
-                self.overflowed(row)
-            if self.healing:
-                slot.flags |= FILLED
-            if self.careful and self.total(k, s, &total):
-                self.overflowed(row)
-            if not rolled and slot.contained and not self.healing and not self.careful:
-                j = self.behind[j - 1]      # it is in all of them, with this bar
-        if placed:
-            past = &self.pasts[self.trees[tree].root][s]
-            past.newest_ns = max(past.newest_ns, time)
-        self.set_limit(tree, batch, row)
+    # What it was made with, and what it has come to.
 
-    cdef void note_not_contained(self, int spec, int symbol_id) noexcept nogil:
-        # The open bar of `spec` is behind the one that feeds it: a flush ended it early, or time without trades was cut.
-        while self.source[spec] >= 0:
-            spec = self.source[spec]
-            self.slots[spec][symbol_id].contained = 0
+    @property
+    def specs(self):
+        return self.bars.trees.specs
 
-    cdef void set_limit(self, int tree, TickBatch batch, Py_ssize_t row) noexcept nogil:
-        # Up to where a trade needs no look at the ledger, nor at the bars that the root feeds, behind this row.
-        cdef Slot *root = &self.slots[self.trees[tree].root][batch.symbol_id[row]]
-        if self.by_id and not self.fills and not self.sequenced:
-            root.gate.next.id = batch.last_id[row] + 1
-        root.gate.next.limit = LOWEST
-        if not root.bar.open_time < root.bar.close_time or not root.contained or (
-            self.by_id and root.gate.next.id > LAST_IDS
-        ):
-            return
-        root.gate.next.limit = root.bar.close_time
+    @property
+    def proof(self):
+        return bool(self.table.terms.proof)
+
+    @property
+    def fill(self):
+        return bool(self.table.terms.fill)
+
+    @property
+    def lateness_ns(self):
+        return self.table.terms.lateness_ns
+
+    @property
+    def horizon_ns(self):
+        return self.table.terms.horizon_ns
+
+    @property
+    def watermark_ns(self):
+        return self.table.watermark_ns
+
+    @property
+    def next_close_ns(self):
+        return self.table.next_close_ns
+
+    @property
+    def duplicates(self):
+        return self.table.duplicates
+
+    @property
+    def voids(self):
+        return self.table.voids
+
+    @property
+    def healed(self):
+        return self.table.healed
+
+    @property
+    def is_blank(self):
+        return bool(self.bars.blank and self.table.appeared_count == 0 and self.table.records.count == 0)
+
+    @property
+    def trade_times_ns(self):
+        cdef Py_ssize_t i
+        cdef int k = self.table.specs.trees[0].root if self.table.specs.tree_count else 0
+        self.check_unused()
+        times = np.empty(self.table.symbols, np.int64)
+        cdef int64_t[::1] out = times
+        for i in range(self.table.symbols):
+            out[i] = max(self.table.pasts[k][i].newest_ns, self.table.slots[k][i].bar.last_time)
+        return times
+
+
+cdef object _checked_places(TickBatch batch, const int32_t[::1] places):
+    # A copy of their own, which nobody else can change while they are used.
+    cdef Py_ssize_t i, count = len(places)
+    cdef bint falls = False
+    cdef const int32_t[::1] own
+    if batch.sequence is not NULL:
+        raise InvalidTickError("rows that carry sequence numbers are folded in all together")
+    own = np.array(places)
+    for i in range(1, count):
+        falls |= own[i] <= own[i - 1]
+    if falls or own[0] < 0 or own[count - 1] >= batch.length:
+        raise IndexError(f"places must ascend, and be rows of the batch's {batch.length}")
+    return own

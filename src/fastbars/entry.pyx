@@ -86,7 +86,7 @@ cdef class TradeEntry:
                 raise
             return self._add_around(batch)
         self.rows_taken += batch.length
-        if self.kernel.row_count == 0 and self.kernel.late_count == 0:
+        if not self.kernel.has_folded():
             return None
         return self.issue_folded(batch)
 
@@ -95,7 +95,7 @@ cdef class TradeEntry:
         cdef int64_t until_ns = event_time_ns - grace_ns if event_time_ns > LOWEST + grace_ns else LOWEST
         self.check_made()
         self.kernel.advance_watermark(event_time_ns)
-        if until_ns < self.kernel.next_close_ns:
+        if until_ns < self.kernel.table.next_close_ns:
             return None
         return self._issue(self.kernel.close_until(until_ns, BY_WATERMARK))
 
@@ -171,7 +171,7 @@ cdef class TradeEntry:
         return True
 
     cdef list issue_folded(self, TickBatch batch):
-        if self.kernel.row_count == 0 and self.kernel.late_count == 0:
+        if not self.kernel.has_folded():
             return []
         rows, late = self.kernel.take_folded()
         return self._issue(rows, late, batch)

@@ -1,6 +1,7 @@
 from libc.stdint cimport int8_t, int32_t, int64_t
 
 from fastbars.kernel.instruments cimport Instruments
+from fastbars.kernel.scaled cimport HIGHEST
 
 # Years 1824 to 2115: every interval that holds such a time (100 years at most), and the difference of any two such
 # times, lie within int64 nanoseconds.
@@ -69,6 +70,13 @@ cdef class TickBatch:
                      object first_id=*, object last_id=*, object count=*, object sequence=*, object time_unit=*) except -1
 
 cdef int sign_of(object label, object side) except -2
+
+
+cdef inline bint is_known(
+    int32_t symbol_id, Py_ssize_t symbols, int64_t time_ns, int64_t first_id, int64_t last_id
+) noexcept nogil:
+    # What a trade that is the next one of an open bar need not be asked for: symbol, time and ids are some that there are.
+    return 0 <= symbol_id < symbols and EARLIEST_NS <= time_ns <= LATEST_NS and first_id >= 0 and last_id < HIGHEST
 
 
 cdef inline bint is_doubtful(int64_t time_ns) noexcept nogil:

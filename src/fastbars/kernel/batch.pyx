@@ -272,11 +272,9 @@ cdef class TickBatch:
         return <double>(magnitude(self.price[0]) | rules.largest_contract) * <double>self.size[0]
 
     cdef bint is_valid(self, Py_ssize_t row, Py_ssize_t symbols) noexcept nogil:
-        # Symbol, time and ids: what a trade that is the next one of an open bar need not be asked for.
-        return (
-            0 <= self.symbol_id[row] < symbols and EARLIEST_NS <= self.time_ns[row] <= LATEST_NS
-            and (self.first_id is NULL or (self.first_id[row] >= 0 and self.last_id[row] < HIGHEST))
-        )
+        if self.first_id is NULL:
+            return is_known(self.symbol_id[row], symbols, self.time_ns[row], 0, 0)
+        return is_known(self.symbol_id[row], symbols, self.time_ns[row], self.first_id[row], self.last_id[row])
 
     cdef int refuse(self, Rules rules) except -1:
         # Raises for the first row that breaks a rule.

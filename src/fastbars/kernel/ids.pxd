@@ -1,6 +1,6 @@
 from libc.stdint cimport int32_t, int64_t
 
-from fastbars.kernel.batch cimport TickBatch
+from fastbars.kernel.passes cimport Pass
 
 cdef struct Hole:               # ids first..last have not been seen; they traded between two times
     int64_t first
@@ -34,41 +34,42 @@ cdef enum Verdict:
 cdef enum:
     UNKNOWN = -1                # how many trades a bar lacks, where ids do not tell
 
-cdef class Ledger:
-    cdef Line *lines
-    cdef Py_ssize_t capacity
-    cdef Line *spare            # what `restore` goes back to
-    cdef Py_ssize_t spare_count
-    cdef int32_t most_holes
-    cdef int32_t likely         # place of the hole that `in_doubt` found last
-    cdef bint has_unpublished   # some symbol has, or has had, ids that are unpublished
-    cdef int64_t safe_ns        # of the holes that are opened from now on
-    cdef readonly int64_t opened    # holes so far, so that who heals them sees new ones
+cdef struct Ids:                # the ids of all symbols
+    Line *lines
+    Py_ssize_t capacity
     # Of the trades that were folded in without asking: the id after the newest one of each symbol, but for `tip_step`, and
     # its time; `tip_stride` bytes apart. NULL: all trades were asked for.
-    cdef const char *tip_ids
-    cdef const char *tip_times
-    cdef size_t tip_stride
+    const char *tip_ids
+    const char *tip_times
+    size_t tip_stride
+    int64_t tip_step
+    Hole touched                # of the last AHEAD or FILLS: the hole as it was opened, or before it shrank
+    int64_t safe_ns             # of the holes that are opened from now on
+    int64_t opened              # holes so far, so that who heals them sees new ones
+    int32_t most_holes
+    int32_t likely              # place of the hole that `in_doubt` found last
+    bint has_unpublished        # some symbol has, or has had, ids that are unpublished
+
+cdef void catch_up(Ids *ids, int symbol_id) noexcept nogil
+cdef bint takes_next(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil
+cdef Py_ssize_t advance(Ids *ids, const Pass *run, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
+cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil
+cdef bint is_missing(Ids *ids, const Pass *run, Py_ssize_t row, int64_t slack_ns) noexcept nogil
+cdef bint reach_back(Ids *ids, int symbol_id, int64_t last_id, int64_t time_ns) except -1
+cdef bint leave_out(Ids *ids, int symbol_id, int64_t first, int64_t last) except -1
+cdef bint in_doubt(Ids *ids, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil
+cdef bint lacks(
+    const Ids *ids, int symbol_id, int64_t open_time, int64_t close_time, int64_t *missing, int64_t *unpublished) noexcept nogil
+cdef bint was_reached(const Ids *ids, int64_t open_time, int64_t close_time) noexcept nogil
+
+cdef class Ledger:
+    cdef Ids ids
+    cdef Line *spare            # what `restore` goes back to
+    cdef Py_ssize_t spare_count
     cdef bint is_taken          # by a kernel
     cdef bint busy              # that is at work
     cdef int check_unused(self) except -1
-    cdef int64_t tip_step
-    cdef Hole touched           # of the last AHEAD or FILLS: the hole as it was opened, or before it shrank
     cdef int reserve(self, Py_ssize_t symbols) except -1
-    cdef void catch_up(self, int symbol_id) noexcept nogil
-    cdef bint takes_next(self, TickBatch batch, Py_ssize_t row) noexcept nogil
-    cdef Py_ssize_t advance(
-        self, TickBatch batch, const int32_t *places, Py_ssize_t symbols, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
-    cdef void bound(self, Line *line) noexcept nogil
-    cdef bint reach_back(self, int symbol_id, int64_t last_id, int64_t time_ns) except -1
-    cdef Verdict resolve(self, TickBatch batch, Py_ssize_t row) noexcept nogil
-    cdef bint in_doubt(self, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil
-    cdef bint leave_out(self, int symbol_id, int64_t first, int64_t last) except -1
-    cdef bint lacks(
-        self, int symbol_id, int64_t open_time, int64_t close_time, int64_t *missing, int64_t *unpublished) noexcept nogil
-    cdef bint was_reached(self, int64_t open_time, int64_t close_time) noexcept nogil
-    cdef bint is_missing(self, TickBatch batch, Py_ssize_t row, int64_t slack_ns) noexcept nogil
-    cdef int32_t find_hole(self, const Line *line, int64_t first) noexcept nogil
     cdef void clear(self) noexcept nogil
     cdef int save(self) except -1
     cdef void restore(self) noexcept

@@ -1,8 +1,6 @@
-from typing import Any, Self
+from typing import Any, Self, final
 
-from typing_extensions import disjoint_base
-
-@disjoint_base
+@final
 class Ledger:
     """Which trade ids of each symbol were seen.
 
@@ -14,7 +12,10 @@ class Ledger:
     def missing(self, symbol_id: int) -> list[tuple[int, int]]:
         """The holes of a symbol: (first missing id, last missing id), ascending."""
 
-    opened: int
+    @property
+    def opened(self) -> int:
+        """Holes so far, so that who heals them sees new ones."""
+
     def holes(
         self, symbol_id: int, first: int = 0, last: int = 0x7FFFFFFFFFFFFFFF, unpublished: bool = False
     ) -> list[tuple[int, int, int, int]]:

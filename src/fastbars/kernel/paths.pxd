@@ -1,19 +1,37 @@
-from libc.stdint cimport int32_t
+# Path-driven bars: what fills one. The rules themselves, and how to add one, are in paths.pyx.
 
-from fastbars.kernel.batch cimport TickBatch
-from fastbars.kernel.close cimport BarClosing
-from fastbars.kernel.fold cimport Seen
+from libc.stdint cimport int64_t
 
-cdef class BarPaths(BarClosing):
-    # How the batch at hand is to be taken, by these bars and by those of time.
-    cdef bint careful                   # each row is looked at alone: sums may overflow, or ids are sequenced
-    cdef Py_ssize_t longest             # rows at hand whose sizes are sure to sum within 64 bits
-    cdef bint unchecked                 # the batch at hand is checked row by row
-    cdef Seen seen                      # of the batch at hand
-    cdef bint invalid                   # a row of it breaks a rule
-    cdef bint has_voids                 # some rows of it have no size: their ids are used up, and nothing was traded
-    cdef const int32_t *places          # the rows of it to be folded in, ascending; NULL: all of them
-    cdef bint take_unchecked(self, TickBatch batch, Py_ssize_t row) noexcept nogil
-    cdef Py_ssize_t fold_path(
-        self, int spec, TickBatch batch, Py_ssize_t start, Py_ssize_t stop, bint asks) noexcept nogil
-    cdef void fold_path_row(self, int spec, TickBatch batch, Py_ssize_t row) noexcept nogil
+from fastbars.kernel.passes cimport Columns
+from fastbars.kernel.rules cimport Rule
+from fastbars.kernel.scaled cimport int128
+from fastbars.kernel.summary cimport Summary
+
+cdef enum StepUnit:             # what the step of a spec counts: at which scale a Slot has it
+    TRADES                      # the step is that of the Rule
+    PRICES
+    SIZES
+    QUOTES                      # price x size
+
+cdef enum:
+    MOST_STATE_BYTES = 256
+
+# Whether the trade at `row`, which `bar` holds already, fills it: the bar ends with it. `step` is that of the spec at the
+# symbol's scales, `state` what the rule keeps of the symbol from trade to trade.
+ctypedef bint (*IsFull)(
+    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row
+) noexcept nogil
+# Brings a state to scales that are larger by these factors. True: it does not fit, and may be anything.
+ctypedef bint (*WidenState)(void *state, int64_t price_factor, int64_t size_factor, int64_t quote_factor) noexcept nogil
+# Whether a state, read from a snapshot, is one that the rule can have left behind beside this open bar.
+ctypedef bint (*IsSound)(const void *state, const Summary *bar) noexcept nogil
+
+cdef struct PathRule:
+    StepUnit step_unit
+    IsFull is_full
+    size_t state_bytes          # of each symbol, 0 before its first trade
+    WidenState widen            # NULL: nothing in the state depends on scales
+    IsSound is_sound
+
+cdef const PathRule *path_rule_of(int kind) noexcept nogil
+cdef int path_kind_of(str kind) except -1

@@ -11,10 +11,13 @@ from libc.stdlib cimport calloc, free
 
 from fastbars.kernel.batch cimport EARLIEST_NS, LATEST_NS
 from fastbars.kernel.instruments cimport Instrument
-from fastbars.kernel.amend cimport DIRTY, GAP, NOT_CLOSED, BarRecords
+from fastbars.kernel.amend cimport DIRTY, GAP, NOT_CLOSED
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN
-from fastbars.kernel.table cimport LONGEST_NS, Past, Record, Slot, fits
-from fastbars.kernel.summary cimport MONTHS, TICK, Rule, Summary, interval_of, is_beyond
+from fastbars.kernel.paths cimport path_rule_of
+from fastbars.kernel.rules cimport TICK, Rule, interval_of, is_time_kind
+from fastbars.kernel.summary cimport Summary, is_beyond
+from fastbars.kernel.table cimport BarTable, Past, Record, Slot, Table, fits, state_of, total_bar
+from fastbars.kernel.trees cimport LONGEST_NS
 
 # More trades than a lifetime has: numbers below it can be added up without care.
 cdef int64_t MOST_TRADES = 1 << 60
@@ -65,9 +68,9 @@ cdef bint _is_sum(const Summary *bar, bint by_id) noexcept nogil:
     return not is_beyond(bar)
 
 
-cdef bint _is_priced(BarRecords kernel, const Summary *bar) noexcept nogil:
-    # No price at or below zero where the kernel takes none.
-    return kernel.instruments.negative_prices or bar.low > 0
+cdef bint _is_priced(BarTable bars, const Summary *bar) noexcept nogil:
+    # No price at or below zero where the instruments take none.
+    return bars.instruments.negative_prices or bar.low > 0
 
 
 cdef bint _is_timed(const Rule *rule, const Summary *bar, bint by_id) noexcept nogil:
@@ -89,14 +92,14 @@ cdef bint _is_scaled(const Slot *slot, const Slot *first, const Instrument *own)
 
 cdef bint _is_slot(const Rule *rule, const Slot *slot, int64_t factor, bint by_id) noexcept nogil:
     cdef const Summary *bar = &slot.bar
-    if slot.fresh > 1 or slot.broken > 1 or slot.unproven > 1 or slot.contained > 1 or slot.flags > ALL_FLAGS:
+    if slot.never_opened > 1 or slot.path_lost > 1 or slot.unproven > 1 or slot.contained > 1 or slot.flags > ALL_FLAGS:
         return False
     if not fits(bar, factor):
         return False
-    if rule.kind > MONTHS:
+    if not is_time_kind(rule.kind):
         return (
             slot.oldest == slot.newest == -1 and bar.open_time == bar.close_time == LOWEST and _is_sum(bar, by_id)
-            and not (slot.fresh and bar.count) and not (rule.kind == TICK and bar.count >= rule.step)
+            and not (slot.never_opened and bar.count) and not (rule.kind == TICK and bar.count >= rule.step)
         )
     if slot.gate.next.id != LOWEST and not 0 <= slot.gate.next.id <= (
         HIGHEST if slot.gate.next.limit == LOWEST else LAST_TIP
@@ -104,12 +107,12 @@ cdef bint _is_slot(const Rule *rule, const Slot *slot, int64_t factor, bint by_i
         return False
     if bar.open_time < bar.close_time:
         return (
-            not slot.fresh and _is_timed(rule, bar, by_id)
+            not slot.never_opened and _is_timed(rule, bar, by_id)
             and (slot.gate.next.limit == LOWEST or slot.gate.next.limit == bar.close_time)
         )
     return (
         bar.open_time == bar.close_time and slot.gate.next.limit == LOWEST and bar.count == 0 and _is_sum(bar, by_id)
-        and (_is_bound(bar.open_time) if not slot.fresh else bar.open_time == LOWEST and slot.oldest == slot.newest == -1)
+        and (_is_bound(bar.open_time) if not slot.never_opened else bar.open_time == LOWEST and slot.oldest == slot.newest == -1)
     )
 
 
@@ -123,42 +126,50 @@ cdef bint _is_record(const Rule *rule, const Record *record, int64_t factor, bin
 
 cdef bint _is_past(const Rule *rule, const Past *past) noexcept nogil:
     return (past.newest_ns == LOWEST or _is_time(past.newest_ns)) and (
-        past.start_ns == HIGHEST or _is_bound(past.start_ns) or (rule.kind > MONTHS and past.start_ns == LOWEST)
+        past.start_ns == HIGHEST or _is_bound(past.start_ns) or (not is_time_kind(rule.kind) and past.start_ns == LOWEST)
     ) and (past.let_go_ns == LOWEST or _is_bound(past.let_go_ns))
 
 
-cdef int32_t _list_records(BarRecords kernel, int spec, Py_ssize_t s, uint8_t *listed, int64_t factor) noexcept nogil:
+cdef bint _is_state(const Table *table, int spec, Py_ssize_t s) noexcept nogil:
+    return table.state_bytes[spec] == 0 or path_rule_of(table.specs.rules[spec].kind).is_sound(
+        state_of(table, spec, s), &table.slots[spec][s].bar)
+
+
+cdef int32_t _list_records(BarTable bars, int spec, Py_ssize_t s, uint8_t *listed, int64_t factor) noexcept nogil:
     # Marks the records of a slot; returns how many. -1: a place is wrong, or listed twice, or a record is none.
-    cdef const Slot *slot = &kernel.slots[spec][s]
+    cdef const Table *table = &bars.table
+    cdef const Slot *slot = &table.slots[spec][s]
     cdef int32_t r = slot.oldest, last = -1, count = 0
     while r >= 0:
-        if r >= kernel.record_count or listed[r] or not _is_record(
-            &kernel.rules[spec], &kernel.records[r], factor, kernel.by_id
-        ) or not _is_priced(kernel, &kernel.records[r].bar):
+        if r >= table.records.count or listed[r] or not _is_record(
+            &table.specs.rules[spec], &table.records.items[r], factor, table.terms.by_id
+        ) or not _is_priced(bars, &table.records.items[r].bar):
             return -1
-        if last >= 0 and kernel.records[r].bar.open_time <= kernel.records[last].bar.open_time:
+        if last >= 0 and table.records.items[r].bar.open_time <= table.records.items[last].bar.open_time:
             return -1
         listed[r] = 1
         count += 1
         last = r
-        r = kernel.records[r].next
+        r = table.records.items[r].next
     return count if slot.newest == last and r == -1 else -1
 
 
-cdef int check_bars(BarRecords kernel) except -1:
+cdef int check_bars(BarTable bars) except -1:
     # Slots, their records, the free ones, and the symbols that appeared.
-    cdef uint8_t *listed = <uint8_t *>calloc(kernel.record_count + kernel.symbols + 1, 1)
+    cdef const Table *table = &bars.table
+    cdef uint8_t *listed = <uint8_t *>calloc(table.records.count + table.symbols + 1, 1)
     if listed is NULL:
         raise MemoryError
     try:
-        _check_slots(kernel, listed)
-        _check_rest(kernel, listed, listed + kernel.record_count)
+        _check_slots(bars, listed)
+        _check_rest(bars, listed, listed + table.records.count)
     finally:
         free(listed)
     return 0
 
 
-cdef int _check_slots(BarRecords kernel, uint8_t *listed) except -1:
+cdef int _check_slots(BarTable bars, uint8_t *listed) except -1:
+    cdef const Table *table = &bars.table
     cdef const Instrument *own
     cdef const Slot *slot
     cdef Summary total
@@ -167,63 +178,68 @@ cdef int _check_slots(BarRecords kernel, uint8_t *listed) except -1:
     cdef Py_ssize_t s
     cdef int k, t, j
     cdef bint timed
-    for s in range(kernel.symbols):
-        own = &kernel.instruments.table[s]
-        for k in range(kernel.width):
-            slot = &kernel.slots[k][s]
-            if not _is_scaled(slot, &kernel.slots[0][s], own):
-                raise ValueError(f"the snapshot's scales of {kernel.instruments.label(s)} are not those of the symbol")
+    for s in range(table.symbols):
+        own = &bars.instruments.table[s]
+        for k in range(table.specs.count):
+            slot = &table.slots[k][s]
+            if not _is_scaled(slot, &table.slots[0][s], own):
+                raise ValueError(f"the snapshot's scales of {bars.instruments.label(s)} are not those of the symbol")
             factor = POWER_OF_TEN[own.price_scale - slot.price_scale]
-            if not _is_slot(&kernel.rules[k], slot, factor, kernel.by_id) or not _is_priced(kernel, &slot.bar) or not (
-                _is_past(&kernel.rules[k], &kernel.pasts[k][s])
+            if not _is_slot(&table.specs.rules[k], slot, factor, table.terms.by_id) or not _is_priced(bars, &slot.bar) or not (
+                _is_past(&table.specs.rules[k], &table.pasts[k][s])
             ):
                 raise ValueError(
-                    f"the snapshot's open bar of {kernel.instruments.label(s)} {kernel.specs[k]} contradicts itself")
-            found = _list_records(kernel, k, s, listed, factor)
+                    f"the snapshot's open bar of {bars.instruments.label(s)} {bars.trees.specs[k]} contradicts itself")
+            if not _is_state(table, k, s):
+                raise ValueError(
+                    f"the snapshot's state of {bars.instruments.label(s)} {bars.trees.specs[k]} is not one of its rule")
+            found = _list_records(bars, k, s, listed, factor)
             if found < 0:
                 raise ValueError(
-                    f"the snapshot's closed bars of {kernel.instruments.label(s)} {kernel.specs[k]} contradict each other")
+                    f"the snapshot's closed bars of {bars.instruments.label(s)} {bars.trees.specs[k]} contradict each other")
             held += found
-        for k in range(kernel.width):
-            if kernel.total(k, s, &total):
-                raise ValueError(f"the snapshot's sums of {kernel.instruments.label(s)} {kernel.specs[k]} exceed 128 bits")
-        for t in range(kernel.tree_count):
+        for k in range(table.specs.count):
+            if total_bar(table, k, s, &total):
+                raise ValueError(f"the snapshot's sums of {bars.instruments.label(s)} {bars.trees.specs[k]} exceed 128 bits")
+        for t in range(table.specs.tree_count):
             # Ages are told from the time of the latest trade, which whoever has bars must have.
-            timed = _is_time(kernel.pasts[kernel.trees[t].root][s].newest_ns) or _is_time(
-                kernel.slots[kernel.trees[t].root][s].bar.last_time)
-            for j in range(kernel.trees[t].start, kernel.trees[t].stop):
-                if not timed and not kernel.slots[kernel.order[j]][s].fresh:
-                    raise ValueError(f"the snapshot has bars of {kernel.instruments.label(s)}, but no time of a trade")
-    if held != kernel.records_held:
-        raise ValueError(f"the snapshot has {held} closed bars where it says {kernel.records_held}")
+            timed = _is_time(table.pasts[table.specs.trees[t].root][s].newest_ns) or _is_time(
+                table.slots[table.specs.trees[t].root][s].bar.last_time)
+            for j in range(table.specs.trees[t].start, table.specs.trees[t].stop):
+                if not timed and not table.slots[table.specs.order[j]][s].never_opened:
+                    raise ValueError(f"the snapshot has bars of {bars.instruments.label(s)}, but no time of a trade")
+    if held != table.records.held:
+        raise ValueError(f"the snapshot has {held} closed bars where it says {table.records.held}")
     return 0
 
 
-cdef int _check_rest(BarRecords kernel, uint8_t *listed, uint8_t *appeared) except -1:
-    cdef int32_t r = kernel.free_record, left = kernel.record_count - kernel.records_held
+cdef int _check_rest(BarTable bars, uint8_t *listed, uint8_t *appeared) except -1:
+    cdef const Table *table = &bars.table
+    cdef int32_t r = table.records.free, left = table.records.count - table.records.held
     cdef Py_ssize_t i, s
     while r >= 0:
-        if r >= kernel.record_count or listed[r]:
+        if r >= table.records.count or listed[r]:
             raise ValueError("the snapshot's list of free records does not end, or leads elsewhere")
         listed[r] = 1
         left -= 1
-        r = kernel.records[r].next
+        r = table.records.items[r].next
     if left or r != -1:
         raise ValueError("the snapshot has records that are neither free nor anybody's")
-    for i in range(kernel.appeared_count):
-        s = kernel.appeared[i]
-        if not 0 <= s < kernel.symbols or appeared[s]:
+    for i in range(table.appeared_count):
+        s = table.appeared[i]
+        if not 0 <= s < table.symbols or appeared[s]:
             raise ValueError(f"the snapshot's list of symbols that traded names {s} wrongly")
         appeared[s] = 1
-    for s in range(kernel.symbols):
-        if appeared[s] == kernel.slots[0][s].fresh:
-            raise ValueError(f"the snapshot does not say whether {kernel.instruments.label(s)} traded")
+    for s in range(table.symbols):
+        if appeared[s] == table.slots[0][s].never_opened:
+            raise ValueError(f"the snapshot does not say whether {bars.instruments.label(s)} traded")
     return 0
 
 
 cdef int check_times(
-    BarRecords kernel, int64_t watermark_ns, int64_t down_since_ns, int64_t down_until_ns, int64_t arrivals, int64_t healed
+    BarTable bars, int64_t watermark_ns, int64_t down_since_ns, int64_t down_until_ns, int64_t arrivals, int64_t healed
 ) except -1:
+    cdef const Table *table = &bars.table
     cdef Py_ssize_t s
     cdef int k
     if watermark_ns > LATEST_NS or not 0 <= arrivals <= MOST_TRADES or not 0 <= healed <= MOST_TRADES:
@@ -233,39 +249,39 @@ cdef int check_times(
             raise ValueError("the snapshot has the end of an outage without its beginning")
     elif not _is_time(down_since_ns) or down_until_ns <= down_since_ns:
         raise ValueError("the snapshot's outage ends before it begins")
-    for k in range(kernel.width):
-        for s in range(kernel.symbols):
-            if kernel.rules[k].kind <= MONTHS and kernel.slots[k][s].bar.open_time < kernel.slots[k][s].bar.close_time < (
-                kernel.next_close_ns
+    for k in range(table.specs.count):
+        for s in range(table.symbols):
+            if is_time_kind(table.specs.rules[k].kind) and table.slots[k][s].bar.open_time < table.slots[k][s].bar.close_time < (
+                table.next_close_ns
             ):
-                raise ValueError(f"the snapshot's open bar of {kernel.instruments.label(s)} would be closed too late")
+                raise ValueError(f"the snapshot's open bar of {bars.instruments.label(s)} would be closed too late")
     return 0
 
 
-cdef int follow_scales(BarRecords kernel) except -1:
+cdef int follow_scales(BarTable bars) except -1:
     # Steps at the scales of the slots; the scales of symbols that were widened since are followed with the next batch.
+    cdef Table *table = &bars.table
     cdef Instrument *own
     cdef Slot *slot
     cdef int64_t factor
     cdef Py_ssize_t s
     cdef int32_t r
     cdef int k
-    for s in range(kernel.symbols):
-        own = &kernel.instruments.table[s]
-        for k in range(kernel.width):
-            slot = &kernel.slots[k][s]
+    for s in range(table.symbols):
+        own = &bars.instruments.table[s]
+        for k in range(table.specs.count):
+            slot = &table.slots[k][s]
             factor = POWER_OF_TEN[own.price_scale - slot.price_scale]
             if slot.price_scale != own.price_scale or slot.size_scale != own.size_scale:
-                kernel.unfit.add(s)
-            if kernel.rules[k].kind > TICK:
-                kernel.take_threshold(k, slot)
+                bars.unfit.add(s)
+            bars.take_step(k, slot)
             # The bars' prices bound how far a scale can widen, as those of their trades did.
             if slot.bar.high != LOWEST:
                 own.max_price = max(own.max_price, max(slot.bar.high, -slot.bar.low) * factor)
             r = slot.oldest
             while r >= 0:
-                if kernel.records[r].bar.high != LOWEST:
+                if table.records.items[r].bar.high != LOWEST:
                     own.max_price = max(
-                        own.max_price, max(kernel.records[r].bar.high, -kernel.records[r].bar.low) * factor)
-                r = kernel.records[r].next
+                        own.max_price, max(table.records.items[r].bar.high, -table.records.items[r].bar.low) * factor)
+                r = table.records.items[r].next
     return 0

@@ -27,24 +27,25 @@ cdef struct Late:           # a row that found no bar: refused by the ledger (sp
     int64_t row
     int32_t spec
 
-cdef class BarRows:
-    cdef int width                  # specs
-    cdef Row *rows                  # bars issued since the last take
-    cdef Py_ssize_t row_count
-    cdef Py_ssize_t row_capacity
-    cdef bint ordered               # they are in the order of the trades that caused them, then of the specs
-    cdef int64_t last_key           # of the last one: what orders them
-    cdef Late *late
-    cdef Py_ssize_t late_count
-    cdef Py_ssize_t late_capacity
-    cdef bint no_memory
-    cdef bint busy                  # a thread is at work in here, which may have given up the interpreter lock
-    cdef int check_unused(self) except -1
-    cdef Row *new_row(self, int64_t row, int spec) noexcept nogil
-    cdef void not_placed(self, Py_ssize_t row, int spec) noexcept nogil
-    cdef object take(self, bint numbered=*)
-    cdef object taken(self, bint numbered)
-    cdef list take_late(self)
+cdef struct Rows:           # bars issued, and trades that found no bar, since the last take
+    Row *items
+    Py_ssize_t count
+    Py_ssize_t capacity
+    Late *late
+    Py_ssize_t late_count
+    Py_ssize_t late_capacity
+    int64_t last_key        # of the last row: what orders them
+    int width               # specs
+    bint ordered            # they are in the order of the trades that caused them, then of the specs
+    bint no_memory          # there was none for a row, or for a record: the kernel's state is undefined
+
+# The next one, for a bar of `spec` that the trade at `row` caused. NULL: there is no memory.
+cdef Row *new_row(Rows *rows, int64_t row, int spec) noexcept nogil
+cdef void not_placed(Rows *rows, Py_ssize_t row, int spec) noexcept nogil
+# The rows as an array, in the order of the trades that caused them, then of the specs; without trades they are `numbered`.
+cdef object take_rows(Rows *rows, bint numbered)
+cdef list take_late(Rows *rows)
+cdef void free_rows(Rows *rows) noexcept
 
 
 cdef inline bint grow_table(void **memory, Py_ssize_t *capacity, size_t item, Py_ssize_t least) noexcept nogil:
@@ -59,4 +60,4 @@ cdef inline bint grow_table(void **memory, Py_ssize_t *capacity, size_t item, Py
     return True
 
 
-cdef object rows_of(object rows)    # as an array whose memory is that of Rows; an error where it is none
+cdef object rows_of(object rows)    # as an array whose memory is that of Row; an error where it is none

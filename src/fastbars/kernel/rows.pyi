@@ -1,16 +1,11 @@
 from typing import Any
 
 import numpy.typing as npt
-from typing_extensions import disjoint_base
 
 from fastbars.kernel.fields import ROW_DTYPE as ROW_DTYPE
 
 NO_ROWS: npt.NDArray[Any]
 """The empty array that a batch gives which issues nothing (read-only)."""
-
-@disjoint_base
-class BarRows:
-    """Rows that were issued and not taken yet; the base of the kernel's classes."""
 
 def merge_rows(rows: npt.NDArray[Any], others: npt.NDArray[Any], by_id: bool) -> npt.NDArray[Any]:
     """Merge bar i of `others` into bar i of `rows` (ROW_DTYPE both), for all i.

@@ -42,90 +42,77 @@ cdef class _Issued:
         free(self.rows)
 
 
-cdef class BarRows:
-    def __dealloc__(self):
-        free(self.rows)
-        free(self.late)
+cdef void free_rows(Rows *rows) noexcept:
+    free(rows.items)
+    free(rows.late)
+    rows.items, rows.late = NULL, NULL
 
-    cdef int check_unused(self) except -1:
-        if self.busy:
-            raise RuntimeError(
-                "this kernel is in use: another thread, or what it is at work on, called it meanwhile; give each thread a"
-                " BarBuffer of its own, or let them take turns with a lock")
-        return 0
 
-    cdef Row *new_row(self, int64_t row, int spec) noexcept nogil:
-        # The next one, for a bar of `spec` that the trade at `row` caused. NULL: there is no memory.
-        cdef int64_t key = row * self.width + spec
-        cdef Row *issued
-        if self.row_count == self.row_capacity and not grow_table(
-            <void **>&self.rows, &self.row_capacity, sizeof(Row), 0
-        ):
-            self.no_memory = True
-            return NULL
-        issued = &self.rows[self.row_count]
-        issued.row = row
-        issued.spec = spec
-        memset(issued.unused, 0, sizeof(issued.unused))
-        self.ordered = self.row_count == 0 or (self.ordered and self.last_key <= key)
-        self.last_key = key
-        self.row_count += 1
-        return issued
+cdef Row *new_row(Rows *rows, int64_t row, int spec) noexcept nogil:
+    cdef int64_t key = row * rows.width + spec
+    cdef Row *issued
+    if rows.count == rows.capacity and not grow_table(<void **>&rows.items, &rows.capacity, sizeof(Row), 0):
+        rows.no_memory = True
+        return NULL
+    issued = &rows.items[rows.count]
+    issued.row = row
+    issued.spec = spec
+    memset(issued.unused, 0, sizeof(issued.unused))
+    rows.ordered = rows.count == 0 or (rows.ordered and rows.last_key <= key)
+    rows.last_key = key
+    rows.count += 1
+    return issued
 
-    cdef void not_placed(self, Py_ssize_t row, int spec) noexcept nogil:
-        if self.late_count == self.late_capacity and not grow_table(
-            <void **>&self.late, &self.late_capacity, sizeof(Late), 0
-        ):
-            self.no_memory = True
-            return
-        self.late[self.late_count] = Late(row, spec)
-        self.late_count += 1
 
-    cdef object take(self, bint numbered=False):
-        # In the order of the trades that caused them, then of the specs; without trades they are `numbered`.
-        if self.row_count == 0:
-            return NO_ROWS
-        self.busy = True
-        try:
-            return self.taken(numbered)
-        finally:
-            self.busy = False
+cdef void not_placed(Rows *rows, Py_ssize_t row, int spec) noexcept nogil:
+    if rows.late_count == rows.late_capacity and not grow_table(
+        <void **>&rows.late, &rows.late_capacity, sizeof(Late), 0
+    ):
+        rows.no_memory = True
+        return
+    rows.late[rows.late_count] = Late(row, spec)
+    rows.late_count += 1
 
-    cdef object taken(self, bint numbered):
-        cdef Py_ssize_t i
-        cdef int64_t[::1] keys
-        cdef Py_ssize_t[::1] order
-        cdef Row *taken
-        cdef _Issued issued
-        if self.ordered and self.row_count >= MANY_ROWS:
-            issued = _Issued()
-            taken = <Row *>realloc(self.rows, self.row_count * sizeof(Row))
-            issued.rows, issued.count = self.rows if taken is NULL else taken, self.row_count
-            self.rows = NULL
-            self.row_capacity = 0
-            rows = np.frombuffer(issued, ROW_DTYPE)
+
+cdef object take_rows(Rows *rows, bint numbered):
+    cdef Py_ssize_t i, count = rows.count
+    cdef int64_t[::1] keys
+    cdef Py_ssize_t[::1] order
+    cdef Row *taken
+    cdef _Issued issued
+    if count == 0:
+        return NO_ROWS
+    if rows.ordered and count >= MANY_ROWS:
+        issued = _Issued()
+        taken = <Row *>realloc(rows.items, count * sizeof(Row))
+        issued.rows, issued.count = rows.items if taken is NULL else taken, count
+        rows.items = NULL       # `issued` owns it from here on
+        rows.count = rows.capacity = 0
+        array = np.frombuffer(issued, ROW_DTYPE)
+        taken = issued.rows
+    else:
+        array = np.empty(count, ROW_DTYPE)
+        taken = <Row *><size_t>array.ctypes.data
+        if rows.ordered:
+            memcpy(taken, rows.items, count * sizeof(Row))
         else:
-            rows = np.empty(self.row_count, ROW_DTYPE)
-        taken = <Row *><size_t>rows.ctypes.data
-        if self.rows is not NULL and self.ordered:
-            memcpy(taken, self.rows, self.row_count * sizeof(Row))
-        elif not self.ordered:
-            keys = np.empty(self.row_count, np.int64)
-            for i in range(self.row_count):
-                keys[i] = self.rows[i].row * self.width + self.rows[i].spec
+            keys = np.empty(count, np.int64)
+            for i in range(count):
+                keys[i] = rows.items[i].row * rows.width + rows.items[i].spec
             order = np.argsort(keys, kind="stable")
-            for i in range(self.row_count):
-                taken[i] = self.rows[order[i]]
-        if numbered:
-            for i in range(self.row_count):
-                taken[i].row = i
-        self.row_count = 0
-        return rows
+            for i in range(count):
+                taken[i] = rows.items[order[i]]
+        rows.count = 0
+    if numbered:
+        for i in range(count):
+            taken[i].row = i
+    return array
 
-    cdef list take_late(self):
-        late = [(self.late[i].row, self.late[i].spec) for i in range(self.late_count)]
-        self.late_count = 0
-        return late
+
+cdef list take_late(Rows *rows):
+    late = [(rows.late[i].row, rows.late[i].spec) for i in range(rows.late_count)]
+    rows.late_count = 0
+    return late
 
 
 cdef object rows_of(object rows):

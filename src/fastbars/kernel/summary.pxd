@@ -1,29 +1,14 @@
-# A bar as the mergeable summary of the trades in it, and the intervals that time bars cover.
+# A bar as the mergeable summary of the trades in it.
 #
 # Units: times int64 ns since the epoch, UTC; prices and sizes mantissas; quote sums price x size.
 
 from libc.math cimport fabs
 from libc.stdint cimport int64_t
 
-from fastbars.kernel.batch cimport TickBatch
+from fastbars.kernel.passes cimport Columns, trades_of
 from fastbars.kernel.scaled cimport (
-    HIGHEST, LOWEST, NOTHING, add128, add128_int64, add128_product, double128, floor_mod, int128, scale128,
+    HIGHEST, LOWEST, NOTHING, add128, add128_int64, add128_product, double128, int128, scale128,
 )
-
-cdef enum:                  # Rule.kind
-    FIXED                   # intervals of `step` ns, aligned to `origin`
-    ZONED                   # intervals between neighbours in `boundaries`: the calendar of a time zone
-    MONTHS                  # intervals of `step` calendar months, UTC; the last kind of time bar
-    TICK
-    VOLUME
-    VALUE
-
-cdef struct Rule:           # a bar spec, as the kernel needs it
-    int kind
-    int64_t step            # ns, months, or trades
-    int64_t origin          # ns
-    const int64_t *boundaries   # ascending, of a ZONED rule: from before all valid times to behind them
-    Py_ssize_t boundary_count
 
 cdef struct Sums:
     int128 volume
@@ -43,53 +28,6 @@ cdef struct Summary:        # the mergeable summary of a set of trades of one ba
     int64_t first_time      # smallest trade time
     int64_t first_id        # of the opening trade; its arrival number where ids prove nothing
     int64_t open
-
-cdef extern from * nogil:
-    """
-    #define FASTBARS_DAY_NS 86400000000000LL
-    """
-    const int64_t DAY_NS "FASTBARS_DAY_NS"
-
-
-cdef inline int64_t day_of_month_start(int64_t months) noexcept nogil:
-    # Days from the epoch to the first day of the month that lies `months` months after January 1970.
-    # The year is counted from March, so that the leap day comes last.
-    cdef int64_t march = months + 1970 * 12 - 2
-    cdef int64_t year = (march - floor_mod(march, 12)) // 12
-    cdef int64_t month = floor_mod(march, 12)
-    cdef int64_t era_year = floor_mod(year, 400)
-    return (
-        (year - era_year) // 400 * 146097 + era_year * 365 + era_year // 4 - era_year // 100
-        + (153 * month + 2) // 5 - 719468
-    )
-
-
-cdef inline void interval_of(const Rule *rule, int64_t time, int64_t *open_time, int64_t *close_time) noexcept nogil:
-    cdef int64_t day, months
-    cdef Py_ssize_t below, above, middle
-    if rule.kind == FIXED:
-        open_time[0] = time - floor_mod(time - rule.origin, rule.step)
-        close_time[0] = open_time[0] + rule.step
-        return
-    if rule.kind == ZONED:
-        below, above = 0, rule.boundary_count - 1
-        while above - below > 1:
-            middle = (below + above) // 2
-            if rule.boundaries[middle] <= time:
-                below = middle
-            else:
-                above = middle
-        open_time[0] = rule.boundaries[below]
-        close_time[0] = rule.boundaries[above]
-        return
-    day = (time - floor_mod(time, DAY_NS)) // DAY_NS
-    months = (day * 400 - floor_mod(day * 400, 146097)) // 146097 * 12
-    months -= 12
-    while day_of_month_start(months + 1) <= day:
-        months += 1
-    months -= floor_mod(months, rule.step)
-    open_time[0] = day_of_month_start(months) * DAY_NS
-    close_time[0] = day_of_month_start(months + rule.step) * DAY_NS
 
 
 cdef inline void clear_bar(Summary *bar, int64_t open_time, int64_t close_time) noexcept nogil:
@@ -129,13 +67,12 @@ cdef inline double quote_of(const Summary *bar) noexcept nogil:
     return fabs(double128(&bar.sums[0].quote)) + fabs(double128(&bar.sums[1].quote))
 
 
-cdef inline bint add_trade(Summary *bar, TickBatch batch, Py_ssize_t i, int64_t contract, bint by_id,
-                      int64_t arrival) noexcept nogil:
+cdef inline bint add_trade(Summary *bar, const Columns *batch, Py_ssize_t i, int64_t contract, bint by_id) noexcept nogil:
     # True: a sum left its range. Open and close follow the order key: the id, or (time, arrival).
     cdef int64_t price = batch.price[i], size = batch.size[i], time = batch.time_ns[i]
     cdef int64_t paid = contract if contract else price
     cdef int64_t first, last
-    cdef Sums *sums = &bar.sums[batch.side is not NULL and batch.side[i] > 0]
+    cdef Sums *sums = &bar.sums[batch.side[i & batch.side_mask] > 0]
     if by_id:
         first, last = batch.first_id[i], batch.last_id[i]
         if first < bar.first_id:
@@ -144,14 +81,14 @@ cdef inline bint add_trade(Summary *bar, TickBatch batch, Py_ssize_t i, int64_t 
             bar.last_id, bar.close = last, price
     else:
         if time < bar.first_time:
-            bar.first_id, bar.open = arrival, price
+            bar.first_id, bar.open = batch.arrivals + i, price
         if time >= bar.last_time:
-            bar.last_id, bar.close = arrival, price
+            bar.last_id, bar.close = batch.arrivals + i, price
     bar.first_time = min(bar.first_time, time)
     bar.last_time = max(bar.last_time, time)
     bar.high = max(bar.high, price)
     bar.low = min(bar.low, price)
-    bar.count += batch.count[i] if batch.count is not NULL else 1
+    bar.count += trades_of(batch, i)
     return add128_int64(&sums.volume, size) | add128_product(&sums.quote, paid, size) | is_beyond(bar)
 
 

@@ -1,11 +1,13 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from fastbars.kernel.batch cimport TickBatch
+from fastbars.kernel.ids cimport Ids, Ledger
 from fastbars.kernel.instruments cimport Instruments
-from fastbars.kernel.ids cimport Ledger
-from fastbars.kernel.rows cimport BarRows
+from fastbars.kernel.rows cimport Rows
+from fastbars.kernel.rules cimport is_time_kind
 from fastbars.kernel.scaled cimport int128
-from fastbars.kernel.summary cimport Rule, Summary
+from fastbars.kernel.summary cimport Summary
+from fastbars.kernel.trees cimport Specs, SpecTrees
 
 cdef struct Next:           # what the next trade of an open time bar is like, where it changes nothing but its sums
     int64_t limit           # earlier than its close_time; LOWEST where each trade has to be looked at alone
@@ -13,7 +15,7 @@ cdef struct Next:           # what the next trade of an open time bar is like, w
 
 cdef union Gate:            # what a trade must not reach, to change nothing but the sums of the open bar
     Next next               # time bars
-    int128 threshold        # volume and value bars: the step, at the symbol's scales
+    int128 step             # path-driven bars: that of the spec, at the symbol's scales (but for trades)
 
 cdef struct Slot:           # one symbol and spec: its open bar, and where its closed ones are
     # Three 64-byte lines: an ordinary trade touches the first two, the gate and the first part of the bar.
@@ -23,8 +25,8 @@ cdef struct Slot:           # one symbol and spec: its open bar, and where its c
     int32_t oldest          # closed bars kept for amending: a list through Record.next; -1: none
     int32_t newest
     uint8_t flags           # of the open bar
-    uint8_t fresh           # no bar yet
-    uint8_t broken          # path-driven: trades are missing from here on
+    uint8_t never_opened    # no bar yet
+    uint8_t path_lost       # path-driven: trades are missing from here on
     int8_t price_scale      # of these bars; they follow the instrument's with the next batch
     int8_t size_scale
     int8_t quote_scale
@@ -49,66 +51,113 @@ cdef struct Record:         # a closed bar that can still be amended
     uint8_t reason
     uint8_t flags
 
-cdef struct Tree:           # time specs whose intervals nest: the root takes the trades, the others its bars
-    int root
-    int start               # places in BarState.order, each spec behind the one that feeds it
-    int stop
+cdef struct Records:        # all closed bars that can still be amended
+    Record *items
+    int32_t count
+    int32_t held            # of them in use
+    int32_t free            # the unused ones: a list through Record.next
+    Py_ssize_t capacity
 
-cdef class BarState(BarRows):
-    cdef readonly Instruments instruments
-    cdef readonly Ledger ledger     # None where ids prove nothing
-    cdef readonly tuple specs
-    cdef readonly int64_t next_close_ns     # no open time bar ends before
-    cdef readonly int64_t duplicates
-    cdef readonly int64_t voids     # rows of size 0 taken: their ids are used up, and nothing was traded
-    cdef Rule *rules
-    cdef list boundaries            # arrays that rules point into
-    cdef int *order                 # the time specs, tree by tree, and in a tree each before those that it feeds
-    cdef int *behind                # of each place in `order`: the first one behind all specs fed by the one there
-    cdef int *source                # of each spec: the one whose closed bars are merged into it; -1: none
-    cdef Tree *trees
-    cdef int tree_count
-    cdef Slot **slots               # [spec][symbol], on 64-byte lines
-    cdef void **blocks              # the memory that they lie in
-    cdef Past **pasts               # [spec][symbol]
-    cdef Py_ssize_t symbols         # slots in use of each spec
+cdef struct Terms:          # what a kernel was made with
+    int64_t lateness_ns
+    int64_t horizon_ns      # how long after its close_time a bar with a hole is kept
+    bint by_id              # ids order the trades; else (time, arrival)
+    bint proof              # contiguous ids stand for every trade
+    bint fill               # intervals without trades are issued, flat
+
+cdef struct Outage:         # when the feed was down last
+    int64_t since_ns        # HIGHEST where it never was
+    int64_t until_ns        # HIGHEST while it is
+
+cdef struct Table:          # every bar of a kernel
+    Specs specs
+    Ids *ids                # NULL where ids prove nothing
+    Slot **slots            # [spec][symbol], on 64-byte lines
+    Past **pasts            # [spec][symbol]
+    char **states           # [spec] of path-driven bars: `state_bytes` of each symbol, what their rule keeps
+    size_t *state_bytes     # [spec]
+    Py_ssize_t symbols      # slots in use of each spec
+    int32_t *appeared       # symbols in order of their first trade
+    Py_ssize_t appeared_count
+    Records records
+    Rows rows
+    Terms terms
+    Outage outage
+    bint sequenced          # a batch with sequence numbers was seen: the ledger counts those
+    int64_t next_close_ns   # no open time bar ends before
+    int64_t watermark_ns
+    int64_t largest_contract    # 0: no instrument is inverse
+    int64_t arrivals        # rows taken so far
+    int64_t duplicates
+    int64_t voids           # rows of size 0 taken: their ids are used up, and nothing was traded
+    int64_t healed          # trades taken from REST
+
+
+cdef inline bint is_open(const Table *table, int spec, int symbol_id) noexcept nogil:
+    cdef const Summary *bar = &table.slots[spec][symbol_id].bar
+    return bar.open_time < bar.close_time if is_time_kind(table.specs.rules[spec].kind) else bar.count > 0
+
+
+cdef inline int64_t event_time(const Table *table, int tree, int symbol_id) noexcept nogil:
+    cdef int root = table.specs.trees[tree].root
+    return max(
+        table.watermark_ns, max(table.pasts[root][symbol_id].newest_ns, table.slots[root][symbol_id].bar.last_time))
+
+
+cdef inline bint is_down_in(const Table *table, int64_t open_time, int64_t close_time) noexcept nogil:
+    return open_time < table.outage.until_ns and table.outage.since_ns < close_time
+
+
+cdef inline void *state_of(const Table *table, int spec, Py_ssize_t symbol_id) noexcept nogil:
+    return table.states[spec] + symbol_id * table.state_bytes[spec]
+
+
+cdef inline void begin_record(Record *record, int32_t revision, uint8_t reason, uint8_t flags) noexcept nogil:
+    # Its bar is there; what is not set here comes with the first judgement.
+    record.revision = revision
+    record.reason = reason
+    record.flags = flags
+    record.lost = 0
+
+
+# The open bar with all that will be merged into it. True: a sum leaves its range.
+cdef bint total_bar(const Table *table, int spec, Py_ssize_t symbol_id, Summary *bar) noexcept nogil
+cdef int32_t new_record(Table *table) noexcept nogil        # -1: there is no memory
+cdef void free_record(Table *table, int32_t r) noexcept nogil
+cdef void issue(Table *table, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil
+cdef int64_t whole_number(str name, object value) except? -1
+cdef bint fits(const Summary *bar, int64_t price_factor) noexcept nogil
+
+
+cdef class BarTable:            # owns the memory of a Table
+    cdef Table table
+    cdef Instruments instruments
+    cdef Ledger ledger              # None where ids prove nothing
+    cdef SpecTrees trees
+    cdef void **blocks              # the memory that slots lie in
     cdef Py_ssize_t capacity
-    cdef int32_t *appeared          # symbols in order of their first trade
-    cdef Py_ssize_t appeared_count
-    cdef Record *records
-    cdef int32_t record_count
-    cdef int32_t records_held       # of them in use
-    cdef Py_ssize_t record_capacity
-    cdef int32_t free_record        # a list through Record.next
-    cdef int64_t largest_contract   # 0: no instrument is inverse
     cdef Py_ssize_t widenings       # of the instruments' scales that the sums have followed
-    cdef bint by_id                 # ids order the trades; else (time, arrival)
     cdef set unfit                  # symbols whose open bars cannot follow
     cdef object saved
-    cdef int plant(self) except -1
-    cdef int put_in_order(self, int spec, int place, list timed) except -1
     cdef bint blank                 # no trade was taken, and nothing noted
+    cdef int allocate(self) except -1
     cdef int grow(self, int spec, Py_ssize_t capacity) except -1
     cdef int set_up(self, Py_ssize_t start, Py_ssize_t stop) except -1
     cdef int reserve(self) except -1
-    cdef int take_memory(self, dict parts) except -1
-    cdef int take_threshold(self, int spec, Slot *slot) except -1
     cdef int take_scales(self, int spec, Py_ssize_t symbol_id) except -1
-    cdef int rescale(self) except -1
+    cdef int take_step(self, int spec, Slot *slot) except -1
+    cdef bint rescale(self) except? False
     cdef bint rescale_symbol(self, Py_ssize_t symbol_id) except? False
-    cdef bint total(self, int spec, Py_ssize_t symbol_id, Summary *bar) noexcept nogil
     cdef double largest(self) noexcept nogil
     cdef Py_ssize_t size(self) noexcept nogil
     cdef int save(self) except -1
     cdef int restore(self) except -1
     cdef int forget_saved(self) except -1
-    cdef int32_t new_record(self) noexcept nogil
-    cdef void free_record_at(self, int32_t record) noexcept nogil
-    cdef void issue(self, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil
+    cdef dict copy_parts(self)
+    cdef int put_parts(self, dict parts) except -1
+    cdef list counters(self)
+    cdef int put_counters(self, list counters) except -1
+    cdef list layout(self)
+    cdef dict dump(self)
+    cdef int take_memory(self, dict parts) except -1
     cdef void make_room(self, TickBatch batch, Py_ssize_t more) noexcept nogil
-
-
-cdef int64_t LONGEST_NS             # a hundred years
-cdef bytes bytes_of(dict parts, str name)
-cdef int64_t whole_number(dict parts, str name, object value) except? -1
-cdef bint fits(const Summary *bar, int64_t price_factor) noexcept nogil

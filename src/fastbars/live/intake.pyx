@@ -166,7 +166,7 @@ cdef class Intake:
     cdef int64_t count_begun(self) noexcept:
         if self.buffer is None:
             return 0
-        return self.batch.instruments.count + (self.buffer.kernel.ledger.opened if self.buffer.kernel.by_id else 0)
+        return self.batch.instruments.count + (self.buffer.kernel.table.ids.opened if self.buffer.kernel.by_id else 0)
 
     cdef bint is_holding(self) noexcept:
         # Trades wait for those before them: nothing is closed over their heads.

@@ -1,0 +1,394 @@
+"""Which trade goes into which bar: batches into the bars of all specs.
+
+Nearly all rows are ordinary, and end in the loops of ordinary.pxd. Every other one is judged alone, at its place: what its
+id says (ids.pyx), which bars it closes and opens (close.pyx), or which closed bar it amends (amend.pyx). So the bars that
+come out do not depend on how trades were cut into batches.
+
+Trades go to the root of each tree of time specs. The other specs of a tree get the closed bars of the one that feeds
+them; a trade that the source holds in no open bar goes straight into the bar that it would have fed.
+
+Units: those of TickBatch.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+
+from fastbars.kernel.amend cimport BY_TRADE, FILLED, fold_late, note_safe, rejudge
+from fastbars.kernel.batch cimport is_known
+from fastbars.kernel.close cimport close_bar, pass_void, roll
+from fastbars.kernel.ids cimport (
+    AHEAD, DUPLICATE, FILLS, FORGOTTEN, NO_MEMORY, OVERLAP, Hole, Verdict, advance, is_missing, resolve, takes_next,
+)
+from fastbars.kernel.ordinary cimport begins_stretch, fold_path_stretch, fold_rows, fold_time_stretch, take_ordinary
+from fastbars.kernel.passes cimport Columns, Pass, Seen, note_overflow, row_at
+from fastbars.kernel.paths cimport path_rule_of
+from fastbars.kernel.rows cimport not_placed
+from fastbars.kernel.rules cimport FIXED, TICK, VALUE, VOLUME, Rule, is_time_kind
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, prefetch
+from fastbars.kernel.summary cimport Summary, add_trade
+from fastbars.kernel.table cimport Past, Slot, Table, event_time, is_open, state_of, total_bar
+from fastbars.kernel.trees cimport Tree
+
+# Ids from here on are looked at one by one: there is one more after each, but for the largest.
+cdef int64_t LAST_IDS = HIGHEST - (1 << 48)
+# How far outside the times of its hole a trade from REST can lie, where lateness allows more.
+cdef int64_t LARGEST_SLACK_NS = 3_600_000_000_000
+
+cdef enum:
+    ROWS_AHEAD = 8              # less than ordinary.pxd's PLACES_AHEAD
+
+cdef struct Fetched:            # up to which row of a batch, the slots' last lines and the records
+    Py_ssize_t slots
+    Py_ssize_t records
+
+
+cdef void fold_batch(Table *table, Pass *run, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    # The ledger tells which ids are the next ones where the bars cannot: they do not know sequence numbers, nor, if they
+    # are path-driven, void ids.
+    cdef Py_ssize_t end
+    cdef int k, t
+    cdef int trees = table.specs.tree_count
+    cdef bint ledger_tells = table.sequenced or (not trees and (run.has_voids or table.voids > 0))
+    while start < stop:
+        # Up to the first row whose id is not the next one: the first tree, or spec, tells by its own bars.
+        if ledger_tells:
+            end = advance(table.ids, run, start, stop)
+        else:
+            end = _fold_spec(
+                table, run, table.specs.trees[0].root if trees else 0, 0 if trees else -1, start, stop, table.terms.by_id)
+        if run.invalid:
+            return
+        for t in range(0 if ledger_tells else 1, trees):
+            _fold_spec(table, run, table.specs.trees[t].root, t, start, end, False)
+        for k in range(0 if ledger_tells or trees else 1, table.specs.count):
+            if not is_time_kind(table.specs.rules[k].kind):
+                _fold_spec(table, run, k, -1, start, end, False)
+        if end < stop:
+            if ledger_tells and run.unchecked and not _is_valid(run, row_at(run.columns.places, end)):
+                return
+            _fold_unexpected(table, run, row_at(run.columns.places, end))
+            end += 1
+        start = end
+
+
+cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
+    # Trades of one symbol, from REST. Those that lie in holes are taken; the others have come meanwhile, or nobody asked
+    # for them. Each bar that changes is issued once, whatever the number of its trades. Path-driven bars stay as they are.
+    cdef const Columns *batch = &run.columns
+    cdef const Hole *touched = &table.ids.touched
+    cdef int32_t s = batch.symbol_id[0]
+    cdef int64_t since = HIGHEST, until = LOWEST
+    cdef Summary *bar
+    cdef Py_ssize_t row
+    cdef int k, t
+    run.fills = True
+    for row in range(rows):
+        if not is_missing(table.ids, run, row, min(table.terms.lateness_ns, LARGEST_SLACK_NS)):
+            continue
+        note_safe(table, s)
+        if resolve(table.ids, run, row) == NO_MEMORY:
+            table.rows.no_memory = True
+            return
+        since = min(since, min(batch.time_ns[row], min(touched.since_ns, touched.until_ns)))
+        until = max(until, max(batch.time_ns[row], max(touched.since_ns, touched.until_ns)))
+        if batch.size[row] == 0:
+            continue
+        table.healed += 1
+        for t in range(table.specs.tree_count):
+            _fold_time_row(table, run, t, row)
+    for k in range(table.specs.count):
+        if not is_time_kind(table.specs.rules[k].kind):
+            continue
+        bar = &table.slots[k][s].bar
+        if is_open(table, k, s) and bar.open_time <= until and since < bar.close_time:
+            table.slots[k][s].flags |= FILLED
+        rejudge(table, k, s, since, until, True, rows)
+
+
+# Rows whose ids are the next ones, or of which ids say nothing.
+
+cdef Py_ssize_t _fold_spec(
+    Table *table, Pass *run, int spec, int tree, Py_ssize_t start, Py_ssize_t stop, bint asks
+) noexcept nogil:
+    # Into a tree of time specs, by its root, or into one path-driven spec (tree -1). Returns the first row (of `places`,
+    # where there are some) whose id is not the next one, where it `asks`; else stop.
+    cdef Slot *slots = table.slots[spec]
+    cdef const Rule *rule = &table.specs.rules[spec]
+    cdef const Columns *batch = &run.columns
+    cdef Py_ssize_t i = start, end, row
+    cdef Fetched fetched = Fetched(start, start)
+    while i < stop:
+        if not run.careful:
+            if tree >= 0 and i + 1 == stop and batch.places is NULL and not run.has_voids and take_ordinary(
+                slots, batch, i, table.terms.by_id, False, False, run.inverse, &run.seen
+            ):
+                break
+            i = _fold_ordinary(rule, slots, run, table.terms.by_id, i, stop)
+            if i >= stop:
+                break
+            if batch.places is NULL and i + 2 < stop and begins_stretch(batch, i):
+                end = _fold_stretch(rule, slots, run, table.terms.by_id, i, stop)
+                if end > i:
+                    i = end
+                    continue
+        row = row_at(batch.places, i)
+        if run.unchecked and not _is_valid(run, row):
+            break
+        if tree >= 0:
+            _fetch_ahead(table, tree, batch, i, &fetched, stop)
+        if asks and not takes_next(table.ids, run, row):
+            return i
+        if tree >= 0:
+            _fold_time_row(table, run, tree, row)
+        else:
+            _fold_path_row(table, run, spec, row)
+        i += 1
+    return stop
+
+
+cdef Py_ssize_t _fold_ordinary(
+    const Rule *rule, Slot *slots, Pass *run, bint by_id, Py_ssize_t start, Py_ssize_t stop
+) noexcept nogil:
+    # The ordinary rows from `start` on; returns the first one that is not. One loop, compiled for each of these calls with
+    # the constants that it is given. Kinds without a call here are folded in row by row.
+    cdef const Columns *batch = &run.columns
+    cdef Seen *seen = &run.seen
+    cdef int64_t step = rule.step
+    if is_time_kind(rule.kind):
+        if run.single:
+            if run.has_voids:
+                return fold_rows(FIXED, 0, slots, batch, start, stop, True, True, True, False, seen)
+            return fold_rows(FIXED, 0, slots, batch, start, stop, True, True, False, False, seen)
+        if by_id:
+            if run.has_voids:
+                return fold_rows(FIXED, 0, slots, batch, start, stop, True, False, True, run.inverse, seen)
+            return fold_rows(FIXED, 0, slots, batch, start, stop, True, False, False, run.inverse, seen)
+        return fold_rows(FIXED, 0, slots, batch, start, stop, False, False, False, run.inverse, seen)
+    if rule.kind == TICK:
+        if run.has_voids:
+            return fold_rows(TICK, step, slots, batch, start, stop, by_id, False, True, run.inverse, seen)
+        return fold_rows(TICK, step, slots, batch, start, stop, by_id, False, False, run.inverse, seen)
+    if rule.kind == VOLUME:
+        if run.has_voids:
+            return fold_rows(VOLUME, step, slots, batch, start, stop, by_id, False, True, run.inverse, seen)
+        return fold_rows(VOLUME, step, slots, batch, start, stop, by_id, False, False, run.inverse, seen)
+    if rule.kind == VALUE:
+        if run.has_voids:
+            return fold_rows(VALUE, step, slots, batch, start, stop, by_id, False, True, run.inverse, seen)
+        return fold_rows(VALUE, step, slots, batch, start, stop, by_id, False, False, run.inverse, seen)
+    return start
+
+
+cdef Py_ssize_t _fold_stretch(
+    const Rule *rule, Slot *slots, Pass *run, bint by_id, Py_ssize_t start, Py_ssize_t stop
+) noexcept nogil:
+    # Likewise, the ordinary rows of the symbol at `start`.
+    if is_time_kind(rule.kind):
+        return fold_time_stretch(slots, &run.columns, start, stop, by_id, run.single, run.has_voids, &run.seen)
+    if rule.kind == TICK:
+        return fold_path_stretch(TICK, rule.step, slots, &run.columns, start, stop, by_id, run.has_voids, &run.seen)
+    if rule.kind == VOLUME:
+        return fold_path_stretch(VOLUME, rule.step, slots, &run.columns, start, stop, by_id, run.has_voids, &run.seen)
+    if rule.kind == VALUE:
+        return fold_path_stretch(VALUE, rule.step, slots, &run.columns, start, stop, by_id, run.has_voids, &run.seen)
+    return start
+
+
+cdef bint _is_valid(Pass *run, Py_ssize_t row) noexcept nogil:
+    # Looks at a row that is not ordinary, in a batch that is checked row by row. False: it breaks a rule.
+    cdef const Columns *batch = &run.columns
+    if not is_known(
+        batch.symbol_id[row], batch.symbols, batch.time_ns[row], batch.first_id[row] if batch.first_id is not NULL else 0,
+        batch.last_id[row] if batch.last_id is not NULL else 0
+    ):
+        run.invalid = True
+        return False
+    if run.has_voids:
+        run.seen.sizes |= <uint64_t>batch.size[row]
+        if batch.size[row] == 0:
+            return True
+    else:
+        run.seen.sizes |= <uint64_t>batch.size[row] - 1
+    run.seen.prices |= <uint64_t>batch.price[row] - 1
+    return True
+
+
+cdef void _fetch_ahead(
+    const Table *table, int tree, const Columns *batch, Py_ssize_t at, Fetched *fetched, Py_ssize_t stop
+) noexcept nogil:
+    # Bars close in swarms: where one does, what the next ones need besides is fetched while it is worked on.
+    cdef const Slot *slots = table.slots[table.specs.trees[tree].root]
+    cdef Py_ssize_t far = min(at + ROWS_AHEAD, stop), near = min(at + ROWS_AHEAD // 2, stop), i, row
+    for i in range(max(fetched.slots, at), far):
+        row = row_at(batch.places, i)
+        if <uint32_t>batch.symbol_id[row] < batch.symbols and (
+            batch.time_ns[row] >= slots[batch.symbol_id[row]].gate.next.limit
+        ):
+            _fetch_rest(table, tree, batch.symbol_id[row])
+    for i in range(max(fetched.records, at), near):
+        row = row_at(batch.places, i)
+        if <uint32_t>batch.symbol_id[row] < batch.symbols and (
+            batch.time_ns[row] >= slots[batch.symbol_id[row]].gate.next.limit
+        ):
+            _fetch_records(table, &slots[batch.symbol_id[row]])
+    fetched[0] = Fetched(max(fetched.slots, far), max(fetched.records, near))
+
+
+cdef void _fetch_rest(const Table *table, int tree, int symbol_id) noexcept nogil:
+    cdef const Tree *own = &table.specs.trees[tree]
+    cdef const Slot *root = &table.slots[own.root][symbol_id]
+    cdef const Slot *slot
+    cdef int j, k
+    prefetch(&table.pasts[own.root][symbol_id])
+    if table.terms.by_id:
+        prefetch(&table.ids.lines[symbol_id])
+    prefetch(&root.bar.open_time)
+    for j in range(own.start + 1, own.stop):
+        k = table.specs.order[j]
+        slot = &table.slots[k][symbol_id]
+        if table.specs.source[k] == own.root or root.bar.last_time == LOWEST:
+            prefetch(&slot.bar.open_time)
+            prefetch(slot)
+            prefetch(&slot.bar.sums[0].volume.hi)
+
+
+cdef void _fetch_records(const Table *table, const Slot *slot) noexcept nogil:
+    if slot.oldest >= 0:
+        prefetch(&table.records.items[slot.oldest])
+        prefetch(&table.records.items[slot.oldest].bar.sums)
+        prefetch(&table.records.items[slot.oldest].bar.close_time)
+        prefetch(&table.records.items[slot.oldest].next)
+        prefetch(&table.records.items[slot.newest].next)
+
+
+# One row, whatever it is.
+
+cdef void _fold_unexpected(Table *table, Pass *run, Py_ssize_t row) noexcept nogil:
+    # A trade whose id is not the next one.
+    cdef const Columns *batch = &run.columns
+    cdef const Hole *touched = &table.ids.touched
+    cdef int32_t s = batch.symbol_id[row]
+    cdef int64_t time = batch.time_ns[row], since, until
+    cdef int k, t
+    cdef bint void = batch.size[row] == 0
+    cdef Verdict verdict
+    note_safe(table, s)
+    verdict = resolve(table.ids, run, row)
+    # Where times run backwards, a trade inside a hole makes what is left of it reach further in time.
+    since = min(time, min(touched.since_ns, touched.until_ns))
+    until = max(time, max(touched.since_ns, touched.until_ns))
+    if verdict == DUPLICATE:
+        table.duplicates += 1
+        table.voids -= void
+        return
+    if verdict == OVERLAP or verdict == FORGOTTEN:
+        if not void:    # of which nothing would be lost
+            not_placed(&table.rows, row, -1)
+        return
+    if verdict == NO_MEMORY:
+        table.rows.no_memory = True
+        return
+    if verdict == AHEAD:
+        for k in range(table.specs.count):
+            rejudge(table, k, s, since, until, False, row)
+    run.fills = verdict == FILLS
+    for t in range(table.specs.tree_count):
+        _fold_time_row(table, run, t, row)
+    run.fills = False
+    for k in range(table.specs.count):
+        if not is_time_kind(table.specs.rules[k].kind):
+            if verdict == AHEAD or (verdict == FILLS and (not void or touched.first <= touched.last)):
+                table.slots[k][s].path_lost = 1
+            _fold_path_row(table, run, k, row)
+    if verdict == FILLS:
+        for k in range(table.specs.count):
+            rejudge(table, k, s, since, until, False, row)
+
+
+cdef void _fold_time_row(Table *table, Pass *run, int tree, Py_ssize_t row) noexcept nogil:
+    # Into the bars of all specs of a tree.
+    cdef const Columns *batch = &run.columns
+    cdef const Tree *own = &table.specs.trees[tree]
+    cdef int32_t s = batch.symbol_id[row]
+    cdef int64_t time = batch.time_ns[row]
+    cdef Slot *slot
+    cdef Past *past
+    cdef const Summary *feeding
+    cdef Summary total
+    cdef bint placed = False, fed, rolled
+    cdef int j = own.start, k
+    run.event_ns = event_time(table, tree, s)
+    if batch.size[row] == 0:
+        pass_void(table, run, tree, s, time, row)
+        _set_gate(table, run, tree, row)
+        return
+    while j < own.stop:
+        k = table.specs.order[j]
+        slot = &table.slots[k][s]
+        feeding = NULL if table.specs.source[k] < 0 else &table.slots[table.specs.source[k]][s].bar
+        fed = feeding is not NULL and feeding.open_time <= time < feeding.close_time
+        j += 1
+        if time < slot.bar.open_time:
+            placed |= fold_late(table, run, k, row)
+            if fed:
+                _note_not_contained(table, k, s)
+            continue
+        placed = True
+        rolled = time >= slot.bar.close_time
+        if rolled:
+            roll(table, run, k, s, time, row)
+        if not fed and add_trade(&slot.bar, batch, row, slot.contract, table.terms.by_id):
+            note_overflow(run, row)
+        if run.healing:
+            slot.flags |= FILLED
+        if run.careful and total_bar(table, k, s, &total):
+            note_overflow(run, row)
+        if not rolled and slot.contained and not run.healing and not run.careful:
+            j = table.specs.subtree_end[j - 1]      # it is in all of them, with this bar
+    if placed:
+        past = &table.pasts[own.root][s]
+        past.newest_ns = max(past.newest_ns, time)
+    _set_gate(table, run, tree, row)
+
+
+cdef void _note_not_contained(Table *table, int spec, int symbol_id) noexcept nogil:
+    # The open bar of `spec` is behind the one that feeds it: a flush ended it early, or time without trades was cut.
+    while table.specs.source[spec] >= 0:
+        spec = table.specs.source[spec]
+        table.slots[spec][symbol_id].contained = 0
+
+
+cdef void _set_gate(Table *table, const Pass *run, int tree, Py_ssize_t row) noexcept nogil:
+    # Up to where a trade needs no look at the ledger, nor at the bars that the root feeds, behind this row.
+    cdef Slot *root = &table.slots[table.specs.trees[tree].root][run.columns.symbol_id[row]]
+    if table.terms.by_id and not run.fills and not table.sequenced:
+        root.gate.next.id = run.columns.last_id[row] + 1
+    root.gate.next.limit = LOWEST
+    if not root.bar.open_time < root.bar.close_time or not root.contained or (
+        table.terms.by_id and root.gate.next.id > LAST_IDS
+    ):
+        return
+    root.gate.next.limit = root.bar.close_time
+
+
+cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept nogil:
+    # Path-driven bars take trades as they arrive; the one that fills a bar is its last.
+    cdef const Columns *batch = &run.columns
+    cdef const Rule *rule = &table.specs.rules[spec]
+    cdef int32_t s = batch.symbol_id[row]
+    cdef Slot *slot = &table.slots[spec][s]
+    cdef Summary *bar = &slot.bar
+    cdef int64_t opened, first, last
+    if batch.size[row] == 0:
+        return
+    if bar.count == 0:
+        roll(table, run, spec, s, batch.time_ns[row], row)
+    opened = bar.open if bar.count else batch.price[row]
+    first, last = bar.first_id, bar.last_id
+    if add_trade(bar, batch, row, slot.contract, False):
+        note_overflow(run, row)
+    bar.open, bar.close = opened, batch.price[row]
+    if table.terms.by_id:
+        bar.first_id = min(first, batch.first_id[row])
+        bar.last_id = max(last, batch.last_id[row])
+    if path_rule_of(rule.kind).is_full(rule, bar, &slot.gate.step, state_of(table, spec, s), batch, row):
+        close_bar(table, run, spec, s, row, BY_TRADE, 0)

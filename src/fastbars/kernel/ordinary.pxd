@@ -1,0 +1,370 @@
+# Ordinary trades: those that change nothing but the sums of their symbol's open bar.
+#
+# This is where nearly all trades end, so it is written for the machine: a stretch of one symbol lives in
+# registers, the slots of the trades a few places ahead are fetched meanwhile, sums are not checked (the caller
+# knows that none can leave 128 bits). Whatever is not plainly ordinary is left to the kernel, row by row.
+#
+# A row without a size is void: its id is used up, and it adds nothing. Only batches that have such rows are folded in
+# with `voids`, which is a constant of each loop.
+#
+# Units: those of TickBatch.
+
+from libc.stdint cimport int8_t, int64_t, uint32_t, uint64_t
+
+from fastbars.kernel.batch cimport LATEST_NS
+from fastbars.kernel.passes cimport Columns, Seen, trades_of
+from fastbars.kernel.rules cimport TICK, VOLUME, is_time_kind
+from fastbars.kernel.scaled cimport (
+    add128_uint64, add128_wide, int128, less128, prefetch, wide, wide_difference, wide_product,
+    wide_sum, wide_zero,
+)
+from fastbars.kernel.summary cimport Summary, Sums, total_of
+from fastbars.kernel.table cimport Slot
+
+cdef enum:
+    PLACES_AHEAD = 12           # in the batch; the two lines of a slot take about as long to come
+    LINE_BYTES = 64
+    SHORT_STRETCH = 8           # rows of one symbol after which more of them are looked at together
+    CHUNK = 64
+    PATH_STRETCH = 256          # of which it is told at once whether they fill a bar
+
+
+cdef inline void fetch(const Slot *slots, const Columns *batch, Py_ssize_t i) noexcept nogil:
+    cdef const char *slot = <const char *>&slots[batch.symbol_id[i]]
+    prefetch(slot)
+    prefetch(slot + LINE_BYTES)
+
+
+cdef inline int64_t chosen(int64_t of_trade, int64_t of_void, int64_t size) noexcept nogil:
+    # By arithmetic: as a condition it becomes a branch, and which rows are void cannot be guessed.
+    return of_void ^ ((of_void ^ of_trade) & -<int64_t>(size != 0))
+
+
+cdef inline void add_ordinary(
+    Summary *bar, const Columns *batch, Py_ssize_t i, int64_t id, bint single, bint timed, bint voids, int64_t contract,
+    Seen *seen
+) noexcept nogil:
+    # Open, first id and first time stay. No branch that the trades decide: high and low by selection, the side's sums
+    # by their place; a void row has the last close for its price, so that it changes none.
+    cdef int64_t size = batch.size[i]
+    cdef int64_t price = chosen(batch.price[i], bar.close, size) if voids else batch.price[i]
+    cdef wide quote = wide_product(contract if contract else price, size)
+    cdef Sums *sums = &bar.sums[batch.side[i & batch.side_mask] > 0]
+    add128_wide(&sums.quote, quote)
+    add128_uint64(&sums.volume, <uint64_t>size)
+    seen.prices |= <uint64_t>price - 1
+    if voids:
+        seen.sizes |= <uint64_t>size
+        bar.last_time = batch.time_ns[i] if timed else chosen(batch.time_ns[i], bar.last_time, size)
+        bar.last_id = chosen(id, bar.last_id, size)
+    else:
+        seen.sizes |= <uint64_t>size - 1
+        bar.last_time = batch.time_ns[i]
+        bar.last_id = id
+    bar.high = max(bar.high, price)
+    bar.low = min(bar.low, price)
+    bar.close = price
+    if voids:
+        bar.count += chosen(1 if single or batch.count is NULL else batch.count[i], 0, size)
+    else:
+        bar.count += 1 if single or batch.count is NULL else batch.count[i]
+
+
+cdef inline bint follows(const Columns *batch, Py_ssize_t i, bint by_id, bint single, int64_t limit) noexcept nogil:
+    # Row i is as ordinary as the one before it, and of the same symbol.
+    return (
+        batch.symbol_id[i] == batch.symbol_id[i - 1] and batch.time_ns[i - 1] <= batch.time_ns[i] < limit
+        and (not by_id or batch.first_id[i] == (batch.first_id if single else batch.last_id)[i - 1] + 1)
+    )
+
+
+cdef inline bint all_follow(
+    const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, int64_t limit
+) noexcept nogil:
+    # The same of several rows, without a branch, so that the compiler takes more than one at once. Differences
+    # wrap; a time that is older by more than they hold is too far below the limit then.
+    cdef const uint64_t *times = <const uint64_t *>batch.time_ns
+    cdef const uint32_t *symbols = <const uint32_t *>batch.symbol_id
+    cdef const uint64_t *first_ids = <const uint64_t *>batch.first_id
+    cdef const uint64_t *last_ids = <const uint64_t *>(batch.first_id if single else batch.last_id)
+    cdef uint64_t late = 0, unexpected = 0
+    cdef uint32_t other = 0
+    cdef Py_ssize_t i
+    for i in range(start, stop):
+        late |= (times[i] - times[i - 1]) | (<uint64_t>limit - 1 - times[i])
+    for i in range(start, stop):
+        other |= symbols[i] ^ symbols[i - 1]
+    if by_id:
+        for i in range(start, stop):
+            unexpected |= first_ids[i] - last_ids[i - 1] - 1
+    return not other and not unexpected and <int64_t>late >= 0
+
+
+cdef inline Py_ssize_t stretch_from(
+    const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, int64_t limit
+) noexcept nogil:
+    # The first row behind `start` that is not an ordinary one of the same symbol.
+    cdef Py_ssize_t i = start + 1, short = min(start + SHORT_STRETCH, stop)
+    while i < short:
+        if not follows(batch, i, by_id, single, limit):
+            return i
+        i += 1
+    while i + CHUNK <= stop and all_follow(batch, i, i + CHUNK, by_id, single, limit):
+        i += CHUNK
+    while i < stop and follows(batch, i, by_id, single, limit):
+        i += 1
+    return i
+
+
+cdef inline void add_stretch(
+    Summary *bar, const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, bint timed, bint voids,
+    int64_t contract, bint sided, Seen *seen
+) noexcept nogil:
+    # As add_ordinary, for rows of one symbol; what they sum to stays in registers until the end.
+    cdef const int64_t *prices = batch.price
+    cdef const int64_t *sizes = batch.size
+    cdef const int8_t *sides = batch.side
+    cdef int64_t price, paid, size, taker, close = bar.close, high = bar.high, low = bar.low    # close: of void rows
+    cdef uint64_t volume = 0, taker_volume = 0
+    cdef wide quote = wide_zero(), taker_quote = wide_zero()
+    cdef Py_ssize_t i, traded = stop - start, last = stop - 1     # rows that traded, and the last of them
+    for i in range(start, stop):
+        price, size = prices[i], sizes[i]
+        if voids:
+            price = chosen(price, close, size)
+        seen.sizes |= <uint64_t>size - (0 if voids else 1)
+        taker = -<int64_t>(sides[i] > 0) if sided else 0
+        paid = contract if contract else price
+        high = max(high, price)
+        low = min(low, price)
+        volume += <uint64_t>size
+        quote = wide_sum(quote, wide_product(paid, size))
+        # A second product is cheaper than a mask over two words.
+        taker_volume += <uint64_t>(size & taker)
+        taker_quote = wide_sum(taker_quote, wide_product(paid, size & taker))
+    if voids:
+        traded = 0
+        for i in range(start, stop):
+            traded += sizes[i] != 0
+        while last >= start and sizes[last] == 0:
+            last -= 1
+    if timed:
+        bar.last_time = batch.time_ns[stop - 1]
+    elif last >= start:
+        bar.last_time = batch.time_ns[last]
+    if last >= start:
+        bar.last_id = (batch.first_id if single else batch.last_id)[last] if by_id else batch.arrivals + last
+        bar.close = prices[last]
+    bar.high = high
+    bar.low = low
+    seen.prices |= (<uint64_t>high - 1) | (<uint64_t>low - 1)
+    bar.count += traded
+    if not single and batch.count is not NULL:
+        for i in range(start, stop):
+            bar.count += 0 if voids and sizes[i] == 0 else batch.count[i] - 1
+    add128_uint64(&bar.sums[0].volume, volume - taker_volume)
+    add128_uint64(&bar.sums[1].volume, taker_volume)
+    add128_wide(&bar.sums[0].quote, wide_difference(quote, taker_quote))
+    add128_wide(&bar.sums[1].quote, taker_quote)
+
+
+cdef inline void add_any_stretch(
+    Summary *bar, const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, bint timed, bint voids,
+    int64_t contract, Seen *seen
+) noexcept nogil:
+    # By the loop that does no more than these rows ask for.
+    if batch.side_mask and voids:
+        add_stretch(bar, batch, start, stop, by_id, single, timed, True, contract, True, seen)
+    elif batch.side_mask:
+        add_stretch(bar, batch, start, stop, by_id, single, timed, False, contract, True, seen)
+    elif voids:
+        add_stretch(bar, batch, start, stop, by_id, single, timed, True, contract, False, seen)
+    else:
+        add_stretch(bar, batch, start, stop, by_id, single, timed, False, contract, False, seen)
+
+
+cdef inline bint begins_stretch(const Columns *batch, Py_ssize_t i) noexcept nogil:
+    # Three rows of one symbol are worth adding up in registers.
+    return batch.symbol_id[i + 2] == batch.symbol_id[i] and batch.symbol_id[i + 1] == batch.symbol_id[i]
+
+
+cdef inline bint take_ordinary(
+    Slot *slots, const Columns *batch, Py_ssize_t i, bint by_id, bint single, bint voids, bint inverse, Seen *seen
+) noexcept nogil:
+    # Adds row i if it is ordinary: no older than the last trade of the open bar, inside its interval, and, where ids
+    # order the trades, with the next one.
+    cdef Slot *slot
+    cdef int64_t id
+    if <uint32_t>batch.symbol_id[i] >= batch.symbols:
+        return False
+    slot = &slots[batch.symbol_id[i]]
+    if batch.time_ns[i] < slot.bar.last_time or batch.time_ns[i] >= slot.gate.next.limit or (
+        by_id and batch.first_id[i] != slot.gate.next.id
+    ):
+        return False
+    id = slot.gate.next.id if single else batch.last_id[i] if by_id else batch.arrivals + i
+    add_ordinary(&slot.bar, batch, i, id, single, True, voids, slot.contract if inverse else 0, seen)
+    if by_id:
+        slot.gate.next.id = id + 1
+    return True
+
+
+cdef inline Py_ssize_t fold_time_stretch(
+    Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, bint voids,
+    Seen *all_seen
+) noexcept nogil:
+    # The ordinary rows of the symbol at `start`; returns the first row behind them, or start.
+    cdef Columns batch = columns[0]
+    cdef Seen seen = all_seen[0]
+    cdef Slot *slot
+    cdef Py_ssize_t end
+    if not take_ordinary(slots, &batch, start, by_id, single, voids, True, &seen):
+        return start
+    slot = &slots[batch.symbol_id[start]]
+    end = stretch_from(&batch, start, min(stop, start + batch.longest), by_id, single, slot.gate.next.limit)
+    if end > start + 1:
+        if by_id:
+            slot.gate.next.id = (batch.first_id if single else batch.last_id)[end - 1] + 1
+        add_any_stretch(&slot.bar, &batch, start + 1, end, by_id, single, True, voids, slot.contract, &seen)
+    all_seen[0] = seen
+    return end
+
+
+cdef inline bint reaches(
+    int kind, int64_t step, const Slot *slot, const Columns *batch, Py_ssize_t i, bint voids, int64_t contract
+) noexcept nogil:
+    # Whether the bar is full with this trade. (It was not before, so a void row never fills it.)
+    cdef int128 total
+    cdef int64_t count
+    if kind == TICK:
+        count = trades_of(batch, i)
+        return slot.bar.count + (chosen(count, 0, batch.size[i]) if voids else count) >= step
+    total = total_of(&slot.bar, kind == VOLUME)
+    if kind == VOLUME:
+        add128_uint64(&total, <uint64_t>batch.size[i])
+    else:
+        add128_wide(&total, wide_product(contract if contract else batch.price[i], batch.size[i]))
+    return not less128(&total, &slot.gate.step)
+
+
+cdef inline Py_ssize_t unfilled_until(
+    int kind, int64_t step, const Slot *slot, const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint voids,
+    int64_t contract
+) noexcept nogil:
+    # The first row with which the bar is full, or stop.
+    cdef int64_t count = slot.bar.count, traded
+    cdef int128 total = total_of(&slot.bar, kind == VOLUME)
+    cdef Py_ssize_t i
+    if kind == TICK and batch.count is NULL and not voids:
+        return min(stop, start + step - 1 - count)
+    for i in range(start, stop):
+        if kind == TICK:
+            traded = trades_of(batch, i)
+            count += chosen(traded, 0, batch.size[i]) if voids else traded
+            if count >= step:
+                return i
+            continue
+        if kind == VOLUME:
+            add128_uint64(&total, <uint64_t>batch.size[i])
+        else:
+            add128_wide(&total, wide_product(contract if contract else batch.price[i], batch.size[i]))
+        if not less128(&total, &slot.gate.step):
+            return i
+    return stop
+
+
+cdef inline bint is_path_ordinary(
+    int kind, int64_t step, const Slot *slot, const Columns *batch, Py_ssize_t i, bint by_id, bint voids, int64_t contract
+) noexcept nogil:
+    # Neither the first trade of its bar nor the one that fills it, in order, and with the next id. (Where there may be
+    # void rows it is known that the ids are the next ones.)
+    return not (
+        slot.bar.count == 0 or batch.time_ns[i] < slot.bar.last_time or batch.time_ns[i] > LATEST_NS
+        or (by_id and not voids and batch.first_id[i] != slot.bar.last_id + 1)
+        or reaches(kind, step, slot, batch, i, voids, contract)
+    )
+
+
+cdef inline bint take_path_ordinary(
+    int kind, int64_t step, Slot *slots, const Columns *batch, Py_ssize_t i, bint by_id, bint voids, bint inverse, Seen *seen
+) noexcept nogil:
+    # Adds row i if it is ordinary.
+    cdef Slot *slot
+    cdef int64_t contract
+    if <uint32_t>batch.symbol_id[i] >= batch.symbols:
+        return False
+    slot = &slots[batch.symbol_id[i]]
+    contract = slot.contract if inverse else 0
+    if not is_path_ordinary(kind, step, slot, batch, i, by_id, voids, contract):
+        return False
+    add_ordinary(
+        &slot.bar, batch, i, batch.last_id[i] if by_id else batch.arrivals + i, False, False, voids, contract, seen)
+    return True
+
+
+cdef inline bint take(
+    int kind, int64_t step, Slot *slots, const Columns *batch, Py_ssize_t i, bint by_id, bint single, bint voids,
+    bint inverse, Seen *seen
+) noexcept nogil:
+    # Adds row i if it is ordinary for bars of this kind.
+    if is_time_kind(kind):
+        return take_ordinary(slots, batch, i, by_id, single, voids, inverse, seen)
+    return take_path_ordinary(kind, step, slots, batch, i, by_id, voids, inverse, seen)
+
+
+cdef inline Py_ssize_t fold_some(
+    int kind, int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id,
+    bint single, bint voids, bint inverse, bint placed, Seen *all_seen
+) noexcept nogil:
+    cdef Columns batch = columns[0]
+    cdef Seen seen = all_seen[0]
+    cdef Py_ssize_t i = start, row
+    while i < stop - PLACES_AHEAD:
+        row = batch.places[i] if placed else i
+        if not placed and begins_stretch(&batch, i):
+            break
+        fetch(slots, &batch, batch.places[i + PLACES_AHEAD] if placed else i + PLACES_AHEAD)
+        if not take(kind, step, slots, &batch, row, by_id, single, voids, inverse, &seen):
+            break
+        i += 1
+    while stop - PLACES_AHEAD <= i < stop:
+        row = batch.places[i] if placed else i
+        if (not placed and i + 2 < stop and begins_stretch(&batch, i)) or not take(
+            kind, step, slots, &batch, row, by_id, single, voids, inverse, &seen
+        ):
+            break
+        i += 1
+    all_seen[0] = seen
+    return i
+
+
+cdef inline Py_ssize_t fold_rows(
+    int kind, int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id,
+    bint single, bint voids, bint inverse, Seen *seen
+) noexcept nogil:
+    # Returns the first row that is not ordinary or begins a stretch of its symbol, or stop. Where only the rows at
+    # some places are to be folded in there are no stretches, and these numbers count places.
+    if columns.places is NULL:
+        return fold_some(kind, step, slots, columns, start, stop, by_id, single, voids, inverse, False, seen)
+    return fold_some(kind, step, slots, columns, start, stop, by_id, single, voids, inverse, True, seen)
+
+
+cdef inline Py_ssize_t fold_path_stretch(
+    int kind, int64_t step, Slot *slots, const Columns *columns, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint voids,
+    Seen *all_seen
+) noexcept nogil:
+    # As fold_time_stretch.
+    cdef Columns batch = columns[0]
+    cdef Seen seen = all_seen[0]
+    cdef Slot *slot
+    cdef Py_ssize_t end = min(stop, start + min(batch.longest, PATH_STRETCH))
+    if <uint32_t>batch.symbol_id[start] >= batch.symbols:
+        return start
+    slot = &slots[batch.symbol_id[start]]
+    if not is_path_ordinary(kind, step, slot, &batch, start, by_id, voids, slot.contract):
+        return start
+    end = stretch_from(&batch, start, end, by_id, False, LATEST_NS + 1)
+    end = unfilled_until(kind, step, slot, &batch, start, end, voids, slot.contract)
+    add_any_stretch(&slot.bar, &batch, start, end, by_id, False, False, voids, slot.contract, &seen)
+    all_seen[0] = seen
+    return end
