@@ -275,6 +275,14 @@ def _missing(cls: type, attributes: Iterable[str], place: object) -> Iterator[st
             yield f"{cls.__name__}.{attribute} is missing; it must be {_EXPECTED[attribute][1]}"
 
 
+def _read(readers: Sequence[TradeReader], parse: Callable[[Any], Iterable[Message]], message: Any) -> Sequence[Message]:
+    for reader in readers:
+        trades = reader.read(message)
+        if trades is not None:
+            return trades or NOTHING
+    return list(parse(message))
+
+
 class Exchange(ABC, metaclass=_Declaration):
     """A venue and market, declared.
 
@@ -394,18 +402,11 @@ class Exchange(ABC, metaclass=_Declaration):
         Raises:
             as `parse` does.
         """
-        return self._read(message, self.parse)
+        return _read(self.trade_readers, self.parse, message)
 
     def reader(self) -> Callable[[Any], Sequence[Message]]:
         """A `read` for one session, which remembers what its `parser` remembers."""
-        return partial(self._read, parse=self.parser())
-
-    def _read(self, message: Any, parse: Callable[[Any], Iterable[Message]]) -> Sequence[Message]:
-        for reader in self.trade_readers:
-            trades = reader.read(message)
-            if trades is not None:
-                return trades or NOTHING
-        return list(parse(message))
+        return partial(_read, self.trade_readers, self.parser())
 
     @cached_property
     def trade_readers(self) -> tuple[TradeReader, ...]:

@@ -7,7 +7,9 @@ Units: times int64 nanoseconds since the Unix epoch, UTC; prices and sizes in th
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 from fastbars.errors import ParseError
@@ -31,12 +33,14 @@ class TradeReader:
     def __init__(self, channel: str, fields: TradeFields) -> None:
         self.channel = channel
         self._fields = fields
+        self._path = fields.trades
         matches = [(key, _matcher(literals)) for key, literals in fields.match.items()]
         self._message_matches = [(key, stands) for key, stands in matches if isinstance(key, tuple)]
         self._trade_matches = [(key, stands) for key, stands in matches if isinstance(key, str)]
         self._skips = [(key, _matcher(literals)) for key, literals in fields.skip.items()]
         self._trade_of = _trade_maker(channel, fields)
         self._event_time = _time_reader(fields.event_time_unit, fields, LATEST_NS)
+        self._order = None if fields.key is None and not fields.has_ids else _key_of_order(fields)
 
     def read(self, message: Any) -> list[Trade] | None:
         """The trades of a message; None where it is no trade message of this channel.
@@ -47,32 +51,32 @@ class TradeReader:
             one of BROKEN: it is a trade message, and what stands in it is not what is declared.
         """
         root = self._root(message)
-        if root is None or not all(stands(_value_at(root, path)) for path, stands in self._message_matches):
+        if root is None:
             return None
-        fields = self._fields
-        if fields.trades and fields.trades[0] not in root:
+        for path, stands in self._message_matches:
+            if not stands(_value_at(root, path)):
+                return None
+        if not self._path:
+            for key, stands in self._trade_matches:
+                if not stands(root.get(key)):
+                    return None
+            return self._read_trades([root], root)
+        if self._path[0] not in root:
             return None  # an answer that names the channel
-        found = [root]
-        for name in fields.trades:
+        found: list[Any] = [root]
+        for name in self._path:
             found = [each for outer in found for each in _listed(outer[name])]
         for each in found:
             if not isinstance(each, dict):
                 raise ParseError(f"a trade of {self.channel!r} is {shown(each)}, not an object")
-        if not all(stands(each.get(key)) for each in found for key, stands in self._trade_matches):
-            return None
-        if fields.newest_first:
+        for key, stands in self._trade_matches:
+            if not all(stands(each.get(key)) for each in found):
+                return None
+        if self._fields.newest_first:
             found.reverse()
-        if self._skips:
-            found = [each for each in found if not any(stands(each.get(key)) for key, stands in self._skips)]
-        try:
-            trades = [self._trade_of(each, root) for each in found]
-        except KeyError as error:
-            raise ParseError(f"a trade of {self.channel!r} without {error}") from None
-        if len(trades) > 1:
-            if fields.key is not None:
-                trades.sort(key=_time_of_trade)
-            elif fields.first_id is not None:
-                trades.sort(key=_id_of_trade)
+        trades = self._read_trades(found, root)
+        if self._order is not None and len(trades) > 1:
+            trades.sort(key=self._order)
         return trades
 
     def event_time_ns(self, message: Any) -> int | None:
@@ -81,33 +85,46 @@ class TradeReader:
         if root is None or key is None:
             return None
         try:
-            if isinstance(key, tuple):
-                value = _value_at(root, key)
-                return None if value is None else self._event_time(value)
+            if isinstance(key, tuple) or not self._path:
+                time = _value_at(root, key) if isinstance(key, tuple) else root.get(key)
+                return None if time is None else self._event_time(time)
             found: list[Any] = [root]
-            for name in self._fields.trades:
+            for name in self._path:
                 found = [each for outer in found for each in _listed(outer.get(name)) if isinstance(each, dict)]
-            return max((self._event_time(each[key]) for each in found if each.get(key) is not None), default=None)
+            return max([self._event_time(each[key]) for each in found if each.get(key) is not None], default=None)
         except BROKEN:
             return None
 
+    def _read_trades(self, found: list[Any], root: dict[str, Any]) -> list[Trade]:
+        if self._skips:
+            found = [each for each in found if not any(stands(each.get(key)) for key, stands in self._skips)]
+        trade_of = self._trade_of
+        try:
+            return [trade_of(each, root) for each in found]
+        except KeyError as error:
+            raise ParseError(f"a trade of {self.channel!r} without {error}") from None
+
     def _root(self, message: Any) -> dict[str, Any] | None:
+        if not isinstance(message, dict):
+            return None
         envelope = self._fields.envelope
-        root = message.get(envelope, message) if envelope is not None and isinstance(message, dict) else message
+        if envelope is None:
+            return message
+        root = message.get(envelope, message)
         return root if isinstance(root, dict) else None
 
 
 def _trade_maker(channel: str, fields: TradeFields) -> Callable[[dict[str, Any], dict[str, Any]], Trade]:
     # A function of a trade and the root of its message; what is declared is looked up once, not once a trade.
-    price_key, size_key, time_key, key_key = fields.price, fields.size, fields.time, fields.key
+    symbol_key, symbol_path = _key_or_path(fields.symbol)
+    sequence_key, sequence_path = _key_or_path(fields.sequence)
+    price_key, size_key, time_key, side_key, key_key = fields.price, fields.size, fields.time, fields.side, fields.key
     first_key, last_key, count_key = fields.first_id, fields.last_id, fields.trade_count
-    symbol_of, sequence_of = _getter(fields.symbol), _getter(fields.sequence)
-    time_ns_of = _time_reader(fields.time_unit, fields)
+    time_ns_of, side_of = _time_reader(fields.time_unit, fields), _side_reader(fields)
     integer = _integer_reader(fields)
-    side_of = _side_reader(fields)
 
     def trade_of(trade: dict[str, Any], root: dict[str, Any]) -> Trade:
-        symbol = symbol_of(trade, root)
+        symbol = trade[symbol_key] if symbol_key is not None else _value_at(root, symbol_path)
         if not isinstance(symbol, str):
             raise ParseError(f"the symbol {shown(symbol)} is not text")
         count = 1 if count_key is None else integer(trade.get(count_key, 1))
@@ -121,26 +138,21 @@ def _trade_maker(channel: str, fields: TradeFields) -> Callable[[dict[str, Any],
         elif last_key is not None:
             last = integer(trade[last_key])
             first = last - count + 1
-        if sequence_of is not _nothing:
-            sequence = integer(sequence_of(trade, root))
+        if sequence_key is not None:
+            sequence = integer(trade[sequence_key])
+        elif sequence_path:
+            sequence = integer(_value_at(root, sequence_path))
         return make_trade((
-            channel, symbol, time_ns_of(trade[time_key]), trade[price_key], trade[size_key], side_of(trade),
+            channel, symbol, time_ns_of(trade[time_key]), trade[price_key], trade[size_key],
+            0 if side_key is None else side_of(trade[side_key]),
             first, last, count, sequence, None if key_key is None else _unique(trade[key_key]),
         ))  # fmt: skip
 
     return trade_of
 
 
-def _getter(key: Key | None) -> Callable[[dict[str, Any], dict[str, Any]], Any]:
-    if key is None:
-        return _nothing
-    if isinstance(key, str):
-        return lambda trade, _: trade[key]
-    return lambda _, root: _value_at(root, key)
-
-
-def _nothing(trade: dict[str, Any], root: dict[str, Any]) -> None:
-    pass
+def _key_or_path(key: Key | None) -> tuple[str | None, tuple[str, ...]]:
+    return (None, key or ()) if not isinstance(key, str) else (key, ())
 
 
 def _has_numbers_in_text(fields: TradeFields) -> bool:
@@ -159,26 +171,31 @@ def _time_reader(unit: TimeUnit, fields: TradeFields, latest_ns: int = _MOST_NS)
     if unit == "s":
         return time_of_seconds
     integer = integer_of if _has_numbers_in_text(fields) else bare_integer_of
-
-    def read_ms_or_us(value: object) -> int:
-        number = integer(value, latest_ns // 1_000)
-        return number * 1_000 if number >= _FIRST_US else bare_integer_of(number, latest_ns // 1_000_000) * 1_000_000
-
     if unit == "ms or us":
+        most_us, most_ms = latest_ns // 1_000, latest_ns // 1_000_000
+
+        def read_ms_or_us(value: object) -> int:
+            if type(value) is int and 0 <= value <= most_ms and value < _FIRST_US:  # as nearly always
+                return value * 1_000_000
+            number = integer(value, most_us)
+            return number * 1_000 if number >= _FIRST_US else bare_integer_of(number, most_ms) * 1_000_000
+
         return read_ms_or_us
     factor = _NS[unit]
     most = latest_ns // factor
-    return lambda value: integer(value, most) * factor
+
+    def read_integer(value: object) -> int:
+        if type(value) is int and 0 <= value <= most:
+            return value * factor
+        return integer(value, most) * factor
+
+    return read_integer
 
 
-def _side_reader(fields: TradeFields) -> Callable[[dict[str, Any]], int]:
-    key = fields.side
-    if key is None:
-        return lambda _: 0
+def _side_reader(fields: TradeFields) -> Callable[[object], int]:
     bought, sold = _matcher(fields.buy), _matcher(fields.sell)
 
-    def read(trade: dict[str, Any]) -> int:
-        value = trade[key]
+    def read(value: object) -> int:
         if bought(value):
             return 1
         if sold(value):
@@ -194,11 +211,11 @@ def _matcher(literals: Literals) -> Callable[[object], bool]:
         each = [_matcher(literal) for literal in literals]
         return lambda value: any(stands(value) for stands in each)
     if isinstance(literals, bool):
-        return lambda value: value is literals
+        return partial(operator.is_, literals)
     if literals.endswith("*"):
         start = literals[:-1]
         return lambda value: isinstance(value, str) and value.startswith(start)
-    return lambda value: value == literals
+    return partial(operator.eq, literals)
 
 
 def _unique(value: object) -> str:
@@ -217,6 +234,10 @@ def _value_at(root: Any, path: tuple[str, ...]) -> Any:
 
 def _listed(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def _key_of_order(fields: TradeFields) -> Callable[[Trade], Any]:
+    return _id_of_trade if fields.has_ids else _time_of_trade
 
 
 def _time_of_trade(trade: Trade) -> int:
