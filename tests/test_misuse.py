@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import inspect
+import re
 import subprocess
 import sys
 import textwrap
@@ -33,6 +34,7 @@ from fastbars.live.connections.pool import Pool
 from fastbars.live.session import Session
 from fastbars.tapes.recorder import Recording
 from fastbars.verification import verify
+from fastbars.wire.fields import TradeFields
 from servers import START_NS, TradeServer, refuse, trade, trades, until
 
 NAMES = [
@@ -329,6 +331,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ("negative_prices", 1, "True or False"),
     ("candles", ["1m"], "a mapping of bar specs"),
     ("histories", {"trade": 5}, "a mapping of trade channels"),
+    ("histories", {"trade": ("https://own.example",)}, "a mapping of trade channels"),
+    ("symbols", "[A-Z]+", r"SymbolRules\(\.\.\.\)"),
+    ("exclusive", "book", "a tuple of keys"),
     ("listing", "https://api.example.com", "Listing"),
     ("regions", {"eea": "host"}, "a mapping of regions"),
     ("regions", {"eea": {"host": 5}}, "a mapping of regions"),
@@ -376,6 +381,85 @@ def test_what_an_instance_lacks_is_named_when_it_is_made() -> None:
         declare(limits=..., __annotations__={"limits": "Limits"})()
     with pytest.raises(ValueError, match=r"^Own\.default_channel is 'book', which is no trade channel"):
         declare(default_channel="book")()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"streams_per_connection": 0}, "streams_per_connection must be a positive number, got 0"),
+        ({"streams_per_request": None}, "streams_per_request must be a positive number, got None"),
+        ({"requests_per_second": "8"}, "requests_per_second must be a positive number, got '8'"),
+        ({"lifetime_s": -1.0}, "lifetime_s must be a positive number or None, got -1.0"),
+        ({"streams": True}, "streams must be a positive number or None, got True"),
+        ({"connects": (8, 0)}, r"connects must be (how many, in how many seconds) or None, got (8, 0)"),
+        ({"connects": 8}, r"connects must be (how many, in how many seconds) or None, got 8"),
+        ({"requests_shared": 1}, "requests_shared must be True or False, got 1"),
+        ({"streams_per_request": 11}, "streams_per_request is 11, more than the 10 of streams_per_connection"),
+    ],
+)
+def test_limits_that_no_exchange_can_have_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(f'Limits.{message}')}$"):
+        replace(RIGHT["limits"], **changes)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"payload": "ping", "interval_s": 5.0}, "payload must be bytes or None, got 'ping'"),
+        ({"payload": b"ping"}, "interval_s must be a positive number with a payload, and 0 without one, got 0.0"),
+        ({"interval_s": 5.0}, "interval_s must be a positive number with a payload, and 0 without one, got 5.0"),
+        ({"payload": b"ping", "interval_s": -1}, "interval_s must be a positive number with a payload"),
+        ({"silence_s": 0}, "silence_s must be a positive number or None, got 0"),
+    ],
+)
+def test_a_keepalive_that_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(f'Keepalive.{message}')}"):
+        Keepalive(**given)
+
+
+FIELDS = TradeFields(match={"e": "trade"}, symbol="s", price="p", size="q", time="T", key="i")
+WRONG_UNIT: dict[str, Any] = {"time_unit": "h"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"default_channel": "book"}, "default_channel is 'book', which is no trade channel; those are ['trade']"),
+        (
+            {"channels": {"trade": "unique", "book": None, "t_*": "unique"}},
+            "channels has 't_*' with ids; a trade channel must be named in full",
+        ),
+        ({"histories": {"book": ()}}, "histories has 'book', which is no trade channel; those are ['trade']"),
+        ({"exclusive": ("kline",)}, "exclusive has 'kline', which is not one of the channels ['trade', 'book']"),
+        (
+            {"routes": {"wss://own.example": ("trade", "books")}},
+            "routes has 'books', which is not one of the channels ['trade', 'book']",
+        ),
+        (
+            {"candles": {"1m": "kline_1m"}},
+            "candles has 'kline_1m' for '1m', which is not one of the channels ['trade', 'book']",
+        ),
+    ],
+)
+def test_attributes_that_contradict_each_other_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(f'Own.{message}')}$"):
+        declare(**changes)()
+
+
+def test_a_wrong_declaration_of_trades_is_named() -> None:
+    assert declare(fields=lambda *_: FIELDS)().trade_readers[0].channel == "trade"
+    with pytest.raises(TypeError, match=r"^Own\.fields must return TradeFields\(\.\.\.\) or None, got 5$"):
+        declare(fields=lambda *_: 5)()
+    with pytest.raises(ValueError, match="time unit 'h' is not one of"):
+        declare(fields=lambda *_: replace(FIELDS, **WRONG_UNIT))()
+
+
+def test_what_stands_under_a_name_that_no_exchange_has_is_refused_when_the_class_is_made() -> None:
+    with pytest.raises(TypeError, match=r"^Own\.limit is no attribute of an exchange; Limits is for limits$"):
+        declare(limit=Limits(1, 1, 1))
+    with pytest.raises(TypeError, match=r"^Own\.heartbeat is no attribute of an exchange; Keepalive is for keepalive$"):
+        declare(heartbeat=Keepalive())
+    assert declare(_spare=Limits(1, 1, 1), note="mine")().name == "own"
 
 
 def test_bases_dataclasses_and_properties_may_say_it_later() -> None:

@@ -58,6 +58,10 @@ class Deltas:
         return fields
 
 
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the exchange allows. None: it names no such limit.
@@ -92,16 +96,17 @@ class Limits:
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, bool) != (each.name == "requests_shared"):
-                raise TypeError(f"Limits.{each.name} must be {each.type}, got {value!r}")
-            for number in value if isinstance(value, tuple) else (value,):
-                if (
-                    not (isinstance(number, int | float) and (number > 0 or number is False))
-                    and value is not each.default
-                ):
-                    raise ValueError(f"Limits.{each.name} must be positive, got {value!r}")
-        if self.connects is not None and (not isinstance(self.connects, tuple) or len(self.connects) != 2):
-            raise ValueError(f"Limits.connects must be (how many, in how many seconds), got {self.connects!r}")
+            if each.name == "requests_shared":
+                fits, expected = isinstance(value, bool), "True or False"
+            elif each.name == "connects":
+                pair = isinstance(value, tuple) and len(value) == 2 and all(map(_is_positive, value))
+                fits, expected = value is None or pair, "(how many, in how many seconds) or None"
+            else:
+                is_optional = each.default is None
+                fits = _is_positive(value) or (is_optional and value is None)
+                expected = "a positive number" + is_optional * " or None"
+            if not fits:
+                raise ValueError(f"Limits.{each.name} must be {expected}, got {value!r:.100}")
         if self.streams_per_request > self.streams_per_connection:
             raise ValueError(
                 f"Limits.streams_per_request is {self.streams_per_request}, more than the"
@@ -126,11 +131,14 @@ class Keepalive:
 
     def __post_init__(self) -> None:
         if not isinstance(self.payload, bytes | None):
-            raise TypeError(f"Keepalive.payload must be bytes or None, got {self.payload!r:.100}")
-        if (self.payload is not None) != (self.interval_s > 0):
-            raise ValueError(f"Keepalive.interval_s must be positive where there is a payload, got {self.interval_s!r}")
-        if self.silence_s is not None and not self.silence_s > 0:
-            raise ValueError(f"Keepalive.silence_s must be positive or None, got {self.silence_s!r}")
+            raise ValueError(f"Keepalive.payload must be bytes or None, got {self.payload!r:.100}")
+        if not (self.interval_s == 0 if self.payload is None else _is_positive(self.interval_s)):
+            raise ValueError(
+                "Keepalive.interval_s must be a positive number with a payload, and 0 without one,"
+                f" got {self.interval_s!r:.100}"
+            )
+        if not (self.silence_s is None or _is_positive(self.silence_s)):
+            raise ValueError(f"Keepalive.silence_s must be a positive number or None, got {self.silence_s!r:.100}")
 
 
 PROTOCOL_PINGS_ONLY = Keepalive()
