@@ -1,117 +1,48 @@
 cimport cython
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from fastbars.kernel.batch cimport TickBatch
+from fastbars.kernel.instruments cimport Instruments
 from fastbars.kernel.recent cimport RecentKeys
-
-cdef extern from "layout.h" nogil:
-    enum:
-        FB_CHILD, FB_ENVELOPE, FB_SYMBOL, FB_PRICE, FB_SIZE, FB_TRADE_TIME, FB_FIRST_ID, FB_LAST_ID
-        FB_COUNT, FB_SEQUENCE, FB_SIDE, FB_EVENT_TIME, FB_MATCH, FB_SKIP, FB_UNIQUE
-        FB_MOST_KEYS, FB_MOST_NODES, FB_MOST_LITERALS, FB_KEY_SIZE, FB_LITERAL_SIZE
-        FB_TEXT, FB_PREFIX, FB_TRUE, FB_FALSE
-    const int64_t FB_LATEST_NS
-    ctypedef struct fb_literal:
-        uint8_t kind
-        uint8_t length
-        int8_t side
-        uint64_t word
-        uint8_t text[48]
-    ctypedef struct fb_key:
-        uint64_t word
-        uint8_t length
-        uint8_t role
-        uint8_t unit
-        uint8_t child
-        uint8_t literals
-        uint8_t literal_count
-        uint8_t name[32]
-    ctypedef struct fb_node:
-        fb_key keys[24]
-        uint32_t required
-        uint8_t key_count
-        uint8_t is_trade
-        uint8_t on_path
-        uint8_t buckets[64]
-    ctypedef struct fb_row:
-        const uint8_t *symbol
-        uint64_t symbol_hash
-        uint64_t symbol_words[2]
-        const uint8_t *key
-        int64_t time_ns
-        int64_t price
-        int64_t size
-        int64_t first_id
-        int64_t last_id
-        int64_t count
-        int64_t sequence
-        uint32_t symbol_length
-        uint32_t key_length
-        int8_t price_decimals
-        int8_t size_decimals
-        int8_t side
-        int8_t skipped
-    ctypedef struct fb_plan:
-        fb_node nodes[8]
-        fb_literal literals[48]
-        uint8_t node_count
-        uint8_t literal_count
-        uint8_t json_numbers
-        uint8_t integers_in_text
-        uint8_t newest_first
-        uint8_t symbol_of_message
-        uint8_t sequence_of_message
-        uint8_t has_ids
-        uint8_t has_last_id
-        uint8_t has_count
-        uint8_t has_sequence
-        uint8_t event_time_of_trade
-        fb_row message
-        int64_t event_ns
-        int has_event
-        fb_row *rows
-        int row_count
-        int no_memory
-        int remembers
-        const void *places
-        uint64_t place_mask
-        size_t place_size
-    unsigned fb_bucket(uint64_t word, unsigned length)
-    int fb_scan(fb_plan *plan, const uint8_t *payload, const uint8_t *end, const uint8_t *limit)
-    bint fb_rescale(int64_t *value, int decimals, int scale)
-    void fb_strip(int64_t *value, int *decimals)
+from fastbars.wire.plan cimport ScanPlan, fb_plan, fb_row
 
 cdef struct Spelling:           # a symbol's bytes as they stand in messages, and its id
     uint64_t words[2]           # the first 16 bytes, the rest zeros
-    const uint8_t *text         # all of them; owned by TradeScanner._spellings
+    const uint8_t *text         # all of them; owned by Spellings.texts
     uint32_t length
     int32_t symbol_id           # -1: an empty place
 
 @cython.final
-cdef class TradeScanner:
-    cdef fb_plan *plan
-    cdef TickBatch batch
-    cdef object _new_symbol
-    cdef RecentKeys recent
-    cdef bint has_key
-    cdef bint derives_first_id  # from the last one and the number of trades
-    cdef bint needs_commit      # no message is an ordinary one
-    cdef bint scanning          # Python is asked for a symbol
-    cdef int64_t duplicate_count
-    cdef list _spellings
-    cdef list _hashes
+cdef class Spellings:
+    cdef ScanPlan plan          # fetches the place of a symbol while the message is still read
+    cdef Instruments instruments
+    cdef object new_symbol
+    cdef bint asking            # Python is asked for a symbol
+    cdef list texts
+    cdef list hashes
     cdef Spelling *table
     cdef Py_ssize_t places
+    cdef int find(self, const fb_row *row) noexcept
+    cdef int add(self, const fb_row *row) except -1
+    cdef int forget(self, set ids) except -1
+    cdef int grow(self, Py_ssize_t places) except -1
+
+@cython.final
+cdef class TradeScanner:
+    cdef ScanPlan plan
+    cdef TickBatch batch
+    cdef RecentKeys recent
+    cdef Spellings spellings
+    cdef bint needs_commit      # no message is an ordinary one
+    cdef readonly Py_ssize_t first_row
+    # What was taken since the counts were last taken.
     cdef int64_t message_count
     cdef int64_t byte_count
     cdef int64_t trade_count
-    cdef readonly Py_ssize_t first_row
+    cdef int64_t duplicate_count
     cdef int64_t event_ns
     cdef bint has_event
     cdef int take(self, const uint8_t *payload, const uint8_t *end, const uint8_t *limit) except -1
     cdef bint commit_one(self) noexcept
     cdef int commit(self) except -1
-    cdef int find(self, const fb_row *row) noexcept
     cdef int fit(self, const fb_row *symbol, const fb_row *row, int64_t *price, int64_t *size) except? -1
-    cdef int spell(self, const fb_row *row) except -1
-    cdef int _grow(self, Py_ssize_t places) except -1

@@ -2,8 +2,22 @@ from collections.abc import Callable, Iterable
 from typing import Self, final
 
 from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.recent import RecentKeys
 from fastbars.wire.fields import TradeFields
+from fastbars.wire.plan import ScanPlan
+
+@final
+class Spellings:
+    """The symbols of messages, by their bytes, to their ids in a batch's instruments.
+
+    Args:
+        plan: of the messages.
+        instruments: whose ids these are.
+        new_symbol: as in TradeScanner.
+    """
+
+    def __new__(cls, plan: ScanPlan, instruments: Instruments, new_symbol: Callable[[str], int]) -> Self: ...
 
 @final
 class TradeScanner:
