@@ -8,18 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
+from examples import load_profile
 from fastbars.live.shared import SHARED
 
-settings.register_profile(
-    "ci",
-    max_examples=150,
-    deadline=None,
-    derandomize=bool(os.environ.get("CI")),
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+load_profile()
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hypothesis import strategies as st
 
@@ -12,6 +12,8 @@ from fastbars.bars import OHLCVBar
 from fastbars.buffer import BarBuffer, Empty, Ids
 from fastbars.ticks import TickData
 from oracle import Line, Oracle, Trade
+
+T = TypeVar("T")
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
@@ -99,6 +101,35 @@ def numbers(mantissas: tuple[int, int, tuple[int, ...]]) -> st.SearchStrategy[De
     )
 
 
+class _Dice:
+    """Choices out of bytes that Hypothesis drew at once: a draw for each would take most of the time of a test.
+
+    Zero bytes are the first of some options and the lowest number, so that shrinking the bytes shrinks the choices.
+    """
+
+    BYTES = 29
+
+    def __init__(self, data: bytes) -> None:
+        self._data = iter(data)
+
+    def one_of(self, options: Sequence[T]) -> T:
+        """One of these, each about as often."""
+        return options[next(self._data) % len(options)]
+
+    def number(self, mantissas: tuple[int, int, tuple[int, ...]]) -> Decimal:
+        """A decimal of a range of mantissas and of some scales; at either end of the range as often as between."""
+        low, high, scales = mantissas
+        where, near = next(self._data) % 4, next(self._data)
+        between = int.from_bytes(bytes(next(self._data) for _ in range(8)))
+        if where == 0:
+            mantissa = low + near % (high - low + 1)
+        elif where == 1:
+            mantissa = high - near % (high - low + 1)
+        else:
+            mantissa = low + between % (high - low + 1)
+        return Decimal(mantissa).scaleb(-self.one_of(scales))
+
+
 @st.composite
 def scenarios(
     draw: st.DrawFn,
@@ -117,39 +148,27 @@ def scenarios(
     of_prices, of_sizes = _MARKETS[draw(st.sampled_from(markets))]
     if negative_prices:
         of_prices = (-of_prices[1], *of_prices[1:])
-    prices, sizes = numbers(of_prices), numbers(of_sizes)
     lengths = [LENGTHS_NS[spec] for spec in chosen if spec in LENGTHS_NS]
     unit = draw(st.sampled_from([length // parts for length in lengths for parts in (1, 3, 11)] or _UNITS))
     # Intervals without trades can become bars; not by the million.
     empties = bool(lengths) and unit <= min(lengths)
     symbols = draw(st.integers(1, 3))
-    steps = draw(
-        st.lists(
-            st.tuples(
-                st.sampled_from(
-                    ("trade",) * 12
-                    + (() if trades_only else ("watermark", "clock", "clock", "down", "flush", "heal", "heal"))
-                ),
-                st.integers(0, symbols - 1),
-                st.sampled_from((0, 0, 0, 0, 1, 1, 1, 2, 3, 12, 50, -1, -1, -2, -5, -30)),
-                st.sampled_from((0,) * 12 + (1, 2, 5, -1, -2, -3, -4, -6, -9)),
-                st.sampled_from((0, 0, 0, 1, 3)),
-                prices,
-                sizes,
-                st.integers(-1, 1),
-                st.sampled_from((False,) * 5 + (True,)),
-            ),
-            min_size=draw(st.sampled_from((0, 6, most_events // 2))),
-            max_size=most_events,
-        )
-    )
+    kinds = ("trade",) * 12 + (() if trades_only else ("watermark", "clock", "clock", "down", "flush", "heal", "heal"))
+    fewest = draw(st.sampled_from((0, 6, most_events // 2)))
+    steps = draw(st.lists(st.binary(min_size=_Dice.BYTES, max_size=_Dice.BYTES), min_size=fewest, max_size=most_events))
     now = draw(st.sampled_from(_STARTS))
     following = dict.fromkeys(SYMBOLS, 20)
     events: list[Event] = []
     ids_are = draw(st.sampled_from(ids))
-    for kind, place, ticks, id_shift, more, price, traded, side, is_void in steps:
-        symbol = SYMBOLS[place]
-        size = Decimal(0) if is_void and ids_are == "contiguous" else traded
+    for step in steps:
+        dice = _Dice(step)
+        kind, symbol = dice.one_of(kinds), SYMBOLS[dice.one_of(range(symbols))]
+        ticks = dice.one_of((0, 0, 0, 0, 1, 1, 1, 2, 3, 12, 50, -1, -1, -2, -5, -30))
+        id_shift = dice.one_of((0,) * 12 + (1, 2, 5, -1, -2, -3, -4, -6, -9))
+        more, side = dice.one_of((0, 0, 0, 1, 3)), dice.one_of((0, 1, -1))
+        is_void = dice.one_of((False,) * 5 + (True,)) and ids_are == "contiguous"
+        price, size = dice.number(of_prices), dice.number(of_sizes)
+        size = Decimal(0) if is_void else size
         time_ns = now + ticks * unit
         if kind == "watermark":
             events.append(Watermark(time_ns))

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 import fastbars
+from examples import examples
 from fastbars import BarBatch, InvalidTickError, PrecisionError, SpecError, aggregate
 from fastbars._agg import BarKernel
 from fastbars.columnar.columns import Encoder, Texts, first_unsorted, narrow_decimals, round_floats
@@ -655,7 +656,7 @@ def test_numpy_gets_the_nearest_floats_and_plain_columns() -> None:
     st.lists(st.tuples(st.integers(1, 2**63 - 1), st.integers(1, 2**63 - 1)), min_size=1, max_size=5),
     st.integers(0, 18),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_numpy_floats_are_the_nearest_to_the_exact_values(pairs: list[tuple[int, int]], scale: int) -> None:
     prices: npt.NDArray[np.int64] = np.array([price for price, _ in pairs])
     sizes: npt.NDArray[np.int64] = np.array([size for _, size in pairs])

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import fastbars
+from examples import examples
 from fastbars import OHLCVBar, StreamConfig
 from fastbars.bars import BarStatus
 from fastbars.buffer import BarBuffer
@@ -45,7 +46,7 @@ async def found(venue: Venue, beginning: Beginning, asked: list[int] | None = No
     return None if before is None else before.first_id
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     st.sampled_from([paging for paging in ALL if paging is not Paging.RECENT]),
     st.integers(1, 900), st.integers(0, 300), st.sets(st.integers(0, 900), max_size=6), st.integers(2, 100),

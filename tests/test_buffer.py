@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from examples import examples
 from fastbars.bars import BarStatus, OHLCVBar
 from fastbars.buffer import BarBuffer, BufferStats
 from fastbars.errors import InvalidTickError, PrecisionError
@@ -198,7 +199,7 @@ CORRUPTIONS: list[dict[str, int]] = [
 ]  # fmt: skip
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.sampled_from([None, None, None, *CORRUPTIONS])), max_size=12),
 )

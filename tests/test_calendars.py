@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
+from examples import examples
 from fastbars.bars import OHLCVBar
 from fastbars.buffer import BarBuffer
 from fastbars.errors import SpecError
@@ -97,7 +98,7 @@ MOMENTS = st.one_of(
 UNITS = st.sampled_from((("d", 1), ("w", 1), ("mo", 1), ("y", 1), ("d", 3), ("mo", 3)))
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.sampled_from(ZONES), UNITS, st.sampled_from(ORIGINS), MOMENTS)
 @example("America/St_Johns", ("d", 1), "+00:00", datetime(2009, 11, 1, 2, 45, tzinfo=UTC))
 @example("Pacific/Apia", ("d", 1), "+17:00", datetime(2011, 12, 30, 11, tzinfo=UTC))

@@ -10,6 +10,7 @@ import orjson
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from examples import examples
 from fastbars.errors import RestError
 from fastbars.exchanges.history import Beginning, History, Hole, Page, Paging
 from fastbars.exchanges.messages import Trade
@@ -172,7 +173,7 @@ class Venue:
 DIRECTED = [Paging.FORWARD_BY_ID, Paging.BACKWARD_BY_ID, Paging.BACKWARD_BY_TIME, Paging.FORWARD_BY_CURSOR]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.sampled_from(DIRECTED),
     st.lists(st.tuples(st.integers(1, 900), st.integers(0, 60)), min_size=1, max_size=4),

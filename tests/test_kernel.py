@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
+from examples import examples
 from fastbars._agg import BarKernel
 from fastbars.buffer import BarBuffer
 from fastbars.errors import PrecisionError
@@ -91,7 +92,7 @@ def test_every_issued_bar_equals_the_oracle(scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize("spec", TIME_SPECS + PATH_SPECS)
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(st.data())
 def test_every_kind_of_spec_equals_the_oracle(spec: str, data: st.DataObject) -> None:
     scenario = data.draw(scenarios(specs=(spec,), most_specs=1))
@@ -219,7 +220,7 @@ GOOD_ROW = {
 
 
 @pytest.mark.parametrize("name", BAD_ROWS)
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(scenario=scenarios(most_events=25), at=st.integers(0, 25), place=st.integers(0, 5), rows=st.integers(1, 6))
 def test_a_failing_batch_changes_nothing_and_names_the_row(
     name: str, scenario: Scenario, at: int, place: int, rows: int
@@ -419,7 +420,7 @@ def test_bars_of_hundreds_of_symbols_equal_the_oracle() -> None:
 @pytest.mark.parametrize("times", ["1s,1m,", ""], ids=["with time bars", "without"])
 @pytest.mark.parametrize("counted", [False, True], ids=["one trade a row", "several trades a row"])
 @pytest.mark.parametrize("by_id", [True, False], ids=["ids", "no ids"])
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(seed=st.integers(0, 2**32 - 1), longest_run=st.sampled_from((1, 3, 40, 700)))
 def test_rows_of_a_long_batch_are_byte_for_byte_those_of_its_trades_one_by_one(
     by_id: bool, counted: bool, times: str, seed: int, longest_run: int

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import fastbars
+from examples import examples
 from fastbars import OHLCVBar, StreamConfig, SubscriptionError, WSConnectionError
 from fastbars.cli.output import csv_line
 from fastbars.exchanges import find_exchange
@@ -76,7 +77,7 @@ def two_lossy_lines(draw: st.DrawFn) -> tuple[int, list[tuple[int, int, list[int
 
 
 @given(two_lossy_lines())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_bars_of_two_lossy_lines_equal_those_of_one_that_lost_nothing(
     feed: tuple[int, list[tuple[int, int, list[int]]]],
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import fastbars
+from examples import examples
 from fastbars._agg import BarKernel
 from fastbars.bars import parse_specs
 from fastbars.columnar.bar_batch import BarBatch
@@ -71,7 +72,7 @@ def unique_ids(trades: list[Trade]) -> list[Trade]:
 
 
 @pytest.mark.parametrize("by_id", [True, False])
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(data=st.data())
 def test_merging_any_partition_equals_aggregating_at_once(by_id: bool, data: st.DataObject) -> None:
     scenario = data.draw(scenarios(specs=SPECS, trades_only=True, most_events=24))

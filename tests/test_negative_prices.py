@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from websockets.asyncio.server import ServerConnection
 
+from examples import examples
 from fastbars import BarBuffer, BaseWebSocketAdapter, OHLCVBar, StreamConfig, TickData, aggregate
 from fastbars.cli.output import csv_line
 from fastbars.columnar.bar_batch import BarBatch
@@ -55,14 +56,14 @@ def feed(*prices: str, ids: str = "none", **options: Any) -> list[Any]:
 # Exact.
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(scenarios(negative_prices=True))
 def test_every_issued_bar_of_prices_with_a_sign_equals_the_oracle(scenario: Scenario) -> None:
     made = replay(buffer_for(scenario), scenario.events, scenario.cuts)
     assert made == expected(oracle_for(scenario), scenario.events)
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(scenarios(negative_prices=True, trades_only=True), st.frozensets(st.integers(0, 40)))
 def test_bars_of_prices_with_a_sign_do_not_depend_on_how_trades_are_cut_into_batches(
     scenario: Scenario, cuts: frozenset[int]
@@ -370,7 +371,7 @@ def test_a_late_trade_at_a_negative_price_is_told() -> None:
 # Snapshots and copies.
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(scenarios(negative_prices=True), st.integers(0, 40))
 def test_a_buffer_with_prices_of_any_sign_goes_on_from_its_snapshot(scenario: Scenario, cut: int) -> None:
     buffer, twin = buffer_for(scenario), buffer_for(scenario)

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 import fastbars
+from examples import examples
 from fastbars import OHLCVBar, StreamConfig, TickData
 from fastbars.cli import main
 from fastbars.cli.output import csv_line
@@ -219,7 +220,7 @@ def tell(session: Session, step: Step, steady_ns: int) -> list[OHLCVBar]:
 
 
 @given(steps(), st.sampled_from(("skip", "fill")), st.sampled_from((1, 2)))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_whatever_a_session_consumes_replays_to_the_same_bytes(happened: list[Step], empty: Any, lines: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         recording = Recording(folder)
@@ -288,7 +289,7 @@ def test_a_recording_reads_as_a_tape(tmp_path: Path) -> None:
         max_size=8,
     )
 )
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @example(wakeups=[([b""], 0, None, 0), ([], 0, 0, 1)])
 def test_what_is_recorded_is_read_back(wakeups: list[tuple[list[bytes], int, int | None, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from declared import FIELDS, MESSAGES, Row, read
+from examples import examples
 from fastbars.errors import PrecisionError
 from fastbars.kernel.batch import TickBatch
 from fastbars.kernel.instruments import Instruments
@@ -381,7 +382,7 @@ CASES = st.sampled_from(list(MESSAGES)).flatmap(
 @example(("binance trade", [TRADE, TRADE.replace(b"61837.63000000", b"61837163000000"), TRADE]))
 @example(("bybit", [bybit_numbers(7, 940127549046)]))
 @example(("seconds", [MESSAGES["seconds"], MESSAGES["seconds"].replace(b"1.5", b"105")]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 def test_any_messages_give_the_readers_trades_whatever_is_remembered(case: tuple[str, list[bytes]]) -> None:
     kind, messages = case
     with_memory, without = Scan(FIELDS[kind]), Scan(FIELDS[kind], remembers=False)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from websockets.asyncio.server import ServerConnection
 
+from examples import examples
 from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig
 from fastbars.exchanges.binance import SPOT
 from fastbars.live.connections.silence import Found, Silence
@@ -121,7 +122,7 @@ def test_a_symbol_with_bursts_is_measured_by_its_longest_pauses_too() -> None:
     assert len(market.run(7)) == 1
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=5), st.integers(1, 30), st.integers(3, 30))
 def test_what_trades_regularly_is_never_found_silent_and_what_stops_always_is(
     periods_s: list[int], least_s: int, factor: int

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from examples import examples
 from fastbars.buffer import BarBuffer
 from fastbars.errors import SnapshotError
 from fastbars.live import snapshots
@@ -31,7 +32,7 @@ def go_on(buffer: BarBuffer, scenario: Scenario) -> BarBuffer:
     return after
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(scenarios(), st.integers(0, 40), st.integers(0, 40))
 def test_a_buffer_goes_on_from_its_snapshot_as_if_nothing_had_happened(
     scenario: Scenario, first: int, second: int
@@ -93,7 +94,7 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_any_changed_byte_is_noticed(place: int, change: int) -> None:
     data = bytearray(snapshots.pack(CONTENT))
@@ -102,7 +103,7 @@ def test_any_changed_byte_is_noticed(place: int, change: int) -> None:
         snapshots.unpack(bytes(data))
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.integers(0, 10**6))
 def test_a_file_that_was_cut_is_noticed(place: int) -> None:
     data = snapshots.pack(CONTENT)

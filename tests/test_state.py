@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import example, given, settings
 
+from examples import examples
 from fastbars._agg import BarKernel
 from fastbars.bars import CloseReason
 from fastbars.buffer import BarBuffer
@@ -108,7 +109,7 @@ def test_ticks_inside_open_bars_allocate_nothing(specs: str) -> None:
 # Bars in progress.
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(scenarios(specs=(*NESTED_SPECS, *PATH_SPECS), most_specs=5, trades_only=True, most_events=30))
 def test_a_bar_in_progress_is_what_a_flush_would_give_and_reading_it_changes_nothing(scenario: Scenario) -> None:
     buffer, undisturbed = buffer_for(scenario), buffer_for(scenario)
@@ -167,7 +168,7 @@ def test_without_ids_a_bar_in_progress_is_unverifiable() -> None:
 # Specs that feed each other.
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(scenarios(specs=NESTED_SPECS, most_specs=6))
 @example(FLUSHED_MINUTE)
 def test_specs_that_feed_each_other_give_the_bars_of_the_oracle(scenario: Scenario) -> None:

@@ -11,6 +11,7 @@ from aiohttp import web
 from hypothesis import given, settings, strategies as st
 
 import fastbars
+from examples import examples
 from fastbars import BarBuffer, OHLCVBar, StreamConfig
 from fastbars.errors import InvalidTickError
 from servers import START_MS, TradeServer, trade, until
@@ -96,7 +97,7 @@ def test_thousands_of_unpublished_ids_push_no_hole_out() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(3, 30), st.integers(3, 30)), max_size=12), st.sets(st.integers(3, 30)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 def test_each_id_is_seen_missing_or_unpublished(ranges: list[tuple[int, int]], seen: set[int]) -> None:
     buffer, _ = fed((-1, 1), (1, 2), *((number, number) for number in sorted(seen)), (40, 31))
     ranges = [(min(one), max(one)) for one in ranges]

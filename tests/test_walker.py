@@ -12,6 +12,7 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, Protocol
 
+from examples import examples
 from fastbars.wire.walker import FrameWalker
 from servers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 
@@ -207,7 +208,7 @@ FRAMES = st.one_of(
 @given(st.lists(FRAMES, max_size=12).map(b"".join), st.lists(st.integers(0, 6000), max_size=10))
 @example(frame(b"") + b"\x81", [2])
 @example(b"\x03~", [])
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 def test_any_cut_of_any_bytes_gives_what_websockets_makes_of_them(stream: bytes, cuts: list[int]) -> None:
     bounds = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     reader = walked([stream[start:stop] for start, stop in pairwise(bounds)])
