@@ -12,9 +12,9 @@ from fastbars.bars import ExchangeBar
 from fastbars.buffer import Ids
 from fastbars.errors import ParseError, UnknownExchangeError
 from fastbars.events import Quote, Ticker
-from fastbars.exchanges.checked import integer_of, interval_of
+from fastbars.exchanges.checked import integer_of, interval_of, shown
 from fastbars.exchanges.declaration import Deltas, Exchange, Keepalive, Limits, by_channel
-from fastbars.exchanges.history import History, Hole, Page, Paging, check_instrument, list_in, past_trade
+from fastbars.exchanges.history import History, Hole, Page, Paging, list_in, read_past_trades
 from fastbars.exchanges.listing import DELISTED, HALTED, NOT_YET, Listed, Listing, Question
 from fastbars.exchanges.messages import (
     NOTHING,
@@ -37,6 +37,7 @@ from fastbars.exchanges.messages import (
     time_of_seconds,
 )
 from fastbars.exchanges.naming import SymbolRules
+from fastbars.exchanges.reader import TradeReader
 from fastbars.wire.fields import TradeFields
 
 # isort: split
@@ -76,8 +77,8 @@ __all__ = [
     "TokenWanted",
     "Trade",
     "TradeFields",
+    "TradeReader",
     "by_channel",
-    "check_instrument",
     "decimal_of",
     "decimals_of",
     "find_exchange",
@@ -88,8 +89,9 @@ __all__ = [
     "make_quote",
     "make_trade",
     "nanoseconds_of",
-    "past_trade",
+    "read_past_trades",
     "regions",
+    "shown",
     "time_of",
     "time_of_seconds",
 ]

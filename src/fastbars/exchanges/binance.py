@@ -14,26 +14,42 @@ from typing import Any
 
 import orjson
 
-from fastbars.bars import ExchangeBar
-from fastbars.buffer import Ids
-from fastbars.events import Quote, Ticker
-from fastbars.exchanges.checked import bare_integer_of as _int, bare_nanoseconds_of as _ns, interval_of
-from fastbars.exchanges.declaration import PROTOCOL_PINGS_ONLY, Exchange, Keepalive, Limits
-from fastbars.exchanges.history import History, Hole, Page, Paging, list_in, past_trade
-from fastbars.exchanges.listing import DELISTED, HALTED, NOT_YET, Listed, Listing, Question
-from fastbars.exchanges.messages import (
+from fastbars.exchanges import (
+    DELISTED,
+    HALTED,
+    NOT_YET,
     Ack,
+    Exchange,
+    ExchangeBar,
+    History,
+    Hole,
+    Ids,
+    Keepalive,
+    Limits,
+    Listed,
+    Listing,
     Message,
     Notice,
+    Page,
+    Paging,
+    Question,
+    Quote,
     RawMessage,
     Refusal,
     Stream,
+    SymbolRules,
+    Ticker,
+    TradeFields,
+    TradeReader,
     decimals_of,
-    nanoseconds_of,
+    interval_of,
+    list_in,
+    read_past_trades,
 )
-from fastbars.exchanges.naming import SymbolRules, streams_named
+from fastbars.exchanges.checked import bare_integer_of as _int, bare_nanoseconds_of as _ns
+from fastbars.exchanges.declaration import PROTOCOL_PINGS_ONLY
+from fastbars.exchanges.naming import streams_named
 from fastbars.ticks import to_datetime
-from fastbars.wire.fields import TradeFields
 
 _DAY_S = 86_400.0
 _CONTRACT_USD = {"BTCUSD": Decimal(100)}  # COIN-M: all others 10
@@ -48,6 +64,19 @@ _FUTURES_CANDLES = {
     for spec in ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "1w", "1mo")
 }
 _SPOT_CANDLES = {"1s": "kline_1s", **_FUTURES_CANDLES}
+
+
+# {"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000",
+#  "T":1723161255342,"m":true,"M":true}; on futures with "X":"MARKET" and without "M"
+# {"e":"aggTrade","E":1617566591315,"s":"BTCUSDT","a":665076760,"p":"58001.03000000","q":"0.08620500",
+#  "f":745522877,"l":745522877,"T":1617566591314,"m":true,"M":true}
+def _fields(channel: str) -> TradeFields:
+    first_id, last_id, sequence = ("f", "l", "a") if channel == "aggTrade" else ("t", None, None)
+    return TradeFields(
+        match={"e": channel}, envelope="data", symbol="s", price="p", size="q", time="T", time_unit="ms or us",
+        first_id=first_id, last_id=last_id, sequence=sequence, side="m", buy=False, sell=True,
+        event_time="E", event_time_unit="ms or us",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,16 +112,7 @@ class Binance(Exchange):
         return [orjson.dumps({"method": method, "params": names, "id": request_id})]
 
     def fields(self, channel: str) -> TradeFields | None:
-        # {"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000",
-        #  "T":1723161255342,"m":true,"M":true}; on futures with "X":"MARKET" and without "M"
-        # {"e":"aggTrade","E":1617566591315,"s":"BTCUSDT","a":665076760,"p":"58001.03000000","q":"0.08620500",
-        #  "f":745522877,"l":745522877,"T":1617566591314,"m":true,"M":true}
-        first_id, last_id, sequence = ("f", "l", "a") if channel == "aggTrade" else ("t", None, None)
-        return TradeFields(
-            match={"e": channel}, envelope="data", symbol="s", price="p", size="q", time="T", time_unit="ms or us",
-            first_id=first_id, last_id=last_id, sequence=sequence, side="m", buy=False, sell=True,
-            event_time="E", event_time_unit="ms or us",
-        )  # fmt: skip
+        return _fields(channel)
 
     def contract_size(self, symbol: str) -> Decimal | None:
         return _CONTRACT_USD.get(symbol.split("_", maxsplit=1)[0], Decimal(10)) if self.coin_margined else None
@@ -155,33 +175,26 @@ _KEY_HEADER = "X-MBX-APIKEY"
 # Past trades.
 
 
-_BUYER_WAS_MAKER = {True: -1, False: 1}  # the side of the taker
+# [{"id":28457,"price":"4.00000100","qty":"12.00000000","quoteQty":"48.000012","time":1499865549590,
+#  "isBuyerMaker":true,"isBestMatch":true}]
+_PAST_TRADE = TradeFields(
+    match={}, trades=("trades",), symbol=("symbol",), price="price", size="qty", time="time", first_id="id",
+    side="isBuyerMaker", buy=False, sell=True,
+)  # fmt: skip
+# [{"a":26129,"p":"0.01633102","q":"4.70443515","f":27781,"l":27781,"T":1498793709153,"m":true}]
+_PAST_AGGREGATE = replace(
+    _fields("aggTrade"), match={}, envelope=None, trades=("trades",), symbol=("symbol",), event_time=None
+)
 
 
-def _read_trades(channel: str) -> Callable[[str, bytes], Page]:
-    # [{"id":28457,"price":"4.00000100","qty":"12.00000000","quoteQty":"48.000012","time":1499865549590,
-    #  "isBuyerMaker":true,"isBestMatch":true}]
-    def parse(symbol: str, body: bytes) -> Page:
-        return Page(
-            [
-                past_trade(channel, symbol, nanoseconds_of(one["time"]), one["price"], one["qty"],
-                           _BUYER_WAS_MAKER[one["isBuyerMaker"]], one["id"], one["id"])
-                for one in list_in(orjson.loads(body), "the answer")
-            ]
-        )  # fmt: skip
+def _read_trades(channel: str, fields: TradeFields = _PAST_TRADE) -> Callable[[str, bytes], Page]:
+    reader = TradeReader(channel, fields)
 
-    return parse
+    def read(symbol: str, body: bytes) -> Page:
+        trades = list_in(orjson.loads(body), "the answer")
+        return read_past_trades(reader, symbol, {"symbol": symbol, "trades": trades})
 
-
-def _read_aggregates(symbol: str, body: bytes) -> Page:
-    # [{"a":26129,"p":"0.01633102","q":"4.70443515","f":27781,"l":27781,"T":1498793709153,"m":true}]
-    return Page(
-        [
-            past_trade("aggTrade", symbol, nanoseconds_of(one["T"]), one["p"], one["q"], _BUYER_WAS_MAKER[one["m"]],
-                       one["f"], one["l"], one["a"])
-            for one in list_in(orjson.loads(body), "the answer")
-        ]
-    )  # fmt: skip
+    return read
 
 
 def _from_id(limit: int) -> Callable[[str, int, Hole], Mapping[str, str]]:
@@ -219,8 +232,9 @@ def _futures_histories(rest: tuple[str, float, str], prefix: str) -> Mapping[str
         key_header=None, omits=f"{omits}, and without a key (StreamConfig.api_key) all but the latest 1000 trades",
     )  # fmt: skip
     aggregates = replace(
-        with_key, path=f"{prefix}/aggTrades", page_size=1000, query=_from_id(1000), parse=_read_aggregates,
-        weight=20.0, key_header=None, reach_s=_DAY_S, omits="", leaves_out_ids=False,
+        with_key, path=f"{prefix}/aggTrades", page_size=1000, query=_from_id(1000),
+        parse=_read_trades("aggTrade", _PAST_AGGREGATE), weight=20.0, key_header=None, reach_s=_DAY_S, omits="",
+        leaves_out_ids=False,
     )  # fmt: skip
     return {"trade": (with_key, without), "aggTrade": (aggregates,)}
 

@@ -14,27 +14,36 @@ from typing import Any
 
 import orjson
 
-from fastbars.bars import BarSpec, ExchangeBar
-from fastbars.buffer import Ids
-from fastbars.events import Ticker
-from fastbars.exchanges.checked import integer_of, interval_of
-from fastbars.exchanges.declaration import Deltas, Exchange, Keepalive, Limits
-from fastbars.exchanges.listing import DELISTED, NOT_YET, Listed, Listing, Question
-from fastbars.exchanges.messages import (
+from fastbars.bars import BarSpec
+from fastbars.exchanges import (
+    DELISTED,
+    NOT_YET,
     NOTHING,
     Ack,
+    Deltas,
+    Exchange,
+    ExchangeBar,
     Heartbeat,
+    Ids,
+    Keepalive,
+    Limits,
+    Listed,
+    Listing,
     Message,
+    Question,
     RawMessage,
     Refusal,
     Stream,
+    SymbolRules,
+    Ticker,
+    TradeFields,
     decimals_of,
+    integer_of,
+    interval_of,
     make_candle,
     make_quote,
     nanoseconds_of,
 )
-from fastbars.exchanges.naming import SymbolRules
-from fastbars.wire.fields import TradeFields
 
 _TOPIC = re.compile(r"topic:\s*([A-Za-z]+(?:\.\w+)?)\.([^\s,.\]]+)")
 _STREAM, _REST = "stream.bybit.com", "api.bybit.com"

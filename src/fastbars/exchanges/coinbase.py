@@ -9,52 +9,67 @@ Units: times in messages are RFC 3339 text; sizes are base units.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from fastbars.buffer import Ids
-from fastbars.events import Ticker
-from fastbars.exchanges.checked import LATEST_NS, integer_of
-from fastbars.exchanges.declaration import Exchange, Keepalive, Limits, by_channel
-from fastbars.exchanges.history import History, Hole, Page, Paging, check_instrument, list_in, past_trade
-from fastbars.exchanges.listing import DELISTED, HALTED, Listed, Listing
-from fastbars.exchanges.messages import (
+from fastbars.exchanges import (
+    DELISTED,
+    HALTED,
     NOTHING,
     Ack,
+    Exchange,
     Heartbeat,
+    History,
+    Hole,
+    Ids,
+    Keepalive,
+    Limits,
+    Listed,
+    Listing,
     Message,
+    Page,
+    Paging,
     RawMessage,
     Refusal,
     Stream,
+    SymbolRules,
+    Ticker,
+    TradeFields,
+    TradeReader,
+    by_channel,
     decimals_of,
+    integer_of,
+    list_in,
     make_candle,
     make_quote,
-    time_of,
+    read_past_trades,
 )
-from fastbars.exchanges.naming import SymbolRules
-from fastbars.wire.fields import TradeFields
+from fastbars.exchanges.checked import LATEST_NS
 
-_MAKER = {"SELL": 1, "BUY": -1}  # the side of the maker: where that sells, the taker bought
+# {"channel":"market_trades","timestamp":"2026-08-09T21:05:48.251397169Z","sequence_num":9,"events":[{"type":
+#  "update","trades":[{"product_id":"BTC-USD","trade_id":"1068572091","price":"65083.67","size":"0.01034361",
+#  "time":"2026-08-09T21:05:48.167634Z","side":"SELL"}]}]}; the first is a "snapshot" of 100 to 200 past trades. The
+# side is the maker's: where that sells, the taker bought
+_TRADES = TradeFields(
+    match={("channel",): "market_trades"}, trades=("events", "trades"), symbol="product_id", price="price",
+    size="size", time="time", time_unit="rfc3339", first_id="trade_id", integers_in_text=True, side="side", buy="SELL",
+    sell="BUY", event_time=("timestamp",), event_time_unit="rfc3339", newest_first=True,
+)  # fmt: skip
+# {"trades":[{"trade_id":"34b080bf-...","product_id":"BTC-USD","price":"140.91","size":"4","time":
+#  "2021-05-31T09:59:59.000Z","side":"BUY","bid":"","ask":""}],...}
+_PAST_TRADES = TradeReader("market_trades", replace(_TRADES, match={}, trades=("trades",)))
 _USD, _USDC = "-USD", "-USDC"
 _REST, _REST_WEIGHT_PER_MINUTE = "https://api.coinbase.com", 600.0
 
 
-# {"trades":[{"trade_id":"34b080bf-...","product_id":"BTC-USD","price":"140.91","size":"4","time":
-#  "2021-05-31T09:59:59.000Z","side":"BUY","bid":"","ask":""}],...}, newest first
 def _read_trades(symbol: str, body: bytes) -> Page:
-    rows = list_in(orjson.loads(body)["trades"], "trades")
+    answer = orjson.loads(body)
+    list_in(answer["trades"], "trades")
     # "-USDC" products are traded in the books of the "-USD" ones, whose name answers may carry.
     twin = symbol.removesuffix(_USDC) + _USD if symbol.endswith(_USDC) else f"{symbol}C"
-    for one in rows:
-        check_instrument(symbol, one["product_id"], (twin,) if symbol.endswith((_USD, _USDC)) else ())
-    return Page(
-        [
-            past_trade("market_trades", symbol, time_of(one["time"]), one["price"], one["size"],
-                       _MAKER[one["side"]], one["trade_id"], one["trade_id"])
-            for one in reversed(rows)
-        ]
-    )  # fmt: skip
+    return read_past_trades(_PAST_TRADES, symbol, answer, (twin,) if symbol.endswith((_USD, _USDC)) else ())
 
 
 def _query(_: str, position: int, hole: Hole) -> Mapping[str, str]:
@@ -117,15 +132,7 @@ class Coinbase(Exchange):
         ]
 
     def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
-        # {"channel":"market_trades","timestamp":"2026-08-09T21:05:48.251397169Z","sequence_num":9,"events":[{"type":
-        #  "update","trades":[{"product_id":"BTC-USD","trade_id":"1068572091","price":"65083.67","size":"0.01034361",
-        #  "time":"2026-08-09T21:05:48.167634Z","side":"SELL"}]}]}; the first is a "snapshot" of 100 to 200 past trades
-        return TradeFields(
-            match={("channel",): "market_trades"}, trades=("events", "trades"), symbol="product_id", price="price",
-            size="size", time="time", time_unit="rfc3339", first_id="trade_id", integers_in_text=True,
-            side="side", buy="SELL", sell="BUY", event_time=("timestamp",), event_time_unit="rfc3339",
-            newest_first=True,
-        )  # fmt: skip
+        return _TRADES
 
     def parse(self, message: Any) -> Iterable[Message]:
         if not isinstance(message, dict):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from fastbars.errors import ParseError
 from fastbars.exchanges.checked import LATEST_NS, integer_of, shown
 from fastbars.exchanges.messages import Trade, decimal_of
+from fastbars.exchanges.reader import TradeReader
 
 MOST_PAGE_BYTES = 2 * 2**20  # the largest page known, 1,000 trades, has 200 kB
 MOST_PAGE_TRADES = 2_000  # the largest page asked for has 1,000
@@ -162,37 +163,28 @@ def list_in(answer: Any, name: str) -> list[Any]:
     return answer
 
 
-def check_instrument(asked: str, answered: object, known_as: Container[object] = ()) -> None:
-    """Raises ParseError where an answer is of another instrument than was asked for."""
-    if answered != asked and answered not in known_as:
-        raise ParseError(f"asked for {asked}, the answer is of {shown(answered)}")
-
-
-def past_trade(
-    channel: str, symbol: str, time_ns: int, price: object, size: object, side: int, first: object, last: object,
-    sequence: object = None,
-) -> Trade:  # fmt: skip
-    """A trade of the REST API, from the values of its answer.
+def read_past_trades(reader: TradeReader, symbol: str, answer: Any, known_as: Container[object] = ()) -> Page:
+    """The trades of an answer in which they stand as `reader` is told, as they mostly do in the streams too.
 
     Args:
-        channel, symbol: that the trade is of.
-        time_ns: ns since the epoch.
-        price, size: in text.
-        side: of the taker: 1 bought, -1 sold.
-        first, last: its id, or those of the trades that it stands for, bare or in text.
-        sequence: where messages are numbered apart from trades.
+        symbol: that was asked for.
+        known_as: what else the answer may call it.
 
     Raises:
-        ParseError: a number is none, or has a sign: "-0" would be a void id, and fill a hole with garbage.
+        one of BROKEN: it is another answer, or of another instrument, or a number is none.
     """
-    for text in (price, size):
-        if decimal_of(text).is_signed():
-            raise ParseError(f"{symbol}: trade {shown(first)} has a price or size with a sign, {text!r}")
-    first_id, last_id = integer_of(first), integer_of(last)
-    number = None if sequence is None else integer_of(sequence)
-    return Trade(
-        channel, symbol, time_ns, str(price), str(size), side, first_id, last_id, last_id - first_id + 1, number
-    )
+    trades = reader.read(answer)
+    if trades is None:
+        raise ParseError(f"{symbol}: an answer without trades, {shown(answer)}")
+    for trade in trades:
+        if trade.symbol != symbol and trade.symbol not in known_as:
+            raise ParseError(f"asked for {symbol}, the answer is of {shown(trade.symbol)}")
+        for number in (trade.first_id, trade.last_id, 0 if trade.sequence is None else trade.sequence):
+            integer_of(number)
+        for text in (trade.price, trade.size):
+            if decimal_of(text).is_signed():  # a hole is not filled with garbage: "-0" would be a void id
+                raise ParseError(f"{symbol}: trade {trade.first_id} has a price or size with a sign, {text!r}")
+    return Page([trade._replace(symbol=symbol) for trade in trades])
 
 
 def read_page(history: History, symbol: str, body: bytes) -> Page:

@@ -11,24 +11,29 @@ from typing import Any
 
 import orjson
 
-from fastbars.buffer import Ids
-from fastbars.exchanges.checked import interval_of
-from fastbars.exchanges.declaration import Exchange, Keepalive, Limits
-from fastbars.exchanges.listing import DELISTED, Listed, Listing, Question
-from fastbars.exchanges.messages import (
+from fastbars.exchanges import (
+    DELISTED,
     NOTHING,
     Ack,
+    Exchange,
     Heartbeat,
+    Ids,
+    Keepalive,
+    Limits,
+    Listed,
+    Listing,
     Message,
+    Question,
     RawMessage,
     Refusal,
     Stream,
+    SymbolRules,
+    TradeFields,
+    interval_of,
     make_candle,
     make_quote,
     nanoseconds_of,
 )
-from fastbars.exchanges.naming import SymbolRules
-from fastbars.wire.fields import TradeFields
 
 _GREETING = "Websocket connection established"
 

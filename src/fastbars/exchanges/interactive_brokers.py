@@ -17,23 +17,26 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from fastbars.buffer import Ids
-from fastbars.errors import ParseError
-from fastbars.exchanges.declaration import Deltas, Exchange, Keepalive, Limits
-from fastbars.exchanges.messages import (
+from fastbars.exchanges import (
     NOTHING,
+    Deltas,
+    Exchange,
     Heartbeat,
+    Ids,
+    Keepalive,
+    Limits,
     Message,
+    ParseError,
     RawMessage,
     Refusal,
     Stream,
+    SymbolRules,
     TokenWanted,
     decimal_of,
     make_quote,
     make_trade,
     nanoseconds_of,
 )
-from fastbars.exchanges.naming import SymbolRules
 
 _LAST, _LAST_SIZE, _BID, _BID_SIZE, _ASK, _ASK_SIZE = "31", "7059", "84", "88", "86", "85"
 _FIELDS = [_LAST, _BID, _ASK_SIZE, _ASK, _BID_SIZE, _LAST_SIZE]

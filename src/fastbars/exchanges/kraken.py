@@ -16,29 +16,42 @@ from typing import Any
 import orjson
 
 from fastbars.bars import BarSpec
-from fastbars.buffer import Ids
-from fastbars.errors import ParseError
-from fastbars.events import Ticker
-from fastbars.exchanges.checked import integer_of, shown
-from fastbars.exchanges.declaration import Exchange, Keepalive, Limits, by_channel
-from fastbars.exchanges.history import History, Hole, Page, Paging, check_instrument, list_in, past_trade
-from fastbars.exchanges.listing import DELISTED, HALTED, Listed, Listing, Question
-from fastbars.exchanges.messages import (
+from fastbars.exchanges import (
+    DELISTED,
+    HALTED,
     NOTHING,
     Ack,
+    Exchange,
     Heartbeat,
+    History,
+    Hole,
+    Ids,
+    Keepalive,
+    Limits,
+    Listed,
+    Listing,
     Message,
+    Page,
+    Paging,
+    ParseError,
+    Question,
     RawMessage,
     Refusal,
     Stream,
+    SymbolRules,
+    Ticker,
+    TradeFields,
+    TradeReader,
+    by_channel,
     decimals_of,
+    integer_of,
+    list_in,
     make_candle,
     make_quote,
+    read_past_trades,
+    shown,
     time_of,
-    time_of_seconds,
 )
-from fastbars.exchanges.naming import SymbolRules
-from fastbars.wire.fields import TradeFields
 
 _EXACT = Context(prec=256, traps=[])  # not the caller's, which may round
 # What requests for these name beside channel and symbols. The ticker is also the best bid and ask.
@@ -51,7 +64,14 @@ _REST, _REST_WEIGHT_PER_MINUTE = "https://api.kraken.com", 60.0
 # The REST API knows some assets by older names than the streams.
 _REST_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
 _STREAM_NAMES = {old: new for new, old in _REST_NAMES.items()}
-_REST_SIDES = {"b": 1, "s": -1}
+_PAST_TRADE = ("price", "size", "time", "side", "type", "misc", "id")  # in this order, without names
+_PAST_TRADES = TradeReader(
+    "trade",
+    TradeFields(
+        match={}, trades=("trades",), symbol=("symbol",), price="price", size="size", time="time", time_unit="s",
+        first_id="id", side="side", buy="b", sell="s",
+    ),
+)  # fmt: skip
 
 
 def _loads(payload: bytes) -> Any:
@@ -66,14 +86,9 @@ def _read_trades(symbol: str, body: bytes) -> Page:
         raise ParseError(f"kraken {symbol}: {shown(answer['error'])}")
     cursor = integer_of(answer["result"].pop("last"))
     ((pair, rows),) = answer["result"].items()
-    check_instrument(symbol, pair, _pair_names(symbol))
-    return Page(
-        [
-            past_trade("trade", symbol, time_of_seconds(time), price, size, _REST_SIDES[side], number, number)
-            for price, size, time, side, _, _, number in list_in(rows, "result")
-        ],
-        cursor,
-    )
+    trades = [dict(zip(_PAST_TRADE, row, strict=True)) for row in list_in(rows, "result")]
+    page = read_past_trades(_PAST_TRADES, symbol, {"symbol": pair, "trades": trades}, _pair_names(symbol))
+    return page._replace(cursor=cursor)
 
 
 def _pair_names(symbol: str) -> set[str]:

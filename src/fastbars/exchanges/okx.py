@@ -12,40 +12,63 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import orjson
 
-from fastbars.bars import ExchangeBar
-from fastbars.buffer import Ids
-from fastbars.errors import ParseError
-from fastbars.events import Ticker
-from fastbars.exchanges.checked import interval_of, shown
-from fastbars.exchanges.declaration import Exchange, Keepalive, Limits
-from fastbars.exchanges.history import History, Page, Paging, check_instrument, list_in, past_trade
-from fastbars.exchanges.listing import DELISTED, HALTED, NOT_YET, Listed, Listing, Question
-from fastbars.exchanges.messages import (
+from fastbars.exchanges import (
+    DELISTED,
+    HALTED,
+    NOT_YET,
     NOTHING,
     Ack,
+    Exchange,
+    ExchangeBar,
     Heartbeat,
+    History,
+    Ids,
+    Keepalive,
+    Limits,
+    Listed,
+    Listing,
     Message,
     Notice,
+    Page,
+    Paging,
+    ParseError,
+    Question,
     RawMessage,
     Refusal,
     Stream,
+    SymbolRules,
+    Ticker,
+    TradeFields,
+    TradeReader,
     decimals_of,
+    interval_of,
+    list_in,
     make_candle,
     make_quote,
     nanoseconds_of,
+    read_past_trades,
+    shown,
 )
-from fastbars.exchanges.naming import SymbolRules
-from fastbars.wire.fields import TradeFields
 
-_REST_SIDES = {"buy": 1, "sell": -1}
 _UNITS = {"s": "s", "m": "m", "H": "h", "D": "d", "W": "w", "M": "mo"}
 _CONTRACT_USD = {"BTC": Decimal(100)}  # inverse: all others 10
 _NAMED = re.compile(r"channel:\s*([\w-]+),\s*instId:\s*([\w-]+)")
+
+
+# {"arg":{"channel":"trades-all","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"130639474",
+#  "px":"42219.9","sz":"0.12060306","side":"buy","ts":"1630048897897"}]}; `trades` with "count":"3" beside these. The
+# REST API writes trades likewise, newest first
+_TRADES = TradeFields(
+    match={("arg", "channel"): "trades-all"}, trades=("data",), symbol="instId", price="px", size="sz", time="ts",
+    first_id="tradeId", integers_in_text=True, side="side", buy="buy", sell="sell", event_time="ts",
+)  # fmt: skip
+_PAST_TRADES = TradeReader("trades-all", replace(_TRADES, match={("code",): "0"}))
 _STREAM, _REST, _REST_WEIGHT_PER_MINUTE = "ws.okx.com", "www.okx.com", 600.0
 
 
@@ -55,16 +78,8 @@ def _read_trades(symbol: str, body: bytes) -> Page:
     answer = orjson.loads(body)
     if answer["code"] != "0":
         raise ParseError(f"okx {symbol}: {shown(answer.get('msg'))} (code {shown(answer['code'])})")
-    rows = list_in(answer["data"], "data")
-    for one in rows:
-        check_instrument(symbol, one["instId"])
-    return Page(
-        [
-            past_trade("trades-all", symbol, nanoseconds_of(one["ts"]), one["px"], one["sz"], _REST_SIDES[one["side"]],
-                       one["tradeId"], one["tradeId"])
-            for one in reversed(rows)
-        ]
-    )  # fmt: skip
+    list_in(answer["data"], "data")
+    return read_past_trades(_PAST_TRADES, symbol, answer)
 
 
 # {"code":"0","msg":"","data":[{"instType":"SWAP","instId":"BTC-USDT-SWAP","state":"live",...}]}
@@ -149,14 +164,11 @@ class Okx(Exchange):
         return "pong" if payload == b"pong" else orjson.loads(payload)
 
     def fields(self, channel: str) -> TradeFields | None:
-        # {"arg":{"channel":"trades-all","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"130639474",
-        #  "px":"42219.9","sz":"0.12060306","side":"buy","ts":"1630048897897"}]}; `trades` with "count":"3" beside these
-        first_id, last_id, count = (None, "tradeId", "count") if channel == "trades" else ("tradeId", None, None)
-        return TradeFields(
-            match={("arg", "channel"): channel}, trades=("data",), symbol="instId", price="px", size="sz", time="ts",
-            first_id=first_id, last_id=last_id, trade_count=count, integers_in_text=True, side="side", buy="buy",
-            sell="sell", event_time="ts",
-        )  # fmt: skip
+        if channel == "trades":
+            return replace(
+                _TRADES, match={("arg", "channel"): channel}, first_id=None, last_id="tradeId", trade_count="count"
+            )
+        return _TRADES
 
     def contract_size(self, symbol: str) -> Decimal | None:
         base, _, rest = symbol.partition("-")
