@@ -50,7 +50,7 @@ ANSWERS: dict[tuple[str, str], tuple[bytes, list[Listed]]] = {
         b'"alias_to":["BTC-USDC"]},{"product_id":"XYO-USD","status":"online","trading_disabled":true,"alias":""},'
         b'{"product_id":"BIT-28NOV25-CDE","status":"","is_disabled":false}],"num_products":4}',
         [
-            Listed("BTC-USDC", "online", "BTC-USD"),
+            Listed("BTC-USDC", "online"),
             Listed("BTC-USD", "online"),
             Listed("XYO-USD", "trading_disabled"),
             Listed("BIT-28NOV25-CDE", "online"),

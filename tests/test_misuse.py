@@ -333,7 +333,6 @@ WRONG: list[tuple[str, Any, str]] = [
     ("histories", {"trade": 5}, "a mapping of trade channels"),
     ("histories", {"trade": ("https://own.example",)}, "a mapping of trade channels"),
     ("symbols", "[A-Z]+", r"SymbolRules\(\.\.\.\)"),
-    ("exclusive", "book", "a tuple of keys"),
     ("listing", "https://api.example.com", "Listing"),
     ("regions", {"eea": "host"}, "a mapping of regions"),
     ("regions", {"eea": {"host": 5}}, "a mapping of regions"),
@@ -394,6 +393,7 @@ def test_what_an_instance_lacks_is_named_when_it_is_made() -> None:
         ({"connects": (8, 0)}, r"connects must be (how many, in how many seconds) or None, got (8, 0)"),
         ({"connects": 8}, r"connects must be (how many, in how many seconds) or None, got 8"),
         ({"requests_shared": 1}, "requests_shared must be True or False, got 1"),
+        ({"exclusive": "book"}, "exclusive must be a tuple of keys of the channels, got 'book'"),
         ({"streams_per_request": 11}, "streams_per_request is 11, more than the 10 of streams_per_connection"),
     ],
 )
@@ -430,7 +430,10 @@ WRONG_UNIT: dict[str, Any] = {"time_unit": "h"}
             "channels has 't_*' with ids; a trade channel must be named in full",
         ),
         ({"histories": {"book": ()}}, "histories has 'book', which is no trade channel; those are ['trade']"),
-        ({"exclusive": ("kline",)}, "exclusive has 'kline', which is not one of the channels ['trade', 'book']"),
+        (
+            {"limits": Limits(10, 10, 1, exclusive=("kline",))},
+            "limits.exclusive has 'kline', which is not one of the channels ['trade', 'book']",
+        ),
         (
             {"routes": {"wss://own.example": ("trade", "books")}},
             "routes has 'books', which is not one of the channels ['trade', 'book']",

@@ -82,7 +82,7 @@ def _query(_: str, position: int, hole: Hole) -> Mapping[str, str]:
 def _listed(one: Any) -> Listed:
     flags = ("is_disabled", "trading_disabled", "cancel_only")
     status = next((flag for flag in flags if one.get(flag) is True), None) or str(one.get("status") or "online")
-    return Listed(one["product_id"], status, one.get("alias") or None)
+    return Listed(one["product_id"], status)
 
 
 class Coinbase(Exchange):

@@ -58,6 +58,10 @@ class Deltas:
         return fields
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
 def _is_positive(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
@@ -79,6 +83,8 @@ class Limits:
         streams: held by all connections from one address together.
         lifetime_s: age at which the exchange cuts a connection.
         subscription_lifetime_s: age at which it ends a subscription by itself, so that it must be asked for again.
+        exclusive: keys of `Exchange.channels` of which a connection can hold one a symbol: on Kraken one of "ohlc_*".
+            Others of them go to other connections.
     """
 
     streams_per_connection: int
@@ -92,12 +98,16 @@ class Limits:
     lifetime_s: float | None = None
     subscription_lifetime_s: float | None = None
     requests_shared: bool = False
+    exclusive: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
             if each.name == "requests_shared":
                 fits, expected = isinstance(value, bool), "True or False"
+            elif each.name == "exclusive":
+                fits = isinstance(value, tuple) and all(map(_is_text, value))
+                expected = "a tuple of keys of the channels"
             elif each.name == "connects":
                 pair = isinstance(value, tuple) and len(value) == 2 and all(map(_is_positive, value))
                 fits, expected = value is None or pair, "(how many, in how many seconds) or None"
@@ -142,10 +152,6 @@ class Keepalive:
 
 
 PROTOCOL_PINGS_ONLY = Keepalive()
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
 
 
 def _is_mapping(value: object, kind: type = object) -> bool:
@@ -195,10 +201,6 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "candles": (lambda value: _is_mapping(value, str), "a mapping of bar specs to channels"),
     "histories": (_is_histories, "a mapping of trade channels to lists of History"),
     "symbols": (lambda value: isinstance(value, SymbolRules), "SymbolRules(...)"),
-    "exclusive": (
-        lambda value: isinstance(value, tuple) and all(map(_is_text, value)),
-        "a tuple of keys of the channels",
-    ),
     "listing": (lambda value: value is None or isinstance(value, Listing), "Listing(...), or None"),
     "regions": (
         lambda value: _is_mapping(value, Mapping) and all(_is_mapping(hosts, str) for hosts in value.values()),
@@ -264,7 +266,7 @@ def _contradictions(exchange: Exchange) -> Iterator[str]:
         if channel not in trade_channels:
             yield f"histories has {channel!r}, which is no trade channel; those are {trade_channels}"
     for attribute, named in (
-        ("exclusive", exchange.exclusive),
+        ("limits.exclusive", exchange.limits.exclusive),
         ("routes", [channel for served in getattr(exchange, "routes", {}).values() for channel in served]),
     ):
         for channel in named:
@@ -312,8 +314,6 @@ class Exchange(ABC, metaclass=_Declaration):
             so that such a candle differs from a bar where the first trade has another price.
         negative_prices: prices may be zero or negative (spreads, oil); elsewhere such a price is refused as garbage.
         candles: bar spec -> channel of the exchange's own candles of it; those that it has, cut like ours.
-        exclusive: keys of `channels` of which a connection can hold one a symbol: on Kraken one of "ohlc_*". Others of
-            them go to other connections.
         histories: trade channel -> what the REST API serves of its trades, in the order of preference; channels
             that are not in it cannot be healed.
         regions: name of a region -> host of the addresses above -> host that serves the region instead; hosts that are
@@ -338,7 +338,6 @@ class Exchange(ABC, metaclass=_Declaration):
     candle_open: Literal["first trade", "previous close"] = "first trade"
     negative_prices: bool = False
     candles: Mapping[str, str] = MappingProxyType({})
-    exclusive: Sequence[str] = ()
     histories: Mapping[str, Sequence[History]] = MappingProxyType({})
     listing: Listing | None = None
     regions: Mapping[str, Mapping[str, str]] = MappingProxyType({})
@@ -517,10 +516,10 @@ class Exchange(ABC, metaclass=_Declaration):
 
     def exclusive_place(self, stream: Stream) -> tuple[str, str] | None:
         """What the stream takes on its connection, where that can be had once only: symbol and key of `channels`."""
-        if not self.exclusive:
+        if not self.limits.exclusive:
             return None
         key = self.declared(stream[1])
-        return (stream[0], key) if key in self.exclusive else None
+        return (stream[0], key) if key in self.limits.exclusive else None
 
     def check_channel(self, channel: str) -> None:
         """Raises SubscriptionError for a channel that this exchange does not have."""

@@ -129,7 +129,6 @@ class Kraken(Exchange):
         "1m": "ohlc_1", "5m": "ohlc_5", "15m": "ohlc_15", "30m": "ohlc_30", "1h": "ohlc_60", "4h": "ohlc_240",
         "1d": "ohlc_1440",
     }  # fmt: skip
-    exclusive = ("ohlc_*",)  # "Already subscribed to one ohlc interval on this symbol"
     histories: Mapping[str, Sequence[History]] = {
         "trade": (
             History(
@@ -145,7 +144,8 @@ class Kraken(Exchange):
         failed=lambda rest: str(rest["error"]) if rest["error"] else None, questions=(Question(covers=_is_currency),),
     )  # fmt: skip
     # About 150 connections in 10 minutes from one address; streams and requests are not documented.
-    limits = Limits(1000, 100, 10, connects=(150, 600.0))
+    # "Already subscribed to one ohlc interval on this symbol".
+    limits = Limits(1000, 100, 10, connects=(150, 600.0), exclusive=("ohlc_*",))
     # Its own heartbeat comes about every second, once anything is subscribed to.
     keepalive = Keepalive(b'{"method":"ping"}', interval_s=30.0, silence_s=40.0)
 

@@ -35,12 +35,10 @@ class Listed(NamedTuple):
     Attributes:
         symbol: as its stream is subscribed to.
         status: in the exchange's own word, such as "TRADING".
-        alias: the symbol under which its market data arrives, where that is another one.
     """
 
     symbol: str
     status: str
-    alias: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
