@@ -28,7 +28,9 @@ class Clock:
 def limiter_of(market: str, **settings: str) -> RateLimiter:
     adapter = BinanceWebSocketAdapter(StreamConfig(**settings), market=market)  # type: ignore[arg-type]
     assert adapter.upkeep is not None
-    return adapter.upkeep._healer._limiter
+    pages = adapter.upkeep._healer._pages
+    assert pages is not None
+    return pages._limiter
 
 
 def test_usd_and_coin_margined_futures_share_one_limit_and_spot_has_its_own() -> None:

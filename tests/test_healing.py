@@ -152,11 +152,11 @@ class Venue:
         }
         return History(**(declared | changes))
 
-    def healer(self, patient: Ids, history: History | None = None, **options: Any) -> Healer:
+    def healer(self, target: Ids, history: History | None = None, **options: Any) -> Healer:
         return Healer(
             "venue",
             history or self.history(),
-            [patient],
+            [target],
             self.get,
             now=lambda: self.now_s,
             sleep=self.sleep,
@@ -184,142 +184,142 @@ DIRECTED = [Paging.FORWARD_BY_ID, Paging.BACKWARD_BY_ID, Paging.BACKWARD_BY_TIME
 def test_every_served_trade_of_every_hole_is_fetched_whatever_the_paging(
     paging: Paging, holes: list[tuple[int, int]], omitted: set[int], page_size: int, overlap: int
 ) -> None:
-    patient = Ids(*(hole(first, first + length) for first, length in holes))
-    wanted = set(patient.missing)
+    target = Ids(*(hole(first, first + length) for first, length in holes))
+    wanted = set(target.missing)
     venue = Venue(paging, omitted=sorted(omitted), page_size=page_size, overlap=overlap)
-    healer = venue.healer(patient)
+    healer = venue.healer(target)
     asyncio.run(venue.heal(healer))
-    assert set(patient.healed) == wanted - omitted
-    assert len(patient.healed) == len(set(patient.healed))
-    assert set(patient.missing) == wanted & omitted
+    assert set(target.healed) == wanted - omitted
+    assert len(target.healed) == len(set(target.healed))
+    assert set(target.missing) == wanted & omitted
     assert {number for one in healer.reasons for number in range(one.first, one.last + 1)} == wanted & omitted
 
 
 @pytest.mark.parametrize("paging", DIRECTED)
 async def test_a_hole_is_paged_through_without_asking_for_more_than_it_needs(paging: Paging) -> None:
-    patient, venue = Ids(hole(100, 129)), Venue(paging)
-    await venue.heal(venue.healer(patient))
-    assert sorted(patient.healed) == list(range(100, 130))
+    target, venue = Ids(hole(100, 129)), Venue(paging)
+    await venue.heal(venue.healer(target))
+    assert sorted(target.healed) == list(range(100, 130))
     # Going by time, the trade that a page begins at is in it, or was in the one before: one trade more than asked for.
     assert len(venue.asked) <= (4 if paging in (Paging.BACKWARD_BY_TIME, Paging.FORWARD_BY_CURSOR) else 3)
 
 
 async def test_the_latest_trades_heal_what_they_reach_and_no_more() -> None:
-    patient, venue = Ids(hole(985, 994)), Venue(Paging.RECENT)
-    healer = venue.healer(patient, venue.history(omits="all but the latest trades"))
+    target, venue = Ids(hole(985, 994)), Venue(Paging.RECENT)
+    healer = venue.healer(target, venue.history(omits="all but the latest trades"))
     await venue.heal(healer)
-    assert patient.healed == [991, 992, 993, 994]
+    assert target.healed == [991, 992, 993, 994]
     assert healer.reasons == {hole(985, 990): "the REST API leaves out all but the latest trades"}
 
 
 async def test_the_oldest_hole_goes_first_and_each_is_asked_for_once() -> None:
-    patient, venue = Ids(hole(500, 501), hole(20, 21), hole(300, 301)), Venue(Paging.FORWARD_BY_ID)
-    await venue.heal(venue.healer(patient))
+    target, venue = Ids(hole(500, 501), hole(20, 21), hole(300, 301)), Venue(Paging.FORWARD_BY_ID)
+    await venue.heal(venue.healer(target))
     assert venue.asked == [20, 300, 500]
 
 
 async def test_a_page_fills_every_hole_that_it_reaches() -> None:
-    patient = Ids(*(hole(number, number) for number in range(20, 120, 2)))
+    target = Ids(*(hole(number, number) for number in range(20, 120, 2)))
     venue = Venue(Paging.FORWARD_BY_ID)
-    healer = venue.healer(patient)
+    healer = venue.healer(target)
     await venue.heal(healer)
-    assert sorted(patient.healed) == list(range(20, 120, 2))
+    assert sorted(target.healed) == list(range(20, 120, 2))
     assert venue.asked == list(range(20, 120, 10))
     assert (healer.stats.passes, healer.reasons) == (10, {})
 
 
 async def test_a_hole_waits_a_little_because_trades_out_of_order_may_fill_it() -> None:
-    patient, venue = Ids(hole(20, 21)), Venue(Paging.FORWARD_BY_ID)
-    healer = venue.healer(patient)
+    target, venue = Ids(hole(20, 21)), Venue(Paging.FORWARD_BY_ID)
+    healer = venue.healer(target)
     assert await healer.heal_due() == pytest.approx(0.5)
-    patient.missing.clear()
+    target.missing.clear()
     await venue.heal(healer)
     assert venue.asked == []
 
 
 async def test_trades_that_the_rest_api_does_not_have_yet_are_asked_for_again() -> None:
-    patient, venue = Ids(hole(1001, 1003)), Venue(Paging.FORWARD_BY_ID)
-    healer = venue.healer(patient)
+    target, venue = Ids(hole(1001, 1003)), Venue(Paging.FORWARD_BY_ID)
+    healer = venue.healer(target)
     assert await healer.heal_due() == pytest.approx(0.5)
     await venue.sleep(0.5)
     assert await healer.heal_due() == pytest.approx(1.0)
     venue.trades.append(trade(1001))
     await venue.sleep(1.0)
     await healer.heal_due()
-    assert patient.healed == [1001]
+    assert target.healed == [1001]
     venue.trades += [trade(1002), trade(1003)]
     await venue.heal(healer)
-    assert patient.healed == [1001, 1002, 1003]
+    assert target.healed == [1001, 1002, 1003]
     assert healer.reasons == {}
 
 
 async def test_what_the_exchange_omits_is_given_up_after_four_looks_and_says_so() -> None:
-    patient, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID, omitted=[22])
-    healer = venue.healer(patient, venue.history(omits="insurance fund and ADL trades"))
+    target, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID, omitted=[22])
+    healer = venue.healer(target, venue.history(omits="insurance fund and ADL trades"))
     await venue.heal(healer)
-    assert patient.healed == [20, 21, 23, 24]
+    assert target.healed == [20, 21, 23, 24]
     assert healer.reasons == {hole(22, 22): "the REST API leaves out insurance fund and ADL trades"}
     assert [at for at in venue.asked if at <= 22] == [20, 22, 22, 22]
     assert healer.stats.given_up == 1
 
 
 async def test_ids_left_out_between_two_neighbours_are_asked_for_once() -> None:
-    patient, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID, omitted=[20, 22, 23])
-    healer = venue.healer(patient, venue.history(omits="void ids", leaves_out_ids=True))
+    target, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID, omitted=[20, 22, 23])
+    healer = venue.healer(target, venue.history(omits="void ids", leaves_out_ids=True))
     await venue.heal(healer)
-    assert patient.healed == [21, 24]
-    assert patient.left_out == [(20, 20), (22, 23)]
+    assert target.healed == [21, 24]
+    assert target.left_out == [(20, 20), (22, 23)]
     assert (healer.reasons, healer.stats.unpublished, healer.stats.given_up) == ({}, 3, 0)
     assert venue.asked == [19]
 
 
 async def test_a_neighbour_that_is_left_out_itself_is_looked_for_further_back() -> None:
-    patient, venue = Ids(hole(20, 20)), Venue(Paging.FORWARD_BY_ID, omitted=[18, 19, 20], page_size=100)
-    healer = venue.healer(patient, venue.history(omits="void ids", leaves_out_ids=True))
+    target, venue = Ids(hole(20, 20)), Venue(Paging.FORWARD_BY_ID, omitted=[18, 19, 20], page_size=100)
+    healer = venue.healer(target, venue.history(omits="void ids", leaves_out_ids=True))
     await venue.heal(healer)
     assert venue.asked == [19, 0]
-    assert (patient.left_out, healer.reasons) == ([(20, 20)], {})
+    assert (target.left_out, healer.reasons) == ([(20, 20)], {})
 
 
 async def test_ids_left_out_between_two_pages_are_asked_for_once() -> None:
-    patient, venue = Ids(hole(20, 35)), Venue(Paging.FORWARD_BY_ID, omitted=[29, 30])
-    healer = venue.healer(patient, venue.history(omits="void ids", leaves_out_ids=True))
+    target, venue = Ids(hole(20, 35)), Venue(Paging.FORWARD_BY_ID, omitted=[29, 30])
+    healer = venue.healer(target, venue.history(omits="void ids", leaves_out_ids=True))
     await venue.heal(healer)
-    assert sorted(patient.healed) == [*range(20, 29), *range(31, 36)]
+    assert sorted(target.healed) == [*range(20, 29), *range(31, 36)]
     assert venue.asked == [19, 28]
-    assert (patient.left_out, healer.reasons) == ([(29, 30)], {})
+    assert (target.left_out, healer.reasons) == ([(29, 30)], {})
 
 
 async def test_trades_that_are_not_published_yet_are_asked_for_again() -> None:
-    patient, venue = Ids(hole(1000, 1001)), Venue(Paging.FORWARD_BY_ID, newest=999)
-    healer = venue.healer(patient, venue.history(omits="void ids", leaves_out_ids=True))
+    target, venue = Ids(hole(1000, 1001)), Venue(Paging.FORWARD_BY_ID, newest=999)
+    healer = venue.healer(target, venue.history(omits="void ids", leaves_out_ids=True))
     await venue.heal(healer)
     assert len(venue.asked) == 4  # no answer had a neighbour behind them
 
 
 async def test_too_many_requests_wait_as_long_as_the_exchange_says() -> None:
-    patient, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID)
+    target, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID)
     venue.faults = [Answer(429, 7.0, b"slow down"), Answer(418, 31.0, b"banned")]
-    await venue.heal(venue.healer(patient))
+    await venue.heal(venue.healer(target))
     assert venue.slept == [pytest.approx(0.5), 7.0, 31.0]
-    assert patient.healed == [20, 21, 22, 23, 24]
+    assert target.healed == [20, 21, 22, 23, 24]
 
 
 async def test_faults_of_the_server_are_tried_again_with_growing_delays() -> None:
-    patient, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID)
+    target, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID)
     broken = Answer(200, None, b"<html>")
     venue.faults = [Answer(500, None, b""), Answer(503, None, b""), RestError("timed out"), broken]
-    healer = venue.healer(patient)
+    healer = venue.healer(target)
     await venue.heal(healer)
     assert venue.slept == [pytest.approx(0.5), 0.5, 1.0, 2.0, 4.0]
-    assert patient.healed == [20, 21, 22, 23, 24]
+    assert target.healed == [20, 21, 22, 23, 24]
     assert (healer.stats.requests, healer.stats.errors) == (5, 4)
 
 
 async def test_a_server_that_stays_down_costs_two_rounds_of_attempts_and_the_hole_says_why() -> None:
-    patient, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID)
+    target, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID)
     venue.faults = [Answer(500, None, b"down")] * 12
-    healer = venue.healer(patient)
+    healer = venue.healer(target)
     await venue.heal(healer)
     (reason,) = healer.reasons.values()
     assert reason == "GET http://venue/trades/A: HTTP 500 b'down' (6 attempts)"
@@ -328,25 +328,25 @@ async def test_a_server_that_stays_down_costs_two_rounds_of_attempts_and_the_hol
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 451])
 async def test_a_request_that_is_refused_is_not_sent_again(status: int) -> None:
-    patient, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID)
+    target, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID)
     venue.faults = [Answer(status, None, b"no")]
-    healer = venue.healer(patient)
+    healer = venue.healer(target)
     await venue.heal(healer)
     assert healer.reasons == {hole(20, 24): f"GET http://venue/trades/A: HTTP {status} b'no'"}
     assert len(venue.asked) == 1
 
 
 async def test_empty_pages_end_a_pass_and_a_page_that_does_not_move_on_does_too() -> None:
-    patient, venue = Ids(hole(20, 45)), Venue(Paging.FORWARD_BY_ID)
+    target, venue = Ids(hole(20, 45)), Venue(Paging.FORWARD_BY_ID)
     same = Answer(200, None, orjson.dumps([18, 19]))
     venue.faults = [Answer(200, None, b"[]"), same]
-    await venue.heal(venue.healer(patient))
+    await venue.heal(venue.healer(target))
     assert venue.asked == [20, 20, 20, 30, 40]
-    assert patient.healed == list(range(20, 46))
+    assert target.healed == list(range(20, 46))
 
 
 async def test_weights_are_kept_over_every_minute() -> None:
-    patient, venue = Ids(hole(1, 900)), Venue(Paging.FORWARD_BY_ID)
+    target, venue = Ids(hole(1, 900)), Venue(Paging.FORWARD_BY_ID)
     times: list[float] = []
 
     async def get(url: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
@@ -354,7 +354,7 @@ async def test_weights_are_kept_over_every_minute() -> None:
         return await venue.get(url, query, headers)
 
     history = venue.history(weight=25.0, weight_per_minute=600.0)
-    healer = Healer("venue", history, [patient], get, now=lambda: venue.now_s, sleep=venue.sleep,
+    healer = Healer("venue", history, [target], get, now=lambda: venue.now_s, sleep=venue.sleep,
                     exchange_time_ns=lambda: round(venue.now_s * 1e9))  # fmt: skip
     await venue.heal(healer)
     assert len(times) == 90
@@ -382,41 +382,41 @@ async def test_a_limit_that_was_not_used_is_not_saved_up() -> None:
 async def test_a_hole_that_cannot_be_healed_is_given_up_without_a_request(
     changes: dict[str, Any], options: dict[str, Any], reason: str
 ) -> None:
-    patient, venue = Ids(hole(98, 99)), Venue(Paging.FORWARD_BY_ID)
-    healer = venue.healer(patient, venue.history(**changes), **options)
+    target, venue = Ids(hole(98, 99)), Venue(Paging.FORWARD_BY_ID)
+    healer = venue.healer(target, venue.history(**changes), **options)
     await venue.heal(healer)
     assert healer.reasons == {hole(98, 99): reason}
     assert venue.asked == []
 
 
 async def test_an_exchange_without_history_says_so() -> None:
-    patient, venue = Ids(hole(98, 99)), Venue(Paging.FORWARD_BY_ID)
-    healer = Healer("venue", None, [patient], venue.get, now=lambda: venue.now_s, sleep=venue.sleep)
+    target, venue = Ids(hole(98, 99)), Venue(Paging.FORWARD_BY_ID)
+    healer = Healer("venue", None, [target], venue.get, now=lambda: venue.now_s, sleep=venue.sleep)
     await venue.heal(healer)
     assert list(healer.reasons.values()) == ["the exchange serves no history of trades"]
 
 
 async def test_the_key_is_sent_where_one_is_needed_and_nowhere_else() -> None:
     for header, sent in (("X-KEY", {"X-KEY": "k"}), (None, {})):
-        patient, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID)
-        await venue.heal(venue.healer(patient, venue.history(key_header=header), api_key="k"))
+        target, venue = Ids(hole(20, 24)), Venue(Paging.FORWARD_BY_ID)
+        await venue.heal(venue.healer(target, venue.history(key_header=header), api_key="k"))
         assert venue.headers == [sent]
 
 
 async def test_a_big_page_is_handed_over_in_parts() -> None:
-    patient, venue = Ids(hole(1, 900)), Venue(Paging.FORWARD_BY_ID, page_size=1000)
-    await venue.heal(venue.healer(patient))
-    assert len(patient.healed) == 900
-    assert patient.most_at_once == 250
+    target, venue = Ids(hole(1, 900)), Venue(Paging.FORWARD_BY_ID, page_size=1000)
+    await venue.heal(venue.healer(target))
+    assert len(target.healed) == 900
+    assert target.most_at_once == 250
 
 
 async def test_a_running_healer_sleeps_until_it_is_woken_and_heals_what_came_meanwhile() -> None:
-    patient, venue = Ids(), Venue(Paging.FORWARD_BY_ID)
-    healer = Healer("venue", venue.history(), [patient], venue.get, exchange_time_ns=lambda: 0)
+    target, venue = Ids(), Venue(Paging.FORWARD_BY_ID)
+    healer = Healer("venue", venue.history(), [target], venue.get, exchange_time_ns=lambda: 0)
     task = asyncio.create_task(healer.run())
     await asyncio.sleep(0)
-    patient.missing = dict.fromkeys(range(30, 33), "A")
+    target.missing = dict.fromkeys(range(30, 33), "A")
     healer.wake()
-    await until(lambda: patient.healed == [30, 31, 32])
+    await until(lambda: target.healed == [30, 31, 32])
     task.cancel()
     await asyncio.wait([task])

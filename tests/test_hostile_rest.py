@@ -72,7 +72,7 @@ async def test_a_redirect_is_an_error_that_names_its_target_and_the_key_stays_he
             with pytest.raises(RestError, match=f"HTTP {status} redirects to {target.host}, which is not") as refused:
                 await client(f"http://{server.host}/api", {"symbol": "A"}, {"X-MBX-APIKEY": "k3y-of-mine"})
             await client.close()
-        assert refused.value.hopeless
+        assert refused.value.permanent
         assert [secret for secret in SECRETS if secret in str(refused.value)] == []
         assert "k3y-of-mine" in server.requests[0]
         assert target.requests == []
@@ -80,14 +80,13 @@ async def test_a_redirect_is_an_error_that_names_its_target_and_the_key_stays_he
 
 @pytest.mark.parametrize("where", ["Location: //[", "Location: ", "Location: ?x", "X: y"])
 async def test_a_redirect_to_nowhere_is_an_error_too(where: str) -> None:
-    async with Http("302 Found", where) as server:
-        healer = Healer("venue", VENUE, [OneHole()], RestClient(), url=f"http://{server.host}", horizon_s=1e18)
+    async with Http("302 Found", where) as server, RestClient() as client:
+        healer = Healer("venue", VENUE, [OneHole()], client, url=f"http://{server.host}", horizon_s=1e18)
         healer._exchange_time_ns = lambda: 0
         while (due_s := await healer.heal_due()) is not None:  # noqa: ASYNC110 a fraction of a second
             await asyncio.sleep(due_s)
         assert len(healer.reasons) == 1
         assert healer.stats.requests == len(server.requests) == 1
-        await healer._get.close()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("status", [301, 307])

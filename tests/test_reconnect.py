@@ -1,4 +1,4 @@
-"""Tests of when a lost connection is tried again: what the exchange asks for is done, what is hopeless is not tried."""
+"""When a lost connection is tried again: what the exchange asks for is done, a permanent error is not tried."""
 
 from __future__ import annotations
 

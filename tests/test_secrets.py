@@ -262,7 +262,7 @@ async def test_a_wrong_password_of_a_socks_proxy_is_an_error_that_shows_none() -
 async def test_a_proxy_that_cannot_be_used_is_an_error_that_is_not_tried_again(proxy: str) -> None:
     with pytest.raises(RestError) as failed:
         await RestClient(proxy=proxy)("http://h/a", {}, {})
-    assert failed.value.hopeless
+    assert failed.value.permanent
     assert isinstance(failed.value, FastbarsError)
 
 

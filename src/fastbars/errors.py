@@ -105,12 +105,14 @@ class RestError(WebSocketError):
     """An exchange's REST API did not answer as it should.
 
     Attributes:
-        hopeless: the same request will not do better later.
+        permanent: the same request will not do better later.
+        retry_after_s: after so many seconds the server asks to retry; None: it does not say.
     """
 
-    def __init__(self, message: str, *, hopeless: bool = False) -> None:
+    def __init__(self, message: str, *, permanent: bool = False, retry_after_s: float | None = None) -> None:
         super().__init__(message)
-        self.hopeless = hopeless
+        self.permanent = permanent
+        self.retry_after_s = retry_after_s
 
 
 class SubscriptionError(WebSocketError):

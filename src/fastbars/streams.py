@@ -26,7 +26,7 @@ from fastbars.live.connections.adapter import BaseWebSocketAdapter, RedundantAda
 from fastbars.live.connections.pool import Pool
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.connections.subscriptions import joined
-from fastbars.live.healing.healer import HealingStats
+from fastbars.live.healing.pages import HealingStats
 from fastbars.live.stats import StreamStats
 from fastbars.specs import BarSpec
 from fastbars.tapes.recorder import Recording

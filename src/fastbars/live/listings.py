@@ -12,7 +12,7 @@ from fastbars.errors import ParseError, RestError
 from fastbars.exchanges.listing import MOST_INSTRUMENTS, MOST_PAGES, Listed, Listing, Question
 from fastbars.live.config import StreamConfig
 from fastbars.live.connections.limits import RateLimiter
-from fastbars.live.rest import Answer, RestClient
+from fastbars.live.rest import RestClient, body_of
 from fastbars.live.secrets import without_credentials
 
 TIMEOUT_S = 5.0  # for the whole listing: a stream does not wait longer for it
@@ -20,7 +20,6 @@ RETRY_S = 30.0  # after a listing that could not be had
 _LONGEST_HOLD_S = 3600.0
 _MOST_BYTES = 64 * 2**20
 _MOST_KEPT = 64
-_HTTP_OK = 200
 _JSON = {"Content-Type": "application/json"}
 _UNREADABLE = (ParseError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
@@ -34,14 +33,6 @@ class Entry(NamedTuple):
     listed: Mapping[str, Listed] | None
     why: str = ""
     held_s: float = 0.0
-
-
-class _RefusedError(RestError):
-    """The exchange answered with an HTTP status; `held_s`: after how long it may be asked again."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(f"HTTP {answer.status} {answer.body[:200]!r}")
-        self.held_s = min(max(answer.retry_after_s or 0.0, RETRY_S), _LONGEST_HOLD_S)
 
 
 class ListingCache:
@@ -78,7 +69,7 @@ class ListingCache:
 
 
 async def _fetch(listing: Listing, url: str, question: Question, config: StreamConfig, limiter: RateLimiter) -> Entry:
-    why, held_s = f"no answer within {TIMEOUT_S:g} s", RETRY_S
+    why, held_s = f"no answer within {TIMEOUT_S:g} s ({url})", RETRY_S
     try:
         async with (
             asyncio.timeout(TIMEOUT_S),
@@ -87,13 +78,15 @@ async def _fetch(listing: Listing, url: str, question: Question, config: StreamC
             listed = await _ask(client, listing, url, question, limiter)
         if listed:
             return Entry(steady_s(), listed)
-        why = "it lists no instrument"
-    except (RestError, TimeoutError) as error:
-        why = str(error) or why
-        held_s = error.held_s if isinstance(error, _RefusedError) else RETRY_S
+        why = f"it lists no instrument ({url})"
+    except RestError as error:
+        why = str(error)
+        held_s = min(max(error.retry_after_s or 0.0, RETRY_S), _LONGEST_HOLD_S)
+    except TimeoutError:
+        pass
     except _UNREADABLE as error:
-        why = f"the answer cannot be read: {error!r}"
-    return Entry(steady_s(), None, without_credentials(f"{why} ({url})"), held_s)
+        why = f"the answer cannot be read: {error!r} ({url})"
+    return Entry(steady_s(), None, without_credentials(why), held_s)
 
 
 async def _ask(
@@ -106,16 +99,15 @@ async def _ask(
     for _ in range(MOST_PAGES):
         delay_s = limiter.delay_s(listing.weight)
         if delay_s > TIMEOUT_S:
-            raise RestError(f"the exchange's REST weights are used up for {delay_s:.0f} s")
+            raise RestError(f"the exchange's REST weights are used up for {delay_s:.0f} s ({url})")
         await limiter.wait(listing.weight)
         answer = await client(url, query, headers, question.body)
-        if answer.status != _HTTP_OK:
-            raise _RefusedError(answer)
-        page, cursor = await asyncio.to_thread(listing.parse, answer.body)
+        body = body_of(answer, f"{'GET' if question.body is None else 'POST'} {url}")
+        page, cursor = await asyncio.to_thread(listing.parse, body)
         listed.update((one.symbol, one) for one in page)
         if len(listed) > MOST_INSTRUMENTS:
             raise ParseError(f"more than {MOST_INSTRUMENTS} instruments")
         if listing.cursor is None or not cursor or not page or cursor == query.get(listing.cursor[0]):
             return listed
         query[listing.cursor[0]] = cursor
-    raise RestError(f"more than {MOST_PAGES} pages")
+    raise RestError(f"more than {MOST_PAGES} pages ({url})")

@@ -21,7 +21,7 @@ from websockets.proxy import get_proxy, parse_proxy
 from websockets.uri import WebSocketURI, parse_uri
 
 from fastbars.errors import RestError
-from fastbars.live.connections.backoff import seconds_of
+from fastbars.live.connections.backoff import may_retry, seconds_of
 from fastbars.live.secrets import hidden, target_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,11 @@ _TIMEOUT_S = 15.0
 _MOST_BYTES = 32 * 2**20  # the largest known page, 1,000 trades, has 200 kB
 _CHUNK_BYTES = 2**16
 _REDIRECTS = range(300, 400)
-_FAILURES: tuple[type[Exception], ...] = (OSError, TimeoutError, WebSocketException, HTTPException)
+_OK = 200
+_SHOWN_BYTES = 200  # of the body of a refusal
+_FAILURES: tuple[type[Exception], ...] = (
+    OSError, TimeoutError, WebSocketException, HTTPException, InvalidProxy, InvalidURI, ImportError,
+)  # fmt: skip
 
 
 class Answer(NamedTuple):
@@ -40,6 +44,21 @@ class Answer(NamedTuple):
     status: int
     retry_after_s: float | None
     body: bytes
+
+
+def body_of(answer: Answer, request: str) -> bytes:
+    """The body of an answer to a request, such as "GET https://host/path".
+
+    Raises:
+        RestError: it has another status than 200; whether and when to try again is in the error.
+    """
+    if answer.status == _OK:
+        return answer.body
+    raise RestError(
+        f"{request}: HTTP {answer.status} {answer.body[:_SHOWN_BYTES]!r}",
+        permanent=not may_retry(answer.status),
+        retry_after_s=answer.retry_after_s,
+    )
 
 
 class Get(Protocol):
@@ -101,15 +120,15 @@ class RestClient:
                 answer, location = await self._over_socks(proxy, request)
             else:
                 answer, location = await self._over_http(proxy, request)
-        except (InvalidProxy, InvalidURI, ImportError) as error:
-            raise RestError(f"{method} {url}: {error}", hopeless=True) from hidden(error)
         except _failures() as error:
-            raise RestError(f"{method} {url}: {error or type(error).__name__}") from hidden(error)
+            what = f"{method} {url}: {str(error) or type(error).__name__}"
+            raise RestError(what, permanent=not may_retry(error)) from hidden(error)
         if location is not None and answer.status in _REDIRECTS:
             # Its target would get the API key, and its answers would be taken for the exchange's.
             target = target_of(location, url)
             raise RestError(
-                f"{method} {url}: HTTP {answer.status} redirects to {target}, which is not followed", hopeless=True
+                f"{method} {url}: HTTP {answer.status} redirects to {target}, which is not followed",
+                permanent=not may_retry(answer.status),
             )
         return answer
 
@@ -140,7 +159,7 @@ class RestClient:
             *([] if request.body is None else [f"Content-Length: {len(request.body)}"]),
         ]  # fmt: skip
         if any("\r" in line or "\n" in line for line in head):
-            raise RestError(f"{request.method} {request.url}: a header or parameter has a line break", hopeless=True)
+            raise InvalidURI(request.url, "a header or parameter has a line break")
         context = None if parts.scheme == "http" else self._ssl or create_default_context()
         async with asyncio.timeout(self._timeout_s):
             socket = await connect_socks_proxy(parse_proxy(proxy), _as_websocket(request.url))

@@ -22,6 +22,7 @@ MOST_RETRY_AFTER_S = 3600.0
 _MOST_HEADER_CHARACTERS = 100
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?")  # some send decimals
 _BANS = (403, 418, 429)
+_PASSING = (408, 418, 425, 429)
 _TRY_LATER = (*_BANS, 503)
 
 
@@ -125,16 +126,22 @@ class RetryPolicy:
         return max(self.backoff.next_delay(), held_s)
 
 
-def may_retry(error: BaseException) -> bool:
-    """Whether connecting again can help after this error of an attempt to connect.
+def may_retry(reason: BaseException | int) -> bool:
+    """Whether to try again can help, to connect or to ask a REST API: the one place where that is decided.
 
     False where the address or an option makes no sense, and where the certificate was not accepted: what is
     wrong there is wrong the next time too, or an attack.
+
+    Args:
+        reason: the error of the attempt, or the HTTP status that answered a request.
     """
-    if isinstance(error, ssl.SSLCertVerificationError | InvalidURI | InvalidProxy):
+    if isinstance(reason, int):
+        # Too many requests and faults of the server pass; what is wrong with the request, or its address, stays wrong.
+        return not 300 <= reason < 500 or reason in _PASSING
+    if isinstance(reason, ssl.SSLCertVerificationError | InvalidURI | InvalidProxy | ImportError):
         return False
     # Other ValueErrors come from options that do not fit; of an OSError one never knows.
-    return isinstance(error, OSError) or not isinstance(error, ValueError)
+    return isinstance(reason, OSError) or not isinstance(reason, ValueError)
 
 
 def retry_after_s(error: BaseException, ban_s: float) -> float:

@@ -9,13 +9,12 @@ from fastbars.clocks import steady_s
 from fastbars.errors import RestError
 from fastbars.exchanges.declaration import Exchange
 from fastbars.live.config import StreamConfig
-from fastbars.live.rest import RestClient
+from fastbars.live.rest import RestClient, body_of
 from fastbars.live.secrets import without_credentials
 from fastbars.log import log
 
 _TIMEOUT_S = 5.0
 _LOGIN_EVERY_S = 5.0
-_HTTP_OK = 200
 
 
 async def ask_first(exchange: Exchange, config: StreamConfig, url: str) -> None:
@@ -27,13 +26,10 @@ async def ask_first(exchange: Exchange, config: StreamConfig, url: str) -> None:
     for address in exchange.asked_first(url, config.rest_url):
         try:
             async with RestClient(_TIMEOUT_S, ssl=ssl, proxy=config.proxy) as client:
-                answer = await client(address, {}, {})
-            why = None if answer.status == _HTTP_OK else f"HTTP {answer.status} {answer.body[:200]!r}"
+                body_of(await client(address, {}, {}), f"GET {address}")
         except RestError as error:
-            why = str(error)
-        if why is not None:
             shown = without_credentials(address)
-            log.warning("not_asked_first", exchange=exchange.name, url=shown, why=why.replace(address, shown))
+            log.warning("not_asked_first", exchange=exchange.name, url=shown, why=str(error).replace(address, shown))
 
 
 class SessionToken:

@@ -13,7 +13,8 @@ from typing import Any
 from fastbars.clocks import steady_ns, wall_ns
 from fastbars.exchanges.history import Hole
 from fastbars.live import snapshots
-from fastbars.live.healing.healer import Healer, HealingStats
+from fastbars.live.healing.healer import Healer
+from fastbars.live.healing.pages import HealingStats
 from fastbars.live.rest import RestClient
 from fastbars.live.secrets import without_credentials
 from fastbars.live.session import Session
