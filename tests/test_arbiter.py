@@ -111,10 +111,11 @@ def test_a_held_row_follows_a_scale_that_is_widened_meanwhile() -> None:
     price, size = out.column("price"), out.column("size")
     assert price is not None
     assert size is not None
-    scales = lines.instruments.scales("A")
+    scales = out.scales("A")
+    assert scales == (2, 3)
     assert [to_text(int(one), scales[0]) for one in price] == ["1.25", "1.5"]
     assert [to_text(int(one), scales[1]) for one in size] == ["0.001", "1"]
-    assert out.rescaled == lines.instruments.rescaled
+    assert lines.instruments.scales("A") == (0, 0)  # until a buffer has taken them
 
 
 def test_a_held_row_that_a_wider_scale_has_no_room_for_is_refused_and_not_a_void_id() -> None:
@@ -122,21 +123,38 @@ def test_a_held_row_that_a_wider_scale_has_no_room_for_is_refused_and_not_a_void
     instruments.add("A")
     arbiter = Arbiter(TickBatch(instruments), 2, WAIT_NS)
     one, huge = np.array([1]), np.array([2**62])
-    for trade_id, price, size in ((1, one, one), (3, one, huge), (5, -huge, one)):
+    for trade_id, price, size in ((1, one, one), (3, one, huge), (5, -huge, one), (6, one, one)):
         column = np.array([trade_id])
         columns = {"time_ns": one, "symbol_id": one * 0, "price": price, "size": size}
-        # Its numbers are not noted, so that the scale can be widened past them.
         arbiter.take(TickBatch.wrap(instruments, columns | {"first_id": column, "last_id": column}), 0, 0)
     instruments.add("A", 1, 1)
-    released = arbiter.expire(WAIT_NS)
-    assert ids_of(released) == [3, 5]
-    prices, sizes = released.column("price"), released.column("size")
-    assert prices is not None
-    assert sizes is not None
-    assert (sizes[0], prices[1]) == (-(2**63), -(2**63))
     buffer = BarBuffer("1m", ids="contiguous", instruments=instruments)
-    buffer.add_live(released)
-    assert (buffer.stats.refused, buffer.stats.void_ids, buffer.stats.trades) == (2, 0, 0)
+    seen = []
+    released = arbiter.expire(WAIT_NS)
+    while True:
+        prices, sizes = released.column("price"), released.column("size")
+        assert prices is not None
+        assert sizes is not None
+        seen.append((ids_of(released), prices.tolist(), sizes.tolist()))
+        buffer.add_live(released)
+        if not arbiter.deferred:
+            break
+        released = arbiter.expire(WAIT_NS)
+    assert seen == [([3], [-(2**63)], [-(2**63)]), ([5, 6], [-(2**63), 10], [-(2**63), 10])]
+    assert (buffer.stats.refused, buffer.stats.void_ids, buffer.stats.trades) == (2, 0, 1)
+
+
+def test_rows_that_no_scale_has_room_for_together_go_on_one_batch_after_the_other() -> None:
+    lines = Lines()
+    lines.bring(0, 0, 1, price="1")
+    lines.bring(0, 0, 3, price="1.000000000000000001")
+    lines.bring(0, 0, 4, 5, price="60000")
+    released = lines.arbiter.expire(WAIT_NS)
+    assert (ids_of(released), released.scales("A")) == ([3], (18, 0))
+    assert lines.arbiter.deferred
+    released = lines.arbiter.expire(WAIT_NS)
+    assert (ids_of(released), released.scales("A")) == ([4, 5], (0, 0))
+    assert (int(lines.arbiter.deferred), lines.arbiter.held) == (0, 0)
 
 
 def test_first_arrivals_lead_times_and_misses_are_counted_for_each_line() -> None:

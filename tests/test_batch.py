@@ -35,7 +35,7 @@ def test_rows_keep_their_value_whatever_scale_comes_after_them(rows: list[tuple[
         batch.append(symbol, -number, price, size, 1, number)
     assert len(batch) == batch.length == len(rows)
     for number, (symbol, price, size) in enumerate(rows):
-        price_scale, size_scale = instruments.scales(symbol)
+        price_scale, size_scale = batch.scales(symbol)
         assert to_decimal(column(batch, "price")[number], price_scale) == price
         assert to_decimal(column(batch, "size")[number], size_scale) == size
     assert column(batch, "symbol_id") == [instruments.id(symbol) for symbol, _, _ in rows]
@@ -121,28 +121,44 @@ def test_a_price_that_does_not_fit_beside_what_was_seen_is_refused_with_both_sid
     assert column(batch, "price") == column(batch, "size") == [5 * 10**18]
 
 
-def test_two_batches_cannot_be_filled_across_a_widening() -> None:
+def test_a_batch_keeps_its_scales_while_others_are_widened() -> None:
     instruments = Instruments()
     first, second = TickBatch(instruments, ids=False), TickBatch(instruments, ids=False)
     first.append("A", 0, "1", "1")
     second.append("A", 0, "1.5", "1")
-    with pytest.raises(InvalidTickError, match="A: a scale was widened through another batch"):
-        first.append("A", 0, "1", "1")
+    first.append("A", 0, "2", "1")
+    assert (column(first, "price"), first.scales("A")) == ([1, 2], (0, 0))
+    assert (column(second, "price"), second.scales("A")) == ([15], (1, 0))
+    assert instruments.scales("A") == (0, 0)
+    instruments.add("A", 3)
+    first.append("A", 0, "1.25", "1")
+    assert (column(first, "price"), first.scales("A")) == ([100, 200, 125], (2, 0))
     first.clear()
     first.append("A", 0, "1", "1")
-    assert column(first, "price") == [10]
+    assert (column(first, "price"), first.scales("A")) == ([1000], (3, 0))
 
 
-def test_a_batch_built_before_a_widening_is_refused_and_so_are_its_parts() -> None:
+def test_a_batch_built_before_a_widening_is_taken_for_what_it_says_and_so_are_its_parts() -> None:
+    for rows in (2, 1):
+        buffer = BarBuffer("1m")
+        stale = TickBatch(buffer.instruments, ids=False)
+        stale.append("A", 0, "1.5", "1")
+        stale.append("A", 1, "1.5", "0.25")
+        buffer.instruments.add("A", price_scale=2)
+        assert stale.part(0, rows).scales("A") == stale.without(0).scales("A") == stale.scales("A") == (1, 2)
+        buffer.add_batch(stale.part(0, rows))
+        (bar,) = buffer.flush_all()
+        assert (bar.open, bar.volume) == (Decimal("1.5"), Decimal("1.25") if rows == 2 else Decimal(1))
+
+
+def test_columns_given_before_a_widening_are_taken_for_what_they_say() -> None:
     buffer = BarBuffer("1m")
-    stale = TickBatch(buffer.instruments, ids=False)
-    stale.append("A", 0, "1.5", "1")
-    stale.append("A", 1, "1.5", "1")
-    buffer.instruments.add("A", price_scale=2)
-    for batch in (stale, stale.part(0, 1), stale.without(0)):
-        with pytest.raises(InvalidTickError, match="a scale was widened after this batch was built"):
-            buffer.add_batch(batch)
-    assert buffer.flush_all() == []
+    buffer.instruments.add("A", 1)
+    batch = TickBatch.from_columns(buffer.instruments, time_ns=[0, 1], symbol_id=[0, 0], price=[15, 25], size=[1, 1])
+    buffer.instruments.add("A", 4, 4)
+    buffer.add_batch(batch)
+    (bar,) = buffer.flush_all()
+    assert (bar.open, bar.close, bar.volume) == (Decimal("1.5"), Decimal("2.5"), Decimal(2))
 
 
 def test_a_batch_of_other_instruments_is_refused() -> None:

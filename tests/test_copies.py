@@ -62,7 +62,7 @@ def test_a_batch_of_bars_comes_out_as_it_went_in(copier: Callable[[BarBatch], Ba
 
 
 @copiers
-def test_instruments_keep_scales_contract_sizes_and_what_bounds_a_widening(
+def test_instruments_keep_scales_contract_sizes_and_which_symbols_have_traded(
     copier: Callable[[Instruments], Instruments],
 ) -> None:
     buffer = BarBuffer("1m", exchange="okx")
@@ -73,8 +73,8 @@ def test_instruments_keep_scales_contract_sizes_and_what_bounds_a_widening(
     assert made is not instruments
     assert (made.symbols, made.exchange) == (("INV", "X"), "okx")
     assert (made.scales("X"), made.contract_size("INV"), made.contract_size("X")) == ((0, 2), Decimal("0.1"), None)
-    with pytest.raises(fastbars.PrecisionError, match=f"okx X: .* prices up to {2**62} were seen"):
-        made.add("X", price_scale=1)
+    with pytest.raises(fastbars.PrecisionError, match="okx X: the contract size is set before the first trade"):
+        made.add("X", contract_size=1)
     made.add("Y")
     assert "Y" not in instruments
 
@@ -158,14 +158,19 @@ def test_an_empty_copy_still_asks_for_ids() -> None:
     assert made.column("first_id").tolist() == [3]
 
 
-def test_a_batch_made_stale_by_a_widening_is_stale_when_it_comes_out() -> None:
+@copiers
+def test_a_batch_built_before_a_widening_keeps_its_scales(copier: Callable[[Any], Any]) -> None:
     buffer = BarBuffer("1m")
     batch = buffer.new_batch()
     batch.append("X", 0, "1", "1")
     buffer.add("X", 0, "1.25", "1")
-    buffer, batch = copy.deepcopy((buffer, batch))
-    with pytest.raises(fastbars.InvalidTickError, match="a scale was widened after this batch was built"):
-        buffer.add_batch(batch)
+    batch.append("Y", 0, "0.5", "1")
+    buffer, made = copier((buffer, batch))
+    assert (made.scales("X"), made.scales("Y"), made.instruments.scales("X")) == ((0, 0), (1, 0), (2, 0))
+    buffer.add_batch(made)
+    assert [(bar.symbol, bar.high, bar.close) for bar in buffer.flush_all()] == [
+        ("X", Decimal("1.25"), 1), ("Y", Decimal("0.5"), Decimal("0.5")),
+    ]  # fmt: skip
 
 
 @copiers
@@ -184,18 +189,22 @@ def test_bars_ticks_and_specs_come_out_as_they_went_in(copier: Callable[[Any], A
 
 def test_a_pickle_of_nonsense_is_refused_when_it_is_loaded() -> None:
     reduced: Any = Instruments().__reduce__()
-    rebuild, (exchange, _, rescaled, _) = reduced
-    row = ("X", 1, 1, None, 5, 5)
-    assert rebuild(exchange, [row], rescaled).scales("X") == (1, 1)
+    rebuild, (exchange, _, _) = reduced
+    row = ("X", 1, 1, None, True)
+    assert rebuild(exchange, [row]).scales("X") == (1, 1)
     for wrong, message in (
         ([row, row], "names 'X' twice"),
         ([(5, *row[1:])], "or it is no symbol"),
-        ([("X", 19, 1, None, 5, 5)], "outside 0 to 18"),
-        ([("X", 1, 1, None, -5, 5)], "is negative"),
-        ([("X", 1, 1, "-1", 5, 5)], "contract size -1 is not positive"),
+        ([("X", 19, 1, None, True)], "outside 0 to 18"),
+        ([("X", 1, 1, "-1", True)], "contract size -1 is not positive"),
     ):
         with pytest.raises(ValueError, match=message):
-            rebuild(exchange, wrong, rescaled)
+            rebuild(exchange, wrong)
+    reduced = TickBatch(Instruments()).__reduce__()
+    rebuild, (instruments, columns, _) = reduced
+    for scales in ((0, 1, 1), (-1, 1, 1), (0, -1, 1)):
+        with pytest.raises(ValueError, match="a pickle of a batch has scales"):
+            rebuild(instruments, columns, [scales])
     rebuild, values = some_bars()[0].__reduce__()
     high = [own.name for own in OHLCVBar.__dataclass_fields__.values()].index("high")
     with pytest.raises(ValueError, match=r"High .* must be >="):

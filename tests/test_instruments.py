@@ -59,31 +59,34 @@ def test_a_scale_outside_0_to_18_is_refused_and_the_symbol_stays_unknown(scales:
     assert "A" not in instruments
 
 
-def test_a_scale_at_which_seen_values_do_not_fit_is_refused_and_nothing_changes() -> None:
+def test_a_declared_scale_leaves_the_rows_of_a_batch_and_the_room_for_more_of_them() -> None:
     instruments = Instruments("okx")
     batch = TickBatch(instruments, ids=False)
     batch.append("A", 0, "9223372036854775807", "1")
-    with pytest.raises(
-        PrecisionError, match="okx A: price scale needs 1 decimals, but prices up to 9223372036854775807"
-    ):
-        instruments.add("A", 1, 5)
-    assert instruments.scales("A") == (0, 0)
-    instruments.add("A", 0, 18)
-    assert instruments.scales("A") == (0, 18)
+    instruments.add("A", 1, 18)
+    assert instruments.scales("A") == (1, 18)
+    assert batch.scales("A") == (0, 0)
+    batch.append("A", 0, "9223372036854775806", "10")
+    with pytest.raises(PrecisionError, match=r"okx A: price 0\.5 needs 1 decimals, but prices up to 922337"):
+        batch.append("A", 0, "0.5", "1")
     with pytest.raises(PrecisionError, match="okx A: size 10 does not fit 64 bits with the 18 decimals"):
         TickBatch(instruments, ids=False).append("A", 0, "1", "10")
 
 
-def test_only_widening_a_symbol_that_has_trades_counts_as_rescaled() -> None:
+def test_each_change_of_a_known_symbol_is_a_version_of_its_own() -> None:
     instruments = Instruments()
     instruments.add("A", 2, 2)
-    assert instruments.rescaled == 0
-    TickBatch(instruments, ids=False).append("A", 0, "1", "1")
-    assert instruments.rescaled == 0
+    assert instruments.version == 0
+    TickBatch(instruments, ids=False).append("A", 0, "1.125", "1")
+    assert instruments.version == 0
     instruments.add("A", 3, 2)
-    assert instruments.rescaled == 1
+    assert instruments.version == 1
     instruments.add("A", 1, 1)
-    assert instruments.rescaled == 1
+    assert instruments.version == 1
+    instruments.add("B")
+    instruments.add("B", contract_size="10")
+    instruments.add("B", contract_size="10.0")
+    assert instruments.version == 2
 
 
 def test_a_contract_size_is_kept_exactly() -> None:

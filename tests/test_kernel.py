@@ -355,18 +355,20 @@ def tick(row: Trade) -> TickData:
     return TickData(row.symbol, row.time_ns, row.price, row.size, side, row.first_id, row.last_id, row.trade_count)
 
 
-def test_an_open_bar_that_cannot_follow_a_scale_refuses_its_symbol_alone() -> None:
+def test_an_open_bar_that_cannot_follow_a_scale_refuses_only_the_trades_that_need_it() -> None:
     buffer = BarBuffer("1m")
     for _ in range(19):
         buffer.add_tick(TickData("A", 0, 9 * 10**17, 10**18))
     buffer.instruments.add("A", price_scale=1)
-    with pytest.raises(PrecisionError, match="A: row 0: the sums of its open bar do not fit 128 bits") as caught:
-        buffer.add_tick(TickData("A", 1, 1, 1))
+    with pytest.raises(PrecisionError, match=r"A: price 0\.5 and size 1 need .* the sums of its open bar do") as caught:
+        buffer.add_tick(TickData("A", 1, "0.5", 1))
     assert caught.value.row == 0
     assert buffer.add_tick(TickData("B", 0, 1, 1)) == []
+    assert buffer.add_tick(TickData("A", 1, 1, 1)) == []
     (bar,) = buffer.flush_symbol("A")
-    assert (bar.trade_count, bar.high, bar.volume) == (19, Decimal(9 * 10**17), Decimal(19 * 10**18))
-    assert bar.quote_volume == 171 * 10**35
+    assert (bar.trade_count, bar.high, bar.volume) == (20, Decimal(9 * 10**17), Decimal(19 * 10**18 + 1))
+    assert bar.quote_volume == 171 * 10**35 + 1
+    assert buffer.add_tick(TickData("A", 2 * MINUTE, "0.5", 1)) == []
 
 
 def test_a_closed_bar_that_cannot_follow_a_scale_is_let_go_and_what_comes_for_it_is_late() -> None:

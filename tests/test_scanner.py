@@ -39,7 +39,7 @@ class Scan:
         rows: list[Row] = []
         for time_ns, symbol_id, price, size, *others in zip(*map(column, names), strict=True):
             symbol = self.instruments.symbol(symbol_id)
-            scales = self.instruments.scales(symbol)
+            scales = self.batch.scales(symbol)
             rows.append((time_ns, symbol, to_decimal(price, scales[0]), to_decimal(size, scales[1]), *others))
         return rows
 
@@ -80,7 +80,7 @@ def test_a_trade_becomes_a_row() -> None:
           3735683259)],
         1723161255343000000,
     )  # fmt: skip
-    assert scan.instruments.scales("BTCUSDT") == (2, 2)
+    assert scan.batch.scales("BTCUSDT") == (2, 2)
     assert scan.scanner.take_counts() == (1, len(TRADE), 1)
     assert scan.scanner.take_counts() == (0, 0, 0)
 

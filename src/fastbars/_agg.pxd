@@ -25,6 +25,9 @@ cdef class BarKernel:
     cdef int fold_places(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing=*) except -1
     cdef TickBatch copy_of(self, TickBatch batch)
     cdef int fold_rows(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing) except -1
+    cdef int fold_alike(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing) except -1
+    cdef int fold_apart(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing) except -1
+    cdef int refuse_sum(self, TickBatch batch, Py_ssize_t row) except -1
     cdef int prepare(self, TickBatch batch) except -1
     cdef int settle(self) except -1
     cdef void begin(self, Pass *run, TickBatch batch, const int32_t *places) noexcept

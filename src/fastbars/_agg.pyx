@@ -12,6 +12,9 @@ A batch is all or nothing: its rows are checked before they are folded in. Where
 they are folded in, and where a bound cannot prove that no 128-bit sum overflows, sums are: the state is saved first
 then, and restored on failure.
 
+The bars of a symbol have a scale, and so have the rows of a batch (kernel/scales.pyx). A scale widens together with the
+bars that it applies to, when a trade that needs it is taken, and at no other time.
+
 Units: times int64 ns since the epoch, UTC; prices and sizes mantissas at the instrument's scales; quote sums
 at the sum of both scales.
 """
@@ -28,10 +31,13 @@ from fastbars.kernel.close cimport begin_outage, close_until, current_bar, end_b
 from fastbars.kernel.fold cimport fold_batch, heal_batch
 from fastbars.kernel.ids cimport Ledger, catch_up
 from fastbars.kernel.instruments cimport Instruments
-from fastbars.kernel.passes cimport Pass, begin_pass
+from fastbars.kernel.passes cimport Pass, begin_pass, row_at
 from fastbars.kernel.restored cimport check_bars, check_times, follow_scales
 from fastbars.kernel.rows cimport take_late, take_rows
 from fastbars.kernel.scaled cimport HIGHEST
+from fastbars.kernel.scales cimport (
+    bound_apart, bring_row, follow_missing, follow_row, may_be_apart, widen_instruments,
+)
 from fastbars.kernel.table cimport BarTable, Outage, Slot, is_open, whole_number
 from fastbars.kernel.trees cimport SpecTrees
 
@@ -149,7 +155,7 @@ cdef class BarKernel:
         self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing=False
     ) except -1:
         self.check_unused()
-        if batch.borrows and batch.length < LONG_BATCH:
+        if batch.borrows and batch.length < LONG_BATCH and not may_be_apart(self.bars, batch):
             batch = self.copy_of(batch)
         self.busy = batch.folding = True
         if self.ledger is not None:
@@ -173,17 +179,23 @@ cdef class BarKernel:
 
     cdef int fold_rows(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing) except -1:
         # Those at `count` places; all of them, where `places` is NULL.
-        cdef Pass run
-        cdef double bound, largest
-        cdef int64_t largest_size
-        cdef bint voids = False
-        cdef Rules rules
         if batch.instruments is not self.instruments:
             raise InvalidTickError("the batch belongs to other instruments than this kernel")
         self.table.rows.count = self.table.rows.late_count = 0
         if batch.length == 0:
             return 0
         self.prepare(batch)
+        if may_be_apart(self.bars, batch):
+            return self.fold_apart(batch, places, count, healing)
+        return self.fold_alike(batch, places, count, healing)
+
+    cdef int fold_alike(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing) except -1:
+        # Rows at the scales of their bars.
+        cdef Pass run
+        cdef double bound, largest
+        cdef int64_t largest_size
+        cdef bint voids = False
+        cdef Rules rules
         if batch.length >= LONG_BATCH:
             self.bars.make_room(batch, 0)
             # (What is seen of prices as they are folded in tells nothing of those with a sign.)
@@ -224,28 +236,80 @@ cdef class BarKernel:
             self.bars.restore()
         self.bars.forget_saved()
         if run.overflow_row >= 0:
-            symbol_id = batch.symbol_id[run.overflow_row]
-            raise PrecisionError(
-                f"{self.instruments.label(symbol_id)}: with row {run.overflow_row} (price mantissa"
-                f" {batch.price[run.overflow_row]}, size mantissa {batch.size[run.overflow_row]}) the volume or quote volume of"
-                " a bar leaves 128 bits", run.overflow_row)
+            self.refuse_sum(batch, run.overflow_row)
         self.longest_unchecked = min(self.longest_unchecked, <Py_ssize_t>(HIGHEST // largest_size))
         return self.finish(batch, bound)
 
+    cdef int fold_apart(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing) except -1:
+        # Rows at other scales than their bars: each is brought to theirs as its turn comes. Before one that needs more
+        # decimals, what came before it is folded in, and the bars follow it as they are then: as if each row had come
+        # alone. Where they cannot, the row is refused, and with it the batch: nothing has changed.
+        cdef Pass run
+        cdef Py_ssize_t i, start = 0
+        cdef double bound, largest
+        cdef int64_t largest_size
+        cdef bint voids = False
+        cdef Rules rules
+        batch.catch_up()
+        if batch.borrows or batch.length > 1:
+            batch = batch.own_copy()    # its rows are rewritten
+        rules = Rules(self.table.symbols, self.table.largest_contract, self.by_id, self.instruments.negative_prices)
+        largest = batch.check(rules, &largest_size, &voids)
+        if largest < 0:
+            batch.refuse(rules)
+        bound = bound_apart(self.bars, batch, self.bound)
+        if bound < 0:
+            return self.fold_alike(batch, places, count, healing)
+        bound += batch.length * largest
+        self.begin(&run, batch, places)
+        run.careful = self.table.sequenced or bound > SAFE_BOUND
+        run.columns.longest = min(batch.length, <Py_ssize_t>(HIGHEST // largest_size))
+        run.has_voids = voids
+        run.healing = healing
+        self.busy = True
+        try:
+            if bound > SAFE_BOUND:      # else nothing fails any more
+                self.bars.save()
+            if healing:
+                follow_missing(self.bars, &run, batch)
+                heal_batch(self.table, &run, batch.length)
+            else:
+                if voids:
+                    self.table.voids += batch.count_voids(places, 0, count)
+                for i in range(count):
+                    if not bring_row(self.bars, batch, row_at(places, i)):
+                        fold_batch(self.table, &run, start, i)
+                        start = i
+                        follow_row(self.bars, batch, row_at(places, i))
+                        bring_row(self.bars, batch, row_at(places, i))
+                with nogil:
+                    fold_batch(self.table, &run, start, count)
+            if run.overflow_row >= 0:
+                self.refuse_sum(batch, run.overflow_row)
+        except BaseException:
+            if self.bars.saved is not None or self.bars.blank:
+                self.bars.restore()
+            self.table.rows.count = self.table.rows.late_count = 0
+            raise
+        finally:
+            self.busy = False
+            self.bars.forget_saved()
+        if batch.length == 1:           # it may be the caller's
+            batch.set_scale(batch.symbol_id[0], self.table.slots[0][batch.symbol_id[0]].scale)
+        widen_instruments(self.bars, batch)
+        return self.finish(batch, bound)
+
+    cdef int refuse_sum(self, TickBatch batch, Py_ssize_t row) except -1:
+        raise PrecisionError(
+            f"{self.instruments.label(batch.symbol_id[row])}: with row {row} (price mantissa {batch.price[row]}, size mantissa"
+            f" {batch.size[row]}) the volume or quote volume of a bar leaves 128 bits", row)
+
     cdef int prepare(self, TickBatch batch) except -1:
         # Checks what is true of the batch as a whole, and brings the table to the instruments as they are now.
-        cdef Py_ssize_t i, symbol_id
-        if batch.rescaled != self.instruments.rescaled:
-            raise InvalidTickError("a scale was widened after this batch was built; build it again")
+        cdef Py_ssize_t symbol_id
         if self.by_id and batch.first_id is NULL:
             raise InvalidTickError("ids are to prove completeness, but the batch has no first_id column")
         self.settle()
-        if self.bars.unfit:
-            for i in range(batch.length):
-                if batch.symbol_id[i] in self.bars.unfit:
-                    raise PrecisionError(
-                        f"{self.instruments.label(batch.symbol_id[i])}: row {i}: the sums of its open bar do not fit 128"
-                        " bits with the decimals that this symbol's trades need now", i)
         if batch.sequence is not NULL and not self.table.sequenced:
             # From here on the ledger counts sequence numbers, which the bars do not know.
             for symbol_id in range(self.table.symbols):
@@ -258,7 +322,7 @@ cdef class BarKernel:
         # Makes room for new symbols, and follows widened scales.
         cdef int first
         self.bars.reserve()
-        if self.bars.rescale():
+        if self.bars.follow_instruments():
             self.bound = self.bars.largest()
         if self.by_id and not self.table.sequenced and self.table.symbols:
             first = self.table.specs.trees[0].root if self.table.specs.tree_count else 0
@@ -447,7 +511,7 @@ cdef class BarKernel:
         if sequenced:
             self.table.ids.tip_ids = self.table.ids.tip_times = NULL
         follow_scales(self.bars)
-        self.bars.widenings = len(self.instruments.widened)
+        self.bars.version = self.instruments.version
         self.bars.blank = False
         self.bound = self.bars.largest()
 

@@ -214,7 +214,7 @@ class BarBuffer(TradeEntry):
             raise ValueError(f"it has {shortened(rows)} rows, which is no number of rows")
         listed = _instruments_of(content, self.instruments)
         # First into a kernel that is thrown away, so that what is refused has left no trace in this one.
-        trial = Instruments(self.instruments.exchange, self.instruments.negative_prices)
+        trial = copy(self.instruments)
         for instrument in listed:
             trial.add(*instrument)
         self._new_kernel(trial).load(dict(content))
@@ -501,7 +501,7 @@ def tick_of(batch: TickBatch, row: int) -> TickData:
     columns = {name: batch.column(name) for name in names}
     given = {name: int(column[row]) for name, column in columns.items() if column is not None}
     symbol = batch.instruments.symbol(given["symbol_id"])
-    price_scale, size_scale = batch.instruments.scales(symbol)
+    price_scale, size_scale = batch.scales(symbol)
     return TickData(
         symbol,
         given["time_ns"],

@@ -7,7 +7,7 @@ markets).
 from libc.stdint cimport int8_t, int64_t
 
 from fastbars._agg cimport BarKernel
-from fastbars.kernel.batch cimport TickBatch, is_doubtful, sign_of
+from fastbars.kernel.batch cimport TickBatch, begin, is_doubtful, sign_of
 from fastbars.kernel.amend cimport BY_WATERMARK
 from fastbars.kernel.instruments cimport Instrument
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, PARSED, POWER_OF_TEN, magnitude, parse_text
@@ -106,7 +106,7 @@ cdef class TradeEntry:
         if self.kernel is None or self.kernel.busy:
             self.check_made()
             self.kernel.check_unused()
-        batch.length = 0
+        begin(batch)
         if type(time_ns) is int and (time_unit is _NS or (time_unit is None and not is_doubtful(time_ns))):
             time = time_ns
         else:
@@ -144,15 +144,15 @@ cdef class TradeEntry:
             return False
         symbol_id = batch.instruments.find(symbol)
         own = &batch.instruments.table[symbol_id]
-        if price_scale > own.price_scale or size_scale > own.size_scale:
+        if price_scale > own.scale.price or size_scale > own.scale.size:
             return False
-        if price_scale < own.price_scale:
-            price_factor = POWER_OF_TEN[own.price_scale - price_scale]
+        if price_scale < own.scale.price:
+            price_factor = POWER_OF_TEN[own.scale.price - price_scale]
             if magnitude(price_mantissa) > HIGHEST // price_factor:
                 return False
             price_mantissa *= price_factor
-        if size_scale < own.size_scale:
-            size_factor = POWER_OF_TEN[own.size_scale - size_scale]
+        if size_scale < own.scale.size:
+            size_factor = POWER_OF_TEN[own.scale.size - size_scale]
             if size_mantissa > HIGHEST // size_factor:
                 return False
             size_mantissa *= size_factor
@@ -164,9 +164,7 @@ cdef class TradeEntry:
         if batch.first_id is not NULL:
             batch.first_id[0] = batch.last_id[0] = trade_id
         batch.count[0] = 1
-        own.max_price = max(own.max_price, magnitude(batch.price[0]))
-        own.max_size = max(own.max_size, batch.size[0])
-        batch.rescaled = batch.instruments.rescaled
+        own.traded = True
         batch.length = 1
         return True
 

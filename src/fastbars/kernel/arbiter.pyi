@@ -18,6 +18,8 @@ class Arbiter:
     Attributes:
         held: trades held back now.
         duplicates: trades that had arrived before and were dropped.
+        deferred: what was returned last is not all: at no scale has a batch room for a trade beside those of its symbol
+            that go on before it. `expire` or `flush` returns it, once these are folded in.
 
     Raises:
         ValueError: these make no sense, or the batch has no id columns.
@@ -27,6 +29,8 @@ class Arbiter:
     def held(self) -> int: ...
     @property
     def duplicates(self) -> int: ...
+    @property
+    def deferred(self) -> bool: ...
     def __new__(cls, out: TickBatch, lines: int, wait_ns: int) -> Self: ...
     def take(self, batch: TickBatch, line: int, now_ns: int) -> TickBatch:
         """What goes on now that a line has brought these trades at `now_ns` of a steady clock."""

@@ -12,11 +12,9 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memmove
 
-from fastbars.kernel.batch cimport TickBatch
-from fastbars.kernel.instruments cimport Instrument
-from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN
-
-from fastbars.errors import InvalidTickError
+from fastbars.kernel.batch cimport TickBatch, begin, scale_of
+from fastbars.kernel.instruments cimport Scale, are_equal
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 
 cdef enum:
     LINES = 8
@@ -37,9 +35,8 @@ cdef struct Held:               # a row that waits for those before it
     int64_t first_id
     int64_t last_id
     int64_t count
+    Scale scale
     int8_t side
-    int8_t price_scale
-    int8_t size_scale
 
 cdef struct Arrival:            # where and when a trade came first
     int64_t id
@@ -73,9 +70,16 @@ cdef int _check_now(int64_t now_ns) except -1:
     return 0
 
 
-cdef int64_t _widened(int64_t mantissa, int64_t factor) noexcept:
-    # The lowest, which no kernel takes, where it does not fit.
-    return mantissa * factor if -(HIGHEST // factor) <= mantissa <= HIGHEST // factor else LOWEST
+cdef Held _row_of(TickBatch batch, Py_ssize_t row, int64_t first, int64_t last, int64_t now_ns) noexcept:
+    cdef Held held
+    held.since_ns = now_ns
+    held.time_ns, held.price, held.size = batch.time_ns[row], batch.price[row], batch.size[row]
+    held.first, held.last = first, last
+    held.first_id, held.last_id = batch.first_id[row], batch.last_id[row]
+    held.count = batch.count[row] if batch.count is not NULL else 1
+    held.side = batch.side[row] if batch.side is not NULL else 0
+    held.scale = scale_of(batch, batch.symbol_id[row])
+    return held
 
 
 cdef class Arbiter:
@@ -87,6 +91,7 @@ cdef class Arbiter:
     cdef Count counts[LINES]
     cdef list waiting           # symbols with rows held back, in the order in which they began to wait
     cdef readonly Py_ssize_t held
+    cdef readonly bint deferred  # some rows may go on and found no room beside others of their symbol: ask again
     cdef readonly int64_t duplicates
 
     def __cinit__(self, TickBatch out not None, int lines, int64_t wait_ns):
@@ -138,10 +143,9 @@ cdef class Arbiter:
             raise ValueError(f"line {line} is outside 0 to {self.lines - 1}")
         if batch is self.out or batch.first_id is NULL:
             raise ValueError("a batch is needed that has a first_id column and is not what this arbiter returns")
-        if batch.length and batch.rescaled != batch.instruments.rescaled:
-            raise InvalidTickError("a scale was widened after this batch was built; build it again")
         if batch.borrows:
             batch = batch.own_copy()
+        batch.catch_up()
         _check_now(now_ns)
         self._begin(batch.length)
         for i in range(batch.length):
@@ -178,8 +182,8 @@ cdef class Arbiter:
 
     cdef int _begin(self, Py_ssize_t rows) except -1:
         self.out.check_unused()
-        self.out.length = 0
-        self.out.rescaled = self.out.instruments.rescaled
+        begin(self.out)
+        self.deferred = False
         self.out._reserve(rows + self.held)
         self._reserve(self.out.instruments.count)
         return 0
@@ -187,6 +191,7 @@ cdef class Arbiter:
     cdef int _place(self, TickBatch batch, Py_ssize_t row, int line, int64_t now_ns) except -1:
         cdef int32_t s = batch.symbol_id[row]
         cdef Symbol *symbol
+        cdef Held arrived
         cdef int64_t first = (batch.sequence if batch.sequence is not NULL else batch.first_id)[row]
         cdef int64_t last = (batch.sequence if batch.sequence is not NULL else batch.last_id)[row]
         if first < 0 or last < first or last == HIGHEST or not batch.is_valid(row, self.capacity):
@@ -195,15 +200,15 @@ cdef class Arbiter:
         symbol = &self.symbols[s]
         if not self._arrives(symbol, first, last - first + 1, line, now_ns):
             self.duplicates += 1
-        elif symbol.expected == UNSEEN or first == symbol.expected:
-            self._copy(batch, row)
-            symbol.expected = last + 1
-            if symbol.held_count:
-                self._follow(symbol, s)
-        elif first < symbol.expected:
-            self._copy(batch, row)  # too old to tell, or it fills a hole: the ledger knows
         else:
-            self._hold(symbol, s, batch, row, first, last, now_ns)
+            arrived = _row_of(batch, row, first, last, now_ns)
+            # What is older than `expected` is too old to tell, or it fills a hole: the ledger knows.
+            if (symbol.expected != UNSEEN and first > symbol.expected) or not self._put(s, &arrived):
+                self._hold(symbol, s, arrived)
+            elif symbol.expected == UNSEEN or first == symbol.expected:
+                symbol.expected = last + 1
+                if symbol.held_count:
+                    self._follow(symbol, s)
         symbol.passed[line] = max(symbol.passed[line], last)
         return 0
 
@@ -236,12 +241,9 @@ cdef class Arbiter:
         self.counts[line].first += trades
         return True
 
-    cdef int _hold(self, Symbol *symbol, int32_t s, TickBatch batch, Py_ssize_t row, int64_t first, int64_t last,
-                   int64_t now_ns) except -1:
-        cdef Instrument *own = &self.out.instruments.table[s]
+    cdef int _hold(self, Symbol *symbol, int32_t s, Held held) except -1:
         cdef int32_t place, capacity
         cdef Held *grown
-        cdef Held held
         if symbol.held_count == MOST_HELD:
             self._next(symbol, s)
             self._follow(symbol, s)
@@ -256,15 +258,8 @@ cdef class Arbiter:
                     raise MemoryError
                 symbol.held = grown
                 symbol.held_capacity = capacity
-        held.since_ns = now_ns
-        held.time_ns, held.price, held.size = batch.time_ns[row], batch.price[row], batch.size[row]
-        held.first, held.last = first, last
-        held.first_id, held.last_id = batch.first_id[row], batch.last_id[row]
-        held.count = batch.count[row] if batch.count is not NULL else 1
-        held.side = batch.side[row] if batch.side is not NULL else 0
-        held.price_scale, held.size_scale = own.price_scale, own.size_scale
         place = symbol.held_start + symbol.held_count
-        while place > symbol.held_start and symbol.held[place - 1].first > first:
+        while place > symbol.held_start and symbol.held[place - 1].first > held.first:
             place -= 1
         memmove(&symbol.held[place + 1], &symbol.held[place],
                 (symbol.held_start + symbol.held_count - place) * sizeof(Held))
@@ -282,35 +277,57 @@ cdef class Arbiter:
         cdef bint passed
         for s in list(self.waiting):
             symbol = &self.symbols[<int>s]
+            if not self._follow(symbol, s):
+                continue
             while symbol.held_count:
                 passed = True
                 for line in range(self.lines):
                     passed = passed and symbol.passed[line] >= symbol.expected
                 if not passed and now_ns != HIGHEST and now_ns - symbol.held[symbol.held_start].since_ns < self.wait_ns:
                     break
-                self._next(symbol, s)
-                self._follow(symbol, s)
+                if not self._next(symbol, s) or not self._follow(symbol, s):
+                    break
         return 0
 
-    cdef int _follow(self, Symbol *symbol, int32_t s) except -1:
-        # What was waiting for exactly this goes on.
+    cdef bint _follow(self, Symbol *symbol, int32_t s) except -1:
+        # What was waiting for exactly this goes on. False: a row was deferred.
         while symbol.held_count and symbol.held[symbol.held_start].first <= symbol.expected:
-            self._next(symbol, s)
-        return 0
+            if not self._next(symbol, s):
+                return False
+        return True
 
-    cdef int _next(self, Symbol *symbol, int32_t s) except -1:
-        # The lowest id that is held goes on.
-        cdef Instrument *own = &self.out.instruments.table[s]
+    cdef bint _next(self, Symbol *symbol, int32_t s) except -1:
+        # The lowest id that is held goes on. False: it was deferred.
         cdef Held *held = &symbol.held[symbol.held_start]
+        if not self._put(s, held):
+            return False
+        symbol.expected = max(symbol.expected, held.last + 1)
+        symbol.held_start += 1
+        symbol.held_count -= 1
+        self.held -= 1
+        if symbol.held_count == 0:
+            symbol.held_start = 0
+            self.waiting.remove(s)
+        return True
+
+    cdef bint _put(self, int32_t s, const Held *held) except -1:
+        # False: at no scale is there room for it and for the rows of its symbol that go on before it. The kernel may refuse
+        # those, so that this one waits for its own batch.
         cdef TickBatch out = self.out
         cdef Py_ssize_t row = out.length
+        cdef int64_t price = held.price, size = held.size
         out._reserve(row + 1)
+        if (out.own_count or not are_equal(held.scale, out.instruments.table[s].scale)) and not (
+            out.bring(s, &price, &size, held.scale)
+        ):
+            if row:
+                self.deferred = True
+                return False
+            price = size = LOWEST   # beside what its symbol's scale was widened to since; which no kernel takes
         out.symbol_id[row] = s
         out.time_ns[row] = held.time_ns
-        # A scale that was widened meanwhile fits: the instrument remembers its largest price and size. (One that it
-        # has not seen, of a batch that wraps arrays, is refused by the kernel.)
-        out.price[row] = _widened(held.price, POWER_OF_TEN[own.price_scale - held.price_scale])
-        out.size[row] = _widened(held.size, POWER_OF_TEN[own.size_scale - held.size_scale])
+        out.price[row] = price
+        out.size[row] = size
         if out.side is not NULL:
             out.side[row] = held.side
         out.first_id[row], out.last_id[row] = held.first_id, held.last_id
@@ -319,16 +336,10 @@ cdef class Arbiter:
         if out.sequence is not NULL:
             out.sequence[row] = held.first
         out.length = row + 1
-        symbol.expected = max(symbol.expected, held.last + 1)
-        symbol.held_start += 1
-        symbol.held_count -= 1
-        self.held -= 1
-        if symbol.held_count == 0:
-            symbol.held_start = 0
-            self.waiting.remove(s)
-        return 0
+        return True
 
     cdef int _copy(self, TickBatch batch, Py_ssize_t i) except -1:
+        # A row that breaks a rule, as it is.
         cdef TickBatch out = self.out
         cdef Py_ssize_t row = out.length
         out._reserve(row + 1)

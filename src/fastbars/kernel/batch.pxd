@@ -1,6 +1,6 @@
 from libc.stdint cimport int8_t, int32_t, int64_t
 
-from fastbars.kernel.instruments cimport Instruments
+from fastbars.kernel.instruments cimport Instruments, Scale
 from fastbars.kernel.scaled cimport HIGHEST
 
 # Years 1824 to 2115: every interval that holds such a time (100 years at most), and the difference of any two such
@@ -42,15 +42,25 @@ cdef class TickBatch:
     cdef int64_t *count
     cdef int64_t *sequence
     cdef readonly Py_ssize_t length
-    cdef readonly int rescaled  # instruments.rescaled that the mantissas of these rows stand for
     cdef Py_ssize_t capacity
+    # The scales that the rows are written with: those of the instruments at this version of them, but for those symbols
+    # that have one of their own here; see scale_of.
+    cdef int version
+    cdef Scale *own_scales      # by symbol; OF_INSTRUMENT where a symbol has none
+    cdef Py_ssize_t own_count   # how many symbols are looked up there; 0: all rows are at the instruments' scales
+    cdef Py_ssize_t own_capacity
     cdef bint borrows           # the memory is the caller's, who may change it at any time
     cdef bint folding           # a kernel reads it, without the interpreter lock
     cdef readonly Instruments instruments
     cdef dict _columns          # name -> ndarray that owns the memory
     cdef TickBatch own_copy(self)
     cdef void copy_rows(self, TickBatch batch, char *memory) noexcept
-    cdef void _note_largest(self) noexcept
+    cdef int catch_up(self) except -1
+    cdef int set_scale(self, int symbol_id, Scale scale) except -1
+    cdef bint rescale(self, int symbol_id, Scale scale) except -1
+    cdef bint bring(self, int symbol_id, int64_t *price, int64_t *size, Scale scale) except -1
+    cdef int take_scales(self, TickBatch batch) except -1
+    cdef int note_traded(self) except -1
     cdef int check_unused(self) except -1
     cdef int _reserve(self, Py_ssize_t rows) except -1
     cdef double check(self, Rules rules, int64_t *largest_size, bint *voids) noexcept nogil
@@ -61,13 +71,30 @@ cdef class TickBatch:
     cdef bint is_valid(self, Py_ssize_t row, Py_ssize_t symbols) noexcept nogil
     cdef int refuse(self, Rules rules) except -1
     cdef int _attach(self) except -1
-    cdef int _fit(self, int symbol_id, int64_t *price, int price_scale, int64_t *size, int size_scale,
-                  object price_given, object size_given) except -1
+    cdef int no_room(self, int symbol_id, Scale scale, int64_t price, int64_t size, object price_given,
+                     object size_given) except -1
     cdef int64_t time_of(self, str symbol, object time_ns, object time_unit) except? -1
     cdef int append_trade(self, str symbol, int64_t time, object price, object size, int sign, object first_id,
                           object last_id, object count, object sequence) except -1
     cpdef int append(self, str symbol, object time_ns, object price, object size, object side=*,
                      object first_id=*, object last_id=*, object count=*, object sequence=*, object time_unit=*) except -1
+
+cdef enum:
+    OF_INSTRUMENT = -1          # in TickBatch.own_scales: a symbol's rows are at the instruments' scale
+
+
+cdef inline Scale scale_of(TickBatch batch, int symbol_id) noexcept nogil:
+    # Of the rows of a symbol that the instruments know, in a batch that has caught up.
+    if symbol_id < batch.own_count and batch.own_scales[symbol_id].price != OF_INSTRUMENT:
+        return batch.own_scales[symbol_id]
+    return batch.instruments.table[symbol_id].scale
+
+
+cdef inline void begin(TickBatch batch) noexcept:
+    # No rows, and none of the scales that only rows had.
+    batch.length = batch.own_count = 0
+    batch.version = batch.instruments.version
+
 
 cdef int sign_of(object label, object side) except -2
 

@@ -21,7 +21,6 @@ class TickBatch:
     """
 
     length: int
-    rescaled: int
     instruments: Instruments
     def __init__(
         self, instruments: Instruments, ids: bool = True, counts: bool = False, sequences: bool = False
@@ -95,6 +94,13 @@ class TickBatch:
 
     def part(self, start: int, stop: int) -> TickBatch:
         """The rows start to stop (exclusive) as a batch of their own."""
+
+    def scales(self, symbol: str) -> tuple[int, int]:
+        """(price_scale, size_scale) that the rows of a symbol are written with.
+
+        A trade that needs more decimals widens them here; those of the instruments follow when a buffer has taken it.
+        Raises KeyError for an unknown symbol.
+        """
 
     def column(self, name: str) -> npt.NDArray[Any] | None:
         """A read-only view of one column, int64[n] (symbol_id int32, side int8); None if not kept."""

@@ -1,24 +1,29 @@
 """TickBatch: trades as columns of scaled integers, the one form in which they reach the kernel.
 
-Units: time_ns is int64 nanoseconds since the Unix epoch, UTC; price and size are mantissas at the
-instrument's scales; side is 1 where the taker bought, -1 where the taker sold, 0 where unknown.
+A batch carries the scales that its rows are written with. They are those of the instruments, unless a row needs more
+decimals: then its symbol's rows have a wider scale in this batch alone, until a kernel has taken them. Nor do rows change
+where the instruments' scales are widened by somebody else: the kernel brings them together with its bars.
+
+Units: time_ns is int64 nanoseconds since the Unix epoch, UTC; price and size are mantissas at the scales of
+`TickBatch.scales`; side is 1 where the taker bought, -1 where the taker sold, 0 where unknown.
 """
 
 import numpy as np
 
 from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int8_t, int32_t, int64_t, uint64_t
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from fastbars.kernel.checks cimport (
     beyond_prices, not_positive, not_positive_of_trades, outside_counts, outside_numbers, outside_ranges, outside_sides,
     outside_symbols, outside_times,
 )
-from fastbars.kernel.instruments cimport Instrument, Instruments
+from fastbars.kernel.instruments cimport Instrument, Instruments, Scale, are_equal, finer
 from fastbars.kernel.scaled cimport HIGHEST, POWER_OF_TEN, magnitude, parse_number
 
 from fastbars.errors import InvalidTickError, PrecisionError
-from fastbars.kernel.scaled import to_text
+from fastbars.kernel.scaled import MAX_SCALE as _MAX_SCALE, to_text
 from fastbars.times import of_column as _of_column, to_nanoseconds as _to_nanoseconds
 
 
@@ -68,7 +73,11 @@ cdef class TickBatch:
     def __cinit__(self, Instruments instruments not None, *_, **__):
         # So that a batch that was never initialised has no rows either, and no room for one.
         self.instruments = instruments
+        self.version = instruments.version
         self._columns = {}
+
+    def __dealloc__(self):
+        free(self.own_scales)
 
     def __init__(self, Instruments instruments not None, bint ids=True, bint counts=False, bint sequences=False):
         if self._columns:
@@ -81,9 +90,8 @@ cdef class TickBatch:
         if sequences:
             names.append("sequence")
         self.instruments = instruments
-        self.length = 0
+        begin(self)
         self.capacity = 256
-        self.rescaled = instruments.rescaled
         self._columns = {name: _owned(np.empty(256, _DTYPES[name])) for name in names}
         self._attach()
 
@@ -101,7 +109,7 @@ cdef class TickBatch:
     @staticmethod
     def noted(Instruments instruments not None, dict columns not None):
         cdef TickBatch batch = TickBatch.wrap(instruments, columns)
-        batch._note_largest()
+        batch.note_traded()
         return batch
 
     @staticmethod
@@ -141,7 +149,6 @@ cdef class TickBatch:
         batch.length = length
         batch.borrows = True
         batch.capacity = 0  # the memory is the caller's: an append copies it first
-        batch.rescaled = instruments.rescaled
         batch._attach()
         return batch
 
@@ -151,14 +158,15 @@ cdef class TickBatch:
         batch._columns = {name: _owned(np.array(array[: self.length])) for name, array in self._columns.items()}
         batch.length = self.length
         batch.capacity = self.length
-        batch.rescaled = self.rescaled
         batch._attach()
+        batch.take_scales(self)
         return batch
 
     cdef void copy_rows(self, TickBatch batch, char *memory) noexcept:
-        # Becomes the same rows in memory of BYTES_A_ROW each: to be folded in at once, without an array of numpy's.
+        # Becomes the same rows, which are at the instruments' scales, in memory of BYTES_A_ROW each: to be folded in at
+        # once, without an array of numpy's.
         cdef Py_ssize_t size = batch.length * sizeof(int64_t)
-        self.instruments, self.length, self.rescaled = batch.instruments, batch.length, batch.rescaled
+        self.instruments, self.length, self.version = batch.instruments, batch.length, batch.version
         self.time_ns = <int64_t *>_copied(memory, batch.time_ns, size)
         self.price = <int64_t *>_copied(memory + size, batch.price, size)
         self.size = <int64_t *>_copied(memory + 2 * size, batch.size, size)
@@ -176,15 +184,116 @@ cdef class TickBatch:
             raise RuntimeError("the batch is being folded by another thread: it cannot be changed meanwhile")
         return 0
 
-    cdef void _note_largest(self) noexcept:
-        # The rows of each symbol bound how far its scale can still widen.
+    # Scales.
+
+    cdef int catch_up(self) except -1:
+        # Scales have changed since these rows were written: they keep theirs.
+        cdef Scale before
+        if self.version == self.instruments.version:
+            return 0
+        if self.length:
+            for symbol_id, before.price, before.size in self.instruments.changes[self.version :]:
+                if (symbol_id >= self.own_count or self.own_scales[<int>symbol_id].price == OF_INSTRUMENT) and (
+                    not are_equal(before, self.instruments.table[<int>symbol_id].scale)
+                ):
+                    self.set_scale(symbol_id, before)
+        self.version = self.instruments.version
+        return 0
+
+    cdef int set_scale(self, int symbol_id, Scale scale) except -1:
+        cdef Py_ssize_t capacity
+        cdef Scale *grown
+        if symbol_id >= self.own_capacity:
+            capacity = max(<Py_ssize_t>symbol_id + 1, 2 * self.own_capacity)
+            grown = <Scale *>realloc(self.own_scales, capacity * sizeof(Scale))
+            if grown is NULL:
+                raise MemoryError
+            self.own_scales, self.own_capacity = grown, capacity
+        while self.own_count <= symbol_id:
+            self.own_scales[self.own_count] = Scale(OF_INSTRUMENT, OF_INSTRUMENT)
+            self.own_count += 1
+        self.own_scales[symbol_id] = scale
+        return 0
+
+    cdef bint rescale(self, int symbol_id, Scale scale) except -1:
+        # Brings the rows of a symbol to a scale that is as fine in both at least. False: one has no room, and nothing
+        # has changed.
+        cdef Scale own = scale_of(self, symbol_id)
+        cdef int64_t price_factor = POWER_OF_TEN[scale.price - own.price]
+        cdef int64_t size_factor = POWER_OF_TEN[scale.size - own.size]
         cdef Py_ssize_t i
-        cdef Instrument *own
+        for i in range(self.length):
+            if self.symbol_id[i] == symbol_id and (
+                magnitude(self.price[i]) > HIGHEST // price_factor or magnitude(self.size[i]) > HIGHEST // size_factor
+            ):
+                return False
+        self.set_scale(symbol_id, scale)
+        for i in range(self.length):
+            if self.symbol_id[i] == symbol_id:
+                self.price[i] *= price_factor
+                self.size[i] *= size_factor
+        return True
+
+    cdef bint bring(self, int symbol_id, int64_t *price, int64_t *size, Scale scale) except -1:
+        # Brings price and size, given at `scale`, to the scale of the symbol's rows here, and those rows to a finer one if
+        # need be. False: 64 bits have no room for one of them, and nothing has changed.
+        cdef Scale own = scale_of(self, symbol_id), common = finer(own, scale)
+        cdef int64_t price_factor = POWER_OF_TEN[common.price - scale.price]
+        cdef int64_t size_factor = POWER_OF_TEN[common.size - scale.size]
+        if magnitude(price[0]) > HIGHEST // price_factor or magnitude(size[0]) > HIGHEST // size_factor:
+            return False
+        if not are_equal(own, common) and not self.rescale(symbol_id, common):
+            return False
+        price[0] *= price_factor
+        size[0] *= size_factor
+        return True
+
+    cdef int no_room(self, int symbol_id, Scale scale, int64_t price, int64_t size, object price_given,
+                     object size_given) except -1:
+        # Says why `bring` has found none.
+        cdef Scale own = scale_of(self, symbol_id)
+        cdef int64_t most_price = 0, most_size = 0
+        cdef Py_ssize_t i
+        for i in range(self.length):
+            if self.symbol_id[i] == symbol_id:
+                most_price = max(most_price, magnitude(self.price[i]))
+                most_size = max(most_size, magnitude(self.size[i]))
+        for name, value, given, needed, kept, most in (
+            ("price", price, price_given, scale.price, own.price, most_price),
+            ("size", size, size_given, scale.size, own.size, most_size),
+        ):
+            label, wide = self.instruments.label(symbol_id), max(needed, kept)
+            if abs(value) * 10 ** (wide - needed) > HIGHEST:
+                raise PrecisionError(
+                    f"{label}: {name} {given} does not fit 64 bits with the {wide} decimals that this symbol's {name}s"
+                    f" have: at most {to_text(HIGHEST, wide)}")
+            if most * 10 ** (wide - kept) > HIGHEST:
+                raise PrecisionError(
+                    f"{label}: {name} {given} needs {needed} decimals, but {name}s up to {to_text(most, kept)} were seen"
+                    f" and 64 bits hold at most {to_text(HIGHEST, wide)} there")
+        raise AssertionError("there is room")
+
+    def scales(self, symbol):
+        cdef Scale own
+        self.catch_up()
+        own = scale_of(self, self.instruments.id(symbol))
+        return own.price, own.size
+
+    cdef int take_scales(self, TickBatch batch) except -1:
+        # As those of the batch that these rows come from.
+        cdef Py_ssize_t i
+        batch.catch_up()
+        self.version = batch.version
+        for i in range(batch.own_count):
+            self.set_scale(<int>i, batch.own_scales[i])
+        return 0
+
+    cdef int note_traded(self) except -1:
+        cdef Py_ssize_t i
         for i in range(self.length):
             if 0 <= self.symbol_id[i] < self.instruments.count:
-                own = &self.instruments.table[self.symbol_id[i]]
-                own.max_price = max(own.max_price, magnitude(self.price[i]))
-                own.max_size = max(own.max_size, self.size[i])
+                self.instruments.table[self.symbol_id[i]].traded = True
+        return 0
 
     cdef int _attach(self) except -1:
         columns = self._columns
@@ -319,41 +428,7 @@ cdef class TickBatch:
                 self._columns[name] = _owned(grown)
             self.capacity = capacity
             self._attach()
-            if self.borrows:        # the rows may be others than those that were noted
-                self.borrows = False
-                self._note_largest()
-        return 0
-
-    cdef int _fit(self, int symbol_id, int64_t *price, int price_scale, int64_t *size, int size_scale,
-                  object price_given, object size_given) except -1:
-        # Brings price and size to the symbol's scales; widens those, and this batch's own rows, if need be.
-        cdef Instruments instruments = self.instruments
-        cdef Instrument *own = &instruments.table[symbol_id]
-        cdef int old_price_scale = own.price_scale, old_size_scale = own.size_scale
-        cdef int new_price_scale = max(price_scale, old_price_scale)
-        cdef int new_size_scale = max(size_scale, old_size_scale)
-        cdef int64_t price_factor = POWER_OF_TEN[new_price_scale - price_scale]
-        cdef int64_t size_factor = POWER_OF_TEN[new_size_scale - size_scale]
-        cdef Py_ssize_t i
-        if magnitude(price[0]) > HIGHEST // price_factor:
-            raise PrecisionError(
-                f"{instruments.label(symbol_id)}: price {price_given} does not fit 64 bits with the"
-                f" {new_price_scale} decimals that this symbol's prices have: at most {to_text(HIGHEST, new_price_scale)}"
-            )
-        if size[0] > HIGHEST // size_factor:
-            raise PrecisionError(
-                f"{instruments.label(symbol_id)}: size {size_given} does not fit 64 bits with the"
-                f" {new_size_scale} decimals that this symbol's sizes have: at most {to_text(HIGHEST, new_size_scale)}"
-            )
-        if new_price_scale > old_price_scale or new_size_scale > old_size_scale:
-            instruments.widen(symbol_id, new_price_scale, new_size_scale, price_given, size_given)
-            self.rescaled = instruments.rescaled
-            for i in range(self.length):
-                if self.symbol_id[i] == symbol_id:
-                    self.price[i] *= POWER_OF_TEN[new_price_scale - old_price_scale]
-                    self.size[i] *= POWER_OF_TEN[new_size_scale - old_size_scale]
-        price[0] *= price_factor
-        size[0] *= size_factor
+            self.borrows = False
         return 0
 
     cpdef int append(self, str symbol, object time_ns, object price, object size, object side=0,
@@ -383,6 +458,7 @@ cdef class TickBatch:
         cdef int64_t trades = PyNumber_Index(count)
         cdef int64_t price_mantissa, size_mantissa
         cdef int price_scale, size_scale
+        cdef Scale scale
         cdef int64_t first = 0, last = 0, order = 0
         cdef int symbol_id
         cdef Instrument *own
@@ -417,16 +493,17 @@ cdef class TickBatch:
         if row >= self.capacity:
             self._reserve(row + 1)
         if row == 0:
-            self.rescaled = self.instruments.rescaled
-        elif self.rescaled != self.instruments.rescaled:
-            raise InvalidTickError(f"{self.instruments.exchange} {symbol}: a scale was widened through another batch"
-                                   " while this one held rows; finish one batch before the next".lstrip())
+            begin(self)
+        elif self.version != self.instruments.version:
+            self.catch_up()
         symbol_id = self.instruments.find(symbol)
         own = &self.instruments.table[symbol_id]
-        if price_scale != own.price_scale or size_scale != own.size_scale:
-            self._fit(symbol_id, &price_mantissa, price_scale, &size_mantissa, size_scale, price, size)
-        own.max_price = max(own.max_price, magnitude(price_mantissa))
-        own.max_size = max(own.max_size, size_mantissa)
+        scale = Scale(<int8_t>price_scale, <int8_t>size_scale)
+        if (self.own_count or not are_equal(scale, own.scale)) and not self.bring(
+            symbol_id, &price_mantissa, &size_mantissa, scale
+        ):
+            self.no_room(symbol_id, scale, price_mantissa, size_mantissa, price, size)
+        own.traded = True
         self.time_ns[row] = time
         self.symbol_id[row] = symbol_id
         self.price[row] = price_mantissa
@@ -445,7 +522,7 @@ cdef class TickBatch:
 
     def clear(self):
         self.check_unused()
-        self.length = 0
+        begin(self)
 
     def without(self, Py_ssize_t row):
         if not 0 <= row < self.length:
@@ -457,7 +534,7 @@ cdef class TickBatch:
 
     def _taken_from(self, dict columns):
         cdef TickBatch batch = TickBatch.noted(self.instruments, columns)
-        batch.rescaled = self.rescaled
+        batch.take_scales(self)
         return batch
 
     def column(self, str name):
@@ -474,14 +551,23 @@ cdef class TickBatch:
         return self.length
 
     def __reduce__(self):
+        cdef Py_ssize_t i
+        self.catch_up()
         columns = {name: self.column(name).copy() for name in self._columns}
-        return _restored, (self.instruments, columns, self.rescaled)
+        own = [
+            (i, self.own_scales[i].price, self.own_scales[i].size)
+            for i in range(self.own_count) if self.own_scales[i].price != OF_INSTRUMENT]
+        return _restored, (self.instruments, columns, own)
 
 
-def _restored(Instruments instruments not None, dict columns not None, int rescaled):
-    # What `TickBatch.__reduce__` told; memory of its own, and as stale as it was.
+def _restored(Instruments instruments not None, dict columns not None, list scales not None):
+    # What `TickBatch.__reduce__` told; memory of its own, at the scales that it had.
     cdef TickBatch batch = TickBatch.noted(instruments, columns)
-    batch.rescaled = rescaled
+    cdef int symbol, price, size
+    for symbol, price, size in scales:
+        if not (0 <= symbol < instruments.count and 0 <= price <= _MAX_SCALE and 0 <= size <= _MAX_SCALE):
+            raise ValueError(f"a pickle of a batch has scales {price} and {size} of symbol {symbol}")
+        batch.set_scale(symbol, Scale(<int8_t>price, <int8_t>size))
     return batch
 
 

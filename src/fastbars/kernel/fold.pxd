@@ -3,3 +3,5 @@ from fastbars.kernel.table cimport Table
 
 cdef void fold_batch(Table *table, Pass *run, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
 cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil
+# Of a trade from REST: whether it is missing.
+cdef bint is_wanted(const Table *table, const Pass *run, Py_ssize_t row) noexcept nogil

@@ -70,6 +70,10 @@ cdef void fold_batch(Table *table, Pass *run, Py_ssize_t start, Py_ssize_t stop)
         start = end
 
 
+cdef bint is_wanted(const Table *table, const Pass *run, Py_ssize_t row) noexcept nogil:
+    return is_missing(table.ids, run, row, min(table.terms.lateness_ns, LARGEST_SLACK_NS))
+
+
 cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
     # Trades of one symbol, from REST. Those that lie in holes are taken; the others have come meanwhile, or nobody asked
     # for them. Each bar that changes is issued once, whatever the number of its trades. Path-driven bars stay as they are.
@@ -82,7 +86,7 @@ cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
     cdef int k, t
     run.fills = True
     for row in range(rows):
-        if not is_missing(table.ids, run, row, min(table.terms.lateness_ns, LARGEST_SLACK_NS)):
+        if not is_wanted(table, run, row):
             continue
         note_safe(table, s)
         if resolve(table.ids, run, row) == NO_MEMORY:

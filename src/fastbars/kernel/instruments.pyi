@@ -14,7 +14,7 @@ class Instruments:
 
     count: int
     exchange: str
-    rescaled: int
+    version: int
     negative_prices: bool
     def __new__(cls, exchange: str = "", negative_prices: bool = False) -> Self: ...
     def __len__(self) -> int: ...
@@ -34,10 +34,12 @@ class Instruments:
             contract_size: of an inverse contract, in quote units a contract: bars then count contracts
                 as volume, and contracts x contract size as quote volume.
 
+        A trade that needs more decimals widens a scale by itself, when a buffer takes it. Bars that have no room for a
+        scale given here keep theirs, and then only trades that need more are refused.
+
         Raises:
-            PrecisionError: a scale outside 0 to 18, or one at which sizes or prices already seen do not
-                fit 64 bits; a contract size that is not positive, comes after the first trade, or where prices may be
-                negative.
+            PrecisionError: a scale outside 0 to 18; a contract size that is not positive, comes after the first trade,
+                or where prices may be negative.
         """
 
     def id(self, symbol: str) -> int:

@@ -1,13 +1,17 @@
 """Instruments: symbol <-> id, and each symbol's own price scale, size scale and contract size.
 
+A scale says how many decimals the mantissas of columns and bars have. It only ever widens: where whoever owns the symbols
+says so (`add`), and when a kernel has taken a trade that needs more decimals, in one step with that kernel's bars. A batch
+that holds such a trade has the wider scale for itself until then, so that a trade that is refused has changed nothing.
+
 Units: a price is mantissa x 10**-price_scale quote units, a size mantissa x 10**-size_scale base units
-(contracts on inverse markets). A scale only ever widens, exactly, when a trade needs more decimals.
+(contracts on inverse markets).
 """
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, realloc
 
-from fastbars.kernel.scaled cimport HIGHEST, POWER_OF_TEN, parse_number
+from fastbars.kernel.scaled cimport parse_number
 
 from fastbars.errors import PrecisionError
 from fastbars.kernel.scaled import to_decimal, to_text
@@ -23,8 +27,8 @@ cdef class Instruments:
         self.table = NULL
         self.capacity = 0
         self.count = 0
-        self.widened = []
-        self.rescaled = 0
+        self.changes = []
+        self.version = 0
         self._ids = {}
         self._symbols = []
 
@@ -44,39 +48,24 @@ cdef class Instruments:
                 raise MemoryError
             self.table = grown
             self.capacity = capacity
-        self.table[self.count] = Instrument(0, 0, 0, 0, 0, 0)
+        self.table[self.count] = Instrument(0, Scale(0, 0), 0, 0)
         self._ids[symbol] = self.count
         self._symbols.append(symbol)
         self.count += 1
         return <int>self.count - 1
 
-    cdef int widen(self, int symbol_id, int price_scale, int size_scale, object price, object size) except -1:
+    cdef int widen(self, int symbol_id, Scale scale) except -1:
         cdef Instrument *own = &self.table[symbol_id]
-        cdef int price_shift = price_scale - own.price_scale
-        cdef int size_shift = size_scale - own.size_scale
-        if own.max_price > HIGHEST // POWER_OF_TEN[max(price_shift, 0)]:
-            raise PrecisionError(
-                f"{self.label(symbol_id)}: price {price} needs {price_scale} decimals, but prices up to"
-                f" {to_text(own.max_price, own.price_scale)} were seen and 64 bits hold at most"
-                f" {to_text(HIGHEST, price_scale)} there"
-            )
-        if own.max_size > HIGHEST // POWER_OF_TEN[max(size_shift, 0)]:
-            raise PrecisionError(
-                f"{self.label(symbol_id)}: size {size} needs {size_scale} decimals, but sizes up to"
-                f" {to_text(own.max_size, own.size_scale)} were seen and 64 bits hold at most"
-                f" {to_text(HIGHEST, size_scale)} there"
-            )
-        if price_shift <= 0 and size_shift <= 0:
-            return 0
-        if price_shift > 0:
-            own.price_scale = price_scale
-            own.max_price *= POWER_OF_TEN[price_shift]
-        if size_shift > 0:
-            own.size_scale = size_scale
-            own.max_size *= POWER_OF_TEN[size_shift]
-        self.widened.append(symbol_id)
-        if own.max_price > 0 or own.max_size > 0:
-            self.rescaled += 1
+        scale = finer(own.scale, scale)
+        if not are_equal(own.scale, scale):
+            self.note_change(symbol_id)
+            own.scale = scale
+        return 0
+
+    cdef int note_change(self, int symbol_id) except -1:
+        cdef Scale before = self.table[symbol_id].scale
+        self.changes.append((symbol_id, before.price, before.size))
+        self.version += 1
         return 0
 
     def __len__(self):
@@ -104,16 +93,21 @@ cdef class Instruments:
                 raise PrecisionError(
                     f"{self.exchange} {symbol}: an inverse contract, of size {contract_size}, has no price at or below zero;"
                     " it needs instruments without negative_prices".lstrip())
+        known = symbol in self._ids
         symbol_id = self.find(symbol)
-        if contract > 0:
-            if self.table[symbol_id].max_size > 0 and (
-                self.table[symbol_id].contract != contract or self.table[symbol_id].contract_scale != contract_scale
-            ):
+        if contract > 0 and (
+            self.table[symbol_id].contract != contract or self.table[symbol_id].contract_scale != contract_scale
+        ):
+            if self.table[symbol_id].traded:
                 raise PrecisionError(f"{self.label(symbol_id)}: the contract size is set before the first trade")
+            if known:
+                self.note_change(symbol_id)
             self.table[symbol_id].contract = contract
             self.table[symbol_id].contract_scale = contract_scale
-            self.widened.append(symbol_id)
-        self.widen(symbol_id, price_scale, size_scale, "scale", "scale")
+        if known:
+            self.widen(symbol_id, Scale(price_scale, size_scale))
+        else:
+            self.table[symbol_id].scale = Scale(price_scale, size_scale)
         return symbol_id
 
     def id(self, str symbol):
@@ -126,7 +120,7 @@ cdef class Instruments:
 
     def scales(self, symbol):
         cdef Instrument *own = &self.table[<Py_ssize_t>self._ids[symbol]]
-        return own.price_scale, own.size_scale
+        return own.scale.price, own.scale.size
 
     def contract_size(self, symbol):
         cdef Instrument *own = &self.table[<Py_ssize_t>self._ids[symbol]]
@@ -143,26 +137,17 @@ cdef class Instruments:
         for i in range(self.count):
             own = &self.table[i]
             contract = to_text(own.contract, own.contract_scale) if own.contract else None
-            rows.append(
-                (self._symbols[i], own.price_scale, own.size_scale, contract, own.max_price, own.max_size))
-        return _restored, (self.exchange, rows, self.rescaled, self.negative_prices)
+            rows.append((self._symbols[i], own.scale.price, own.scale.size, contract, own.traded))
+        return _restored, (self.exchange, rows, self.negative_prices)
 
 
-def _restored(str exchange not None, list rows not None, int rescaled, bint negative_prices=False):
+def _restored(str exchange not None, list rows not None, bint negative_prices=False):
     # What `__reduce__` told, checked as symbols are that come one by one.
     cdef Instruments instruments = Instruments(exchange, negative_prices)
     cdef Py_ssize_t symbol_id
-    cdef int64_t max_price, max_size
-    for symbol, price_scale, size_scale, contract, price, size in rows:
+    for symbol, price_scale, size_scale, contract, traded in rows:
         if type(symbol) is not str or symbol in instruments:
             raise ValueError(f"a pickle of instruments names {symbol!r} twice, or it is no symbol")
-        max_price, max_size = price, size
-        if max_price < 0 or max_size < 0:
-            raise ValueError(f"{symbol}: largest price {price} or size {size} of a pickle is negative")
         symbol_id = instruments.add(symbol, price_scale, size_scale, contract)
-        instruments.table[symbol_id].max_price = max_price
-        instruments.table[symbol_id].max_size = max_size
-    if rescaled < 0:
-        raise ValueError(f"{rescaled} widenings of a pickle are negative")
-    instruments.rescaled = rescaled
+        instruments.table[symbol_id].traded = bool(traded)
     return instruments

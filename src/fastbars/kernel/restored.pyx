@@ -10,9 +10,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 
 from fastbars.kernel.batch cimport EARLIEST_NS, LATEST_NS
-from fastbars.kernel.instruments cimport Instrument
+from fastbars.kernel.instruments cimport Instrument, are_equal
 from fastbars.kernel.amend cimport DIRTY, GAP, NOT_CLOSED
-from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.paths cimport path_rule_of
 from fastbars.kernel.rules cimport TICK, Rule, interval_of, is_time_kind
 from fastbars.kernel.summary cimport Summary, is_beyond
@@ -83,18 +83,18 @@ cdef bint _is_timed(const Rule *rule, const Summary *bar, bint by_id) noexcept n
 cdef bint _is_scaled(const Slot *slot, const Slot *first, const Instrument *own) noexcept nogil:
     # Scales are those of the instrument or, where it was widened since, smaller ones; the same in all specs.
     return (
-        0 <= slot.price_scale <= own.price_scale and 0 <= slot.size_scale <= own.size_scale
-        and slot.quote_scale == slot.size_scale + (own.contract_scale if own.contract else slot.price_scale)
-        and slot.price_scale == first.price_scale and slot.size_scale == first.size_scale
+        0 <= slot.scale.price <= own.scale.price and 0 <= slot.scale.size <= own.scale.size
+        and slot.quote_scale == slot.scale.size + (own.contract_scale if own.contract else slot.scale.price)
+        and are_equal(slot.scale, first.scale)
         and slot.contract == own.contract
     )
 
 
-cdef bint _is_slot(const Rule *rule, const Slot *slot, int64_t factor, bint by_id) noexcept nogil:
+cdef bint _is_slot(const Rule *rule, const Slot *slot, bint by_id) noexcept nogil:
     cdef const Summary *bar = &slot.bar
     if slot.never_opened > 1 or slot.path_lost > 1 or slot.unproven > 1 or slot.contained > 1 or slot.flags > ALL_FLAGS:
         return False
-    if not fits(bar, factor):
+    if not fits(bar, 1):
         return False
     if not is_time_kind(rule.kind):
         return (
@@ -116,9 +116,9 @@ cdef bint _is_slot(const Rule *rule, const Slot *slot, int64_t factor, bint by_i
     )
 
 
-cdef bint _is_record(const Rule *rule, const Record *record, int64_t factor, bint by_id) noexcept nogil:
+cdef bint _is_record(const Rule *rule, const Record *record, bint by_id) noexcept nogil:
     return (
-        _is_timed(rule, &record.bar, by_id) and fits(&record.bar, factor) and 0 <= record.lost <= MOST_TRADES
+        _is_timed(rule, &record.bar, by_id) and fits(&record.bar, 1) and 0 <= record.lost <= MOST_TRADES
         and record.missing >= -1 and record.unpublished >= -1 and record.revision >= 0
         and record.status <= GAP and record.reason <= NOT_CLOSED and record.flags <= ALL_FLAGS
     )
@@ -135,14 +135,14 @@ cdef bint _is_state(const Table *table, int spec, Py_ssize_t s) noexcept nogil:
         state_of(table, spec, s), &table.slots[spec][s].bar)
 
 
-cdef int32_t _list_records(BarTable bars, int spec, Py_ssize_t s, uint8_t *listed, int64_t factor) noexcept nogil:
+cdef int32_t _list_records(BarTable bars, int spec, Py_ssize_t s, uint8_t *listed) noexcept nogil:
     # Marks the records of a slot; returns how many. -1: a place is wrong, or listed twice, or a record is none.
     cdef const Table *table = &bars.table
     cdef const Slot *slot = &table.slots[spec][s]
     cdef int32_t r = slot.oldest, last = -1, count = 0
     while r >= 0:
         if r >= table.records.count or listed[r] or not _is_record(
-            &table.specs.rules[spec], &table.records.items[r], factor, table.terms.by_id
+            &table.specs.rules[spec], &table.records.items[r], table.terms.by_id
         ) or not _is_priced(bars, &table.records.items[r].bar):
             return -1
         if last >= 0 and table.records.items[r].bar.open_time <= table.records.items[last].bar.open_time:
@@ -173,7 +173,6 @@ cdef int _check_slots(BarTable bars, uint8_t *listed) except -1:
     cdef const Instrument *own
     cdef const Slot *slot
     cdef Summary total
-    cdef int64_t factor
     cdef int32_t found, held = 0
     cdef Py_ssize_t s
     cdef int k, t, j
@@ -184,8 +183,7 @@ cdef int _check_slots(BarTable bars, uint8_t *listed) except -1:
             slot = &table.slots[k][s]
             if not _is_scaled(slot, &table.slots[0][s], own):
                 raise ValueError(f"the snapshot's scales of {bars.instruments.label(s)} are not those of the symbol")
-            factor = POWER_OF_TEN[own.price_scale - slot.price_scale]
-            if not _is_slot(&table.specs.rules[k], slot, factor, table.terms.by_id) or not _is_priced(bars, &slot.bar) or not (
+            if not _is_slot(&table.specs.rules[k], slot, table.terms.by_id) or not _is_priced(bars, &slot.bar) or not (
                 _is_past(&table.specs.rules[k], &table.pasts[k][s])
             ):
                 raise ValueError(
@@ -193,7 +191,7 @@ cdef int _check_slots(BarTable bars, uint8_t *listed) except -1:
             if not _is_state(table, k, s):
                 raise ValueError(
                     f"the snapshot's state of {bars.instruments.label(s)} {bars.trees.specs[k]} is not one of its rule")
-            found = _list_records(bars, k, s, listed, factor)
+            found = _list_records(bars, k, s, listed)
             if found < 0:
                 raise ValueError(
                     f"the snapshot's closed bars of {bars.instruments.label(s)} {bars.trees.specs[k]} contradict each other")
@@ -259,29 +257,13 @@ cdef int check_times(
 
 
 cdef int follow_scales(BarTable bars) except -1:
-    # Steps at the scales of the slots; the scales of symbols that were widened since are followed with the next batch.
+    # Steps at the scales of the slots; symbols whose scales were widened since are followed with the next batch.
     cdef Table *table = &bars.table
-    cdef Instrument *own
-    cdef Slot *slot
-    cdef int64_t factor
     cdef Py_ssize_t s
-    cdef int32_t r
     cdef int k
     for s in range(table.symbols):
-        own = &bars.instruments.table[s]
+        if not are_equal(table.slots[0][s].scale, bars.instruments.table[s].scale):
+            bars.unfit.add(s)
         for k in range(table.specs.count):
-            slot = &table.slots[k][s]
-            factor = POWER_OF_TEN[own.price_scale - slot.price_scale]
-            if slot.price_scale != own.price_scale or slot.size_scale != own.size_scale:
-                bars.unfit.add(s)
-            bars.take_step(k, slot)
-            # The bars' prices bound how far a scale can widen, as those of their trades did.
-            if slot.bar.high != LOWEST:
-                own.max_price = max(own.max_price, max(slot.bar.high, -slot.bar.low) * factor)
-            r = slot.oldest
-            while r >= 0:
-                if table.records.items[r].bar.high != LOWEST:
-                    own.max_price = max(
-                        own.max_price, max(table.records.items[r].bar.high, -table.records.items[r].bar.low) * factor)
-                r = table.records.items[r].next
+            bars.take_step(k, &table.slots[k][s])
     return 0

@@ -2,7 +2,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from fastbars.kernel.batch cimport TickBatch
 from fastbars.kernel.ids cimport Ids, Ledger
-from fastbars.kernel.instruments cimport Instruments
+from fastbars.kernel.instruments cimport Instruments, Scale
 from fastbars.kernel.rows cimport Rows
 from fastbars.kernel.rules cimport is_time_kind
 from fastbars.kernel.scaled cimport int128
@@ -27,8 +27,7 @@ cdef struct Slot:           # one symbol and spec: its open bar, and where its c
     uint8_t flags           # of the open bar
     uint8_t never_opened    # no bar yet
     uint8_t path_lost       # path-driven: trades are missing from here on
-    int8_t price_scale      # of these bars; they follow the instrument's with the next batch
-    int8_t size_scale
+    Scale scale             # of these bars
     int8_t quote_scale
     uint8_t unproven        # some closed bars wait for the next trade
     uint8_t contained       # of an open time bar: the bars of all specs that it feeds are open around it
@@ -136,18 +135,19 @@ cdef class BarTable:            # owns the memory of a Table
     cdef SpecTrees trees
     cdef void **blocks              # the memory that slots lie in
     cdef Py_ssize_t capacity
-    cdef Py_ssize_t widenings       # of the instruments' scales that the sums have followed
-    cdef set unfit                  # symbols whose open bars cannot follow
+    cdef int version                # of the instruments, whose scales the bars have followed
+    cdef set unfit                  # symbols whose open bars cannot: theirs are at a coarser scale than the instruments
     cdef object saved
     cdef bint blank                 # no trade was taken, and nothing noted
     cdef int allocate(self) except -1
     cdef int grow(self, int spec, Py_ssize_t capacity) except -1
     cdef int set_up(self, Py_ssize_t start, Py_ssize_t stop) except -1
     cdef int reserve(self) except -1
-    cdef int take_scales(self, int spec, Py_ssize_t symbol_id) except -1
+    cdef int take_scale(self, int spec, Py_ssize_t symbol_id, Scale scale) except -1
     cdef int take_step(self, int spec, Slot *slot) except -1
-    cdef bint rescale(self) except? False
-    cdef bint rescale_symbol(self, Py_ssize_t symbol_id) except? False
+    cdef bint follow_instruments(self) except? False
+    cdef bint rescale(self, Py_ssize_t symbol_id, Scale scale) except? False
+    cdef bint has_room(self, Py_ssize_t symbol_id, Scale scale, double *largest) noexcept nogil
     cdef double largest(self) noexcept nogil
     cdef Py_ssize_t size(self) noexcept nogil
     cdef int save(self) except -1

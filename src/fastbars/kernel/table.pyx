@@ -14,7 +14,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from fastbars.kernel.batch cimport EARLIEST_NS, LATEST_NS, TickBatch
 from fastbars.kernel.ids cimport Ledger, catch_up
-from fastbars.kernel.instruments cimport Instrument, Instruments
+from fastbars.kernel.instruments cimport Instrument, Instruments, Scale
 from fastbars.kernel.paths cimport MOST_STATE_BYTES, PRICES, QUOTES, TRADES, WidenState, path_rule_of
 from fastbars.kernel.rows cimport Row, free_rows, grow_table, new_row
 from fastbars.kernel.rules cimport interval_of, is_time_kind
@@ -106,8 +106,8 @@ cdef void issue(Table *table, int spec, int symbol_id, const Record *record, Py_
     issued.revision = record.revision
     issued.status = record.status
     issued.reason = record.reason
-    issued.price_scale = slot.price_scale
-    issued.size_scale = slot.size_scale
+    issued.price_scale = slot.scale.price
+    issued.size_scale = slot.scale.size
     issued.quote_scale = slot.quote_scale
 
 
@@ -118,7 +118,7 @@ cdef class BarTable:
         cdef Table *table = &self.table
         self.instruments = instruments
         self.trees = trees
-        self.widenings = len(instruments.widened)
+        self.version = instruments.version
         self.unfit = set()
         self.blank = True
         table.specs = trees.tables
@@ -243,17 +243,16 @@ cdef class BarTable:
                 table.pasts[k][s] = Past(LOWEST, HIGHEST, LOWEST, LOWEST)
                 if table.state_bytes[k]:
                     memset(state_of(table, k, s), 0, table.state_bytes[k])
-                self.take_scales(k, s)
+                self.take_scale(k, s, self.instruments.table[s].scale)
         return 0
 
-    cdef int take_scales(self, int spec, Py_ssize_t s) except -1:
+    cdef int take_scale(self, int spec, Py_ssize_t s, Scale scale) except -1:
         cdef Table *table = &self.table
         cdef Instrument *own = &self.instruments.table[s]
         cdef Slot *slot = &table.slots[spec][s]
         table.largest_contract = max(table.largest_contract, own.contract)
-        slot.price_scale = own.price_scale
-        slot.size_scale = own.size_scale
-        slot.quote_scale = own.size_scale + (own.contract_scale if own.contract else own.price_scale)
+        slot.scale = scale
+        slot.quote_scale = scale.size + (own.contract_scale if own.contract else scale.price)
         self.take_step(spec, slot)
         return 0
 
@@ -263,23 +262,24 @@ cdef class BarTable:
         if is_time_kind(kind) or path_rule_of(kind).step_unit == TRADES:
             return 0
         unit = path_rule_of(kind).step_unit
-        scale = slot.price_scale if unit == PRICES else slot.quote_scale if unit == QUOTES else slot.size_scale
+        scale = slot.scale.price if unit == PRICES else slot.quote_scale if unit == QUOTES else slot.scale.size
         numerator, denominator = self.trees.specs[spec].step.as_integer_ratio()
         # A step beyond 128 bits is never reached: the sum leaves its range first, and says so.
         int128_from_int(max(1, min(-(-numerator * 10**scale // denominator), (1 << 127) - 1)), &slot.gate.step)
         return 0
 
-    cdef bint rescale(self) except? False:
-        # Brings the sums of the symbols whose scales were widened to the new ones. True: some changed.
-        if self.widenings == len(self.instruments.widened) and not self.unfit:
+    cdef bint follow_instruments(self) except? False:
+        # Brings the bars of the symbols whose scales others have widened to the new ones. True: some changed.
+        if self.version == self.instruments.version and not self.unfit:
             return False
-        symbols = self.unfit.union(self.instruments.widened[self.widenings :])
-        self.widenings = len(self.instruments.widened)
-        self.unfit = {s for s in symbols if not self.rescale_symbol(s)}
+        symbols = self.unfit.union([change[0] for change in self.instruments.changes[self.version :]])
+        self.version = self.instruments.version
+        self.unfit = {s for s in symbols if not self.rescale(s, self.instruments.table[<int>s].scale)}
         return True
 
-    cdef bint rescale_symbol(self, Py_ssize_t s) except? False:
-        # False: an open bar does not fit, and nothing was changed. Closed bars that do not fit are let go.
+    cdef bint rescale(self, Py_ssize_t s, Scale scale) except? False:
+        # Brings the bars of a symbol to a scale that is as fine at least. False: an open bar does not fit, and nothing was
+        # changed. Closed bars that do not fit are let go.
         cdef Table *table = &self.table
         cdef Instrument *own = &self.instruments.table[s]
         cdef Slot *slot
@@ -290,8 +290,8 @@ cdef class BarTable:
         cdef int k
         cdef int32_t r
         cdef int64_t price_factor, size_factor, quote_factor
-        price_factor = POWER_OF_TEN[own.price_scale - table.slots[0][s].price_scale]
-        size_factor = POWER_OF_TEN[own.size_scale - table.slots[0][s].size_scale]
+        price_factor = POWER_OF_TEN[scale.price - table.slots[0][s].scale.price]
+        size_factor = POWER_OF_TEN[scale.size - table.slots[0][s].scale.size]
         quote_factor = 1 if own.contract else price_factor
         for trial in (True, False):
             for k in range(table.specs.count):
@@ -324,7 +324,36 @@ cdef class BarTable:
                         table.pasts[k][s].let_go_ns = table.records.items[r].bar.close_time
                         free_record(table, r)
                     slot.newest = -1
-                self.take_scales(k, s)
+                self.take_scale(k, s, scale)
+        return True
+
+    cdef bint has_room(self, Py_ssize_t s, Scale scale, double *largest) noexcept nogil:
+        # Whether all bars of a symbol, the closed ones too, are certain to fit a scale that is as fine at least. Raises
+        # `largest` to what no sum of them is above there.
+        cdef const Table *table = &self.table
+        cdef int64_t price_factor = POWER_OF_TEN[scale.price - table.slots[0][s].scale.price]
+        cdef double size_factor = <double>POWER_OF_TEN[scale.size - table.slots[0][s].scale.size]
+        cdef double quote_factor = size_factor if self.instruments.table[s].contract else size_factor * price_factor
+        cdef double volume = 0, quote = 0
+        cdef const Summary *bar
+        cdef int32_t r
+        cdef int k
+        for k in range(table.specs.count):
+            if table.state_bytes[k]:
+                return False        # what its rule keeps is not known here
+            bar = &table.slots[k][s].bar
+            r = table.slots[k][s].oldest
+            while True:
+                if not fits(bar, price_factor):
+                    return False
+                # Open bars add up: one is merged into another.
+                volume += volume_of(bar)
+                quote += quote_of(bar)
+                if r < 0:
+                    break
+                bar = &table.records.items[r].bar
+                r = table.records.items[r].next
+        largest[0] = max(largest[0], max(volume * size_factor, quote * quote_factor))
         return True
 
     cdef double largest(self) noexcept nogil:

@@ -178,8 +178,16 @@ class Admission:
 
     def _append(self, symbol: str, time_ns: int, row: tuple[Any, ...]) -> bool:
         assert self._intake.buffer is not None
+        batch = self._intake.batch
         try:
-            self._intake.batch.append(*row)
+            try:
+                batch.append(*row)
+            except PrecisionError:
+                # There is no room beside the rows that it came with. The kernel may refuse those, and then there is.
+                if not len(batch):
+                    raise
+                self._intake.fold(self.wakeup.line, self.wakeup.steady_ns)
+                batch.append(*row)
         except _REFUSED as error:
             # What was accepted before it goes first, so that bars keep their order.
             self._intake.fold(self.wakeup.line, self.wakeup.steady_ns)

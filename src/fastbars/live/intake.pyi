@@ -72,6 +72,9 @@ class Intake:
     def fold(self, line: int, steady: int | None) -> None:
         """The trades so far go to the kernel."""
 
+    def release(self, steady: int | None) -> list[OHLCVBar]:
+        """The bars of what redundant lines have held back for long enough at this time (None: of all of it)."""
+
     def issue(self, bars: list[OHLCVBar]) -> None:
         """These bars are issued after those that there are already."""
 

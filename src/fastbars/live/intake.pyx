@@ -17,7 +17,7 @@ from libc.stdint cimport int64_t
 
 from fastbars.clocks cimport wall_ns
 from fastbars.entry cimport TradeEntry
-from fastbars.kernel.batch cimport TickBatch
+from fastbars.kernel.batch cimport TickBatch, begin
 from fastbars.kernel.scaled cimport LOWEST
 from fastbars.live.clock cimport ExchangeClock, TradeDelays, difference
 from fastbars.wire.scanner cimport TradeScanner
@@ -91,6 +91,15 @@ cdef class Intake:
             raise TypeError("Intake.begin was not called")
         self.fold_rows(line, 0 if steady is None else steady, steady is not None)
 
+    def release(self, steady):
+        # The bars of what waited for another line: long enough, or (None) all of it. Rows that no scale has room for together
+        # come in several batches.
+        bars = []
+        while True:
+            bars += self.buffer.add_live(self.arbiter.flush() if steady is None else self.arbiter.expire(steady))
+            if not self.arbiter.deferred:
+                return bars
+
     def issue(self, list bars not None):
         self.issued += bars
 
@@ -157,10 +166,14 @@ cdef class Intake:
             # The first trade of a wakeup, which has waited longest, stands for all of them.
             if self.delays.add(difference(self.clock.at(steady), batch.time_ns[0])):
                 self.buffer.grace_ns = self.delays.grace_ns
-        bars = self.buffer.fold_live(batch)
-        if bars is not None:
-            self.issued += bars
-        self.batch.length = 0
+        while True:
+            bars = self.buffer.fold_live(batch)
+            if bars is not None:
+                self.issued += bars
+            if self.arbiter is None or not self.arbiter.deferred:
+                break
+            batch = self.arbiter.expire(steady)
+        begin(self.batch)
         return 0
 
     cdef int64_t count_begun(self) noexcept:

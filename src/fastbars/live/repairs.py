@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 import orjson
 
 from fastbars.bars import OHLCVBar
+from fastbars.buffer import BarBuffer
 from fastbars.clocks import wall_ns
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.exchanges.history import Beginning, Hole
 from fastbars.exchanges.messages import Trade
+from fastbars.kernel.batch import TickBatch
 from fastbars.live.intake import Intake
 from fastbars.live.journal import Journal
 from fastbars.log import SparseLog
@@ -71,24 +73,36 @@ class Repairs:
             return []
         now_ns = _or_now(receive_time_ns)
         self._journal.write("heal", now_ns, {"symbol": symbol}, lambda: orjson.dumps([list(trade) for trade in trades]))
+        bars: list[OHLCVBar] = []
         batch = buffer.new_batch()
         for trade in trades:
             try:
-                batch.append(*trade.row)
+                try:
+                    batch.append(*trade.row)
+                except PrecisionError:
+                    # There is no room beside the others. They may be refused, or not be missing, and then there is.
+                    if not len(batch):
+                        raise
+                    bars += self._fill(buffer, batch, symbol)
+                    batch.clear()
+                    batch.append(*trade.row)
             except (PrecisionError, InvalidTickError, TypeError, OverflowError) as error:
                 self._warnings.warn("healed_trade_refused", symbol=symbol, error=str(error))
-        bars: list[OHLCVBar] = []
+        bars += self._fill(buffer, batch, symbol)
+        self._deliver(bars, now_ns)
+        return bars
+
+    def _fill(self, buffer: BarBuffer, batch: TickBatch, symbol: str) -> list[OHLCVBar]:
+        # All rows but those that cannot be taken.
         while len(batch):
             try:
-                bars += buffer.heal(batch)
-                break
+                return buffer.heal(batch)
             except (PrecisionError, InvalidTickError) as error:
                 if error.row is None:
                     raise
                 self._warnings.warn("healed_trade_refused", symbol=symbol, error=str(error))
                 batch = batch.without(error.row)
-        self._deliver(bars, now_ns)
-        return bars
+        return []
 
     def beginnings(self) -> list[Beginning]:
         """Symbols whose first bars lack their beginning, as far as they are to be completed."""

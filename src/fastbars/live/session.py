@@ -321,7 +321,7 @@ class Session:
         )
         bars: list[OHLCVBar] = []
         if arbiter is not None:
-            bars += buffer.add_live(arbiter.expire(steady_ns))
+            bars += self.intake.release(steady_ns)
         if now_ns is not None and not self.intake.holds:
             bars += buffer.advance_clock(now_ns, feed_up=feed_up)
         self.notifier.notify_bars(bars, receive_time_ns)
@@ -339,7 +339,7 @@ class Session:
         buffer, arbiter = self.intake.buffer, self.intake.arbiter
         if buffer is None:
             return []
-        bars = [] if arbiter is None else buffer.add_live(arbiter.flush())
+        bars = [] if arbiter is None else self.intake.release(None)
         bars += buffer.flush_all() if symbol is None else buffer.flush_symbol(symbol)
         self.notifier.notify_bars(bars, receive_time_ns)
         return bars

@@ -10,15 +10,14 @@ from libc.stdint cimport int8_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy
 
-from fastbars.kernel.batch cimport TickBatch
-from fastbars.kernel.instruments cimport Instrument, Instruments
+from fastbars.kernel.batch cimport TickBatch, begin, scale_of
+from fastbars.kernel.instruments cimport Instruments, Scale
 from fastbars.kernel.recent cimport RecentKeys
 from fastbars.wire.plan cimport ScanPlan, fb_plan, fb_rescale, fb_row, fb_scan, fb_strip
 
 import orjson
 
 from fastbars.errors import FastbarsError
-from fastbars.kernel.scaled import to_text
 
 _MOST_SPELLINGS = 1_000_000
 
@@ -192,9 +191,9 @@ cdef class TradeScanner:
         cdef int64_t *sequences
         cdef int8_t *sides
         cdef int symbol_id
-        cdef Instrument *own
+        cdef Scale own
         if (plan.row_count != 1 or self.needs_commit or row.skipped or at == 0 or at >= batch.capacity
-                or batch.rescaled != batch.instruments.rescaled or row.first_id < 0):
+                or batch.version != batch.instruments.version or row.first_id < 0):
             return False
         last_id = row.last_id if plan.has_last_id else row.first_id
         if plan.has_count:
@@ -209,17 +208,16 @@ cdef class TradeScanner:
         symbol_id = self.spellings.find(symbol)
         if symbol_id < 0 or count < 1 or (counts is NULL and count != 1) or (first_ids is not NULL and not plan.has_ids):
             return False
-        own = &batch.instruments.table[symbol_id]
+        own = scale_of(batch, symbol_id)
         size = row.size
         if not keeps_rules(row, first_ids is not NULL):
             return False
         # Of a void row the price means nothing. No branch: which rows are void cannot be guessed.
         price = row.price if size else 0
-        if not (fb_rescale(&price, row.price_decimals if size else own.price_scale, own.price_scale)
-                and fb_rescale(&size, row.size_decimals if size else own.size_scale, own.size_scale)):
+        if not (fb_rescale(&price, row.price_decimals if size else own.price, own.price)
+                and fb_rescale(&size, row.size_decimals if size else own.size, own.size)):
             return False
-        own.max_price = max(price, own.max_price)
-        own.max_size = max(size, own.max_size)
+        batch.instruments.table[symbol_id].traded = True
         batch.time_ns[at] = row.time_ns
         batch.symbol_id[at] = symbol_id
         batch.price[at] = price
@@ -255,14 +253,14 @@ cdef class TradeScanner:
         cdef const fb_row *symbol
         cdef Py_ssize_t known = 0, remembered = 0
         cdef bint any_row = False
-        cdef Instrument *own
+        cdef Scale own
         self.first_row = first_row
         if batch.first_id is not NULL and not plan.has_ids:
             return 0
         if at == 0:
-            batch.rescaled = instruments.rescaled
-        elif batch.rescaled != instruments.rescaled:
-            return 0
+            begin(batch)
+        elif batch.version != instruments.version:
+            batch.catch_up()
         if at + n > batch.capacity:
             batch._reserve(at + n)
         for k in range(n):
@@ -300,18 +298,16 @@ cdef class TradeScanner:
             symbol_id = self.spellings.find(symbol)
             price = row.price if row.size else 0
             size = row.size
+            if symbol_id >= 0:
+                own = scale_of(batch, symbol_id)
             if symbol_id < 0 or not (
-                fb_rescale(&price, row.price_decimals if size else 0, instruments.table[symbol_id].price_scale)
-                and fb_rescale(&size, row.size_decimals, instruments.table[symbol_id].size_scale)
+                fb_rescale(&price, row.price_decimals if size else 0, own.price)
+                and fb_rescale(&size, row.size_decimals, own.size)
             ):
                 symbol_id = self.fit(symbol, row, &price, &size)
                 if symbol_id < 0:
                     break  # Python refuses that one trade, and says why
-            own = &instruments.table[symbol_id]
-            if price > own.max_price:
-                own.max_price = price
-            if size > own.max_size:
-                own.max_size = size
+            instruments.table[symbol_id].traded = True
             batch.time_ns[at] = row.time_ns
             batch.symbol_id[at] = symbol_id
             batch.price[at] = price
@@ -353,11 +349,13 @@ cdef class TradeScanner:
         size[0] = row.size
         fb_strip(price, &price_scale)
         fb_strip(size, &size_scale)
-        price_text, size_text = to_text(price[0], price_scale), to_text(size[0], size_scale)
-        try:
-            if symbol_id < 0:
+        if symbol_id < 0:
+            try:
                 symbol_id = self.spellings.add(symbol)
-            self.batch._fit(symbol_id, price, price_scale, size, size_scale, price_text, size_text)
-        except FastbarsError:
+            except FastbarsError:
+                return -1
+            if self.batch.version != self.batch.instruments.version:
+                self.batch.catch_up()
+        if not self.batch.bring(symbol_id, price, size, Scale(<int8_t>price_scale, <int8_t>size_scale)):
             return -1
         return symbol_id
