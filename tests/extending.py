@@ -74,9 +74,9 @@ class Copy:
         # The last -O counts.
         compiler.write_text(f'#!/bin/sh\nexec {own} "$@" -O0 -U_FORTIFY_SOURCE\n', encoding="utf-8")
         compiler.chmod(0o755)
-        self.run(
-            "setup.py", "-q", "build_ext", "--inplace", "--parallel", "2", CC=str(compiler), LDSHARED=f"{own} -shared"
-        )
+        # Into src itself, where it finds what need not be built again.
+        where = ("--build-lib", "src", "--build-temp", "build")
+        self.run("setup.py", "-q", "build_ext", "--parallel", "2", *where, CC=str(compiler), LDSHARED=f"{own} -shared")
 
     def run(self, *arguments: str, **environment: str) -> str:
         """Run Python in the copy; what it prints. Its failure is the test's."""

@@ -50,3 +50,119 @@ def test_the_exchange_of_the_page_leaves_sockets_timers_and_scaling_to_others() 
     files, _, _ = blocks_of(PAGE.read_text(encoding="utf-8"))
     names = set(imported(files["src/fastbars/exchanges/bitget.py"], compiled=False))
     assert {name for name in names for duty in SHARED_DUTIES if name == duty or name.startswith(f"{duty}.")} == set()
+
+
+# A bar ends with the trade that makes so many in a row, all bought or all sold by the taker, wherever the row began.
+RUN_RULE = """
+cdef struct Run:
+    int64_t length
+    int8_t side
+
+
+cdef bint _is_run_long(
+    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row
+) noexcept nogil:
+    cdef Run *run = <Run *>state
+    cdef int8_t side = batch.side[row & batch.side_mask]
+    run.length = (run.length if side == run.side else 0) + trades_of(batch, row)
+    run.side = side
+    if run.length < rule.step:
+        return False
+    run.length = 0
+    return True
+
+
+cdef bint _is_sound_run(const void *state, const Summary *bar) noexcept nogil:
+    cdef const Run *run = <const Run *>state
+    return run.length >= 0 and -1 <= run.side <= 1
+
+
+"""
+RUN_IN_THE_ORACLE = """        if kind == "run":
+            return [self.shut("trade")] if self._ends_a_run(trade, int(step)) else []
+"""
+RUN_OF_THE_ORACLE = '''    def _ends_a_run(self, trade: Trade, step: int) -> bool:
+        """Whether the trades since the last run, taken from behind, are so many of one side."""
+        sides = self.__dict__.setdefault("sides", [])
+        sides += [trade.side] * trade.trade_count
+        ends = len(sides) >= step and len(set(sides[-step:])) == 1
+        if ends:
+            sides.clear()
+        return ends
+
+    def _place_timed('''
+ADD_A_KIND = {
+    "src/fastbars/specs.py": {
+        '    VALUE = "value"\n': '    VALUE = "value"\n    RUN = "run"\n',
+        "_WHOLE_STEPS = (BarKind.TIME, BarKind.TICK)": "_WHOLE_STEPS = (BarKind.TIME, BarKind.TICK, BarKind.RUN)",
+    },
+    "src/fastbars/kernel/paths.pyx": {
+        "from libc.stdint cimport int64_t\n": "from libc.stdint cimport int8_t, int64_t\n",
+        "passes cimport Columns\n": "passes cimport Columns, trades_of\n",
+        "cdef const PathRule *path_rule_of(": f"{RUN_RULE.lstrip()}cdef const PathRule *path_rule_of(",
+        "assert (_KINDS[": '_enter("run", TRADES, _is_run_long, sizeof(Run), NULL, _is_sound_run)\nassert (_KINDS[',
+    },
+    "tests/oracle.py": {
+        "        reached = {": f"{RUN_IN_THE_ORACLE}        reached = {{",
+        "    def _place_timed(": RUN_OF_THE_ORACLE,
+    },
+}
+CHECK_THE_KIND = """
+import pickle, sys
+from decimal import Decimal
+
+sys.path.insert(0, "tests")
+from hypothesis import given, settings, strategies as st
+from oracle import Oracle, Trade
+from strategies import buffer_for, expected, oracle_for, replay, scenarios
+
+import fastbars
+from fastbars import BarBuffer, BarSpec
+
+
+@settings(max_examples=150, deadline=None, database=None)
+@given(scenarios(specs=("run:1", "run:2", "run:4", "tick:3", "5s")), st.integers(0, 40))
+def every_bar_equals_the_oracle(scenario, cut):
+    lines = expected(oracle_for(scenario), scenario.events)
+    assert replay(buffer_for(scenario), scenario.events, scenario.cuts) == lines
+    first = buffer_for(scenario)
+    before = replay(first, scenario.events[:cut], scenario.cuts, flush=False)
+    second = buffer_for(scenario._replace(contract_sizes=()))
+    second.load(pickle.loads(pickle.dumps(first.dump())))
+    behind = frozenset(place - cut for place in scenario.cuts if place >= cut)
+    assert before + replay(second, scenario.events[cut:], behind) == lines
+
+
+every_bar_equals_the_oracle()
+
+sides = [1, 1, -1, -1, -1, 1, -1, 1, 1, 1, 1, 1, 1, -1]
+trades = [Trade("A", n, Decimal(100 + n), Decimal(1), side, n, n) for n, side in enumerate(sides)]
+oracle = Oracle(["run:3"], "contiguous")
+lines = [line for trade in trades for line in oracle.add(trade)] + oracle.flush()
+assert [line.trade_count for line in lines] == [5, 5, 3, 1]
+columns = {"price": [100 + n for n in range(14)], "size": [1] * 14, "side": sides, "trade_id": list(range(14))}
+bars = fastbars.aggregate(list(range(14)), symbol="A", bars="run:3", **columns)
+assert [tuple(getattr(bar, name) for name in lines[0]._fields) for bar in bars] == [tuple(line) for line in lines]
+buffer = BarBuffer("run:3", ids="contiguous")
+for n, side in enumerate(sides):
+    buffer.add("A", n, 100 + n, 1, {1: "buy", -1: "sell"}[side], trade_id=n)
+state = buffer.dump()
+state["states0"] = bytes([255] * len(state["states0"]))
+try:
+    BarBuffer("run:3", ids="contiguous").load(state)
+except ValueError as error:
+    print(error)
+else:
+    raise AssertionError("a state that no trades can have left was loaded")
+assert str(BarSpec.parse("run:3")) == "run:3"
+"""
+
+
+def test_a_bar_kind_that_remembers_is_added_in_three_files(tmp_path: Path) -> None:
+    copy = Copy(tmp_path, compiled=True)
+    for file, changes in ADD_A_KIND.items():
+        copy.edit(file, changes)
+    assert copy.changed() == files_named_for("A bar kind")
+    assert len(copy.changed()) == 3
+    copy.build()
+    assert "state of A run:3 is not one of its rule" in copy.run("-c", CHECK_THE_KIND)

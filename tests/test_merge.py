@@ -155,7 +155,7 @@ def test_a_merged_sum_beyond_128_bits_is_refused_and_names_the_row() -> None:
 def test_path_driven_bars_do_not_merge() -> None:
     instruments = Instruments()
     part = bars_of(instruments, trade(0, 1), specs=["tick:5"])
-    with pytest.raises(ValueError, match="depend on the path and do not merge"):
+    with pytest.raises(ValueError, match="depend on the path do not merge"):
         part.merge(part)
 
 

@@ -51,6 +51,11 @@ class BarKind(StrEnum):
     VALUE = "value"
 
 
+# Their steps are whole numbers: of units of time, or of trades.
+_WHOLE_STEPS = (BarKind.TIME, BarKind.TICK)
+_PATH = re.compile(rf"({'|'.join(kind for kind in BarKind if kind is not BarKind.TIME)}):([0-9.]{{1,40}})")
+
+
 @dataclass(frozen=True, slots=True)
 class BarSpec:
     """How trades are cut into bars.
@@ -87,7 +92,7 @@ class BarSpec:
         except PrecisionError as error:
             raise SpecError(f"bar spec of step {self.step}: {error}; {_VALID}") from None
         timed = self.kind == BarKind.TIME
-        whole = self.kind in (BarKind.TIME, BarKind.TICK)
+        whole = self.kind in _WHOLE_STEPS
         if self.kind not in tuple(BarKind) or mantissa <= 0 or (whole and scale):
             raise SpecError(f"bar spec of kind {self.kind} and step {self.step!r} is not known; {_VALID}")
         if timed and (self.unit not in _UNITS_NS | _UNITS_MONTHS or _is_too_long(mantissa, self.unit)):
@@ -136,7 +141,7 @@ class BarSpec:
             if match[4] == "":
                 raise SpecError(f"bar spec {text!r} names no time zone behind the @; {_VALID}")
             return cls._time(text, int(match[1]), match[2])._placed(match[4] or "", match[3] or 0)
-        if match := re.fullmatch(r"(tick|volume|value):([0-9.]{1,40})", text):
+        if match := _PATH.fullmatch(text):
             return cls._path(text, BarKind(match[1]), match[2])
         hint = " (a month is written mo)" if re.fullmatch(r"[0-9]+M", text) else ""
         raise SpecError(f"bar spec {text!r} is not known{hint}; {_VALID}")
@@ -154,10 +159,9 @@ class BarSpec:
             step = to_decimal(mantissa, scale)
         except PrecisionError as error:
             raise SpecError(f"bar spec {text!r}: {error}; {_VALID}") from None
-        if mantissa <= 0 or (kind is BarKind.TICK and scale):
-            raise SpecError(
-                f"bar spec {text!r} needs a positive {'whole ' if kind is BarKind.TICK else ''}step; {_VALID}"
-            )
+        whole = kind in _WHOLE_STEPS
+        if mantissa <= 0 or (whole and scale):
+            raise SpecError(f"bar spec {text!r} needs a positive {'whole ' if whole else ''}step; {_VALID}")
         return cls(kind, step)
 
     def _placed(self, timezone: str, origin: Origin) -> BarSpec:
@@ -198,7 +202,7 @@ class BarSpec:
         if self.kind is BarKind.TIME:
             origin = self.origin_s * _SECOND_NS + (_MONDAY_NS if self.unit == "w" else 0)
             return "time", int(self.step) * _UNITS_NS[self.unit], origin
-        return self.kind.value, int(self.step) if self.kind is BarKind.TICK else 0, 0
+        return self.kind.value, int(self.step) if self.kind in _WHOLE_STEPS else 0, 0
 
     def __str__(self) -> str:
         if not self.unit:

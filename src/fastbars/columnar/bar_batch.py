@@ -292,7 +292,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         if len(places) != len(keys):
             raise ValueError("a bar stands twice in the batch: keep its last revision only")
         if any(self.specs[spec].kind is not BarKind.TIME for _, spec, _ in keys):
-            raise ValueError("tick, volume and value bars depend on the path and do not merge")
+            raise ValueError("bars that depend on the path do not merge; time bars do")
         return places
 
 
