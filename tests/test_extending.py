@@ -166,3 +166,94 @@ def test_a_bar_kind_that_remembers_is_added_in_three_files(tmp_path: Path) -> No
     assert len(copy.changed()) == 3
     copy.build()
     assert "state of A run:3 is not one of its rule" in copy.run("-c", CHECK_THE_KIND)
+
+
+# The size of the largest trade.
+ADD_A_FIELD = {
+    "src/fastbars/kernel/summary.pxd": {
+        "SUMMARY_BYTES = 152 ": "SUMMARY_BYTES = 160 ",
+        "    int64_t open\n": "    int64_t open\n    int64_t max_size\n",
+        "    bar.close = bar.count = bar.open = 0\n": "    bar.close = bar.count = bar.open = bar.max_size = 0\n",
+        "    bar.count += trades_of(batch, i)\n": (
+            "    bar.count += trades_of(batch, i)\n    bar.max_size = max(bar.max_size, size)\n"
+        ),
+        "    bar.close = price\n    if voids:\n": (
+            "    bar.close = price\n    bar.max_size = max(bar.max_size, size)\n    if voids:\n"
+        ),
+        "        high = max(high, price)\n": (
+            "        high = max(high, price)\n        bar.max_size = max(bar.max_size, size)\n"
+        ),
+        "    into.count += other.count\n": (
+            "    into.count += other.count\n    into.max_size = max(into.max_size, other.max_size)\n"
+        ),
+        "    bar.open *= price_factor\n": "    bar.open *= price_factor\n    bar.max_size *= size_factor\n",
+    },
+    "src/fastbars/kernel/fields.py": {
+        "    # Behind the summary:": (
+            '    Column("max_size", np.int64, "max_size", FieldKind.SIZE),\n    # Behind the summary:'
+        ),
+    },
+    "src/fastbars/bars.py": {
+        "None where ids do not tell.\n\n": "None where ids do not tell.\n        max_size: of the largest trade.\n\n",
+        "    unpublished_count: int | None = None\n": (
+            "    unpublished_count: int | None = None\n    max_size: Decimal = Decimal(0)\n"
+        ),
+    },
+    "tests/oracle.py": {
+        "    last_trade_id: int | None\n": "    last_trade_id: int | None\n    max_size: Decimal\n",
+        "nothing, nothing, None, None)": "nothing, nothing, None, None, nothing)",
+        "for _, trade in bar.arrivals) if by_id else None,\n        )": (
+            "for _, trade in bar.arrivals) if by_id else None,\n"
+            "            max(trade.size for _, trade in bar.arrivals),\n        )"
+        ),
+    },
+}
+CHECK_THE_FIELD = """
+import pickle
+from decimal import Decimal as D
+
+import fastbars
+import polars
+from fastbars import BarBuffer
+from fastbars.bars import BAR_FIELDS
+from fastbars.cli.output import BarText, csv_line, json_line
+
+trades = {"time_ns": [0, 1, 70_000_000_000], "price": ["1", "2", "3"], "size": ["0.5", "7.25", "3"], "symbol": "A"}
+batch = fastbars.aggregate(**trades)
+sizes = [D("7.25"), D(3)]
+assert [bar.max_size for bar in batch] == list(batch["max_size"]) == sizes
+assert [bar.to_dict(json=True)["max_size"] for bar in batch] == ["7.25", "3"]
+assert batch.to_numpy()["max_size"].tolist() == [7.25, 3.0]
+frame = polars.DataFrame(batch)
+assert (frame["max_size"].to_list(), frame["max_size"].dtype) == (sizes, polars.Decimal(38, 2))
+assert frame.columns == list(batch.to_pandas(floats=True).columns) == list(BAR_FIELDS)
+assert BAR_FIELDS[-1] == "max_size"
+assert BarText("csv").header.endswith(",max_size")
+assert csv_line(batch[0]).endswith(",7.25")
+assert json_line(batch[0]).endswith(',"max_size":"7.25"}')
+assert "<th>max_size</th>" in batch._repr_html_()
+merged = batch.merge(fastbars.aggregate([2], ["1"], ["8.125"], symbol="A"))
+assert [bar.max_size for bar in merged] == [D("8.125"), D(3)]
+assert pickle.loads(pickle.dumps(list(batch))) == list(batch)
+buffer = BarBuffer(["1m", "5m", "tick:2"])
+buffer.add("A", 0, "1", "9")
+buffer.add("A", 1, "1", "0.001")  # finer, so that all that is held is widened
+other = BarBuffer(["1m", "5m", "tick:2"])
+other.load(pickle.loads(pickle.dumps(buffer.dump())))
+for one in (buffer, other):
+    one.add("A", 2, "1", "5")
+    assert {bar.spec: bar.max_size for bar in one.flush_all()} == {"1m": D(9), "5m": D(9), "tick:2": D(5)}
+"""
+
+
+def test_a_bar_field_is_added_in_four_files(tmp_path: Path) -> None:
+    copy = Copy(tmp_path, compiled=True)
+    for file, changes in ADD_A_FIELD.items():
+        copy.edit(file, changes)
+    assert copy.changed() == files_named_for("A bar field")
+    assert len(copy.changed()) == 4
+    copy.build()
+    copy.run("-c", CHECK_THE_FIELD)
+    # The oracle has it too, and is compared with the kernel in every field.
+    tests = ("test_kernel.py::test_every_issued_bar_equals_the_oracle", "test_merge.py")
+    assert " passed" in copy.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{test}" for test in tests))

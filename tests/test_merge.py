@@ -21,16 +21,13 @@ from fastbars.errors import PrecisionError
 from fastbars.kernel.batch import TickBatch
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
-from oracle import Oracle, Trade
+from oracle import Line, Oracle, Trade
 from strategies import SECOND, TIME_SPECS, scenarios
 
 SPECS = tuple(spec for spec in TIME_SPECS if spec not in ("1s", "5s"))
 UNTIL_THE_END_NS = 2**62 - 2
 # All that a merged bar promises: the other fields say how a bar was issued.
-FIELDS = (
-    "symbol", "spec", "open_time", "close_time", "open", "high", "low", "close", "volume", "quote_volume",
-    "trade_count", "taker_buy_volume", "taker_buy_quote_volume", "first_trade_id", "last_trade_id",
-)  # fmt: skip
+FIELDS = tuple(name for name in Line._fields if name not in ("status", "revision", "close_reason", "missing_count"))
 Key = tuple[object, ...]
 
 

@@ -1,29 +1,23 @@
-# Ordinary trades: those that change nothing but the sums of their symbol's open bar.
+# Ordinary trades: those that change nothing but the sums of their symbol's open bar. Which they are; how they are added
+# stands in summary.pxd.
 #
 # This is where nearly all trades end, so it is written for the machine: a stretch of one symbol lives in
-# registers, the slots of the trades a few places ahead are fetched meanwhile, sums are not checked (the caller
-# knows that none can leave 128 bits). Whatever is not plainly ordinary is left to the kernel, row by row.
-#
-# A row without a size is void: its id is used up, and it adds nothing. Only batches that have such rows are folded in
-# with `voids`, which is a constant of each loop.
+# registers, and the slots of the trades a few places ahead are fetched meanwhile. Whatever is not plainly ordinary is left
+# to the kernel, row by row.
 #
 # Units: those of TickBatch.
 
-from libc.stdint cimport int8_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastbars.kernel.batch cimport LATEST_NS
 from fastbars.kernel.passes cimport Columns, Seen, trades_of
 from fastbars.kernel.rules cimport TICK, VOLUME, is_time_kind
-from fastbars.kernel.scaled cimport (
-    add128_uint64, add128_wide, int128, less128, prefetch, wide, wide_difference, wide_product,
-    wide_sum, wide_zero,
-)
-from fastbars.kernel.summary cimport Summary, Sums, total_of
-from fastbars.kernel.table cimport Slot
+from fastbars.kernel.scaled cimport add128_uint64, add128_wide, int128, less128, prefetch, wide_product
+from fastbars.kernel.summary cimport add_any_stretch, add_ordinary, chosen, total_of
+from fastbars.kernel.table cimport LINE_BYTES, Slot
 
 cdef enum:
     PLACES_AHEAD = 12           # in the batch; the two lines of a slot take about as long to come
-    LINE_BYTES = 64
     SHORT_STRETCH = 8           # rows of one symbol after which more of them are looked at together
     CHUNK = 64
     PATH_STRETCH = 256          # of which it is told at once whether they fill a bar
@@ -33,41 +27,6 @@ cdef inline void fetch(const Slot *slots, const Columns *batch, Py_ssize_t i) no
     cdef const char *slot = <const char *>&slots[batch.symbol_id[i]]
     prefetch(slot)
     prefetch(slot + LINE_BYTES)
-
-
-cdef inline int64_t chosen(int64_t of_trade, int64_t of_void, int64_t size) noexcept nogil:
-    # By arithmetic: as a condition it becomes a branch, and which rows are void cannot be guessed.
-    return of_void ^ ((of_void ^ of_trade) & -<int64_t>(size != 0))
-
-
-cdef inline void add_ordinary(
-    Summary *bar, const Columns *batch, Py_ssize_t i, int64_t id, bint single, bint timed, bint voids, int64_t contract,
-    Seen *seen
-) noexcept nogil:
-    # Open, first id and first time stay. No branch that the trades decide: high and low by selection, the side's sums
-    # by their place; a void row has the last close for its price, so that it changes none.
-    cdef int64_t size = batch.size[i]
-    cdef int64_t price = chosen(batch.price[i], bar.close, size) if voids else batch.price[i]
-    cdef wide quote = wide_product(contract if contract else price, size)
-    cdef Sums *sums = &bar.sums[batch.side[i & batch.side_mask] > 0]
-    add128_wide(&sums.quote, quote)
-    add128_uint64(&sums.volume, <uint64_t>size)
-    seen.prices |= <uint64_t>price - 1
-    if voids:
-        seen.sizes |= <uint64_t>size
-        bar.last_time = batch.time_ns[i] if timed else chosen(batch.time_ns[i], bar.last_time, size)
-        bar.last_id = chosen(id, bar.last_id, size)
-    else:
-        seen.sizes |= <uint64_t>size - 1
-        bar.last_time = batch.time_ns[i]
-        bar.last_id = id
-    bar.high = max(bar.high, price)
-    bar.low = min(bar.low, price)
-    bar.close = price
-    if voids:
-        bar.count += chosen(1 if single or batch.count is NULL else batch.count[i], 0, size)
-    else:
-        bar.count += 1 if single or batch.count is NULL else batch.count[i]
 
 
 cdef inline bint follows(const Columns *batch, Py_ssize_t i, bint by_id, bint single, int64_t limit) noexcept nogil:
@@ -114,73 +73,6 @@ cdef inline Py_ssize_t stretch_from(
     while i < stop and follows(batch, i, by_id, single, limit):
         i += 1
     return i
-
-
-cdef inline void add_stretch(
-    Summary *bar, const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, bint timed, bint voids,
-    int64_t contract, bint sided, Seen *seen
-) noexcept nogil:
-    # As add_ordinary, for rows of one symbol; what they sum to stays in registers until the end.
-    cdef const int64_t *prices = batch.price
-    cdef const int64_t *sizes = batch.size
-    cdef const int8_t *sides = batch.side
-    cdef int64_t price, paid, size, taker, close = bar.close, high = bar.high, low = bar.low    # close: of void rows
-    cdef uint64_t volume = 0, taker_volume = 0
-    cdef wide quote = wide_zero(), taker_quote = wide_zero()
-    cdef Py_ssize_t i, traded = stop - start, last = stop - 1     # rows that traded, and the last of them
-    for i in range(start, stop):
-        price, size = prices[i], sizes[i]
-        if voids:
-            price = chosen(price, close, size)
-        seen.sizes |= <uint64_t>size - (0 if voids else 1)
-        taker = -<int64_t>(sides[i] > 0) if sided else 0
-        paid = contract if contract else price
-        high = max(high, price)
-        low = min(low, price)
-        volume += <uint64_t>size
-        quote = wide_sum(quote, wide_product(paid, size))
-        # A second product is cheaper than a mask over two words.
-        taker_volume += <uint64_t>(size & taker)
-        taker_quote = wide_sum(taker_quote, wide_product(paid, size & taker))
-    if voids:
-        traded = 0
-        for i in range(start, stop):
-            traded += sizes[i] != 0
-        while last >= start and sizes[last] == 0:
-            last -= 1
-    if timed:
-        bar.last_time = batch.time_ns[stop - 1]
-    elif last >= start:
-        bar.last_time = batch.time_ns[last]
-    if last >= start:
-        bar.last_id = (batch.first_id if single else batch.last_id)[last] if by_id else batch.arrivals + last
-        bar.close = prices[last]
-    bar.high = high
-    bar.low = low
-    seen.prices |= (<uint64_t>high - 1) | (<uint64_t>low - 1)
-    bar.count += traded
-    if not single and batch.count is not NULL:
-        for i in range(start, stop):
-            bar.count += 0 if voids and sizes[i] == 0 else batch.count[i] - 1
-    add128_uint64(&bar.sums[0].volume, volume - taker_volume)
-    add128_uint64(&bar.sums[1].volume, taker_volume)
-    add128_wide(&bar.sums[0].quote, wide_difference(quote, taker_quote))
-    add128_wide(&bar.sums[1].quote, taker_quote)
-
-
-cdef inline void add_any_stretch(
-    Summary *bar, const Columns *batch, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, bint timed, bint voids,
-    int64_t contract, Seen *seen
-) noexcept nogil:
-    # By the loop that does no more than these rows ask for.
-    if batch.side_mask and voids:
-        add_stretch(bar, batch, start, stop, by_id, single, timed, True, contract, True, seen)
-    elif batch.side_mask:
-        add_stretch(bar, batch, start, stop, by_id, single, timed, False, contract, True, seen)
-    elif voids:
-        add_stretch(bar, batch, start, stop, by_id, single, timed, True, contract, False, seen)
-    else:
-        add_stretch(bar, batch, start, stop, by_id, single, timed, False, contract, False, seen)
 
 
 cdef inline bint begins_stretch(const Columns *batch, Py_ssize_t i) noexcept nogil:

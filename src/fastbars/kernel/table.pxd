@@ -6,8 +6,12 @@ from fastbars.kernel.instruments cimport Instruments, Scale
 from fastbars.kernel.rows cimport Rows
 from fastbars.kernel.rules cimport is_time_kind
 from fastbars.kernel.scaled cimport int128
-from fastbars.kernel.summary cimport Summary
+from fastbars.kernel.summary cimport SUMMARY_BYTES, Summary
 from fastbars.kernel.trees cimport Specs, SpecTrees
+
+cdef enum:
+    LINE_BYTES = 64
+    SLOT_PADDING = -(SUMMARY_BYTES + 40) & (LINE_BYTES - 1)     # 40: what a Slot holds beside its bar
 
 cdef struct Next:           # what the next trade of an open time bar is like, where it changes nothing but its sums
     int64_t limit           # earlier than its close_time; LOWEST where each trade has to be looked at alone
@@ -31,6 +35,7 @@ cdef struct Slot:           # one symbol and spec: its open bar, and where its c
     int8_t quote_scale
     uint8_t unproven        # some closed bars wait for the next trade
     uint8_t contained       # of an open time bar: the bars of all specs that it feeds are open around it
+    uint8_t[SLOT_PADDING] unused    # none, as long as all else fills whole lines
 
 cdef struct Past:           # the rest that is known of a symbol and spec, seldom read
     int64_t newest_ns       # of a root: latest time of the trades that its tree has placed, but for the open bar; of all:

@@ -25,10 +25,9 @@ from fastbars.kernel.summary cimport (
 from fastbars.kernel.trees cimport SpecTrees
 
 cdef enum:
-    LINE_BYTES = 64
     MOST_LOADED = 1 << 30
 
-assert sizeof(Slot) % LINE_BYTES == 0 and sizeof(Gate) + 112 == 2 * LINE_BYTES
+assert sizeof(Slot) % LINE_BYTES == 0 and sizeof(Gate) + 112 == 2 * LINE_BYTES and sizeof(Summary) == SUMMARY_BYTES
 
 # For those who watch memory: an open bar of a symbol and spec, and a closed one that can still be amended.
 SLOT_BYTES = sizeof(Slot) + sizeof(Past)
