@@ -17,10 +17,8 @@ PACKAGE = Path("src/fastbars")
 MODULES = tuple(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in sorted(PACKAGE.rglob("*.pyx")))
 # A build with sanitizers needs those only that read what an exchange sends.
 CHOSEN = os.environ.get("FASTBARS_MODULES", "").split() or MODULES
-HEADERS = (
-    *sorted(str(path) for path in PACKAGE.rglob("*.h")),
-    *sorted(str(path) for path in (PACKAGE / "kernel").glob("*.pxd") if not path.with_suffix(".pyx").exists()),
-)
+# Cython knows of .pxd files what depends on them, of .h files nobody does.
+HEADERS = sorted(str(path) for path in PACKAGE.rglob("*.h"))
 
 if sys.platform == "win32":
     COMPILE_ARGS = ["/O2"]
@@ -39,7 +37,7 @@ extensions = [
     Extension(
         f"fastbars.{name}",
         [f"src/fastbars/{name.replace('.', '/')}.pyx"],
-        depends=list(HEADERS),
+        depends=HEADERS,
         include_dirs=["src/fastbars/kernel", "src/fastbars/wire"],
         define_macros=MACROS.get(name, []),
         extra_compile_args=COMPILE_ARGS,
