@@ -25,9 +25,9 @@ import pytest
 
 from fastbars.bars import BAR_FIELDS, BarStatus, CloseReason, ExchangeBar, OHLCVBar
 from fastbars.cli import commands, main
-from fastbars.cli.commands import _on_signals
 from fastbars.cli.demo import Verdict, _summarise, _table, demo
 from fastbars.cli.output import BarText, csv_line, json_line, table_line, text_of
+from fastbars.cli.signals import on_signals
 from fastbars.errors import WSConnectionError
 from fastbars.exchanges.binance import SPOT
 from fastbars.live.connections.adapter import BaseWebSocketAdapter
@@ -395,7 +395,7 @@ async def test_where_signals_cannot_be_handled_the_rest_works(monkeypatch: pytes
         raise NotImplementedError
 
     monkeypatch.setattr(asyncio.get_running_loop(), "add_signal_handler", unsupported)
-    with _on_signals(lambda: None):
+    with on_signals(lambda: None):
         pass
 
 

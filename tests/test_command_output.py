@@ -29,8 +29,9 @@ import pytest
 
 import fastbars
 from fastbars.bars import BAR_FIELDS
-from fastbars.cli import _parser, main
+from fastbars.cli import main
 from fastbars.cli.console import Console
+from fastbars.cli.options import make_parser
 from fastbars.cli.outlet import BlockedOutputError, Outlet
 from fastbars.cli.output import columns_for, csv_line, header, table_line
 from fastbars.cli.text import columns_of, fitted, printable
@@ -615,13 +616,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_more_is_logged_wherever_the_option_stands(words: str) -> None:
-    options = _parser().parse_args(words.split())
+    options = make_parser().parse_args(words.split())
     assert options.verbose + options.verbose_behind == words.replace("--verbose", "-v").count("v")
 
 
 def test_quiet_stands_anywhere_too() -> None:
     for words in ("-q stream binance X", "stream -q binance X", "stream binance X --quiet"):
-        options = _parser().parse_args(words.split())
+        options = make_parser().parse_args(words.split())
         assert options.quiet or options.quiet_behind
 
 
@@ -658,7 +659,7 @@ WHOLE = {
 
 def bad_command_lines() -> Iterator[tuple[str, ...]]:
     """Every option of every command with every bad value."""
-    commands: Any = next(one for one in _parser()._actions if isinstance(one, argparse._SubParsersAction))
+    commands: Any = next(one for one in make_parser()._actions if isinstance(one, argparse._SubParsersAction))
     for name, parser in commands.choices.items():
         for action in parser._actions:
             option = action.option_strings[-1] if action.option_strings else action.dest

@@ -23,7 +23,7 @@ from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 import fastbars
 from fastbars import errors
-from fastbars.cli import _parser
+from fastbars.cli.options import make_parser
 from servers import START_NS, trade
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -109,7 +109,7 @@ COMMANDS = [pytest.param(line, id=f"{path.name}: {line}") for path in PAGES for 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_of_the_documentation_is_one_that_the_command_knows(line: str) -> None:
     words = shlex.split(line, comments=True)
-    options = _parser().parse_args(words[1:])
+    options = make_parser().parse_args(words[1:])
     assert options.command == words[1]
 
 

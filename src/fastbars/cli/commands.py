@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import errno
-import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
-from fastbars.bars import OHLCVBar
+from fastbars.cli.bar_writer import BarWriter, bar_writer, outlet_to_stdout
 from fastbars.cli.console import Console
-from fastbars.cli.files import OutputFile, refuse_own_input
-from fastbars.cli.outlet import Outlet
-from fastbars.cli.output import BarText, terminal_width
+from fastbars.cli.files import refuse_own_input
+from fastbars.cli.outlet import READER_TIMEOUT_S
+from fastbars.cli.signals import on_signals
 from fastbars.cli.text import printable
 from fastbars.errors import FastbarsError
 from fastbars.live.config import StreamConfig
@@ -25,98 +23,13 @@ from fastbars.tapes.recorder import Recording
 from fastbars.tapes.replay import replay
 from fastbars.verification import Verification, verify
 
-_PATIENCE_S = 1.0  # for a reader who has stopped reading, once it is time to end
 _PROGRESS_S = 0.5
-_BATCH = 256  # bars handed to the writing thread at once, where nobody watches them come
-
-
-class _BarWriter:
-    """Writes bars as they come, and counts them."""
-
-    def __init__(self, outlet: Outlet, text: BarText, *, live: bool, has_header: bool = False) -> None:
-        self.outlet = outlet
-        self.bars = 0
-        self._text = text
-        self._most = 1 if live else _BATCH
-        self._lines = [] if text.header is None or has_header else [text.header + "\n"]
-        if live:
-            self.flush()
-
-    def write(self, text: str) -> None:
-        """Lines; whoever calls it waits for the reader."""
-        self._lines.append(text)
-        if len(self._lines) >= self._most:
-            lines, self._lines = self._lines, []
-            self.outlet.put("".join(lines))
-
-    def write_bar(self, bar: OHLCVBar) -> None:
-        """One bar; whoever calls it waits for the reader."""
-        self.bars += 1
-        self.write(self._text.line(bar))
-
-    async def write_live(self, bar: OHLCVBar) -> None:
-        """One bar, in an event loop, which goes on while this waits for the reader."""
-        await self.outlet.room()
-        self.bars += 1
-        self.outlet.add(self._text.line(bar))
-
-    def flush(self) -> None:
-        """Hand over what is left."""
-        lines, self._lines = self._lines, []
-        self.outlet.add("".join(lines))
-
-
-@contextmanager
-def _outlet_to_stdout() -> Iterator[Outlet]:
-    if sys.stdout is None:
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "stdout")
-    outlet = Outlet(sys.stdout, "stdout")
-    try:
-        yield outlet
-    except KeyboardInterrupt:
-        if not outlet.is_hurried:  # else it is the second one
-            with suppress(OSError):
-                outlet.close(_PATIENCE_S)
-        raise
-    except BaseException:
-        outlet.close()
-        raise
-    outlet.close()
-
-
-@contextmanager
-def _writer(options: argparse.Namespace, *, live: bool = False, append: bool = False) -> Iterator[_BarWriter]:
-    if options.output is None:
-        with _outlet_to_stdout() as outlet:
-            writer = _BarWriter(outlet, BarText(options.format, terminal_width(sys.stdout)), live=live)
-            try:
-                yield writer
-            finally:
-                writer.flush()
-        return
-    text = BarText(options.format)
-    output = OutputFile(options.output, live=live, append=append, header=text.header)
-    outlet = Outlet(output.file, str(options.output))
-    writer = _BarWriter(outlet, text, live=live, has_header=output.goes_on)
-    try:
-        yield writer
-        writer.flush()
-        outlet.close()
-    except BaseException as error:
-        with suppress(OSError):
-            writer.flush()
-            outlet.close(_PATIENCE_S)
-        beside = "" if outlet.is_stuck else output.keep(writer.bars, succeeded=False)
-        if beside:
-            error.add_note(f"what was written before is in {beside}")
-        raise
-    output.keep(writer.bars, succeeded=True)
 
 
 def _replay(options: argparse.Namespace, _: Console) -> int:
     refuse_own_input(options.output or sys.stdout, options.tapes)
     bars = replay(options.tapes, options.exchange, options.bars, market=options.market, channel=options.channel)
-    with _writer(options) as writer:
+    with bar_writer(options.format, options.output) as writer:
         for bar in bars:
             writer.write_bar(bar)
     return 0
@@ -125,20 +38,9 @@ def _replay(options: argparse.Namespace, _: Console) -> int:
 def _stream(options: argparse.Namespace, console: Console) -> int:
     if options.append and options.output is None:
         raise FastbarsError("--append needs -o FILE")
-    bars = stream(
-        options.exchange,
-        options.symbols,
-        options.bars,
-        market=options.market,
-        channel=options.channel,
-        url=options.url,
-        config=StreamConfig(close_by=options.close_by),
-        once=options.once,
-        record=options.record,
-        lines=options.lines,
-        verify=options.verify or False,
-    )
-    with _writer(options, live=True, append=options.append) as writer:
+    config = StreamConfig(close_by=options.close_by)
+    bars = _open_stream(options, config=config, record=options.record, verify=options.verify or False)
+    with bar_writer(options.format, options.output, live=True, append=options.append) as writer:
         run(_write_stream(bars, writer, console, watched=options.output is None and sys.stdout.isatty()))
     if bars.verification is not None:
         for line in _verdict(bars.verification):
@@ -146,8 +48,30 @@ def _stream(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-async def _write_stream(bars: BarStream, writer: _BarWriter, console: Console, *, watched: bool) -> None:
-    def told() -> str:
+def _open_stream(
+    options: argparse.Namespace,
+    *,
+    record: Recording | Path | None,
+    verify: bool | float,
+    config: StreamConfig | None = None,
+) -> BarStream:
+    return stream(
+        options.exchange,
+        options.symbols,
+        options.bars,
+        market=options.market,
+        channel=options.channel,
+        url=options.url,
+        config=config,
+        once=options.once,
+        record=record,
+        lines=options.lines,
+        verify=verify,
+    )
+
+
+async def _write_stream(bars: BarStream, writer: BarWriter, console: Console, *, watched: bool) -> None:
+    def progress_text() -> str:
         stats = bars.stats()
         symbols = len({symbol for adapter in bars.pool.adapters for symbol in adapter.session.symbols})
         return f"{stats.state}: {stats.session.trades:,} trades of {symbols:,} symbols, {writer.bars:,} bars"
@@ -155,11 +79,11 @@ async def _write_stream(bars: BarStream, writer: _BarWriter, console: Console, *
     stopping: list[asyncio.Task[None]] = []
 
     def stop() -> None:
-        writer.outlet.hurry(_PATIENCE_S)
+        writer.outlet.set_timeout(READER_TIMEOUT_S)
         stopping.append(asyncio.create_task(bars.stop()))
 
-    with _on_signals(stop):
-        async with _progress(console, told) as progress, bars:
+    with on_signals(stop):
+        async with _progress(console, progress_text) as progress, bars:
             async for bar in bars:
                 if watched:  # the bars themselves show that it goes on
                     progress.cancel()
@@ -169,10 +93,10 @@ async def _write_stream(bars: BarStream, writer: _BarWriter, console: Console, *
 
 
 @asynccontextmanager
-async def _progress(console: Console, told: Callable[[], str]) -> AsyncIterator[asyncio.Task[None]]:
+async def _progress(console: Console, text: Callable[[], str]) -> AsyncIterator[asyncio.Task[None]]:
     async def show() -> None:
         while console.shows_progress:
-            console.show(told())
+            console.show(text())
             await asyncio.sleep(_PROGRESS_S)
 
     showing = asyncio.create_task(show(), name="fastbars progress")
@@ -186,18 +110,7 @@ async def _progress(console: Console, told: Callable[[], str]) -> AsyncIterator[
 
 def _record(options: argparse.Namespace, console: Console) -> int:
     recording = Recording(options.output, file_bytes=int(options.file_mb * 2**20), file_s=options.file_s)
-    bars = stream(
-        options.exchange,
-        options.symbols,
-        options.bars,
-        market=options.market,
-        channel=options.channel,
-        url=options.url,
-        once=options.once,
-        record=recording,
-        lines=options.lines,
-        verify=options.candles,
-    )
+    bars = _open_stream(options, record=recording, verify=options.candles)
     run(_drain(bars, recording, options.seconds, console))
     print(f"{_written(recording)}: {printable(str(options.output))}")
     return 0
@@ -217,7 +130,7 @@ async def _drain(bars: BarStream, recording: Recording, seconds: float | None, c
 
     recording.on_failure = lambda _: loop.call_soon_threadsafe(stop)
     timer = None if seconds is None else loop.call_later(seconds, stop)
-    with _on_signals(stop):
+    with on_signals(stop):
         async with _progress(console, lambda: f"{bars.stats().state}: {_written(recording)}"), bars:
             async for _ in bars:
                 pass
@@ -229,7 +142,7 @@ async def _drain(bars: BarStream, recording: Recording, seconds: float | None, c
 
 
 def _verify(options: argparse.Namespace, _: Console) -> int:
-    with _outlet_to_stdout() as outlet:
+    with outlet_to_stdout() as outlet:
 
         def show(difference: object) -> None:
             with suppress(OSError):  # raised again at the end
@@ -275,43 +188,11 @@ def _simulate(options: argparse.Namespace, _: Console) -> int:
 
 async def _serve(exchange: SimulatedExchange) -> int:
     stopped = asyncio.Event()
-    with _on_signals(stopped.set):
+    with on_signals(stopped.set):
         async with exchange:
             print(exchange.url, flush=True)
             await stopped.wait()
     return 0
-
-
-@contextmanager
-def _on_signals(action: Callable[[], object]) -> Iterator[None]:
-    """End by `action` at the first SIGINT, SIGTERM or SIGHUP; at once at a SIGINT after that."""
-    loop = asyncio.get_running_loop()
-    ending = False
-
-    def end() -> None:
-        nonlocal ending
-        if not ending:
-            ending = True
-            loop.remove_signal_handler(signal.SIGINT)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            action()
-
-    signals = [signal.SIGINT, signal.SIGTERM]
-    # `nohup` has it ignored, and it stays so.
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signals.append(signal.SIGHUP)
-    for number in signals:
-        try:
-            loop.add_signal_handler(number, end)
-        except NotImplementedError:  # asyncio on Windows: Ctrl-C arrives as KeyboardInterrupt
-            return (yield)
-    try:
-        yield
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
-        if ending:  # the second one ends it at once, whatever is still to be done
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _demo(options: argparse.Namespace, console: Console) -> int:
@@ -319,7 +200,7 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
 
     async def main() -> int:
         task = asyncio.create_task(demo(options.symbols, options.seconds, options.rate, console))
-        with _on_signals(task.cancel):
+        with on_signals(task.cancel):
             await asyncio.wait([task])
         return 130 if task.cancelled() else task.result()
 

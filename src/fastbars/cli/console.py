@@ -11,11 +11,9 @@ import threading
 from io import TextIOWrapper
 from typing import TextIO
 
-from fastbars.cli.outlet import Outlet
+from fastbars.cli.outlet import READER_TIMEOUT_S, Outlet
 from fastbars.cli.output import terminal_width
 from fastbars.cli.text import columns_of, fitted, printable
-
-_PATIENCE_S = 1.0
 
 
 class Console(logging.Handler):
@@ -78,7 +76,7 @@ class Console(logging.Handler):
         self.clear()
         if self._outlet is not None:
             try:
-                self._outlet.close(_PATIENCE_S)
+                self._outlet.close(READER_TIMEOUT_S)
             except OSError:
                 return  # there is nobody left to tell
 

@@ -24,12 +24,12 @@ class OutputFile:
     Args:
         path: as the user wrote it.
         live: written over days: a new file is written to at once, and an old one is replaced only by bars.
-        append: go on behind what is in the file.
+        append: add to what is in the file.
         header: the first line that a file to append to must have; None: it needs none.
 
     Attributes:
         file: to write to.
-        goes_on: what is written goes on behind other bars: it needs no header.
+        continues: there are bars in it already, so that it needs no header.
 
     Raises:
         OSError: it cannot be opened. FastbarsError: it has another header.
@@ -40,12 +40,12 @@ class OutputFile:
         # A link stays one. What is no ordinary file may have no other name, as /dev/stdout has none.
         self._target = path if path.exists() and not path.is_file() else Path(os.path.realpath(path))
         self._written = self._target
-        self.goes_on = False
+        self.continues = False
         self._is_new = not self._target.exists()
         self._live = live
         try:
             if append:
-                self.goes_on = not self._is_new and self._check_header(header)
+                self.continues = not self._is_new and self._check_header(header)
                 self.file: TextIO = self._target.open("a", encoding="utf-8", newline="", errors="backslashreplace")
             elif self._is_new and live:
                 self.file = self._target.open("x", encoding="utf-8", newline="", errors="backslashreplace")
@@ -57,7 +57,7 @@ class OutputFile:
             raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         self._append = append
 
-    def keep(self, bars: int, *, succeeded: bool) -> str:
+    def finish(self, bars: int, *, succeeded: bool) -> str:
         """Close it, and let it take the place of the old one where it may; returns where else the bars are, or ""."""
         with suppress(OSError) if not succeeded else nullcontext():
             self.file.close()

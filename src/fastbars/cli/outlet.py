@@ -15,6 +15,7 @@ from typing import TextIO
 from fastbars.clocks import steady_s
 
 MOST_WAITING = 1 << 20
+READER_TIMEOUT_S = 1.0  # for a reader who has stopped reading, once it is time to end
 _PIECE = 1 << 13
 _THREAD = "fastbars outlet"
 _LOOK_S = 0.01  # between two looks of an event loop whether there is room
@@ -37,19 +38,19 @@ class Outlet:
         name: of the file, for errors.
 
     Raises:
-        OSError: of `put`, `room` and `close`: what writing has raised.
+        OSError: of `put`, `wait_for_room` and `close`: what writing has raised.
     """
 
     def __init__(self, file: TextIO, name: str) -> None:
         self._file = file
         self._name = name
         self._waiting: list[str] = []
-        self._size = 0  # of what waits or is being written
-        self._lines = 0  # likewise
+        self._size = 0  # characters that wait or are being written
+        self._lines = 0  # of the same, in lines
         self._failure: Exception | None = None
         self._closing = False
         self._progress_s = steady_s()
-        self._patience_s: float | None = None
+        self._timeout_s: float | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"{_THREAD} {name}", daemon=True)
         self._thread.start()
@@ -63,14 +64,14 @@ class Outlet:
         """Hand over whole lines; waits while too much is waiting."""
         with self._changed:
             while self._size >= MOST_WAITING and self._failure is None:
-                self._changed.wait(self._patience_s)
-                self._check_patience()
+                self._changed.wait(self._timeout_s)
+                self._check_timeout()
             self._add(text)
 
-    async def room(self) -> None:
+    async def wait_for_room(self) -> None:
         """Wait, in an event loop, until there is room again for what `add` hands over."""
         while self._size >= MOST_WAITING and self._failure is None:
-            self._check_patience()
+            self._check_timeout()
             await asyncio.sleep(_LOOK_S)
         self._raise_failure()
 
@@ -88,25 +89,25 @@ class Outlet:
             return True
 
     @property
-    def is_hurried(self) -> bool:
-        """Whether it was told to hurry."""
-        return self._patience_s is not None
+    def has_timeout(self) -> bool:
+        """Whether a reader who takes nothing is waited for a limited time only."""
+        return self._timeout_s is not None
 
-    def hurry(self, patience_s: float) -> None:
-        """From now on nobody waits longer than this for a reader who takes nothing."""
-        self._patience_s = patience_s
+    def set_timeout(self, timeout_s: float) -> None:
+        """From now on, give up on a reader who has taken nothing for so long."""
+        self._timeout_s = timeout_s
         self._progress_s = steady_s()
 
-    def close(self, patience_s: float | None = None) -> None:
-        """Wait until all is written, or (with `patience_s`, or after `hurry`) until nothing was taken for so long."""
-        if patience_s is not None:
-            self.hurry(patience_s)
+    def close(self, timeout_s: float | None = None) -> None:
+        """Wait until all is written or, with a timeout, until nothing was taken for so long."""
+        if timeout_s is not None:
+            self.set_timeout(timeout_s)
         with self._changed:
             self._closing = True
             self._changed.notify_all()
             while self._size and self._failure is None:
-                self._changed.wait(self._patience_s)
-                self._check_patience()
+                self._changed.wait(self._timeout_s)
+                self._check_timeout()
         if not isinstance(self._failure, BlockedOutputError):
             self._thread.join()
         self._raise_failure()
@@ -124,8 +125,8 @@ class Outlet:
         if self._failure is not None:
             raise self._failure
 
-    def _check_patience(self) -> None:
-        if self._patience_s is not None and steady_s() - self._progress_s >= self._patience_s:
+    def _check_timeout(self) -> None:
+        if self._timeout_s is not None and steady_s() - self._progress_s >= self._timeout_s:
             self._failure = BlockedOutputError(
                 f"{self._name} is not being read: {self._lines:,} lines were not written"
             )

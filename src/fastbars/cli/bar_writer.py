@@ -1,0 +1,123 @@
+"""Bars to stdout or to a file, in a thread, so that a slow reader holds nothing else up."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fastbars.bars import OHLCVBar
+from fastbars.cli.files import OutputFile
+from fastbars.cli.outlet import READER_TIMEOUT_S, Outlet
+from fastbars.cli.output import BarText, terminal_width
+
+__all__ = ["BarWriter", "bar_writer", "outlet_to_stdout"]
+
+_BATCH = 256  # bars handed to the writing thread at once, where nobody watches them come
+
+
+class BarWriter:
+    """Writes bars as they come, and counts them.
+
+    Args:
+        outlet: written to.
+        text: how bars are written.
+        live: hand over each bar at once, its header even before the first.
+        has_header: the header was written before.
+
+    Attributes:
+        bars: how many were written.
+    """
+
+    def __init__(self, outlet: Outlet, text: BarText, *, live: bool, has_header: bool = False) -> None:
+        self.outlet = outlet
+        self.bars = 0
+        self._text = text
+        self._most = 1 if live else _BATCH
+        self._lines = [] if text.header is None or has_header else [text.header + "\n"]
+        if live:
+            self.flush()
+
+    def write(self, text: str) -> None:
+        """Lines; whoever calls it waits for the reader."""
+        self._lines.append(text)
+        if len(self._lines) >= self._most:
+            lines, self._lines = self._lines, []
+            self.outlet.put("".join(lines))
+
+    def write_bar(self, bar: OHLCVBar) -> None:
+        """One bar; whoever calls it waits for the reader."""
+        self.bars += 1
+        self.write(self._text.line(bar))
+
+    async def write_live(self, bar: OHLCVBar) -> None:
+        """One bar, in an event loop, which goes on while this waits for the reader."""
+        await self.outlet.wait_for_room()
+        self.bars += 1
+        self.outlet.add(self._text.line(bar))
+
+    def flush(self) -> None:
+        """Hand over what is left."""
+        lines, self._lines = self._lines, []
+        self.outlet.add("".join(lines))
+
+
+@contextmanager
+def outlet_to_stdout() -> Iterator[Outlet]:
+    """Stdout, all of it written at the end. Raises OSError: there is none."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "stdout")
+    outlet = Outlet(sys.stdout, "stdout")
+    try:
+        yield outlet
+    except KeyboardInterrupt:
+        if not outlet.has_timeout:  # else it is the second one
+            with suppress(OSError):
+                outlet.close(READER_TIMEOUT_S)
+        raise
+    except BaseException:
+        outlet.close()
+        raise
+    outlet.close()
+
+
+@contextmanager
+def bar_writer(form: str, path: Path | None, *, live: bool = False, append: bool = False) -> Iterator[BarWriter]:
+    """Where a command writes its bars.
+
+    Args:
+        form: "table", "csv" or "jsonl".
+        path: a file; None: stdout.
+        live: bars are shown as they come, and the file is one that grows for days (see `OutputFile`).
+        append: add to what is in the file.
+    """
+    if path is None:
+        with outlet_to_stdout() as outlet:
+            writer = BarWriter(outlet, BarText(form, terminal_width(sys.stdout)), live=live)
+            try:
+                yield writer
+            finally:
+                writer.flush()
+        return
+    text = BarText(form)
+    output = OutputFile(path, live=live, append=append, header=text.header)
+    outlet = Outlet(output.file, str(path))
+    writer = BarWriter(outlet, text, live=live, has_header=output.continues)
+    try:
+        yield writer
+        writer.flush()
+        outlet.close()
+    except BaseException as error:
+        # What has come so far is worth having, whatever has ended the command.
+        with suppress(OSError):
+            writer.flush()
+            outlet.close(READER_TIMEOUT_S)
+        # The thread that still writes owns the file: it can be neither closed nor renamed.
+        beside = "" if outlet.is_stuck else output.finish(writer.bars, succeeded=False)
+        if beside:
+            error.add_note(f"what was written before is in {beside}")
+        raise
+    output.finish(writer.bars, succeeded=True)

@@ -1,0 +1,236 @@
+"""The options of the `fastbars` command: which there are, and what values they take."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import fastbars
+from fastbars.cli.text import printable
+
+__all__ = ["make_parser"]
+
+_MOST_SYMBOLS = 100_000
+_LARGEST = 1e9  # no rate, size or duration is larger
+
+if TYPE_CHECKING:  # argparse has no public name for what `add_subparsers` returns
+    _Commands = argparse._SubParsersAction["_Parser"]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, without the usage."""
+        self.exit(2, f"{self.prog}: {printable(message)} (see {self.prog} --help)\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(
+        prog="fastbars", description="Exact OHLCV bars from every trade that exchanges send over WebSockets."
+    )
+    parser.add_argument("--version", action="version", version=f"fastbars {fastbars.__version__}")
+    _add_verbosity(parser, "")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_demo, _add_replay, _add_record, _add_verify, _add_stream, _add_simulate):
+        add(commands)
+    for command in commands.choices.values():
+        _add_verbosity(command, "_behind")
+    return parser
+
+
+def _add_demo(commands: _Commands) -> None:
+    demo = commands.add_parser("demo", help="an embedded exchange, the ordinary adapter, a live table, a verdict")
+    demo.add_argument("--symbols", type=_positive_int, default=20, help="how many symbols (20)")
+    demo.add_argument("--seconds", type=_positive_float, default=15.0, help="how long (15)")
+    demo.add_argument("--rate", type=_positive_float, default=20_000.0, help="trades a second over all symbols (20000)")
+
+
+def _add_replay(commands: _Commands) -> None:
+    replay = commands.add_parser("replay", help="bars from recorded raw messages")
+    replay.add_argument(
+        "tapes", nargs="+", type=_path, metavar="TAPE", help="tapes, plain, gz or zst, or recordings: one stream"
+    )
+    replay.add_argument(
+        "--exchange", type=_text, help="whose messages they are, such as binance; a recording says it itself"
+    )
+    _add_output(replay, bars=None)
+
+
+def _add_record(commands: _Commands) -> None:
+    record = commands.add_parser("record", help="record all that a stream sees, until interrupted; replay reads it")
+    record.add_argument("exchange", type=_text, help="such as binance")
+    record.add_argument("symbols", nargs="+", type=_text, metavar="SYMBOL", help="as the exchange writes them")
+    _add_source(record, bars="1m")
+    record.add_argument("-o", "--output", type=_path, metavar="DIR", required=True, help="folder that the files go to")
+    record.add_argument("--url", type=_text, help="connect here instead of the exchange's own address")
+    record.add_argument("--seconds", type=_positive_float, help="end after this long")
+    record.add_argument("--file-mb", type=_positive_float, default=256.0, help="begin a new file past this size (256)")
+    record.add_argument("--file-s", type=_positive_float, default=3600.0, help="or past this age (3600)")
+    record.add_argument(
+        "--candles", action="store_true", help="the exchange's candles, too: `fastbars verify` reads them"
+    )
+    record.add_argument("--lines", type=_positive_int, default=1, help="connections that carry the same trades (1)")
+    record.add_argument("--once", action="store_true", help="end when the server closes normally (code 1000)")
+
+
+def _add_verify(commands: _Commands) -> None:
+    verify = commands.add_parser("verify", help="bars of tapes or recordings beside the exchange's own candles")
+    verify.add_argument("tapes", nargs="+", type=_path, metavar="TAPE", help="as for replay")
+    verify.add_argument(
+        "--exchange", type=_text, help="whose messages they are, such as binance; a recording says it itself"
+    )
+    _add_source(verify, bars=None)
+    verify.add_argument(
+        "--klines",
+        nargs="+",
+        type=_path,
+        default=[],
+        metavar="FILE",
+        help="candles as downloaded from Binance's public archive, too: CSV, zip or gz",
+    )
+
+
+def _add_stream(commands: _Commands) -> None:
+    stream = commands.add_parser("stream", help="bars live from an exchange, until interrupted")
+    stream.add_argument("exchange", type=_text, help="such as binance")
+    stream.add_argument("symbols", nargs="+", type=_text, metavar="SYMBOL", help="as the exchange writes them")
+    _add_output(stream)
+    stream.add_argument(
+        "--append", action="store_true", help="go on behind the bars that are in FILE, instead of replacing them"
+    )
+    stream.add_argument("--lines", type=_positive_int, default=1, help="connections that carry the same trades (1)")
+    stream.add_argument(
+        "--verify",
+        nargs="?",
+        type=_fraction,
+        const=1.0,
+        metavar="SHARE",
+        help="compare bars with the exchange's candles, of all symbols or a share of them; the verdict goes to stderr",
+    )
+    stream.add_argument(
+        "--record", type=_path, metavar="DIR", help="record all that bars are made from into this folder"
+    )
+    stream.add_argument("--url", type=_text, help="connect here instead of the exchange's own address")
+    stream.add_argument(
+        "--close-by", choices=("clock", "trades"), default="clock", help="trades: no watermark or clock closes bars"
+    )
+    stream.add_argument("--once", action="store_true", help="end when the server closes normally (code 1000)")
+
+
+def _add_simulate(commands: _Commands) -> None:
+    simulate = commands.add_parser("simulate", help="the embedded exchange by itself; prints its URL first")
+    simulate.add_argument("--tape", nargs="+", type=_path, default=[], metavar="TAPE", help="serve these recordings")
+    simulate.add_argument(
+        "--exchange", type=_text, default="binance", help="whose dialect it speaks, such as bybit (binance)"
+    )
+    simulate.add_argument("--market", type=_text, help="such as usdm or linear (the exchange's first, mostly spot)")
+    simulate.add_argument("--symbols", type=_positive_int, default=20, help="how many symbols (20)")
+    simulate.add_argument("--rate", type=_positive_float, default=20_000.0, help="trades a second (20000)")
+    simulate.add_argument("--seed", type=_seed, default=1, help="of the synthetic market (1)")
+    simulate.add_argument("--port", type=_port, default=0, help="0: any free one")
+
+
+_MARKET_HELP = (
+    "such as usdm or linear (the exchange's first, mostly spot); with a region such as spot@eea: okx has eea, us;"
+    " bybit has tr, kz, ge, id, jp, eu, nl, ae"
+)
+
+
+def _add_verbosity(parser: argparse.ArgumentParser, where: str) -> None:
+    # Before the command and behind it: argparse would let the latter take the former's place.
+    parser.add_argument(
+        "-v", "--verbose", dest=f"verbose{where}", action="count", default=0,
+        help="log more (twice: everything) to stderr",
+    )  # fmt: skip
+    parser.add_argument(
+        "-q", "--quiet", dest=f"quiet{where}", action="store_true", help="log errors only, and show no progress"
+    )
+
+
+def _add_source(parser: argparse.ArgumentParser, bars: str | None) -> None:
+    default = bars or "as recorded, else 1m"
+    parser.add_argument("--market", type=_text, help=_MARKET_HELP)
+    parser.add_argument(
+        "--bars", type=_text, default=bars, help=f"bar specs with commas, such as 1m,5m,tick:1000 ({default})"
+    )
+    parser.add_argument(
+        "--channel", type=_text, help="trade channel that bars are made from, such as trade or aggTrade"
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser, bars: str | None = "1m") -> None:
+    _add_source(parser, bars)
+    parser.add_argument("--format", choices=("table", "csv", "jsonl"), default="table")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=_path,
+        metavar="FILE",
+        help="write here instead of to stdout, beside what is there until the command has succeeded",
+    )
+
+
+def _wrong(text: str, what: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"{printable(text[:40])} is {what}")
+
+
+def _int(text: str, what: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise _wrong(text or "''", what) from None
+
+
+def _positive_int(text: str) -> int:
+    value = _int(text, "not a whole number")
+    if value < 1:
+        raise _wrong(text, "not positive")
+    if value > _MOST_SYMBOLS:
+        raise _wrong(text, f"more than {_MOST_SYMBOLS:,}")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise _wrong(text or "''", "not a number") from None
+    if not 0 < value < math.inf:
+        raise _wrong(text, "not positive")
+    if value > _LARGEST:
+        raise _wrong(text, f"more than {_LARGEST:,.0f}")
+    return value
+
+
+def _fraction(text: str) -> float:
+    value = _positive_float(text)
+    if value > 1:
+        raise _wrong(text, "not a share: above 0 and at most 1")
+    return value
+
+
+def _port(text: str) -> int:
+    value = _int(text, "not a port")
+    if not 0 <= value < 65_536:
+        raise _wrong(text, "not a port")
+    return value
+
+
+def _seed(text: str) -> int:
+    return _int(text, "not a whole number")
+
+
+def _text(text: str) -> str:
+    # What another locale has made of UTF-8 is made good.
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it must not be empty")
+    return text
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("it must not be empty")
+    return Path(text)
