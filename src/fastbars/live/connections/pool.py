@@ -1,14 +1,13 @@
 """Pool: the connections over which a stream's symbols are spread, by what the exchange allows one connection.
 
-A symbol stays where it is, or was before a restart: to move it would cut its bars. New symbols go to the connection
-that holds the fewest streams, after as many connections were opened as are needed; one that has become empty is closed.
+Which symbol goes where is decided by `placement.py`; here connections are opened before anything is subscribed on them,
+those that have become empty are closed, and one that is lost for good ends all.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from fastbars.callbacks import check_callbacks
 from fastbars.clocks import wall_ns
@@ -17,30 +16,13 @@ from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import Stream
 from fastbars.live.config import StreamConfig
 from fastbars.live.connections.adapter import BaseWebSocketAdapter
+from fastbars.live.connections.placement import Place, Placement
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.connections.subscriptions import joined
 from fastbars.live.stats import StreamStats, sum_of
 from fastbars.log import log
 
 _S = ConnectionState
-
-
-class _Load:
-    """What a connection holds, or will."""
-
-    def __init__(self, streams: Collection[Stream], exchange: Exchange) -> None:
-        self.streams = len(streams)
-        self._place_of = exchange.exclusive_place
-        self._taken = set(map(self._place_of, streams)) - {None}
-
-    def can_take(self, stream: Stream) -> bool:
-        """Whether nothing on it excludes the stream."""
-        return self._place_of(stream) not in self._taken
-
-    def add(self, stream: Stream) -> None:
-        """It will hold the stream too."""
-        self.streams += 1
-        self._taken |= {self._place_of(stream)} - {None}
 
 
 class Pool:
@@ -63,14 +45,10 @@ class Pool:
         on_state: Callable[[ConnectionState], object] | None = None,
     ) -> None:
         check_callbacks(on_state=on_state)
-        limits = exchange.limits
         self._exchange = exchange
         self._make = make
         self._on_state = on_state
-        self._lines = config.lines
-        self._most_streams = min(limits.streams_per_connection, config.streams_per_connection or 2**62)
-        # One place is left for the connection that is about to replace another.
-        self._most_connections = 2**62 if limits.connections is None else max(1, limits.connections - 1)
+        self._placement = Placement(exchange, config)
         self._state = _S.DISCONNECTED
         self._closed: list[StreamStats] = []  # what the connections that are gone had counted
         self._watchers: dict[BaseWebSocketAdapter, asyncio.Task[None]] = {}
@@ -133,10 +111,10 @@ class Pool:
 
     async def _subscribe(self, streams: Sequence[Stream]) -> None:
         async with self._turn:
-            shares = await self._place(streams)
+            placed = await self._place(streams)
             # What the limits allow was checked; what is left to go wrong concerns single symbols.
             results = await asyncio.gather(
-                *(adapter.subscribe_unchecked(streams) for adapter, streams in shares.items()), return_exceptions=True
+                *(adapter.subscribe_unchecked(streams) for adapter, streams in placed.items()), return_exceptions=True
             )
             await self._close_empty()
         _raise_all(self._exchange.name, results)
@@ -149,9 +127,9 @@ class Pool:
         """
         async with self._turn:
             wanted = set(self._streams(symbols, channels))
-            shares = {adapter: [s for s in adapter.streams if s in wanted] for adapter in self.adapters}
+            carried = {adapter: [s for s in adapter.streams if s in wanted] for adapter in self.adapters}
             results = await asyncio.gather(
-                *(adapter.unsubscribe_streams(streams) for adapter, streams in shares.items() if streams),
+                *(adapter.unsubscribe_streams(streams) for adapter, streams in carried.items() if streams),
                 return_exceptions=True,
             )
             await self._close_empty()
@@ -198,86 +176,23 @@ class Pool:
             self._exchange.check_channel(channel)
         return streams
 
-    def _check_names(self, streams: Sequence[Stream]) -> None:
-        # Both names of one market, on whichever connections.
-        held = [stream for adapter in self.adapters for stream in adapter.streams]
-        symbols = dict.fromkeys(symbol for symbol, _ in [*held, *streams])
-        self._exchange.symbols.check_apart(symbols, self._exchange.name)
-
     async def _place(self, streams: Sequence[Stream]) -> dict[BaseWebSocketAdapter, list[Stream]]:
-        # Which connection takes what; opens those that are missing. Streams of other routes go elsewhere.
-        shares: dict[BaseWebSocketAdapter, list[Stream]] = {}
-        self._check_names(streams)
-        held = {stream: adapter for adapter in self.adapters for stream in adapter.streams}
-        new: dict[str, list[Stream]] = {}
-        for stream in dict.fromkeys(streams):
-            if stream in held:
-                shares.setdefault(held[stream], []).append(stream)
-            else:
-                new.setdefault(self.adapters[0].url_of({stream[1]}), []).append(stream)
-        self._check_limits(new, len(held))
-        for url, its_streams in sorted(new.items(), key=lambda item: item[0] != self.adapters[0].url):
-            unused = [adapter for adapter in self.adapters if not adapter.streams and adapter not in shares]
-            ours = [
-                adapter for adapter in self.adapters if adapter in unused or (adapter.streams and adapter.url == url)
-            ]
-            loads = {adapter: _Load(adapter.streams, self._exchange) for adapter in ours}
-            everything = [*(stream for adapter in ours for stream in adapter.streams), *its_streams]
-            for _ in range(self._needed(everything) - len(ours)):
-                adapter = await self._open({stream[1] for stream in its_streams})
-                loads[adapter] = _Load((), self._exchange)
-            # First those whose bars a connection knows, from before or from a snapshot; then the others.
-            knows = {symbol: adapter for adapter in loads for symbol in adapter.session.symbols}
-            for stream in sorted(its_streams, key=lambda stream: stream[0] not in knows):
-                chosen = self._choose(stream, loads, knows.get(stream[0]))
-                if chosen is None:  # those that have room hold what excludes it
-                    chosen = await self._open({stream[1]})
-                    loads[chosen] = _Load((), self._exchange)
-                loads[chosen].add(stream)
-                shares.setdefault(chosen, []).append(stream)
-        return shares
+        # Which connection takes what; opens those that are missing.
+        places = [_place_of(adapter) for adapter in self.adapters]
 
-    async def _open(self, channels: set[str]) -> BaseWebSocketAdapter:
-        adapter = self._make(self._tell_state)
-        if self._paused:
-            adapter.pause_reading()
-        adapter.expect(channels)
-        await self._connect(adapter)
-        return adapter
+        def make(channel: str) -> Place[BaseWebSocketAdapter]:
+            adapter = self._make(self._tell_state)
+            if self._paused:
+                adapter.pause_reading()
+            adapter.expect({channel})
+            return _place_of(adapter)
 
-    def _choose(
-        self, stream: Stream, loads: Mapping[BaseWebSocketAdapter, _Load], known: BaseWebSocketAdapter | None
-    ) -> BaseWebSocketAdapter | None:
-        # The connection that holds least, of those that can take the stream.
-        able = [one for one, load in loads.items() if load.streams < self._most_streams and load.can_take(stream)]
-        return known if known in able else min(able, key=lambda one: loads[one].streams, default=None)
-
-    def _needed(self, streams: Collection[Stream]) -> int:
-        # By their number, and by those of one symbol that exclude each other.
-        apart = Counter(map(self._exchange.exclusive_place, streams))
-        apart.pop(None, 0)
-        return max([-(-len(streams) // self._most_streams), *apart.values()])
-
-    def _check_limits(self, new: dict[str, list[Stream]], held: int) -> None:
-        count = held + sum(map(len, new.values()))
-        symbols = tuple(symbol for streams in new.values() for symbol, _ in streams)
-        limits = self._exchange.limits
-        if limits.streams is not None and count > limits.streams:
-            raise SubscriptionError(
-                f"{self._exchange.name}: {count} streams are over the limit of {limits.streams} from one address",
-                symbols,
-            )
-        connections = 0
-        for url in {adapter.url for adapter in self.adapters if adapter.streams} | new.keys():
-            at_url = [stream for adapter in self.adapters if adapter.url == url for stream in adapter.streams]
-            connections += self._needed([*at_url, *new.get(url, ())])
-        connections *= self._lines
-        if connections > self._most_connections:
-            raise SubscriptionError(
-                f"{self._exchange.name}: {count} streams need {connections} connections of {self._most_streams}, and"
-                f" {self._most_connections} are allowed from one address, beside one for replacing another",
-                symbols,
-            )
+        first = self.adapters[0]
+        places = self._placement.place(streams, places, lambda channel: first.url_of({channel}), make)
+        for place in places:
+            if place.connection not in self.adapters:
+                await self._connect(place.connection)
+        return {place.connection: place.given for place in places if place.given}
 
     async def _connect(self, adapter: BaseWebSocketAdapter) -> None:
         await adapter.connect()
@@ -312,6 +227,10 @@ class Pool:
         if state is not self._state:
             self._state = state
             self.adapters[0].session.tell(self._on_state, state)
+
+
+def _place_of(adapter: BaseWebSocketAdapter) -> Place[BaseWebSocketAdapter]:
+    return Place(adapter, adapter.url if adapter.streams else None, adapter.streams, adapter.session.symbols)
 
 
 def _raise_all(exchange: str, results: Sequence[BaseException | None]) -> None:

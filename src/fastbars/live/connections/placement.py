@@ -1,0 +1,149 @@
+"""Placement: which connection carries which stream, by what the exchange allows; decided, not done.
+
+    a stream that is carried already    stays where it is
+    a symbol whose bars are known       goes to the connection that knows them, if there is room: to move it cuts them
+    any other                           goes to the connection that carries least, of those that can take it
+    what no connection can take         goes to a new one
+
+Streams that are served at different addresses need different connections, and so do those that exclude each other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Generic, TypeVar
+
+from fastbars.errors import SubscriptionError
+from fastbars.exchanges.declaration import Exchange
+from fastbars.exchanges.messages import Stream
+from fastbars.live.config import StreamConfig
+
+T = TypeVar("T")
+_UNLIMITED = 2**62
+
+
+class Place(Generic[T]):
+    """A connection, as far as it matters for what it can carry.
+
+    Args:
+        connection: whatever stands for it.
+        url: where it goes; None where it carries nothing yet, and may go anywhere.
+        streams: what it carries.
+        known: symbols whose bars it knows, from before or from a snapshot.
+
+    Attributes:
+        given: what it is to carry from now on, what it carries already included where that was asked for again.
+    """
+
+    def __init__(self, connection: T, url: str | None, streams: Iterable[Stream], known: Collection[str]) -> None:
+        self.connection = connection
+        self.url = url
+        self.streams = set(streams)
+        self.known = frozenset(known)
+        self.given: list[Stream] = []
+
+    def give(self, stream: Stream) -> None:
+        """It is to carry this stream."""
+        self.streams.add(stream)
+        self.given.append(stream)
+
+
+class Placement:
+    """The limits of one exchange, and where they let streams go.
+
+    Args:
+        exchange, config: the limits that it declares, and those that the user has set.
+    """
+
+    def __init__(self, exchange: Exchange, config: StreamConfig) -> None:
+        limits = exchange.limits
+        self._exchange = exchange
+        self._lines = config.lines
+        self._most_streams = min(limits.streams_per_connection, config.streams_per_connection or _UNLIMITED)
+        # One place is left for the connection that is about to replace another.
+        self._most_connections = _UNLIMITED if limits.connections is None else max(1, limits.connections - 1)
+
+    def place(
+        self,
+        streams: Sequence[Stream],
+        places: Sequence[Place[T]],
+        url_of: Callable[[str], str],
+        make: Callable[[str], Place[T]],
+    ) -> list[Place[T]]:
+        """Give each stream a place; `given` of each place says which. Returns all places, new ones included.
+
+        Args:
+            places: the connections there are; the first one's address is served first.
+            url_of: where a channel is served.
+            make: a new connection for a channel, not connected yet.
+
+        Raises:
+            SubscriptionError: more than the exchange allows, or two names of one market; nothing was made.
+        """
+        every = list(places)
+        carrier = {stream: place for place in every for stream in place.streams}
+        self._check_names([*carrier, *streams])
+        new: dict[str, list[Stream]] = {}
+        for stream in dict.fromkeys(streams):
+            if stream in carrier:
+                carrier[stream].give(stream)
+            else:
+                new.setdefault(url_of(stream[1]), []).append(stream)
+        self._check_limits(new, every, len(carrier))
+        for url, its_streams in sorted(new.items(), key=lambda item: item[0] != every[0].url):
+            ours = [place for place in every if place.url in (None, url)]
+            carried = [stream for place in ours for stream in place.streams]
+            missing = self._needed([*carried, *its_streams]) - len(ours)
+            ours += [make(its_streams[0][1]) for _ in range(missing)]
+            knows = {symbol: place for place in ours for symbol in place.known}
+            taken = {place: set(map(self._exchange.exclusive_place, place.streams)) for place in ours}
+            for stream in sorted(its_streams, key=lambda stream: stream[0] not in knows):
+                excluded = self._exchange.exclusive_place(stream)
+                able = [
+                    place
+                    for place in ours
+                    if len(place.streams) < self._most_streams and (excluded is None or excluded not in taken[place])
+                ]
+                place = knows.get(stream[0])
+                if place not in able:
+                    place = min(able, key=lambda able: len(able.streams), default=None)
+                if place is None:  # those that have room hold what excludes it
+                    place = make(stream[1])
+                    taken[place] = set()
+                    ours.append(place)
+                place.url = url
+                place.give(stream)
+                taken[place].add(excluded)
+            every += [place for place in ours if place not in every]
+        return every
+
+    def _needed(self, streams: Collection[Stream]) -> int:
+        # Connections, by the number of streams, and by those of one symbol that exclude each other.
+        apart = Counter(map(self._exchange.exclusive_place, streams))
+        apart.pop(None, 0)
+        return max([-(-len(streams) // self._most_streams), *apart.values()])
+
+    def _check_names(self, streams: Sequence[Stream]) -> None:
+        # Both names of one market, on whichever connections.
+        self._exchange.symbols.check_apart(dict.fromkeys(symbol for symbol, _ in streams), self._exchange.name)
+
+    def _check_limits(self, new: dict[str, list[Stream]], places: Sequence[Place[T]], carried: int) -> None:
+        count = carried + sum(map(len, new.values()))
+        symbols = tuple(symbol for streams in new.values() for symbol, _ in streams)
+        most = self._exchange.limits.streams
+        if most is not None and count > most:
+            raise SubscriptionError(
+                f"{self._exchange.name}: {count} streams are over the limit of {most} from one address", symbols
+            )
+        connections = 0
+        for url in {place.url for place in places if place.url is not None} | new.keys():
+            at_url = [stream for place in places if place.url == url for stream in place.streams]
+            connections += self._needed([*at_url, *new.get(url, ())])
+        connections *= self._lines
+        if connections > self._most_connections:
+            raise SubscriptionError(
+                f"{self._exchange.name}: {count} streams need {connections} connections of {self._most_streams}, and"
+                f" {self._most_connections} are allowed from one address, beside one for replacing another",
+                symbols,
+            )
