@@ -330,7 +330,7 @@ async def test_a_slow_consumer_pauses_both_lines() -> None:
 
 
 def test_trades_without_ids_are_refused_for_several_lines() -> None:
-    exchange = replace(SPOT, channels={"trade": "none"})
+    exchange = replace(SPOT, channels={**SPOT.channels, "trade": "none"})
     with pytest.raises(SubscriptionError, match="binance spot: trade: trades have no ids"):
         RedundantAdapter(exchange, PATIENT)
     with pytest.raises(ValueError, match=r"binance spot: lines=2 needs stream\(\) or a RedundantAdapter"):
@@ -359,3 +359,30 @@ async def test_an_error_of_our_own_on_one_line_ends_all_of_them() -> None:
             await adapter.wait_closed()
         await adapter.disconnect()
         assert server.connections == []
+
+
+async def test_connecting_again_while_a_line_is_still_tried_leaves_no_second_attempt_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with TradeServer() as first, TradeServer() as second:
+        exchange = replace(SPOT, routes={first.url: ("trade",), second.url: ("trade",)})
+        await second.shut()
+        adapter = RedundantAdapter(exchange, replace(PATIENT, reconnect_delay=5.0, reconnect_max_delay=5.0, heal=False))
+        await adapter.connect()
+        await until(lambda: caplog.text.count("line_not_connected") == 2)  # the next attempt is up to 5 s away
+        await adapter.connect()
+        assert len([task for task in asyncio.all_tasks() if "line 1" in task.get_name()]) == 1
+        await adapter.disconnect()
+        assert [task for task in asyncio.all_tasks() if "line 1" in task.get_name()] == []
+
+
+async def test_what_comes_right_behind_the_handshake_counts_for_the_line_that_brought_it() -> None:
+    async with RawServer() as server:
+        adapter = RedundantAdapter(SPOT, replace(PATIENT, heal=False), url=server.url)
+        await adapter.connect()
+        server.behind = frame(trade(1, 0))  # of the second line, which connects from here on
+        await until(lambda: adapter.session.stats.trade_messages)
+        assert [line.first for line in adapter.stats().lines] == [0, 1]
+        for writer in server.writers:  # it answers no close
+            writer.transport.abort()
+        await adapter.disconnect()
