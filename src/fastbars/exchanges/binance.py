@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
@@ -48,7 +49,6 @@ from fastbars.exchanges import (
 )
 from fastbars.exchanges.checked import bare_integer_of as _int, bare_nanoseconds_of as _ns
 from fastbars.exchanges.declaration import PROTOCOL_PINGS_ONLY
-from fastbars.exchanges.naming import streams_named
 from fastbars.ticks import to_datetime
 
 _DAY_S = 86_400.0
@@ -99,7 +99,14 @@ class Binance(Exchange):
     symbols = SymbolRules(r"[^\Wa-z]+", "upper", "BTCUSDT or BTCUSD_PERP", separator="")
 
     def streams_in(self, url: str) -> list[Stream]:
-        return [(symbol.upper(), channel) for symbol, channel in streams_named(url)]
+        # wss://host/ws/a@trade/b@trade, wss://host/stream?streams=a@trade
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # not a URL; connecting will say so
+            return []
+        named = parse_qs(parts.query).get("streams") or [parts.path.partition("/ws/")[2]]
+        pairs = [name.partition("@") for name in named[0].split("/") if "@" in name[1:] and name[0] != "!"]
+        return [(symbol.upper(), channel) for symbol, _, channel in pairs]
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return self._request("SUBSCRIBE", streams, request_id)

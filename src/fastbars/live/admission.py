@@ -14,12 +14,12 @@ from fastbars.buffer import BarBuffer, Ids, tick_of
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import Trade
-from fastbars.exchanges.naming import NotSubscribedError, Roster
 from fastbars.kernel.arbiter import Arbiter
 from fastbars.kernel.recent import RecentKeys
 from fastbars.live.callbacks import Notifier
 from fastbars.live.config import StreamConfig
 from fastbars.live.intake import Intake
+from fastbars.live.roster import NotSubscribedError, Roster
 from fastbars.live.stats import SessionStats
 from fastbars.log import SparseLog
 from fastbars.ticks import TickData

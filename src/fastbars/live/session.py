@@ -23,7 +23,6 @@ from fastbars.clocks import wall_ns
 from fastbars.exchanges.checked import LATEST_NS
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import Stream
-from fastbars.exchanges.naming import Roster
 from fastbars.live.admission import Admission
 from fastbars.live.callbacks import Callbacks, Notifier
 from fastbars.live.clock import ExchangeClock
@@ -34,6 +33,7 @@ from fastbars.live.journal import Journal, OpenRecorder
 from fastbars.live.outages import Outages
 from fastbars.live.reader import MessageReader, Received
 from fastbars.live.repairs import Repairs
+from fastbars.live.roster import Roster
 from fastbars.live.snapshots import pack
 from fastbars.live.stats import LineStats, SessionStats
 from fastbars.log import SparseLog
