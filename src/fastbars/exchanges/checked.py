@@ -1,7 +1,7 @@
-"""Values of messages, of a bounded size and the right type before anything is done with them.
+"""Validation of values in messages: type and size are checked before anything else is done with them.
 
-To multiply, pad or convert what a peer sent can cost gigabytes: a text times a million, an exponent written out, a
-number of thousands of digits. Units: times int64 nanoseconds since the Unix epoch, UTC.
+To multiply, pad or convert what a hostile server sent could cost gigabytes: a text times a million, an expanded
+exponent, a number with thousands of digits. Units: times int64 nanoseconds since the Unix epoch, UTC.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fastbars.errors import ParseError
 
 LATEST_NS = 4_600_000_000_000_000_000  # no trade may be later, so a later time is garbage
 
-# What a parser may raise on a broken message.
+# What a parser may raise on a malformed message.
 BROKEN = (ParseError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
 _MOST_INTEGER_DIGITS = 19  # of 2**63
@@ -24,7 +24,7 @@ _SHORT.maxstring = _SHORT.maxother = 100
 
 
 def shown(value: object) -> str:
-    """A value of a message for an error: its repr, cut to a length that a log can bear."""
+    """The repr of a value for an error message, shortened."""
     return _SHORT.repr(value)
 
 
@@ -38,7 +38,7 @@ def integer_of(value: object, most: int = 2**63 - 1) -> int:
 
 
 def bare_integer_of(value: object, most: int = 2**63 - 1) -> int:
-    """An integer from 0 to `most` that is no text. Raises ParseError for anything else."""
+    """An integer from 0 to `most` that is not in text. Raises ParseError for anything else."""
     if isinstance(value, str):
         raise ParseError(f"{shown(value)} is text, not an integer")
     return integer_of(value, most)
@@ -51,7 +51,7 @@ def bare_nanoseconds_of(time: object) -> int:
 
 
 def interval_of(text: object) -> str:
-    """The exchange's short text for how long a candle is. Raises ParseError for anything else."""
+    """An exchange's name for a candle's interval, such as "1H". Raises ParseError for anything else."""
     if not isinstance(text, str) or not 0 < len(text) <= _MOST_INTERVAL_CHARACTERS:
         raise ParseError(f"{shown(text)} is not the interval of a candle")
     return text
@@ -61,10 +61,10 @@ T = TypeVar("T")
 
 
 def read_with(parse: Callable[[Any], T], message: Any) -> T:
-    """What a parser, an exchange's or a user's, makes of a message.
+    """The result of a parser, an exchange's or a user's, for a message.
 
     Raises:
-        one of BROKEN: whatever it raised, be it RecursionError or an error of decimals, is the message's fault.
+        one of BROKEN: whatever else the parser raises, RecursionError included, is blamed on the message.
     """
     try:
         return parse(message)

@@ -1,7 +1,7 @@
-"""What an exchange is to the rest: a declaration and pure functions.
+"""What an exchange declares, and how a declaration is checked.
 
-An exchange file says where to connect, how to subscribe, and what a message means. Sockets, timers, scales and
-batches are nowhere in it. Units: durations in seconds; those of messages stand in `exchanges/messages.py`.
+An exchange's file says where to connect, how to subscribe and what a message means: data and pure functions, without
+sockets, timers, scales or batches. Units: durations in seconds; those of messages are given in `exchanges/messages.py`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MOST_DELTAS = 20_000  # symbols of one session
 
 
 def by_channel(streams: Iterable[Stream]) -> dict[str, list[str]]:
-    """Channel -> its symbols, for exchanges whose requests name one channel."""
+    """Channel -> its symbols, for exchanges whose requests name one channel each."""
     symbols: dict[str, list[str]] = {}
     for symbol, channel in streams:
         symbols.setdefault(channel, []).append(symbol)
@@ -47,10 +47,10 @@ class Deltas:
         self._fields: dict[str, dict[str, Any]] = {}
 
     def merge(self, key: str, changed: Mapping[str, Any], *, anew: bool = False) -> dict[str, Any]:
-        """All fields known under this key once those changed are put in; `anew` forgets the earlier ones first."""
+        """Update the fields of a key and return them all; `anew` drops the earlier ones first."""
         fields = self._fields.pop(key, {})
         self._fields[key] = fields
-        if len(self._fields) > _MOST_DELTAS:  # of names that a peer invents; the latest are kept
+        if len(self._fields) > _MOST_DELTAS:  # a hostile server may invent names; the latest are kept
             del self._fields[next(iter(self._fields))]
         if anew:
             fields.clear()
@@ -68,23 +68,26 @@ def _is_positive(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the exchange allows. None: it names no such limit.
+    """The exchange's rate limits and quotas. None: no such limit is documented.
 
     Attributes:
-        streams_per_connection: streams that one connection may hold.
-        streams_per_request: streams that one call of `subscribe` or `unsubscribe` is given at most. (They may
-            become several frames, each of which counts for the next limits.)
-        requests_per_second: frames that the client may send in a second, application pings included.
-        requests_shared: that limit counts all connections from one address together, not each by itself.
-        request_bytes: size of one frame that the client sends.
-        requests_per_hour: subscribe and unsubscribe frames in an hour, a connection.
-        connects: (how many, in how many seconds) new connections from one address.
-        connections: open at the same time from one address.
-        streams: held by all connections from one address together.
-        lifetime_s: age at which the exchange cuts a connection.
-        subscription_lifetime_s: age at which it ends a subscription by itself, so that it must be asked for again.
-        exclusive: keys of `Exchange.channels` of which a connection can hold one a symbol: on Kraken one of "ohlc_*".
-            Others of them go to other connections.
+        streams_per_connection: most streams on one connection.
+        streams_per_request: most streams in one call of `subscribe` or `unsubscribe`. (Such a call may produce several
+            frames, each of which counts as a request.)
+        requests_per_second: most frames that the client may send a second, application pings included.
+        requests_shared: whether `requests_per_second` is shared by all connections from one IP address.
+        request_bytes: largest frame that the client may send.
+        requests_per_hour: most subscribe and unsubscribe frames an hour on one connection.
+        connects: (count, seconds): most new connections from one IP address in that time.
+        connections: most open connections from one IP address.
+        streams: most streams on all connections from one IP address together.
+        lifetime_s: age at which the exchange closes a connection.
+        subscription_lifetime_s: age at which a subscription expires unless it is renewed.
+        exclusive: keys of `Exchange.channels` of which a connection can hold one per symbol, such as Kraken's "ohlc_*".
+            The others are subscribed on other connections.
+
+    Raises:
+        ValueError: a value that no exchange can have.
     """
 
     streams_per_connection: int
@@ -126,13 +129,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """How a connection is kept alive, and how its death shows; protocol pings and pongs are beside this.
+    """How a connection is kept alive, and when it counts as dead. (Protocol pings are sent on every connection anyway.)
 
     Attributes:
-        payload: the application ping that the client must send, as a text frame; None: none is asked for.
-        interval_s: how often.
-        silence_s: a connection on which nothing came for so long is dead. Longer than what the exchange promises: its
-            protocol pings, its heartbeats, or its answers to `payload`, of which one may be late. None: not known.
+        payload: the application ping that the client must send, as a text frame; None: none is required.
+        interval_s: interval between two of them.
+        silence_s: a connection on which nothing is received for so long is dead. Allow some slack beyond the interval
+            of what the exchange promises to send: protocol pings, heartbeats, or answers to `payload`. None: unknown.
+
+    Raises:
+        ValueError: values that contradict each other.
     """
 
     payload: bytes | None = None
@@ -179,7 +185,7 @@ def _is_channels(value: object) -> bool:
     )
 
 
-# Attribute of a declaration -> (whether a value is what is expected, what that is).
+# Attribute of a declaration -> (check of its value, description of what is expected).
 _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (_is_text, "text such as 'binance usdm'"),
     "docs": (lambda value: isinstance(value, str), "text"),
@@ -207,7 +213,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a mapping of regions to mappings of hosts to other hosts",
     ),
 }
-# What a value of these types, under another public name, was meant to be.
+# The attribute that a value of these types belongs to: under any other public name it is a mistake.
 _MEANT = {Limits: "limits", Keepalive: "keepalive", SymbolRules: "symbols", Listing: "listing"}
 _REQUIRED = ("name", "channels", "default_channel", "limits", "routes")
 
@@ -219,14 +225,14 @@ def _check(owner: str, name: str, value: object) -> None:
 
 
 class _Declaration(ABCMeta):
-    """Checks what an exchange declares: on its class as soon as that is made, the whole when there is an instance."""
+    """Checks declarations: the attributes of a class when it is created, the whole when an instance is."""
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> None:
         super().__init__(name, bases, namespace, **options)
         declared = [base for base in cls.__mro__ if isinstance(base, _Declaration)][:-1]  # the last is Exchange itself
         for attribute in _EXPECTED.keys() & namespace.keys():
             value = namespace[attribute]
-            # A property, a slot, or a field of a dataclass says its value when there is an instance.
+            # Properties, slots and fields of dataclasses have values on instances only.
             if not hasattr(value, "__get__") and not isinstance(value, dataclasses.Field):
                 _check(name, attribute, value)
         for attribute, value in namespace.items():
@@ -250,12 +256,12 @@ class _Declaration(ABCMeta):
                 _check(cls.__name__, attribute, getattr(exchange, attribute))
         for message in _contradictions(exchange):
             raise ValueError(f"{cls.__name__}.{message}")
-        _ = exchange.trade_readers  # so that wrong fields are said here
+        _ = exchange.trade_readers  # raises where `fields` returns something else
         return exchange
 
 
 def _contradictions(exchange: Exchange) -> Iterator[str]:
-    # What each attribute allows by itself, and the others do not.
+    # Attributes that are fine by themselves and do not fit each other.
     trade_channels, channels = exchange.trade_channels, list(exchange.channels)
     if exchange.default_channel not in trade_channels:
         yield f"default_channel is {exchange.default_channel!r}, which is no trade channel; those are {trade_channels}"
@@ -278,10 +284,10 @@ def _contradictions(exchange: Exchange) -> Iterator[str]:
 
 
 def _missing(cls: type, attributes: Iterable[str], place: object) -> Iterator[str]:
-    # One that says by itself where to connect needs no routes.
-    says_where = cls.url is not Exchange.url or cls.urls is not Exchange.urls  # type: ignore[attr-defined]
+    # An exchange that overrides `url` or `urls` needs no routes.
+    overrides_url = cls.url is not Exchange.url or cls.urls is not Exchange.urls  # type: ignore[attr-defined]
     for attribute in attributes:
-        if not hasattr(place, attribute) and not (attribute == "routes" and says_where):
+        if not hasattr(place, attribute) and not (attribute == "routes" and overrides_url):
             yield f"{cls.__name__}.{attribute} is missing; it must be {_EXPECTED[attribute][1]}"
 
 
@@ -294,35 +300,35 @@ def _read(readers: Sequence[TradeReader], parse: Callable[[Any], Iterable[Messag
 
 
 class Exchange(ABC, metaclass=_Declaration):
-    """A venue and market, declared.
+    """One market of an exchange, declared.
 
     Attributes:
-        name: "binance usdm", as errors and logs name it.
-        docs: where the exchange documents its messages.
-        routes: URL -> the keys of `channels` that it serves, in the order of preference.
-        channels: every channel that can be subscribed to; one that ends with "*" stands for all that begin with
-            the rest ("kline_*"). Of trade channels the value says what their ids prove, of others it is None.
-        default_channel: the trade channel that bars are made from unless one is asked for.
-        symbols: how its symbols are written, and under which names the data of some of them arrives.
-        limits: what the exchange allows.
+        name: such as "binance usdm", for errors and logs.
+        docs: URL of the exchange's documentation.
+        routes: URL -> the keys of `channels` that it serves, in order of preference.
+        channels: every channel that can be subscribed to -> what its trade ids prove; None: it carries no trades. A key
+            that ends with "*" stands for all channels that begin with the rest ("kline_*").
+        default_channel: the trade channel that bars are made from by default.
+        symbols: how symbols are written, and the names under which the data of some of them arrives.
+        limits: rate limits and quotas.
         keepalive: how a connection is kept alive.
-        greeting: frames that the client sends first on each connection, before it subscribes to anything. They
-            count for the limits; an ack of them belongs to no request.
-        acks: what an ack names: "request" (its id, perhaps with streams), "streams" (these alone), or "none": there
-            is no ack at all, and a request is granted once it is sent.
-        candle_open: what the open of the exchange's candles is. "previous close" is folded into high and low too,
-            so that such a candle differs from a bar where the first trade has another price.
-        negative_prices: prices may be zero or negative (spreads, oil); elsewhere such a price is refused as garbage.
-        candles: bar spec -> channel of the exchange's own candles of it; those that it has, cut like ours.
-        histories: trade channel -> what the REST API serves of its trades, in the order of preference; channels
-            that are not in it cannot be healed.
-        regions: name of a region -> host of the addresses above -> host that serves the region instead; hosts that are
-            not in it serve all regions.
-        listing: the REST API's endpoint of instruments, which symbols are checked against; None: it has none.
+        greeting: frames that the client sends first on each connection, before any subscription. They count against the
+            limits; an ack of them belongs to no request.
+        acks: what an ack names: "request" (its id, perhaps with streams), "streams" (only these), or "none": there are
+            no acks, and a request counts as granted once it is sent.
+        candle_open: the open of the exchange's candles. "previous close" counts for high and low too, so that such a
+            candle differs from a bar whose first trade has another price.
+        negative_prices: prices may be zero or negative (spreads, oil); otherwise such a price is refused as garbage.
+        candles: bar spec -> channel of the exchange's own candles; only those with the same intervals as our bars.
+        histories: trade channel -> REST endpoints of its past trades, in order of preference; holes in other channels
+            cannot be healed.
+        regions: region -> host in the URLs above -> host that serves that region instead; others serve all regions.
+        listing: REST endpoint of the instruments, against which symbols are checked; None: there is none.
 
     Raises:
-        TypeError: an attribute is missing, or not what is expected: when the class is made, where the class has it,
-            and of the rest when the instance is. ValueError: the default channel is no trade channel.
+        TypeError: an attribute is missing or of the wrong kind; when the class is created if it has the attribute, else
+            when an instance is. ValueError: attributes that contradict each other, such as a default channel without
+            trades.
     """
 
     name: str
@@ -390,34 +396,34 @@ class Exchange(ABC, metaclass=_Declaration):
 
     @abstractmethod
     def parse(self, message: Any) -> Iterable[Message]:
-        """What a decoded message means, in order; empty where its kind is unknown.
+        """What a decoded message means, in order; empty if its kind is unknown.
 
-        It is asked about everything but the trades of channels that have `fields`. Trades that it reads itself must
-        come out in time order, whatever the exchange's order is.
+        Called for every message but trades of channels that have `fields`. Trades that it returns itself must be in
+        time order, whatever order the exchange sends them in.
 
         Raises:
-            ParseError, LookupError, TypeError, ValueError, AttributeError: it claims to be of a known kind and is not.
+            ParseError, LookupError, TypeError, ValueError, AttributeError: a message of a known kind is malformed.
         """
 
     def parser(self) -> Callable[[Any], Iterable[Message]]:
-        """A `parse` for one session: the exchange's own, or, where messages carry changes only, one that remembers."""
+        """The `parse` of one session; override it where messages carry changes only and earlier ones must be kept."""
         return self.parse
 
     def read(self, message: Any) -> Sequence[Message]:
-        """What one decoded message means by itself: trades as `fields` declares them, all else by `parse`.
+        """What one decoded message means: trades as `fields` declares them, everything else as `parse` says.
 
         Raises:
-            as `parse` does.
+            the same as `parse`.
         """
         return _read(self.trade_readers, self.parse, message)
 
     def reader(self) -> Callable[[Any], Sequence[Message]]:
-        """A `read` for one session, which remembers what its `parser` remembers."""
+        """The `read` of one session, with the state of its `parser`."""
         return partial(_read, self.trade_readers, self.parser())
 
     @cached_property
     def trade_readers(self) -> tuple[TradeReader, ...]:
-        """What reads the trades of each channel that has `fields`."""
+        """The readers of the channels that have `fields`."""
         readers = []
         for channel in self.trade_channels:
             fields = self.fields(channel)
@@ -430,11 +436,11 @@ class Exchange(ABC, metaclass=_Declaration):
         return tuple(readers)
 
     def login(self, token: str) -> list[bytes]:  # noqa: ARG002
-        """The text frames that answer `TokenWanted`; none where the exchange knows no session tokens."""
+        """The text frames that answer `TokenWanted`; none if the exchange has no session tokens."""
         return []
 
     def asked_first(self, url: str, rest_url: str | None) -> list[str]:  # noqa: ARG002
-        """REST addresses that must be asked (GET) before each connection to `url`; mostly none.
+        """REST URLs to be fetched (GET) before each connection to `url`; mostly none.
 
         Args:
             rest_url: as in StreamConfig.
@@ -442,9 +448,9 @@ class Exchange(ABC, metaclass=_Declaration):
         return []
 
     def event_time_ns(self, message: Any) -> int | None:
-        """When the exchange sent this message, ns; None where it does not say.
+        """When the exchange sent this message, ns; None if unknown.
 
-        Unless it is overridden, the time stands where `fields` has it in the trades of the default channel.
+        By default it is read where `fields` of the default channel says; override it if other messages differ.
         """
         for reader in self.trade_readers:
             if reader.channel == self.default_channel:
@@ -452,7 +458,7 @@ class Exchange(ABC, metaclass=_Declaration):
         return None
 
     def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
-        """Where the trades of a trade channel stand, for scanner and reader; None: `parse` finds them."""
+        """Where the trades of a channel are in its messages, for scanner and reader; None: `parse` reads them."""
         return None
 
     def loads(self, payload: bytes) -> Any:
@@ -464,11 +470,11 @@ class Exchange(ABC, metaclass=_Declaration):
         return None
 
     def exact_symbols(self, symbols: Iterable[str]) -> list[str]:
-        """Symbols as this exchange writes them, each once, from how people wrote them.
+        """Symbols as this exchange writes them, without duplicates, from how users write them.
 
         Raises:
-            TypeError: it is one text instead of several, or one of them is no text.
-            SubscriptionError: one of them cannot be a symbol of this exchange, or two would arrive under one name.
+            TypeError: one string instead of a list, or a symbol that is not a string.
+            SubscriptionError: a name that this exchange cannot have, or two symbols whose data arrives under one name.
         """
         if isinstance(symbols, str | bytes) or not isinstance(symbols, Iterable):
             raise TypeError(f"symbols must be a list of strings, not {symbols!r:.80}")
@@ -477,7 +483,7 @@ class Exchange(ABC, metaclass=_Declaration):
         return exact
 
     def streams_in(self, url: str) -> list[Stream]:  # noqa: ARG002
-        """The streams that an address itself subscribes to, where the exchange's addresses can."""
+        """The streams that a URL itself subscribes to, on exchanges whose URLs can."""
         return []
 
     def ids(self, channel: str) -> Ids:
@@ -488,7 +494,7 @@ class Exchange(ABC, metaclass=_Declaration):
         return ids
 
     def history(self, channel: str, *, has_key: bool) -> History | None:
-        """The REST history that heals a channel: the best one that needs no key, or for which there is one."""
+        """The REST history that heals a channel: the first whose API key is there, or that needs none."""
         served = self.histories.get(channel, ())
         usable = [one for one in served if has_key or one.key_header is None]
         return next(iter((*usable, *served)), None)
@@ -515,12 +521,12 @@ class Exchange(ABC, metaclass=_Declaration):
         return None
 
     def exclusive_place(self, stream: Stream) -> tuple[str, str] | None:
-        """What the stream takes on its connection, where that can be had once only: symbol and key of `channels`."""
+        """(symbol, key of `channels`) that a connection can hold only once, if the stream is of such a channel."""
         if not self.limits.exclusive:
             return None
         key = self.declared(stream[1])
         return (stream[0], key) if key in self.limits.exclusive else None
 
     def check_channel(self, channel: str) -> None:
-        """Raises SubscriptionError for a channel that this exchange does not have."""
+        """Raise SubscriptionError if this exchange has no such channel."""
         self.declared(channel)

@@ -1,4 +1,4 @@
-"""What an exchange's REST API serves of past trades, declared; and how to page through a hole, as pure functions.
+"""REST endpoints of past trades, declared; and paging through a hole, as pure functions.
 
 No socket, no clock, no retry: `live/healing/healer.py` has those. Units: times int64 nanoseconds since the Unix
 epoch, UTC; weights as the exchange counts them.
@@ -27,7 +27,7 @@ class Hole(NamedTuple):
     Attributes:
         symbol: as the exchange writes it.
         first, last: their ids, both inclusive; message numbers on channels that number messages.
-        since_ns, until_ns: times of the trades before and behind them; not always in this order.
+        since_ns, until_ns: times of the trades before and after them; not always in this order.
     """
 
     symbol: str
@@ -38,7 +38,7 @@ class Hole(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """Where a stream began inside a bar.
+    """The point at which a stream began within a bar.
 
     Attributes:
         symbol: as the exchange writes it.
@@ -53,7 +53,7 @@ class Beginning(NamedTuple):
 
 
 class Paging(Enum):
-    """How the pages of an answer follow each other."""
+    """How the pages of an endpoint follow each other."""
 
     FORWARD_BY_ID = "by id, ascending: a page begins at the id asked for"
     BACKWARD_BY_ID = "by id, descending: a page ends before the id asked for"
@@ -90,11 +90,11 @@ class History:
         parse: (symbol, body) -> Page. Raises what `Exchange.parse` may raise for a body that it cannot read.
         weight: of one request; `weight_per_minute` is what the exchange allows.
         key_header: the header that carries the user's API key; None: no key is needed.
-        reach_s: how far back the exchange serves trades; None: without end.
-        omits: which trades it leaves out, for the message about a hole that stays; empty: none.
-        leaves_out_ids: it leaves ids of the series out for good: those between two neighbours of one answer are asked
-            for no more.
-        budget: whose weights these are, where several markets share them; empty: those of `url`.
+        reach_s: how far back the exchange serves trades; None: without limit.
+        omits: which trades it never serves, for the message about a hole that remains; empty: none.
+        leaves_out_ids: it never serves some ids of the series: those between two neighbours in one answer are not
+            requested again.
+        budget: name of the rate limit, if several markets share one; empty: that of `url`.
     """
 
     url: str
@@ -113,11 +113,11 @@ class History:
 
     @property
     def budget_name(self) -> str:
-        """Of the budget that its requests are taken from."""
+        """Name of the rate limit that its requests count against."""
         return self.budget or self.url
 
     def begin(self, hole: Hole, margin: int = 0) -> int:
-        """The position of the first page; going by id, so many ids before the hole."""
+        """The position of the first page; with FORWARD_BY_ID, `margin` ids before the hole."""
         if self.paging is Paging.FORWARD_BY_ID:
             return max(hole.first - margin, 0)
         if self.paging is Paging.BACKWARD_BY_ID:
@@ -129,20 +129,20 @@ class History:
         return 0
 
     def request(self, hole: Hole, position: int) -> Request:
-        """What to ask for the page at a position."""
+        """The request for the page at a position."""
         return Request(self.path.format(symbol=hole.symbol), self.query(hole.symbol, position, hole), self.weight)
 
     def follow(self, hole: Hole, position: int, page: Page) -> int | None:
-        """The position of the page after this one; None: there is nothing more to ask for.
+        """The position of the next page; None: this was the last.
 
-        Every step moves on, so that no answer, however odd, makes this ask for ever.
+        Every step makes progress, so that no answer, however odd, leads to endless requests.
         """
         if not page.trades or self.paging is Paging.RECENT:
             return None
         first, last = _number(page.trades[0], first=True), _number(page.trades[-1], first=False)
         after: int | None
         if self.paging is Paging.FORWARD_BY_ID:
-            # Where ids are left out, the next answer shows the neighbour of those that this one ends before.
+            # Where ids are left out, the next answer must show the neighbour of those after the last one.
             after = last if self.leaves_out_ids else last + 1
             if self.leaves_out_ids and len(page.trades) < self.page_size:
                 return None
@@ -157,21 +157,21 @@ class History:
 
 
 def list_in(answer: Any, name: str) -> list[Any]:
-    """What an answer holds under a name, or the answer itself, which must be a list. Raises ParseError: it is none."""
+    """The answer, or a part of it called `name`, as a list. Raises ParseError if it is not one."""
     if not isinstance(answer, list):
         raise ParseError(f"{name} is {shown(answer)}, not a list")
     return answer
 
 
 def read_past_trades(reader: TradeReader, symbol: str, answer: Any, known_as: Container[object] = ()) -> Page:
-    """The trades of an answer in which they stand as `reader` is told, as they mostly do in the streams too.
+    """The trades of an answer, read by a declaration as those of streams are.
 
     Args:
-        symbol: that was asked for.
-        known_as: what else the answer may call it.
+        symbol: the one requested.
+        known_as: other names that the answer may use for it.
 
     Raises:
-        one of BROKEN: it is another answer, or of another instrument, or a number is none.
+        one of BROKEN: the answer is malformed, or about another instrument.
     """
     trades = reader.read(answer)
     if trades is None:
@@ -213,13 +213,13 @@ def read_page(history: History, symbol: str, body: bytes) -> Page:
 
 
 def left_out(page: Page) -> list[tuple[int, int]]:
-    """(first, last) of the ids that an answer does not have, though it has both their neighbours."""
+    """(first, last) of each range of ids that an answer lacks although it has both neighbours."""
     ranges = [number_range(trade) for trade in page.trades]
     return [(last + 1, first - 1) for (_, last), (first, _) in pairwise(ranges) if last + 1 < first]
 
 
 def number_range(trade: Trade) -> tuple[int, int]:
-    """First and last of the numbers that holes are made of: ids, or the message's own number."""
+    """(first, last) of a trade's ids, or of the message numbers on channels that number messages."""
     return _number(trade, first=True), _number(trade, first=False)
 
 

@@ -1,4 +1,4 @@
-"""What an exchange's REST API says of its instruments, declared; and how an answer is read, as pure functions.
+"""REST endpoints of instruments, declared; and how their answers are read, as pure functions.
 
 No socket and no clock: `live/connections/symbol_check.py` has those. An answer may have many
 megabytes; it is read piece by piece, so that a thread that reads it never holds the interpreter for long.
@@ -15,7 +15,7 @@ import orjson
 
 from fastbars.errors import ParseError
 
-# What a status means in which an instrument does not trade.
+# Meanings of statuses in which an instrument does not trade.
 HALTED, DELISTED, NOT_YET = "halted", "delisted", "not trading yet"
 
 MOST_INSTRUMENTS = 200_000  # the largest exchange lists a few thousand
@@ -43,12 +43,12 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """One request, and what it lists.
+    """One request, and which instruments it lists.
 
     Attributes:
         query: of the request.
         body: of a POST; None: it is a GET.
-        covers: whether a symbol is in the answer, if it exists.
+        covers: whether the answer lists a symbol, if that exists.
     """
 
     query: Mapping[str, str] = field(default_factory=dict)

@@ -46,7 +46,7 @@ class Trade(NamedTuple):
 
     @property
     def row(self) -> tuple[Any, ...]:
-        """The trade as `TickBatch.append` takes it: in ns, whatever it may look like."""
+        """The arguments of `TickBatch.append`; the time is in ns whatever its magnitude."""
         return *self[1:10], "ns"
 
     def to_tick(self, *, negative_prices: bool = False) -> TickData:
@@ -73,16 +73,15 @@ make_trade = cast("Callable[[tuple[Any, ...]], Trade]", partial(tuple.__new__, T
 class Ack(NamedTuple):
     """The exchange confirmed a request, or some of its streams.
 
-    It names a request (`request_id` alone: all streams of it), streams of a request (both), or streams alone: then
-    it answers whatever request of that kind is under way for them. An ack may come for streams that nobody asked
-    about just now; it belongs to nothing then.
+    It names a request (`request_id` alone: all of its streams), streams of a request (both), or streams alone: then it
+    answers whichever pending request asks for them. An ack of streams without a pending request is ignored.
 
     Attributes:
         request_id: as given to `subscribe` or `unsubscribe`; None where the exchange does not repeat it.
-        streams: those confirmed; empty where the request is named and stands for all of its own.
+        streams: those confirmed; empty: all of the request's.
         ended: it confirms an unsubscribe.
-        whole: `streams` are all that the connection now holds on the channels of `streams`, or on all channels
-            where it is empty: a subscribe is confirmed for those in it, an unsubscribe for those not in it.
+        whole: `streams` are all that the connection now holds on their channels (on every channel, if empty): a
+            subscribe is confirmed for those in it, an unsubscribe for those not in it.
     """
 
     request_id: int | None = None
@@ -92,17 +91,16 @@ class Ack(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """The exchange refused a request, or some of its streams, or a message that it could not relate to one.
+    """The exchange refused a request, some of its streams, or a message that it could not attribute.
 
     Attributes:
         request_id: as in Ack.
         reason: in the exchange's words.
-        streams: those refused, where it names them; the others of the request are not concerned. A channel of ""
-            stands for every channel of the symbol that the request asks for. Where it names
-            neither a request nor streams, it belongs to the oldest request under way if the exchange's `acks` are
-            "streams", and to none otherwise.
-        held: why it refused: the connection holds `streams` already, or, where none is named, one of the request's.
-            Those are confirmed; the others were not looked at, and are asked for again.
+        streams: those refused, if it names them; the others of the request are not affected. A channel of "" stands for
+            every channel of the symbol in the request. A refusal that names neither a request nor streams belongs to
+            the oldest pending request if the exchange's `acks` are "streams", else to none.
+        held: the reason is that the connection already holds `streams` (or, if none is named, one of the request's).
+            Those count as confirmed; the others were not processed and are requested again.
     """
 
     request_id: int | None
@@ -122,17 +120,17 @@ class Heartbeat(NamedTuple):
 
 
 class TokenWanted(NamedTuple):
-    """The exchange wants the user's session token (StreamConfig.session_token) before it serves this connection."""
+    """The exchange requires the user's session token (StreamConfig.session_token) on this connection."""
 
     reason: str
 
 
 class RawMessage(NamedTuple):
-    """A message that is none of the others, as the exchange sent it: an order book, an account's order, ...
+    """A message without a type of its own, as the exchange sent it: an order book, an account's order, ...
 
     Attributes:
-        kind: the exchange's word for it; "unknown" where the exchange file does not know it.
-        symbol: as the exchange writes it; None where the message is of no one symbol.
+        kind: the exchange's name for it; "unknown" if `parse` does not know it.
+        symbol: as the exchange writes it; None if the message is not about one symbol.
         message: the decoded JSON of the whole message.
     """
 
@@ -143,14 +141,14 @@ class RawMessage(NamedTuple):
 
 Message = Trade | ExchangeBar | Quote | Ticker | Ack | Refusal | Notice | Heartbeat | TokenWanted | RawMessage
 
-# What a message of a known kind means that has nothing in it, such as an empty list of trades: a sign of life.
+# The meaning of a message of a known kind with nothing in it, such as an empty list of trades: a sign of life.
 NOTHING: tuple[Message, ...] = (Heartbeat(),)
 
 
 def decimal_of(text: object) -> Decimal:
-    """A number that the exchange wrote as text. Raises ParseError for anything else, floats above all.
+    """A number that the exchange wrote as text. Raises ParseError for anything else, floats in particular.
 
-    What has more digits, or a larger exponent, than any price or sum is no number either: written out it would take
+    A text with more digits, or a larger exponent, than any price or sum is refused too: expanded it could take
     gigabytes.
     """
     if not isinstance(text, str):

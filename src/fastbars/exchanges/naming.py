@@ -1,6 +1,6 @@
-"""Symbols as people write them, as exchanges write them, and as they arrive.
+"""Symbols as users write them, as exchanges write them, and as they arrive in messages.
 
-Every name that a user gives passes `SymbolRules` once, at the door; behind it there are exact names only.
+Every name that a user gives passes `SymbolRules` once, at the entrance; everything behind uses exact names.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ class SymbolRules:
     """How an exchange writes its symbols.
 
     Attributes:
-        pattern: regular expression of every name that it can have, and of none that it cannot.
-        case: letters of a name in another case are put into this one, unless the name can be right as it is;
-            "exact": case tells names apart, and nothing is changed.
-        example: names, for the message about a wrong one.
-        separator: between the parts of a name, "" for none; None: there is none to suggest.
-        aliases: ending of a product's name -> ending of the name under which its data arrives, and by which acks
-            may call it.
+        pattern: regular expression that every possible name matches, and nothing else does.
+        case: letters are converted to this case, unless the name matches as it is; "exact": names are case-sensitive,
+            and nothing is converted.
+        example: valid names, for error messages.
+        separator: between the parts of a name, "" for none; None: unknown, and no name is suggested.
+        aliases: suffix of a product's name -> suffix of the name under which its data arrives, and which acks may use.
     """
 
     pattern: str = r"[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+"
@@ -42,10 +41,10 @@ class SymbolRules:
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def exact(self, symbol: str, exchange: str) -> str:
-        """A symbol as the exchange writes it, from how somebody wrote it: blanks around it go, its case is put right.
+        """A symbol as the exchange writes it: without surrounding blanks, in the right case.
 
         Raises:
-            TypeError: it is no text. SubscriptionError: the exchange can have no symbol of that name.
+            TypeError: it is not a string. SubscriptionError: the exchange cannot have a symbol of that name.
         """
         if not isinstance(symbol, str):
             raise TypeError(f"{exchange}: symbols must be strings, {symbol!r:.80} is of type {type(symbol).__name__}")
@@ -58,14 +57,14 @@ class SymbolRules:
         raise SubscriptionError(self._why_wrong(written, name, exchange), (written,))
 
     def arriving(self, symbol: str) -> str:
-        """The name under which the data of a symbol arrives: mostly its own."""
+        """The name under which the data of a symbol arrives, mostly its own."""
         for ending, other in self.aliases.items():
             if symbol.endswith(ending):
                 return symbol.removesuffix(ending) + other
         return symbol
 
     def check_apart(self, symbols: Iterable[str], exchange: str) -> None:
-        """Raises SubscriptionError where two of these symbols arrive under one name: nobody could tell them apart."""
+        """Raise SubscriptionError if two of these symbols arrive under one name and could not be told apart."""
         if not self.aliases:
             return
         names: dict[str, str] = {}
@@ -84,13 +83,13 @@ class SymbolRules:
         shown = ascii(written[:_SHOWN])
         if len(name) > _LONGEST:
             return f"{exchange}: the symbol {shown}... has {len(written)} characters, the limit is {_LONGEST}"
-        told = f"{exchange}: {shown} is no symbol of this exchange"
+        reason = f"{exchange}: {shown} is no symbol of this exchange"
         if self.example:
-            told += f", which has names like {self.example}"
+            reason += f", which has names like {self.example}"
         if self.case == "exact" and re.search("[A-Za-z]", self.pattern):
-            told += " (upper and lower case are different names)" if self.example else ""
+            reason += " (upper and lower case are different names)" if self.example else ""
         if self.separator is not None:
             meant = _SEPARATORS.sub(self.separator, name.translate(_CASES[self.case]))
             if re.fullmatch(self.pattern, meant):
-                told += f": did you mean {meant!r}?"
-        return told
+                reason += f": did you mean {meant!r}?"
+        return reason

@@ -1,7 +1,7 @@
-"""The one reader in Python of the trades in exchanges' messages, driven by the `TradeFields` that the scanner follows.
+"""TradeReader: the trades in decoded messages, read by the same `TradeFields` as the compiled scanner.
 
-The compiled scanner takes messages in the exact shape that is declared; this reads them too, and what the scanner
-leaves: trades out of order, texts with escapes, numbers of unusual length. Where both read a message, they agree.
+The scanner takes messages of exactly the declared shape; this reads those too, and others that the scanner leaves:
+trades out of order, texts with escapes, unusually long numbers. Where both read a message, they agree.
 Units: times int64 nanoseconds since the Unix epoch, UTC; prices and sizes in the exchange's own text.
 """
 
@@ -18,7 +18,7 @@ from fastbars.exchanges.messages import Trade, make_trade, time_of, time_of_seco
 from fastbars.wire.fields import Key, Literals, TimeUnit, TradeFields
 
 _NS: Final = {"ms": 1_000_000, "us": 1_000, "ns": 1}
-_MOST_NS = 2**63 - 1  # a trade of such a time is refused where it is added, and known to be missing
+_MOST_NS = 2**63 - 1  # the kernel refuses trades with times this far off, and counts them as lost
 _FIRST_US = 10**14  # a time from here on is in microseconds where a declaration says "ms or us"
 
 
@@ -27,50 +27,50 @@ class TradeReader:
 
     Args:
         channel: the trade channel.
-        fields: where its trades stand.
+        fields: where its trades are in its messages.
     """
 
     def __init__(self, channel: str, fields: TradeFields) -> None:
         self.channel = channel
         self._fields = fields
         self._path = fields.trades
-        matches = [(key, _matcher(literals)) for key, literals in fields.match.items()]
-        self._message_matches = [(key, stands) for key, stands in matches if isinstance(key, tuple)]
-        self._trade_matches = [(key, stands) for key, stands in matches if isinstance(key, str)]
-        self._skips = [(key, _matcher(literals)) for key, literals in fields.skip.items()]
+        matchers = [(key, _matcher(literals)) for key, literals in fields.match.items()]
+        self._message_matchers = [(key, matches) for key, matches in matchers if isinstance(key, tuple)]
+        self._trade_matchers = [(key, matches) for key, matches in matchers if isinstance(key, str)]
+        self._skipped = [(key, _matcher(literals)) for key, literals in fields.skip.items()]
         self._trade_of = _trade_maker(channel, fields)
         self._event_time = _time_reader(fields.event_time_unit, fields, LATEST_NS)
         self._order = None if fields.key is None and not fields.has_ids else _key_of_order(fields)
 
     def read(self, message: Any) -> list[Trade] | None:
-        """The trades of a message; None where it is no trade message of this channel.
+        """The trades of a message; None if it is not a trade message of this channel.
 
-        They come out in the order of their ids; where ids are unique and no more, in the order of time.
+        They are sorted by id, or by time where ids are only unique.
 
         Raises:
-            one of BROKEN: it is a trade message, and what stands in it is not what is declared.
+            one of BROKEN: it is a trade message, but not as declared.
         """
         root = self._root(message)
         if root is None:
             return None
-        for path, stands in self._message_matches:
-            if not stands(_value_at(root, path)):
+        for path, matches in self._message_matchers:
+            if not matches(_value_at(root, path)):
                 return None
         if not self._path:
-            for key, stands in self._trade_matches:
-                if not stands(root.get(key)):
+            for key, matches in self._trade_matchers:
+                if not matches(root.get(key)):
                     return None
             return self._read_trades([root], root)
         if self._path[0] not in root:
-            return None  # an answer that names the channel
+            return None  # an ack that names the channel
         found: list[Any] = [root]
         for name in self._path:
             found = [each for outer in found for each in _listed(outer[name])]
         for each in found:
             if not isinstance(each, dict):
                 raise ParseError(f"a trade of {self.channel!r} is {shown(each)}, not an object")
-        for key, stands in self._trade_matches:
-            if not all(stands(each.get(key)) for each in found):
+        for key, matches in self._trade_matchers:
+            if not all(matches(each.get(key)) for each in found):
                 return None
         if self._fields.newest_first:
             found.reverse()
@@ -80,7 +80,7 @@ class TradeReader:
         return trades
 
     def event_time_ns(self, message: Any) -> int | None:
-        """When the exchange sent a message, of any kind, if it says so where trade messages do; ns."""
+        """When the exchange sent a message, ns, read from where trade messages have it; None if it is not there."""
         root, key = self._root(message), self._fields.event_time
         if root is None or key is None:
             return None
@@ -96,8 +96,8 @@ class TradeReader:
             return None
 
     def _read_trades(self, found: list[Any], root: dict[str, Any]) -> list[Trade]:
-        if self._skips:
-            found = [each for each in found if not any(stands(each.get(key)) for key, stands in self._skips)]
+        if self._skipped:
+            found = [each for each in found if not any(matches(each.get(key)) for key, matches in self._skipped)]
         trade_of = self._trade_of
         try:
             return [trade_of(each, root) for each in found]
@@ -115,7 +115,7 @@ class TradeReader:
 
 
 def _trade_maker(channel: str, fields: TradeFields) -> Callable[[dict[str, Any], dict[str, Any]], Trade]:
-    # A function of a trade and the root of its message; what is declared is looked up once, not once a trade.
+    # A function of a trade and the root of its message; the declaration is evaluated here, not once per trade.
     symbol_key, symbol_path = _key_or_path(fields.symbol)
     sequence_key, sequence_path = _key_or_path(fields.sequence)
     price_key, size_key, time_key, side_key, key_key = fields.price, fields.size, fields.time, fields.side, fields.key
@@ -156,12 +156,12 @@ def _key_or_path(key: Key | None) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _has_numbers_in_text(fields: TradeFields) -> bool:
-    # As they stand in messages, or because `loads` keeps the text of every number where one has decimals.
+    # In the message itself, or because `loads` keeps the text of all numbers so as not to lose decimals.
     return fields.integers_in_text or fields.json_numbers or "s" in (fields.time_unit, fields.event_time_unit)
 
 
 def _integer_reader(fields: TradeFields) -> Callable[[Any], Any]:
-    # A bare number is judged where it is added: a trade that is refused there is known to be missing.
+    # A bare number is not checked here but by the batch: a trade that the batch refuses is counted as lost.
     return integer_of if _has_numbers_in_text(fields) else lambda value: value
 
 
@@ -206,10 +206,10 @@ def _side_reader(fields: TradeFields) -> Callable[[object], int]:
 
 
 def _matcher(literals: Literals) -> Callable[[object], bool]:
-    # Whether a value is one of the literals; a text ending in "*" stands for all that begin with the rest.
+    # Tests whether a value is one of the literals; a text that ends with "*" matches all that begin with the rest.
     if isinstance(literals, tuple):
         each = [_matcher(literal) for literal in literals]
-        return lambda value: any(stands(value) for stands in each)
+        return lambda value: any(matches(value) for matches in each)
     if isinstance(literals, bool):
         return partial(operator.is_, literals)
     if literals.endswith("*"):
@@ -225,7 +225,7 @@ def _unique(value: object) -> str:
 
 
 def _value_at(root: Any, path: tuple[str, ...]) -> Any:
-    # None where the path leads nowhere.
+    # None if there is no such path.
     value = root
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None

@@ -1,7 +1,7 @@
-"""TradeFields: where the trades of an exchange's messages stand, declared once for scanner and reader.
+"""TradeFields: where trades are in an exchange's messages, declared once for scanner and reader.
 
 A key is either a name within the trade object, "p", or a path of names from the root of the message,
-("arg", "instId"). Arrays on a path are gone through, whatever their depth.
+("arg", "instId"). Arrays on a path are iterated over.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 Key = str | tuple[str, ...]
-# What must stand at a key: text, true or false, or one of several. A text ending in "*" is a prefix.
+# The value required at a key: text, true or false, or one of several. A text that ends with "*" is a prefix.
 Literals = str | bool | tuple[str | bool, ...]
 
 TimeUnit = Literal["ms", "us", "ns", "ms or us", "s", "rfc3339"]
@@ -21,40 +21,40 @@ TimeUnit = Literal["ms", "us", "ns", "ms or us", "s", "rfc3339"]
 class TradeFields:
     """The trade messages of one channel.
 
-    A message is a trade message if everything in `match` stands in it. The compiled scanner (`wire/scanner.pyx`) takes
-    those that look exactly as declared here; the reader in Python (`exchanges/reader.py`) reads those too, and rarer
-    shapes of them. All others are the exchange's `parse`'s.
+    A message is a trade message if everything in `match` is in it. The compiled scanner (`wire/scanner.pyx`) takes
+    those that look exactly as declared; the reader in Python (`exchanges/reader.py`) reads those too, and rarer shapes
+    of them. All other messages go to the exchange's `parse`.
 
     Attributes:
-        match: key -> what must stand there: {"e": "trade"}, {("channel",): "trades"}, {("topic",): "publicTrade.*"}.
+        match: key -> the value required there: {"e": "trade"}, {("channel",): "trades"}, {("topic",): "publicTrade.*"}.
         trades: path from the root to the trade, or to the array of trades: (), ("data",), ("events", "trades").
-        envelope: a name at the root which, where it is there, holds the message proper: "data" of Binance's
-            combined streams. Paths then begin inside it.
+        envelope: a name at the root that, if present, holds the message proper: "data" of Binance's combined streams.
+            Paths then begin inside it.
         symbol: the instrument, text.
-        price, size: a positive number in text; a JSON number too where `json_numbers` is set. Where ids tell, a size of
-            0 says that nothing was traded and the id is used up, whatever stands for the price.
+        price, size: a positive number in text; also a JSON number if `json_numbers` is set. Where trades have ids, a
+            size of 0 means that nothing was traded and the id is void, whatever the price.
         json_numbers: prices and sizes are JSON numbers; their text is read, digit for digit.
-        integers_in_text: times, ids and counts stand in text, "1630048897897"; else they are bare.
+        integers_in_text: times, ids and counts are texts, "1630048897897"; else they are bare.
         time: the trade's own time.
         time_unit: "ms", "us", "ns": an integer; "ms or us": by magnitude, microseconds from 10**14
             on; "s": decimal seconds; "rfc3339", always in text: such as "2023-10-06T17:35:55.440295Z".
         first_id: the trade's id, or the first of those that it stands for: a non-negative integer.
-            Leave it out where ids are not numbers or do not rise.
-        key: what tells the trade from every other of its symbol and time, text or an integer, where ids are unique
-            and no more. A message whose trades are not in time order is then left to the reader.
+            Leave it out if ids are not numbers or do not rise.
+        key: text or integer that tells the trade from every other of its symbol and time, if ids are only unique. A
+            message whose trades are not in time order is then left to the reader.
         last_id: the last id it stands for; None: first_id again. Without `first_id`, but with `trade_count`, the first
             one is worked out.
         trade_count: how many trades it stands for; None: last_id - first_id + 1, or 1 without ids. The reader takes a
             trade without it for one.
-        sequence: the number of the message, where the exchange numbers messages apart from trades.
+        sequence: the number of the message, if the exchange numbers messages apart from trades.
         side: key of the taker's side; None: unknown.
-        buy, sell: what stands at `side` where the taker bought, and where the taker sold. Where an exchange gives
-            the maker's side, the two are declared the other way round.
+        buy, sell: the value at `side` if the taker bought, and if the taker sold. If an exchange gives the maker's
+            side, the two are declared the other way round.
         event_time, event_time_unit: when the exchange sent the message; a name within the trade means the latest
-            of the message's trades. None: it does not say.
-        newest_first: the trades of a message stand newest first; they are taken in reverse. Where their ids are not
-            in order then, the message is left to the reader.
-        skip: key within the trade -> what stands there in a trade that does not count.
+            of the message's trades. None: unknown.
+        newest_first: the trades of a message are sent newest first and are taken in reverse. If their ids are not in
+            order then, the message is left to the reader.
+        skip: key within the trade -> its value in a trade that does not count.
     """
 
     match: Mapping[Key, Literals]
