@@ -27,7 +27,6 @@ class Clock:
 
 def limiter_of(market: str, **settings: str) -> RateLimiter:
     adapter = BinanceWebSocketAdapter(StreamConfig(**settings), market=market)  # type: ignore[arg-type]
-    assert adapter.upkeep is not None
     pages = adapter.upkeep._healer._pages
     assert pages is not None
     return pages._limiter

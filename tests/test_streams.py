@@ -283,7 +283,7 @@ async def test_the_queue_holds_no_more_than_its_size_and_what_one_read_brought()
 
 
 def test_arguments_that_make_no_sense_are_errors_at_once() -> None:
-    with pytest.raises(TypeError, match="symbols are a list, not one text"):
+    with pytest.raises(TypeError, match="symbols must be a list of strings"):
         fastbars.stream("binance", "BTCUSDT")
     with pytest.raises(UnknownExchangeError, match="unknown exchange 'bitso'"):
         fastbars.stream("bitso", ["BTCUSDT"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -21,11 +20,13 @@ from fastbars.exchanges import find_exchange
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.history import Hole
 from fastbars.exchanges.messages import RawMessage
+from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
 from fastbars.live.connections.adapter import BaseWebSocketAdapter, RedundantAdapter
 from fastbars.live.connections.pool import Pool
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.connections.subscriptions import joined
+from fastbars.live.delivery import BarQueue
 from fastbars.live.healing.pages import HealingStats
 from fastbars.live.stats import StreamStats
 from fastbars.specs import BarSpec
@@ -63,8 +64,9 @@ class BarStream(AsyncIterator[OHLCVBar]):
         if recording is not None:
             recording.join()
         self._is_recorded = recording is not None
+        self._queue = BarQueue(queue_size, self._pause_reading)
         try:
-            self.pool = make_pool(self._put)
+            self.pool = make_pool(self._queue.put)
         except BaseException:
             if recording is not None:
                 recording.leave()
@@ -73,13 +75,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
             watch.verifier.missing = self._missing
             watch.tell = self.adapter.session.tell
         self._symbols = symbols
-        self._queue_size = queue_size
-        self._bars: deque[OHLCVBar] = deque()
-        self._ready = asyncio.Event()
-        self._paused = False
         self._entered = False
-        self._ended = False
-        self._failure: WSConnectionError | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -97,13 +93,11 @@ class BarStream(AsyncIterator[OHLCVBar]):
 
     def holes(self) -> dict[Hole, str]:
         """The trades that are missing now, and why they stay so; "" where healing is under way."""
-        upkeeps = [adapter.upkeep for adapter in self.pool.adapters]
-        return {hole: why for upkeep in upkeeps if upkeep is not None for hole, why in upkeep.holes().items()}
+        return {hole: why for adapter in self.pool.adapters for hole, why in adapter.upkeep.holes().items()}
 
     def healing(self) -> list[HealingStats]:
         """What healing has done, on each connection."""
-        upkeeps = [adapter.upkeep for adapter in self.pool.adapters]
-        return [upkeep.stats for upkeep in upkeeps if upkeep is not None]
+        return [adapter.upkeep.stats for adapter in self.pool.adapters]
 
     async def subscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
         """Add symbols, over as many connections as it takes.
@@ -167,7 +161,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
                 self.pool.release()
         except BaseException:
             await self.stop()
-            self._ended = True
+            self._queue.end()
             raise
         return self
 
@@ -185,40 +179,32 @@ class BarStream(AsyncIterator[OHLCVBar]):
                 "this stream is not connected: enter it first, `async with stream(...) as bars:`,"
                 " and iterate inside, `async for bar in bars:`"
             )
-        while not self._bars:
-            if self._ended:
-                if self._failure is not None:
-                    failure, self._failure = self._failure, None
-                    raise failure
-                raise StopAsyncIteration
-            self._ready.clear()
-            await self._ready.wait()
-        bar = self._bars.popleft()
-        if self._paused and len(self._bars) <= self._queue_size // 2:
-            self._paused = False
-            self.pool.resume_reading()
+        bar = await self._queue.take_next()
+        if bar is None:
+            raise StopAsyncIteration
         return bar
 
-    def _put(self, bars: list[OHLCVBar]) -> None:
-        self._bars.extend(bars)
-        self._ready.set()
-        if not self._paused and len(self._bars) >= self._queue_size:
-            self._paused = True
+    def _pause_reading(self, paused: bool) -> None:
+        if paused:
             self.pool.pause_reading()
+        else:
+            self.pool.resume_reading()
 
     def _missing(self, symbol: str) -> list[tuple[int, int]]:
         return sorted(hole for adapter in self.pool.adapters for hole in adapter.session.missing(symbol))
 
     async def _watch(self) -> None:
+        # Until all connections have ended for good, be it by `stop` or by a failure. Then what is open comes out, and
+        # only behind it the end.
+        failure: WSConnectionError | None = None
         try:
             await self.pool.wait_closed()
         except WSConnectionError as error:
-            self._failure = error
+            failure = error
         self.pool.flush()
         if self._candles is not None:
             self._candles.verifier.finish()
-        self._ended = True
-        self._ready.set()
+        self._queue.end(failure)
 
 
 def stream(
@@ -274,21 +260,25 @@ def stream(
         WSConnectionError: on entering.
     """
     if isinstance(symbols, str):
-        raise TypeError("symbols are a list, not one text")
+        raise TypeError("symbols must be a list of strings")
     venue = find_exchange(exchange, market)
     symbols = venue.exact_symbols(symbols)
-    settings = replace(config or StreamConfig(), bars=bars)
-    settings = replace(settings, ssl=ssl or settings.ssl, proxy=settings.proxy if proxy is True else proxy)
-    settings = replace(settings, lines=settings.lines if lines is None else lines)
-    check_callbacks(
-        on_tick=on_tick, on_bar=on_bar, on_bars=on_bars, on_late=on_late, on_exchange_bar=on_exchange_bar,
-        on_event=on_event, on_message=on_message, on_state=on_state, on_error=on_error, on_difference=on_difference,
-    )  # fmt: skip
+    base = config or StreamConfig()
+    settings = replace(
+        base,
+        bars=bars,
+        ssl=ssl or base.ssl,
+        proxy=base.proxy if proxy is True else proxy,
+        lines=base.lines if lines is None else lines,
+    )
+    callbacks = Callbacks(on_tick, on_bar, on_bars, on_late, on_exchange_bar, on_event, on_message)
+    check_callbacks(on_state=on_state, on_error=on_error, on_difference=on_difference)
     watch = None if verify is False else CandleWatch(venue, settings.specs, float(verify), on_difference)
     recording = record if record is None or isinstance(record, Recording) else Recording(record)
 
     def make_pool(put: Callable[[list[OHLCVBar]], object]) -> Pool:
-        def deliver(issued: list[OHLCVBar]) -> None:
+        def take_bars(issued: list[OHLCVBar]) -> None:
+            # The consumer's queue first: nothing that a callback does keeps a bar from it.
             put(issued)
             if watch is not None:
                 watch.add_bars(issued)
@@ -299,15 +289,15 @@ def stream(
                 watch.add_candle(candle)
             pool.adapters[0].session.tell(on_exchange_bar, candle)
 
-        opener = None if recording is None else recording.session
+        own = replace(callbacks, on_bars=take_bars)
+        if watch is not None:
+            own = replace(own, on_exchange_bar=take_candle)
 
-        def make_adapter(tell_state: Callable[[ConnectionState], object]) -> BaseWebSocketAdapter:
+        def make_adapter(on_its_state: Callable[[ConnectionState], object]) -> BaseWebSocketAdapter:
             kind = RedundantAdapter if settings.lines > 1 else BaseWebSocketAdapter
             made = kind(
-                venue, settings, on_tick, on_bar=on_bar, on_bars=deliver, on_late=on_late,
-                on_exchange_bar=on_exchange_bar if watch is None else take_candle, on_event=on_event,
-                on_message=on_message, on_state=tell_state, on_error=on_error, url=url, channel=channel, once=once,
-                record=opener,
+                venue, settings, callbacks=own, on_state=on_its_state, on_error=on_error, url=url, channel=channel,
+                once=once, record=None if recording is None else recording.session,
             )  # fmt: skip
             if symbols:
                 made.take_subscribed_only()

@@ -10,11 +10,11 @@ from fastbars.errors import WebSocketError
 from fastbars.events import MarketDataEvent
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.messages import RawMessage
+from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
 from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.journal import OpenRecorder
-from fastbars.live.session import Session
 from fastbars.ticks import TickData
 
 __all__ = [
@@ -43,7 +43,7 @@ class AdapterOptions(TypedDict, total=False):
     channel: str | None
     once: bool
     record: OpenRecorder | None
-    session: Session | None
+    callbacks: Callbacks | None
 
 
 class _NamedAdapter(BaseWebSocketAdapter):

@@ -53,7 +53,7 @@ class BaseWebSocketAdapter:
         channel: trade channel that bars are made from; the exchange's default one if None.
         once: end, instead of reconnecting, when the server closes normally (code 1000).
         record: opens the recorder of what the session consumes; None: nothing is recorded.
-        session: what its messages go to; one of its own if None. Redundant lines share one.
+        callbacks: instead of the seven functions of a session, on_tick to on_message.
     """
 
     redundant = False  # whether it may have several lines
@@ -76,7 +76,7 @@ class BaseWebSocketAdapter:
         channel: str | None = None,
         once: bool = False,
         record: OpenRecorder | None = None,
-        session: Session | None = None,
+        callbacks: Callbacks | None = None,
     ) -> None:
         check_callbacks(on_state=on_state, on_error=on_error, parse_message=self.parse_message)
         self.exchange = exchange
@@ -84,17 +84,17 @@ class BaseWebSocketAdapter:
         if self.config.lines > 1 and not self.redundant:
             raise ValueError(f"{exchange.name}: lines={self.config.lines} needs stream() or a RedundantAdapter")
         own_parser = type(self).parse_message is not BaseWebSocketAdapter.parse_message
-        self.session = session or Session(
+        self.session = Session(
             exchange,
             self.config,
-            Callbacks(on_tick, on_bar, on_bars, on_late, on_exchange_bar, on_event, on_message),
+            callbacks or Callbacks(on_tick, on_bar, on_bars, on_late, on_exchange_bar, on_event, on_message),
             channel=channel or exchange.default_channel,
             parse_message=self.parse_message if own_parser else None,
             record=record,
         )
         keep_address_secret(url)
         self.url_given = url
-        self.upkeep = None if session is not None else Upkeep(self.session, url)
+        self.upkeep = Upkeep(self.session, url)
         self.lines = Lines(self.session, url, self.upkeep, once=once, on_state=on_state, on_error=on_error)
         self.symbol_check = SymbolCheck(exchange, self.config, url)
         self._subscriber = Subscriber(self.session, self.lines, self.symbol_check)

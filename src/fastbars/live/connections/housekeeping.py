@@ -44,11 +44,11 @@ class Housekeeping:
 
     Args:
         session: whose bars these are.
-        upkeep: its healing and snapshots; None: they are somebody else's duty.
+        upkeep: its healing and snapshots.
         feeding: nothing is closed over what has arrived there and is not read.
     """
 
-    def __init__(self, session: Session, upkeep: Upkeep | None, feeding: Feeding) -> None:
+    def __init__(self, session: Session, upkeep: Upkeep, feeding: Feeding) -> None:
         self._session = session
         self._upkeep = upkeep
         self._feeding = feeding
@@ -57,8 +57,7 @@ class Housekeeping:
 
     def reserve(self) -> None:
         """Have the state file, before anything connects. Raises SnapshotError: somebody else has it."""
-        if self._upkeep is not None:
-            self._upkeep.reserve()
+        self._upkeep.reserve()
 
     def start(self) -> None:
         """Begin, where it does not run."""
@@ -77,13 +76,11 @@ class Housekeeping:
         """Wait for the end of what was cancelled, and give the state file up."""
         if self._ending:
             await asyncio.wait(self._ending)
-        if self._upkeep is not None:
-            self._upkeep.release()
+        self._upkeep.release()
 
     async def _run(self) -> None:
         # Healing and snapshots go on whatever closes bars.
-        if self._upkeep is not None:
-            self._upkeep.start()
+        self._upkeep.start()
         try:
             if self._session.config.close_by == "trades":
                 await asyncio.Event().wait()
@@ -92,8 +89,7 @@ class Housekeeping:
             log.exception("clock_failed", exchange=self._session.exchange.name)
             self._feeding.fail(error)
         finally:
-            if self._upkeep is not None:
-                await self._upkeep.stop()
+            await self._upkeep.stop()
 
     async def _close_by_clock(self) -> None:
         # On time where no trade comes, and never ahead of what has arrived.

@@ -138,7 +138,7 @@ class Pool:
     def exact_symbols(self, symbols: Sequence[str]) -> list[str]:
         """Symbols as the exchange writes them, each once. Raises SubscriptionError, TypeError."""
         if isinstance(symbols, str):
-            raise TypeError("symbols and channels are lists, not one text")
+            raise TypeError("symbols and channels must be lists of strings")
         return self._exchange.exact_symbols(symbols)
 
     def pause_reading(self) -> None:

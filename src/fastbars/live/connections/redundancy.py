@@ -35,7 +35,7 @@ class Lines:
     Args:
         session: what they feed.
         url: the user's address, if any.
-        upkeep: of the session, while it is connected; None: that is somebody else's duty.
+        upkeep: of the session, while it is connected.
         once: as in BaseWebSocketAdapter.
         on_state: called with each new state of the whole.
         on_error: called with each refusal that no call of a user's could raise.
@@ -51,7 +51,7 @@ class Lines:
         self,
         session: Session,
         url: str | None,
-        upkeep: Upkeep | None,
+        upkeep: Upkeep,
         *,
         once: bool = False,
         on_state: Callable[[ConnectionState], object] | None = None,
