@@ -297,7 +297,7 @@ async def test_an_ack_may_name_the_market_or_the_product(named: str) -> None:
 
     async def send(_: bytes) -> None:
         held = ((named, "market_trades"), ("ETH-USD", "market_trades"))
-        assert subscriptions.answer(Ack(streams=held, whole=True))
+        assert subscriptions.take_answer(Ack(streams=held, whole=True))
 
     await subscriptions.subscribe(streams, send)
     assert subscriptions.confirmed == set(streams)

@@ -71,7 +71,7 @@ class Wire:
         if answer is not None:
             (message,) = SPOT.read(answer)
             assert isinstance(message, Ack | Refusal)
-            asyncio.get_running_loop().call_soon(self.subscriptions.answer, message)
+            asyncio.get_running_loop().call_soon(self.subscriptions.take_answer, message)
 
     async def subscribe(self, *symbols: str) -> None:
         streams = [(symbol, "trade") for symbol in symbols]
@@ -154,7 +154,7 @@ class BybitWire:
         self.held |= set(request["args"]) if again is None else set()
         for message in LINEAR.parse(answer):
             assert isinstance(message, Ack | Refusal)
-            assert self.subscriptions.answer(message)
+            assert self.subscriptions.take_answer(message)
 
 
 @pytest.mark.parametrize("names", [True, False])
@@ -177,7 +177,7 @@ async def test_a_topic_that_was_not_asked_for_confirms_nothing() -> None:
 
     async def send(frame: bytes) -> None:
         number = int(orjson.loads(frame)["req_id"])
-        wire.subscriptions.answer(Refusal(number, "already subscribed", (("X", "publicTrade"),), held=True))
+        wire.subscriptions.take_answer(Refusal(number, "already subscribed", (("X", "publicTrade"),), held=True))
 
     with pytest.raises(SubscriptionError, match="already subscribed"):
         await wire.subscriptions.subscribe(streams, send)
@@ -198,11 +198,11 @@ async def test_answers_are_related_by_id_in_whatever_order_they_come() -> None:
     wire = Wire(keep_silent, limits=Limits(10, 1, 1000))
     waiting = [asyncio.create_task(wire.subscriptions.unsubscribe([(symbol, "trade")], wire.send)) for symbol in "AB"]
     await until(lambda: len(wire.asked) == 2)
-    assert not wire.subscriptions.answer(Ack(3))  # of no request under way
-    assert not wire.subscriptions.answer(Refusal(None, "Invalid JSON"))
-    assert wire.subscriptions.answer(Refusal(2, "no"))
-    assert not wire.subscriptions.answer(Ack(2))  # answered already
-    assert wire.subscriptions.answer(Ack(1))
+    assert not wire.subscriptions.take_answer(Ack(3))  # of no request under way
+    assert not wire.subscriptions.take_answer(Refusal(None, "Invalid JSON"))
+    assert wire.subscriptions.take_answer(Refusal(2, "no"))
+    assert not wire.subscriptions.take_answer(Ack(2))  # answered already
+    assert wire.subscriptions.take_answer(Ack(1))
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert results[0] is None
     assert str(results[1]) == "small refused to unsubscribe {('B', 'trade'): 'no'}"
@@ -212,7 +212,7 @@ async def test_an_answer_that_comes_in_the_turn_in_which_time_is_up_counts() -> 
     wire = Wire(keep_silent, ack_timeout=1.0)
     subscribing = asyncio.create_task(wire.subscribe("A"))
     await until(lambda: wire.asked)
-    asyncio.get_running_loop().call_at(0.0, wire.subscriptions.answer, Refusal(1, "delisted"))
+    asyncio.get_running_loop().call_at(0.0, wire.subscriptions.take_answer, Refusal(1, "delisted"))
     time.sleep(1.2)  # noqa: ASYNC251 both are due now, the answer first
     with pytest.raises(SubscriptionError, match=r"^small refused A@trade: delisted$"):
         await subscribing
@@ -552,11 +552,11 @@ async def test_acks_that_name_streams_confirm_them_one_by_one() -> None:
     wire = NamingWire()
     task = wire.start("A", "B")
     await until(lambda: wire.frames)
-    assert not wire.subscriptions.answer(Ack(streams=wire.named("C")))
-    assert not wire.subscriptions.answer(Ack(streams=wire.named("A"), ended=True))
-    assert wire.subscriptions.answer(Ack(streams=wire.named("A")))
+    assert not wire.subscriptions.take_answer(Ack(streams=wire.named("C")))
+    assert not wire.subscriptions.take_answer(Ack(streams=wire.named("A"), ended=True))
+    assert wire.subscriptions.take_answer(Ack(streams=wire.named("A")))
     assert not task.done()
-    assert wire.subscriptions.answer(Ack(streams=wire.named("B")))
+    assert wire.subscriptions.take_answer(Ack(streams=wire.named("B")))
     await task
     assert wire.subscriptions.confirmed == {("A", "trade"), ("B", "trade")}
 
@@ -565,9 +565,9 @@ async def test_a_refusal_that_names_a_stream_leaves_the_others_of_its_request_al
     wire = NamingWire("request")
     task = wire.start("A", "B", "C")
     await until(lambda: wire.frames)
-    assert wire.subscriptions.answer(Refusal(1, "no such symbol", wire.named("B")))
-    assert wire.subscriptions.answer(Ack(1, wire.named("A")))
-    assert wire.subscriptions.answer(Ack(1, wire.named("C")))
+    assert wire.subscriptions.take_answer(Refusal(1, "no such symbol", wire.named("B")))
+    assert wire.subscriptions.take_answer(Ack(1, wire.named("A")))
+    assert wire.subscriptions.take_answer(Ack(1, wire.named("C")))
     with pytest.raises(SubscriptionError, match=r"small refused B@trade: no such symbol$"):
         await task
     assert wire.subscriptions.confirmed == {("A", "trade"), ("C", "trade")}
@@ -578,7 +578,7 @@ async def test_a_stream_that_no_ack_names_got_no_answer() -> None:
     wire = NamingWire(ack_timeout=0.5)
     task = wire.start("A", "B")
     await until(lambda: wire.frames)
-    wire.subscriptions.answer(Ack(streams=wire.named("A")))
+    wire.subscriptions.take_answer(Ack(streams=wire.named("A")))
     with pytest.raises(SubscriptionError, match=r"small refused B@trade: no answer within 0\.5 s$"):
         await task
     assert wire.subscriptions.confirmed == {("A", "trade")}
@@ -588,13 +588,13 @@ async def test_an_ack_of_everything_held_confirms_what_is_in_it_and_ends_what_is
     wire = NamingWire()
     task = wire.start("A", "B")
     await until(lambda: wire.frames)
-    assert wire.subscriptions.answer(Ack(streams=wire.named("A", "B", "C"), whole=True))
+    assert wire.subscriptions.take_answer(Ack(streams=wire.named("A", "B", "C"), whole=True))
     await task
     ending = asyncio.create_task(wire.subscriptions.unsubscribe(wire.named("A", "B"), wire.send))
     await until(lambda: len(wire.frames) == 2)
-    wire.subscriptions.answer(Ack(streams=wire.named("A"), whole=True))
+    wire.subscriptions.take_answer(Ack(streams=wire.named("A"), whole=True))
     assert not ending.done()
-    wire.subscriptions.answer(Ack(whole=True))
+    wire.subscriptions.take_answer(Ack(whole=True))
     await ending
     assert wire.subscriptions.confirmed == set()
 
@@ -603,10 +603,10 @@ async def test_a_refusal_that_names_nothing_belongs_to_the_oldest_request_where_
     wire = NamingWire()
     task = wire.start("A")
     await until(lambda: wire.frames)
-    assert wire.subscriptions.answer(Refusal(None, "what is that"))
+    assert wire.subscriptions.take_answer(Refusal(None, "what is that"))
     with pytest.raises(SubscriptionError, match="A@trade: what is that"):
         await task
-    assert not NamingWire("request").subscriptions.answer(Refusal(None, "what is that"))
+    assert not NamingWire("request").subscriptions.take_answer(Refusal(None, "what is that"))
 
 
 async def test_without_acks_a_request_is_granted_once_it_is_sent() -> None:

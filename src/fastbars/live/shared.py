@@ -63,7 +63,7 @@ def _host_of(url: str) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port or {"ws": 80, "http": 80}.get(parts.scheme, 443)
-    except ValueError:  # it makes no sense, and connecting will say so
+    except ValueError:  # malformed: connecting will say so
         return ""
     return f"{parts.hostname}:{port}"
 

@@ -3,7 +3,7 @@
 A `PayloadConnection` is handed to `websockets.connect(create_connection=...)`. Handshake, proxies, TLS, pings,
 close, fragments and compression stay with the library; whole data frames never reach it: a `FrameWalker` reads them
 where they lie. Whichever way a message took, it leaves in wire order and never enters the library's queue, which
-nobody would read.
+is not read.
 
     socket -> data_received -> Wakeup -+-> handshake ------------------------------> websockets
                                        +-> FrameWalker -+-> TradeScanner, on_message
@@ -85,7 +85,7 @@ class PayloadConnection(ClientConnection):
 
     @property
     def last_read_was_full(self) -> bool:
-        """Whether the last read may have left something in the socket; set it to False to ask anew."""
+        """Whether the last read may have left something in the socket; set to False to ask again."""
         return self._wakeup.last_read_was_full
 
     @last_read_was_full.setter
@@ -122,7 +122,7 @@ class PayloadConnection(ClientConnection):
         self._wakeup.is_open = self.protocol.state is State.OPEN
         super().send_data()
         # After a Close `websockets` waits for the peer to end TCP (RFC 6455 section 7.1.1), and for a full send buffer
-        # to drain, as long as nobody calls `close`. A peer that does neither must not hold the socket.
+        # to drain, as long as `close` is not called. A peer that does neither must not hold the socket.
         if self._closing is None and self.protocol.state in (State.CLOSING, State.CLOSED):
             self._closing = self.loop.call_later(CLOSE_TIMEOUT_S, self.abort)
 

@@ -7,13 +7,13 @@ from fastbars.wire.walker import FrameWalker
 
 @disjoint_base
 class Ending:
-    """Who ends the ordinary wakeups of a connection."""
+    """Ends the ordinary wakeups of a connection."""
 
     def finish(self, steady_ns: int) -> bool:
         """A read that began at this time of the steady clock brought messages that the scanner took.
 
         Returns:
-            Whether that was all: whoever gets the payloads need not be called.
+            Whether that was all: on_payloads need not be called.
         """
 
 @final
@@ -21,7 +21,7 @@ class Wakeup:
     """The reads of one connection, each of which is digested before the loop goes on.
 
     Args:
-        payloads: filled by whoever completes messages that are to leave together.
+        payloads: filled with the messages that are to leave together.
         on_response: gets what is read before there is a walker.
         on_payloads: called at the end of a read that completed messages; with a scanner at the end of each.
         ending: asked before it, where there are no `payloads`.

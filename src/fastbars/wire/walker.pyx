@@ -1,6 +1,6 @@
 """FrameWalker: the bytes of a connection in, its data messages out, without an object for each. Sans-I/O.
 
-Whole data frames are read where they lie. All other bytes are handed on exactly as they came, in order, to whoever
+Whole data frames are read where they lie. All other bytes are handed on exactly as they came, in order, to what
 knows the protocol, and the walker goes on behind them:
 
     between frames --whole data frame--> read it             --> between frames

@@ -172,7 +172,7 @@ class BaseWebSocketAdapter:
         await self.lines.close()
 
     async def reconnect(self) -> None:
-        """Drop the connection, connect anew, and wait until it is up again; several lines one after the other.
+        """Drop the connection, connect again, and wait until it is up; several lines one after the other.
 
         Raises:
             WSConnectionError: it could not be brought back within `reconnect_attempts`, or was never up.

@@ -54,7 +54,7 @@ class Backoff:
 class CircuitBreaker:
     """Trips at `threshold` errors within `window` seconds, however many good messages lie between them.
 
-        closed --threshold errors--> open --backed off, connected anew--> half open --valid data--> closed
+        closed --threshold errors--> open --backed off, connected again--> half open --valid data--> closed
                                       ^--------------any error----------------+
 
     Attributes:
@@ -129,7 +129,7 @@ class RetryPolicy:
 def may_retry(reason: BaseException | int) -> bool:
     """Whether to try again can help, to connect or to ask a REST API: the one place where that is decided.
 
-    False where the address or an option makes no sense, and where the certificate was not accepted: what is
+    False where the address or an option is malformed, and where the certificate was not accepted: what is
     wrong there is wrong the next time too, or an attack.
 
     Args:
@@ -162,7 +162,7 @@ def retry_after_s(error: BaseException, ban_s: float) -> float:
 def seconds_of(retry_after: str | None) -> float | None:
     """A Retry-After header, seconds or an HTTP date, as seconds from now; None where there is none or it says nothing.
 
-    At most an hour: a header must not silence a stream for good. Who is banned for longer is told so again.
+    At most an hour: a header must not silence a stream for good. A longer ban is announced again.
     """
     if retry_after is None or len(retry_after) > _MOST_HEADER_CHARACTERS:
         return None

@@ -60,7 +60,7 @@ class Connection:
         url: where to connect.
         subscriptions: what is subscribed on it.
         on_received: called with the connection and what a wakeup came to, where the session had to look at it.
-        on_failure: called with an error of our own, which nobody expected.
+        on_failure: called with an unexpected internal error.
         number: of the connections that feed the session.
 
     Attributes:
@@ -148,7 +148,7 @@ class Connection:
         self._connects.hold(seconds)
 
     def run_task(self, duty: Coroutine[Any, Any, None], name: str) -> None:
-        """Run a duty until the connection ends. An error that nobody expected drops it and stops everything."""
+        """Run a duty until the connection ends. An unexpected error drops it and stops everything."""
         self._tasks = [task for task in self._tasks if not task.done()]
         self._tasks.append(asyncio.create_task(self._run_task(duty), name=f"fastbars {self.exchange.name} {name}"))
 
@@ -181,7 +181,7 @@ class Connection:
 
     @property
     def last_read_was_full(self) -> bool:
-        """Whether the last read may have left something behind in the socket; set it to False to ask anew.
+        """Whether the last read may have left something behind in the socket; set to False to ask again.
 
         That ends a rest too, so that the loop's next polls tell.
         """
@@ -272,7 +272,7 @@ class Connection:
     # Its end.
 
     def drop(self, reason: str) -> None:
-        """Drop the socket without a closing handshake; whoever waits for its end notices."""
+        """Drop the socket without a closing handshake; the task that waits for its end notices."""
         if self.socket is not None and self.dropped_for is None:
             self.dropped_for = reason
             self.socket.abort()
@@ -312,7 +312,7 @@ class Connection:
         try:
             await duty
         except (ConnectionClosed, WSConnectionError):
-            pass  # who waits for the connection's end sees it too
+            pass  # the task that waits for its end sees it too
         except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly
             log.exception("task_failed", exchange=self.exchange.name)
             self._on_failure(error)

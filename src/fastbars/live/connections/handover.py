@@ -4,8 +4,8 @@
     successor               open  subscribed  proves itself |---------------->
                 age or notice ^   both feed the session     ^ takes over
 
-Make before break, where the session drops what comes twice; where it cannot, the connection is dropped and made
-anew, and the bars say so.
+Make before break, where the session drops what comes twice; where it cannot, the connection is dropped and
+opened again, and the bars say so.
 
     WAITING     its time comes -> BRINGING UP
     BRINGING UP opened, subscribed, has brought data -> proven: the successor takes over
@@ -202,7 +202,7 @@ class ConnectionPair:
         self._handover = handover
 
     def drop(self, reason: str) -> None:
-        """Drop the connection in charge; whoever waits for its end notices."""
+        """Drop the connection in charge; the task that waits for its end notices."""
         if self.current is not None:
             self.current.drop(reason)
 

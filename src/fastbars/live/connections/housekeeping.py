@@ -34,13 +34,13 @@ class Feeding(Protocol):
         """Whether nothing is read: what lies unread may belong into the bars."""
 
     def fail(self, error: Exception) -> None:
-        """An error of our own, which nobody expected, ends them."""
+        """An unexpected internal error ends them."""
 
 
 class Housekeeping:
     """Closes a session's bars by the clock, and has it healed and saved, from `start` to `cancel`.
 
-    It outlives single connections, and ends with the last of them: whoever ends the connections cancels it, and waits.
+    It outlives single connections, and ends with the last: the call that ends the connections cancels it, and waits.
 
     Args:
         session: whose bars these are.
@@ -56,7 +56,7 @@ class Housekeeping:
         self._ending: list[asyncio.Task[None]] = []  # cancelled, and not done yet: the last snapshot may be under way
 
     def reserve(self) -> None:
-        """Have the state file, before anything connects. Raises SnapshotError: somebody else has it."""
+        """Reserve the state file, before anything connects. Raises SnapshotError: another stream has it."""
         self._upkeep.reserve()
 
     def start(self) -> None:

@@ -51,7 +51,7 @@ async def _ping(connection: Connection) -> None:
         if silent_s >= longest_s:
             connection.drop(f"no data received for {silent_s:.1f} s")
             return
-        # Twice in that time at least: whoever lives answers, be there nothing to say otherwise.
+        # Twice in that time at least: a live server answers, however quiet the market is.
         await asyncio.sleep(min(connection.config.heartbeat_interval, longest_s / 2, longest_s - silent_s))
         await connection.ping()
 

@@ -40,11 +40,11 @@ class Lifecycle:
         on_start: called before each start; what it raises, `connect` raises.
         on_end: awaited when `keep_connected` has ended by itself.
         on_state: called with each new state.
-        on_error: called with an error of our own that `keep_connected` has raised; it calls `fail`.
+        on_error: called with an unexpected error that `keep_connected` has raised; it calls `fail`.
 
     Attributes:
         states: where the connection stands.
-        failure: why it has ended for good; None while it has not, or where somebody wanted that.
+        failure: why it has ended for good; None while it has not, or where that was wanted.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Lifecycle:
         self.raise_failure()
 
     def fail(self, error: Exception) -> None:
-        """An error of our own, which nobody expected, is to end it; whoever calls this drops the socket."""
+        """An unexpected internal error is to end it; the caller drops the socket."""
         self.failure = WSConnectionError(f"{self._exchange}: internal error: {error!r}")
         self.failure.__cause__ = hidden(error)
 

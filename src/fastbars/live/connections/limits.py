@@ -15,8 +15,8 @@ from fastbars.clocks import steady_s
 # On the way to the exchange the network may bunch what was sent apart.
 _MARGIN_S = 0.05
 _LEAST_SLEEP_S = 1e-9  # less is what rounding leaves of a wait that is over
-# Of a REST API's weights a minute so much is used, in as many parts as there are windows: no minute takes more. Fewer
-# would make whoever comes late wait longer, more would leave much of a part unused by requests that weigh a lot.
+# Of a REST API's weights a minute so much is used, in as many parts as there are windows: no minute takes more. Longer
+# windows would make a late request wait longer, shorter ones would leave much unused between requests of much weight.
 _REST_SHARE = 0.95
 _REST_WINDOWS = 4
 

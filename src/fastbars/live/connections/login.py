@@ -37,7 +37,7 @@ class SessionToken:
 
     Args:
         exchange: builds the frames.
-        token: None: there is none, and the exchange is told nothing.
+        token: None: there is none, and nothing is sent.
     """
 
     def __init__(self, exchange: Exchange, token: str | None) -> None:

@@ -6,7 +6,7 @@ nothing is ended for it: it is subscribed once more, reported, and reported agai
     confirmed -> `after_s` without data -> renewed, reported -> twice as long -> reported -> ... -> every hour
 
 Time counts only while the connection is up and read. A new connection means new subscriptions: what was heard on the
-last one is to be heard again, and what was not has its time go on, so that reconnecting reports nothing anew.
+last one is to be heard again, and what was not has its time go on, so that reconnecting does not report it again.
 Units: seconds on a steady clock.
 """
 

@@ -30,7 +30,7 @@ class Pool:
 
     Args:
         exchange, config: as in BaseWebSocketAdapter.
-        make: a connection that tells its states to the function given; it is not connected yet.
+        make: makes a connection, not connected yet, that reports its states to the function it is given.
         on_state: called with each new state of the whole.
 
     Attributes:

@@ -18,13 +18,13 @@ from fastbars.wire.scanner import TradeScanner
 class Receiver:
     """The way of a connection's messages into its session.
 
-    After an error of our own nobody knows what state the session is in: no message follows.
+    After an unexpected internal error the state of the session is unknown: no further message is taken.
 
     Args:
         session: takes the messages.
         number: of the connection, among those that feed the session.
         on_received: called with what each wakeup came to that the session had to look at.
-        on_failure: called, once, with an error of our own.
+        on_failure: called once, with an unexpected internal error.
 
     Attributes:
         feed: ends wakeups of which the scanner took every message, without a Python frame.
@@ -55,7 +55,7 @@ class Receiver:
         return self.feed.data_messages
 
     def take_payloads(self, payloads: Sequence[bytes]) -> None:
-        """End a wakeup, with the messages of it that nobody has taken yet."""
+        """End a wakeup, with those of its messages that have not been taken yet."""
         if self._failed:
             return
         try:

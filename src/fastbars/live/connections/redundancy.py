@@ -142,7 +142,7 @@ class Lines:
                 line.lifecycle.close()
 
     async def reconnect(self) -> None:
-        """Connect them anew, one after the other, so that of several one is always up. Raises WSConnectionError."""
+        """Reconnect them, one after the other, so that of several one is always up. Raises WSConnectionError."""
         await self.first.reconnect()
         for line in self.supervisors[1:]:
             if line.is_up:
@@ -216,7 +216,7 @@ class Lines:
             session.tell(self._on_state, self._state_seen)
 
     def refused(self, error: SubscriptionError) -> None:
-        """A refusal that no call of a user's could raise is told to `on_error`."""
+        """A refusal that no call of the user's could raise is reported to `on_error`."""
         self._session.tell(self._on_error, error)
 
     def failed(self, line: Supervisor, error: Exception) -> None:
@@ -258,6 +258,6 @@ async def _all(*calls: Awaitable[None]) -> list[BaseException | None]:
         return list(await asyncio.gather(*calls, return_exceptions=True))
     try:
         await calls[0]
-    except Exception as error:  # noqa: BLE001 whoever called looks at it
+    except Exception as error:  # noqa: BLE001 the caller looks at it
         return [error]
     return [None]

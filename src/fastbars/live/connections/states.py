@@ -35,7 +35,7 @@ TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
     _S.CONNECTING: frozenset({_S.CONNECTED, _S.DISCONNECTED, _S.CLOSED}),
     # the connection was lost, or reconnect() was called | disconnect() was called, or the server was done
     _S.CONNECTED: frozenset({_S.RECONNECTING, _S.DISCONNECTED, _S.CLOSED}),
-    # an attempt succeeded | no attempts are left, trying again makes no sense, or disconnect() was called
+    # an attempt succeeded | no attempts are left, the error is permanent, or disconnect() was called
     _S.RECONNECTING: frozenset({_S.CONNECTED, _S.DISCONNECTED, _S.CLOSED}),
     # nothing leads out of here
     _S.CLOSED: frozenset(),
@@ -72,7 +72,7 @@ class StateMachine:
             return
         check_transition(self.state, state)
         self.state = state
-        # An event of its own for each change: a state that lasts for no turn of the loop wakes whoever waits, too.
+        # An event of its own for each change: even a state that is left in the same turn of the loop wakes its waiters.
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         self._on_change(state)

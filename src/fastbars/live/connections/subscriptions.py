@@ -1,4 +1,19 @@
-"""Which streams are wanted, which the exchange has confirmed, and the requests under way between the two.
+"""Which streams are desired, which the exchange has confirmed, and the requests under way between the two.
+
+What becomes of a stream on one connection:
+
+    desired     `want`                          -> it will be asked for, on this connection and on each that follows it
+    requested   `subscribe` sends               -> confirmed: an ack that names it, or its request
+                                                -> refused: no longer desired, and an error names it
+                                                -> no answer: refused; after a reconnect still desired, and asked again
+                                                -> the connection is lost: still desired
+    confirmed   `unsubscribe` sends             -> neither desired nor confirmed
+                `renew` sends both              -> confirmed, or refused
+                the connection is lost          -> desired
+    given up    `drop`, while it is requested   -> it is unsubscribed as soon as it is confirmed
+
+`desired` outlives connections, and is shared by the two of a handover; everything else belongs to one connection. A
+request that the exchange refuses as a whole is repeated stream by stream, so that one symbol harms no other.
 
 Units: seconds.
 """
@@ -39,7 +54,11 @@ def joined(exchange: str, errors: Sequence[SubscriptionError]) -> SubscriptionEr
 
 
 class _Request:
-    """One under way: what it asks for, what is not answered yet, and what was refused of it."""
+    """One under way: what it asks for, what is not answered yet, and what was refused of it.
+
+    It is over with the first of these: everything was answered; all that is left was refused; the connection is lost.
+    `answer` is then the reason to refuse what is left, None, or the error.
+    """
 
     def __init__(self, request_id: int, streams: Sequence[Stream], *, ends: bool) -> None:
         self.request_id = request_id
@@ -54,8 +73,8 @@ class _Request:
         """What is left, in the order in which it was asked for."""
         return [stream for stream in self.asked if stream in self.left]
 
-    def take(self, message: Ack | Refusal) -> None:
-        """An answer that belongs to it."""
+    def take_answer(self, message: Ack | Refusal) -> None:
+        """Note an answer that belongs to it."""
         if isinstance(message, Refusal):
             if message.held and not self.ends:
                 # Only what is known to be held is confirmed: what it names, or the one stream that was asked for.
@@ -99,11 +118,12 @@ class Subscriptions:
         self.confirmed: set[Stream] = set()
         self._exchange = exchange
         self._ack_timeout = ack_timeout
-        self._silence = f"no answer within {ack_timeout:g} s"
+        self._no_answer = f"no answer within {ack_timeout:g} s"
         self._waiting: dict[int, _Request] = {}
         self._suspected: dict[Stream, int] = {}  # of which the connection may have been closed, and how often
         self._last_id = 0
-        self._turn = asyncio.Lock()  # a user's request and the one after a reconnect must not both be sent
+        # A user's request and the one after a reconnect must not both be sent: what is confirmed is read before.
+        self._turn = asyncio.Lock()
         an_hour = exchange.limits.requests_per_hour
         self._hourly = None if an_hour is None else RateLimiter(an_hour, 3600.0)
 
@@ -142,8 +162,12 @@ class Subscriptions:
         for stream in streams:
             self.desired.pop(stream, None)
 
-    def answer(self, message: Ack | Refusal) -> bool:
-        """Relates an answer of the exchange to its request. False: it belongs to none."""
+    def take_answer(self, message: Ack | Refusal) -> bool:
+        """Relate an answer of the exchange to its request. False: it belongs to none.
+
+        By its id where it has one; else by what it names; a refusal that names nothing is of the oldest request, where
+        the exchange answers streams in the order in which they were asked for.
+        """
         requests = [request for request in self._waiting.values() if not request.answer.done()]
         message = self._as_asked(message, requests)
         if message.request_id is not None:
@@ -159,7 +183,7 @@ class Subscriptions:
         else:
             requests = requests[:1] if self._exchange.acks == "streams" else []
         for request in requests:
-            request.take(message)
+            request.take_answer(message)
         return bool(requests)
 
     def _as_asked(self, message: Ack | Refusal, requests: Sequence[_Request]) -> Ack | Refusal:
@@ -228,7 +252,7 @@ class Subscriptions:
                 await self._request(unwanted, send, ends=True)  # they were given up meanwhile
                 self.confirmed.difference_update(unwanted)
         if refused:
-            self.drop([stream for stream, why in refused.items() if streams is not None or why != self._silence])
+            self.drop([stream for stream, why in refused.items() if streams is not None or why != self._no_answer])
             reasons = {f"{symbol}@{channel}": why for (symbol, channel), why in refused.items()}
             raise refusal(self._exchange.name, reasons, tuple(symbol for symbol, _ in refused))
 
@@ -318,13 +342,10 @@ class Subscriptions:
                     return await request.answer, request.unanswered, request.refused
         except TimeoutError:
             if request.answer.done() and not request.answer.cancelled():
-                return (
-                    await request.answer,
-                    request.unanswered,
-                    request.refused,
-                )  # it came in the very turn in which time was up
+                # It came in the very turn of the loop in which time was up.
+                return await request.answer, request.unanswered, request.refused
             # An exchange that is silent now would be silent once for every stream: none is asked for again.
-            return None, (), request.refused | dict.fromkeys(request.unanswered, self._silence)
+            return None, (), request.refused | dict.fromkeys(request.unanswered, self._no_answer)
         finally:
             del self._waiting[request.request_id]
             if request.answer.done() and not request.answer.cancelled():

@@ -16,7 +16,7 @@ Why an order matters:
   It ends when everything desired is subscribed again, not when the handshake has succeeded.
 - What is no longer wanted of a connection is decided (`_judge`) before the next attempt asks for its delay.
 - What callbacks have seen is remembered from before a successor is opened until the overlap is over and read: what
-  both connections carry is told once.
+  both connections carry is reported once.
 
 Units: seconds for timers, int64 nanoseconds for event and receive times.
 """
@@ -85,7 +85,7 @@ class Route:
 
 
 class Observer(Protocol):
-    """Whose lines the supervisors keep up: what they are told, and asked."""
+    """What a supervisor reports to, and asks, whatever it keeps a connection up for."""
 
     def starting(self, line: Supervisor) -> None:
         """It is about to connect. What this raises, `connect` raises."""
@@ -100,7 +100,7 @@ class Observer(Protocol):
         """A refusal that no call of a user's could raise."""
 
     def failed(self, line: Supervisor, error: Exception) -> None:
-        """An error of our own, which nobody expected, ends it."""
+        """An unexpected internal error ends it."""
 
     async def ended(self, line: Supervisor) -> None:
         """It has ended by itself, for good."""
@@ -176,7 +176,7 @@ class Supervisor:
     # What is asked of it.
 
     async def reconnect(self) -> None:
-        """Drop the connection, connect anew, and wait until it is up again. Raises WSConnectionError."""
+        """Drop the connection, connect again, and wait until it is up. Raises WSConnectionError."""
         await self.lifecycle.reconnect(lambda: self.pair.drop("reconnect() was called"))
 
     async def subscribe(self, streams: Sequence[Stream]) -> None:
@@ -216,7 +216,7 @@ class Supervisor:
         self.session.follow(self, [*self.subscriptions.desired, *self.route.named_streams], wall_ns())
 
     def fail(self, error: Exception) -> None:
-        """An error of our own, which nobody expected: end it, loudly."""
+        """An unexpected internal error: end it, loudly."""
         self.lifecycle.fail(error)
         self.pair.drop("internal error")
         self._observer.failed(self, error)
@@ -330,7 +330,7 @@ class Supervisor:
     async def _end_overlap(self) -> None:
         # What the new connection carries may lag behind what the old one did.
         await asyncio.sleep(self.session.config.handover_overlap)
-        while self.pair.is_paused or not await have_been_read(self.pair.all):  # noqa: ASYNC110 nobody signals that
+        while self.pair.is_paused or not await have_been_read(self.pair.all):  # noqa: ASYNC110 there is no event for that
             await asyncio.sleep(_UNREAD_S)
         if self.session.config.lines == 1 and not self.pair.is_handing_over:  # several lines overlap all the time
             self.session.notifier.end_overlap()
@@ -361,7 +361,7 @@ class Supervisor:
             breaker.succeeded()
         for message in received.control:
             if isinstance(message, Ack | Refusal):
-                if not connection.subscriptions.answer(message) and isinstance(message, Refusal):
+                if not connection.subscriptions.take_answer(message) and isinstance(message, Refusal):
                     log.warning("exchange_error", exchange=exchange.name, reason=message.reason)
             elif isinstance(message, TokenWanted):
                 connection.log_in(message.reason)

@@ -71,7 +71,7 @@ class Watchdog:
         while True:
             await asyncio.sleep(connection.config.stale_interval)
             if self._never_heard is not None and await self._renew_never_heard(self._never_heard, connection):
-                self.silence.restart(steady_s())  # meanwhile nobody looked
+                self.silence.restart(steady_s())  # nothing was checked meanwhile
             now_s = steady_s()
             # What lies unread may be what is missed.
             if not connection.is_reading or connection.last_read_was_full:
