@@ -1,4 +1,4 @@
-"""How the streaming package that this one descends from makes bars, told again in plain Python from its description.
+"""How the streaming package that this one descends from makes bars, reimplemented in plain Python from its description.
 
 One frozen `TickData` a trade, checked, with an aware datetime and two `Decimal`s; `BarBuffer.add_tick` floors the
 datetime to the bar, keeps a dict of open bars, and makes a checked bar object when a tick of another bar comes. Price,

@@ -1,4 +1,4 @@
-"""`make bench-check`: no hot part has become slower, beside its reference in the same run, than the baseline says.
+"""`make bench-check`: no hot part has become slower, relative to its reference in the same run, than the baseline says.
 
     python -m benchmarks.check build/bench.json              # compare, exit status 1 on a loss
     python -m benchmarks.check build/bench.json --update     # measure twice more; the medians become the baseline
@@ -92,9 +92,9 @@ def grown_counts(measured: dict[str, float], baseline: dict[str, float]) -> dict
 
 def read(path: Path) -> Results:
     """The results in a file of pytest-benchmark's."""
-    told = json.loads(path.read_text(encoding="utf-8"))
-    results = Results.of(told["benchmarks"])
-    cpu = told["machine_info"]["cpu"]
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    results = Results.of(saved["benchmarks"])
+    cpu = saved["machine_info"]["cpu"]
     maker = cpu.get("vendor_id_raw") or cpu.get("brand_raw") or cpu["arch"]
     results.processor = f"{maker}, family {cpu.get('family')}, model {cpu.get('model')}"
     return results

@@ -1,4 +1,4 @@
-"""The kernel beside plain C, DuckDB and polars: `python -m benchmarks.kernel`.
+"""The kernel compared with plain C, DuckDB and polars: `python -m benchmarks.kernel`.
 
 All in one process and interleaved, each round beginning with the next side; CPU time of all threads; 2 M trades in time
 order over 5 minutes to 1-minute bars with all fields. Each side begins with fresh state. The peers have their tables

@@ -1,4 +1,4 @@
-"""aggregate(): arrays in, bars out, beside the kernel alone on the same columns; and bars to tables."""
+"""aggregate(): arrays in, bars out, compared with the kernel alone on the same columns; and bars to tables."""
 
 from __future__ import annotations
 

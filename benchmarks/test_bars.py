@@ -1,4 +1,4 @@
-"""Trades to bars: the kernel alone, objects, messages; each beside plain Python in the same run.
+"""Trades to bars: the kernel alone, objects, messages; each compared with plain Python in the same run.
 
 Set-up is outside the timed part; the first round's bars are checked against the reference.
 """

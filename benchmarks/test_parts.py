@@ -1,4 +1,4 @@
-"""The parts alone: frames to messages, messages to rows, and C beside the kernel of test_bars.py.
+"""The parts alone: frames to messages, messages to rows, and C for comparison with the kernel of test_bars.py.
 
 Each has a reference that does the same otherwise, in the same run.
 """

@@ -1,4 +1,4 @@
-"""Void ids beside trades: rows of size 0 cost about what those of trades do, be they few or many.
+"""Void ids compared with trades: rows of size 0 cost about what those of trades do, be they few or many.
 
 The two are timed in turns, and the best of each is compared, so that what else the machine does weighs little. The
 ratio is asserted with `--full` alone.

@@ -1,4 +1,4 @@
-"""The wire: CPU of a client process, from socket to bar, beside its peers in the same run.
+"""The wire: CPU of a client process, from socket to bar, compared with its peers in the same run.
 
 A blaster in a process of its own sends trades over loopback; each client runs in a fresh process, the clients take
 turns, and what is compared are medians. `make bench` sends a million messages, `make bench-smoke` a few.

@@ -62,7 +62,7 @@ class Market:
         ]
 
     def block(self, number: int) -> bytes:
-        """The frames of a block, one behind the other."""
+        """The frames of a block, one after the other."""
         time_digits = str((START_MS + number * BLOCK_MS) // BLOCK_MS).encode()
         id_digits = str((FIRST_ID + number * ROUNDS) // ROUNDS).encode()
         for places, digits in zip(self._places, (time_digits, time_digits, id_digits), strict=True):

@@ -1,4 +1,4 @@
-"""What the fuzzer runs: compiled code beside a slower twin that it must equal. An AssertionError is a finding.
+"""What the fuzzer runs: compiled code against slower code that it must equal. An AssertionError is a finding.
 
 The twins are those of the tests: `websockets`' own parser, orjson with `Decimal`, arithmetic on whole numbers.
 """
@@ -86,7 +86,7 @@ def _exact(text: bytes) -> tuple[int, int] | None:
 
 
 def numbers(data: bytes) -> None:
-    """Decimal text: the compiled parser beside arithmetic on whole numbers."""
+    """Decimal text: the compiled parser against arithmetic on whole numbers."""
     try:
         parsed = scaled.parse(data)
     except PrecisionError:
@@ -113,9 +113,9 @@ def scanner(data: bytes) -> None:
 
 
 def walker(data: bytes) -> None:
-    """The bytes that a server sends, cut where the first bytes say: the walker beside `websockets`' own parser.
+    """The bytes that a server sends, cut where the first bytes say: the walker against `websockets`' own parser.
 
-    With a scanner behind it, the trades are those of the messages one by one.
+    With a scanner after it, the trades are those of the messages one by one.
     """
     if len(data) < 4:
         return
@@ -181,7 +181,7 @@ def _packable(value: object) -> object:
 
 
 def recording(data: bytes) -> None:
-    """A recording: the entries of a block or, above 127, the bytes behind the head of a file; read and replayed."""
+    """A recording: the entries of a block or, above 127, the bytes after the head of a file; read and replayed."""
     if not data:
         return
     path = _FOLDER / "recording.fbr"

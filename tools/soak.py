@@ -68,7 +68,7 @@ CONFIG = StreamConfig(
     streams_per_connection=25,
     lateness=10.0,
 )
-# What befalls a handshake or a request needs one: the connection is dropped as well.
+# Faults of handshakes and requests need a new one: the connection is dropped as well.
 _NEEDS_A_DROP = (FaultKind.REFUSE, FaultKind.NEVER_ACK, FaultKind.LATE_ACK, FaultKind.SILENT_SUBSCRIPTION)
 _FIXES = {
     FaultKind.STALL: {"seconds": 3.0},
@@ -98,7 +98,7 @@ class Truth:
 
 
 def serve_exchanges(pipe: Connection, seconds: float, seed: int) -> None:
-    """Run all exchanges and their faults until told to stop; then tell the truth."""
+    """Run all exchanges and their faults until told to stop; then send what they truly did."""
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # it says of each write that the connection is gone
     asyncio.run(_serve_exchanges(pipe, seconds, seed))
 
@@ -281,14 +281,14 @@ def judge_bar(verdict: Verdict, ids: str, symbol: str, open_ms: int, bar: list[A
     status, count, _, _, *values = bar
     if status == "SAMPLED" and (symbol, open_ms) in truth.candles:
         high, low = map(Decimal, truth.candles[symbol, open_ms][1:3])
-        # A sample has the time it was taken at, by a clock that is off at times, so it may belong into the bar beside;
-        # the first one after a subscription is the price that was last traded, however long before.
+        # A sample has the time it was taken at, by a clock that is off at times, so it may belong to the bar before or
+        # after; the first one after a subscription is the price that was last traded, however long before.
         early_ms = open_ms - BAR_MS
         before_ms = max((at for name, at in truth.candles if name == symbol and at < early_ms), default=open_ms)
-        for beside_ms in (before_ms, early_ms, open_ms + BAR_MS):
-            beside = truth.candles.get((symbol, beside_ms))
-            if beside is not None:
-                high, low = max(high, Decimal(beside[1])), min(low, Decimal(beside[2]))
+        for neighbour_ms in (before_ms, early_ms, open_ms + BAR_MS):
+            neighbour = truth.candles.get((symbol, neighbour_ms))
+            if neighbour is not None:
+                high, low = max(high, Decimal(neighbour[1])), min(low, Decimal(neighbour[2]))
         wrong = not (low <= Decimal(values[2]) and Decimal(values[1]) <= high)
     elif status in WHOLE:
         candle = truth.candles.get((symbol, open_ms))

@@ -1,1 +1,1 @@
-"""fastbars beside other libraries that make bars or receive messages: `make bench-peers`."""
+"""fastbars compared with other libraries that make bars or receive messages: `make bench-peers`."""

@@ -50,7 +50,7 @@ class Job:
         return statistics.median(self.times_ns)
 
 
-# What pip is asked for, beside the peer's own name; fastbars runs in the project's own environment.
+# What pip is asked for, besides the peer's own name; fastbars runs in the project's own environment.
 PEERS: dict[str, list[str]] = {
     "nautilus_trader": [],
     "cryptofeed": [],

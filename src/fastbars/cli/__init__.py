@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if signal.getsignal(signal.SIGINT) is not interrupts:
         signal.signal(signal.SIGINT, interrupts)
     if is_writing():
-        os._exit(status)  # a thread that cannot be ended is writing to what nobody reads
+        os._exit(status)  # a thread that cannot be ended waits for a reader who has stopped reading
     return status
 
 

@@ -16,7 +16,7 @@ from fastbars.cli.output import BarText, terminal_width
 
 __all__ = ["BarWriter", "bar_writer", "outlet_to_stdout"]
 
-_BATCH = 256  # bars handed to the writing thread at once, where nobody watches them come
+_BATCH = 256  # bars handed to the writing thread at once, where they are not watched as they come
 
 
 class BarWriter:
@@ -116,8 +116,8 @@ def bar_writer(form: str, path: Path | None, *, live: bool = False, append: bool
             writer.flush()
             outlet.close(READER_TIMEOUT_S)
         # The thread that still writes owns the file: it can be neither closed nor renamed.
-        beside = "" if outlet.is_stuck else output.finish(writer.bars, succeeded=False)
-        if beside:
-            error.add_note(f"what was written before is in {beside}")
+        kept_in = "" if outlet.is_stuck else output.finish(writer.bars, succeeded=False)
+        if kept_in:
+            error.add_note(f"what was written before is in {kept_in}")
         raise
     output.finish(writer.bars, succeeded=True)

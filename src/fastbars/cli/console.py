@@ -78,7 +78,7 @@ class Console(logging.Handler):
             try:
                 self._outlet.close(READER_TIMEOUT_S)
             except OSError:
-                return  # there is nobody left to tell
+                return  # there is nowhere left to report it
 
     def _erase(self) -> str:
         width, self._shown = self._shown, 0

@@ -45,7 +45,7 @@ Key = tuple[str, datetime]
 
 @dataclass
 class Verdict:
-    """Our bars beside the exchange's candles; a later revision of a bar replaces the earlier one."""
+    """Our bars compared with the exchange's candles; a later revision of a bar replaces the earlier one."""
 
     bars: dict[Key, OHLCVBar] = field(default_factory=dict)
     candles: dict[Key, ExchangeBar] = field(default_factory=dict)
@@ -151,7 +151,7 @@ async def _watch(adapter: BaseWebSocketAdapter, verdict: Verdict, seconds: float
 
 
 def _live_table() -> Live | None:
-    # None: plain lines, because nobody watches a terminal or rich is not installed.
+    # None: plain lines, because the output is not a terminal or rich is not installed.
     try:
         from rich.console import Console  # noqa: PLC0415 an extra
         from rich.live import Live  # noqa: PLC0415

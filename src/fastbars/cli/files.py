@@ -1,7 +1,8 @@
-"""The file behind `-o`: whatever was in it before is there until there is something better.
+"""The file given by `-o`: what was in it before stays until there is something better.
 
-A command writes beside it, to NAME.part, and renames that when it has succeeded. Where the file is new, a live stream
-writes to it at once, so that it can be watched; what is no ordinary file (/dev/stdout, a pipe) is written to as it is.
+A command writes to NAME.part in the same folder, and renames that when it has succeeded. Where the file is new, a live
+stream writes to it at once, so that it can be watched; what is no ordinary file (/dev/stdout, a pipe) is written to as
+it is.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class OutputFile:
             elif self._is_new and live:
                 self.file = self._target.open("x", encoding="utf-8", newline="", errors="backslashreplace")
             elif self._is_new or stat.S_ISREG(self._target.stat().st_mode):
-                self.file = self._open_beside()
+                self.file = self._open_part()
             else:
                 self.file = self._target.open("w", encoding="utf-8", newline="", errors="backslashreplace")
         except OSError as error:
@@ -61,27 +62,27 @@ class OutputFile:
         """Close it, and let it take the place of the old one where it may; returns where else the bars are, or ""."""
         with suppress(OSError) if not succeeded else nullcontext():
             self.file.close()
-        beside = self._written != self._target
-        if self._append or (not beside and not self._is_new):
+        is_part = self._written != self._target
+        if self._append or (not is_part and not self._is_new):
             return ""
-        if not bars and (not succeeded or (self._live and beside)):
+        if not bars and (not succeeded or (self._live and is_part)):
             self._written.unlink()
             return ""
-        if beside and not succeeded:
+        if is_part and not succeeded:
             return str(self._path.with_name(self._written.name))
-        if beside:
+        if is_part:
             with suppress(OSError):
                 self._written.chmod(stat.S_IMODE(self._target.stat().st_mode))
             self._written.replace(self._target)
         return ""
 
-    def _open_beside(self) -> TextIO:
-        # What an earlier run has left beside it is somebody's, too.
+    def _open_part(self) -> TextIO:
+        # What an earlier run has left there may be wanted, too.
         for number in range(1, _MOST_PARTS):
             self._written = self._target.with_name(f"{self._target.name}.part{number if number > 1 else ''}")
             with suppress(FileExistsError):
                 return self._written.open("x", encoding="utf-8", newline="", errors="backslashreplace")
-        raise FileExistsError(17, f"{_MOST_PARTS} files beside it", str(self._written))
+        raise FileExistsError(17, f"{_MOST_PARTS} parts are there already", str(self._written))
 
     def _check_header(self, header: str | None) -> bool:
         # True: there are bars already, or at least their header.

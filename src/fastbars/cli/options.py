@@ -76,7 +76,7 @@ def _add_record(commands: _Commands) -> None:
 
 
 def _add_verify(commands: _Commands) -> None:
-    verify = commands.add_parser("verify", help="bars of tapes or recordings beside the exchange's own candles")
+    verify = commands.add_parser("verify", help="compare bars of tapes or recordings with the exchange's candles")
     verify.add_argument("tapes", nargs="+", type=_path, metavar="TAPE", help="as for replay")
     verify.add_argument(
         "--exchange", type=_text, help="whose messages they are, such as binance; a recording says it itself"
@@ -98,7 +98,7 @@ def _add_stream(commands: _Commands) -> None:
     stream.add_argument("symbols", nargs="+", type=_text, metavar="SYMBOL", help="as the exchange writes them")
     _add_output(stream)
     stream.add_argument(
-        "--append", action="store_true", help="go on behind the bars that are in FILE, instead of replacing them"
+        "--append", action="store_true", help="append to the bars that are in FILE instead of replacing them"
     )
     stream.add_argument("--lines", type=_positive_int, default=1, help="connections that carry the same trades (1)")
     stream.add_argument(
@@ -107,7 +107,7 @@ def _add_stream(commands: _Commands) -> None:
         type=_fraction,
         const=1.0,
         metavar="SHARE",
-        help="compare bars with the exchange's candles, of all symbols or a share of them; the verdict goes to stderr",
+        help="compare bars with the exchange's candles, of all symbols or a fraction; the verdict goes to stderr",
     )
     stream.add_argument(
         "--record", type=_path, metavar="DIR", help="record all that bars are made from into this folder"
@@ -168,7 +168,7 @@ def _add_output(parser: argparse.ArgumentParser, bars: str | None = "1m") -> Non
         "--output",
         type=_path,
         metavar="FILE",
-        help="write here instead of to stdout, beside what is there until the command has succeeded",
+        help="write here instead of to stdout; what is there is replaced when the command has succeeded",
     )
 
 
@@ -207,7 +207,7 @@ def _positive_float(text: str) -> float:
 def _fraction(text: str) -> float:
     value = _positive_float(text)
     if value > 1:
-        raise _wrong(text, "not a share: above 0 and at most 1")
+        raise _wrong(text, "not a fraction: above 0 and at most 1")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Outlet: text written in a thread of its own, so that a reader who stops reading holds up nobody else.
+"""Outlet: text written in a thread of its own, so that a reader who stops reading holds nothing else up.
 
 What is handed over is written in its order and all of it; whoever hands it over waits while too much is waiting, in a
 way that a signal can end. So an event loop never writes, and a process whose stdout is blocked still ends by SIGINT and

@@ -117,8 +117,8 @@ def terminal_width(file: TextIO | None) -> int | None:
     try:
         if file is None or not file.isatty():
             return None
-        told = os.environ.get("COLUMNS", "")
-        width = int(told) if told.isdecimal() else os.get_terminal_size(file.fileno()).columns
+        columns = os.environ.get("COLUMNS", "")
+        width = int(columns) if columns.isdecimal() else os.get_terminal_size(file.fileno()).columns
     except (OSError, ValueError):
         return 80
     return width or 80

@@ -88,12 +88,13 @@ class Clients:
                 if await self._carry_out(client, message) and player is None:
                     player = self._start_tapes(client)
         except ConnectionClosed:
-            pass  # lost without a close frame: nobody is left to be told
+            pass  # lost without a close frame
         finally:
             del self._clients[connection]
             client.note_end(steady_s())
             for name in list(subscriber.streams):
                 self._publisher.unsubscribe(subscriber, name)
+            # No task outlives its connection: `stop` waits for the connections alone.
             await client.wait_closed()
             if player is not None:
                 player.cancel()

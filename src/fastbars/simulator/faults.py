@@ -30,7 +30,7 @@ class FaultKind(StrEnum):
     LIFETIME = "lifetime"  # a connection is announced to end, where the exchange does so, and ends after a while
     CLOCK = "clock"  # event times are off by so much from now on
     REFUSE = "refuse"  # a handshake is answered with an HTTP status
-    DELAY = "delay"  # a message comes later than those behind it
+    DELAY = "delay"  # a message comes later than some that follow it
     DUPLICATE = "duplicate"  # a message comes twice
     REORDER = "reorder"  # two messages change places
     DROP_TRADE = "drop_trade"  # one trade is missing

@@ -50,7 +50,7 @@ class Naming:
     """How a market names its symbols and writes their numbers.
 
     Attributes:
-        suffix: behind the base asset.
+        suffix: follows the base asset.
         text_decimals: decimals of all numbers; None: the grid's own.
         most_size_decimals: coarser sizes, as on futures.
         contract_usd: base asset -> USD a contract, "" for all others; None where sizes are in base units.

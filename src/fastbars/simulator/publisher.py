@@ -1,8 +1,8 @@
-"""The running market and who listens to it: turns the passing of time into messages for each subscriber.
+"""The running market and its subscribers: turns the passing of time into messages for each of them.
 
 No clock and no socket: `advance(now_ms)` trades until then and leaves the messages in the subscribers'
 `pending` lists, in the order in which the exchange sends them. Whole seconds are ended one by one, so that
-the closing kline of an interval stands behind the last trade of that interval and before the first trade of
+the closing kline of an interval comes after the last trade of that interval and before the first trade of
 the next.
 
 Units: times in ms since the Unix epoch, of the exchange's clock.
@@ -49,7 +49,7 @@ class Publisher:
         self._next_aggregate_ids = [book.next_trade_id // 2 for book in self._market.books]
         # Trades that were sent, or would have been: those that wait are not among them and follow as new ones.
         self._past: list[deque[SimulatedTrade]] = [deque(maxlen=dialect.history) for _ in instruments]
-        self._waiting: dict[int, list[SimulatedTrade]] = {}  # for others to be sent together with
+        self._waiting: dict[int, list[SimulatedTrade]] = {}  # for the next message of their symbol
         self._next_batch_ms = start_ms
         self._listeners: dict[Stream, list[Subscriber]] = {}
         # Streams that are looked up for each trade or symbol, by the symbol's place.
@@ -105,6 +105,7 @@ class Publisher:
     def _trade(self, made: list[SimulatedTrade], event_ms: int) -> None:
         trades = [trade for trade in made if trade.size_steps]
         self.trades_generated += len(trades)
+        # A trade goes into its candle before it is sent, so that a candle holds every trade sent before it.
         candles, last_steps, streams = self._candles, self._last_steps, self._by_place["trade"]
         one_by_one = self._dialect.trades_per_message == 1
         for trade in made:
@@ -147,7 +148,7 @@ class Publisher:
             place = stream.instrument
             if stream.channel == "kline":
                 closed = interval_end_ms(stream.interval, last_ms) == boundary_ms
-                # every 2 s, half of the symbols in odd seconds, so that they do not all come at once
+                # Every 2 s; half of the symbols in odd seconds, so that they do not all come at once.
                 if closed or (boundary_ms // 1000 + place) % 2 == 0:
                     candle = self._candles[place].running(stream.interval)
                     open_ms = interval_start_ms(stream.interval, last_ms)

@@ -82,7 +82,7 @@ class RestSimulator(ABC):
 
     Attributes:
         faults: of the next answers, one each.
-        requests: paths asked for, in order; of a POST with its body behind a blank.
+        requests: paths asked for, in order; a POST is followed by a space and its body.
     """
 
     def __init__(self) -> None:
@@ -93,6 +93,7 @@ class RestSimulator(ABC):
         """What to send for a GET of `target`, or a POST of `body` to it; None: it is no request of this kind."""
         parts = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        # A fault is used up only by a request of this kind.
         fault = self.faults[0] if self.faults else RestFault()
         status, answer = 200, None
         try:

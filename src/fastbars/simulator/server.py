@@ -58,7 +58,7 @@ class SimulatedExchange:
         clock_offset_s: how far the exchange's clock is ahead of this machine's.
         lifetime_s: age at which it closes a connection (1001), announced a little before where the exchange does so.
         silence_s: how long a silence it endures, instead of what the exchange does.
-        halted, delisted: names that the exchange lists beside its symbols, and that do not trade.
+        halted, delisted: names that the exchange lists besides its symbols, and that do not trade.
         voids_per_minute: ids of the busiest symbol that are sent though nothing was traded; None: as many as the
             exchange sends (Binance's futures 14, the others none).
         record: note everything that is traded and sent, in `record`, and serve past trades at `rest_url`; memory grows.
@@ -217,7 +217,7 @@ class SimulatedExchange:
             connection.transport.abort()
 
     async def wait_finished(self) -> None:
-        """Wait until a tape was played to its end and is played to nobody else, or until `stop`."""
+        """Wait until a tape was played to its end and no connection is still being played one, or until `stop`."""
         await self._tapes.finished.wait()
 
     async def _run_market(self) -> None:

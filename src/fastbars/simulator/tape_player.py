@@ -36,7 +36,7 @@ class TapePlayer:
 
     Attributes:
         streams: those of the tapes, in the order of their first messages, once loaded.
-        finished: a tape was played to its end, and is played to nobody else.
+        finished: set when a tape was played to its end and no connection is still being played one.
     """
 
     def __init__(self, tapes: Sequence[str | Path], dialect: Dialect, stats: SimulatorStats) -> None:
