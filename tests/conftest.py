@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from examples import load_profile
+from fake_clock import FakeClockLoop
 from fastbars.live.shared import SHARED
+from servers import until
 
 load_profile()
 
@@ -28,6 +31,21 @@ def pytest_xdist_auto_num_workers() -> int:
     """One and a half for each core: much of the suite waits for clocks and sockets."""
     cores = os.cpu_count() or 1
     return cores + cores // 2
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop of a test, on the fake clock where it does not ask for the real one."""
+    if item.get_closest_marker("real_clock") is None:
+        return {"fake clock": FakeClockLoop}
+    return {"real clock": asyncio.new_event_loop}
+
+
+@pytest.fixture
+async def no_task_is_left_behind() -> AsyncIterator[None]:
+    """For `usefixtures`: whatever a test began in its loop has ended with it."""
+    yield
+    assert [task.get_name() for task in asyncio.all_tasks() if "fastbars" in task.get_name()] == []
+    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,6 @@ import base64
 import hashlib
 import socket
 import struct
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ssl import SSLContext
 from types import TracebackType
@@ -23,6 +22,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
+from fastbars import clocks
 from fastbars.bars import OHLCVBar
 
 SECOND_MS = 1_000
@@ -77,7 +77,7 @@ class Stalls:
         self._before_s = self._stood_s = self._longest_s = 0.0
 
     async def __aenter__(self) -> Self:
-        self._before_s = time.monotonic()
+        self._before_s = clocks.steady_s()
         self._watching = asyncio.create_task(self._watch())
         return self
 
@@ -91,7 +91,7 @@ class Stalls:
         """Turns of the loop that took twice as long as they should."""
         if self._watching.done():
             return self._stood_s
-        took_s = time.monotonic() - self._before_s
+        took_s = clocks.steady_s() - self._before_s
         return self._stood_s + (took_s if took_s > 2 * _TURN_S else 0.0)
 
     @property
@@ -103,7 +103,7 @@ class Stalls:
         while True:
             await asyncio.sleep(_TURN_S)
             self._longest_s, self._stood_s = self.longest_s, self.seconds
-            self._before_s = time.monotonic()
+            self._before_s = clocks.steady_s()
 
 
 def acknowledge(request: Request) -> Request:
@@ -224,7 +224,7 @@ class TradeServer:
 
     async def _serve(self, connection: ServerConnection) -> None:
         assert connection.request is not None
-        self.accepted_s.append(time.monotonic())
+        self.accepted_s.append(clocks.steady_s())
         self.paths.append(connection.request.path)
         self.connections.append(connection)
         try:
@@ -232,7 +232,7 @@ class TradeServer:
                 await self.greet(connection)
             async for message in connection:
                 request = orjson.loads(message)
-                self.request_times_s.append(time.monotonic())
+                self.request_times_s.append(clocks.steady_s())
                 self.requests.append(request)
                 self.asking = connection
                 answer = self.answer(request)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -13,7 +11,16 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig, TickData
+from fake_clock import Stopwatch
+from fastbars import (
+    BaseWebSocketAdapter,
+    BinanceWebSocketAdapter,
+    ConnectionState,
+    OHLCVBar,
+    StreamConfig,
+    TickData,
+    clocks,
+)
 from fastbars.errors import WSConnectionError
 from fastbars.exchanges.binance import SPOT
 from servers import (
@@ -21,7 +28,6 @@ from servers import (
     CLOSE,
     MINUTE_MS,
     RawServer,
-    Stalls,
     TradeServer,
     frame,
     keep_silent,
@@ -34,11 +40,7 @@ from servers import (
 DISCONNECTED, CONNECTING, CONNECTED, RECONNECTING, CLOSED = ConnectionState
 
 
-@pytest.fixture(autouse=True)
-async def no_task_is_left_behind() -> AsyncIterator[None]:
-    yield
-    assert [task.get_name() for task in asyncio.all_tasks() if "fastbars" in task.get_name()] == []
-    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+pytestmark = pytest.mark.usefixtures("no_task_is_left_behind")
 
 
 class Client:
@@ -369,15 +371,14 @@ async def test_a_server_that_accepts_and_closes_at_once_sees_growing_delays() ->
     async def slam(connection: ServerConnection) -> None:
         await connection.close(1013)
 
-    async with TradeServer(greet=slam) as server, Stalls() as stalls:
+    async with TradeServer(greet=slam) as server:
         client = Client(server.url, reconnect_delay=0.05, reconnect_max_delay=10.0)
         client.adapter.lines.first.retry.backoff._draw = lambda: 1.0  # the whole delay, every time
         await client.adapter.connect()
         await until(lambda: len(server.accepted_s) == 6)
         await client.adapter.disconnect()
-        delays = [later - earlier for earlier, later in pairwise(server.accepted_s)]
-        for delay, expected in zip(delays, [0.0, 0.05, 0.1, 0.2, 0.4], strict=True):
-            assert expected <= delay < expected + 0.2 + stalls.seconds
+        delays = [round(later - earlier, 6) for earlier, later in pairwise(server.accepted_s)]
+        assert delays == [0.0, 0.05, 0.1, 0.2, 0.4]
 
 
 @pytest.mark.parametrize(
@@ -416,16 +417,15 @@ async def test_one_message_of_a_server_that_closes_behind_it_does_not_start_the_
         await connection.send(trade(len(server.accepted_s), 0), text=True)
         await connection.close()
 
-    async with TradeServer(greet=greet) as server, Stalls() as stalls:
+    async with TradeServer(greet=greet) as server:
         client = Client(server.url, reconnect_delay=0.05, reconnect_max_delay=10.0)
         client.adapter.lines.first.retry.backoff._draw = lambda: 1.0  # the whole delay, every time
         await client.adapter.connect()
         await until(lambda: len(server.accepted_s) == 6)
         await until(lambda: client.adapter.session.stats.trades == 6)
         await client.adapter.disconnect()
-        delays = [later - earlier for earlier, later in pairwise(server.accepted_s)]
-        for delay, expected in zip(delays, [0.0, 0.05, 0.1, 0.2, 0.4], strict=True):
-            assert expected <= delay < expected + 0.2 + stalls.seconds
+        delays = [round(later - earlier, 6) for earlier, later in pairwise(server.accepted_s)]
+        assert delays == [0.0, 0.05, 0.1, 0.2, 0.4]
 
 
 async def test_a_message_beyond_the_limit_closes_with_1009_and_a_new_connection_follows() -> None:
@@ -536,12 +536,10 @@ async def test_a_reconnect_on_request_does_not_end_a_stream_that_is_to_end_once(
 async def test_a_silent_server_that_answers_no_ping_is_dropped_after_the_timeout() -> None:
     async with RawServer() as server:
         client = Client(server.url, heartbeat_interval=0.1, heartbeat_timeout=0.3)
-        started = time.monotonic()
-        async with Stalls() as stalls:
-            await client.adapter.connect()
-            await until(lambda: server.accepted == 2)
-            took_s = time.monotonic() - started
-        assert 0.3 <= took_s < 1.0 + stalls.seconds
+        watch = Stopwatch()
+        await client.adapter.connect()
+        await until(lambda: server.accepted == 2)
+        assert 0.3 <= watch.seconds <= 0.3 + 0.1  # the timeout, noticed at the next heartbeat
         assert client.states[:3] == [CONNECTING, CONNECTED, RECONNECTING]
         for writer in server.writers:
             writer.transport.abort()
@@ -552,10 +550,23 @@ async def test_a_quiet_server_that_answers_pings_is_kept() -> None:
     async with TradeServer() as server:
         client = Client(server.url, heartbeat_interval=0.25, heartbeat_timeout=1.5)
         await client.start()
-        await until(lambda: client.adapter.stats().latency_s > 0)
         await asyncio.sleep(4.6)  # three timeouts without a message
         assert len(server.accepted_s) == 1
         assert client.adapter.is_connected
+        await client.adapter.disconnect()
+
+
+async def test_the_latency_is_how_long_a_ping_takes() -> None:
+    async def delay(connection: ServerConnection) -> None:
+        receive, loop = connection.data_received, asyncio.get_running_loop()
+        connection.data_received = lambda data: loop.call_later(0.25, receive, data)  # type: ignore[method-assign, assignment]
+
+    async with TradeServer(greet=delay) as server:
+        client = Client(server.url, heartbeat_interval=1.0)
+        await client.adapter.connect()
+        assert client.adapter.stats().latency_s == 0.0
+        await asyncio.sleep(1.5)
+        assert round(client.adapter.stats().latency_s, 6) == 0.25
         await client.adapter.disconnect()
 
 
@@ -584,11 +595,11 @@ async def test_the_breaker_trips_at_the_threshold_though_good_messages_lie_betwe
         await server.send(trade(1, 0), b"bad", trade(2, 1), b'{"e":"trade"}', trade(3, 2))
         await client.heard(3)
         assert client.adapter.stats().breaker_trips == 0
-        started = time.monotonic()
+        watch = Stopwatch()
         await server.send(trade(4, 3), b"bad", trade(5, 4))
         await until(lambda: len(server.requests) == 2)
         assert client.adapter.stats().breaker_trips == 1
-        assert time.monotonic() - started >= 0.2  # not at once: the exchange is not well
+        assert 0.2 <= watch.seconds < 0.21  # not at once: the exchange is not well
         assert client.ids == [1, 2, 3, 4, 5]
         await client.adapter.disconnect()
 
@@ -628,18 +639,16 @@ async def test_disconnecting_while_paused_does_not_wait_for_an_answer_that_is_no
         client = Client(server.url)
         await client.start()
         client.adapter.pause_reading()
-        started = time.monotonic()
-        async with Stalls() as stalls:
-            await client.adapter.disconnect()
-            took_s = time.monotonic() - started
-        assert took_s < 1.0 + stalls.seconds
+        watch = Stopwatch()
+        await client.adapter.disconnect()
+        assert watch.seconds == 0.0
 
 
 # The clock.
 
 
 def now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return clocks.wall_ns() // 1_000_000
 
 
 def recent(trade_id: int, age_ms: int, *, symbol: str = "BTCUSDT") -> bytes:
@@ -655,12 +664,11 @@ async def test_the_clock_closes_the_bar_of_a_quiet_symbol_on_time() -> None:
     async with TradeServer() as server:
         client = Client(server.url, bars="1s", grace=0.05, close_by="clock")
         await client.start()
-        async with Stalls() as stalls:
-            await server.send(recent(1, 0))
-            await until(lambda: client.bars)
-            late_s = time.time() - client.bars[0].close_time.timestamp()
+        await server.send(recent(1, 0))
+        await until(lambda: client.bars)
+        late_s = clocks.wall_ns() / 1e9 - client.bars[0].close_time.timestamp()
         assert seconds(client) == ["PARTIAL r0 clock"]
-        assert 0.05 <= late_s < 0.5 + stalls.seconds
+        assert 0.05 <= late_s <= 0.05 + 0.06  # the grace, and a turn of the clock
         await client.adapter.disconnect()
 
 
@@ -691,7 +699,7 @@ async def test_no_clock_closes_a_bar_while_reading_is_paused() -> None:
         await server.send(recent(1, 0))
         await client.heard(1)
         client.adapter.pause_reading()
-        await until(lambda: client.adapter.session.clock_is_due(time.monotonic_ns()))
+        await until(lambda: client.adapter.session.clock_is_due(clocks.steady_ns()))
         await asyncio.sleep(0.2)  # four turns of the clock
         assert client.bars == []
         client.adapter.resume_reading()
@@ -725,7 +733,7 @@ async def test_where_only_trades_close_bars_no_clock_does() -> None:
         await client.start()
         await server.send(recent(1, 0))
         await client.heard(1)
-        await until(lambda: client.adapter.session.clock_is_due(time.monotonic_ns()))
+        await until(lambda: client.adapter.session.clock_is_due(clocks.steady_ns()))
         await asyncio.sleep(0.2)  # four turns of the clock
         assert client.bars == []
         await client.adapter.disconnect()

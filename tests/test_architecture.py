@@ -143,3 +143,11 @@ def test_every_source_is_looked_at() -> None:
 @pytest.mark.parametrize("path", [path for path in sources() if path.suffix in (".py", ".pyx")], ids=name_of)
 def test_no_module_is_over_800_lines(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 800
+
+
+@pytest.mark.parametrize("path", [path for path in sources() if path.suffix in (".py", ".pyx")], ids=name_of)
+def test_no_module_but_one_reads_a_clock(path: Path) -> None:
+    if name_of(path) in ("clocks.pyx", "cli/demo.py"):  # the demo measures what this machine takes
+        return
+    text = path.read_text(encoding="utf-8")
+    assert re.findall(r"\btime\.(?:monotonic|time|perf_counter)\w*\(|\bloop\(?\)?\.time\(\)|clock_gettime", text) == []

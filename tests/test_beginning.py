@@ -239,7 +239,7 @@ async def test_the_minute_that_a_stream_began_inside_equals_the_kline(
 async def test_the_first_bar_of_a_live_stream_is_whole(name: str, market: str) -> None:
     bars: dict[tuple[str, datetime], OHLCVBar] = {}
     async with SimulatedExchange(name, market=market, symbols=2, rate=400, record=True, seed=3) as exchange:
-        await until(lambda: all(len(exchange.record.trades(symbol)) > 250 for symbol in exchange.symbols))
+        await until(lambda: all(len(exchange.record.trades(symbol)) > 500 for symbol in exchange.symbols))
         config = StreamConfig(rest_url=exchange.rest_url, grace=0.2)
         stream = fastbars.stream(name, exchange.symbols, "1s", market=market, url=exchange.url, config=config)
         async with stream as feed, asyncio.timeout(20):

@@ -569,6 +569,7 @@ def test_the_demo_adds_up(screen: str, capsys: pytest.CaptureFixture[str], monke
     assert "all of them, to the last digit" in out
 
 
+@pytest.mark.real_clock
 async def test_an_embedded_exchange_that_does_not_start_is_an_error_with_its_status() -> None:
     with pytest.raises(WSConnectionError, match=r"the embedded exchange did not start \(exit status 2\)"):
         await demo(-1, 1.0, 10.0)

@@ -503,6 +503,7 @@ async def test_bybits_klines_open_at_the_previous_close_and_the_new_one_comes_wi
     assert [bar.is_closed for bar in bars] == [True, False, False]
 
 
+@pytest.mark.real_clock
 async def test_the_command_simulates_any_exchange() -> None:
     import sys
 

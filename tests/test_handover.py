@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 from websockets import http11
 from websockets.asyncio.server import ServerConnection
 
-from fastbars import BaseWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig, TickData
+from fastbars import BaseWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig, TickData, clocks
 from fastbars.exchanges.binance import SPOT
 from fastbars.exchanges.declaration import Limits
 from servers import Request, Stalls, TradeServer, acknowledge, keep_silent, trade, until
@@ -21,10 +19,7 @@ from servers import Request, Stalls, TradeServer, acknowledge, keep_silent, trad
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
 
 
-@pytest.fixture(autouse=True)
-async def no_task_is_left_behind() -> AsyncIterator[None]:
-    yield
-    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+pytestmark = pytest.mark.usefixtures("no_task_is_left_behind")
 
 
 class Market(TradeServer):
@@ -82,7 +77,7 @@ class Market(TradeServer):
     async def _trade(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = clocks.wall_ns() // 1_000_000
             for symbol in SYMBOLS:
                 self.traded[symbol] += 1
                 message = trade(self.traded[symbol], 0, symbol=symbol, start_ms=now_ms)
@@ -121,7 +116,7 @@ class Listener:
 
     def _on_state(self, state: ConnectionState) -> None:
         self.states.append(state)
-        self.changes.append((state, time.time()))
+        self.changes.append((state, clocks.wall_ns() / 1e9))
 
     async def start(self) -> None:
         await self.adapter.connect()
@@ -221,7 +216,7 @@ async def test_both_lines_run_for_the_overlap() -> None:
         await market.connections[0].send(b'{"e":"serverShutdown","E":1723161240000}', text=True)
         async with Stalls() as stalls:
             await until(lambda: listener.adapter.stats().handovers == 1)
-            overlap_s = time.monotonic() - market.request_times_s[1]
+            overlap_s = clocks.steady_s() - market.request_times_s[1]
         assert 0.5 <= overlap_s < 1.0 + stalls.seconds
         await listener.adapter.disconnect()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from fastbars import BinanceWebSocketAdapter, Instruments, StreamConfig, TickBatch
+from fastbars import BinanceWebSocketAdapter, Instruments, StreamConfig, TickBatch, clocks
 from fastbars.bars import OHLCVBar
 from fastbars.buffer import BarBuffer
 from fastbars.exchanges import find_exchange
@@ -47,13 +46,13 @@ class Wakeups:
         self.reads = 0
 
     def _take(self, payload: bytes) -> None:
-        self.session.take_message(payload, time.time_ns(), time.monotonic_ns(), 0)
+        self.session.take_message(payload, clocks.wall_ns(), clocks.steady_ns(), 0)
 
     def read(self, data: bytes) -> None:
         self.reads += 1
         self.walker.feed(data)
-        if not self.feed.finish(time.monotonic_ns()):
-            received = self.session.receive([], time.time_ns(), time.monotonic_ns())
+        if not self.feed.finish(clocks.steady_ns()):
+            received = self.session.receive([], clocks.wall_ns(), clocks.steady_ns())
             self.bars += received.bars
             self.told.append(received.data_messages)
 
@@ -145,10 +144,10 @@ def test_an_error_of_our_own_is_reported_once_and_from_then_on_every_wakeup_is_t
     feed = Feed(intake, failures.append)
     feed.note_data(1)
     assert scanned.scan(trade(1, 0))
-    assert not feed.finish(time.monotonic_ns())
+    assert not feed.finish(clocks.steady_ns())
     assert [str(failure) for failure in failures] == ["the batch belongs to other instruments than this kernel"]
     assert scanned.scan(trade(2, 0))
-    assert not feed.finish(time.monotonic_ns())
+    assert not feed.finish(clocks.steady_ns())
     assert len(failures) == 1
 
 
@@ -195,9 +194,9 @@ async def test_a_read_may_be_any_kind_of_bytes(wrap: Callable[[bytes], Any]) -> 
 
     reads: list[list[bytes]] = []
     async with RawServer() as server, connected(server.url, reads) as connection:
-        before_ns = time.monotonic_ns()
+        before_ns = clocks.steady_ns()
         connection.data_received(wrap(frame(b"one") + frame(b"two")[:3]))
-        assert before_ns <= connection.last_receive_ns <= time.monotonic_ns()
+        assert before_ns <= connection.last_receive_ns <= clocks.steady_ns()
         connection.data_received(wrap(frame(b"two")[3:]))
     assert flat(reads) == [b"one", b"two"]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
+from fake_clock import Stopwatch
 from fastbars import BaseWebSocketAdapter, StreamConfig
-from fastbars.clocks import steady_s
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.binance import SPOT
 from fastbars.exchanges.declaration import Exchange, Keepalive
@@ -38,9 +39,9 @@ async def test_a_dead_socket_is_known_when_the_promised_silence_is_over(caplog: 
     async with RawServer() as server:  # answers no ping
         adapter = BaseWebSocketAdapter(exchange, StreamConfig(reconnect_delay=0.01), url=server.url)
         await adapter.connect()
-        connected_s = steady_s()
+        watch = Stopwatch()
         await until(lambda: server.accepted == 2)
-        assert 0.4 <= steady_s() - connected_s < 5.0
+        assert 0.4 <= watch.seconds <= 0.6  # noticed at the next ping
         assert "ended: no data received for 0.4 s" in caplog.text
         assert server.received[0] & 0x0F == PING  # it was asked first
         await adapter.disconnect()
@@ -51,8 +52,6 @@ async def test_a_quiet_server_that_answers_pings_is_not_given_up() -> None:
     async with TradeServer() as server:  # it says nothing by itself
         adapter = BaseWebSocketAdapter(exchange, StreamConfig(), url=server.url)
         await adapter.connect()
-        started_s = steady_s()
-        await until(lambda: steady_s() - started_s > 5.0)
+        await asyncio.sleep(5.0)
         assert adapter.stats().connections == 1
-        assert adapter.stats().latency_s > 0  # a pong is a sign of life
         await adapter.disconnect()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,7 @@ COINBASE = find_exchange("coinbase")
 BINANCE = find_exchange("binance")
 
 
-@pytest.fixture(autouse=True)
-async def no_task_is_left_behind() -> AsyncIterator[None]:
-    yield
-    assert [task.get_name() for task in asyncio.all_tasks() if "fastbars" in task.get_name()] == []
+pytestmark = pytest.mark.usefixtures("no_task_is_left_behind")
 
 
 # Names.

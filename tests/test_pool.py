@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +14,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame
 
 import fastbars
-from fastbars import BaseWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig
+from fastbars import BaseWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig, clocks
 from fastbars.bars import BarStatus
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.binance import SPOT
@@ -24,11 +23,7 @@ from fastbars.live.connections.pool import Pool
 from fastbars.streams import BarStream
 from servers import MINUTE_MS, Answer, Request, Stalls, TradeServer, acknowledge, refuse, show, trade, until
 
-
-@pytest.fixture(autouse=True)
-async def no_task_is_left_behind() -> AsyncIterator[None]:
-    yield
-    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+pytestmark = pytest.mark.usefixtures("no_task_is_left_behind")
 
 
 class StrictExchange(TradeServer):
@@ -75,7 +70,7 @@ class StrictExchange(TradeServer):
         connection.protocol.receive_data = count  # type: ignore[method-assign]
 
     def _count(self, connection: ServerConnection, size: int) -> None:
-        now = time.monotonic()
+        now = clocks.steady_s()
         times = self._times[connection]
         times.append(now)
         recent = sum(now - at < 1.0 - self.blur_s for at in times)

@@ -20,7 +20,7 @@ from hypothesis import example, given, settings, strategies as st
 
 import fastbars
 from examples import examples
-from fastbars import OHLCVBar, StreamConfig, TickData
+from fastbars import OHLCVBar, StreamConfig, TickData, clocks
 from fastbars.cli import main
 from fastbars.cli.output import csv_line
 from fastbars.errors import TapeError
@@ -63,9 +63,9 @@ def recorded(folder: Path, minutes: int = 5, **options: Any) -> list[str]:
 
 def written_so_far(recording: Recording) -> None:
     """Wait until nothing is waiting to be written: what comes next goes into another block."""
-    deadline = time.monotonic() + 10
+    deadline = clocks.steady_s() + 10
     while recording.stats.safe_bytes < recording.stats.raw_bytes and recording.failure is None:
-        assert time.monotonic() < deadline
+        assert clocks.steady_s() < deadline
         time.sleep(0.001)
 
 
@@ -170,7 +170,7 @@ async def test_a_recorded_clock_closes_the_same_bars_at_the_same_places(tmp_path
             "binance", ["BTCUSDT", "ETHUSDT"], "1s", url=server.url, config=CALM, record=tmp_path, on_bars=live.extend
         )
         async with stream:
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = clocks.wall_ns() // 1_000_000
             await server.send(trade(1, 0, start_ms=now_ms), trade(1, 0, symbol="ETHUSDT", start_ms=now_ms), b"not json")
             await until(lambda: len(live) == 2)  # by the clock: no further message came
             await server.send(trade(2, 5_000, start_ms=now_ms))
@@ -519,6 +519,7 @@ async def record_tape_server(folder: Path, *options: str) -> tuple[int, str]:
         return process.returncode, out.decode()
 
 
+@pytest.mark.real_clock
 async def test_the_record_command_writes_what_the_replay_command_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -535,6 +536,7 @@ async def test_the_record_command_writes_what_the_replay_command_reads(
     ]
 
 
+@pytest.mark.real_clock
 async def test_the_record_command_records_candles_for_the_verify_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -551,11 +553,13 @@ async def test_the_record_command_records_candles_for_the_verify_command(
     assert "         0 do not\n" in capsys.readouterr().out
 
 
+@pytest.mark.real_clock
 async def test_the_record_command_ends_after_its_seconds(tmp_path: Path) -> None:
     status, out = await record_tape_server(tmp_path, "--seconds", "4")
     assert (status, out.split(" in ")[0]) == (0, "12 messages")
 
 
+@pytest.mark.real_clock
 async def test_the_stream_command_records(tmp_path: Path) -> None:
     async with TradeServer() as server:
         command = ["stream", "binance", "BTCUSDT", "--url", server.url, "--once", "--format", "csv"]

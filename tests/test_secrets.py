@@ -6,7 +6,7 @@ import asyncio
 import base64
 import logging
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,10 +38,7 @@ def nothing_is_kept_of_other_tests() -> Iterator[None]:
     redaction._kept.clear()
 
 
-@pytest.fixture(autouse=True)
-async def no_task_is_left_behind() -> AsyncIterator[None]:
-    yield
-    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+pytestmark = pytest.mark.usefixtures("no_task_is_left_behind")
 
 
 def all_of(error: BaseException) -> str:

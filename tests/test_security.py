@@ -6,7 +6,6 @@ import asyncio
 import base64
 import logging
 import ssl
-from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,11 +18,7 @@ from fastbars.errors import WSConnectionError
 from fastbars.live.secrets import hidden, without_credentials
 from servers import TradeServer, trade, until
 
-
-@pytest.fixture(autouse=True)
-async def no_task_is_left_behind() -> AsyncIterator[None]:
-    yield
-    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+pytestmark = pytest.mark.usefixtures("no_task_is_left_behind")
 
 
 @pytest.fixture(scope="module")

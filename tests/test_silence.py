@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -16,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from websockets.asyncio.server import ServerConnection
 
 from examples import examples
-from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig
+from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig, clocks
 from fastbars.exchanges.binance import SPOT
 from fastbars.live.connections.silence import Found, Silence
 from servers import Request, TradeServer, acknowledge, trade, until
@@ -24,10 +23,7 @@ from servers import Request, TradeServer, acknowledge, trade, until
 NOTHING = Found(None, [], [])
 
 
-@pytest.fixture(autouse=True)
-async def no_task_is_left_behind() -> AsyncIterator[None]:
-    yield
-    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+pytestmark = pytest.mark.usefixtures("no_task_is_left_behind")
 
 
 class Market:
@@ -169,7 +165,7 @@ class PartlyDeaf(TradeServer):
         while True:
             self._ids += 1
             for symbol in {"BTCUSDT", "ETHUSDT"} - self.dead:
-                message = trade(self._ids, 0, symbol=symbol, start_ms=time.time_ns() // 1_000_000)
+                message = trade(self._ids, 0, symbol=symbol, start_ms=clocks.wall_ns() // 1_000_000)
                 for connection in self.connections:
                     self.send_now(connection, message)
             await asyncio.sleep(0.01)
@@ -224,7 +220,7 @@ class Forgetful(PartlyDeaf):
                 self.asking.transport.abort()
                 return acknowledge(request)
             if self.mends and self.dead:
-                since_ms = time.time_ns() // 1_000_000 - 1_000
+                since_ms = clocks.wall_ns() // 1_000_000 - 1_000
                 past = [message for time_ms, message in self._past if time_ms > since_ms]
                 asyncio.get_running_loop().call_later(0.05, self._send_past, self.asking, past)
         return super()._answer(request)
@@ -236,7 +232,7 @@ class Forgetful(PartlyDeaf):
     async def _trade(self) -> None:
         while True:
             self._ids += 1
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = clocks.wall_ns() // 1_000_000
             self.traded[now_ms // 1000] += 1
             message = trade(self._ids, 0, symbol="ETHUSDT", start_ms=now_ms)
             self._past.append((now_ms, message))
@@ -250,7 +246,7 @@ class Forgetful(PartlyDeaf):
 @pytest.mark.parametrize("when", ["renewed", "cut while renewing", "cut before it is noticed"])
 async def test_what_a_silent_subscription_has_missed_is_in_no_bar_that_looks_whole(when: str) -> None:
     bars: list[OHLCVBar] = []
-    exchange = replace(SPOT, channels={"trade": "unique"})
+    exchange = replace(SPOT, channels={**SPOT.channels, "trade": "unique"})
     config = StreamConfig(
         bars="1s", grace=0.5, reconnect_delay=0.01, stale_interval=0.02, stale_factor=5.0,
         stale_after=60.0 if when == "cut before it is noticed" else 1.5,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,7 @@ from fastbars.simulator import SimulatedExchange
 from fastbars.streams import BarStream
 from servers import MINUTE_MS, START_NS, TradeServer, keep_silent, refuse, show, trade, trades, until
 
-
-@pytest.fixture(autouse=True)
-async def no_task_is_left_behind() -> AsyncIterator[None]:
-    yield
-    assert [task.get_name() for task in asyncio.all_tasks() if "fastbars" in task.get_name()] == []
-    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+pytestmark = pytest.mark.usefixtures("no_task_is_left_behind")
 
 
 BY_TRADES = StreamConfig(close_by="trades", reconnect_delay=0.01, reconnect_max_delay=0.01)

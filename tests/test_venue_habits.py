@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
 
@@ -23,10 +22,7 @@ from servers import MINUTE_MS, START_MS, TradeServer, keep_silent, refuse, until
 QUICK = StreamConfig(reconnect_delay=0.01, reconnect_max_delay=0.01)
 
 
-@pytest.fixture(autouse=True)
-async def no_task_is_left_behind() -> AsyncIterator[None]:
-    yield
-    assert [task.get_name() for task in asyncio.all_tasks() if "fastbars" in task.get_name()] == []
+pytestmark = pytest.mark.usefixtures("no_task_is_left_behind")
 
 
 async def ask(connection: ClientConnection, request: dict[str, Any], answers: int = 1) -> list[dict[str, Any]]:

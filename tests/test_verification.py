@@ -942,6 +942,7 @@ def test_the_channels_of_candles_are_channels_of_the_exchange(venue: Exchange) -
         assert [str(one) for one in parse_specs(spec)] == [spec]
 
 
+@pytest.mark.real_clock
 async def test_the_stream_command_prints_its_verdict() -> None:
     async with TradeServer() as server:
         command = ["stream", "binance", "BTCUSDT", "--url", server.url, "--once", "--verify", "--lines", "2"]

@@ -10,12 +10,13 @@ import re
 import ssl
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from websockets.exceptions import InvalidProxy, InvalidStatus, InvalidURI
 
+from fastbars.clocks import wall_ns
 from fastbars.live.config import StreamConfig
 
 MOST_RETRY_AFTER_S = 3600.0
@@ -171,7 +172,7 @@ def seconds_of(retry_after: str | None) -> float | None:
     try:
         date = parsedate_to_datetime(retry_after)
         date = date if date.tzinfo is not None else date.replace(tzinfo=UTC)  # "-0000" means UTC
-        left_s = (date - datetime.now(UTC)).total_seconds()
+        left_s = date.timestamp() - wall_ns() / 1e9
     except (ValueError, TypeError, LookupError, OverflowError):  # what is no date fails in any of these ways
         return None
     return min(max(left_s, 0.0), MOST_RETRY_AFTER_S)
