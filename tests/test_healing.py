@@ -14,6 +14,7 @@ from examples import examples
 from fastbars.errors import RestError
 from fastbars.exchanges.history import Beginning, History, Hole, Page, Paging
 from fastbars.exchanges.messages import Trade
+from fastbars.exchanges.rest_api import RestApi
 from fastbars.live.connections.limits import RateLimiter
 from fastbars.live.healing.healer import Healer
 from fastbars.live.rest import Answer
@@ -141,14 +142,13 @@ class Venue:
 
     def history(self, **changes: Any) -> History:
         declared: dict[str, Any] = {
-            "url": "http://venue",
+            "api": RestApi("http://venue", 6000.0),
             "path": "/trades/{symbol}",
             "paging": self.paging,
             "page_size": self.page_size,
             "query": lambda symbol, position, _: {"symbol": symbol, "at": str(position)},
             "parse": self.parse,
             "weight": 1.0,
-            "weight_per_minute": 6000.0,
         }
         return History(**(declared | changes))
 
@@ -353,7 +353,7 @@ async def test_weights_are_kept_over_every_minute() -> None:
         times.append(venue.now_s)
         return await venue.get(url, query, headers)
 
-    history = venue.history(weight=25.0, weight_per_minute=600.0)
+    history = venue.history(weight=25.0, api=RestApi("http://venue", 600.0))
     healer = Healer("venue", history, [target], get, now=lambda: venue.now_s, sleep=venue.sleep,
                     exchange_time_ns=lambda: round(venue.now_s * 1e9))  # fmt: skip
     await venue.heal(healer)

@@ -28,7 +28,7 @@ def binance(market: str, channel: str = "trade", *, has_key: bool = False) -> Hi
 
 def test_binance_spot_asks_for_a_thousand_trades_from_an_id_on() -> None:
     history = binance("spot")
-    assert history.url == "https://api.binance.com"
+    assert history.api.url == "https://api.binance.com"
     request = history.request(HOLE, history.begin(HOLE))
     assert request == ("/api/v3/historicalTrades", {"symbol": "BTCUSDT", "fromId": "100", "limit": "1000"}, 25.0)
     (trade,) = history.parse("BNBBTC", orjson.dumps([
@@ -74,7 +74,7 @@ def test_holes_between_futures_aggregates_go_by_their_own_number() -> None:
 
 
 def test_binance_us_needs_a_key() -> None:
-    assert (binance("us").url, binance("us").key_header) == ("https://api.binance.us", "X-MBX-APIKEY")
+    assert (binance("us").api.url, binance("us").key_header) == ("https://api.binance.us", "X-MBX-APIKEY")
 
 
 def test_okx_pages_backwards_by_id() -> None:

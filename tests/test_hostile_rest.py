@@ -28,6 +28,7 @@ from fastbars.exchanges.history import Beginning, History, Hole, Page, Paging, r
 from fastbars.exchanges.kraken import SPOT as KRAKEN_SPOT
 from fastbars.exchanges.messages import Trade
 from fastbars.exchanges.okx import OKX as OKX_SPOT
+from fastbars.exchanges.rest_api import RestApi
 from fastbars.live.connections.backoff import MOST_RETRY_AFTER_S, retry_after_s, seconds_of
 from fastbars.live.healing.healer import Healer
 from fastbars.live.rest import Answer, RestClient
@@ -263,8 +264,8 @@ def parse(symbol: str, body: bytes) -> Page:
 
 
 VENUE = History(
-    "http://venue", "/trades", Paging.FORWARD_BY_ID, 10, lambda _, position, __: {"at": str(position)}, parse,
-    weight=1.0, weight_per_minute=60_000.0,
+    RestApi("http://venue", 60_000.0), "/trades", Paging.FORWARD_BY_ID, 10,
+    lambda _, position, __: {"at": str(position)}, parse, weight=1.0,
 )  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def test_a_listing_shares_its_budget_with_the_history_of_its_market() -> None:
             history = exchange.history(exchange.default_channel, has_key=True)
             if history is not None and exchange.listing is not None:
                 asked, listed = (
-                    (one.budget_name, one.weight_per_minute, one.url) for one in (history, exchange.listing)
+                    (one.api.budget_name, one.api.weight_per_minute, one.api.url) for one in (history, exchange.listing)
                 )
                 assert asked == listed
 

@@ -26,8 +26,8 @@ REGIONAL = [
 
 
 def hosts_of(exchange: Exchange) -> set[str]:
-    urls = [*exchange.routes, *(one.url for served in exchange.histories.values() for one in served)]
-    urls += [] if exchange.listing is None else [exchange.listing.url]
+    urls = [*exchange.routes, *(one.api.url for served in exchange.histories.values() for one in served)]
+    urls += [] if exchange.listing is None else [exchange.listing.api.url]
     return {urlsplit(url).hostname or "" for url in urls}
 
 
@@ -49,10 +49,10 @@ def test_a_region_has_its_own_hosts_and_a_name_that_says_so(venue: str, market: 
     assert exchange.name == f"{venue} {market}"
     assert exchange.url([exchange.default_channel]) == stream
     assert exchange.listing is not None
-    assert exchange.listing.url == rest
+    assert exchange.listing.api.url == rest
     for served in exchange.histories.values():
-        assert {one.url for one in served} == {rest}
-        assert {one.budget_name for one in served} == {exchange.listing.budget_name} == {rest}
+        assert {one.api.url for one in served} == {rest}
+        assert {one.api.budget_name for one in served} == {exchange.listing.api.budget_name} == {rest}
 
 
 @pytest.mark.parametrize(("venue", "market", "region"), REGIONAL)

@@ -38,6 +38,7 @@ from fastbars.exchanges.messages import (
 )
 from fastbars.exchanges.naming import SymbolRules
 from fastbars.exchanges.reader import TradeReader
+from fastbars.exchanges.rest_api import RestApi
 from fastbars.wire.fields import TradeFields
 
 # isort: split
@@ -71,6 +72,7 @@ __all__ = [
     "Quote",
     "RawMessage",
     "Refusal",
+    "RestApi",
     "Stream",
     "SymbolRules",
     "Ticker",

@@ -37,6 +37,7 @@ from fastbars.exchanges import (
     Quote,
     RawMessage,
     Refusal,
+    RestApi,
     Stream,
     SymbolRules,
     Ticker,
@@ -171,11 +172,11 @@ class Binance(Exchange):
         return ()
 
 
-# Where REST is asked, what the requests of a minute may weigh there, and with which others they are counted together.
-_SPOT_REST = ("https://api.binance.com", 6000.0, "")
-_US_REST = ("https://api.binance.us", 6000.0, "")
-_USDM_REST = ("https://fapi.binance.com", 2400.0, "binance futures")
-_COINM_REST = ("https://dapi.binance.com", 2400.0, "binance futures")
+# Requests to both futures APIs are counted together.
+_SPOT_REST = RestApi("https://api.binance.com", 6000.0)
+_US_REST = RestApi("https://api.binance.us", 6000.0)
+_USDM_REST = RestApi("https://fapi.binance.com", 2400.0, "binance futures")
+_COINM_REST = RestApi("https://dapi.binance.com", 2400.0, "binance futures")
 _KEY_HEADER = "X-MBX-APIKEY"
 
 
@@ -212,27 +213,25 @@ def _latest(limit: int) -> Callable[[str, int, Hole], Mapping[str, str]]:
     return lambda symbol, _position, _hole: {"symbol": symbol, "limit": str(limit)}
 
 
-def _spot_histories(rest: tuple[str, float, str], key_header: str | None) -> Mapping[str, Sequence[History]]:
-    url, weight_per_minute, budget = rest
+def _spot_histories(api: RestApi, key_header: str | None) -> Mapping[str, Sequence[History]]:
     return {
         # Aggregates carry the ids of their trades, so that single trades fill the holes between them.
         channel: (
             History(
-                url, "/api/v3/historicalTrades", Paging.FORWARD_BY_ID, 1000, _from_id(1000), _read_trades(channel),
-                weight=25.0, weight_per_minute=weight_per_minute, key_header=key_header, budget=budget,
+                api, "/api/v3/historicalTrades", Paging.FORWARD_BY_ID, 1000, _from_id(1000), _read_trades(channel),
+                weight=25.0, key_header=key_header,
             ),
         )
         for channel in ("trade", "aggTrade")
     }  # fmt: skip
 
 
-def _futures_histories(rest: tuple[str, float, str], prefix: str) -> Mapping[str, Sequence[History]]:
-    url, weight_per_minute, budget = rest
+def _futures_histories(api: RestApi, prefix: str) -> Mapping[str, Sequence[History]]:
     omits = "insurance fund and ADL trades, and void ids"
     with_key = History(
-        url, f"{prefix}/historicalTrades", Paging.FORWARD_BY_ID, 500, _from_id(500), _read_trades("trade"),
-        weight=200.0, weight_per_minute=weight_per_minute, key_header=_KEY_HEADER, reach_s=30 * _DAY_S, omits=omits,
-        leaves_out_ids=True, budget=budget,
+        api, f"{prefix}/historicalTrades", Paging.FORWARD_BY_ID, 500, _from_id(500), _read_trades("trade"),
+        weight=200.0, key_header=_KEY_HEADER, reach_s=30 * _DAY_S, omits=omits,
+        leaves_out_ids=True,
     )  # fmt: skip
     without = replace(
         with_key, path=f"{prefix}/trades", paging=Paging.RECENT, page_size=1000, query=_latest(1000), weight=5.0,
@@ -260,11 +259,8 @@ def _listed(one: Any) -> Listed:
     return Listed(one["symbol"], str(one.get("status") or one.get("contractStatus")))
 
 
-def _listing(rest: tuple[str, float, str], path: str, weight: float, **query: str) -> Listing:
-    url, weight_per_minute, budget = rest
-    return Listing(
-        url, path, ("symbols",), _listed, _STOPPED, weight, weight_per_minute, (Question(query),), budget=budget
-    )
+def _listing(api: RestApi, path: str, weight: float, **query: str) -> Listing:
+    return Listing(api, path, ("symbols",), _listed, _STOPPED, weight, (Question(query),))
 
 
 # The markets.

@@ -33,6 +33,7 @@ from fastbars.exchanges import (
     Question,
     RawMessage,
     Refusal,
+    RestApi,
     Stream,
     SymbolRules,
     Ticker,
@@ -46,12 +47,14 @@ from fastbars.exchanges import (
 )
 
 _TOPIC = re.compile(r"topic:\s*([A-Za-z]+(?:\.\w+)?)\.([^\s,.\]]+)")
-_STREAM, _REST = "stream.bybit.com", "api.bybit.com"
+_STREAM_HOST, _REST_HOST = "stream.bybit.com", "api.bybit.com"
 _DOMAINS = {
     "tr": "bybit.tr", "kz": "bybit.kz", "ge": "bybitgeorgia.ge", "id": "bybit.id", "jp": "manepa.jp", "eu": "bybit.eu",
 }  # fmt: skip
-_REGIONS = {region: {_STREAM: f"stream.{domain}", _REST: f"api.{domain}"} for region, domain in _DOMAINS.items()} | {
-    region: {_REST: f"api.bybit.{region}"}
+_REGIONS = {
+    region: {_STREAM_HOST: f"stream.{domain}", _REST_HOST: f"api.{domain}"} for region, domain in _DOMAINS.items()
+} | {
+    region: {_REST_HOST: f"api.bybit.{region}"}
     for region in ("nl", "ae")  # whose streams are those of all others
 }
 _SPECS = {"D": "1d", "W": "1w", "M": "1mo"}  # intervals of candles; all others are minutes
@@ -187,11 +190,11 @@ def _listing(category: str) -> Listing:
     # {"retCode":0,"retMsg":"OK","result":{"category":"linear","list":[{"symbol":"BTCUSDT","status":"Trading",...}],
     #  "nextPageCursor":""}}; without `status` those that trade or are about to
     return Listing(
-        f"https://{_REST}", "/v5/market/instruments-info", ("result", "list"),
+        RestApi(f"https://{_REST_HOST}", 7200.0), "/v5/market/instruments-info", ("result", "list"),
         lambda one: Listed(one["symbol"], one["status"]),
         {"PreLaunch": NOT_YET, "PendingOpen": NOT_YET, "Settling": DELISTED, "Delivering": DELISTED,
          "Closed": DELISTED},
-        weight=1.0, weight_per_minute=7200.0, failed=_failed,
+        weight=1.0, failed=_failed,
         # On spot there is one page, whatever is asked for.
         questions=(Question({"category": category, "limit": "1000"}),), cursor=("cursor", ("result", "nextPageCursor")),
     )  # fmt: skip
@@ -200,7 +203,7 @@ def _listing(category: str) -> Listing:
 def _market(name: str, streams_per_request: int, *, is_inverse: bool = False) -> Bybit:
     # 21,000 characters of topics a connection, each of 35 at most; requests a second are not documented.
     limits = Limits(600, streams_per_request, 10, request_bytes=21_000, connects=(500, 300.0))
-    routes = {f"wss://{_STREAM}/v5/public/{name}": tuple(_CHANNELS)}
+    routes = {f"wss://{_STREAM_HOST}/v5/public/{name}": tuple(_CHANNELS)}
     return Bybit(f"bybit {name}", routes, limits, is_inverse, _listing(name))
 
 

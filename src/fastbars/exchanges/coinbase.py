@@ -33,6 +33,7 @@ from fastbars.exchanges import (
     Paging,
     RawMessage,
     Refusal,
+    RestApi,
     Stream,
     SymbolRules,
     Ticker,
@@ -61,7 +62,7 @@ _TRADES = TradeFields(
 #  "2021-05-31T09:59:59.000Z","side":"BUY","bid":"","ask":""}],...}
 _PAST_TRADES = TradeReader("market_trades", replace(_TRADES, match={}, trades=("trades",)))
 _USD, _USDC = "-USD", "-USDC"
-_REST, _REST_WEIGHT_PER_MINUTE = "https://api.coinbase.com", 600.0
+_REST = RestApi("https://api.coinbase.com", 600.0)
 
 
 def _read_trades(symbol: str, body: bytes) -> Page:
@@ -103,7 +104,7 @@ class Coinbase(Exchange):
         "market_trades": (
             History(
                 _REST, "/api/v3/brokerage/market/products/{symbol}/ticker", Paging.BACKWARD_BY_TIME, 1000, _query,
-                _read_trades, weight=1.0, weight_per_minute=_REST_WEIGHT_PER_MINUTE,
+                _read_trades, weight=1.0,
             ),
         )
     }  # fmt: skip
@@ -111,7 +112,7 @@ class Coinbase(Exchange):
         _REST, "/api/v3/brokerage/market/products", ("products",), _listed,
         {"is_disabled": DELISTED, "trading_disabled": HALTED, "cancel_only": HALTED, "offline": HALTED,
          "delisted": DELISTED},
-        weight=1.0, weight_per_minute=_REST_WEIGHT_PER_MINUTE,
+        weight=1.0,
     )  # fmt: skip
     # Per address: 8 connections a second, 8 unauthenticated messages a second.
     limits = Limits(500, 50, 8, connects=(8, 1.0), requests_shared=True)

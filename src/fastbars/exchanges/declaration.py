@@ -27,6 +27,7 @@ from fastbars.exchanges.listing import Listing
 from fastbars.exchanges.messages import NOTHING, Message, Stream
 from fastbars.exchanges.naming import SymbolRules
 from fastbars.exchanges.reader import TradeReader
+from fastbars.exchanges.rest_api import RestApi
 from fastbars.wire.fields import TradeFields
 
 _MOST_DELTAS = 20_000  # symbols of one session
@@ -369,15 +370,18 @@ class Exchange(ABC, metaclass=_Declaration):
             there = hosts.get(parts.hostname or "")
             return url if there is None else url.replace(f"//{parts.hostname}", f"//{there}", 1)
 
+        def moved_api(api: RestApi) -> RestApi:
+            return replace(api, url=moved(api.url), budget="")
+
         regional = copy(self)
         changed: dict[str, object] = {
             "name": name,
             "routes": {moved(url): channels for url, channels in self.routes.items()},
             "histories": {
-                channel: tuple(replace(one, url=moved(one.url), budget="") for one in served)
+                channel: tuple(replace(one, api=moved_api(one.api)) for one in served)
                 for channel, served in self.histories.items()
             },
-            "listing": None if self.listing is None else replace(self.listing, url=moved(self.listing.url), budget=""),
+            "listing": None if self.listing is None else replace(self.listing, api=moved_api(self.listing.api)),
         }
         for attribute, value in changed.items():
             object.__setattr__(regional, attribute, value)  # a declaration may be frozen; this is its own copy

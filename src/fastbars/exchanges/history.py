@@ -16,6 +16,7 @@ from fastbars.errors import ParseError
 from fastbars.exchanges.checked import LATEST_NS, integer_of, shown
 from fastbars.exchanges.messages import Trade, decimal_of
 from fastbars.exchanges.reader import TradeReader
+from fastbars.exchanges.rest_api import RestApi
 
 MOST_PAGE_BYTES = 2 * 2**20  # the largest page known, 1,000 trades, has 200 kB
 MOST_PAGE_TRADES = 2_000  # the largest page asked for has 1,000
@@ -82,39 +83,31 @@ class History:
     """An exchange's REST history of one trade channel.
 
     Attributes:
-        url: scheme and host.
+        api: where it is, and its rate limit.
         path: of the endpoint; `{symbol}` stands for the symbol.
         paging: how pages follow each other.
         page_size: most trades a page.
         query: (symbol, position, hole) -> the query; the position is an id or a time in ns, as `paging` says.
         parse: (symbol, body) -> Page. Raises what `Exchange.parse` may raise for a body that it cannot read.
-        weight: of one request; `weight_per_minute` is what the exchange allows.
+        weight: of one request, as the exchange counts.
         key_header: the header that carries the user's API key; None: no key is needed.
         reach_s: how far back the exchange serves trades; None: without limit.
         omits: which trades it never serves, for the message about a hole that remains; empty: none.
         leaves_out_ids: it never serves some ids of the series: those between two neighbours in one answer are not
             requested again.
-        budget: name of the rate limit, if several markets share one; empty: that of `url`.
     """
 
-    url: str
+    api: RestApi
     path: str
     paging: Paging
     page_size: int
     query: Callable[[str, int, Hole], Mapping[str, str]] = field(repr=False)
     parse: Callable[[str, bytes], Page] = field(repr=False)
     weight: float
-    weight_per_minute: float
     key_header: str | None = None
     reach_s: float | None = None
     omits: str = ""
-    budget: str = ""
     leaves_out_ids: bool = False
-
-    @property
-    def budget_name(self) -> str:
-        """Name of the rate limit that its requests count against."""
-        return self.budget or self.url
 
     def begin(self, hole: Hole, margin: int = 0) -> int:
         """The position of the first page; with FORWARD_BY_ID, `margin` ids before the hole."""

@@ -26,6 +26,7 @@ from fastbars.exchanges import (
     Question,
     RawMessage,
     Refusal,
+    RestApi,
     Stream,
     SymbolRules,
     TradeFields,
@@ -67,10 +68,10 @@ class Hyperliquid(Exchange):
     # {"universe":[{"name":"BTC","szDecimals":5,"maxLeverage":40,"isDelisted":true}],...} of "meta", and
     # {"tokens":[...],"universe":[{"name":"PURR/USDC","tokens":[1,0],"index":0,"isCanonical":true}]} of "spotMeta"
     listing = Listing(
-        "https://api.hyperliquid.xyz", "/info", ("universe",),
+        RestApi("https://api.hyperliquid.xyz", 1200.0), "/info", ("universe",),
         lambda one: Listed(one["name"], "isDelisted" if one.get("isDelisted") is True else "listed"),
         {"isDelisted": DELISTED},
-        weight=20.0, weight_per_minute=1200.0,
+        weight=20.0,
         questions=(
             Question(body=b'{"type":"meta"}', covers=_is_perpetual),
             Question(body=b'{"type":"spotMeta"}', covers=_is_spot),

@@ -37,6 +37,7 @@ from fastbars.exchanges import (
     Question,
     RawMessage,
     Refusal,
+    RestApi,
     Stream,
     SymbolRules,
     Ticker,
@@ -60,7 +61,7 @@ _OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("subscribe", "ticker"): {"event_trigger": "bbo"},
     ("unsubscribe", "ticker"): {"event_trigger": "bbo"},
 }
-_REST, _REST_WEIGHT_PER_MINUTE = "https://api.kraken.com", 60.0
+_REST = RestApi("https://api.kraken.com", 60.0)
 # The REST API knows some assets by older names than the streams.
 _REST_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
 _STREAM_NAMES = {old: new for new, old in _REST_NAMES.items()}
@@ -133,14 +134,13 @@ class Kraken(Exchange):
         "trade": (
             History(
                 _REST, "/0/public/Trades", Paging.FORWARD_BY_CURSOR, 1000, _query, _read_trades, weight=1.0,
-                weight_per_minute=_REST_WEIGHT_PER_MINUTE,
             ),
         )
     }  # fmt: skip
     listing = Listing(
         _REST, "/0/public/AssetPairs", ("result",), _listed,
         {"cancel_only": HALTED, "post_only": HALTED, "maintenance": HALTED, "delisted": DELISTED},
-        weight=1.0, weight_per_minute=_REST_WEIGHT_PER_MINUTE,
+        weight=1.0,
         failed=lambda rest: str(rest["error"]) if rest["error"] else None, questions=(Question(covers=_is_currency),),
     )  # fmt: skip
     # About 150 connections in 10 minutes from one address; streams and requests are not documented.

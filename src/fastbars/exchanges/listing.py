@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from fastbars.errors import ParseError
+from fastbars.exchanges.rest_api import RestApi
 
 # Meanings of statuses in which an instrument does not trade.
 HALTED, DELISTED, NOT_YET = "halted", "delisted", "not trading yet"
@@ -61,7 +62,7 @@ class Listing:
     """An exchange's endpoint of instruments.
 
     Attributes:
-        url: scheme and host.
+        api: where it is, and its rate limit.
         path: of the endpoint.
         items: keys that lead to the list (or object) of instruments in an answer.
         read: one instrument of it, decoded; None: it is of no interest.
@@ -70,26 +71,18 @@ class Listing:
             Any other status, one that is not known here too, counts as trading.
         failed: what the rest of an answer, without its instruments, says of a failure; None: it is well.
         cursor: the query key that names the next page, and the keys that lead to its value in an answer.
-        weight: of one request; `weight_per_minute` is what the exchange allows.
-        budget: whose weights these are, where several markets share them; empty: those of `url`.
+        weight: of one request, as the exchange counts.
     """
 
-    url: str
+    api: RestApi
     path: str
     items: tuple[str, ...]
     read: Callable[[Any], Listed | None] = field(repr=False)
     stopped: Mapping[str, str]
     weight: float
-    weight_per_minute: float
     questions: Sequence[Question] = (Question(),)
     failed: Callable[[Any], str | None] = field(default=lambda _: None, repr=False)
     cursor: tuple[str, tuple[str, ...]] | None = None
-    budget: str = ""
-
-    @property
-    def budget_name(self) -> str:
-        """Of the budget that its requests are taken from."""
-        return self.budget or self.url
 
     def parse(self, body: bytes) -> tuple[list[Listed], str]:
         """The instruments of one answer, and the cursor of the next page ("" where this is the last).

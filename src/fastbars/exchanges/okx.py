@@ -41,6 +41,7 @@ from fastbars.exchanges import (
     Question,
     RawMessage,
     Refusal,
+    RestApi,
     Stream,
     SymbolRules,
     Ticker,
@@ -69,7 +70,8 @@ _TRADES = TradeFields(
     first_id="tradeId", integers_in_text=True, side="side", buy="buy", sell="sell", event_time="ts",
 )  # fmt: skip
 _PAST_TRADES = TradeReader("trades-all", replace(_TRADES, match={("code",): "0"}))
-_STREAM, _REST, _REST_WEIGHT_PER_MINUTE = "ws.okx.com", "www.okx.com", 600.0
+_STREAM_HOST, _REST_HOST = "ws.okx.com", "www.okx.com"
+_REST = RestApi(f"https://{_REST_HOST}", 600.0)
 
 
 # {"code":"0","msg":"","data":[{"instId":"BTC-USDT","side":"sell","sz":"0.00001","px":"29963.2",
@@ -110,8 +112,10 @@ class Okx(Exchange):
         "books": None, "books*": None, "mark-price": None, "funding-rate": None, "open-interest": None,
     }  # fmt: skip
     routes: Mapping[str, Sequence[str]] = {
-        f"wss://{_STREAM}:8443/ws/v5/business": ("trades-all", "candle*"),
-        f"wss://{_STREAM}:8443/ws/v5/public": tuple(name for name in channels if name not in ("trades-all", "candle*")),
+        f"wss://{_STREAM_HOST}:8443/ws/v5/business": ("trades-all", "candle*"),
+        f"wss://{_STREAM_HOST}:8443/ws/v5/public": tuple(
+            name for name in channels if name not in ("trades-all", "candle*")
+        ),
     }
     default_channel = "trades-all"
     symbols = SymbolRules(r"[^\Wa-z]+(-[^\Wa-z]+)+", "upper", "BTC-USDT or BTC-USDT-SWAP", separator="-")
@@ -124,16 +128,16 @@ class Okx(Exchange):
     histories: Mapping[str, Sequence[History]] = {
         "trades-all": (
             History(
-                f"https://{_REST}", "/api/v5/market/history-trades", Paging.BACKWARD_BY_ID, 100,
+                _REST, "/api/v5/market/history-trades", Paging.BACKWARD_BY_ID, 100,
                 lambda symbol, position, _: {"instId": symbol, "type": "1", "after": str(position), "limit": "100"},
-                _read_trades, weight=1.0, weight_per_minute=_REST_WEIGHT_PER_MINUTE, reach_s=90 * 86_400.0,
+                _read_trades, weight=1.0, reach_s=90 * 86_400.0,
             ),
         )
     }  # fmt: skip
     listing = Listing(
-        f"https://{_REST}", "/api/v5/public/instruments", ("data",), lambda one: Listed(one["instId"], one["state"]),
+        _REST, "/api/v5/public/instruments", ("data",), lambda one: Listed(one["instId"], one["state"]),
         {"suspend": HALTED, "rebase": HALTED, "preopen": NOT_YET, "test": NOT_YET, "expired": DELISTED},
-        weight=1.0, weight_per_minute=_REST_WEIGHT_PER_MINUTE, failed=_failed,
+        weight=1.0, failed=_failed,
         questions=(  # options are listed by what they are of
             Question({"instType": "SPOT"}, covers=_is_spot),
             Question({"instType": "SWAP"}, covers=_is_swap),
@@ -142,8 +146,8 @@ class Okx(Exchange):
     )  # fmt: skip
     # Accounts of the European Economic Area, and of the USA and Australia.
     regions: Mapping[str, Mapping[str, str]] = {
-        "eea": {_STREAM: "wseea.okx.com", _REST: "eea.okx.com"},
-        "us": {_STREAM: "wsus.okx.com", _REST: "us.okx.com"},
+        "eea": {_STREAM_HOST: "wseea.okx.com", _REST_HOST: "eea.okx.com"},
+        "us": {_STREAM_HOST: "wsus.okx.com", _REST_HOST: "us.okx.com"},
     }
     # The length of a request is limited by its bytes; a connection may hold more than others were seen to use.
     limits = Limits(1000, 100, 3, request_bytes=65_536, requests_per_hour=480, connects=(3, 1.0))

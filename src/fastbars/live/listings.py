@@ -56,7 +56,7 @@ class ListingCache:
             config: where and how REST is reached.
             limiter: of the exchange's weights.
         """
-        key = (config.rest_url or listing.url).rstrip("/") + listing.path, question
+        key = (config.rest_url or listing.api.url).rstrip("/") + listing.path, question
         lock = self._locks.setdefault(asyncio.get_running_loop(), {}).setdefault(key, asyncio.Lock())
         async with lock:  # who comes second finds what the first one was answered
             entry = self._entries.get(key)

@@ -102,7 +102,7 @@ class SymbolCheck:
     async def _entry(self, question: Question, age_s: float) -> Entry:
         listing, config = self._listing, self._config
         assert listing is not None
-        limiter = SHARED.rest_limiter(listing.budget_name, listing.weight_per_minute, config.rest_url)
+        limiter = SHARED.rest_limiter(listing.api.budget_name, listing.api.weight_per_minute, config.rest_url)
         return await SHARED.listings.entry(listing, question, config, limiter, age_s)
 
 

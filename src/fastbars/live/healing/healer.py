@@ -124,7 +124,7 @@ class Healer:
         self._pages: PageClient | None = None
         if history is not None:
             if limiter is None:
-                limiter = RateLimiter(*rest_limit(history.weight_per_minute), now=now, sleep=sleep)
+                limiter = RateLimiter(*rest_limit(history.api.weight_per_minute), now=now, sleep=sleep)
             self._pages = PageClient(
                 exchange, history, get, self.stats, limiter,
                 api_key=api_key, url=url, patience_s=horizon_s, sleep=sleep,

@@ -76,7 +76,7 @@ class PageClient:
         self._get = get
         self._stats = stats
         self._limiter = limiter
-        self._url = (url or history.url).rstrip("/")
+        self._url = (url or history.api.url).rstrip("/")
         self._patience_s = patience_s
         self._sleep = sleep
 

@@ -52,7 +52,7 @@ class Upkeep:
             history, why_none = None, f"the stream comes from {without_credentials(url)}; rest_url says whom to ask"
         limiter = None
         if history is not None:
-            limiter = SHARED.rest_limiter(history.budget_name, history.weight_per_minute, config.rest_url)
+            limiter = SHARED.rest_limiter(history.api.budget_name, history.api.weight_per_minute, config.rest_url)
         self._healer = Healer(
             exchange.name,
             history,
