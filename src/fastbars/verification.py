@@ -25,7 +25,7 @@ from fastbars.callbacks import call, check_callbacks
 from fastbars.exchanges.declaration import Exchange
 from fastbars.klines import read_klines
 from fastbars.live.callbacks import Callbacks
-from fastbars.log import log
+from fastbars.log import SparseLog
 from fastbars.specs import BarKind, BarSpec
 from fastbars.tapes.replay import Bars, Replay, replay
 
@@ -395,7 +395,7 @@ class CandleWatch:
         self._exchange = exchange
         self._share = share
         self._on_difference = on_difference
-        self._told = 0
+        self._warnings = SparseLog(exchange=exchange.name)
         self.tell: Callable[[Callable[[Difference], object] | None, Difference], object] = _tell
 
     def watches(self, symbol: str) -> bool:
@@ -414,9 +414,7 @@ class CandleWatch:
                 self.verifier.add_bar(bar)
 
     def _tell(self, difference: Difference) -> None:
-        if self._told & (self._told + 1) == 0:
-            log.warning("bar_differs", exchange=self._exchange.name, seen=self._told + 1, difference=str(difference))
-        self._told += 1
+        self._warnings.warn("bar_differs", difference=str(difference))
         self.tell(self._on_difference, difference)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from ssl import SSLContext
 from typing import Any, Literal, get_args
@@ -12,6 +12,14 @@ from fastbars.buffer import Empty
 from fastbars.kernel.arbiter import MOST_LINES
 from fastbars.redaction import is_secret_name, keep_address_secret, keep_secret
 from fastbars.specs import BarSpec, Origin, parse_specs
+
+
+def _positive(default: Any) -> Any:
+    return field(default=default, metadata={"sign": "positive"})
+
+
+def _not_negative(default: Any) -> Any:
+    return field(default=default, metadata={"sign": "not negative"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,47 +81,47 @@ class StreamConfig:
         connect_options: passed to `websockets.connect` as they are: `additional_headers`, `local_addr`, ...
     """
 
-    bar_resolution: int = 60
-    heartbeat_interval: float = 30.0
-    heartbeat_timeout: float = 60.0
-    reconnect_attempts: int | None = None
-    reconnect_delay: float = 1.0
+    bar_resolution: int = _positive(60)
+    heartbeat_interval: float = _positive(30.0)
+    heartbeat_timeout: float = _positive(60.0)
+    reconnect_attempts: int | None = _not_negative(None)
+    reconnect_delay: float = _positive(1.0)
     reconnect_max_delay: float = 16.0
-    ban_delay: float = 60.0
-    application_ping_interval: float | None = None
-    connection_lifetime: float | None = None
-    handover_overlap: float = 5.0
-    handover_timeout: float = 30.0
-    stale_interval: float = 1.0
-    stale_after: float = 30.0
-    stale_factor: float = 20.0
-    never_heard_after: float | None = None
+    ban_delay: float = _not_negative(60.0)
+    application_ping_interval: float | None = _positive(None)
+    connection_lifetime: float | None = _positive(None)
+    handover_overlap: float = _not_negative(5.0)
+    handover_timeout: float = _positive(30.0)
+    stale_interval: float = _positive(1.0)
+    stale_after: float = _positive(30.0)
+    stale_factor: float = _positive(20.0)
+    never_heard_after: float | None = _positive(None)
     check_symbols: bool = True
-    streams_per_connection: int | None = None
+    streams_per_connection: int | None = _positive(None)
     lines: int = 1
-    line_wait: float = 0.25
-    circuit_breaker_threshold: int = 10
-    circuit_breaker_window: float = 60.0
+    line_wait: float = _not_negative(0.25)
+    circuit_breaker_threshold: int = _positive(10)
+    circuit_breaker_window: float = _positive(60.0)
     bars: str | int | BarSpec | Sequence[str | int | BarSpec] | None = None
     timezone: str | None = None
     origin: Origin | None = None
-    grace: float | Literal["auto"] = 1.0
-    lateness: float = 60.0
+    grace: float | Literal["auto"] = _not_negative(1.0)
+    lateness: float = _not_negative(60.0)
     heal: bool = True
-    backfill: float = 60.0
-    heal_horizon: float = 3600.0
+    backfill: float = _not_negative(60.0)
+    heal_horizon: float = _positive(3600.0)
     api_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
     rest_url: str | None = field(default=None, repr=False)
     empty: Empty = "skip"
     state: str | Path | None = None
-    state_interval: float = 5.0
+    state_interval: float = _positive(5.0)
     close_by: Literal["clock", "trades"] = "clock"
-    connect_timeout: float = 10.0
-    ack_timeout: float = 10.0
-    queue_size: int = 10_000
-    max_message_bytes: int = 4 * 2**20
-    coalesce: float = 0.0
+    connect_timeout: float = _positive(10.0)
+    ack_timeout: float = _positive(10.0)
+    queue_size: int = _positive(10_000)
+    max_message_bytes: int = _positive(4 * 2**20)
+    coalesce: float = _not_negative(0.0)
     ssl: SSLContext | None = field(default=None, repr=False)
     proxy: str | Literal[True] | None = field(default=True, repr=False)  # it may hold a password, and the next too
     connect_options: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -126,43 +134,18 @@ class StreamConfig:
         for name, value in headers.items() if isinstance(headers, Mapping) else headers:
             if is_secret_name(str(name)):
                 keep_secret(value)
-        for name in (
-            "bar_resolution",
-            "heartbeat_interval",
-            "heartbeat_timeout",
-            "reconnect_delay",
-            "circuit_breaker_threshold",
-            "circuit_breaker_window",
-            "connect_timeout",
-            "ack_timeout",
-            "queue_size",
-            "max_message_bytes",
-            "stale_interval",
-            "heal_horizon",
-            "state_interval",
-            "stale_after",
-            "stale_factor",
-            "handover_timeout",
-        ):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in (
-            "application_ping_interval",
-            "connection_lifetime",
-            "streams_per_connection",
-            "never_heard_after",
-        ):
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        for name in ("grace", "lateness", "backfill", "coalesce", "ban_delay", "handover_overlap", "line_wait"):
-            if not isinstance(value := getattr(self, name), str) and value < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if isinstance(self.grace, str) and self.grace != "auto":
             raise ValueError(f"grace must be seconds or 'auto', got {self.grace!r}")
+        for knob in fields(self):
+            value, sign = getattr(self, knob.name), knob.metadata.get("sign")
+            if sign is None or (value is None and knob.default is None) or (knob.name == "grace" and value == "auto"):
+                continue
+            if sign == "positive" and value <= 0:
+                raise ValueError(f"{knob.name} must be positive, got {value}")
+            if value < 0:
+                raise ValueError(f"{knob.name} must not be negative, got {value}")
         if not 1 <= self.lines <= MOST_LINES:
             raise ValueError(f"lines must be 1 to {MOST_LINES}, got {self.lines}")
-        if self.reconnect_attempts is not None and self.reconnect_attempts < 0:
-            raise ValueError(f"reconnect_attempts must not be negative, got {self.reconnect_attempts}")
         if self.reconnect_max_delay < self.reconnect_delay:
             raise ValueError(
                 f"reconnect_max_delay ({self.reconnect_max_delay}) must be >= reconnect_delay ({self.reconnect_delay})"
