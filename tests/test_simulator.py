@@ -457,18 +457,24 @@ async def test_a_stream_that_does_not_exist_is_acknowledged_and_silent_and_the_o
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(("route", "events"), [("public", {"trade", "bookTicker"}), ("market", {"aggTrade", "kline"})])
+@pytest.mark.parametrize(
+    ("route", "events"),
+    [
+        ("/public", {"trade", "bookTicker"}), ("/market", {"aggTrade", "kline"}), ("", {"trade", "bookTicker"}),
+        ("/all", {"trade", "bookTicker", "aggTrade", "kline"}),
+    ],
+)  # fmt: skip
 async def test_each_route_of_usd_margined_futures_acknowledges_all_and_sends_its_own(
     route: str, events: set[str]
 ) -> None:
     names = [f"btcusdt@{channel}" for channel in ("trade", "bookTicker", "aggTrade", "kline_1m")]
     async with running(market="usdm") as exchange:
-        base = exchange.url.removesuffix("/ws")
-        async with connect(f"{base}/{route}/ws") as client:
+        base = exchange.url.removesuffix("/all/ws")
+        async with connect(f"{base}{route}/ws") as client:
             assert await request(client, "SUBSCRIBE", *names) == {"result": None, "id": 1}
             messages = await collect(client, lambda messages: {one["e"] for one in messages} >= events)
             assert {one["e"] for one in messages} == events
-        async with connect(f"{base}/{route}/stream?streams={'/'.join(names)}") as client:
+        async with connect(f"{base}{route}/stream?streams={'/'.join(names)}") as client:
             messages = await collect(client, lambda messages: len(messages) == 50)
             assert {one["data"]["e"] for one in messages} <= events
     async with running(market="coinm") as exchange:

@@ -41,7 +41,10 @@ _INVALID_REQUEST = 2
 _INVALID_JSON = 3
 
 _CHANNELS = {"trade": "trade", "aggTrade": "aggTrade", "bookTicker": "quote", "ticker": "ticker"}
-_ROUTES = {"public": ("trade", "quote"), "market": ("aggTrade", "kline", "ticker")}  # of USD-M
+# Of USD-M: route -> the channels that it serves. "all" is the simulator's own, so that one address can stand for the
+# exchange. Without a route everything is acknowledged, and only what "public" serves is sent.
+_PUBLIC, _MARKET = ("trade", "quote"), ("aggTrade", "kline", "ticker")
+_ROUTES = {"": _PUBLIC, "public": _PUBLIC, "market": _MARKET, "all": (*_PUBLIC, *_MARKET)}
 _DIVISION = Context(prec=50, rounding=ROUND_HALF_EVEN)  # for the ticker's percent and weighted average only
 _SYMBOL_TYPE = {"usdm": 1, "coinm": 2}  # "st"; 1 was seen on USD-M, 2 is assumed
 # Streams of recorded messages, by their event.
@@ -114,6 +117,8 @@ class BinanceDialect(Dialect):
     def __init__(self, market: str, instruments: Sequence[SimulatedInstrument], books: Sequence[Book] = ()) -> None:
         super().__init__(market, instruments, books)
         self._is_spot = market in ("spot", "us")
+        if market == "usdm":
+            self.paths = ("/all/ws", "/all/stream")
         self._places = {instrument.symbol.lower(): place for place, instrument in enumerate(instruments)}
         self._intervals = INTERVALS if self._is_spot else INTERVALS[1:]  # futures have no 1s klines
         self._tape_streams: Collection[str] = ()
@@ -124,7 +129,7 @@ class BinanceDialect(Dialect):
         self._trade_formats = [trade % instrument.symbol for instrument in instruments]
 
     def open(self, path: str) -> Opening | None:
-        # USD-M: "/public/ws", "/market/stream?streams=..."; without a route everything is served here.
+        # USD-M: "/public/ws", "/market/stream?streams=..."
         head, _, rest = path.lstrip("/").partition("/")
         route = head if self.market == "usdm" and head in _ROUTES else ""
         parsed = read_path(rest if route else path)
@@ -153,7 +158,7 @@ class BinanceDialect(Dialect):
         streams: list[Stream] = []
         for name in dict.fromkeys(command.streams):
             stream = self.find_stream(name)
-            is_served = stream is not None and (not route or stream.channel in _ROUTES[route])
+            is_served = stream is not None and (self.market != "usdm" or stream.channel in (*_ROUTES[route], "tape"))
             streams.append(stream if stream is not None and is_served else Stream(name, -1, "silent"))
         if held + len(streams) > MAX_STREAMS:
             raise RefusalError.of_request(f"Invalid request: more than {MAX_STREAMS} streams", id=command.id)

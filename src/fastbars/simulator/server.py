@@ -167,13 +167,13 @@ class SimulatedExchange:
 
     @property
     def url(self) -> str:
-        """Where trades come."""
+        """Where every channel is served, also where the real exchange spreads them over several paths."""
         return self._listener.url(self._dialect.paths[0])
 
     @property
     def combined_url(self) -> str:
         """Where Binance's messages come wrapped in {"stream","data"}."""
-        return self._listener.url("/stream")
+        return self._listener.url(self._dialect.paths[1])
 
     @property
     def rest_url(self) -> str:
