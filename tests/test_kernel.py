@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from decimal import Decimal
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from examples import examples
 from fastbars._agg import BarKernel
 from fastbars.buffer import BarBuffer
-from fastbars.errors import PrecisionError
+from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.kernel.batch import TickBatch
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
@@ -472,3 +474,27 @@ def test_rows_of_a_long_batch_are_byte_for_byte_those_of_its_trades_one_by_one(
         assert got.tobytes() == wanted.tobytes()
     assert late == late_one_by_one
     assert kernels[0].flush().tobytes() == kernels[1].flush().tobytes()
+
+
+@pytest.mark.parametrize("price", [0, 2**62], ids=["a row that breaks a rule", "a sum beyond 128 bits"])
+def test_a_refused_batch_of_numbered_messages_leaves_the_ids_in_charge(price: int) -> None:
+    instruments = Instruments("demo")
+    instruments.add("A")
+    kernel = BarKernel(instruments, parse_specs("1h"), Ledger())
+
+    def columns(first_id: int, rows: int) -> dict[str, npt.NDArray[Any]]:
+        ids = np.arange(first_id, first_id + rows)
+        ones = np.ones(rows, np.int64)
+        return {"time_ns": ids * SECOND, "symbol_id": np.zeros(rows, np.int32), "price": ones, "size": ones,
+                "first_id": ids, "last_id": ids}  # fmt: skip
+
+    kernel.update(TickBatch.from_columns(instruments, **columns(1, 3)))
+    wrong = columns(4, 12) | {"sequence": np.arange(12), "price": np.full(12, price), "size": np.full(12, 2**62)}
+    before = kernel.dump()
+    with pytest.raises((InvalidTickError, PrecisionError)):
+        kernel.update(TickBatch.from_columns(instruments, **wrong))
+    assert kernel.dump() == before
+    issued, _ = kernel.update(TickBatch.from_columns(instruments, **columns(4, 3)), True)
+    assert kernel.ledger is not None
+    assert (kernel.ledger.missing(0), kernel.ledger.expected(0)) == ([], 7)
+    assert list(issued["count"]) == [6]

@@ -28,7 +28,6 @@ cdef class BarKernel:
     cdef int fold_alike(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing) except -1
     cdef int fold_apart(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing) except -1
     cdef int refuse_sum(self, TickBatch batch, Py_ssize_t row) except -1
-    cdef int prepare(self, TickBatch batch) except -1
     cdef int settle(self) except -1
     cdef void begin(self, Pass *run, TickBatch batch, const int32_t *places) noexcept
     cdef int finish(self, TickBatch batch, double bound) except -1

@@ -29,7 +29,7 @@ from fastbars.kernel.amend cimport NOT_CLOSED, leave_out_ids, mark_lost, partial
 from fastbars.kernel.batch cimport BYTES_A_ROW, EARLIEST_NS, LATEST_NS, Rules, TickBatch
 from fastbars.kernel.close cimport begin_outage, close_until, current_bar, end_bars, end_outage
 from fastbars.kernel.fold cimport fold_batch, heal_batch
-from fastbars.kernel.ids cimport Ledger, catch_up
+from fastbars.kernel.ids cimport Ledger
 from fastbars.kernel.instruments cimport Instruments
 from fastbars.kernel.passes cimport Pass, begin_pass, row_at
 from fastbars.kernel.restored cimport check_bars, check_times, follow_scales
@@ -38,7 +38,7 @@ from fastbars.kernel.scaled cimport HIGHEST
 from fastbars.kernel.scales cimport (
     bound_apart, bring_row, follow_missing, follow_row, may_be_apart, widen_instruments,
 )
-from fastbars.kernel.table cimport BarTable, Outage, Slot, is_open, whole_number
+from fastbars.kernel.table cimport BarTable, Outage, is_open, is_settled, whole_number
 from fastbars.kernel.trees cimport SpecTrees
 
 from fastbars.errors import InvalidTickError, PrecisionError
@@ -184,7 +184,9 @@ cdef class BarKernel:
         self.table.rows.count = self.table.rows.late_count = 0
         if batch.length == 0:
             return 0
-        self.prepare(batch)
+        if self.by_id and batch.first_id is NULL:
+            raise InvalidTickError("ids are to prove completeness, but the batch has no first_id column")
+        self.settle()
         if may_be_apart(self.bars, batch):
             return self.fold_apart(batch, places, count, healing)
         return self.fold_alike(batch, places, count, healing)
@@ -199,7 +201,7 @@ cdef class BarKernel:
         if batch.length >= LONG_BATCH:
             self.bars.make_room(batch, 0)
             # (What is seen of prices as they are folded in tells nothing of those with a sign.)
-            if batch.length > self.bars.size() and not self.table.sequenced and not healing and (
+            if batch.length > self.bars.size() and not healing and batch.sequence is NULL and not self.table.sequenced and (
                 not self.instruments.negative_prices and self.fold_unchecked(batch, places, count)
             ):
                 return 0
@@ -216,12 +218,12 @@ cdef class BarKernel:
         if largest < 0:
             batch.refuse(rules)
         bound = self.bound + batch.length * largest
+        if bound > SAFE_BOUND:
+            self.bars.save()
         self.begin(&run, batch, places)
         run.careful = self.table.sequenced or bound > SAFE_BOUND
         run.columns.longest = min(batch.length, <Py_ssize_t>(HIGHEST // largest_size))
         run.has_voids = voids
-        if bound > SAFE_BOUND:
-            self.bars.save()
         if voids and not healing:
             self.table.voids += batch.count_voids(places, 0, count)
         if healing:
@@ -234,7 +236,8 @@ cdef class BarKernel:
                 fold_batch(self.table, &run, 0, count)
         if run.overflow_row >= 0:
             self.bars.restore()
-        self.bars.forget_saved()
+        if bound > SAFE_BOUND:
+            self.bars.forget_saved()
         if run.overflow_row >= 0:
             self.refuse_sum(batch, run.overflow_row)
         self.longest_unchecked = min(self.longest_unchecked, <Py_ssize_t>(HIGHEST // largest_size))
@@ -261,15 +264,15 @@ cdef class BarKernel:
         if bound < 0:
             return self.fold_alike(batch, places, count, healing)
         bound += batch.length * largest
-        self.begin(&run, batch, places)
-        run.careful = self.table.sequenced or bound > SAFE_BOUND
-        run.columns.longest = min(batch.length, <Py_ssize_t>(HIGHEST // largest_size))
-        run.has_voids = voids
-        run.healing = healing
         self.busy = True
         try:
             if bound > SAFE_BOUND:      # else nothing fails any more
                 self.bars.save()
+            self.begin(&run, batch, places)
+            run.careful = self.table.sequenced or bound > SAFE_BOUND
+            run.columns.longest = min(batch.length, <Py_ssize_t>(HIGHEST // largest_size))
+            run.has_voids = voids
+            run.healing = healing
             if healing:
                 follow_missing(self.bars, &run, batch)
                 heal_batch(self.table, &run, batch.length)
@@ -304,39 +307,19 @@ cdef class BarKernel:
             f"{self.instruments.label(batch.symbol_id[row])}: with row {row} (price mantissa {batch.price[row]}, size mantissa"
             f" {batch.size[row]}) the volume or quote volume of a bar leaves 128 bits", row)
 
-    cdef int prepare(self, TickBatch batch) except -1:
-        # Checks what is true of the batch as a whole, and brings the table to the instruments as they are now.
-        cdef Py_ssize_t symbol_id
-        if self.by_id and batch.first_id is NULL:
-            raise InvalidTickError("ids are to prove completeness, but the batch has no first_id column")
-        self.settle()
-        if batch.sequence is not NULL and not self.table.sequenced:
-            # From here on the ledger counts sequence numbers, which the bars do not know.
-            for symbol_id in range(self.table.symbols):
-                catch_up(self.table.ids, symbol_id)
-            self.table.ids.tip_ids = self.table.ids.tip_times = NULL
-            self.table.sequenced = True
-        return 0
-
     cdef int settle(self) except -1:
         # Makes room for new symbols, and follows widened scales.
-        cdef int first
+        if is_settled(self.bars):
+            return 0
         self.bars.reserve()
         if self.bars.follow_instruments():
             self.bound = self.bars.largest()
-        if self.by_id and not self.table.sequenced and self.table.symbols:
-            first = self.table.specs.trees[0].root if self.table.specs.tree_count else 0
-            self.table.ids.tip_times = <const char *>&self.table.slots[first][0].bar.last_time
-            self.table.ids.tip_stride = sizeof(Slot)
-            if self.table.specs.tree_count:
-                self.table.ids.tip_ids = <const char *>&self.table.slots[first][0].gate.next.id
-                self.table.ids.tip_step = 0
-            else:       # the gate of these has another use
-                self.table.ids.tip_ids = <const char *>&self.table.slots[first][0].bar.last_id
-                self.table.ids.tip_step = 1
         return 0
 
     cdef void begin(self, Pass *run, TickBatch batch, const int32_t *places) noexcept:
+        # Nothing is refused any more, or all has been saved.
+        if batch.sequence is not NULL and not self.table.sequenced:
+            self.bars.count_sequences()
         begin_pass(
             run, batch, places, self.table.arrivals, self.table.symbols, self.by_id, self.table.largest_contract > 0)
 
@@ -508,8 +491,7 @@ cdef class BarKernel:
             raise
         self.table.watermark_ns, self.table.outage = watermark_ns, Outage(since_ns, until_ns)
         self.table.arrivals, self.table.healed, self.table.sequenced = arrivals, healed, sequenced
-        if sequenced:
-            self.table.ids.tip_ids = self.table.ids.tip_times = NULL
+        self.bars.point_tips()
         follow_scales(self.bars)
         self.bars.version = self.instruments.version
         self.bars.blank = False

@@ -370,7 +370,10 @@ cdef class TickBatch:
         voids[0] = self.size[0] == 0 and rules.by_id
         if (self.price[0] < _lowest(rules) or self.size[0] <= 0) and not voids[0]:
             return -1
-        if not self.is_valid(0, rules.symbols) or (
+        if not is_known(
+            self.symbol_id[0], rules.symbols, self.time_ns[0], 0 if self.first_id is NULL else self.first_id[0],
+            0 if self.first_id is NULL else self.last_id[0]
+        ) or (
             (self.side is not NULL and not -1 <= self.side[0] <= 1)
             or (self.count is not NULL and not (0 if voids[0] else 1) <= self.count[0] < MOST_COUNT)
             or (self.first_id is not NULL and self.last_id[0] < self.first_id[0])

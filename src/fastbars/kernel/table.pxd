@@ -146,6 +146,8 @@ cdef class BarTable:            # owns the memory of a Table
     cdef bint blank                 # no trade was taken, and nothing noted
     cdef int allocate(self) except -1
     cdef int grow(self, int spec, Py_ssize_t capacity) except -1
+    cdef void point_tips(self) noexcept
+    cdef void count_sequences(self) noexcept
     cdef int set_up(self, Py_ssize_t start, Py_ssize_t stop) except -1
     cdef int reserve(self) except -1
     cdef int take_scale(self, int spec, Py_ssize_t symbol_id, Scale scale) except -1
@@ -166,3 +168,8 @@ cdef class BarTable:            # owns the memory of a Table
     cdef dict dump(self)
     cdef int take_memory(self, dict parts) except -1
     cdef void make_room(self, TickBatch batch, Py_ssize_t more) noexcept nogil
+
+
+cdef inline bint is_settled(BarTable bars) noexcept:
+    # The table knows all symbols, and its sums are at the scales that they have now.
+    return bars.table.symbols == bars.instruments.count and bars.version == bars.instruments.version and not bars.unfit

@@ -192,13 +192,39 @@ cdef class BarTable:
         slots = <Slot *>((<size_t>block + LINE_BYTES - 1) // LINE_BYTES * LINE_BYTES)
         if table.symbols:
             memcpy(slots, table.slots[spec], table.symbols * sizeof(Slot))
-            if self.ledger is not None and self.ledger.ids.tip_times == <const char *>&table.slots[spec][0].bar.last_time:
-                self.ledger.ids.tip_ids += <const char *>slots - <const char *>table.slots[spec]
-                self.ledger.ids.tip_times = <const char *>&slots[0].bar.last_time
         free(self.blocks[spec])
         self.blocks[spec] = block
         table.slots[spec] = slots
+        self.point_tips()
         return 0
+
+    cdef void point_tips(self) noexcept:
+        # The open bars of the first tree, or spec, know the ids that were folded in without asking the ledger. Sequence
+        # numbers they do not know.
+        cdef Table *table = &self.table
+        cdef const Slot *slot
+        if table.ids is NULL:
+            return
+        if table.sequenced or table.symbols == 0:
+            table.ids.tip_ids = table.ids.tip_times = NULL
+            return
+        slot = table.slots[table.specs.trees[0].root if table.specs.tree_count else 0]
+        table.ids.tip_times = <const char *>&slot.bar.last_time
+        table.ids.tip_stride = sizeof(Slot)
+        if table.specs.tree_count:
+            table.ids.tip_ids = <const char *>&slot.gate.next.id
+            table.ids.tip_step = 0
+        else:       # the gate of these has another use
+            table.ids.tip_ids = <const char *>&slot.bar.last_id
+            table.ids.tip_step = 1
+
+    cdef void count_sequences(self) noexcept:
+        # From here on the ledger counts sequence numbers.
+        cdef Py_ssize_t s
+        for s in range(self.table.symbols):
+            catch_up(self.table.ids, s)
+        self.table.sequenced = True
+        self.point_tips()
 
     cdef int reserve(self) except -1:
         cdef Table *table = &self.table
@@ -221,6 +247,7 @@ cdef class BarTable:
             self.ledger.reserve(count)
         self.set_up(table.symbols, count)
         table.symbols = count
+        self.point_tips()
         return 0
 
     cdef int set_up(self, Py_ssize_t start, Py_ssize_t stop) except -1:
@@ -433,7 +460,7 @@ cdef class BarTable:
     cdef int save(self) except -1:
         if self.blank:
             return 0
-        self.saved = self.copy_parts(), self.counters()
+        self.saved = self.copy_parts(), self.counters(), self.table.sequenced
         if self.ledger is not None:
             self.ledger.save()
         return 0
@@ -448,14 +475,16 @@ cdef class BarTable:
         if self.blank:
             self.set_up(0, self.table.symbols)
             self.put_counters([0, 0, -1, 0, HIGHEST, 0, 0])
+            self.table.sequenced = False
             if self.ledger is not None:
                 self.ledger.clear()
-            return 0
-        parts, counters = self.saved
-        self.put_parts(parts)
-        self.put_counters(counters)
-        if self.ledger is not None:
-            self.ledger.restore()
+        else:
+            parts, counters, self.table.sequenced = self.saved
+            self.put_parts(parts)
+            self.put_counters(counters)
+            if self.ledger is not None:
+                self.ledger.restore()
+        self.point_tips()
         return 0
 
     cdef list layout(self):
