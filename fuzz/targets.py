@@ -24,7 +24,7 @@ from fastbars.exchanges import EXCHANGES
 from fastbars.exchanges.checked import BROKEN
 from fastbars.exchanges.history import History, Hole, number_range, read_page
 from fastbars.exchanges.listing import Listing
-from fastbars.kernel import scaled
+from fastbars.kernel import limits, scaled
 from fastbars.live import snapshots
 from fastbars.tapes import read_tape
 from fastbars.tapes.reader import TapeRecord, _parse_line
@@ -77,7 +77,7 @@ def _exact(text: bytes) -> tuple[int, int] | None:
     if not significant:
         return 0, 0
     scale = len(match[3]) - int(match[4] or 0) - (len(digits) - len(significant))
-    if scale > scaled.MAX_SCALE or -scale > 20:
+    if scale > limits.MAX_SCALE or -scale > 20:
         return None
     mantissa = int(significant) * 10 ** max(0, -scale)
     if mantissa >= 2**63:

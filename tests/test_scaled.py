@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from fastbars.errors import FastbarsError, PrecisionError
-from fastbars.kernel.scaled import MAX_SCALE, MAX_TEXT, parse, to_decimal, to_scaled, to_text
+from fastbars.kernel.limits import MAX_SCALE
+from fastbars.kernel.scaled import MAX_TEXT, parse, to_decimal, to_scaled, to_text
 
 LARGEST = 2**63 - 1
 EXACT = Context(prec=200, traps=[Inexact])

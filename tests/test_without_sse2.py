@@ -35,7 +35,7 @@ def plain_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(PACKAGE, folder / "fastbars", ignore=shutil.ignore_patterns("*.c", "__pycache__"))
     module = folder / "fastbars" / "wire" / f"scanner{sysconfig.get_config_var('EXT_SUFFIX')}"
     paths = [f"-I{path}" for path in (sysconfig.get_path("include"), PACKAGE / "kernel", PACKAGE / "wire")]
-    assert "#define FB_SSE2 0" in run(compiler, "-E", "-dM", "-DFB_PLAIN", PACKAGE / "wire" / "text.h")
+    assert "#define FB_SSE2 0" in run(compiler, "-E", "-dM", "-DFB_PLAIN", *paths, PACKAGE / "wire" / "text.h")
     run(compiler, "-O2", "-w", "-shared", "-fPIC", "-DFB_PLAIN", *paths, source, "-o", module)
     where = "import fastbars.wire.scanner as scanner; print(scanner.__file__)"
     assert run(sys.executable, "-c", where, PYTHONPATH=str(folder)).strip() == str(module)

@@ -26,11 +26,12 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from fastbars.kernel.amend cimport NOT_CLOSED, leave_out_ids, mark_lost, partial_beginnings, prove_beginning
-from fastbars.kernel.batch cimport BYTES_A_ROW, EARLIEST_NS, LATEST_NS, Rules, TickBatch
+from fastbars.kernel.batch cimport BYTES_A_ROW, Rules, TickBatch
 from fastbars.kernel.close cimport begin_outage, close_until, current_bar, end_bars, end_outage
 from fastbars.kernel.fold cimport fold_batch, heal_batch
 from fastbars.kernel.ids cimport Ledger
 from fastbars.kernel.instruments cimport Instruments
+from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.passes cimport Pass, begin_pass, row_at
 from fastbars.kernel.restored cimport check_bars, check_times, follow_scales
 from fastbars.kernel.rows cimport take_late, take_rows
@@ -433,7 +434,7 @@ cdef class BarKernel:
         self.check_unused()
         if not self.proves(symbol_id):
             return self.take(False)
-        if not (0 <= trade_id < HIGHEST and EARLIEST_NS <= time_ns <= LATEST_NS):
+        if not (0 <= trade_id < HIGHEST and is_time(time_ns)):
             raise InvalidTickError(
                 f"{self.instruments.label(symbol_id)}: no trade has the id {trade_id} and the time {time_ns} ns")
         self.settle()

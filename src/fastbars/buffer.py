@@ -23,7 +23,8 @@ from fastbars.errors import InvalidTickError, PrecisionError, SpecError
 from fastbars.kernel.batch import TickBatch
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
-from fastbars.kernel.scaled import MAX_SCALE, to_decimal
+from fastbars.kernel.limits import MAX_SCALE
+from fastbars.kernel.scaled import to_decimal
 from fastbars.specs import BarSpec, Origin, parse_specs
 from fastbars.ticks import TickData, TickSide
 

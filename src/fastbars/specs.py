@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbars.errors import PrecisionError, SpecError
+from fastbars.kernel.limits import LONGEST_MONTHS, LONGEST_NS
 from fastbars.kernel.scaled import parse, to_decimal
 
 _SECOND_NS = 1_000_000_000
@@ -29,8 +30,6 @@ _UNITS_NS = {
 }
 _UNITS_MONTHS = {"mo": 1, "y": 12}
 _MONDAY_NS = 4 * 86400 * _SECOND_NS  # 1970-01-05
-_LONGEST_NS = 100 * 366 * 86400 * _SECOND_NS
-_LONGEST_MONTHS = 1200
 _LONGEST_ORIGIN_S = 7 * 86400
 _CALENDAR_UNITS = ("d", "w", "mo", "y")
 _VALID = (
@@ -217,7 +216,7 @@ class BarSpec:
 
 def _is_too_long(count: int, unit: str) -> bool:
     months = _UNITS_MONTHS.get(unit)
-    return count * months > _LONGEST_MONTHS if months else count * _UNITS_NS[unit] > _LONGEST_NS
+    return count * months > LONGEST_MONTHS if months else count * _UNITS_NS[unit] > LONGEST_NS
 
 
 def parse_specs(

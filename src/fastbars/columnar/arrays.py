@@ -24,8 +24,9 @@ from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.kernel.batch import TickBatch, side_sign
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
+from fastbars.kernel.limits import MAX_SCALE
 from fastbars.kernel.rows import ROW_DTYPE
-from fastbars.kernel.scaled import MAX_SCALE, parse, to_scaled
+from fastbars.kernel.scaled import parse, to_scaled
 from fastbars.specs import BarSpec, Origin, parse_specs
 from fastbars.times import TimeUnit, check_units, of_datetimes, of_objects, scale_up, unit_ns
 

@@ -12,6 +12,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
+from fastbars.kernel.limits cimport MAX_SCALE
 from fastbars.kernel.rows cimport Row, rows_of
 from fastbars.kernel.scaled cimport (
     HIGHEST, LOWEST, PARSED, POWER_OF_TEN, int128, less128, magnitude, parse_text, scale128,
@@ -20,8 +21,6 @@ from fastbars.kernel.scaled cimport (
 from fastbars.errors import InvalidTickError
 from fastbars.kernel import fields as _fields
 
-cdef enum:
-    MAX_SCALE = 18
 
 cdef enum:
     FIXED                       # `width` bytes each, padded with zeros
@@ -320,7 +319,7 @@ def narrow_decimals(const uint8_t[::1] data not None, int width, int scale, int6
                 if negative:
                     _negate(limbs)
                 # What does not fit 64 bits must end in zeros that do not count.
-                while (limbs[3] or limbs[2] or limbs[1] >> 31 or own > 18) and own > 0:
+                while (limbs[3] or limbs[2] or limbs[1] >> 31 or own > MAX_SCALE) and own > 0:
                     if _divide_by_ten(limbs, tenth):
                         break
                     memcpy(limbs, tenth, 16)
@@ -346,7 +345,7 @@ def narrow_decimals(const uint8_t[::1] data not None, int width, int scale, int6
             while own > 0 and low % 10 == 0:
                 low //= 10
                 own -= 1
-            if own > 18:
+            if own > MAX_SCALE:
                 failed = i
                 break
             mantissa[i] = -low if negative else low
@@ -443,10 +442,10 @@ def decimal_column(rows, str field, int scale):
                 value = int128(<uint64_t>mantissa, -1 if mantissa < 0 else 0)
             shift = scale - (<const int8_t *>at)[scale_offset]
             while shift > 0:
-                if scale128(&value, POWER_OF_TEN[min(shift, 18)]):
+                if scale128(&value, POWER_OF_TEN[min(shift, MAX_SCALE)]):
                     failed = i
                     break
-                shift -= 18
+                shift -= MAX_SCALE
             if failed >= 0 or not less128(&value, &limit) or not less128(&opposite, &value):
                 failed = i
                 break

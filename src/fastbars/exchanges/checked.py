@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastbars.errors import ParseError
+from fastbars.kernel import limits
 
-LATEST_NS = 4_600_000_000_000_000_000  # no trade may be later, so a later time is garbage
+LATEST_NS = limits.LATEST_NS  # no trade may be later, so a later time is garbage
 
 # What a parser may raise on a malformed message.
 BROKEN = (ParseError, LookupError, TypeError, ValueError, AttributeError, OverflowError)

@@ -1,25 +1,12 @@
 from libc.stdint cimport int8_t, int32_t, int64_t
 
 from fastbars.kernel.instruments cimport Instruments, Scale
+from fastbars.kernel.limits cimport is_time
 from fastbars.kernel.scaled cimport HIGHEST
 
-# Years 1824 to 2115: every interval that holds such a time (100 years at most), and the difference of any two such
-# times, lie within int64 nanoseconds.
-cdef extern from * nogil:
-    """
-    #define FASTBARS_LATEST_NS 4600000000000000000LL
-    """
-    const int64_t LATEST_NS "FASTBARS_LATEST_NS"
-    const int64_t EARLIEST_NS "-FASTBARS_LATEST_NS"
-
-# Those of fastbars.times.
-cdef extern from * nogil:
-    """
-    #define FASTBARS_SMALLEST_DOUBTFUL 631152000LL
-    #define FASTBARS_LARGEST_DOUBTFUL 4102444800000000LL
-    """
-    const int64_t SMALLEST_DOUBTFUL "FASTBARS_SMALLEST_DOUBTFUL"
-    const int64_t LARGEST_DOUBTFUL "FASTBARS_LARGEST_DOUBTFUL"
+# Integers between these are looked at: fastbars.times tells what unit they seem to have.
+cdef int64_t SMALLEST_DOUBTFUL
+cdef int64_t LARGEST_DOUBTFUL
 
 cdef enum:
     BYTES_A_ROW = 64            # of all columns
@@ -103,7 +90,7 @@ cdef inline bint is_known(
     int32_t symbol_id, Py_ssize_t symbols, int64_t time_ns, int64_t first_id, int64_t last_id
 ) noexcept nogil:
     # What a trade that is the next one of an open bar need not be asked for: symbol, time and ids are some that there are.
-    return 0 <= symbol_id < symbols and EARLIEST_NS <= time_ns <= LATEST_NS and first_id >= 0 and last_id < HIGHEST
+    return 0 <= symbol_id < symbols and is_time(time_ns) and first_id >= 0 and last_id < HIGHEST
 
 
 cdef inline bint is_doubtful(int64_t time_ns) noexcept nogil:

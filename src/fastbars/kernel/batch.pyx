@@ -20,12 +20,18 @@ from fastbars.kernel.checks cimport (
     outside_symbols, outside_times,
 )
 from fastbars.kernel.instruments cimport Instrument, Instruments, Scale, are_equal, finer
+from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS, MAX_SCALE
 from fastbars.kernel.scaled cimport HIGHEST, POWER_OF_TEN, magnitude, parse_number
 
 from fastbars.errors import InvalidTickError, PrecisionError
-from fastbars.kernel.scaled import MAX_SCALE as _MAX_SCALE, to_text
-from fastbars.times import of_column as _of_column, to_nanoseconds as _to_nanoseconds
+from fastbars.kernel.scaled import to_text
+from fastbars.times import (
+    LARGEST_DOUBTFUL as _LARGEST_DOUBTFUL, SMALLEST_DOUBTFUL as _SMALLEST_DOUBTFUL, of_column as _of_column,
+    to_nanoseconds as _to_nanoseconds,
+)
 
+SMALLEST_DOUBTFUL = _SMALLEST_DOUBTFUL
+LARGEST_DOUBTFUL = _LARGEST_DOUBTFUL
 
 # Counts of this size cannot overflow a 64-bit sum in a lifetime.
 cdef int64_t MOST_COUNT = 281_474_976_710_656
@@ -568,7 +574,7 @@ def _restored(Instruments instruments not None, dict columns not None, list scal
     cdef TickBatch batch = TickBatch.noted(instruments, columns)
     cdef int symbol, price, size
     for symbol, price, size in scales:
-        if not (0 <= symbol < instruments.count and 0 <= price <= _MAX_SCALE and 0 <= size <= _MAX_SCALE):
+        if not (0 <= symbol < instruments.count and 0 <= price <= MAX_SCALE and 0 <= size <= MAX_SCALE):
             raise ValueError(f"a pickle of a batch has scales {price} and {size} of symbol {symbol}")
         batch.set_scale(symbol, Scale(<int8_t>price, <int8_t>size))
     return batch

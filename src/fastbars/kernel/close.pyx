@@ -12,8 +12,8 @@ from fastbars.kernel.amend cimport (
     BY_END, BY_GAP, BY_TRADE, DOWN, END, LOST, NOT_CLOSED, START, UNPROVEN, Judgement, evict, flatten, judge, link, prove,
     take_judgement,
 )
-from fastbars.kernel.batch cimport EARLIEST_NS, LATEST_NS
 from fastbars.kernel.ids cimport catch_up, in_doubt
+from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS
 from fastbars.kernel.passes cimport Pass, begin_idle_pass
 from fastbars.kernel.rules cimport interval_of, is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST

@@ -22,7 +22,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
-from fastbars.kernel.batch cimport EARLIEST_NS, LATEST_NS
+from fastbars.kernel.limits cimport is_time
 from fastbars.kernel.passes cimport Pass, row_at
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 
@@ -76,10 +76,6 @@ cdef bytes _bytes_of(dict parts, str name):
     return part
 
 
-cdef bint _is_time(int64_t time_ns) noexcept nogil:
-    return EARLIEST_NS <= time_ns <= LATEST_NS
-
-
 cdef bint _is_sound(const Line *line) noexcept nogil:
     # Whether the loops that read a line can rely on it: times are valid, holes ascend and lie below `expected`.
     cdef const Hole *hole
@@ -89,13 +85,13 @@ cdef bint _is_sound(const Line *line) noexcept nogil:
         return line.hole_count == 0
     if line.expected < 0 or not 0 <= line.start <= line.expected:
         return False
-    if not (_is_time(line.last_time_ns) and _is_time(line.start_ns) and line.forgotten <= line.expected
-            and (line.forgotten_until_ns == LOWEST or _is_time(line.forgotten_until_ns))):
+    if not (is_time(line.last_time_ns) and is_time(line.start_ns) and line.forgotten <= line.expected
+            and (line.forgotten_until_ns == LOWEST or is_time(line.forgotten_until_ns))):
         return False
     for i in range(line.hole_count):
         hole = &line.holes[i]
         if not (behind <= hole.first <= hole.last < line.expected and 0 <= hole.unpublished <= 1
-                and _is_time(hole.since_ns) and _is_time(hole.until_ns)):
+                and is_time(hole.since_ns) and is_time(hole.until_ns)):
             return False
         behind = hole.last + 1
     return True

@@ -11,13 +11,11 @@ Units: a price is mantissa x 10**-price_scale quote units, a size mantissa x 10*
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, realloc
 
+from fastbars.kernel.limits cimport MAX_SCALE
 from fastbars.kernel.scaled cimport parse_number
 
 from fastbars.errors import PrecisionError
 from fastbars.kernel.scaled import to_decimal, to_text
-
-cdef enum:
-    MAX_SCALE = 18
 
 
 cdef class Instruments:

@@ -14,6 +14,7 @@ from cpython.sequence cimport PySequence_Fast_GET_ITEM
 from libc.stdint cimport int32_t, int64_t, int8_t, uint64_t, uint8_t
 
 from fastbars.kernel.instruments cimport Instruments
+from fastbars.kernel.limits cimport MAX_SCALE
 from fastbars.kernel.scaled cimport LOWEST, floor_mod, int128, int128_to_int
 from fastbars.kernel.rows cimport Row, rows_of
 
@@ -34,9 +35,6 @@ cdef extern from * nogil:
     #define fb_slot_offset(descriptor) (((PyMemberDescrObject *)(descriptor))->d_member->offset)
     """
     Py_ssize_t slot_offset "fb_slot_offset" (object)
-
-cdef enum:
-    MAX_SCALE = 18
 
 cdef object _Decimal = Decimal
 cdef object _UTC = _utc

@@ -9,7 +9,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from fastbars.kernel.batch cimport LATEST_NS
+from fastbars.kernel.limits cimport LATEST_NS
 from fastbars.kernel.passes cimport Columns, Seen, trades_of
 from fastbars.kernel.rules cimport TICK, VOLUME, is_time_kind
 from fastbars.kernel.scaled cimport add128_uint64, add128_wide, int128, less128, prefetch, wide_product

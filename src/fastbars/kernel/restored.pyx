@@ -9,15 +9,14 @@ Units: times int64 ns since the epoch, UTC.
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 
-from fastbars.kernel.batch cimport EARLIEST_NS, LATEST_NS
 from fastbars.kernel.instruments cimport Instrument, are_equal
 from fastbars.kernel.amend cimport DIRTY, GAP, NOT_CLOSED
+from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS, LONGEST_NS, is_time
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.paths cimport path_rule_of
 from fastbars.kernel.rules cimport TICK, Rule, interval_of, is_time_kind
 from fastbars.kernel.summary cimport Summary, is_beyond
 from fastbars.kernel.table cimport BarTable, Past, Record, Slot, Table, fits, state_of, total_bar
-from fastbars.kernel.trees cimport LONGEST_NS
 
 # More trades than a lifetime has: numbers below it can be added up without care.
 cdef int64_t MOST_TRADES = 1 << 60
@@ -25,10 +24,6 @@ cdef int64_t MOST_TRADES = 1 << 60
 cdef int64_t LAST_TIP = HIGHEST - (1 << 47)
 cdef enum:
     ALL_FLAGS = 2 * DIRTY - 1   # of a bar
-
-
-cdef bint _is_time(int64_t time_ns) noexcept nogil:
-    return EARLIEST_NS <= time_ns <= LATEST_NS
 
 
 cdef bint _is_bound(int64_t time_ns) noexcept nogil:
@@ -52,7 +47,7 @@ cdef bint _is_sum(const Summary *bar, bint by_id) noexcept nogil:
             if bar.sums[side].volume.lo or bar.sums[side].volume.hi or bar.sums[side].quote.lo or bar.sums[side].quote.hi:
                 return False
         return (
-            (bar.last_time == LOWEST or _is_time(bar.last_time)) and bar.last_id < HIGHEST
+            (bar.last_time == LOWEST or is_time(bar.last_time)) and bar.last_id < HIGHEST
             and (bar.high == LOWEST or bar.low == bar.high == bar.open == bar.close)
         )
     if not (0 < bar.count <= MOST_TRADES and 0 <= bar.first_id < HIGHEST and 0 <= bar.last_id < HIGHEST
@@ -125,7 +120,7 @@ cdef bint _is_record(const Rule *rule, const Record *record, bint by_id) noexcep
 
 
 cdef bint _is_past(const Rule *rule, const Past *past) noexcept nogil:
-    return (past.newest_ns == LOWEST or _is_time(past.newest_ns)) and (
+    return (past.newest_ns == LOWEST or is_time(past.newest_ns)) and (
         past.start_ns == HIGHEST or _is_bound(past.start_ns) or (not is_time_kind(rule.kind) and past.start_ns == LOWEST)
     ) and (past.let_go_ns == LOWEST or _is_bound(past.let_go_ns))
 
@@ -201,7 +196,7 @@ cdef int _check_slots(BarTable bars, uint8_t *listed) except -1:
                 raise ValueError(f"the snapshot's sums of {bars.instruments.label(s)} {bars.trees.specs[k]} exceed 128 bits")
         for t in range(table.specs.tree_count):
             # Ages are told from the time of the latest trade, which whoever has bars must have.
-            timed = _is_time(table.pasts[table.specs.trees[t].root][s].newest_ns) or _is_time(
+            timed = is_time(table.pasts[table.specs.trees[t].root][s].newest_ns) or is_time(
                 table.slots[table.specs.trees[t].root][s].bar.last_time)
             for j in range(table.specs.trees[t].start, table.specs.trees[t].stop):
                 if not timed and not table.slots[table.specs.order[j]][s].never_opened:
@@ -245,7 +240,7 @@ cdef int check_times(
     if down_since_ns == HIGHEST:
         if down_until_ns != LOWEST:
             raise ValueError("the snapshot has the end of an outage without its beginning")
-    elif not _is_time(down_since_ns) or down_until_ns <= down_since_ns:
+    elif not is_time(down_since_ns) or down_until_ns <= down_since_ns:
         raise ValueError("the snapshot's outage ends before it begins")
     for k in range(table.specs.count):
         for s in range(table.symbols):

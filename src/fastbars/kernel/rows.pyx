@@ -11,12 +11,12 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 from cpython.buffer cimport PyBuffer_FillInfo
 
+from fastbars.kernel.limits cimport MAX_SCALE
 from fastbars.kernel.scaled cimport HIGHEST, POWER_OF_TEN
 from fastbars.kernel.summary cimport merge_bar, widen_bar
 
 from fastbars.errors import PrecisionError
 from fastbars.kernel.fields import ROW_DTYPE
-from fastbars.kernel.scaled import MAX_SCALE as _MAX_SCALE
 
 cdef enum:
     MANY_ROWS = 1024            # so many are handed over where they are; fewer are copied
@@ -160,7 +160,7 @@ cdef int32_t _sum_of(int64_t unpublished, int64_t others) noexcept nogil:
 
 def check_scales(rows):
     # What a kernel can have issued; rows are arrays, which anybody can write to.
-    for name, most in (("price_scale", _MAX_SCALE), ("size_scale", _MAX_SCALE), ("quote_scale", 2 * _MAX_SCALE)):
+    for name, most in (("price_scale", MAX_SCALE), ("size_scale", MAX_SCALE), ("quote_scale", 2 * MAX_SCALE)):
         wrong = (rows[name] < 0) | (rows[name] > most)
         if wrong.any():
             row = int(wrong.argmax())

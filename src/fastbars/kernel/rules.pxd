@@ -4,6 +4,7 @@
 
 from libc.stdint cimport int64_t
 
+from fastbars.kernel.limits cimport DAY_NS
 from fastbars.kernel.scaled cimport floor_mod
 
 cdef enum:                  # Rule.kind
@@ -20,12 +21,6 @@ cdef struct Rule:           # a bar spec, as the kernel needs it
     int64_t origin          # ns
     const int64_t *boundaries   # ascending, of a ZONED rule: from before all valid times to behind them
     Py_ssize_t boundary_count
-
-cdef extern from * nogil:
-    """
-    #define FASTBARS_DAY_NS 86400000000000LL
-    """
-    const int64_t DAY_NS "FASTBARS_DAY_NS"
 
 
 cdef inline bint is_time_kind(int kind) noexcept nogil:

@@ -38,14 +38,8 @@ cdef enum ParseStatus:
     TOO_MANY_DECIMALS
     TOO_LARGE
 
-cdef extern from * nogil:
-    """
-    static const int64_t fb_power_of_ten[19] = {
-        1LL, 10LL, 100LL, 1000LL, 10000LL, 100000LL, 1000000LL, 10000000LL, 100000000LL, 1000000000LL,
-        10000000000LL, 100000000000LL, 1000000000000LL, 10000000000000LL, 100000000000000LL,
-        1000000000000000LL, 10000000000000000LL, 100000000000000000LL, 1000000000000000000LL};
-    """
-    const int64_t *POWER_OF_TEN "fb_power_of_ten"
+cdef extern from "kernel_limits.h" nogil:
+    const int64_t *POWER_OF_TEN "fb_power_of_ten"   # up to that of MAX_SCALE
 
 cdef ParseStatus parse_text(const char *text, Py_ssize_t length, int64_t *mantissa, int *scale) noexcept nogil
 cdef (int64_t, int) parse_number(object value) except *

@@ -1,6 +1,5 @@
 from decimal import Context, Decimal
 
-MAX_SCALE: int
 MAX_TEXT: int
 DECIMALS: Context
 """For arithmetic that must not depend on the caller's context: 200 digits, and what is no number raises

@@ -1,6 +1,6 @@
 """Scaled decimals: text, Decimal and int <-> (int64 mantissa, scale), exact or a PrecisionError.
 
-A scaled decimal is mantissa x 10**-scale with an int64 mantissa and 0 <= scale <= 18. `parse` finds the
+A scaled decimal is mantissa x 10**-scale with an int64 mantissa and 0 <= scale <= MAX_SCALE (18). `parse` finds the
 smallest such scale, so "61837.63000000" is (6183763, 2). Nothing here passes through a float.
 """
 
@@ -9,16 +9,16 @@ from operator import index as _index
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
+from fastbars.kernel.limits cimport MAX_SCALE
+
 from fastbars.errors import PrecisionError
 
-MAX_SCALE = 18
-MAX_TEXT = 128
-
 cdef enum:
-    _MAX_SCALE = 18
     _MOST_DECIMALS = 128        # of anything that is made to a Decimal: the kernel has 36, Arrow 38
     _MOST_BITS = 512
     _MAX_TEXT = 128
+
+MAX_TEXT = _MAX_TEXT
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -98,7 +98,7 @@ cdef ParseStatus parse_text(const char *text, Py_ssize_t length, int64_t *mantis
         return PARSED
     # The number is value x 10**exponent from here on.
     exponent = exponent - decimals + zeros
-    if exponent < -_MAX_SCALE:
+    if exponent < -MAX_SCALE:
         return TOO_MANY_DECIMALS
     while exponent > 0:
         if value > <uint64_t>922337203685477580:
@@ -145,7 +145,7 @@ cdef (int64_t, int) parse_number(object value) except *:
             raise PrecisionError(f"{shown} has {length} characters, the limit is {_MAX_TEXT}")
         raise PrecisionError(f"{shown} is not a finite decimal number")
     if status == TOO_MANY_DECIMALS:
-        raise PrecisionError(f"{shown} needs more than {_MAX_SCALE} decimals")
+        raise PrecisionError(f"{shown} needs more than {MAX_SCALE} decimals")
     raise PrecisionError(f"{shown} does not fit a 64-bit mantissa (at most 9223372036854775807 without the point)")
 
 
@@ -156,8 +156,8 @@ def parse(value):
 def to_scaled(value, int scale):
     cdef int64_t mantissa
     cdef int own
-    if not 0 <= scale <= _MAX_SCALE:
-        raise PrecisionError(f"scale {scale} is outside 0 to {_MAX_SCALE}")
+    if not 0 <= scale <= MAX_SCALE:
+        raise PrecisionError(f"scale {scale} is outside 0 to {MAX_SCALE}")
     mantissa, own = parse_number(value)
     if own > scale:
         raise PrecisionError(f"{value!r} needs {own} decimals, the scale is fixed at {scale}")

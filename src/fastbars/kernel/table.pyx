@@ -12,9 +12,10 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
-from fastbars.kernel.batch cimport EARLIEST_NS, LATEST_NS, TickBatch
+from fastbars.kernel.batch cimport TickBatch
 from fastbars.kernel.ids cimport Ledger, catch_up
 from fastbars.kernel.instruments cimport Instrument, Instruments, Scale
+from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS
 from fastbars.kernel.paths cimport MOST_STATE_BYTES, PRICES, QUOTES, TRADES, WidenState, path_rule_of
 from fastbars.kernel.rows cimport Row, free_rows, grow_table, new_row
 from fastbars.kernel.rules cimport interval_of, is_time_kind

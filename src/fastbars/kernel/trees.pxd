@@ -1,5 +1,3 @@
-from libc.stdint cimport int64_t
-
 from fastbars.kernel.rules cimport Rule
 
 cdef struct Tree:           # time specs whose intervals nest: the root takes the trades, the others its bars
@@ -15,8 +13,6 @@ cdef struct Specs:          # the specs of a kernel: their rules, and which time
     int *order              # the time specs, tree by tree, and in a tree each before those that it feeds
     int *subtree_end        # of each place in `order`: the first one behind all specs fed by the one there
     int *source             # of each spec: the one whose closed bars are merged into it; -1: none
-
-cdef int64_t LONGEST_NS     # a hundred years
 
 cdef class SpecTrees:
     cdef readonly tuple specs

@@ -12,17 +12,11 @@ import numpy as np
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 
-from fastbars.kernel.batch cimport EARLIEST_NS, LATEST_NS
+from fastbars.kernel.limits cimport DAY_NS, EARLIEST_NS, LATEST_NS, LONGEST_MONTHS, LONGEST_NS
 from fastbars.kernel.paths cimport TRADES, path_kind_of, path_rule_of
 from fastbars.kernel.rules cimport FIXED, MONTHS, ZONED, Rule, is_time_kind
 
 from fastbars.errors import SpecError
-
-_DAY_NS = 86_400_000_000_000
-cdef enum:
-    LONGEST_MONTHS = 1200
-
-cdef int64_t LONGEST_NS = 366 * 100 * 86_400_000_000_000
 
 _TIME_KINDS = {"time": FIXED, "zoned": ZONED, "months": MONTHS}
 
@@ -37,7 +31,7 @@ def _nests(inner, outer):
     if outer_kind == "zoned":
         return not ((outer.boundaries - origin) % step).any()
     if outer_kind == "months":
-        return _DAY_NS % step == 0 and origin % step == 0
+        return DAY_NS % step == 0 and origin % step == 0
     return outer_step % step == 0 and (outer_origin - origin) % step == 0
 
 

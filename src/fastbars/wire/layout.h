@@ -339,7 +339,7 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
             n = all - whole - 1;
             if (FB_UNLIKELY(all > 15 || n - 1 > 7 || (p[all] | 0x20) == 'e' || (!op->in_text && *p == '0' && whole > 1)))
                 break;
-            uint64_t value = fb_few_digits(p, whole) * fb_tens[n] + fb_few_digits(p + whole + 1, n);
+            uint64_t value = fb_few_digits(p, whole) * (uint64_t)fb_power_of_ten[n] + fb_few_digits(p + whole + 1, n);
             *(int64_t *)((char *)row + op->offset) = (int64_t)value;
             *(op->role == FB_PRICE ? &row->price_decimals : &row->size_decimals) = (int8_t)n;
             p = fb_after(layout, op, p, all);

@@ -35,8 +35,6 @@ enum {
 enum { FB_MOST_KEYS = 24, FB_MOST_NODES = 8, FB_MOST_LITERALS = 48, FB_KEY_SIZE = 32, FB_LITERAL_SIZE = 48,
        FB_MOST_DEPTH = 64, FB_MOST_OPS = 64, FB_LAYOUT_SIZE = 1024, FB_COPY_SIZE = 4096, FB_PADDING = 32,
        FB_STRIDE_SIZE = 2048, FB_MOST_ROWS = 65536 };
-/* No event is later: beyond, kernel arithmetic could leave 64 bits. */
-#define FB_LATEST_NS 4600000000000000000LL
 
 enum { FB_TEXT, FB_PREFIX, FB_TRUE, FB_FALSE };
 enum { FB_LEAVE, FB_TAKEN, FB_NO_MEMORY };

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernel_limits.h"
+
 /* FB_PLAIN: for the tests, what processors without SSE2 run. */
 #if !defined(FB_PLAIN) && (defined(__SSE2__) || defined(_M_X64))
 #include <emmintrin.h>
@@ -41,14 +43,9 @@ static __inline int fb_lowest_bit(uint64_t x) {
 #define FB_FETCH_LINE(p) __builtin_prefetch(p)
 #endif
 
-#define FB_MOST_DIGITS 18
+#define FB_MOST_DIGITS FB_MAX_SCALE
 #define FB_ONES 0x0101010101010101ULL
 #define FB_HIGHS 0x8080808080808080ULL
-
-static const uint64_t fb_tens[19] = {
-    1ULL, 10ULL, 100ULL, 1000ULL, 10000ULL, 100000ULL, 1000000ULL, 10000000ULL, 100000000ULL, 1000000000ULL,
-    10000000000ULL, 100000000000ULL, 1000000000000ULL, 10000000000000ULL, 100000000000000ULL,
-    1000000000000000ULL, 10000000000000000ULL, 100000000000000000ULL, 1000000000000000000ULL};
 
 /* Entry n + 8 keeps the first n bytes of a word: none for n < 0, all for n > 8. */
 static const uint64_t fb_first_bytes[25] = {
@@ -142,7 +139,7 @@ FB_INLINE uint64_t fb_few_digits(const uint8_t *p, unsigned n) {
 FB_INLINE uint64_t fb_sixteen_digits(const uint8_t *p, unsigned n) {
     if (n <= 8)
         return fb_few_digits(p, n);
-    return fb_eight_digits(fb_word(p) ^ (FB_ONES * '0')) * fb_tens[n - 8] + fb_few_digits(p + 8, n - 8);
+    return fb_eight_digits(fb_word(p) ^ (FB_ONES * '0')) * fb_power_of_ten[n - 8] + fb_few_digits(p + 8, n - 8);
 }
 
 /* Whether these bytes begin as `text` does, which has eight bytes at least, of which `length` (1 to 8) count. */
@@ -178,7 +175,7 @@ FB_INLINE int fb_digits(const uint8_t **at, const uint8_t *limit, uint64_t *valu
             digits += n;
             if (FB_UNLIKELY(digits > FB_MOST_DIGITS))
                 return -1;
-            v = v * fb_tens[n] + fb_eight_digits(x << (64 - 8 * n));
+            v = v * fb_power_of_ten[n] + fb_eight_digits(x << (64 - 8 * n));
             p += n;
         }
         *at = p;
@@ -231,7 +228,7 @@ FB_INLINE int fb_decimal(const uint8_t **at, const uint8_t *limit, int json_numb
         if (places > FB_MOST_DIGITS || (places < 0 && digits - places > FB_MOST_DIGITS))
             return 0;
         if (places < 0) {
-            v *= fb_tens[-places];
+            v *= fb_power_of_ten[-places];
             places = 0;
         }
     }
@@ -383,7 +380,7 @@ static int fb_rfc3339(const uint8_t **at, const uint8_t *end, int64_t *time_ns) 
             fraction = fraction * 10 + (*p - '0'), fraction = p - point > 9 ? -1 : fraction;
         if (p == point + 1 || p - point > 10)
             return 0;
-        fraction *= (int64_t)fb_tens[9 - (p - point - 1)];
+        fraction *= fb_power_of_ten[9 - (p - point - 1)];
     }
     if (p >= end || *p != 'Z')
         return 0;
@@ -410,7 +407,7 @@ FB_INLINE int fb_time(const uint8_t **at, const uint8_t *end, const uint8_t *lim
         }
         if (places > 9)
             return 0;
-        factor = (int64_t)fb_tens[9 - places];
+        factor = fb_power_of_ten[9 - places];
     } else {
         if (!fb_integer(at, limit, &value))
             return 0;
@@ -452,7 +449,7 @@ FB_INLINE int fb_rescale(int64_t *value, int decimals, int scale) {
             return 0;
         *value = (int64_t)v;
     } else if (decimals < scale) {
-        int64_t factor = (int64_t)fb_tens[scale - decimals];
+        int64_t factor = fb_power_of_ten[scale - decimals];
         if ((uint64_t)*value > fb_most_quotient[scale - decimals] / 2)
             return 0;
         *value *= factor;

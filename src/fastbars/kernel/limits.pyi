@@ -1,0 +1,11 @@
+LATEST_NS: int
+"""No trade is later, nor earlier than its opposite, ns since the epoch: the years 1824 to 2115."""
+
+LONGEST_NS: int
+"""The longest interval of a time bar, of those that are cut by nanoseconds."""
+
+LONGEST_MONTHS: int
+"""Likewise, of those that are cut by calendar months."""
+
+MAX_SCALE: int
+"""Decimals that a price or a size can have."""
