@@ -53,6 +53,20 @@ def test_who_breaks_the_contract_is_told_what_was_expected(changes: dict[str, An
         check_exchange(replace(FIXTURES["binance spot"], **changes))
 
 
+@pytest.mark.parametrize(
+    ("trades", "why"),
+    [
+        ([], "trades must begin with a payload of one trade of the default channel 'trade'"),
+        ([("{}", [])], "trades must begin with a payload of one trade"),
+        ([("{}", [Trade("aggTrade", "AB", 1, "1", "1", 1, 1, 1)])], "of the default channel 'trade'"),
+        ([FIXTURES["binance spot"].trades[0], ("{}", [])], "each payload of trades must have one"),
+    ],
+)
+def test_fixtures_that_check_nothing_are_refused(trades: list[Any], why: str) -> None:
+    with pytest.raises(ValueError, match=f"^binance spot: .*{why}"):
+        replace(FIXTURES["binance spot"], trades=trades)
+
+
 def test_a_documented_message_is_left_by_the_scanner_only_where_that_is_declared() -> None:
     left: list[tuple[str, str]] = []
     for name, fixtures in FIXTURES.items():

@@ -15,6 +15,12 @@ def test_import_leaves_table_libraries_and_live_parts_alone() -> None:
     loaded = set(run(code).split())
     assert not loaded & {"pandas", "polars", "pyarrow", "duckdb", "nanoarrow", "websockets", "uvloop", "zoneinfo"}
     assert not loaded & {"structlog", "fastbars.live", "fastbars.columnar.arrays", "fastbars.calendars"}
+    assert not loaded & {"fastbars.testing", "fastbars.exchanges", "pytest"}
+
+
+def test_the_contract_of_exchanges_needs_no_test_framework() -> None:
+    loaded = set(run("import sys, fastbars.testing; print(*sys.modules)").split())
+    assert not loaded & {"pytest", "_pytest", "unittest", "hypothesis"}
 
 
 def test_import_takes_at_most_60_ms_longer_than_numpy() -> None:

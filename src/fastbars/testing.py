@@ -45,7 +45,8 @@ class ExchangeFixtures:
 
     Attributes:
         exchange: the market.
-        trades: payload, and the trades in it; at least one payload, with one trade.
+        trades: payload, and what it means; the first is of one trade of the default channel. Where trades are samples,
+            the last one differs from the first.
         acks, refusals, heartbeats: payload, and what it means.
         others: of candles, quotes, tickers and notices, likewise.
         raw: payload, kind and symbol of what is handed on as it is.
@@ -71,6 +72,16 @@ class ExchangeFixtures:
     unknown: Sequence[str] = ()
     event_times: Sequence[tuple[str, int | None]] = ()
     contracts: Mapping[str, Decimal | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        first = _trades_in(self.trades[0][1]) if self.trades else []
+        if len(first) != 1 or first[0].channel != self.exchange.default_channel:
+            raise ValueError(
+                f"{self.exchange.name}: trades must begin with a payload of one trade of the default channel"
+                f" {self.exchange.default_channel!r}"
+            )
+        if any(not _trades_in(meaning) for _, meaning in self.trades):
+            raise ValueError(f"{self.exchange.name}: each payload of trades must have one; others belong into others")
 
     def payloads(self) -> list[str]:
         """Every payload, each once."""
@@ -196,8 +207,6 @@ def trades_of_a_message_stand_in_time_order_and_carry_what_their_ids_promise(fix
     exchange = fixtures.exchange
     for payload, _ in fixtures.trades:
         trades = _trades_in(_read(exchange, payload))
-        if not trades:
-            _fail(exchange, payload, trades, "trades")
         times = [trade.time_ns for trade in trades]
         _expect(exchange, f"times of the trades of {payload}", times, sorted(times))
         for trade in trades:
@@ -275,7 +284,7 @@ def _check_unsubscribed(fixtures: ExchangeFixtures, *, scans: bool) -> None:
     channel, ids = exchange.default_channel, exchange.ids(exchange.default_channel)
     cases = [(payload.encode(), _trades_in(meaning)) for payload, meaning in fixtures.trades]
     of_channel = [(payload, trades) for payload, trades in cases if trades[0].channel == channel]
-    payload, trades = of_channel[0]
+    payload, trades = cases[0]
     symbol = trades[0].symbol
     session = _session(exchange, Callbacks(), channel)
     if not scans:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import orjson
@@ -109,13 +110,12 @@ class Bybit(Exchange):
         return Decimal(1) if self.is_inverse else None  # one contract is one USD
 
     def parse(self, message: Any) -> Iterable[Message]:
-        return self._parse(message, Deltas())
+        return self._parse(Deltas(), message)
 
     def parser(self) -> Callable[[Any], Iterable[Message]]:
-        deltas = Deltas()
-        return lambda message: self._parse(message, deltas)
+        return partial(self._parse, Deltas())
 
-    def _parse(self, message: Any, deltas: Deltas) -> Iterable[Message]:
+    def _parse(self, deltas: Deltas, message: Any) -> Iterable[Message]:
         if not isinstance(message, dict):
             return ()
         topic = message.get("topic")

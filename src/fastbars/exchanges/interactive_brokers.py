@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -84,13 +85,12 @@ class InteractiveBrokers(Exchange):
         return nanoseconds_of(time) if isinstance(time, int) else None
 
     def parse(self, message: Any) -> Iterable[Message]:
-        return self._parse(message, Deltas())
+        return self._parse(Deltas(), message)
 
     def parser(self) -> Callable[[Any], Iterable[Message]]:
-        deltas = Deltas()
-        return lambda message: self._parse(message, deltas)
+        return partial(self._parse, Deltas())
 
-    def _parse(self, message: Any, deltas: Deltas) -> Iterable[Message]:
+    def _parse(self, deltas: Deltas, message: Any) -> Iterable[Message]:
         if not isinstance(message, dict):
             return ()
         # {"message":"waiting for session"}: the socket came without the session's cookie
