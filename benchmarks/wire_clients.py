@@ -120,14 +120,13 @@ async def fastbars_client(url: str, *, scans: str = "", coalesce: float = 0.0) -
         connection: Any = adapter.lines.connections[0].socket
         ending = connection._wakeup.ending
 
-        class Noting(Ending):
-            def finish(self, steady_ns: int) -> bool:
-                done: bool = ending.finish(steady_ns)
-                if session.event_time_ns is not None:
-                    waits.append(time.time_ns() - session.event_time_ns)
-                return done
+        def note_wait(steady_ns: int) -> bool:
+            done: bool = ending.finish(steady_ns)
+            if session.event_time_ns is not None:
+                waits.append(time.time_ns() - session.event_time_ns)
+            return done
 
-        connection._wakeup.ending = Noting()
+        connection._wakeup.ending = Ending(note_wait)
     timer = asyncio.create_task(tick()) if scans == "timer" else None
     clock = Clock()
     await adapter.lines.connections[0].send(b"go")

@@ -245,7 +245,7 @@ class Pool:
             ExchangeClock(),
             TradeDelays(),
             Feed(intake, lambda _: None),
-            Ending(),
+            Ending(lambda _: False),
             BarMaker(OHLCVBar, STATUSES, REASONS),
             kernel.dump(),
             buffer.dump(),

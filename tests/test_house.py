@@ -19,7 +19,7 @@ RECORDS = {"ExchangeBar", "OHLCVBar", "StreamConfig", "TradeFields"}
 # What the loops of the kernel run over: one piece of memory, or the owner of the columns that they read.
 HOT = {"Table", "TickBatch"}
 # Bases with a single subclass, still to go: whoever cuts one strikes it off here.
-LONE_BASES = {"Ending", "TradeEntry"}
+LONE_BASES = {"TradeEntry"}
 
 
 @dataclass

@@ -94,7 +94,7 @@ class Intake:
         """Whether there are holes or symbols that there were not at the last call."""
 
 @final
-class Feed(Ending):
+class Feed:
     """The wakeups of one connection.
 
     Args:
@@ -107,6 +107,9 @@ class Feed(Ending):
 
     @property
     def data_messages(self) -> int: ...
+    @property
+    def ending(self) -> Ending:
+        """`finish` as what a connection calls, without a Python frame."""
     def __new__(cls, intake: Intake, on_failure: Callable[[Exception], object]) -> Self: ...
     def note_data(self, messages: int) -> None:
         """So many messages of a wakeup that the session ended were data; from here on there can be others."""

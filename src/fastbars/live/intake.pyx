@@ -21,7 +21,7 @@ from fastbars.kernel.batch cimport TickBatch, begin
 from fastbars.kernel.scaled cimport LOWEST
 from fastbars.live.clock cimport ExchangeClock, TradeDelays, difference
 from fastbars.wire.scanner cimport TradeScanner
-from fastbars.wire.wakeup cimport Ending
+from fastbars.wire.wakeup cimport compiled_ending
 
 cdef int64_t WALL_EVERY_NS = 100_000_000
 
@@ -187,7 +187,7 @@ cdef class Intake:
 
 
 @cython.final
-cdef class Feed(Ending):
+cdef class Feed:
     cdef Intake intake
     cdef object _on_failure
     cdef bint is_proven         # what the session has to learn of the connection is known
@@ -200,6 +200,10 @@ cdef class Feed(Ending):
     def note_data(self, int64_t messages):
         self.data_messages += messages
         self.is_proven = self.is_proven or messages > 0
+
+    @property
+    def ending(self):
+        return compiled_ending(self, finish_feed)
 
     cpdef bint finish(self, int64_t steady_ns) except -1:
         cdef Intake intake = self.intake
@@ -217,3 +221,7 @@ cdef class Feed(Ending):
             return False
         self.data_messages += intake.take_scanned()
         return True
+
+
+cdef bint finish_feed(object feed, int64_t steady_ns) except -1:
+    return (<Feed>feed).finish(steady_ns)

@@ -3,8 +3,16 @@ from libc.stdint cimport int64_t
 
 from fastbars.wire.walker cimport FrameWalker
 
+# Called with its owner and the time of the read.
+ctypedef bint (*end_function)(object owner, int64_t steady_ns) except -1
+
+
+@cython.final
 cdef class Ending:
-    cpdef bint finish(self, int64_t steady_ns) except -1
+    cdef object owner
+    cdef end_function end
+
+cdef Ending compiled_ending(object owner, end_function end)
 
 
 @cython.final

@@ -1,14 +1,19 @@
 from collections.abc import Callable
 from typing import Self, final
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import Buffer
 
 from fastbars.wire.walker import FrameWalker
 
-@disjoint_base
+@final
 class Ending:
-    """Ends the ordinary wakeups of a connection."""
+    """What ends the ordinary wakeups of a connection: a function, in Python or in C.
 
+    Args:
+        function: called as `finish` is.
+    """
+
+    def __new__(cls, function: Callable[[int], bool]) -> Self: ...
     def finish(self, steady_ns: int) -> bool:
         """A read that began at this time of the steady clock brought messages that the scanner took.
 

@@ -20,9 +20,24 @@ cdef enum:
     BYTES_A_TURN = 200_000      # after so many without a pause the loop gets its turn, for timers and other sockets
 
 
+cdef bint call_python(object owner, int64_t steady_ns) except -1:
+    return owner(steady_ns)
+
+
+@cython.final
 cdef class Ending:
-    cpdef bint finish(self, int64_t steady_ns) except -1:
-        return False
+    def __cinit__(self, function):
+        self.owner = function
+        self.end = call_python
+
+    def finish(self, int64_t steady_ns):
+        return self.end(self.owner, steady_ns)
+
+
+cdef Ending compiled_ending(object owner, end_function end):
+    cdef Ending ending = Ending(owner)
+    ending.end = end
+    return ending
 
 
 @cython.final
@@ -58,7 +73,7 @@ cdef class Wakeup:
             payloads = self.payloads.copy()
             self.payloads.clear()
             self.on_payloads(payloads)
-        elif self.scans and (self.ending is None or not self.ending.finish(self.last_receive_ns)):
+        elif self.scans and (self.ending is None or not self.ending.end(self.ending.owner, self.last_receive_ns)):
             self.on_payloads([])
         if self.last_read_was_full:
             self.bytes_this_turn += size

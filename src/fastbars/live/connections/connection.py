@@ -129,7 +129,7 @@ class Connection:
             on_payloads=receiver.take_payloads,
             scanner=receiver.scanner,
             on_message=receiver.take_message,
-            ending=receiver.feed,
+            ending=receiver.feed.ending,
             coalesce_s=config.coalesce,
         )
         made = cast("type[ClientConnection]", factory)
