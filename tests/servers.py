@@ -30,8 +30,6 @@ MINUTE_MS = 60_000
 START_MS = 1_723_161_240_000  # 2024-08-08 23:54:00 UTC, the beginning of a minute
 START_NS = START_MS * 1_000_000
 
-_TURN_S = 0.005
-
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 
 Request = dict[str, Any]
@@ -68,42 +66,6 @@ async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> Non
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 there is no event for everything a test waits for
             await asyncio.sleep(0.002)
-
-
-class Stalls:
-    """For how long the loop has stood still while the body ran, because something else had the processor."""
-
-    def __init__(self) -> None:
-        self._before_s = self._stood_s = self._longest_s = 0.0
-
-    async def __aenter__(self) -> Self:
-        self._before_s = clocks.steady_s()
-        self._watching = asyncio.create_task(self._watch())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._longest_s, self._stood_s = self.longest_s, self.seconds
-        self._watching.cancel()
-        await asyncio.wait([self._watching])
-
-    @property
-    def seconds(self) -> float:
-        """Turns of the loop that took twice as long as they should."""
-        if self._watching.done():
-            return self._stood_s
-        took_s = clocks.steady_s() - self._before_s
-        return self._stood_s + (took_s if took_s > 2 * _TURN_S else 0.0)
-
-    @property
-    def longest_s(self) -> float:
-        """The longest of these turns. By that much two events may seem nearer than they were."""
-        return max(self._longest_s, self.seconds - self._stood_s)
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(_TURN_S)
-            self._longest_s, self._stood_s = self.longest_s, self.seconds
-            self._before_s = clocks.steady_s()
 
 
 def acknowledge(request: Request) -> Request:

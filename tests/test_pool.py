@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -21,7 +21,7 @@ from fastbars.exchanges.binance import SPOT
 from fastbars.exchanges.declaration import Exchange, Limits
 from fastbars.live.connections.pool import Pool
 from fastbars.streams import BarStream
-from servers import MINUTE_MS, Answer, Request, Stalls, TradeServer, acknowledge, refuse, show, trade, until
+from servers import MINUTE_MS, Answer, Request, TradeServer, acknowledge, refuse, show, trade, until
 
 pytestmark = pytest.mark.usefixtures("no_task_is_left_behind")
 
@@ -34,29 +34,15 @@ class StrictExchange(TradeServer):
         self.limits = limits
         self.held: dict[ServerConnection, set[str]] = {}
         self.offences: list[str] = []
-        self.stalls = Stalls()
         self._reply = answer
         self._times: dict[ServerConnection, list[float]] = {}
-
-    async def __aenter__(self) -> Self:
-        await self.stalls.__aenter__()
-        return await super().__aenter__()
-
-    async def shut(self) -> None:
-        await super().shut()
-        await self.stalls.__aexit__()
-
-    @property
-    def blur_s(self) -> float:
-        """How much later than it was sent a frame may have been seen; no more than leaves a limit to be held."""
-        return min(self.stalls.longest_s, 0.9)
 
     async def _greet(self, connection: ServerConnection) -> None:
         self.held[connection] = set()
         self._times[connection] = []
         if self.limits.connects is not None:
             most, window_s = self.limits.connects
-            recent = [at for at in self.accepted_s if self.accepted_s[-1] - at < window_s - self.blur_s]
+            recent = [at for at in self.accepted_s if self.accepted_s[-1] - at < window_s]
             self._forbid(len(recent) > most, f"{len(recent)} connects in {window_s} s")
         # Each frame as it arrives; pings and pongs count too.
         receive = connection.protocol.receive_data
@@ -73,7 +59,7 @@ class StrictExchange(TradeServer):
         now = clocks.steady_s()
         times = self._times[connection]
         times.append(now)
-        recent = sum(now - at < 1.0 - self.blur_s for at in times)
+        recent = sum(now - at < 1.0 for at in times)
         self._forbid(recent > self.limits.requests_per_second, f"{recent} frames in a second")
         self._forbid(size > (self.limits.request_bytes or 2**31), f"a frame of {size} bytes")
 
