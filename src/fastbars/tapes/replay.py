@@ -74,13 +74,17 @@ MALFORMED = (FastbarsError, LookupError, TypeError, ValueError, ArithmeticError,
 class Replay:
     """The bars of tapes or recordings, as an iterator; made by `replay`.
 
+    Args:
+        bars: begins a pass over the files; a recording's adds the sessions that it meets to `sessions`.
+        sessions: what the messages go through.
+
     Attributes:
-        sessions: what the messages went through; their counters say what there was. A recording's appear as it goes on.
+        sessions: their counters say what there was. A recording's appear as it goes on.
     """
 
-    def __init__(self, paths: Sequence[str | Path]) -> None:
-        self.sessions: list[Session] = []
-        self._paths = paths
+    def __init__(self, bars: Callable[[list[Session]], Iterator[OHLCVBar]], sessions: Sequence[Session] = ()) -> None:
+        self.sessions = list(sessions)
+        self._bars = bars
 
     @property
     def session(self) -> Session:
@@ -88,95 +92,84 @@ class Replay:
         return self.sessions[0]
 
     def __iter__(self) -> Iterator[OHLCVBar]:
-        raise NotImplementedError
+        return self._bars(self.sessions)
 
 
-class TapeReplay(Replay):
-    """The bars of plain tapes."""
-
-    def __init__(self, paths: Sequence[str | Path], session: Session) -> None:
-        super().__init__(paths)
-        self.sessions.append(session)
-
-    def __iter__(self) -> Iterator[OHLCVBar]:
-        records = read_tapes(self._paths)
-        failure: TapeError | None = None
-        while failure is None:
-            payloads: list[bytes] = []
-            received_ns = 0
-            try:
-                for record in islice(records, _MESSAGES_A_BATCH):
-                    payloads.append(record.payload)
-                    received_ns = record.receive_time_ns or 0
-            except TapeError as error:
-                failure = error
-            if not payloads:
-                break
-            yield from self.session.receive(payloads, received_ns).bars
-        yield from self.session.flush(0)
-        if failure is not None:
-            raise failure
-
-
-class RecordingReplay(Replay):
-    """The bars of recordings; sessions are made as the recording declares them."""
-
-    def __init__(self, paths: Sequence[str | Path], make_session: Callable[[dict[str, Any]], Session]) -> None:
-        super().__init__(paths)
-        self._make_session = make_session
-
-    def __iter__(self) -> Iterator[OHLCVBar]:
-        self.sessions.clear()
-        run = ""
-        open_: dict[int, Session] = {}
-        failure: FastbarsError | None = None
+def _bars_of_tapes(paths: Sequence[str | Path], session: Session) -> Iterator[OHLCVBar]:
+    records = read_tapes(paths)
+    failure: TapeError | None = None
+    while failure is None:
+        payloads: list[bytes] = []
+        received_ns = 0
         try:
-            for entry in read_recording(*self._paths):
-                if entry.run != run:
-                    yield from _end(open_)
-                    run = entry.run
-                yield from self._bars_of(entry, open_)
-        except FastbarsError as error:
+            for record in islice(records, _MESSAGES_A_BATCH):
+                payloads.append(record.payload)
+                received_ns = record.receive_time_ns or 0
+        except TapeError as error:
             failure = error
-        # Also where the recording is damaged: what came before it is issued, then the error goes on.
-        yield from _end(open_)
-        if failure is not None:
-            raise failure
+        if not payloads:
+            break
+        yield from session.receive(payloads, received_ns).bars
+    # Also where the tape is damaged: what came before that place is issued, then the error is raised.
+    yield from session.flush(0)
+    if failure is not None:
+        raise failure
 
-    def _bars_of(self, entry: Entry, open_: dict[int, Session]) -> list[OHLCVBar]:
-        if entry.payloads is not None:
-            session = _of(entry, open_)
-            try:
-                return session.receive(entry.payloads, entry.receive_time_ns, entry.steady_ns, line=entry.line).bars
-            except MALFORMED as error:  # not the messages', which are counted, but the settings'
-                raise TapeError(f"the recording of run {entry.run} has impossible settings: {error!r}") from error
-        name = entry.fields.get("event")
-        if name is None:
-            return []
-        if name == "session":
-            if entry.session not in open_:  # each file of a run declares its sessions again
-                open_[entry.session] = self._make_session(entry.fields)
-                self.sessions.append(open_[entry.session])
-            return []
-        if not isinstance(name, str) or name not in INPUTS:
-            raise TapeError(
-                f"the recording of run {entry.run} has an input {shortened(name)}, which this fastbars does not know"
-            )
-        session = _of(entry, open_)
+
+def _bars_of_recordings(
+    paths: Sequence[str | Path], sessions: list[Session], make_session: Callable[[dict[str, Any]], Session]
+) -> Iterator[OHLCVBar]:
+    sessions.clear()
+    run = ""
+    by_number: dict[int, Session] = {}  # of the run at hand
+    failure: FastbarsError | None = None
+    try:
+        for entry in read_recording(*paths):
+            if entry.run != run:
+                yield from _flush(by_number)
+                run = entry.run
+            if entry.fields.get("event") == "session":
+                if entry.session not in by_number:  # each file of a run declares its sessions again
+                    by_number[entry.session] = make_session(entry.fields)
+                    sessions.append(by_number[entry.session])
+            else:
+                yield from _bars_of_entry(entry, by_number)
+    except FastbarsError as error:
+        failure = error
+    yield from _flush(by_number)  # as above
+    if failure is not None:
+        raise failure
+
+
+def _bars_of_entry(entry: Entry, sessions: dict[int, Session]) -> list[OHLCVBar]:
+    if entry.payloads is not None:
+        session = _session_of(entry, sessions)
         try:
-            return INPUTS[name](session, entry)
-        except MALFORMED as error:
-            raise TapeError(f"the recording of run {entry.run} has a malformed input {name!r}: {error!r}") from error
+            return session.receive(entry.payloads, entry.receive_time_ns, entry.steady_ns, line=entry.line).bars
+        except MALFORMED as error:  # not the messages', which are counted, but the settings'
+            raise TapeError(f"the recording of run {entry.run} has impossible settings: {error!r}") from error
+    name = entry.fields.get("event")
+    if name is None:  # a note
+        return []
+    if not isinstance(name, str) or name not in INPUTS:
+        raise TapeError(
+            f"the recording of run {entry.run} has an input {shortened(name)}, which this fastbars does not know"
+        )
+    session = _session_of(entry, sessions)
+    try:
+        return INPUTS[name](session, entry)
+    except MALFORMED as error:
+        raise TapeError(f"the recording of run {entry.run} has a malformed input {name!r}: {error!r}") from error
 
 
-def _of(entry: Entry, sessions: dict[int, Session]) -> Session:
+def _session_of(entry: Entry, sessions: dict[int, Session]) -> Session:
     session = sessions.get(entry.session)
     if session is None:
         raise TapeError(f"the recording of run {entry.run} does not declare its session {entry.session}")
     return session
 
 
-def _end(sessions: dict[int, Session]) -> Iterator[OHLCVBar]:
+def _flush(sessions: dict[int, Session]) -> Iterator[OHLCVBar]:
     for session in sessions.values():
         yield from session.flush(0)
     sessions.clear()
@@ -207,7 +200,7 @@ def replay(
         bars: bar specs; None: what the recording was made with, and "1m" for a plain tape.
         channel: trade channel that bars are made from; None: the recording's, and that of a plain tape's first trade.
         timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`); of `bars` alone.
-        callbacks: whom to tell of ticks, exchange bars and the rest.
+        callbacks: called with ticks, exchange bars and the rest.
         parse_message: the parser of the user's that the recorded run had.
 
     Raises:
@@ -229,7 +222,8 @@ def replay(
             bars="1m" if bars is None else bars, timezone=timezone, origin=origin, close_by="trades"
         )
         venue = find_exchange(exchange, market)
-        return TapeReplay(files, Session(venue, settings, callbacks, channel=channel, parse_message=parse_message))
+        session = Session(venue, settings, callbacks, channel=channel, parse_message=parse_message)
+        return Replay(lambda _: _bars_of_tapes(files, session), [session])
     if not all(recorded):
         raise TapeError(f"{files[recorded.index(False)]} is no recording, {files[recorded.index(True)]} is one")
 
@@ -257,7 +251,7 @@ def replay(
                 raise
             raise TapeError(f"the recording was made with settings that this fastbars does not know: {error}") from None
 
-    return RecordingReplay(files, make_session)
+    return Replay(lambda sessions: _bars_of_recordings(files, sessions, make_session))
 
 
 def _check_readable(path: str | Path) -> None:
