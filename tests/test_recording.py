@@ -365,7 +365,7 @@ def test_a_run_that_goes_on_behind_a_cut_or_a_missing_file_is_an_error(tmp_path:
     content = files[3].read_bytes()
     files[3].write_bytes(content[:-1])
     _, message = read_until_error(tmp_path)
-    assert message.startswith(f"{files[3]}: cut off behind byte ")
+    assert message.startswith(f"{files[3]}: truncated after byte ")
     assert message.endswith(f"; but the run goes on in {files[4]}")
     files[3].unlink()
     _, message = read_until_error(tmp_path)

@@ -40,7 +40,7 @@ T = TypeVar("T")
 class BarStream(AsyncIterator[OHLCVBar]):
     """Finished bars as an asynchronous iterator; made by `stream`.
 
-    Bars wait in a bounded queue. A consumer that falls behind first stops the reading of the socket; no bar is
+    Bars wait in a bounded queue. If the consumer falls behind, the socket is no longer read; no bar is
     ever dropped. The iteration ends after `stop()`, or when the connection has ended for good; what is open
     then comes out last (PARTIAL, `end`). It is entered by `async with`, once: before that there is nothing to iterate
     over, and after it the iteration gives what is left. Of two loops over one stream each bar goes to one.
@@ -195,7 +195,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
 
     async def _watch(self) -> None:
         # Until all connections have ended for good, be it by `stop` or by a failure. Then what is open comes out, and
-        # only behind it the end.
+        # only then the end.
         failure: WSConnectionError | None = None
         try:
             await self.pool.wait_closed()

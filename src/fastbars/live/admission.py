@@ -1,7 +1,7 @@
 """Admission: which trades become rows of a session's batch, and what is made of them.
 
-A trade is taken where it is of the channel that bars are made from, somebody is subscribed to its symbol, its key was
-not seen before, and the kernel can hold it. What is not taken is counted; what is refused is a loss, and bars say so.
+A trade is taken if it is on the channel that bars are made from, its symbol is subscribed to, its key was not seen
+before, and the kernel can hold it. What is not taken is counted; what is refused is a loss, and bars say so.
 Units: times int64 nanoseconds.
 """
 
@@ -142,13 +142,13 @@ class Admission:
             self._notifier.notify_trade(tick, self.wakeup.receive_time_ns)
 
     def notify_scanned(self, first_row: int) -> None:
-        """Call whoever wants each trade with those that the scanner has put into the batch, from this row on."""
+        """Call the user's callbacks with the trades that the scanner has put into the batch, from this row on."""
         batch = self._intake.batch
         for row in range(first_row, len(batch)):
             self._notifier.notify_trade(tick_of(batch, row), self.wakeup.receive_time_ns)
 
     def subscribed_name(self, name: str) -> str | None:
-        """The symbol whose trades arrive under this name, as it was asked for; None, and counted: nobody has."""
+        """The subscribed symbol whose trades arrive under this name; None, and counted, if there is none."""
         if self.roster is None:
             return name
         symbol = self.roster.taken(name)
@@ -170,10 +170,10 @@ class Admission:
         return instruments.add(symbol, contract_size=self._exchange.contract_size(symbol))
 
     def _new_symbol(self, name: str) -> int:
-        # A name that the scanner has not met: where nobody asked for it, the message is read again, one by one.
+        # A name that is new to the scanner: if it is not subscribed to, the message is left to Python, trade by trade.
         symbol = name if self.roster is None else self.roster.taken(name)
         if symbol is None:
-            raise NotSubscribedError(f"{self._exchange.name}: nobody is subscribed to {name[:_SHOWN]!a}")
+            raise NotSubscribedError(f"{self._exchange.name}: {name[:_SHOWN]!a} is not subscribed to")
         return self.symbol_id(symbol)
 
     def _append(self, symbol: str, time_ns: int, row: tuple[Any, ...]) -> bool:

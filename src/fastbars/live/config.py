@@ -41,8 +41,8 @@ class StreamConfig:
         stale_interval: seconds between looks for symbols, or connections, that have fallen silent.
         stale_after: seconds of silence that are always harmless.
         stale_factor: silence that is this many times the usual gap between trades is not.
-        never_heard_after: seconds in which something should come of a subscription; where nothing did, it is renewed
-            once and reported, then reported again ever more rarely; None: four times `stale_after`.
+        never_heard_after: seconds in which a subscription should bring something; one that brings nothing is renewed
+            once and reported, then reported again less and less often; None: four times `stale_after`.
         check_symbols: ask the exchange's REST API, where it lists its instruments, before a subscription: symbols that
             are unknown, halted or delisted are refused. Where a stream is given a `url` of its own, only `rest_url`
             is asked.
@@ -52,7 +52,7 @@ class StreamConfig:
         circuit_breaker_threshold: bad messages within `circuit_breaker_window` that make it reconnect.
         bars: bar specs, such as ("1m", "tick:1000").
         timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
-        grace: how long watermark and clock wait behind a bar's close_time; "auto": as long as 99.9 % of the venue's
+        grace: how long watermark and clock wait after a bar's close_time; "auto": as long as 99.9 % of the venue's
             trades need, as measured, at least 0.05 and at most 10 s; 1 s until a thousand wakeups were measured.
         lateness: how long after its close_time, in event time, a bar can still be amended.
         heal: fetch missing trades from the exchange's REST API, where it serves them.

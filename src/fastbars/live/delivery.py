@@ -42,7 +42,7 @@ class BarQueue:
             self._pause(True)
 
     def end(self, failure: WSConnectionError | None = None) -> None:
-        """No bar follows; `failure`: because of this, which is raised once, behind the last bar."""
+        """No bar follows; `failure`: because of this, which is raised once, after the last bar."""
         self._has_ended = True
         if failure is not None:
             self._failure = failure

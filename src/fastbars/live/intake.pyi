@@ -99,7 +99,7 @@ class Feed:
 
     Args:
         intake: where its trades go.
-        on_failure: called with an error of our own, which nobody expected.
+        on_failure: called with an internal error.
 
     Attributes:
         data_messages: that came on the connection, were data and could be read.

@@ -4,7 +4,7 @@
               +-> MessageReader -+                  |
                                                     +-> clock, delays, watermark
 
-A wakeup is what one read of a socket has brought, and ends in one way, `Intake.close`: what was sent last tells the
+A wakeup is what one read of a socket has brought, and ends in one way, `Intake.close`: the last message sets the
 time, the trades go to the kernel, the watermark closes bars. Where the scanner took every message, and there is neither
 a bar to issue nor a new hole or symbol, that is all: `Feed.finish` says so to the connection, and no object was made.
 In all other cases `Session.receive` is called, which hands out what `close` has left.
@@ -36,11 +36,11 @@ cdef class Intake:
     cdef readonly object arbiter    # of redundant lines
     cdef object _on_leap
     cdef bint closes                # the watermark closes bars
-    cdef list issued                # bars that nobody was handed yet
+    cdef list issued                # bars that were not handed out yet
     cdef int64_t event_ns           # the latest event time; LOWEST before the first
     cdef int64_t sent_ns            # when the last message of this wakeup was sent that says so; LOWEST: none did
     cdef bint interrupted           # Python has read a message of this wakeup, and has something to say of it
-    cdef int64_t begun              # holes and symbols that are known to whoever heals them
+    cdef int64_t begun              # holes and symbols that the healer knows of
     cdef int64_t counted            # messages of the scanner's that were counted as data
 
     def __cinit__(self, on_leap, *, bint closes=True, int64_t grace_ns=-1):
@@ -117,7 +117,7 @@ cdef class Intake:
 
     cdef bint close(self, int line, int64_t steady, bint is_live) except -1:
         # Ends a wakeup; what is done stays done, so that to do it again changes nothing. True: there is something to
-        # hand out, or somebody else to be told.
+        # hand out, or the healer has to know.
         cdef list bars
         self.note_scanned()
         if self.sent_ns != LOWEST:
@@ -207,7 +207,7 @@ cdef class Feed:
 
     cpdef bint finish(self, int64_t steady_ns) except -1:
         cdef Intake intake = self.intake
-        # Which of several lines this is, the session is told by its caller alone.
+        # Which of several lines this is, only `Session.receive` is given.
         if not self.is_proven or intake.arbiter is not None:
             return False
         try:

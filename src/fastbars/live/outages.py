@@ -48,7 +48,7 @@ class Outages:
     def begin(self, steady_ns: int) -> None:
         """From here on nothing can be received; the latest messages may be lost as well. Idempotent."""
         buffer, now_ns = self._intake.buffer, self._intake.clock.now_ns(steady_ns)
-        # Before the exchange has told any time nothing has come, and there is no bar that could lack anything.
+        # Before the first message with a time nothing has come, and there is no bar that could lack anything.
         if self._down_since_ns is not None or now_ns is None:
             return
         symbols, times_ns = ((), []) if buffer is None else (buffer.instruments.symbols, buffer.trade_times_ns.tolist())
@@ -90,7 +90,7 @@ class Outages:
             self.suspect_since.pop(symbol, None)
 
     def until_ns(self, steady_ns: int) -> int | None:
-        """When an outage that ends at `steady_ns` is over for certain; None before the exchange has told any time."""
+        """When an outage that ends at `steady_ns` is over for certain; None before the first message with a time."""
         now_ns = self._intake.clock.now_ns(steady_ns)
         return None if now_ns is None else self._later(now_ns)
 

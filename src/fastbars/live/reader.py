@@ -1,4 +1,4 @@
-"""MessageReader: messages that the scanner leaves, one by one: what each is, and who gets it.
+"""MessageReader: reads the messages that the scanner leaves, one by one, and hands on what is in them.
 
 What it cannot read it counts, logs (the 1st, 2nd, 4th, 8th, ... of a kind) and skips. Units: times int64 nanoseconds.
 """
@@ -33,7 +33,7 @@ class Received:
 
     Attributes:
         bars: those that were issued.
-        control: acks, refusals, notices and heartbeats, for whoever keeps up the connection.
+        control: acks, refusals, notices and heartbeats, for the connection.
         errors: messages that could not be read.
         data_messages: messages that were data and could be read; they prove that the connection is alive.
     """
@@ -50,7 +50,7 @@ class MessageReader:
     Args:
         exchange: says what they mean.
         admission: takes the trades.
-        notifier: whom to call with everything else.
+        notifier: calls the user's callbacks with everything else.
         counters: every message is counted once, by its kind.
         warnings: of what cannot be read.
         parse_message: a user's own parser, used for trades instead of the exchange's.

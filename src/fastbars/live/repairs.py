@@ -1,4 +1,4 @@
-"""Repairs: the holes of a session's bars, and what a REST API has to fill them; what a healer sees of a session.
+"""Repairs: the holes in a session's bars, and filling them from a REST API; what a healer sees of a session.
 
 Units: times int64 nanoseconds.
 """
@@ -64,7 +64,7 @@ class Repairs:
         return [] if buffer is None else [Hole(symbol, *hole) for hole in buffer.holes(symbol, first, last)]
 
     def heal(self, symbol: str, trades: Sequence[Trade], receive_time_ns: int | None = None) -> list[OHLCVBar]:
-        """Take the trades of one symbol that REST returned and that are missing; the others are passed over.
+        """Take the trades of one symbol that REST returned and that are missing; the others are ignored.
 
         `on_tick` is not called for them: they are late, and their order is not that of the stream.
         """
@@ -129,7 +129,7 @@ class Repairs:
     def leave_out(
         self, symbol: str, ranges: Sequence[tuple[int, int]], receive_time_ns: int | None = None
     ) -> list[OHLCVBar]:
-        """REST leaves these ids out, though it has both their neighbours: nobody asks for them again."""
+        """REST leaves these ids out, though it has both their neighbours: they are not asked for again."""
         buffer = self._intake.buffer
         if buffer is None:
             return []

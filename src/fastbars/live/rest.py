@@ -39,7 +39,7 @@ _FAILURES: tuple[type[Exception], ...] = (
 
 
 class Answer(NamedTuple):
-    """What came back: the HTTP status, Retry-After in seconds where it was sent, and the body."""
+    """Status, Retry-After in seconds if it was sent, and body of an HTTP response."""
 
     status: int
     retry_after_s: float | None
@@ -191,7 +191,7 @@ def proxy_of(url: str, proxy: str | bool | None) -> str | None:
         proxy: an address; True: what the environment or system says, NO_PROXY included; None or False: none.
 
     Raises:
-        websockets.exceptions.InvalidURI: the URL makes no sense. InvalidProxy: nor does the proxy's address.
+        websockets.exceptions.InvalidURI: malformed URL. InvalidProxy: malformed proxy address.
     """
     if proxy is True:
         proxy = get_proxy(_as_websocket(url))

@@ -3,9 +3,9 @@
     reserved --restore--> restored --run--> idle --every `state_interval`--> copied --> being written --> idle
                                               +--finish--> what is being written is awaited, then a last one --> done
 
-A copy is made between two wakeups, in the event loop, so that it is of one moment; checksum and disk have a thread.
-Two writes at once would go to the same file beside the old one: so a write that has begun is never cancelled, only
-awaited. Units: seconds.
+A copy is made between two wakeups, in the event loop, so that it is of one moment; the checksum is computed and the
+file written in a thread. Two writes at once would write to the same new file: so a write that has begun is never
+cancelled, only awaited. Units: seconds.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class SnapshotKeeper:
             await self._save()
 
     async def finish(self) -> None:
-        """Write the last snapshot, behind one that is being written."""
+        """Write the last snapshot, after one that is being written."""
         if self._writing is not None:
             await asyncio.wait([self._writing])
         await self._save()

@@ -39,4 +39,4 @@ def target_of(location: str, url: str) -> str:
     try:
         return host_of(urljoin(url, location)) or "nowhere"
     except ValueError:
-        return "an address that makes no sense"
+        return "a malformed address"

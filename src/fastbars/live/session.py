@@ -51,7 +51,7 @@ class Session:
     Args:
         exchange: says what the messages mean.
         config: bar specs, grace, lateness, and what closes bars.
-        callbacks: the user's; on_bars is called once for all bars of a `receive`.
+        callbacks: the user's; on_bars is called once with all bars of a `receive`.
         channel: trade channel that bars are made from; None: that of the first trade seen.
         parse_message: a user's own parser, used for trades instead of the exchange's.
         record: opens the recorder that everything this session consumes is written to; None: it is not recorded.
@@ -157,7 +157,7 @@ class Session:
         return self.intake.event_time_ns
 
     def now_ns(self, steady_ns: int) -> int | None:
-        """The exchange's time, as estimated at `steady_ns`; None before it has told any."""
+        """The exchange's time, as estimated at `steady_ns`; None before the first message with a time."""
         return self.clock.now_ns(steady_ns)
 
     @property
@@ -223,7 +223,7 @@ class Session:
         """
         self._journal.write_messages(payloads, receive_time_ns, steady_ns, line)
         self._begin_wakeup(receive_time_ns, steady_ns, line)
-        # A callback that wants each trade gets it from its row, where that holds all that the message said.
+        # A callback for each trade is given the row as an object, if the row holds all that the message said.
         notifies = self.notifier.wants_trades
         for payload in payloads:
             scanner = None if notifies and not self._admission.rows_are_whole else self.intake.scanner
@@ -298,7 +298,7 @@ class Session:
         before = frozenset[Stream]() if roster is None else roster.streams
         self.follow(None, before - set(ended) | set(added), receive_time_ns)
 
-    # What closes bars beside trades and the watermark.
+    # What else closes bars: the clock, and the end.
 
     def clock_is_due(self, steady_ns: int) -> bool:
         """Whether `advance_clock` would close something, or let something go on that waited for another line."""
@@ -347,7 +347,7 @@ class Session:
     # Connections and restarts.
 
     def note_state(self, state: str, url: str) -> None:
-        """The connection's state, for whoever reads a recording."""
+        """The connection's state, as a note in the recording."""
         self._journal.note("state", wall_ns(), {"state": state, "url": url})
 
     def begin_outage(self, steady_ns: int) -> None:

@@ -1,4 +1,4 @@
-"""Snapshot files: what a stream knows, kept on disk so that a restart goes on where it ended.
+"""Snapshot files: the state of a stream on disk, so that a restart goes on where it ended.
 
 A file is written whole or not at all: beside the old one, synced, and renamed over it. It begins with a line of
 text, a version and a checksum; a damaged file, or one of another version or another build, is refused and set aside.

@@ -1,8 +1,11 @@
-"""StateFile: the state file of one session, which nobody else has meanwhile, in this process or another.
+"""StateFile: the state file of one session, reserved against other streams of this process and other processes.
 
-Who has it is told by a lock of the operating system on PATH.lock, which ends with the process however that ends; the
-file says whose it is, and is removed when the lock is given up. Paths are compared as the file system sees them, so
-that two spellings of one path are one.
+The reservation is an operating system lock on PATH.lock, which ends with the process, however that ends; the file
+holds the process id, and is removed when the lock is released. Paths are compared as the file system resolves them,
+so that two ways of writing one path are one.
+
+    provisional --keep--> kept --release--> released --keep--> kept, unless the file was written meanwhile
+      +--another stream of this process wants the file--> released
 
 Source: https://man7.org/linux/man-pages/man2/flock.2.html
 """
@@ -22,7 +25,7 @@ from fastbars.log import log
 _TRIES = 100  # a lock file can be removed between its opening and its locking
 _LONGEST_NOTE = 64
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
-_LOCKED_BYTE = 1 << 30  # on Windows, where what is locked cannot be read: behind the note
+_LOCKED_BYTE = 1 << 30  # on Windows, where a locked byte cannot be read: after the process id
 
 Signature = tuple[int, int, int] | None
 
@@ -127,7 +130,7 @@ def _locked(path: Path, lock_path: str) -> int:
                 os.pwrite(descriptor, note, 0) if hasattr(os, "pwrite") else os.write(descriptor, note)
                 return descriptor
         except FileNotFoundError:
-            pass  # whoever had it has removed it meanwhile
+            pass  # its holder has removed it meanwhile
         except OSError as error:
             holder = _holder(descriptor)
             os.close(descriptor)
@@ -138,7 +141,7 @@ def _locked(path: Path, lock_path: str) -> int:
                 raise SnapshotError(f"{path}: the state file is in use by another process{holder}") from None
             raise
         os.close(descriptor)
-    raise SnapshotError(f"{path}: the state file is in use: {lock_path} comes and goes")
+    raise SnapshotError(f"{path}: the state file is in use: {lock_path} keeps being removed")
 
 
 def _holder(descriptor: int) -> str:

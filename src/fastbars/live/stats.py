@@ -15,7 +15,7 @@ class DroppedTrades:
     """Trades of symbols that are not subscribed to.
 
     Attributes:
-        never_subscribed: nobody had subscribed to their symbols.
+        never_subscribed: their symbols were never subscribed to.
         no_longer_subscribed: the subscription to their symbols had ended.
     """
 
@@ -40,7 +40,7 @@ class SessionStats:
         trades: trades accepted from messages (a refused one is in `refused` of the buffer), void ids among them.
         duplicates: trades dropped because their unique key was seen before, or another line had brought them; others
             that are known by number are counted in `duplicates` of the buffer.
-        dropped: trades that nobody is subscribed to; also as `never_subscribed` and `no_longer_subscribed`.
+        dropped: trades of symbols that are not subscribed to; also as `never_subscribed` and `no_longer_subscribed`.
         callback_errors: times that a callback raised, whichever it was: on_tick, on_bar, on_bars, on_late,
             on_exchange_bar, on_event, on_message, on_state, on_error, on_difference.
     """
@@ -70,7 +70,7 @@ class SessionStats:
 
     @property
     def never_subscribed(self) -> int:
-        """Trades dropped because nobody had subscribed to their symbols."""
+        """Trades dropped because their symbols were never subscribed to."""
         return self.dropped.never_subscribed
 
     @property
@@ -81,7 +81,7 @@ class SessionStats:
 
 @dataclass(frozen=True, slots=True)
 class LineStats:
-    """What one of several lines that carry the same trades was good for.
+    """One of several lines that carry the same trades: what it brought.
 
     Attributes:
         first: trades that it brought first.
@@ -119,11 +119,11 @@ class StreamStats:
         pauses: times that reading was paused for a slow consumer.
         breaker_trips: times that the circuit breaker dropped the connection.
         handovers: times that a connection was replaced before the exchange ended it.
-        resubscriptions: streams subscribed again because they had fallen silent, or were never heard.
+        resubscriptions: streams subscribed again because they had fallen silent, or never brought anything.
         lines: of each redundant line; empty where there is one.
         clock_offset_s: the exchange's clock less the local wall clock, less the least delay of a message, s; None
             before the first message with a time.
-        grace_s: how long watermark and clock wait behind a bar's close_time, s: as set, or as learned.
+        grace_s: how long watermark and clock wait after a bar's close_time, s: as set, or as learned.
         delay_p50_s, delay_p999_s: so much later than the fastest message half, and 99.9 %, of the trades came at most,
             s; measured with one trade a wakeup.
         never_heard: streams of which nothing had come within `StreamConfig.never_heard_after` of their subscription.

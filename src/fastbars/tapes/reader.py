@@ -1,7 +1,7 @@
 """Read recorded raw messages, byte for byte, from the three tape formats in use, and from fastbars' own recordings.
 
-A tape is lines of text, plain or compressed with gzip or zstd (told by the first bytes, whatever the file is
-called). Each line says by itself which format it has, so joined files of different origin can be read:
+A tape is lines of text, plain or compressed with gzip or zstd (recognised by the first bytes, not by the
+file's name). Each line shows which format it has, so files of different origin can be joined:
 
     1723161254087896568 {"e":"trade",...}           local time in ns, a space, the raw message
     1617566591.326123: {"e":"trade",...}            cryptofeed: local time in s, a colon, the raw message

@@ -1,7 +1,7 @@
 """Recording: writes what the sessions of a run consume to rotating files, from a thread of its own.
 
-The thread of the sessions only hands references over, once a wakeup; joining, compressing and writing happen beside
-it. What was handed over is on its way to the disk within `flush_s`, in a block that stands for itself.
+The thread of the sessions only hands references over, once a wakeup; joining, compressing and writing happen in the
+writer's. What was handed over is written within `flush_s`, in a block that can be read by itself.
 Units: int64 nanoseconds; seconds and bytes where a name says so.
 """
 
@@ -48,7 +48,7 @@ class RecordingStats:
         safe_bytes: size of those that are in a file.
         written_bytes: size of the files.
         blocks, files: how many.
-        waits: times that a session waited because the disk was behind.
+        waits: times that a session waited because the disk was too slow.
     """
 
     messages: int = 0
@@ -168,7 +168,7 @@ class Recording:
         self._files = RecordingFiles(Path(folder), file_bytes, file_s, self.stats)
         self._flush_s = flush_s
         self._streams = 0
-        # What is below belongs to whoever holds the lock of `_changed`.
+        # What follows may only be touched with the lock of `_changed` held.
         self._changed = threading.Condition()
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0

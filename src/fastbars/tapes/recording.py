@@ -4,11 +4,11 @@
     block  = "FBLK", size u32, raw size u32, CRC-32 u32 of the data, CRC-32 u32 of all before it; the data: one zstd
              frame of entries
     entry  = kind u8, 0 u8, session u16, line u16, 0 u16, size u32, receive time i64, steady time i64; then `size` bytes
-             1 messages: count u32, that many lengths u32, the payloads one behind the other
+             1 messages: count u32, that many lengths u32, the payloads one after the other
              2 event, an input: length u32 of a JSON object with "event", the object, a body
              3 note, of which no bar depends: as an event
 
-All numbers are little-endian. A block stands for itself, so that a file that was cut loses its last one and no more.
+All numbers are little-endian. Each block can be read by itself: a truncated file loses no more than its last one.
 docs/recording.md has it at length. Units: times int64 nanoseconds; receive times since the Unix epoch.
 """
 
@@ -102,7 +102,7 @@ def read_recording(*paths: str | PathLike[str]) -> Iterator[Entry]:
 
 
 class _Reading:
-    # Where reading stands: the run at hand, and what was wrong first. Behind a fault nothing more of its run is given.
+    # Where reading stands: the run at hand, and what was wrong first. After a fault nothing more of its run is given.
     def __init__(self) -> None:
         self.run = ""
         self.number = 0
@@ -180,7 +180,7 @@ def _entries_of(path: Path) -> Iterator[Entry | str]:
 
 
 def _cut(path: Path, place: int, size: int) -> str:
-    text = f"{path}: cut off behind byte {place}"
+    text = f"{path}: truncated after byte {place}"
     log.warning("recording_cut_off", file=str(path), byte=place, lost_bytes=size)
     return text
 
@@ -207,7 +207,7 @@ def _blocks(file: BinaryIO, path: Path) -> Iterator[bytes | str]:
                 raise TapeError(f"{path}, byte {place}: a block {error}") from None
             yield raw
             continue
-        # What is cut has nothing behind it, or zeros that the file system put there when the power went.
+        # A truncated block is followed by nothing, or by zeros that the file system wrote when the power failed.
         if intact or not mark.strip(b"\0"):
             lost = len(head) + len(data)
             while rest := file.read(PIECE_BYTES):

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from fastbars.exchanges.history import Beginning, History, Hole, Page, Paging, number_range
 from fastbars.exchanges.messages import Trade
 
-MOST_TRADES = 20_000  # a beginning that lacks more is left alone
+MOST_TRADES = 20_000  # a beginning that lacks more is not fetched
 _MOST_REQUESTS = 24
 _FIRST_REACH_NS = 60_000_000_000  # how far before the bar's beginning times are asked for, at first
 _LAST_REACH_NS = 3_600_000_000_000
@@ -24,7 +24,7 @@ Fetch = Callable[[Hole, int], Awaitable[Page]]
 async def trade_before(history: History, beginning: Beginning, fetch: Fetch) -> Trade | None:
     """The last trade before `beginning.open_ns`; None: the exchange does not tell, or too many follow it.
 
-    Every trade behind it up to `beginning.first` is in the bar, or in a later one.
+    Every trade after it up to `beginning.first` is in the bar, or in a later one.
 
     Args:
         fetch: one page of the history, at a position that the hole's paging understands; ascending by id.

@@ -1,15 +1,16 @@
 """Healer: fetches the trades that are missing from the exchange's REST API and hands them to the session.
 
 One worker a venue. It takes one hole at a time, the oldest first, pages through it within the exchange's limits,
-and hands each page over in small parts, so that live data goes on meanwhile; what a page has for other holes of the
-symbol is handed over with it. The session decides what becomes of a trade: what has arrived in the meantime is a
-duplicate there, so the race between both ways has no loser. A hole that stays is reported with the reason.
+and hands each page over in small parts, so that live data goes on meanwhile; trades of a page that belong to other
+holes of the symbol are handed over with it. The session decides what becomes of a trade: one that has arrived by the
+stream in the meantime is a duplicate, so it does not matter which comes first. A hole that stays is reported with the
+reason.
 
     seen --0.5 s--> due --paged through--> gone: filled, or left out by the exchange for good
                      ^         |
                      |         +-> smaller than it was: a new hole, with all its attempts before it
                      +--1, 4, 15 s-- as it was, less than three times
-                               +-> given up: as it was three times; a permanent error; too old; nobody to ask
+                               +-> given up: as it was three times; a permanent error; too old; no history
 
 A hole is known by its symbol and ids: one that changes is another one. What is remembered of holes that are gone is
 forgotten with the next scan. Units: seconds for timers, int64 nanoseconds for exchange time.
@@ -44,7 +45,7 @@ _BEGINNINGS = 32  # looked for before holes have their turn again
 
 
 class HealTarget(Protocol):
-    """Who has the holes: the repairs of a session."""
+    """Has holes to be healed: the repairs of a session."""
 
     @property
     def symbols(self) -> Sequence[str]:
@@ -255,7 +256,7 @@ class Healer:
         return True
 
     def _why_not(self, hole: Hole) -> str | None:
-        # Why nobody need be asked for it; None: they may have it.
+        # Why it is not worth asking for it; None: it is.
         if self._pages is None:
             return self._why_none
         history = self._pages.history
@@ -294,7 +295,7 @@ class Healer:
             position = history.follow(hole, position, page)
 
     def _leave_out(self, symbol: str, page: Page, target: HealTarget) -> None:
-        # An answer with both neighbours of missing ids tells that the exchange has no trade of them to give.
+        # A page with both neighbours of missing ids proves that the exchange has no trades with those ids to give.
         found = [
             (max(hole.first, first), min(hole.last, last))
             for first, last in left_out(page)

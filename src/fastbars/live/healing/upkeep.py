@@ -1,4 +1,4 @@
-"""Upkeep: what keeps a live session whole beside its connection: healing its holes, and snapshots for a restart.
+"""Upkeep: what a live session needs besides its connection: healing of its holes, and snapshots for a restart.
 
 Units: seconds.
 """
@@ -75,7 +75,7 @@ class Upkeep:
         if tasks:
             await asyncio.wait(tasks)
         await self._client.close()
-        # Behind healing: what it has filled last is in the snapshot.
+        # After healing, so that the snapshot has what was healed last.
         if self._snapshots is not None:
             await self._snapshots.finish()
         self.release()
