@@ -444,9 +444,18 @@ WRONG_UNIT: dict[str, Any] = {"time_unit": "h"}
         ),
     ],
 )
-def test_attributes_that_contradict_each_other_are_named(changes: dict[str, Any], message: str) -> None:
+def test_attributes_that_contradict_each_other_are_named_when_the_class_is_made(
+    changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(f'Own.{message}')}$"):
-        declare(**changes)()
+        declare(**changes)
+
+    def set_up(self: Any) -> None:
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+    with pytest.raises(ValueError, match=f"^{re.escape(f'Own.{message}')}$"):
+        declare(__init__=set_up)()
 
 
 def test_a_wrong_declaration_of_trades_is_named() -> None:

@@ -233,8 +233,7 @@ class _Declaration(ABCMeta):
         declared = [base for base in cls.__mro__ if isinstance(base, _Declaration)][:-1]  # the last is Exchange itself
         for attribute in _EXPECTED.keys() & namespace.keys():
             value = namespace[attribute]
-            # Properties, slots and fields of dataclasses have values on instances only.
-            if not hasattr(value, "__get__") and not isinstance(value, dataclasses.Field):
+            if _is_value(value):
                 _check(name, attribute, value)
         for attribute, value in namespace.items():
             meant = _MEANT.get(type(value))
@@ -247,6 +246,11 @@ class _Declaration(ABCMeta):
         if declared and not inspect.isabstract(cls) and not initialised:
             for message in _missing(cls, [one for one in _REQUIRED if one not in annotated], cls):
                 raise TypeError(message)
+            routes = {"routes"} if hasattr(cls, "routes") else set()
+            own = _EXPECTED.keys() - {"routes"} | routes
+            if all(hasattr(cls, attribute) and _is_value(getattr(cls, attribute)) for attribute in own):
+                for message in _contradictions(cls):
+                    raise ValueError(f"{name}.{message}")
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
         exchange = super().__call__(*args, **options)
@@ -261,9 +265,26 @@ class _Declaration(ABCMeta):
         return exchange
 
 
-def _contradictions(exchange: Exchange) -> Iterator[str]:
-    # Attributes that are fine by themselves and do not fit each other.
-    trade_channels, channels = exchange.trade_channels, list(exchange.channels)
+def _is_value(value: object) -> bool:
+    # Properties, slots and fields of dataclasses have values on instances only.
+    return not hasattr(value, "__get__") and not isinstance(value, dataclasses.Field)
+
+
+def _key_of(channel: str, channels: Iterable[str]) -> str | None:
+    # Of these keys the one that a channel falls under, by itself or by a prefix.
+    names = list(channels)
+    if channel in names and not channel.endswith("*"):
+        return channel
+    for name in names:
+        if name.endswith("*") and channel.startswith(name[:-1]) and channel[len(name) - 1 :] not in ("", "*"):
+            return name
+    return None
+
+
+def _contradictions(exchange: Any) -> Iterator[str]:
+    # Attributes, of a class or an instance, that are fine by themselves and do not fit each other.
+    channels = list(exchange.channels)
+    trade_channels = [channel for channel, ids in exchange.channels.items() if ids is not None]
     if exchange.default_channel not in trade_channels:
         yield f"default_channel is {exchange.default_channel!r}, which is no trade channel; those are {trade_channels}"
     for channel in trade_channels:
@@ -280,7 +301,7 @@ def _contradictions(exchange: Exchange) -> Iterator[str]:
             if channel not in channels:
                 yield f"{attribute} has {channel!r}, which is not one of the channels {channels}"
     for spec, channel in exchange.candles.items():
-        if exchange.find_declared(channel) is None:
+        if _key_of(channel, channels) is None:
             yield f"candles has {channel!r} for {spec!r}, which is not one of the channels {channels}"
 
 
@@ -510,19 +531,10 @@ class Exchange(ABC, metaclass=_Declaration):
 
     def declared(self, channel: str) -> str:
         """The key of `channels` that a channel falls under. Raises SubscriptionError where there is none."""
-        name = self.find_declared(channel)
+        name = _key_of(channel, self.channels)
         if name is None:
             raise SubscriptionError(f"{self.name}: unknown channel {channel!r}; known are {list(self.channels)}")
         return name
-
-    def find_declared(self, channel: str) -> str | None:
-        """As `declared`; None where there is none."""
-        if channel in self.channels and not channel.endswith("*"):
-            return channel
-        for name in self.channels:
-            if name.endswith("*") and channel.startswith(name[:-1]) and channel[len(name) - 1 :] not in ("", "*"):
-                return name
-        return None
 
     def exclusive_place(self, stream: Stream) -> tuple[str, str] | None:
         """(symbol, key of `channels`) that a connection can hold only once, if the stream is of such a channel."""
