@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from fastbars.buffer import BarBuffer, Ids
+from fastbars.buffer import BarBuffer
+from fastbars.id_policy import Ids
 from fastbars.kernel.instruments import Instruments
 from fastbars.ticks import TickData
 

@@ -14,7 +14,7 @@ from fastbars.exchanges import EXCHANGES
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fastbars"
 ORDER = (
     "redaction", "errors", "log", "clocks", "callbacks", "times", "kernel", "_agg", "calendars", "specs", "ticks",
-    "bars", "columnar", "events", "entry", "buffer", "wire", "exchanges", "live", "tapes", "klines",
+    "bars", "id_policy", "columnar", "events", "entry", "buffer", "wire", "exchanges", "live", "tapes", "klines",
     "verification", "streams", "testing", "simulator", "cli",
 )  # fmt: skip
 # What an exchange file leaves to others: sockets, timers, scaling.

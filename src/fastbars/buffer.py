@@ -20,6 +20,7 @@ from fastbars.callbacks import call, check_callbacks
 from fastbars.columnar.bar_batch import BarBatch
 from fastbars.entry import TradeEntry
 from fastbars.errors import InvalidTickError, PrecisionError, SpecError
+from fastbars.id_policy import IdPolicy, Ids
 from fastbars.kernel.batch import TickBatch
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
@@ -28,7 +29,6 @@ from fastbars.kernel.scaled import to_decimal
 from fastbars.specs import BarSpec, Origin, parse_specs
 from fastbars.ticks import TickData, TickSide
 
-Ids = Literal["contiguous", "sequenced", "unique", "none", "sampled"]
 Empty = Literal["skip", "fill"]
 _MOST_STEPS = 120
 _LONGEST_S = 4e9
@@ -36,8 +36,7 @@ _LONGEST_GRACE_NS = 2**61
 _MOST_ROWS = 2**60
 _LONGEST_SYMBOL = 1024
 _MOST_SHOWN = 100
-_NUMBERED = ("contiguous", "sequenced")
-_UNVERIFIABLE, _SAMPLED = STATUSES.index(BarStatus.UNVERIFIABLE), STATUSES.index(BarStatus.SAMPLED)
+_UNVERIFIABLE = STATUSES.index(BarStatus.UNVERIFIABLE)
 
 
 @dataclass(slots=True)
@@ -118,8 +117,7 @@ class BarBuffer(TradeEntry):
         on_bars: Callable[[list[OHLCVBar]], object] | None = None,
         on_late: Callable[[TickData], object] | None = None,
     ) -> None:
-        if ids not in get_args(Ids):
-            raise ValueError(f"ids {ids!r} is none of {', '.join(get_args(Ids))}")
+        policy = IdPolicy.of(ids)
         if empty not in get_args(Empty):
             raise ValueError(f"empty {empty!r} is none of {', '.join(get_args(Empty))}")
         if grace_s < 0 or lateness_s < 0 or heal_horizon_s < 0:
@@ -130,7 +128,7 @@ class BarBuffer(TradeEntry):
         self.instruments = Instruments(exchange, negative_prices) if instruments is None else instruments
         if negative_prices and not self.instruments.negative_prices:
             raise ValueError("negative_prices is asked for, and the instruments given have none")
-        self.ids = ids
+        self.policy = policy
         check_callbacks(on_bar=on_bar, on_bars=on_bars, on_late=on_late)
         self.on_bar = on_bar
         self.on_bars = on_bars
@@ -144,8 +142,8 @@ class BarBuffer(TradeEntry):
         return BarKernel(
             instruments,
             self.specs,
-            Ledger() if self.ids in _NUMBERED else None,
-            self.ids == "contiguous",
+            Ledger() if self.policy.numbered else None,
+            self.policy.proves,
             min(round(self._lateness_s * 1e9), _LONGEST_GRACE_NS),
             min(round(self._heal_horizon_s * 1e9), _LONGEST_GRACE_NS),
             self._empty == "fill",
@@ -153,8 +151,13 @@ class BarBuffer(TradeEntry):
 
     def new_batch(self) -> TickBatch:
         """An empty batch with the columns that this buffer needs."""
-        ids = self.ids in _NUMBERED
-        return TickBatch(self.instruments, ids=ids, counts=True, sequences=self.ids == "sequenced")
+        policy = self.policy
+        return TickBatch(self.instruments, ids=policy.numbered, counts=True, sequences=policy.counts_messages)
+
+    @property
+    def ids(self) -> Ids:
+        """What the trade ids are, as it was given."""
+        return self.policy.name
 
     @property
     def stats(self) -> BufferStats:
@@ -234,7 +237,7 @@ class BarBuffer(TradeEntry):
         return made
 
     def _told(self, instruments: Instruments) -> tuple[Any, ...]:
-        rebuilt = {"specs", "instruments", "ids", "_kernel", "_stats", "_lateness_s", "_heal_horizon_s", "_empty"}
+        rebuilt = {"specs", "instruments", "policy", "_kernel", "_stats", "_lateness_s", "_heal_horizon_s", "_empty"}
         settings = {
             "ids": self.ids,
             "instruments": instruments,
@@ -351,7 +354,7 @@ class BarBuffer(TradeEntry):
         With contiguous ids the next trade reveals the hole; without, the bar is flagged GAP here and now.
         """
         self._stats.refused += 1
-        if self.ids in _NUMBERED:
+        if self.policy.numbered:
             return []
         time_ns = max(-(2**63), min(time_ns, 2**63 - 1))
         return self._issue(self._kernel.note_lost(self.instruments.add(symbol), time_ns))
@@ -363,7 +366,7 @@ class BarBuffer(TradeEntry):
             since_ns, until_ns: ns since the epoch, of the exchange's clock.
             symbols: those concerned; None: all.
         """
-        if self.ids in _NUMBERED:
+        if self.policy.numbered:
             return []
         bars: list[OHLCVBar] = []
         steps_ns = [step_ns for kind, step_ns, _ in (spec.rule for spec in self.specs) if kind == "time"]
@@ -380,7 +383,7 @@ class BarBuffer(TradeEntry):
         """The bar in progress, exact up to the last trade given; None while none is open.
 
         Nothing is closed or issued. Its close_reason is `open` and its status what is known now: GAP where trades
-        are missing, PARTIAL where the stream began inside it, else UNVERIFIABLE where ids prove nothing, or
+        are missing, PARTIAL where the stream began inside it, else UNVERIFIABLE or SAMPLED where ids prove nothing, or
         PROVISIONAL, because its end is yet to come.
 
         Raises:
@@ -392,7 +395,7 @@ class BarBuffer(TradeEntry):
         if symbol not in self.instruments:
             return None
         rows = self._kernel.current(self.instruments.id(symbol), self.specs.index(wanted))
-        return next(iter(BarBatch(rows, self.instruments, self.specs, ids=self.ids != "none")), None)
+        return next(iter(self._to_batch(rows)), None)
 
     def flush_all(self) -> list[OHLCVBar]:
         """Close every open bar (PARTIAL, `end`), in order of the symbols' first appearance, then of the specs."""
@@ -429,9 +432,7 @@ class BarBuffer(TradeEntry):
             self._report_late(batch, sorted({row for row, _ in late}))
         if not len(rows):
             return []
-        if self.ids == "sampled":
-            rows["status"][rows["status"] == _UNVERIFIABLE] = _SAMPLED
-        bars = BarBatch(rows, self.instruments, self.specs, ids=self.ids in _NUMBERED).to_bars()
+        bars = self._to_batch(rows).to_bars()
         self._stats.bars += len(bars)
         if self.on_bar is not None:
             for bar in bars:
@@ -439,6 +440,12 @@ class BarBuffer(TradeEntry):
         if self.on_bars is not None:
             self._stats.callback_errors += not call(self.on_bars, bars)
         return bars
+
+    def _to_batch(self, rows: npt.NDArray[Any]) -> BarBatch:
+        # The kernel knows whether ids prove something, and not what they are instead.
+        if not self.policy.numbered:
+            rows["status"][rows["status"] == _UNVERIFIABLE] = STATUSES.index(self.policy.best)
+        return BarBatch(rows, self.instruments, self.specs, ids=self.policy.numbered)
 
     def _report_late(self, batch: TickBatch, rows: list[int]) -> None:
         self._stats.late += len(rows)

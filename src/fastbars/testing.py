@@ -210,10 +210,10 @@ def trades_of_a_message_stand_in_time_order_and_carry_what_their_ids_promise(fix
         times = [trade.time_ns for trade in trades]
         _expect(exchange, f"times of the trades of {payload}", times, sorted(times))
         for trade in trades:
-            ids = exchange.ids(trade.channel)
+            policy = exchange.id_policy(trade.channel)
             has = (trade.first_id is not None, trade.key is not None)
-            _expect(exchange, f"(id, key) of a trade where ids are {ids!r}", has,
-                    (ids in ("contiguous", "sequenced"), ids == "unique"))  # fmt: skip
+            _expect(exchange, f"(id, key) of a trade where ids are {policy.name!r}", has,
+                    (policy.numbered, policy.deduplicates and not policy.numbered))  # fmt: skip
 
 
 def a_minute_of_trades_becomes_a_bar_of_the_status_that_ids_allow(fixtures: ExchangeFixtures) -> None:
@@ -281,7 +281,7 @@ CHECKS: tuple[Callable[[ExchangeFixtures], None], ...] = (
 
 def _check_unsubscribed(fixtures: ExchangeFixtures, *, scans: bool) -> None:
     exchange = fixtures.exchange
-    channel, ids = exchange.default_channel, exchange.ids(exchange.default_channel)
+    channel, policy = exchange.default_channel, exchange.id_policy(exchange.default_channel)
     cases = [(payload.encode(), _trades_in(meaning)) for payload, meaning in fixtures.trades]
     of_channel = [(payload, trades) for payload, trades in cases if trades[0].channel == channel]
     payload, trades = cases[0]
@@ -291,7 +291,7 @@ def _check_unsubscribed(fixtures: ExchangeFixtures, *, scans: bool) -> None:
         session.intake.scanner = None
     session.follow("line", [], 0)
     # A sample is a change, so that of samples another one comes first.
-    session.receive([of_channel[-1][0] if ids == "sampled" else payload], 0)
+    session.receive([of_channel[-1][0] if policy.best is BarStatus.SAMPLED else payload], 0)
     counted = (session.stats.never_subscribed, session.stats.trades, session.symbols)
     _expect(exchange, "never subscribed, trades, symbols", counted, (len(trades), 0, ()))
     session.follow("line", [(symbol, channel)], 0)
@@ -301,7 +301,7 @@ def _check_unsubscribed(fixtures: ExchangeFixtures, *, scans: bool) -> None:
     session.follow("line", [], 0)
     session.flush(0, symbol)
     session.receive([payload], 0)
-    if ids in ("contiguous", "sequenced"):  # elsewhere it is known already, by its key or as the same sample
+    if policy.numbered:  # elsewhere it is known already, by its key or as the same sample
         _expect(exchange, "no longer subscribed", session.stats.no_longer_subscribed, len(trades))
     _expect(exchange, "trades and bars at the end", (session.stats.trades, session.flush(0)), (len(trades), []))
 

@@ -50,6 +50,8 @@ def aggregate(
     symbol: Any = None,
     side: Any = None,
     trade_id: Any = None,
+    last_trade_id: Any = None,
+    trade_count: Any = None,
     bars: str | int | BarSpec | Sequence[str | int | BarSpec] = "1m",
     price_scale: int | None = None,
     size_scale: int | None = None,
@@ -80,6 +82,8 @@ def aggregate(
             buy, sell, unknown. Binance's `isBuyerMaker` (`m`) is true where the taker sold: give `~column`.
         trade_id: contiguous ids, as `BarBuffer(ids="contiguous")` takes them: they order trades, prove completeness,
             and a trade seen before is dropped.
+        last_trade_id: of aggregated trades the id of the last one, where `trade_id` is that of the first.
+        trade_count: of aggregated trades how many each row stands for; as many as it has ids by default, or one.
         bars: bar specs.
         price_scale, size_scale: decimals, 0 to 18.
         negative_prices: prices may be zero or negative (spreads, oil); else such a price is refused.
@@ -115,6 +119,12 @@ def aggregate(
         columns["side"] = _sides(side, rows)
     if trade_id is not None:
         columns["first_id"] = columns["last_id"] = _integers("trade_id", trade_id, rows)
+        if last_trade_id is not None:
+            columns["last_id"] = _integers("last_trade_id", last_trade_id, rows)
+    elif last_trade_id is not None:
+        raise TypeError("last_trade_id is given beside trade_id; where ids prove nothing, give trade_count")
+    if trade_count is not None:
+        columns["count"] = _integers("trade_count", trade_count, rows)
     order = None
     unsorted = first_unsorted(times)
     if unsorted >= 0:
@@ -125,7 +135,10 @@ def aggregate(
                 unsorted,
             )
         order = np.argsort(times, kind="stable")
+        single = columns.get("first_id") is columns.get("last_id")
         columns = {name: column[order] for name, column in columns.items()}
+        if single and trade_id is not None:  # the kernel has a shorter way for equal columns that are one
+            columns["last_id"] = columns["first_id"]
     instruments = Instruments(negative_prices=negative_prices)
     for symbol_id, name in enumerate(names):
         price_of, size_of = (scale if isinstance(scale, int) else int(scale[symbol_id]) for scale in scales)
@@ -147,7 +160,8 @@ def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...],
     rows = len(columns["time_ns"])
     ids = "first_id" in columns
     trades = TickBatch.wrap(instruments, columns)
-    wrapped: dict[str, Any] = {name: trades.column(name) for name in columns}
+    names = columns | {"count": None}  # by ids, where it is not given
+    wrapped: dict[str, Any] = {name: trades.column(name) for name in names}
     threads = min(threads, len(instruments), _MOST_THREADS)
     if threads <= 1 or rows == 0:
         kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
@@ -195,7 +209,7 @@ def _together(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
 def _blocks(instruments: Instruments, columns: Columns) -> Iterator[tuple[TickBatch, int, bool]]:
     rows = len(columns["time_ns"])
     for start in range(0, max(rows, 1), _BLOCK):
-        block = {name: column[start : start + _BLOCK] for name, column in columns.items()}
+        block = {name: column[start : start + _BLOCK] for name, column in columns.items() if column is not None}
         yield TickBatch.wrap(instruments, block), start, start + _BLOCK >= rows
 
 

@@ -9,7 +9,6 @@ import inspect
 from typing import Any
 
 from fastbars.bars import ExchangeBar
-from fastbars.buffer import Ids
 from fastbars.errors import ParseError, UnknownExchangeError
 from fastbars.events import Quote, Ticker
 from fastbars.exchanges.checked import integer_of, interval_of, shown
@@ -39,6 +38,7 @@ from fastbars.exchanges.messages import (
 from fastbars.exchanges.naming import SymbolRules
 from fastbars.exchanges.reader import TradeReader
 from fastbars.exchanges.rest_api import RestApi
+from fastbars.id_policy import Ids
 from fastbars.wire.fields import TradeFields
 
 # isort: split

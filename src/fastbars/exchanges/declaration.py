@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from fastbars.buffer import Ids
 from fastbars.errors import SubscriptionError
 from fastbars.exchanges.history import History
 from fastbars.exchanges.listing import Listing
@@ -28,6 +27,7 @@ from fastbars.exchanges.messages import NOTHING, Message, Stream
 from fastbars.exchanges.naming import SymbolRules
 from fastbars.exchanges.reader import TradeReader
 from fastbars.exchanges.rest_api import RestApi
+from fastbars.id_policy import IdPolicy, Ids
 from fastbars.wire.fields import TradeFields
 
 _MOST_DELTAS = 20_000  # symbols of one session
@@ -517,6 +517,10 @@ class Exchange(ABC, metaclass=_Declaration):
         if ids is None:
             raise SubscriptionError(f"{self.name}: {channel!r} is no trade channel; those are {self.trade_channels}")
         return ids
+
+    def id_policy(self, channel: str) -> IdPolicy:
+        """What can be known from the trade ids of a trade channel."""
+        return IdPolicy.of(self.ids(channel))
 
     def history(self, channel: str, *, has_key: bool) -> History | None:
         """The REST history that heals a channel: the first whose API key is there, or that needs none."""

@@ -48,6 +48,7 @@ cdef class TickBatch:
     cdef bint bring(self, int symbol_id, int64_t *price, int64_t *size, Scale scale) except -1
     cdef int take_scales(self, TickBatch batch) except -1
     cdef int note_traded(self) except -1
+    cdef int count_by_ids(self) except -1
     cdef int check_unused(self) except -1
     cdef int _reserve(self, Py_ssize_t rows) except -1
     cdef double check(self, Rules rules, int64_t *largest_size, bint *voids) noexcept nogil

@@ -37,8 +37,9 @@ class TickBatch:
             columns: time_ns int64[n] ns since the epoch, or datetime64[n] of any unit and byte order (UTC), or times as
                 objects; symbol_id int32[n], price and size int64[n] mantissas at the instrument's scales; optional:
                 side int8[n] (1 the taker bought, -1 sold, 0 unknown) or bool[n] (true: the taker bought), first_id and
-                last_id int64[n], count int64[n] trades a row, sequence int64[n]. And time_unit, "s", "ms", "us" or
-                "ns": what integer times count; without it ns, and a column that looks like another unit is refused.
+                last_id int64[n], count int64[n] trades a row (as many as ids by default), sequence int64[n]. And
+                time_unit, "s", "ms", "us" or "ns": what integer times count; without it ns, and a column that looks
+                like another unit is refused.
 
         Raises:
             InvalidTickError: a column of another length, not one-dimensional, not of integers, or with

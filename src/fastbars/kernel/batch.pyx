@@ -156,7 +156,28 @@ cdef class TickBatch:
         batch.borrows = True
         batch.capacity = 0  # the memory is the caller's: an append copies it first
         batch._attach()
+        batch.count_by_ids()
         return batch
+
+    cdef int count_by_ids(self) except -1:
+        # A row with several ids stands for as many trades, unless its count is given.
+        cdef int64_t[::1] counts
+        cdef Py_ssize_t i
+        if self.count is not NULL or self.last_id == self.first_id:
+            return 0
+        for i in range(self.length):
+            if self.last_id[i] > self.first_id[i]:
+                break
+        else:
+            return 0
+        array = np.ones(self.length, np.int64)
+        counts = array
+        for i in range(self.length):
+            if self.last_id[i] > self.first_id[i]:
+                counts[i] = <int64_t>(<uint64_t>self.last_id[i] - <uint64_t>self.first_id[i] + 1)
+        self._columns["count"] = array
+        self.count = <int64_t *>_address(array)
+        return 0
 
     cdef TickBatch own_copy(self):
         # The same rows in memory that nobody else can change.
@@ -492,6 +513,9 @@ cdef class TickBatch:
                 raise InvalidTickError(f"{self.instruments.exchange} {symbol}: the trade has no id".lstrip())
             first = PyNumber_Index(first_id)
             last = first if last_id is None else PyNumber_Index(last_id)
+        elif trades == 0 and first_id is not None and last_id is not None:
+            # They are not kept, but say how many trades the row stands for.
+            first, last = PyNumber_Index(first_id), PyNumber_Index(last_id)
         if self.sequence is not NULL:
             order = first if sequence is None else PyNumber_Index(sequence)
         if trades == 0:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastbars.buffer import BarBuffer, Ids, tick_of
+from fastbars.buffer import BarBuffer, tick_of
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import Trade
+from fastbars.id_policy import Ids
 from fastbars.kernel.arbiter import Arbiter
 from fastbars.kernel.recent import RecentKeys
 from fastbars.live.callbacks import Notifier
@@ -108,7 +109,7 @@ class Admission:
             scanner = TradeScanner(fields, batch, self._new_symbol, self._recent)
             self.rows_are_whole = batch.column("first_id") is not None or not fields.has_ids
         arbiter: Arbiter | None = None
-        if config.lines > 1 and buffer.ids in ("contiguous", "sequenced"):
+        if config.lines > 1 and buffer.policy.numbered:
             arbiter = Arbiter(buffer.new_batch(), config.lines, round(config.line_wait * 1e9))
         intake.begin(buffer, batch, scanner, arbiter)
         return buffer

@@ -114,7 +114,7 @@ class Outages:
             symbols: those concerned; None: all that have traded.
         """
         buffer = self._intake.buffer
-        if buffer is None or buffer.ids in ("contiguous", "sequenced"):
+        if buffer is None or buffer.policy.numbered:
             return []
         self._journal.write("outage", receive_time_ns, {"since_ns": since_ns, "until_ns": until_ns, "symbols": symbols})
         bars = buffer.note_outage(since_ns, until_ns, symbols)

@@ -125,7 +125,7 @@ class Session:
     @property
     def drops_duplicates(self) -> bool:
         """Whether a trade that comes twice is noticed."""
-        return self.intake.buffer is not None and self.intake.buffer.ids in ("contiguous", "sequenced", "unique")
+        return self.intake.buffer is not None and self.intake.buffer.policy.deduplicates
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ class Lines:
         on_error: Callable[[WebSocketError], object] | None = None,
     ) -> None:
         exchange, count = session.exchange, session.config.lines
-        if count > 1 and exchange.ids(session.channel) == "none":
+        if count > 1 and not exchange.id_policy(session.channel).deduplicates:
             raise SubscriptionError(
                 f"{exchange.name}: {session.channel}: trades have no ids, several lines would count them twice"
             )
