@@ -426,7 +426,7 @@ _CONSTRUCTED = {
     "Feed": ("intake", "on_failure"),
     "BarBuffer": ("bars",),
     "BarBatch": ("rows", "instruments", "specs"),
-    "RecentKeys": ("limit",),
+    "RecentKeys": ("least",),
     "Ledger": ("most_holes",),
 }
 _NAMED = {

@@ -9,7 +9,8 @@ from typing import NamedTuple, TypeVar
 from hypothesis import strategies as st
 
 from fastbars.bars import OHLCVBar
-from fastbars.buffer import BarBuffer, Empty, Ids
+from fastbars.buffer import BarBuffer, Empty
+from fastbars.id_policy import Ids
 from fastbars.ticks import TickData
 from oracle import Line, Oracle, Trade
 

@@ -30,9 +30,9 @@ ROWS = st.lists(
 )  # fmt: skip
 
 
-def trades(rows: list[Row]) -> list[tuple[Any, ...]]:
+def trades(rows: list[Row]) -> list[Any]:
     """(symbol, time_ns, price, size, side, first id, last id, count or 0) of each."""
-    made, now, expected = [], 0, dict.fromkeys("AB", 1)
+    made, now, expected = [], 1_700_000_000 * SECOND, dict.fromkeys("AB", 1)
     for symbol, step_ms, price, size, side, ids, skipped, count in rows:
         now += step_ms * 1_000_000
         first = expected[symbol] + skipped
@@ -41,11 +41,11 @@ def trades(rows: list[Row]) -> list[tuple[Any, ...]]:
     return made
 
 
-def add(buffer: BarBuffer, rows: list[tuple[Any, ...]]) -> list[OHLCVBar]:
-    return [bar for row in rows for bar in buffer.add(*row, "ns")]
+def add(buffer: BarBuffer, rows: list[Any]) -> list[OHLCVBar]:
+    return [bar for row in rows for bar in buffer.add(*row)]
 
 
-def add_tick(buffer: BarBuffer, rows: list[tuple[Any, ...]]) -> list[OHLCVBar]:
+def add_tick(buffer: BarBuffer, rows: list[Any]) -> list[OHLCVBar]:
     ticks = [tick_of(*row) for row in rows]
     return [bar for tick in ticks for bar in buffer.add_tick(tick)]
 
@@ -54,14 +54,14 @@ def tick_of(symbol: str, time_ns: int, price: str, size: str, side: int, first: 
     return TickData(symbol, time_ns, price, size, side, first, last, count or None, time_unit="ns")
 
 
-def add_rows(buffer: BarBuffer, rows: list[tuple[Any, ...]]) -> list[OHLCVBar]:
+def add_rows(buffer: BarBuffer, rows: list[Any]) -> list[OHLCVBar]:
     batch = buffer.new_batch()
     for row in rows:
-        batch.append(*row, None, "ns")
+        batch.append(*row)
     return buffer.add_batch(batch)
 
 
-def add_columns(buffer: BarBuffer, rows: list[tuple[Any, ...]]) -> list[OHLCVBar]:
+def add_columns(buffer: BarBuffer, rows: list[Any]) -> list[OHLCVBar]:
     columns = as_columns(rows)
     if not buffer.policy.numbered:
         columns["count"] = np.where(
@@ -86,7 +86,7 @@ def counts_of(columns: dict[str, Any]) -> Any:
     return np.where(columns["count"] > 0, columns["count"], columns["last_id"] - columns["first_id"] + 1)
 
 
-def as_columns(rows: list[tuple[Any, ...]]) -> dict[str, Any]:
+def as_columns(rows: list[Any]) -> dict[str, Any]:
     return {
         "time_ns": np.array([row[1] for row in rows], np.int64),
         "price": np.array([int(Decimal(row[2]) * 10) for row in rows], np.int64),
@@ -149,7 +149,7 @@ def test_an_aggregated_trade_counts_its_ids_by_every_entry(ids: Ids) -> None:
 @pytest.mark.parametrize("entry", [add, add_rows])
 @pytest.mark.parametrize("ids", POLICIES)
 def test_ids_that_run_backwards_are_refused_by_every_entry(
-    entry: Callable[[BarBuffer, list[tuple[Any, ...]]], list[OHLCVBar]], ids: Ids
+    entry: Callable[[BarBuffer, list[Any]], list[OHLCVBar]], ids: Ids
 ) -> None:
     buffer = BarBuffer("1m", ids=ids)
     with pytest.raises(InvalidTickError):

@@ -7,8 +7,9 @@ from decimal import Decimal
 import pytest
 
 from fastbars.bars import OHLCVBar
-from fastbars.buffer import BarBuffer, Empty, Ids
+from fastbars.buffer import BarBuffer, Empty
 from fastbars.errors import InvalidTickError
+from fastbars.id_policy import Ids
 from fastbars.ticks import TickData, to_nanoseconds
 
 SECOND = 1_000_000_000

@@ -65,7 +65,7 @@ class Rows:
         names = ("time_ns", "symbol_id", "price", "size", "side", "first_id", "last_id", "count", "sequence")
         columns = [column.tolist() for name in names if (column := self.batch.column(name)) is not None]
         symbols = self.instruments.symbols
-        return [columns, symbols, [self.instruments.scales(symbol) for symbol in symbols]]
+        return [columns, symbols, [self.batch.scales(symbol) for symbol in symbols]]
 
 
 def scanned(fields: TradeFields, payload: bytes) -> tuple[list[Any], int | None] | None:
@@ -82,7 +82,7 @@ def read(fields: TradeFields, loads: Loads, payload: bytes) -> tuple[list[Any], 
         if trades is None:
             return None
         for trade in trades:
-            if trade.key is None or recent.add(trade.symbol, trade.key, trade.time_ns):
+            if trade.key is None or recent.add(rows.instruments.add(trade.symbol), trade.key, trade.time_ns):
                 rows.batch.append(*trade.row)
     except (*BROKEN, FastbarsError):
         return None

@@ -168,7 +168,7 @@ def test_what_was_never_initialised_is_a_type_error(use: Callable[[], object]) -
 
 def test_what_needs_nothing_works_without_an_init() -> None:
     keys = RecentKeys.__new__(RecentKeys)
-    assert [keys.add("A", "1"), keys.add("A", "1")] == [True, False]
+    assert [keys.add(0, "1"), keys.add(0, "1")] == [True, False]
     assert Ledger.__new__(Ledger).missing(5) == []
 
 
@@ -180,9 +180,9 @@ def test_nothing_is_initialised_twice() -> None:
     buffer = BarBuffer("1m")
     with pytest.raises(TypeError, match="a buffer is initialised once"):
         TradeEntry.__init__(buffer, BarKernel(Instruments(), parse_specs("1s")), TickBatch(Instruments()), 0)
-    keys = RecentKeys(2)
+    keys = RecentKeys(2, 2)
     keys.__init__(50)  # type: ignore[misc]
-    assert [keys.add("A", str(number)) for number in (1, 2, 3, 1)] == [True] * 4
+    assert [keys.add(0, str(number)) for number in (1, 2, 3, 1)] == [True] * 4
     assert len(keys) == 2
 
 
@@ -427,9 +427,10 @@ def test_a_price_larger_than_noted_keeps_its_symbol_from_widening_wrongly() -> N
     price[:] = 2**61
     kernel.update(batch)
     instruments.add("A", 4)  # by what was noted, prices of 5 can have four more decimals
-    with pytest.raises(PrecisionError, match="sums of its open bar do not fit"):
+    with pytest.raises(PrecisionError, match=f"price 0.0005 needs 4 decimals, but prices up to {2**61} were seen"):
         kernel.update(TickBatch.from_columns(instruments, **columns(3)))
-    assert kernel.flush()["high"].tolist() == [2**61]
+    kernel.update(TickBatch.from_columns(instruments, **columns(3, price=np.full(3, 70_000), size=np.full(3, 1))))
+    assert kernel.flush()[["high", "low", "count"]].tolist() == [(2**61, 7, 6)]
 
 
 def test_what_a_batch_shows_of_its_columns_cannot_be_made_writeable() -> None:

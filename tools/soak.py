@@ -52,7 +52,7 @@ SILENT = "NOSUCHUSDT"  # Binance confirms it, and never sends anything
 SYMBOLS = 500
 RATE = 200.0  # trades a second and exchange
 BAR_MS = 5_000
-RECENT_KEYS = (1 << 17) - 4_000
+RECENT_KEYS = 1024  # of each symbol
 SETTLE_S = 12.0  # without faults at the end
 CONFIG = StreamConfig(
     heartbeat_interval=0.5,
@@ -481,8 +481,9 @@ async def _stream_all(places: list[Any], folder: Path, pipe: Connection) -> list
         for venue in venues:
             for adapter in venue.stream.pool.adapters:
                 if venue.ids == "unique":  # its window is nearly full then, or it would be seen to fill
-                    for number in range(RECENT_KEYS):
-                        adapter.session._admission._recent.add("", str(number))
+                    for symbol_id in range(len(adapter.session.symbols)):
+                        for number in range(RECENT_KEYS):
+                            adapter.session._admission._recent.add(symbol_id, str(number))
         pipe.send(None)
         await asyncio.to_thread(pipe.recv)  # the last fault was injected
         deadline = time.monotonic() + SETTLE_S

@@ -255,7 +255,7 @@ cdef class BarKernel:
         cdef bint voids = False
         cdef Rules rules
         batch.catch_up()
-        if batch.borrows or batch.length > 1:
+        if batch is not self.copy and (batch.borrows or batch.length > 1):
             batch = batch.own_copy()    # its rows are rewritten
         rules = Rules(self.table.symbols, self.table.largest_contract, self.by_id, self.instruments.negative_prices)
         largest = batch.check(rules, &largest_size, &voids)

@@ -193,7 +193,7 @@ cdef class TickBatch:
         # Becomes the same rows, which are at the instruments' scales, in memory of BYTES_A_ROW each: to be folded in at
         # once, without an array of numpy's.
         cdef Py_ssize_t size = batch.length * sizeof(int64_t)
-        self.instruments, self.length, self.version = batch.instruments, batch.length, batch.version
+        self.instruments, self.length, self.version, self.own_count = batch.instruments, batch.length, batch.version, 0
         self.time_ns = <int64_t *>_copied(memory, batch.time_ns, size)
         self.price = <int64_t *>_copied(memory + size, batch.price, size)
         self.size = <int64_t *>_copied(memory + 2 * size, batch.size, size)

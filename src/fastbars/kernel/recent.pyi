@@ -1,21 +1,34 @@
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 from typing_extensions import disjoint_base
 
 @disjoint_base
 class RecentKeys:
-    """A bounded window of trade keys, kept as 128-bit hashes: 48 to 80 bytes a key, however long the keys are.
+    """The latest trade keys of each symbol, kept as 128-bit hashes: 64 to 96 bytes a key, however long the keys are.
 
-    Two different keys of a full window have equal hashes with a probability of about 2**-94.
+    Two different keys of a full window have equal hashes with a probability of about 2**-88.
 
     Args:
-        limit: keys remembered; the oldest is forgotten first.
+        least: keys of each symbol that are remembered however old they are; then the oldest is forgotten first.
+        most: keys in all, beyond which no symbol gets more than `least`: this and `least` a symbol are the bound.
+        window_ns: keys of trades that are not older than that, before the newest of their symbol, are remembered too.
 
     Raises:
-        ValueError: `limit` is not positive.
+        ValueError: `least`, `most` or `window_ns` is out of range.
     """
 
-    def __new__(cls, limit: int = 131072) -> Self: ...
+    def __new__(cls, least: int = 1024, most: int = 1048576, window_ns: int = 60_000_000_000) -> Self: ...
     def __len__(self) -> int: ...
-    def add(self, symbol: str, key: str, time_ns: int = 0) -> bool:
+    def add(self, symbol_id: int, key: str, time_ns: int = 0) -> bool:
         """Remember a trade of this symbol, key and time. False: it is remembered already."""
+
+    def dump(self, symbols: int) -> dict[str, bytes]:
+        """What `load` needs to go on from here, of this many symbols."""
+
+    def load(self, parts: Mapping[str, Any], symbols: int) -> None:
+        """Go on from what `dump` returned, checked before it is used.
+
+        Raises:
+            ValueError: it is damaged; nothing has changed.
+        """

@@ -45,6 +45,15 @@ cdef double bound_apart(BarTable bars, TickBatch batch, double bound) except? -1
     return found
 
 
+cdef bint _has_decimals(BarTable bars, TickBatch batch, Py_ssize_t row) noexcept:
+    # Whether the scale of its symbol's bars is fine enough for a row.
+    cdef int32_t s = batch.symbol_id[row]
+    cdef Scale scale = scale_of(batch, s), own = bars.table.slots[0][s].scale
+    return not (
+        (own.price < scale.price and batch.price[row] % POWER_OF_TEN[scale.price - own.price])
+        or (own.size < scale.size and batch.size[row] % POWER_OF_TEN[scale.size - own.size]))
+
+
 cdef bint bring_row(BarTable bars, TickBatch batch, Py_ssize_t row) except -1:
     # Writes a row at the scale of its symbol's bars. False: that has too few decimals.
     cdef int32_t s = batch.symbol_id[row]
@@ -53,9 +62,7 @@ cdef bint bring_row(BarTable bars, TickBatch batch, Py_ssize_t row) except -1:
     cdef int64_t size_factor = POWER_OF_TEN[abs(own.size - scale.size)]
     if are_equal(own, scale):
         return True
-    if (own.price < scale.price and batch.price[row] % price_factor) or (
-        own.size < scale.size and batch.size[row] % size_factor
-    ):
+    if not _has_decimals(bars, batch, row):
         return False
     if (own.price > scale.price and magnitude(batch.price[row]) > HIGHEST // price_factor) or (
         own.size > scale.size and batch.size[row] > HIGHEST // size_factor
@@ -104,9 +111,8 @@ cdef int follow_row(BarTable bars, TickBatch batch, Py_ssize_t row) except -1:
 cdef int follow_missing(BarTable bars, Pass *run, TickBatch batch) except -1:
     # Of trades from REST: those that are passed over widen nothing.
     cdef Py_ssize_t row
-    cdef TickBatch trial = batch.own_copy()
     for row in range(batch.length):
-        if is_wanted(&bars.table, run, row) and not bring_row(bars, trial, row):
+        if is_wanted(&bars.table, run, row) and not _has_decimals(bars, batch, row):
             follow_row(bars, batch, row)
     for row in range(batch.length):
         if is_wanted(&bars.table, run, row):

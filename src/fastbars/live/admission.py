@@ -7,6 +7,7 @@ Units: times int64 nanoseconds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from fastbars.log import SparseLog
 from fastbars.ticks import TickData
 from fastbars.wire.scanner import TradeScanner
 
+_LONGEST_WINDOW_NS = 2**61
 _SHOWN = 80  # characters of a name in a log
 _REFUSED = (PrecisionError, InvalidTickError, TypeError, OverflowError)
 
@@ -85,7 +87,7 @@ class Admission:
         self._counters = counters
         self._warnings = warnings
         self._scans = scans
-        self._recent = RecentKeys()
+        self._recent = RecentKeys(window_ns=min(round(config.lateness * 1e9), _LONGEST_WINDOW_NS))
 
     def begin(self, channel: str, ids: Ids | None = None) -> BarBuffer:
         """It is known which trades bars are made from; `ids`: what their ids are, if not what the exchange declares."""
@@ -114,6 +116,24 @@ class Admission:
         intake.begin(buffer, batch, scanner, arbiter)
         return buffer
 
+    def dump(self, buffer: BarBuffer) -> dict[str, Any]:
+        """What `load` needs to go on from here: the bars, and where ids are only unique those that were seen."""
+        return buffer.dump() | (self._recent.dump(len(buffer.instruments)) if _keeps_keys(buffer) else {})
+
+    def load(self, content: Mapping[str, Any], buffer: BarBuffer) -> None:
+        """Go on from what `dump` returned. Raises ValueError: it is not of this buffer, or damaged; nothing changed."""
+        if not _keeps_keys(buffer):
+            buffer.load(content)
+            return
+        listed, known = content.get("instruments"), len(buffer.instruments)
+        before = self._recent.dump(known)
+        self._recent.load(content, len(listed) if isinstance(listed, list | tuple) else 0)
+        try:
+            buffer.load(content)
+        except BaseException:
+            self._recent.load(before, known)
+            raise
+
     def take_trade(self, trade: Trade) -> bool:
         """Take a trade of the exchange's; False: it is of another channel than the one that bars are made from."""
         if self._intake.buffer is None:
@@ -123,12 +143,12 @@ class Admission:
         symbol = self.subscribed_name(trade.symbol)
         if symbol is None:
             return True
-        if trade.key is not None and not self._recent.add(trade.symbol, trade.key, trade.time_ns):
+        symbol_id = self.symbol_id(symbol)
+        if trade.key is not None and not self._recent.add(symbol_id, trade.key, trade.time_ns):
             self._counters.duplicates += 1
             return True
         if symbol != trade.symbol:
             trade = trade._replace(symbol=symbol)
-        self.symbol_id(symbol)
         if self._append(symbol, trade.time_ns, trade.row) and self._notifier.wants_trades:
             tick = trade.to_tick(negative_prices=self._exchange.negative_prices)
             self._notifier.notify_trade(tick, self.wakeup.receive_time_ns)
@@ -197,3 +217,7 @@ class Admission:
             return False
         self._counters.trades += 1
         return True
+
+
+def _keeps_keys(buffer: BarBuffer) -> bool:
+    return buffer.policy.deduplicates and not buffer.policy.numbered

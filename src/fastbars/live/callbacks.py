@@ -58,6 +58,7 @@ class Notifier:
         self.errors = 0
         self.seen_by_callbacks = RecentKeys() if overlaps else None
         self._exchange = exchange
+        self._numbers: dict[str, int] = {}  # of the symbols in `seen_by_callbacks`
 
     @property
     def wants_trades(self) -> bool:
@@ -92,8 +93,10 @@ class Notifier:
         """A trade was taken; one without a size only used its id up, and is nothing to a user."""
         if not tick.volume or not self.wants_trades:
             return
-        if self.seen_by_callbacks is not None and not self.seen_by_callbacks.add(tick.symbol, str(tick.trade_id)):
-            return
+        if self.seen_by_callbacks is not None:
+            number = self._numbers.setdefault(tick.symbol, len(self._numbers))
+            if not self.seen_by_callbacks.add(number, str(tick.trade_id), tick.time_ns):
+                return
         self.call(self.callbacks.on_tick, tick)
         self.notify_event(tick.symbol, tick, tick.time_ns, receive_time_ns)
 

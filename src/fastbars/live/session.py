@@ -363,7 +363,7 @@ class Session:
         buffer = self.intake.buffer
         if buffer is None or not len(buffer.instruments):
             return None
-        return buffer.dump() | {
+        return self._admission.dump(buffer) | {
             "exchange": self.exchange.name,
             "channel": self.channel,
             "event_time_ns": self.event_time_ns,
@@ -385,7 +385,7 @@ class Session:
         if not content.get("instruments"):
             raise ValueError("it has no symbols")
         buffer = self._admission.begin(self.channel) if self.intake.buffer is None else self.intake.buffer
-        buffer.load(content)
+        self._admission.load(content, buffer)
         self._journal.write("load", receive_time_ns, {}, lambda: pack(content))
         self.intake.event_time_ns = event_time_ns
         # Nothing was received since: not by this process, and what the last one had is in the snapshot.

@@ -45,4 +45,5 @@ cdef class TradeScanner:
     cdef int take(self, const uint8_t *payload, const uint8_t *end, const uint8_t *limit) except -1
     cdef bint commit_one(self) noexcept
     cdef int commit(self) except -1
+    cdef int spell(self, const fb_row *symbol) except? -1
     cdef int fit(self, const fb_row *symbol, const fb_row *row, int64_t *price, int64_t *size) except? -1

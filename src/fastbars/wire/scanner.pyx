@@ -251,10 +251,12 @@ cdef class TradeScanner:
         cdef int k, n = plan.row_count, symbol_id
         cdef const fb_row *row
         cdef const fb_row *symbol
-        cdef Py_ssize_t known = 0, remembered = 0
+        cdef Py_ssize_t known = 0
         cdef bint any_row = False
         cdef Scale own
         self.first_row = first_row
+        if self.plan.has_key:
+            self.recent.begin_message()
         if batch.first_id is not NULL and not plan.has_ids:
             return 0
         if at == 0:
@@ -287,15 +289,17 @@ cdef class TradeScanner:
             previous_id = first_id
             if count < 1 or (batch.count is NULL and count != 1) or not keeps_rules(row, batch.first_id is not NULL):
                 break
+            symbol_id = self.spellings.find(symbol)
             if self.plan.has_key:
-                if not self.recent.take(symbol.symbol, symbol.symbol_length, row.time_ns, row.key,
-                                        row.key_length):
+                if symbol_id < 0:
+                    symbol_id = self.spell(symbol)
+                    if symbol_id < 0:
+                        break
+                if not self.recent.take(symbol_id, row.time_ns, row.key, row.key_length):
                     known += 1
                     any_row = True
                     event_ns = row.time_ns
                     continue
-                remembered += 1
-            symbol_id = self.spellings.find(symbol)
             price = row.price if row.size else 0
             size = row.size
             if symbol_id >= 0:
@@ -338,7 +342,7 @@ cdef class TradeScanner:
                     self.event_ns = plan.event_ns if plan.has_event else event_ns
                 return 1
         if self.plan.has_key:
-            self.recent.take_back(remembered)
+            self.recent.take_back()
         batch.length = first_row
         return 0
 
@@ -350,12 +354,20 @@ cdef class TradeScanner:
         fb_strip(price, &price_scale)
         fb_strip(size, &size_scale)
         if symbol_id < 0:
-            try:
-                symbol_id = self.spellings.add(symbol)
-            except FastbarsError:
+            symbol_id = self.spell(symbol)
+            if symbol_id < 0:
                 return -1
-            if self.batch.version != self.batch.instruments.version:
-                self.batch.catch_up()
         if not self.batch.bring(symbol_id, price, size, Scale(<int8_t>price_scale, <int8_t>size_scale)):
             return -1
+        return symbol_id
+
+    cdef int spell(self, const fb_row *symbol) except? -1:
+        # The id of a symbol that is new in this spelling; -1 without an error: Python must say what is wrong with it.
+        cdef int symbol_id
+        try:
+            symbol_id = self.spellings.add(symbol)
+        except FastbarsError:
+            return -1
+        if self.batch.version != self.batch.instruments.version:
+            self.batch.catch_up()
         return symbol_id
