@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from hypothesis import given, strategies as st
 
 from fastbars import BinanceWebSocketAdapter, StreamConfig
+from fastbars.live import shared
 from fastbars.live.connections.limits import RateLimiter, rest_limit
 from fastbars.live.shared import SHARED
 
@@ -81,6 +84,14 @@ def test_no_window_holds_more_weight_than_allowed_and_nothing_overtakes(weights:
         if at_s > passed[number - 1][0]:
             full = sum(other for other_s, other in passed[:number] if other_s > at_s - 5.05 - 1e-6)
             assert full + weight > most
+
+
+def test_what_a_process_shares_stands_in_one_module() -> None:
+    live = Path(shared.__file__).parent
+    made = re.compile(r"^\w+(?:: [^=]+)? = (?:\{\}|\[\]|(?:\w*dict|\w*Dictionary|set|list|deque|\w*Cache)\()", re.M)
+    found = {path.name: made.findall(path.read_text(encoding="utf-8")) for path in live.rglob("*.py")}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+    assert isinstance(SHARED, shared.Shared)
 
 
 async def test_a_wait_that_is_held_meanwhile_lasts_as_much_longer() -> None:

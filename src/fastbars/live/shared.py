@@ -1,11 +1,13 @@
-"""What all streams of a process share, because the exchange counts by address: rate limits and listings of instruments.
+"""What all streams of a process share: rate limits and listings, as exchanges count by address; and the state files.
 
 This is the only such place. `SHARED` is the process's own; a test clears it with `reset`. Units: seconds.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from fastbars.live.connections.limits import RateLimiter, rest_limit
 from fastbars.live.listings import ListingCache
@@ -13,15 +15,27 @@ from fastbars.live.listings import ListingCache
 Key = tuple[str, str, str, float, float]
 
 
+class Reservation(Protocol):
+    """A state file that is one stream's for now; see `statefile.py`."""
+
+    stream: object
+    is_kept: bool
+
+    def release(self) -> None:
+        """Give it up."""
+
+
 class Shared:
-    """Rate limits by exchange and host, and the listings of instruments.
+    """Rate limits by exchange and host, the listings of instruments, and the state files that streams have.
 
     Attributes:
         listings: what exchanges have answered about their instruments.
+        state_files: by their paths, those that are reserved, as long as their streams live.
     """
 
     def __init__(self) -> None:
         self.listings = ListingCache()
+        self.state_files: WeakValueDictionary[str, Reservation] = WeakValueDictionary()
         self._limiters: dict[Key, RateLimiter] = {}
 
     def stream_limiter(self, kind: str, exchange: str, url: str, most: float, window_s: float) -> RateLimiter:
@@ -49,6 +63,8 @@ class Shared:
         """Forget everything, as in a new process."""
         self._limiters.clear()
         self.listings.clear()
+        for state_file in list(self.state_files.values()):
+            state_file.release()
 
     def _limiter(self, kind: str, owner: str, host: str, most: float, window_s: float) -> RateLimiter:
         key = kind, owner, host, most, window_s

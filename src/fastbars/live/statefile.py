@@ -17,9 +17,10 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from weakref import WeakValueDictionary, finalize
+from weakref import finalize
 
 from fastbars.errors import SnapshotError
+from fastbars.live.shared import SHARED
 from fastbars.log import log
 
 _TRIES = 100  # a lock file can be removed between its opening and its locking
@@ -28,8 +29,6 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 _LOCKED_BYTE = 1 << 30  # on Windows, where a locked byte cannot be read: after the process id
 
 Signature = tuple[int, int, int] | None
-
-_HELD: WeakValueDictionary[str, StateFile] = WeakValueDictionary()
 
 
 class StateFile:
@@ -43,6 +42,8 @@ class StateFile:
 
     Attributes:
         path: the file, with all symbolic links followed.
+        stream: as given.
+        is_kept: the reservation is final.
 
     Raises:
         SnapshotError: another stream or process has it.
@@ -50,24 +51,24 @@ class StateFile:
     """
 
     path: Path
-    _stream: object
-    _is_kept: bool
+    stream: object
+    is_kept: bool
 
     def __init__(self, path: str, stream: object) -> None:
         base = os.path.realpath(path)
         number = 0
-        while (other := _HELD.get(own := f"{base}.{number}" if number else base)) is not None:
-            if other._stream is stream:
+        while (other := SHARED.state_files.get(own := f"{base}.{number}" if number else base)) is not None:
+            if other.stream is stream:
                 number += 1
-            elif not other._is_kept:
+            elif not other.is_kept:
                 other.release()
             else:
                 raise SnapshotError(
                     f"{own}: the state file is in use by another stream of this process ({os.getpid()})"
                 )
         self.path = Path(own)
-        self._stream = stream
-        self._is_kept = False
+        self.stream = stream
+        self.is_kept = False
         self._left: Signature = None
         self._was_left = False
         self._lock: finalize[[int, str], StateFile] | None = None
@@ -80,31 +81,31 @@ class StateFile:
             SnapshotError: another stream or process has the file, or had it since and wrote to it.
         """
         if self._lock is None:
-            other = _HELD.get(str(self.path))
+            other = SHARED.state_files.get(str(self.path))
             if other is not None and other is not self:
-                if other._is_kept:
+                if other.is_kept:
                     raise _in_use(str(self.path))
                 other.release()
             self._reserve()
             if self._was_left and self._signature() != self._left:
                 self.release()
                 raise SnapshotError(f"{self.path}: another stream has written the state file since; make this one anew")
-        self._is_kept = True
+        self.is_kept = True
 
     def release(self) -> None:
         """Give the file up; idempotent."""
-        self._is_kept = False
+        self.is_kept = False
         if self._lock is None:
             return
         self._left, self._was_left = self._signature(), True
-        _HELD.pop(str(self.path), None)
+        SHARED.state_files.pop(str(self.path), None)
         self._lock()
         self._lock = None
 
     def _reserve(self) -> None:
         lock_path = f"{self.path}.lock"
         self._lock = finalize(self, _give_up, _locked(self.path, lock_path), lock_path)
-        _HELD[str(self.path)] = self
+        SHARED.state_files[str(self.path)] = self
 
     def _signature(self) -> Signature:
         try:
