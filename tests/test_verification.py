@@ -179,10 +179,10 @@ def test_what_waits_longer_than_the_patience_is_given_up_so_that_memory_is_bound
     verifier = Noted(patience_s=120)
     for bar in bars:
         verifier.add_bar(bar)
-        assert len(verifier._pairs) <= 3
+        assert len(verifier._waiting) <= 3
     assert verifier.verification.without_candle == len(bars) - 3
     verifier.add_bar(replace(bars[0], revision=1))  # its verdict was given
-    assert len(verifier._pairs) <= 3
+    assert len(verifier._waiting) <= 3
 
 
 def test_bars_that_are_not_cut_by_time_are_passed_over() -> None:
@@ -293,7 +293,7 @@ def test_a_half_that_comes_after_its_time_is_compared_and_counted_once(late: str
 
 
 def test_what_is_kept_for_late_revisions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verification, "_MOST_OPEN", 5)
+    monkeypatch.setattr(verification, "_MOST_UNPROVEN", 5)
     monkeypatch.setattr(verification, "_MOST_SETTLED", 3)
     monkeypatch.setattr(verification, "_MOST_WAITING", 7)
     bars = bars_of(*["20"] * 60)[1:-1]
@@ -301,7 +301,7 @@ def test_what_is_kept_for_late_revisions_is_bounded(monkeypatch: pytest.MonkeyPa
     for number, bar in enumerate(bars):
         verifier.add_bar(replace(bar, status=BarStatus.GAP) if number % 2 else bar)
         verifier.add_candle(candle_of(bar, volume=D(7)) if number % 2 else candle_of(bar))
-        assert len(verifier._open) <= 5
+        assert len(verifier._unproven) <= 5
         assert len(verifier._settled) <= 3
     verifier.add_bar(replace(bars[1], revision=1))  # it was let go, and its candle with it
     verifier.add_candle(candle_of(bars[1]))
@@ -312,7 +312,7 @@ def test_what_is_kept_for_late_revisions_is_bounded(monkeypatch: pytest.MonkeyPa
         verifier.add_candle(
             candle_of(replace(bar, open_time=bar.open_time + ahead, close_time=bar.close_time + 2 * ahead))
         )
-        assert len(verifier._pairs) <= 8
+        assert len(verifier._waiting) <= 8
 
 
 def test_a_bar_that_ends_far_ahead_holds_no_verdict_up() -> None:
@@ -323,7 +323,7 @@ def test_a_bar_that_ends_far_ahead_holds_no_verdict_up() -> None:
     for bar in bars:
         verifier.add_bar(bar)
     assert verifier.verification.without_candle == len(bars) - 2
-    assert len(verifier._pairs) == 3
+    assert len(verifier._waiting) == 3
 
 
 @pytest.mark.parametrize("source", ["recording", "stream"])

@@ -1,7 +1,7 @@
 """Files of klines as Binance's public archive has them, and as they lie on people's disks.
 
-Plain CSV, gzip, zstd or zip, told by the first bytes and not by the name; with or without a byte order mark and a
-header, with any line ends, times in milli- or microseconds. The name tells symbol and spec.
+Plain CSV, gzip, zstd or zip, recognised by the first bytes and not by the name; with or without a byte order mark and a
+header, with any line ends, times in milli- or microseconds. The name says symbol and spec.
 
 Source: https://github.com/binance/binance-public-data
 Units: times in the files are milliseconds or, of spot since 2025, microseconds since the Unix epoch, UTC.
@@ -47,12 +47,12 @@ _NAMED = re.compile(r"(?:^|(?<=[_.\s]))([^-_.\sa-z]+(?:_(?:PERP|[0-9]{6}))?)-([0
 
 
 def name_of(path: Path | str) -> tuple[str, str] | None:
-    """(symbol, spec) as the name of a file tells them; None where it does not.
+    """(symbol, spec) from the name of a file; None where it does not say.
 
     Names are as in the archive, "BTCUSDT-1m-2024-08-08.zip", in any script, and as downloads may spell them:
     percent-encoded, or with letters taken apart (NFD).
     """
-    # Whatever the locale has made of UTF-8 is made good.
+    # Undoes what the locale has made of UTF-8.
     name = Path(path).name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     match = _NAMED.search(normalize("NFC", unquote(name)))
     return None if match is None else (match[1], match[2])
@@ -63,12 +63,12 @@ def read_klines(path: Path, symbol: str | None = None, spec: str | None = None) 
 
     Args:
         path: CSV, also compressed with gzip or zstd, or a zip with CSV files in it. Its name, or else that of the file
-            in the zip, tells symbol and spec as the archive's names do ("BTCUSDT-1m-2024-08-08.csv").
+            in the zip, gives symbol and spec as the archive's names do ("BTCUSDT-1m-2024-08-08.csv").
         symbol, spec: where the name does not.
 
     Raises:
-        TapeError: the name does not tell and neither do you; the file is missing, damaged or empty, or a row is
-            malformed. The message names file and line.
+        TapeError: neither the name nor the caller gives symbol and spec; the file is missing, damaged or empty, or a
+            row is malformed. The message names file and line.
     """
     path = Path(path)
     if not (symbol and spec) and name_of(path) is None and path.suffix.lower() != ".zip" and path.exists():

@@ -73,7 +73,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
             raise
         if watch is not None:
             watch.verifier.missing = self._missing
-            watch.tell = self.adapter.session.tell
+            watch.notify = self.adapter.session.tell
         self._symbols = symbols
         self._entered = False
         self._watcher: asyncio.Task[None] | None = None

@@ -1,4 +1,4 @@
-"""Bars beside the exchange's own candles, field by field: where they differ first, and why that may be.
+"""Bars compared with the exchange's own candles, field by field: where they differ first, and why that may be.
 
 A `Verifier` is given bars and candles in any order, and pairs them. A `CandleWatch` does it for a stream, `verify` for
 tapes and recordings, with the candles in them or in CSV files of Binance's public archive.
@@ -38,8 +38,8 @@ Outcome = Literal["equal", "different", "partial", "without_candle", "without_ba
 _Key = tuple[str, str, datetime]
 _Series = tuple[str, str]
 _UNSETTLED = (BarStatus.PROVISIONAL, BarStatus.GAP)
-# How many pairs wait for their verdict, and are kept behind it: those that may yet be put right, and the others.
-_MOST_WAITING, _MOST_OPEN, _MOST_SETTLED = 200_000, 50_000, 5_000
+# How many pairs wait for their verdict, and are kept after it: those that may yet become equal, and the others.
+_MOST_WAITING, _MOST_UNPROVEN, _MOST_SETTLED = 200_000, 50_000, 5_000
 
 
 @cache
@@ -106,13 +106,15 @@ class Verification:
 
 @dataclass(slots=True)
 class _Pair:
+    # A pair is WAITING from its first half on, DUE when patience is over, and from then on UNPROVEN or SETTLED; of each
+    # of these as many are kept as there is room for. Whatever its state, another bar or candle judges it again.
     bar: OHLCVBar | None = None
     candle: ExchangeBar | None = None
-    previous: ExchangeBar | None = None
-    outcome: Outcome | None = None
+    previous: ExchangeBar | None = None  # the candle before it, whose close may be this one's open
+    outcome: Outcome | None = None  # as it is counted now
     is_due: bool = False  # nothing more is waited for: what comes is judged at once
     mended: bool = False
-    seen: set[tuple[object, ...]] = field(default_factory=set)
+    reported: set[tuple[object, ...]] = field(default_factory=set)  # differences, so that none is reported twice
 
     @property
     def is_settled(self) -> bool:
@@ -150,15 +152,15 @@ class Verifier:
         self._on_difference = on_difference
         self.missing = missing
         self._patience = timedelta(seconds=patience_s)
-        self._pairs: dict[_Key, _Pair] = {}  # that wait for their verdict
-        self._due: list[tuple[datetime, _Key]] = []  # heap of (close time, key) of those waiting
-        self._open: OrderedDict[_Key, _Pair] = OrderedDict()  # judged, and may yet be put right
-        self._settled: OrderedDict[_Key, _Pair] = OrderedDict()
-        self._passed: dict[_Series, datetime] = {}  # the latest pair that is no longer kept
-        self._running: dict[_Series, ExchangeBar] = {}  # the latest of those that never say they are final
-        self._latest: dict[_Series, ExchangeBar] = {}
-        self._begun: dict[_Series, datetime] = {}
-        self._now: datetime | None = None
+        self._waiting: dict[_Key, _Pair] = {}  # for their verdict
+        self._deadlines: list[tuple[datetime, _Key]] = []  # heap of (close time, key) of those waiting
+        self._unproven: OrderedDict[_Key, _Pair] = OrderedDict()  # judged, and may yet become equal
+        self._settled: OrderedDict[_Key, _Pair] = OrderedDict()  # equal, and the bar is proven complete
+        self._forgotten: dict[_Series, datetime] = {}  # open time of the latest pair that is no longer kept
+        self._running: dict[_Series, ExchangeBar] = {}  # the latest of those candles that never say they are final
+        self._latest: dict[_Series, ExchangeBar] = {}  # final candle
+        self._first_bar: dict[_Series, datetime] = {}  # its open time
+        self._now: datetime | None = None  # the latest open time of all
 
     def add_bar(self, bar: OHLCVBar) -> None:
         """A bar, or its next revision; bars that are not cut by time are passed over."""
@@ -169,11 +171,11 @@ class Verifier:
         if pair is None:
             return
         pair.bar = bar
-        begun = self._begun.setdefault(series, bar.open_time)
-        if bar.open_time < begun:
-            self._begun[series] = bar.open_time
+        first = self._first_bar.setdefault(series, bar.open_time)
+        if bar.open_time < first:
+            self._first_bar[series] = bar.open_time
         self._judge(pair)
-        self._pass(bar.open_time)
+        self._advance(bar.open_time)
 
     def add_candle(self, candle: ExchangeBar) -> None:
         """A candle of the exchange, or an update of one."""
@@ -181,7 +183,7 @@ class Verifier:
         if candle.is_closed is False:
             self.verification.running += 1
         elif candle.is_closed:
-            self._take(candle)
+            self._take_candle(candle)
         else:
             held = self._running.get(series)
             if held is not None and held.open_time == candle.open_time:
@@ -191,32 +193,32 @@ class Verifier:
             elif held is None or held.open_time < candle.open_time:
                 self._running[series] = candle
                 if held is not None:
-                    self._take(held)
+                    self._take_candle(held)
             else:
-                self._take(candle)
-        self._pass(candle.open_time)
+                self._take_candle(candle)
+        self._advance(candle.open_time)
 
     def finish(self) -> Verification:
         """Nothing more comes: judge what is still waiting."""
-        for key, pair in list(self._pairs.items()):
+        for key, pair in list(self._waiting.items()):
             self._decide(key, pair)
-        self._pairs.clear()
-        self._due.clear()
+        self._waiting.clear()
+        self._deadlines.clear()
         self._running.clear()
         return self.verification
 
     def _pair_of(self, key: _Key, close_time: datetime) -> _Pair | None:
         # None: its verdict was given so long ago that it is no longer kept.
-        pair = self._pairs.get(key) or self._open.get(key) or self._settled.get(key)
+        pair = self._waiting.get(key) or self._unproven.get(key) or self._settled.get(key)
         if pair is None:
-            passed = self._passed.get(key[:2])
-            if passed is not None and key[2] <= passed:
+            forgotten = self._forgotten.get(key[:2])
+            if forgotten is not None and key[2] <= forgotten:
                 return None
-            pair = self._pairs[key] = _Pair()
-            heappush(self._due, (close_time, key))
+            pair = self._waiting[key] = _Pair()
+            heappush(self._deadlines, (close_time, key))
         return pair
 
-    def _take(self, candle: ExchangeBar) -> None:
+    def _take_candle(self, candle: ExchangeBar) -> None:
         series = (candle.symbol, candle.spec)
         pair = self._pair_of((*series, candle.open_time), candle.close_time)
         if pair is None or (pair.candle is not None and not _is_newer(candle, pair.candle)):
@@ -229,24 +231,26 @@ class Verifier:
         pair.candle = candle
         self._judge(pair)
 
-    def _pass(self, time: datetime) -> None:
-        # Time goes on: what has waited long enough is judged.
+    def _advance(self, time: datetime) -> None:
+        # What has waited long enough is judged.
         if self._now is None or time > self._now:
             self._now = time
-        while self._due and (self._due[0][0] + self._patience <= self._now or len(self._due) > _MOST_WAITING):
-            _, key = heappop(self._due)
-            self._decide(key, self._pairs.pop(key))
+        while self._deadlines and (
+            self._deadlines[0][0] + self._patience <= self._now or len(self._deadlines) > _MOST_WAITING
+        ):
+            _, key = heappop(self._deadlines)
+            self._decide(key, self._waiting.pop(key))
 
     def _decide(self, key: _Key, pair: _Pair) -> None:
         pair.is_due = True
         if not pair.is_settled:
             self._judge(pair)
-        kept, most = (self._settled, _MOST_SETTLED) if pair.is_settled else (self._open, _MOST_OPEN)
+        kept, most = (self._settled, _MOST_SETTLED) if pair.is_settled else (self._unproven, _MOST_UNPROVEN)
         kept[key] = pair
         if len(kept) > most:
             (*series, time), _ = kept.popitem(last=False)
             symbol, spec = series
-            self._passed[symbol, spec] = max(time, self._passed.get((symbol, spec), time))
+            self._forgotten[symbol, spec] = max(time, self._forgotten.get((symbol, spec), time))
 
     def _judge(self, pair: _Pair) -> None:
         bar, candle = pair.bar, pair.candle
@@ -254,26 +258,28 @@ class Verifier:
             if pair.is_due and candle is not None:
                 self._judge_alone(pair, candle)
         elif bar.status is BarStatus.PARTIAL:
-            self._set(pair, "partial")
+            self._count_as(pair, "partial")
         elif candle is None:
             if pair.is_due:
-                self._set(pair, "without_candle")
+                self._count_as(pair, "without_candle")
         elif (name := self._differs_in(bar, candle, pair.previous)) is None:
-            self._set(pair, "equal")
+            self._count_as(pair, "equal")
         elif pair.is_due or bar.status not in _UNSETTLED or pair.outcome == "different":
-            self._set(pair, "different")
+            self._count_as(pair, "different")
             what = (bar.revision, name, getattr(bar, name), getattr(candle, name))
-            if what not in pair.seen:
-                pair.seen.add(what)
+            if what not in pair.reported:
+                pair.reported.add(what)
                 self._report(bar, candle, name)
 
     def _judge_alone(self, pair: _Pair, candle: ExchangeBar) -> None:
-        begun = self._begun.get((candle.symbol, candle.spec))
-        if begun is not None and begun < candle.open_time:
+        # A candle from before the stream's first bar is nobody's loss.
+        first = self._first_bar.get((candle.symbol, candle.spec))
+        if first is not None and first < candle.open_time:
             traded = candle.trade_count != 0 and candle.volume != 0
-            self._set(pair, "without_bar" if traded else "empty")
+            self._count_as(pair, "without_bar" if traded else "empty")
 
-    def _set(self, pair: _Pair, outcome: Outcome) -> None:
+    def _count_as(self, pair: _Pair, outcome: Outcome) -> None:
+        # A pair counts once: out of the counter that it was in, and into that of its outcome.
         if pair.outcome == outcome:
             return
         counts = self.verification
@@ -367,7 +373,7 @@ class CandleWatch:
         channels: of the candles.
         symbols: whose candles are subscribed to; those of others are passed over.
         verifier: that compares.
-        tell: calls `on_difference`; a stream counts what that raises.
+        notify: calls `on_difference` with a difference; a stream counts what that raises.
 
     Raises:
         ValueError: the share is not above 0 and at most 1, or the exchange has no candles of any of these specs.
@@ -391,12 +397,12 @@ class CandleWatch:
                 f"{exchange.name}: no candles of {', '.join(names)} to verify bars with; there are {known}"
             )
         self.symbols: set[str] = set()
-        self.verifier = Verifier(candle_open=exchange.candle_open, on_difference=self._tell)
+        self.verifier = Verifier(candle_open=exchange.candle_open, on_difference=self._report)
         self._exchange = exchange
         self._share = share
         self._on_difference = on_difference
         self._warnings = SparseLog(exchange=exchange.name)
-        self.tell: Callable[[Callable[[Difference], object] | None, Difference], object] = _tell
+        self.notify: Callable[[Callable[[Difference], object] | None, Difference], object] = _notify
 
     def watches(self, symbol: str) -> bool:
         """Whether a symbol's bars are compared."""
@@ -413,12 +419,12 @@ class CandleWatch:
             if bar.spec in self._exchange.candles and self.watches(bar.symbol):
                 self.verifier.add_bar(bar)
 
-    def _tell(self, difference: Difference) -> None:
+    def _report(self, difference: Difference) -> None:
         self._warnings.warn("bar_differs", difference=str(difference))
-        self.tell(self._on_difference, difference)
+        self.notify(self._on_difference, difference)
 
 
-def _tell(callback: Callable[[Difference], object] | None, difference: Difference) -> None:
+def _notify(callback: Callable[[Difference], object] | None, difference: Difference) -> None:
     if callback is not None:
         call(callback, difference)
 

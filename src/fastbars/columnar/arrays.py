@@ -191,7 +191,7 @@ def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...],
 
 
 def _share_out(symbol_id: npt.NDArray[np.int32], symbols: int, shares: int) -> npt.NDArray[np.uint8]:
-    # Each gets about as many trades, as a sample tells; ids that are no symbol's go to the first.
+    # Each gets about as many trades, by a sample; ids that are no symbol's go to the first.
     sample = symbol_id[:: max(1, len(symbol_id) // _SAMPLE)]
     counts = np.bincount(sample[(sample >= 0) & (sample < symbols)], minlength=symbols)
     share_of = np.zeros(symbols + 1, np.uint8)
@@ -219,7 +219,7 @@ def _fold(
     find: Callable[[Any, int, npt.NDArray[np.int32]], int] | None = None,
 ) -> list[npt.NDArray[Any]]:
     # The bars that trades closed, then those that the end closed. A block is (its trades, the row it begins at, whether
-    # it is the last); `find` tells which rows of it are to be taken.
+    # it is the last); `find` says which rows of it are to be taken.
     made = []
     places = np.empty(0, np.int32)
     for batch, start, ends in blocks:

@@ -95,8 +95,8 @@ cdef class _Stream:
         cdef const char *text = NULL
         if self.content.get_last_error is not NULL:
             text = self.content.get_last_error(&self.content)
-        told = "" if text is NULL else f": {(<bytes>text)[:500].decode(errors='replace')}"
-        return InvalidTickError(f"the Arrow stream failed with error {code}{told}")
+        reason = "" if text is NULL else f": {(<bytes>text)[:500].decode(errors='replace')}"
+        return InvalidTickError(f"the Arrow stream failed with error {code}{reason}")
 
 
 @cython.final
@@ -220,7 +220,7 @@ def read_arrays(column):
         raise stream.failed(code)
     if schema.content.release is NULL:
         raise InvalidTickError("the Arrow stream gave a schema that was released")
-    told = _type_of(&schema.content, 0)
+    kind = _type_of(&schema.content, 0)
     while True:
         array = _Array()
         with nogil:
@@ -230,7 +230,7 @@ def read_arrays(column):
             raise stream.failed(code)
         if array.content.release is NULL:
             return arrays
-        arrays.append(_data_of(array, &array.content, told))
+        arrays.append(_data_of(array, &array.content, kind))
         PyErr_CheckSignals()
 
 
@@ -311,21 +311,21 @@ cdef str _extension_of(const char *metadata):
     return ""
 
 
-cdef ArrowData _data_of(_Array owner, const ArrowArray *array, ArrowType told):
+cdef ArrowData _data_of(_Array owner, const ArrowArray *array, ArrowType kind):
     cdef ArrowData made = ArrowData.__new__(ArrowData)
     cdef int64_t i
     if array is NULL or array.release is NULL:
-        raise InvalidTickError(f"an Arrow array of type {told.format!r} is missing, or was released")
+        raise InvalidTickError(f"an Arrow array of type {kind.format!r} is missing, or was released")
     if not (0 <= array.length <= MOST_VALUES and 0 <= array.offset <= MOST_VALUES and -1 <= array.null_count <= array.length):
         raise InvalidTickError(
-            f"an Arrow array of type {told.format!r} has length {array.length}, offset {array.offset} and"
+            f"an Arrow array of type {kind.format!r} has length {array.length}, offset {array.offset} and"
             f" {array.null_count} nulls")
     if not 0 <= array.n_buffers <= MOST_CHILDREN or (array.n_buffers and array.buffers is NULL):
-        raise InvalidTickError(f"an Arrow array of type {told.format!r} has {array.n_buffers} buffers")
-    if array.n_children != len(told.children) or (array.n_children and array.children is NULL):
+        raise InvalidTickError(f"an Arrow array of type {kind.format!r} has {array.n_buffers} buffers")
+    if array.n_children != len(kind.children) or (array.n_children and array.children is NULL):
         raise InvalidTickError(
-            f"an Arrow array of type {told.format!r} has {array.n_children} children, its type has {len(told.children)}")
-    if (array.dictionary is NULL) != (told.dictionary is None):
-        raise InvalidTickError(f"an Arrow array of type {told.format!r} and its type differ in whether they have a dictionary")
-    made.owner, made.array, made.type = owner, array, told
+            f"an Arrow array of type {kind.format!r} has {array.n_children} children, its type has {len(kind.children)}")
+    if (array.dictionary is NULL) != (kind.dictionary is None):
+        raise InvalidTickError(f"an Arrow array of type {kind.format!r} and its type differ in whether they have a dictionary")
+    made.owner, made.array, made.type = owner, array, kind
     return made
