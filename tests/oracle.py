@@ -27,6 +27,7 @@ SPANS = {
     "w": timedelta(weeks=1),
 }
 MONTHS = {"mo": 1, "y": 12}
+LONGEST_WAIT_NS = 2**61  # 73 years: longer ones are taken for so long
 
 
 class Trade(NamedTuple):
@@ -147,14 +148,14 @@ class Oracle:
         fill: bool = False,
     ) -> None:
         self.specs = specs
-        self.horizon_ns = max(round(heal_horizon_s * 1_000_000_000), round(lateness_s * 1_000_000_000))
+        self.lateness_ns = min(round(lateness_s * 1_000_000_000), LONGEST_WAIT_NS)
+        self.horizon_ns = max(min(round(heal_horizon_s * 1_000_000_000), LONGEST_WAIT_NS), self.lateness_ns)
         self.fill = fill
         self.down: tuple[int, float] | None = None  # the last time that the feed was down; without end while it is
         self.sure: dict[tuple[str, int], int] = {}  # missing id -> bars that close later were all kept
         self.healed = 0
         self.contiguous = ids == "contiguous"
         self.grace_ns = round(grace_s * 1_000_000_000)
-        self.lateness_ns = round(lateness_s * 1_000_000_000)
         self.contract_sizes = contract_sizes or {}
         self.watermark_ns: int | None = None
         self.arrival = 0

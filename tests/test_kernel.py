@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import assume, example, given, settings, strategies as st
 
 from examples import examples
 from fastbars._agg import BarKernel
@@ -154,6 +154,7 @@ def test_the_last_revision_of_a_time_bar_holds_exactly_the_trades_of_its_interva
     buffer, oracle = buffer_for(scenario), oracle_for(scenario)
     lines = replay(buffer, scenario.events, scenario.cuts)
     expected(oracle, scenario.events)
+    assume(not oracle.late)  # for more than 73 years no bar waits
     last = {(line.symbol, line.spec, line.open_time): line for line in lines}
     placed = [trade for trades in oracle.accepted.values() for trade in trades if trade.size]
     for spec in scenario.specs:
