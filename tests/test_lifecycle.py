@@ -16,11 +16,12 @@ from websockets.http11 import Response
 
 from fastbars.bars import BarSpec
 from fastbars.callbacks import call
-from fastbars.errors import SpecError, WebSocketError
+from fastbars.errors import RestError, SpecError, WebSocketError
 from fastbars.live.clock import ExchangeClock
 from fastbars.live.config import StreamConfig
 from fastbars.live.connections.backoff import Backoff, CircuitBreaker, may_retry, retry_after_s
 from fastbars.live.connections.states import TRANSITIONS, ConnectionState, check_transition
+from fastbars.live.rest import Answer, body_of
 from fastbars.log import log
 
 SECOND = 1_000_000_000
@@ -145,6 +146,24 @@ def test_what_can_never_work_is_not_tried_again_and_all_else_is() -> None:
         refused_with(500),
     ):
         assert may_retry(again)
+
+
+def test_a_rest_request_is_sent_again_unless_the_request_or_its_address_is_wrong() -> None:
+    assert [status for status in (301, 400, 401, 403, 404, 451) if may_retry(status)] == []
+    assert [status for status in (408, 418, 425, 429, 500, 502, 503, 504) if not may_retry(status)] == []
+
+
+def test_an_answer_other_than_200_is_an_error_that_says_whether_and_when_to_ask_again() -> None:
+    assert body_of(Answer(200, None, b"[]"), "GET https://venue/trades") == b"[]"
+    found = []
+    for answer in (Answer(429, 7.0, b"slow down"), Answer(404, None, b"no")):
+        with pytest.raises(RestError) as refused:
+            body_of(answer, "GET https://venue/trades")
+        found.append((str(refused.value), refused.value.permanent, refused.value.retry_after_s))
+    assert found == [
+        ("GET https://venue/trades: HTTP 429 b'slow down'", False, 7.0),
+        ("GET https://venue/trades: HTTP 404 b'no'", True, None),
+    ]
 
 
 @pytest.mark.parametrize(
