@@ -7,7 +7,7 @@ markets).
 from libc.stdint cimport int8_t, int64_t
 
 from fastbars._agg cimport BarKernel
-from fastbars.kernel.batch cimport TickBatch, begin, is_doubtful, sign_of
+from fastbars.kernel.batch cimport TickBatch, begin, is_doubtful, sign_of, write_row
 from fastbars.kernel.amend cimport BY_WATERMARK
 from fastbars.kernel.instruments cimport Instrument
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, PARSED, POWER_OF_TEN, magnitude, parse_text
@@ -128,7 +128,7 @@ cdef class TradeEntry:
         cdef Instrument *own
         cdef const char *text
         cdef Py_ssize_t length
-        cdef int64_t price_mantissa = 0, size_mantissa = 0, price_factor, size_factor
+        cdef int64_t price_mantissa = 0, size_mantissa = 0, price_factor, size_factor, id = 0
         cdef int price_scale = 0, size_scale = 0, symbol_id
         text = PyUnicode_AsUTF8AndSize(price, &length)
         if parse_text(text, length, &price_mantissa, &price_scale) != PARSED:
@@ -156,16 +156,10 @@ cdef class TradeEntry:
             if size_mantissa > HIGHEST // size_factor:
                 return False
             size_mantissa *= size_factor
-        batch.time_ns[0] = time_ns
-        batch.symbol_id[0] = symbol_id
-        batch.price[0] = price_mantissa
-        batch.size[0] = size_mantissa
-        batch.side[0] = <int8_t>sign
         if batch.first_id is not NULL:
-            batch.first_id[0] = batch.last_id[0] = trade_id
-        batch.count[0] = 1
+            id = trade_id
+        write_row(batch, 0, symbol_id, time_ns, price_mantissa, size_mantissa, <int8_t>sign, id, id, 1, 0)
         own.traded = True
-        batch.length = 1
         return True
 
     cdef list issue_folded(self, TickBatch batch):

@@ -12,7 +12,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memmove
 
-from fastbars.kernel.batch cimport TickBatch, begin, scale_of
+from fastbars.kernel.batch cimport TickBatch, begin, scale_of, write_row
 from fastbars.kernel.instruments cimport Scale, are_equal
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 
@@ -324,18 +324,8 @@ cdef class Arbiter:
                 self.deferred = True
                 return False
             price = size = LOWEST   # beside what its symbol's scale was widened to since; which no kernel takes
-        out.symbol_id[row] = s
-        out.time_ns[row] = held.time_ns
-        out.price[row] = price
-        out.size[row] = size
-        if out.side is not NULL:
-            out.side[row] = held.side
-        out.first_id[row], out.last_id[row] = held.first_id, held.last_id
-        if out.count is not NULL:
-            out.count[row] = held.count
-        if out.sequence is not NULL:
-            out.sequence[row] = held.first
-        out.length = row + 1
+        write_row(
+            out, row, s, held.time_ns, price, size, held.side, held.first_id, held.last_id, held.count, held.first)
         return True
 
     cdef int _copy(self, TickBatch batch, Py_ssize_t i) except -1:
@@ -343,16 +333,8 @@ cdef class Arbiter:
         cdef TickBatch out = self.out
         cdef Py_ssize_t row = out.length
         out._reserve(row + 1)
-        out.symbol_id[row] = batch.symbol_id[i]
-        out.time_ns[row] = batch.time_ns[i]
-        out.price[row] = batch.price[i]
-        out.size[row] = batch.size[i]
-        if out.side is not NULL:
-            out.side[row] = batch.side[i] if batch.side is not NULL else 0
-        out.first_id[row], out.last_id[row] = batch.first_id[i], batch.last_id[i]
-        if out.count is not NULL:
-            out.count[row] = batch.count[i] if batch.count is not NULL else 1
-        if out.sequence is not NULL:
-            out.sequence[row] = batch.sequence[i] if batch.sequence is not NULL else batch.first_id[i]
-        out.length = row + 1
+        write_row(
+            out, row, batch.symbol_id[i], batch.time_ns[i], batch.price[i], batch.size[i],
+            0 if batch.side is NULL else batch.side[i], batch.first_id[i], batch.last_id[i],
+            1 if batch.count is NULL else batch.count[i], (batch.first_id if batch.sequence is NULL else batch.sequence)[i])
         return 0

@@ -87,6 +87,28 @@ cdef inline void begin(TickBatch batch) noexcept:
 cdef int sign_of(object label, object side) except -2
 
 
+cdef inline void write_row(
+    TickBatch batch, Py_ssize_t row, int32_t symbol_id, int64_t time_ns, int64_t price, int64_t size, int8_t side,
+    int64_t first_id, int64_t last_id, int64_t count, int64_t sequence
+) noexcept nogil:
+    # Where every row is written, behind all others: into the columns that the batch has. There is room for it, and the
+    # mantissas are at the scale of its symbol.
+    batch.time_ns[row] = time_ns
+    batch.symbol_id[row] = symbol_id
+    batch.price[row] = price
+    batch.size[row] = size
+    if batch.side is not NULL:
+        batch.side[row] = side
+    if batch.first_id is not NULL:
+        batch.first_id[row] = first_id
+        batch.last_id[row] = last_id
+    if batch.count is not NULL:
+        batch.count[row] = count
+    if batch.sequence is not NULL:
+        batch.sequence[row] = sequence
+    batch.length = row + 1
+
+
 cdef inline bint is_known(
     int32_t symbol_id, Py_ssize_t symbols, int64_t time_ns, int64_t first_id, int64_t last_id
 ) noexcept nogil:

@@ -537,20 +537,7 @@ cdef class TickBatch:
         ):
             self.no_room(symbol_id, scale, price_mantissa, size_mantissa, price, size)
         own.traded = True
-        self.time_ns[row] = time
-        self.symbol_id[row] = symbol_id
-        self.price[row] = price_mantissa
-        self.size[row] = size_mantissa
-        if self.side is not NULL:
-            self.side[row] = <int8_t>sign
-        if self.first_id is not NULL:
-            self.first_id[row] = first
-            self.last_id[row] = last
-        if self.count is not NULL:
-            self.count[row] = trades
-        if self.sequence is not NULL:
-            self.sequence[row] = order
-        self.length = row + 1
+        write_row(self, row, symbol_id, time, price_mantissa, size_mantissa, <int8_t>sign, first, last, trades, order)
         return 0
 
     def clear(self):

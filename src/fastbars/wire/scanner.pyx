@@ -10,7 +10,7 @@ from libc.stdint cimport int8_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy
 
-from fastbars.kernel.batch cimport TickBatch, begin, scale_of
+from fastbars.kernel.batch cimport TickBatch, begin, scale_of, write_row
 from fastbars.kernel.instruments cimport Instruments, Scale
 from fastbars.kernel.recent cimport RecentKeys
 from fastbars.wire.plan cimport ScanPlan, fb_plan, fb_rescale, fb_row, fb_scan, fb_strip
@@ -25,6 +25,13 @@ _MOST_SPELLINGS = 1_000_000
 cdef inline bint keeps_rules(const fb_row *row, bint by_id) noexcept:
     # A price and a size; or, where ids tell, no size, which leaves the id void. Else Python says what is wrong.
     return not ((row.price == 0) & (row.size != 0)) and not ((row.size == 0) & (not by_id))
+
+
+cdef inline int64_t sequence_of(const fb_plan *plan, const fb_row *row, int64_t first_id) noexcept:
+    # The number of the message, of the trade, or, where neither has one, its id.
+    if not plan.has_sequence:
+        return first_id
+    return plan.message.sequence if plan.sequence_of_message else row.sequence
 
 
 @cython.final
@@ -185,11 +192,6 @@ cdef class TradeScanner:
         cdef TickBatch batch = self.batch
         cdef Py_ssize_t at = batch.length
         cdef int64_t count = 1, last_id, price, size
-        cdef int64_t *first_ids
-        cdef int64_t *last_ids
-        cdef int64_t *counts
-        cdef int64_t *sequences
-        cdef int8_t *sides
         cdef int symbol_id
         cdef Scale own
         if (plan.row_count != 1 or self.needs_commit or row.skipped or at == 0 or at >= batch.capacity
@@ -200,17 +202,14 @@ cdef class TradeScanner:
             count = row.count
         elif plan.has_ids:
             count = last_id - row.first_id + 1
-        first_ids = batch.first_id
-        last_ids = batch.last_id
-        counts = batch.count
-        sequences = batch.sequence
-        sides = batch.side
         symbol_id = self.spellings.find(symbol)
-        if symbol_id < 0 or count < 1 or (counts is NULL and count != 1) or (first_ids is not NULL and not plan.has_ids):
+        if symbol_id < 0 or count < 1 or (batch.count is NULL and count != 1) or (
+            batch.first_id is not NULL and not plan.has_ids
+        ):
             return False
         own = scale_of(batch, symbol_id)
         size = row.size
-        if not keeps_rules(row, first_ids is not NULL):
+        if not keeps_rules(row, batch.first_id is not NULL):
             return False
         # Of a void row the price means nothing. No branch: which rows are void cannot be guessed.
         price = row.price if size else 0
@@ -218,23 +217,9 @@ cdef class TradeScanner:
                 and fb_rescale(&size, row.size_decimals if size else own.size, own.size)):
             return False
         batch.instruments.table[symbol_id].traded = True
-        batch.time_ns[at] = row.time_ns
-        batch.symbol_id[at] = symbol_id
-        batch.price[at] = price
-        batch.size[at] = size
-        if sides is not NULL:
-            sides[at] = row.side
-        if first_ids is not NULL:
-            first_ids[at] = row.first_id
-            last_ids[at] = last_id
-        if counts is not NULL:
-            counts[at] = count
-        if sequences is not NULL:
-            if not plan.has_sequence:
-                sequences[at] = row.first_id
-            else:
-                sequences[at] = plan.message.sequence if plan.sequence_of_message else row.sequence
-        batch.length = at + 1
+        write_row(
+            batch, at, symbol_id, row.time_ns, price, size, row.side, row.first_id, last_id, count,
+            0 if batch.sequence is NULL else sequence_of(plan, row, row.first_id))
         self.first_row = at
         self.trade_count += 1
         if plan.has_event or plan.event_time_of_trade:
@@ -312,27 +297,13 @@ cdef class TradeScanner:
                 if symbol_id < 0:
                     break  # Python refuses that one trade, and says why
             instruments.table[symbol_id].traded = True
-            batch.time_ns[at] = row.time_ns
-            batch.symbol_id[at] = symbol_id
-            batch.price[at] = price
-            batch.size[at] = size
-            if batch.side is not NULL:
-                batch.side[at] = row.side
-            if batch.first_id is not NULL:
-                batch.first_id[at] = first_id
-                batch.last_id[at] = last_id
-            if batch.count is not NULL:
-                batch.count[at] = count
-            if batch.sequence is not NULL:
-                if not plan.has_sequence:
-                    batch.sequence[at] = first_id
-                else:
-                    batch.sequence[at] = plan.message.sequence if plan.sequence_of_message else row.sequence
+            write_row(
+                batch, at, symbol_id, row.time_ns, price, size, row.side, first_id, last_id, count,
+                0 if batch.sequence is NULL else sequence_of(plan, row, first_id))
             if not any_row or row.time_ns > event_ns:
                 event_ns = row.time_ns
             any_row = True
             at += 1
-            batch.length = at
         else:
             if any_row:
                 self.trade_count += at - first_row
