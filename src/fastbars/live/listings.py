@@ -17,7 +17,6 @@ from fastbars.live.secrets import without_credentials
 
 TIMEOUT_S = 5.0  # for the whole listing: a stream does not wait longer for it
 RETRY_S = 30.0  # after a listing that could not be had
-_LONGEST_HOLD_S = 3600.0
 _MOST_BYTES = 64 * 2**20
 _MOST_KEPT = 64
 _JSON = {"Content-Type": "application/json"}
@@ -81,7 +80,7 @@ async def _fetch(listing: Listing, url: str, question: Question, config: StreamC
         why = f"it lists no instrument ({url})"
     except RestError as error:
         why = str(error)
-        held_s = min(max(error.retry_after_s or 0.0, RETRY_S), _LONGEST_HOLD_S)
+        held_s = max(error.retry_after_s or 0.0, RETRY_S)  # `rest` has bounded what the server asks
     except TimeoutError:
         pass
     except _UNREADABLE as error:

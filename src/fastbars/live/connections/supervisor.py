@@ -234,10 +234,11 @@ class Supervisor:
             except CANNOT_CONNECT as error:
                 held_s = retry_after_s(error, config.ban_delay)
                 why = why_not(connection, error, held_s)
+                # The failure of the first attempt is what `connect` raises; later ones are retried.
                 if not may_retry(error) or self.state is ConnectionState.CONNECTING:
                     failed = WSConnectionError(why)
                     failed.__cause__ = hidden(error)
-                failed = lifecycle.failure or failed
+                failed = lifecycle.failure or failed  # an internal error, which came while it was being opened
             else:
                 connection = await self._serve(connection)
                 why = connection.why_ended
@@ -256,6 +257,7 @@ class Supervisor:
     async def _serve(self, connection: Connection) -> Connection:
         # Returns the connection that ended last: the one given, or what took its place.
         pair, lifecycle = self.pair, self.lifecycle
+        # In charge before it is CONNECTED: a callback that is told so may pause it, drop it, or subscribe on it.
         pair.current = connection
         self._begin(connection)
         self._observer.connected(self)
@@ -273,6 +275,8 @@ class Supervisor:
                 await connection.end()  # what comes until it is shut is taken; the outage begins behind that
                 raise
             finally:
+                # Whatever ended it, cancellation included: from here on nothing is sent on it, and what was learned of
+                # it counts, before its closing handshake is waited for.
                 pair.current = successor
                 self._data_messages += connection.data_messages
                 self.retry.judge(connection.age_s, connection.data_messages)
@@ -291,6 +295,8 @@ class Supervisor:
             connection.run_task(self._end_overlap(), "overlap")
 
     def _make(self, subscriptions: Subscriptions) -> Connection:
+        # The number is that of the line modulo their count, and known before the first byte: trades may stand right
+        # behind the handshake.
         number = self.connections * self.session.config.lines + self.index
         return Connection(self.session, self.url, subscriptions, self._take_received, self.fail, number=number)
 
@@ -344,6 +350,8 @@ class Supervisor:
 
     async def _restore(self, connection: Connection) -> None:
         await self._subscribe_all(connection)
+        # The outage is over. It is judged twice: at once, and again when what some exchanges send of the past by
+        # themselves has come, which would make the bars of the outage look whole.
         since_ns, until_ns = self.session.end_outage(steady_ns(), wall_ns())
         if since_ns is not None and until_ns is not None:
             await asyncio.sleep(HISTORY_S)
