@@ -236,12 +236,8 @@ async def test_a_slow_consumer_stops_the_reading_and_loses_no_bar(tmp_path: Path
     async with TradeServer(close_timeout=30) as server, stream_of(server, config=config, once=True) as bars:
         sending = asyncio.create_task(server.send(*messages))
         await until(lambda: bars.stats().pauses)
-        transport = server.connections[0].transport
-        stuck = [-2, -1]
-        while stuck[-1] != stuck[-2]:
-            await asyncio.sleep(0.05)
-            stuck.append(transport.get_write_buffer_size())
-        assert stuck[-1] > 0  # the exchange itself has to wait
+        await asyncio.sleep(60)
+        assert server.connections[0].transport.get_write_buffer_size() > 0  # the exchange itself has to wait
         trades_read = bars.stats().session.trades
         assert trades_read < len(messages)
         received = [await anext(bars) for _ in range(10)]
