@@ -422,7 +422,7 @@ async def test_one_message_of_a_server_that_closes_behind_it_does_not_start_the_
         client.adapter.lines.first.retry.backoff._draw = lambda: 1.0  # the whole delay, every time
         await client.adapter.connect()
         await until(lambda: len(server.accepted_s) == 6)
-        await until(lambda: client.adapter.session.stats.trades == 6)
+        assert client.adapter.session.stats.trades == 6
         await client.adapter.disconnect()
         delays = [round(later - earlier, 6) for earlier, later in pairwise(server.accepted_s)]
         assert delays == [0.0, 0.05, 0.1, 0.2, 0.4]
@@ -480,7 +480,7 @@ async def test_reconnect_from_inside_a_callback_never_waits_for_itself() -> None
         await server.send(*trades(1, 3))
         await until(lambda: tasks and tasks[0].done())
         assert tasks[0].exception() is None
-        await until(lambda: len(server.requests) == 2)
+        assert len(server.requests) == 2
         await server.send(trade(4, 10), trade(5, MINUTE_MS))
         await client.heard(5)
         await client.adapter.disconnect()
@@ -624,7 +624,7 @@ async def test_a_pause_before_the_connection_holds_from_its_beginning() -> None:
         client.adapter.pause_reading()
         client.adapter.pause_reading()
         await client.adapter.connect()
-        await until(lambda: server.connections)
+        assert server.connections
         await server.send(trade(1, 0))
         await asyncio.sleep(0.05)
         assert client.ids == []
@@ -685,7 +685,7 @@ async def test_the_clock_closes_with_a_gap_while_the_feed_is_down() -> None:
         assert seconds(client) == ["PARTIAL r0 trade", "GAP r0 gap"]
         await server.open()
         await until(lambda: client.adapter.is_connected)
-        await until(lambda: server.connections)
+        assert server.connections
         await server.send(trade(3, 1_500, event_ms=1_500))
         await until(lambda: len(client.bars) == 3)
         assert seconds(client)[2] == "COMPLETE r1 gap"  # the next id proves that nothing was missed

@@ -90,7 +90,7 @@ async def test_a_drop_cuts_the_connection_without_a_close_frame() -> None:
             await trades(client, 10**6)
         assert closed.value.rcvd is None
         assert applied(server, FaultKind.DROP) == 1
-        await until(lambda: server.record.connections[0].closed_s is not None)
+        assert server.record.connections[0].closed_s is not None
 
 
 async def test_a_close_has_the_code_that_was_asked_for_and_befalls_as_many_as_were_asked_for() -> None:
@@ -334,7 +334,8 @@ async def test_a_script_runs_in_its_own_time() -> None:
         assert server.faults is not None
         assert server.faults.injected == {FaultKind.DUPLICATE: 1, FaultKind.GARBAGE: 1, FaultKind.DROP: 1}
         async with subscribed(server):  # what came too late for the first connection befalls this one
-            await until(lambda: server.faults is not None and server.faults.applied == server.faults.injected)
+            assert server.faults is not None
+            assert server.faults.applied == server.faults.injected
 
 
 async def test_a_fault_waits_until_there_is_something_to_befall() -> None:
@@ -390,10 +391,12 @@ async def live_through(exchange: str, seconds: float) -> None:
         counted = stats.session.trades - stats.buffer.duplicates  # those with numbers; the others were not taken
         assert stats.buffer.trades + stats.buffer.late == counted > 0
         sent = sum(len(server.record.sent(symbol)) for symbol in server.symbols)
-        assert counted <= sent
+        has_ids = exchange != "interactive_brokers"  # elsewhere a trade that comes twice counts twice
+        every = sum(len(numbers) for connection in server.record.connections for numbers in connection.sent.values())
+        assert counted <= (sent if has_ids else every)
         # Only what was handed to a socket just before its end can be missing.
         ends = sum(applied[kind] for kind in (FaultKind.DROP, FaultKind.CLOSE, FaultKind.LIFETIME)) + 1
-        assert exchange == "interactive_brokers" or sent - counted <= 150 * ends
+        assert not has_ids or sent - counted <= 150 * ends
         assert stats.buffer.refused == 0
         assert sum(applied.values()) >= 15
 

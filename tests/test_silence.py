@@ -193,7 +193,7 @@ async def test_one_subscription_that_went_dead_on_a_live_socket_is_renewed(caplo
             ("UNSUBSCRIBE", ["ethusdt@trade"]),
             ("SUBSCRIBE", ["ethusdt@trade"]),
         ]
-        await until(lambda: adapter.stats().resubscriptions == 1)
+        assert adapter.stats().resubscriptions == 1
         assert "subscription_silent exchange='binance spot' count=1 symbols=['ETHUSDT']" in caplog.text
         await asyncio.sleep(3.4)
         assert len(server.requests) == 3

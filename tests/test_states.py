@@ -26,7 +26,7 @@ async def nothing_is_left_behind() -> AsyncIterator[None]:
     sockets = open_sockets()
     yield
     await nothing_runs()
-    await until(lambda: open_sockets() <= sockets)
+    assert open_sockets() <= sockets
 
 
 async def nothing_runs() -> None:
@@ -146,10 +146,10 @@ async def test_connecting_again_and_again_while_ends_are_cancelled_leaves_one_co
             await asyncio.sleep(0)
             ending.cancel()
         await client.adapter.connect()
-        await until(lambda: len(server.connections) == 1)
+        assert len(server.connections) == 1
         assert client.adapter.is_connected
         await client.adapter.close()
-        await until(lambda: not server.connections)
+        assert not server.connections
 
 
 async def test_states_are_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -219,7 +219,7 @@ async def test_a_connect_cancelled_at_any_await_leaves_nothing() -> None:
             if not cancelled:
                 await client.adapter.disconnect()
             await nothing_runs()
-            await until(lambda: not server.connections)
+            assert not server.connections
         assert at > 1
 
 
@@ -233,7 +233,7 @@ async def test_a_disconnect_cancelled_at_any_await_still_ends_the_connection() -
             _, cancelled = await waits_of(client.adapter.disconnect, at)
             assert client.adapter.state is DISCONNECTED
             await nothing_runs()
-            await until(lambda: not server.connections)
+            assert not server.connections
         assert at > 1
 
 
@@ -274,11 +274,11 @@ async def test_a_close_at_any_turn_of_a_reconnect_leaves_nothing() -> None:
         for turns in range(0, 60, 3):
             client = Client(server.url)
             await client.adapter.connect()
-            await until(lambda: server.connections)
+            assert server.connections
             server.abort()
             for _ in range(turns):
                 await asyncio.sleep(0)
             await client.adapter.close()
             assert client.adapter.state is CLOSED
             await nothing_runs()
-            await until(lambda: not server.connections)
+            assert not server.connections

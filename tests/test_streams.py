@@ -108,7 +108,7 @@ async def test_leaving_early_disconnects_and_what_was_left_can_still_be_had() ->
             async for bar in bars:
                 assert bar.last_trade_id == 3
                 break
-        await until(lambda: not server.connections)
+        assert not server.connections
         assert [bar.last_trade_id for bar in await rest_of(bars)] == [6, 9]
 
 
@@ -196,7 +196,7 @@ async def test_an_error_on_entering_leaves_nothing_behind() -> None:
         with pytest.raises(SubscriptionError, match="binance spot refused NOSUCH@trade"):
             await refused.__aenter__()
         assert refused.adapter.state == "disconnected"
-        await until(lambda: not server.connections)
+        assert not server.connections
         await server.shut()
         with pytest.raises(WSConnectionError, match="cannot connect"):
             await stream_of(server).__aenter__()
@@ -222,7 +222,7 @@ async def test_cancelling_while_entering_leaves_nothing_behind() -> None:
         entering.cancel()
         with pytest.raises(asyncio.CancelledError):
             await entering
-        await until(lambda: not server.connections)
+        assert not server.connections
 
 
 # A slow consumer.

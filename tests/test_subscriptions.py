@@ -358,7 +358,7 @@ async def test_a_reconnect_whose_subscriptions_are_not_confirmed_is_tried_again_
         await until(lambda: len(server.requests) == 2)  # not answered for 1 s, so that it connects once more
         server.answer = acknowledge
         await until(lambda: len(server.requests) == 3)
-        await until(lambda: adapter.lines.first.subscriptions.confirmed == {("BTCUSDT", "trade")})
+        assert adapter.lines.first.subscriptions.confirmed == {("BTCUSDT", "trade")}
         assert adapter.active_subscriptions == {"BTCUSDT": {"trade"}}
         assert adapter.stats().connections == 3
         await adapter.disconnect()
@@ -397,8 +397,9 @@ async def test_a_coin_at_which_the_exchange_closes_the_connection_is_refused_and
         await until(lambda: errors)
         assert errors[0].symbols == ("NOSUCH",)
         assert "the exchange closed the connection each time it was asked for" in str(errors[0])
-        await until(lambda: adapter.is_connected and {symbol for symbol, _ in adapter.streams} == {"BTC", "ETH"})
-        await until(lambda: len(adapter.lines.first.subscriptions.confirmed) == 2)
+        assert adapter.is_connected
+        assert {symbol for symbol, _ in adapter.streams} == {"BTC", "ETH"}
+        assert len(adapter.lines.first.subscriptions.confirmed) == 2
         await adapter.disconnect()
 
 
@@ -496,10 +497,10 @@ async def test_a_channel_served_elsewhere_moves_the_connection_there() -> None:
         )
         adapter = BaseWebSocketAdapter(exchange, StreamConfig(reconnect_delay=0.01))
         await adapter.connect()
-        await until(lambda: public.connections)
+        assert public.connections
         await adapter.subscribe(["BTCUSDT"], ["kline_1m"])
         assert (public.streams, market.streams) == ([], ["btcusdt@kline_1m"])
-        await until(lambda: not public.connections)
+        assert not public.connections
         with pytest.raises(SubscriptionError, match="routed: no one connection serves"):
             await adapter.subscribe(["BTCUSDT"], ["trade"])
         await adapter.subscribe(["BTCUSDT"], ["aggTrade"])

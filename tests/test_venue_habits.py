@@ -187,7 +187,7 @@ async def test_a_gateway_that_does_not_answer_to_accounts_streams_all_the_same(
     async with TradeServer(keep_silent) as server:  # it knows no paths but that of the stream
         adapter = gateway(server.url, rest_url="http://user:secret@127.0.0.1:9")
         await adapter.connect()
-        await until(lambda: server.connections)
+        assert server.connections
         await adapter.disconnect()
     assert "not_asked_first" in caplog.text
     assert "secret" not in caplog.text
@@ -246,7 +246,7 @@ async def test_without_a_session_token_it_is_said_that_one_is_wanted(caplog: pyt
     async with SessionServer() as server:
         adapter = gateway(server.url)
         await adapter.connect()
-        await until(lambda: adapter.session.stats.control == 3)
+        assert adapter.session.stats.control == 3
         await adapter.disconnect()
     assert caplog.text.count("session_token_wanted") == 1
     assert server.heard == []
