@@ -435,8 +435,8 @@ def test_errors_are_the_same_under_every_decimal_context() -> None:
 def test_columns_and_objects_hold_the_same_values() -> None:
     batch = three_bars()
     assert batch.rows.dtype == ROW_DTYPE
-    assert batch.rows["open"].tolist() == [150, 10000, 25]
-    assert batch.rows["price_scale"].tolist() == [2, 2, 2]
+    assert batch.rows["open"].tolist() == [15, 10000, 25]
+    assert batch.rows["price_scale"].tolist() == [1, 2, 2]  # that of its symbol when the bar was issued
     assert [str(bar.quote_volume) for bar in batch] == ["3", "200", "0.5"]
     assert [str(bar.taker_buy_volume) for bar in batch] == ["2", "2", "2"]
 
