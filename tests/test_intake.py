@@ -42,7 +42,7 @@ class Wakeups:
             self.feed.note_data(1)
         self.walker = FrameWalker(self._take, lambda _: True, self.session.scanner)
         self.bars: list[OHLCVBar] = []
-        self.told: list[int] = []
+        self.reported: list[int] = []
         self.reads = 0
 
     def _take(self, payload: bytes) -> None:
@@ -54,7 +54,7 @@ class Wakeups:
         if not self.feed.finish(clocks.steady_ns()):
             received = self.session.receive([], clocks.wall_ns(), clocks.steady_ns())
             self.bars += received.bars
-            self.told.append(received.data_messages)
+            self.reported.append(received.data_messages)
 
     def state(self) -> tuple[Any, ...]:
         session = self.session
@@ -83,24 +83,24 @@ def market(seed: int, count: int) -> list[bytes]:
 
 @pytest.mark.parametrize("knobs", [{}, {"grace": "auto"}, {"close_by": "trades"}, {"bars": ["5m", "tick:50"]}])
 @pytest.mark.parametrize("seed", range(5))
-def test_quiet_wakeups_give_the_same_bars_counters_and_times_as_told_ones(seed: int, knobs: dict[str, Any]) -> None:
+def test_quiet_wakeups_give_the_same_bars_counters_and_times_as_reported_ones(seed: int, knobs: dict[str, Any]) -> None:
     stream = b"".join(map(frame, market(seed, 3_000)))
     draw = random.Random(seed)
     cuts = sorted(draw.sample(range(1, len(stream)), 1_500))
-    quiet, told = Wakeups(quiet=True, **knobs), Wakeups(quiet=False, **knobs)
+    quiet, reported = Wakeups(quiet=True, **knobs), Wakeups(quiet=False, **knobs)
     for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         quiet.read(stream[start:stop])
-        told.read(stream[start:stop])
-    for one, other in zip(quiet.state(), told.state(), strict=True):
+        reported.read(stream[start:stop])
+    for one, other in zip(quiet.state(), reported.state(), strict=True):
         assert one == other
-    assert len(quiet.told) < 1_400 < len(told.told) == told.reads
+    assert len(quiet.reported) < 1_400 < len(reported.reported) == reported.reads
     quietly = quiet.feed.data_messages - 1
     assert quietly > 500
-    assert quietly + sum(quiet.told) == sum(told.told)  # each message is reported or counted, once
+    assert quietly + sum(quiet.reported) == sum(reported.reported)  # each message is reported or counted, once
     assert quiet.failures == []
 
 
-def test_a_wakeup_is_told_where_a_bar_closes_a_hole_opens_a_symbol_begins_or_python_took_a_message() -> None:
+def test_a_wakeup_is_reported_where_a_bar_closes_a_hole_opens_a_symbol_begins_or_python_took_a_message() -> None:
     one = Wakeups(quiet=True)
     wakeups: list[tuple[list[bytes], bool]] = [
         ([trade(1, 0)], True),  # a symbol that is new
@@ -116,24 +116,24 @@ def test_a_wakeup_is_told_where_a_bar_closes_a_hole_opens_a_symbol_begins_or_pyt
         ([trade(2, 60_003, symbol="ETHUSDT")], False),
         ([trade(11, 60_004, event_ms=121_000)], True),  # the watermark closes both
     ]
-    for messages, told in wakeups:
-        before = len(one.told)
+    for messages, reported in wakeups:
+        before = len(one.reported)
         one.read(b"".join(map(frame, messages)))
-        assert (messages, len(one.told) > before) == (messages, told)
+        assert (messages, len(one.reported) > before) == (messages, reported)
 
 
-def test_a_line_that_has_not_been_proven_tells_every_wakeup() -> None:
+def test_until_a_connection_has_brought_data_every_wakeup_is_reported() -> None:
     one = Wakeups(quiet=False)
     for n in range(1, 5):
         one.read(frame(trade(n, n)))
-    assert one.told == [1, 1, 1, 1]
+    assert one.reported == [1, 1, 1, 1]
     one.feed.note_data(4)
     one.read(frame(trade(5, 5)))
-    assert (len(one.told), one.feed.data_messages) == (4, 5)
+    assert (len(one.reported), one.feed.data_messages) == (4, 5)
     assert one.session.stats.trades == 5
 
 
-def test_an_error_of_our_own_is_reported_once_and_from_then_on_every_wakeup_is_told() -> None:
+def test_an_error_of_our_own_is_reported_once_and_from_then_on_every_wakeup_is_reported() -> None:
     intake, instruments = Intake(print), Instruments()
     batch = TickBatch(instruments, counts=True)
     fields = SPOT.fields("trade")
@@ -151,7 +151,7 @@ def test_an_error_of_our_own_is_reported_once_and_from_then_on_every_wakeup_is_t
     assert len(failures) == 1
 
 
-async def test_an_adapter_tells_the_first_trade_of_a_connection_and_then_what_is_worth_telling(
+async def test_the_first_trade_of_a_connection_is_reported_and_then_only_what_matters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bars: list[OHLCVBar] = []
@@ -179,10 +179,10 @@ async def test_an_adapter_tells_the_first_trade_of_a_connection_and_then_what_is
         await until(lambda: len(bars) == 1)
         assert adapter.lines.first.retry.backoff.attempts == 1  # it starts over by the time that a connection is up
         assert finished[-1] == 1
-        told = len(finished)
+        reported = len(finished)
         await server.send(trade(32, 60_001))
         await until(lambda: adapter.session.stats.trades == 32)
-        assert len(finished) == told
+        assert len(finished) == reported
         line: Any = adapter.lines.first.pair.current
         assert (line.data_messages, adapter.stats().session.messages) == (2, 34)
         await adapter.disconnect()

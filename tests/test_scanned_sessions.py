@@ -24,8 +24,8 @@ from servers import trade
 SCANNED = [name for name, fixtures in FIXTURES.items() if fixtures.exchange.fields(fixtures.exchange.default_channel)]
 
 
-class Told:
-    """Everything that a session tells, in order."""
+class Observed:
+    """Everything that comes out of a session, in order."""
 
     def __init__(self, exchange: Exchange, channel: str | None, *, scans: bool, ticks: bool) -> None:
         self.events: list[Any] = []
@@ -49,8 +49,8 @@ class Told:
 
 
 def compare(exchange: Exchange, channel: str | None, wakeups: Sequence[Sequence[bytes]], *, ticks: bool) -> Session:
-    scanned = Told(exchange, channel, scans=True, ticks=ticks)
-    parsed = Told(exchange, channel, scans=False, ticks=ticks)
+    scanned = Observed(exchange, channel, scans=True, ticks=ticks)
+    parsed = Observed(exchange, channel, scans=False, ticks=ticks)
     assert (scanned.scanned is not None, parsed.scanned) == (True, None)
     for one, other in zip(scanned.receive(wakeups), parsed.receive(wakeups), strict=True):
         assert one == other
@@ -107,7 +107,7 @@ def test_who_must_see_each_trade_gets_no_scanner_to_go_past_him() -> None:
 
 
 def test_messages_taken_one_by_one_are_one_wakeup() -> None:
-    whole = Told(find_exchange("binance", "spot"), "trade", scans=True, ticks=False)
+    whole = Observed(find_exchange("binance", "spot"), "trade", scans=True, ticks=False)
     session = Session(find_exchange("binance", "spot"), StreamConfig(), channel="trade")
     payloads = [trade(n, n * 20_000) for n in range(1, 9)]
     payloads[3] = b'{"e":"trade","cut'

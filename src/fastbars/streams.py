@@ -73,7 +73,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
             raise
         if watch is not None:
             watch.verifier.missing = self._missing
-            watch.notify = self.adapter.session.tell
+            watch.notify = self.adapter.session.notifier.call
         self._symbols = symbols
         self._entered = False
         self._watcher: asyncio.Task[None] | None = None
@@ -282,12 +282,12 @@ def stream(
             put(issued)
             if watch is not None:
                 watch.add_bars(issued)
-            pool.adapters[0].session.tell(on_bars, issued)
+            pool.adapters[0].session.notifier.call(on_bars, issued)
 
         def take_candle(candle: ExchangeBar) -> None:
             if watch is not None:
                 watch.add_candle(candle)
-            pool.adapters[0].session.tell(on_exchange_bar, candle)
+            pool.adapters[0].session.notifier.call(on_exchange_bar, candle)
 
         own = replace(callbacks, on_bars=take_bars)
         if watch is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +41,6 @@ from fastbars.ticks import TickData
 from fastbars.wire.scanner import TradeScanner
 
 _LONGEST_GRACE_NS = 2**61
-
-T = TypeVar("T")
 
 
 class Session:
@@ -261,10 +259,6 @@ class Session:
         self._warnings.warn(
             "event_time_leaps", event_time_ns=str(event_time_ns), exchange_time_ns=str(exchange_time_ns)
         )
-
-    def tell(self, callback: Callable[[T], object] | None, value: T) -> None:
-        """Call a user's callback, where there is one; one that raises is logged and counted."""
-        self.notifier.call(callback, value)
 
     # Subscriptions.
 

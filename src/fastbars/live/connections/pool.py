@@ -226,7 +226,7 @@ class Pool:
         state = self.state
         if state is not self._state:
             self._state = state
-            self.adapters[0].session.tell(self._on_state, state)
+            self.adapters[0].session.notifier.call(self._on_state, state)
 
 
 def _place_of(adapter: BaseWebSocketAdapter) -> Place[BaseWebSocketAdapter]:

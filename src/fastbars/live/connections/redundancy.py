@@ -213,11 +213,11 @@ class Lines:
         session.note_state(str(state), "" if connection is None else without_credentials(connection.url))
         if self.state is not self._state_seen:
             self._state_seen = self.state
-            session.tell(self._on_state, self._state_seen)
+            session.notifier.call(self._on_state, self._state_seen)
 
     def refused(self, error: SubscriptionError) -> None:
         """A refusal that no call of the user's could raise is reported to `on_error`."""
-        self._session.tell(self._on_error, error)
+        self._session.notifier.call(self._on_error, error)
 
     def failed(self, line: Supervisor, error: Exception) -> None:
         """An error of our own on any line ends the first, and so all."""
