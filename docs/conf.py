@@ -42,6 +42,17 @@ html_show_copyright = False
 html_copy_source = False
 
 
+def _rest(text: str) -> list[str]:
+    return str(GoogleDocstring(text, Config(**NAPOLEON))).splitlines()
+
+
+def _signature(node: ast.FunctionDef) -> str:
+    if node.args.args and node.args.args[0].arg == "self":
+        del node.args.args[0]
+    returned = "" if node.returns is None or node.name == "__init__" else f" -> {ast.unparse(node.returns)}"
+    return f"({ast.unparse(node.args)}){returned}"
+
+
 class CompiledClass(SphinxDirective):
     """`.. compiledclass:: fastbars.kernel.batch.TickBatch`: a class of a compiled module, as its .pyi describes it."""
 
@@ -55,32 +66,41 @@ class CompiledClass(SphinxDirective):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
         functions = [node for node in found.body if isinstance(node, ast.FunctionDef)]
-        made = next((self._signature(node) for node in functions if node.name == "__init__"), "")
+        made = next((_signature(node) for node in functions if node.name == "__init__"), "")
         lines = [
             f".. py:class:: {name}{made}",
             "",
-            *(f"   {line}" for line in self._rest(ast.get_docstring(found) or "")),
+            *(f"   {line}" for line in _rest(ast.get_docstring(found) or "")),
             "",
         ]
         for node in functions:
             if (text := ast.get_docstring(node)) is not None:
                 static = any(isinstance(mark, ast.Name) and mark.id == "staticmethod" for mark in node.decorator_list)
-                lines += [f"   .. py:method:: {node.name}{self._signature(node)}"]
+                lines += [f"   .. py:method:: {node.name}{_signature(node)}"]
                 lines += ["      :staticmethod:"] if static else []
-                lines += ["", *(f"      {line}" for line in self._rest(text)), ""]
+                lines += ["", *(f"      {line}" for line in _rest(text)), ""]
         return self.parse_text_to_nodes("\n".join(lines))
 
-    def _rest(self, text: str) -> list[str]:
-        return str(GoogleDocstring(text, Config(**NAPOLEON))).splitlines()
 
-    @staticmethod
-    def _signature(node: ast.FunctionDef) -> str:
-        if node.args.args and node.args.args[0].arg == "self":
-            del node.args.args[0]
-        returned = "" if node.returns is None or node.name == "__init__" else f" -> {ast.unparse(node.returns)}"
-        return f"({ast.unparse(node.args)}){returned}"
+class CompiledMethods(SphinxDirective):
+    """`.. compiledmethods:: fastbars.entry BarBuffer`: functions of a compiled module that are its methods."""
+
+    required_arguments = 2
+
+    def run(self) -> list[nodes.Node]:
+        """Its documented functions."""
+        path = ROOT / "src" / Path(*self.arguments[0].split(".")).with_suffix(".pyi")
+        self.env.note_dependency(str(path))
+        lines = []
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)) is not None:
+                del node.args.args[0]  # the object
+                lines += [f".. py:method:: {self.arguments[1]}.{node.name}{_signature(node)}"]
+                lines += ["", *(f"   {line}" for line in _rest(text)), ""]
+        return self.parse_text_to_nodes("\n".join(lines))
 
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.add_directive("compiledclass", CompiledClass)
+    app.add_directive("compiledmethods", CompiledMethods)

@@ -192,6 +192,8 @@ def test_a_name_that_there_is_not_is_refused() -> None:
 def test_a_bar_in_progress_shows_the_ids_and_the_status_that_a_closed_one_does(ids: Ids) -> None:
     buffer = BarBuffer("1m", ids=ids)
     buffer.add("A", 0, "1", "1", 1, 70)
+    buffer.flush_all()
+    assert buffer.current("A", "1m") is None
     closed = []
     for trade_id, second in ((71, 60), (72, 61)):
         closed += buffer.add("A", second * SECOND, "1", "1", 1, trade_id)

@@ -26,7 +26,7 @@ from fastbars.columnar.bar_batch import BarBatch
 from fastbars.columnar.capsules import ArrowData, ArrowType
 from fastbars.columnar.columns import Encoder, Texts, align, narrow_decimals, round_floats, text_column
 from fastbars.columnar.shards import merge_shares
-from fastbars.entry import TradeEntry
+from fastbars.entry import TradeEntry, add_batch
 from fastbars.errors import InvalidTickError, PrecisionError, SpecError
 from fastbars.kernel.arbiter import Arbiter
 from fastbars.kernel.ids import Ledger
@@ -155,6 +155,7 @@ UNMADE: list[Callable[[], object]] = [
     lambda: bare(BarBuffer).add("A", 0, "1", "1"),
     lambda: bare(BarBuffer).add_live(TickBatch(Instruments())),
     lambda: bare(BarBuffer).advance_watermark(5),
+    lambda: add_batch(bare(TradeEntry), TickBatch(Instruments())),
     lambda: bare(TickBatch, Instruments()).append("A", 0, "1", "1"),
     lambda: Intake(print).fold(0, None),
 ]
@@ -178,8 +179,8 @@ def test_nothing_is_initialised_twice() -> None:
     with pytest.raises(TypeError, match="a batch is initialised once"):
         batch.__init__(batch.instruments)  # type: ignore[misc]
     buffer = BarBuffer("1m")
-    with pytest.raises(TypeError, match="a buffer is initialised once"):
-        TradeEntry.__init__(buffer, BarKernel(Instruments(), parse_specs("1s")), TickBatch(Instruments()), 0)
+    with pytest.raises(TypeError, match="an entry is initialised once"):
+        buffer.entry.__init__(BarKernel(Instruments(), parse_specs("1s")), TickBatch(Instruments()), 0)  # type: ignore[misc]
     keys = RecentKeys(2, 2)
     keys.__init__(50)  # type: ignore[misc]
     assert [keys.add(0, str(number)) for number in (1, 2, 3, 1)] == [True] * 4
@@ -472,7 +473,6 @@ def test_no_compiled_class_takes_a_state_that_nobody_checks() -> None:
     ]
     assert BarKernel in classes
     assert TradeEntry in classes
-    assert BarBuffer in classes
     assert [kind for kind in classes if hasattr(kind, "__setstate_cython__")] == []
 
 

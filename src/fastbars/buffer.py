@@ -18,8 +18,8 @@ from fastbars._agg import BarKernel
 from fastbars.bars import REASONS, STATUSES, BarStatus, CloseReason, OHLCVBar
 from fastbars.callbacks import call, check_callbacks
 from fastbars.columnar.bar_batch import BarBatch
-from fastbars.entry import TradeEntry
-from fastbars.errors import InvalidTickError, PrecisionError, SpecError
+from fastbars.entry import TradeEntry, add, add_batch, add_live, add_tick, advance_watermark
+from fastbars.errors import SpecError
 from fastbars.id_policy import IdPolicy, Ids
 from fastbars.kernel.batch import TickBatch
 from fastbars.kernel.ids import Ledger
@@ -64,7 +64,7 @@ class BufferStats:
     void_ids: int = 0
 
 
-class BarBuffer(TradeEntry):
+class BarBuffer:
     """Trades in, bars out.
 
     Args:
@@ -91,7 +91,7 @@ class BarBuffer(TradeEntry):
         on_late: called with each trade that came too late for a bar.
 
     Trades come in by `add` (one, from text), `add_tick` (one, as an object) or `add_batch` (columns); see
-    `fastbars.entry.TradeEntry`. Every method that issues bars returns them, after the callbacks were called.
+    `fastbars.entry`. Every method that issues bars returns them, after the callbacks were called.
     `grace_ns`, `grace_s` in nanoseconds, may be set at any time.
 
     A buffer belongs to one thread at a time. While a batch is folded in, the interpreter lock is given up, and whatever
@@ -136,7 +136,28 @@ class BarBuffer(TradeEntry):
         self._stats = BufferStats()
         self._lateness_s, self._heal_horizon_s, self._empty = lateness_s, heal_horizon_s, empty
         self._kernel = self._new_kernel(self.instruments)
-        super().__init__(self._kernel, self.new_batch(), min(round(grace_s * 1e9), _LONGEST_GRACE_NS))
+        self.entry = TradeEntry(self._kernel, self.new_batch(), min(round(grace_s * 1e9), _LONGEST_GRACE_NS))
+
+    # Compiled: one trade, from text or as an object; columns, all or nothing, or all rows but those that are refused.
+    add = add
+    add_tick = add_tick
+    add_batch = add_batch
+    add_live = add_live
+    advance_watermark = advance_watermark
+
+    @property
+    def grace_ns(self) -> int:
+        """How long watermark and clock wait behind close_time, ns; it may be set at any time."""
+        return self.entry.grace_ns
+
+    @grace_ns.setter
+    def grace_ns(self, grace_ns: int) -> None:
+        self.entry.grace_ns = grace_ns
+
+    @property
+    def rows_taken(self) -> int:
+        """Rows folded in so far, duplicates and late ones among them."""
+        return self.entry.rows_taken
 
     def _new_kernel(self, instruments: Instruments) -> BarKernel:
         return BarKernel(
@@ -225,7 +246,7 @@ class BarBuffer(TradeEntry):
         for instrument in listed:
             self.instruments.add(*instrument)
         self._kernel.load(dict(content))
-        self.rows_taken = rows
+        self.entry.rows_taken = rows
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickle is a dump, checked when it is loaded; callbacks go along, and must be such as pickle can name.
@@ -237,7 +258,8 @@ class BarBuffer(TradeEntry):
         return made
 
     def _told(self, instruments: Instruments) -> tuple[Any, ...]:
-        rebuilt = {"specs", "instruments", "policy", "_kernel", "_stats", "_lateness_s", "_heal_horizon_s", "_empty"}
+        rebuilt = {"specs", "instruments", "policy", "entry", "_kernel"}
+        rebuilt |= {"_stats", "_lateness_s", "_heal_horizon_s", "_empty"}
         settings = {
             "ids": self.ids,
             "instruments": instruments,
@@ -273,7 +295,7 @@ class BarBuffer(TradeEntry):
             PrecisionError, InvalidTickError: the message and `row` name the offending row; nothing was taken.
         """
         rows, _ = self._kernel.heal(batch)
-        return self._issue(rows)
+        return self.issue(rows)
 
     def beginning(self, symbol: str, longest_s: float) -> list[tuple[int, int, int]]:
         """Where a symbol began inside bars that can still be amended: (id, time_ns, open_time_ns) of each, ascending.
@@ -291,7 +313,7 @@ class BarBuffer(TradeEntry):
         """
         if symbol not in self.instruments:
             return []
-        return self._issue(self._kernel.reach_back(self.instruments.id(symbol), trade_id, time_ns))
+        return self.issue(self._kernel.reach_back(self.instruments.id(symbol), trade_id, time_ns))
 
     def leave_out(self, symbol: str, ranges: Iterable[tuple[int, int]]) -> list[OHLCVBar]:
         """The exchange's history leaves these ids out for good: what is missing of them is unpublished.
@@ -306,7 +328,7 @@ class BarBuffer(TradeEntry):
         """
         if symbol not in self.instruments:
             return []
-        return self._issue(self._kernel.leave_out(self.instruments.id(symbol), ranges))
+        return self.issue(self._kernel.leave_out(self.instruments.id(symbol), ranges))
 
     def unpublished(self, symbol: str) -> list[tuple[int, int]]:
         """(first, last) of each run of ids that the exchange's history leaves out, ascending."""
@@ -322,21 +344,6 @@ class BarBuffer(TradeEntry):
     def feed_up(self, exchange_time_ns: int) -> None:
         """The feed goes on since this time."""
         self._kernel.feed_up(exchange_time_ns)
-
-    def _add_around(self, batch: TickBatch) -> list[OHLCVBar]:
-        # All rows but those that cannot be taken.
-        bars: list[OHLCVBar] = []
-        while len(batch):
-            try:
-                bars += self.add_batch(batch)
-                break
-            except (PrecisionError, InvalidTickError) as error:
-                if error.row is None:
-                    raise
-                bars += self.add_batch(batch.part(0, error.row))
-                bars += self.refuse(batch, error.row)
-                batch = batch.part(error.row + 1, len(batch))
-        return bars
 
     def refuse(self, batch: TickBatch, row: int) -> list[OHLCVBar]:
         """Count one row as refused, and flag its bar where no id will reveal the loss."""
@@ -357,7 +364,7 @@ class BarBuffer(TradeEntry):
         if self.policy.numbered:
             return []
         time_ns = max(-(2**63), min(time_ns, 2**63 - 1))
-        return self._issue(self._kernel.note_lost(self.instruments.add(symbol), time_ns))
+        return self.issue(self._kernel.note_lost(self.instruments.add(symbol), time_ns))
 
     def note_outage(self, since_ns: int, until_ns: int, symbols: Iterable[str] | None = None) -> list[OHLCVBar]:
         """The feed was down between two times: flag the bars it reaches into GAP, where no id will reveal a loss.
@@ -376,7 +383,7 @@ class BarBuffer(TradeEntry):
         for symbol in self.instruments.symbols if symbols is None else symbols:
             if symbol in self.instruments:
                 for time_ns in times_ns:
-                    bars += self._issue(self._kernel.note_lost(self.instruments.id(symbol), time_ns))
+                    bars += self.issue(self._kernel.note_lost(self.instruments.id(symbol), time_ns))
         return bars
 
     def current(self, symbol: str, spec: str | int | BarSpec) -> OHLCVBar | None:
@@ -399,13 +406,13 @@ class BarBuffer(TradeEntry):
 
     def flush_all(self) -> list[OHLCVBar]:
         """Close every open bar (PARTIAL, `end`), in order of the symbols' first appearance, then of the specs."""
-        return self._issue(self._kernel.flush())
+        return self.issue(self._kernel.flush())
 
     def flush_symbol(self, symbol: str) -> list[OHLCVBar]:
         """Close the open bars of one symbol (PARTIAL, `end`); nothing for a symbol never seen."""
         if symbol not in self.instruments:
             return []
-        return self._issue(self._kernel.flush(self.instruments.id(symbol)))
+        return self.issue(self._kernel.flush(self.instruments.id(symbol)))
 
     def advance_clock(self, exchange_time_ns: int, *, feed_up: bool = True) -> list[OHLCVBar]:
         """The clock, corrected to the exchange's, shows this: close time bars whose grace is over.
@@ -418,16 +425,17 @@ class BarBuffer(TradeEntry):
         else:
             self._kernel.feed_down(exchange_time_ns)
         reason = CloseReason.CLOCK if feed_up else CloseReason.GAP
-        return self._issue(self._kernel.close_until(exchange_time_ns - self.grace_ns, REASONS.index(reason)))
+        return self.issue(self._kernel.close_until(exchange_time_ns - self.grace_ns, REASONS.index(reason)))
 
     @property
     def next_close_ns(self) -> int:
         """Before this time no watermark or clock has anything to close, ns (2**63 - 1: nothing is open)."""
         return min(self._kernel.next_close_ns + self.grace_ns, 2**63 - 1)
 
-    def _issue(
+    def issue(
         self, rows: npt.NDArray[Any], late: Iterable[tuple[int, int]] = (), batch: TickBatch | None = None
     ) -> list[OHLCVBar]:
+        """Hand out what the kernel has issued: as objects, to the callbacks, and to the caller."""
         if batch is not None and late:
             self._report_late(batch, sorted({row for row, _ in late}))
         if not len(rows):
@@ -443,7 +451,7 @@ class BarBuffer(TradeEntry):
 
     def _to_batch(self, rows: npt.NDArray[Any]) -> BarBatch:
         # The kernel knows whether ids prove something, and not what they are instead.
-        if not self.policy.numbered:
+        if len(rows) and not self.policy.numbered:
             rows["status"][rows["status"] == _UNVERIFIABLE] = STATUSES.index(self.policy.best)
         return BarBatch(rows, self.instruments, self.specs, ids=self.policy.numbered)
 

@@ -1,4 +1,7 @@
-"""The fast way in for one trade at a time: from text to the kernel without an object between.
+"""The ways of trades into a buffer's kernel; for one at a time, from text to the kernel without an object between.
+
+`add` and its like are methods of BarBuffer: a class in Python has them by their names, and each call gets the buffer as its
+first argument. What they keep is the buffer's `entry`.
 
 Units: time_ns int64 nanoseconds since the Unix epoch, UTC; price quote units; size base units (contracts on inverse
 markets).
@@ -25,7 +28,7 @@ cdef extern from "Python.h":
 cdef class TradeEntry:
     def __init__(self, BarKernel kernel not None, TickBatch single not None, int64_t grace_ns):
         if self.kernel is not None:
-            raise TypeError("a buffer is initialised once")
+            raise TypeError("an entry is initialised once")
         if single.instruments is not kernel.instruments:
             raise ValueError("the batch belongs to other instruments than the kernel")
         if single.capacity < 1 or single.side is NULL or single.count is NULL or (
@@ -38,73 +41,11 @@ cdef class TradeEntry:
         self.single = single
         self.grace_ns = grace_ns
 
-    def add(self, str symbol not None, time_ns, price, size, side=0, trade_id=None, last_trade_id=None, trade_count=0,
-            time_unit=None):
-        return self.take(
-            symbol, time_ns, price, size, sign_of(symbol, side), trade_id, last_trade_id, trade_count, time_unit)
-
-    def add_tick(self, tick):
-        cdef object side = tick.side
-        cdef int sign
-        if side is _BUY:
-            sign = 1
-        elif side is _SELL:
-            sign = -1
-        else:
-            sign = sign_of(tick.symbol, side)
-        return self.take(
-            tick.symbol, tick.time_ns, tick.price, tick.volume, sign, tick.trade_id, tick.last_trade_id,
-            tick.trade_count, _NS)
-
-    cdef int check_made(self) except -1:
-        if self.kernel is None:
-            raise TypeError(f"{type(self).__name__}.__init__ was not called")
-        return 0
-
-    def add_batch(self, TickBatch batch not None):
-        self.check_made()
-        self.kernel.fold(batch)
-        self.rows_taken += batch.length
-        return self.issue_folded(batch)
-
-    def add_live(self, TickBatch batch not None):
-        bars = self.fold_live(batch)
-        return [] if bars is None else bars
-
-    def advance_watermark(self, int64_t event_time_ns):
-        bars = self.pass_watermark(event_time_ns)
-        return [] if bars is None else bars
-
-    cdef list fold_live(self, TickBatch batch):
-        self.check_made()
-        if batch.length == 0:
-            return None
-        try:
-            self.kernel.fold(batch)
-        except (PrecisionError, InvalidTickError) as error:
-            if error.row is None:
-                raise
-            return self._add_around(batch)
-        self.rows_taken += batch.length
-        if not self.kernel.has_folded():
-            return None
-        return self.issue_folded(batch)
-
-    cdef list pass_watermark(self, int64_t event_time_ns):
-        cdef int64_t grace_ns = max(<int64_t>0, self.grace_ns)  # anybody can set it
-        cdef int64_t until_ns = event_time_ns - grace_ns if event_time_ns > LOWEST + grace_ns else LOWEST
-        self.check_made()
-        self.kernel.advance_watermark(event_time_ns)
-        if until_ns < self.kernel.table.next_close_ns:
-            return None
-        return self._issue(self.kernel.close_until(until_ns, BY_WATERMARK))
-
-    cdef list take(self, str symbol, object time_ns, object price, object size, int sign, object trade_id,
-                   object last_trade_id, object trade_count, object time_unit):
+    cdef int take(self, str symbol, object time_ns, object price, object size, int sign, object trade_id,
+                  object last_trade_id, object trade_count, object time_unit) except -1:
         cdef TickBatch batch = self.single
         cdef int64_t time
-        if self.kernel is None or self.kernel.busy:
-            self.check_made()
+        if self.kernel.busy:
             self.kernel.check_unused()
         begin(batch)
         if type(time_ns) is int and (time_unit is _NS or (time_unit is None and not is_doubtful(time_ns))):
@@ -120,7 +61,7 @@ cdef class TradeEntry:
             batch.append_trade(symbol, time, price, size, sign, trade_id, last_trade_id, trade_count, None)
         self.kernel.fold(batch)
         self.rows_taken += 1
-        return self.issue_folded(batch)
+        return 0
 
     cdef bint take_text(self, str symbol, int64_t time_ns, str price, str size, int sign, object trade_id) except -1:
         # The row of an ordinary trade, as `append` writes it; False where there is more to it than that.
@@ -162,8 +103,99 @@ cdef class TradeEntry:
         own.traded = True
         return True
 
-    cdef list issue_folded(self, TickBatch batch):
-        if not self.kernel.has_folded():
-            return []
-        rows, late = self.kernel.take_folded()
-        return self._issue(rows, late, batch)
+
+cdef TradeEntry entry_of(object buffer):
+    cdef object entry = getattr(buffer, "entry", None)
+    if type(entry) is not TradeEntry or (<TradeEntry>entry).kernel is None:
+        raise TypeError(f"{type(buffer).__name__}.__init__ was not called")
+    return <TradeEntry>entry
+
+
+cdef list _issue_folded(object buffer, TradeEntry entry, TickBatch batch):
+    if not entry.kernel.has_folded():
+        return []
+    rows, late = entry.kernel.take_folded()
+    return buffer.issue(rows, late, batch)
+
+
+# The methods of a buffer.
+
+def add(buffer, str symbol not None, time_ns, price, size, side=0, trade_id=None, last_trade_id=None, trade_count=0,
+        time_unit=None):
+    cdef TradeEntry entry = entry_of(buffer)
+    entry.take(symbol, time_ns, price, size, sign_of(symbol, side), trade_id, last_trade_id, trade_count, time_unit)
+    return _issue_folded(buffer, entry, entry.single)
+
+
+def add_tick(buffer, tick):
+    cdef TradeEntry entry = entry_of(buffer)
+    cdef object side = tick.side
+    cdef int sign
+    if side is _BUY:
+        sign = 1
+    elif side is _SELL:
+        sign = -1
+    else:
+        sign = sign_of(tick.symbol, side)
+    entry.take(
+        tick.symbol, tick.time_ns, tick.price, tick.volume, sign, tick.trade_id, tick.last_trade_id, tick.trade_count, _NS)
+    return _issue_folded(buffer, entry, entry.single)
+
+
+def add_batch(buffer, TickBatch batch not None):
+    cdef TradeEntry entry = entry_of(buffer)
+    entry.kernel.fold(batch)
+    entry.rows_taken += batch.length
+    return _issue_folded(buffer, entry, batch)
+
+
+def add_live(buffer, TickBatch batch not None):
+    bars = fold_live(buffer, entry_of(buffer), batch)
+    return [] if bars is None else bars
+
+
+def advance_watermark(buffer, int64_t event_time_ns):
+    bars = pass_watermark(buffer, entry_of(buffer), event_time_ns)
+    return [] if bars is None else bars
+
+
+# The same for whoever hands nothing out while nothing is issued.
+
+cdef list fold_live(object buffer, TradeEntry entry, TickBatch batch):
+    if batch.length == 0:
+        return None
+    try:
+        entry.kernel.fold(batch)
+    except (PrecisionError, InvalidTickError) as error:
+        if error.row is None:
+            raise
+        return _add_around(buffer, batch)
+    entry.rows_taken += batch.length
+    if not entry.kernel.has_folded():
+        return None
+    return _issue_folded(buffer, entry, batch)
+
+
+cdef list _add_around(object buffer, TickBatch batch):
+    # All rows but those that cannot be taken.
+    cdef list bars = []
+    while batch.length:
+        try:
+            bars += buffer.add_batch(batch)
+            break
+        except (PrecisionError, InvalidTickError) as error:
+            if error.row is None:
+                raise
+            bars += buffer.add_batch(batch.part(0, error.row))
+            bars += buffer.refuse(batch, error.row)
+            batch = batch.part(error.row + 1, batch.length)
+    return bars
+
+
+cdef list pass_watermark(object buffer, TradeEntry entry, int64_t event_time_ns):
+    cdef int64_t grace_ns = max(<int64_t>0, entry.grace_ns)  # anybody can set it
+    cdef int64_t until_ns = event_time_ns - grace_ns if event_time_ns > LOWEST + grace_ns else LOWEST
+    entry.kernel.advance_watermark(event_time_ns)
+    if until_ns < entry.kernel.table.next_close_ns:
+        return None
+    return buffer.issue(entry.kernel.close_until(until_ns, BY_WATERMARK))

@@ -166,15 +166,15 @@ cdef class TickBatch:
         if self.count is not NULL or self.last_id == self.first_id:
             return 0
         for i in range(self.length):
-            if self.last_id[i] > self.first_id[i]:
+            if 0 <= self.first_id[i] < self.last_id[i] < HIGHEST:   # others are refused
                 break
         else:
             return 0
         array = np.ones(self.length, np.int64)
         counts = array
         for i in range(self.length):
-            if self.last_id[i] > self.first_id[i]:
-                counts[i] = <int64_t>(<uint64_t>self.last_id[i] - <uint64_t>self.first_id[i] + 1)
+            if 0 <= self.first_id[i] < self.last_id[i] < HIGHEST:
+                counts[i] = self.last_id[i] - self.first_id[i] + 1
         self._columns["count"] = array
         self.count = <int64_t *>_address(array)
         return 0

@@ -3,7 +3,6 @@ from typing import Self, final
 
 from fastbars.bars import OHLCVBar
 from fastbars.buffer import BarBuffer
-from fastbars.entry import TradeEntry
 from fastbars.kernel.arbiter import Arbiter
 from fastbars.kernel.batch import TickBatch
 from fastbars.live.clock import ExchangeClock, TradeDelays
@@ -49,7 +48,7 @@ class Intake:
     def __new__(cls, on_leap: Callable[[int, int], object], *, closes: bool = True, grace_ns: int = -1) -> Self: ...
     def begin(
         self,
-        buffer: TradeEntry,
+        buffer: BarBuffer,
         batch: TickBatch,
         scanner: TradeScanner | None = None,
         arbiter: Arbiter | None = None,

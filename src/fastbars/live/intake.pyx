@@ -16,7 +16,7 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from fastbars.clocks cimport wall_ns
-from fastbars.entry cimport TradeEntry
+from fastbars.entry cimport TradeEntry, entry_of, fold_live, pass_watermark
 from fastbars.kernel.batch cimport TickBatch, begin
 from fastbars.kernel.scaled cimport LOWEST
 from fastbars.live.clock cimport ExchangeClock, TradeDelays, difference
@@ -32,7 +32,8 @@ cdef class Intake:
     cdef readonly TradeDelays delays
     cdef public TradeScanner scanner
     cdef readonly TickBatch batch
-    cdef readonly TradeEntry buffer
+    cdef readonly object buffer  # a BarBuffer
+    cdef TradeEntry entry        # that of the buffer
     cdef readonly object arbiter    # of redundant lines
     cdef object _on_leap
     cdef bint closes                # the watermark closes bars
@@ -51,8 +52,8 @@ cdef class Intake:
         self.closes = closes
         self.event_ns = self.sent_ns = LOWEST
 
-    def begin(self, TradeEntry buffer not None, TickBatch batch not None, TradeScanner scanner=None, arbiter=None):
-        buffer.check_made()
+    def begin(self, buffer not None, TickBatch batch not None, TradeScanner scanner=None, arbiter=None):
+        self.entry = entry_of(buffer)
         self.buffer = buffer
         self.batch = batch
         self.scanner = scanner
@@ -126,7 +127,7 @@ cdef class Intake:
         if self.buffer is not None:
             self.fold_rows(line, steady, is_live)
             if self.event_ns != LOWEST and self.closes and not self.is_holding():
-                bars = self.buffer.pass_watermark(self.event_ns)
+                bars = pass_watermark(self.buffer, self.entry, self.event_ns)
                 if bars is not None:
                     self.issued += bars
         return self.interrupted or len(self.issued) > 0 or self.count_begun() != self.begun
@@ -165,9 +166,9 @@ cdef class Intake:
         if is_live and batch.length and self.clock.knows:
             # The first trade of a wakeup, which has waited longest, stands for all of them.
             if self.delays.add(difference(self.clock.at(steady), batch.time_ns[0])):
-                self.buffer.grace_ns = self.delays.grace_ns
+                self.entry.grace_ns = self.delays.grace_ns
         while True:
-            bars = self.buffer.fold_live(batch)
+            bars = fold_live(self.buffer, self.entry, batch)
             if bars is not None:
                 self.issued += bars
             if self.arbiter is None or not self.arbiter.deferred:
@@ -179,7 +180,7 @@ cdef class Intake:
     cdef int64_t count_begun(self) noexcept:
         if self.buffer is None:
             return 0
-        return self.batch.instruments.count + (self.buffer.kernel.table.ids.opened if self.buffer.kernel.by_id else 0)
+        return self.batch.instruments.count + (self.entry.kernel.table.ids.opened if self.entry.kernel.by_id else 0)
 
     cdef bint is_holding(self) noexcept:
         # Trades wait for those before them: nothing is closed over their heads.
