@@ -88,6 +88,13 @@ def refuse(*streams: str) -> Answer:
     return answer
 
 
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])
+
+
 class TradeServer:
     """A WebSocket server that notes every request and answers as it is told.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -30,6 +29,7 @@ from servers import (
     RawServer,
     TradeServer,
     frame,
+    free_port,
     keep_silent,
     show,
     trade,
@@ -77,12 +77,6 @@ class Client:
     @property
     def ids(self) -> list[int | None]:
         return [tick.trade_id for tick in self.ticks]
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 # Connecting.

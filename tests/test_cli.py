@@ -31,7 +31,7 @@ from fastbars.cli.signals import on_signals
 from fastbars.errors import WSConnectionError
 from fastbars.exchanges.binance import SPOT
 from fastbars.live.connections.adapter import BaseWebSocketAdapter
-from servers import MINUTE_MS, trade, trades
+from servers import MINUTE_MS, free_port, trade, trades
 
 D = Decimal
 COMMAND = [sys.executable, "-m", "fastbars"]
@@ -41,7 +41,7 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
+        time.sleep(0.005)  # of another process: no event of this one tells
 
 
 @contextmanager
@@ -68,12 +68,6 @@ def signalled(when: Callable[[], object], number: signal.Signals = signal.SIGINT
     thread.start()
     yield
     thread.join()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.fixture

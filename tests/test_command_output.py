@@ -35,8 +35,8 @@ from fastbars.cli.options import make_parser
 from fastbars.cli.outlet import BlockedOutputError, Outlet
 from fastbars.cli.output import columns_for, csv_line, header, table_line
 from fastbars.cli.text import columns_of, fitted, printable
-from servers import MINUTE_MS, trade, trades
-from test_cli import BAR, COMMAND, REPLAY_CSV, free_port, one_line_of_error, simulated, tape, wait_for
+from servers import MINUTE_MS, free_port, trade, trades
+from test_cli import BAR, COMMAND, REPLAY_CSV, one_line_of_error, simulated, tape, wait_for
 
 __all__ = ["tape"]
 
@@ -184,7 +184,7 @@ def fill_pipe(process: subprocess.Popen[bytes]) -> None:
     while len(sizes) < 4 or sizes[-4] < 30_000 or sizes[-4] != sizes[-1]:
         assert time.monotonic() < deadline, sizes[-10:]
         assert process.poll() is None
-        time.sleep(0.1)
+        time.sleep(0.1)  # between two looks at what another process has written
         sizes.append(unread(process))
 
 
@@ -231,7 +231,7 @@ def test_a_blocked_stderr_does_not_make_a_stream_deaf() -> None:
                 os.close(write)
                 write = -1
                 wait_for(lambda: select.select([read], [], [], 0)[0])
-                time.sleep(2)
+                time.sleep(2)  # the process has long filled the pipe by then
                 process.send_signal(signal.SIGTERM)
                 assert ends_within(process, 6) == 2
     finally:
@@ -274,7 +274,7 @@ def test_a_second_interrupt_ends_at_once() -> None:
             with command(*words, stdout=subprocess.PIPE) as process:
                 fill_pipe(process)
                 process.send_signal(signal.SIGINT)
-                time.sleep(0.3)
+                time.sleep(0.3)  # two signals at once would be one
                 process.send_signal(signal.SIGINT)
                 assert ends_within(process, 0.9) in (-signal.SIGINT, 130)
         with command(
@@ -343,7 +343,7 @@ class Slow(io.StringIO):
 
     def write(self, text: str) -> int:
         while not self.taking:
-            time.sleep(0.001)
+            time.sleep(0.001)  # the outlet's own thread, which has no loop
         return super().write(text)
 
 

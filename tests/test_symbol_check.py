@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
@@ -22,7 +21,7 @@ from fastbars.live import listings
 from fastbars.live.connections.adapter import RedundantAdapter
 from fastbars.live.connections.symbol_check import SymbolCheck
 from fastbars.live.shared import SHARED
-from servers import TradeServer, acknowledge, refuse, trade, until
+from servers import TradeServer, acknowledge, free_port, refuse, trade, until
 
 SYMBOLS = {"BTCUSDT": "TRADING", "ETHUSDT": "TRADING", "BNBUSDT": "TRADING", "LUNAUSDT": "BREAK", "OLDUSDT": "SETTLING"}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -197,9 +196,7 @@ async def test_an_exchange_without_a_listing_refuses_nothing() -> None:
 
 
 def closed_port() -> str:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{unused.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.mark.parametrize(
