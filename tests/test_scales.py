@@ -144,6 +144,23 @@ def test_rows_of_a_batch_that_share_no_scale_with_a_refused_one_are_taken() -> N
     assert buffer.instruments.scales("X") == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("symbol", "time_ns", "price"), [("X", LARGEST, "1"), ("Y", SECOND, "1.5")], ids=["a rule", "decimals"]
+)
+def test_a_refused_row_behind_another_one_lets_none_escape(symbol: str, time_ns: int, price: str) -> None:
+    buffer = BarBuffer("1h", ids="contiguous")
+    for trade_id in (1, 2):  # a third would exceed 128 bits
+        buffer.add("X", trade_id * SECOND, str(LARGEST), str(LARGEST), 0, trade_id)
+    buffer.add("Y", SECOND, str(LARGEST), "1", 0, 1)
+    batch = buffer.new_batch()
+    batch.append("X", 3 * SECOND, str(LARGEST), str(LARGEST), 0, 3)
+    batch.append(symbol, time_ns, price, "1", 0, 4 if symbol == "X" else 2)
+    batch.append("Z", 4 * SECOND, "5", "1", 0, 1)
+    buffer.add_live(batch)
+    assert (buffer.stats.refused, buffer.stats.trades) == (2, 4)
+    assert values(buffer.current("Z", "1h"), "close") == [5]
+
+
 NUMBERS = ("1", "7", "0.5", "0.25", "1234.5678", "60000", FINE, "0.000000000000000001", WIDE, str(LARGEST))
 ROWS = st.lists(
     st.tuples(

@@ -186,7 +186,8 @@ cdef list _add_around(object buffer, TickBatch batch):
         except (PrecisionError, InvalidTickError) as error:
             if error.row is None:
                 raise
-            bars += buffer.add_batch(batch.part(0, error.row))
+            # A rule that a row breaks is found before sums that rows in front of it would exceed.
+            bars += _add_around(buffer, batch.part(0, error.row))
             bars += buffer.refuse(batch, error.row)
             batch = batch.part(error.row + 1, batch.length)
     return bars
