@@ -1,6 +1,6 @@
 """The simulator: embedded exchanges that speak the dialects of real ones over WebSockets on this machine.
 
-They trade a synthetic market, the same for the same seed, or serve recorded tapes; things go wrong on demand.
+They trade a synthetic market, the same for the same seed, or serve recorded tapes; faults are injected on demand.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Binance's dialect: requests and stream names, the messages of each stream, and REST, as Binance writes them.
 
-A request that is not understood is refused by `{"code","msg"[,"id"]}`. Names are not looked at: Binance acknowledges
-any, and one that does not exist stays silent.
+A malformed request is refused with `{"code","msg"[,"id"]}`. Names are not checked: Binance acknowledges any, and one
+that does not exist stays silent.
 
 Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams,
 https://developers.binance.com/docs/binance-spot-api-docs/rest-api and, for the futures,
@@ -41,8 +41,8 @@ _INVALID_REQUEST = 2
 _INVALID_JSON = 3
 
 _CHANNELS = {"trade": "trade", "aggTrade": "aggTrade", "bookTicker": "quote", "ticker": "ticker"}
-# Of USD-M: route -> the channels that it serves. "all" is the simulator's own, so that one address can stand for the
-# exchange. Without a route everything is acknowledged, and only what "public" serves is sent.
+# USD-M: route -> the channels that it serves. "all" exists only here, so that one address can serve everything. Without
+# a route everything is acknowledged, and only what "public" serves is sent.
 _PUBLIC, _MARKET = ("trade", "quote"), ("aggTrade", "kline", "ticker")
 _ROUTES = {"": _PUBLIC, "public": _PUBLIC, "market": _MARKET, "all": (*_PUBLIC, *_MARKET)}
 _DIVISION = Context(prec=50, rounding=ROUND_HALF_EVEN)  # for the ticker's percent and weighted average only
@@ -60,7 +60,7 @@ _CHANNEL_OF_EVENT = {
 _COMBINED_PREFIX = b'{"stream":"'
 
 _REST_PREFIXES = {"spot": "/api/v3", "us": "/api/v3", "usdm": "/fapi/v1", "coinm": "/dapi/v1"}
-# Market -> the key of an instrument's status, and what it says of one that does not trade.
+# Market -> the key of an instrument's status, and its values if the instrument does not trade.
 _STATUSES: Mapping[str, tuple[str, Mapping[State, str]]] = {
     "spot": ("status", {"halted": "BREAK", "delisted": "BREAK"}),
     "us": ("status", {"halted": "HALT", "delisted": "BREAK"}),
@@ -74,7 +74,7 @@ CommandId = int | str | None
 
 @dataclass(frozen=True)
 class Command:
-    """A request that was understood: its method, the stream names, and the id to answer with."""
+    """A valid request: its method, the stream names, and the id to answer with."""
 
     method: str
     streams: tuple[str, ...]
@@ -82,7 +82,7 @@ class Command:
 
 
 class RefusalError(Exception):
-    """A request is refused; `reply` is the message that says so to the client."""
+    """A request is refused; `reply` is the message for the client."""
 
     def __init__(self, reply: bytes) -> None:
         super().__init__(reply)
@@ -90,12 +90,12 @@ class RefusalError(Exception):
 
     @classmethod
     def of_request(cls, text: str, code: int = _INVALID_REQUEST, **known_id: CommandId) -> RefusalError:
-        """The request is not understood; give `id=` where it could be read."""
+        """Refuse a malformed request; give `id=` if it could be read."""
         return cls(orjson.dumps({"code": code, "msg": text, **known_id}))
 
 
 def acknowledge(command: Command, result: list[str] | None = None) -> bytes:
-    """Write the reply to a command that was carried out."""
+    """Write the reply to a command that was executed."""
     return orjson.dumps({"result": result, "id": command.id})
 
 
@@ -110,7 +110,7 @@ class BinanceDialect(Dialect):
     }
     paths = ("/ws", "/stream")
     ping_interval_s = 20.0
-    # Of BTCUSDT on USD-M, as four reports have it; COIN-M is taken to be alike.
+    # For BTCUSDT on USD-M, according to four reports; COIN-M is assumed to be the same.
     voids_per_minute: ClassVar[Mapping[str, float]] = {"usdm": 14.0, "coinm": 14.0}
     serves_tapes = True
 
@@ -154,7 +154,7 @@ class BinanceDialect(Dialect):
         return Reaction([acknowledge(command)], subscribe=streams, is_request=True)
 
     def _resolve(self, command: Command, held: int, route: str) -> list[Stream]:
-        # All of a command's streams, or a refusal of all; what does not exist, or not on this route, is silent.
+        # All of a command's streams, or a refusal of all. Those that do not exist, or not on this route, are silent.
         streams: list[Stream] = []
         for name in dict.fromkeys(command.streams):
             stream = self.find_stream(name)
@@ -171,7 +171,7 @@ class BinanceDialect(Dialect):
         return f'{{"e":"serverShutdown","E":{now_ms}}}'.encode()
 
     def find_stream(self, name: str) -> Stream | None:
-        """Return the stream of that name, None where the exchange has no such symbol or channel."""
+        """Return the stream of that name; None: the exchange has no such symbol or channel."""
         if self._tape_streams:
             return Stream(name, -1, "tape") if name in self._tape_streams else None
         symbol, _, channel = name.partition("@")
@@ -320,7 +320,7 @@ class BinanceDialect(Dialect):
         self._tape_streams = frozenset(streams)
 
     def stream_of(self, payload: bytes) -> str | None:
-        # Combined messages name it. Bare ones tell symbol and event; a depth's update speed is lost there.
+        # Combined messages name their stream. Raw ones have symbol and event; the update speed of a depth is lost.
         if payload.startswith(_COMBINED_PREFIX):
             end = payload.find(b'"', len(_COMBINED_PREFIX))
             if end > 0:
@@ -335,11 +335,11 @@ class BinanceDialect(Dialect):
 
 
 def read_command(message: str | bytes) -> Command:
-    """What a client sent.
+    """Read a client's request.
 
     Raises:
-        RefusalError: it is no JSON object, has an id that is no unsigned integer, text or null, an unknown
-            method, or params that are not a list of stream names.
+        RefusalError: it is not a JSON object, or its id is not an unsigned integer, text or null, its method is
+            unknown, or its params are not a list of stream names.
     """
     try:
         request = orjson.loads(message)
@@ -352,7 +352,7 @@ def read_command(message: str | bytes) -> Command:
     command_id = request.get("id")
     is_number = isinstance(command_id, int) and not isinstance(command_id, bool) and command_id >= 0
     if not (command_id is None or is_number or isinstance(command_id, str)):
-        raise RefusalError.of_request("Invalid request: id is neither an unsigned integer nor a text")
+        raise RefusalError.of_request("Invalid request: id is neither an unsigned integer nor text")
     method = request.get("method")
     if method not in _METHODS:
         raise RefusalError.of_request(

@@ -112,7 +112,7 @@ class BybitDialect(Dialect):
         previous = self._previous_close.get(stream, candle.open)
         whole = replace(candle, open=previous, high=max(candle.high, previous), low=min(candle.low, previous))
         rows = [self._row(stream, whole, open_ms, event_ms, closed=closed)]
-        if closed:  # the new one comes with the old
+        if closed:  # the next candle comes in the same message
             self._previous_close[stream] = candle.close
             next_ms = interval_end_ms(stream.interval, open_ms)
             rows.append(self._row(stream, Candle.flat(candle.close), next_ms, event_ms, closed=False))
@@ -152,10 +152,10 @@ class BybitDialect(Dialect):
         category = request.query["category"]
         if category != self.market:
             return {"retCode": 10001, "retMsg": f"no instruments of {category} here", "result": {"list": []}}
-        # Only those that trade are listed unless another status is asked for.
+        # Only instruments that trade are listed unless another status is requested.
         symbols = [symbol for symbol, state in states.items() if state == "trading"]
         start, stop = 0, len(symbols)
-        if self.market != "spot":  # there all come on one page
+        if self.market != "spot":  # spot has one page
             start = int(request.query.get("cursor", "0"))
             stop = start + min(int(request.query.get("limit", "500")), 1000)
         page = [{"symbol": symbol, "status": "Trading", "lotSizeFilter": {}} for symbol in symbols[start:stop]]

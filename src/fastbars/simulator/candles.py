@@ -1,9 +1,8 @@
-"""The simulated exchange's own klines, in plain `Decimal`, by no code that the library's bars use.
+"""The simulated exchange's own klines, in plain `Decimal`, sharing no code with the library's bars.
 
-They are the truth that bars are checked against, so they are written for plainness: each trade goes into the
-candle of its second; a second that ends is merged into its minute, a minute that ends into every longer
-interval. A candle of any interval is therefore known whole at any time, whether or not somebody had
-subscribed to it.
+Bars are checked against them, so they are kept simple: each trade goes into the candle of its second; a second that
+ends is merged into its minute, a minute that ends into every longer interval. So the candle of any interval is complete
+at any time, whether or not anyone has subscribed to it.
 
 Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams (kline intervals)
 Units: times in ms since the Unix epoch, UTC; prices and sizes in quote and base units (contracts on COIN-M).
@@ -22,7 +21,7 @@ from fastbars.simulator.market import SimulatedTrade
 
 __all__ = ["EXACT", "INTERVALS", "Candle", "CandleBook", "interval_end_ms", "interval_start_ms"]
 
-EXACT = Context(prec=100, traps=[Inexact, InvalidOperation, Overflow])  # rounding is an error, not a habit
+EXACT = Context(prec=100, traps=[Inexact, InvalidOperation, Overflow])  # nothing may be rounded unnoticed
 
 _MINUTE_MS = 60_000
 _DAY_MS = 86_400_000
@@ -64,7 +63,7 @@ def interval_end_ms(interval: str, time_ms: int) -> int:
 
 @dataclass(slots=True)
 class Candle:
-    """The summary of the trades of one symbol in a stretch of time; the fields of a Binance kline.
+    """A summary of the trades of one symbol over some time, with the fields of a Binance kline.
 
     On COIN-M `volume` and `taker_volume` count contracts, and the amounts are base units: contracts x
     contract size / price, a division that is rounded to 8 decimals for each trade. Elsewhere everything is
@@ -91,7 +90,7 @@ class Candle:
 
 
 def _merged(earlier: Candle | None, later: Candle | None) -> Candle | None:
-    """Merge the candles of two stretches that follow each other; neither is changed."""
+    """Merge the candles of two consecutive periods; neither is changed."""
     if earlier is None or later is None:
         return later if earlier is None else earlier
     return Candle(
@@ -127,7 +126,7 @@ class CandleBook:
         self._start_ms = start_ms
 
     def add(self, trade: SimulatedTrade) -> None:
-        """Put a trade into the running second; call under `EXACT`."""
+        """Add a trade to the running second; call under `EXACT`."""
         instrument = self._instrument
         price = instrument.tick_size * trade.price_ticks
         size = instrument.step_size * trade.size_steps
@@ -156,7 +155,7 @@ class CandleBook:
             second.taker_amount += amount
 
     def end_second(self, boundary_ms: int) -> None:
-        """Roll the running second up; `boundary_ms` is the first ms after it. Skip no second."""
+        """Close the running second; `boundary_ms` is the first ms after it. Must be called for every second."""
         if self._second is not None:
             self._minute = _merged(self._minute, self._second)
             self._second = None
@@ -172,7 +171,7 @@ class CandleBook:
         self._minute = None
 
     def running(self, interval: str) -> Candle:
-        """Return the candle of the running interval with every trade so far; flat where there was none."""
+        """Return the candle of the running interval with every trade so far; flat if there was none."""
         candle = self._second
         if interval != "1s":
             candle = _merged(self._minute, candle)

@@ -1,4 +1,4 @@
-"""One client of a simulated exchange: its socket, what waits to be sent on it, and when it is cut off.
+"""One client of a simulated exchange: its socket, the messages waiting for it, and when it is disconnected.
 
 Units: `_s` times on a steady clock, `_ms` since the Unix epoch on the exchange's.
 """
@@ -21,7 +21,7 @@ from fastbars.simulator.record import ConnectionRecord, Record, TradeMessage
 
 __all__ = ["Client"]
 
-MAX_BUFFERED_BYTES = 16 * 1024 * 1024  # of one client; beyond it the client is too slow and is disconnected
+MAX_BUFFERED_BYTES = 16 * 1024 * 1024  # unsent, of one client; beyond it the client is too slow and is disconnected
 _END_CODE = 1001  # of a connection that has become too old or was silent for too long
 
 
@@ -32,13 +32,13 @@ class Client:
         connection: its socket.
         subscriber: its streams and messages.
         dialect: how messages are written.
-        record: of the exchange, and of this connection; None where nothing is noted.
-        faults: what goes wrong; None: nothing.
+        record: (of the exchange, of this connection); None: nothing is recorded.
+        faults: those to apply; None: none.
 
     Attributes:
         ends_s: when it is closed for its age; None: never.
-        notice_s: when that is announced; None: it was, or there is nothing to announce.
-        last_received_s: when the client sent something; None before the first. last_sent_s: when the exchange did.
+        notice_s: when that is announced; None: already announced, or never.
+        last_received_s: when the client last sent something; None: it never did. last_sent_s: when the exchange did.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class Client:
         return self.connection.state is State.OPEN
 
     def note_request(self, message: str | bytes, now_s: float) -> None:
-        """The client sent something."""
+        """Note a message from the client."""
         self.last_received_s = now_s
         if self.record is not None:
             self.record[1].requests.append((now_s, message if isinstance(message, bytes) else message.encode()))
 
     def note_streams(self, now_s: float) -> None:
-        """Its streams have changed."""
+        """Note the streams that it holds, after a change."""
         if self.record is not None:
             noted, streams = self.record[1], self.subscriber.streams
             noted.most_streams = max(noted.most_streams, len(streams))
@@ -82,33 +82,33 @@ class Client:
                 noted.subscribed.setdefault(name, now_s)
 
     def note_end(self, now_s: float) -> None:
-        """The connection is no more."""
+        """Note that the connection has ended."""
         if self.record is not None:
             self.record[1].closed_s = now_s
 
-    # Its end.
+    # Ending. A connection is lost (DROP), or closed by one task: `_closing`, started by whatever comes first.
 
     def begin_close(self, code: int, reason: str) -> None:
-        """Close it as WebSockets close, without waiting for the client's answer."""
+        """Start the closing handshake, without waiting for the client's answer."""
         if self._closing is None:
             self._closing = asyncio.create_task(self.connection.close(code, reason))
 
     async def wait_closed(self) -> None:
-        """Wait for what `begin_close` has begun."""
+        """Wait for the closing handshake, if one was started."""
         if self._closing is not None:
             await asyncio.wait([self._closing])
 
     def apply(self, fault: Fault, now_s: float) -> None:
-        """Let a fault of connections happen to it."""
+        """Apply a fault of connections."""
         if fault.kind is FaultKind.DROP:
             self.connection.transport.abort()
         elif fault.kind is FaultKind.CLOSE:
             self.begin_close(fault.code, "fault")
         elif fault.kind is FaultKind.STALL:
-            # It is neither written nor read, so that pings get no answer either.
+            # Reading stops as well as writing, so that pings get no answer: the client must notice by itself.
             self._stalled_until_s = now_s + fault.seconds
             self.connection.transport.pause_reading()
-        else:
+        else:  # LIFETIME: announced now, closed later by `check_limits`
             self.ends_s, self.notice_s = now_s + fault.seconds, now_s
 
     def check_limits(self, silence: Silence | None, now_ms: int, now_s: float) -> None:
@@ -121,6 +121,7 @@ class Client:
             self.begin_close(1008, "client is too slow")
         if silence is not None and self._is_silent(silence, now_s):
             self.begin_close(_END_CODE, "silence")
+        # The notice goes out in an earlier turn than the close, or it would be lost with the socket.
         if self.notice_s is not None and now_s >= self.notice_s:
             self.notice_s = None
             notice = self._dialect.notice(now_ms)
@@ -140,7 +141,7 @@ class Client:
     # Messages.
 
     def add_heartbeat(self, now_ms: int) -> None:
-        """Leave a heartbeat with what is pending, where one is due."""
+        """Queue a heartbeat, if one is due."""
         every_ms, subscriber = self._dialect.heartbeat_ms, self.subscriber
         if every_ms is not None and now_ms - subscriber.last_heartbeat_ms >= every_ms:
             subscriber.last_heartbeat_ms = now_ms
@@ -149,7 +150,7 @@ class Client:
                 subscriber.pending.append(heartbeat)
 
     def deliver(self, now_s: float) -> int:
-        """Hand over what is pending; returns how many messages that were."""
+        """Send the pending messages, unless stalled. Returns how many were sent."""
         if self._stalled_until_s is not None:
             if now_s < self._stalled_until_s:
                 return 0
@@ -169,6 +170,7 @@ class Client:
         frames = [Frame(message) for message in messages]
         if faults.has_message_faults:
             frames = faults.apply_to_messages(messages, now_s, self._rewrite, self._note_dropped)
+        # Delayed frames that are due go first: they are older than everything in `frames`.
         due = [frame for frame in self._delayed if frame.due_s <= now_s]
         self._delayed = [frame for frame in self._delayed if frame.due_s > now_s]
         for frame in frames:

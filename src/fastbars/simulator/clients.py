@@ -1,4 +1,4 @@
-"""The clients of a simulated exchange: each from its handshake to its end, and what happens to all of them.
+"""The clients of a simulated exchange: each from handshake to end, and the faults and deliveries of all.
 
 Units: `_s` times on a steady clock, `_ms` since the Unix epoch on the exchange's.
 """
@@ -27,13 +27,13 @@ class Clients:
     """All clients of one exchange.
 
     Args:
-        dialect: what their requests mean.
-        publisher: what they subscribe to.
-        tapes: played to those that subscribe, where there are any.
+        dialect: interprets their requests.
+        publisher: serves their subscriptions.
+        tapes: played to clients that subscribe, if there are any.
         clock: the exchange's.
         stats: counts connections, requests and messages.
-        record: notes what each was sent; None: nothing is noted.
-        faults: what goes wrong; None: nothing.
+        record: keeps what each was sent; None: nothing is recorded.
+        faults: those to apply; None: none.
         lifetime_s: age at which a connection is closed; None: never.
         silence: after which a connection is closed; None: never.
     """
@@ -68,7 +68,7 @@ class Clients:
         return {connection for connection, client in self._clients.items() if client.is_open}
 
     async def serve(self, connection: ServerConnection) -> None:
-        """One client, from its handshake to its end."""
+        """Serve one client from its handshake to its end."""
         self._stats.connections_accepted += 1
         assert connection.request is not None
         opening = self._dialect.open(connection.request.path)
@@ -94,14 +94,14 @@ class Clients:
             client.note_end(steady_s())
             for name in list(subscriber.streams):
                 self._publisher.unsubscribe(subscriber, name)
-            # No task outlives its connection: `stop` waits for the connections alone.
+            # No task outlives its connection, because `stop` waits only for connections.
             await client.wait_closed()
             if player is not None:
                 player.cancel()
                 await asyncio.wait([player])
 
     def advance(self, now_ms: int, now_s: float) -> None:
-        """Hand over what the market has left for each client; apply faults, and close connections that are due."""
+        """Send each client its pending messages, apply faults, and close connections that are due."""
         if self._faults is not None:
             self._apply(self._faults, now_s)
         for client in list(self._clients.values()):
@@ -131,10 +131,11 @@ class Clients:
         client.note_streams(steady_s())
 
     async def _carry_out(self, client: Client, message: str | bytes) -> bool:
-        """Carry out one request and answer it; True where it subscribed to something."""
+        """Execute and answer one request. Returns whether it subscribed to something."""
         reaction = self._dialect.react(client.subscriber, message, self._clock.now_ms())
         subscribes = reaction.subscribe
         if self._faults is not None and reaction.is_request:
+            # Before anything is done: a request without an ack must have no effect, and a late one a late effect.
             if self._faults.take_one(FaultKind.NEVER_ACK) is not None:
                 return False
             late = self._faults.take_one(FaultKind.LATE_ACK)
@@ -145,11 +146,11 @@ class Clients:
         for name in reaction.unsubscribe:
             self._publisher.unsubscribe(client.subscriber, name)
         if reaction.history_first:
-            # What is pending stays in order, and no trade of now comes between.
+            # Queued behind the history rather than sent, so that no live trade comes between the two.
             self._subscribe(client, subscribes)
             client.subscriber.pending.extend(reaction.replies)
             return bool(reaction.subscribe)
-        # Before subscribing: no message of a stream precedes its acknowledgment.
+        # Sent before subscribing, so that no message of a stream precedes its ack.
         for reply in reaction.replies:
             await client.connection.send(reply, text=True)
             client.last_sent_s = steady_s()
@@ -157,16 +158,17 @@ class Clients:
         return bool(reaction.subscribe)
 
     def _apply(self, faults: Faults, now_s: float) -> None:
-        # The faults of connections and of the clock; those of messages, handshakes and requests are applied to these.
+        # Faults of connections and of the clock; all others are applied where messages, handshakes and requests pass.
         for kind in AT_ONCE:
             open_clients = [client for client in self._clients.values() if client.is_open]
             if not open_clients and kind is not FaultKind.CLOCK:
-                continue  # they wait for one
+                continue  # the fault waits for a connection
             while (fault := faults.take_whole(kind)) is not None:
                 faults.applied[kind] += 1
                 if kind is FaultKind.CLOCK:
                     self._publisher.event_offset_ms = int(fault.seconds * 1000)
                     continue
+                # A count of 0 means all; a fault for more connections than there are takes those that are open.
                 count = min(fault.count or len(open_clients), len(open_clients))
                 for client in faults.random.sample(open_clients, count):
                     client.apply(fault, now_s)

@@ -15,9 +15,9 @@ class ExchangeClock:
     """
 
     def __init__(self, offset_s: float = 0.0) -> None:
-        # It runs by the steady clock, so that it never steps back, whatever happens to the machine's.
+        # Driven by the steady clock, so that it never steps back even if the wall clock does.
         self._base_ns = wall_ns() + int(offset_s * 1e9) - steady_ns()
 
     def now_ms(self) -> int:
-        """What it shows."""
+        """The current time."""
         return (self._base_ns + steady_ns()) // 1_000_000

@@ -1,4 +1,4 @@
-"""Coinbase Advanced's dialect: trades in batches, newest first, history before the ack, the side of the maker.
+"""Coinbase Advanced's dialect: trades in batches, newest first, history before the ack, the maker's side.
 
 A "-USDC" product is its "-USD" market: acks and data name that one.
 
@@ -71,7 +71,7 @@ class CoinbaseDialect(Dialect):
         return Stream(name, place, _CHANNELS[channel]) if channel in _CHANNELS else None
 
     def _symbol_of(self, product: object) -> str | None:
-        # "BTC-USDC" is traded in the book of "BTC-USD": acks and data call it by that name.
+        # "BTC-USDC" is traded in the book of "BTC-USD", and acks and data use that name.
         symbol = str(product)
         if symbol not in self.places and symbol.endswith("-USDC"):
             symbol = symbol.removesuffix("C")

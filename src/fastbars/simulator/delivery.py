@@ -1,8 +1,6 @@
-"""Handing messages to a client's socket without waiting: whole, or cut into fragments and pieces.
+"""Writes messages to a client's socket without waiting: whole, or cut into fragments and pieces.
 
-Source: https://websockets.readthedocs.io/en/stable/howto/sansio.html (framing through the connection's
-protocol)
-Units: none.
+Source: https://websockets.readthedocs.io/en/stable/howto/sansio.html (framing by the connection's protocol)
 """
 
 from __future__ import annotations
@@ -18,10 +16,10 @@ __all__ = ["write_frames", "write_messages"]
 
 
 def write_messages(connection: ServerConnection, messages: Sequence[bytes]) -> int:
-    """Frame messages and hand them to the socket in one piece: one system call instead of one a message.
+    """Frame messages and write them at once: one system call instead of one per message.
 
     Returns:
-        How many were handed over: all, or 0 where the connection is no longer open.
+        How many were written: all, or 0 if the connection is no longer open.
     """
     if not messages or connection.state is not State.OPEN:
         return 0
@@ -32,7 +30,7 @@ def write_messages(connection: ServerConnection, messages: Sequence[bytes]) -> i
 
 
 def write_frames(connection: ServerConnection, frames: Iterable[Frame], cut: Callable[[bytes], list[bytes]]) -> None:
-    """Frame messages and hand them to the socket: each as a frame, or cut into fragments and these into pieces."""
+    """Frame messages and write them: each as one frame, or cut into fragments and those into several writes."""
     protocol = connection.protocol
     for frame in frames:
         if connection.state is not State.OPEN:

@@ -1,7 +1,7 @@
-"""What the simulator needs to know of an exchange: its requests, its messages and its REST answers.
+"""The interface of a simulated exchange: its requests, its messages and its REST answers.
 
-A dialect knows no socket and no clock. It writes what an exchange would write, by the exchange's documentation and
-by no code that the library reads messages with: so a misreading of the documentation does not cancel out.
+A dialect knows no socket and no clock. It writes what the exchange would write, from the exchange's documentation and
+without any code that the library reads messages with, so that a misreading of the documentation does not cancel out.
 
 Units: times in ms since the Unix epoch; prices in ticks, sizes in steps (see `instruments`).
 """
@@ -26,19 +26,19 @@ __all__ = [
     "time_text",
 ]  # fmt: skip
 
-# Whose, and for how many s; "request": the client has asked for nothing since the handshake.
+# Whose, and for how many seconds; "request": the client has requested nothing since the handshake.
 Silence = tuple[Literal["client", "server", "both", "request"], float]
 
 
 class Stream(NamedTuple):
-    """A stream that the exchange has.
+    """A stream of the exchange.
 
     Attributes:
-        name: as the dialect tells streams apart.
-        instrument: the symbol's place in the list; -1 where it is of none.
-        channel: "trade", "aggTrade", "kline", "quote", "ticker", "heartbeat", "silent" for what was
-            acknowledged and does not exist, or "tape" for what is served recorded.
-        interval: of a kline, in our words: "1m", "1M".
+        name: unique within the dialect.
+        instrument: the symbol's place in the list of instruments; -1: it has no symbol.
+        channel: "trade", "aggTrade", "kline", "quote", "ticker", "heartbeat", "silent" for one that was acknowledged
+            but does not exist, or "tape" for one served from a recording.
+        interval: of a kline, as the simulator writes it: "1m", "1M".
     """
 
     name: str
@@ -68,10 +68,10 @@ class Subscriber:
 
     Attributes:
         combined: messages are wrapped and name their stream.
-        route: the part of the exchange that it has connected to, where that serves some channels only; "": all.
-        streams: those that it holds, by name, in order.
-        pending: messages not yet handed to the socket, oldest first.
-        last_heartbeat_ms: when it was sent the last heartbeat.
+        route: the path that it has connected to, where each serves some channels only; "": all.
+        streams: its subscriptions, by name, in order.
+        pending: messages not yet sent, oldest first.
+        last_heartbeat_ms: when the last heartbeat was sent to it.
     """
 
     __slots__ = ("combined", "last_heartbeat_ms", "pending", "route", "streams")
@@ -86,15 +86,15 @@ class Subscriber:
 
 @dataclass(frozen=True)
 class Reaction:
-    """What a client's message leads to.
+    """The reaction to a client's message.
 
     Attributes:
         replies: sent before any message of a new stream, unless `history_first`.
-        subscribe: streams that it holds from now on.
-        with_history: they begin with past trades, where the dialect has any.
+        subscribe: streams that it is subscribed to from now on.
+        with_history: they begin with past trades, if the dialect sends any.
         history_first: past trades are sent before the replies.
-        unsubscribe: names of those that it holds no longer.
-        is_request: it asked to subscribe or unsubscribe; a ping is none.
+        unsubscribe: names of streams that it is no longer subscribed to.
+        is_request: whether it was a request to subscribe or unsubscribe, to which faults of requests apply.
     """
 
     replies: Sequence[bytes] = ()
@@ -107,7 +107,7 @@ class Reaction:
 
 @dataclass(frozen=True)
 class Opening:
-    """What the path of a handshake asks for: Binance's may name streams."""
+    """The meaning of a handshake's path; on Binance it may name streams."""
 
     combined: bool = False
     streams: Sequence[Stream] = ()
@@ -121,20 +121,20 @@ class Dialect(ABC):
     Args:
         market: one of `namings`.
         instruments: what the exchange lists; trades name them by their place in it.
-        books: best bid and ask of each of them, kept by whoever runs the market.
+        books: best bid and ask of each, updated by the market.
 
     Attributes:
         namings: market -> how its symbols are named; the first market is the default one.
-        paths: the request paths that it has; the first one serves trades.
+        paths: the request paths that it serves; the first one serves trades.
         trades_per_message: at most; a message never mixes symbols.
-        batch_ms: trades wait so long for others before they are sent.
-        history: how many past trades a new subscriber to trades is sent first.
-        heartbeat_ms: how often the exchange sends a heartbeat of its own.
-        ping_interval_s: how often it sends a protocol ping; None: never.
-        silence: after which it cuts a connection; None: after none.
-        is_sampled: a message of trades tells the last one of them only.
-        voids_per_minute: market -> ids of its busiest symbol that the exchange sends though nothing was traded.
-        serves_tapes: recorded messages can be served by stream.
+        batch_ms: how long trades wait for others before they are sent.
+        history: how many past trades a new subscriber to trades gets first.
+        heartbeat_ms: interval of the exchange's own heartbeats; None: it sends none.
+        ping_interval_s: interval of its protocol pings; None: it sends none.
+        silence: after which it closes a connection; None: it never does.
+        is_sampled: of the trades of a message, only the last is sent.
+        voids_per_minute: market -> void ids of its busiest symbol: sent although nothing was traded.
+        serves_tapes: whether recorded messages can be served by stream.
     """
 
     namings: ClassVar[Mapping[str, Naming]]
@@ -166,21 +166,21 @@ class Dialect(ABC):
     # Requests.
 
     def open(self, path: str) -> Opening | None:
-        """What a request path asks for; None where the exchange does not have it."""
+        """The meaning of a request path; None: the exchange does not have it."""
         return Opening() if path.partition("?")[0].rstrip("/") in {known.rstrip("/") for known in self.paths} else None
 
     def greet(self) -> Sequence[bytes]:
-        """What is sent first on each connection."""
+        """The messages sent first on each connection."""
         return ()
 
     @abstractmethod
     def react(self, subscriber: Subscriber, message: str | bytes, now_ms: int) -> Reaction:
-        """Understand a message of a client."""
+        """Interpret a client's message."""
 
     # REST.
 
     def past_trades(self, request: RestRequest, history: PastTrades) -> object | None:
-        """Answer a request for past trades, as what becomes JSON; None: the exchange has no such path.
+        """Answer a request for past trades with a value for JSON; None: the exchange has no such path.
 
         Raises:
             RestRefusedError: the request is refused.
@@ -193,21 +193,21 @@ class Dialect(ABC):
         return None
 
     def get(self, path: str) -> bytes | None:
-        """The answer to a GET of a path that belongs to the stream; None where there is no such path."""
+        """The answer to a GET on the WebSocket host; None: there is no such path."""
         return None
 
     # Messages.
 
     @abstractmethod
     def trades(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, *, past: bool = False) -> bytes:
-        """Write trades of one symbol, oldest first, as one message; `past`: they were traded before it subscribed."""
+        """Write trades of one symbol, oldest first, as one message; `past`: they are history."""
 
     def aggregate_trade(self, stream: Stream, trade: AggregateTrade, event_ms: int) -> bytes:
-        """Write several trades that are reported as one."""
+        """Write an aggregate trade."""
         raise NotImplementedError
 
     def kline(self, stream: Stream, candle: Candle, open_ms: int, event_ms: int, *, closed: bool) -> bytes | None:
-        """Write a candle; None where none is sent now."""
+        """Write a candle; None: none is sent now."""
         raise NotImplementedError
 
     def quote(self, stream: Stream, book: Book, event_ms: int) -> bytes:
@@ -219,28 +219,28 @@ class Dialect(ABC):
         raise NotImplementedError
 
     def heartbeat(self, subscriber: Subscriber, now_ms: int) -> bytes | None:
-        """Write a heartbeat; None where this client gets none."""
+        """Write a heartbeat; None: this client gets none."""
         return None
 
     def notice(self, now_ms: int) -> bytes | None:
-        """Announce that the connection is about to be closed; None where the exchange does not."""
+        """Write the notice that the connection is about to be closed; None: the exchange sends none."""
         return None
 
     def wrap(self, stream: Stream, payload: bytes) -> bytes:
-        """The combined form of a message, where the exchange has one."""
+        """The combined form of a message, if the exchange has one."""
         return payload
 
     # Recorded messages, where `serves_tapes`.
 
     def serve_tapes(self, streams: Collection[str]) -> None:
-        """From now on the streams of recorded messages are on offer, and no others."""
+        """From now on, offer the streams of recorded messages and no others."""
         raise NotImplementedError
 
     def stream_of(self, payload: bytes) -> str | None:
-        """The stream that a recorded message came from; None for replies and whatever else is no stream's message."""
+        """The stream that a recorded message came from; None for replies and other messages outside streams."""
         raise NotImplementedError
 
-    # What most dialects write with.
+    # Helpers that most dialects write with.
 
     def symbol(self, stream: Stream) -> str:
         """The symbol of a stream."""
@@ -283,7 +283,7 @@ def read_json(message: str | bytes) -> dict[str, Any] | None:
 
 def time_text(time_ms: int, digits: int = 6) -> str:
     """A time as RFC 3339 text in UTC, with so many decimals."""
-    # By hand, because the library reads it by datetime.
+    # By hand, because the library reads it with datetime: the two must not share a mistake.
     days, ms_of_day = divmod(time_ms, 86_400_000)
     era_day = days + 719_468
     era, day_of_era = divmod(era_day, 146_097)

@@ -1,4 +1,4 @@
-"""The dialects, by the exchange's name: each module of this package with a `DIALECT` is an exchange's."""
+"""The dialects by exchange name: every module of this package with a `DIALECT` is one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["dialects", "find_dialect"]
 
 @cache
 def dialects() -> dict[str, type[Dialect]]:
-    """All of them, by the name of their module, which is the exchange's."""
-    # Looked for when asked, not when imported: the modules of this package import each other.
+    """All dialects, by module name, which is the exchange's name."""
+    # Imported on demand rather than at import, as the modules of this package import each other.
     names = sorted(module.name for module in iter_modules([str(Path(__file__).parent)]))
     modules = {name: import_module(f"fastbars.simulator.{name}") for name in names}
     return {name: module.DIALECT for name, module in modules.items() if hasattr(module, "DIALECT")}

@@ -1,6 +1,6 @@
 """Faults on demand: what can go wrong between an exchange and its client, seeded and scriptable.
 
-A fault is injected once and waits until there is something to apply it to: the open connections, or the next `count`
+An injected fault waits until there is something to apply it to: the open connections, or the next `count`
 messages, handshakes or requests. `Faults.schedule` draws a script of them from the seed.
 
 Units: seconds.
@@ -22,31 +22,31 @@ __all__ = ["Fault", "FaultKind", "Faults", "Frame"]
 
 
 class FaultKind(StrEnum):
-    """What goes wrong."""
+    """The kinds of faults."""
 
     DROP = "drop"  # a TCP connection, without a close frame
     CLOSE = "close"  # a connection, with a code
     STALL = "stall"  # a connection is neither written nor read for a while, and stays open
     LIFETIME = "lifetime"  # a connection is announced to end, where the exchange does so, and ends after a while
-    CLOCK = "clock"  # event times are off by so much from now on
+    CLOCK = "clock"  # event times are off by `seconds` from now on
     REFUSE = "refuse"  # a handshake is answered with an HTTP status
-    DELAY = "delay"  # a message comes later than some that follow it
-    DUPLICATE = "duplicate"  # a message comes twice
-    REORDER = "reorder"  # two messages change places
+    DELAY = "delay"  # a message arrives after some that follow it
+    DUPLICATE = "duplicate"  # a message is sent twice
+    REORDER = "reorder"  # two messages are swapped
     DROP_TRADE = "drop_trade"  # one trade is missing
-    CUT_FRAME = "cut_frame"  # a message comes in fragments, and these in pieces
-    GARBAGE = "garbage"  # a message that is no JSON comes in between
-    BINARY = "binary"  # a binary one
-    OVERSIZE = "oversize"  # a very long one
-    HALF_VALID = "half_valid"  # the first half of a real one
-    NEVER_ACK = "never_ack"  # a request is neither answered nor carried out
-    LATE_ACK = "late_ack"  # a request is answered and carried out after a while
-    SILENT_SUBSCRIPTION = "silent_subscription"  # a request is answered, and not carried out
+    CUT_FRAME = "cut_frame"  # a message is fragmented, and its frames are split over several writes
+    GARBAGE = "garbage"  # an extra message that is not JSON
+    BINARY = "binary"  # an extra binary message
+    OVERSIZE = "oversize"  # an extra, very long message
+    HALF_VALID = "half_valid"  # an extra message: the beginning of a real one
+    NEVER_ACK = "never_ack"  # a request is neither answered nor executed
+    LATE_ACK = "late_ack"  # a request is answered and executed after a while
+    SILENT_SUBSCRIPTION = "silent_subscription"  # a request is acknowledged but not executed
 
 
-# Those that need no message, handshake or request to be applied to.
+# Applied at the next tick of the market: they need no message, handshake or request.
 AT_ONCE = (FaultKind.DROP, FaultKind.CLOSE, FaultKind.STALL, FaultKind.LIFETIME, FaultKind.CLOCK)
-# Those that a client survives without a reconnect.
+# Applied to outgoing messages; a client survives them without a reconnect.
 OF_MESSAGES = (
     FaultKind.DELAY,
     FaultKind.DUPLICATE,
@@ -84,7 +84,7 @@ class Fault:
 
 
 class Frame(NamedTuple):
-    """A message on its way out."""
+    """An outgoing message."""
 
     payload: bytes
     is_binary: bool = False
@@ -93,13 +93,13 @@ class Frame(NamedTuple):
 
 
 class Faults:
-    """Faults that wait to be applied, and what has become of them.
+    """Faults waiting to be applied, and counts of those injected and applied.
 
     Args:
         seed: same seed, same script and same cuts.
 
     Attributes:
-        random: whatever is drawn is drawn from it.
+        random: the only source of randomness.
         injected, applied: how many of each kind; a fault of `count` 3 is applied three times.
     """
 
@@ -110,13 +110,13 @@ class Faults:
         self._waiting: dict[FaultKind, deque[Fault]] = {kind: deque() for kind in FaultKind}
 
     def inject(self, fault: Fault | FaultKind) -> None:
-        """Let a fault happen as soon as there is something to apply it to."""
+        """Queue a fault; it is applied as soon as there is something to apply it to."""
         fault = fault if isinstance(fault, Fault) else Fault(fault)
         self.injected[fault.kind] += 1
         self._waiting[fault.kind].append(fault)
 
     def take_one(self, kind: FaultKind) -> Fault | None:
-        """A waiting fault of this kind, one application of it; counts it as applied."""
+        """One application of the oldest waiting fault of this kind, counted as applied; None: there is none."""
         waiting = self._waiting[kind]
         if not waiting:
             return None
@@ -129,12 +129,12 @@ class Faults:
         return fault
 
     def take_whole(self, kind: FaultKind) -> Fault | None:
-        """A waiting fault of this kind with its count, for connections, of which there may be fewer."""
+        """The oldest waiting fault of this kind with its count. The caller counts how often it applies it."""
         return self._waiting[kind].popleft() if self._waiting[kind] else None
 
     @property
     def has_message_faults(self) -> bool:
-        """Whether any fault of messages waits."""
+        """Whether any fault of messages is waiting."""
         return any(self._waiting[kind] for kind in OF_MESSAGES)
 
     def schedule(
@@ -156,16 +156,17 @@ class Faults:
         rewrite: Callable[[TradeMessage, Sequence[SimulatedTrade]], bytes],
         note_dropped: Callable[[SimulatedTrade], object],
     ) -> list[Frame]:
-        """What really goes out instead of these messages.
+        """Turn messages into the frames that are really sent.
 
         Args:
             messages: in order.
             now_s: on a steady clock.
             rewrite: writes a message again with fewer trades.
-            note_dropped: called with each trade that is taken away.
+            note_dropped: called with each trade that is removed.
         """
+        # Order matters: a message loses a trade before it is cut, delayed or repeated, so that its copies agree.
         frames: list[Frame] = []
-        held: Frame | None = None  # changes places with the next one
+        held: Frame | None = None  # REORDER: sent right after the next one
         for message in messages:
             left = self._without_a_trade(message, rewrite, note_dropped)
             if left is None:
@@ -174,7 +175,7 @@ class Faults:
             delay = self.take_one(FaultKind.DELAY)
             due_s = now_s + delay.seconds if delay is not None else 0.0
             frame = Frame(left, is_cut=self.take_one(FaultKind.CUT_FRAME) is not None, due_s=due_s)
-            # The last one has no next one to change places with.
+            # The last message has none to be swapped with; the fault waits for the next delivery.
             if held is None and message is not messages[-1] and self.take_one(FaultKind.REORDER) is not None:
                 held = frame
                 continue
@@ -187,7 +188,7 @@ class Faults:
         return frames if held is None else [*frames, held]
 
     def cut(self, payload: bytes) -> list[bytes]:
-        """Two to four pieces."""
+        """Cut a payload at random into two to four pieces."""
         at = sorted(self.random.randrange(len(payload) + 1) for _ in range(self.random.randrange(1, 4)))
         return [payload[start:stop] for start, stop in zip([0, *at], [*at, len(payload)], strict=True)]
 

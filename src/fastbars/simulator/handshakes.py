@@ -1,7 +1,7 @@
-"""What a simulated exchange answers over HTTP: REST requests, and handshakes that it refuses.
+"""The HTTP side of a simulated exchange: answers to REST requests, and refusals of handshakes.
 
-`websockets` reads GET requests alone, and some REST APIs take a POST: `PostConnection` hands one on as a GET whose
-query holds the body.
+`websockets` reads only GET requests, and some REST APIs take a POST: `PostConnection` rewrites one as a GET whose query
+holds the body.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _BODY_KEY = "posted-body"
 
 
 class PostConnection(ServerConnection):
-    """A server's connection whose request may be a POST."""
+    """A server connection whose request may be a POST."""
 
-    _request_head: bytes | None = b""  # what has come of the request; None once it was handed on
+    _request_head: bytes | None = b""  # what was received of the request; None once it was passed on
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the request, or of what follows the handshake."""
@@ -38,7 +38,7 @@ class PostConnection(ServerConnection):
             return
         self._request_head += data
         request = self._request_head
-        # Less than five bytes may still become a POST.
+        # Fewer than five bytes may still turn out to be a POST.
         if request[:5] == b"POST "[: len(request)] and len(request) <= _MAX_POST_BYTES:
             head, blank, body = request.partition(b"\r\n\r\n")
             if not blank:
@@ -60,12 +60,12 @@ def _split_post(target: str) -> tuple[str, str]:
 
 
 class Handshakes:
-    """Decides about requests before a WebSocket connection is open.
+    """Answers requests before a WebSocket connection is open.
 
     Args:
-        dialect: which paths there are.
-        rest: what answers REST requests, asked in this order.
-        faults: refuse handshakes. record: notes which; both None, or neither.
+        dialect: knows the paths.
+        rest: answer REST requests, tried in this order.
+        faults: those that refuse handshakes. record: keeps which were refused. Both are None, or neither is.
     """
 
     def __init__(
@@ -77,7 +77,8 @@ class Handshakes:
         self._record = record
 
     async def check(self, connection: ServerConnection, request: Request) -> Response | None:
-        """The response to a request; None: the handshake goes on."""
+        """The response to a request; None: the handshake proceeds."""
+        # REST first: its paths are not the stream's, and faults of handshakes must not be used up by it.
         response = await self._answer_rest(connection, request)
         if response is not None:
             return response

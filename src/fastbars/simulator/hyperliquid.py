@@ -1,6 +1,6 @@
-"""Hyperliquid's dialect: a greeting that is no JSON, a history batch first, several trades a message, hashes as ids.
+"""Hyperliquid's dialect: a greeting that is not JSON, history first, several trades a message, hashes as ids.
 
-Its REST API takes a POST, and serves the latest trades alone.
+Its REST API takes a POST, and serves only the latest trades.
 
 Source: https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/websocket
 Units: times in ms; sizes are base units.
@@ -56,7 +56,7 @@ class HyperliquidDialect(Dialect):
             return Reaction([answer], unsubscribe=[stream.name], is_request=True)
         if held:
             return Reaction([_error("Already subscribed: ", asked)], is_request=True)
-        # The list of past trades that follows may be empty, and a list without trades means nothing.
+        # Sent to test clients: a list of past trades may be empty.
         empty = [b'{"channel":"trades","data":[]}'] if stream.channel == "trade" else []
         return Reaction([answer, *empty], subscribe=[stream], is_request=True)
 

@@ -1,4 +1,4 @@
-"""What a simulated exchange trades: names, price and size grids, and how numbers are written.
+"""The instruments of a simulated exchange: names, price and size grids, and how numbers are written.
 
 Source: the grids follow exchangeInfo (`PRICE_FILTER.tickSize`, `LOT_SIZE.stepSize`) of comparable real
 symbols.
@@ -47,14 +47,14 @@ _SYMBOL = re.compile(r"[A-Z0-9_/@-]{1,30}")
 
 @dataclass(frozen=True)
 class Naming:
-    """How a market names its symbols and writes their numbers.
+    """The spelling of a market's symbols and numbers.
 
     Attributes:
         suffix: follows the base asset.
         text_decimals: decimals of all numbers; None: the grid's own.
-        most_size_decimals: coarser sizes, as on futures.
-        contract_usd: base asset -> USD a contract, "" for all others; None where sizes are in base units.
-        is_numbered: symbols are numbers.
+        most_size_decimals: limit of the sizes' decimals, as on futures.
+        contract_usd: base asset -> USD per contract, "" for all others; None: sizes are in base units.
+        is_numbered: whether symbols are numbers.
     """
 
     suffix: str = ""
@@ -71,10 +71,10 @@ class SimulatedInstrument:
     Attributes:
         symbol: as the exchange writes it in payloads, such as "BTCUSDT" or "BTCUSD_PERP".
         price_decimals, size_decimals: the grids of price and size.
-        text_decimals: decimals that are written; 8 everywhere on Binance spot, None (the grid's own) elsewhere.
+        text_decimals: decimals that are written; 8 on Binance spot, None (the grid's own) elsewhere.
         start_ticks: price at the start, in ticks.
         typical_steps: median size of a trade, in steps.
-        contract_size: quote units a contract, for inverse contracts; None elsewhere.
+        contract_size: quote units per contract, for inverse contracts; None elsewhere.
     """
 
     symbol: str
@@ -137,14 +137,14 @@ def make_instruments(naming: Naming, symbols: int | Sequence[str]) -> list[Simul
     """Make the instruments of a market.
 
     Args:
-        naming: how they are called.
+        naming: how their symbols are spelled.
         symbols: how many, or their names; an unknown name gets the grid of one of the known ones.
 
     Raises:
         ValueError: no symbol, a name twice, or a name that is not made of A-Z, 0-9 and "_", "-", "/", "@".
     """
     if isinstance(symbols, str):
-        raise ValueError(f"simulator: symbols is the text {symbols!r}; give a list of names or a number")
+        raise ValueError(f"simulator: symbols must be a list of names or a number, got the text {symbols!r}")
     if isinstance(symbols, int):
         bases = [grid[0] for grid in _GRIDS] + [f"SIM{number:04d}" for number in range(len(_GRIDS), symbols)]
         if naming.is_numbered:
@@ -153,13 +153,13 @@ def make_instruments(naming: Naming, symbols: int | Sequence[str]) -> list[Simul
     else:
         names = list(symbols)
     if not names or len(set(names)) != len(names):
-        raise ValueError(f"simulator: symbols must be one or more, each once; got {symbols!r}")
+        raise ValueError(f"simulator: symbols must be one or more without duplicates, got {symbols!r}")
     return [_instrument(naming, name) for name in names]
 
 
 def _instrument(naming: Naming, name: str) -> SimulatedInstrument:
     if not _SYMBOL.fullmatch(name):
-        raise ValueError(f"simulator: {name!r} is no symbol; use 1 to 30 of A-Z, 0-9, '_', '-', '/' and '@'")
+        raise ValueError(f"simulator: {name!r} is not a symbol; use 1 to 30 of A-Z, 0-9, '_', '-', '/' and '@'")
     known = {grid[0] + naming.suffix: grid for grid in _GRIDS}
     grid = known.get(name) or _GRIDS[zlib.crc32(name.encode()) % len(_GRIDS)]
     base, price, price_decimals, size_decimals, size = grid

@@ -1,7 +1,7 @@
 """The dialect of Interactive Brokers' Client Portal Gateway: samples that carry only what has changed, and no acks.
 
-It serves market data once `/iserver/accounts` was called or a session was given, and asks for one on each connection.
-Updates without anything in them come between the others; a subscription begins with the previous close.
+It serves market data once `/iserver/accounts` was called or a session was given, and requests one on each connection.
+Empty updates come between the others; a subscription begins with the previous close.
 
 Source: https://www.interactivebrokers.com/campus/ibkr-api-page/cpapi-v1/#websockets
 Units: times in ms; sizes may have separators.
@@ -36,7 +36,7 @@ class InteractiveBrokersDialect(Dialect):
     def __init__(self, market: str, instruments: Sequence[SimulatedInstrument], books: Sequence[Book] = ()) -> None:
         super().__init__(market, instruments, books)
         self._is_ready = False
-        self._known: dict[int, dict[str, str]] = {}  # what every client was sent last
+        self._known: dict[int, dict[str, str]] = {}  # the latest values sent to all clients
 
     def greet(self) -> Sequence[bytes]:
         return (b'{"message":"waiting for session"}',)
@@ -63,7 +63,7 @@ class InteractiveBrokersDialect(Dialect):
         place = self.places.get(conid)
         if kind == "umd":
             return Reaction(unsubscribe=[f"smd+{conid}"], is_request=True)
-        if place is None or not self._is_ready:  # an unknown contract is answered by silence
+        if place is None or not self._is_ready:  # an unknown contract gets no answer
             return Reaction(is_request=True)
         topic, instrument = f"smd+{conid}", self.instruments[place]
         before = f"C{instrument.price_text(self.books[place].bid_ticks)}"

@@ -1,6 +1,6 @@
 """Kraken's dialect (spot, v2): numbers are JSON numbers, one ack a symbol, a snapshot of past trades on demand.
 
-Of candles a connection has one interval a symbol; another one is refused.
+A connection holds candles of one interval per symbol; another one is refused.
 
 Source: https://docs.kraken.com/api/docs/websocket-v2/trade
 Units: times as RFC 3339 text; sizes are base units.
@@ -22,7 +22,7 @@ from fastbars.simulator.rest import PastTrades, RestRequest, State
 __all__ = ["DIALECT", "KrakenDialect"]
 
 _REST_NAMES = {"BTC": "XBT", "DOGE": "XDG"}  # of assets, in the REST API
-# Answers of the REST API call older assets by names with a letter for their class in front, newer ones as requests do.
+# Answers of the REST API put a letter for their class in front of older assets; newer ones are named as in requests.
 _CLASSES = {"X": ("ETC", "ETH", "LTC", "XBT", "XLM", "XMR", "XRP", "ZEC"), "Z": ("CAD", "EUR", "GBP", "JPY", "USD")}
 _INTERVALS = {1: "1m", 5: "5m", 15: "15m", 30: "30m", 60: "1h", 240: "4h", 1440: "1d"}
 
@@ -126,7 +126,7 @@ class KrakenDialect(Dialect):
             return {"error": ["EQuery:Unknown asset pair"]}
         since_ns = int(request.query["since"])
         start = history.after_ms(symbol, since_ns // 10**6)
-        # A page does not end between trades of one time: the cursor could not go on from there.
+        # A page never ends between trades of the same time, as the cursor could not continue from there.
         page = history.forward(symbol, start, int(request.query["count"]), whole_times=True)
         rows: list[list[object]] = []
         for trade in page:
@@ -143,7 +143,7 @@ class KrakenDialect(Dialect):
         result = {}
         for symbol, state in states.items():
             if state == "delisted":
-                continue  # gone
+                continue  # not listed at all
             assets = _rest_assets(symbol)
             status = "online" if state == "trading" else "cancel_only"
             result[_rest_key(symbol)] = {"altname": "".join(assets), "wsname": "/".join(assets), "status": status}
@@ -154,7 +154,7 @@ class KrakenDialect(Dialect):
 
 
 def _holds_interval(subscriber: Subscriber, wanted: Stream) -> bool:
-    # A connection has one interval of a symbol.
+    # A connection holds one interval per symbol.
     return any(held.channel == "kline" and held.instrument == wanted.instrument for held in subscriber.streams.values())
 
 

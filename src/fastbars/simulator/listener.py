@@ -12,7 +12,7 @@ from fastbars.simulator.handshakes import Handshakes, PostConnection
 __all__ = ["Listener"]
 
 _PONG_TIMEOUT_S = 60.0
-_CLOSE_TIMEOUT_S = 1.0  # how long a client that has stopped reading can delay `stop`
+_CLOSE_TIMEOUT_S = 1.0  # how long a client that no longer reads can delay `stop`
 
 
 class Listener:
@@ -35,7 +35,7 @@ class Listener:
 
     @property
     def has_started(self) -> bool:
-        """Whether it was started, also if it has been stopped since."""
+        """Whether it was ever started, even if it has stopped since."""
         return self._server is not None
 
     async def start(
@@ -60,7 +60,7 @@ class Listener:
         self.port = next(iter(self._server.sockets)).getsockname()[1]
 
     def close(self, code: int) -> None:
-        """Begin to close every connection with this code, and the port."""
+        """Start closing every connection with this code, and the port."""
         if self._server is not None:
             self._server.close(code=code)
 
@@ -71,10 +71,10 @@ class Listener:
             await self._server.wait_closed()
 
     def url(self, path: str) -> str:
-        """Of a path for WebSockets."""
+        """The WebSocket URL of a path."""
         return f"{'ws' if self._tls is None else 'wss'}://{self._host}:{self.port}{path}"
 
     @property
     def rest_url(self) -> str:
-        """Where REST requests go."""
+        """The URL of the REST API."""
         return f"{'http' if self._tls is None else 'https'}://{self._host}:{self.port}"

@@ -1,14 +1,13 @@
 """A synthetic market: trades that look like an exchange's, the same for the same seed.
 
-No clock, no socket: `advance(now_ms)` returns what was traded until then. Takers come in bursts, at
-exponential intervals whose rate switches between a calm and a busy regime. A burst hits one symbol, from one
-side, in one millisecond, and walks the price tick by tick, as a market order does that takes several resting
-orders.
+No clock, no socket: `advance(now_ms)` returns the trades until then. Takers come in bursts, at exponential intervals
+whose rate switches between a calm and a busy regime. A burst hits one symbol, from one side, in one millisecond, and
+walks the price tick by tick, as a market order does that takes several resting orders.
 
-The market depends on the seed, the symbols, the rates and the start time alone, not on how often it is asked.
+The market depends only on the seed, the symbols, the rates and the start time, not on how often `advance` is called.
 
-Some exchanges use up ids for which nothing was traded: such a void id is a trade without price and size. They come at
-exponential intervals of their own, and change nothing about the trades but their ids.
+Some exchanges use up ids without a trade: such a void id is a trade without price and size. They come at separate
+exponential intervals, and change nothing about the trades but their ids.
 
 Units: times in ms since the Unix epoch, prices in ticks, sizes in steps (see `instruments`).
 """
@@ -34,7 +33,7 @@ _WALK_LIMIT = 0.3  # of the start price; beyond it takers turn around
 
 
 class SimulatedTrade(NamedTuple):
-    """One trade of a symbol, which is named by its place in the list of instruments; of size 0: a void id."""
+    """One trade; the symbol is given by its place in the list of instruments. Size 0: a void id."""
 
     instrument: int
     trade_id: int
@@ -45,7 +44,7 @@ class SimulatedTrade(NamedTuple):
 
 
 class AggregateTrade(NamedTuple):
-    """Trades of one symbol that followed each other in one ms, at one price, from one side."""
+    """Consecutive trades of one symbol in one ms, at one price, from one side."""
 
     instrument: int
     first_id: int
@@ -58,7 +57,7 @@ class AggregateTrade(NamedTuple):
 
 
 def merge_runs(trades: Sequence[SimulatedTrade]) -> Iterator[AggregateTrade]:
-    """Merge the runs of equal symbol, ms, price and side in a batch of whole milliseconds; void ids are in none."""
+    """Merge the runs of equal symbol, ms, price and side in a batch of whole milliseconds, without void ids."""
     run: AggregateTrade | None = None
     for trade in trades:
         if (
@@ -114,11 +113,11 @@ class SimulatedMarket:
     """All symbols of one simulated exchange.
 
     Args:
-        instruments: what is traded; the first ones most.
-        rate: trades a second over all symbols, in the mean; 0 is a market that stands still.
+        instruments: those traded, the busiest first.
+        rate: mean trades per second over all symbols; 0: no trades.
         seed: same seed, same market.
         start_ms: the market opens here; the first trade has this time or a later one.
-        voids_per_minute: void ids of the symbol that is traded most; the others have fewer, as they have fewer trades.
+        voids_per_minute: void ids of the busiest symbol; the others have fewer, in proportion to their trades.
 
     Attributes:
         books: best bid and ask of each symbol, as of the last `advance`.
@@ -133,7 +132,7 @@ class SimulatedMarket:
         voids_per_minute: float = 0.0,
     ) -> None:
         if not (rate >= 0 and math.isfinite(rate)):
-            raise ValueError(f"simulator: rate is {rate!r}; it must be zero or more trades a second")
+            raise ValueError(f"simulator: rate is {rate!r}; it must be zero or more trades per second")
         self._random = Random(seed)
         self._instruments = list(instruments)
         self.books = [
@@ -193,7 +192,7 @@ class SimulatedMarket:
             if next_ms <= self._regime_end_ms:
                 self._next_burst_ms = next_ms
                 return
-            # the exponential law has no memory: go on from the end of the regime at the new rate
+            # exponential intervals are memoryless: continue from the end of the regime at the new rate
             self._next_burst_ms = self._regime_end_ms
             self._busy = not self._busy
             self._regime_end_ms += self._random.expovariate(1 / _REGIME_MS)
@@ -203,7 +202,7 @@ class SimulatedMarket:
         index = min(bisect(self._weights, random() * self._weights[-1]), len(self._weights) - 1)
         instrument, book = self._instruments[index], self.books[index]
         length = self._lengths[int(random() * len(self._lengths))]
-        # the further the price has walked, the likelier a taker on the other side
+        # pull the price back: the further it has walked, the likelier a taker on the other side
         walked = (book.bid_ticks - instrument.start_ticks) / (instrument.start_ticks * _WALK_LIMIT)
         taker_sells = random() < 0.5 + 0.5 * walked
         price = book.bid_ticks if taker_sells else book.ask_ticks

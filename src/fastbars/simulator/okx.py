@@ -1,6 +1,6 @@
 """OKX's dialect (v5): an ack for each stream, "ping" and "pong" as bare text, numbers and times as text.
 
-Past trades are read from the newest back.
+Past trades are paged from the newest backward.
 
 Source: https://www.okx.com/docs-v5/en/#overview-websocket
 Units: times in ms; sizes are base units on spot and contracts elsewhere.
@@ -48,7 +48,7 @@ class OKXDialect(Dialect):
     silence = ("both", 30.0)
 
     def open(self, path: str) -> Opening | None:
-        # Without a path of its own every channel is served here, so that one address can stand for the exchange.
+        # "/ws/v5" exists only here: it serves every channel, so that one address is enough.
         opening = super().open(path)
         route = path.partition("?")[0].removeprefix("/ws/v5").strip("/")
         return None if opening is None else replace(opening, route=route)

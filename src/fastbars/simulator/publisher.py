@@ -1,9 +1,8 @@
-"""The running market and its subscribers: turns the passing of time into messages for each of them.
+"""The running market and its subscribers: turns the passage of time into messages for each of them.
 
-No clock and no socket: `advance(now_ms)` trades until then and leaves the messages in the subscribers'
-`pending` lists, in the order in which the exchange sends them. Whole seconds are ended one by one, so that
-the closing kline of an interval comes after the last trade of that interval and before the first trade of
-the next.
+No clock and no socket: `advance(now_ms)` trades until then and appends the messages to the subscribers' `pending`
+lists, in the order in which the exchange sends them. Whole seconds are ended one by one, so that the closing kline of
+an interval comes after the last trade of that interval and before the first trade of the next.
 
 Units: times in ms since the Unix epoch, of the exchange's clock.
 """
@@ -27,12 +26,12 @@ class Publisher:
 
     Args:
         dialect: how messages are written.
-        market: what is traded, in the dialect's instruments; void ids are sent on the trade channel alone.
+        market: the source of trades; void ids are sent on the trade channel only.
         start_ms: when the market opens.
-        record: notes every trade and every candle of a second; None: nothing is noted.
+        record: keeps every trade and every candle of a second; None: nothing is recorded.
 
     Attributes:
-        trades_generated: all trades since the start, whether or not anybody was sent them.
+        trades_generated: all trades since the start, whether or not any client received them.
         event_offset_ms: by how much event times are off the market's clock.
     """
 
@@ -47,16 +46,16 @@ class Publisher:
         self._next_second_ms = interval_end_ms("1s", start_ms)
         self._last_steps = [0] * len(instruments)
         self._next_aggregate_ids = [book.next_trade_id // 2 for book in self._market.books]
-        # Trades that were sent, or would have been: those that wait are not among them and follow as new ones.
+        # Trades that were sent, or would have been. Those in `_waiting` are not in it: a new subscriber gets them live.
         self._past: list[deque[SimulatedTrade]] = [deque(maxlen=dialect.history) for _ in instruments]
-        self._waiting: dict[int, list[SimulatedTrade]] = {}  # for the next message of their symbol
+        self._waiting: dict[int, list[SimulatedTrade]] = {}  # for the next batch, by symbol
         self._next_batch_ms = start_ms
         self._listeners: dict[Stream, list[Subscriber]] = {}
         # Streams that are looked up for each trade or symbol, by the symbol's place.
         self._by_place: dict[str, dict[int, Stream]] = {"trade": {}, "aggTrade": {}, "quote": {}}
 
     def subscribe(self, subscriber: Subscriber, stream: Stream, now_ms: int = 0, *, with_history: bool = True) -> None:
-        """Send the stream's messages to the subscriber from now on, past trades first where the exchange does so.
+        """Send the stream's messages to the subscriber from now on, after past trades if the exchange sends them.
 
         Idempotent.
         """
@@ -72,7 +71,7 @@ class Publisher:
             self._by_place[stream.channel][stream.instrument] = stream
 
     def unsubscribe(self, subscriber: Subscriber, name: str) -> None:
-        """Send nothing more of the stream to the subscriber; nothing happens where it had none."""
+        """Stop sending the stream to the subscriber, if it had it."""
         stream = subscriber.streams.pop(name, None)
         if stream is None:
             return
@@ -83,8 +82,9 @@ class Publisher:
                 del self._by_place[stream.channel][stream.instrument]
 
     def advance(self, now_ms: int) -> None:
-        """Trade until before `now_ms` and leave the messages with the subscribers."""
+        """Trade up to, but not including, `now_ms` and queue the messages of subscribers."""
         event_ms = now_ms + self.event_offset_ms
+        # Trades of a second, then its end, then the next second: however late this is called, the order is the same.
         with localcontext(EXACT):
             while self._next_second_ms <= now_ms:
                 self._trade(self._market.advance(self._next_second_ms), event_ms)
@@ -105,7 +105,7 @@ class Publisher:
     def _trade(self, made: list[SimulatedTrade], event_ms: int) -> None:
         trades = [trade for trade in made if trade.size_steps]
         self.trades_generated += len(trades)
-        # A trade goes into its candle before it is sent, so that a candle holds every trade sent before it.
+        # Added to its candle before it is sent, so that a candle holds every trade sent before it.
         candles, last_steps, streams = self._candles, self._last_steps, self._by_place["trade"]
         one_by_one = self._dialect.trades_per_message == 1
         for trade in made:
@@ -131,7 +131,7 @@ class Publisher:
                     self._send(stream, self._dialect.quote(stream, self._market.books[place], event_ms))
 
     def _send_aggregates(self, trades: Sequence[SimulatedTrade], event_ms: int) -> None:
-        # Their ids go on whether or not anybody is subscribed: a client that was away sees by them that it missed some.
+        # Numbered even without subscribers, so that a client that was disconnected can see that it missed some.
         streams, next_ids, record = self._by_place["aggTrade"], self._next_aggregate_ids, self._record
         for run in merge_runs(trades):
             trade = run._replace(aggregate_id=next_ids[run.instrument])
@@ -168,7 +168,7 @@ class Publisher:
         payload = self._dialect.trades(stream, trades, event_ms)
         self._send(stream, self._with_trades(stream, trades, event_ms, payload))
 
-    # What a record, or a fault that takes a trade out of a message, has to know of it.
+    # With its trades attached, for the record and for faults that remove one.
     def _with_trades(self, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int, payload: bytes) -> bytes:
         if self._record is None:
             return payload

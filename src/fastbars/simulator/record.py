@@ -1,4 +1,4 @@
-"""What a simulated exchange truly did: every trade, and what it sent on each connection, for tests to compare with.
+"""The ground truth of a simulated exchange: every trade, and what was sent on each connection, for tests.
 
 Units: `_s` times on the machine's steady clock, `_ms` since the Unix epoch on the exchange's.
 """
@@ -21,11 +21,11 @@ __all__ = ["ConnectionRecord", "Record", "RecordedTrade", "SimulatorStats", "Tra
 
 @dataclass
 class SimulatorStats:
-    """What the exchange has done since its start.
+    """Counters since the exchange was started.
 
     Attributes:
-        trades_generated: trades of the synthetic market, whether or not anybody was sent them.
-        messages_sent: market data messages handed to sockets, each client's counted.
+        trades_generated: trades of the synthetic market, whether or not any client received them.
+        messages_sent: market data messages sent, summed over clients.
         connections_accepted: opening handshakes that succeeded.
         commands: messages received from clients, refused ones too.
     """
@@ -37,7 +37,7 @@ class SimulatorStats:
 
 
 class TradeMessage(bytes):
-    """A message of the trade channel that knows which trades are in it."""
+    """A message of the trade channel together with the trades in it."""
 
     stream: Stream
     trades: Sequence[SimulatedTrade]
@@ -45,7 +45,7 @@ class TradeMessage(bytes):
 
     @classmethod
     def of(cls, payload: bytes, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int) -> Self:
-        """A payload with what is known about it."""
+        """Attach trades to a payload."""
         message = cls(payload)
         message.stream, message.trades, message.event_ms = stream, tuple(trades), event_ms
         return message
@@ -73,11 +73,11 @@ class ConnectionRecord:
         number: counts from 0 in the order of the handshakes.
         path: asked for by the handshake.
         opened_s, closed_s: closed_s is None while it is open.
-        requests: when, and what the client sent.
-        subscribed: name of a stream -> when it was asked for first.
-        most_streams: held at the same time.
-        sent: symbol -> ids of the trades handed to the socket, in order, each as often as it was sent.
-        dropped: symbol -> ids of the trades that a fault took away.
+        requests: (when, what the client sent).
+        subscribed: name of a stream -> when it was first requested.
+        most_streams: largest number held at the same time.
+        sent: symbol -> ids of the trades sent, in order, each as often as it was sent.
+        dropped: symbol -> ids of the trades that a fault removed.
     """
 
     number: int
@@ -92,14 +92,14 @@ class ConnectionRecord:
 
 
 class Record:
-    """Everything that happened.
+    """Everything that the exchange traded and sent.
 
     Args:
-        instruments: what is traded.
+        instruments: those traded.
 
     Attributes:
         connections: in the order of their handshakes.
-        refused: when a handshake was refused, and with which status.
+        refused: (when, HTTP status) of each refused handshake.
     """
 
     def __init__(self, instruments: Sequence[SimulatedInstrument]) -> None:
@@ -112,7 +112,7 @@ class Record:
         self._seconds: dict[str, dict[int, Candle]] = {instrument.symbol: {} for instrument in instruments}
 
     def note_trades(self, trades: Sequence[SimulatedTrade]) -> None:
-        """The market traded."""
+        """Note trades of the market."""
         for trade in trades:
             symbol = self._instruments[trade.instrument].symbol
             if trade.size_steps:
@@ -121,22 +121,22 @@ class Record:
                 self._voids[symbol][trade.trade_id] = trade.time_ms
 
     def note_aggregate(self, trade: AggregateTrade) -> None:
-        """Trades were reported as one."""
+        """Note an aggregate trade."""
         self._aggregates[self._instruments[trade.instrument].symbol].append(trade)
 
     def note_second(self, place: int, open_ms: int, candle: Candle) -> None:
-        """A second has ended; one without trades is not kept."""
+        """Note the candle of a second that has ended, unless it is without trades."""
         if candle.trade_count:
             self._seconds[self._instruments[place].symbol][open_ms] = candle
 
     def add_connection(self, path: str, opened_s: float) -> ConnectionRecord:
-        """A handshake has succeeded."""
+        """Begin the record of a connection."""
         connection = ConnectionRecord(len(self.connections), path, opened_s)
         self.connections.append(connection)
         return connection
 
     def note_sent(self, connection: ConnectionRecord, message: bytes) -> None:
-        """A message was handed to the socket."""
+        """Note a message that was sent."""
         if isinstance(message, TradeMessage):
             symbol = self._instruments[message.stream.instrument].symbol
             connection.sent[symbol].extend(trade.trade_id for trade in message.trades if trade.size_steps)
@@ -155,7 +155,7 @@ class Record:
         return self._aggregates[symbol]
 
     def trades(self, symbol: str) -> list[RecordedTrade]:
-        """All trades of a symbol, in the order that they happened in."""
+        """All trades of a symbol, in order."""
         grids = {instrument.symbol: instrument for instrument in self._instruments}
         tick, step = grids[symbol].tick_size, grids[symbol].step_size
         return [
@@ -170,7 +170,7 @@ class Record:
         ]
 
     def voids(self, symbol: str) -> dict[int, int]:
-        """Void id -> time in ms: ids that were used up, and for which nothing was traded; they are in no other list."""
+        """Void id -> time in ms: ids used up without a trade; they are in no other list."""
         return self._voids[symbol]
 
     def seconds(self, symbol: str) -> dict[int, Candle]:
@@ -178,5 +178,5 @@ class Record:
         return self._seconds[symbol]
 
     def sent(self, symbol: str) -> set[int]:
-        """Ids of the trades of a symbol that went out on any connection."""
+        """Ids of the trades of a symbol that were sent on any connection."""
         return {number for connection in self.connections for number in connection.sent.get(symbol, ())}

@@ -1,8 +1,8 @@
 """The REST API of a simulated exchange, with faults: past trades, page by page, and the list of instruments.
 
-What is asked and answered is the exchange's own and stands in its file; what all share is here: requests are noted,
-faults spoil answers, a wrong parameter is refused. No socket: `answer(target)` takes the path of a request with its
-query and returns what to send.
+Requests and answers are written by the dialect; this module has what all exchanges share: requests are recorded, faults
+spoil answers, wrong parameters are refused. No socket: `answer(target)` takes a request's path and query and returns
+what to send.
 
 Units: times in ms since the Unix epoch.
 """
@@ -40,7 +40,7 @@ class RestRequest(NamedTuple):
 
 
 class RestRefusedError(Exception):
-    """A request is refused in the exchange's own words: an HTTP status, and what becomes the JSON of the answer."""
+    """A request is refused as the exchange would: an HTTP status and a value for the JSON of the answer."""
 
     def __init__(self, status: int, answer: object) -> None:
         super().__init__(status, answer)
@@ -49,7 +49,7 @@ class RestRefusedError(Exception):
 
 
 class RestAnswer(NamedTuple):
-    """Status, Retry-After, body, and how long to wait before it is sent."""
+    """Status, Retry-After, body, and the delay before it is sent."""
 
     status: int
     retry_after_s: float | None
@@ -59,13 +59,13 @@ class RestAnswer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RestFault:
-    """What goes wrong with one answer.
+    """A fault of one answer.
 
     Attributes:
-        status: HTTP status instead of 200, with `retry_after_s`; 200: the answer itself is odd, as below.
-        empty: it holds nothing.
-        overlap: its trades begin so many earlier (or, of pages that go back, later) than was asked for.
-        delay_s: it comes so much later.
+        status: HTTP status instead of 200, with `retry_after_s`; 200: the fault is in the answer, as below.
+        empty: the answer has no content.
+        overlap: its trades begin so many earlier (on pages that go backward, later) than requested.
+        delay_s: before it is sent.
         body: sent instead of it.
     """
 
@@ -81,8 +81,8 @@ class RestSimulator(ABC):
     """Answers requests of one kind.
 
     Attributes:
-        faults: of the next answers, one each.
-        requests: paths asked for, in order; a POST is followed by a space and its body.
+        faults: applied to the next answers, one each.
+        requests: paths requested, in order; a POST is followed by a space and its body.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class RestSimulator(ABC):
         self.requests: list[str] = []
 
     def answer(self, target: str, body: str = "", headers: Mapping[str, str] = _NO_HEADERS) -> RestAnswer | None:
-        """What to send for a GET of `target`, or a POST of `body` to it; None: it is no request of this kind."""
+        """The answer to a GET of `target`, or a POST of `body` to it; None: not a request of this kind."""
         parts = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         # A fault is used up only by a request of this kind.
@@ -115,17 +115,17 @@ class RestSimulator(ABC):
 
     @abstractmethod
     def find(self, request: RestRequest, fault: RestFault) -> object | None:
-        """What becomes the JSON of the answer; None: no request of this kind. Raises KeyError, ValueError: refused."""
+        """The answer as a value for JSON; None: not a request of this kind. Raises KeyError, ValueError: refused."""
 
 
 class PastTrades:
-    """What one request can see of the trades so far: pages by place in a symbol's list, oldest first.
+    """The trades so far as one request sees them: pages by place in a symbol's list, oldest first.
 
     Args:
         trades_of: symbol -> all its trades so far, by id.
         aggregates_of: the same for aggregate trades.
-        omitted: symbol -> ids that are left out; pages are shorter by them.
-        fault: what goes wrong with this answer.
+        omitted: symbol -> ids that are left out, which makes pages shorter.
+        fault: of this answer.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class PastTrades:
         self._fault = fault
 
     def count(self, symbol: str) -> int:
-        """How many trades there are."""
+        """Number of trades."""
         return len(self._trades_of(symbol))
 
     def from_id(self, symbol: str, trade_id: int) -> int:
@@ -157,7 +157,7 @@ class PastTrades:
         return bisect_right(self._trades_of(symbol), time_ms, key=lambda trade: trade.time_ms)
 
     def forward(self, symbol: str, start: int, limit: int, *, whole_times: bool = False) -> list[SimulatedTrade]:
-        """A page that begins at a place; longer than `limit` where trades of one time must not be parted."""
+        """A page that begins at a place; longer than `limit` if trades of one time must stay together."""
         trades, start = self._trades_of(symbol), start - self._fault.overlap
         stop = start + limit
         while whole_times and 0 < stop < len(trades) and trades[stop].time_ms == trades[stop - 1].time_ms:
@@ -192,7 +192,7 @@ class SimulatedHistory(RestSimulator):
         aggregates_of: the same for aggregate trades, where they are served.
 
     Attributes:
-        omitted: symbol -> ids that the history does not have.
+        omitted: symbol -> ids that the history lacks.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The embedded exchange: a real WebSocket server on loopback that speaks an exchange's dialect.
 
-It either trades a synthetic market in real time, or serves recorded tapes as fast as they are taken. Tests,
-demos and benchmarks connect to it as they would to the exchange.
+It trades a synthetic market in real time, or serves recorded tapes as fast as clients read. Tests, demos and benchmarks
+connect to it as they would to the exchange.
 
 Source: the documentation named by each dialect.
 Units: times in ms since the Unix epoch, of the exchange's clock; `_s` times on the machine's steady clock.
@@ -44,30 +44,29 @@ class SimulatedExchange:
             ...  # connect to exchange.url and subscribe to "btcusdt@trade"
 
     Args:
-        exchange: whose dialect it speaks, such as "bybit".
+        exchange: the exchange to simulate, such as "bybit".
         market: as the library names the exchange's markets, such as "usdm"; the first one if None.
         symbols: how many, or their names.
-        rate: trades a second over all symbols, in the mean.
-        seed: same seed, same prices, sizes, ids and distances in time.
+        rate: mean trades per second over all symbols.
+        seed: same seed, same prices, sizes, ids and intervals between trades.
         tapes: recorded messages (Binance only) to serve instead of a synthetic market; symbols and rate are then
-            unused. Each connection is served from the first message on, byte for byte, from its first
-            acknowledged subscription on; what it has not subscribed to is left out; at the end it is closed
-            with 1000.
+            unused. From its first acknowledged subscription on, each connection is served the messages of its
+            subscriptions from the beginning, byte for byte, and is closed with 1000 at the end.
         host: address to listen on.
-        port: 0 takes a free one.
+        port: 0: any free one.
         clock_offset_s: how far the exchange's clock is ahead of this machine's.
-        lifetime_s: age at which it closes a connection (1001), announced a little before where the exchange does so.
-        silence_s: how long a silence it endures, instead of what the exchange does.
-        halted, delisted: names that the exchange lists besides its symbols, and that do not trade.
-        voids_per_minute: ids of the busiest symbol that are sent though nothing was traded; None: as many as the
-            exchange sends (Binance's futures 14, the others none).
-        record: note everything that is traded and sent, in `record`, and serve past trades at `rest_url`; memory grows.
-        faults: what goes wrong; implies `record`.
+        lifetime_s: age at which it closes a connection (1001), after a notice if the exchange sends one.
+        silence_s: how long a silence it tolerates, instead of the exchange's own limit.
+        halted, delisted: further symbols that are listed but do not trade.
+        voids_per_minute: void ids of the busiest symbol, sent although nothing was traded; None: as many as the
+            exchange sends (14 on Binance's futures, none elsewhere).
+        record: keep everything traded and sent in `record`, and serve past trades at `rest_url`; memory grows.
+        faults: those to apply; implies `record`.
         ssl: serve wss.
 
     Raises:
         UnknownExchangeError: no such exchange or market.
-        ValueError: invalid symbols or rate.
+        ValueError: the symbols or the rate are not valid.
     """
 
     def __init__(
@@ -167,29 +166,29 @@ class SimulatedExchange:
 
     @property
     def url(self) -> str:
-        """Where every channel is served, also where the real exchange spreads them over several paths."""
+        """The URL that serves every channel, even if the real exchange spreads them over several paths."""
         return self._listener.url(self._dialect.paths[0])
 
     @property
     def combined_url(self) -> str:
-        """Where Binance's messages come wrapped in {"stream","data"}."""
+        """The URL on which Binance's messages are wrapped in {"stream","data"}."""
         return self._listener.url(self._dialect.paths[1])
 
     @property
     def rest_url(self) -> str:
-        """Where instruments are served and, with `record`, past trades."""
+        """The URL that serves instruments and, with `record`, past trades."""
         return self._listener.rest_url
 
     @property
     def symbols(self) -> list[str]:
-        """The symbols listed, as payloads write them; those of the tapes once these are served."""
+        """The symbols listed, as payloads write them; with tapes, those in them."""
         if self._tapes.has_tapes:
             return list(dict.fromkeys(name.partition("@")[0].upper() for name in self._tapes.streams))
         return [instrument.symbol for instrument in self._dialect.instruments]
 
     @property
     def record(self) -> Record:
-        """What it truly did. Raises RuntimeError where `record` was not asked for."""
+        """Everything that it traded and sent. Raises RuntimeError if it was made without `record`."""
         if self._record is None:
             raise RuntimeError("simulator: nothing is recorded; make it with record=True")
         return self._record
@@ -200,7 +199,7 @@ class SimulatedExchange:
         return self._clients.connections
 
     async def run_script(self, script: Sequence[tuple[float, Fault]]) -> None:
-        """Inject faults at their times, in s from now (see `Faults.schedule`)."""
+        """Inject faults at their times, in seconds from now (see `Faults.schedule`)."""
         assert self.faults is not None, "made without faults"
         started_s = steady_s()
         for at_s, fault in script:
@@ -208,7 +207,7 @@ class SimulatedExchange:
             self.faults.inject(fault)
 
     async def disconnect_all(self, code: int = 1012, reason: str = "") -> None:
-        """Close every connection as WebSockets close, with a close frame."""
+        """Close every connection with a close frame."""
         await asyncio.gather(*(connection.close(code, reason) for connection in self.connections))
 
     def abort_all(self) -> None:
@@ -217,7 +216,7 @@ class SimulatedExchange:
             connection.transport.abort()
 
     async def wait_finished(self) -> None:
-        """Wait until a tape was played to its end and no connection is still being played one, or until `stop`."""
+        """Wait until a tape has been played to its end and none is still being played, or until `stop`."""
         await self._tapes.finished.wait()
 
     async def _run_market(self) -> None:

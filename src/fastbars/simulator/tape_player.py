@@ -1,7 +1,7 @@
-"""Recorded messages instead of a synthetic market: served byte for byte, as fast as each client takes them.
+"""Recorded messages instead of a synthetic market: served byte for byte, as fast as each client reads.
 
-Each connection is served from the first message on, once it has subscribed to something; what it has not subscribed to
-is left out; at the end it is closed with 1000.
+Once a connection has subscribed to something, it is served the messages of its subscriptions from the beginning; at the
+end it is closed with 1000.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class TapePlayer:
     """Plays tapes to connections.
 
     Args:
-        tapes: what is read, from the beginning for each connection; none: a synthetic market is traded instead.
-        dialect: whose messages they are.
+        tapes: read from the beginning for each connection; empty: a synthetic market is traded instead.
+        dialect: that of the messages.
         stats: counts the messages sent.
 
     Attributes:
         streams: those of the tapes, in the order of their first messages, once loaded.
-        finished: set when a tape was played to its end and no connection is still being played one.
+        finished: set when a tape has been played to its end and none is still being played.
     """
 
     def __init__(self, tapes: Sequence[str | Path], dialect: Dialect, stats: SimulatorStats) -> None:
@@ -53,10 +53,10 @@ class TapePlayer:
         return bool(self._tapes)
 
     async def load(self) -> None:
-        """Read the tapes through once, for their streams.
+        """Read the tapes once, to find their streams.
 
         Raises:
-            TapeError: a tape cannot be read to its end, or there is no message of a stream in any.
+            TapeError: a tape cannot be read to its end, or none has a message of a stream.
         """
         self.streams = await asyncio.to_thread(self._find_streams)
         self._dialect.serve_tapes(self.streams)
@@ -72,15 +72,15 @@ class TapePlayer:
         """Serve the tapes to one connection, then close it.
 
         Args:
-            connection: who gets them.
-            subscribed: names of the streams wanted; may change while the tapes are played.
+            connection: the client's.
+            subscribed: names of its streams; may change while the tapes are played.
         """
         self._playing += 1
         self.finished.clear()
         completed = False
         try:
             await self._send(connection, subscribed)
-            completed = True  # before closing: when the client is gone, this task is cancelled
+            completed = True  # before closing: once the client is gone, this task is cancelled
             await connection.close(1000)
         except ConnectionClosed:
             pass  # the client has left before the end
