@@ -39,10 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interrupts = signal.getsignal(signal.SIGINT)
     with _logging_to(console, levels.get(verbose, logging.DEBUG)):
         status = _run(options, console)
+    # A command leaves SIGINT at its default (see `on_signals`); a program that called this gets its handler back.
     if signal.getsignal(signal.SIGINT) is not interrupts:
         signal.signal(signal.SIGINT, interrupts)
     if is_writing():
-        os._exit(status)  # a thread that cannot be ended waits for a reader who has stopped reading
+        os._exit(status)  # the writing thread is blocked by a reader that no longer reads, and cannot be ended
     return status
 
 
@@ -55,7 +56,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             sys.stdout.flush()
         return status
     except BrokenPipeError:
-        _discard_stdout()  # the reader, such as `head`, has seen enough
+        _discard_stdout()  # the reader, such as `head`, has read enough
         return 0
     except (FastbarsError, OSError, ValueError, OverflowError) as error:
         console.clear()
@@ -81,7 +82,7 @@ def _shortened(message: str) -> str:
 def _logging_to(console: Console, level: int) -> Iterator[None]:
     root = logging.getLogger()
     before = root.level
-    ours = not root.handlers  # as logging.basicConfig: a program that has handlers keeps to them
+    ours = not root.handlers  # as logging.basicConfig does: handlers of the host program are kept
     if ours:
         root.addHandler(console)
         root.setLevel(level)
@@ -95,7 +96,7 @@ def _logging_to(console: Console, level: int) -> Iterator[None]:
 
 
 def _discard_stdout() -> None:
-    # Python would try to write what is left when it flushes at exit, and wait, or complain, once more.
+    # At exit Python flushes what is left, which would block or fail once more.
     with suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

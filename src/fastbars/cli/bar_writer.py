@@ -1,4 +1,4 @@
-"""Bars to stdout or to a file, in a thread, so that a slow reader holds nothing else up."""
+"""Writes bars to stdout or a file, in a thread, so that a slow reader blocks nothing else."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from fastbars.cli.output import BarText, terminal_width
 
 __all__ = ["BarWriter", "bar_writer", "outlet_to_stdout"]
 
-_BATCH = 256  # bars handed to the writing thread at once, where they are not watched as they come
+_BATCH = 256  # bars handed to the writing thread at once, unless they are shown live
 
 
 class BarWriter:
     """Writes bars as they come, and counts them.
 
     Args:
-        outlet: written to.
-        text: how bars are written.
-        live: hand over each bar at once, its header even before the first.
-        has_header: the header was written before.
+        outlet: where to.
+        text: the format.
+        live: write each bar at once, and the header even before the first.
+        has_header: the header is there already.
 
     Attributes:
-        bars: how many were written.
+        bars: number written.
     """
 
     def __init__(self, outlet: Outlet, text: BarText, *, live: bool, has_header: bool = False) -> None:
@@ -42,39 +42,39 @@ class BarWriter:
             self.flush()
 
     def write(self, text: str) -> None:
-        """Lines; whoever calls it waits for the reader."""
+        """Write whole lines; blocks while the reader is behind."""
         self._lines.append(text)
         if len(self._lines) >= self._most:
             lines, self._lines = self._lines, []
             self.outlet.put("".join(lines))
 
     def write_bar(self, bar: OHLCVBar) -> None:
-        """One bar; whoever calls it waits for the reader."""
+        """Write a bar; blocks while the reader is behind."""
         self.bars += 1
         self.write(self._text.line(bar))
 
     async def write_live(self, bar: OHLCVBar) -> None:
-        """One bar, in an event loop, which goes on while this waits for the reader."""
+        """Write a bar from an event loop, which keeps running while the reader is behind."""
         await self.outlet.wait_for_room()
         self.bars += 1
         self.outlet.add(self._text.line(bar))
 
     def flush(self) -> None:
-        """Hand over what is left."""
+        """Hand over the remaining lines."""
         lines, self._lines = self._lines, []
         self.outlet.add("".join(lines))
 
 
 @contextmanager
 def outlet_to_stdout() -> Iterator[Outlet]:
-    """Stdout, all of it written at the end. Raises OSError: there is none."""
+    """An outlet to stdout, completely written at the end. Raises OSError if there is no stdout."""
     if sys.stdout is None:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF), "stdout")
     outlet = Outlet(sys.stdout, "stdout")
     try:
         yield outlet
     except KeyboardInterrupt:
-        if not outlet.has_timeout:  # else it is the second one
+        if not outlet.has_timeout:  # the first Ctrl-C; a second one waits for nothing
             with suppress(OSError):
                 outlet.close(READER_TIMEOUT_S)
         raise
@@ -86,7 +86,7 @@ def outlet_to_stdout() -> Iterator[Outlet]:
 
 @contextmanager
 def bar_writer(form: str, path: Path | None, *, live: bool = False, append: bool = False) -> Iterator[BarWriter]:
-    """Where a command writes its bars.
+    """The writer of a command's bars.
 
     Args:
         form: "table", "csv" or "jsonl".
@@ -111,11 +111,11 @@ def bar_writer(form: str, path: Path | None, *, live: bool = False, append: bool
         writer.flush()
         outlet.close()
     except BaseException as error:
-        # What has come so far is worth having, whatever has ended the command.
+        # Keep what was written so far, whatever ended the command.
         with suppress(OSError):
             writer.flush()
             outlet.close(READER_TIMEOUT_S)
-        # The thread that still writes owns the file: it can be neither closed nor renamed.
+        # If the thread is still writing, it owns the file, which can then be neither closed nor renamed.
         kept_in = "" if outlet.is_stuck else output.finish(writer.bars, succeeded=False)
         if kept_in:
             error.add_note(f"what was written before is in {kept_in}")

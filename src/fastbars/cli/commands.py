@@ -1,4 +1,4 @@
-"""What each subcommand does; the options come from `fastbars.cli`."""
+"""The subcommands; `options.py` defines their options."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def _write_stream(bars: BarStream, writer: BarWriter, console: Console, *,
         symbols = len({symbol for adapter in bars.pool.adapters for symbol in adapter.session.symbols})
         return f"{stats.state}: {stats.session.trades:,} trades of {symbols:,} symbols, {writer.bars:,} bars"
 
-    stopping: list[asyncio.Task[None]] = []
+    stopping: list[asyncio.Task[None]] = []  # kept, as the loop holds tasks only weakly
 
     def stop() -> None:
         writer.outlet.set_timeout(READER_TIMEOUT_S)
@@ -85,7 +85,7 @@ async def _write_stream(bars: BarStream, writer: BarWriter, console: Console, *,
     with on_signals(stop):
         async with _progress(console, progress_text) as progress, bars:
             async for bar in bars:
-                if watched:  # the bars themselves show that it goes on
+                if watched:  # the bars themselves are progress enough
                     progress.cancel()
                     console.clear()
                 await writer.write_live(bar)
@@ -128,7 +128,7 @@ async def _drain(bars: BarStream, recording: Recording, seconds: float | None, c
     def stop() -> None:
         stopping.append(asyncio.create_task(bars.stop()))
 
-    recording.on_failure = lambda _: loop.call_soon_threadsafe(stop)
+    recording.on_failure = lambda _: loop.call_soon_threadsafe(stop)  # called in the writing thread
     timer = None if seconds is None else loop.call_later(seconds, stop)
     with on_signals(stop):
         async with _progress(console, lambda: f"{bars.stats().state}: {_written(recording)}"), bars:
@@ -165,7 +165,7 @@ def _verdict(result: Verification) -> Iterator[str]:
     for name, remark in (
         ("equal", "bars equal the exchange's candles in every field that these have"),
         ("different", "do not"),
-        ("mended", "did not at first"),
+        ("repaired", "did not at first"),
         ("partial", "are PARTIAL and were not compared"),
         ("without_candle", "had no candle"),
         ("without_bar", "candles with trades had no bar"),

@@ -1,6 +1,6 @@
-"""Console: what a command says on stderr: log lines, errors, and on a terminal one line of progress.
+"""Console: a command's output on stderr: log lines, errors, and on a terminal one line of progress.
 
-Everything goes through an `Outlet`, so that a blocked stderr holds nothing up; what finds no room is counted instead.
+Everything goes through an `Outlet`, so that a blocked stderr blocks nothing else; lines without room are only counted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fastbars.cli.text import columns_of, fitted, printable
 
 
 class Console(logging.Handler):
-    """Writes to stderr, and is the handler of its log lines.
+    """Writes to stderr, and handles log records.
 
     Args:
         file: stderr, or None where there is none.
@@ -40,7 +40,7 @@ class Console(logging.Handler):
         return self._width is not None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One log record: its line, and a traceback where it has one."""
+        """Write a log record, with its traceback if it has one."""
         try:
             text = self.format(record)
         except Exception:  # noqa: BLE001 logging's own way with arguments that do not fit their text
@@ -50,13 +50,13 @@ class Console(logging.Handler):
         self.say("\n".join(map(printable, [first, *traceback])))
 
     def say(self, text: str) -> None:
-        """Lines that stay."""
+        """Write lines that stay."""
         with self._turn:
             lost = f"fastbars: {self._dropped:,} log lines were dropped: stderr was blocked\n" if self._dropped else ""
             self._dropped = 0 if self._put(f"{self._erase()}{lost}{text}\n") else self._dropped + 1
 
     def show(self, text: str) -> None:
-        """Progress: one line that the next one, or whatever is said, replaces."""
+        """Show progress: one line, replaced by the next one or by the next `say`."""
         with self._turn:
             if self._width is not None:
                 text = fitted(printable(text), self._width - 1)
@@ -65,20 +65,20 @@ class Console(logging.Handler):
                     self._shown = columns_of(text)
 
     def clear(self) -> None:
-        """Take the progress away."""
+        """Erase the progress."""
         with self._turn:
             if self._shown:
                 self._put(self._erase())
 
     def close(self) -> None:
-        """Write what is waiting, as far as somebody reads it."""
+        """Write what is waiting, unless stderr is blocked."""
         super().close()
         self.clear()
         if self._outlet is not None:
             try:
                 self._outlet.close(READER_TIMEOUT_S)
             except OSError:
-                return  # there is nowhere left to report it
+                return  # there is nowhere to report it
 
     def _erase(self) -> str:
         width, self._shown = self._shown, 0
@@ -89,7 +89,7 @@ class Console(logging.Handler):
 
 
 def speak_utf8() -> None:
-    """Whatever the locale is, stdout and stderr are UTF-8, and nothing is so odd that it cannot be written."""
+    """Make stdout and stderr UTF-8 whatever the locale; what cannot be encoded is escaped."""
     for file in (sys.stdout, sys.stderr):
         if isinstance(file, TextIOWrapper):
             file.reconfigure(encoding="utf-8", errors="backslashreplace")

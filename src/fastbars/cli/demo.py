@@ -33,7 +33,7 @@ _SPEC = "1s"
 _COMPARED = ("open_time", "close_time", *COMPARED)
 _TABLE = ("symbol", "time", "open", "high", "low", "close", "volume", "trades", "status", "candle")
 _WIDE = 110
-# Below so many columns these are left out of the table.
+# (columns of the terminal, below which these are left out of the table)
 _NARROW = ((_WIDE, {"high", "low"}), (80, {"open", "trades"}), (60, {"time", "volume"}))
 _REFRESH_S = 0.5
 _START_TIMEOUT_S = 20.0
@@ -45,7 +45,7 @@ Key = tuple[str, datetime]
 
 @dataclass
 class Verdict:
-    """Our bars compared with the exchange's candles; a later revision of a bar replaces the earlier one."""
+    """Compares bars with the exchange's candles; a later revision of a bar replaces the earlier one."""
 
     bars: dict[Key, OHLCVBar] = field(default_factory=dict)
     candles: dict[Key, ExchangeBar] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Verdict:
     partial: int = 0
 
     def add_bar(self, bar: OHLCVBar) -> None:
-        """A bar of ours; one that began or ended with the stream has no candle to equal."""
+        """Add a bar; a PARTIAL one, which began or ended with the stream, is only counted."""
         self.issued += 1
         if bar.status is BarStatus.PARTIAL:
             self.partial += 1
@@ -61,12 +61,12 @@ class Verdict:
             self.bars[bar.symbol, bar.open_time] = bar
 
     def add_candle(self, candle: ExchangeBar) -> None:
-        """A candle of the exchange's."""
+        """Add a candle of the exchange."""
         if candle.is_closed:
             self.candles[candle.symbol, candle.open_time] = candle
 
     def of(self, bar: OHLCVBar) -> bool | None:
-        """Whether the bar equals its candle in every field; None while the candle has not come."""
+        """Whether the bar equals its candle in every field; None: no candle has come yet."""
         candle = self.candles.get((bar.symbol, bar.open_time))
         return None if candle is None else all(getattr(bar, name) == getattr(candle, name) for name in _COMPARED)
 
@@ -78,7 +78,7 @@ class Verdict:
 
 @asynccontextmanager
 async def _exchange_process(symbols: int, rate: float) -> AsyncIterator[str]:
-    # Its own process, so that the CPU time measured here is the client's alone.
+    # In another process, so that the CPU time measured here is only the client's.
     command = [sys.executable, "-m", "fastbars", "simulate", "--symbols", str(symbols), "--rate", str(rate)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None

@@ -1,8 +1,7 @@
-"""The file given by `-o`: what was in it before stays until there is something better.
+"""The file given by `-o`, whose old content is kept until the command has succeeded.
 
-A command writes to NAME.part in the same folder, and renames that when it has succeeded. Where the file is new, a live
-stream writes to it at once, so that it can be watched; what is no ordinary file (/dev/stdout, a pipe) is written to as
-it is.
+A command writes to NAME.part in the same folder, and renames it when it has succeeded. A live stream writes a new file
+directly, so that it can be watched. Anything but a regular file (/dev/stdout, a pipe) is written to directly.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ class OutputFile:
 
     Args:
         path: as the user wrote it.
-        live: written over days: a new file is written to at once, and an old one is replaced only by bars.
-        append: add to what is in the file.
-        header: the first line that a file to append to must have; None: it needs none.
+        live: written over days: a new file is written directly, and an old one is replaced only if there are bars.
+        append: append to the file.
+        header: the first line that a file to append to must have; None: none is required.
 
     Attributes:
         file: to write to.
-        continues: there are bars in it already, so that it needs no header.
+        continues: it has bars already, so no header is written.
 
     Raises:
         OSError: it cannot be opened. FastbarsError: it has another header.
@@ -38,7 +37,7 @@ class OutputFile:
 
     def __init__(self, path: Path, *, live: bool = False, append: bool = False, header: str | None = None) -> None:
         self._path = path
-        # A link stays one. What is no ordinary file may have no other name, as /dev/stdout has none.
+        # A symbolic link is followed, not replaced. Other files may have no real path, such as /dev/stdout.
         self._target = path if path.exists() and not path.is_file() else Path(os.path.realpath(path))
         self._written = self._target
         self.continues = False
@@ -59,7 +58,7 @@ class OutputFile:
         self._append = append
 
     def finish(self, bars: int, *, succeeded: bool) -> str:
-        """Close it, and let it take the place of the old one where it may; returns where else the bars are, or ""."""
+        """Close it and replace the old file if the command succeeded. Returns where the bars are otherwise, or ""."""
         with suppress(OSError) if not succeeded else nullcontext():
             self.file.close()
         is_part = self._written != self._target
@@ -77,15 +76,15 @@ class OutputFile:
         return ""
 
     def _open_part(self) -> TextIO:
-        # What an earlier run has left there may be wanted, too.
+        # A part that an earlier run has left may still be wanted.
         for number in range(1, _MOST_PARTS):
             self._written = self._target.with_name(f"{self._target.name}.part{number if number > 1 else ''}")
             with suppress(FileExistsError):
                 return self._written.open("x", encoding="utf-8", newline="", errors="backslashreplace")
-        raise FileExistsError(17, f"{_MOST_PARTS} parts are there already", str(self._written))
+        raise FileExistsError(17, f"there are {_MOST_PARTS} parts already", str(self._written))
 
     def _check_header(self, header: str | None) -> bool:
-        # True: there are bars already, or at least their header.
+        # Whether the file already has a header.
         if not stat.S_ISREG(self._target.stat().st_mode):
             return False
         with self._target.open("rb+") as file:
@@ -93,7 +92,7 @@ class OutputFile:
             if not file.seek(0, os.SEEK_END):
                 return False
             if header is not None and first.decode("utf-8", "replace") != header:
-                raise FastbarsError(f"{self._path}: begins with another header than these bars have: {first[:60]!r}")
+                raise FastbarsError(f"{self._path}: its header differs from that of these bars: {first[:60]!r}")
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":  # the last line was cut off when its process was killed
                 file.write(b"\n")
@@ -101,12 +100,12 @@ class OutputFile:
 
 
 def refuse_own_input(output: Path | TextIO | None, tapes: Iterable[Path]) -> None:
-    """Raises FastbarsError where a command would write to one of the files that it reads, whatever that is called."""
+    """Raise FastbarsError if a command would write to one of its input files, under whatever name."""
     try:
         if output is None:
             return
         written = output.stat() if isinstance(output, Path) else os.fstat(output.fileno())
-    except (OSError, ValueError):  # it is not there yet, or no file
+    except (OSError, ValueError):  # it does not exist yet, or is not a file
         return
     if not stat.S_ISREG(written.st_mode):
         return
@@ -114,7 +113,7 @@ def refuse_own_input(output: Path | TextIO | None, tapes: Iterable[Path]) -> Non
         with suppress(OSError):
             if os.path.samestat(path.stat(), written):
                 name = output if isinstance(output, Path) else "stdout"
-                raise FastbarsError(f"{name}: is {path}, a tape that is read, and cannot be written to")
+                raise FastbarsError(f"{name} is the input tape {path}, and cannot be written to")
 
 
 def _files_in(tapes: Iterable[Path]) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""The options of the `fastbars` command: which there are, and what values they take."""
+"""The options of the `fastbars` command and their values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # argparse has no public name for what `add_subparsers` retur
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line, without the usage."""
+        """Print one line, without the usage."""
         self.exit(2, f"{self.prog}: {printable(message)} (see {self.prog} --help)\n")
 
 
@@ -41,35 +41,45 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_demo(commands: _Commands) -> None:
-    demo = commands.add_parser("demo", help="an embedded exchange, the ordinary adapter, a live table, a verdict")
+    demo = commands.add_parser(
+        "demo", help="stream from an embedded exchange, compare each bar with its candle, report the result"
+    )
     demo.add_argument("--symbols", type=_positive_int, default=20, help="how many symbols (20)")
     demo.add_argument("--seconds", type=_positive_float, default=15.0, help="how long (15)")
     demo.add_argument("--rate", type=_positive_float, default=20_000.0, help="trades a second over all symbols (20000)")
 
 
 def _add_replay(commands: _Commands) -> None:
-    replay = commands.add_parser("replay", help="bars from recorded raw messages")
+    replay = commands.add_parser("replay", help="make bars from recorded messages")
     replay.add_argument(
-        "tapes", nargs="+", type=_path, metavar="TAPE", help="tapes, plain, gz or zst, or recordings: one stream"
+        "tapes",
+        nargs="+",
+        type=_path,
+        metavar="TAPE",
+        help="tapes (plain, gz or zst) or recordings, read as one stream",
     )
     replay.add_argument(
-        "--exchange", type=_text, help="whose messages they are, such as binance; a recording says it itself"
+        "--exchange", type=_text, help="exchange of the messages, such as binance; recordings name theirs"
     )
     _add_output(replay, bars=None)
 
 
 def _add_record(commands: _Commands) -> None:
-    record = commands.add_parser("record", help="record all that a stream sees, until interrupted; replay reads it")
+    record = commands.add_parser(
+        "record", help="record everything that a stream receives, until interrupted, for replay"
+    )
     record.add_argument("exchange", type=_text, help="such as binance")
     record.add_argument("symbols", nargs="+", type=_text, metavar="SYMBOL", help="as the exchange writes them")
     _add_source(record, bars="1m")
-    record.add_argument("-o", "--output", type=_path, metavar="DIR", required=True, help="folder that the files go to")
+    record.add_argument("-o", "--output", type=_path, metavar="DIR", required=True, help="folder for the files")
     record.add_argument("--url", type=_text, help="connect here instead of the exchange's own address")
-    record.add_argument("--seconds", type=_positive_float, help="end after this long")
-    record.add_argument("--file-mb", type=_positive_float, default=256.0, help="begin a new file past this size (256)")
-    record.add_argument("--file-s", type=_positive_float, default=3600.0, help="or past this age (3600)")
+    record.add_argument("--seconds", type=_positive_float, help="stop after this long")
     record.add_argument(
-        "--candles", action="store_true", help="the exchange's candles, too: `fastbars verify` reads them"
+        "--file-mb", type=_positive_float, default=256.0, help="start a new file beyond this size (256)"
+    )
+    record.add_argument("--file-s", type=_positive_float, default=3600.0, help="or beyond this age (3600)")
+    record.add_argument(
+        "--candles", action="store_true", help="also record the exchange's candles, for `fastbars verify`"
     )
     record.add_argument("--lines", type=_positive_int, default=1, help="connections that carry the same trades (1)")
     record.add_argument("--once", action="store_true", help="end when the server closes normally (code 1000)")
@@ -79,7 +89,7 @@ def _add_verify(commands: _Commands) -> None:
     verify = commands.add_parser("verify", help="compare bars of tapes or recordings with the exchange's candles")
     verify.add_argument("tapes", nargs="+", type=_path, metavar="TAPE", help="as for replay")
     verify.add_argument(
-        "--exchange", type=_text, help="whose messages they are, such as binance; a recording says it itself"
+        "--exchange", type=_text, help="exchange of the messages, such as binance; recordings name theirs"
     )
     _add_source(verify, bars=None)
     verify.add_argument(
@@ -88,18 +98,16 @@ def _add_verify(commands: _Commands) -> None:
         type=_path,
         default=[],
         metavar="FILE",
-        help="candles as downloaded from Binance's public archive, too: CSV, zip or gz",
+        help="also compare with candles downloaded from Binance's public archive: CSV, zip or gz",
     )
 
 
 def _add_stream(commands: _Commands) -> None:
-    stream = commands.add_parser("stream", help="bars live from an exchange, until interrupted")
+    stream = commands.add_parser("stream", help="make bars live from an exchange, until interrupted")
     stream.add_argument("exchange", type=_text, help="such as binance")
     stream.add_argument("symbols", nargs="+", type=_text, metavar="SYMBOL", help="as the exchange writes them")
     _add_output(stream)
-    stream.add_argument(
-        "--append", action="store_true", help="append to the bars that are in FILE instead of replacing them"
-    )
+    stream.add_argument("--append", action="store_true", help="append to the bars in FILE instead of replacing them")
     stream.add_argument("--lines", type=_positive_int, default=1, help="connections that carry the same trades (1)")
     stream.add_argument(
         "--verify",
@@ -107,23 +115,26 @@ def _add_stream(commands: _Commands) -> None:
         type=_fraction,
         const=1.0,
         metavar="SHARE",
-        help="compare bars with the exchange's candles, of all symbols or a fraction; the verdict goes to stderr",
+        help="compare bars with the exchange's candles, for all symbols or a fraction; the result goes to stderr",
     )
     stream.add_argument(
-        "--record", type=_path, metavar="DIR", help="record all that bars are made from into this folder"
+        "--record", type=_path, metavar="DIR", help="record everything that bars are made from in this folder"
     )
     stream.add_argument("--url", type=_text, help="connect here instead of the exchange's own address")
     stream.add_argument(
-        "--close-by", choices=("clock", "trades"), default="clock", help="trades: no watermark or clock closes bars"
+        "--close-by",
+        choices=("clock", "trades"),
+        default="clock",
+        help="trades: bars are closed by trades only, not by watermark or clock",
     )
     stream.add_argument("--once", action="store_true", help="end when the server closes normally (code 1000)")
 
 
 def _add_simulate(commands: _Commands) -> None:
-    simulate = commands.add_parser("simulate", help="the embedded exchange by itself; prints its URL first")
+    simulate = commands.add_parser("simulate", help="run the embedded exchange; prints its URL first")
     simulate.add_argument("--tape", nargs="+", type=_path, default=[], metavar="TAPE", help="serve these recordings")
     simulate.add_argument(
-        "--exchange", type=_text, default="binance", help="whose dialect it speaks, such as bybit (binance)"
+        "--exchange", type=_text, default="binance", help="exchange to simulate, such as bybit (binance)"
     )
     simulate.add_argument("--market", type=_text, help="such as usdm or linear (the exchange's first, mostly spot)")
     simulate.add_argument("--symbols", type=_positive_int, default=20, help="how many symbols (20)")
@@ -139,7 +150,7 @@ _MARKET_HELP = (
 
 
 def _add_verbosity(parser: argparse.ArgumentParser, where: str) -> None:
-    # Before the command and behind it: argparse would let the latter take the former's place.
+    # Allowed before and after the command, with separate names: in argparse the latter would override the former.
     parser.add_argument(
         "-v", "--verbose", dest=f"verbose{where}", action="count", default=0,
         help="log more (twice: everything) to stderr",
@@ -168,7 +179,7 @@ def _add_output(parser: argparse.ArgumentParser, bars: str | None = "1m") -> Non
         "--output",
         type=_path,
         metavar="FILE",
-        help="write here instead of to stdout; what is there is replaced when the command has succeeded",
+        help="write to this file instead of stdout; an old one is replaced once the command has succeeded",
     )
 
 
@@ -223,14 +234,14 @@ def _seed(text: str) -> int:
 
 
 def _text(text: str) -> str:
-    # What another locale has made of UTF-8 is made good.
+    # Under another locale the argument was not decoded as UTF-8.
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if not text.strip():
-        raise argparse.ArgumentTypeError("it must not be empty")
+        raise argparse.ArgumentTypeError("must not be empty")
     return text
 
 
 def _path(text: str) -> Path:
     if not text:
-        raise argparse.ArgumentTypeError("it must not be empty")
+        raise argparse.ArgumentTypeError("must not be empty")
     return Path(text)

@@ -1,8 +1,8 @@
-"""Outlet: text written in a thread of its own, so that a reader who stops reading holds nothing else up.
+"""Outlet: writes text in a separate thread, so that a reader that stops reading blocks nothing else.
 
-What is handed over is written in its order and all of it; whoever hands it over waits while too much is waiting, in a
-way that a signal can end. So an event loop never writes, and a process whose stdout is blocked still ends by SIGINT and
-SIGTERM. Units: sizes are characters, durations seconds.
+All text is written, in order. While too much is waiting, callers block, in a way that a signal can interrupt. So an
+event loop never writes, and a process whose stdout is blocked still ends on SIGINT and SIGTERM.
+Units: sizes are characters, durations seconds.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from typing import TextIO
 from fastbars.clocks import steady_s
 
 MOST_WAITING = 1 << 20
-READER_TIMEOUT_S = 1.0  # for a reader who has stopped reading, once it is time to end
+READER_TIMEOUT_S = 1.0  # how long the end waits for a reader that takes nothing
 _PIECE = 1 << 13
 _THREAD = "fastbars outlet"
-_LOOK_S = 0.01  # between two looks of an event loop whether there is room
+_LOOK_S = 0.01  # interval at which an event loop checks for room
 
 
 def is_writing() -> bool:
-    """Whether any outlet still writes, or tries to, so that the interpreter cannot end in the ordinary way."""
+    """Whether any outlet is still writing, or blocked in it, so that the interpreter cannot exit normally."""
     return any(thread.name.startswith(_THREAD) for thread in threading.enumerate())
 
 
 class BlockedOutputError(OSError):
-    """Nobody reads what is written, and it was time to end."""
+    """The reader took nothing for the timeout, and some lines were not written."""
 
 
 class Outlet:
     """Writes to one text file.
 
     Args:
-        file: written to and flushed by the thread alone, from now on.
+        file: from now on written and flushed only by the thread.
         name: of the file, for errors.
 
     Raises:
-        OSError: of `put`, `wait_for_room` and `close`: what writing has raised.
+        OSError: raised by `put`, `wait_for_room` and `close` if writing has failed.
     """
 
     def __init__(self, file: TextIO, name: str) -> None:
         self._file = file
         self._name = name
         self._waiting: list[str] = []
-        self._size = 0  # characters that wait or are being written
-        self._lines = 0  # of the same, in lines
+        self._size = 0  # characters waiting or being written
+        self._lines = 0  # the same in lines
         self._failure: Exception | None = None
         self._closing = False
         self._progress_s = steady_s()
@@ -61,7 +61,7 @@ class Outlet:
         return self._thread.is_alive()
 
     def put(self, text: str) -> None:
-        """Hand over whole lines; waits while too much is waiting."""
+        """Queue whole lines; blocks while too much is waiting."""
         with self._changed:
             while self._size >= MOST_WAITING and self._failure is None:
                 self._changed.wait(self._timeout_s)
@@ -69,19 +69,19 @@ class Outlet:
             self._add(text)
 
     async def wait_for_room(self) -> None:
-        """Wait, in an event loop, until there is room again for what `add` hands over."""
+        """Wait in an event loop until there is room for an `add`."""
         while self._size >= MOST_WAITING and self._failure is None:
             self._check_timeout()
             await asyncio.sleep(_LOOK_S)
         self._raise_failure()
 
     def add(self, text: str) -> None:
-        """Hand over whole lines, however much is waiting."""
+        """Queue whole lines, however much is waiting."""
         with self._changed:
             self._add(text)
 
     def offer(self, text: str) -> bool:
-        """Hand over whole lines where there is room; False: there was none, or writing has failed."""
+        """Queue whole lines if there is room. Returns False if there is none or writing has failed."""
         with self._changed:
             if self._size >= MOST_WAITING or self._failure is not None:
                 return False
@@ -90,16 +90,16 @@ class Outlet:
 
     @property
     def has_timeout(self) -> bool:
-        """Whether a reader who takes nothing is waited for a limited time only."""
+        """Whether a timeout was set."""
         return self._timeout_s is not None
 
     def set_timeout(self, timeout_s: float) -> None:
-        """From now on, give up on a reader who has taken nothing for so long."""
+        """From now on, give up on a reader that has taken nothing for this long."""
         self._timeout_s = timeout_s
         self._progress_s = steady_s()
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Wait until all is written or, with a timeout, until nothing was taken for so long."""
+        """Wait until all is written or, with a timeout, until nothing was taken for that long."""
         if timeout_s is not None:
             self.set_timeout(timeout_s)
         with self._changed:
@@ -108,6 +108,7 @@ class Outlet:
             while self._size and self._failure is None:
                 self._changed.wait(self._timeout_s)
                 self._check_timeout()
+        # A blocked thread cannot be joined; `is_writing` makes the process exit without it.
         if not isinstance(self._failure, BlockedOutputError):
             self._thread.join()
         self._raise_failure()
@@ -139,6 +140,7 @@ class Outlet:
                 if not text:
                     return
             try:
+                # In pieces without the lock, so that progress is seen even if the reader takes a large text slowly.
                 for begin in range(0, len(text), _PIECE):
                     piece = text[begin : begin + _PIECE]
                     self._file.write(piece)

@@ -1,7 +1,6 @@
 """Bars as text: table, CSV and JSON lines. Times are ISO 8601 UTC with Z, decimals in plain notation.
 
-What an exchange calls a symbol is data: in CSV it is quoted where it has to be, on a terminal nothing in it is a
-control character.
+Symbols are external data: in CSV they are quoted if necessary, and on a terminal their control characters are escaped.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _COLUMNS: Columns = (
     ("trade_count", 8),
     ("status", 15),
 )
-# On a terminal that is narrower than all of these, the first that fits.
+# On a narrower terminal, the first of these that fits.
 _NARROW: Sequence[Columns] = (
     (("symbol", 12), ("spec", 6), ("time", 14), ("open", 11), ("high", 11), ("low", 11), ("close", 11), ("volume", 12),
      ("trade_count", 8), ("status", 15)),
@@ -40,7 +39,7 @@ _NARROW: Sequence[Columns] = (
 )  # fmt: skip
 _TITLES = {"trade_count": "trades"}
 _LEFT = {"symbol", "spec", "open_time", "time", "status"}
-_QUOTED = re.compile('[",\r\n\v\f\x1c-\x1e\x85\u2028\u2029]')  # whatever some reader takes for the end of a line
+_QUOTED = re.compile('[",\r\n\v\f\x1c-\x1e\x85\u2028\u2029]')  # everything that some reader takes for a line end
 
 
 def text_of(value: Any) -> str:
@@ -62,7 +61,7 @@ def json_line(bar: OHLCVBar) -> str:
 
 
 def table_line(bar: OHLCVBar, columns: Columns = _COLUMNS) -> str:
-    """The bar as a row under the header of these columns; on a terminal what does not fit is cut, with "…"."""
+    """The bar as a row under the header of these columns; on a terminal, cells that do not fit are cut with "…"."""
     on_terminal = columns is not _COLUMNS
     cells = [printable(_cell(bar, name, short=on_terminal)) for name, _ in columns]
     if bar.revision and columns[-1][1] >= 15:
@@ -94,7 +93,7 @@ def _width_of(columns: Columns) -> int:
 
 
 def columns_for(width: int | None) -> Columns:
-    """The columns of a table that fit a terminal so wide; all of them where there is none."""
+    """The columns of a table that fit a terminal of this width; all of them without a terminal."""
     if width is None:
         return _COLUMNS
     for columns in (list(_COLUMNS), *_NARROW):
@@ -132,7 +131,7 @@ class BarText:
         width: of the terminal, in columns; None: the output is not a terminal.
 
     Attributes:
-        header: the line before the first bar; None where the format has none.
+        header: the line before the first bar; None: the format has none.
     """
 
     def __init__(self, form: str, width: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Text from outside as a terminal may be given it: nothing in it moves the cursor or turns a line around."""
+"""Makes external text safe for a terminal: nothing in it moves the cursor or reverses a line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def printable(text: str) -> str:
 
 
 def columns_of(text: str) -> int:
-    """How many columns of a terminal a printable text takes: wide characters two, combining ones none."""
+    """Terminal columns of a printable text: wide characters take two, combining ones none."""
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 
@@ -24,7 +24,7 @@ def _columns(one: str) -> int:
 
 
 def fitted(text: str, width: int) -> str:
-    """At most `width` columns of a printable text; where some of it is left out, "…" is the last."""
+    """At most `width` columns of a printable text, with "…" at the end if it was cut."""
     if columns_of(text) <= width and len(text) <= 2 * width:
         return text
     kept, taken = "", 0
