@@ -644,7 +644,7 @@ def test_a_file_that_holds_no_klines_is_an_error_that_names_the_line(tmp_path: P
     with pytest.raises(TapeError, match=r"line 4: not a kline: 11 columns are needed, there are 2"):
         list(read_klines(path))
     (tmp_path / "klines.csv").write_text(KLINES)
-    with pytest.raises(TapeError, match=r"klines.csv: the name tells neither symbol nor spec"):
+    with pytest.raises(TapeError, match=r"klines.csv: the name lacks symbol or spec"):
         list(read_klines(tmp_path / "klines.csv"))
     with pytest.raises(TapeError, match=r"ETHUSDT-1m.csv: cannot be read: No such file"):
         list(read_klines(tmp_path / "ETHUSDT-1m.csv"))
@@ -750,20 +750,20 @@ def test_a_damaged_file_of_klines_is_one_clear_error_wherever_it_is_cut(form: st
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "there are no klines in it"),
-        (b"open_time,open\r\n", "there are no klines in it"),
-        (b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>", "there are no klines in it"),
+        (b"", "it has no klines"),
+        (b"open_time,open\r\n", "it has no klines"),
+        (b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>", "it has no klines"),
         (b"1723161240000,1,1,1,1,3,17231612", "line 1: not a kline: 11 columns are needed, there are 7"),
-        (b"1723161240000,1,NaN,1,1,3,1723161299999,3,3,3,3,0", "line 1: not a kline: 'NaN' is no price or volume"),
-        (b"1723161240000,1E+999999999,1,1,1,3,1723161299999,3,3,3,3", "'1E+999999999' is no price or volume"),
+        (b"1723161240000,1,NaN,1,1,3,1723161299999,3,3,3,3,0", "line 1: not a kline: 'NaN' is not a price or volume"),
+        (b"1723161240000,1E+999999999,1,1,1,3,1723161299999,3,3,3,3", "'1E+999999999' is not a price or volume"),
         (b"1723161240000,1,1,1,1,3,1723161299999,3," + b"9" * 3000 + b",3,3", "is 3000 characters long"),
         (b"9" * 60 + b",1,1,1,1,3,1723161299999,3,3,3,3", "line 1: not a kline: "),
         (b"0" * 1_000_000, "line 1: not a kline: more than 4,096 characters without a line end"),
         (b"1,\xff\xfe", "line 1: not a kline: "),
-        (b"17231612 40000,1,1,1,1,3,1723161299999,3,3,3,3", "not a kline: '17231612 40000' is no time or count"),
-        (b"-1723161240000,1,1,1,1,3,1723161299999,3,3,3,3", "a kline: '-1723161240000' is no time or count"),
-        (b"1723161240000,one,1,1,1,3,1723161299999,3,3,3,3", "line 1: not a kline: 'one' is no price or volume"),
-        (b"1723161240000,1,1,1,1,3,1723161299999,3,1_0,3,3", "line 1: not a kline: '1_0' is no time or count"),
+        (b"17231612 40000,1,1,1,1,3,1723161299999,3,3,3,3", "not a kline: '17231612 40000' is not a time or count"),
+        (b"-1723161240000,1,1,1,1,3,1723161299999,3,3,3,3", "a kline: '-1723161240000' is not a time or count"),
+        (b"1723161240000,one,1,1,1,3,1723161299999,3,3,3,3", "line 1: not a kline: 'one' is not a price or volume"),
+        (b"1723161240000,1,1,1,1,3,1723161299999,3,1_0,3,3", "line 1: not a kline: '1_0' is not a time or count"),
         (b"\n" * 3_000_000, "line 10001: not a kline: more than 10,000 empty lines"),
     ],
 )
@@ -785,7 +785,7 @@ def test_a_zip_without_klines_or_names_says_so(tmp_path: Path) -> None:
         list(read_klines(path))
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("klines.csv", KLINES)
-    with pytest.raises(TapeError, match=r"download\.zip, klines\.csv: the name tells neither symbol nor spec"):
+    with pytest.raises(TapeError, match=r"download\.zip, klines\.csv: the name lacks symbol or spec"):
         list(read_klines(path))
     assert [candle.spec for candle in read_klines(path, "BTCUSDT", "1m")] == ["1m"] * 3
 
