@@ -284,7 +284,7 @@ def test_usdm_serves_trades_and_klines_on_different_routes() -> None:
     assert USDM.url(["aggTrade", "kline_1m", "ticker"]) == "wss://fstream.binance.com/market/ws"
     assert USDM.url([]) == "wss://fstream.binance.com/public/ws"
     with pytest.raises(
-        SubscriptionError, match=r"no one connection serves \['kline_\*', 'trade'\].*public/ws.*market/ws"
+        SubscriptionError, match=r"no single connection serves \['kline_\*', 'trade'\].*public/ws.*market/ws"
     ):
         USDM.url(["trade", "kline_1m"])
 
@@ -298,7 +298,7 @@ def test_spot_and_coinm_serve_everything_on_one_connection() -> None:
 async def test_mixing_routes_on_one_adapter_is_refused_and_leaves_what_was_wanted() -> None:
     adapter = BinanceWebSocketAdapter(market="usdm")
     await adapter.subscribe(["BTCUSDT"], ["trade"])
-    with pytest.raises(SubscriptionError, match="no one connection serves") as refused:
+    with pytest.raises(SubscriptionError, match="no single connection serves") as refused:
         await adapter.subscribe(["BTCUSDT"], ["trade", "kline_1m"])
     assert "wss://fstream.binance.com/public/ws" in str(refused.value)
     assert "wss://fstream.binance.com/market/ws" in str(refused.value)
@@ -336,12 +336,14 @@ def test_ids_prove_completeness_except_those_of_futures_aggregates() -> None:
         ("coinm", "contiguous", "sequenced"),
         ("us", "contiguous", "contiguous"),
     }
-    with pytest.raises(SubscriptionError, match="'bookTicker' is no trade channel"):
+    with pytest.raises(SubscriptionError, match="'bookTicker' is not a trade channel"):
         SPOT.ids("bookTicker")
 
 
 def test_bars_cannot_be_made_from_a_channel_without_trades() -> None:
-    with pytest.raises(SubscriptionError, match=r"'kline_1m' is no trade channel; those are \['trade', 'aggTrade'\]"):
+    with pytest.raises(
+        SubscriptionError, match=r"'kline_1m' is not a trade channel; those are \['trade', 'aggTrade'\]"
+    ):
         BinanceWebSocketAdapter(channel="kline_1m")
 
 

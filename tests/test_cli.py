@@ -205,7 +205,7 @@ def one_line_of_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) 
         ("replay TAPE --exchange binance --bars 1m,7x", "bar spec '7x' is not known; valid are 1s 5s 1m"),
         ("stream binance BTCUSDT --bars 1M", "bar spec '1M' is not known (a month is written mo); valid are"),
         ("stream binance BTCUSDT --bars 1m,1m", "a bar spec is given twice in 1m, 1m"),
-        ("replay TAPE --exchange binance --channel nosuch", "binance spot: 'nosuch' is no trade channel; those are"),
+        ("replay TAPE --exchange binance --channel nosuch", "binance spot: 'nosuch' is not a trade channel; those are"),
         ("replay missing --exchange binance", "missing: cannot be read: No such file or directory"),
         ("replay TAPE --exchange binance -o /nosuch/file", "[Errno 2] No such file or directory: '/nosuch/file'"),
         ("simulate --tape missing", "missing: cannot be read: No such file or directory"),

@@ -154,7 +154,7 @@ def test_each_answer_is_read_as_it_is(served: History, symbol: str, answer: Any)
     ],
 )
 def test_an_answer_of_another_instrument_is_refused(served: History, symbol: str, answer: Any) -> None:
-    with pytest.raises(ParseError, match=f"asked for {symbol}, the answer is of"):
+    with pytest.raises(ParseError, match=f"requested {symbol}, the answer is about"):
         read_page(served, symbol, orjson.dumps(answer))
 
 
@@ -244,9 +244,9 @@ def test_an_answer_nested_deeply_is_unreadable_and_no_more(
 
 
 def test_an_answer_of_too_many_bytes_or_trades_is_unreadable() -> None:
-    with pytest.raises(ParseError, match="bytes, more than"):
+    with pytest.raises(ParseError, match="bytes, the limit is 2097152"):
         read_page(BINANCE[1], "BTCUSDT", b" " * (history.MOST_PAGE_BYTES + 1))
-    with pytest.raises(ParseError, match="2001 trades, more than 2000"):
+    with pytest.raises(ParseError, match="2001 trades, the limit is 2000"):
         read_page(VENUE, "A", b"2001")
 
 

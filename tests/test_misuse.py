@@ -294,7 +294,7 @@ def test_what_is_no_exchange_is_told_so() -> None:
         fastbars.stream(Kraken, ["BTC/USD"])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"exchange must be a name such as 'binance', or an Exchange, got 5"):
         find_exchange(5)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"binance spot: market='usdm' goes with an exchange's name"):
+    with pytest.raises(TypeError, match=r"binance spot: market='usdm' cannot be given with an Exchange"):
         fastbars.stream(SPOT, ["BTCUSDT"], market="usdm")
 
 
@@ -378,7 +378,7 @@ def test_what_an_instance_lacks_is_named_when_it_is_made() -> None:
         declare(limits=..., __init__=lambda _: None)()
     with pytest.raises(TypeError, match=r"^Own\.limits is missing"):
         declare(limits=..., __annotations__={"limits": "Limits"})()
-    with pytest.raises(ValueError, match=r"^Own\.default_channel is 'book', which is no trade channel"):
+    with pytest.raises(ValueError, match=r"^Own\.default_channel is 'book', which is not a trade channel"):
         declare(default_channel="book")()
 
 
@@ -424,12 +424,12 @@ WRONG_UNIT: dict[str, Any] = {"time_unit": "h"}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"default_channel": "book"}, "default_channel is 'book', which is no trade channel; those are ['trade']"),
+        ({"default_channel": "book"}, "default_channel is 'book', which is not a trade channel; those are ['trade']"),
         (
             {"channels": {"trade": "unique", "book": None, "t_*": "unique"}},
             "channels has 't_*' with ids; a trade channel must be named in full",
         ),
-        ({"histories": {"book": ()}}, "histories has 'book', which is no trade channel; those are ['trade']"),
+        ({"histories": {"book": ()}}, "histories has 'book', which is not a trade channel; those are ['trade']"),
         (
             {"limits": Limits(10, 10, 1, exclusive=("kline",))},
             "limits.exclusive has 'kline', which is not one of the channels ['trade', 'book']",
@@ -467,9 +467,11 @@ def test_a_wrong_declaration_of_trades_is_named() -> None:
 
 
 def test_what_stands_under_a_name_that_no_exchange_has_is_refused_when_the_class_is_made() -> None:
-    with pytest.raises(TypeError, match=r"^Own\.limit is no attribute of an exchange; Limits is for limits$"):
+    with pytest.raises(TypeError, match=r"^Own\.limit is not an attribute of an exchange; Limits is for limits$"):
         declare(limit=Limits(1, 1, 1))
-    with pytest.raises(TypeError, match=r"^Own\.heartbeat is no attribute of an exchange; Keepalive is for keepalive$"):
+    with pytest.raises(
+        TypeError, match=r"^Own\.heartbeat is not an attribute of an exchange; Keepalive is for keepalive$"
+    ):
         declare(heartbeat=Keepalive())
     assert declare(_spare=Limits(1, 1, 1), note="mine")().name == "own"
 

@@ -78,7 +78,7 @@ def test_a_name_is_put_into_the_form_that_the_exchange_writes(
 
 @pytest.mark.parametrize(("exchange", "written"), [(venue, name) for venue, names in WRONG.items() for name in names])
 def test_a_name_that_no_symbol_can_have_is_refused_with_an_example(exchange: str, written: str) -> None:
-    with pytest.raises(SubscriptionError, match=r"is no symbol of this exchange, which has names like") as caught:
+    with pytest.raises(SubscriptionError, match=r"is not a symbol of this exchange, which has names like") as caught:
         find_exchange(exchange).exact_symbols([written])
     assert caught.value.symbols == (written,)
     assert ascii(written) in str(caught.value)
@@ -92,8 +92,8 @@ def test_a_name_that_no_symbol_can_have_is_refused_with_an_example(exchange: str
         (" \t\n", SubscriptionError, "must not be empty"),
         ("X" * 65, SubscriptionError, "has 65 characters, the limit is 64"),
         ("X" * 10**6, SubscriptionError, "has 1000000 characters"),
-        ("A\x1b[2JB", SubscriptionError, r"'A\\x1b\[2JB' is no symbol"),
-        ("A\ud800", SubscriptionError, "is no symbol"),
+        ("A\x1b[2JB", SubscriptionError, r"'A\\x1b\[2JB' is not a symbol"),
+        ("A\ud800", SubscriptionError, "is not a symbol"),
         (265598, TypeError, "symbols must be strings, 265598 is of type int"),
         (None, TypeError, "symbols must be strings"),
         (b"BTC", TypeError, "symbols must be strings"),
@@ -196,7 +196,7 @@ def test_the_command_says_a_wrong_name_in_one_line(
 ) -> None:
     assert main([command, "kraken", "BTC-USD", "-o", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "fastbars: kraken: 'BTC-USD' is no symbol of this exchange, which has names like BTC/USD:"
+        "fastbars: kraken: 'BTC-USD' is not a symbol of this exchange, which has names like BTC/USD:"
         " did you mean 'BTC/USD'?"
     ]
 

@@ -225,7 +225,7 @@ def test_a_trade_message_without_a_trade_is_empty_and_not_unknown() -> None:
 @pytest.mark.parametrize(
     ("trade", "why"),
     [
-        ({"s": "AB", "p": "1", "t": 1}, "a trade of 'c' without 'q'"),
+        ({"s": "AB", "p": "1", "t": 1}, "a trade of 'c' has no 'q'"),
         (one(1, s=5), "the symbol 5 is not text"),
         (one(1, side="hold"), "the side 'hold' is neither 'buy' nor 'sell'"),
         (one(1, t="1"), "'1' is text, not an integer"),

@@ -153,7 +153,7 @@ def test_warnings_are_logged_at_powers_of_two_of_a_kind(caplog: pytest.LogCaptur
     assert seen == ["seen=1", "seen=2", "seen=4", "seen=8", "seen=1", "seen=2"]
     assert "exchange='binance spot'" in texts[0]
     assert r"garbage\\xff" in texts[0]
-    assert "a trade of 'trade' without 's'" in texts[4]
+    assert "a trade of 'trade' has no 's'" in texts[4]
 
 
 # Broken trades.

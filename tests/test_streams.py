@@ -281,7 +281,7 @@ def test_arguments_that_make_no_sense_are_errors_at_once() -> None:
         fastbars.stream("binance", ["BTCUSDT"], market="margin")
     with pytest.raises(SpecError, match="bar spec '1 m' is not known"):
         fastbars.stream("binance", ["BTCUSDT"], bars="1 m")
-    with pytest.raises(SubscriptionError, match="'kline_1m' is no trade channel"):
+    with pytest.raises(SubscriptionError, match="'kline_1m' is not a trade channel"):
         fastbars.stream("binance", ["BTCUSDT"], channel="kline_1m")
     with pytest.raises(TypeError, match="on_nothing"):
         fastbars.stream("binance", ["BTCUSDT"], on_nothing=print)  # type: ignore[call-arg]
@@ -368,7 +368,7 @@ def test_a_replay_tells_the_callbacks_with_the_recorded_times_of_receipt(tmp_pat
 
 
 def test_a_replay_of_another_channel_or_exchange_is_refused_at_once() -> None:
-    with pytest.raises(SubscriptionError, match="'kline_1m' is no trade channel"):
+    with pytest.raises(SubscriptionError, match="'kline_1m' is not a trade channel"):
         fastbars.replay("tape", "binance", channel="kline_1m")
     with pytest.raises(UnknownExchangeError, match="unknown exchange 'nosuch'"):
         fastbars.replay("tape", "nosuch")

@@ -501,7 +501,7 @@ async def test_a_channel_served_elsewhere_moves_the_connection_there() -> None:
         await adapter.subscribe(["BTCUSDT"], ["kline_1m"])
         assert (public.streams, market.streams) == ([], ["btcusdt@kline_1m"])
         assert not public.connections
-        with pytest.raises(SubscriptionError, match="routed: no one connection serves"):
+        with pytest.raises(SubscriptionError, match="routed: no single connection serves"):
             await adapter.subscribe(["BTCUSDT"], ["trade"])
         await adapter.subscribe(["BTCUSDT"], ["aggTrade"])
         assert market.streams == ["btcusdt@kline_1m", "btcusdt@aggTrade"]

@@ -203,7 +203,7 @@ def closed_port() -> str:
     ("body", "status", "why"),
     [
         (b"no", 403, "HTTP 403 b'no'"),
-        (b"<html>", 200, "the answer has no whole list of instruments"),
+        (b"<html>", 200, "the answer has no complete list of instruments"),
         (b'{"symbols":[]}', 200, "it lists no instrument"),
         (b'{"symbols":[{"status":"TRADING"}]}', 200, "KeyError('symbol')"),
         (b'{"symbols":[{"symbol":"A"' + b" " * 65 * 2**20, 200, "the answer is longer than 67108864 bytes"),

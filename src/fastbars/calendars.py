@@ -58,10 +58,10 @@ def _has_files() -> bool:
 
 
 def origin_seconds(origin: str | time | timedelta | int) -> int:
-    """Seconds that an origin stands for: "17:00", "-07:00", "+00:00:30", a time of day, a timedelta, seconds.
+    """An origin in seconds: "17:00", "-07:00", "+00:00:30", a time of day, a timedelta, seconds.
 
     Raises:
-        SpecError: it is none of these, not whole seconds, or 7 days or more.
+        SpecError: it is none of these, not in whole seconds, or 7 days or more.
     """
     if isinstance(origin, str):
         match = re.fullmatch(r"([+-]?)([0-9]{2,3}):([0-5][0-9])(?::([0-5][0-9]))?", origin)
@@ -100,13 +100,13 @@ def boundaries(timezone: str, unit: str, count: int, origin_s: int) -> npt.NDArr
     Args:
         timezone: IANA name.
         unit: d, w, mo or y.
-        count: units an interval; whole ones are counted from 1970.
+        count: units per interval; intervals of several are counted from 1970.
         origin_s: wall-clock seconds from midnight to the beginning.
 
     Returns:
         int64[n] ns since the epoch, ascending, read-only. Each is the first moment at which the wall clock has
-        reached the beginning: the first of two, where it occurs twice, and where the clock jumps over it,
-        the moment of the jump. A day that a zone left out has no interval.
+        reached the beginning: the first of the two if it occurs twice, and the moment of the jump if the clock jumps
+        over it. A day that a zone skipped has no interval.
     """
     there = zone(timezone)
     starts = [start + timedelta(seconds=origin_s) for start in _starts(unit, count)]

@@ -1,7 +1,7 @@
-"""Calling a user's code so that an error in it is reported and loses nothing of ours.
+"""User callbacks: checked when they are given, and called so that an error in one is logged and costs no data.
 
 Callbacks are plain functions: they are called in the middle of a wakeup, and nobody would await what they return. One
-that plainly cannot work is refused where it is given; one whose result turns out to be a coroutine counts as failed.
+that cannot work is refused when it is given; one whose result turns out to be a coroutine counts as failed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def check_callbacks(**callbacks: Callable[[Any], object] | None) -> None:
-    """Raises TypeError, with the name it is given under, for a callback that can never be called; None is none."""
+    """Raise TypeError, naming the argument, for a callback that cannot work; None means that there is none."""
     for name, callback in callbacks.items():
         if callback is None:
             continue
@@ -38,14 +38,14 @@ def check_callbacks(**callbacks: Callable[[Any], object] | None) -> None:
 
 
 def call(callback: Callable[[T], object], value: T) -> bool:
-    """Call `callback(value)`; an exception is logged with its traceback. True: it returned normally."""
+    """Call `callback(value)`; log an exception with its traceback. Returns whether it succeeded."""
     try:
         result = callback(value)
         if isinstance(result, CoroutineType):
-            result.close()
+            result.close()  # or Python would warn that it was never awaited
             raise TypeError(f"{_name(callback)} returned a coroutine; callbacks must be plain functions")
     except Exception:  # noqa: BLE001 a user's code may raise anything
-        from fastbars.log import log  # noqa: PLC0415 structlog loads when there is something to say
+        from fastbars.log import log  # noqa: PLC0415 structlog is imported only when there is something to log
 
         log.exception("callback_failed", callback=_name(callback))
         return False

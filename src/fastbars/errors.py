@@ -40,34 +40,29 @@ class FastbarsError(Exception):
     """Base of every error raised by fastbars."""
 
 
-class PrecisionError(FastbarsError, ValueError):
+class _RowError(FastbarsError, ValueError):
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message, row)  # both, so that a pickle has them
+        self.row = row
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class PrecisionError(_RowError):
     """A number cannot be represented exactly; nothing was rounded and nothing was changed.
 
     Attributes:
         row: index of the offending row in the batch, or None outside a batch.
     """
 
-    def __init__(self, message: str, row: int | None = None) -> None:
-        super().__init__(message, row)
-        self.row = row
 
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class InvalidTickError(FastbarsError, ValueError):
+class InvalidTickError(_RowError):
     """A trade breaks a rule of the data model; nothing was changed.
 
     Attributes:
         row: index of the offending row in the batch, or None outside a batch.
     """
-
-    def __init__(self, message: str, row: int | None = None) -> None:
-        super().__init__(message, row)
-        self.row = row
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class SpecError(FastbarsError, ValueError):
@@ -105,8 +100,8 @@ class RestError(WebSocketError):
     """An exchange's REST API did not answer as it should.
 
     Attributes:
-        permanent: the same request will not do better later.
-        retry_after_s: after so many seconds the server asks to retry; None: it does not say.
+        permanent: retrying the same request will not help.
+        retry_after_s: seconds after which the server asks to retry; None: it does not say.
     """
 
     def __init__(self, message: str, *, permanent: bool = False, retry_after_s: float | None = None) -> None:
@@ -116,10 +111,10 @@ class RestError(WebSocketError):
 
 
 class SubscriptionError(WebSocketError):
-    """A subscription was refused, by the exchange or because it does not list the symbol; or nothing comes of it.
+    """A subscription was refused, by the exchange or by the check of its listing; or it brings no data.
 
     Attributes:
-        symbols: the symbols concerned, as the user gave them.
+        symbols: those concerned, as the user wrote them.
     """
 
     def __init__(self, message: str, symbols: tuple[str, ...] = ()) -> None:

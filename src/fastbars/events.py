@@ -1,4 +1,4 @@
-"""What a consumer such as a trading engine is sent, apart from bars and ticks themselves.
+"""Market data events apart from bars and ticks, for consumers such as a trading engine.
 
 Units: times int64 nanoseconds since the Unix epoch, UTC; prices quote units; sizes base units or contracts.
 """
@@ -14,7 +14,7 @@ from fastbars.ticks import TickData
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """Best bid and ask; None where nobody bids or asks. `event_time_ns` is None where the exchange sends none."""
+    """Best bid and ask; None where that side is empty. `event_time_ns` is None where the exchange sends none."""
 
     symbol: str
     bid: Decimal | None
@@ -48,7 +48,7 @@ class MarketDataEvent:
         symbol: as the exchange writes it.
         data: the object itself; its type says what it is.
         event_time_ns: the exchange's time of it (of a bar: its close_time), ns; None where it sends none.
-        receive_time_ns: when this host received what caused it, ns of the local wall clock.
+        receive_time_ns: when this host received the message that caused it, ns of the local wall clock.
     """
 
     exchange: str

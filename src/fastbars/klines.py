@@ -4,7 +4,7 @@ Plain CSV, gzip, zstd or zip, recognised by the first bytes and not by the name;
 header, with any line ends, times in milli- or microseconds. The name says symbol and spec.
 
 Source: https://github.com/binance/binance-public-data
-Units: times in the files are milliseconds or, of spot since 2025, microseconds since the Unix epoch, UTC.
+Units: times in the files are milliseconds or, for spot since 2025, microseconds since the Unix epoch, UTC.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MOST_DIGITS = 40  # before or behind the decimal point
 _MOST_TIME_DIGITS = 16
 _MOST_EMPTY_LINES = 10_000
 _COLUMNS = 11  # one more is in the files, and unused
-_UNNAMED = "the name tells neither symbol nor spec, as BTCUSDT-1m-2024-08-08.csv does"
+_UNNAMED = "the name lacks symbol or spec; an example is BTCUSDT-1m-2024-08-08.csv"
 _ZIP_MAGIC = b"PK"
 # What is raised for a file that is cut off or damaged, or for a zip that is encrypted or packed in an unknown way.
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, struct.error, NotImplementedError, RuntimeError)
@@ -103,7 +103,7 @@ def _klines(lines: Iterator[bytes], where: str, symbol: str, spec: str) -> Itera
         line = max(number, rows.line_num)
         raise TapeError(f"{where}, line {line}: not a kline: {error or type(error).__name__}") from error
     if not found:
-        raise TapeError(f"{where}: there are no klines in it")
+        raise TapeError(f"{where}: it has no klines")
 
 
 def _texts(path: Path) -> Iterator[tuple[str, Iterator[bytes]]]:
@@ -124,7 +124,7 @@ def _texts(path: Path) -> Iterator[tuple[str, Iterator[bytes]]]:
 
 
 def _in_utf8(name: str) -> str:
-    # Some packers write UTF-8 without saying so, and zipfile takes it for code page 437.
+    # Some packers write UTF-8 without flagging it, and zipfile then decodes it as code page 437.
     try:
         return name.encode("cp437").decode("utf-8")
     except UnicodeError:
@@ -150,13 +150,13 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _bounded(lines: Iterator[bytes]) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
-        # One that is too long is cut, and no kline.
+        # Cut, so that a line without an end costs no memory; what is left is not a kline and raises.
         text = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)[: _LONGEST_LINE + 1]
         yield text.decode("utf-8", "replace")
 
 
 def _is_header(row: Sequence[str]) -> bool:
-    # A kline whose first number is damaged is none.
+    # No field is a whole number; a kline whose first field is damaged still has others, and is an error.
     return not any(text.isascii() and text.isdigit() for text in row)
 
 
@@ -180,7 +180,7 @@ def _kline(row: Sequence[str], symbol: str, spec: str) -> ExchangeBar:
 
 def _integer(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _MOST_TIME_DIGITS):
-        raise ValueError(f"{text!r} is no time or count")
+        raise ValueError(f"{text!r} is not a time or count")
     return int(text)
 
 
@@ -188,8 +188,8 @@ def _decimal(text: str) -> Decimal:
     try:
         value = Decimal(text, DECIMALS)
     except InvalidOperation:
-        raise ValueError(f"{text!r} is no price or volume") from None
-    # Of an absurd exponent the plain notation alone would take gigabytes.
+        raise ValueError(f"{text!r} is not a price or volume") from None
+    # Written out in plain notation, a number with an absurd exponent would take gigabytes.
     if not value.is_finite() or not -_MOST_DIGITS <= value.adjusted() <= _MOST_DIGITS:
-        raise ValueError(f"{text!r} is no price or volume")
+        raise ValueError(f"{text!r} is not a price or volume")
     return value

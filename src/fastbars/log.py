@@ -1,6 +1,6 @@
 """The logger of fastbars: structlog's key-value events, through the standard library's `logging`.
 
-So a program that configures neither sees warnings on stderr, and nothing of ours ever reaches stdout.
+A program that configures neither thus sees warnings on stderr, and nothing is ever written to stdout.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def _render(logger: Any, name: str, event: MutableMapping[str, Any]) -> tuple[tu
     text = without_credentials(f"{text} {_render_pairs(logger, name, event)}".rstrip())
     if exc_info:
         error = sys.exc_info()[1] if exc_info is True else exc_info if isinstance(exc_info, BaseException) else None
-        if error is not None and hidden(error) is None:  # then its traceback is written here, without them
+        if (
+            error is not None and hidden(error) is None
+        ):  # the traceback would show secrets: it is formatted here, without them
             trace = "".join(traceback.format_exception(error))
             return (f"{text}\n{without_credentials(trace)}".rstrip(),), {"exc_info": False}
     return (text,), {"exc_info": exc_info}
@@ -49,12 +51,12 @@ class SparseLog:
         self._seen: dict[tuple[str, str], int] = {}
 
     def warn(self, event: str, *, of: str = "", **context: Any) -> None:
-        """One more of a kind: an event, and whose it is where each of them is counted for itself."""
+        """Count a warning and log it if it is due; events with another `of`, such as a symbol, are counted apart."""
         seen = self._seen[event, of] = self._seen.get((event, of), 0) + 1
         if seen & (seen - 1) == 0:
             log.warning(event, **self._context, seen=seen, **context)
 
     def warn_once(self, event: str, **context: Any) -> None:
-        """Only the first of a kind is logged."""
+        """Log only the first of a kind."""
         if (event, "") not in self._seen:
             self.warn(event, **context)

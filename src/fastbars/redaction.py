@@ -1,6 +1,6 @@
-"""Keeping secrets out of texts: what stands in addresses, and whatever a configuration was given as a secret.
+"""Keeping secrets out of texts: credentials in addresses, and every secret that a configuration was given.
 
-Errors about connections and every line of the log pass through here, so that nothing depends on who wrote them.
+Errors about connections and every line of the log pass through here, so no author of a message has to think of it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 HIDDEN = "***"
 
 _MOST_KEPT = 1_000
-_SHORTEST_KEPT = 6  # shorter ones would be found in ordinary words
+_SHORTEST_KEPT = 6  # shorter ones would match parts of ordinary words
 _ADDRESS = re.compile(r"(?i)\b((?:wss?|https?|ftp|gopher|socks[45][ah]?)://)([^\s'\"<>]*)")
 _NAMES = "key|token|secret|sign|pass|pwd|auth|session|cred|jwt|user|login"
 _SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
 _QUERY = re.compile(rf"([?&][^=&\s]*(?:{_NAMES})[^=&\s]*=)[^&\s'\"]*", re.IGNORECASE)
 _LONG_SEGMENT = 32
-_MIXED_SEGMENT = 20  # of letters and digits: shorter ones are versions, and names of contracts
+_MIXED_SEGMENT = 20  # letters and digits: shorter ones are versions and names of contracts
 _SEGMENT_BEHIND_KEY = 6
-# A key may follow these in a path; names of streams may too, and have a sign in them that no key has.
+# A key may follow these in a path. So may names of streams, which contain a character that no key has.
 _KEY_FOLLOWS = frozenset({"ws", "private", "listenkey", "userdata", "user-data", "key", "token", "stream"})
 _OF_STREAMS = re.compile(r"[@!:,]|%40|%21")
 _PUBLIC_SEGMENTS = frozenset({"public", "private", "market", "business", "stream", "linear", "inverse", "option"})
@@ -30,7 +30,7 @@ _kept: dict[str, None] = {}
 
 
 def keep_secret(*values: object) -> None:
-    """No text that passes through `without_credentials` shows these any more."""
+    """From now on, hide these values in every text that passes through `without_credentials`."""
     for given in values:
         value = given.decode("latin-1") if isinstance(given, bytes) else given
         if isinstance(value, str) and len(value) >= _SHORTEST_KEPT:
@@ -42,7 +42,7 @@ def keep_secret(*values: object) -> None:
 
 
 def keep_address_secret(address: object) -> None:
-    """Likewise the secrets in an address: its password, and keys in its path and its query."""
+    """The same for the secrets in an address: its password, and keys in its path and query."""
     if not isinstance(address, str):
         return
     authority, path, query = _parts(address.partition("://")[2])
@@ -56,12 +56,12 @@ def keep_address_secret(address: object) -> None:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what a header, or a parameter of a query, of this name says is secret."""
+    """Whether a header or query parameter of this name holds a secret."""
     return bool(_SECRET_NAME.search(name)) or name.lower() == "cookie"
 
 
 def without_credentials(text: str) -> str:
-    """The text with users, passwords and keys in addresses, and all that was kept secret, replaced by ***."""
+    """The text with users, passwords and keys in addresses, and all secrets that were kept, replaced by ***."""
     text = _QUERY.sub(rf"\1{HIDDEN}", _ADDRESS.sub(_shown_address, text))
     for secret in sorted(_kept, key=len, reverse=True):
         if secret in text:
@@ -125,7 +125,7 @@ def _shown_pair(pair: str) -> str:
 
 
 def _is_key(before: str, segment: str) -> bool:
-    # Whether a part of a path, behind another one, may be a key.
+    # Whether a segment of a path may be a key, given the segment before it.
     if not segment or _OF_STREAMS.search(segment):
         return False
     if before.lower() in _KEY_FOLLOWS and len(segment) >= _SEGMENT_BEHIND_KEY:

@@ -75,7 +75,7 @@ class BarSpec:
         origin_s: seconds from where a time bar would otherwise begin to where it does, under 7 days.
 
     Raises:
-        SpecError: these make no bar spec.
+        SpecError: the fields do not make a valid spec.
     """
 
     kind: BarKind
@@ -85,7 +85,7 @@ class BarSpec:
     origin_s: int = 0
 
     def __post_init__(self) -> None:
-        # Who builds one by hand, or loads one from a pickle, gets none that the kernel cannot follow.
+        # Checked here too, not only by `parse`: a spec may be built by hand or come from a pickle.
         try:
             mantissa, scale = parse(self.step) if isinstance(self.step, Decimal) else (0, 0)
         except PrecisionError as error:
@@ -118,7 +118,7 @@ class BarSpec:
             origin: where the bars begin, if the text does not say; of time bars.
 
         Raises:
-            SpecError: it is none of these; the message says what would be valid.
+            SpecError: it is not a valid spec; the message says what would be.
         """
         spec = cls._parse(text)
         if timezone is None and origin is None:
@@ -138,7 +138,7 @@ class BarSpec:
             raise SpecError(f"a bar spec is text, not {text!r}; {_VALID}")
         if match := re.fullmatch(r"([0-9]{1,9})(s|m|h|d|w|mo|y)([+-][0-9:]+)?(?:@(.*))?", text):
             if match[4] == "":
-                raise SpecError(f"bar spec {text!r} names no time zone behind the @; {_VALID}")
+                raise SpecError(f"bar spec {text!r} names no time zone after the @; {_VALID}")
             return cls._time(text, int(match[1]), match[2])._placed(match[4] or "", match[3] or 0)
         if match := _PATH.fullmatch(text):
             return cls._path(text, BarKind(match[1]), match[2])
@@ -166,7 +166,7 @@ class BarSpec:
     def _placed(self, timezone: str, origin: Origin) -> BarSpec:
         if not timezone and not origin:
             return self
-        from fastbars.calendars import origin_seconds, zone  # noqa: PLC0415 zoneinfo is for those who name a zone
+        from fastbars.calendars import origin_seconds, zone  # noqa: PLC0415 zoneinfo is imported only where a zone is named
 
         origin_s = origin_seconds(origin) if origin else 0
         if timezone:
@@ -179,7 +179,7 @@ class BarSpec:
 
     @property
     def is_zoned(self) -> bool:
-        """Its intervals are looked up in `boundaries`, not computed by the kernel."""
+        """Whether its intervals are looked up in `boundaries` rather than computed by the kernel."""
         return bool(self.timezone or (self.origin_s and self.unit in _UNITS_MONTHS))
 
     @property
@@ -187,7 +187,7 @@ class BarSpec:
         """Where the intervals of a zoned spec begin, ns since the epoch, over all valid times; else None."""
         if not self.is_zoned:
             return None
-        from fastbars.calendars import boundaries  # noqa: PLC0415 likewise
+        from fastbars.calendars import boundaries  # noqa: PLC0415 as above
 
         return boundaries(self.timezone or "UTC", self.unit, int(self.step), self.origin_s)
 
@@ -208,7 +208,7 @@ class BarSpec:
             return f"{self.kind}:{self.step:f}"
         if not self.timezone and not self.origin_s:
             return f"{self.step}{self.unit}"
-        from fastbars.calendars import origin_text  # noqa: PLC0415 likewise
+        from fastbars.calendars import origin_text  # noqa: PLC0415 as above
 
         origin = origin_text(self.origin_s) if self.origin_s else ""
         return f"{self.step}{self.unit}{origin}{f'@{self.timezone}' if self.timezone else ''}"

@@ -1,4 +1,4 @@
-"""The contract that every exchange keeps, as checks that raise AssertionError; for whoever adds one.
+"""The contract of every exchange, as checks that raise AssertionError, for authors of exchanges.
 
     from fastbars.testing import CHECKS, ExchangeFixtures
 
@@ -8,7 +8,7 @@
     def test_bitstamp_keeps_the_contract(check):
         check(FIXTURES)
 
-Any test framework will do, and so does none: `check_exchange(FIXTURES)` runs them all.
+Any test framework will do; without one, `check_exchange(FIXTURES)` runs all checks.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ _COLUMNS = ("symbol_id", "time_ns", "price", "size", "side", "first_id", "last_i
 
 @dataclass(frozen=True, kw_only=True)
 class ExchangeFixtures:
-    """Messages of one market as its documentation shows them, and what they mean.
+    """Messages of one market as its documentation shows them, with their meaning.
 
     Attributes:
         exchange: the market.
-        trades: payload, and what it means; the first is of one trade of the default channel. Where trades are samples,
-            the last one differs from the first.
-        acks, refusals, heartbeats: payload, and what it means.
-        others: of candles, quotes, tickers and notices, likewise.
-        raw: payload, kind and symbol of what is handed on as it is.
+        trades: (payload, meaning); the first has one trade of the default channel. Where trades are samples, the last
+            differs from the first.
+        acks, refusals, heartbeats: (payload, meaning).
+        others: (payload, meaning) of candles, quotes, tickers and notices.
+        raw: (payload, kind, symbol) of messages that are passed on as RawMessage.
         empty: payloads of a known kind with nothing in them.
-        garbage: payloads that claim to be of a known kind and are broken.
+        garbage: malformed payloads of a known kind.
         unknown: payloads of no known kind.
-        event_times: payload, and when the exchange sent it, ns.
-        subscribes, unsubscribes: streams, and the frames that ask for them as request 7.
-        contracts: symbol, and quote units a contract (None: it is no inverse one).
+        event_times: (payload, when the exchange sent it in ns).
+        subscribes, unsubscribes: (streams, the frames that request or end them) with request id 7.
+        contracts: symbol -> quote units per contract; None: it is not an inverse one.
     """
 
     exchange: Exchange
@@ -81,17 +81,19 @@ class ExchangeFixtures:
                 f" {self.exchange.default_channel!r}"
             )
         if any(not _trades_in(meaning) for _, meaning in self.trades):
-            raise ValueError(f"{self.exchange.name}: each payload of trades must have one; others belong into others")
+            raise ValueError(
+                f"{self.exchange.name}: each payload in trades must contain a trade; put other messages in `others`"
+            )
 
     def payloads(self) -> list[str]:
-        """Every payload, each once."""
+        """All payloads, without duplicates."""
         cases = (self.trades, self.acks, self.refusals, self.heartbeats, self.others, self.raw, self.event_times)
         found = [payload for case in cases for payload, *_ in case]
         return list(dict.fromkeys([*found, *self.empty, *self.garbage, *self.unknown]))
 
 
 def check_exchange(fixtures: ExchangeFixtures) -> None:
-    """Run every check. Raises AssertionError: it names the exchange, the payload, what was expected and what came."""
+    """Run every check. Raises AssertionError: naming the exchange, the payload, the expected and the actual result."""
     for check in CHECKS:
         check(fixtures)
 
@@ -104,18 +106,18 @@ def each_payload_means_what_the_documentation_says(fixtures: ExchangeFixtures) -
             _expect(exchange, f"{payload} by itself", list(exchange.read(_decoded(exchange, payload))), list(meaning))
 
 
-def what_has_no_type_of_its_own_is_handed_on_as_it_is(fixtures: ExchangeFixtures) -> None:
+def untyped_messages_are_passed_on_unchanged(fixtures: ExchangeFixtures) -> None:
     exchange = fixtures.exchange
     for payload, kind, symbol in fixtures.raw:
         _expect(exchange, payload, _read(exchange, payload), [RawMessage(kind, symbol, _decoded(exchange, payload))])
 
 
-def what_is_unknown_means_nothing(fixtures: ExchangeFixtures) -> None:
+def unknown_messages_mean_nothing(fixtures: ExchangeFixtures) -> None:
     for payload in fixtures.unknown:
         _expect(fixtures.exchange, payload, _read(fixtures.exchange, payload), [])
 
 
-def what_claims_to_be_of_a_known_kind_and_is_not_is_an_error(fixtures: ExchangeFixtures) -> None:
+def malformed_messages_of_a_known_kind_are_errors(fixtures: ExchangeFixtures) -> None:
     for payload in fixtures.garbage:
         try:
             read = _read(fixtures.exchange, payload)
@@ -124,7 +126,7 @@ def what_claims_to_be_of_a_known_kind_and_is_not_is_an_error(fixtures: ExchangeF
         _fail(fixtures.exchange, payload, read, "an error")
 
 
-def a_known_kind_with_nothing_in_it_is_a_sign_of_life_and_no_error(fixtures: ExchangeFixtures) -> None:
+def empty_messages_of_a_known_kind_are_heartbeats(fixtures: ExchangeFixtures) -> None:
     exchange, raw = fixtures.exchange, list[RawMessage]()
     session = _session(exchange, Callbacks(on_message=raw.append))
     for payload in fixtures.empty:
@@ -136,7 +138,7 @@ def a_known_kind_with_nothing_in_it_is_a_sign_of_life_and_no_error(fixtures: Exc
     _expect(exchange, "messages handed on", raw, [])
 
 
-def garbage_costs_no_good_message_beside_it_and_is_counted(fixtures: ExchangeFixtures) -> None:
+def garbage_is_counted_and_costs_no_good_message(fixtures: ExchangeFixtures) -> None:
     exchange, raw = fixtures.exchange, list[RawMessage]()
     good, meaning = fixtures.trades[0]
     session = _session(exchange, Callbacks(on_message=raw.append))
@@ -165,7 +167,7 @@ def requests_are_the_documented_bytes(fixtures: ExchangeFixtures) -> None:
             _expect(exchange, f"{ask.__name__} {streams}", sent, list(frames))
 
 
-def a_request_of_as_many_streams_as_are_allowed_is_no_longer_than_is_allowed(fixtures: ExchangeFixtures) -> None:
+def the_largest_request_fits_the_byte_limit(fixtures: ExchangeFixtures) -> None:
     exchange = fixtures.exchange
     most_bytes = exchange.limits.request_bytes
     streams = [(f"SYMBOL{n:04}USDT", exchange.default_channel) for n in range(exchange.limits.streams_per_request)]
@@ -190,7 +192,7 @@ def every_channel_has_a_route_and_an_unknown_one_is_refused(fixtures: ExchangeFi
         _fail(exchange, f"channel {channel!r}", "taken", "SubscriptionError")
 
 
-def symbols_are_declared_with_examples_that_are_right(fixtures: ExchangeFixtures) -> None:
+def symbols_match_the_declared_rules(fixtures: ExchangeFixtures) -> None:
     exchange = fixtures.exchange
     rules = exchange.symbols
     names, _, _ = rules.example.partition(": ")  # what is behind it explains them
@@ -203,7 +205,7 @@ def symbols_are_declared_with_examples_that_are_right(fixtures: ExchangeFixtures
     _expect(exchange, "symbols of trades", exchange.exact_symbols(traded), traded)
 
 
-def trades_of_a_message_stand_in_time_order_and_carry_what_their_ids_promise(fixtures: ExchangeFixtures) -> None:
+def trades_are_in_time_order_with_the_ids_declared(fixtures: ExchangeFixtures) -> None:
     exchange = fixtures.exchange
     for payload, _ in fixtures.trades:
         trades = _trades_in(_read(exchange, payload))
@@ -216,7 +218,7 @@ def trades_of_a_message_stand_in_time_order_and_carry_what_their_ids_promise(fix
                     (policy.numbered, policy.deduplicates and not policy.numbered))  # fmt: skip
 
 
-def a_minute_of_trades_becomes_a_bar_of_the_status_that_ids_allow(fixtures: ExchangeFixtures) -> None:
+def a_repeated_trade_counts_once_in_a_partial_bar(fixtures: ExchangeFixtures) -> None:
     exchange, issued = fixtures.exchange, list[OHLCVBar]()
     payload, meaning = fixtures.trades[0]
     first = _trades_in(meaning)[0]
@@ -228,7 +230,7 @@ def a_minute_of_trades_becomes_a_bar_of_the_status_that_ids_allow(fixtures: Exch
     _expect(exchange, f"bar of {payload}", bars, [(BarStatus.PARTIAL, 1, Decimal(first.price), Decimal(first.size))])
 
 
-def trades_of_what_is_not_or_no_longer_subscribed_to_make_no_bars(fixtures: ExchangeFixtures) -> None:
+def trades_of_unsubscribed_symbols_make_no_bars(fixtures: ExchangeFixtures) -> None:
     for scans in (True, False):
         _check_unsubscribed(fixtures, scans=scans)
 
@@ -238,7 +240,7 @@ def contract_sizes_are_as_documented(fixtures: ExchangeFixtures) -> None:
     _expect(fixtures.exchange, "contract sizes", sizes, dict(fixtures.contracts))
 
 
-def the_scanner_takes_from_messages_what_is_read_from_them(fixtures: ExchangeFixtures) -> None:
+def scanner_and_reader_read_the_same_trades(fixtures: ExchangeFixtures) -> None:
     exchange = fixtures.exchange
     for payload, meaning in fixtures.trades:
         trades = _trades_in(meaning)
@@ -253,7 +255,7 @@ def the_scanner_takes_from_messages_what_is_read_from_them(fixtures: ExchangeFix
         if not scanner.scan(payload.encode()):
             if len(trades) == 1 and declared.trade_count is None:
                 _fail(exchange, f"the scanner, of {payload}", "left", "taken")
-            continue  # several out of order, or a shape that is not declared
+            continue  # trades out of order, or of another shape: the reader's
         _expect(exchange, f"rows of {payload}", _rows(scanned), _rows(read))
         event_ns = exchange.event_time_ns(_decoded(exchange, payload))
         _expect(exchange, f"event time of {payload}", scanner.take_event_time(), event_ns)
@@ -261,21 +263,21 @@ def the_scanner_takes_from_messages_what_is_read_from_them(fixtures: ExchangeFix
 
 CHECKS: tuple[Callable[[ExchangeFixtures], None], ...] = (
     each_payload_means_what_the_documentation_says,
-    what_has_no_type_of_its_own_is_handed_on_as_it_is,
-    what_is_unknown_means_nothing,
-    what_claims_to_be_of_a_known_kind_and_is_not_is_an_error,
-    a_known_kind_with_nothing_in_it_is_a_sign_of_life_and_no_error,
-    garbage_costs_no_good_message_beside_it_and_is_counted,
+    untyped_messages_are_passed_on_unchanged,
+    unknown_messages_mean_nothing,
+    malformed_messages_of_a_known_kind_are_errors,
+    empty_messages_of_a_known_kind_are_heartbeats,
+    garbage_is_counted_and_costs_no_good_message,
     event_time_is_when_the_exchange_sent_a_message,
     requests_are_the_documented_bytes,
-    a_request_of_as_many_streams_as_are_allowed_is_no_longer_than_is_allowed,
+    the_largest_request_fits_the_byte_limit,
     every_channel_has_a_route_and_an_unknown_one_is_refused,
-    symbols_are_declared_with_examples_that_are_right,
-    trades_of_a_message_stand_in_time_order_and_carry_what_their_ids_promise,
-    a_minute_of_trades_becomes_a_bar_of_the_status_that_ids_allow,
-    trades_of_what_is_not_or_no_longer_subscribed_to_make_no_bars,
+    symbols_match_the_declared_rules,
+    trades_are_in_time_order_with_the_ids_declared,
+    a_repeated_trade_counts_once_in_a_partial_bar,
+    trades_of_unsubscribed_symbols_make_no_bars,
     contract_sizes_are_as_documented,
-    the_scanner_takes_from_messages_what_is_read_from_them,
+    scanner_and_reader_read_the_same_trades,
 )
 
 
@@ -290,12 +292,12 @@ def _check_unsubscribed(fixtures: ExchangeFixtures, *, scans: bool) -> None:
     if not scans:
         session.intake.scanner = None
     session.follow("line", [], 0)
-    # A sample is a change, so that of samples another one comes first.
+    # A sample counts only as a change, so one with other values comes first.
     session.receive([of_channel[-1][0] if policy.best is BarStatus.SAMPLED else payload], 0)
     counted = (session.stats.never_subscribed, session.stats.trades, session.symbols)
     _expect(exchange, "never subscribed, trades, symbols", counted, (len(trades), 0, ()))
     session.follow("line", [(symbol, channel)], 0)
-    session.receive([payload], 0)  # what was dropped is not held to be known
+    session.receive([payload], 0)  # a dropped trade is not remembered as seen
     counted = (session.stats.trades, session.stats.duplicates, session.symbols)
     _expect(exchange, "trades, duplicates, symbols", counted, (len(trades), 0, (symbol,)))
     session.follow("line", [], 0)

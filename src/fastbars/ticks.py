@@ -1,7 +1,7 @@
-"""TickData: one trade as an object, as `on_tick`, `BarBuffer.add_tick` and `parse_message` know it.
+"""TickData: one trade as an object, as `on_tick`, `BarBuffer.add_tick` and `parse_message` use it.
 
 Units: time_ns int64 nanoseconds since the Unix epoch, UTC; price quote units; volume base units (contracts on
-inverse markets). The batched way is `fastbars.kernel.batch.TickBatch`.
+inverse markets). For batches see `fastbars.kernel.batch.TickBatch`.
 """
 
 from __future__ import annotations
@@ -81,15 +81,15 @@ class TickData:
         timestamp: exchange time; an aware datetime, a pandas Timestamp, a numpy datetime64 (UTC), or integer
             nanoseconds since the epoch.
         price: > 0, quote units; Decimal, int or text, never float. With `negative_prices` any finite one.
-        volume: > 0, base units or contracts; likewise. 0 with a `trade_id`: nothing was traded, and the exchange has
-            used the id up (a void id); the price may then be 0, and `trade_count` is.
+        volume: > 0, base units or contracts; likewise. 0 with a `trade_id`: the exchange used the id up though nothing
+            was traded (a void id); the price may then be 0, and `trade_count` is.
         side: of the taker: a TickSide or its text; 1 or True, the taker bought; -1 or False, the taker sold; 0,
             unknown. Binance's `m` (`isBuyerMaker`) is true where the taker sold: give `not m`.
         trade_id: of the first trade, where the exchange numbers them.
         last_trade_id: of the last trade of an aggregated one; `trade_id` by default.
         trade_count: trades in it; last_trade_id - trade_id + 1 by default.
         time_unit: what an integer timestamp counts; None: nanoseconds, and one that looks like another unit is refused.
-        negative_prices: the price may be zero or negative, as in a spread. A buffer takes it where it does so too.
+        negative_prices: the price may be zero or negative, as in a spread. Only a buffer that allows them takes it.
 
     Raises:
         InvalidTickError: price or volume not positive, a naive timestamp or none, or one that looks like another unit.

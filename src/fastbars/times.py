@@ -1,6 +1,6 @@
-"""Times as they are given, as integer nanoseconds since the Unix epoch, UTC: exact, or an error that says why not.
+"""Conversion of times of every kind to integer nanoseconds since the Unix epoch, UTC: exact, or an error.
 
-A `datetime` must be aware. What numpy and Arrow hold without a time zone counts as UTC.
+A `datetime` must be aware. numpy and Arrow times without a time zone count as UTC.
 
 Units: nanoseconds since the epoch, unless `time_unit` says what an integer counts.
 """
@@ -26,9 +26,9 @@ _MICROSECOND = timedelta(microseconds=1)
 _DATETIME64_NS = {**UNITS_NS, "m": 60 * 10**9, "h": 3600 * 10**9, "D": 86400 * 10**9}
 _EARLIEST_S, _LATEST_S = 631_152_000, 4_102_444_800  # 1990 to 2100
 
-# Seconds taken for nanoseconds are times in the first seconds of 1970. Nothing was traded then, but tests and examples
-# begin there: with whole milliseconds or, days later, whole seconds, which times of another unit, so read, hardly ever
-# are. (unit, name, first, last, what is not doubted: multiples of this)
+# Seconds mistaken for nanoseconds are times in the first seconds of 1970. Nothing was traded then, but tests and
+# examples begin there: at whole milliseconds or, days later, whole seconds, which mistaken units hardly ever are.
+# (unit, name, first, last, multiples of this are accepted)
 _OTHER_UNITS = (
     ("s", "seconds", _EARLIEST_S, _LATEST_S, 1_000_000),
     ("ms", "milliseconds", _EARLIEST_S * 10**3, _LATEST_S * 10**3, 1_000_000),
@@ -48,7 +48,7 @@ def to_nanoseconds(time: Any, time_unit: TimeUnit | None = None) -> int:
 
     Raises:
         InvalidTickError: a naive datetime, NaT or null, or an integer that looks like another unit.
-        TypeError: text, a float, a date, or anything else that is no time.
+        TypeError: text, a float, a date, or anything else that is not a time.
     """
     if type(time) is int and time_unit is None:
         return check_unit(time) if SMALLEST_DOUBTFUL <= time <= LARGEST_DOUBTFUL else time
@@ -75,7 +75,7 @@ def to_nanoseconds(time: Any, time_unit: TimeUnit | None = None) -> int:
 
 
 def unit_ns(time_unit: str) -> int:
-    """Nanoseconds a unit. Raises ValueError for what is none."""
+    """Nanoseconds per unit. Raises ValueError for an unknown one."""
     if time_unit not in UNITS_NS:
         raise ValueError(f"time_unit {time_unit!r} is none of {', '.join(UNITS_NS)}")
     return UNITS_NS[time_unit]
@@ -84,8 +84,8 @@ def unit_ns(time_unit: str) -> int:
 def check_unit(time_ns: int) -> int:
     """The same integer. Raises InvalidTickError where it looks like seconds, milliseconds or microseconds.
 
-    That is one which in such a unit is a time from 1990 to 2100, and in nanoseconds one in January or February 1970
-    that is no whole millisecond, or (if it looks like microseconds) no whole second.
+    It does if it would be a time from 1990 to 2100 in such a unit, and in nanoseconds is one of January or February
+    1970 that is not a whole millisecond or (if it looks like microseconds) not a whole second.
     """
     if SMALLEST_DOUBTFUL <= time_ns <= LARGEST_DOUBTFUL:
         for unit, name, first, last, step in _OTHER_UNITS:
@@ -95,7 +95,7 @@ def check_unit(time_ns: int) -> int:
 
 
 def check_units(time_ns: npt.NDArray[np.int64], name: str = "time_ns") -> None:
-    """Likewise, of a whole column: unless some time in it can be nothing but nanoseconds early in 1970, or before.
+    """The same for a column, which passes if some time in it can only be in nanoseconds: early in 1970, or before.
 
     Raises:
         InvalidTickError: with the first such row.
@@ -121,10 +121,10 @@ def _looks_like(time: int, unit: str, name: str) -> str:
 
 
 def of_column(times: Any, time_unit: TimeUnit | None) -> npt.NDArray[Any]:
-    """A column as numpy takes it, in nanoseconds; what holds no times is left as it is, for others to refuse.
+    """A column as a numpy array in nanoseconds; one of another kind is returned as it is, for the caller to refuse.
 
     Raises:
-        InvalidTickError: naming the row. TypeError: an object that is no time.
+        InvalidTickError: naming the row. TypeError: an object that is not a time.
     """
     array = np.asarray(times)
     kind = array.dtype.kind if array.ndim == 1 else ""

@@ -1,6 +1,6 @@
-"""The exchanges, by name and market, and region; and every name that the file of an exchange is written with.
+"""The registry of exchanges, by name and market, and every name that an exchange file imports.
 
-Adding one: a file beside this one, and a line (with its import) here.
+To add one: a module in this package, and a line (with its import) here.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from fastbars.id_policy import Ids
 from fastbars.wire.fields import TradeFields
 
 # isort: split
-# Behind the names above, so that the file of an exchange can import them from here.
+# After the names above: each of these modules imports them from this package while the package is being initialised.
 from fastbars.exchanges import binance, bybit, coinbase, hyperliquid, interactive_brokers, kraken, okx
 
 __all__ = [
@@ -110,17 +110,17 @@ EXCHANGES: dict[str, dict[str, Exchange]] = {
 
 
 def find_exchange(name: str | Exchange, market: str | None = None) -> Exchange:
-    """The exchange of this name and market (None: its first one); one that is given as an object is itself.
+    """Find an exchange by name and market (None: the first one); an Exchange object is returned as it is.
 
-    A market may name the region whose hosts are meant, such as "spot@eea"; "@eea" is the first market there.
+    A market may carry the region whose hosts are used, such as "spot@eea"; "@eea" is the first market there.
 
     Raises:
-        UnknownExchangeError: there is none of this name, market and region; the message lists them.
-        TypeError: neither a name nor an Exchange, or a market beside an Exchange, which is one market.
+        UnknownExchangeError: no such name, market or region; the message lists the known ones.
+        TypeError: neither a name nor an Exchange, or a market given with an Exchange, which is one market already.
     """
     if isinstance(name, Exchange):
         if market is not None:
-            raise TypeError(f"{name.name}: market={market!r} goes with an exchange's name; an Exchange is one market")
+            raise TypeError(f"{name.name}: market={market!r} cannot be given with an Exchange, which is one market")
         return name
     given: Any = name
     if inspect.isclass(given) and issubclass(given, Exchange):
@@ -133,6 +133,7 @@ def find_exchange(name: str | Exchange, market: str | None = None) -> Exchange:
     if markets is None:
         raise UnknownExchangeError(f"unknown exchange {name!r}; known are {', '.join(EXCHANGES)}")
     kind, at, region = (market or "").lower().partition("@")
+    # No market, or "@eea", is the first one; an empty text is a mistake and refused below.
     kind = kind or next(iter(markets)) if at or market is None else kind
     if kind not in markets:
         raise UnknownExchangeError(
@@ -144,6 +145,8 @@ def find_exchange(name: str | Exchange, market: str | None = None) -> Exchange:
     if region not in exchange.regions:
         known = _listed_regions(name) or ", which has no regions"
         raise UnknownExchangeError(f"{name}: unknown region {region!r} of market {kind!r}{known}")
+    # The same region gives the same object each time, as a market without one does; it is stale if the exchange that it
+    # was made from has been replaced in EXCHANGES since.
     key = name.lower(), kind, region
     found = _REGIONAL.get(key)
     if found is None or found[0] is not exchange:
@@ -152,11 +155,11 @@ def find_exchange(name: str | Exchange, market: str | None = None) -> Exchange:
 
 
 def regions(name: str) -> list[str]:
-    """The regions that markets of an exchange can be had in, as `market="spot@eea"`."""
+    """The regions in which an exchange's markets are served, as in `market="spot@eea"`."""
     return list(dict.fromkeys(region for exchange in EXCHANGES[name].values() for region in exchange.regions))
 
 
-_REGIONAL: dict[tuple[str, str, str], tuple[Exchange, Exchange]] = {}  # of the markets above, as they were asked for
+_REGIONAL: dict[tuple[str, str, str], tuple[Exchange, Exchange]] = {}  # (from, made) of each that was requested
 
 
 def _listed_regions(name: str) -> str:

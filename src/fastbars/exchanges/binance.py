@@ -54,7 +54,7 @@ from fastbars.ticks import to_datetime
 
 _DAY_S = 86_400.0
 _CONTRACT_USD = {"BTCUSD": Decimal(100)}  # COIN-M: all others 10
-# What is handed on as it is, of the market and of an account. Block trades have ids of a series of their own.
+# Passed on as RawMessage: events of the market and of accounts. Block trades too, whose ids are a separate series.
 _RAW = frozenset({
     "depthUpdate", "markPriceUpdate", "forceOrder", "24hrMiniTicker", "blockTrade", "avgPrice", "1hTicker", "4hTicker",
     "1dTicker", "executionReport", "outboundAccountPosition", "balanceUpdate", "listStatus", "ACCOUNT_UPDATE",
@@ -132,6 +132,7 @@ class Binance(Exchange):
         if not isinstance(data, dict):
             return ()
         kind = data.get("e")
+        # Trades never come here: `fields` has them. Only replies to requests, and spot's bookTicker, have no "e".
         if kind == "kline":
             return (self._kline(data),)
         # spot sends {"u":50093239212,"s":"BTCUSDT","b":"61837.63","B":"3.78","a":"61837.64","A":"1.54"} without "e"
@@ -164,6 +165,7 @@ class Binance(Exchange):
 
     def _control(self, data: dict[str, Any]) -> tuple[Message, ...]:
         # {"result":null,"id":1} | {"code":2,"msg":"...","id":1} | {"error":{"code":-1121,"msg":"..."},"id":1}
+        # A refusal without an id cannot be attributed: Binance could not read the request.
         error = data.get("error", data if "code" in data else None)
         if error is not None:
             return (Refusal(data.get("id"), f"{error.get('msg')} (code {error.get('code')})"),)
@@ -215,7 +217,7 @@ def _latest(limit: int) -> Callable[[str, int, Hole], Mapping[str, str]]:
 
 def _spot_histories(api: RestApi, key_header: str | None) -> Mapping[str, Sequence[History]]:
     return {
-        # Aggregates carry the ids of their trades, so that single trades fill the holes between them.
+        # An aggregate carries the ids of its trades, so holes between aggregates are filled with single trades.
         channel: (
             History(
                 api, "/api/v3/historicalTrades", Paging.FORWARD_BY_ID, 1000, _from_id(1000), _read_trades(channel),
@@ -265,7 +267,7 @@ def _listing(api: RestApi, path: str, weight: float, **query: str) -> Listing:
 
 # The markets.
 
-_EVERY_3_MIN = Keepalive(silence_s=400.0)  # the exchange pings so often
+_EVERY_3_MIN = Keepalive(silence_s=400.0)  # how often the exchange pings
 _EVERY_20_S = Keepalive(silence_s=45.0)
 _SPOT_DOCS = "https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams"
 _FUTURES_DOCS = "https://developers.binance.com/docs/derivatives"
@@ -278,7 +280,7 @@ def _channels(aggregates: Ids, *more: str) -> dict[str, Ids | None]:
 
 
 _SPOT_IDS = _channels("contiguous", "ticker_*", "avgPrice", "blockTrade")
-# A futures aggTrade leaves out insurance fund and ADL trades, so that only its own number `a` runs without holes.
+# A futures aggTrade leaves out insurance fund and ADL trades, so only its own number `a` is contiguous.
 _FUTURES_IDS = _channels("sequenced", *_FUTURES_ONLY)
 _SPOT_LIMITS = Limits(1024, 200, 5, connects=(300, 300.0), lifetime_s=_DAY_S)
 _FUTURES_LIMITS = Limits(1024, 200, 10, connects=(300, 300.0), lifetime_s=_DAY_S)

@@ -56,7 +56,7 @@ _REGIONS = {
     region: {_STREAM_HOST: f"stream.{domain}", _REST_HOST: f"api.{domain}"} for region, domain in _DOMAINS.items()
 } | {
     region: {_REST_HOST: f"api.bybit.{region}"}
-    for region in ("nl", "ae")  # whose streams are those of all others
+    for region in ("nl", "ae")  # their streams are served by the common host
 }
 _SPECS = {"D": "1d", "W": "1w", "M": "1mo"}  # intervals of candles; all others are minutes
 _MINUTES = {"1m": 1, "3m": 3, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "2h": 120, "4h": 240, "6h": 360, "12h": 720}
@@ -158,7 +158,7 @@ class Bybit(Exchange):
                 fields, "lastPrice", "prevPrice24h", "highPrice24h", "lowPrice24h", "volume24h"
             )
             quote = None if self.is_inverse else decimals_of(fields, "turnover24h")[0]
-        except KeyError:  # a change, and what it changes is not known
+        except KeyError:  # a delta, and the snapshot that it changes was not seen
             return RawMessage("tickers", symbol, message)
         return Ticker(symbol, last, open_, high, low, volume, quote, None, self.event_time_ns(message))
 
@@ -166,17 +166,18 @@ class Bybit(Exchange):
         # {"success":true,"ret_msg":"","conn_id":"...","req_id":"7","op":"subscribe"}; a ping is answered on spot with
         # op "ping" and ret_msg "pong", elsewhere with op "pong"
         op = message.get("op")
+        # Before `success` is looked at: the futures' pong has none.
         if op in ("ping", "pong"):
             return (Heartbeat(),)
         if op not in ("subscribe", "unsubscribe"):
             return (RawMessage(op, None, message),) if isinstance(op, str) else ()
         asked = message.get("req_id") or ""
-        request_id = int(asked) if asked.isdecimal() else None  # of ours; of thousands of digits it raises ValueError
+        request_id = int(asked) if asked.isdecimal() else None  # int() refuses thousands of digits: ValueError
         reason = message.get("ret_msg") or ""
         if message["success"]:
             return (Ack(request_id, ended=op == "unsubscribe"),)
-        # {"success":false,"ret_msg":"error:already subscribed,topic:publicTrade.BTCUSDT",...}: none of the request was
-        # subscribed to, and all but the topic named must be asked for again
+        # {"success":false,"ret_msg":"error:already subscribed,topic:publicTrade.BTCUSDT",...}: one topic that is held
+        # makes Bybit refuse the whole request, so `held` has all the others requested again
         held = "already subscribed" in reason
         named = _TOPIC.findall(reason) if held else []
         return (Refusal(request_id, reason, tuple((symbol, channel) for channel, symbol in named), held),)
@@ -195,7 +196,7 @@ def _listing(category: str) -> Listing:
         {"PreLaunch": NOT_YET, "PendingOpen": NOT_YET, "Settling": DELISTED, "Delivering": DELISTED,
          "Closed": DELISTED},
         weight=1.0, failed=_failed,
-        # On spot there is one page, whatever is asked for.
+        # Spot serves all on one page, whatever the limit.
         questions=(Question({"category": category, "limit": "1000"}),), cursor=("cursor", ("result", "nextPageCursor")),
     )  # fmt: skip
 

@@ -1,7 +1,8 @@
 """Validation of values in messages: type and size are checked before anything else is done with them.
 
-To multiply, pad or convert what a hostile server sent could cost gigabytes: a text times a million, an expanded
-exponent, a number with thousands of digits. Units: times int64 nanoseconds since the Unix epoch, UTC.
+Multiplying, padding or converting an unchecked value could cost gigabytes, if a hostile server sent it: a text repeated
+a million times, an expanded exponent, a number with thousands of digits.
+Units: times int64 nanoseconds since the Unix epoch, UTC.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def shown(value: object) -> str:
 
 
 def integer_of(value: object, most: int = 2**63 - 1) -> int:
-    """An integer from 0 to `most`, bare or in text. Raises ParseError for anything else: true, 1.0, "-1", "1e3"."""
+    """An integer from 0 to `most`, as a number or as text. Raises ParseError for others: true, 1.0, "-1", "1e3"."""
     if isinstance(value, str) and len(value) <= _MOST_INTEGER_DIGITS and value.isascii() and value.isdigit():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
@@ -39,14 +40,14 @@ def integer_of(value: object, most: int = 2**63 - 1) -> int:
 
 
 def bare_integer_of(value: object, most: int = 2**63 - 1) -> int:
-    """An integer from 0 to `most` that is not in text. Raises ParseError for anything else."""
+    """An integer from 0 to `most`, as a number only. Raises ParseError for anything else, text included."""
     if isinstance(value, str):
         raise ParseError(f"{shown(value)} is text, not an integer")
     return integer_of(value, most)
 
 
 def bare_nanoseconds_of(time: object) -> int:
-    """A time in ms, or from 10**14 on (the year 5138) in us, as ns. Raises ParseError for anything else, texts too."""
+    """A time in ms, or from 10**14 on (the year 5138) in us, as ns. Raises ParseError for anything else, even text."""
     number = bare_integer_of(time, LATEST_NS // 1_000)
     return number * 1_000 if number >= 10**14 else integer_of(number, LATEST_NS // 1_000_000) * 1_000_000
 
@@ -62,10 +63,10 @@ T = TypeVar("T")
 
 
 def read_with(parse: Callable[[Any], T], message: Any) -> T:
-    """The result of a parser, an exchange's or a user's, for a message.
+    """Call a parser, an exchange's or a user's, with a message.
 
     Raises:
-        one of BROKEN: whatever else the parser raises, RecursionError included, is blamed on the message.
+        one of BROKEN: any other exception of the parser, RecursionError included, becomes a ParseError of the message.
     """
     try:
         return parse(message)

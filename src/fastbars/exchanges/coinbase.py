@@ -68,7 +68,7 @@ _REST = RestApi("https://api.coinbase.com", 600.0)
 def _read_trades(symbol: str, body: bytes) -> Page:
     answer = orjson.loads(body)
     list_in(answer["trades"], "trades")
-    # "-USDC" products are traded in the books of the "-USD" ones, whose name answers may carry.
+    # A "-USDC" product is traded in the book of its "-USD" twin, and an answer may carry either name.
     twin = symbol.removesuffix(_USDC) + _USD if symbol.endswith(_USDC) else f"{symbol}C"
     return read_past_trades(_PAST_TRADES, symbol, answer, (twin,) if symbol.endswith((_USD, _USDC)) else ())
 
@@ -156,6 +156,7 @@ class Coinbase(Exchange):
         if channel == "heartbeats":
             return (Heartbeat(),)
         if channel == "subscriptions":
+            # Acks carry no request id but list all that the connection holds, hence `whole`.
             # {"channel":"subscriptions",...,"events":[{"subscriptions":{"market_trades":["BTC-USD","ETH-USD"]}}]}
             held = [item for event in events for item in event["subscriptions"].items()]
             streams = tuple((symbol, name) for name, symbols in held for symbol in symbols)

@@ -1,4 +1,4 @@
-"""What an exchange declares, and how a declaration is checked.
+"""The declaration of an exchange, and the checks on it.
 
 An exchange's file says where to connect, how to subscribe and what a message means: data and pure functions, without
 sockets, timers, scales or batches. Units: durations in seconds; those of messages are given in `exchanges/messages.py`.
@@ -42,7 +42,7 @@ def by_channel(streams: Iterable[Stream]) -> dict[str, list[str]]:
 
 
 class Deltas:
-    """The latest value of each field of messages that carry only what has changed."""
+    """The latest value of each field, for messages that carry only what has changed."""
 
     def __init__(self) -> None:
         self._fields: dict[str, dict[str, Any]] = {}
@@ -214,7 +214,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a mapping of regions to mappings of hosts to other hosts",
     ),
 }
-# The attribute that a value of these types belongs to: under any other public name it is a mistake.
+# The only public attribute that may hold a value of this type: under another name it is a typing mistake.
 _MEANT = {Limits: "limits", Keepalive: "keepalive", SymbolRules: "symbols", Listing: "listing"}
 _REQUIRED = ("name", "channels", "default_channel", "limits", "routes")
 
@@ -226,7 +226,11 @@ def _check(owner: str, name: str, value: object) -> None:
 
 
 class _Declaration(ABCMeta):
-    """Checks declarations: the attributes of a class when it is created, the whole when an instance is."""
+    """Checks declarations: each attribute when its class is created, all of them when an instance is.
+
+    A mistake should be reported by the line that makes it, so what can be known is checked with the class. A class need
+    not have everything: attributes may be set by `__init__`, be fields of a dataclass, or come from a subclass.
+    """
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> None:
         super().__init__(name, bases, namespace, **options)
@@ -239,14 +243,16 @@ class _Declaration(ABCMeta):
             meant = _MEANT.get(type(value))
             if meant is not None and attribute not in _EXPECTED and not attribute.startswith("_"):
                 raise TypeError(
-                    f"{name}.{attribute} is no attribute of an exchange; {type(value).__name__} is for {meant}"
+                    f"{name}.{attribute} is not an attribute of an exchange; {type(value).__name__} is for {meant}"
                 )
         annotated = {one for base in declared for one in inspect.get_annotations(base)}
         initialised = any("__init__" in vars(base) or "__getattr__" in vars(base) for base in declared)
+        # Only a class that is concrete, and whose instances get nothing more, can be said to lack something.
         if declared and not inspect.isabstract(cls) and not initialised:
             for message in _missing(cls, [one for one in _REQUIRED if one not in annotated], cls):
                 raise TypeError(message)
             routes = {"routes"} if hasattr(cls, "routes") else set()
+            # A contradiction between two attributes is known only where the class itself has all of them.
             own = _EXPECTED.keys() - {"routes"} | routes
             if all(hasattr(cls, attribute) and _is_value(getattr(cls, attribute)) for attribute in own):
                 for message in _contradictions(cls):
@@ -271,7 +277,7 @@ def _is_value(value: object) -> bool:
 
 
 def _key_of(channel: str, channels: Iterable[str]) -> str | None:
-    # Of these keys the one that a channel falls under, by itself or by a prefix.
+    # The key that a channel falls under: itself, or a prefix that ends with "*" and has something in its place.
     names = list(channels)
     if channel in names and not channel.endswith("*"):
         return channel
@@ -282,17 +288,18 @@ def _key_of(channel: str, channels: Iterable[str]) -> str | None:
 
 
 def _contradictions(exchange: Any) -> Iterator[str]:
-    # Attributes, of a class or an instance, that are fine by themselves and do not fit each other.
+    # Attributes of a class or instance that are valid each, but contradict each other.
     channels = list(exchange.channels)
     trade_channels = [channel for channel, ids in exchange.channels.items() if ids is not None]
     if exchange.default_channel not in trade_channels:
-        yield f"default_channel is {exchange.default_channel!r}, which is no trade channel; those are {trade_channels}"
+        default = exchange.default_channel
+        yield f"default_channel is {default!r}, which is not a trade channel; those are {trade_channels}"
     for channel in trade_channels:
         if channel.endswith("*"):
             yield f"channels has {channel!r} with ids; a trade channel must be named in full"
     for channel in exchange.histories:
         if channel not in trade_channels:
-            yield f"histories has {channel!r}, which is no trade channel; those are {trade_channels}"
+            yield f"histories has {channel!r}, which is not a trade channel; those are {trade_channels}"
     for attribute, named in (
         ("limits.exclusive", exchange.limits.exclusive),
         ("routes", [channel for served in getattr(exchange, "routes", {}).values() for channel in served]),
@@ -371,19 +378,21 @@ class Exchange(ABC, metaclass=_Declaration):
     regions: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
     def url(self, channels: Iterable[str]) -> str:
-        """Where these channels are served. Raises SubscriptionError where no one connection serves all."""
+        """The URL that serves these channels. Raises SubscriptionError if no single connection serves all of them."""
         return self.urls(channels)[0]
 
     def urls(self, channels: Iterable[str]) -> list[str]:
-        """Everywhere that these channels are served, in the order of preference; redundant lines go to several."""
+        """All URLs that serve these channels, in order of preference; redundant lines use several."""
         asked = {self.declared(channel) for channel in channels} or {self.default_channel}
         urls = [url for url, served in self.routes.items() if asked <= set(served)]
         if not urls:
-            raise SubscriptionError(f"{self.name}: no one connection serves {sorted(asked)}; routes are {self.routes}")
+            raise SubscriptionError(
+                f"{self.name}: no single connection serves {sorted(asked)}; routes are {self.routes}"
+            )
         return urls
 
     def in_region(self, region: str, name: str) -> Self:
-        """The exchange as it is served to one of its `regions`, under a name of its own. Raises KeyError."""
+        """A copy with the hosts of one of its `regions` and another name. Raises KeyError for an unknown region."""
         hosts = self.regions[region]
 
         def moved(url: str) -> str:
@@ -392,7 +401,7 @@ class Exchange(ABC, metaclass=_Declaration):
             return url if there is None else url.replace(f"//{parts.hostname}", f"//{there}", 1)
 
         def moved_api(api: RestApi) -> RestApi:
-            return replace(api, url=moved(api.url), budget="")
+            return replace(api, url=moved(api.url), budget="")  # a region has its own servers, and so its own limits
 
         regional = copy(self)
         changed: dict[str, object] = {
@@ -417,25 +426,25 @@ class Exchange(ABC, metaclass=_Declaration):
 
     @abstractmethod
     def unsubscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
-        """The text frames that end these (symbol, channel) pairs."""
+        """The text frames that unsubscribe from these (symbol, channel) pairs."""
 
     @abstractmethod
     def parse(self, message: Any) -> Iterable[Message]:
-        """What a decoded message means, in order; empty if its kind is unknown.
+        """The meaning of a decoded message, in order; empty if its kind is unknown.
 
-        Called for every message but trades of channels that have `fields`. Trades that it returns itself must be in
-        time order, whatever order the exchange sends them in.
+        Called for every message except trades of channels that have `fields`. Trades that it returns must be in time
+        order, whatever order the exchange sends them in.
 
         Raises:
             ParseError, LookupError, TypeError, ValueError, AttributeError: a message of a known kind is malformed.
         """
 
     def parser(self) -> Callable[[Any], Iterable[Message]]:
-        """The `parse` of one session; override it where messages carry changes only and earlier ones must be kept."""
+        """The `parse` of one session; override it where messages carry only changes, so that state must be kept."""
         return self.parse
 
     def read(self, message: Any) -> Sequence[Message]:
-        """What one decoded message means: trades as `fields` declares them, everything else as `parse` says.
+        """The meaning of one decoded message: trades as `fields` declares them, all others as `parse` reads them.
 
         Raises:
             the same as `parse`.
@@ -461,11 +470,11 @@ class Exchange(ABC, metaclass=_Declaration):
         return tuple(readers)
 
     def login(self, token: str) -> list[bytes]:  # noqa: ARG002
-        """The text frames that answer `TokenWanted`; none if the exchange has no session tokens."""
+        """The text frames that answer a `TokenWanted`; none if the exchange has no session tokens."""
         return []
 
     def asked_first(self, url: str, rest_url: str | None) -> list[str]:  # noqa: ARG002
-        """REST URLs to be fetched (GET) before each connection to `url`; mostly none.
+        """REST URLs to be fetched (GET) before each connection to `url`; usually none.
 
         Args:
             rest_url: as in StreamConfig.
@@ -487,15 +496,15 @@ class Exchange(ABC, metaclass=_Declaration):
         return None
 
     def loads(self, payload: bytes) -> Any:
-        """Decode a payload. Numbers that matter must not become floats. Raises ValueError: it is not JSON."""
+        """Decode a payload. Prices, sizes and ids must not become floats. Raises ValueError: it is not JSON."""
         return orjson.loads(payload)
 
     def contract_size(self, symbol: str) -> Decimal | None:  # noqa: ARG002
-        """Quote units a contract on an inverse market; None on all others."""
+        """Quote units per contract on an inverse market; None on all others."""
         return None
 
     def exact_symbols(self, symbols: Iterable[str]) -> list[str]:
-        """Symbols as this exchange writes them, without duplicates, from how users write them.
+        """Normalise symbols to this exchange's spelling, without duplicates.
 
         Raises:
             TypeError: one string instead of a list, or a symbol that is not a string.
@@ -508,14 +517,14 @@ class Exchange(ABC, metaclass=_Declaration):
         return exact
 
     def streams_in(self, url: str) -> list[Stream]:  # noqa: ARG002
-        """The streams that a URL itself subscribes to, on exchanges whose URLs can."""
+        """The streams that a URL itself subscribes to, on exchanges where it can."""
         return []
 
     def ids(self, channel: str) -> Ids:
         """What the trade ids of a trade channel prove."""
         ids = self.channels.get(channel)
         if ids is None:
-            raise SubscriptionError(f"{self.name}: {channel!r} is no trade channel; those are {self.trade_channels}")
+            raise SubscriptionError(f"{self.name}: {channel!r} is not a trade channel; those are {self.trade_channels}")
         return ids
 
     def id_policy(self, channel: str) -> IdPolicy:
@@ -523,7 +532,7 @@ class Exchange(ABC, metaclass=_Declaration):
         return IdPolicy.of(self.ids(channel))
 
     def history(self, channel: str, *, has_key: bool) -> History | None:
-        """The REST history that heals a channel: the first whose API key is there, or that needs none."""
+        """The REST history that heals a channel: the first that needs no API key, or whose key is given."""
         served = self.histories.get(channel, ())
         usable = [one for one in served if has_key or one.key_header is None]
         return next(iter((*usable, *served)), None)

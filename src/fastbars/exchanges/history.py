@@ -1,4 +1,4 @@
-"""REST endpoints of past trades, declared; and paging through a hole, as pure functions.
+"""Declarations of REST endpoints for past trades, and paging through a hole as pure functions.
 
 No socket, no clock, no retry: `live/healing/healer.py` has those. Units: times int64 nanoseconds since the Unix
 epoch, UTC; weights as the exchange counts them.
@@ -39,12 +39,12 @@ class Hole(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """The point at which a stream began within a bar.
+    """The point inside a bar at which a stream began.
 
     Attributes:
         symbol: as the exchange writes it.
         first: id of the first trade seen, and `first_ns` its time.
-        open_ns: beginning of the bar, which is to be whole.
+        open_ns: beginning of that bar; trades from there on are wanted.
     """
 
     symbol: str
@@ -64,14 +64,14 @@ class Paging(Enum):
 
 
 class Page(NamedTuple):
-    """Trades of one answer, ascending by id, and where the next page begins (FORWARD_BY_CURSOR alone)."""
+    """Trades of one answer, ascending by id, and where the next page begins (with FORWARD_BY_CURSOR only)."""
 
     trades: list[Trade]
     cursor: int | None = None
 
 
 class Request(NamedTuple):
-    """One GET: a path, its query, and what it weighs."""
+    """One GET: path, query, and weight in the exchange's rate limit."""
 
     path: str
     query: Mapping[str, str]
@@ -91,10 +91,10 @@ class History:
         parse: (symbol, body) -> Page. Raises what `Exchange.parse` may raise for a body that it cannot read.
         weight: of one request, as the exchange counts.
         key_header: the header that carries the user's API key; None: no key is needed.
-        reach_s: how far back the exchange serves trades; None: without limit.
+        reach_s: how far back the exchange serves trades; None: no limit.
         omits: which trades it never serves, for the message about a hole that remains; empty: none.
-        leaves_out_ids: it never serves some ids of the series: those between two neighbours in one answer are not
-            requested again.
+        leaves_out_ids: some ids are never served; those missing between two neighbours in one answer are not requested
+            again.
     """
 
     api: RestApi
@@ -135,14 +135,17 @@ class History:
         first, last = _number(page.trades[0], first=True), _number(page.trades[-1], first=False)
         after: int | None
         if self.paging is Paging.FORWARD_BY_ID:
-            # Where ids are left out, the next answer must show the neighbour of those after the last one.
+            # Ids are known to be left out only between two neighbours in one answer, so pages overlap by one trade; a
+            # short page is then the last, as it would only bring that trade again.
             after = last if self.leaves_out_ids else last + 1
             if self.leaves_out_ids and len(page.trades) < self.page_size:
                 return None
             return after if position < after <= hole.last else None
         if self.paging is Paging.BACKWARD_BY_ID:
-            return first if hole.first < first < position else None
+            return first if hole.first < first < position else None  # the position is exclusive
         if self.paging is Paging.BACKWARD_BY_TIME:
+            # The position is inclusive, so that trades of the same time are not skipped; a page that is not full is
+            # the last one, and one of a single time cannot be passed.
             after = page.trades[0].time_ns
             return after if first > hole.first and after < position and len(page.trades) >= self.page_size else None
         after = page.cursor
@@ -150,14 +153,14 @@ class History:
 
 
 def list_in(answer: Any, name: str) -> list[Any]:
-    """The answer, or a part of it called `name`, as a list. Raises ParseError if it is not one."""
+    """An answer, or the part of it called `name`, which must be a list. Raises ParseError if it is not."""
     if not isinstance(answer, list):
         raise ParseError(f"{name} is {shown(answer)}, not a list")
     return answer
 
 
 def read_past_trades(reader: TradeReader, symbol: str, answer: Any, known_as: Container[object] = ()) -> Page:
-    """The trades of an answer, read by a declaration as those of streams are.
+    """Read the trades of an answer by its `TradeFields`, as those of streams are read.
 
     Args:
         symbol: the one requested.
@@ -168,45 +171,45 @@ def read_past_trades(reader: TradeReader, symbol: str, answer: Any, known_as: Co
     """
     trades = reader.read(answer)
     if trades is None:
-        raise ParseError(f"{symbol}: an answer without trades, {shown(answer)}")
+        raise ParseError(f"{symbol}: no trades in the answer {shown(answer)}")
     for trade in trades:
         if trade.symbol != symbol and trade.symbol not in known_as:
-            raise ParseError(f"asked for {symbol}, the answer is of {shown(trade.symbol)}")
+            raise ParseError(f"requested {symbol}, the answer is about {shown(trade.symbol)}")
         for number in (trade.first_id, trade.last_id, 0 if trade.sequence is None else trade.sequence):
             integer_of(number)
         for text in (trade.price, trade.size):
-            if decimal_of(text).is_signed():  # a hole is not filled with garbage: "-0" would be a void id
+            if decimal_of(text).is_signed():  # "-0" would count as a void id, and close the hole
                 raise ParseError(f"{symbol}: trade {trade.first_id} has a price or size with a sign, {text!r}")
     return Page([trade._replace(symbol=symbol) for trade in trades])
 
 
 def read_page(history: History, symbol: str, body: bytes) -> Page:
-    """The trades of an answer, ascending by id, whichever way the exchange sent them.
+    """The trades of an answer, ascending by id, in whatever order the exchange sent them.
 
     Raises:
         ParseError: it cannot be read, whatever the parser raised; it is too long, or of another symbol; an id or a time
             is out of range.
     """
     if len(body) > MOST_PAGE_BYTES:
-        raise ParseError(f"{symbol}: an answer of {len(body)} bytes, more than {MOST_PAGE_BYTES}")
+        raise ParseError(f"{symbol}: the answer has {len(body)} bytes, the limit is {MOST_PAGE_BYTES}")
     try:
         page = history.parse(symbol, body)
         if len(page.trades) > MOST_PAGE_TRADES:
-            raise ParseError(f"{symbol}: an answer of {len(page.trades)} trades, more than {MOST_PAGE_TRADES}")
+            raise ParseError(f"{symbol}: the answer has {len(page.trades)} trades, the limit is {MOST_PAGE_TRADES}")
         for trade in page.trades:
             if trade.symbol != symbol:
-                raise ParseError(f"asked for {symbol}, the answer is of {shown(trade.symbol)}")
+                raise ParseError(f"requested {symbol}, the answer is about {shown(trade.symbol)}")
             if not isinstance(trade.time_ns, int) or not 0 <= trade.time_ns <= LATEST_NS:
                 raise ParseError(f"{symbol}: a trade of the REST API has the time {shown(trade.time_ns)}")
         return page._replace(trades=sorted(page.trades, key=number_range))
     except ParseError:
         raise
-    except Exception as error:  # an answer from outside may make a parser raise anything
+    except Exception as error:  # a malformed answer may make a parser raise anything
         raise ParseError(f"{symbol}: the answer cannot be read: {shown(error)}") from error
 
 
 def left_out(page: Page) -> list[tuple[int, int]]:
-    """(first, last) of each range of ids that an answer lacks although it has both neighbours."""
+    """(first, last) of each range of ids missing from an answer that has both neighbours."""
     ranges = [number_range(trade) for trade in page.trades]
     return [(last + 1, first - 1) for (_, last), (first, _) in pairwise(ranges) if last + 1 < first]
 

@@ -57,7 +57,7 @@ class Hyperliquid(Exchange):
     }  # fmt: skip
     routes: Mapping[str, Sequence[str]] = {"wss://api.hyperliquid.xyz/ws": tuple(channels)}
     default_channel = "trades"
-    # A thousand of a coin has a small k; builders' perpetuals have the small name of their exchange in front.
+    # kPEPE is a thousand PEPE; perpetuals of builders have the lower-case name of their exchange in front.
     symbols = SymbolRules(
         r"k?[A-Z0-9]+|[@#][0-9]+|[A-Z0-9]+/[A-Z0-9]+|[a-z0-9]+:[A-Za-z0-9]+",
         example="BTC, kPEPE, @107, PURR/USDC or xyz:TSLA",
@@ -90,7 +90,7 @@ class Hyperliquid(Exchange):
         return [orjson.dumps({"method": "unsubscribe", "subscription": _subscription(*stream)}) for stream in streams]
 
     def loads(self, payload: bytes) -> Any:
-        # The server greets with "Websocket connection established.", which is no JSON.
+        # The server greets with "Websocket connection established.", which is not JSON.
         return _GREETING if payload.strip(b'" \r\n').startswith(_GREETING.encode()) else orjson.loads(payload)
 
     def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
@@ -143,13 +143,15 @@ def _streams(subscription: Any) -> tuple[Stream, ...]:
 
 
 def _refusal(text: str) -> Message:
-    # {"channel":"error","data":"Already subscribed: {\"type\":\"bbo\",\"coin\":\"BTC\"}"}; not every text ends with one
+    # {"channel":"error","data":"Already subscribed: {\"type\":\"bbo\",\"coin\":\"BTC\"}"}; not every text
+    # ends with a subscription
     streams: tuple[Stream, ...] = ()
     try:
         subscription = orjson.loads(text[text.index("{") :])
         streams = _streams(subscription.get("subscription", subscription))
     except (ValueError, AttributeError):
         pass
+    # The connection already is in the state that was requested: that confirms it.
     if streams and text.startswith(("Already subscribed", "Already unsubscribed")):
         return Ack(streams=streams, ended=text.startswith("Already unsubscribed"))
     return Refusal(None, text, streams)

@@ -1,8 +1,8 @@
 """Interactive Brokers through the Client Portal Gateway: sampled last prices, best bid and ask; a symbol is a conid.
 
-The gateway runs beside you, is logged in by you, and has a certificate of its own: pass
-`connect_options={"ssl": ...}`. Its brokerage session wants REST `/tickle` every few minutes, also from you;
-`/iserver/accounts`, which must have been called before it serves market data, is called on each connection.
+You run the gateway and log in to it. Its certificate is self-signed: pass `connect_options={"ssl": ...}`. Its brokerage
+session needs a REST `/tickle` every few minutes, which you have to send. `/iserver/accounts`, which it requires before
+it serves market data, is called here before each connection.
 
 Source: https://www.interactivebrokers.com/campus/ibkr-api-page/cpapi-v1/#websockets
 Units: times in messages are milliseconds; numbers are text and may have separators, "1,300".
@@ -54,9 +54,9 @@ class InteractiveBrokers(Exchange):
     symbols = SymbolRules("[1-9][0-9]*", example="265598: the contract id (conid), in digits")
     acks = "none"
     negative_prices = True
-    # 100 market data lines are what an account has at first. A subscription ends by itself after 15 minutes.
+    # A new account is entitled to 100 symbols at once. A subscription expires after 15 minutes.
     limits = Limits(100, 10, 10, subscription_lifetime_s=900.0)
-    # The gateway wants "tic" once a minute, and sends a heartbeat every 10 s.
+    # The gateway expects "tic" once a minute, and sends a heartbeat every 10 s.
     keepalive = Keepalive(b"tic", interval_s=30.0, silence_s=20.0)
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:  # noqa: ARG002
@@ -70,7 +70,7 @@ class InteractiveBrokers(Exchange):
         return [orjson.dumps({"session": token})]
 
     def asked_first(self, url: str, rest_url: str | None) -> list[str]:
-        # Of wss://localhost:5000/v1/api/ws it is https://localhost:5000/v1/api/iserver/accounts.
+        # For wss://localhost:5000/v1/api/ws it is https://localhost:5000/v1/api/iserver/accounts.
         stream = urlsplit(url)
         path = stream.path.rstrip("/").removesuffix("/ws")
         scheme = "http" if stream.scheme == "ws" else "https"
@@ -80,7 +80,7 @@ class InteractiveBrokers(Exchange):
         return [f"{base}/iserver/accounts"]
 
     def event_time_ns(self, message: Any) -> int | None:
-        # The gateway's heartbeat carries its own clock, which is no exchange's.
+        # The gateway's heartbeat carries its own clock, not an exchange's.
         time = message.get("_updated") if isinstance(message, dict) else None
         return nanoseconds_of(time) if isinstance(time, int) else None
 
@@ -120,10 +120,11 @@ class InteractiveBrokers(Exchange):
 
     def _sample(self, symbol: str, time_ns: int, changed: dict[str, Any], deltas: Deltas) -> list[Message]:
         before = deltas.merge(symbol, {}).copy()
-        deltas.merge(symbol, dict.fromkeys(changed))  # of what cannot be read nothing is known any more
+        # Forgotten first: if one of the new values cannot be read, the old ones must not pass for current.
+        deltas.merge(symbol, dict.fromkeys(changed))
         fields = deltas.merge(symbol, {name: read_number(value) for name, value in changed.items()})
-        # A sample is a change of the last price or size, both known; what is sent again is none, nor is a price that
-        # stands where it stood before the instrument was halted.
+        # A sample is a change of the last price or size, with both known. Values sent again are not one, nor is a price
+        # that is the same after a halt as before.
         items: list[Message] = []
         price, size = fields.get(_LAST), fields.get(_LAST_SIZE)
         if price and size and decimal_of(size) and fields.get("sampled") != (price, size):
@@ -145,19 +146,19 @@ _LONGEST = 64
 
 
 def read_number(text: Any) -> str | None:
-    """A number of the gateway's, written without separators; None where it is not the current one.
+    """A number from the gateway without separators; None if it is not a current value.
 
-    A letter in front says so: C the previous close, H halted. "1,300" is 1300 and "1.300" 1.3, as the gateway writes
-    them. A decimal comma is read only where a separator of another kind shows that it is one: "1.300,5". Any other
-    ("1,5", "0,125") is refused, because in the same notation "1,300" would be 1.3.
+    A letter in front marks those: C the previous close, H halted. "1,300" is 1300 and "1.300" 1.3, as the gateway
+    writes them. A decimal comma is read only where a separator of another kind shows that it is one: "1.300,5". Any
+    other ("1,5", "0,125") is refused, because in the same notation "1,300" would be 1.3.
 
     Raises:
-        ParseError: it is no number, or could be read in two ways.
+        ParseError: it is not a number, or it is ambiguous.
     """
     if text is None or text == "":
         return None
     if not isinstance(text, str) or len(text) > _LONGEST:
-        raise ParseError(f"{text!r:.80} is not a number in text")
+        raise ParseError(f"{text!r:.80} is not a number written as text")
     if text[0].isalpha():
         return None
     text = text.translate(_BLANKS)
@@ -168,7 +169,7 @@ def read_number(text: Any) -> str | None:
         if by != point and not only_one_point:
             return f"{sign}{first}{groups.replace(by, '')}" + (f".{decimals}" if point else "")
     if not _PLAIN.fullmatch(text) or not text.strip("+-"):
-        raise ParseError(f"{text!r} is no number, or could be read in two ways")
+        raise ParseError(f"{text!r} is not a number, or it is ambiguous")
     return str(text)
 
 

@@ -55,7 +55,7 @@ from fastbars.exchanges import (
 )
 
 _EXACT = Context(prec=256, traps=[])  # not the caller's, which may round
-# What requests for these name beside channel and symbols. The ticker is also the best bid and ask.
+# What these requests carry besides channel and symbols. The ticker also has the best bid and ask.
 _OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("subscribe", "trade"): {"snapshot": True},
     ("subscribe", "ticker"): {"event_trigger": "bbo"},
@@ -113,7 +113,7 @@ def _listed(one: Any) -> Listed | None:
 
 
 def _is_currency(symbol: str) -> bool:
-    return symbol == symbol.upper()  # "AAPLx/USD", a tokenised stock, is not listed unless it is asked for
+    return symbol == symbol.upper()  # "AAPLx/USD", a tokenised stock, is listed only on request
 
 
 class Kraken(Exchange):
@@ -146,7 +146,7 @@ class Kraken(Exchange):
     # About 150 connections in 10 minutes from one address; streams and requests are not documented.
     # "Already subscribed to one ohlc interval on this symbol".
     limits = Limits(1000, 100, 10, connects=(150, 600.0), exclusive=("ohlc_*",))
-    # Its own heartbeat comes about every second, once anything is subscribed to.
+    # Kraken's own heartbeat comes about once a second, while anything is subscribed to.
     keepalive = Keepalive(b'{"method":"ping"}', interval_s=30.0, silence_s=40.0)
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
@@ -214,6 +214,7 @@ class Kraken(Exchange):
             interval = result.get("interval")
             channel = f"{result['channel']}_{interval}" if interval is not None else result["channel"]
             return (Ack(request_id, ((result["symbol"], channel),), ended=method == "unsubscribe"),)
+        # A refusal names the symbol and not the channel: "" stands for every channel of it in the request.
         if "error" in message:
             symbol = message.get("symbol")
             return (Refusal(request_id, message["error"], () if symbol is None else ((symbol, ""),)),)

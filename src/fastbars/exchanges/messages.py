@@ -1,6 +1,6 @@
-"""What messages of exchanges mean, and how their texts become values.
+"""The messages of exchanges as typed values, and the conversion of their text.
 
-`Exchange.read` makes these, the session takes them. Units: times int64 nanoseconds since the Unix epoch, UTC; prices
+`Exchange.read` makes them, the session consumes them. Units: times int64 nanoseconds since the Unix epoch, UTC; prices
 and sizes of trades as the exchange wrote them, in text.
 """
 
@@ -42,7 +42,7 @@ class Trade(NamedTuple):
     last_id: int | None = None
     trade_count: int = 1
     sequence: int | None = None  # where the exchange numbers messages apart from trades
-    key: str | None = None  # where ids are "unique" only: what tells it from every other of its symbol and time
+    key: str | None = None  # where ids are only "unique": its id, unique together with symbol and time
 
     @property
     def row(self) -> tuple[Any, ...]:
@@ -66,7 +66,7 @@ class Trade(NamedTuple):
         )
 
 
-# All eleven fields in one tuple: a third of what the named tuple's own constructor costs, once a trade.
+# All eleven fields in one tuple: called once a trade, it costs a third of the named tuple's own constructor.
 make_trade = cast("Callable[[tuple[Any, ...]], Trade]", partial(tuple.__new__, Trade))
 
 
@@ -141,18 +141,18 @@ class RawMessage(NamedTuple):
 
 Message = Trade | ExchangeBar | Quote | Ticker | Ack | Refusal | Notice | Heartbeat | TokenWanted | RawMessage
 
-# The meaning of a message of a known kind with nothing in it, such as an empty list of trades: a sign of life.
+# What a message of a known kind means that has nothing in it, such as an empty list of trades: a sign of life.
 NOTHING: tuple[Message, ...] = (Heartbeat(),)
 
 
 def decimal_of(text: object) -> Decimal:
     """A number that the exchange wrote as text. Raises ParseError for anything else, floats in particular.
 
-    A text with more digits, or a larger exponent, than any price or sum is refused too: expanded it could take
+    Text with more digits, or a larger exponent, than any price or sum is refused too: expanded, it could take
     gigabytes.
     """
     if not isinstance(text, str):
-        raise ParseError(f"{shown(text)} is not a number in text")
+        raise ParseError(f"{shown(text)} is not a number written as text")
     if len(text) > _MOST_DIGITS or not _NUMBER.fullmatch(text):
         raise ParseError(f"{shown(text)} is not a number of at most {_MOST_DIGITS} characters")
     number = Decimal(text, DECIMALS)
@@ -176,7 +176,7 @@ def make_quote(
 
 
 def nanoseconds_of(milliseconds: object) -> int:
-    """A time in ms, bare or in text, as ns. Raises ParseError for anything else, and for times before 1970."""
+    """A time in ms, as a number or as text, in ns. Raises ParseError for anything else, and for times before 1970."""
     return integer_of(milliseconds, LATEST_NS // 1_000_000) * 1_000_000
 
 
@@ -211,17 +211,17 @@ def make_candle(
     is_closed: bool | None = None,
     event_time_ns: int | None = None,
 ) -> ExchangeBar:
-    """An exchange's candle of which open time and spec are known.
+    """Make an exchange's candle from its open time and spec.
 
     Args:
-        symbol, spec: the spec in our words, such as "1m".
-        open_time_ns: ns since the epoch.
+        symbol, spec: the spec as `BarSpec` writes it, such as "1m".
+        open_time_ns: nanoseconds since the epoch.
         prices: open, high, low, close, in text.
         volume, quote_volume: in text.
         trade_count, is_closed, event_time_ns: None where the exchange does not say.
 
     Raises:
-        ParseError: a number is none. SpecError (a ValueError): the spec is none.
+        ParseError: a value is not a number. SpecError (a ValueError): the spec is not valid.
     """
     open_, high, low, close = map(decimal_of, prices)
     trade_count = None if trade_count is None else integer_of(trade_count)

@@ -1,6 +1,6 @@
 """Symbols as users write them, as exchanges write them, and as they arrive in messages.
 
-Every name that a user gives passes `SymbolRules` once, at the entrance; everything behind uses exact names.
+A name from a user passes `SymbolRules` once, where it is given; all other code uses exact names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fastbars.errors import SubscriptionError
 _LONGEST = 64  # characters of a symbol; the longest known, options, have about 30
 _SHOWN = 80  # characters of a wrong one in a message
 _LOWER = "abcdefghijklmnopqrstuvwxyz"
-# Of ASCII alone: elsewhere a change of case is not always undone by the other, and some names are Chinese.
+# ASCII only: beyond it, a change of case cannot always be undone, and some names are Chinese.
 _CASES = {"upper": str.maketrans(_LOWER, _LOWER.upper()), "lower": str.maketrans(_LOWER.upper(), _LOWER), "exact": {}}
 _SEPARATORS = re.compile(r"[-/_: ]+")
 
@@ -57,14 +57,14 @@ class SymbolRules:
         raise SubscriptionError(self._why_wrong(written, name, exchange), (written,))
 
     def arriving(self, symbol: str) -> str:
-        """The name under which the data of a symbol arrives, mostly its own."""
+        """The name under which the data of a symbol arrives: usually its own."""
         for ending, other in self.aliases.items():
             if symbol.endswith(ending):
                 return symbol.removesuffix(ending) + other
         return symbol
 
     def check_apart(self, symbols: Iterable[str], exchange: str) -> None:
-        """Raise SubscriptionError if two of these symbols arrive under one name and could not be told apart."""
+        """Raise SubscriptionError if two of these symbols arrive under one name, as nothing then distinguishes them."""
         if not self.aliases:
             return
         names: dict[str, str] = {}
@@ -83,7 +83,7 @@ class SymbolRules:
         shown = ascii(written[:_SHOWN])
         if len(name) > _LONGEST:
             return f"{exchange}: the symbol {shown}... has {len(written)} characters, the limit is {_LONGEST}"
-        reason = f"{exchange}: {shown} is no symbol of this exchange"
+        reason = f"{exchange}: {shown} is not a symbol of this exchange"
         if self.example:
             reason += f", which has names like {self.example}"
         if self.case == "exact" and re.search("[A-Za-z]", self.pattern):

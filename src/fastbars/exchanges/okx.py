@@ -138,7 +138,7 @@ class Okx(Exchange):
         _REST, "/api/v5/public/instruments", ("data",), lambda one: Listed(one["instId"], one["state"]),
         {"suspend": HALTED, "rebase": HALTED, "preopen": NOT_YET, "test": NOT_YET, "expired": DELISTED},
         weight=1.0, failed=_failed,
-        questions=(  # options are listed by what they are of
+        questions=(  # options would need a request for each underlying
             Question({"instType": "SPOT"}, covers=_is_spot),
             Question({"instType": "SWAP"}, covers=_is_swap),
             Question({"instType": "FUTURES"}, covers=_is_future),
@@ -183,6 +183,7 @@ class Okx(Exchange):
             return (Heartbeat(),)
         if not isinstance(message, dict):
             return ()
+        # First, since acks also carry an "arg" with the channel, as data does.
         if "event" in message:
             return _control(message)
         arg = message.get("arg")
@@ -222,6 +223,7 @@ def _candle(symbol: str, interval: str, row: Sequence[str]) -> ExchangeBar:
 def _control(message: dict[str, Any]) -> tuple[Message, ...]:
     # {"id":"1","event":"subscribe","arg":{"channel":"trades-all","instId":"BTC-USDT"},"connId":"a4d3ae55"}, one an arg
     # {"id":"1","event":"error","code":"60012","msg":"Invalid request: {...}","connId":"a4d3ae55"}
+    # Each arg of a request is answered apart, so an ack names one stream; an error names them only in its text.
     event, asked, arg = message["event"], message.get("id") or "", message.get("arg") or {}
     request_id = int(asked) if asked.isdecimal() else None
     if event in ("subscribe", "unsubscribe"):

@@ -1,4 +1,4 @@
-"""TradeReader: the trades in decoded messages, read by the same `TradeFields` as the compiled scanner.
+"""TradeReader: reads the trades of decoded messages by the same `TradeFields` as the compiled scanner.
 
 The scanner takes messages of exactly the declared shape; this reads those too, and others that the scanner leaves:
 trades out of order, texts with escapes, unusually long numbers. Where both read a message, they agree.
@@ -53,6 +53,7 @@ class TradeReader:
         root = self._root(message)
         if root is None:
             return None
+        # Matchers decide whether it is a trade message at all (None); only after them is a missing key an error.
         for path, matches in self._message_matchers:
             if not matches(_value_at(root, path)):
                 return None
@@ -63,6 +64,7 @@ class TradeReader:
             return self._read_trades([root], root)
         if self._path[0] not in root:
             return None  # an ack that names the channel
+        # One level of the path after the other; each may hold one object or a list of them.
         found: list[Any] = [root]
         for name in self._path:
             found = [each for outer in found for each in _listed(outer[name])]
@@ -93,7 +95,7 @@ class TradeReader:
                 found = [each for outer in found for each in _listed(outer.get(name)) if isinstance(each, dict)]
             return max([self._event_time(each[key]) for each in found if each.get(key) is not None], default=None)
         except BROKEN:
-            return None
+            return None  # only trades decide whether a message is malformed
 
     def _read_trades(self, found: list[Any], root: dict[str, Any]) -> list[Trade]:
         if self._skipped:
@@ -102,7 +104,7 @@ class TradeReader:
         try:
             return [trade_of(each, root) for each in found]
         except KeyError as error:
-            raise ParseError(f"a trade of {self.channel!r} without {error}") from None
+            raise ParseError(f"a trade of {self.channel!r} has no {error}") from None
 
     def _root(self, message: Any) -> dict[str, Any] | None:
         if not isinstance(message, dict):
@@ -118,7 +120,13 @@ def _trade_maker(channel: str, fields: TradeFields) -> Callable[[dict[str, Any],
     # A function of a trade and the root of its message; the declaration is evaluated here, not once per trade.
     symbol_key, symbol_path = _key_or_path(fields.symbol)
     sequence_key, sequence_path = _key_or_path(fields.sequence)
-    price_key, size_key, time_key, side_key, key_key = fields.price, fields.size, fields.time, fields.side, fields.key
+    price_key, size_key, time_key, side_key, unique_key = (
+        fields.price,
+        fields.size,
+        fields.time,
+        fields.side,
+        fields.key,
+    )
     first_key, last_key, count_key = fields.first_id, fields.last_id, fields.trade_count
     time_ns_of, side_of = _time_reader(fields.time_unit, fields), _side_reader(fields)
     integer = _integer_reader(fields)
@@ -145,7 +153,7 @@ def _trade_maker(channel: str, fields: TradeFields) -> Callable[[dict[str, Any],
         return make_trade((
             channel, symbol, time_ns_of(trade[time_key]), trade[price_key], trade[size_key],
             0 if side_key is None else side_of(trade[side_key]),
-            first, last, count, sequence, None if key_key is None else _unique(trade[key_key]),
+            first, last, count, sequence, None if unique_key is None else _unique(trade[unique_key]),
         ))  # fmt: skip
 
     return trade_of
