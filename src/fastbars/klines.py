@@ -1,7 +1,7 @@
-"""Files of klines as Binance's public archive has them, and as they lie on people's disks.
+"""Reads files of klines as Binance's public archive has them, and as they are found on disks.
 
 Plain CSV, gzip, zstd or zip, recognised by the first bytes and not by the name; with or without a byte order mark and a
-header, with any line ends, times in milli- or microseconds. The name says symbol and spec.
+header, with any line ends, times in milli- or microseconds. Symbol and spec are taken from the name.
 
 Source: https://github.com/binance/binance-public-data
 Units: times in the files are milliseconds or, for spot since 2025, microseconds since the Unix epoch, UTC.
@@ -47,7 +47,7 @@ _NAMED = re.compile(r"(?:^|(?<=[_.\s]))([^-_.\sa-z]+(?:_(?:PERP|[0-9]{6}))?)-([0
 
 
 def name_of(path: Path | str) -> tuple[str, str] | None:
-    """(symbol, spec) from the name of a file; None where it does not say.
+    """(symbol, spec) from the name of a file; None if they are not in it.
 
     Names are as in the archive, "BTCUSDT-1m-2024-08-08.zip", in any script, and as downloads may spell them:
     percent-encoded, or with letters taken apart (NFD).
@@ -64,7 +64,7 @@ def read_klines(path: Path, symbol: str | None = None, spec: str | None = None) 
     Args:
         path: CSV, also compressed with gzip or zstd, or a zip with CSV files in it. Its name, or else that of the file
             in the zip, gives symbol and spec as the archive's names do ("BTCUSDT-1m-2024-08-08.csv").
-        symbol, spec: where the name does not.
+        symbol, spec: override those of the name.
 
     Raises:
         TapeError: neither the name nor the caller gives symbol and spec; the file is missing, damaged or empty, or a

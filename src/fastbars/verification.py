@@ -1,6 +1,6 @@
-"""Bars compared with the exchange's own candles, field by field: where they differ first, and why that may be.
+"""Compares bars with the exchange's own candles, field by field: the first difference, and its likely cause.
 
-A `Verifier` is given bars and candles in any order, and pairs them. A `CandleWatch` does it for a stream, `verify` for
+A `Verifier` takes bars and candles in any order and pairs them. A `CandleWatch` feeds one from a stream, `verify` from
 tapes and recordings, with the candles in them or in CSV files of Binance's public archive.
 
 Units: patience in seconds.
@@ -30,7 +30,7 @@ from fastbars.specs import BarKind, BarSpec
 from fastbars.tapes.replay import Bars, Replay, replay
 
 _PAIRED_BY = ("symbol", "spec", "open_time", "close_time")
-# What an exchange's candle can have of a bar, in this order.
+# The fields of a bar that an exchange's candle can have, in the order in which they are compared.
 COMPARED = tuple(own.name for own in fields(ExchangeBar) if own.name in BAR_FIELDS and own.name not in _PAIRED_BY)
 
 CandleOpen = Literal["first trade", "previous close"]
@@ -49,13 +49,13 @@ def _is_cut_by_time(spec: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first field in which a bar is not what the exchange's candle says.
+    """The first field in which a bar differs from the exchange's candle.
 
     Attributes:
-        bar, candle: the two.
-        field: its name.
-        bar_value, candle_value: what it is in each.
-        cause: what is likely to be the reason.
+        bar, candle: those compared.
+        field: name of the field.
+        bar_value, candle_value: its value in each.
+        cause: the likely reason.
     """
 
     bar: OHLCVBar
@@ -74,18 +74,18 @@ class Difference:
 
 @dataclass(slots=True)
 class Verification:
-    """What the comparison came to so far; a bar counts by its latest revision.
+    """Counts of a comparison so far; of each bar the latest revision counts.
 
     Attributes:
         equal: bars that equal the exchange's candle in every field that the candle has.
         different: bars that do not.
         partial: PARTIAL bars, which are not compared: the stream saw only part of their interval.
-        without_candle: bars of which no candle came.
-        without_bar: candles with trades of which no bar came, though bars of their symbol had begun to.
-        empty: candles without a trade, and no bar: as it should be.
-        mended: bars that differed, until a later revision equalled the candle.
+        without_candle: bars for which no candle came.
+        without_bar: candles with trades for which no bar came, although the symbol had earlier bars.
+        empty: candles without trades and without a bar, as it should be.
+        mended: bars that differed until a later revision equalled the candle.
         running: messages of candles that the exchange was still updating, which are not compared.
-        first: the first difference that was found; a bar that was mended later can be it.
+        first: the first difference found, even if a later revision repaired the bar.
     """
 
     equal: int = 0
@@ -103,6 +103,11 @@ class Verification:
         """Bars compared."""
         return self.equal + self.different
 
+    @property
+    def repaired(self) -> int:
+        """The same as `mended`."""
+        return self.mended
+
 
 @dataclass(slots=True)
 class _Pair:
@@ -112,7 +117,7 @@ class _Pair:
     candle: ExchangeBar | None = None
     previous: ExchangeBar | None = None  # the candle before it, whose close may be this one's open
     outcome: Outcome | None = None  # as it is counted now
-    is_due: bool = False  # nothing more is waited for: what comes is judged at once
+    is_due: bool = False  # its patience is over: it is judged as it is, and again whenever a half of it comes
     mended: bool = False
     reported: set[tuple[object, ...]] = field(default_factory=set)  # differences, so that none is reported twice
 
@@ -125,17 +130,17 @@ class Verifier:
     """Compares time bars with the exchange's candles of the same symbol, spec and interval.
 
     A candle is final when the exchange says so or, where it never does, when the next one comes; one that comes again
-    replaces the earlier one where it is not older. A bar whose status says that it may still change, GAP or
-    PROVISIONAL, is given `patience_s` to be issued again before a difference is reported. What has been waiting for
-    its other half so long is counted as being without it. Time is that of bars and candles. A verdict is never the
-    last word: a later revision, or a half that comes after all, is judged and counted anew. For this the latest
-    50,000 pairs that are not proven equal are kept, and 5,000 of the others.
+    replaces the earlier one unless it is older. A bar whose status says that it may still change, GAP or PROVISIONAL,
+    has `patience_s` to be issued again before a difference is reported. A bar or candle that has waited that long for
+    the other counts as without it. Time is that of bars and candles. No verdict is final: a later revision, or the
+    missing half, is judged and counted anew. For this the latest 50,000 pairs that are not proven equal are kept, and
+    5,000 of the others.
 
     Args:
         candle_open: what the open of the exchange's candles is (`Exchange.candle_open`). "previous close" is
             expected in open, and folded into high and low, and so counts as equal.
         on_difference: called with each Difference; once for each revision that still differs.
-        missing: trade ids known to be missing, (first, last) of each hole of a symbol, ascending; to name the cause.
+        missing: symbol -> (first, last) of each hole in its trade ids, ascending; to name the cause.
         patience_s: see above.
     """
 
@@ -157,13 +162,13 @@ class Verifier:
         self._unproven: OrderedDict[_Key, _Pair] = OrderedDict()  # judged, and may yet become equal
         self._settled: OrderedDict[_Key, _Pair] = OrderedDict()  # equal, and the bar is proven complete
         self._forgotten: dict[_Series, datetime] = {}  # open time of the latest pair that is no longer kept
-        self._running: dict[_Series, ExchangeBar] = {}  # the latest of those candles that never say they are final
+        self._running: dict[_Series, ExchangeBar] = {}  # the latest candle, where candles are not marked as final
         self._latest: dict[_Series, ExchangeBar] = {}  # final candle
         self._first_bar: dict[_Series, datetime] = {}  # its open time
         self._now: datetime | None = None  # the latest open time of all
 
     def add_bar(self, bar: OHLCVBar) -> None:
-        """A bar, or its next revision; bars that are not cut by time are passed over."""
+        """Add a bar or its next revision; bars that are not cut by time are ignored."""
         if not _is_cut_by_time(bar.spec):
             return
         series = (bar.symbol, bar.spec)
@@ -178,13 +183,14 @@ class Verifier:
         self._advance(bar.open_time)
 
     def add_candle(self, candle: ExchangeBar) -> None:
-        """A candle of the exchange, or an update of one."""
+        """Add a candle of the exchange, or an update of one."""
         series = (candle.symbol, candle.spec)
         if candle.is_closed is False:
             self.verification.running += 1
         elif candle.is_closed:
             self._take_candle(candle)
         else:
+            # The exchange does not mark final candles: the latest is held until the next interval's first one comes.
             held = self._running.get(series)
             if held is not None and held.open_time == candle.open_time:
                 self.verification.running += 1
@@ -199,7 +205,7 @@ class Verifier:
         self._advance(candle.open_time)
 
     def finish(self) -> Verification:
-        """Nothing more comes: judge what is still waiting."""
+        """Judge what is still waiting; nothing more comes."""
         for key, pair in list(self._waiting.items()):
             self._decide(key, pair)
         self._waiting.clear()
@@ -208,7 +214,7 @@ class Verifier:
         return self.verification
 
     def _pair_of(self, key: _Key, close_time: datetime) -> _Pair | None:
-        # None: its verdict was given so long ago that it is no longer kept.
+        # None: it was judged so long ago that it is no longer kept.
         pair = self._waiting.get(key) or self._unproven.get(key) or self._settled.get(key)
         if pair is None:
             forgotten = self._forgotten.get(key[:2])
@@ -286,6 +292,7 @@ class Verifier:
         if pair.outcome is not None:
             setattr(counts, pair.outcome, getattr(counts, pair.outcome) - 1)
         setattr(counts, outcome, getattr(counts, outcome) + 1)
+        # A pair that leaves "equal" again no longer counts as mended, and does once more if it comes back.
         mended = outcome == "equal" and (pair.mended or pair.outcome == "different")
         counts.mended += mended - (pair.mended and pair.outcome == "equal")
         pair.mended |= mended
@@ -350,7 +357,7 @@ class Verifier:
 
 
 def _is_newer(candle: ExchangeBar, held: ExchangeBar) -> bool:
-    # Or as new. Another line, or a snapshot behind a reconnect, may bring an older state of a candle once more.
+    # Or equally new. Another line, or a snapshot after a reconnect, may repeat an older state of a candle.
     if candle.event_time_ns is not None and held.event_time_ns is not None:
         return candle.event_time_ns >= held.event_time_ns
     return bool(candle.is_closed) or candle.volume >= held.volume
@@ -361,12 +368,12 @@ def _trades(count: int) -> str:
 
 
 class CandleWatch:
-    """The candles that a stream's bars are compared with while it runs.
+    """Compares a stream's bars with the exchange's candles while it runs.
 
     Args:
         exchange: whose candles these are.
-        specs: of the stream's bars; those of which the exchange has candles are compared.
-        share: of the symbols, chosen by their names, so that a restart chooses the same ones.
+        specs: of the stream's bars; those that the exchange has candles for are compared.
+        share: fraction of the symbols, chosen by name, so that a restart chooses the same ones.
         on_difference: called with each Difference; the 1st, 2nd, 4th, 8th, ... is logged as well.
 
     Attributes:
@@ -376,7 +383,7 @@ class CandleWatch:
         notify: calls `on_difference` with a difference; a stream counts what that raises.
 
     Raises:
-        ValueError: the share is not above 0 and at most 1, or the exchange has no candles of any of these specs.
+        ValueError: the share is not above 0 and at most 1, or the exchange has no candles for any of these specs.
     """
 
     def __init__(
@@ -409,12 +416,12 @@ class CandleWatch:
         return crc32(symbol.encode()) < self._share * 2**32
 
     def add_candle(self, candle: ExchangeBar) -> None:
-        """A candle of the exchange, whatever it is of."""
+        """Add a candle of the exchange; one of another symbol is ignored."""
         if candle.symbol in self.symbols:
             self.verifier.add_candle(candle)
 
     def add_bars(self, bars: Iterable[OHLCVBar]) -> None:
-        """Bars as they are issued."""
+        """Add bars as they are issued."""
         for bar in bars:
             if bar.spec in self._exchange.candles and self.watches(bar.symbol):
                 self.verifier.add_bar(bar)
@@ -446,7 +453,7 @@ def verify(
     """Compare the bars of tapes or recordings with the exchange's candles in them, or in CSV files.
 
     Args:
-        tapes, exchange, bars, market, channel: as in `replay`; bars that are not given are those of the klines.
+        tapes, exchange, bars, market, channel: as in `replay`; `bars` defaults to the specs of the klines.
         klines: files as in Binance's public archive (see `fastbars.klines.read_klines`); candles in the tapes are
             compared as well.
         on_difference, patience_s: as in `Verifier`.
@@ -478,7 +485,7 @@ def verify(
 
 
 class _Missing:
-    """The holes of a symbol, read anew where messages have come since."""
+    """The holes of a symbol, read again only after new messages."""
 
     def __init__(self, replayed: Replay) -> None:
         self._replayed = replayed
@@ -497,7 +504,7 @@ class _Missing:
 
 
 class _Archive:
-    """Candles of files, given when bars come that they belong to."""
+    """Candles from files, handed out as the bars of their time come."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.specs: list[str] = []
@@ -508,7 +515,7 @@ class _Archive:
         self.specs = list(dict.fromkeys(spec for _, spec in candles))
         self._times = {series: sorted(one) for series, one in candles.items()}
         self._candles = candles
-        self._given: dict[_Series, int] = {}  # so many of `_times`
+        self._given: dict[_Series, int] = {}  # how many of `_times` were handed out
 
     def up_to(self, bar: OHLCVBar, *, inverse: bool) -> list[ExchangeBar]:
         """The candle of this bar and those before it, back to the first bar of its symbol and spec."""
@@ -521,7 +528,7 @@ class _Archive:
         begin = self._given.setdefault(series, first)
         self._given[series] = max(begin, end)
         candles = self._candles[series]
-        # A bar that comes behind later ones, or again, is given its own once more.
+        # For a bar that comes after later ones, or again, its candle is handed out once more.
         due = [candles[time] for time in times[min(begin, first) : end]]
         if inverse:  # their quote columns are base volumes, a rounded division
             due = [replace(candle, quote_volume=None, taker_buy_quote_volume=None) for candle in due]
