@@ -1,4 +1,4 @@
-"""The inputs that fuzzing begins with: messages of every exchange, documented and simulated, whole and in frames.
+"""The initial inputs for fuzzing: messages of every exchange, documented and simulated, whole and in frames.
 
 python -m fuzz.seeds FOLDER     # writes FOLDER/TARGET/..., prints the targets
 """
@@ -26,7 +26,7 @@ from test_walker import ODD
 _NUMBERS = (b"61837.63000000", b"0.00000001", b"1e-8", b"-0.10", b"9223372036854775807", b"00012.50", b".5", b"7.")
 
 
-_NAMES = {"bybit": "publicTrade.{}", "okx": "trades:{}"}  # of a stream, where messages repeat it
+_NAMES = {"bybit": "publicTrade.{}", "okx": "trades:{}"}  # of a stream, for exchanges whose messages repeat it
 _START_MS = 1_786_310_819_680
 
 

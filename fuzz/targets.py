@@ -1,6 +1,6 @@
-"""What the fuzzer runs: compiled code against slower code that it must equal. An AssertionError is a finding.
+"""The fuzz targets: compiled code compared with slower code that must give the same. An AssertionError is a finding.
 
-The twins are those of the tests: `websockets`' own parser, orjson with `Decimal`, arithmetic on whole numbers.
+The reference code is that of the tests: `websockets`' own parser, orjson with `Decimal`, arithmetic on whole numbers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from test_scanner import Scan
 from test_walker import MAX_SIZE, Reader, as_websockets
 
 _KINDS = tuple(MESSAGES)
-_INPUTS_A_SCANNER = 512  # making one takes longer than many inputs, but what it has met must not pile up
+_INPUTS_A_SCANNER = 512  # making one is slow, but its symbols must not pile up
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="fastbars-fuzz-"))
 atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
@@ -47,7 +47,7 @@ _inputs: dict[str, int] = {}
 
 
 def _general_and_remembering(kind: str) -> tuple[Scan, Scan]:
-    # Two scanners with the same past; the second one has the shape of the documented message in its memory.
+    # Two scanners with the same history; the second one remembers the layout of the documented message.
     number = _inputs[kind] = _inputs.get(kind, -1) + 1
     if number % _INPUTS_A_SCANNER == 0:
         _scanners[kind] = Scan(FIELDS[kind], remembers=False), Scan(FIELDS[kind])
@@ -95,7 +95,7 @@ def numbers(data: bytes) -> None:
 
 
 def scanner(data: bytes) -> None:
-    """Messages (a byte says of which exchange, NUL bytes part them), with the memory of layouts and without.
+    """Messages (the first byte selects the exchange, NUL bytes separate them), with the memory of layouts and without.
 
     What is taken is JSON for orjson too, and its trades are those that orjson and `Decimal` make of it.
     """
@@ -113,7 +113,7 @@ def scanner(data: bytes) -> None:
 
 
 def walker(data: bytes) -> None:
-    """The bytes that a server sends, cut where the first bytes say: the walker against `websockets`' own parser.
+    """The bytes of a server, split where the first bytes say: the walker against `websockets`' own parser.
 
     With a scanner after it, the trades are those of the messages one by one.
     """
@@ -143,7 +143,7 @@ def walker(data: bytes) -> None:
         assert (handed, in_place.rows()) == (left, one_by_one.rows()), (kind, stream, cuts)
 
 
-# Files. What they hold is refused with the error of its kind, or it is used without harm.
+# Files. Their content is refused with the right error, or used without harm.
 
 
 @cache
@@ -152,7 +152,7 @@ def _dumped(kind: int) -> dict[str, object]:
 
 
 def snapshot(data: bytes) -> None:
-    """A snapshot with some of its values changed (or, above 127, the body of one), loaded and gone on from."""
+    """A snapshot with some of its values changed (or, above 127, the body of one), loaded and used."""
     if not data:
         return
     if data[0] > 127:
@@ -194,7 +194,7 @@ def recording(data: bytes) -> None:
 
 
 def tape(data: bytes) -> None:
-    """A tape, plain or compressed: plain ones give what they give read line by line."""
+    """A tape, plain or compressed: a plain one gives the same as when read line by line."""
     path = _FOLDER / "tape"
     path.write_bytes(data)
     records: list[TapeRecord] = []

@@ -1,10 +1,10 @@
-"""`make wheel`: sdist -> wheel -> repaired wheel, twice with the same bytes; installed where no compiler is; tried.
+"""`make wheel`: sdist -> wheel -> repaired wheel, twice with the same bytes; installed without a compiler; tested.
 
     python tools/build_wheel.py
 
 1. Builds the sdist, and from it, in two folders, the wheel; both must have the same bytes (SOURCE_DATE_EPOCH is the
    time of the last commit, unless it is set).
-2. auditwheel gives it a manylinux tag and strips it; tools/check_wheel.py looks into it.
+2. auditwheel gives it a manylinux tag and strips it; tools/check_wheel.py inspects it.
 3. Installs it into a new environment whose PATH has nothing but that environment, with an empty HOME, and runs the
    tests and `fastbars demo` from the unpacked sdist, where nothing is compiled.
 4. Prints what cibuildwheel would build for the platforms that are not this one.
@@ -28,7 +28,7 @@ PLATFORMS = {"linux": "x86_64,aarch64", "macos": "x86_64,arm64", "windows": "AMD
 
 
 def run(*command: object, env: dict[str, str] | None = None, cwd: Path = PROJECT) -> None:
-    """Run a command, loudly; stop with it."""
+    """Print and run a command; exit if it fails."""
     words = [str(word) for word in command]
     print("+", " ".join(words), flush=True)
     if (status := subprocess.run(words, env=env, cwd=cwd, check=False).returncode) != 0:
@@ -36,7 +36,7 @@ def run(*command: object, env: dict[str, str] | None = None, cwd: Path = PROJECT
 
 
 def only(folder: Path, pattern: str) -> Path:
-    """The one file that a step has left."""
+    """The only file of that pattern that a step has left."""
     (path,) = folder.glob(pattern)
     return path
 
@@ -51,7 +51,7 @@ def unpack(sdist: Path, folder: Path) -> None:
 
 
 def build_environment() -> dict[str, str]:
-    """What the builds see: a fixed time, and a linker command without paths of this machine's Python."""
+    """The environment of builds: a fixed time, and a linker command without paths of this machine's Python."""
     env = dict(os.environ)
     if "SOURCE_DATE_EPOCH" not in env:
         last = subprocess.run(
@@ -97,7 +97,7 @@ def install(wheel: Path) -> tuple[Path, dict[str, str]]:
 
 
 def main() -> None:
-    """All steps, each stopping the whole where it fails."""
+    """Run all steps; the first failure stops."""
     shutil.rmtree(WORK, ignore_errors=True)
     sdist, wheel = build(build_environment())
     libc, version = platform.libc_ver()

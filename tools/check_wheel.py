@@ -1,10 +1,10 @@
-"""Looks into built wheels: what must be inside, what must not, and how the compiled modules were made.
+"""Inspects built wheels: required and forbidden contents, and how the modules were compiled.
 
     python tools/check_wheel.py [--fortified] dist/*.whl
 
 Contents are checked for every platform, the ELF headers for Linux (needs pyelftools). `--fortified` also demands calls
-that _FORTIFY_SOURCE=3 checks at run time. They are there where the wheel was built on glibc 2.34 or later: older ones
-know level 2 only, which finds no call in this code whose sizes it knows, and musl has none.
+that _FORTIFY_SOURCE=3 checks at run time. They exist if the wheel was built on glibc 2.34 or later: older ones only
+have level 2, which knows the sizes of no call in this code, and musl has none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FORTIFIED = re.compile(r"^__(?:memcpy|memmove|memset|snprintf|sprintf|strcpy|str
 
 
 def faults(path: Path, fortified: bool = False) -> Iterator[str]:
-    """What is wrong with a wheel: nothing, if it is as it should be."""
+    """The faults of a wheel; none if it is sound."""
     if path.stat().st_size >= LIMIT_BYTES:
         yield f"{path.stat().st_size:,} bytes, the limit is {LIMIT_BYTES:,}"
     with zipfile.ZipFile(path) as wheel:
@@ -49,7 +49,7 @@ def _belongs(name: str) -> bool:
 
 
 def elf_faults(files: dict[str, bytes], fortified: bool) -> Iterator[str]:
-    """What is wrong with compiled modules of Linux: each stripped, with full RELRO, no path of the build machine."""
+    """The faults of modules compiled for Linux: each must be stripped, with full RELRO and no path of the build machine."""
     imported: set[str] = set()
     for name, content in files.items():
         segments, flags, symbols, sections = read_elf(content)
@@ -88,7 +88,7 @@ def read_elf(content: bytes) -> tuple[dict[str, int], set[str], set[str], set[st
 
 
 def main(words: list[str]) -> int:
-    """Print a verdict a wheel; 1 if any has a fault."""
+    """Print a verdict per wheel; 1 if any has a fault."""
     paths = [Path(word) for word in words if word != "--fortified"]
     if not paths:
         sys.exit("usage: check_wheel.py [--fortified] WHEEL...")
@@ -96,7 +96,7 @@ def main(words: list[str]) -> int:
     for path in paths:
         wrong = list(faults(path, "--fortified" in words))
         found += len(wrong)
-        print(f"{path.name}: {path.stat().st_size:,} bytes, {'faults:' if wrong else 'as it should be'}")
+        print(f"{path.name}: {path.stat().st_size:,} bytes, {'faults:' if wrong else 'no faults'}")
         print("".join(f"    {fault}\n" for fault in wrong), end="")
     return min(found, 1)
 

@@ -1,4 +1,4 @@
-"""Runs `fastbars demo` and draws what it shows as docs/pictures/demo.svg.
+"""Runs `fastbars demo` and draws its output as docs/pictures/demo.svg.
 
 python tools/draw_demo.py
 """
@@ -20,7 +20,7 @@ WIDTH = 112
 
 
 def draw() -> int:
-    """The last table and the verdict below it; returns the demo's exit status."""
+    """Draw the last table and the summary below it. Returns the demo's exit status."""
     shown: list[Any] = []
     make_table = demo._table
     said = io.StringIO()
@@ -31,7 +31,7 @@ def draw() -> int:
 
     demo._table = keep
     with contextlib.redirect_stdout(said):
-        # rich is to believe in a terminal, for the table to be made at all.
+        # rich must take it for a terminal, or no table is made.
         said.isatty = lambda: True  # type: ignore[method-assign]
         status = main(["demo"])
     lines = [line for line in said.getvalue().splitlines() if "\x1b" not in line]

@@ -1,13 +1,13 @@
 """Fuzz the compiled readers: build them with clang's sanitizers, and run each target under libFuzzer.
 
-    python tools/run_fuzzers.py --seconds 120           # all targets, which share the time, and odd calls
+    python tools/run_fuzzers.py --seconds 120           # all targets in that time together, and odd calls
     python tools/run_fuzzers.py --seconds 600 numbers   # one of them
-    python tools/run_fuzzers.py --runs 10000000         # so many inputs of each target, however long it takes
-    python tools/run_fuzzers.py numbers --replay FILE   # one input again
+    python tools/run_fuzzers.py --runs 10000000         # so many inputs for each target, however long it takes
+    python tools/run_fuzzers.py numbers --replay FILE   # replay one input
     python tools/run_fuzzers.py --pytest tests/test_state.py ...   # tests, with the sanitized modules
 
-AddressSanitizer and UndefinedBehaviorSanitizer watch the extension modules; what they compute is compared with
-slower twins in fuzz/targets.py. A finding is written to build/fuzz/findings and ends the run with status 1.
+AddressSanitizer and UndefinedBehaviorSanitizer watch the extension modules; their results are compared with slower
+reference code in fuzz/targets.py. A finding is written to build/fuzz/findings and ends the run with status 1.
 
 Source: https://llvm.org/docs/LibFuzzer.html
 """
@@ -29,7 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "fuzz"
 FINDINGS = BUILD / "findings"
-# Bytes of an input: what a target has to be given to reach all of its code.
+# Longest input in bytes, large enough to reach all of a target's code; 4,096 for the others.
 LONGEST = {"scanner": 65_536, "walker": 65_536, "recording": 65_536, "tape": 16_384, "rest": 16_384, "snapshot": 256}
 ODD_CALLS = 6_000
 ODD_SEEDS = 4
@@ -42,7 +42,7 @@ SANITIZERS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one target came to."""
+    """The result of one target."""
 
     target: str
     executions: int
@@ -108,7 +108,7 @@ def environment_of(target: str) -> dict[str, str]:
 
 
 def fuzz(harness: Path, target: str, seconds: float, runs: int | None = None) -> Outcome:
-    """Run one target for a time, or for so many inputs, from its seeds and what earlier runs have found."""
+    """Run one target for a time or a number of inputs, from its seeds and the corpus of earlier runs."""
     corpus = BUILD / "corpus" / target
     corpus.mkdir(parents=True, exist_ok=True)
     begun_s = time.monotonic()
@@ -131,7 +131,7 @@ def fuzz(harness: Path, target: str, seconds: float, runs: int | None = None) ->
 
 
 def sanitized(compiler: str) -> dict[str, str]:
-    """The environment of a Python that has the sanitized modules: the sanitizer's runtime has to come first."""
+    """The environment of a Python that has the sanitized modules: the sanitizer's runtime must be loaded first."""
     found = subprocess.run(
         [compiler, "-print-file-name=libclang_rt.asan-x86_64.so"], check=True, capture_output=True, text=True
     )
@@ -139,7 +139,7 @@ def sanitized(compiler: str) -> dict[str, str]:
 
 
 def call_oddly(compiler: str) -> list[str]:
-    """Everything that Python can call, with odd arguments, under the sanitizers; returns what was found."""
+    """Everything that Python can call, with odd arguments, under the sanitizers; returns the findings."""
     found = []
     for seed in range(ODD_SEEDS):
         log = BUILD / f"odd-calls-{seed}"

@@ -2,8 +2,8 @@
 
     python tools/soak.py --seconds 60 --seed 1
 
-The exchanges run in a process of their own, so that the memory measured is the client's; what they truly traded and
-sent is compared with the bars at the end. The exit status is 1 where anything is wrong.
+The exchanges run in a process of their own, so that the memory measured is the client's; what they really traded and
+sent is compared with the bars at the end. The exit status is 1 if anything is wrong.
 
 Units: seconds; times of trades in ms since the Unix epoch.
 """
@@ -53,7 +53,7 @@ SYMBOLS = 500
 RATE = 200.0  # trades a second and exchange
 BAR_MS = 5_000
 RECENT_KEYS = 1024  # of each symbol
-SETTLE_S = 12.0  # without faults at the end
+SETTLE_S = 12.0  # at the end, without faults
 CONFIG = StreamConfig(
     heartbeat_interval=0.5,
     heartbeat_timeout=2.0,
@@ -75,7 +75,7 @@ _FIXES = {
     FaultKind.LIFETIME: {"seconds": 2.0},
     FaultKind.LATE_ACK: {"seconds": 0.5},
 }
-# A bar of one of these is promised to hold every trade that came, and no other.
+# A bar with one of these statuses is promised to hold every trade that came, and no other.
 WHOLE = ("COMPLETE", "PROVISIONAL", "HEALED", "UNVERIFIABLE")
 
 Row = tuple[str, int, int | None, int | None, str, str, str, str, str]
@@ -98,8 +98,8 @@ class Truth:
 
 
 def serve_exchanges(pipe: Connection, seconds: float, seed: int) -> None:
-    """Run all exchanges and their faults until told to stop; then send what they truly did."""
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it says of each write that the connection is gone
+    """Run all exchanges and their faults until asked to stop; then send their records."""
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each write to a lost connection
     asyncio.run(_serve_exchanges(pipe, seconds, seed))
 
 
@@ -126,7 +126,7 @@ async def _inject(servers: list[SimulatedExchange], seconds: float, random: Rand
     for second in range(1, int(seconds)):
         await asyncio.sleep(max(0.0, started_s + second - time.monotonic()))
         if second % len(kinds) == 1:
-            random.shuffle(kinds)  # each of them comes, in any order
+            random.shuffle(kinds)  # each occurs, in random order
         kind = kinds[second % len(kinds)]
         options: dict[str, Any] = dict(_FIXES.get(kind, {}))
         if kind is FaultKind.REFUSE:
@@ -143,7 +143,7 @@ async def _inject(servers: list[SimulatedExchange], seconds: float, random: Rand
 
 
 def truth_of(server: SimulatedExchange) -> Truth:
-    """Everything that one exchange did, as plain values."""
+    """The record of one exchange as plain values."""
     record, faults = server.record, server.faults
     assert faults is not None
     candles: dict[tuple[str, int], list[Any]] = {}
@@ -183,7 +183,7 @@ def truth_of(server: SimulatedExchange) -> Truth:
 
 @dataclass
 class Venue:
-    """One exchange as the client sees it; its bars go to a file, so that they are no memory."""
+    """One exchange as the client sees it; its bars go to a file, so as not to count as memory."""
 
     name: str
     market: str
@@ -194,7 +194,7 @@ class Venue:
     missing: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
     async def consume(self) -> None:
-        """Write every bar down."""
+        """Write every bar to the file."""
         async for bar in self.stream:
             self.file.write(json.dumps(row_of(bar)) + "\n")
 
@@ -230,7 +230,7 @@ def row_of(bar: OHLCVBar) -> list[Any]:
 
 @dataclass
 class Verdict:
-    """What became of one exchange's trades.
+    """The outcome for one exchange's trades.
 
     Attributes:
         sent: by the exchange, from the first trade in a bar to the last one.
@@ -254,7 +254,7 @@ class Verdict:
 
 
 def judge(venue: Venue, truth: Truth) -> Verdict:
-    """Compare the bars with what the exchange truly did."""
+    """Compare the bars with the exchange's record."""
     ids = venue.ids
     verdict = Verdict(late=sum(venue.late.values()))
     latest = venue.latest()
@@ -267,7 +267,7 @@ def judge(venue: Venue, truth: Truth) -> Verdict:
     for symbol, bars in by_symbol.items():
         for open_ms, bar in bars.items():
             if open_ms == max(bars) and bar[0] != "COMPLETE":
-                continue  # it was closed on time, and what came after the end was not waited for
+                continue  # closed at the end of the run: later trades were not waited for
             judge_bar(verdict, ids, symbol, open_ms, bar, truth)
         if ids == "contiguous":
             judge_ids(verdict, venue, symbol, bars, truth)
@@ -277,7 +277,7 @@ def judge(venue: Venue, truth: Truth) -> Verdict:
 
 
 def judge_bar(verdict: Verdict, ids: str, symbol: str, open_ms: int, bar: list[Any], truth: Truth) -> None:
-    """A bar that promises to be whole is the exchange's own, to the last digit."""
+    """A bar that promises to be whole equals the exchange's own, to the last digit."""
     status, count, _, _, *values = bar
     if status == "SAMPLED" and (symbol, open_ms) in truth.candles:
         high, low = map(Decimal, truth.candles[symbol, open_ms][1:3])
@@ -297,7 +297,7 @@ def judge_bar(verdict: Verdict, ids: str, symbol: str, open_ms: int, bar: list[A
         if candle is None:
             wrong = count > 0
         elif taken and ids != "contiguous":
-            wrong = not candle[5] - len(taken) <= count <= candle[5]  # nothing tells the client of those
+            wrong = not candle[5] - len(taken) <= count <= candle[5]  # the client cannot know of those
         else:
             wrong = (count, *map(Decimal, values)) != (candle[5], *map(Decimal, candle[:5]))
     else:
@@ -349,7 +349,7 @@ def judge_gaps(
 
 
 def judge_log(verdict: Verdict, venue: Venue, symbol: str, bars: dict[int, list[Any]], truth: Truth) -> None:
-    """No such ids: the exchange's log decides; what it sent is in a bar, or there was an outage."""
+    """Other ids: the exchange's record decides; what it sent is in a bar, or there was an outage."""
     first_id, times = truth.times_ms[symbol]
     starts, stops = min(bars), max(bars)
     sent: Counter[int] = Counter(times[number - first_id] // BAR_MS * BAR_MS for number in truth.sent[symbol])
@@ -379,16 +379,16 @@ def in_outage(venue: Venue, open_ms: int) -> bool:
 
 
 class Memory:
-    """Resident memory of this process over time, without what Python has not collected yet.
+    """Resident memory of this process over time, after a garbage collection.
 
-    A connection that has ended is a cycle of some hundred objects, and those are collected late.
+    A connection that has ended is a cycle of some hundred objects, which would be collected late.
     """
 
     def __init__(self) -> None:
         self.samples: list[tuple[float, float]] = []
 
     async def watch(self) -> None:
-        """Look once a second."""
+        """Take a sample once a second."""
         page = os.sysconf("SC_PAGE_SIZE")
         while True:
             gc.collect()
@@ -425,7 +425,7 @@ def _links() -> Iterator[str]:
 
 
 def stream_of(name: str, market: str, url: str, symbols: list[str], file: IO[str]) -> Venue:
-    """A stream of one exchange whose outages and late trades are noted."""
+    """A stream of one exchange that records outages and late trades."""
     down: list[float] = []
     late: Counter[str] = Counter()
     outages: list[tuple[float, float]] = []
@@ -445,7 +445,7 @@ def stream_of(name: str, market: str, url: str, symbols: list[str], file: IO[str
 
 
 async def soak(seconds: float, seed: int, folder: Path) -> bool:
-    """Run it; True: nothing was wrong."""
+    """Run the soak. Returns whether nothing was wrong."""
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe()
     process = context.Process(target=serve_exchanges, args=(theirs, seconds - SETTLE_S, seed), daemon=True)
@@ -460,7 +460,7 @@ async def soak(seconds: float, seed: int, folder: Path) -> bool:
         await asyncio.wait([watching])
         left = leftovers() - before
         deadline = time.monotonic() + 5.0
-        while left and time.monotonic() < deadline:  # the last turns of what was stopped
+        while left and time.monotonic() < deadline:  # what was stopped may need a few more turns of the loop
             await asyncio.sleep(0.1)
             left = leftovers() - before
         pipe.send(None)
@@ -480,7 +480,7 @@ async def _stream_all(places: list[Any], folder: Path, pipe: Connection) -> list
         consuming = [asyncio.create_task(venue.consume()) for venue in venues]
         for venue in venues:
             for adapter in venue.stream.pool.adapters:
-                if venue.ids == "unique":  # its window is nearly full then, or it would be seen to fill
+                if venue.ids == "unique":  # fill its window of keys, or its growth would look like a leak
                     for symbol_id in range(len(adapter.session.symbols)):
                         for number in range(RECENT_KEYS):
                             adapter.session._admission._recent.add(symbol_id, str(number))
@@ -507,7 +507,7 @@ async def _stream_all(places: list[Any], folder: Path, pipe: Connection) -> list
 
 
 def report(venues: list[Venue], truths: list[Truth], memory: Memory, left: Counter[str]) -> bool:
-    """Print what happened; True: nothing was wrong."""
+    """Print the results. Returns whether nothing was wrong."""
     injected: Counter[str] = Counter()
     applied: Counter[str] = Counter()
     good = True
@@ -523,7 +523,7 @@ def report(venues: list[Venue], truths: list[Truth], memory: Memory, left: Count
         back = (-1.0, -1.0) not in venue.outages
         if venue.name == "binance" and not stats.never_heard:
             good = False
-            verdict.examples.insert(0, f"nobody said that {SILENT} is silent")
+            verdict.examples.insert(0, f"{SILENT} is silent, and that was not reported")
         good &= back and not (verdict.lost or verdict.doubled or verdict.wrong) and verdict.bars > 0
         v = verdict
         print(f"{venue.name + ' ' + venue.market:28}{v.bars:>8}{v.gaps:>6}{v.sent:>9}{v.in_bars:>9}{v.missing:>9}"
