@@ -49,7 +49,7 @@ def _belongs(name: str) -> bool:
 
 
 def elf_faults(files: dict[str, bytes], fortified: bool) -> Iterator[str]:
-    """The faults of modules compiled for Linux: each must be stripped, with full RELRO and no path of the build machine."""
+    """The faults of modules compiled for Linux: unstripped, without full RELRO, or with a path of the build machine."""
     imported: set[str] = set()
     for name, content in files.items():
         segments, flags, symbols, sections = read_elf(content)
