@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 _PROFILES = {"quick": 0.1, "default": 1.0, "deep": 10.0}
 _FACTOR = _PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "default")]
-_EXAMPLES = 100
+_EXAMPLES = 150
 
 
 def examples(count: int) -> int:

@@ -286,7 +286,7 @@ def test_no_life_has_a_false_complete_bar_and_together_they_have_seen_every_stat
     run_state_machine_as_test(
         Lives,
         settings=settings(
-            max_examples=examples(200),
+            max_examples=examples(500),
             stateful_step_count=20,
             deadline=None,
             derandomize=True,
