@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from dataclasses import replace
 
 import pytest
 
-from fake_clock import Stopwatch
+import fastbars
+from fake_clock import FakeClockLoop, Stopwatch
 from fastbars import BaseWebSocketAdapter, StreamConfig
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.binance import SPOT
@@ -16,7 +19,7 @@ from fastbars.live.connections.connection import Connection
 from fastbars.live.connections.keepalive import longest_silence_s
 from fastbars.live.connections.subscriptions import Subscriptions
 from fastbars.live.session import Session
-from servers import PING, RawServer, TradeServer, until
+from servers import PING, RawServer, TradeServer, frame, trade, until
 
 
 def silence_of(exchange: Exchange, config: StreamConfig) -> float:
@@ -55,3 +58,44 @@ async def test_a_quiet_server_that_answers_pings_is_not_given_up() -> None:
         await asyncio.sleep(5.0)
         assert adapter.stats().connections == 1
         await adapter.disconnect()
+
+
+async def test_a_process_that_stood_still_asks_before_it_gives_a_connection_up() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, FakeClockLoop)
+    exchange = replace(SPOT, keepalive=Keepalive(silence_s=2.0))
+    async with TradeServer() as server:  # it says nothing by itself
+        adapter = BaseWebSocketAdapter(exchange, StreamConfig(), url=server.url)
+        await adapter.connect()
+        await asyncio.sleep(0.5)
+        loop.turn(60.0)  # as a slow callback or a suspended machine does
+        await asyncio.sleep(5.0)
+        assert adapter.stats().connections == 1
+        await adapter.disconnect()
+
+
+def test_a_process_that_stood_still_reads_what_has_come_before_it_gives_a_connection_up() -> None:
+    async def main() -> int:
+        exchange = replace(SPOT, keepalive=Keepalive(silence_s=0.6))
+        loop = asyncio.get_running_loop()
+        waker, woken = socket.socketpair()
+        woken.setblocking(False)
+        async with RawServer() as server:  # answers no ping
+            adapter = BaseWebSocketAdapter(exchange, StreamConfig(), url=server.url)
+            await adapter.connect()
+            await until(lambda: server.received and server.received[0] & 0x0F == PING)
+
+            def stand_still() -> None:
+                loop.remove_reader(woken)
+                server.writers[0].write(frame(trade(1, 0)))
+                time.sleep(0.7)
+
+            loop.add_reader(woken, stand_still)  # while it polls its sockets: timers come next, and reading after them
+            waker.send(b"x")
+            await until(lambda: adapter.stats().session.trades == 1 or adapter.stats().connections > 1)
+            await adapter.disconnect()
+        waker.close()
+        woken.close()
+        return adapter.stats().connections
+
+    assert fastbars.run(main()) == 1

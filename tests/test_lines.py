@@ -8,13 +8,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 import fastbars
 from examples import examples
-from fastbars import OHLCVBar, StreamConfig, SubscriptionError, WSConnectionError
+from fastbars import OHLCVBar, StreamConfig, SubscriptionError, TickData, WSConnectionError
 from fastbars.cli.output import csv_line
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.binance import SPOT
@@ -256,6 +257,22 @@ async def test_where_ids_are_only_unique_one_of_two_lines_can_be_lost_as_well() 
         candle = truth[bar.symbol][to_nanoseconds(bar.open_time) // 1_000_000]
         assert (bar.trade_count, bar.volume) == (candle.trade_count, candle.volume)
     assert stream.stats().session.duplicates > 100
+
+
+@pytest.mark.parametrize("kind", ["bybit", "hyperliquid"])
+@pytest.mark.parametrize("knobs", [{"lines": 2}, {"connection_lifetime": 1.0, "handover_overlap": 0.3}])
+async def test_where_ids_are_only_unique_each_trade_of_two_connections_is_told_once(
+    kind: str, knobs: dict[str, Any]
+) -> None:
+    ticks: list[TickData] = []
+    async with SimulatedExchange(kind, symbols=2, rate=300.0) as exchange:
+        stream = fastbars.stream(
+            kind, exchange.symbols, "1s", market=exchange.market, url=exchange.url, config=StreamConfig(**knobs),
+            on_tick=ticks.append,
+        )  # fmt: skip
+        async with stream:
+            await until(lambda: stream.stats().session.duplicates > 100)
+    assert len(ticks) == stream.stats().buffer.trades > 100
 
 
 async def test_a_bar_that_begins_while_both_lines_are_being_closed_is_partial_and_no_gap() -> None:

@@ -93,7 +93,8 @@ class Notifier:
         """A trade was taken; one without a size only used its id up, and is nothing to a user."""
         if not tick.volume or not self.wants_trades:
             return
-        if self.seen_by_callbacks is not None:
+        # Where ids are only unique, rows have none: what came twice was dropped by its key, before this.
+        if self.seen_by_callbacks is not None and tick.trade_id is not None:
             number = self._numbers.setdefault(tick.symbol, len(self._numbers))
             if not self.seen_by_callbacks.add(number, str(tick.trade_id), tick.time_ns):
                 return

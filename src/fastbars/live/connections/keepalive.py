@@ -13,7 +13,7 @@ import asyncio
 
 from fastbars.clocks import steady_ns
 from fastbars.errors import SubscriptionError
-from fastbars.live.connections.connection import Connection
+from fastbars.live.connections.connection import Connection, have_been_read
 from fastbars.log import log
 
 _REFRESH = 0.8  # of its lifetime, a subscription is made again
@@ -45,15 +45,24 @@ def _application_interval_s(connection: Connection) -> float:
 
 
 async def _ping(connection: Connection) -> None:
+    # Silence proves death only where a ping was sent and what had come since was read: a process that stood still, in a
+    # slow callback or a suspended machine, has done neither.
     longest_s = longest_silence_s(connection)
+    asked_ns: int | None = None
     while True:
-        silent_s = connection.silent_s(steady_ns())
-        if silent_s >= longest_s:
-            connection.drop(f"no data received for {silent_s:.1f} s")
-            return
+        left_s = longest_s - connection.silent_s(steady_ns())
         # Twice in that time at least: a live server answers, however quiet the market is.
-        await asyncio.sleep(min(connection.config.heartbeat_interval, longest_s / 2, longest_s - silent_s))
+        shortest_s = min(connection.config.heartbeat_interval, longest_s / 2)
+        await asyncio.sleep(min(shortest_s, left_s) if left_s > 0 else shortest_s)
+        if connection.silent_s(steady_ns()) >= longest_s:
+            await have_been_read([connection])
+            now_ns = steady_ns()
+            silent_s = connection.silent_s(now_ns)
+            if silent_s >= longest_s and asked_ns is not None and now_ns - asked_ns < silent_s * 1e9:
+                connection.drop(f"no data received for {silent_s:.1f} s")
+                return
         await connection.ping()
+        asked_ns = steady_ns()
 
 
 async def _ping_as_message(connection: Connection, payload: bytes) -> None:
