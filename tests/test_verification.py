@@ -445,11 +445,11 @@ def test_where_ids_prove_nothing_the_cause_says_so() -> None:
     verifier.add_bar(bar)
     verifier.add_candle(without_ids(bar, volume=D(8)))
     verifier.finish()
-    assert verifier.causes == ["trades are missing, and its ids could not tell: the bar is UNVERIFIABLE"]
+    assert verifier.causes == ["trades are missing, which its ids cannot show: the bar is UNVERIFIABLE"]
     verifier = Noted()
     verifier.add_bar(bar)
     verifier.add_candle(without_ids(bar, volume=D(8), trade_count=4))
-    assert verifier.causes == ["the bar lacks 1 trade, and its ids could not tell: it is UNVERIFIABLE"]
+    assert verifier.causes == ["the bar lacks 1 trade, which its ids cannot show: it is UNVERIFIABLE"]
 
 
 def test_a_candle_that_may_not_be_final_is_named_as_the_cause() -> None:

@@ -2,7 +2,7 @@
 
     python tools/soak.py --seconds 60 --seed 1
 
-The exchanges run in a process of their own, so that the memory measured is the client's; what they really traded and
+The exchanges run in a separate process, so that the memory measured is the client's; what they really traded and
 sent is compared with the bars at the end. The exit status is 1 if anything is wrong.
 
 Units: seconds; times of trades in ms since the Unix epoch.

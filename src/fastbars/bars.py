@@ -49,7 +49,7 @@ class CloseReason(StrEnum):
     TRADE = "trade"  # a trade of a later interval, or the one that reached the step
     WATERMARK = "watermark"  # event time on the connection passed close_time + grace
     CLOCK = "clock"  # the corrected wall clock passed close_time + grace
-    GAP = "gap"  # likewise, while the feed was down
+    GAP = "gap"  # the clock, while the feed was down
     END = "end"  # end of input or of the subscription
     OPEN = "open"  # not closed yet: what `BarBuffer.current` shows
 

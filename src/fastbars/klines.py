@@ -139,7 +139,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     rest = b""
     for chunk in chunks:
         lines = (rest + chunk).splitlines(keepends=True)
-        # What may go on in the next chunk waits: a line without an end, or one whose \r may belong to a \r\n.
+        # What may continue in the next chunk waits: a line without an end, or one whose \r may belong to a \r\n.
         rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         yield from lines
         if len(rest) > _LONGEST_LINE:

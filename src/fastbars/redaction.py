@@ -75,7 +75,7 @@ def without_path_keys(text: str) -> str:
 
 
 def hidden(error: BaseException) -> BaseException | None:
-    """The error as the cause of another one; None where its text, or that of its own causes, would show secrets."""
+    """The error, to be the cause of another; None if its text, or that of one of its causes, would show secrets."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:

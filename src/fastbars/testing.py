@@ -135,7 +135,7 @@ def empty_messages_of_a_known_kind_are_heartbeats(fixtures: ExchangeFixtures) ->
         _expect(exchange, f"errors and data of {payload}", (received.errors, received.data_messages), (0, 0))
     counted = (session.stats.control, session.stats.messages)
     _expect(exchange, "counters of empty messages", counted, (len(fixtures.empty),) * 2)
-    _expect(exchange, "messages handed on", raw, [])
+    _expect(exchange, "messages passed on", raw, [])
 
 
 def garbage_is_counted_and_costs_no_good_message(fixtures: ExchangeFixtures) -> None:
@@ -145,12 +145,12 @@ def garbage_is_counted_and_costs_no_good_message(fixtures: ExchangeFixtures) -> 
     payloads = [payload.encode() for payload in (*fixtures.garbage, good, *fixtures.unknown, "{cut")]
     received = session.receive(payloads, 0)
     stats = session.stats
-    _expect(exchange, "trades beside garbage", stats.trades, len(_trades_in(meaning)))
+    _expect(exchange, "trades amid garbage", stats.trades, len(_trades_in(meaning)))
     _expect(exchange, "parse errors", stats.parse_errors, len(fixtures.garbage))
     counted = (stats.unknown, stats.invalid_json, stats.messages)
     _expect(exchange, "unknown, invalid, all", counted, (len(fixtures.unknown), 1, len(payloads)))
     _expect(exchange, "errors", received.errors, len(fixtures.garbage) + 1)
-    _expect(exchange, "unknown messages handed on", [one.kind for one in raw], ["unknown"] * len(fixtures.unknown))
+    _expect(exchange, "unknown messages passed on", [one.kind for one in raw], ["unknown"] * len(fixtures.unknown))
 
 
 def event_time_is_when_the_exchange_sent_a_message(fixtures: ExchangeFixtures) -> None:
@@ -224,7 +224,7 @@ def a_repeated_trade_counts_once_in_a_partial_bar(fixtures: ExchangeFixtures) ->
     first = _trades_in(meaning)[0]
     session = _session(exchange, Callbacks(on_bar=issued.append))
     session.receive([payload.encode()], 0)
-    session.receive([payload.encode()], 0)  # once more, word for word
+    session.receive([payload.encode()], 0)  # the same bytes again
     session.flush(0)
     bars = [(bar.status, bar.trade_count, bar.close, bar.volume) for bar in issued]
     _expect(exchange, f"bar of {payload}", bars, [(BarStatus.PARTIAL, 1, Decimal(first.price), Decimal(first.size))])

@@ -81,8 +81,8 @@ class TickData:
         timestamp: exchange time; an aware datetime, a pandas Timestamp, a numpy datetime64 (UTC), or integer
             nanoseconds since the epoch.
         price: > 0, quote units; Decimal, int or text, never float. With `negative_prices` any finite one.
-        volume: > 0, base units or contracts; likewise. 0 with a `trade_id`: the exchange used the id up though nothing
-            was traded (a void id); the price may then be 0, and `trade_count` is.
+        volume: > 0, base units or contracts; types as for the price. 0 with a `trade_id`: the exchange used the id up
+            though nothing was traded (a void id); the price may then be 0, and `trade_count` is.
         side: of the taker: a TickSide or its text; 1 or True, the taker bought; -1 or False, the taker sold; 0,
             unknown. Binance's `m` (`isBuyerMaker`) is true where the taker sold: give `not m`.
         trade_id: of the first trade, where the exchange numbers them.

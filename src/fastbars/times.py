@@ -194,7 +194,7 @@ def _of_datetime(time: datetime) -> int:
         raise InvalidTickError("time is NaT")
     if time.utcoffset() is None:
         raise InvalidTickError(f"{time.isoformat()} has no time zone; times are aware, in UTC")
-    # pandas' Timestamp has nanoseconds beside the microseconds of its base class, whose arithmetic leaves them out.
+    # pandas' Timestamp adds nanoseconds to its base class, whose arithmetic ignores them.
     plain = time.to_pydatetime(warn=False) if hasattr(time, "to_pydatetime") else time
     return (plain - EPOCH) // _MICROSECOND * 1000 + int(getattr(time, "nanosecond", 0))
 

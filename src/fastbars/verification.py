@@ -292,7 +292,7 @@ class Verifier:
         if pair.outcome is not None:
             setattr(counts, pair.outcome, getattr(counts, pair.outcome) - 1)
         setattr(counts, outcome, getattr(counts, outcome) + 1)
-        # A pair that leaves "equal" again no longer counts as mended, and does once more if it comes back.
+        # A pair that is no longer equal no longer counts as mended, until it is equal again.
         mended = outcome == "equal" and (pair.mended or pair.outcome == "different")
         counts.mended += mended - (pair.mended and pair.outcome == "equal")
         pair.mended |= mended
@@ -336,12 +336,12 @@ class Verifier:
         if less:
             if less < 0:
                 return f"the candle leaves out {_trades(-less)} of the bar"
-            unproven = "" if bar.is_complete else f", and its ids could not tell: it is {bar.status}"
+            unproven = "" if bar.is_complete else f", which its ids cannot show: it is {bar.status}"
             return f"the bar lacks {_trades(less)}{unproven}"
         if name in ("open", "high", "low") and bar.volume == candle.volume:
             return "both count the same trades: the exchange may open a candle at the close before (venue semantics)"
         if not bar.is_complete and candle.volume > bar.volume:
-            return f"trades are missing, and its ids could not tell: the bar is {bar.status}"
+            return f"trades are missing, which its ids cannot show: the bar is {bar.status}"
         return "unknown"
 
     def _missing_in(self, bar: OHLCVBar, candle: ExchangeBar, less: int | None) -> str:
@@ -378,9 +378,9 @@ class CandleWatch:
 
     Attributes:
         channels: of the candles.
-        symbols: whose candles are subscribed to; those of others are passed over.
-        verifier: that compares.
-        notify: calls `on_difference` with a difference; a stream counts what that raises.
+        symbols: whose candles are subscribed to; those of others are ignored.
+        verifier: makes the comparison.
+        notify: calls `on_difference` with a difference; a stream replaces it, to count exceptions.
 
     Raises:
         ValueError: the share is not above 0 and at most 1, or the exchange has no candles for any of these specs.
@@ -528,7 +528,7 @@ class _Archive:
         begin = self._given.setdefault(series, first)
         self._given[series] = max(begin, end)
         candles = self._candles[series]
-        # For a bar that comes after later ones, or again, its candle is handed out once more.
+        # For a bar that comes after later ones, or again, its candle is handed out again.
         due = [candles[time] for time in times[min(begin, first) : end]]
         if inverse:  # their quote columns are base volumes, a rounded division
             due = [replace(candle, quote_volume=None, taker_buy_quote_volume=None) for candle in due]

@@ -2,7 +2,7 @@
 
 Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams,
 https://developers.binance.com/docs/binance-spot-api-docs/rest-api and https://developers.binance.com/docs/derivatives
-Units: times in messages are milliseconds, or microseconds where the connection asked for them.
+Units: times in messages are milliseconds, or microseconds if the URL requests them.
 """
 
 from __future__ import annotations

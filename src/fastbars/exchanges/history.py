@@ -19,7 +19,7 @@ from fastbars.exchanges.reader import TradeReader
 from fastbars.exchanges.rest_api import RestApi
 
 MOST_PAGE_BYTES = 2 * 2**20  # the largest page known, 1,000 trades, has 200 kB
-MOST_PAGE_TRADES = 2_000  # the largest page asked for has 1,000
+MOST_PAGE_TRADES = 2_000  # the largest page requested has 1,000
 
 
 class Hole(NamedTuple):
@@ -56,9 +56,9 @@ class Beginning(NamedTuple):
 class Paging(Enum):
     """How the pages of an endpoint follow each other."""
 
-    FORWARD_BY_ID = "by id, ascending: a page begins at the id asked for"
-    BACKWARD_BY_ID = "by id, descending: a page ends before the id asked for"
-    BACKWARD_BY_TIME = "by time, descending: a page ends at the time asked for"
+    FORWARD_BY_ID = "by id, ascending: a page begins at the id requested"
+    BACKWARD_BY_ID = "by id, descending: a page ends before the id requested"
+    BACKWARD_BY_TIME = "by time, descending: a page ends at the time requested"
     FORWARD_BY_CURSOR = "by a cursor in ns, ascending: each page says where the next one begins"
     RECENT = "one page, of the latest trades"
 

@@ -177,7 +177,7 @@ class Kraken(Exchange):
 
     def fields(self, channel: str) -> TradeFields | None:  # noqa: ARG002
         # {"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"buy","price":105944.2,"qty":0.00027625,
-        #  "ord_type":"limit","trade_id":10218208,"timestamp":"2023-10-06T17:35:55.440295Z"}]}; "snapshot" likewise, the
+        #  "ord_type":"limit","trade_id":10218208,"timestamp":"2023-10-06T17:35:55.440295Z"}]}; "snapshot" has the
         # last 50 trades, some of which were seen before a reconnect
         return TradeFields(
             match={("channel",): "trade"}, trades=("data",), symbol="symbol", price="price", size="qty",

@@ -63,8 +63,8 @@ _NAMED = re.compile(r"channel:\s*([\w-]+),\s*instId:\s*([\w-]+)")
 
 
 # {"arg":{"channel":"trades-all","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"130639474",
-#  "px":"42219.9","sz":"0.12060306","side":"buy","ts":"1630048897897"}]}; `trades` with "count":"3" beside these. The
-# REST API writes trades likewise, newest first
+#  "px":"42219.9","sz":"0.12060306","side":"buy","ts":"1630048897897"}]}; `trades` also has "count":"3". The REST
+# API writes trades the same way, newest first
 _TRADES = TradeFields(
     match={("arg", "channel"): "trades-all"}, trades=("data",), symbol="instId", price="px", size="sz", time="ts",
     first_id="tradeId", integers_in_text=True, side="side", buy="buy", sell="sell", event_time="ts",

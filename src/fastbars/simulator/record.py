@@ -71,7 +71,7 @@ class ConnectionRecord:
 
     Attributes:
         number: counts from 0 in the order of the handshakes.
-        path: asked for by the handshake.
+        path: of the handshake.
         opened_s, closed_s: closed_s is None while it is open.
         requests: (when, what the client sent).
         subscribed: name of a stream -> when it was first requested.
