@@ -115,8 +115,8 @@ def test_a_file_that_was_cut_is_noticed(place: int) -> None:
     ("data", "why"),
     [
         (b"fastbars snapshot 999\n" + bytes(50), "it is of version 999, this is version 2"),
-        (b"something else\n", "it is no snapshot of fastbars"),
-        (b"", "it is no snapshot of fastbars"),
+        (b"something else\n", "it is not a fastbars snapshot"),
+        (b"", "it is not a fastbars snapshot"),
     ],
 )
 def test_a_refused_file_is_set_aside_and_not_deleted(tmp_path: Path, data: bytes, why: str) -> None:

@@ -238,7 +238,7 @@ async def test_a_configured_session_token_is_given_when_it_is_asked_for_and_subs
 
 @pytest.mark.parametrize("token", ["", b"secret", 5])
 def test_a_session_token_that_is_none_is_refused_and_not_shown(token: Any) -> None:
-    with pytest.raises(ValueError, match=r"session_token must be text that is not empty, or None$"):
+    with pytest.raises(ValueError, match=r"session_token must be a non-empty string or None$"):
         StreamConfig(session_token=token)
 
 

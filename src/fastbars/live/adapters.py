@@ -1,4 +1,4 @@
-"""One adapter class for each exchange, for those who would rather name a class than look an exchange up."""
+"""One adapter class for each exchange, for code that names classes instead of exchanges."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class AdapterOptions(TypedDict, total=False):
-    """What every adapter takes beside config, on_tick and market; see BaseWebSocketAdapter."""
+    """Options of every adapter besides config, on_tick and market; see BaseWebSocketAdapter."""
 
     on_bar: Callable[[OHLCVBar], object] | None
     on_bars: Callable[[list[OHLCVBar]], object] | None

@@ -1,4 +1,4 @@
-"""Admission: which trades become rows of a session's batch, and what is made of them.
+"""Admission: decides which trades become rows of a session's batch, and appends them.
 
 A trade is taken if it is on the channel that bars are made from, its symbol is subscribed to, its key was not seen
 before, and the kernel can hold it. What is not taken is counted; what is refused is a loss, and bars say so.
@@ -34,7 +34,7 @@ _REFUSED = (PrecisionError, InvalidTickError, TypeError, OverflowError)
 
 @dataclass(slots=True)
 class Wakeup:
-    """Where the messages that are being read came from.
+    """Where and when the messages that are being read arrived.
 
     Attributes:
         line: which of redundant lines brought them.
@@ -61,7 +61,7 @@ class Admission:
     Attributes:
         roster: whose trades are taken; None: everybody's, as in a replay of a plain tape.
         channel: the trade channel that bars are made from; None until it is known.
-        wakeup: of the trades that are being taken.
+        wakeup: where and when the messages that are being read arrived.
         rows_are_whole: a row of the batch says as much as the trade it came from.
     """
 
@@ -90,7 +90,7 @@ class Admission:
         self._recent = RecentKeys(window_ns=min(round(config.lateness * 1e9), _LONGEST_WINDOW_NS))
 
     def begin(self, channel: str, ids: Ids | None = None) -> BarBuffer:
-        """It is known which trades bars are made from; `ids`: what their ids are, if not what the exchange declares."""
+        """Set the channel that bars are made from, and make its buffer; `ids` overrides what the exchange declares."""
         config, exchange, intake = self._config, self._exchange, self._intake
         self.channel = channel
         buffer = BarBuffer(
@@ -117,11 +117,11 @@ class Admission:
         return buffer
 
     def dump(self, buffer: BarBuffer) -> dict[str, Any]:
-        """What `load` needs to go on from here: the bars, and where ids are only unique those that were seen."""
+        """The state, for `load`: that of the buffer and, where ids are only unique, the ids seen lately."""
         return buffer.dump() | (self._recent.dump(len(buffer.instruments)) if _keeps_keys(buffer) else {})
 
     def load(self, content: Mapping[str, Any], buffer: BarBuffer) -> None:
-        """Go on from what `dump` returned. Raises ValueError: it is not of this buffer, or damaged; nothing changed."""
+        """Restore what `dump` returned. Raises ValueError: of another buffer, or damaged; then nothing has changed."""
         if not _keeps_keys(buffer):
             buffer.load(content)
             return
@@ -135,7 +135,7 @@ class Admission:
             raise
 
     def take_trade(self, trade: Trade) -> bool:
-        """Take a trade of the exchange's; False: it is of another channel than the one that bars are made from."""
+        """Append a trade that the exchange's reader has read; False: it belongs to another channel than the bars."""
         if self._intake.buffer is None:
             self.begin(trade.channel)
         if trade.channel != self.channel:
@@ -155,15 +155,15 @@ class Admission:
         return True
 
     def take_tick(self, tick: TickData) -> None:
-        """Take a trade that a parser of the user's has read."""
+        """Append a trade that a user's own parser has read."""
         if self._intake.buffer is None:
-            # A parser of the user's that gives no ids can prove nothing by them.
+            # Where the user's parser gives no ids, nothing can be proven by them.
             self.begin(self.channel or self._exchange.default_channel, None if tick.trade_id is not None else "none")
         if self._append(tick.symbol, tick.time_ns, (*tick.row, "ns")):
             self._notifier.notify_trade(tick, self.wakeup.receive_time_ns)
 
     def notify_scanned(self, first_row: int) -> None:
-        """Call the user's callbacks with the trades that the scanner has put into the batch, from this row on."""
+        """Call the user's callbacks for the trades that the scanner has appended to the batch, from this row on."""
         batch = self._intake.batch
         for row in range(first_row, len(batch)):
             self._notifier.notify_trade(tick_of(batch, row), self.wakeup.receive_time_ns)
@@ -172,7 +172,7 @@ class Admission:
         """The subscribed symbol whose trades arrive under this name; None, and counted, if there is none."""
         if self.roster is None:
             return name
-        symbol = self.roster.taken(name)
+        symbol = self.roster.symbol_of(name)
         if symbol is None:
             if self.roster.has_ended(name):
                 self._counters.dropped.no_longer_subscribed += 1
@@ -192,7 +192,7 @@ class Admission:
 
     def _new_symbol(self, name: str) -> int:
         # A name that is new to the scanner: if it is not subscribed to, the message is left to Python, trade by trade.
-        symbol = name if self.roster is None else self.roster.taken(name)
+        symbol = name if self.roster is None else self.roster.symbol_of(name)
         if symbol is None:
             raise NotSubscribedError(f"{self._exchange.name}: {name[:_SHOWN]!a} is not subscribed to")
         return self.symbol_id(symbol)
@@ -204,13 +204,13 @@ class Admission:
             try:
                 batch.append(*row)
             except PrecisionError:
-                # There is no room beside the rows that it came with. The kernel may refuse those, and then there is.
+                # Its scale does not fit the rows before it. Once those are folded, or refused, it may fit alone.
                 if not len(batch):
                     raise
                 self._intake.fold(self.wakeup.line, self.wakeup.steady_ns)
                 batch.append(*row)
         except _REFUSED as error:
-            # What was accepted before it goes first, so that bars keep their order.
+            # The rows accepted before it are folded first, so that bars keep their order.
             self._intake.fold(self.wakeup.line, self.wakeup.steady_ns)
             self._intake.issue(self._intake.buffer.note_lost(symbol, time_ns))
             self._warnings.warn("trade_refused", symbol=symbol, error=str(error))

@@ -1,4 +1,4 @@
-"""User callbacks: what a session calls, and with what. An error in one of them loses nothing.
+"""User callbacks: the functions that a session calls. One that raises loses no trade and no bar.
 
 Units: times int64 nanoseconds.
 """
@@ -49,8 +49,8 @@ class Notifier:
 
     Attributes:
         errors: times that a callback raised.
-        seen_by_callbacks: trades that callbacks have had, while two connections carry the same ones; None: every trade
-            that comes is new to them.
+        seen_by_callbacks: trades already passed to callbacks, while two connections carry the same ones; None: every
+            trade is new to them.
     """
 
     def __init__(self, exchange: str, callbacks: Callbacks, *, overlaps: bool = False) -> None:
@@ -66,12 +66,12 @@ class Notifier:
         return self.callbacks.on_tick is not None or self.callbacks.on_event is not None
 
     def begin_overlap(self) -> None:
-        """From here on two connections carry the same trades: the kernel drops what comes twice, and so must this."""
+        """Two connections carry the same trades from here on: drop duplicates, as the kernel does."""
         if self.seen_by_callbacks is None:
             self.seen_by_callbacks = RecentKeys()
 
     def end_overlap(self) -> None:
-        """One connection is left, and nothing of the other is still to be read."""
+        """One connection is left, and everything of the other has been read: duplicates can no longer come."""
         self.seen_by_callbacks = None
 
     def call(self, callback: Callable[[T], object] | None, value: T) -> None:
@@ -80,7 +80,7 @@ class Notifier:
             self.errors += 1
 
     def notify_bars(self, bars: list[OHLCVBar], receive_time_ns: int) -> None:
-        """Bars were issued in one wakeup."""
+        """Pass on the bars issued in one wakeup."""
         if not bars:
             return
         for bar in bars:
@@ -90,7 +90,7 @@ class Notifier:
         self.call(self.callbacks.on_bars, bars)
 
     def notify_trade(self, tick: TickData, receive_time_ns: int) -> None:
-        """A trade was taken; one without a size only used its id up, and is nothing to a user."""
+        """Pass on a trade. One of size 0 only used its id up, and is not shown to users."""
         if not tick.volume or not self.wants_trades:
             return
         # Where ids are only unique, rows have none: what came twice was dropped by its key, before this.
@@ -102,11 +102,11 @@ class Notifier:
         self.notify_event(tick.symbol, tick, tick.time_ns, receive_time_ns)
 
     def notify_late(self, tick: TickData) -> None:
-        """A trade came too late for a bar."""
+        """Pass on a trade that came too late for a bar."""
         self.call(self.callbacks.on_late, tick)
 
     def notify_exchange_bar(self, candle: ExchangeBar, receive_time_ns: int) -> None:
-        """The exchange sent a candle of its own."""
+        """Pass on a candle of the exchange's own."""
         self.call(self.callbacks.on_exchange_bar, candle)
         self.notify_event(candle.symbol, candle, candle.event_time_ns, receive_time_ns)
 
@@ -117,7 +117,7 @@ class Notifier:
         event_time_ns: int | None,
         receive_time_ns: int,
     ) -> None:
-        """Any of these, as a MarketDataEvent."""
+        """Pass on any of these as a MarketDataEvent, where `on_event` is given."""
         if self.callbacks.on_event is not None:
             self.call(
                 self.callbacks.on_event,
@@ -125,5 +125,5 @@ class Notifier:
             )
 
     def notify_message(self, message: RawMessage) -> None:
-        """A message that is handed on as it is."""
+        """Pass on a message as it is."""
         self.call(self.callbacks.on_message, message)

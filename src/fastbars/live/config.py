@@ -1,4 +1,4 @@
-"""StreamConfig: every knob of a live connection. Units: seconds, unless a name says otherwise."""
+"""StreamConfig: every setting of a live connection. Units: seconds, unless a name says otherwise."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ class StreamConfig:
     Attributes:
         bar_resolution: seconds a bar, used where `bars` is not given.
         heartbeat_interval: seconds between protocol pings.
-        heartbeat_timeout: seconds without a byte from the exchange after which the connection is given up.
+        heartbeat_timeout: seconds without data from the exchange after which the connection is dropped.
         reconnect_attempts: failed attempts in a row before giving up; None: never.
         reconnect_delay: first delay after the immediate attempt; it doubles each time, with full jitter.
-        reconnect_max_delay: largest delay. The delays start over after a connection that gave data and was up so long.
-        ban_delay: delay after HTTP 403, 418 or 429 where the exchange does not say for how long (Retry-After).
+        reconnect_max_delay: largest delay. Delays start over after a connection that brought data and was up this long.
+        ban_delay: delay after HTTP 403, 418 or 429 without a Retry-After header.
         application_ping_interval: seconds between the pings that some exchanges want as messages; None: as declared.
         connection_lifetime: age at which the exchange ends a connection; it is replaced before. None: as declared.
         handover_overlap: seconds that a connection and its successor both run; 0: one ends before the next begins.
         handover_timeout: seconds for the successor to deliver data, where the old connection does.
-        stale_interval: seconds between looks for symbols, or connections, that have fallen silent.
+        stale_interval: seconds between checks for symbols, or connections, that have fallen silent.
         stale_after: seconds of silence that are always harmless.
-        stale_factor: silence that is this many times the usual gap between trades is not.
+        stale_factor: beyond that, silence of this many times the usual gap between trades counts.
         never_heard_after: seconds in which a subscription should bring something; one that brings nothing is renewed
             once and reported, then reported again less and less often; None: four times `stale_after`.
         check_symbols: ask the exchange's REST API, where it lists its instruments, before a subscription: symbols that
             are unknown, halted or delisted are refused. Where a stream is given a `url` of its own, only `rest_url`
             is asked.
-        streams_per_connection: at most so many, where the exchange's own limit is larger; None: that one.
+        streams_per_connection: streams that one connection carries at most; None: as many as the exchange allows.
         lines: connections that carry the same trades (`stream` only); of each trade the first arrival counts.
         line_wait: seconds that a trade waits for those before it, which another line may still bring.
         circuit_breaker_threshold: bad messages within `circuit_breaker_window` that make it reconnect.
@@ -56,17 +56,18 @@ class StreamConfig:
             trades need, as measured, at least 0.05 and at most 10 s; 1 s until a thousand wakeups were measured.
         lateness: how long after its close_time, in event time, a bar can still be amended.
         heal: fetch missing trades from the exchange's REST API, where it serves them.
-        backfill: of bars up to so many seconds long that a stream began inside, the beginning is fetched too, where
-            trades are healed; 0: it is not. More than `heal_horizon` is none.
-        heal_horizon: how old a hole can be, in seconds of event time, and its bars are still kept and healed.
-        api_key: for REST APIs that want one (Binance futures, Binance.US); sent as a header, never logged.
-        session_token: of exchanges that want one on the stream itself (Interactive Brokers: the `session` that the
+        backfill: where trades are healed, the beginning of a bar that the stream began inside is fetched too, for bars
+            up to this many seconds long; 0: never. Bars longer than `heal_horizon` are not completed.
+        heal_horizon: age, in seconds of event time, up to which a hole's bars are kept and healed.
+        api_key: for REST APIs that require one (Binance futures, Binance.US); sent as a header, never logged.
+        session_token: of exchanges that require one on the stream itself (Interactive Brokers: the `session` that the
             gateway's `/tickle` answers with); never logged.
         rest_url: ask here instead of the exchange's own REST address. Where a stream is given a `url` of its own,
             nothing is asked without it.
         empty: "skip": intervals without trades have no bar; "fill": they have a flat one at the last close where the
             feed was up. While it is down they are GAP bars without prices, either way.
-        state: file that keeps what is known for a restart; None: none. Several connections add .1, .2, ...
+        state: file that the state is saved to, and restored from at the next start; None: none. Several connections
+            add .1, .2, ...
         state_interval: seconds between two snapshots.
         close_by: "clock": trades, watermark and clock close bars; "trades": trades alone, as in a replay;
             healing and snapshots go on either way.
@@ -74,10 +75,10 @@ class StreamConfig:
         ack_timeout: seconds for the exchange to confirm a subscription.
         queue_size: bars that may wait for a slow consumer before the socket is no longer read.
         max_message_bytes: a longer message closes the connection (code 1009).
-        coalesce: after each read the socket rests so long, so that the next one brings more messages: less CPU for
-            as much more delay; 0: it does not. Whole milliseconds are meant: 0.001 is a good value.
+        coalesce: pause after each read of the socket, in seconds, so that the next read brings more messages: less CPU
+            for as much added delay; 0: none. Use whole milliseconds; 0.001 is a good value.
         ssl: for wss; None: certificates are verified against those that the system trusts.
-        proxy: address of an HTTP or SOCKS proxy; True: what the environment or system says; None: none.
+        proxy: address of an HTTP or SOCKS proxy; True: as the environment or system is configured; None: none.
         connect_options: passed to `websockets.connect` as they are: `additional_headers`, `local_addr`, ...
     """
 
@@ -157,8 +158,8 @@ class StreamConfig:
         if self.empty not in get_args(Empty):
             raise ValueError(f"empty must be one of {', '.join(get_args(Empty))}, got {self.empty!r}")
         if self.session_token is not None and not (isinstance(self.session_token, str) and self.session_token):
-            raise ValueError("session_token must be text that is not empty, or None")  # and it is not shown
-        self.specs  # noqa: B018 a bad spec is an error here and now
+            raise ValueError("session_token must be a non-empty string or None")  # never shown
+        self.specs  # noqa: B018 a bad spec is refused at once
 
     @property
     def specs(self) -> tuple[BarSpec, ...]:

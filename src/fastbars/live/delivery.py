@@ -1,8 +1,8 @@
-"""BarQueue: finished bars that wait for a consumer. It is bounded by stopping what fills it, so that no bar is dropped.
+"""BarQueue: finished bars that wait for a consumer. It is bounded by pausing its producer, so that no bar is dropped.
 
     reading --`most` bars wait--> paused --half of them are taken--> reading
 
-Half, not one: to stop and to go on costs a system call each, and a consumer that keeps up just so would cause both for
+Half, not one: pausing and resuming cost a system call each, and a consumer that barely keeps up would cause both for
 every bar.
 """
 
@@ -21,7 +21,7 @@ class BarQueue:
 
     Args:
         most: bars that may wait before reading is paused; those of the same wakeup still come.
-        pause: stops what fills it (True), or lets it go on (False).
+        pause: pauses the producer (True) or resumes it (False).
     """
 
     def __init__(self, most: int, pause: Callable[[bool], object]) -> None:
@@ -34,7 +34,7 @@ class BarQueue:
         self._failure: WSConnectionError | None = None
 
     def put(self, bars: list[OHLCVBar]) -> None:
-        """Bars were issued."""
+        """Append bars; pauses the producer at `most`."""
         self._bars.extend(bars)
         self._ready.set()
         if not self._is_paused and len(self._bars) >= self._most:
@@ -42,14 +42,14 @@ class BarQueue:
             self._pause(True)
 
     def end(self, failure: WSConnectionError | None = None) -> None:
-        """No bar follows; `failure`: because of this, which is raised once, after the last bar."""
+        """No bar follows; `failure`, where given, is raised once, after the last bar."""
         self._has_ended = True
         if failure is not None:
             self._failure = failure
         self._ready.set()
 
     async def take_next(self) -> OHLCVBar | None:
-        """The next bar; None: there are no more. Raises WSConnectionError."""
+        """Wait for the next bar; None: there are no more. Raises WSConnectionError: the stream has failed."""
         while not self._bars:
             if self._has_ended:
                 failure, self._failure = self._failure, None

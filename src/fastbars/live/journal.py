@@ -1,7 +1,7 @@
-"""Journal: what a session writes down, so that its run can be replayed: every input, in the order consumed.
+"""Journal: records every input of a session in the order consumed, so that its run can be replayed.
 
-`fastbars.tapes.Recording` is the recorder that writes files; live code knows only what is said here. A new input of a
-session is written where the session takes it, by `Journal.write`, and gets a line in `fastbars.tapes.replay.INPUTS`.
+`fastbars.tapes.Recording` is the recorder that writes files; live code knows only the `Recorder` below. A new kind
+of input is recorded by `Journal.write` where the session takes it, and gets a line in `fastbars.tapes.replay.INPUTS`.
 Units: times int64 nanoseconds.
 """
 
@@ -12,19 +12,19 @@ from typing import Any, Protocol
 
 
 class Recorder(Protocol):
-    """Where one session's inputs go; it must not raise."""
+    """Records the inputs of one session; it must not raise."""
 
     def messages(self, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None, line: int) -> None:
-        """The messages of one wakeup, before the session reads them."""
+        """Record the messages of one wakeup, before the session reads them."""
 
     def event(self, name: str, receive_time_ns: int, fields: Mapping[str, Any], body: bytes = b"") -> None:
-        """Another input that a replay must give to the session; `fields` can be written as JSON."""
+        """Record another input, which a replay must repeat; `fields` can be written as JSON."""
 
     def note(self, name: str, receive_time_ns: int, fields: Mapping[str, Any]) -> None:
-        """Something worth knowing that no bar depends on, such as a state of the connection."""
+        """Record something that no bar depends on, such as a state of the connection."""
 
 
-# Opens the recorder of a session that declares itself as `Session.declaration` says.
+# Opens the recorder of a session, given `Session.declaration()`.
 OpenRecorder = Callable[[Mapping[str, Any]], Recorder]
 
 
@@ -40,22 +40,22 @@ class Journal:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether what is written goes anywhere."""
+        """Whether there is a recorder."""
         return self.recorder is not None
 
     def write_messages(self, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None, line: int) -> None:
-        """The messages of one wakeup, before anybody reads them."""
+        """Record the messages of one wakeup, before they are read."""
         if self.recorder is not None:
             self.recorder.messages(payloads, receive_time_ns, steady_ns, line)
 
     def write(
         self, name: str, receive_time_ns: int, fields: Mapping[str, Any], body: Callable[[], bytes] = bytes
     ) -> None:
-        """Another input, before it takes effect; `body` is made only where it is written."""
+        """Record another input, before it takes effect; `body` is called only where there is a recorder."""
         if self.recorder is not None:
             self.recorder.event(name, receive_time_ns, fields, body())
 
     def note(self, name: str, receive_time_ns: int, fields: Mapping[str, Any]) -> None:
-        """Something that no bar depends on."""
+        """Record something that no bar depends on."""
         if self.recorder is not None:
             self.recorder.note(name, receive_time_ns, fields)

@@ -1,4 +1,4 @@
-"""ListingCache: the instruments that exchanges list, asked for once by everyone in a process. Units: seconds."""
+"""ListingCache: the instruments that exchanges list, requested once for all streams of a process. Units: seconds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Key = tuple[str, Question]
 
 
 class Entry(NamedTuple):
-    """What was answered, and when; without a listing, why not, and for how long it is not asked for again."""
+    """A cached answer and its time; where there is no listing, why, and for how long not to ask again."""
 
     at_s: float
     listed: Mapping[str, Listed] | None
@@ -57,7 +57,7 @@ class ListingCache:
         """
         key = (config.rest_url or listing.api.url).rstrip("/") + listing.path, question
         lock = self._locks.setdefault(asyncio.get_running_loop(), {}).setdefault(key, asyncio.Lock())
-        async with lock:  # who comes second finds what the first one was answered
+        async with lock:  # the second caller finds the answer to the first
             entry = self._entries.get(key)
             if entry is None or steady_s() - entry.at_s > (entry.held_s if entry.listed is None else age_s):
                 entry = await _fetch(listing, *key, config, limiter)

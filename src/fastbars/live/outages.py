@@ -1,11 +1,11 @@
-"""Outages: since when what may have been missed, of a whole session and of single symbols.
+"""Outages: since when trades may have been missed, of a whole session and of single symbols.
 
     up --begin--> down --end--> up        of everything: a connection was lost, until all is subscribed again
     trusted --suspect--> suspected --trust--> trusted    of one symbol: its subscription has fallen silent
 
-What may have been missed is judged when it is over, not when it begins: only then is it known how far it reached. Where
-ids prove what is missing they say it better, and nothing is judged here; the clock closes empty intervals as GAP while
-the feed is down, either way. Units: times int64 nanoseconds of the exchange's clock; `steady_ns` of a steady one.
+An outage is judged when it is over, not when it begins: only then is it known how far it reached. Where ids prove what
+is missing, they say it better and nothing is judged here. Either way the clock closes empty intervals as GAP while the
+feed is down. Units: times int64 nanoseconds of the exchange's clock; `steady_ns` of a steady one.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from fastbars.clocks import wall_ns
 from fastbars.live.intake import Intake
 from fastbars.live.journal import Journal
 
-HISTORY_S = 1.0  # by then what some exchanges send of the past by themselves has come, and is not all there was
+HISTORY_S = 1.0  # by then the few past trades that some exchanges send by themselves have come; they are not all
 
 
 class Outages:
-    """What a session knows of its own outages, and what bars lose by them.
+    """The outages of one session, and what its bars lose by them.
 
     Args:
         intake: the buffer, the exchange's clock and the grace.
@@ -29,7 +29,7 @@ class Outages:
         deliver: called with bars that are issued, and the local time.
 
     Attributes:
-        suspect_since: symbols that may not have been received although their subscriptions stood, and since when.
+        suspect_since: symbol -> time since when its trades may be missing although it was subscribed, ns.
     """
 
     def __init__(self, intake: Intake, journal: Journal, deliver: Callable[[list[OHLCVBar], int], object]) -> None:
@@ -46,7 +46,7 @@ class Outages:
         return self._down_since_ns is not None
 
     def begin(self, steady_ns: int) -> None:
-        """From here on nothing can be received; the latest messages may be lost as well. Idempotent."""
+        """Nothing can be received from here on; the latest messages may be lost as well. Idempotent."""
         buffer, now_ns = self._intake.buffer, self._intake.clock.now_ns(steady_ns)
         # Before the first message with a time nothing has come, and there is no bar that could lack anything.
         if self._down_since_ns is not None or now_ns is None:
@@ -55,7 +55,7 @@ class Outages:
         # Event times may be off; what is lost is not older than the latest trade that came.
         since_ns = min(now_ns, self._intake.event_time_ns or now_ns, max(times_ns, default=now_ns))
         self._down_since_ns = since_ns - self._intake.delays.grace_ns
-        # A subscription of which nothing has come since the last outage vouches for no time since then.
+        # A symbol without a trade since the last outage may not have been received since then either.
         if self._last is not None:
             last_since_ns, last_until_ns = self._last
             for symbol, time_ns in zip(symbols, times_ns, strict=False):
@@ -67,40 +67,40 @@ class Outages:
         """Everything desired is received again.
 
         Returns:
-            (since, until) of the outage; None for what is not known. Whoever ends it judges it once more after
-            `HISTORY_S`: what the exchange replays may open bars that lie in the outage.
+            (since, until) of the outage; None for what is not known. The caller judges it once more after `HISTORY_S`:
+            trades that the exchange replays may open bars that lie in the outage.
         """
         since_ns, self._down_since_ns = self._down_since_ns, None
         until_ns = self._intake.clock.now_ns(steady_ns)
         if since_ns is not None and until_ns is not None:
             self._last = since_ns, until_ns
-            until_ns = self._later(until_ns)
+            until_ns = self._plus_grace(until_ns)
             self.judge_all(since_ns, until_ns, receive_time_ns)
         if until_ns is not None:
             self.feed_up(until_ns, receive_time_ns)
         return since_ns, until_ns
 
     def suspect(self, symbol: str, since_ns: int) -> None:
-        """Trades of a symbol may be missing since then, though its subscription stands; the first such time counts."""
+        """Trades of a symbol may be missing since then, though it is subscribed; the earliest call counts."""
         self.suspect_since.setdefault(symbol, since_ns)
 
     def trust(self, symbols: Iterable[str] | None = None) -> None:
-        """These symbols (None: all) are received again, and what they lacked was judged."""
+        """Lift the suspicion of these symbols (None: all): they are received again, and the outage was judged."""
         for symbol in list(self.suspect_since) if symbols is None else symbols:
             self.suspect_since.pop(symbol, None)
 
     def until_ns(self, steady_ns: int) -> int | None:
-        """When an outage that ends at `steady_ns` is over for certain; None before the first message with a time."""
+        """The time by which an outage that ends at `steady_ns` is certainly over; None before the first event time."""
         now_ns = self._intake.clock.now_ns(steady_ns)
-        return None if now_ns is None else self._later(now_ns)
+        return None if now_ns is None else self._plus_grace(now_ns)
 
     def judge_all(self, since_ns: int, until_ns: int, receive_time_ns: int) -> None:
-        """Nothing could be received between two times, and of suspected symbols nothing since they are suspected."""
+        """Judge an outage of everything; for suspected symbols it began when they were first suspected."""
         self.judge(since_ns, until_ns, receive_time_ns)
         self.judge_suspects(list(self.suspect_since), until_ns, receive_time_ns)
 
     def judge_suspects(self, symbols: Sequence[str], until_ns: int, receive_time_ns: int) -> None:
-        """Of those of these symbols that are suspected, nothing could be received until then."""
+        """Judge the outages, up to `until_ns`, of those of these symbols that are suspected."""
         since = {symbol: self.suspect_since[symbol] for symbol in symbols if symbol in self.suspect_since}
         for since_ns in sorted(set(since.values())):  # those of one time together: one pass, one entry of the journal
             self.judge(since_ns, until_ns, receive_time_ns, [symbol for symbol in since if since[symbol] == since_ns])
@@ -108,10 +108,10 @@ class Outages:
     def judge(
         self, since_ns: int, until_ns: int, receive_time_ns: int, symbols: Sequence[str] | None = None
     ) -> list[OHLCVBar]:
-        """Nothing could be received between two times: bars that no ids vouch for are GAP then.
+        """Judge one outage: bars between two times, when nothing was received, become GAP unless ids prove them.
 
         Args:
-            symbols: those concerned; None: all that have traded.
+            symbols: those affected; None: all that have traded.
         """
         buffer = self._intake.buffer
         if buffer is None or buffer.policy.numbered:
@@ -129,11 +129,11 @@ class Outages:
         return []
 
     def feed_up(self, until_ns: int, receive_time_ns: int) -> list[OHLCVBar]:
-        """Everything is received again since then."""
+        """Everything is received again since then: intervals without trades are empty, not GAP."""
         if self._intake.buffer is not None:
             self._journal.write("feed_up", receive_time_ns, {"time_ns": until_ns})
             self._intake.buffer.feed_up(until_ns)
         return []
 
-    def _later(self, time_ns: int) -> int:
+    def _plus_grace(self, time_ns: int) -> int:
         return time_ns + self._intake.delays.grace_ns  # the exchange's clock is an estimate

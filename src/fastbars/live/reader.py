@@ -1,6 +1,7 @@
-"""MessageReader: reads the messages that the scanner leaves, one by one, and hands on what is in them.
+"""MessageReader: reads the messages that the scanner did not take, one by one, and passes on their contents.
 
-What it cannot read it counts, logs (the 1st, 2nd, 4th, 8th, ... of a kind) and skips. Units: times int64 nanoseconds.
+Messages that cannot be read are counted, logged (the 1st, 2nd, 4th, 8th, ... of a kind) and skipped.
+Units: times int64 nanoseconds.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class MessageReader:
         self._warnings = warnings
 
     def read(self, payload: bytes, received: Received) -> int | None:
-        """Digest one message; returns when it was sent, where it says so."""
+        """Read one message; returns the time at which it was sent, ns; None if it carries none."""
         counters = self._counters
         counters.bytes += len(payload)
         try:
@@ -88,7 +89,7 @@ class MessageReader:
             counters.invalid_json += 1
             return None
         try:
-            kind = self._kind_of(message, received)
+            kind = self._dispatch(message, received)
             setattr(counters, kind, getattr(counters, kind) + 1)
             received.data_messages += kind not in _NOT_DATA
             if kind == "unknown":
@@ -102,8 +103,8 @@ class MessageReader:
             return None
         return time_ns if time_ns is not None and 0 <= time_ns <= LATEST_NS else None
 
-    def _kind_of(self, message: Any, received: Received) -> str:
-        # Hands on all that is in a message. Returns the counter that it belongs to: of several items, the first one's.
+    def _dispatch(self, message: Any, received: Received) -> str:
+        # Passes on every item of a message. Returns the name of its counter: of several items, the first's.
         if self.parse_message is not None and isinstance(message, dict):
             tick = read_with(self.parse_message, message)
             if tick is not None:
@@ -111,18 +112,18 @@ class MessageReader:
                 if tick is not None:
                     self._admission.take_tick(tick)
                 return "trade_messages"
-        kinds = [self._hand_on(item, received) for item in read_with(self._read, message)]
+        kinds = [self._dispatch_item(item, received) for item in read_with(self._read, message)]
         if not kinds:
             self._notifier.notify_message(RawMessage("unknown", None, message))
             return "unknown"
         return kinds[0]
 
-    def _hand_on(self, item: Message, received: Received) -> str:
+    def _dispatch_item(self, item: Message, received: Received) -> str:
         now_ns = self._admission.wakeup.receive_time_ns
         if self._admission.roster is not None:
             item = self._admission.roster.renamed(item)
         if isinstance(item, Trade):
-            if self.parse_message is not None:  # which has passed it over
+            if self.parse_message is not None:  # it has declined this message
                 return "ignored"
             return "trade_messages" if self._admission.take_trade(item) else "other_trade_messages"
         if isinstance(item, ExchangeBar):
@@ -139,9 +140,9 @@ class MessageReader:
         return "control"
 
     def _under_subscribed_name(self, tick: TickData, message: Any) -> TickData | None:
-        # A user's parser may name symbols in words of its own; what the exchange calls them was subscribed to.
+        # A user's parser may have names of its own for symbols; subscriptions use those of the exchange.
         roster = self._admission.roster
-        if roster is None or roster.taken(tick.symbol) == tick.symbol:
+        if roster is None or roster.symbol_of(tick.symbol) == tick.symbol:
             return tick
         try:
             items = read_with(self._exchange.read, message)

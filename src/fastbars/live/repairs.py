@@ -1,4 +1,4 @@
-"""Repairs: the holes in a session's bars, and filling them from a REST API; what a healer sees of a session.
+"""Repairs: the holes in a session's bars, and the trades from a REST API that fill them; all that a healer needs.
 
 Units: times int64 nanoseconds.
 """
@@ -24,14 +24,14 @@ _LAST_ID = 2**63 - 1
 
 
 class Repairs:
-    """Holes out, trades in.
+    """Lists the holes of one session, and takes the trades that fill them.
 
     Args:
         intake: the buffer whose bars are repaired.
         journal: where each repair is written before it takes effect.
         deliver: called with bars that are issued anew, and the local time.
         warnings: of trades that cannot be taken.
-        backfill_s: bars up to so long, that the stream began inside, are to be completed; 0: none.
+        backfill_s: bars of at most this length that the stream began inside are completed; 0: none.
     """
 
     def __init__(
@@ -54,17 +54,17 @@ class Repairs:
         return () if self._intake.buffer is None else self._intake.buffer.instruments.symbols
 
     def holes(self, symbol: str | None = None) -> list[Hole]:
-        """What is missing (of one symbol), where ids tell."""
+        """The trades that are missing (of one symbol), where ids show it."""
         symbols = self.symbols if symbol is None else (symbol,)
         return [hole for each in symbols for hole in self.holes_within(each, 0, _LAST_ID)]
 
     def holes_within(self, symbol: str, first: int, last: int) -> list[Hole]:
-        """What is missing of one symbol, of holes that reach into these ids; it takes no longer for all the others."""
+        """The holes of one symbol that overlap these ids; fast, however many others there are."""
         buffer = self._intake.buffer
         return [] if buffer is None else [Hole(symbol, *hole) for hole in buffer.holes(symbol, first, last)]
 
     def heal(self, symbol: str, trades: Sequence[Trade], receive_time_ns: int | None = None) -> list[OHLCVBar]:
-        """Take the trades of one symbol that REST returned and that are missing; the others are ignored.
+        """Fold in those trades of one symbol, from REST, that are missing; the others are ignored.
 
         `on_tick` is not called for them: they are late, and their order is not that of the stream.
         """
@@ -80,7 +80,7 @@ class Repairs:
                 try:
                     batch.append(*trade.row)
                 except PrecisionError:
-                    # There is no room beside the others. They may be refused, or not be missing, and then there is.
+                    # Its scale does not fit the trades before it. Once those are folded, or refused, it may fit alone.
                     if not len(batch):
                         raise
                     bars += self._fill(buffer, batch, symbol)
@@ -93,7 +93,7 @@ class Repairs:
         return bars
 
     def _fill(self, buffer: BarBuffer, batch: TickBatch, symbol: str) -> list[OHLCVBar]:
-        # All rows but those that cannot be taken.
+        # Folds all rows but those that are refused.
         while len(batch):
             try:
                 return buffer.heal(batch)
@@ -105,7 +105,7 @@ class Repairs:
         return []
 
     def beginnings(self) -> list[Beginning]:
-        """Symbols whose first bars lack their beginning, as far as they are to be completed."""
+        """The symbols whose first bars lack their beginning and are to be completed."""
         buffer = self._intake.buffer
         if buffer is None or self._backfill_s <= 0:
             return []
@@ -116,7 +116,7 @@ class Repairs:
     def reach_back(
         self, symbol: str, trade_id: int, time_ns: int, receive_time_ns: int | None = None
     ) -> list[OHLCVBar]:
-        """REST has a trade before the symbol's first one: what lies between them is a hole."""
+        """Open a hole between a trade that REST has returned and the symbol's first one."""
         buffer = self._intake.buffer
         if buffer is None:
             return []
@@ -129,7 +129,7 @@ class Repairs:
     def leave_out(
         self, symbol: str, ranges: Sequence[tuple[int, int]], receive_time_ns: int | None = None
     ) -> list[OHLCVBar]:
-        """REST leaves these ids out, though it has both their neighbours: they are not asked for again."""
+        """Mark ids that REST leaves out, though it has both neighbours, as unpublished; not asked for again."""
         buffer = self._intake.buffer
         if buffer is None:
             return []

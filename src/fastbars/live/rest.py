@@ -133,7 +133,7 @@ class RestClient:
         return answer
 
     async def _over_http(self, proxy: str | None, request: _Request) -> tuple[Answer, str | None]:
-        # Straight, or over an HTTP proxy. Returns the answer and where it redirects to.
+        # Directly or through an HTTP proxy. Returns the answer and where it redirects to.
         if self._session is None:
             # A tenth of a second of imports, which the event loop need not wait for.
             client = await asyncio.to_thread(importlib.import_module, "aiohttp")
@@ -150,7 +150,7 @@ class RestClient:
             return Answer(response.status, waits_s, bytes(received)), response.headers.get("Location")
 
     async def _over_socks(self, proxy: str, request: _Request) -> tuple[Answer, str | None]:
-        # aiohttp knows no SOCKS; `websockets` does, and the stream goes the same way.
+        # aiohttp does not speak SOCKS; `websockets` does, and the stream uses the same proxy.
         parts = urlsplit(request.url)
         head = [
             f"{request.method} {parts.path or '/'}?{urlencode(dict(request.query))} HTTP/1.1",
@@ -214,7 +214,7 @@ class _Request(NamedTuple):
 
 
 class _Received:
-    # What the standard library reads a whole answer from.
+    # Stands in for the socket from which the standard library reads an answer.
     def __init__(self, data: bytes) -> None:
         self._data = data
 

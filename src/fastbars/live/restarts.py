@@ -1,11 +1,11 @@
-"""SnapshotKeeper: the snapshot file of one session: read once, then written every so often and at the end.
+"""SnapshotKeeper: the snapshot file of one session, read at the start, then written at intervals and at the end.
 
     reserved --restore--> restored --run--> idle --every `state_interval`--> copied --> being written --> idle
                                               +--finish--> what is being written is awaited, then a last one --> done
 
-A copy is made between two wakeups, in the event loop, so that it is of one moment; the checksum is computed and the
-file written in a thread. Two writes at once would write to the same new file: so a write that has begun is never
-cancelled, only awaited. Units: seconds.
+The state is copied in the event loop, between two wakeups, so that it is consistent; checksum and file are made in a
+thread. Two writes at once would share one temporary file, so a write that has begun is never cancelled, only awaited.
+Units: seconds.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from fastbars.log import log
 
 
 class SnapshotKeeper:
-    """Keeps what a session needs to go on from after a restart.
+    """Saves the state of a session, and restores it after a restart.
 
     The snapshots of a stream's sessions are PATH, PATH.1, PATH.2, ... in the order in which they were made.
 
     Args:
-        session: whose snapshots these are; it goes on from the file, where there is one.
+        session: whose state this is; it is restored from the file, where there is one.
         path: of the file, as the user gave it.
 
     Raises:
@@ -55,17 +55,17 @@ class SnapshotKeeper:
         self._file.keep()
 
     def release(self) -> None:
-        """Give the file up."""
+        """Release the reservation of the file."""
         self._file.release()
 
     async def run(self) -> None:
-        """Write a snapshot every so often, until cancelled."""
+        """Write a snapshot every `state_interval`, until cancelled."""
         while True:
             await asyncio.sleep(self._session.config.state_interval)
             await self._save()
 
     async def finish(self) -> None:
-        """Write the last snapshot, after one that is being written."""
+        """Write the last snapshot, once a write under way has ended."""
         if self._writing is not None:
             await asyncio.wait([self._writing])
         await self._save()
@@ -87,7 +87,7 @@ class SnapshotKeeper:
             await asyncio.shield(self._writing)
 
     async def _write(self, content: Mapping[str, Any]) -> None:
-        # A snapshot that cannot be written costs nothing but itself: the stream goes on, and the next one may do.
+        # A failed write loses only this snapshot: the stream continues, and the next write may succeed.
         path = self._file.path
         try:
             await asyncio.to_thread(_pack_and_write, path, content)

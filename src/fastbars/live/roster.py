@@ -1,4 +1,4 @@
-"""Whose trades a live session takes, and under which name each symbol is subscribed."""
+"""Roster: the symbols whose trades a live session takes, and the name under which each is subscribed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class NotSubscribedError(FastbarsError):
 
 
 class Roster:
-    """Whose trades a live session takes, and which name each symbol was asked for by.
+    """The symbols whose trades a live session takes, by the names under which they were subscribed.
 
-    Several connections can feed one session: what any of them is subscribed to is taken.
+    Several connections can feed one session: a trade is taken if any of them is subscribed to its symbol.
 
     Args:
         rules: of the exchange.
@@ -32,7 +32,7 @@ class Roster:
         self._rules = rules
         self._channel = channel
         self._streams: dict[object, frozenset[Stream]] = {}
-        self._names: dict[str, str] = {}  # as it arrives, or was asked for -> as it was asked for
+        self._names: dict[str, str] = {}  # name in messages, or as subscribed -> as subscribed
         self._traded: frozenset[str] = frozenset()
         self._ended: dict[str, None] = {}
 
@@ -42,7 +42,7 @@ class Roster:
         return frozenset[Stream]().union(*self._streams.values())
 
     def follow(self, owner: object, streams: Iterable[Stream]) -> list[str]:
-        """One of the connections is subscribed to these streams alone. Returns the symbols no longer taken."""
+        """Set the streams of one connection. Returns the symbols whose trades are no longer taken."""
         self._streams[owner] = frozenset(streams)
         now = self.streams
         self._names = {self._rules.arriving(symbol): symbol for symbol, _ in now}
@@ -57,17 +57,17 @@ class Roster:
             del self._ended[name]
         return gone
 
-    def taken(self, name: str) -> str | None:
-        """The symbol whose trades arrive under this name, as it was asked for; None: nobody is subscribed to it."""
+    def symbol_of(self, name: str) -> str | None:
+        """The subscribed symbol whose trades arrive under this name; None: no connection is subscribed to it."""
         symbol = self._names.get(name)
         return symbol if symbol in self._traded else None
 
     def has_ended(self, name: str) -> bool:
-        """Whether trades of this name were subscribed to once; of very many, the latest are remembered."""
+        """Whether trades of this name were subscribed to before; the latest 10,000 names are remembered."""
         return name in self._ended
 
     def renamed(self, item: Message) -> Message:
-        """What is no trade, under the name that its symbol was asked for by."""
+        """The message with its symbol as subscribed; trades, and messages without a symbol, unchanged."""
         if not self._rules.aliases or not isinstance(item, ExchangeBar | Quote | Ticker | RawMessage):
             return item
         symbol = None if item.symbol is None else self._names.get(item.symbol)

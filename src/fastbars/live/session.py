@@ -57,9 +57,9 @@ class Session:
     Attributes:
         intake: the trades of each wakeup, and the exchange's clock.
         notifier: calls the user's callbacks.
-        outages: since when what may have been missed.
-        repairs: what a healer sees of the session.
-        wake_healer: called where there may be new holes, or symbols whose first bars lack their beginning.
+        outages: since when trades may have been missed, of everything or of single symbols.
+        repairs: the holes, and the trades that fill them; a healer sees nothing else of the session.
+        wake_healer: called when there may be new holes, or symbols whose first bars lack their beginning.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Session:
         self.repairs = Repairs(self.intake, self._journal, deliver, self._warnings, backfill_s)
 
     def declaration(self, channel: str | None = None) -> Mapping[str, Any]:
-        """What a replay needs to make this session anew; what a `repr` of the config hides, secrets, is not in it."""
+        """The settings from which a replay rebuilds this session; secrets, hidden from the `repr` too, are left out."""
         config = {field.name: getattr(self.config, field.name) for field in fields(self.config) if field.repr}
         config |= {"bars": [str(spec) for spec in self.config.specs], "timezone": None, "origin": None}
         return {
@@ -160,7 +160,7 @@ class Session:
 
     @property
     def grace_s(self) -> float:
-        """How long watermark and clock wait now: as it was set, or as it was learned; s."""
+        """How long watermark and clock wait now, s: as configured, or as learned."""
         return self.intake.delays.grace_ns / 1e9
 
     # Counters.
@@ -187,12 +187,12 @@ class Session:
 
     @property
     def lines(self) -> list[LineStats]:
-        """What each of several redundant lines was good for; empty where there is one, or where ids do not rise."""
+        """Counters of each redundant line; empty where there is only one, or where ids do not rise."""
         arbiter = self.intake.arbiter
         return [] if arbiter is None else [LineStats(*arbiter.counted(line)) for line in range(self.config.lines)]
 
     def timing(self) -> dict[str, Any]:
-        """What `StreamStats` says of clocks and delays."""
+        """The fields of `StreamStats` about clocks and delays."""
         offset_ns, delays = self.clock.offset_ns, self.intake.delays
         return {
             "clock_offset_s": None if offset_ns is None else offset_ns / 1e9,
@@ -205,19 +205,19 @@ class Session:
 
     @property
     def scanner(self) -> TradeScanner | None:
-        """May take messages before `take_message`, making no objects of them; None: `receive` must have them all."""
+        """Reads trade messages without making objects of them; None: `receive` must be given every message."""
         return None if self._journal.is_recorded or self.notifier.wants_trades else self.intake.scanner
 
     def receive(
         self, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None = None, *, line: int = 0
     ) -> Received:
-        """Digest the messages of one wakeup, and end it; trades reach the kernel in one batch.
+        """Process the messages of one wakeup and end it; trades reach the kernel in one batch.
 
         Args:
-            payloads: raw messages, in wire order; those that `scanner` or `take_message` had are in the wakeup already.
+            payloads: raw messages, in wire order, without those that `scanner` or `take_message` was given already.
             receive_time_ns: of the local wall clock.
             steady_ns: of a steady clock, for the exchange's clock offset; None in a replay of a plain tape.
-            line: which of the connections that feed this session brought them; of redundant lines, modulo their number.
+            line: number of the connection that brought them; modulo the number of lines, which line that is.
         """
         self._journal.write_messages(payloads, receive_time_ns, steady_ns, line)
         self._begin_wakeup(receive_time_ns, steady_ns, line)
@@ -237,7 +237,7 @@ class Session:
         return received
 
     def take_message(self, payload: bytes, receive_time_ns: int, steady_ns: int | None = None, line: int = 0) -> None:
-        """Digest one message that `scanner` has left, as it comes; `receive` ends its wakeup."""
+        """Process one message that `scanner` did not take, on arrival; `receive` ends its wakeup."""
         self._begin_wakeup(receive_time_ns, steady_ns, line)
         self._read(payload)
 
@@ -268,12 +268,12 @@ class Session:
         return self._admission.roster is None
 
     def follow(self, owner: object, streams: Iterable[Stream], receive_time_ns: int) -> None:
-        """A connection is subscribed to these streams alone; of no others are trades taken from here on.
+        """Set the streams that one connection is subscribed to; trades of other symbols are dropped from here on.
 
-        A session of which this is never said takes whatever comes, as a replay of a plain tape does.
+        Until the first call all trades are taken, as in a replay of a plain tape.
 
         Args:
-            owner: the connection; what several of them are subscribed to adds up.
+            owner: the connection; the session takes the streams of all connections together.
         """
         roster = self._admission.roster
         if roster is None:
@@ -287,15 +287,15 @@ class Session:
             self.intake.scanner.forget([instruments.id(symbol) for symbol in gone if symbol in instruments])
 
     def change_streams(self, added: Iterable[Stream], ended: Iterable[Stream], receive_time_ns: int) -> None:
-        """As `follow`, in a replay: what the recorded run had begun and ended to be subscribed to."""
+        """As `follow`, in a replay: streams that the recorded run began and ended at this point."""
         roster = self._admission.roster
         before = frozenset[Stream]() if roster is None else roster.streams
         self.follow(None, before - set(ended) | set(added), receive_time_ns)
 
-    # What else closes bars: the clock, and the end.
+    # What closes bars besides trades: the clock, and the end.
 
     def clock_is_due(self, steady_ns: int) -> bool:
-        """Whether `advance_clock` would close something, or let something go on that waited for another line."""
+        """Whether `advance_clock` would close a bar, or release a trade that waits for another line."""
         intake = self.intake
         if intake.buffer is None:
             return False
@@ -305,7 +305,7 @@ class Session:
         return now_ns is not None and now_ns >= intake.buffer.next_close_ns
 
     def advance_clock(self, steady_ns: int, receive_time_ns: int, *, feed_up: bool) -> list[OHLCVBar]:
-        """Close what the exchange's clock, estimated at `steady_ns`, says is over."""
+        """Close the bars that are over by the exchange's clock, as estimated at `steady_ns`."""
         buffer, arbiter = self.intake.buffer, self.intake.arbiter
         if buffer is None or not self.clock_is_due(steady_ns):
             return []
@@ -319,7 +319,7 @@ class Session:
         if now_ns is not None and not self.intake.holds:
             bars += buffer.advance_clock(now_ns, feed_up=feed_up)
         self.notifier.notify_bars(bars, receive_time_ns)
-        self._wake_healer()  # what waited for another line may have a hole before it
+        self._wake_healer()  # a trade that was released may have a hole before it
         return bars
 
     def flush(self, receive_time_ns: int, symbol: str | None = None) -> list[OHLCVBar]:
@@ -341,11 +341,11 @@ class Session:
     # Connections and restarts.
 
     def note_state(self, state: str, url: str) -> None:
-        """The connection's state, as a note in the recording."""
+        """Write the connection's state to the recording; no bar depends on it."""
         self._journal.note("state", wall_ns(), {"state": state, "url": url})
 
     def begin_outage(self, steady_ns: int) -> None:
-        """From here on nothing can be received; the latest messages may be lost as well."""
+        """Nothing can be received from here on; the latest messages may be lost as well. Idempotent."""
         self.outages.begin(steady_ns)
 
     def end_outage(self, steady_ns: int, receive_time_ns: int) -> tuple[int | None, int | None]:
@@ -353,7 +353,7 @@ class Session:
         return self.outages.end(steady_ns, receive_time_ns)
 
     def dump(self) -> dict[str, Any] | None:
-        """What `load` needs to go on from here; None before the first trade."""
+        """The state of the session, for `load`; None before the first trade."""
         buffer = self.intake.buffer
         if buffer is None or not len(buffer.instruments):
             return None
@@ -364,10 +364,10 @@ class Session:
         }
 
     def load(self, content: Mapping[str, Any], receive_time_ns: int) -> list[OHLCVBar]:
-        """Go on from what another process dumped; the feed was down since.
+        """Restore the state that another process dumped; the feed counts as down since then.
 
         Raises:
-            ValueError: it is of another exchange, channel, specs, or build.
+            ValueError: the state belongs to another exchange, channel, specs, or build.
         """
         own = {"exchange": self.exchange.name, "channel": self.channel}
         for name, value in own.items():
@@ -382,5 +382,5 @@ class Session:
         self._admission.load(content, buffer)
         self._journal.write("load", receive_time_ns, {}, lambda: pack(content))
         self.intake.event_time_ns = event_time_ns
-        # Nothing was received since: not by this process, and what the last one had is in the snapshot.
+        # Down since the latest event in the snapshot: the last process received no more, and this one has not begun.
         return self.outages.feed_down(max(int(buffer.trade_times_ns.max()), event_time_ns or 0), receive_time_ns)

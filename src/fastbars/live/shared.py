@@ -16,17 +16,17 @@ Key = tuple[str, str, str, float, float]
 
 
 class Reservation(Protocol):
-    """A state file that is one stream's for now; see `statefile.py`."""
+    """A state file reserved for one stream; see `statefile.py`."""
 
     stream: object
     is_kept: bool
 
     def release(self) -> None:
-        """Give it up."""
+        """Release it."""
 
 
 class Shared:
-    """Rate limits by exchange and host, the listings of instruments, and the state files that streams have.
+    """Rate limits by exchange and host, the listings of instruments, and the reserved state files.
 
     Attributes:
         listings: what exchanges have answered about their instruments.

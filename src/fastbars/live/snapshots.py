@@ -1,7 +1,7 @@
-"""Snapshot files: the state of a stream on disk, so that a restart goes on where it ended.
+"""Snapshot files: the state of a stream on disk, from which a restart continues.
 
-A file is written whole or not at all: beside the old one, synced, and renamed over it. It begins with a line of
-text, a version and a checksum; a damaged file, or one of another version or another build, is refused and set aside.
+A file is written whole or not at all: to a new file, which is synced and renamed over the old one. It begins with a
+line of text, a version and a checksum; a damaged file, or one of another version or another build, is refused and set aside.
 
     "fastbars snapshot <version>\n" | SHA-256 of the rest, 32 bytes | length of the head, 8 bytes | head, JSON | parts
 
@@ -49,7 +49,7 @@ def unpack(data: bytes) -> dict[str, Any]:
     newline = data.find(b"\n", 0, _LONGEST_LINE)
     line, rest = data[: max(newline, 0)], data[newline + 1 :]
     if not line.startswith(_MAGIC):
-        raise SnapshotError("it is no snapshot of fastbars")
+        raise SnapshotError("it is not a fastbars snapshot")
     version = line[len(_MAGIC) :]
     if version != b"%d" % VERSION:
         raise SnapshotError(f"it is of version {version.decode('ascii', 'replace')}, this is version {VERSION}")
@@ -79,7 +79,7 @@ def unpack(data: bytes) -> dict[str, Any]:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Put `data` in the place of the file, so that a crash at any moment leaves the old one or the new one.
+    """Replace the file by `data`; a crash at any moment leaves the old file or the new one, whole.
 
     Raises:
         OSError: it cannot be written; the old file is untouched.
@@ -107,7 +107,7 @@ def set_aside(path: Path, why: str) -> SnapshotError:
     """Rename a snapshot that cannot be used; returns the error that says so."""
     aside = path.with_name(f"{path.name}.refused-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
     path.replace(aside)
-    return SnapshotError(f"{path}: the snapshot is refused: {why}. It was kept as {aside}; the next start begins anew")
+    return SnapshotError(f"{path}: snapshot refused: {why}. It was renamed to {aside}; the next start does without it")
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -120,9 +120,9 @@ def read(path: Path) -> dict[str, Any] | None:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise SnapshotError(f"{path}: the snapshot is no ordinary file")
+            raise SnapshotError(f"{path}: the snapshot is not a regular file")
         if found.st_size > MOST_BYTES:
-            raise set_aside(path, f"it has {found.st_size} bytes, and {MOST_BYTES} are the most")
+            raise set_aside(path, f"it has {found.st_size} bytes, more than {MOST_BYTES}")
         with path.open("rb") as file:
             data = file.read(found.st_size)
     except FileNotFoundError:

@@ -2,7 +2,7 @@
 
 The reservation is an operating system lock on PATH.lock, which ends with the process, however that ends; the file
 holds the process id, and is removed when the lock is released. Paths are compared as the file system resolves them,
-so that two ways of writing one path are one.
+so that two spellings of one path are one file.
 
     provisional --keep--> kept --release--> released --keep--> kept, unless the file was written meanwhile
       +--another stream of this process wants the file--> released
@@ -34,7 +34,7 @@ Signature = tuple[int, int, int] | None
 class StateFile:
     """Reserves PATH for one session; PATH.1, PATH.2, ... for the further sessions of the same stream.
 
-    It is provisional until `keep` is called: a stream that was made and not entered loses it to the next one.
+    It is provisional until `keep` is called: a stream that was created but never entered loses it to the next one.
 
     Args:
         path: as the user gave it.
@@ -63,9 +63,7 @@ class StateFile:
             elif not other.is_kept:
                 other.release()
             else:
-                raise SnapshotError(
-                    f"{own}: the state file is in use by another stream of this process ({os.getpid()})"
-                )
+                raise _in_use(own)
         self.path = Path(own)
         self.stream = stream
         self.is_kept = False
@@ -75,7 +73,7 @@ class StateFile:
         self._reserve()
 
     def keep(self) -> None:
-        """Make the reservation final, and renew it where it was given up.
+        """Make the reservation final, and renew it where it was released.
 
         Raises:
             SnapshotError: another stream or process has the file, or had it since and wrote to it.
@@ -89,11 +87,13 @@ class StateFile:
             self._reserve()
             if self._was_left and self._signature() != self._left:
                 self.release()
-                raise SnapshotError(f"{self.path}: another stream has written the state file since; make this one anew")
+                raise SnapshotError(
+                    f"{self.path}: another stream has written the state file since; create a new stream"
+                )
         self.is_kept = True
 
     def release(self) -> None:
-        """Give the file up; idempotent."""
+        """Release the file. Idempotent."""
         self.is_kept = False
         if self._lock is None:
             return
@@ -104,7 +104,7 @@ class StateFile:
 
     def _reserve(self) -> None:
         lock_path = f"{self.path}.lock"
-        self._lock = finalize(self, _give_up, _locked(self.path, lock_path), lock_path)
+        self._lock = finalize(self, _unlock, _locked(self.path, lock_path), lock_path)
         SHARED.state_files[str(self.path)] = self
 
     def _signature(self) -> Signature:
@@ -154,7 +154,7 @@ def _holder(descriptor: int) -> str:
     return f" ({note.decode()})" if note.isdigit() else ""
 
 
-def _give_up(descriptor: int, lock_path: str) -> None:
+def _unlock(descriptor: int, lock_path: str) -> None:
     if descriptor < 0:
         return
     # Removed while it is still locked, so that nobody can have locked it in between; Windows removes no open file.

@@ -81,13 +81,13 @@ class SessionStats:
 
 @dataclass(frozen=True, slots=True)
 class LineStats:
-    """One of several lines that carry the same trades: what it brought.
+    """Counters of one of several lines that carry the same trades.
 
     Attributes:
         first: trades that it brought first.
         again: trades that another line had brought already.
         missed: trades that it did not bring, known once 256 later ones of the symbol have come.
-        led: messages with which it was first and another line followed, `lead_ns` later in sum.
+        led: messages that it brought before another line did, by `lead_ns` in total.
     """
 
     first: int
@@ -124,8 +124,8 @@ class StreamStats:
         clock_offset_s: the exchange's clock less the local wall clock, less the least delay of a message, s; None
             before the first message with a time.
         grace_s: how long watermark and clock wait after a bar's close_time, s: as set, or as learned.
-        delay_p50_s, delay_p999_s: so much later than the fastest message half, and 99.9 %, of the trades came at most,
-            s; measured with one trade a wakeup.
+        delay_p50_s, delay_p999_s: delay of the trades behind the fastest message, s: the median, and what 99.9 % do
+            not exceed; measured with one trade a wakeup.
         never_heard: streams of which nothing had come within `StreamConfig.never_heard_after` of their subscription.
     """
 
