@@ -263,8 +263,8 @@ async def test_more_than_one_address_may_have_is_refused_before_anything_is_aske
         with pytest.raises(SubscriptionError) as refused:
             await bars.subscribe(symbols_of(9))
         assert str(refused.value) == (
-            "binance spot: 9 streams need 3 connections of 4, and 2 are allowed from one address, beside one for"
-            " replacing another"
+            "binance spot: 9 streams need 3 connections of 4, and 2 are allowed from one address (one more is kept"
+            " for handovers)"
         )
         with pytest.raises(SubscriptionError, match=r"101 streams are over the limit of 100 from one address$"):
             await bars.subscribe(symbols_of(101))

@@ -68,7 +68,7 @@ async def test_closing_what_never_connected_is_for_good() -> None:
     client = Client("ws://127.0.0.1:1/ws")
     await client.adapter.close()
     assert client.states == [CLOSED]
-    with pytest.raises(WSConnectionError, match=r"^binance spot: it was closed for good$"):
+    with pytest.raises(WSConnectionError, match=r"^binance spot: the connection was closed for good$"):
         await client.adapter.connect()
     with pytest.raises(WSConnectionError, match="closed for good"):
         await client.adapter.reconnect()

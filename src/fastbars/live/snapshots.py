@@ -1,7 +1,8 @@
 """Snapshot files: the state of a stream on disk, from which a restart continues.
 
 A file is written whole or not at all: to a new file, which is synced and renamed over the old one. It begins with a
-line of text, a version and a checksum; a damaged file, or one of another version or another build, is refused and set aside.
+line of text, a version and a checksum; a file that is damaged, or of another version or build, is refused and set
+aside.
 
     "fastbars snapshot <version>\n" | SHA-256 of the rest, 32 bytes | length of the head, 8 bytes | head, JSON | parts
 

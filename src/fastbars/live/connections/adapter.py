@@ -1,8 +1,8 @@
-"""BaseWebSocketAdapter: a live connection to an exchange, as users hold it: a thin face over the parts.
+"""BaseWebSocketAdapter: the live connection that users hold, a thin facade over its parts.
 
     Session         makes the bars
     Lines           the connection, or several; each kept up by a Supervisor
-    Subscriber      what is asked for
+    Subscriber      subscribes and unsubscribes
     Upkeep          healing and snapshots
 
 Units: seconds for timers, int64 nanoseconds for event and receive times.
@@ -38,7 +38,7 @@ class BaseWebSocketAdapter:
 
     Args:
         exchange: the declaration of the exchange and market.
-        config: every knob.
+        config: every setting.
         on_tick: called for each trade, as TickData.
         on_bar, on_bars: called for each issued bar, and for each list of bars issued in one wakeup.
         on_late: called for each trade that came too late for a bar.
@@ -103,7 +103,7 @@ class BaseWebSocketAdapter:
 
     @property
     def state(self) -> ConnectionState:
-        """Where the connection stands; of several lines, CONNECTED while any is."""
+        """The state of the connection; of several lines, CONNECTED while any is."""
         return self.lines.state
 
     @property
@@ -154,12 +154,12 @@ class BaseWebSocketAdapter:
     # Connecting.
 
     async def connect(self) -> None:
-        """Connect, and stay connected until `disconnect`. Does nothing where that is under way already.
+        """Connect, and stay connected until `disconnect`. Where it is connected already, nothing happens.
 
         Of several lines the first is waited for; the others follow by themselves.
 
         Raises:
-            WSConnectionError: the first attempt failed, or it was closed for good.
+            WSConnectionError: the first attempt failed, or `close` was called.
         """
         await self.lines.connect()
 
@@ -192,7 +192,7 @@ class BaseWebSocketAdapter:
         self.lines.expect(channels)
 
     def pause_reading(self) -> None:
-        """Stop reading, because a consumer is behind; no clock closes bars meanwhile."""
+        """Stop reading, because a consumer is slow; the clock closes no bars meanwhile."""
         self.lines.pause()
 
     def resume_reading(self) -> None:
@@ -208,7 +208,7 @@ class BaseWebSocketAdapter:
 
     @property
     def streams(self) -> list[Stream]:
-        """What is desired, as (symbol, channel) pairs."""
+        """The desired streams, as (symbol, channel) pairs."""
         return self._subscriber.streams
 
     def streams_of(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> list[Stream]:

@@ -2,8 +2,8 @@
 
     made -> open() -> the handshake succeeded -> drop(), or either side closes -> wait_ended() returns -> end()
 
-It only brings bytes, and dies: what keeps it up, what replaces it and what follows it is decided by others. Its tasks
-(see `run_task`) belong to it, and end with it.
+It brings bytes until it ends, and is never reopened: others keep it up, replace it or open the next one. Its tasks (see
+`run_task`) belong to it, and end with it.
 
 Units: seconds on the loop's clock.
 """
@@ -38,7 +38,7 @@ _CONNECTS = (60, 60.0)  # new connections a minute where the exchange names no l
 
 
 async def have_been_read(connections: Sequence[Connection]) -> bool:
-    """Let what has arrived be read; False: a read was full, and may have left something behind."""
+    """Let the event loop read what has arrived; False: a read filled the buffer, and more may be left."""
     for connection in connections:
         connection.last_read_was_full = False
     await asyncio.sleep(0)  # the loop polls its sockets between these two turns
@@ -47,7 +47,7 @@ async def have_been_read(connections: Sequence[Connection]) -> bool:
 
 
 class _Connect(connect):
-    # A redirect's target would get the headers, keys among them, past the limit of new connections.
+    # Redirects are not followed: the target would get the headers, API keys included, and evade the rate limit.
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
 
@@ -59,9 +59,9 @@ class Connection:
         session: what its messages go to; its exchange and config say how to connect.
         url: where to connect.
         subscriptions: what is subscribed on it.
-        on_received: called with the connection and what a wakeup came to, where the session had to look at it.
+        on_received: called with the connection and the result of each wakeup that the session had to end.
         on_failure: called with an unexpected internal error.
-        number: of the connections that feed the session.
+        number: its number among the connections that feed the session.
 
     Attributes:
         socket: None before `open`.
@@ -97,13 +97,14 @@ class Connection:
         limits = exchange.limits
         # One place is left for the pongs that `websockets` sends by itself, which some exchanges count too.
         a_second = limits.requests_per_second - (1 if limits.requests_per_second >= 4 else 0)
-        shares = limits.requests_shared
         self._requests = (
-            SHARED.stream_limiter("requests", exchange.name, url, a_second, 1.0) if shares else RateLimiter(a_second)
+            SHARED.stream_limiter("requests", exchange.name, url, a_second, 1.0)
+            if limits.requests_shared
+            else RateLimiter(a_second)
         )
         self._connects = SHARED.stream_limiter("connects", exchange.name, url, *(limits.connects or _CONNECTS))
 
-    # Its beginning.
+    # Opening it.
 
     async def open(self) -> None:
         """Connect, as soon as the exchange's limit of new connections lets it.
@@ -144,7 +145,7 @@ class Connection:
             self.run_task(self._log_in(self._first_frames), "session token")
 
     def hold_connects(self, seconds: float) -> None:
-        """No connection of this process to the exchange is tried for so long."""
+        """Make all connections of this process to the exchange wait for this long."""
         self._connects.hold(seconds)
 
     def run_task(self, duty: Coroutine[Any, Any, None], name: str) -> None:
@@ -183,7 +184,7 @@ class Connection:
     def last_read_was_full(self) -> bool:
         """Whether the last read may have left something behind in the socket; set to False to ask again.
 
-        That ends a rest too, so that the loop's next polls tell.
+        Setting it ends a pause of `coalesce` too, so that the loop's next polls read the socket.
         """
         return self.socket is not None and self.socket.last_read_was_full
 
@@ -194,7 +195,7 @@ class Connection:
             self.socket.end_rest()
 
     def silent_s(self, steady_ns: int) -> float:
-        """For how long not a byte has come, at a time of `time.monotonic_ns`; 0 while nothing is read."""
+        """For how long no data has come, at `steady_ns` of `time.monotonic_ns`; 0 while reading is paused."""
         if self.socket is None or not self.socket.reading:
             return 0.0
         return (steady_ns - self.socket.last_receive_ns) / 1e9
@@ -254,7 +255,7 @@ class Connection:
             await asyncio.sleep(self.config.ack_timeout)
 
     def log_in(self, reason: str) -> None:
-        """The exchange wants the session token: send it, where there is one, and subscribe again."""
+        """Send the session token that the exchange asks for, where there is one, and subscribe again."""
         frames = self._token.frames(reason)
         if frames and self.socket is None:
             self._first_frames = frames  # it came right behind the handshake: `open` has not returned yet
@@ -264,12 +265,12 @@ class Connection:
     async def _log_in(self, frames: Sequence[bytes]) -> None:
         for frame in frames:
             await self.send(frame)
-        try:  # what was asked for before that was not heard
+        try:  # requests sent before the token were ignored
             await self.subscriptions.refresh(self.send)
         except SubscriptionError as error:
             log.error("subscription_refused", exchange=self.exchange.name, error=str(error))
 
-    # Its end.
+    # Ending it.
 
     def drop(self, reason: str) -> None:
         """Drop the socket without a closing handshake; the task that waits for its end notices."""

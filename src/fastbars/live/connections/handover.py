@@ -11,7 +11,7 @@ opened again, and the bars say so.
     BRINGING UP opened, subscribed, has brought data -> proven: the successor takes over
                 failed -> ended, and after a delay another is made: the old connection goes on meanwhile
     either      the exchange ends the old connection -> a successor that is open takes over, ready or not
-                this side drops it -> no successor: what it was dropped for may be true of both
+                this side drops it -> no successor: the reason for the drop may hold for both
 
 Units: seconds.
 """
@@ -39,7 +39,7 @@ class Handover:
     """Waits until a connection's time is over, and brings its successor up.
 
     Args:
-        old: which is to be replaced.
+        old: the connection to be replaced.
         make: a new connection to the same place.
         bring_up: opens it and subscribes everything on it.
         overlap: two connections at once are harmless.
@@ -74,9 +74,9 @@ class Handover:
         return self._candidate is not None
 
     async def wait(self) -> Connection | None:
-        """Wait until the old connection has ended, or need no longer be; returns its successor, which is in charge now.
+        """Wait until the old connection has ended or is no longer needed; returns its successor, in charge from now on.
 
-        The old one may still be open then; where there is no successor, it is not.
+        With a successor the old connection may still be open; without one (None) it has ended.
         """
         name = f"fastbars {self._old.exchange.name}"
         making = asyncio.create_task(self._replace(), name=f"{name} handover")
@@ -96,7 +96,7 @@ class Handover:
             await asyncio.wait([making, ended])
             discarded, self._candidate = self._candidate, None
             if discarded is not None and discarded is not successor:
-                # Each may take its time to close; both at once take no longer.
+                # Closing may take a while: both at once.
                 await asyncio.gather(discarded.end(), self._old.end())
         return successor
 
@@ -105,7 +105,7 @@ class Handover:
         await _wait_due(old)
         log.info("handing_over", exchange=old.exchange.name, age_s=round(old.age_s, 3))
         if not self._overlap or not config.handover_overlap:
-            old.drop("its time is over, and two connections would give every trade twice")
+            old.drop("its lifetime is nearly over, and two connections at once would count every trade twice")
             await old.wait_ended()
             return
         backoff = Backoff(config.reconnect_delay, config.reconnect_max_delay)
@@ -118,7 +118,7 @@ class Handover:
                 return
             except (*CANNOT_CONNECT, WSConnectionError) as error:
                 held_s = retry_after_s(error, config.ban_delay)
-                why = why_not(candidate, error, held_s)
+                why = describe_failure(candidate, error, held_s)
             self._candidate = None
             await candidate.end()
             delay = max(backoff.next_delay(), held_s)
@@ -126,8 +126,8 @@ class Handover:
             await asyncio.sleep(delay)
 
     async def _prove(self, candidate: Connection) -> None:
-        # What was traded before its acks comes over the old connection only, so both run for a while. And it must
-        # deliver, where the old one does.
+        # Trades from before its acks come over the old connection only, so both run for a while. And it must deliver
+        # data, if the old one does.
         config = self._old.config
         before = self._old.data_messages
         await asyncio.sleep(config.handover_overlap)
@@ -159,8 +159,8 @@ async def _wait_due(connection: Connection) -> None:
             await connection.retiring.wait()
 
 
-def why_not(connection: Connection, error: Exception, held_s: float) -> str:
-    """What to say of a connection that could not be brought up."""
+def describe_failure(connection: Connection, error: Exception, held_s: float) -> str:
+    """Why a connection could not be opened, for logs and errors; without credentials."""
     what = without_credentials(str(error) or type(error).__name__)
     if isinstance(error, InvalidStatus) and "Location" in error.response.headers:
         target = target_of(error.response.headers["Location"], connection.url)
@@ -170,13 +170,13 @@ def why_not(connection: Connection, error: Exception, held_s: float) -> str:
 
 
 class ConnectionPair:
-    """The connection in charge and, while that is replaced, its successor; what is done to both.
+    """The connection in charge and, while that is replaced, its successor; pauses and resumes both.
 
     Attributes:
         current: in charge; None while there is none.
         handovers: times that a successor took over.
-        is_paused: nothing is read, and of a connection that comes nothing will be.
-        pauses: times that this began.
+        is_paused: reading is paused, on connections yet to come too.
+        pauses: times that reading was paused.
     """
 
     def __init__(self) -> None:
@@ -188,7 +188,7 @@ class ConnectionPair:
 
     @property
     def all(self) -> list[Connection]:
-        """Those that are up."""
+        """The connections that are up."""
         successor = None if self._handover is None else self._handover.successor
         return [each for each in (self.current, successor) if each is not None]
 
@@ -198,7 +198,7 @@ class ConnectionPair:
         return self._handover is not None and self._handover.is_under_way
 
     def begin(self, handover: Handover) -> None:
-        """From here on the one in charge may be replaced."""
+        """Let this handover replace the connection in charge."""
         self._handover = handover
 
     def drop(self, reason: str) -> None:

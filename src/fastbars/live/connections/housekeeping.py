@@ -1,4 +1,4 @@
-"""Housekeeping: what goes on beside a session's connections while it is connected: the clock, healing, snapshots.
+"""Housekeeping: what runs alongside the connections of a session: its clock, healing and snapshots.
 
 Units: seconds.
 """
@@ -31,7 +31,7 @@ class Feeding(Protocol):
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing is read: what lies unread may belong into the bars."""
+        """Whether reading is paused: unread trades may belong to the bars that the clock would close."""
 
     def fail(self, error: Exception) -> None:
         """An unexpected internal error ends them."""
@@ -45,7 +45,7 @@ class Housekeeping:
     Args:
         session: whose bars these are.
         upkeep: its healing and snapshots.
-        feeding: nothing is closed over what has arrived there and is not read.
+        feeding: its connections; no bar is closed while something that has arrived there is unread.
     """
 
     def __init__(self, session: Session, upkeep: Upkeep, feeding: Feeding) -> None:
@@ -60,7 +60,7 @@ class Housekeeping:
         self._upkeep.reserve()
 
     def start(self) -> None:
-        """Begin, where it does not run."""
+        """Start the task, unless it is running."""
         if self._task is None:
             name = f"fastbars clock {self._session.exchange.name}"
             self._task = asyncio.create_task(self._run(), name=name)
@@ -73,7 +73,7 @@ class Housekeeping:
             each.cancel()
 
     async def wait_ended(self) -> None:
-        """Wait for the end of what was cancelled, and give the state file up."""
+        """Wait for the tasks that were cancelled, and release the state file."""
         if self._ending:
             await asyncio.wait(self._ending)
         self._upkeep.release()

@@ -1,4 +1,4 @@
-"""What a connection needs to stay up, and how it is known to be dead: pings, and subscriptions that are made again.
+"""Keepalive: pings that keep a connection up and show when it is dead, and subscriptions that are renewed in time.
 
     protocol ping         every `heartbeat_interval`, or half of the longest silence; any byte that comes proves life
     application ping      every `Keepalive.interval_s`, where the exchange wants it
@@ -20,7 +20,7 @@ _REFRESH = 0.8  # of its lifetime, a subscription is made again
 
 
 def start(connection: Connection) -> None:
-    """Run what keeps it up, until it ends."""
+    """Start the tasks that keep a connection up until it ends."""
     exchange = connection.exchange
     connection.run_task(_ping(connection), "heartbeat")
     if exchange.keepalive.payload is not None:
@@ -30,7 +30,7 @@ def start(connection: Connection) -> None:
 
 
 def longest_silence_s(connection: Connection) -> float:
-    """After how long without a byte the connection is given up: as set, or earlier where the exchange promises more."""
+    """Seconds without data after which the connection is dropped: as set, or fewer where the exchange promises more."""
     config, keepalive = connection.config, connection.exchange.keepalive
     if keepalive.silence_s is None:
         return config.heartbeat_timeout
@@ -45,13 +45,13 @@ def _application_interval_s(connection: Connection) -> float:
 
 
 async def _ping(connection: Connection) -> None:
-    # Silence proves death only where a ping was sent and what had come since was read: a process that stood still, in a
-    # slow callback or a suspended machine, has done neither.
+    # Silence proves a connection dead only if a ping was sent and everything that came since was read: a process that
+    # was suspended, or blocked in a slow callback, has done neither.
     longest_s = longest_silence_s(connection)
     asked_ns: int | None = None
     while True:
         left_s = longest_s - connection.silent_s(steady_ns())
-        # Twice in that time at least: a live server answers, however quiet the market is.
+        # At least twice in that time: a live server answers, however quiet the market is.
         shortest_s = min(connection.config.heartbeat_interval, longest_s / 2)
         await asyncio.sleep(min(shortest_s, left_s) if left_s > 0 else shortest_s)
         if connection.silent_s(steady_ns()) >= longest_s:

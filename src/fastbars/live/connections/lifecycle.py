@@ -7,9 +7,9 @@
 
 Who owns the task:
 
-- The `connect` that created it. Only that call, when it is cancelled itself, cancels the task; another `connect` or
-  `reconnect` that waits beside it leaves it alone.
-- `cancel` takes it over, and awaits nothing: a `disconnect` that is cancelled, wherever that befalls it, has ended the
+- The `connect` that created it. Only that call, when it is cancelled itself, cancels the task; any other `connect` or
+  `reconnect` that waits for it leaves it alone.
+- `cancel` takes it over, and awaits nothing: a `disconnect` that is cancelled, at whatever point, has ended the
   connection all the same.
 - The task never cancels or awaits itself. A heartbeat, a watchdog, a circuit breaker or a user's `reconnect` only drops
   the socket; the task waits for that, and notices.
@@ -43,8 +43,8 @@ class Lifecycle:
         on_error: called with an unexpected error that `keep_connected` has raised; it calls `fail`.
 
     Attributes:
-        states: where the connection stands.
-        failure: why it has ended for good; None while it has not, or where that was wanted.
+        states: the state of the connection.
+        failure: why it has ended for good; None while it has not, or where the user ended it.
     """
 
     def __init__(
@@ -69,17 +69,17 @@ class Lifecycle:
 
     @property
     def is_running(self) -> bool:
-        """Whether the task is under way."""
+        """Whether the task is running."""
         return self._task is not None and not self._task.done()
 
     async def connect(self) -> None:
-        """Start, and wait until it is up; it stays up until `cancel`. Does nothing where that is under way already.
+        """Start, and wait until it is up; it stays up until `cancel`. Where it is started already, only wait.
 
         Raises:
-            WSConnectionError: the first attempt failed, or it was closed for good.
+            WSConnectionError: the first attempt failed, or `close` was called.
         """
         if self.states.state is _S.CLOSED:
-            raise WSConnectionError(f"{self._exchange}: it was closed for good")
+            raise WSConnectionError(f"{self._exchange}: the connection was closed for good")
         starts = not self.is_running
         if starts:
             self.failure = None
@@ -104,12 +104,12 @@ class Lifecycle:
         self.states.move_to(_S.DISCONNECTED)
 
     async def wait_ended(self) -> None:
-        """Wait until nothing is left running of what was cancelled."""
+        """Wait until every task that was cancelled has ended."""
         if self._ending:
             await asyncio.wait(self._ending)
 
     def close(self) -> None:
-        """From here on nothing can start it."""
+        """Close it for good: it can no longer be started."""
         self.states.move_to(_S.CLOSED)
 
     async def reconnect(self, drop: Callable[[], object]) -> None:
@@ -134,7 +134,7 @@ class Lifecycle:
         self.raise_failure()
 
     def fail(self, error: Exception) -> None:
-        """An unexpected internal error is to end it; the caller drops the socket."""
+        """Record the internal error that ends it; the caller drops the socket."""
         self.failure = WSConnectionError(f"{self._exchange}: internal error: {error!r}")
         self.failure.__cause__ = hidden(error)
 

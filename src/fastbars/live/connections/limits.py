@@ -58,9 +58,9 @@ class RateLimiter:
         self._held_until_s = 0.0
 
     async def wait(self, weight: float = 1.0) -> float:
-        """Returns when the next event may happen, and counts it; the result is how long that took, s.
+        """Wait until the next event may happen, and count it; returns the seconds waited.
 
-        An event that weighs more than a whole window is let pass by itself.
+        An event that weighs more than a whole window passes alone.
         """
         asked_s = self._now()
         before, last = self._make_room(weight), self._last
@@ -85,7 +85,7 @@ class RateLimiter:
         return max(0.0, self._free_s(before, self._last) - self._now())
 
     def hold(self, seconds: float) -> None:
-        """Let nothing pass for so long: the exchange has said so."""
+        """Let nothing pass for this long, as the exchange has demanded."""
         self._held_until_s = max(self._held_until_s, self._now() + seconds)
 
     def _make_room(self, weight: float) -> _Booking | None:

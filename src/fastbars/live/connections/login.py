@@ -1,4 +1,4 @@
-"""What some exchanges want before they serve a connection: a request to their REST API, and a session token.
+"""Login: what some exchanges require of a connection: a request to their REST API first, and a session token.
 
 Units: seconds on the loop's clock.
 """
@@ -18,9 +18,9 @@ _LOGIN_EVERY_S = 5.0
 
 
 async def ask_first(exchange: Exchange, config: StreamConfig, url: str) -> None:
-    """Ask what is to be asked before connecting to `url`.
+    """Send the REST requests that the exchange requires before a connection to `url`.
 
-    Where it cannot be asked the stream begins all the same: somebody else may have asked.
+    A failure is only logged: another program may have sent them.
     """
     ssl = config.ssl or config.connect_options.get("ssl")
     for address in exchange.asked_first(url, config.rest_url):
@@ -33,7 +33,7 @@ async def ask_first(exchange: Exchange, config: StreamConfig, url: str) -> None:
 
 
 class SessionToken:
-    """The session token of one connection, sent when the exchange wants it.
+    """The session token of one connection, sent when the exchange asks for it.
 
     Args:
         exchange: builds the frames.
@@ -46,7 +46,7 @@ class SessionToken:
         self._wanted_s = float("-inf")
 
     def frames(self, reason: str) -> list[bytes]:
-        """What to send, as the exchange wants the token for this reason; nothing where it is on its way already."""
+        """The frames that send the token the exchange asks for; none if they were sent moments ago."""
         now_s = steady_s()
         if now_s - self._wanted_s < _LOGIN_EVERY_S:
             return []

@@ -1,7 +1,7 @@
 """NeverHeard: subscriptions that were confirmed and of which nothing has come since.
 
-A confirmation proves nothing: some exchanges give it to any name. But a symbol may also be quiet for hours, so that
-nothing is ended for it: it is subscribed once more, reported, and reported again ever more rarely.
+A confirmation proves nothing: some exchanges confirm any name. But a symbol may also be quiet for hours, so that
+no connection is dropped for it: it is subscribed once more, reported, and reported again less and less often.
 
     confirmed -> `after_s` without data -> renewed, reported -> twice as long -> reported -> ... -> every hour
 
@@ -43,10 +43,10 @@ class CandleCount:
 
 
 class Report(NamedTuple):
-    """What is to be reported now.
+    """Subscriptions to be reported now.
 
     Attributes:
-        streams: every subscription whose time has come, and for how long nothing came of it, s.
+        streams: every subscription that is due, and for how long it has brought nothing, s.
         renew: those of them that are to be subscribed again.
     """
 
@@ -54,13 +54,13 @@ class Report(NamedTuple):
     renew: list[Stream]
 
     def error(self, exchange: str) -> SubscriptionError:
-        """Names exchange and symbols, the first few of the subscriptions in its text."""
+        """The error that names the symbols; its text shows the first few subscriptions."""
         names = [f"{symbol}@{channel}" for symbol, channel in self.streams]
         shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
         longest_s = max(self.streams.values())
         return SubscriptionError(
-            f"{exchange}: no data for {longest_s:.{0 if longest_s >= 10 else 2}f} s of {len(names)} subscriptions,"
-            f" though they were confirmed: {shown}",
+            f"{exchange}: no data for {longest_s:.{0 if longest_s >= 10 else 2}f} s on {len(names)} confirmed"
+            f" subscriptions: {shown}",
             tuple(dict.fromkeys(symbol for symbol, _ in self.streams)),
         )
 
@@ -81,7 +81,7 @@ class NeverHeard:
     """Waits for the first data of each subscription.
 
     Args:
-        after_s: for so long in silence.
+        after_s: a subscription is due after this long without data.
 
     Attributes:
         reported: how many subscriptions were reported, each once.
@@ -90,12 +90,12 @@ class NeverHeard:
     def __init__(self, after_s: float) -> None:
         self._after_s = after_s
         self._waits: dict[Stream, _Wait] = {}
-        self._before: dict[Stream, int] = {}  # marks of what came before the subscription
+        self._before: dict[Stream, int] = {}  # their marks when they were subscribed
         self._judged_s: float | None = None
         self.reported = 0
 
     def connected(self, now_s: float, marks: Mapping[Stream, int]) -> None:
-        """A connection is up, and what is subscribed on it is to be heard from here on.
+        """A connection is up: its subscriptions should bring data from here on.
 
         Args:
             now_s: as in `find_due`.
@@ -110,19 +110,19 @@ class NeverHeard:
                 wait.silent_s, wait.due_s = 0.0, self._interval_s(wait)
 
     def pause(self, now_s: float) -> None:
-        """Nothing could be heard until now."""
+        """Do not count the time until now: nothing was read."""
         self._judged_s = now_s
 
     def find_due(
         self, now_s: float, confirmed: Collection[Stream], desired: Collection[Stream], marks: Mapping[Stream, int]
     ) -> Report:
-        """What is to be reported.
+        """Find the subscriptions to be reported.
 
         Args:
             now_s: the time.
             confirmed: what the exchange has confirmed on the connection.
-            desired: what is wanted; all else is forgotten.
-            marks: a number for each subscription that changes with what comes of it, 0 before anything has.
+            desired: what the user wants; all else is forgotten.
+            marks: a number for each subscription that changes whenever it brings data; 0 before the first.
         """
         passed_s = 0.0 if self._judged_s is None else now_s - self._judged_s
         self._judged_s = now_s

@@ -1,4 +1,4 @@
-"""Placement: which connection carries which stream, by what the exchange allows; decided, not done.
+"""Placement: decides which connection carries which stream, within the exchange's limits; it opens none.
 
     a stream that is carried already    stays where it is
     a symbol whose bars are known       goes to the connection that knows them, if there is room: to move it cuts them
@@ -24,10 +24,10 @@ _UNLIMITED = 2**62
 
 
 class Place(Generic[T]):
-    """A connection, as far as it matters for what it can carry.
+    """A connection as placement sees it.
 
     Args:
-        connection: whatever stands for it.
+        connection: the connection itself, opaque here.
         url: where it goes; None where it carries nothing yet, and may go anywhere.
         streams: what it carries.
         known: symbols whose bars it knows, from before or from a snapshot.
@@ -44,13 +44,13 @@ class Place(Generic[T]):
         self.given: list[Stream] = []
 
     def give(self, stream: Stream) -> None:
-        """It is to carry this stream."""
+        """Assign a stream to it."""
         self.streams.add(stream)
         self.given.append(stream)
 
 
 class Placement:
-    """The limits of one exchange, and where they let streams go.
+    """Places streams on connections, within the limits of one exchange.
 
     Args:
         exchange, config: the limits that it declares, and those that the user has set.
@@ -144,6 +144,6 @@ class Placement:
         if connections > self._most_connections:
             raise SubscriptionError(
                 f"{self._exchange.name}: {count} streams need {connections} connections of {self._most_streams}, and"
-                f" {self._most_connections} are allowed from one address, beside one for replacing another",
+                f" {self._most_connections} are allowed from one address (one more is kept for handovers)",
                 symbols,
             )

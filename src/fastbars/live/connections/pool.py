@@ -50,14 +50,14 @@ class Pool:
         self._on_state = on_state
         self._placement = Placement(exchange, config)
         self._state = _S.DISCONNECTED
-        self._closed: list[StreamStats] = []  # what the connections that are gone had counted
+        self._closed: list[StreamStats] = []  # counters of the connections that were closed
         self._watchers: dict[BaseWebSocketAdapter, asyncio.Task[None]] = {}
         self._ended = asyncio.Event()
         self._ending = False
         self._failure: WSConnectionError | None = None
         self._paused = False
         self._turn = asyncio.Lock()
-        self.adapters = [make(self._tell_state)]
+        self.adapters = [make(self._report_state)]
 
     @property
     def state(self) -> ConnectionState:
@@ -112,7 +112,7 @@ class Pool:
     async def _subscribe(self, streams: Sequence[Stream]) -> None:
         async with self._turn:
             placed = await self._place(streams)
-            # What the limits allow was checked; what is left to go wrong concerns single symbols.
+            # The limits were checked; what can still fail concerns single symbols.
             results = await asyncio.gather(
                 *(adapter.subscribe_unchecked(streams) for adapter, streams in placed.items()), return_exceptions=True
             )
@@ -142,7 +142,7 @@ class Pool:
         return self._exchange.exact_symbols(symbols)
 
     def pause_reading(self) -> None:
-        """Stop reading all sockets, because a consumer is behind."""
+        """Stop reading all sockets, because a consumer is slow."""
         self._paused = True
         for adapter in self.adapters:
             adapter.pause_reading()
@@ -154,7 +154,7 @@ class Pool:
             adapter.resume_reading()
 
     def release(self) -> None:
-        """Issue what a snapshot brought of symbols that are not subscribed (PARTIAL, `end`): nothing more will come."""
+        """Issue the restored bars of symbols that are not subscribed (PARTIAL, `end`): they get no more trades."""
         for adapter in self.adapters:
             for symbol in set(adapter.session.symbols) - adapter.active_subscriptions.keys():
                 adapter.session.flush(wall_ns(), symbol)
@@ -181,7 +181,7 @@ class Pool:
         places = [_place_of(adapter) for adapter in self.adapters]
 
         def make(channel: str) -> Place[BaseWebSocketAdapter]:
-            adapter = self._make(self._tell_state)
+            adapter = self._make(self._report_state)
             if self._paused:
                 adapter.pause_reading()
             adapter.expect({channel})
@@ -201,7 +201,7 @@ class Pool:
         self._watchers[adapter] = asyncio.create_task(self._watch(adapter), name=f"fastbars {self._exchange.name} pool")
 
     async def _watch(self, adapter: BaseWebSocketAdapter) -> None:
-        # One connection that is lost for good ends all: some symbols would be missing without a word.
+        # A connection that is lost for good ends all: else some symbols would be missing silently.
         try:
             await adapter.wait_closed()
         except WSConnectionError as error:
@@ -222,7 +222,7 @@ class Pool:
                 self._closed.append(adapter.stats())
                 log.info("connection_empty", exchange=self._exchange.name, left=len(self.adapters))
 
-    def _tell_state(self, _: ConnectionState) -> None:
+    def _report_state(self, _: ConnectionState) -> None:
         state = self.state
         if state is not self._state:
             self._state = state

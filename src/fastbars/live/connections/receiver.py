@@ -16,14 +16,14 @@ from fastbars.wire.scanner import TradeScanner
 
 
 class Receiver:
-    """The way of a connection's messages into its session.
+    """Passes the messages of one connection to its session.
 
     After an unexpected internal error the state of the session is unknown: no further message is taken.
 
     Args:
         session: takes the messages.
         number: of the connection, among those that feed the session.
-        on_received: called with what each wakeup came to that the session had to look at.
+        on_received: called with the result of each wakeup that the session had to end.
         on_failure: called once, with an unexpected internal error.
 
     Attributes:
@@ -46,7 +46,7 @@ class Receiver:
 
     @property
     def scanner(self) -> TradeScanner | None:
-        """What takes trade messages before the session does; None: the session must have them all."""
+        """Reads trade messages before the session does; None: the session must be given every message."""
         return self._session.scanner
 
     @property
@@ -55,7 +55,7 @@ class Receiver:
         return self.feed.data_messages
 
     def take_payloads(self, payloads: Sequence[bytes]) -> None:
-        """End a wakeup, with those of its messages that have not been taken yet."""
+        """End a wakeup, given those of its messages that have not been taken yet."""
         if self._failed:
             return
         try:
@@ -66,7 +66,7 @@ class Receiver:
             self._fail(error)
 
     def take_message(self, payload: bytes) -> None:
-        """Take one message in the middle of a wakeup, as it comes: the scanner has not."""
+        """Take one message, on arrival, that the scanner did not take."""
         if self._failed:
             return
         try:

@@ -7,7 +7,7 @@ would count twice, so that such channels are refused to several lines.
     state of all    CONNECTED while any line is, else that of the first
     an outage       begins when a line is lost and no other one has everything subscribed
     giving up       is up to the first line; the others try again and again until they are ended
-    an error        of our own, on any line, ends all of them
+    an error        that is internal, on any line, ends all of them
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Lines:
         on_error: called with each refusal that no call of a user's could raise.
 
     Attributes:
-        supervisors: the lines; their clocks, healing and snapshots go with the first.
+        supervisors: the lines; clock, healing and snapshots run while the first one does.
 
     Raises:
         SubscriptionError: several lines, and trades of the session's channel have no ids.
@@ -94,14 +94,14 @@ class Lines:
         """Whether nothing is read."""
         return self.first.pair.is_paused
 
-    # What is asked of them.
+    # Requests.
 
     async def connect(self) -> None:
         """Open the first line; the others follow by themselves. Raises WSConnectionError: the first attempt failed."""
         try:
             await self.first.lifecycle.connect()
         except asyncio.CancelledError:
-            if not self.first.lifecycle.is_running:  # this very call had started it, and it has been cancelled
+            if not self.first.lifecycle.is_running:  # it was this call that started it, and it has been cancelled
                 await self.disconnect()
             raise
         for line in self.supervisors[1:]:
@@ -112,11 +112,11 @@ class Lines:
     async def disconnect(self) -> None:
         """Close all and wait until nothing of them is left running."""
         if len(self.supervisors) > 1:
-            # Until the last is shut, it may bring what the others no longer do: the outage begins behind it.
+            # Until the last one is closed it may bring trades: the outage begins after it.
             self._ends_whole |= any(line.is_whole for line in self.supervisors)
         joining = list(self._joining.values())
         self._joining.clear()
-        # Everything is cancelled before the first await, behind which this call may be cancelled itself.
+        # Everything is cancelled before the first await: this call may be cancelled in any await.
         for task in joining:
             task.cancel()
         for line in self.supervisors:
@@ -180,7 +180,7 @@ class Lines:
             line.route.expected = channels
 
     def follow(self) -> None:
-        """Tell the session what is subscribed: of nothing else are trades taken."""
+        """Pass the subscriptions to the session, which drops trades of anything else."""
         for line in self.supervisors:
             line.follow()
 
@@ -194,20 +194,20 @@ class Lines:
         for line in self.supervisors:
             line.pair.resume()
 
-    # What their supervisors tell and ask; see `supervisor.Observer`.
+    # Called by the supervisors; see `supervisor.Observer`.
 
     def starting(self, line: Supervisor) -> None:
-        """Before the first one connects, the state file is this session's."""
+        """Reserve the state file before the first line connects."""
         if line is self.first:
             self._housekeeping.reserve()
 
     def connected(self, line: Supervisor) -> None:
-        """From the first one's first connection on, bars are closed by the clock."""
+        """Start clock, healing and snapshots, once the first line is connected."""
         if line is self.first:
             self._housekeeping.start()
 
     def state_changed(self, line: Supervisor, state: ConnectionState) -> None:
-        """The state of one line is known to a recording, that of the whole to the user."""
+        """Write the state of the line to the recording, and report a change of the whole to the user."""
         session, connection = self._session, line.pair.current
         log.debug("state", exchange=session.exchange.name, state=str(state))
         session.note_state(str(state), "" if connection is None else without_credentials(connection.url))
@@ -216,30 +216,30 @@ class Lines:
             session.notifier.call(self._on_state, self._state_seen)
 
     def refused(self, error: SubscriptionError) -> None:
-        """A refusal that no call of the user's could raise is reported to `on_error`."""
+        """Report to `on_error` what no call of the user's can raise."""
         self._session.notifier.call(self._on_error, error)
 
     def failed(self, line: Supervisor, error: Exception) -> None:
-        """An error of our own on any line ends the first, and so all."""
+        """End the first line, and so all, for an internal error on any line."""
         if line is not self.first:
             self.first.fail(error)
 
     def fail(self, error: Exception) -> None:
-        """An error of our own beside the connections ends all."""
+        """End all lines for an internal error outside the connections."""
         self.first.fail(error)
 
     async def ended(self, line: Supervisor) -> None:
-        """With the first line ends what goes on beside the connections."""
+        """End clock, healing and snapshots with the first line."""
         if line is self.first:
             self._housekeeping.cancel()
             await self._housekeeping.wait_ended()
 
     def is_covered(self, line: Supervisor) -> bool:
-        """Whether another line has everything, or all end and the outage begins behind the last."""
+        """Whether another line has everything, or all are being closed and `disconnect` begins the outage."""
         return self._ends_whole or any(other.is_whole for other in self.supervisors if other is not line)
 
     async def _join(self, line: Supervisor) -> None:
-        # Until it was connected for the first time; from then on it reconnects by itself.
+        # Retries until the line is connected for the first time; from then on it reconnects by itself.
         config, exchange = self._session.config, self._session.exchange
         backoff = Backoff(config.reconnect_delay, config.reconnect_max_delay)
         while True:
@@ -253,11 +253,11 @@ class Lines:
 
 
 async def _all(*calls: Awaitable[None]) -> list[BaseException | None]:
-    # What each has raised, or None. A single one is awaited as it is, so that it is cancelled where it stands.
+    # What each has raised, or None. A single one is awaited directly, without a task, so that cancelling reaches it.
     if len(calls) > 1:
         return list(await asyncio.gather(*calls, return_exceptions=True))
     try:
         await calls[0]
-    except Exception as error:  # noqa: BLE001 the caller looks at it
+    except Exception as error:  # noqa: BLE001 the caller handles it
         return [error]
     return [None]

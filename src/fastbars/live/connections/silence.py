@@ -1,4 +1,4 @@
-"""Silence: what used to be heard and is no longer heard, though the socket lives; learned and judged, nothing more.
+"""Silence: learns how often data comes, and finds what has stopped coming while the socket is open.
 
 Each symbol's rate is learned from when its trades come, and the whole connection's from when any data comes. A
 symbol that trades once an hour may be silent for hours; one that trades every second may not.
@@ -7,8 +7,7 @@ symbol that trades once an hour may be silent for hours; one that trades every s
       ^                                  |                                   |
       +----------------------------------+-----------------------------------+  a trade
 
-What has never been heard since it was subscribed to is no matter of rates: see `never_heard.py`. What is done about
-silence is the duty of `watchdog.py`.
+What has never been heard since it was subscribed to has no rate: see `never_heard.py`. `watchdog.py` acts on silence.
 
 Times of last trades are compared once in a while, so it costs nothing a trade. Units: seconds on a steady clock.
 """
@@ -26,16 +25,16 @@ _WEIGHT = 0.1  # of the latest gap in the mean
 _LONGEST = 3.0  # so many times the longest gap seen is silence, where the mean says less
 _FORGET = 0.999  # what is left of the longest gap with each one after it
 _CONNECTION = 0  # its row; a symbol's is its id + 1
-_RENEWED, _RECONNECTED = 1, 2  # what was done about a silent symbol; 0: nothing
+_RENEWED, _RECONNECTED = 1, 2  # the last action on a silent symbol; 0: none
 
 
 class Found(NamedTuple):
-    """What is silent.
+    """Result of one check: what is silent.
 
     Attributes:
         everything_s: for how long nothing at all came, s; None where something did.
         symbols: ids of silent symbols, to be subscribed again.
-        again: ids of those that have been, in vain.
+        again: ids of those that are still silent after that.
     """
 
     everything_s: float | None
@@ -44,7 +43,7 @@ class Found(NamedTuple):
 
 
 class Silence:
-    """Learns what is to be heard, and says what is not.
+    """Learns the gaps between trades of each symbol, and finds symbols that are silent.
 
     Args:
         least_s: shorter than this is never silence.
@@ -55,22 +54,22 @@ class Silence:
         self._least_s = least_s
         self._factor = factor
         self._marks: npt.NDArray[np.int64] = np.zeros(0, np.int64)
-        self._heard_s = np.zeros(0)  # when the mark last moved
-        self._since_s = np.zeros(0)  # from when silence counts: since then, or since something was done about it
+        self._heard_s = np.zeros(0)  # when the mark last changed
+        self._since_s = np.zeros(0)  # when silence began to count: at the last trade, or the last action
         self._mean_s = np.zeros(0)
         self._longest_s = np.zeros(0)
         self._gaps = np.zeros(0, np.int64)
         self._stage = np.zeros(0, np.int64)
 
     def restart(self, now_s: float) -> None:
-        """Nothing could be heard until now: no silence before counts, and no gap is learned from it."""
+        """Nothing was read until now: no silence before now counts, and no gap is learned from it."""
         self._since_s[:] = now_s
         self._heard_s[:] = np.nan
 
     def find_silent(
         self, now_s: float, messages: int, trade_times_ns: npt.NDArray[np.int64], watched: Sequence[int]
     ) -> Found:
-        """What has been silent for too long.
+        """Find what has been silent for too long.
 
         Args:
             messages: how many came on the connection so far.
@@ -83,7 +82,7 @@ class Silence:
         gaps = now_s - self._heard_s
         learned = moved & ~np.isnan(gaps)
         first = learned & (self._gaps == 0)
-        # What was silence teaches only a little, or the next would go unnoticed.
+        # A gap that counted as silence is learned only up to the limit, or the next silence would go unnoticed.
         known = self._gaps >= _ENOUGH
         gaps[known] = np.minimum(gaps, self._limit_s())[known]
         self._mean_s[first] = gaps[first]
@@ -111,7 +110,7 @@ class Silence:
         return np.maximum(self._least_s, learned_s)
 
     def is_judged(self, symbol_id: int) -> bool:
-        """Whether the rate of a symbol is known, and not yet everything was done about its silence."""
+        """Whether the rate of a symbol is known, and an action on its silence is left to take."""
         row = symbol_id + 1
         return row < len(self._gaps) and bool(self._gaps[row] >= _ENOUGH and self._stage[row] < _RECONNECTED)
 

@@ -18,7 +18,7 @@ from fastbars.errors import WebSocketError
 
 
 class ConnectionState(StrEnum):
-    """Where a connection stands."""
+    """The state of a connection."""
 
     DISCONNECTED = "disconnected"
     CONNECTING = "connecting"
@@ -33,7 +33,7 @@ TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
     _S.DISCONNECTED: frozenset({_S.CONNECTING, _S.CLOSED}),
     # the handshake succeeded | it failed, or disconnect() was called
     _S.CONNECTING: frozenset({_S.CONNECTED, _S.DISCONNECTED, _S.CLOSED}),
-    # the connection was lost, or reconnect() was called | disconnect() was called, or the server was done
+    # the connection was lost, or reconnect() was called | disconnect() was called, or the server closed normally (once)
     _S.CONNECTED: frozenset({_S.RECONNECTING, _S.DISCONNECTED, _S.CLOSED}),
     # an attempt succeeded | no attempts are left, the error is permanent, or disconnect() was called
     _S.RECONNECTING: frozenset({_S.CONNECTED, _S.DISCONNECTED, _S.CLOSED}),
@@ -52,7 +52,7 @@ class StateMachine:
     """The state of one connection, which changes along the table alone.
 
     Args:
-        on_change: called with each new state, once it holds.
+        on_change: called with each new state, after the change.
     """
 
     def __init__(self, on_change: Callable[[ConnectionState], object]) -> None:
@@ -63,7 +63,7 @@ class StateMachine:
     def move_to(self, state: ConnectionState) -> None:
         """Change the state; nothing happens where it is that one already, or CLOSED.
 
-        After `close()` tasks that are still ending say that they have ended: that is no error.
+        Tasks that are still ending report so after `close()`: that is no error.
 
         Raises:
             WebSocketError: the table does not have this transition.

@@ -1,4 +1,4 @@
-"""Subscriber: what users ask for, checked and put right, on its way to the connections."""
+"""Subscriber: checks and normalises what users subscribe to, and passes it on to the lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Subscriber:
     Args:
         session: makes the bars.
         lines: carry the streams.
-        check: whether the exchange lists the symbols.
+        check: checks symbols against the exchange's listing.
     """
 
     def __init__(self, session: Session, lines: Lines, check: SymbolCheck) -> None:
@@ -28,7 +28,7 @@ class Subscriber:
 
     @property
     def streams(self) -> list[Stream]:
-        """What is desired."""
+        """The desired streams."""
         return list(self._lines.first.subscriptions.desired)
 
     @property

@@ -1,6 +1,6 @@
 """Which streams are desired, which the exchange has confirmed, and the requests under way between the two.
 
-What becomes of a stream on one connection:
+The states of a stream on one connection:
 
     desired     `want`                          -> it will be asked for, on this connection and on each that follows it
     requested   `subscribe` sends               -> confirmed: an ack that names it, or its request
@@ -54,9 +54,9 @@ def joined(exchange: str, errors: Sequence[SubscriptionError]) -> SubscriptionEr
 
 
 class _Request:
-    """One under way: what it asks for, what is not answered yet, and what was refused of it.
+    """A request under way: the streams asked for, those not answered yet, and those refused.
 
-    It is over with the first of these: everything was answered; all that is left was refused; the connection is lost.
+    It ends with the first of these: everything was answered; all that is left was refused; the connection is lost.
     `answer` is then the reason to refuse what is left, None, or the error.
     """
 
@@ -65,12 +65,12 @@ class _Request:
         self.ends = ends
         self.asked = streams
         self.left = set(streams)
-        self.refused: dict[Stream, str] = {}  # by name, the others are not concerned
+        self.refused: dict[Stream, str] = {}  # by name; the others are unaffected
         self.answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
 
     @property
     def unanswered(self) -> list[Stream]:
-        """What is left, in the order in which it was asked for."""
+        """The streams not answered yet, in the order in which they were asked for."""
         return [stream for stream in self.asked if stream in self.left]
 
     def take_answer(self, message: Ack | Refusal) -> None:
@@ -120,15 +120,15 @@ class Subscriptions:
         self._ack_timeout = ack_timeout
         self._no_answer = f"no answer within {ack_timeout:g} s"
         self._waiting: dict[int, _Request] = {}
-        self._suspected: dict[Stream, int] = {}  # of which the connection may have been closed, and how often
+        self._suspected: dict[Stream, int] = {}  # may have made the exchange close the connection -> how often
         self._last_id = 0
-        # A user's request and the one after a reconnect must not both be sent: what is confirmed is read before.
+        # One at a time: a user's request and the one after a reconnect must not both ask for the same streams.
         self._turn = asyncio.Lock()
         an_hour = exchange.limits.requests_per_hour
         self._hourly = None if an_hour is None else RateLimiter(an_hour, 3600.0)
 
     def want(self, streams: Sequence[Stream]) -> None:
-        """From now on they are desired.
+        """Add streams to the desired ones.
 
         Raises:
             SubscriptionError: an unknown channel, more streams than a connection may have, or two names of one market;
@@ -158,7 +158,7 @@ class Subscriptions:
         self.desired.update(dict.fromkeys(streams))
 
     def drop(self, streams: Sequence[Stream]) -> None:
-        """They are no longer wanted."""
+        """Remove streams from the desired ones."""
         for stream in streams:
             self.desired.pop(stream, None)
 
@@ -271,7 +271,7 @@ class Subscriptions:
         """
         async with self._turn:
             streams = [stream for stream in streams if stream in self.desired]
-            await self._request(streams, send, ends=True)  # what it thinks of that does not matter
+            await self._request(streams, send, ends=True)  # a refusal does not matter
             self.confirmed.difference_update(streams)
             refused = await self._request(streams, send, ends=False)
             self.confirmed.update(stream for stream in streams if stream not in refused)
@@ -344,7 +344,7 @@ class Subscriptions:
             if request.answer.done() and not request.answer.cancelled():
                 # It came in the very turn of the loop in which time was up.
                 return await request.answer, request.unanswered, request.refused
-            # An exchange that is silent now would be silent once for every stream: none is asked for again.
+            # Asking stream by stream would wait for this timeout once a stream, so none is asked for again.
             return None, (), request.refused | dict.fromkeys(request.unanswered, self._no_answer)
         finally:
             del self._waiting[request.request_id]

@@ -12,11 +12,11 @@ socket, and the task notices; so nothing ever cancels or awaits itself.
 
 Why an order matters:
 
-- An outage of the session begins before the next connection is opened, and behind all that the last one has brought.
+- An outage of the session begins before the next connection is opened, and after all that the last one has brought.
   It ends when everything desired is subscribed again, not when the handshake has succeeded.
-- What is no longer wanted of a connection is decided (`_judge`) before the next attempt asks for its delay.
-- What callbacks have seen is remembered from before a successor is opened until the overlap is over and read: what
-  both connections carry is reported once.
+- A connection that has ended is judged (`RetryPolicy.judge`) before the delay of the next attempt is computed.
+- What callbacks have seen is remembered from before a successor is opened until all of the overlap has been read, so
+  that they are called once for a trade that both connections carry.
 
 Units: seconds for timers, int64 nanoseconds for event and receive times.
 """
@@ -34,7 +34,7 @@ from fastbars.exchanges.messages import Ack, Heartbeat, Refusal, Stream, TokenWa
 from fastbars.live.connections import keepalive
 from fastbars.live.connections.backoff import RetryPolicy, may_retry, retry_after_s
 from fastbars.live.connections.connection import Connection, have_been_read
-from fastbars.live.connections.handover import CANNOT_CONNECT, ConnectionPair, Handover, why_not
+from fastbars.live.connections.handover import CANNOT_CONNECT, ConnectionPair, Handover, describe_failure
 from fastbars.live.connections.lifecycle import Lifecycle
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.connections.subscriptions import Subscriptions
@@ -45,17 +45,17 @@ from fastbars.live.secrets import hidden, without_credentials
 from fastbars.live.session import Session
 from fastbars.log import log
 
-_UNREAD_S = 0.05  # until the sockets are looked at once more
+_UNREAD_S = 0.05  # between two checks for unread data
 
 
 class Route:
-    """Where a connection goes: to the address that the user gave, or to where the exchange serves what is subscribed.
+    """The address of a connection: the user's, or that at which the exchange serves what is subscribed.
 
     Args:
         exchange: names its addresses.
         default_channel: stands for all where nothing is subscribed.
         given: the user's address, if any.
-        index: of the line: each takes the next of the exchange's hosts.
+        index: number of the line; each line takes the next of the exchange's hosts.
 
     Attributes:
         expected: channels that will be subscribed; they decide while nothing is.
@@ -80,33 +80,33 @@ class Route:
 
     @property
     def named_streams(self) -> Collection[Stream]:
-        """What the user's address subscribes to by itself."""
+        """The streams that the user's address subscribes to by itself."""
         return self._exchange.streams_in(self.given or "")
 
 
 class Observer(Protocol):
-    """What a supervisor reports to, and asks, whatever it keeps a connection up for."""
+    """Whom a supervisor reports to and asks: the owner of its connection."""
 
     def starting(self, line: Supervisor) -> None:
-        """It is about to connect. What this raises, `connect` raises."""
+        """The line is about to connect. `connect` raises what this raises."""
 
     def connected(self, line: Supervisor) -> None:
-        """The first connection since then is up."""
+        """A connection was opened: the first one, or one after an outage."""
 
     def state_changed(self, line: Supervisor, state: ConnectionState) -> None:
-        """Its state is another one now."""
+        """The state of the line has changed."""
 
     def refused(self, error: SubscriptionError) -> None:
-        """A refusal that no call of a user's could raise."""
+        """The exchange has refused something outside any call that could raise it."""
 
     def failed(self, line: Supervisor, error: Exception) -> None:
-        """An unexpected internal error ends it."""
+        """An unexpected internal error ends the line."""
 
     async def ended(self, line: Supervisor) -> None:
-        """It has ended by itself, for good."""
+        """The line has ended by itself, for good."""
 
     def is_covered(self, line: Supervisor) -> bool:
-        """Whether everything that it carried goes on coming without it."""
+        """Whether other lines deliver everything that this one carries."""
 
 
 class Supervisor:
@@ -115,8 +115,8 @@ class Supervisor:
     Args:
         session: what the connection feeds.
         route: where it goes.
-        observer: whose it is.
-        index: of the lines that feed the session, where there are several.
+        observer: the owner, which is told what happens.
+        index: number of the line, where several feed the session.
         once: end, instead of reconnecting, when the server closes normally (code 1000).
 
     Attributes:
@@ -124,7 +124,7 @@ class Supervisor:
         lifecycle: starts and ends it, and knows its state.
         pair: the connection in charge, and its successor.
         retry: when the next attempt is made.
-        watchdog: does something about silence.
+        watchdog: acts on silence.
         connections: handshakes that succeeded.
     """
 
@@ -151,11 +151,11 @@ class Supervisor:
         self._once = once
         self._data_messages = 0  # of the connections that were in charge before
 
-    # What it is.
+    # State.
 
     @property
     def state(self) -> ConnectionState:
-        """Where it stands."""
+        """The state of the line."""
         return self.lifecycle.states.state
 
     @property
@@ -173,7 +173,7 @@ class Supervisor:
         """Where it connects to. Raises SubscriptionError where no one connection serves all that is desired."""
         return self.route.url({channel for _, channel in self.subscriptions.desired})
 
-    # What is asked of it.
+    # Requests.
 
     async def reconnect(self) -> None:
         """Drop the connection, connect again, and wait until it is up. Raises WSConnectionError."""
@@ -212,11 +212,11 @@ class Supervisor:
             self.follow()
 
     def follow(self) -> None:
-        """Tell the session what is subscribed: of nothing else are trades taken."""
+        """Pass the subscriptions to the session, which drops trades of anything else."""
         self.session.follow(self, [*self.subscriptions.desired, *self.route.named_streams], wall_ns())
 
     def fail(self, error: Exception) -> None:
-        """An unexpected internal error: end it, loudly."""
+        """End the line because of an unexpected internal error."""
         self.lifecycle.fail(error)
         self.pair.drop("internal error")
         self._observer.failed(self, error)
@@ -233,7 +233,7 @@ class Supervisor:
                 await self._open(connection)
             except CANNOT_CONNECT as error:
                 held_s = retry_after_s(error, config.ban_delay)
-                why = why_not(connection, error, held_s)
+                why = describe_failure(connection, error, held_s)
                 # The failure of the first attempt is what `connect` raises; later ones are retried.
                 if not may_retry(error) or self.state is ConnectionState.CONNECTING:
                     failed = WSConnectionError(why)
@@ -246,7 +246,7 @@ class Supervisor:
                 if self._once and connection.ended_normally:
                     return
                 lifecycle.states.move_to(ConnectionState.RECONNECTING)
-            if failed is not None:  # not above, where an error that shows credentials would be its context
+            if failed is not None:  # not in the `except` above: that error shows credentials and would be its context
                 raise failed
             delay_s = self.retry.next_delay_s(held_s)
             if delay_s is None:
@@ -257,13 +257,13 @@ class Supervisor:
     async def _serve(self, connection: Connection) -> Connection:
         # Returns the connection that ended last: the one given, or what took its place.
         pair, lifecycle = self.pair, self.lifecycle
-        # In charge before it is CONNECTED: a callback that is told so may pause it, drop it, or subscribe on it.
+        # In charge before it is CONNECTED: a state callback may pause it, drop it, or subscribe on it.
         pair.current = connection
         self._begin(connection)
         self._observer.connected(self)
         lifecycle.states.move_to(ConnectionState.CONNECTED)
         self._put_in_charge(connection)
-        if lifecycle.failure is not None:  # what came right behind the handshake could not be digested
+        if lifecycle.failure is not None:  # a message right behind the handshake caused it
             connection.drop("internal error")
         while True:
             handover = Handover(connection, self._make_successor, self._bring_up, overlap=self.session.drops_duplicates)
@@ -272,18 +272,18 @@ class Supervisor:
             try:
                 successor = await handover.wait()
             except asyncio.CancelledError:
-                await connection.end()  # what comes until it is shut is taken; the outage begins behind that
+                await connection.end()  # messages are taken until it is closed; the outage begins after them
                 raise
             finally:
-                # Whatever ended it, cancellation included: from here on nothing is sent on it, and what was learned of
-                # it counts, before its closing handshake is waited for.
+                # However it ended, cancellation included: nothing is sent on it any more, and it is judged, before
+                # its closing handshake is waited for.
                 pair.current = successor
                 self._data_messages += connection.data_messages
                 self.retry.judge(connection.age_s, connection.data_messages)
                 if successor is not None:
                     self.subscriptions = successor.subscriptions
                 if successor is None or not handover.proven:
-                    # Unproven, the exchange was faster: something may not be subscribed on the successor yet.
+                    # Not proven: the exchange closed the old one first; the successor may not have every subscription.
                     self._begin_outage()
                 await connection.end()
             if successor is None:
@@ -295,8 +295,8 @@ class Supervisor:
             connection.run_task(self._end_overlap(), "overlap")
 
     def _make(self, subscriptions: Subscriptions) -> Connection:
-        # The number is that of the line modulo their count, and known before the first byte: trades may stand right
-        # behind the handshake.
+        # The number modulo the count of lines is the line; it is known before the first byte, as trades may follow
+        # right behind the handshake.
         number = self.connections * self.session.config.lines + self.index
         return Connection(self.session, self.url, subscriptions, self._take_received, self.fail, number=number)
 
@@ -314,7 +314,7 @@ class Supervisor:
             raise
 
     def _begin(self, connection: Connection) -> None:
-        # It is open: what keeps it up begins.
+        # It is open: start what keeps it up.
         self.connections += 1
         self.retry.breaker.connected()
         if self.pair.is_paused:
@@ -327,14 +327,14 @@ class Supervisor:
         connection.run_task(self.watchdog.watch(connection, self._data_messages), "silence")
 
     async def _bring_up(self, successor: Connection) -> None:
-        # A connection beside another one, until everything is subscribed on it.
+        # Opens a connection alongside the old one, and returns when everything is subscribed on it.
         self.session.notifier.begin_overlap()
         await self._open(successor)
         self._begin(successor)
         await self._subscribe_all(successor)
 
     async def _end_overlap(self) -> None:
-        # What the new connection carries may lag behind what the old one did.
+        # The new connection may lag behind the old one.
         await asyncio.sleep(self.session.config.handover_overlap)
         while self.pair.is_paused or not await have_been_read(self.pair.all):  # noqa: ASYNC110 there is no event for that
             await asyncio.sleep(_UNREAD_S)
@@ -350,8 +350,8 @@ class Supervisor:
 
     async def _restore(self, connection: Connection) -> None:
         await self._subscribe_all(connection)
-        # The outage is over. It is judged twice: at once, and again when what some exchanges send of the past by
-        # themselves has come, which would make the bars of the outage look whole.
+        # The outage is over. It is judged twice: at once, and again when the past trades that some exchanges send by
+        # themselves have come, which would make the bars of the outage look whole.
         since_ns, until_ns = self.session.end_outage(steady_ns(), wall_ns())
         if since_ns is not None and until_ns is not None:
             await asyncio.sleep(HISTORY_S)
@@ -363,7 +363,7 @@ class Supervisor:
             self.session.begin_outage(steady_ns())
 
     def _take_received(self, connection: Connection, received: Received) -> None:
-        # What a wakeup came to, in the event loop's callback: nothing here waits.
+        # Handles the result of one wakeup, in the event loop's callback: nothing here may block.
         exchange, breaker = self.session.exchange, self.retry.breaker
         if connection.data_messages > 0:
             breaker.succeeded()
@@ -382,7 +382,7 @@ class Supervisor:
                 connection.drop(f"circuit breaker: {most} unreadable messages")
 
     async def _on_each(self, request: Callable[[Connection], Awaitable[None]]) -> None:
-        # During a handover there are two; what becomes of one that has been replaced meanwhile is no matter.
+        # During a handover there are two connections; errors of one that has been replaced meanwhile are ignored.
         for connection in self.pair.all:
             try:
                 await request(connection)

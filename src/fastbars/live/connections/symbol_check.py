@@ -1,6 +1,6 @@
-"""SymbolCheck: whether the exchange lists what is subscribed to, asked before the subscription.
+"""SymbolCheck: checks before a subscription that the exchange lists the symbols.
 
-Some exchanges confirm a subscription to any name, and are silent about those that they do not know. The listing is
+Some exchanges confirm a subscription to any name, and then send nothing for one that they do not know. The listing is
 one request for all symbols, kept for some minutes for everyone in this process. Where it cannot be had, nothing is
 refused: the stream starts with a warning. Units: seconds on a steady clock.
 """
@@ -52,8 +52,8 @@ class SymbolCheck:
         """Subscribe to those streams that are held already, or whose symbols the exchange lists as trading.
 
         Raises:
-            SubscriptionError: an unknown channel: at once; symbols that are not listed or do not trade, beside
-                what `subscribe` refuses.
+            SubscriptionError: an unknown channel, at once; or symbols that are not listed or do not trade, along with
+                those that `subscribe` refuses.
         """
         for channel in {channel for _, channel in streams}:
             self._exchange.check_channel(channel)
@@ -79,7 +79,7 @@ class SymbolCheck:
         return {symbol: reasons[symbol] for symbol in symbols for reasons in answers if symbol in reasons}
 
     def _questions(self, symbols: Iterable[str]) -> list[tuple[list[str], Question]]:
-        # What is to be asked about which symbols.
+        # The questions to ask, each with the symbols that it covers.
         questions = () if self._listing is None else self._listing.questions
         covered = [(list(filter(question.covers, dict.fromkeys(symbols))), question) for question in questions]
         return [(asked, question) for asked, question in covered if asked]

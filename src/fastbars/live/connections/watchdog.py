@@ -1,13 +1,13 @@
-"""Watchdog: does something about silence, of a whole connection and of single subscriptions, while the socket lives.
+"""Watchdog: acts on silence, of a whole connection and of single subscriptions, while the socket is open.
 
     what is silent                                      what is done
     the connection, though it used to bring data        it is dropped
-    a symbol that used to trade                         it is subscribed again; in vain: the connection is dropped
-    a subscription of which nothing ever came           it is subscribed again once, and reported
+    a symbol that used to trade                         it is subscribed again; then the connection is dropped
+    a subscription that never brought anything          it is subscribed again once, and reported
 
-(A socket over which not even a ping comes is the duty of `keepalive.py`.) What a symbol missed while it was silent is
-an outage of that symbol alone: `Outages.suspect_since` says since when. It ends when the symbol has been subscribed
-again, and a moment after that once more, as some exchanges send a part of the past by themselves.
+(`keepalive.py` drops a socket over which not even a pong comes.) What a symbol missed while it was silent is
+an outage of that symbol alone: `Outages.suspect_since` says since when. It is judged when the symbol has been
+subscribed again, and once more a moment later, as some exchanges send some past trades by themselves.
 
 Units: seconds on a steady clock; times int64 nanoseconds.
 """
@@ -31,15 +31,16 @@ _NAMED = 20
 
 
 class Watchdog:
-    """Watches the connections of one line, one after the other: what was learned of rates outlives each.
+    """Watches the connections of one line, one after the other; the rates that it has learned outlive them.
 
     Args:
-        session: knows when what has traded; its config says what silence is.
+        session: knows when each symbol last traded; its config says what counts as silence.
         on_error: called with an error that names what has never been heard, or was refused when it was renewed.
-        reports: whether what was never heard is its duty. A trade is heard on any of several lines: the first reports.
+        reports: whether it reports subscriptions that never brought anything; of several lines the first does, as a
+            trade of any line counts.
 
     Attributes:
-        silence: what was learned.
+        silence: the rates learned, and what is silent by them.
         resubscriptions: subscriptions that were made again.
     """
 
@@ -59,7 +60,7 @@ class Watchdog:
         return 0 if self._never_heard is None else self._never_heard.reported
 
     async def watch(self, connection: Connection, heard_before: int) -> None:
-        """Look again and again, and do something about it, until the connection ends.
+        """Check every `stale_interval`, and act on what is silent, until the connection ends.
 
         Args:
             heard_before: how many data messages came on the connections before it.
@@ -73,7 +74,7 @@ class Watchdog:
             if self._never_heard is not None and await self._renew_never_heard(self._never_heard, connection):
                 self.silence.restart(steady_s())  # nothing was checked meanwhile
             now_s = steady_s()
-            # What lies unread may be what is missed.
+            # What seems to be missing may lie unread in the socket.
             if not connection.is_reading or connection.last_read_was_full:
                 self.silence.restart(now_s)
                 continue
@@ -84,12 +85,12 @@ class Watchdog:
             found = self.silence.find_silent(now_s, heard_before + connection.data_messages, times_ns, watched)
             log.debug("silence", exchange=exchange.name, watched=len(watched), found=found)
             if found.everything_s is not None:
-                connection.drop(f"no data for {found.everything_s:.1f} s, though the socket lives")
+                connection.drop(f"no data for {found.everything_s:.1f} s, though the socket is open")
                 return
             if found.again:
                 self._suspect(found.again)
                 symbols = [names[i] for i in found.again][:_NAMED]
-                connection.drop(f"subscribed again, and still no trades of {len(found.again)} symbols: {symbols}")
+                connection.drop(f"still no trades of {len(found.again)} symbols after resubscribing: {symbols}")
                 return
             if found.symbols:
                 self._suspect(found.symbols)
@@ -101,8 +102,8 @@ class Watchdog:
                     return
 
     async def _renew_never_heard(self, never_heard: NeverHeard, connection: Connection) -> bool:
-        # Whether something was renewed. Of subscriptions whose rate is known, nothing is said while `silence` has still
-        # something to do about them.
+        # Returns whether something was renewed. A subscription whose rate is known is left to `silence` until that has
+        # tried everything.
         session, subscriptions = self._session, connection.subscriptions
         now_s = steady_s()
         if not connection.is_reading:
@@ -112,7 +113,7 @@ class Watchdog:
         candles = set(session.exchange.candles.values())
         ids = {name: i for i, name in enumerate(session.symbols)}
         if session.has_own_parser and not ids.keys() <= {symbol for symbol, _ in subscriptions.desired}:
-            channel = ""  # a user's parser has names of its own: whose trades these are, is not known here
+            channel = ""  # a user's parser has names of its own: which subscription a trade belongs to is unknown
         watched = [
             (symbol, name)
             for symbol, name in subscriptions.desired
@@ -131,7 +132,7 @@ class Watchdog:
         if renew:
             now_ns = session.now_ns(steady_ns())
             for symbol in {symbol for symbol, name in renew if name == channel and symbol in ids}:
-                if now_ns is not None:  # it was heard on an earlier connection: until it is subscribed again, it is not
+                if now_ns is not None:  # heard on an earlier connection, and not received until it is subscribed again
                     session.outages.suspect(symbol, now_ns - session.intake.delays.grace_ns)
             refused = await self._renew(renew, connection)
             if refused is not None:
@@ -139,7 +140,7 @@ class Watchdog:
         return bool(renew)
 
     async def _renew(self, streams: Sequence[Stream], connection: Connection) -> SubscriptionError | None:
-        # What the exchange refuses of it.
+        # Subscribes again. Returns the exchange's refusal, if any.
         outages = self._session.outages
         self.resubscriptions += len(streams)
         try:
@@ -159,14 +160,14 @@ class Watchdog:
         return None
 
     def _suspect(self, ids: Sequence[int]) -> None:
-        # Should the connection end before they are heard again, the outage began for them with their last trade.
+        # Should the connection end before they are heard again, their outage began with their last trades.
         times_ns = self._session.trade_times_ns
         for i in ids:
             self._session.outages.suspect(self._session.symbols[i], int(times_ns[i]))
 
 
 def _marks(session: Session) -> dict[Stream, int]:
-    # What `NeverHeard` wants of each subscription of trades and candles.
+    # For each subscription to trades or candles a number that changes with every message; see `NeverHeard.find_due`.
     channel = session.channel
     times_ns = zip(session.symbols, session.trade_times_ns.tolist(), strict=False)
     return session.candles.counts | {(symbol, channel): time_ns for symbol, time_ns in times_ns}

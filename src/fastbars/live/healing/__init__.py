@@ -1,1 +1,1 @@
-"""Healing: what was missed, asked for again over REST."""
+"""Healing: missing trades fetched over REST."""

@@ -1,4 +1,4 @@
-"""Where a bar that a stream began inside truly began: the last trade before its open_time, looked for over REST.
+"""The true beginning of a bar that a stream began inside: finds the last trade before its open_time over REST.
 
 That trade's id proves which trades the bar lacks; they are a hole then, and healed as any other. Where ids say where to
 look, the search leaps back, then halves; where times do, it asks at the bar's beginning.
@@ -22,7 +22,7 @@ Fetch = Callable[[Hole, int], Awaitable[Page]]
 
 
 async def trade_before(history: History, beginning: Beginning, fetch: Fetch) -> Trade | None:
-    """The last trade before `beginning.open_ns`; None: the exchange does not tell, or too many follow it.
+    """Find the last trade before `beginning.open_ns`; None: the exchange has none, or too many trades follow it.
 
     Every trade after it up to `beginning.first` is in the bar, or in a later one.
 

@@ -37,15 +37,15 @@ from fastbars.log import SparseLog, log
 _PART = 250  # trades handed over between two turns of the event loop
 _DELAY_S = 0.5  # before a hole is asked for: trades out of order fill it by themselves
 _AGAIN_S = (1.0, 4.0, 15.0)  # before a hole that did not shrink is asked for again; then it is given up
-# Where ids are left out: so many before a hole its first page begins, so that it shows the neighbour; with each look,
-# as that neighbour can be left out itself.
+# Where a venue leaves ids out, the first page begins this many ids before a hole, to show the neighbour; more with the
+# second attempt, as that neighbour may be left out itself.
 _MARGINS = (1, 50)
-_SCANNED = 1_000  # holes looked at between two turns of the event loop
-_BEGINNINGS = 32  # looked for before holes have their turn again
+_SCANNED = 1_000  # holes scanned between two turns of the event loop
+_BEGINNINGS = 32  # searched for before the next round of holes
 
 
 class HealTarget(Protocol):
-    """Has holes to be healed: the repairs of a session."""
+    """What has holes to heal: the `Repairs` of a session."""
 
     @property
     def symbols(self) -> Sequence[str]:
@@ -55,22 +55,22 @@ class HealTarget(Protocol):
         """Every hole there is now (of one symbol)."""
 
     def holes_within(self, symbol: str, first: int, last: int) -> Sequence[Hole]:
-        """Those of one symbol that reach into these numbers, ascending."""
+        """The holes of one symbol that overlap these numbers, ascending."""
 
     def heal(self, symbol: str, trades: Sequence[Trade]) -> object:
-        """Take the trades of the REST API that fall into holes, and nothing else of them."""
+        """Fold in those of these trades, from the REST API, that fall into holes."""
 
     def leave_out(self, symbol: str, ranges: Sequence[tuple[int, int]]) -> object:
-        """The REST API leaves these ids out for good: what is missing of them is so no longer."""
+        """The REST API leaves these ids out for good: they no longer count as missing."""
 
     def beginnings(self) -> Sequence[Beginning]:
         """The symbols whose first bars lack their beginning."""
 
     def reach_back(self, symbol: str, trade_id: int, time_ns: int) -> object:
-        """The REST API has this trade before the symbol's first one: what lies between them is a hole."""
+        """Open a hole between this trade of the REST API and the symbol's first one."""
 
 
-# When the first of its trades was made, symbol, first and last number, a number that no other has, hole, whose.
+# Exchange time of the hole, symbol, first and last number, a unique number as tie-breaker, the hole, its target.
 _Due = tuple[int, str, int, int, int, Hole, HealTarget]
 
 
@@ -80,17 +80,17 @@ class Healer:
     Args:
         exchange: name for logs.
         history: what the exchange's REST API serves; None: nothing, and `why_none` says why.
-        targets: whose holes these are.
+        targets: have the holes.
         get: fetches a URL.
         api_key: sent where the history needs one.
         url: asks here instead of the history's own address.
         horizon_s: holes older than this, in exchange time, are given up.
         exchange_time_ns: the exchange's time now.
-        limiter: of the exchange's weights, where others use them too.
-        now, sleep: a steady clock in seconds, and waiting by it; a test has its own.
+        limiter: of the exchange's request weights, where it is shared with others.
+        now, sleep: a steady clock in seconds, and waiting by it; tests pass their own.
 
     Attributes:
-        reasons: the holes that are given up, and why.
+        reasons: the holes that were given up, and why.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Healer:
         self._horizon_s = horizon_s
         self._exchange_time_ns = exchange_time_ns
         self._now = now
-        # How often each was asked for in vain, and when it may be again.
+        # Failed attempts at each, and when the next one is due.
         self._tries: dict[Hole, tuple[int, float]] = {}
         self._beginnings: dict[Beginning, tuple[int, float]] = {}
         self._awake = asyncio.Event()
@@ -132,7 +132,7 @@ class Healer:
             )  # fmt: skip
 
     def wake(self) -> None:
-        """There may be new holes."""
+        """Scan again now: there may be new holes."""
         self._awake.set()
 
     async def run(self) -> None:
@@ -152,7 +152,7 @@ class Healer:
             now = self._now()
             due, next_at = await self._scan(now)
             if not due:
-                # Holes first: they are of bars that were whole, and their trades grow old.
+                # Holes first: their bars were whole, and REST APIs serve recent trades only.
                 beginnings, next_beginning_at = self._due_beginnings(now)
                 if not beginnings:
                     return min((at - now for at in (next_at, next_beginning_at) if at is not None), default=None)
@@ -162,7 +162,7 @@ class Healer:
             asked = False
             while due:
                 hole, target = heapq.heappop(due)[-2:]
-                # As it was? Else it is looked at in the next round. Without a request nothing has changed.
+                # A hole that has changed since the scan waits for the next one. Before a request nothing has changed.
                 if not asked or hole in target.holes_within(hole.symbol, hole.first, hole.last):
                     asked = await self._heal(hole, target) or asked
                     await asyncio.sleep(0)
@@ -193,8 +193,8 @@ class Healer:
         return due, next_at
 
     def _due_beginnings(self, now: float) -> tuple[list[tuple[Beginning, HealTarget]], float | None]:
-        # The beginnings that are looked for now, and when the next of the others is; what cannot be found is not asked
-        # for again.
+        # The beginnings to search for now, and when the next of the others is due; one that cannot be found is not
+        # searched for again.
         found: list[tuple[float, Beginning, int, HealTarget]] = []
         before, self._beginnings = self._beginnings, {}
         if self._pages is not None:
@@ -247,7 +247,7 @@ class Healer:
         for rest in target.holes_within(hole.symbol, hole.first, hole.last):
             if rest.first < hole.first or rest.last > hole.last:
                 continue
-            # A rest that is smaller than the hole was: something came, and the rest may come too.
+            # Where the rest is smaller than the hole was, something came, and more may come: attempts count anew.
             tried = tries if (rest.first, rest.last) == (hole.first, hole.last) else 0
             if tried >= most_tries:
                 self._give_up(rest, why)
@@ -256,7 +256,7 @@ class Healer:
         return True
 
     def _why_not(self, hole: Hole) -> str | None:
-        # Why it is not worth asking for it; None: it is.
+        # The reason not to request a hole; None: request it.
         if self._pages is None:
             return self._why_none
         history = self._pages.history

@@ -1,4 +1,4 @@
-"""PageClient: pages of past trades from one exchange's REST API, within its limits, and again where that can help.
+"""PageClient: fetches pages of past trades from one exchange's REST API, within its limits, with retries.
 
 Units: seconds.
 """
@@ -24,7 +24,7 @@ class HealingStats:
     """What healing has done.
 
     Attributes:
-        requests: GETs sent; `errors` of them came to nothing.
+        requests: GETs sent; `errors` of them failed.
         trades: trades received.
         passes: times that a hole was paged through.
         given_up: holes that stay.
@@ -42,17 +42,17 @@ class HealingStats:
 
 
 class PageClient:
-    """Asks for the pages of one history.
+    """Fetches the pages of one history.
 
     Args:
         exchange: name for logs.
         history: what the REST API serves.
         get: fetches a URL.
         stats: where requests, errors and waiting are counted.
-        limiter: of the exchange's weights.
+        limiter: of the exchange's request weights.
         api_key: sent where the history needs one.
         url: asks here instead of the history's own address.
-        patience_s: who is asked to wait for longer than this gives up.
+        patience_s: a page for which the exchange asks to wait longer than this is given up.
         sleep: waits.
     """
 

@@ -24,7 +24,7 @@ _NO_HISTORY = "the exchange serves no history of trades"
 class Upkeep:
     """The healer and the snapshots of one session, while it is connected.
 
-    It is reference-counted: a connection that begins anew may start it before the last one has stopped it.
+    It is reference-counted: a new connection may start it before the last one has stopped it.
 
     Args:
         session: whose upkeep this is.
@@ -50,11 +50,11 @@ class Upkeep:
         return self._healer.stats
 
     def holes(self) -> dict[Hole, str]:
-        """What is missing now, and why it stays so; "" where that is not decided."""
+        """The holes there are now, and why they stay; "" where healing is under way."""
         return {hole: self._healer.reasons.get(hole, "") for hole in self._session.repairs.holes()}
 
     def start(self) -> None:
-        """Begin; it goes on until every start was followed by a stop. Raises SnapshotError as `reserve`."""
+        """Start, until `stop` was called as often. Raises SnapshotError as `reserve`."""
         self.reserve()
         self._users += 1
         if self._users > 1:
@@ -65,7 +65,7 @@ class Upkeep:
             self._tasks.append(asyncio.create_task(self._snapshots.run(), name="fastbars snapshots"))
 
     async def stop(self) -> None:
-        """End, and take a last snapshot."""
+        """Stop, and take a last snapshot; only the last of several calls does so."""
         self._users -= 1
         if self._users > 0:
             return
@@ -86,7 +86,7 @@ class Upkeep:
             self._snapshots.reserve()
 
     def release(self) -> None:
-        """Give the state file up, unless it is in use: the connection could not be opened."""
+        """Release the state file, unless it is in use: the connection could not be opened."""
         if self._snapshots is not None and self._users == 0:
             self._snapshots.release()
 
