@@ -1,4 +1,4 @@
-"""What a bar is: BarStatus, CloseReason, OHLCVBar.
+"""Bars and their status: OHLCVBar, ExchangeBar, BarStatus, CloseReason.
 
 Units: times are int64 nanoseconds since the Unix epoch, UTC, in columns and aware UTC datetimes in
 objects; prices are quote units, volumes base units (contracts on inverse markets).
@@ -44,7 +44,7 @@ class BarStatus(StrEnum):
 
 
 class CloseReason(StrEnum):
-    """What closed a bar."""
+    """The event that closed a bar."""
 
     TRADE = "trade"  # a trade of a later interval, or the one that reached the step
     WATERMARK = "watermark"  # event time on the connection passed close_time + grace

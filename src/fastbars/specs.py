@@ -1,4 +1,4 @@
-"""What ends a bar: BarSpec, read from text such as "5m", "1d+17:00@America/New_York" or "tick:1000".
+"""BarSpec: the rule that ends a bar, read from text such as "5m", "1d+17:00@America/New_York" or "tick:1000".
 
 Units: steps in the spec's own unit, rules in nanoseconds; origins seconds of wall-clock time.
 """
@@ -42,7 +42,7 @@ Origin = str | time | timedelta | int
 
 
 class BarKind(StrEnum):
-    """What ends a bar: time, or the trades in it reaching a count, a summed size or a summed price x size."""
+    """What ends a bar: time, or its trades reaching a count, a summed size or a summed price x size."""
 
     TIME = "time"
     TICK = "tick"

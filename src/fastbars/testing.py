@@ -195,7 +195,7 @@ def every_channel_has_a_route_and_an_unknown_one_is_refused(fixtures: ExchangeFi
 def symbols_match_the_declared_rules(fixtures: ExchangeFixtures) -> None:
     exchange = fixtures.exchange
     rules = exchange.symbols
-    names, _, _ = rules.example.partition(": ")  # what is behind it explains them
+    names, _, _ = rules.example.partition(": ")  # the rest is an explanation
     for symbol in names.replace(" or ", ", ").split(", "):
         _expect(exchange, f"symbol {symbol!r}", exchange.exact_symbols([symbol, f" {symbol}\n"]), [symbol])
         if rules.case != "exact":

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from fastbars.errors import InvalidTickError
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
-"""What an integer time counts since the epoch."""
+"""The unit of an integer time since the epoch."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}

@@ -521,14 +521,14 @@ class Exchange(ABC, metaclass=_Declaration):
         return []
 
     def ids(self, channel: str) -> Ids:
-        """What the trade ids of a trade channel prove."""
+        """The kind of trade ids of a trade channel, as declared in `channels`. Raises SubscriptionError for others."""
         ids = self.channels.get(channel)
         if ids is None:
             raise SubscriptionError(f"{self.name}: {channel!r} is not a trade channel; those are {self.trade_channels}")
         return ids
 
     def id_policy(self, channel: str) -> IdPolicy:
-        """What can be known from the trade ids of a trade channel."""
+        """What the trade ids of a trade channel can prove."""
         return IdPolicy.of(self.ids(channel))
 
     def history(self, channel: str, *, has_key: bool) -> History | None:
