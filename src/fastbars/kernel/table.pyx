@@ -302,7 +302,7 @@ cdef class BarTable:
         symbols = self.unfit.union([change[0] for change in self.instruments.changes[self.version :]])
         self.version = self.instruments.version
         self.unfit = {s for s in symbols if not self.rescale(s, self.instruments.table[<int>s].scale)}
-        return True
+        return len(self.unfit) < len(symbols)
 
     cdef bint rescale(self, Py_ssize_t s, Scale scale) except? False:
         # Brings the bars of a symbol to a scale that is as fine at least. False: an open bar does not fit, and nothing was
