@@ -28,6 +28,7 @@ from strategies import (
     SYMBOLS,
     TIME_SPECS,
     Event,
+    Heal,
     Scenario,
     Watermark,
     buffer_for,
@@ -119,9 +120,16 @@ VOIDS_BEHIND_A_PATH = Scenario(
     (*feed((0, 20)), Trade("A", 0, Decimal(1), Decimal(0), 0, 21, 24, 4), Watermark(0), *feed((0, 21))),
 )  # fmt: skip
 
+HEALED_BEFORE_A_TRADE = Scenario(
+    ("tick:1", "1s"), "contiguous", 0, 0,
+    (*(Trade("A", 0, Decimal(1), Decimal(0), 0, number, number, 1) for number in (20, 12)),
+     Heal((Trade("A", 0, Decimal(1), Decimal(1), 0, 14, 14, 1),))),
+)  # fmt: skip
+
 
 @given(scenarios(most_specs=4))
 @example(VOIDS_BEHIND_A_PATH)
+@example(HEALED_BEFORE_A_TRADE)
 def test_several_specs_at_once_give_the_bars_of_each_alone(scenario: Scenario) -> None:
     together = replay(buffer_for(scenario), scenario.events, scenario.cuts)
     for spec in scenario.specs:

@@ -19,7 +19,7 @@ from fastbars.kernel.rules cimport interval_of, is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.summary cimport Summary, clear_bar, is_within, merge_bar
 from fastbars.kernel.table cimport (
-    Outage, Past, Record, Slot, Table, begin_record, event_time, is_down_in, is_open, issue, new_record, total_bar,
+    Outage, Past, Record, Slot, Table, begin_record, event_time, has_appeared, is_down_in, is_open, issue, new_record, total_bar,
 )
 
 cdef enum:
@@ -50,15 +50,15 @@ cdef void roll(Table *table, Pass *run, int spec, int symbol_id, int64_t time, P
     slot.flags = DOWN if timed and is_down_in(table, open_time, close_time) else 0
     slot.contained = 1      # until it is found that it is not
     if slot.never_opened:
+        if not has_appeared(table, symbol_id):
+            table.appeared[table.appeared_count] = symbol_id
+            table.appeared_count += 1
         slot.never_opened = 0
         table.pasts[spec][symbol_id].start_ns = open_time
         if timed and table.terms.by_id and table.ids.lines[symbol_id].start_ns < open_time:
             table.pasts[spec][symbol_id].start_ns = table.ids.lines[symbol_id].start_ns + 1    # a void id came first
         else:
             slot.flags |= START
-        if spec == 0:
-            table.appeared[table.appeared_count] = symbol_id
-            table.appeared_count += 1
 
 
 cdef void close_bar(

@@ -16,7 +16,7 @@ from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.paths cimport path_rule_of
 from fastbars.kernel.rules cimport TICK, Rule, interval_of, is_time_kind
 from fastbars.kernel.summary cimport Summary, is_beyond
-from fastbars.kernel.table cimport BarTable, Past, Record, Slot, Table, fits, state_of, total_bar
+from fastbars.kernel.table cimport BarTable, Past, Record, Slot, Table, fits, has_appeared, state_of, total_bar
 
 # More trades than a lifetime has: numbers below it can be added up without care.
 cdef int64_t MOST_TRADES = 1 << 60
@@ -224,7 +224,7 @@ cdef int _check_rest(BarTable bars, uint8_t *listed, uint8_t *appeared) except -
             raise ValueError(f"the snapshot's list of symbols that traded names {s} wrongly")
         appeared[s] = 1
     for s in range(table.symbols):
-        if appeared[s] == table.slots[0][s].never_opened:
+        if bool(appeared[s]) != has_appeared(table, s):
             raise ValueError(f"the snapshot does not say whether {bars.instruments.label(s)} traded")
     return 0
 

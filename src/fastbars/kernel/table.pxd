@@ -97,6 +97,15 @@ cdef struct Table:          # every bar of a kernel
     int64_t healed          # trades taken from REST
 
 
+cdef inline bint has_appeared(const Table *table, Py_ssize_t symbol_id) noexcept nogil:
+    # Has had a bar. Not of every spec: trades from REST open none that is path-driven.
+    cdef int k
+    for k in range(table.specs.count):
+        if not table.slots[k][symbol_id].never_opened:
+            return True
+    return False
+
+
 cdef inline bint is_open(const Table *table, int spec, int symbol_id) noexcept nogil:
     cdef const Summary *bar = &table.slots[spec][symbol_id].bar
     return bar.open_time < bar.close_time if is_time_kind(table.specs.rules[spec].kind) else bar.count > 0
