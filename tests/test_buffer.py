@@ -27,11 +27,11 @@ def tick(second: float, trade_id: int | None = None, symbol: str = "A", price: i
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"ids": "some"}, "ids 'some' is none of contiguous, sequenced, unique, none, sampled"),
+        ({"ids": "some"}, "ids 'some' is not one of contiguous, sequenced, unique, none, sampled"),
         ({"grace_s": -1}, "grace -1 s, lateness 60.0 s and heal horizon 3600.0 s must not be negative"),
         ({"lateness_s": -0.5}, "grace 1.0 s, lateness -0.5 s and heal horizon 3600.0 s must not be negative"),
         ({"heal_horizon_s": -1}, "heal horizon -1 s must not be negative"),
-        ({"empty": "flat"}, "empty 'flat' is none of skip, fill"),
+        ({"empty": "flat"}, "empty 'flat' is not one of skip, fill"),
         ({"bars": []}, "no bar spec is given"),
     ],
 )

@@ -182,9 +182,9 @@ def test_what_each_name_of_ids_stands_for() -> None:
 
 
 def test_a_name_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ValueError, match="ids 'some' is none of contiguous, sequenced, unique, none, sampled"):
+    with pytest.raises(ValueError, match="ids 'some' is not one of contiguous, sequenced, unique, none, sampled"):
         BarBuffer(ids="some")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="ids 5 is none of"):
+    with pytest.raises(ValueError, match="ids 5 is not one of"):
         BarBuffer(ids=5)  # type: ignore[arg-type]
 
 

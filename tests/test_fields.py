@@ -19,9 +19,9 @@ LEAST: dict[str, Any] = {"match": {"e": "trade"}, "symbol": "s", "price": "p", "
         ({"side": "S"}, "side 'S' needs different literals for buy and sell, got '' and ''"),
         ({"side": "S", "buy": True, "sell": True}, "got True and True"),
         ({"last_id": "l"}, "last_id 'l' is given without first_id"),
-        ({"match": {("data",): "x"}, "trades": ("data",)}, "leads to no value beside the trades"),
-        ({"symbol": ("data", "s"), "trades": ("data",)}, "stands within the trade; name it 's'"),
-        ({"event_time": ()}, "leads to no value"),
+        ({"match": {("data",): "x"}, "trades": ("data",)}, "names no value outside the trades"),
+        ({"symbol": ("data", "s"), "trades": ("data",)}, "is inside the trade; name it 's'"),
+        ({"event_time": ()}, "names no value"),
     ],
 )
 def test_a_declaration_that_contradicts_itself_is_refused(wrong: dict[str, Any], message: str) -> None:

@@ -442,7 +442,7 @@ def test_an_inverse_contract_is_refused_beside_negative_prices() -> None:
 
 def test_instruments_that_are_given_say_so_themselves() -> None:
     assert BarBuffer("1m", instruments=Instruments(negative_prices=True)).add("A", T0, "-1", "1") == []
-    with pytest.raises(ValueError, match="negative_prices is asked for"):
+    with pytest.raises(ValueError, match=r"negative_prices=True needs Instruments\(negative_prices=True\)"):
         BarBuffer("1m", instruments=Instruments(), negative_prices=True)
 
 

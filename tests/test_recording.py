@@ -366,7 +366,7 @@ def test_a_run_that_goes_on_behind_a_cut_or_a_missing_file_is_an_error(tmp_path:
     files[3].write_bytes(content[:-1])
     _, message = read_until_error(tmp_path)
     assert message.startswith(f"{files[3]}: truncated after byte ")
-    assert message.endswith(f"; but the run goes on in {files[4]}")
+    assert message.endswith(f"; but the run continues in {files[4]}")
     files[3].unlink()
     _, message = read_until_error(tmp_path)
     run = files[0].name.removesuffix("-000001.fbr")
@@ -581,7 +581,7 @@ def test_a_plain_tape_needs_an_exchange_and_does_not_mix_with_recordings(
     tape.write_bytes(b"1 %b\n" % trade(1, 0))
     recorded(tmp_path / "run", minutes=1)
     assert main(["replay", str(tape)]) == 2
-    assert "a plain tape does not say whose messages it has" in capsys.readouterr().err
+    assert "a plain tape does not name its exchange" in capsys.readouterr().err
     assert main(["replay", str(tape), str(tmp_path / "run")]) == 2
     assert f"{tape} is no recording, {tmp_path / 'run'} is one" in capsys.readouterr().err
 

@@ -60,7 +60,7 @@ def test_a_snapshot_is_of_the_same_specs_and_ids_only() -> None:
         BarBuffer("1m").load(content)
     used = BarBuffer("1m", ids="contiguous")
     used.add_tick(TickData("B", 0, 5, 1, trade_id=1))
-    with pytest.raises(ValueError, match="no trade"):
+    with pytest.raises(ValueError, match="without trades"):
         used.load(content)
 
 

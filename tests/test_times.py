@@ -267,7 +267,7 @@ def test_a_unit_that_is_none_and_one_that_overflows_are_refused() -> None:
         lambda: TickData("X", 1, "1", "1", time_unit="minutes"),  # type: ignore[arg-type]
         lambda: TickBatch(Instruments(), ids=False).append("X", 1, "1", "1", time_unit="minutes"),  # type: ignore[arg-type]
     ):
-        with pytest.raises(ValueError, match="time_unit 'minutes' is none of s, ms, us, ns"):
+        with pytest.raises(ValueError, match="time_unit 'minutes' is not one of s, ms, us, ns"):
             call()
     with pytest.raises(InvalidTickError, match="row 1: time_ns 1735689600000 is beyond 64 bits") as raised:
         aggregate([1_735_689_600, 1_735_689_600_000], ["1", "1"], ["1", "1"], time_unit="s")

@@ -1,4 +1,4 @@
-"""BarBuffer: the kernel, and when a bar closes without a trade, and what happens to trades that find no bar.
+"""BarBuffer: trades into bars, with the closing by watermark and clock, late trades, callbacks and snapshots.
 
 Source: the semantics in docs/semantics.md. Units: times int64 nanoseconds since the Unix epoch, UTC; grace
 and lateness in seconds.
@@ -47,7 +47,7 @@ class BufferStats:
         trades: rows folded into bars of every spec.
         duplicates: rows dropped because their id was seen before.
         late: rows that came after `lateness` for at least one spec, or whose place in the id order is lost.
-        refused: rows that cannot be represented or break a rule (only `add_live` goes on after one).
+        refused: rows that cannot be represented or break a rule (only `add_live` continues after one).
         bars: bars issued, revisions included.
         callback_errors: times that a callback raised; those of a stream are counted in its SessionStats.
         healed: trades taken from REST; they are not in `trades`.
@@ -72,8 +72,8 @@ class BarBuffer:
         ids: what the trade ids are. "contiguous": they rise by one from trade to trade and prove completeness,
             detect duplicates and order trades. "sequenced": the exchange numbers its messages so, but they do
             not stand for every trade; bars are UNVERIFIABLE at best. "none": trades are ordered by time, then
-            arrival, and bars are UNVERIFIABLE at best. "unique": likewise; who reads the trades drops what comes
-            twice, by ids that are no numbers. "sampled": likewise, and they are last prices, not trades; bars are
+            arrival, and bars are UNVERIFIABLE at best. "unique": likewise; the reader of the trades drops
+            duplicates, by ids that are not numbers. "sampled": likewise, and they are last prices, not trades; bars are
             SAMPLED at best.
         timezone, origin: of day and longer bars that do not name their own: an IANA name, and where they begin,
             such as "17:00" (see `BarSpec.parse`).
@@ -119,7 +119,7 @@ class BarBuffer:
     ) -> None:
         policy = IdPolicy.of(ids)
         if empty not in get_args(Empty):
-            raise ValueError(f"empty {empty!r} is none of {', '.join(get_args(Empty))}")
+            raise ValueError(f"empty {empty!r} is not one of {', '.join(get_args(Empty))}")
         if grace_s < 0 or lateness_s < 0 or heal_horizon_s < 0:
             raise ValueError(
                 f"grace {grace_s} s, lateness {lateness_s} s and heal horizon {heal_horizon_s} s must not be negative"
@@ -127,7 +127,7 @@ class BarBuffer:
         self.specs = parse_specs(bars, timezone=timezone, origin=origin)
         self.instruments = Instruments(exchange, negative_prices) if instruments is None else instruments
         if negative_prices and not self.instruments.negative_prices:
-            raise ValueError("negative_prices is asked for, and the instruments given have none")
+            raise ValueError("negative_prices=True needs Instruments(negative_prices=True)")
         self.policy = policy
         check_callbacks(on_bar=on_bar, on_bars=on_bars, on_late=on_late)
         self.on_bar = on_bar
@@ -138,7 +138,7 @@ class BarBuffer:
         self._kernel = self._new_kernel(self.instruments)
         self.entry = TradeEntry(self._kernel, self.new_batch(), min(round(grace_s * 1e9), _LONGEST_GRACE_NS))
 
-    # Compiled: one trade, from text or as an object; columns, all or nothing, or all rows but those that are refused.
+    # Compiled: one trade, from text or as an object; a batch, all or nothing; a batch, less the rows that are refused.
     add = add
     add_tick = add_tick
     add_batch = add_batch
@@ -177,7 +177,7 @@ class BarBuffer:
 
     @property
     def ids(self) -> Ids:
-        """What the trade ids are, as it was given."""
+        """What the trade ids are, as given."""
         return self.policy.name
 
     @property
@@ -202,7 +202,7 @@ class BarBuffer:
         return ledger.missing(self.instruments.id(symbol))
 
     def dump(self) -> dict[str, Any]:
-        """Everything that is known, for `load` in another process of the same build: numbers, text and bytes."""
+        """The whole state as numbers, text and bytes, for `load` in another process of the same build."""
         instruments = [
             (symbol, *self.instruments.scales(symbol), None if contract is None else str(contract))
             for symbol in self.instruments.symbols
@@ -217,13 +217,13 @@ class BarBuffer:
         }
 
     def load(self, content: Mapping[str, Any]) -> None:
-        """Go on from what `dump` returned. The buffer must be new.
+        """Restore what `dump` returned. The buffer must be new.
 
-        Everything is checked before it is used: places, lists, times, sums. What is refused has changed nothing.
+        Everything is checked before it is used: indices, lists, times, sums. A state that is refused changes nothing.
 
         Raises:
-            ValueError: it is of other specs, ids or negative_prices, or of another build, or it is
-                damaged; the message says what.
+            ValueError: the state belongs to other specs, ids or negative_prices, or to another build, or is
+                damaged; the message says which.
         """
         for name, own in (("specs", [str(spec) for spec in self.specs]), ("ids", self.ids)):
             if content.get(name) != own:
@@ -233,12 +233,12 @@ class BarBuffer:
         if sign is not own_sign:
             raise ValueError(f"its negative_prices are {shortened(sign)}, not {own_sign}")
         if not self._kernel.is_blank:
-            raise ValueError("a snapshot is loaded into a buffer that has seen no trade")
+            raise ValueError("a snapshot can be loaded only into a buffer without trades")
         rows = content.get("rows")
         if type(rows) is not int or not 0 <= rows <= _MOST_ROWS:
-            raise ValueError(f"it has {shortened(rows)} rows, which is no number of rows")
+            raise ValueError(f"its number of rows is {shortened(rows)}")
         listed = _instruments_of(content, self.instruments)
-        # First into a kernel that is thrown away, so that what is refused has left no trace in this one.
+        # First into a kernel that is thrown away, so that a state that is refused leaves no trace in this one.
         trial = copy(self.instruments)
         for instrument in listed:
             trial.add(*instrument)
@@ -249,15 +249,15 @@ class BarBuffer:
         self.entry.rows_taken = rows
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A pickle is a dump, checked when it is loaded; callbacks go along, and must be such as pickle can name.
-        return _restored, self._told(self.instruments)
+        # A pickle is a dump, checked when it is loaded; callbacks are included, and must be picklable.
+        return _restored, self._restore_args(self.instruments)
 
     def __copy__(self) -> Self:
-        # Apart from the original, down to the scales: what either does from here on is its own affair.
-        made: Self = _restored(*self._told(copy(self.instruments)))
+        # Independent of the original, scales included: neither sees what the other does from here on.
+        made: Self = _restored(*self._restore_args(copy(self.instruments)))
         return made
 
-    def _told(self, instruments: Instruments) -> tuple[Any, ...]:
+    def _restore_args(self, instruments: Instruments) -> tuple[Any, ...]:
         rebuilt = {"specs", "instruments", "policy", "entry", "_kernel"}
         rebuilt |= {"_stats", "_lateness_s", "_heal_horizon_s", "_empty"}
         settings = {
@@ -272,14 +272,14 @@ class BarBuffer:
 
     @property
     def holes_opened(self) -> int:
-        """How many holes there have been; a new one is seen by it."""
+        """How many holes were opened so far; it rises with each new one."""
         return 0 if self._kernel.ledger is None else self._kernel.ledger.opened
 
     def holes(self, symbol: str, first: int = 0, last: int = 2**63 - 1) -> list[tuple[int, int, int, int]]:
         """(first, last, since_ns, until_ns) of each hole, ascending by id: missing ids, and when they traded.
 
         Args:
-            first, last: only those that reach into these ids, both inclusive; it takes no longer for all the others.
+            first, last: only holes that overlap these ids, both inclusive; fast, however many others there are.
         """
         ledger = self._kernel.ledger
         if ledger is None or symbol not in self.instruments:
@@ -287,9 +287,9 @@ class BarBuffer:
         return ledger.holes(self.instruments.id(symbol), first, last)
 
     def heal(self, batch: TickBatch) -> list[OHLCVBar]:
-        """Take those trades of one symbol, fetched from REST, that are missing; the others are passed over.
+        """Fold in those trades of one symbol, fetched from REST, that are missing; the others are ignored.
 
-        Each bar that changes is issued once, HEALED where nothing else stands against it.
+        Each bar that changes is issued once, HEALED unless something else is wrong with it.
 
         Raises:
             PrecisionError, InvalidTickError: the message and `row` name the offending row; nothing was taken.
@@ -307,24 +307,24 @@ class BarBuffer:
         return self._kernel.beginning(self.instruments.id(symbol), round(min(longest_s, _LONGEST_S) * 1e9))
 
     def reach_back(self, symbol: str, trade_id: int, time_ns: int) -> list[OHLCVBar]:
-        """A trade before the symbol's first one is known, by REST: what lies between them is missing, for `heal`.
+        """Open a hole, for `heal`, between a trade from REST and the symbol's first one.
 
-        Time bars that open behind it are no longer PARTIAL for want of their beginning.
+        Time bars that open after that trade are no longer PARTIAL for lack of their beginning.
         """
         if symbol not in self.instruments:
             return []
         return self.issue(self._kernel.reach_back(self.instruments.id(symbol), trade_id, time_ns))
 
     def leave_out(self, symbol: str, ranges: Iterable[tuple[int, int]]) -> list[OHLCVBar]:
-        """The exchange's history leaves these ids out for good: what is missing of them is unpublished.
+        """Mark ids that the exchange's history leaves out for good: missing ones are unpublished from here on.
 
-        Bars that lack nothing else come out PUBLISHED.
+        Bars that lack nothing else are issued as PUBLISHED.
 
         Args:
             ranges: first and last id of each run, both inclusive.
 
         Raises:
-            InvalidTickError: what a range holds are no ids; nothing was taken.
+            InvalidTickError: a range holds something other than ids; nothing has changed.
         """
         if symbol not in self.instruments:
             return []
@@ -338,11 +338,11 @@ class BarBuffer:
         return [hole[:2] for hole in ledger.holes(self.instruments.id(symbol), unpublished=True)]
 
     def feed_down(self, exchange_time_ns: int) -> None:
-        """The feed has stopped at this time: from here on intervals without trades are GAP bars."""
+        """The feed stopped at this time: intervals without trades are GAP bars from then on."""
         self._kernel.feed_down(exchange_time_ns)
 
     def feed_up(self, exchange_time_ns: int) -> None:
-        """The feed goes on since this time."""
+        """The feed is up again since this time."""
         self._kernel.feed_up(exchange_time_ns)
 
     def refuse(self, batch: TickBatch, row: int) -> list[OHLCVBar]:
@@ -356,9 +356,9 @@ class BarBuffer:
         return self.note_lost(self.instruments.symbol(symbols[row]), int(times[row]))
 
     def note_lost(self, symbol: str, time_ns: int) -> list[OHLCVBar]:
-        """A trade of this symbol and time was lost on the way here: count it as refused.
+        """A trade of this symbol and time was lost before it got here: count it as refused.
 
-        With contiguous ids the next trade reveals the hole; without, the bar is flagged GAP here and now.
+        With contiguous ids the next trade reveals the hole; without, the bar is flagged GAP at once.
         """
         self._stats.refused += 1
         if self.policy.numbered:
@@ -371,14 +371,14 @@ class BarBuffer:
 
         Args:
             since_ns, until_ns: ns since the epoch, of the exchange's clock.
-            symbols: those concerned; None: all.
+            symbols: those affected; None: all.
         """
         if self.policy.numbered:
             return []
         bars: list[OHLCVBar] = []
         steps_ns = [step_ns for kind, step_ns, _ in (spec.rule for spec in self.specs) if kind == "time"]
         between = range(since_ns, until_ns, min(steps_ns, default=1))
-        # Whole bars in between exist only where the exchange sent what was missed, which it does for a short while.
+        # Bars within the outage exist only where the exchange sent past trades, which it does for a short time only.
         times_ns = [*between, until_ns] if len(between) <= _MOST_STEPS else [since_ns, until_ns]
         for symbol in self.instruments.symbols if symbols is None else symbols:
             if symbol in self.instruments:
@@ -429,13 +429,13 @@ class BarBuffer:
 
     @property
     def next_close_ns(self) -> int:
-        """Before this time no watermark or clock has anything to close, ns (2**63 - 1: nothing is open)."""
+        """Before this time neither watermark nor clock closes anything, ns (2**63 - 1: nothing is open)."""
         return min(self._kernel.next_close_ns + self.grace_ns, 2**63 - 1)
 
     def issue(
         self, rows: npt.NDArray[Any], late: Iterable[tuple[int, int]] = (), batch: TickBatch | None = None
     ) -> list[OHLCVBar]:
-        """Hand out what the kernel has issued: as objects, to the callbacks, and to the caller."""
+        """Turn the rows that the kernel has issued into bars, pass them to the callbacks, and return them."""
         if batch is not None and late:
             self._report_late(batch, sorted({row for row, _ in late}))
         if not len(rows):
@@ -450,7 +450,7 @@ class BarBuffer:
         return bars
 
     def _to_batch(self, rows: npt.NDArray[Any]) -> BarBatch:
-        # The kernel knows whether ids prove something, and not what they are instead.
+        # The kernel knows whether ids prove something; the policy knows what bars are at best where they do not.
         if len(rows) and not self.policy.numbered:
             rows["status"][rows["status"] == _UNVERIFIABLE] = STATUSES.index(self.policy.best)
         return BarBatch(rows, self.instruments, self.specs, ids=self.policy.numbered)
@@ -471,7 +471,7 @@ def _restored(
     stats: tuple[int, ...],
     others: dict[str, Any],
 ) -> Any:
-    # Not by `kind()`: a subclass may ask for other arguments.
+    # Not by `kind()`: a subclass may take other arguments.
     buffer = kind.__new__(kind)
     BarBuffer.__init__(buffer, specs, **settings)
     buffer.grace_ns = grace_ns
@@ -482,10 +482,10 @@ def _restored(
 
 
 def _instruments_of(content: Mapping[str, Any], own: Instruments) -> list[tuple[str, int, int, str | None]]:
-    # The symbols of a snapshot, which continue those that are known already, and their scales.
+    # The symbols of a snapshot, which must begin with those known already, and their scales.
     given = content.get("instruments")
     if not isinstance(given, list | tuple) or len(given) < len(own):
-        raise ValueError("it does not list the symbols, or fewer than are known")
+        raise ValueError("it lists no symbols, or fewer than are known")
     listed: list[tuple[str, int, int, str | None]] = []
     for entry in given:
         if not isinstance(entry, list | tuple) or list(map(type, entry[:3])) != [str, int, int] or len(entry) != 4:
@@ -506,7 +506,7 @@ def _instruments_of(content: Mapping[str, Any], own: Instruments) -> list[tuple[
 
 
 def shortened(value: object) -> str:
-    """What was read from a file, as text for a message."""
+    """A value read from a file, as short text for a message."""
     text = ascii(value)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 

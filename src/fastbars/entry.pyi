@@ -13,7 +13,7 @@ from fastbars.times import TimeUnit
 
 @disjoint_base
 class TradeEntry:
-    """What a buffer keeps for the trades that it is given; the functions below are its methods.
+    """The state behind a buffer's `add` and its like; the functions below are methods of BarBuffer.
 
     Args:
         kernel: folds the trades in.

@@ -1,4 +1,4 @@
-"""The ways of trades into a buffer's kernel; for one at a time, from text to the kernel without an object between.
+"""TradeEntry: how trades get into a buffer's kernel; one at a time, straight from text without an object between.
 
 `add` and its like are methods of BarBuffer: a class in Python has them by their names, and each call gets the buffer as its
 first argument. What they keep is the buffer's `entry`.
@@ -64,7 +64,7 @@ cdef class TradeEntry:
         return 0
 
     cdef bint take_text(self, str symbol, int64_t time_ns, str price, str size, int sign, object trade_id) except -1:
-        # The row of an ordinary trade, as `append` writes it; False where there is more to it than that.
+        # Writes the row of an ordinary trade, as `append` would; False: it is not ordinary, and `append` must.
         cdef TickBatch batch = self.single
         cdef Instrument *own
         cdef const char *text
@@ -159,7 +159,7 @@ def advance_watermark(buffer, int64_t event_time_ns):
     return [] if bars is None else bars
 
 
-# The same for whoever hands nothing out while nothing is issued.
+# The same for compiled callers: None where nothing was issued.
 
 cdef list fold_live(object buffer, TradeEntry entry, TickBatch batch):
     if batch.length == 0:
@@ -177,7 +177,7 @@ cdef list fold_live(object buffer, TradeEntry entry, TickBatch batch):
 
 
 cdef list _add_around(object buffer, TickBatch batch):
-    # All rows but those that cannot be taken.
+    # Folds all rows but those that are refused.
     cdef list bars = []
     while batch.length:
         try:
@@ -194,7 +194,7 @@ cdef list _add_around(object buffer, TickBatch batch):
 
 
 cdef list pass_watermark(object buffer, TradeEntry entry, int64_t event_time_ns):
-    cdef int64_t grace_ns = max(<int64_t>0, entry.grace_ns)  # anybody can set it
+    cdef int64_t grace_ns = max(<int64_t>0, entry.grace_ns)  # callers may set it to anything
     cdef int64_t until_ns = event_time_ns - grace_ns if event_time_ns > LOWEST + grace_ns else LOWEST
     entry.kernel.advance_watermark(event_time_ns)
     if until_ns < entry.kernel.table.next_close_ns:

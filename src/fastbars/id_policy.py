@@ -1,6 +1,6 @@
-"""IdPolicy: what the trade ids of a feed are, and so what can be known from them.
+"""IdPolicy: what the trade ids of a feed are, and what can be known from them.
 
-Users name one of `Ids`; it is read once, into a value that says what to do, and nobody looks at the name again.
+Users give one of the names in `Ids`; it is turned into an IdPolicy once, and no other code reads the name.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ Ids = Literal["contiguous", "sequenced", "unique", "none", "sampled"]
 
 @dataclass(frozen=True, slots=True)
 class IdPolicy:
-    """What trade ids are good for.
+    """What the trade ids of a feed allow to know.
 
     Attributes:
         name: as users spell it.
         numbered: they are numbers that rise by one from row to row: a ledger follows them, which orders trades, drops
             what comes twice and shows what is missing.
-        proves: that every trade has such a number, so that bars are proven whole; else the exchange numbers its
-            messages so, beside the ids that it gives trades.
-        deduplicates: what comes twice is dropped, by the ledger or by whoever reads the trades.
+        proves: every trade has such a number, so that bars are proven whole; else the exchange numbers its messages
+            so, apart from its trades.
+        deduplicates: a trade that comes twice is dropped, by the ledger or by the reader of the trades.
         best: status of a bar of which nothing is known to be wrong.
     """
 
@@ -43,7 +43,7 @@ class IdPolicy:
         """The policy of this name. Raises ValueError: there is none."""
         policy = _POLICIES.get(ids)
         if policy is None:
-            raise ValueError(f"ids {ids!r} is none of {', '.join(get_args(Ids))}")
+            raise ValueError(f"ids {ids!r} is not one of {', '.join(get_args(Ids))}")
         return policy
 
 

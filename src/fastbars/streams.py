@@ -1,4 +1,4 @@
-"""`fastbars.stream`: the one line for most users; and `fastbars.run`, asyncio on uvloop."""
+"""`fastbars.stream`, the entry point for most users, and `fastbars.run`, asyncio on uvloop."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class BarStream(AsyncIterator[OHLCVBar]):
     """Finished bars as an asynchronous iterator; made by `stream`.
 
     Bars wait in a bounded queue. If the consumer falls behind, the socket is no longer read; no bar is
-    ever dropped. The iteration ends after `stop()`, or when the connection has ended for good; what is open
-    then comes out last (PARTIAL, `end`). It is entered by `async with`, once: before that there is nothing to iterate
-    over, and after it the iteration gives what is left. Of two loops over one stream each bar goes to one.
+    ever dropped. The iteration ends after `stop()`, or when the connection has ended for good; bars that are
+    open then come last (PARTIAL, `end`). Enter it by `async with`, once: before that there is nothing to iterate over,
+    and afterwards the iteration yields what is left. Of two loops over one stream each bar goes to one.
 
     Attributes:
         pool: the connections.
         recording: of this run, with its counters; None where nothing is recorded.
-        verification: what the comparison with the exchange's candles has come to; None where nothing is compared.
+        verification: result so far of the comparison with the exchange's candles; None where nothing is compared.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
 
         Raises:
             SubscriptionError: an unknown channel, more than the exchange's limits allow, or symbols that it
-                refused; the others are subscribed. WSConnectionError: a connection was lost, or not to be had.
+                refused; the others are subscribed. WSConnectionError: a connection was lost, or could not be opened.
         """
         exact = self.pool.exact_symbols(symbols)
         refused: list[SubscriptionError] = []
@@ -128,7 +128,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
             raise joined(self.adapter.exchange.name, refused)
 
     async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
-        """Remove symbols; their open bars come out (PARTIAL, `end`). Raises SubscriptionError, WSConnectionError."""
+        """Remove symbols; their open bars are issued (PARTIAL, `end`). Raises SubscriptionError, WSConnectionError."""
         exact = self.pool.exact_symbols(symbols)
         if self._candles is not None and not channels:
             self._candles.symbols.difference_update(exact)
@@ -136,7 +136,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
         await self.pool.unsubscribe(exact, channels)
 
     async def stop(self) -> None:
-        """Disconnect and issue what is open; the iteration gives what is left and ends."""
+        """Disconnect and issue the open bars; the iteration yields what is left and ends."""
         await self.pool.disconnect()
         if self._watcher is not None:
             await asyncio.wait([self._watcher])
@@ -194,8 +194,8 @@ class BarStream(AsyncIterator[OHLCVBar]):
         return sorted(hole for adapter in self.pool.adapters for hole in adapter.session.missing(symbol))
 
     async def _watch(self) -> None:
-        # Until all connections have ended for good, be it by `stop` or by a failure. Then what is open comes out, and
-        # only then the end.
+        # Waits until all connections have ended for good, by `stop` or by a failure. The open bars are issued before
+        # the queue ends.
         failure: WSConnectionError | None = None
         try:
             await self.pool.wait_closed()
@@ -241,16 +241,16 @@ def stream(
         bars: bar specs.
         channel: trade channel that bars are made from; the exchange's default one if None.
         url: connect here instead of the exchange's own address.
-        config: every other knob; its `bars` are replaced by `bars`.
+        config: every other setting; `bars` replaces its `bars`.
         once: end when the server closes normally, instead of reconnecting.
         ssl, proxy, lines: as in StreamConfig, whose values hold where these are not given.
         on_tick, on_bar, on_bars, on_late, on_exchange_bar, on_event, on_message, on_state, on_error: plain functions,
-            called as BaseWebSocketAdapter says; on_bars for each list of bars issued in one wakeup. What one raises
-            is logged and counted in `stats().session.callback_errors`, and nothing is lost.
+            called as in BaseWebSocketAdapter; on_bars for each list of bars issued in one wakeup. One that
+            raises is logged and counted in `stats().session.callback_errors`, and nothing is lost.
         verify: compare bars with the exchange's own candles, which are then subscribed to as well: of all symbols, or
             of this share of them, chosen by name; see `BarStream.verification`.
         on_difference: called with each Difference of `verify`.
-        record: folder, or Recording, that all that bars are made from is written to: `replay` makes the same bars.
+        record: folder, or Recording, to write every input of the run to: `replay` makes the same bars from it.
             A Recording that several streams share ends with the last of them.
 
     Raises:
@@ -278,7 +278,7 @@ def stream(
 
     def make_pool(put: Callable[[list[OHLCVBar]], object]) -> Pool:
         def take_bars(issued: list[OHLCVBar]) -> None:
-            # The consumer's queue first: nothing that a callback does keeps a bar from it.
+            # The consumer's queue first, so that no callback can keep a bar from it.
             put(issued)
             if watch is not None:
                 watch.add_bars(issued)

@@ -77,7 +77,7 @@ def to_nanoseconds(time: Any, time_unit: TimeUnit | None = None) -> int:
 def unit_ns(time_unit: str) -> int:
     """Nanoseconds per unit. Raises ValueError for an unknown one."""
     if time_unit not in UNITS_NS:
-        raise ValueError(f"time_unit {time_unit!r} is none of {', '.join(UNITS_NS)}")
+        raise ValueError(f"time_unit {time_unit!r} is not one of {', '.join(UNITS_NS)}")
     return UNITS_NS[time_unit]
 
 

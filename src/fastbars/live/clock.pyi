@@ -25,7 +25,7 @@ class ExchangeClock:
 
     @property
     def offset_ns(self) -> int | None:
-        """The exchange's clock less the local wall clock, when they last met; None before.
+        """The exchange's clock less the local wall clock, when both were last read; None before.
 
         The least delay of a message is in it: it makes the exchange's clock seem that much slow.
         """

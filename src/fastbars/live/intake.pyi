@@ -11,12 +11,12 @@ from fastbars.wire.wakeup import Ending
 
 @final
 class Intake:
-    """What a session does with the trades of each wakeup.
+    """Takes the trades of each wakeup of a session to the kernel.
 
     Args:
-        on_leap: called with an event time that is garbage, and with the exchange's time as known.
+        on_leap: called with an event time that is garbage, and the exchange's time as estimated.
         closes: the watermark closes bars.
-        grace_ns: how long watermark and clock wait; negative: as the delays teach.
+        grace_ns: how long watermark and clock wait; negative: learned from the delays.
 
     Attributes:
         scanner: takes trade messages before the session; None: there is none.
@@ -24,9 +24,9 @@ class Intake:
         batch: where the trades of a wakeup go; there from `begin` on.
         arbiter: of redundant lines; None: there is one line, or ids do not rise.
         event_time_ns: the latest event time of the connection; None before the first.
-        holds: trades wait for those before them, and nothing may be closed over their heads.
-        scanned: messages that the scanner has taken, their bytes and trades; and trades dropped because they had come
-            before, over another line or by their keys.
+        holds: trades wait for earlier ones of another line; no bar may be closed meanwhile.
+        scanned: messages that the scanner has taken, their bytes and trades; and trades dropped because another line
+            had brought them, or their keys were seen before.
     """
 
     scanner: TradeScanner | None
@@ -53,7 +53,7 @@ class Intake:
         scanner: TradeScanner | None = None,
         arbiter: Arbiter | None = None,
     ) -> None:
-        """It is known what bars are made of.
+        """Set the parts, which are known with the channel that bars are made from.
 
         Args:
             buffer: makes the bars.
@@ -63,19 +63,19 @@ class Intake:
         """
 
     def interrupt(self) -> None:
-        """A message comes that is not the scanner's."""
+        """Python is about to read a message that the scanner did not take."""
 
     def note_sent(self, sent_ns: int) -> None:
-        """That message says that it was sent then, ns; the last one of a wakeup counts."""
+        """Note when that message was sent, ns; the last one of a wakeup counts."""
 
     def fold(self, line: int, steady: int | None) -> None:
-        """The trades so far go to the kernel."""
+        """Fold the trades so far into the kernel."""
 
     def release(self, steady: int | None) -> list[OHLCVBar]:
-        """The bars of what redundant lines have held back for long enough at this time (None: of all of it)."""
+        """Fold in the trades that waited long enough for another line (None: all of them); returns their bars."""
 
     def issue(self, bars: list[OHLCVBar]) -> None:
-        """These bars are issued after those that there are already."""
+        """Add bars to those that `end_wakeup` will return."""
 
     def end_wakeup(self, receive_time_ns: int, steady: int | None, line: int) -> tuple[list[OHLCVBar], int]:
         """End a wakeup: trades go to the kernel, event time to the clock, and the watermark closes bars.
@@ -89,8 +89,8 @@ class Intake:
             All bars issued since the last call, and how many messages the scanner has taken since.
         """
 
-    def take_begun(self) -> bool:
-        """Whether there are holes or symbols that there were not at the last call."""
+    def note_new_holes(self) -> bool:
+        """Whether holes were opened, or symbols appeared, since the last call."""
 
 @final
 class Feed:
@@ -101,17 +101,17 @@ class Feed:
         on_failure: called with an internal error.
 
     Attributes:
-        data_messages: that came on the connection, were data and could be read.
+        data_messages: messages of the connection that were data and could be read.
     """
 
     @property
     def data_messages(self) -> int: ...
     @property
     def ending(self) -> Ending:
-        """`finish` as what a connection calls, without a Python frame."""
+        """`finish`, in the form that a connection calls without a Python frame."""
     def __new__(cls, intake: Intake, on_failure: Callable[[Exception], object]) -> Self: ...
     def note_data(self, messages: int) -> None:
-        """So many messages of a wakeup that the session ended were data; from here on there can be others."""
+        """Count the data messages of a wakeup that the session ended; after the first, `finish` may end wakeups."""
 
     def finish(self, steady_ns: int) -> bool:
         """End a wakeup of which the scanner took every message; False: the session has to, by `receive`.

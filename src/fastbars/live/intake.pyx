@@ -1,13 +1,13 @@
-"""Intake: what becomes of the trades of a wakeup, in compiled code; and Feed, the wakeups of one connection.
+"""Intake: takes the trades of a wakeup to the kernel, in compiled code; and Feed, the wakeups of one connection.
 
     messages -+-> TradeScanner --+-> TickBatch -> Intake -> kernel -> bars
               +-> MessageReader -+                  |
                                                     +-> clock, delays, watermark
 
-A wakeup is what one read of a socket has brought, and ends in one way, `Intake.close`: the last message sets the
-time, the trades go to the kernel, the watermark closes bars. Where the scanner took every message, and there is neither
-a bar to issue nor a new hole or symbol, that is all: `Feed.finish` says so to the connection, and no object was made.
-In all other cases `Session.receive` is called, which hands out what `close` has left.
+A wakeup is everything that one read of a socket has brought. It ends in one way, `Intake.close`: the last message sets
+the event time, the trades go to the kernel, and the watermark closes bars. Where the scanner took every message, and there is neither
+a bar to issue nor a new hole or symbol, that is all: `Feed.finish` returns True, and no object was made. In all
+other cases `Session.receive` is called, which hands out what `close` has left.
 
 Units: times int64 nanoseconds.
 """
@@ -37,10 +37,10 @@ cdef class Intake:
     cdef readonly object arbiter    # of redundant lines
     cdef object _on_leap
     cdef bint closes                # the watermark closes bars
-    cdef list issued                # bars that were not handed out yet
+    cdef list issued                # bars not handed out yet
     cdef int64_t event_ns           # the latest event time; LOWEST before the first
     cdef int64_t sent_ns            # when the last message of this wakeup was sent that says so; LOWEST: none did
-    cdef bint interrupted           # Python has read a message of this wakeup, and has something to say of it
+    cdef bint interrupted           # Python has read a message of this wakeup, whose result must be handed out
     cdef int64_t begun              # holes and symbols that the healer knows of
     cdef int64_t counted            # messages of the scanner's that were counted as data
 
@@ -93,8 +93,8 @@ cdef class Intake:
         self.fold_rows(line, 0 if steady is None else steady, steady is not None)
 
     def release(self, steady):
-        # The bars of what waited for another line: long enough, or (None) all of it. Rows that no scale has room for together
-        # come in several batches.
+        # Releases rows that have waited long enough for another line (None: all) and returns their bars. Rows that no
+        # scale fits together come in several batches.
         bars = []
         while True:
             bars += self.buffer.add_live(self.arbiter.flush() if steady is None else self.arbiter.expire(steady))
@@ -111,14 +111,14 @@ cdef class Intake:
         issued, self.issued = self.issued, []
         return issued, self.take_scanned()
 
-    def take_begun(self):
+    def note_new_holes(self):
         cdef int64_t before = self.begun
         self.begun = self.count_begun()
         return self.begun != before
 
     cdef bint close(self, int line, int64_t steady, bint is_live) except -1:
-        # Ends a wakeup; what is done stays done, so that to do it again changes nothing. True: there is something to
-        # hand out, or the healer has to know.
+        # Ends a wakeup. Idempotent: `Session.receive` may call it again. True: there is something to hand out, or the
+        # healer has to know.
         cdef list bars
         self.note_scanned()
         if self.sent_ns != LOWEST:
@@ -133,7 +133,8 @@ cdef class Intake:
         return self.interrupted or len(self.issued) > 0 or self.count_begun() != self.begun
 
     cdef void note_scanned(self) noexcept:
-        # The last message of a wakeup counts, whoever read it: so this comes before Python reads one, and at the end.
+        # The last message of a wakeup counts, whether scanner or Python read it: so this is called before Python reads
+        # one, and at the end.
         cdef TradeScanner scanner = self.scanner
         if scanner is not None and scanner.has_event:
             scanner.has_event = False
@@ -146,7 +147,7 @@ cdef class Intake:
         return max(<int64_t>0, self.counted - before)
 
     cdef int note_event_time(self, int64_t time_ns, int64_t steady, bint is_live) except -1:
-        # The last message that says when it was sent stands for all that arrived with it.
+        # The last message with a time counts for all that arrived with it.
         if is_live and self.clock.knows and self.clock.leaps(time_ns, self.clock.at(steady)):
             self._on_leap(time_ns, self.clock.at(steady))
             return 0
@@ -156,7 +157,7 @@ cdef class Intake:
         return 0
 
     cdef int fold_rows(self, int line, int64_t steady, bint is_live) except -1:
-        # The batch goes to the kernel; of redundant lines what is next, and the rest waits.
+        # Folds the batch in; of redundant lines only the rows that are next, the rest waits in the arbiter.
         cdef TickBatch batch = self.batch
         cdef list bars
         if self.arbiter is not None and is_live:
@@ -183,7 +184,7 @@ cdef class Intake:
         return self.batch.instruments.count + (self.entry.kernel.table.ids.opened if self.entry.kernel.by_id else 0)
 
     cdef bint is_holding(self) noexcept:
-        # Trades wait for those before them: nothing is closed over their heads.
+        # Trades wait in the arbiter for earlier ones: no bar may be closed before they are folded in.
         return self.arbiter is not None and self.arbiter.held > 0
 
 
@@ -191,7 +192,7 @@ cdef class Intake:
 cdef class Feed:
     cdef Intake intake
     cdef object _on_failure
-    cdef bint is_proven         # what the session has to learn of the connection is known
+    cdef bint is_proven         # it has brought data, as the session must learn from `receive` once
     cdef readonly int64_t data_messages
 
     def __cinit__(self, Intake intake not None, on_failure):
@@ -208,7 +209,7 @@ cdef class Feed:
 
     cpdef bint finish(self, int64_t steady_ns) except -1:
         cdef Intake intake = self.intake
-        # Which of several lines this is, only `Session.receive` is given.
+        # Only `Session.receive` is given the number of the line.
         if not self.is_proven or intake.arbiter is not None:
             return False
         try:

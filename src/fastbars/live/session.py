@@ -252,7 +252,7 @@ class Session:
             self.intake.note_sent(sent_ns)
 
     def _wake_healer(self) -> None:
-        if self.intake.take_begun() and self.wake_healer is not None:
+        if self.intake.note_new_holes() and self.wake_healer is not None:
             self.wake_healer()
 
     def _warn_of_leap(self, event_time_ns: int, exchange_time_ns: int) -> None:

@@ -5,7 +5,7 @@ file's name). Each line shows which format it has, so files of different origin 
 
     1723161254087896568 {"e":"trade",...}           local time in ns, a space, the raw message
     1617566591.326123: {"e":"trade",...}            cryptofeed: local time in s, a colon, the raw message
-    wss://... <- 1652459225.29: {"op":"sub...       cryptofeed: what else went over the wire; skipped
+    wss://... <- 1652459225.29: {"op":"sub...       cryptofeed: other traffic; skipped
     {"t":"recv","ts":1786310819.5,..,"raw":"..."}   JSON lines; only "recv" lines are messages
 
 Source: https://github.com/bmoscon/cryptofeed (its raw data collection) for the second format.
@@ -33,7 +33,7 @@ __all__ = ["TapeRecord", "decompressed", "read_tape", "read_tapes"]
 _CHUNK_BYTES = 1 << 18
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-# A line, and all lines between two messages, are longer in no tape that was recorded: a message has 4 MB at the most.
+# Limits of one line, and of all lines between two messages: no recorded message is longer than 4 MB.
 _LONGEST_LINE = 16 << 20
 _MOST_SKIPPED = 64 << 20
 _LONGEST_NUMBER = 19
@@ -44,7 +44,7 @@ class TapeRecord(NamedTuple):
     """One received message.
 
     Attributes:
-        receive_time_ns: local time of receipt, ns since the Unix epoch; None where the tape does not tell it.
+        receive_time_ns: local time of receipt, ns since the Unix epoch; None where the tape does not have it.
         payload: the message as it was received.
     """
 
@@ -55,9 +55,9 @@ class TapeRecord(NamedTuple):
 def read_tape(path: str | PathLike[str]) -> Iterator[TapeRecord]:
     """Yield the received messages of one tape in the order recorded.
 
-    The file is opened at the first `next()` and read in pieces, so a tape may be larger than memory, and whatever it
-    holds costs no more than 64 MB of it. Of a recording
-    these are the messages of all its sessions and connections, without what else the sessions consumed.
+    The file is opened at the first `next()` and read in pieces, so a tape may be larger than memory; whatever it
+    holds, no more than 64 MB are used. Of a recording these are the messages of all sessions and connections, without
+    their other inputs.
 
     Args:
         path: a tape, plain, gzip or zstd; or a recording: a folder or one of its files.
@@ -115,8 +115,8 @@ def read_tapes(paths: Iterable[str | PathLike[str]]) -> Iterator[TapeRecord]:
 
 
 def _lines(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    # Lines, and whether they ended: what did not is the last one, or too long. The pieces of a long line are joined
-    # once.
+    # Each line, and whether it ended with a newline: if not, it is the last one, or too long. The pieces of a long line
+    # are joined once.
     waiting: list[bytes] = []
     length = 0
     for piece in pieces:
@@ -154,7 +154,7 @@ def _last_line(line: bytes, path: Path, line_number: int) -> Iterator[TapeRecord
 
 
 def _parse_line(line: bytes, path: Path, line_number: int) -> TapeRecord | None:
-    """Read one line in whichever format it has; None for a line that is not a received message."""
+    """Read one line of any format; None for a line that is not a received message."""
     head, _, payload = line.partition(b" ")
     if head.isdigit() and payload and len(head) <= _LONGEST_NUMBER:
         return TapeRecord(int(head), payload)

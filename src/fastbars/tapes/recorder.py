@@ -1,7 +1,7 @@
-"""Recording: writes what the sessions of a run consume to rotating files, from a thread of its own.
+"""Recording: writes everything that the sessions of a run consume to rotating files, from a thread of its own.
 
-The thread of the sessions only hands references over, once a wakeup; joining, compressing and writing happen in the
-writer's. What was handed over is written within `flush_s`, in a block that can be read by itself.
+The sessions' thread only hands over references, once a wakeup; the writer's thread joins, compresses and writes. What
+was handed over is written within `flush_s`, in a block that can be read by itself.
 Units: int64 nanoseconds; seconds and bytes where a name says so.
 """
 
@@ -40,12 +40,12 @@ _MOST_WAITING_BYTES = 64 << 20
 
 @dataclass(slots=True)
 class RecordingStats:
-    """What was recorded so far.
+    """Counters of a recording.
 
     Attributes:
         messages: payloads handed over.
         raw_bytes: size of all entries.
-        safe_bytes: size of those that are in a file.
+        safe_bytes: size of the entries that were written to a file.
         written_bytes: size of the files.
         blocks, files: how many.
         waits: times that a session waited because the disk was too slow.
@@ -63,10 +63,10 @@ class RecordingStats:
 class RecordingFiles:
     """The files of one run: each begins with the run's name and its sessions so far, and ends past a size or an age.
 
-    They belong to one thread, the writer's; only `declare` may be called from another.
+    They belong to the writer's thread; only `declare` may be called from another.
 
     Args:
-        folder: where they go; made if it is not there.
+        folder: where they go; created if missing.
         file_bytes, file_s: as in `Recording`.
 
     Raises:
@@ -93,7 +93,7 @@ class RecordingFiles:
         return len(self._declarations)
 
     def declare(self, entry: bytes) -> None:
-        """Files that are begun from now on repeat this entry of a session, so that each can be read by itself."""
+        """Repeat this entry, which declares a session, in every later file, so that each can be read by itself."""
         self._declarations.append(entry)
 
     def write(self, raw: bytes) -> None:
@@ -105,7 +105,7 @@ class RecordingFiles:
         self._stats.blocks += 1
 
     def end(self) -> None:
-        """End the file at hand; what it holds is on the disk."""
+        """End the current file; its contents are synced to disk."""
         if self._file is not None:
             fsync(self._file.fileno())
             self._file.close()
@@ -134,14 +134,14 @@ class Recording:
     """A run being recorded; `session` opens the recorder of each of its sessions.
 
         open --close, or the last stream leaves--> closing --all is written--> ended
-          +--writing fails--> failed: what is handed over is dropped, the sessions go on
+          +--writing fails--> failed: what is handed over is dropped, and the sessions continue unrecorded
 
     Args:
-        folder: where the files go; made if it is not there. Runs may share a folder.
+        folder: where the files go; created if missing. Runs may share a folder.
         file_bytes: a file is ended and the next begun past this size.
         file_s: or past this age.
         flush_s: how long what was handed over may wait to be written.
-        on_failure: called once, in the writer's thread, when writing fails; the run goes on unrecorded.
+        on_failure: called once, in the writer's thread, when writing fails; the run continues unrecorded.
 
     Attributes:
         failure: why writing failed; None while it has not.
@@ -168,7 +168,7 @@ class Recording:
         self._files = RecordingFiles(Path(folder), file_bytes, file_s, self.stats)
         self._flush_s = flush_s
         self._streams = 0
-        # What follows may only be touched with the lock of `_changed` held.
+        # The fields below may only be used while holding the lock of `_changed`.
         self._changed = threading.Condition()
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
@@ -188,17 +188,17 @@ class Recording:
         return self._files.run
 
     def join(self) -> None:
-        """Another stream is recorded in here; it goes on until as many have left.
+        """Record another stream; the recording ends when every stream has left.
 
         Raises:
-            TapeError: it has ended: nothing that is handed over is recorded.
+            TapeError: the recording has ended.
         """
         with self._changed:
             self._check_open()
             self._streams += 1
 
     def leave(self) -> None:
-        """A stream has ended; with the last one the recording ends."""
+        """A stream has ended; the recording ends with the last one."""
         with self._changed:
             self._streams -= 1
             ends = self._streams == 0
@@ -206,7 +206,7 @@ class Recording:
             self.close()
 
     def session(self, declaration: Mapping[str, Any]) -> SessionRecorder:
-        """The recorder of one more session, which declares itself as `Session.declaration` says.
+        """Open the recorder of another session, given `Session.declaration()`.
 
         Raises:
             TapeError: the recording has ended, or has as many sessions as it can number.
@@ -214,9 +214,9 @@ class Recording:
         self._check_open()
         number = self._files.session_count + 1
         if number > MOST_SESSIONS:
-            raise TapeError(f"{self.folder}: the recording of run {self.run} has {MOST_SESSIONS} sessions, its most")
+            raise TapeError(f"{self.folder}: the recording of run {self.run} has {MOST_SESSIONS} sessions, the maximum")
         entry = event_entry(EVENT, number, wall_ns(), {"event": "session", **declaration})
-        # First for the files to come, then for the one at hand: a file begun in between has it twice, not never.
+        # First for later files, then in the current one: a file begun in between has it twice rather than never.
         self._files.declare(entry)
         self.add([entry], len(entry))
         return SessionRecorder(self, number)
@@ -224,7 +224,7 @@ class Recording:
     def add(self, entries: Sequence[bytes], size: int) -> None:
         """Hand over whole entries, in pieces; waits while the disk lags too far."""
         with self._changed:
-            # Loss is worse than delay: a session waits here rather than drop what it consumes from its record.
+            # Loss is worse than delay: a session waits here rather than leave a gap in the recording.
             if self._waiting_bytes >= _MOST_WAITING_BYTES:
                 self.stats.waits += 1
                 self._changed.wait_for(lambda: self._waiting_bytes < _MOST_WAITING_BYTES or self._closing)
@@ -288,17 +288,17 @@ class SessionRecorder:
         self._number = number
 
     def messages(self, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None, line: int) -> None:
-        """The messages of one wakeup."""
+        """Record the messages of one wakeup."""
         head, size = messages_entry(self._number, line, payloads, receive_time_ns, steady_ns)
         self._recording.stats.messages += len(payloads)
         self._recording.add([head, *payloads], size)
 
     def event(self, name: str, receive_time_ns: int, fields: Mapping[str, Any], body: bytes = b"") -> None:
-        """Another input of the session."""
+        """Record another input of the session."""
         entry = event_entry(EVENT, self._number, receive_time_ns, {"event": name, **fields}, body)
         self._recording.add([entry], len(entry))
 
     def note(self, name: str, receive_time_ns: int, fields: Mapping[str, Any]) -> None:
-        """Something that no bar depends on."""
+        """Record something that no bar depends on."""
         entry = event_entry(NOTE, self._number, receive_time_ns, {"note": name, **fields})
         self._recording.add([entry], len(entry))

@@ -37,8 +37,8 @@ BLOCK_HEAD = struct.Struct("<4sIIII")
 ENTRY_HEAD = struct.Struct("<BxHHxxIqq")
 LENGTH = struct.Struct("<I")
 MESSAGES, EVENT, NOTE = 1, 2, 3
-# What is read is bounded: a block that is larger decompressed, more messages in one wakeup, more sessions in a run are
-# not ours. (A snapshot that a session went on from is one entry, and so one block.)
+# Limits of what is read: our recorder writes no larger block, no more messages in one wakeup and no more sessions in a
+# run. (A snapshot that a session was restored from is one entry, and so in one block.)
 MOST_BLOCK_BYTES = 256 << 20
 MOST_MESSAGES = 1 << 20
 MOST_SESSIONS = 4096
@@ -102,7 +102,7 @@ def read_recording(*paths: str | PathLike[str]) -> Iterator[Entry]:
 
 
 class _Reading:
-    # Where reading stands: the run at hand, and what was wrong first. After a fault nothing more of its run is given.
+    # The state of reading: the current run, and the first fault. After a fault the rest of its run is skipped.
     def __init__(self) -> None:
         self.run = ""
         self.number = 0
@@ -133,7 +133,7 @@ class _Reading:
         run, number = entry.run, entry.fields["number"]
         if run == self.run and run != self.lost:
             if self.cut:
-                raise TapeError(f"{self.cut}; but the run goes on in {path}")
+                raise TapeError(f"{self.cut}; but the run continues in {path}")
             if number != self.number + 1:
                 raise TapeError(f"{path}: file {self.number + 1} of the run {run} is missing before it")
         self.run, self.number, self.cut = run, number, ""
@@ -156,7 +156,7 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _entries_of(path: Path) -> Iterator[Entry | str]:
-    # A text instead of an entry says where the file was cut off.
+    # Yields a text instead of an entry where the file was cut off.
     run = ""
     try:
         with path.open("rb") as file:
@@ -223,18 +223,18 @@ def _blocks(file: BinaryIO, path: Path) -> Iterator[bytes | str]:
 def _decompressed(data: bytes, size: int, decompressor: Decompressor) -> bytes:
     # Piece by piece, so that a block that is larger than it says costs no more than one piece.
     if size > MOST_BLOCK_BYTES:
-        raise ValueError(f"says that it has {size} bytes; {MOST_BLOCK_BYTES} are the most")
+        raise ValueError(f"declares {size} bytes, more than {MOST_BLOCK_BYTES}")
     pieces = []
     length = 0
     for piece in pieces_of(data):
         pieces.append(decompressor.decompress(piece))
         length += len(pieces[-1])
         if length > size:
-            raise ValueError(f"has {length} bytes or more where it says {size}")
+            raise ValueError(f"has {length} bytes or more but declares {size}")
         if decompressor.eof:
             break
     if length != size:
-        raise ValueError(f"has {length} bytes where it says {size}")
+        raise ValueError(f"has {length} bytes but declares {size}")
     return b"".join(pieces)
 
 
@@ -246,9 +246,9 @@ def _entries(block: bytes, path: Path, run: str) -> Iterator[Entry]:
             place += ENTRY_HEAD.size
             end = place + size
             if end > len(block):
-                raise ValueError(f"it has {size} bytes, of which {len(block) - place} are there")
+                raise ValueError(f"it declares {size} bytes, and {len(block) - place} are left")
             if session > MOST_SESSIONS:
-                raise ValueError(f"it is of session {session}, and {MOST_SESSIONS} are the most")
+                raise ValueError(f"session {session} is above {MOST_SESSIONS}")
             steady = None if steady_ns == NO_TIME else steady_ns
             payloads: list[bytes] | None = None
             fields: dict[str, Any] = {}
@@ -262,7 +262,7 @@ def _entries(block: bytes, path: Path, run: str) -> Iterator[Entry]:
                 fields = orjson.loads(block[place + 4 : place + 4 + length])
                 body = block[place + 4 + length : end]
                 if not isinstance(fields, dict):
-                    raise ValueError("an event is no object")
+                    raise ValueError("an event is not a JSON object")
                 if fields.get("note") == "file":
                     run = _run_of(fields)
             else:
@@ -276,14 +276,14 @@ def _entries(block: bytes, path: Path, run: str) -> Iterator[Entry]:
 def _run_of(fields: dict[str, Any]) -> str:
     run, number = fields.get("run"), fields.get("number")
     if not isinstance(run, str) or not 0 < len(run) <= _LONGEST_RUN or type(number) is not int or number < 1:
-        raise ValueError("a file does not say of which run it is, and which of its files")
+        raise ValueError("a file does not name its run and its number in it")
     return run
 
 
 def _payloads(block: bytes, place: int, end: int) -> list[bytes]:
     (count,) = LENGTH.unpack_from(block, place)
     if count > min(MOST_MESSAGES, (end - place) // 4):
-        raise ValueError(f"{count} messages in an entry of {end - place} bytes, and {MOST_MESSAGES} are the most")
+        raise ValueError(f"{count} messages in an entry of {end - place} bytes; at most {MOST_MESSAGES} are allowed")
     start = place + 4 + 4 * count
     lengths = struct.unpack_from(f"<{count}I", block, place + 4)
     payloads = []
@@ -298,7 +298,7 @@ def _payloads(block: bytes, place: int, end: int) -> list[bytes]:
 def messages_entry(
     session: int, line: int, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None
 ) -> tuple[bytes, int]:
-    """What stands before the payloads of one wakeup in its entry, and the size of the entry."""
+    """The bytes before the payloads in the entry of one wakeup, and the size of the whole entry."""
     lengths = array("I", map(len, payloads))
     size = LENGTH.size + LENGTH.size * len(lengths) + sum(lengths)
     if sys.byteorder == "big":
@@ -309,7 +309,7 @@ def messages_entry(
 
 
 def event_entry(kind: int, session: int, receive_time_ns: int, fields: Mapping[str, Any], body: bytes = b"") -> bytes:
-    """The entry of an event or a note."""
+    """Encode an event or a note as an entry."""
     text = orjson.dumps(fields, default=str)  # a path becomes text
     size = LENGTH.size + len(text) + len(body)
     head = ENTRY_HEAD.pack(kind, session, 0, size, receive_time_ns, NO_TIME)
@@ -317,7 +317,7 @@ def event_entry(kind: int, session: int, receive_time_ns: int, fields: Mapping[s
 
 
 def write_block(raw: bytes, compress: Callable[[bytes], bytes]) -> bytes:
-    """A block of whole entries."""
+    """Encode whole entries as a block."""
     data = compress(raw)
     head = BLOCK_HEAD.pack(BLOCK_MARK, len(data), len(raw), zlib.crc32(data), 0)[:-4]
     return head + LENGTH.pack(zlib.crc32(head)) + data

@@ -42,7 +42,7 @@ def _change_streams(session: Session, entry: Entry) -> list[OHLCVBar]:
     return []
 
 
-# What a recorded event is to the session that consumed it.
+# How a replay gives each recorded event to the session.
 INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
     "clock": lambda session, entry: session.advance_clock(
         entry.fields["steady_ns"], entry.receive_time_ns, feed_up=entry.fields["feed_up"]
@@ -67,7 +67,7 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
 }
 
 
-# What an input that was not recorded by us can make of the code that takes it.
+# What a malformed input, not written by our recorder, can raise in the code that takes it.
 MALFORMED = (FastbarsError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 
 
@@ -75,11 +75,11 @@ class Replay:
     """The bars of tapes or recordings, as an iterator; made by `replay`.
 
     Args:
-        bars: begins a pass over the files; a recording's adds the sessions that it meets to `sessions`.
-        sessions: what the messages go through.
+        bars: begins a pass over the files; that of a recording adds the sessions that it meets to the list it is given.
+        sessions: those of a plain tape, which are known before.
 
     Attributes:
-        sessions: their counters say what there was. A recording's appear as it goes on.
+        sessions: their counters say what was read. Those of a recording are added during the iteration.
     """
 
     def __init__(self, bars: Callable[[list[Session]], Iterator[OHLCVBar]], sessions: Sequence[Session] = ()) -> None:
@@ -110,7 +110,7 @@ def _bars_of_tapes(paths: Sequence[str | Path], session: Session) -> Iterator[OH
         if not payloads:
             break
         yield from session.receive(payloads, received_ns).bars
-    # Also where the tape is damaged: what came before that place is issued, then the error is raised.
+    # For a damaged tape too: the bars of everything before the fault are issued, then the error is raised.
     yield from session.flush(0)
     if failure is not None:
         raise failure
@@ -121,7 +121,7 @@ def _bars_of_recordings(
 ) -> Iterator[OHLCVBar]:
     sessions.clear()
     run = ""
-    by_number: dict[int, Session] = {}  # of the run at hand
+    by_number: dict[int, Session] = {}  # of the current run
     failure: FastbarsError | None = None
     try:
         for entry in read_recording(*paths):
@@ -146,8 +146,8 @@ def _bars_of_entry(entry: Entry, sessions: dict[int, Session]) -> list[OHLCVBar]
         session = _session_of(entry, sessions)
         try:
             return session.receive(entry.payloads, entry.receive_time_ns, entry.steady_ns, line=entry.line).bars
-        except MALFORMED as error:  # not the messages', which are counted, but the settings'
-            raise TapeError(f"the recording of run {entry.run} has impossible settings: {error!r}") from error
+        except MALFORMED as error:  # caused by the settings: malformed messages are counted, not raised
+            raise TapeError(f"the recording of run {entry.run} has invalid settings: {error!r}") from error
     name = entry.fields.get("event")
     if name is None:  # a note
         return []
@@ -187,21 +187,21 @@ def replay(
     callbacks: Callbacks | None = None,
     parse_message: Parser | None = None,
 ) -> Replay:
-    """The bars of recorded raw messages: several tapes are one stream, in the order given.
+    """Replay recorded raw messages into bars; several tapes are one stream, in the order given.
 
-    Of a plain tape, bars close by trades only. Of a recording (what `stream(..., record=...)` wrote) everything that
-    the run consumed is repeated, so that its bars come again, equal in every field, status and revision. What is open
-    at the end comes out last (PARTIAL, `end`).
+    Of a plain tape, bars close by trades only. Of a recording (written by `stream(..., record=...)`) every
+    input of the run is repeated, so that its bars come again, equal in every field, status and revision. Bars that are
+    open at the end come last (PARTIAL, `end`).
 
     Args:
         paths: plain tapes, bare or compressed with gzip or zstd; or recordings: folders or files of them.
         exchange, market: whose messages a plain tape has (market None: the exchange's first), by name, or an Exchange;
             a recording says it, and one of an Exchange of your own needs that as well.
-        bars: bar specs; None: what the recording was made with, and "1m" for a plain tape.
+        bars: bar specs; None: those that the recording was made with, and "1m" for a plain tape.
         channel: trade channel that bars are made from; None: the recording's, and that of a plain tape's first trade.
         timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`); of `bars` alone.
         callbacks: called with ticks, exchange bars and the rest.
-        parse_message: the parser of the user's that the recorded run had.
+        parse_message: the user's own parser, if the recorded run had one.
 
     Raises:
         UnknownExchangeError, SpecError, SubscriptionError: at once.
@@ -212,12 +212,12 @@ def replay(
     check_callbacks(parse_message=parse_message)
     recorded = [is_recording(Path(path)) for path in files]
     if not files:
-        raise TapeError("no tape is given")
+        raise TapeError("no tape given")
     if (exchange is None or any(recorded)) and not all(recorded):
         _check_readable(files[recorded.index(False)])
     if not any(recorded):
         if exchange is None:
-            raise TapeError(f"{files[0]}: a plain tape does not say whose messages it has: give exchange=")
+            raise TapeError(f"{files[0]}: a plain tape does not name its exchange: give exchange=")
         settings = StreamConfig(
             bars="1m" if bars is None else bars, timezone=timezone, origin=origin, close_by="trades"
         )
@@ -231,14 +231,14 @@ def replay(
         own_parser, settings, named = declared.get("own_parser"), declared.get("config"), declared.get("exchange")
         recorded_channel = declared.get("channel")
         if not (isinstance(settings, dict) and isinstance(named, str) and isinstance(recorded_channel, str | None)):
-            raise TapeError("the recording does not say of which exchange and with which settings it was made")
+            raise TapeError("the recording does not name its exchange and settings")
         if own_parser and parse_message is None:
-            raise TapeError("the recording was made with a parser of the user's: give parse_message=")
+            raise TapeError("the recording was made with a parser of its own: give parse_message=")
         others = {} if bars is None else {"bars": bars, "timezone": timezone, "origin": origin}
         try:
             config = StreamConfig(**settings | others)
             if len(config.specs) > _MOST_SPECS:
-                raise ValueError(f"{len(config.specs)} bar specs, and {_MOST_SPECS} are the most")
+                raise ValueError(f"{len(config.specs)} bar specs, more than {_MOST_SPECS}")
             return Session(
                 _exchange_named(named, exchange),
                 config,

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from fastbars.errors import TapeError
 
-# Compressed bytes that are decompressed at once. A byte of zstd can become 32,768 bytes, one of gzip 1,032: no piece
-# takes more memory than 32 MB, whoever made it.
+# Compressed bytes that are decompressed at once. A byte of zstd can become 32,768 bytes, one of gzip 1,032: even a
+# hostile piece takes no more than 32 MB.
 PIECE_BYTES = 1 << 10
 
 
@@ -19,7 +19,7 @@ def pieces_of(data: bytes) -> Iterator[bytes]:
 
 
 class Decompressor(Protocol):
-    """What the decompressors have in common; one object is for one gzip member or zstd frame."""
+    """Decompresses one gzip member or zstd frame."""
 
     def decompress(self, data: bytes, /) -> bytes: ...
     @property
@@ -29,10 +29,10 @@ class Decompressor(Protocol):
 
 
 def decompressors(what: object) -> tuple[Callable[[], Decompressor], type[Exception]]:
-    """What makes a decompressor of one frame, and the error that damaged data raises.
+    """A function that makes a decompressor of one frame, and the error that damaged data raises.
 
     Raises:
-        TapeError: this installation has no zstd; the message says for `what` it was wanted, and what to install.
+        TapeError: this installation has no zstd; the message names `what` needs it, and what to install.
     """
     if sys.version_info >= (3, 14):
         from compression import zstd  # noqa: PLC0415 - only Python 3.14 has it
@@ -47,7 +47,7 @@ def decompressors(what: object) -> tuple[Callable[[], Decompressor], type[Except
 
 
 def compressor(what: object, level: int) -> Callable[[bytes], bytes]:
-    """What turns bytes into one zstd frame.
+    """A function that compresses bytes into one zstd frame.
 
     Raises:
         TapeError: this installation has no zstd.

@@ -1,9 +1,8 @@
-"""The client connection: `websockets` does the protocol, its data messages leave here, synchronously.
+"""The client connection: `websockets` does the protocol, and data messages are handed on here, synchronously.
 
 A `PayloadConnection` is handed to `websockets.connect(create_connection=...)`. Handshake, proxies, TLS, pings,
 close, fragments and compression stay with the library; whole data frames never reach it: a `FrameWalker` reads them
-where they lie. Whichever way a message took, it leaves in wire order and never enters the library's queue, which
-is not read.
+in place. Either way messages are handed on in wire order and never enter the library's queue, which is not read.
 
     socket -> data_received -> Wakeup -+-> handshake ------------------------------> websockets
                                        +-> FrameWalker -+-> TradeScanner, on_message
@@ -38,16 +37,16 @@ class PayloadConnection(ClientConnection):
 
     Args:
         on_payloads: called at the end of each read that completed messages, with those that on_message has not had.
-        scanner: takes trade messages where they lie, before anybody else.
-        on_message: called with each message that the scanner does not take, as it comes; needed with a scanner.
+        scanner: reads trade messages in place, before anything else does.
+        on_message: called at once with each message that the scanner does not take; required with a scanner.
         ending: asked before on_payloads is called, where the scanner is all that may have taken messages.
-        coalesce_s: after a read the socket rests so long, so that the next one brings more; 0: it does not.
+        coalesce_s: pause after each read, so that the next read brings more; 0: none.
         args, kwargs: what `websockets` gives a ClientConnection.
 
     None of the callbacks must raise.
 
     Attributes:
-        reading: whether the socket is read, short rests aside.
+        reading: whether the socket is read; short rests after a read do not count.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class PayloadConnection(ClientConnection):
             scans=scanner is not None,
             rests=coalesce_s > 0,
         )
-        # Transports call this one straight, without a Python frame.
+        # Transports call this directly, without a Python frame.
         self.data_received = self._wakeup.receive  # type: ignore[method-assign]
 
     @property
@@ -114,11 +113,11 @@ class PayloadConnection(ClientConnection):
             self._on_message(payload)
 
     def data_received(self, data: bytes) -> None:
-        """One read of the socket: every message in it leaves before this returns."""
+        """Process one read of the socket: every message in it is handed on before this returns."""
         self._wakeup.receive(data)
 
     def send_data(self) -> None:
-        """Whatever is sent may begin to close the connection: from then on `websockets` gets every byte."""
+        """Send; once that begins to close the connection, `websockets` gets every byte."""
         self._wakeup.is_open = self.protocol.state is State.OPEN
         super().send_data()
         # After a Close `websockets` waits for the peer to end TCP (RFC 6455 section 7.1.1), and for a full send buffer
@@ -127,13 +126,13 @@ class PayloadConnection(ClientConnection):
             self._closing = self.loop.call_later(CLOSE_TIMEOUT_S, self.abort)
 
     def eof_received(self) -> None:
-        """The server sends no more: `websockets` gets what there is of a cut frame, then the end."""
+        """The server has ended the stream: `websockets` gets the rest of a cut frame, then the end."""
         if self._wakeup.walker is not None:
             self._wakeup.walker.stop()
         super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone."""
+        """Cancel the timers: the socket is closed."""
         for timer in (self._rest, self._closing):
             if timer is not None:
                 timer.cancel()
@@ -153,7 +152,7 @@ class PayloadConnection(ClientConnection):
             self._set_reading()
 
     def end_rest(self) -> None:
-        """Read the socket now, where it only rests; the loop's next poll brings what has arrived."""
+        """End a rest, so that the loop's next poll reads what has arrived."""
         if self._rest is not None:
             self._rest.cancel()
             self._rest = None
@@ -162,11 +161,11 @@ class PayloadConnection(ClientConnection):
             self._set_reading()
 
     def abort(self) -> None:
-        """Drop the connection without a closing handshake, as one does with a peer that no longer answers."""
+        """Drop the connection without a closing handshake, which a dead peer would not answer."""
         self.transport.abort()
 
     def _receive_response(self, data: bytes) -> None:
-        # Messages may stand right behind the response to the handshake, in the same read.
+        # Messages may follow the response to the handshake in the same read.
         if self.protocol.state is not State.CONNECTING:
             super().data_received(data)
             return
@@ -197,7 +196,7 @@ class PayloadConnection(ClientConnection):
         self._resting = True
         self._set_reading()
         if until_next_turn:
-            # libuv would go on reading a flooded socket; asyncio's own loop takes turns by itself.
+            # libuv would keep reading a flooded socket; asyncio's own loop takes turns by itself.
             self.loop.call_soon(self.end_rest)
         else:
             self._rest = self.loop.call_later(self._coalesce_s, self.end_rest)

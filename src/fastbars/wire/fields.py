@@ -46,7 +46,7 @@ class TradeFields:
             one is worked out.
         trade_count: how many trades it stands for; None: last_id - first_id + 1, or 1 without ids. The reader takes a
             trade without it for one.
-        sequence: the number of the message, if the exchange numbers messages apart from trades.
+        sequence: the number of the message, if the exchange numbers messages separately from trades.
         side: key of the taker's side; None: unknown.
         buy, sell: the value at `side` if the taker bought, and if the taker sold. If an exchange gives the maker's
             side, the two are declared the other way round.
@@ -98,6 +98,6 @@ class TradeFields:
         paths = [key for key in (*self.match, self.symbol, self.sequence, self.event_time) if isinstance(key, tuple)]
         for path in paths:
             if not path or path == self.trades:
-                raise ValueError(f"the path {path} leads to no value beside the trades at {self.trades}")
+                raise ValueError(f"the path {path} names no value outside the trades at {self.trades}")
             if self.trades and path[: len(self.trades)] == self.trades:
-                raise ValueError(f"{path} stands within the trade; name it {path[-1]!r}")
+                raise ValueError(f"{path} is inside the trade; name it {path[-1]!r}")

@@ -26,8 +26,8 @@ class TradeScanner:
     Args:
         fields: where the trades stand.
         batch: gets the rows; the caller folds it into bars and clears it.
-        new_symbol: called with each symbol (and spelling of it) once; gives its id in the batch's instruments. A
-            FastbarsError: the message is not taken, and the name is not remembered.
+        new_symbol: called with each symbol (and spelling of it) once; returns its id in the batch's instruments. If it
+            raises FastbarsError, the message is not taken, and the name is not remembered.
         recent: keys seen, where the declaration has a `key`: a trade seen before gives no row. None: its own window.
         remembers: whether the shape of the last message is tried first; the trades are the same without.
 
@@ -56,4 +56,4 @@ class TradeScanner:
         """Messages, their bytes, and trades taken since the last call."""
 
     def take_event_time(self) -> int | None:
-        """When the exchange sent the last message taken since the last call, ns; None where it did not say."""
+        """When the exchange sent the last message taken since the last call, ns; None if it did not say."""

@@ -23,7 +23,7 @@ _MOST_SPELLINGS = 1_000_000
 
 
 cdef inline bint keeps_rules(const fb_row *row, bint by_id) noexcept:
-    # A price and a size; or, where ids tell, no size, which leaves the id void. Else Python says what is wrong.
+    # A price and a size; or, where trades have ids, size 0, which makes the id void. Else Python says what is wrong.
     return not ((row.price == 0) & (row.size != 0)) and not ((row.size == 0) & (not by_id))
 
 
@@ -169,9 +169,9 @@ cdef class TradeScanner:
         return self.event_ns
 
     cdef int take(self, const uint8_t *payload, const uint8_t *end, const uint8_t *limit) except -1:
-        # 1: its trades are in the batch. 0: it is Python's, and left no trace.
+        # 1: its trades are in the batch. 0: Python must read it, and nothing was changed.
         if self.spellings.asking:
-            raise RuntimeError("the scanner is at work: what it asked for a symbol gave it another message")
+            raise RuntimeError("the scanner is busy: new_symbol has given it another message")
         if self.batch.folding:
             self.batch.check_unused()
         if not fb_scan(self.plan.c, payload, end, limit):
@@ -211,7 +211,7 @@ cdef class TradeScanner:
         size = row.size
         if not keeps_rules(row, batch.first_id is not NULL):
             return False
-        # Of a void row the price means nothing. No branch: which rows are void cannot be guessed.
+        # The price of a void row means nothing. No branch: which rows are void is unpredictable.
         price = row.price if size else 0
         if not (fb_rescale(&price, row.price_decimals if size else own.price, own.price)
                 and fb_rescale(&size, row.size_decimals if size else own.size, own.size)):
@@ -318,7 +318,7 @@ cdef class TradeScanner:
         return 0
 
     cdef int fit(self, const fb_row *symbol, const fb_row *row, int64_t *price, int64_t *size) except? -1:
-        # The rare way: a new symbol, or more decimals than it had. -1 without an error: Python must refuse the trade.
+        # The rare case: a new symbol, or more decimals than it had. -1 without an error: Python must refuse the trade.
         cdef int symbol_id = self.spellings.find(symbol), price_scale = row.price_decimals, size_scale = row.size_decimals
         price[0] = row.price if row.size else 0
         size[0] = row.size

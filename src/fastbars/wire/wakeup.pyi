@@ -7,7 +7,7 @@ from fastbars.wire.walker import FrameWalker
 
 @final
 class Ending:
-    """What ends the ordinary wakeups of a connection: a function, in Python or in C.
+    """The function, in Python or C, that ends the ordinary wakeups of a connection.
 
     Args:
         function: called as `finish` is.
@@ -15,19 +15,19 @@ class Ending:
 
     def __new__(cls, function: Callable[[int], bool]) -> Self: ...
     def finish(self, steady_ns: int) -> bool:
-        """A read that began at this time of the steady clock brought messages that the scanner took.
+        """End a wakeup in which the scanner took every message; `steady_ns` is when the read began.
 
         Returns:
-            Whether that was all: on_payloads need not be called.
+            Whether nothing is left to do: on_payloads need not be called.
         """
 
 @final
 class Wakeup:
-    """The reads of one connection, each of which is digested before the loop goes on.
+    """The reads of one connection, each of which is processed before the loop continues.
 
     Args:
-        payloads: filled with the messages that are to leave together.
-        on_response: gets what is read before there is a walker.
+        payloads: the list that messages for on_payloads are collected in.
+        on_response: called with everything that is read before there is a walker.
         on_payloads: called at the end of a read that completed messages; with a scanner at the end of each.
         ending: asked before it, where there are no `payloads`.
         on_rest: called where the socket is to rest: until the loop has had its turn (True), or for a while (False).
@@ -58,4 +58,4 @@ class Wakeup:
         rests: bool = False,
     ) -> Self: ...
     def receive(self, data: Buffer) -> None:
-        """One read of the socket: every message in it leaves before this returns."""
+        """Process one read of the socket: every message in it is handed on before this returns."""

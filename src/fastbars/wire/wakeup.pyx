@@ -1,10 +1,10 @@
-"""Wakeup: one read of the socket, from its bytes to what ends it; in the ordinary case without a Python frame.
+"""Wakeup: one read of the socket, from its bytes to its end; in the ordinary case without a Python frame.
 
     a read --messages were left for Python---------------> on_payloads(them)
            --the scanner took all, and the ending is done-> nothing: no Python frame, no object
            --the scanner took all, and there is more to it> on_payloads([])
 
-Messages leave, or are ended, before the read returns: what follows in the loop sees a session that is up to date.
+All of it happens before the read returns, so that whatever the loop runs next sees an up-to-date session.
 
 Units: times int64 nanoseconds.
 """

@@ -11,9 +11,9 @@ class FrameWalker:
 
     Args:
         on_message: called with the payload of each whole data frame whose trades the scanner does not take.
-        hand_on: called with the bytes of every other frame, as they come. It says whether the receiver stands
-            between two messages of an open connection after them; after the first False all bytes go there.
-        scanner: takes trade messages where they lie; None: every message goes to on_message.
+        hand_on: called with the bytes of every other frame, as they come. It returns whether the connection is
+            still open after them; after the first False all bytes go there.
+        scanner: reads trade messages in place; None: every message goes to on_message.
         max_size: a longer frame is handed on; None: no limit.
     """
 
@@ -26,7 +26,7 @@ class FrameWalker:
         max_size: int | None = None,
     ) -> Self: ...
     def feed(self, data: Buffer) -> None:
-        """Take in the next bytes of the connection. What on_message and hand_on raise comes out here."""
+        """Process the next bytes of the connection. Raises what on_message and hand_on raise."""
 
     def stop(self) -> None:
         """Hand on what is kept of a cut frame, and everything from here on."""

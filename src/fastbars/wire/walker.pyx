@@ -1,7 +1,7 @@
 """FrameWalker: the bytes of a connection in, its data messages out, without an object for each. Sans-I/O.
 
-Whole data frames are read where they lie. All other bytes are handed on exactly as they came, in order, to what
-knows the protocol, and the walker goes on behind them:
+Whole data frames are read where they lie. All other bytes are handed on exactly as they came, in order, to the
+protocol library, and the walker continues after them:
 
     between frames --whole data frame--> read it             --> between frames
                    --any other frame---> hand its bytes on   --> between frames, as long as `hand_on` says so
@@ -57,7 +57,7 @@ cdef class FrameWalker:
 
     cdef int check_unused(self) except -1:
         if self.walking:
-            raise RuntimeError("the walker is at work: what it handed on gave it more bytes")
+            raise RuntimeError("the walker is busy: a callback has fed it more bytes")
         return 0
 
     cdef int walk(self, const uint8_t *p, const uint8_t *end) except -1:
