@@ -75,6 +75,17 @@ def test_a_part_that_is_too_short_is_refused(name: str) -> None:
         BarBuffer("1s", ids="contiguous").load(content)
 
 
+def test_a_snapshot_that_is_older_than_a_part_without_bytes_is_continued() -> None:
+    # A recording of a run that went on from a snapshot holds it, and replays as long as recordings can be read.
+    buffer, restored = BarBuffer("1s", ids="contiguous"), BarBuffer("1s", ids="contiguous")
+    buffer.add_tick(TickData("A", 0, Decimal(5), 1, trade_id=1))
+    content = buffer.dump()
+    assert content.pop("states0") == b""
+    restored.load(content)
+    second = TickData("A", 10**9, Decimal(6), 1, trade_id=2)
+    assert restored.add_tick(second) == buffer.add_tick(second) != []
+
+
 def test_a_layout_of_another_build_is_refused() -> None:
     buffer = BarBuffer("1s", ids="contiguous")
     buffer.add_tick(TickData("A", 0, Decimal(5), 1, trade_id=1))
