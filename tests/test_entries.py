@@ -158,7 +158,7 @@ def test_ids_that_run_backwards_are_refused_by_every_entry(
 
 
 def test_last_ids_without_first_ones_are_refused() -> None:
-    with pytest.raises(TypeError, match="last_trade_id is given beside trade_id"):
+    with pytest.raises(TypeError, match="last_trade_id needs trade_id"):
         aggregate([0], [1], [1], last_trade_id=[5])
 
 

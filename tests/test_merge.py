@@ -152,7 +152,7 @@ def test_a_merged_sum_beyond_128_bits_is_refused_and_names_the_row() -> None:
 def test_path_driven_bars_do_not_merge() -> None:
     instruments = Instruments()
     part = bars_of(instruments, trade(0, 1), specs=["tick:5"])
-    with pytest.raises(ValueError, match="depend on the path do not merge"):
+    with pytest.raises(ValueError, match="path-driven bars cannot be merged"):
         part.merge(part)
 
 
@@ -219,7 +219,7 @@ def test_a_batch_that_holds_a_bar_twice_does_not_merge() -> None:
     instruments = Instruments()
     part = bars_of(instruments, trade(0, 1))
     twice = BarBatch(np.concatenate([part.rows, part.rows]), instruments, part.specs, ids=True)
-    with pytest.raises(ValueError, match="stands twice in the batch"):
+    with pytest.raises(ValueError, match="duplicate bar in the batch"):
         part.merge(twice)
 
 

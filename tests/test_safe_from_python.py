@@ -176,10 +176,10 @@ def test_what_needs_nothing_works_without_an_init() -> None:
 def test_nothing_is_initialised_twice() -> None:
     batch = TickBatch(instruments_of("A"))
     batch.append("A", 0, "1", "1", first_id=1)
-    with pytest.raises(TypeError, match="a batch is initialised once"):
+    with pytest.raises(TypeError, match="a batch cannot be initialised twice"):
         batch.__init__(batch.instruments)  # type: ignore[misc]
     buffer = BarBuffer("1m")
-    with pytest.raises(TypeError, match="an entry is initialised once"):
+    with pytest.raises(TypeError, match="an entry cannot be initialised twice"):
         buffer.entry.__init__(BarKernel(Instruments(), parse_specs("1s")), TickBatch(Instruments()), 0)  # type: ignore[misc]
     keys = RecentKeys(2, 2)
     keys.__init__(50)  # type: ignore[misc]

@@ -54,21 +54,21 @@ class BarKernel:
     def watermark_ns(self) -> int: ...
     @property
     def next_close_ns(self) -> int:
-        """No open time bar ends before."""
+        """No open time bar closes before this time, ns."""
 
     @property
     def duplicates(self) -> int: ...
     @property
     def voids(self) -> int:
-        """Rows of size 0 taken: their ids are used up, and nothing was traded."""
+        """Rows of size 0 folded in: their ids are used up, and nothing was traded."""
 
     @property
     def healed(self) -> int:
-        """Trades that were taken by `heal`."""
+        """Trades folded in by `heal`."""
 
     @property
     def is_blank(self) -> bool:
-        """No trade was taken, and nothing noted."""
+        """Whether no trade was folded in, and no loss noted."""
 
     @property
     def trade_times_ns(self) -> npt.NDArray[np.int64]:
@@ -81,8 +81,8 @@ class BarKernel:
 
         Args:
             batch: the trades.
-            ends: also issue, behind the others, what `flush` would.
-            places: int32[n], the rows to be folded in, ascending; the others are passed over. None: all.
+            ends: also issue, after the others, what `flush` would.
+            places: int32[n], the rows to be folded in, ascending; the others are ignored. None: all.
 
         Returns:
             (rows, late): the bars issued, as a structured array of ROW_DTYPE, in the order of the trades that
@@ -96,7 +96,7 @@ class BarKernel:
         """
 
     def heal(self, batch: TickBatch) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
-        """Fold in those trades of one symbol, from REST, that lie in holes, and pass over the others.
+        """Fold in those trades of one symbol, from REST, that lie in holes, and ignore the others.
 
         Each bar that changes is issued once. Returns and raises as `update` does; also InvalidTickError where ids
         prove nothing, or for trades of several symbols.
@@ -134,25 +134,25 @@ class BarKernel:
         """
 
     def leave_out(self, symbol_id: int, ranges: Iterable[tuple[int, int]]) -> npt.NDArray[Any]:
-        """The exchange's history leaves these ids out: holes that lie in them are unpublished. Returns ROW_DTYPE rows.
+        """Mark ids that the exchange's history leaves out: missing ones become unpublished. Returns ROW_DTYPE rows.
 
         Raises:
-            InvalidTickError: they are no ids.
+            InvalidTickError: a range holds something other than ids.
         """
 
     def reach_back(self, symbol_id: int, trade_id: int, time_ns: int) -> npt.NDArray[Any]:
-        """A trade before the symbol's first one is known: bars that open behind it are proven at their beginning.
+        """Open a hole, for `heal`, between a trade from REST and the symbol's first one.
 
-        What lies between the two is a hole, for `heal`. Returns the bars that lack nothing, as `update` does.
+        Bars that open after that trade have a proven beginning. Returns those that lack nothing, as `update` does.
         """
 
     def dump(self) -> dict[str, Any]:
         """The whole state as numbers and bytes, for `load` in a process of the same build."""
 
     def load(self, parts: dict[str, Any]) -> None:
-        """Take over what `dump` returned; symbols and scales must be there already. All of it is checked.
+        """Restore what `dump` returned; symbols and scales must be known already. All of it is checked.
 
         Raises:
-            ValueError: this kernel has seen trades, or the dump is of another build or another shape, or damaged; the
-                kernel is as it was.
+            ValueError: this kernel has trades, or the dump is of another build or another shape, or damaged; the
+                kernel has not changed.
         """

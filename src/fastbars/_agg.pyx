@@ -4,16 +4,16 @@ Each symbol and spec has one open bar (a Slot) and a short list of closed ones t
 (Records). A trade is folded into the open bar, closes it, or, when it is late, amends the closed bar that
 it belongs to; whatever changes about an issued bar is the same bar issued again with the next revision.
 
-All bars are one Table (kernel/table.pyx), which every function of the kernel is handed; what is true of one batch
-alone is a Pass, on the stack of the call that folds it. A BarKernel owns the one and makes the other: it checks
-what it is given, saves what may have to be put back, and hands over the rows that come out.
+All bars are one Table (kernel/table.pyx), which every function of the kernel is passed; the state of one batch is
+a Pass, on the stack of the call that folds it. A BarKernel owns the Table and makes the Passes: it checks its
+arguments, saves the state that may have to be restored, and returns the rows that were issued.
 
 A batch is all or nothing: its rows are checked before they are folded in. Where they are many, they are checked as
 they are folded in, and where a bound cannot prove that no 128-bit sum overflows, sums are: the state is saved first
 then, and restored on failure.
 
 The bars of a symbol have a scale, and so have the rows of a batch (kernel/scales.pyx). A scale widens together with the
-bars that it applies to, when a trade that needs it is taken, and at no other time.
+bars that it applies to, when a trade that needs it is folded in, and at no other time.
 
 Units: times int64 ns since the epoch, UTC; prices and sizes mantissas at the instrument's scales; quote sums
 at the sum of both scales.
@@ -51,13 +51,13 @@ cdef double SAFE_BOUND = 1.6e38
 cdef double SMALL_BOUND = 7e37
 
 cdef enum:
-    CHUNK_ROWS = 1 << 13        # of a long batch, which is looked through for void rows while it is in the cache
-    LONG_BATCH = 1024           # worth making room for, and handing the interpreter to others
-    LONG_STRETCH = 1 << 14      # rows whose sizes are taken to sum within 64 bits until larger ones have come
+    CHUNK_ROWS = 1 << 13        # of a long batch, which is searched for void rows while it is in the cache
+    LONG_BATCH = 1024           # worth making room for, and releasing the interpreter lock
+    LONG_STRETCH = 1 << 14      # rows whose sizes are assumed to sum within 64 bits until larger ones have come
 
 
 @cython.final
-@cython.no_gc_clear     # nothing that it keeps leads back to it
+@cython.no_gc_clear     # no reference cycle can lead back to it
 cdef class BarKernel:
     def __cinit__(self, Instruments instruments not None, specs, Ledger ledger=None, bint proof=True,
                   int64_t lateness_ns=60_000_000_000, int64_t horizon_ns=3_600_000_000_000, bint fill=False):
@@ -81,8 +81,8 @@ cdef class BarKernel:
     cdef int check_unused(self) except -1:
         if self.busy:
             raise RuntimeError(
-                "this kernel is in use: another thread, or what it is at work on, called it meanwhile; give each thread a"
-                " BarBuffer of its own, or let them take turns with a lock")
+                "this kernel is in use: another thread, or a callback, has called it meanwhile; give each thread a BarBuffer"
+                " of its own, or guard it with a lock")
         return 0
 
     # Batches.
@@ -129,17 +129,17 @@ cdef class BarKernel:
         return self.take_folded()
 
     cdef bint has_folded(self) noexcept:
-        # The last fold issued something, or could not place a trade.
+        # Whether the last fold issued a bar, or could not place a trade.
         return self.table.rows.count > 0 or self.table.rows.late_count > 0
 
     cdef tuple take_folded(self):
-        # What it issued, and the trades that it could not place.
+        # The rows that it issued, and the trades that it could not place.
         return self.take(False), take_late(&self.table.rows)
 
     cdef object take(self, bint numbered):
         if self.table.rows.count == 0:
             return _NO_ROWS
-        self.busy = True        # numpy may run anything
+        self.busy = True        # numpy may run other Python code
         try:
             return take_rows(&self.table.rows, numbered)
         finally:
@@ -149,7 +149,7 @@ cdef class BarKernel:
         if self.busy:
             self.check_unused()
         if batch.length == 1 and not batch.borrows and self.bound < SMALL_BOUND:
-            return self.fold_rows(batch, NULL, 1, False)   # keeps the interpreter lock, saves nothing, and calls nobody
+            return self.fold_rows(batch, NULL, 1, False)   # holds the interpreter lock, saves nothing, calls no Python code
         return self.fold_places(batch, NULL, batch.length)
 
     cdef int fold_places(
@@ -169,7 +169,7 @@ cdef class BarKernel:
                 self.ledger.busy = False
 
     cdef TickBatch copy_of(self, TickBatch batch):
-        # What is checked before it is folded in must be what is folded in, and those whose memory it is can change it.
+        # The rows that are checked must be the rows that are folded in, and the owner of borrowed memory can change it.
         if self.copy_memory is NULL:
             self.copy_memory = <char *>malloc(LONG_BATCH * BYTES_A_ROW)
             if self.copy_memory is NULL:
@@ -201,7 +201,7 @@ cdef class BarKernel:
         cdef Rules rules
         if batch.length >= LONG_BATCH:
             self.bars.make_room(batch, 0)
-            # (What is seen of prices as they are folded in tells nothing of those with a sign.)
+            # (The bits gathered from prices as they are folded in bound only prices without a sign.)
             if batch.length > self.bars.size() and not healing and batch.sequence is NULL and not self.table.sequenced and (
                 not self.instruments.negative_prices and self.fold_unchecked(batch, places, count)
             ):
@@ -230,7 +230,7 @@ cdef class BarKernel:
         if healing:
             run.healing = True
             heal_batch(self.table, &run, batch.length)
-        elif batch.length == 1:  # not worth handing the interpreter to others
+        elif batch.length == 1:  # not worth releasing the interpreter lock
             fold_batch(self.table, &run, 0, 1)
         else:
             with nogil:
@@ -245,9 +245,9 @@ cdef class BarKernel:
         return self.finish(batch, bound)
 
     cdef int fold_apart(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing) except -1:
-        # Rows at other scales than their bars: each is brought to theirs as its turn comes. Before one that needs more
-        # decimals, what came before it is folded in, and the bars follow it as they are then: as if each row had come
-        # alone. Where they cannot, the row is refused, and with it the batch: nothing has changed.
+        # Rows at other scales than their bars: each is rescaled to theirs in its turn. Before a row that needs more
+        # decimals, the rows before it are folded in and the bars widened: as if each row had come alone. Where the
+        # bars cannot be widened, the row is refused, and with it the batch: nothing has changed.
         cdef Pass run
         cdef Py_ssize_t i, start = 0
         cdef double bound, largest
@@ -298,7 +298,7 @@ cdef class BarKernel:
         finally:
             self.busy = False
             self.bars.forget_saved()
-        if batch.length == 1:           # it may be the caller's
+        if batch.length == 1:           # it may be the caller's batch, which is reused
             batch.set_scale(batch.symbol_id[0], self.table.slots[0][batch.symbol_id[0]].scale)
         widen_instruments(self.bars, batch)
         return self.finish(batch, bound)
@@ -408,7 +408,7 @@ cdef class BarKernel:
         self.table.watermark_ns = max(self.table.watermark_ns, min(time_ns, LATEST_NS))
         return 0
 
-    # What is learned about closed bars.
+    # What becomes known later about closed bars.
 
     def note_lost(self, int symbol_id, int64_t time_ns):
         self.check_unused()
@@ -472,7 +472,7 @@ cdef class BarKernel:
     def load(self, dict parts not None):
         self.check_unused()
         if not self.is_blank:
-            raise ValueError("a snapshot is loaded into a kernel that has seen no trade")
+            raise ValueError("a snapshot can be loaded only into a kernel without trades")
         self.bars.reserve()
         given = parts.get("times")
         if type(given) is not list or len(given) != 6:
@@ -498,7 +498,7 @@ cdef class BarKernel:
         self.bars.blank = False
         self.bound = self.bars.largest()
 
-    # What it was made with, and what it has come to.
+    # Settings, and counters.
 
     @property
     def specs(self):
@@ -557,12 +557,12 @@ cdef class BarKernel:
 
 
 cdef object _checked_places(TickBatch batch, const int32_t[::1] places):
-    # A copy of their own, which nobody else can change while they are used.
+    # A copy, which the caller cannot change while it is used.
     cdef Py_ssize_t i, count = len(places)
     cdef bint falls = False
     cdef const int32_t[::1] own
     if batch.sequence is not NULL:
-        raise InvalidTickError("rows that carry sequence numbers are folded in all together")
+        raise InvalidTickError("a batch with sequence numbers must be folded in whole")
     own = np.array(places)
     for i in range(1, count):
         falls |= own[i] <= own[i - 1]

@@ -28,7 +28,7 @@ cdef extern from "Python.h":
 cdef class TradeEntry:
     def __init__(self, BarKernel kernel not None, TickBatch single not None, int64_t grace_ns):
         if self.kernel is not None:
-            raise TypeError("an entry is initialised once")
+            raise TypeError("an entry cannot be initialised twice")
         if single.instruments is not kernel.instruments:
             raise ValueError("the batch belongs to other instruments than the kernel")
         if single.capacity < 1 or single.side is NULL or single.count is NULL or (

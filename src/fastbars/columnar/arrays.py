@@ -1,4 +1,4 @@
-"""Arrays in, bars out: `fastbars.aggregate`, for those who have their trades as columns.
+"""`fastbars.aggregate`: columns of trades in, bars out.
 
 Units: time_ns int64 nanoseconds since the Unix epoch, UTC; integer prices and sizes are mantissas at `price_scale` and
 `size_scale`.
@@ -87,11 +87,11 @@ def aggregate(
         bars: bar specs.
         price_scale, size_scale: decimals, 0 to 18.
         negative_prices: prices may be zero or negative (spreads, oil); else such a price is refused.
-        threads: symbols are shared out among so many threads; the result is the same, row by row.
+        threads: symbols are spread over this many threads; the result is the same, row by row.
         sort: bring the trades into the order of time first (those of equal time keep theirs).
         timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
         time_unit: what integer times count: "s", "ms", "us" or "ns". None: ns, but a column that looks like another
-            unit is refused (see docs/semantics.md, "Arrays"). Times that know their unit are not concerned.
+            unit is refused (see docs/semantics.md, "Arrays"). Times that carry their unit are unaffected.
 
     Returns:
         BarBatch, in the order of the trades that closed the bars; then what the end closed, in order of the symbols'
@@ -122,7 +122,7 @@ def aggregate(
         if last_trade_id is not None:
             columns["last_id"] = _integers("last_trade_id", last_trade_id, rows)
     elif last_trade_id is not None:
-        raise TypeError("last_trade_id is given beside trade_id; where ids prove nothing, give trade_count")
+        raise TypeError("last_trade_id needs trade_id; for trades without ids give trade_count")
     if trade_count is not None:
         columns["count"] = _integers("trade_count", trade_count, rows)
     order = None
@@ -171,7 +171,7 @@ def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...],
 
     def fold(share: int) -> list[npt.NDArray[Any]] | InvalidTickError | PrecisionError:
         kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
-        # Of several shares that fail, the one with the earliest row is heard.
+        # If several shares fail, the error with the earliest row is raised.
         try:
             return _fold(
                 kernel,
@@ -237,7 +237,7 @@ def _fold(
             raise type(error)(str(error).replace(f"row {error.row}", f"row {row}", 1), row) from None
         if late:
             row = start + late[0][0]
-            raise InvalidTickError(f"row {row}: its trade id lies too far behind to know whether it was seen", row)
+            raise InvalidTickError(f"row {row}: its trade id is too old to tell whether it was seen", row)
         if start and len(closed):
             numbers = closed["row"][: len(closed) - np.count_nonzero(closed["reason"] == _BY_END)]
             numbers += start

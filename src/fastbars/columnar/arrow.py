@@ -157,7 +157,7 @@ def _run_ends(name: str, data: ArrowData, start: int, length: int, row: int, row
     if length > (_MOST_RUN_ENDS if rows is None else rows - row):
         raise InvalidTickError(
             f"column {name} has {row + length} rows, "
-            + (f"{_MOST_RUN_ENDS} are the most by run ends" if rows is None else f"time_ns has {rows}")
+            + (f"run ends allow at most {_MOST_RUN_ENDS}" if rows is None else f"time_ns has {rows}")
         )
     ends_data, values = data.child(0), data.child(1)
     _no_nulls(name, _validity_of(ends_data, ends_data.offset, ends_data.length), row)
@@ -175,7 +175,7 @@ def _run_ends(name: str, data: ArrowData, start: int, length: int, row: int, row
 
 
 def _looked_up(name: str, values: ArrowData, start: int, length: int, codes: npt.NDArray[Any], row: int) -> Chunk:
-    # What codes stand for. Values that no code names may be null, or anything else.
+    # The values that codes refer to. A value that no code refers to may be null, or anything else.
     wrong = (codes < 0) | (codes >= length)
     if wrong.any():
         place = int(wrong.argmax())

@@ -28,7 +28,7 @@ _SHOWN_NAMES = 3
 _LONGEST_NAME = 32
 # A copy of rows as lumps of bytes: numpy would copy them field by field.
 _LUMP = np.dtype((np.void, ROW_DTYPE.itemsize))
-# Rows of the kernel need no checks, and are made to objects by compiled code.
+# Rows from the kernel need no checks, and compiled code makes objects of them.
 _MAKER = BarMaker(OHLCVBar, STATUSES, REASONS)
 
 
@@ -290,9 +290,9 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         keys = rows[["symbol_id", "spec", "open_time"]].tolist()
         places = {key: place for place, key in enumerate(keys)}
         if len(places) != len(keys):
-            raise ValueError("a bar stands twice in the batch: keep its last revision only")
+            raise ValueError("duplicate bar in the batch: keep only its last revision")
         if any(self.specs[spec].kind is not BarKind.TIME for _, spec, _ in keys):
-            raise ValueError("bars that depend on the path do not merge; time bars do")
+            raise ValueError("path-driven bars cannot be merged; only time bars can")
         return places
 
 

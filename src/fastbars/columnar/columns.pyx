@@ -110,7 +110,7 @@ cdef class Texts:
         return texts
 
     cdef inline const char *at(self, Py_ssize_t i, Py_ssize_t *length) noexcept nogil:
-        # Length -1: it leads out of its buffer. That is looked at here, for whoever made the arrays may change them.
+        # Length -1: it leads out of its buffer. Checked here, as the owner of the arrays may change them at any time.
         cdef const char *start
         cdef int32_t[4] view
         cdef int64_t first, behind
@@ -468,7 +468,7 @@ def text_column(const int64_t[::1] codes not None, list names not None):
     names = names.copy()
     offsets = np.zeros(count + 1, np.int64)
     places = offsets
-    codes = np.array(codes)     # read twice, and nobody else may change them in between
+    codes = np.array(codes)     # read twice: the owner must not change them in between
     for i in range(count):
         if not 0 <= codes[i] < len(names):
             raise IndexError(f"row {i}: code {codes[i]} is outside the {len(names)} names")

@@ -1,4 +1,4 @@
-"""Which bars of a batch an index means: nothing that it lets through can reach outside the batch."""
+"""Indexing of a BarBatch: turns an index into row numbers that are certain to be inside the batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Symbols shared out among threads: which trades are whose, and their bars brought together again."""
+"""Shares: splits the trades among threads by symbol, and merges their bars into one order again."""
 
 import numpy as np
 

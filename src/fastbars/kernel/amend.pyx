@@ -64,7 +64,7 @@ cdef void evict(Table *table, int spec, int symbol_id, int64_t event_ns) noexcep
             slot.oldest = next
         free_record(table, r)
         r = next
-        # The next one closes a step later at least, and lies in no near cache.
+        # The next one closes at least a step later; not reading it saves a cache miss.
         if table.specs.rules[spec].kind == FIXED and age_ns - table.specs.rules[spec].step <= table.terms.lateness_ns:
             return
 
@@ -99,7 +99,7 @@ cdef bint fold_late(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept 
     age_ns = run.event_ns - close_time
     late = close_time <= past.let_go_ns
     if age_ns > table.terms.lateness_ns and not late:
-        # Of an old interval that has no record it must be certain that none was let go.
+        # An old interval without a record can be amended only if it is certain that none was let go.
         late = not run.fills or age_ns > table.terms.horizon_ns or (
             r < 0 and not was_reached(table.ids, open_time, close_time)
         )
@@ -126,7 +126,7 @@ cdef bint fold_late(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept 
         if is_down_in(table, open_time, close_time):
             record.flags |= DOWN
         if behind >= 0:
-            record.flags |= table.records.items[behind].flags & UNPROVEN  # nothing came yet that proves its end either
+            record.flags |= table.records.items[behind].flags & UNPROVEN  # its end is no more proven than theirs
         link(table, spec, symbol_id, before, r, behind)
     if add_trade(&record.bar, batch, row, slot.contract, table.terms.by_id):
         note_overflow(run, row)
@@ -140,7 +140,7 @@ cdef bint fold_late(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept 
 
 
 cdef void prove(Table *table, int spec, int symbol_id, int64_t before_ns, Py_ssize_t row) noexcept nogil:
-    # The next trade has come, and it belongs to a bar behind these: nothing of them is still to come.
+    # The next trade belongs to a later bar, which proves that these have ended.
     cdef Record *records = table.records.items
     cdef Slot *slot = &table.slots[spec][symbol_id]
     cdef int32_t r = slot.oldest
@@ -155,8 +155,8 @@ cdef void prove(Table *table, int spec, int symbol_id, int64_t before_ns, Py_ssi
 
 
 cdef void revise(Table *table, int spec, int symbol_id, int32_t r, bint changed, Py_ssize_t row) noexcept nogil:
-    # Judges a record again, and issues it where it has `changed` or its status has. A new close goes on into
-    # the flat bars behind it.
+    # Judges a record again, and issues it where it has `changed` or its status has. A new close is carried
+    # on into the flat bars after it.
     cdef Record *records = table.records.items
     cdef Record *record = &records[r]
     cdef Judgement judgement
@@ -220,7 +220,7 @@ cdef Judgement judge(const Table *table, int spec, int symbol_id, const Record *
     ):
         gap = True
     if gap:
-        # Without proof of both ends there may be more of them.
+        # Unless both ends are proven, more may be missing.
         if not table.terms.proof or flags & (START | END | UNPROVEN):
             missing = UNKNOWN
         return Judgement(GAP, missing, unpublished)
@@ -252,7 +252,7 @@ cdef bint flatten(const Table *table, Record *record, int64_t close, uint8_t sta
 # Without a trade.
 
 cdef void note_safe(const Table *table, int symbol_id) noexcept nogil:
-    # No bar that closes later than this was let go: the holes that are opened next know it.
+    # Notes for the holes opened next: no bar that closes later than this was let go.
     cdef int t
     cdef int64_t event_ns
     table.ids.safe_ns = LOWEST
@@ -263,7 +263,7 @@ cdef void note_safe(const Table *table, int symbol_id) noexcept nogil:
 
 
 cdef void mark_lost(Table *table, int symbol_id, int64_t time_ns) noexcept nogil:
-    # A trade of this time was refused: it is in no bar, and its bars say so.
+    # A trade of this time was refused: marks the bars that lack it as LOST.
     cdef Record *records = table.records.items
     cdef Slot *slot
     cdef Past *past
@@ -312,7 +312,7 @@ cdef set partial_beginnings(const Table *table, int symbol_id, int64_t longest_n
 
 
 cdef int prove_beginning(Table *table, int symbol_id, int64_t trade_id, int64_t time_ns) except -1:
-    # A trade before the symbol's first one is known: bars that open behind it are whole at their beginning.
+    # A trade before the symbol's first one is known: bars that open after it have a proven beginning.
     cdef Record *records = table.records.items
     cdef Slot *slot
     cdef Past *past
@@ -340,7 +340,7 @@ cdef int prove_beginning(Table *table, int symbol_id, int64_t trade_id, int64_t 
 
 
 cdef int leave_out_ids(Table *table, int symbol_id, list ranges) except -1:
-    # The exchange's history leaves these ids out: what is missing of them is unpublished from here on.
+    # The exchange's history leaves these ids out: missing ones become unpublished.
     cdef int64_t first, last, since = HIGHEST, until = LOWEST
     cdef int k
     for first, last in ranges:

@@ -8,7 +8,7 @@ MOST_LINES: int
 
 @disjoint_base
 class Arbiter:
-    """Redundant lines: of each trade the first arrival goes on, in the order of ids; one line fills another's holes.
+    """Redundant lines: passes on the first arrival of each trade, in the order of ids; lines fill each other's holes.
 
     Args:
         out: an empty batch, which the arbiter fills and returns; the next call uses it again.
@@ -18,8 +18,8 @@ class Arbiter:
     Attributes:
         held: trades held back now.
         duplicates: trades that had arrived before and were dropped.
-        deferred: what was returned last is not all: at no scale has a batch room for a trade beside those of its symbol
-            that go on before it. `expire` or `flush` returns it, once these are folded in.
+        deferred: the batch returned last is not all: a trade was left out whose scale does not fit those of its symbol
+            before it. Once these are folded in, `expire` or `flush` returns it.
 
     Raises:
         ValueError: these make no sense, or the batch has no id columns.
@@ -33,7 +33,7 @@ class Arbiter:
     def deferred(self) -> bool: ...
     def __new__(cls, out: TickBatch, lines: int, wait_ns: int) -> Self: ...
     def take(self, batch: TickBatch, line: int, now_ns: int) -> TickBatch:
-        """What goes on now that a line has brought these trades at `now_ns` of a steady clock."""
+        """Take the trades that a line has brought at `now_ns` of a steady clock; returns those to fold in now."""
     def expire(self, now_ns: int) -> TickBatch:
         """What has been held back for long enough at `now_ns`."""
     def flush(self) -> TickBatch:

@@ -1,4 +1,4 @@
-"""The arbiter of redundant lines: of each trade the first arrival goes on, in the order of ids.
+"""The arbiter of redundant lines: passes on the first arrival of each trade, in the order of ids.
 
 Two connections carry the same trades. An id that jumps ahead on one of them is held back, for at most `wait_ns`, until
 what lies before it comes over another one; so that a hole of one line is no hole. Once every line has gone past the
@@ -91,7 +91,7 @@ cdef class Arbiter:
     cdef Count counts[LINES]
     cdef list waiting           # symbols with rows held back, in the order in which they began to wait
     cdef readonly Py_ssize_t held
-    cdef readonly bint deferred  # some rows may go on and found no room beside others of their symbol: ask again
+    cdef readonly bint deferred  # rows were left out whose scale did not fit others of their symbol: call again
     cdef readonly int64_t duplicates
 
     def __cinit__(self, TickBatch out not None, int lines, int64_t wait_ns):
@@ -202,7 +202,7 @@ cdef class Arbiter:
             self.duplicates += 1
         else:
             arrived = _row_of(batch, row, first, last, now_ns)
-            # What is older than `expected` is too old to tell, or it fills a hole: the ledger knows.
+            # An id below `expected` is too old to judge here, or fills a hole: the ledger knows.
             if (symbol.expected != UNSEEN and first > symbol.expected) or not self._put(s, &arrived):
                 self._hold(symbol, s, arrived)
             elif symbol.expected == UNSEEN or first == symbol.expected:
@@ -271,7 +271,7 @@ cdef class Arbiter:
         return 0
 
     cdef int _release(self, int64_t now_ns) except -1:
-        # What has waited long enough, or in vain, goes on.
+        # Passes on the rows that have waited long enough, or in vain.
         cdef Symbol *symbol
         cdef int line
         cdef bint passed
@@ -290,14 +290,14 @@ cdef class Arbiter:
         return 0
 
     cdef bint _follow(self, Symbol *symbol, int32_t s) except -1:
-        # What was waiting for exactly this goes on. False: a row was deferred.
+        # Passes on the rows that were waiting for this one. False: a row was deferred.
         while symbol.held_count and symbol.held[symbol.held_start].first <= symbol.expected:
             if not self._next(symbol, s):
                 return False
         return True
 
     cdef bint _next(self, Symbol *symbol, int32_t s) except -1:
-        # The lowest id that is held goes on. False: it was deferred.
+        # Passes on the row with the lowest id held. False: it was deferred.
         cdef Held *held = &symbol.held[symbol.held_start]
         if not self._put(s, held):
             return False
@@ -311,8 +311,8 @@ cdef class Arbiter:
         return True
 
     cdef bint _put(self, int32_t s, const Held *held) except -1:
-        # False: at no scale is there room for it and for the rows of its symbol that go on before it. The kernel may refuse
-        # those, so that this one waits for its own batch.
+        # False: no scale fits both it and the rows of its symbol before it in the batch. The kernel may refuse those, so
+        # this one waits for the next batch.
         cdef TickBatch out = self.out
         cdef Py_ssize_t row = out.length
         cdef int64_t price = held.price, size = held.size

@@ -53,7 +53,7 @@ class TickBatch:
 
     @staticmethod
     def wrap(instruments: Instruments, columns: dict[str, npt.NDArray[Any]]) -> TickBatch:
-        """`from_columns` for instruments whose scales stay: the rows are not looked at to bound a later widening."""
+        """`from_columns` for instruments whose scales never widen: rows are not scanned for the bound of a widening."""
 
     def append(
         self,
@@ -82,7 +82,7 @@ class TickBatch:
             time_unit: what an integer time counts; None: ns, and one that looks like another unit is refused.
 
         Raises:
-            PrecisionError: price or size cannot be held exactly beside what this symbol has seen.
+            PrecisionError: price or size cannot be held exactly together with earlier ones of the symbol.
             InvalidTickError: price or size not positive, unknown side, no id where ids are kept.
             TypeError: a number is a float; OverflowError: an id or the time is beyond 64 bits.
         """

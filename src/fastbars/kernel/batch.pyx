@@ -87,7 +87,7 @@ cdef class TickBatch:
 
     def __init__(self, Instruments instruments not None, bint ids=True, bint counts=False, bint sequences=False):
         if self._columns:
-            raise TypeError("a batch is initialised once")
+            raise TypeError("a batch cannot be initialised twice")
         names = ["time_ns", "symbol_id", "price", "size", "side"]
         if ids:
             names += ["first_id", "last_id"]
@@ -150,7 +150,7 @@ cdef class TickBatch:
                     raise InvalidTickError(
                         f"row {row}: {name} {array[row]} is outside {bounds.min} to {bounds.max}", row
                     )
-            # Symbol ids are places in memory and counts are added up unchecked: nobody else may change these.
+            # Symbol ids index memory and counts are summed unchecked: these must be copies that no one else can change.
             batch._columns[name] = (np.array if name in _COPIED else np.ascontiguousarray)(array, dtype)
         batch.length = length
         batch.borrows = True
@@ -190,8 +190,8 @@ cdef class TickBatch:
         return batch
 
     cdef void copy_rows(self, TickBatch batch, char *memory) noexcept:
-        # Becomes the same rows, which are at the instruments' scales, in memory of BYTES_A_ROW each: to be folded in at
-        # once, without an array of numpy's.
+        # Copies rows that are at the instruments' scales into memory of BYTES_A_ROW each, to be folded in at once; no
+        # numpy array is made.
         cdef Py_ssize_t size = batch.length * sizeof(int64_t)
         self.instruments, self.length, self.version, self.own_count = batch.instruments, batch.length, batch.version, 0
         self.time_ns = <int64_t *>_copied(memory, batch.time_ns, size)
@@ -208,7 +208,7 @@ cdef class TickBatch:
 
     cdef int check_unused(self) except -1:
         if self.folding:
-            raise RuntimeError("the batch is being folded by another thread: it cannot be changed meanwhile")
+            raise RuntimeError("the batch is being folded in by another thread and cannot be changed meanwhile")
         return 0
 
     # Scales.
@@ -484,7 +484,7 @@ cdef class TickBatch:
 
     cdef int append_trade(self, str symbol, int64_t time, object price, object size, int sign, object first_id,
                           object last_id, object count, object sequence) except -1:
-        # PyNumber_Index takes integers alone: a float in an id has already lost digits.
+        # PyNumber_Index accepts only integers: an id that is a float has already lost digits.
         cdef int64_t trades = PyNumber_Index(count)
         cdef int64_t price_mantissa, size_mantissa
         cdef int price_scale, size_scale
@@ -522,7 +522,7 @@ cdef class TickBatch:
             trades = <int64_t>(<uint64_t>last - <uint64_t>first + 1)  # wraps where the ids are refused all the same
         if self.count is NULL and trades != 1:
             raise InvalidTickError(f"{self.instruments.exchange} {symbol}: this batch has no count column".lstrip())
-        row = self.length  # behind the last call of foreign code, which may have changed it
+        row = self.length  # after the last call of foreign code, which may have changed it
         if row >= self.capacity:
             self._reserve(row + 1)
         if row == 0:
@@ -581,7 +581,7 @@ cdef class TickBatch:
 
 
 def _restored(Instruments instruments not None, dict columns not None, list scales not None):
-    # What `TickBatch.__reduce__` told; memory of its own, at the scales that it had.
+    # Rebuilds a batch from `TickBatch.__reduce__`, with memory of its own, at the scales that it had.
     cdef TickBatch batch = TickBatch.noted(instruments, columns)
     cdef int symbol, price, size
     for symbol, price, size in scales:

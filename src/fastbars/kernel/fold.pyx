@@ -28,9 +28,9 @@ from fastbars.kernel.summary cimport Summary, add_trade
 from fastbars.kernel.table cimport Past, Slot, Table, event_time, is_open, state_of, total_bar
 from fastbars.kernel.trees cimport Tree
 
-# Ids from here on are looked at one by one: there is one more after each, but for the largest.
+# Ids from here on are checked one by one: the largest has no next one.
 cdef int64_t LAST_IDS = HIGHEST - (1 << 48)
-# How far outside the times of its hole a trade from REST can lie, where lateness allows more.
+# How far outside the times of its hole a trade from REST may lie at most; a shorter lateness limits it further.
 cdef int64_t LARGEST_SLACK_NS = 3_600_000_000_000
 
 cdef enum:
@@ -75,8 +75,8 @@ cdef bint is_wanted(const Table *table, const Pass *run, Py_ssize_t row) noexcep
 
 
 cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
-    # Trades of one symbol, from REST. Those that lie in holes are taken; the others have come meanwhile, or nobody asked
-    # for them. Each bar that changes is issued once, whatever the number of its trades. Path-driven bars stay as they are.
+    # Trades of one symbol, from REST. Those in holes are folded in; the others have come meanwhile, or were not asked
+    # for. Each bar that changes is issued once, whatever the number of its trades. Path-driven bars stay as they are.
     cdef const Columns *batch = &run.columns
     cdef const Hole *touched = &table.ids.touched
     cdef int32_t s = batch.symbol_id[0]
@@ -198,7 +198,7 @@ cdef Py_ssize_t _fold_stretch(
 
 
 cdef bint _is_valid(Pass *run, Py_ssize_t row) noexcept nogil:
-    # Looks at a row that is not ordinary, in a batch that is checked row by row. False: it breaks a rule.
+    # Checks a row that is not ordinary, in a batch that is checked row by row. False: it breaks a rule.
     cdef const Columns *batch = &run.columns
     if not is_known(
         batch.symbol_id[row], batch.symbols, batch.time_ns[row], batch.first_id[row] if batch.first_id is not NULL else 0,
@@ -219,7 +219,7 @@ cdef bint _is_valid(Pass *run, Py_ssize_t row) noexcept nogil:
 cdef void _fetch_ahead(
     const Table *table, int tree, const Columns *batch, Py_ssize_t at, Fetched *fetched, Py_ssize_t stop
 ) noexcept nogil:
-    # Bars close in swarms: where one does, what the next ones need besides is fetched while it is worked on.
+    # Many bars close at once: while one is closed, the memory that the next ones need is prefetched.
     cdef const Slot *slots = table.slots[table.specs.trees[tree].root]
     cdef Py_ssize_t far = min(at + ROWS_AHEAD, stop), near = min(at + ROWS_AHEAD // 2, stop), i, row
     for i in range(max(fetched.slots, at), far):
@@ -285,7 +285,7 @@ cdef void _fold_unexpected(Table *table, Pass *run, Py_ssize_t row) noexcept nog
         table.voids -= void
         return
     if verdict == OVERLAP or verdict == FORGOTTEN:
-        if not void:    # of which nothing would be lost
+        if not void:    # a void id loses nothing
             not_placed(&table.rows, row, -1)
         return
     if verdict == NO_MEMORY:

@@ -14,7 +14,7 @@ class Ledger:
 
     @property
     def opened(self) -> int:
-        """Holes so far, so that who heals them sees new ones."""
+        """Holes opened so far; it rises with each new one, for healers."""
 
     def holes(
         self, symbol_id: int, first: int = 0, last: int = 0x7FFFFFFFFFFFFFFF, unpublished: bool = False

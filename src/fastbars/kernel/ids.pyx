@@ -7,7 +7,7 @@ lies between two trades whose times reach into it.
 The holes of a symbol are few and kept sorted by id; past `most_holes` the oldest is forgotten, and the
 bars it reached into stay in doubt for good.
 
-Trades whose id is plainly the next one need not be asked for: whoever folds them in keeps the id and time of the
+Trades whose id is plainly the next one skip the ledger: the code that folds them in keeps the id and time of the
 newest one of each symbol (its tip), and a line catches up with its tip before it is read.
 
 A void id is used up as that of a trade is: the ledger makes no difference. Ids that the exchange's history leaves out for
@@ -140,7 +140,7 @@ cdef void catch_up(Ids *ids, int symbol_id) noexcept nogil:
 
 
 cdef inline int64_t _expected(const Ids *ids, int32_t symbol_id) noexcept nogil:
-    # The next id, its tip looked at.
+    # The next id, its tip included.
     if ids.tip_ids is NULL:
         return ids.lines[symbol_id].expected
     return max(
@@ -216,7 +216,7 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
         ids.touched = hole
         return AHEAD
     if last < line.start:
-        # Older than the beginning: nothing was promised, but what lies between is now missing.
+        # Older than the beginning: the ids in between are missing from now on.
         hole = Hole(last + 1, line.start - 1, time, line.start_ns, ids.safe_ns, 0)
         ids.touched = hole
         if hole.first <= hole.last:

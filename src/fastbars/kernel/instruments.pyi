@@ -8,7 +8,7 @@ class Instruments:
     """Symbol <-> id, with each symbol's own scales.
 
     Args:
-        exchange: name that stands in front of the symbol in error messages.
+        exchange: name put before the symbol in error messages.
         negative_prices: prices may be zero or negative (spreads, oil); else such a price is refused.
     """
 

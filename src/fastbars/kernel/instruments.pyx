@@ -140,7 +140,7 @@ cdef class Instruments:
 
 
 def _restored(str exchange not None, list rows not None, bint negative_prices=False):
-    # What `__reduce__` told, checked as symbols are that come one by one.
+    # Rebuilds instruments from `__reduce__`, checked as symbols that are added one by one.
     cdef Instruments instruments = Instruments(exchange, negative_prices)
     cdef Py_ssize_t symbol_id
     for symbol, price_scale, size_scale, contract, traded in rows:

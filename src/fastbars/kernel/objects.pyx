@@ -207,7 +207,7 @@ cdef class BarMaker:
         return bars
 
     cdef int check(self, const Row *row, Py_ssize_t i, Py_ssize_t symbols, Py_ssize_t specs) except -1:
-        # Rows are an array, which anybody can make, write to, and put beside other instruments or specs.
+        # Rows are an array, which users can make, write to, and combine with other instruments or specs.
         if not 0 <= row.symbol_id < symbols:
             raise IndexError(f"row {i}: symbol id {row.symbol_id} is outside the {symbols} symbols of the instruments")
         if not 0 <= row.spec < specs:

@@ -24,7 +24,7 @@ class RecentKeys:
         """Remember a trade of this symbol, key and time. False: it is remembered already."""
 
     def dump(self, symbols: int) -> dict[str, bytes]:
-        """What `load` needs to go on from here, of this many symbols."""
+        """The state of this many symbols, for `load`."""
 
     def load(self, parts: Mapping[str, Any], symbols: int) -> None:
         """Go on from what `dump` returned, checked before it is used.

@@ -1,4 +1,4 @@
-"""What a snapshot has put into a kernel's memory, looked at before anything relies on it.
+"""Checks what a snapshot has put into a kernel's memory, before anything relies on it.
 
 A snapshot is read from a file, and a file can be anything: every place must be in range, every list must end, every
 bar must be one that this kernel could have made. Whatever is not so is a ValueError that says what, of which symbol.
@@ -20,7 +20,7 @@ from fastbars.kernel.table cimport BarTable, Past, Record, Slot, Table, fits, ha
 
 # More trades than a lifetime has: numbers below it can be added up without care.
 cdef int64_t MOST_TRADES = 1 << 60
-# Of an open bar that takes trades without a look at the ledger: ids from there on are looked at one by one.
+# The highest id of an open bar that takes trades without asking the ledger: later ids are checked one by one.
 cdef int64_t LAST_TIP = HIGHEST - (1 << 47)
 cdef enum:
     ALL_FLAGS = 2 * DIRTY - 1   # of a bar
@@ -195,7 +195,7 @@ cdef int _check_slots(BarTable bars, uint8_t *listed) except -1:
             if total_bar(table, k, s, &total):
                 raise ValueError(f"the snapshot's sums of {bars.instruments.label(s)} {bars.trees.specs[k]} exceed 128 bits")
         for t in range(table.specs.tree_count):
-            # Ages are told from the time of the latest trade, which whoever has bars must have.
+            # Ages count from the time of the latest trade, which a symbol with bars must have.
             timed = is_time(table.pasts[table.specs.trees[t].root][s].newest_ns) or is_time(
                 table.slots[table.specs.trees[t].root][s].bar.last_time)
             for j in range(table.specs.trees[t].start, table.specs.trees[t].stop):

@@ -159,7 +159,7 @@ cdef int32_t _sum_of(int64_t unpublished, int64_t others) noexcept nogil:
 
 
 def check_scales(rows):
-    # What a kernel can have issued; rows are arrays, which anybody can write to.
+    # Whether a kernel can have issued this row; rows are arrays, which users can write to.
     for name, most in (("price_scale", MAX_SCALE), ("size_scale", MAX_SCALE), ("quote_scale", 2 * MAX_SCALE)):
         wrong = (rows[name] < 0) | (rows[name] > most)
         if wrong.any():

@@ -504,7 +504,7 @@ cdef class BarTable:
         return parts
 
     cdef int take_memory(self, dict parts) except -1:
-        # The memory of a snapshot, in the place of a blank state. Its sizes are checked, what stands in it is not.
+        # Takes the memory of a snapshot in place of a blank state. Sizes are checked here, contents are not.
         cdef Table *table = &self.table
         cdef int k
         layout = self.layout()

@@ -41,7 +41,7 @@ cdef bint _are_among(times, others) except? False:
 
 
 cdef int _check_rule(const Rule *rule, object spec) except -1:
-    # A spec is an object that anybody can make: what the loops divide by, and take for an interval, is checked here.
+    # A spec may be any object: what the loops divide by, and use as intervals, is checked here.
     cdef int64_t longest = LONGEST_MONTHS if rule.kind == MONTHS else LONGEST_NS
     if not is_time_kind(rule.kind):
         if path_rule_of(rule.kind).step_unit == TRADES and rule.step < 1:
