@@ -205,7 +205,18 @@ async def test_answers_are_related_by_id_in_whatever_order_they_come() -> None:
     assert wire.subscriptions.take_answer(Ack(1))
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert results[0] is None
-    assert str(results[1]) == "small refused to unsubscribe {('B', 'trade'): 'no'}"
+    assert str(results[1]) == "small refused to unsubscribe B@trade: no"
+
+
+async def test_a_renewal_and_a_refresh_that_are_refused_name_the_streams() -> None:
+    wire = Wire()
+    await wire.subscribe("A", "B")
+    wire.answer = refuse("b@trade")
+    with pytest.raises(SubscriptionError, match=r"^small refused B@trade: ") as refreshed:
+        await wire.subscriptions.refresh(wire.send)
+    with pytest.raises(SubscriptionError, match=r"^small refused B@trade: ") as renewed:
+        await wire.subscriptions.renew([("A", "trade"), ("B", "trade")], wire.send)
+    assert refreshed.value.symbols == renewed.value.symbols == ("B",)
 
 
 async def test_an_answer_that_comes_in_the_turn_in_which_time_is_up_counts() -> None:

@@ -15,7 +15,7 @@ _REMEMBERED = 10_000  # names of subscriptions that have ended
 
 
 class NotSubscribedError(FastbarsError):
-    """A trade of a symbol that nobody has subscribed to; it never leaves the session."""
+    """A trade of a symbol that is not subscribed to; never raised outside the session."""
 
 
 class Roster:

@@ -9,7 +9,7 @@ opened again, and the bars say so.
 
     WAITING     its time comes -> BRINGING UP
     BRINGING UP opened, subscribed, has brought data -> proven: the successor takes over
-                failed -> ended, and after a delay another is made: the old connection goes on meanwhile
+                failed -> ended, and after a delay another is made; the old connection carries on
     either      the exchange ends the old connection -> a successor that is open takes over, ready or not
                 this side drops it -> no successor: the reason for the drop may hold for both
 
@@ -65,12 +65,12 @@ class Handover:
 
     @property
     def successor(self) -> Connection | None:
-        """The one that is up beside the old connection, if any."""
+        """The successor, where it is open alongside the old connection."""
         return self._candidate if self._candidate is not None and self._candidate.is_open else None
 
     @property
     def is_under_way(self) -> bool:
-        """A successor is being brought up, or runs beside the old connection."""
+        """Whether a successor is being brought up, or runs alongside the old connection."""
         return self._candidate is not None
 
     async def wait(self) -> Connection | None:
@@ -194,7 +194,7 @@ class ConnectionPair:
 
     @property
     def is_handing_over(self) -> bool:
-        """A successor is being brought up, or runs beside the one in charge."""
+        """Whether a successor is being brought up, or runs alongside the connection in charge."""
         return self._handover is not None and self._handover.is_under_way
 
     def begin(self, handover: Handover) -> None:

@@ -79,7 +79,7 @@ class Housekeeping:
         self._upkeep.release()
 
     async def _run(self) -> None:
-        # Healing and snapshots go on whatever closes bars.
+        # Healing and snapshots run whatever closes the bars.
         self._upkeep.start()
         try:
             if self._session.config.close_by == "trades":

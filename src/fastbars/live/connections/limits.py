@@ -90,7 +90,7 @@ class RateLimiter:
 
     def _make_room(self, weight: float) -> _Booking | None:
         # Those that must have left the window before an event of this weight passes; the last of them says when that
-        # is. Later events pass later still, so that they need not be looked at again.
+        # is. Later events pass later still, so that they need not be checked again.
         last_to_leave = None
         while self._bookings and self._booked + min(weight, self._most) > self._most:
             last_to_leave = self._bookings.popleft()

@@ -6,7 +6,7 @@ no connection is dropped for it: it is subscribed once more, reported, and repor
     confirmed -> `after_s` without data -> renewed, reported -> twice as long -> reported -> ... -> every hour
 
 Time counts only while the connection is up and read. A new connection means new subscriptions: what was heard on the
-last one is to be heard again, and what was not has its time go on, so that reconnecting does not report it again.
+last one must be heard again, and the time of what was not continues, so that reconnecting does not report it again.
 Units: seconds on a steady clock.
 """
 

@@ -1,7 +1,7 @@
 """Lines: the connections that feed one session: one, or several that carry the same trades, so that one can be lost.
 
 Each line is a supervisor with a connection, subscriptions and handovers of its own; where the exchange declares several
-hosts, they go to different ones. The session's arbiter lets the first arrival of each trade go on. Trades without ids
+hosts, they go to different ones. The session's arbiter passes on the first arrival of each trade. Trades without ids
 would count twice, so that such channels are refused to several lines.
 
     state of all    CONNECTED while any line is, else that of the first

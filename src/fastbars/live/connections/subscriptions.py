@@ -38,9 +38,20 @@ Send = Callable[[bytes], Awaitable[None]]
 
 def refusal(exchange: str, reasons: Mapping[str, str], symbols: tuple[str, ...]) -> SubscriptionError:
     """The error that names what was refused, as (name: reason), of which it shows the first few."""
+    return SubscriptionError(f"{exchange} refused {_shown(reasons)}", symbols)
+
+
+def _refusal_of(exchange: str, refused: Mapping[Stream, str]) -> SubscriptionError:
+    return refusal(exchange, _by_name(refused), tuple(symbol for symbol, _ in refused))
+
+
+def _by_name(refused: Mapping[Stream, str]) -> dict[str, str]:
+    return {f"{symbol}@{channel}": why for (symbol, channel), why in refused.items()}
+
+
+def _shown(reasons: Mapping[str, str]) -> str:
     shown = "; ".join(f"{name}: {why}" for name, why in list(reasons.items())[:_NAMED])
-    shown += f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
-    return SubscriptionError(f"{exchange} refused {shown}", symbols)
+    return shown + (f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else "")
 
 
 def joined(exchange: str, errors: Sequence[SubscriptionError]) -> SubscriptionError:
@@ -253,15 +264,14 @@ class Subscriptions:
                 self.confirmed.difference_update(unwanted)
         if refused:
             self.drop([stream for stream, why in refused.items() if streams is not None or why != self._no_answer])
-            reasons = {f"{symbol}@{channel}": why for (symbol, channel), why in refused.items()}
-            raise refusal(self._exchange.name, reasons, tuple(symbol for symbol, _ in refused))
+            raise _refusal_of(self._exchange.name, refused)
 
     async def unsubscribe(self, streams: Sequence[Stream], send: Send) -> None:
         """Unsubscribe and wait for the acks. Raises SubscriptionError, WSConnectionError."""
         refused = await self._request(streams, send, ends=True)
         self.confirmed.difference_update(streams)
         if refused:
-            raise SubscriptionError(f"{self._exchange.name} refused to unsubscribe {refused}")
+            raise SubscriptionError(f"{self._exchange.name} refused to unsubscribe {_shown(_by_name(refused))}")
 
     async def renew(self, streams: Sequence[Stream], send: Send) -> None:
         """End these subscriptions and begin them again, because nothing comes of them.
@@ -276,7 +286,7 @@ class Subscriptions:
             refused = await self._request(streams, send, ends=False)
             self.confirmed.update(stream for stream in streams if stream not in refused)
         if refused:
-            raise SubscriptionError(f"{self._exchange.name} refused {refused}", tuple(symbol for symbol, _ in refused))
+            raise _refusal_of(self._exchange.name, refused)
 
     async def refresh(self, send: Send) -> None:
         """Ask again for all that is confirmed, before the exchange forgets it.
@@ -287,7 +297,7 @@ class Subscriptions:
         async with self._turn:
             refused = await self._request([s for s in self.desired if s in self.confirmed], send, ends=False)
         if refused:
-            raise SubscriptionError(f"{self._exchange.name} refused {refused}", tuple(symbol for symbol, _ in refused))
+            raise _refusal_of(self._exchange.name, refused)
 
     async def _request(self, streams: Sequence[Stream], send: Send, *, ends: bool) -> dict[Stream, str]:
         refused: dict[Stream, str] = {}

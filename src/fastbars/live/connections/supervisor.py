@@ -53,7 +53,7 @@ class Route:
 
     Args:
         exchange: names its addresses.
-        default_channel: stands for all where nothing is subscribed.
+        default_channel: decides where nothing is subscribed or expected.
         given: the user's address, if any.
         index: number of the line; each line takes the next of the exchange's hosts.
 
@@ -115,7 +115,7 @@ class Supervisor:
     Args:
         session: what the connection feeds.
         route: where it goes.
-        observer: the owner, which is told what happens.
+        observer: the owner, which is called on each event.
         index: number of the line, where several feed the session.
         once: end, instead of reconnecting, when the server closes normally (code 1000).
 
