@@ -411,3 +411,29 @@ def test_late_trades_and_callbacks_work_for_single_trades() -> None:
     assert [tick.price for tick in late] == [Decimal(3)]
     assert heard[0] == first
     assert (buffer.stats.trades, buffer.stats.late) == (2, 1)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("spec", ["tick:3", "volume:900", "value:1000"])
+@pytest.mark.parametrize("before", [[], [7]], ids=["before the first one", "in a hole"])
+def test_a_path_driven_bar_that_a_late_trade_begins_counts_a_repeated_trade_once(
+    spec: str, before: list[int], restart: bool
+) -> None:
+    def add(trade_id: int, last_trade_id: int | None = None, size: str = "1") -> list[OHLCVBar]:
+        return buffer.add("X", 0, "1.5", size, 1, trade_id, last_trade_id)
+
+    buffer = BarBuffer(spec, ids="contiguous")
+    for trade_id in before:
+        add(trade_id)
+    assert len(add(10, 12, "900")) == 1
+    assert add(9) == []  # the open bar's last id is the one before 10, which was taken already
+    if restart:
+        content = buffer.dump()
+        buffer = BarBuffer(spec, ids="contiguous")
+        buffer.load(content)
+    for _ in range(2):
+        assert add(10, 12, "900") == []
+        assert add(9) == []
+    assert buffer.stats.duplicates == 4
+    add(13)
+    assert [(bar.first_trade_id, bar.last_trade_id, bar.volume) for bar in buffer.flush_all()] == [(9, 13, Decimal(2))]

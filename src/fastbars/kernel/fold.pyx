@@ -23,9 +23,9 @@ from fastbars.kernel.passes cimport Columns, Pass, Seen, note_overflow, row_at
 from fastbars.kernel.paths cimport path_rule_of
 from fastbars.kernel.rows cimport not_placed
 from fastbars.kernel.rules cimport FIXED, TICK, VALUE, VOLUME, Rule, is_time_kind
-from fastbars.kernel.scaled cimport HIGHEST, LOWEST, prefetch
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, int128, prefetch
 from fastbars.kernel.summary cimport Summary, add_trade
-from fastbars.kernel.table cimport Past, Slot, Table, event_time, is_open, state_of, total_bar
+from fastbars.kernel.table cimport Past, Slot, Table, event_time, is_open, mark_begun_late, state_of, total_bar
 from fastbars.kernel.trees cimport Tree
 
 # Ids from here on are checked one by one: the largest has no next one.
@@ -144,7 +144,7 @@ cdef Py_ssize_t _fold_spec(
         if tree >= 0:
             _fold_time_row(table, run, tree, row)
         else:
-            _fold_path_row(table, run, spec, row)
+            _fold_path_row(table, run, spec, row, False)
         i += 1
     return stop
 
@@ -302,7 +302,7 @@ cdef void _fold_unexpected(Table *table, Pass *run, Py_ssize_t row) noexcept nog
         if not is_time_kind(table.specs.rules[k].kind):
             if verdict == AHEAD or (verdict == FILLS and (not void or touched.first <= touched.last)):
                 table.slots[k][s].path_lost = 1
-            _fold_path_row(table, run, k, row)
+            _fold_path_row(table, run, k, row, verdict == FILLS)
     if verdict == FILLS:
         for k in range(table.specs.count):
             rejudge(table, k, s, since, until, False, row)
@@ -374,7 +374,7 @@ cdef void _set_gate(Table *table, const Pass *run, int tree, Py_ssize_t row) noe
     root.gate.next.limit = root.bar.close_time
 
 
-cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept nogil:
+cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row, bint late) noexcept nogil:
     # Path-driven bars take trades as they arrive; the one that fills a bar is its last.
     cdef const Columns *batch = &run.columns
     cdef const Rule *rule = &table.specs.rules[spec]
@@ -382,10 +382,16 @@ cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row) noex
     cdef Slot *slot = &table.slots[spec][s]
     cdef Summary *bar = &slot.bar
     cdef int64_t opened, first, last
+    cdef int128 step
     if batch.size[row] == 0:
         return
     if bar.count == 0:
         roll(table, run, spec, s, batch.time_ns[row], row)
+        mark_begun_late(slot, late)
+    elif not late:
+        mark_begun_late(slot, False)
+    step = slot.gate.step
+    step.hi &= HIGHEST
     opened = bar.open if bar.count else batch.price[row]
     first, last = bar.first_id, bar.last_id
     if add_trade(bar, batch, row, slot.contract, False):
@@ -394,5 +400,5 @@ cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row) noex
     if table.terms.by_id:
         bar.first_id = min(first, batch.first_id[row])
         bar.last_id = max(last, batch.last_id[row])
-    if path_rule_of(rule.kind).is_full(rule, bar, &slot.gate.step, state_of(table, spec, s), batch, row):
+    if path_rule_of(rule.kind).is_full(rule, bar, &step, state_of(table, spec, s), batch, row):
         close_bar(table, run, spec, s, row, BY_TRADE, 0)

@@ -14,7 +14,7 @@ from fastbars.kernel.passes cimport Columns, Seen, trades_of
 from fastbars.kernel.rules cimport TICK, VOLUME, is_time_kind
 from fastbars.kernel.scaled cimport add128_uint64, add128_wide, int128, less128, prefetch, wide_product
 from fastbars.kernel.summary cimport add_any_stretch, add_ordinary, chosen, total_of
-from fastbars.kernel.table cimport LINE_BYTES, Slot
+from fastbars.kernel.table cimport LINE_BYTES, Slot, began_late
 
 cdef enum:
     PLACES_AHEAD = 12           # in the batch; the two lines of a slot take about as long to come
@@ -172,7 +172,7 @@ cdef inline bint is_path_ordinary(
     # void rows it is known that the ids are the next ones.)
     return not (
         slot.bar.count == 0 or batch.time_ns[i] < slot.bar.last_time or batch.time_ns[i] > LATEST_NS
-        or (by_id and not voids and batch.first_id[i] != slot.bar.last_id + 1)
+        or (by_id and not voids and (batch.first_id[i] != slot.bar.last_id + 1 or began_late(slot)))
         or reaches(kind, step, slot, batch, i, voids, contract)
     )
 

@@ -5,7 +5,7 @@ from fastbars.kernel.ids cimport Ids, Ledger
 from fastbars.kernel.instruments cimport Instruments, Scale
 from fastbars.kernel.rows cimport Rows
 from fastbars.kernel.rules cimport is_time_kind
-from fastbars.kernel.scaled cimport int128
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, int128
 from fastbars.kernel.summary cimport SUMMARY_BYTES, Summary
 from fastbars.kernel.trees cimport Specs, SpecTrees
 
@@ -19,7 +19,8 @@ cdef struct Next:           # what the next trade of an open time bar is like, w
 
 cdef union Gate:            # what a trade must not reach, to change nothing but the sums of the open bar
     Next next               # time bars
-    int128 step             # path-driven bars: that of the spec, at the symbol's scales (but for trades)
+    int128 step             # path-driven bars: that of the spec, at the symbol's scales (but for trades), and a mark
+                            # in its sign, see `began_late`
 
 cdef struct Slot:           # one symbol and spec: its open bar, and where its closed ones are
     # Three 64-byte lines: an ordinary trade touches the first two, the gate and the first part of the bar.
@@ -119,6 +120,16 @@ cdef inline int64_t event_time(const Table *table, int tree, int symbol_id) noex
 
 cdef inline bint is_down_in(const Table *table, int64_t open_time, int64_t close_time) noexcept nogil:
     return open_time < table.outage.until_ns and table.outage.since_ns < close_time
+
+
+cdef inline bint began_late(const Slot *slot) noexcept nogil:
+    # Of a path-driven spec: its open bar has late trades alone, so that its last id is not the symbol's newest one, and
+    # the id after it is a duplicate. The next trade that is not late ends this.
+    return slot.gate.step.hi < 0
+
+
+cdef inline void mark_begun_late(Slot *slot, bint late) noexcept nogil:
+    slot.gate.step.hi = slot.gate.step.hi | LOWEST if late else slot.gate.step.hi & HIGHEST
 
 
 cdef inline void *state_of(const Table *table, int spec, Py_ssize_t symbol_id) noexcept nogil:

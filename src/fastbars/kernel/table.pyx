@@ -292,7 +292,9 @@ cdef class BarTable:
         scale = slot.scale.price if unit == PRICES else slot.quote_scale if unit == QUOTES else slot.scale.size
         numerator, denominator = self.trees.specs[spec].step.as_integer_ratio()
         # A step beyond 128 bits is never reached: the sum leaves its range first, and says so.
+        late = began_late(slot)
         int128_from_int(max(1, min(-(-numerator * 10**scale // denominator), (1 << 127) - 1)), &slot.gate.step)
+        mark_begun_late(slot, late)
         return 0
 
     cdef bint follow_instruments(self) except? False:
