@@ -170,7 +170,7 @@ def test_a_stream_whose_reader_has_stopped_ends_by_a_signal(number: signal.Signa
         with command(*words, stdout=subprocess.PIPE) as process:
             fill_pipe(process)
             process.send_signal(number)
-            assert ends_within(process, 15) == 2
+            assert ends_within(process, 5) == 2
             assert process.stderr is not None
             errors = process.stderr.read().decode()
     assert re.fullmatch(r"fastbars: stdout is not being read: [\d,]+ lines were not written\n", errors)
@@ -205,7 +205,7 @@ def test_a_replay_whose_reader_has_stopped_ends_by_a_signal(tmp_path: Path) -> N
         with command(*words, stdout=subprocess.PIPE) as process:
             fill_pipe(process)
             process.send_signal(number)
-            assert ends_within(process, 15) == status
+            assert ends_within(process, 5) == status
             assert process.stderr is not None
             assert b"Traceback" not in process.stderr.read()
 
@@ -248,7 +248,7 @@ def test_a_hangup_ends_a_stream_as_sigterm_does(number: signal.Signals, tmp_path
         with command(*words) as process:
             wait_for(lambda: output.exists() and output.read_text().count("\n") > 2)
             process.send_signal(number)
-            assert ends_within(process, 15) == 0
+            assert ends_within(process, 5) == 0
     assert sum(",1mo," in row for row in output.read_text().splitlines()) == 1
     assert output.read_text().splitlines()[-1].split(",")[-5:-2] == ["PARTIAL", "0", "end"]
 
@@ -263,7 +263,7 @@ def test_nohup_is_respected(tmp_path: Path) -> None:
             before = output.read_text().count("\n")
             wait_for(lambda: output.read_text().count("\n") > before)
             process.send_signal(signal.SIGTERM)
-            assert ends_within(process, 15) == 0
+            assert ends_within(process, 5) == 0
 
 
 def test_a_second_interrupt_ends_at_once() -> None:
@@ -295,7 +295,7 @@ def test_a_reader_that_has_seen_enough_ends_a_stream_quietly(lines: int) -> None
             for _ in range(lines):
                 assert process.stdout.readline().count(b",") >= 17
             process.stdout.close()
-            assert ends_within(process, 15) == 0
+            assert ends_within(process, 5) == 0
             assert process.stderr.read() == b""
 
 
