@@ -27,7 +27,6 @@ SPANS = {
     "w": timedelta(weeks=1),
 }
 MONTHS = {"mo": 1, "y": 12}
-LONGEST_WAIT_NS = 2**61  # 73 years: longer ones are taken for so long
 
 
 class Trade(NamedTuple):
@@ -148,8 +147,8 @@ class Oracle:
         fill: bool = False,
     ) -> None:
         self.specs = specs
-        self.lateness_ns = min(round(lateness_s * 1_000_000_000), LONGEST_WAIT_NS)
-        self.horizon_ns = max(min(round(heal_horizon_s * 1_000_000_000), LONGEST_WAIT_NS), self.lateness_ns)
+        self.lateness_ns = round(lateness_s * 1_000_000_000)
+        self.horizon_ns = max(round(heal_horizon_s * 1_000_000_000), self.lateness_ns)
         self.fill = fill
         self.down: tuple[int, float] | None = None  # the last time that the feed was down; without end while it is
         self.sure: dict[tuple[str, int], int] = {}  # missing id -> bars that close later were all kept
@@ -385,6 +384,8 @@ class Track:
         lines: list[Line] = []
         if self.current is not None and self.current.open_ns == opened:
             bar = self.current
+            if self.oracle.contiguous and reach is None:
+                lines += self._prove(opened)  # where a late trade has opened it, nothing was proven by that
         elif self.end_ns is not None and opened < (self.end_ns if self.current is None else self.current.open_ns):
             return self._amend(trade, arrival, reach, healing)
         else:

@@ -437,3 +437,20 @@ def test_a_path_driven_bar_that_a_late_trade_begins_counts_a_repeated_trade_once
     assert buffer.stats.duplicates == 4
     add(13)
     assert [(bar.first_trade_id, bar.last_trade_id, bar.volume) for bar in buffer.flush_all()] == [(9, 13, Decimal(2))]
+
+
+@pytest.mark.parametrize("size", ["0", "1"])
+@pytest.mark.parametrize("specs", ["5s", "1s,5s", "5s,7s"])
+def test_the_next_id_proves_a_bar_also_where_a_late_trade_has_opened_the_bar_after_it(specs: str, size: str) -> None:
+    def add(second: int, trade_id: int, size: str = "1") -> list[OHLCVBar]:
+        return [bar for bar in buffer.add("X", second * SECOND, "1", size, 0, trade_id) if bar.spec == "5s"]
+
+    buffer = BarBuffer(specs.split(","), ids="contiguous", grace_s=0)
+    add(0, 20)
+    add(5, 21)
+    (closed,) = [bar for bar in buffer.advance_watermark(10 * SECOND) if bar.spec == "5s"]
+    assert closed.status == "PROVISIONAL"
+    assert add(10, 19) == []  # from before the beginning: it proves nothing
+    (proven,) = add(10, 22, size)
+    assert (proven.open_time, proven.status, proven.revision) == (closed.open_time, "COMPLETE", 1)
+    assert add(10, 23) == []

@@ -94,28 +94,11 @@ def test_every_issued_bar_equals_the_oracle(scenario: Scenario) -> None:
         assert buffer.missing(symbol) == (holes if scenario.ids == "contiguous" else [])
 
 
-def reaches_back_out_of_time(scenario: Scenario) -> bool:
-    """Whether an id from before the beginning comes with a later time than a trade before it.
-
-    Where such a trade opens a bar, a bar that a clock has closed before stays PROVISIONAL although the next trade
-    proves it: known, and careful rather than wrong.
-    """
-    beginnings: dict[str, tuple[int, int]] = {}
-    for trade in scenario.events:
-        if isinstance(trade, Trade):
-            first_id, time_ns = beginnings.get(trade.symbol, (trade.first_id, trade.time_ns))
-            if trade.first_id < first_id and trade.time_ns > time_ns:
-                return True
-            beginnings[trade.symbol] = min(first_id, trade.first_id), min(time_ns, trade.time_ns)
-    return False
-
-
 @pytest.mark.parametrize("spec", TIME_SPECS + PATH_SPECS)
 @settings(max_examples=examples(12))
 @given(st.data())
 def test_every_kind_of_spec_equals_the_oracle(spec: str, data: st.DataObject) -> None:
     scenario = data.draw(scenarios(specs=(spec,), most_specs=1))
-    assume(not reaches_back_out_of_time(scenario))
     assert replay(buffer_for(scenario), scenario.events, scenario.cuts) == expected(
         oracle_for(scenario), scenario.events
     )

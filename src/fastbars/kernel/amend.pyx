@@ -146,11 +146,14 @@ cdef void prove(Table *table, int spec, int symbol_id, int64_t before_ns, Py_ssi
     cdef int32_t r = slot.oldest
     if not slot.unproven:
         return
-    slot.unproven = before_ns != HIGHEST
-    while r >= 0 and records[r].bar.open_time < before_ns:
+    slot.unproven = 0
+    while r >= 0:
         if records[r].flags & (UNPROVEN | END):
-            records[r].flags &= ~(UNPROVEN | END)
-            revise(table, spec, symbol_id, r, False, row)
+            if records[r].bar.open_time < before_ns:
+                records[r].flags &= ~(UNPROVEN | END)
+                revise(table, spec, symbol_id, r, False, row)
+            else:
+                slot.unproven = 1
         r = records[r].next
 
 

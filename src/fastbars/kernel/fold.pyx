@@ -12,7 +12,7 @@ Units: those of TickBatch.
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from fastbars.kernel.amend cimport BY_TRADE, FILLED, fold_late, note_safe, rejudge
+from fastbars.kernel.amend cimport BY_TRADE, FILLED, fold_late, note_safe, prove, rejudge
 from fastbars.kernel.batch cimport is_known
 from fastbars.kernel.close cimport close_bar, pass_void, roll
 from fastbars.kernel.ids cimport (
@@ -318,7 +318,7 @@ cdef void _fold_time_row(Table *table, Pass *run, int tree, Py_ssize_t row) noex
     cdef Past *past
     cdef const Summary *feeding
     cdef Summary total
-    cdef bint placed = False, fed, rolled
+    cdef bint placed = False, proved = False, fed, rolled
     cdef int j = own.start, k
     run.event_ns = event_time(table, tree, s)
     if batch.size[row] == 0:
@@ -340,13 +340,17 @@ cdef void _fold_time_row(Table *table, Pass *run, int tree, Py_ssize_t row) noex
         rolled = time >= slot.bar.close_time
         if rolled:
             roll(table, run, k, s, time, row)
+        elif slot.unproven and table.terms.by_id and not run.fills:
+            # A late trade has opened this bar, which proves nothing of those before it.
+            prove(table, k, s, slot.bar.open_time, row)
+            proved = True
         if not fed and add_trade(&slot.bar, batch, row, slot.contract, table.terms.by_id):
             note_overflow(run, row)
         if run.healing:
             slot.flags |= FILLED
         if run.careful and total_bar(table, k, s, &total):
             note_overflow(run, row)
-        if not rolled and slot.contained and not run.healing and not run.careful:
+        if not rolled and not proved and slot.contained and not run.healing and not run.careful:
             j = table.specs.subtree_end[j - 1]      # it is in all of them, with this bar
     if placed:
         past = &table.pasts[own.root][s]
@@ -368,7 +372,7 @@ cdef void _set_gate(Table *table, const Pass *run, int tree, Py_ssize_t row) noe
         root.gate.next.id = run.columns.last_id[row] + 1
     root.gate.next.limit = LOWEST
     if not root.bar.open_time < root.bar.close_time or not root.contained or (
-        table.terms.by_id and root.gate.next.id > LAST_IDS
+        table.terms.by_id and (root.gate.next.id > LAST_IDS or root.unproven)
     ):
         return
     root.gate.next.limit = root.bar.close_time
