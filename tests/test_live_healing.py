@@ -222,7 +222,7 @@ async def test_a_stream_from_elsewhere_does_not_ask_the_exchanges_own_rest_addre
     session.receive([trade(1, 0), trade(4, 5)], 0)
     await until(lambda: all(upkeep.holes().values()))
     (why,) = upkeep.holes().values()
-    assert why == "the stream comes from ws://***@127.0.0.1:1/ws; rest_url says whom to ask"
+    assert why == "the stream comes from ws://***@127.0.0.1:1/ws; set rest_url to the REST API to use"
     assert upkeep.stats.requests == 0
     await upkeep.stop()
 

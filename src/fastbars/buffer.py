@@ -32,7 +32,7 @@ from fastbars.ticks import TickData, TickSide
 Empty = Literal["skip", "fill"]
 _MOST_STEPS = 120
 _LONGEST_S = 4e9
-_LONGEST_GRACE_NS = 2**61
+_LONGEST_WAIT_NS = 2**61
 _MOST_ROWS = 2**60
 _LONGEST_SYMBOL = 1024
 _MOST_SHOWN = 100
@@ -136,7 +136,7 @@ class BarBuffer:
         self._stats = BufferStats()
         self._lateness_s, self._heal_horizon_s, self._empty = lateness_s, heal_horizon_s, empty
         self._kernel = self._new_kernel(self.instruments)
-        self.entry = TradeEntry(self._kernel, self.new_batch(), min(round(grace_s * 1e9), _LONGEST_GRACE_NS))
+        self.entry = TradeEntry(self._kernel, self.new_batch(), wait_ns_of(grace_s))
 
     # Compiled: one trade, from text or as an object; a batch, all or nothing; a batch, less the rows that are refused.
     add = add
@@ -165,8 +165,8 @@ class BarBuffer:
             self.specs,
             Ledger() if self.policy.numbered else None,
             self.policy.proves,
-            min(round(self._lateness_s * 1e9), _LONGEST_GRACE_NS),
-            min(round(self._heal_horizon_s * 1e9), _LONGEST_GRACE_NS),
+            wait_ns_of(self._lateness_s),
+            wait_ns_of(self._heal_horizon_s),
             self._empty == "fill",
         )
 
@@ -503,6 +503,11 @@ def _instruments_of(content: Mapping[str, Any], own: Instruments) -> list[tuple[
         if symbol != other or (size is not None and contract_size != str(size)):
             raise ValueError(f"it lists {shortened(other)} where {symbol} is known, or with another contract size")
     return listed
+
+
+def wait_ns_of(seconds: float) -> int:
+    """A wait in whole ns; longer ones are taken for 73 years, so that one added to a time stays within 64 bits."""
+    return min(round(seconds * 1e9), _LONGEST_WAIT_NS)
 
 
 def shortened(value: object) -> str:

@@ -61,7 +61,7 @@ def origin_seconds(origin: str | time | timedelta | int) -> int:
     """An origin in seconds: "17:00", "-07:00", "+00:00:30", a time of day, a timedelta, seconds.
 
     Raises:
-        SpecError: it is none of these, not in whole seconds, or 7 days or more.
+        SpecError: it is of another type or form, is not a whole number of seconds, or is 7 days or longer.
     """
     if isinstance(origin, str):
         match = re.fullmatch(r"([+-]?)([0-9]{2,3}):([0-5][0-9])(?::([0-5][0-9]))?", origin)

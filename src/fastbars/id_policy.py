@@ -38,6 +38,11 @@ class IdPolicy:
         """Whether the numbers are those of messages, and not of trades."""
         return self.numbered and not self.proves
 
+    @property
+    def only_unique(self) -> bool:
+        """Whether the ids tell trades apart and no more: those seen are remembered, so that none counts twice."""
+        return self.deduplicates and not self.numbered
+
     @staticmethod
     def of(ids: Ids) -> IdPolicy:
         """The policy of this name. Raises ValueError: there is none."""

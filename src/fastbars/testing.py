@@ -215,7 +215,7 @@ def trades_are_in_time_order_with_the_ids_declared(fixtures: ExchangeFixtures) -
             policy = exchange.id_policy(trade.channel)
             has = (trade.first_id is not None, trade.key is not None)
             _expect(exchange, f"(id, key) of a trade where ids are {policy.name!r}", has,
-                    (policy.numbered, policy.deduplicates and not policy.numbered))  # fmt: skip
+                    (policy.numbered, policy.only_unique))  # fmt: skip
 
 
 def a_repeated_trade_counts_once_in_a_partial_bar(fixtures: ExchangeFixtures) -> None:

@@ -16,6 +16,7 @@ from fastbars.exchanges.declaration import Deltas, Exchange, Keepalive, Limits, 
 from fastbars.exchanges.history import History, Hole, Page, Paging, list_in, read_past_trades
 from fastbars.exchanges.listing import DELISTED, HALTED, NOT_YET, Listed, Listing, Question
 from fastbars.exchanges.messages import (
+    EXACT,
     NOTHING,
     Ack,
     Heartbeat,
@@ -47,6 +48,7 @@ from fastbars.exchanges import binance, bybit, coinbase, hyperliquid, interactiv
 
 __all__ = [
     "DELISTED",
+    "EXACT",
     "EXCHANGES",
     "HALTED",
     "NOTHING",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Context
 from itertools import product
 from typing import Any
 
@@ -18,6 +17,7 @@ import orjson
 from fastbars.bars import BarSpec
 from fastbars.exchanges import (
     DELISTED,
+    EXACT,
     HALTED,
     NOTHING,
     Ack,
@@ -54,7 +54,6 @@ from fastbars.exchanges import (
     time_of,
 )
 
-_EXACT = Context(prec=256, traps=[])  # not the caller's, which may round
 # What these requests carry besides channel and symbols. The ticker also has the best bid and ask.
 _OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("subscribe", "trade"): {"snapshot": True},
@@ -235,7 +234,7 @@ def _ticker(t: dict[str, Any]) -> Iterable[Message]:
     #  "volume":997038.98383185,"vwap":0.10148,"low":0.09979,"high":0.10285,"change":-0.00017,"change_pct":-0.17}
     last, change, high, low, volume = decimals_of(t, "last", "change", "high", "low", "volume")
     time_ns = time_of(t["timestamp"]) if "timestamp" in t else None
-    yield Ticker(t["symbol"], last, _EXACT.subtract(last, change), high, low, volume, None, None, time_ns)
+    yield Ticker(t["symbol"], last, EXACT.subtract(last, change), high, low, volume, None, None, time_ns)
     yield make_quote(t["symbol"], [t["bid"], t["bid_qty"]], [t["ask"], t["ask_qty"]], time_ns)
 
 

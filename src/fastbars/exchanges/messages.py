@@ -25,7 +25,7 @@ Stream = tuple[str, str]  # symbol, channel
 _MOST_DIGITS = 128  # characters of a number, as the kernel reads them
 _MOST_EXPONENT = 64
 _MOST_TIME_CHARACTERS = 40
-_EXACT = Context(prec=256, traps=[])  # not the caller's, which may round
+EXACT = Context(prec=256, traps=[])  # not the caller's, which may round
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 
 
@@ -196,7 +196,7 @@ def time_of_seconds(text: object) -> int:
     seconds = decimal_of(text)
     if not 0 <= seconds <= LATEST_NS // 10**9:
         raise ParseError(f"{text!r} is not a time in seconds")
-    return int(_EXACT.multiply(seconds, 10**9))
+    return int(EXACT.multiply(seconds, 10**9))
 
 
 def make_candle(

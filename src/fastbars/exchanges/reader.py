@@ -10,14 +10,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from fastbars.errors import ParseError
 from fastbars.exchanges.checked import BROKEN, LATEST_NS, bare_integer_of, integer_of, shown
 from fastbars.exchanges.messages import Trade, make_trade, time_of, time_of_seconds
+from fastbars.times import UNITS_NS
 from fastbars.wire.fields import Key, Literals, TimeUnit, TradeFields
 
-_NS: Final = {"ms": 1_000_000, "us": 1_000, "ns": 1}
 _MOST_NS = 2**63 - 1  # the kernel refuses trades with times this far off, and counts them as lost
 _FIRST_US = 10**14  # a time from here on is in microseconds where a declaration says "ms or us"
 
@@ -189,7 +189,7 @@ def _time_reader(unit: TimeUnit, fields: TradeFields, latest_ns: int = _MOST_NS)
             return number * 1_000 if number >= _FIRST_US else bare_integer_of(number, most_ms) * 1_000_000
 
         return read_ms_or_us
-    factor = _NS[unit]
+    factor = UNITS_NS[unit]
     most = latest_ns // factor
 
     def read_integer(value: object) -> int:

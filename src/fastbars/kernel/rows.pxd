@@ -60,4 +60,4 @@ cdef inline bint grow_table(void **memory, Py_ssize_t *capacity, size_t item, Py
     return True
 
 
-cdef object rows_of(object rows)    # as an array whose memory is that of Row; an error where it is none
+cdef object rows_of(object rows)    # as a numpy array laid out as Row; ValueError if it is not

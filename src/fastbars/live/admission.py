@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastbars.buffer import BarBuffer, tick_of
+from fastbars.buffer import BarBuffer, tick_of, wait_ns_of
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import Trade
@@ -27,7 +27,6 @@ from fastbars.log import SparseLog
 from fastbars.ticks import TickData
 from fastbars.wire.scanner import TradeScanner
 
-_LONGEST_WINDOW_NS = 2**61
 _SHOWN = 80  # characters of a name in a log
 _REFUSED = (PrecisionError, InvalidTickError, TypeError, OverflowError)
 
@@ -53,7 +52,7 @@ class Admission:
     Args:
         exchange, config: say what bars are made of, and how.
         intake: where the trades go.
-        notifier: whom to call with each trade.
+        notifier: called with each trade.
         counters: where what becomes of the trades is counted.
         warnings: of trades that are refused, or of no subscribed symbol.
         scans: messages may be scanned; else a parser of the user's reads them.
@@ -87,7 +86,7 @@ class Admission:
         self._counters = counters
         self._warnings = warnings
         self._scans = scans
-        self._recent = RecentKeys(window_ns=min(round(config.lateness * 1e9), _LONGEST_WINDOW_NS))
+        self._recent = RecentKeys(window_ns=wait_ns_of(config.lateness))
 
     def begin(self, channel: str, ids: Ids | None = None) -> BarBuffer:
         """Set the channel that bars are made from, and make its buffer; `ids` overrides what the exchange declares."""
@@ -118,11 +117,11 @@ class Admission:
 
     def dump(self, buffer: BarBuffer) -> dict[str, Any]:
         """The state, for `load`: that of the buffer and, where ids are only unique, the ids seen lately."""
-        return buffer.dump() | (self._recent.dump(len(buffer.instruments)) if _keeps_keys(buffer) else {})
+        return buffer.dump() | (self._recent.dump(len(buffer.instruments)) if buffer.policy.only_unique else {})
 
     def load(self, content: Mapping[str, Any], buffer: BarBuffer) -> None:
         """Restore what `dump` returned. Raises ValueError: of another buffer, or damaged; then nothing has changed."""
-        if not _keeps_keys(buffer):
+        if not buffer.policy.only_unique:
             buffer.load(content)
             return
         listed, known = content.get("instruments"), len(buffer.instruments)
@@ -217,7 +216,3 @@ class Admission:
             return False
         self._counters.trades += 1
         return True
-
-
-def _keeps_keys(buffer: BarBuffer) -> bool:
-    return buffer.policy.deduplicates and not buffer.policy.numbered

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbars.bars import OHLCVBar
-from fastbars.buffer import BufferStats, shortened
+from fastbars.buffer import BufferStats, shortened, wait_ns_of
 from fastbars.clocks import wall_ns
 from fastbars.exchanges.checked import LATEST_NS
 from fastbars.exchanges.declaration import Exchange
@@ -39,8 +39,6 @@ from fastbars.live.stats import LineStats, SessionStats
 from fastbars.log import SparseLog
 from fastbars.ticks import TickData
 from fastbars.wire.scanner import TradeScanner
-
-_LONGEST_GRACE_NS = 2**61
 
 
 class Session:
@@ -77,7 +75,7 @@ class Session:
         self.wake_healer: Callable[[], None] | None = None
         self.notifier = Notifier(exchange.name, callbacks or Callbacks(), overlaps=config.lines > 1)
         self._warnings = SparseLog(exchange=exchange.name)
-        grace_ns = -1 if config.grace == "auto" else min(round(config.grace * 1e9), _LONGEST_GRACE_NS)
+        grace_ns = -1 if config.grace == "auto" else wait_ns_of(config.grace)
         self.intake = Intake(self._warn_of_leap, closes=config.close_by == "clock", grace_ns=grace_ns)
         self._counters = SessionStats()
         self._admission = Admission(

@@ -141,7 +141,7 @@ class BaseWebSocketAdapter:
         )
 
     def parse_message(self, message: dict[str, Any]) -> TickData | None:
-        """One decoded message as a trade, or None where it is none; override it to read messages your own way.
+        """The trade in one decoded message, or None if it is not a trade; override it to read messages your own way.
 
         An override is called for every message and replaces the exchange's own reading of trades: slower, and
         one trade a message. Raises ParseError or ValueError for a message that is broken.

@@ -9,6 +9,7 @@ import asyncio
 from typing import Protocol
 
 from fastbars.clocks import steady_ns, wall_ns
+from fastbars.live.connections.cancelled import CancelledTasks
 from fastbars.live.connections.connection import Connection, have_been_read
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.healing.upkeep import Upkeep
@@ -53,7 +54,7 @@ class Housekeeping:
         self._upkeep = upkeep
         self._feeding = feeding
         self._task: asyncio.Task[None] | None = None
-        self._ending: list[asyncio.Task[None]] = []  # cancelled, and not done yet: the last snapshot may be under way
+        self._cancelled = CancelledTasks()  # the last snapshot may be under way there
 
     def reserve(self) -> None:
         """Reserve the state file, before anything connects. Raises SnapshotError: another stream has it."""
@@ -68,14 +69,11 @@ class Housekeeping:
     def cancel(self) -> None:
         """End it; `wait_ended` waits until it has."""
         task, self._task = self._task, None
-        self._ending = [each for each in (*self._ending, task) if each is not None and not each.done()]
-        for each in self._ending:
-            each.cancel()
+        self._cancelled.cancel(task)
 
     async def wait_ended(self) -> None:
         """Wait for the tasks that were cancelled, and release the state file."""
-        if self._ending:
-            await asyncio.wait(self._ending)
+        await self._cancelled.wait_ended()
         self._upkeep.release()
 
     async def _run(self) -> None:

@@ -23,6 +23,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from fastbars.errors import WSConnectionError
+from fastbars.live.connections.cancelled import CancelledTasks
 from fastbars.live.connections.states import ConnectionState, StateMachine
 from fastbars.live.secrets import hidden
 from fastbars.log import log
@@ -65,7 +66,7 @@ class Lifecycle:
         self._on_end = on_end
         self._on_error = on_error
         self._task: asyncio.Task[None] | None = None
-        self._ending: list[asyncio.Task[None]] = []  # cancelled, and not done yet
+        self._cancelled = CancelledTasks()
 
     @property
     def is_running(self) -> bool:
@@ -84,7 +85,9 @@ class Lifecycle:
         if starts:
             self.failure = None
             self._on_start()
-            self._task = asyncio.create_task(self._supervise(self._ending), name=f"fastbars {self._exchange}")
+            self._task = asyncio.create_task(
+                self._supervise(self._cancelled.pending), name=f"fastbars {self._exchange}"
+            )
             self.states.move_to(_S.CONNECTING)
         try:
             await self._settled()
@@ -98,15 +101,12 @@ class Lifecycle:
     def cancel(self) -> None:
         """End it: it is DISCONNECTED from here on. Idempotent."""
         task, self._task = self._task, None
-        self._ending = [each for each in (*self._ending, task) if each is not None and not each.done()]
-        for each in self._ending:
-            each.cancel()
+        self._cancelled.cancel(task)
         self.states.move_to(_S.DISCONNECTED)
 
     async def wait_ended(self) -> None:
         """Wait until every task that was cancelled has ended."""
-        if self._ending:
-            await asyncio.wait(self._ending)
+        await self._cancelled.wait_ended()
 
     def close(self) -> None:
         """Close it for good: it can no longer be started."""

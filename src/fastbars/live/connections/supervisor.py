@@ -85,7 +85,7 @@ class Route:
 
 
 class Observer(Protocol):
-    """Whom a supervisor reports to and asks: the owner of its connection."""
+    """The owner of a supervised connection: it is told what happens to it, and asked what to do with it."""
 
     def starting(self, line: Supervisor) -> None:
         """The line is about to connect. `connect` raises what this raises."""

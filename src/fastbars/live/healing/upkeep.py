@@ -104,7 +104,10 @@ def _healer_of(session: Session, client: RestClient, url: str | None) -> Healer:
     history, why_none = exchange.history(session.channel, has_key=config.api_key is not None), _NO_HISTORY
     # A stream from elsewhere, such as a simulator, has trades of its own: the exchange's would fill its holes wrongly.
     if url is not None and config.rest_url is None:
-        history, why_none = None, f"the stream comes from {without_credentials(url)}; rest_url says whom to ask"
+        history, why_none = (
+            None,
+            f"the stream comes from {without_credentials(url)}; set rest_url to the REST API to use",
+        )
     limiter = None
     if history is not None:
         limiter = SHARED.rest_limiter(history.api.budget_name, history.api.weight_per_minute, config.rest_url)
