@@ -440,7 +440,7 @@ _NAMED = {
     "add_batch": ("batch",),
     "add_live": ("batch",),
     "take": ("batch", "line", "now_ns"),
-    "close_until": ("time_ns", "reason"),
+    "close_until": ("time_ns", "reason", "group"),
     "current": ("symbol_id", "spec"),
     "note_lost": ("symbol_id", "time_ns"),
     "reach_back": ("symbol_id", "trade_id", "time_ns"),

@@ -51,7 +51,9 @@ class BarKernel:
     @property
     def horizon_ns(self) -> int: ...
     @property
-    def watermark_ns(self) -> int: ...
+    def groups(self) -> int:
+        """How many groups of symbols there are; symbols begin in group 0."""
+
     @property
     def next_close_ns(self) -> int:
         """No open time bar closes before this time, ns."""
@@ -102,8 +104,11 @@ class BarKernel:
         prove nothing, or for trades of several symbols.
         """
 
-    def close_until(self, time_ns: int, reason: int) -> npt.NDArray[Any]:
-        """Issue the open time bars whose close_time is at or before `time_ns` (ns); reason indexes CloseReason."""
+    def close_until(self, time_ns: int, reason: int, group: int = 0) -> npt.NDArray[Any]:
+        """Issue the open time bars of a group whose close_time is at or before `time_ns`; reason indexes CloseReason.
+
+        It costs nothing where none is due, and looks at no symbol of another group.
+        """
 
     def flush(self, symbol_id: int | None = None) -> npt.NDArray[Any]:
         """Issue every open bar (of one symbol), in order of first appearance, then of the specs."""
@@ -121,8 +126,32 @@ class BarKernel:
     def feed_up(self, time_ns: int) -> None:
         """The feed is up since this time (ns); nothing changes where it is up already."""
 
-    def advance_watermark(self, time_ns: int) -> None:
-        """Event time of the connection has reached `time_ns` (ns): it ages the bars that can be amended."""
+    def advance_watermark(self, time_ns: int, group: int = 0) -> None:
+        """Event time has reached `time_ns` (ns) for the symbols of a group: it ages the bars that can be amended."""
+
+    def add_group(self) -> int:
+        """Add a group, without symbols; returns its number."""
+
+    def set_group(self, symbol_ids: Iterable[int], group: int) -> None:
+        """Move symbols to a group.
+
+        What is closed stays closed: the event time of a symbol does not fall where the group is behind.
+        """
+
+    def restart_group(self, group: int, watermark_ns: int) -> None:
+        """Give a group without symbols another watermark. Raises ValueError: it has symbols."""
+
+    def group_of(self, symbol_id: int) -> int:
+        """The group that a symbol is in."""
+
+    def next_close_in(self, group: int) -> int:
+        """No open time bar of a group closes before this time, ns."""
+
+    def watermark_of(self, symbol_id: int) -> int:
+        """The latest watermark that a symbol has seen, ns; -(2**63) before the first."""
+
+    def hold(self, symbol_id: int, held: bool) -> None:
+        """Trades of a symbol wait elsewhere for earlier ones, or no longer do; while they wait it is not closed."""
 
     def note_lost(self, symbol_id: int, time_ns: int) -> npt.NDArray[Any]:
         """A trade of this symbol and time was lost: its bars are GAP; issued ones are issued again."""

@@ -27,8 +27,9 @@ from libc.stdlib cimport free, malloc
 
 from fastbars.kernel.amend cimport NOT_CLOSED, leave_out_ids, mark_lost, partial_beginnings, prove_beginning
 from fastbars.kernel.batch cimport BYTES_A_ROW, Rules, TickBatch
-from fastbars.kernel.close cimport begin_outage, close_until, current_bar, end_bars, end_outage
+from fastbars.kernel.close cimport begin_outage, close_until, current_bar, end_bars, end_outage, next_close_of
 from fastbars.kernel.fold cimport fold_batch, heal_batch
+from fastbars.kernel.groups cimport earliest_close, expect_close, watermark_of
 from fastbars.kernel.ids cimport Ledger
 from fastbars.kernel.instruments cimport Instruments
 from fastbars.kernel.limits cimport LATEST_NS, is_time
@@ -367,14 +368,14 @@ cdef class BarKernel:
 
     # Without a trade.
 
-    def close_until(self, int64_t time_ns, int reason):
-        self.check_unused()
+    def close_until(self, int64_t time_ns, int reason, int group=0):
+        self.check_group(group)
         if not 0 <= reason <= NOT_CLOSED:
             raise ValueError(f"reason {reason} is outside 0 to {NOT_CLOSED}")
-        if time_ns < self.table.next_close_ns:
+        if time_ns < self.table.groups.items[group].next_close_ns:
             return _NO_ROWS
         self.table.rows.count = 0
-        close_until(self.table, time_ns, <uint8_t>reason)
+        close_until(self.table, time_ns, <uint8_t>reason, group)
         return self.take(True)
 
     def flush(self, symbol_id=None):
@@ -402,18 +403,81 @@ cdef class BarKernel:
         self.check_unused()
         end_outage(self.table, time_ns)
 
-    cpdef int advance_watermark(self, int64_t time_ns) except -1:
+    cpdef int advance_watermark(self, int64_t time_ns, int group=0) except -1:
         # One beyond every valid trade time says no more than that.
+        self.check_group(group)
+        self.table.groups.items[group].watermark_ns = max(
+            self.table.groups.items[group].watermark_ns, min(time_ns, LATEST_NS))
+        return 0
+
+    # Groups of symbols.
+
+    cdef int check_group(self, int group) except -1:
         self.check_unused()
-        self.table.watermark_ns = max(self.table.watermark_ns, min(time_ns, LATEST_NS))
+        if not 0 <= group < self.table.groups.count:
+            raise IndexError(f"group {group} is outside the {self.table.groups.count}")
+        return 0
+
+    def add_group(self):
+        self.check_unused()
+        self.bars.add_group()
+        return self.table.groups.count - 1
+
+    def set_group(self, symbol_ids not None, int group):
+        cdef int s
+        self.check_group(group)
+        self.settle()
+        given = [int(s) for s in symbol_ids]
+        for s in given:
+            self.check_symbol(s)
+        for s in given:
+            self.bars.assign(s, group)
+            expect_close(&self.table.groups, s, next_close_of(self.table, s))
+
+    def restart_group(self, int group, int64_t watermark_ns):
+        cdef Py_ssize_t s
+        self.check_group(group)
+        for s in range(self.table.symbols):
+            if self.table.groups.members[s].group == group:
+                raise ValueError(f"group {group} still has {self.instruments.label(s)}")
+        self.table.groups.items[group].watermark_ns = min(watermark_ns, LATEST_NS)
+        self.table.groups.items[group].next_close_ns = HIGHEST
+
+    def group_of(self, int symbol_id):
+        self.check_unused()
+        self.settle()
+        self.check_symbol(symbol_id)
+        return self.table.groups.members[symbol_id].group
+
+    def next_close_in(self, int group):
+        self.check_group(group)
+        return self.table.groups.items[group].next_close_ns
+
+    def watermark_of(self, int symbol_id):
+        self.check_unused()
+        self.settle()
+        self.check_symbol(symbol_id)
+        return watermark_of(&self.table.groups, symbol_id)
+
+    cpdef int hold(self, int symbol_id, bint held) except -1:
+        self.check_unused()
+        self.settle()
+        self.check_symbol(symbol_id)
+        self.table.groups.members[symbol_id].held = held
+        if not held:    # it was left out of what closes next
+            expect_close(&self.table.groups, symbol_id, next_close_of(self.table, symbol_id))
+        return 0
+
+    cdef int check_symbol(self, int symbol_id) except -1:
+        if not 0 <= symbol_id < self.instruments.count:
+            raise IndexError(f"symbol id {symbol_id} is outside the {self.instruments.count}")
         return 0
 
     # What becomes known later about closed bars.
 
     def note_lost(self, int symbol_id, int64_t time_ns):
         self.check_unused()
-        if not 0 <= symbol_id < self.instruments.count:
-            raise IndexError(f"symbol id {symbol_id} is outside the {self.instruments.count}")
+        self.check_symbol(symbol_id)
         self.settle()
         self.bars.blank = False
         self.table.rows.count = 0
@@ -465,7 +529,7 @@ cdef class BarKernel:
         self.check_unused()
         parts = self.bars.dump()
         parts["times"] = [
-            self.table.watermark_ns, self.table.outage.since_ns, self.table.outage.until_ns, self.table.arrivals,
+            self.table.outage.since_ns, self.table.outage.until_ns, self.table.arrivals,
             self.table.healed, bool(self.table.sequenced)]
         return parts
 
@@ -475,22 +539,23 @@ cdef class BarKernel:
             raise ValueError("a snapshot can be loaded only into a kernel without trades")
         self.bars.reserve()
         given = parts.get("times")
-        if type(given) is not list or len(given) != 6:
+        if type(given) is not list or len(given) != 5:
             raise ValueError("the snapshot has no times")
-        watermark_ns, since_ns, until_ns, arrivals, healed = [whole_number("times", each) for each in given[:5]]
-        sequenced = given[5]
+        since_ns, until_ns, arrivals, healed = [whole_number("times", each) for each in given[:4]]
+        sequenced = given[4]
         if type(sequenced) is not bool or (sequenced and not self.by_id):
             raise ValueError("the snapshot does not say whether its messages were numbered")
         try:
             self.bars.take_memory(parts)
             check_bars(self.bars)
-            check_times(self.bars, watermark_ns, since_ns, until_ns, arrivals, healed)
+            check_times(self.bars, since_ns, until_ns, arrivals, healed)
             if self.ledger is not None:
                 self.ledger.load(parts, self.table.symbols)
         except BaseException:
             self.bars.restore()      # to what it was before: blank
+            self.bars.clear_groups()
             raise
-        self.table.watermark_ns, self.table.outage = watermark_ns, Outage(since_ns, until_ns)
+        self.table.outage = Outage(since_ns, until_ns)
         self.table.arrivals, self.table.healed, self.table.sequenced = arrivals, healed, sequenced
         self.bars.point_tips()
         follow_scales(self.bars)
@@ -521,12 +586,12 @@ cdef class BarKernel:
         return self.table.terms.horizon_ns
 
     @property
-    def watermark_ns(self):
-        return self.table.watermark_ns
+    def groups(self):
+        return self.table.groups.count
 
     @property
     def next_close_ns(self):
-        return self.table.next_close_ns
+        return earliest_close(&self.table.groups)
 
     @property
     def duplicates(self):

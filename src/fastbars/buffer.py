@@ -414,18 +414,26 @@ class BarBuffer:
             return []
         return self.issue(self._kernel.flush(self.instruments.id(symbol)))
 
-    def advance_clock(self, exchange_time_ns: int, *, feed_up: bool = True) -> list[OHLCVBar]:
+    def advance_clock(
+        self, exchange_time_ns: int, *, feed_up: bool = True, groups: Iterable[int] | None = None
+    ) -> list[OHLCVBar]:
         """The clock, corrected to the exchange's, shows this: close time bars whose grace is over.
 
         They are PROVISIONAL, `clock`; or, while the feed is down, GAP, `gap`. Where the feed's state differs from
         what was known, it changed now.
+
+        Args:
+            groups: of symbols, by number: those for which time passes. None: all; without connections there is one.
         """
         if feed_up:
             self._kernel.feed_up(exchange_time_ns)
         else:
             self._kernel.feed_down(exchange_time_ns)
         reason = CloseReason.CLOCK if feed_up else CloseReason.GAP
-        return self.issue(self._kernel.close_until(exchange_time_ns - self.grace_ns, REASONS.index(reason)))
+        until_ns, bars = exchange_time_ns - self.grace_ns, list[OHLCVBar]()
+        for group in range(self._kernel.groups) if groups is None else groups:
+            bars += self.issue(self._kernel.close_until(until_ns, REASONS.index(reason), group))
+        return bars
 
     @property
     def next_close_ns(self) -> int:

@@ -16,4 +16,4 @@ cdef class TradeEntry:
 cdef TradeEntry entry_of(object buffer)
 # None where nothing was issued.
 cdef list fold_live(object buffer, TradeEntry entry, TickBatch batch)
-cdef list pass_watermark(object buffer, TradeEntry entry, int64_t event_time_ns)
+cdef list pass_watermark(object buffer, TradeEntry entry, int64_t event_time_ns, int group)

@@ -155,7 +155,7 @@ def add_live(buffer, TickBatch batch not None):
 
 
 def advance_watermark(buffer, int64_t event_time_ns):
-    bars = pass_watermark(buffer, entry_of(buffer), event_time_ns)
+    bars = pass_watermark(buffer, entry_of(buffer), event_time_ns, 0)
     return [] if bars is None else bars
 
 
@@ -193,10 +193,10 @@ cdef list _add_around(object buffer, TickBatch batch):
     return bars
 
 
-cdef list pass_watermark(object buffer, TradeEntry entry, int64_t event_time_ns):
+cdef list pass_watermark(object buffer, TradeEntry entry, int64_t event_time_ns, int group):
     cdef int64_t grace_ns = max(<int64_t>0, entry.grace_ns)  # callers may set it to anything
     cdef int64_t until_ns = event_time_ns - grace_ns if event_time_ns > LOWEST + grace_ns else LOWEST
-    entry.kernel.advance_watermark(event_time_ns)
-    if until_ns < entry.kernel.table.next_close_ns:
+    entry.kernel.advance_watermark(event_time_ns, group)
+    if until_ns < entry.kernel.table.groups.items[group].next_close_ns:
         return None
-    return buffer.issue(entry.kernel.close_until(until_ns, BY_WATERMARK))
+    return buffer.issue(entry.kernel.close_until(until_ns, BY_WATERMARK, group))

@@ -12,6 +12,7 @@ from fastbars.kernel.amend cimport (
     BY_END, BY_GAP, BY_TRADE, DOWN, END, LOST, NOT_CLOSED, START, UNPROVEN, Judgement, evict, flatten, judge, link, prove,
     take_judgement,
 )
+from fastbars.kernel.groups cimport Group, append_member, expect_all_at_once, expect_close, link_members
 from fastbars.kernel.ids cimport catch_up, in_doubt
 from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS
 from fastbars.kernel.passes cimport Pass, begin_idle_pass
@@ -45,7 +46,7 @@ cdef void roll(Table *table, Pass *run, int spec, int symbol_id, int64_t time, P
     if timed:
         if not ended:
             pass_time(table, run, spec, symbol_id, open_time, BY_TRADE, 0, row)
-        table.next_close_ns = min(table.next_close_ns, close_time)
+        expect_close(&table.groups, symbol_id, close_time)
     clear_bar(&slot.bar, open_time, close_time)
     slot.flags = DOWN if timed and is_down_in(table, open_time, close_time) else 0
     slot.contained = 1      # until it is found that it is not
@@ -53,6 +54,8 @@ cdef void roll(Table *table, Pass *run, int spec, int symbol_id, int64_t time, P
         if not has_appeared(table, symbol_id):
             table.appeared[table.appeared_count] = symbol_id
             table.appeared_count += 1
+            if not table.groups.unlinked:
+                append_member(&table.groups, symbol_id)
         slot.never_opened = 0
         table.pasts[spec][symbol_id].start_ns = open_time
         if timed and table.terms.by_id and table.ids.lines[symbol_id].start_ns < open_time:
@@ -198,30 +201,49 @@ cdef void issue_empty(
 
 # Without a trade.
 
-cdef void close_until(Table *table, int64_t time_ns, uint8_t reason) noexcept nogil:
-    # Closes what ends at or before a time that a watermark or a clock has passed. Rows count symbols, in the order in
-    # which they appeared.
+cdef void close_until(Table *table, int64_t time_ns, uint8_t reason, int32_t group) noexcept nogil:
+    # Closes what ends at or before a time that a watermark or a clock has passed for the symbols of a group. Rows count
+    # symbols, in the order in which they appeared.
     cdef Pass run
     cdef uint8_t flags = UNPROVEN | (DOWN if reason == BY_GAP else 0)
     cdef int64_t open_time, close_time
-    cdef Py_ssize_t i
+    cdef Group *own = &table.groups.items[group]
+    cdef Py_ssize_t i = -1
     cdef int j, k, t, s
     begin_idle_pass(&run)
-    table.next_close_ns = HIGHEST
-    for i in range(table.appeared_count):
-        s = table.appeared[i]
-        for t in range(table.specs.tree_count):
+    if table.groups.unlinked:
+        link_members(&table.groups, table.appeared, table.appeared_count)
+    own.next_close_ns = HIGHEST
+    s = own.first
+    while s >= 0:
+        i += 1
+        for t in range(0 if table.groups.members[s].held else table.specs.tree_count):
             run.event_ns = event_time(table, t, s)
             for j in range(table.specs.trees[t].start, table.specs.trees[t].stop):
                 k = table.specs.order[j]
                 if is_open(table, k, s) and table.slots[k][s].bar.close_time <= time_ns:
                     close_bar(table, &run, k, s, i, reason, flags)
                 if is_open(table, k, s):
-                    table.next_close_ns = min(table.next_close_ns, table.slots[k][s].bar.close_time)
+                    own.next_close_ns = min(own.next_close_ns, table.slots[k][s].bar.close_time)
                     continue
                 pass_time(table, &run, k, s, time_ns, reason, UNPROVEN, i)
                 if next_empty(table, k, s, &open_time, &close_time):
-                    table.next_close_ns = min(table.next_close_ns, close_time)
+                    own.next_close_ns = min(own.next_close_ns, close_time)
+        s = table.groups.members[s].next
+
+
+cdef int64_t next_close_of(const Table *table, int32_t symbol_id) noexcept nogil:
+    # Of a symbol that came to a group, or whose trades are held no longer: up to when nothing of it closes.
+    cdef int64_t earliest = HIGHEST, open_time, close_time
+    cdef int k
+    for k in range(table.specs.count):
+        if not is_time_kind(table.specs.rules[k].kind):
+            continue
+        if is_open(table, k, symbol_id):
+            earliest = min(earliest, table.slots[k][symbol_id].bar.close_time)
+        elif next_empty(table, k, symbol_id, &open_time, &close_time):
+            earliest = min(earliest, close_time)
+    return earliest
 
 
 cdef int end_bars(Table *table, object symbol_id, Py_ssize_t behind) except -1:
@@ -269,7 +291,7 @@ cdef void begin_outage(Table *table, int64_t time_ns) noexcept nogil:
     if table.outage.since_ns < HIGHEST and table.outage.until_ns == HIGHEST:
         return
     table.outage = Outage(max(EARLIEST_NS, min(time_ns, LATEST_NS)), HIGHEST)   # no trade is beyond
-    table.next_close_ns = LOWEST    # quiet symbols have intervals to be issued now
+    expect_all_at_once(&table.groups, LOWEST)   # quiet symbols have intervals to be issued now
 
 
 cdef void end_outage(Table *table, int64_t time_ns) noexcept nogil:

@@ -230,13 +230,19 @@ cdef int _check_rest(BarTable bars, uint8_t *listed, uint8_t *appeared) except -
 
 
 cdef int check_times(
-    BarTable bars, int64_t watermark_ns, int64_t down_since_ns, int64_t down_until_ns, int64_t arrivals, int64_t healed
+    BarTable bars, int64_t down_since_ns, int64_t down_until_ns, int64_t arrivals, int64_t healed
 ) except -1:
     cdef const Table *table = &bars.table
     cdef Py_ssize_t s
     cdef int k
-    if watermark_ns > LATEST_NS or not 0 <= arrivals <= MOST_TRADES or not 0 <= healed <= MOST_TRADES:
-        raise ValueError("the snapshot's watermark or counters are out of range")
+    if not 0 <= arrivals <= MOST_TRADES or not 0 <= healed <= MOST_TRADES:
+        raise ValueError("the snapshot's counters are out of range")
+    for s in range(table.groups.count):
+        if table.groups.items[s].watermark_ns > LATEST_NS:
+            raise ValueError(f"the snapshot's watermark {table.groups.items[s].watermark_ns} ns is out of range")
+    for s in range(table.symbols):
+        if table.groups.members[s].floor_ns > LATEST_NS:
+            raise ValueError(f"the snapshot's watermark of {bars.instruments.label(s)} is out of range")
     if down_since_ns == HIGHEST:
         if down_until_ns != LOWEST:
             raise ValueError("the snapshot has the end of an outage without its beginning")
@@ -245,7 +251,7 @@ cdef int check_times(
     for k in range(table.specs.count):
         for s in range(table.symbols):
             if is_time_kind(table.specs.rules[k].kind) and table.slots[k][s].bar.open_time < table.slots[k][s].bar.close_time < (
-                table.next_close_ns
+                table.groups.items[table.groups.members[s].group].next_close_ns
             ):
                 raise ValueError(f"the snapshot's open bar of {bars.instruments.label(s)} would be closed too late")
     return 0

@@ -1,6 +1,7 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from fastbars.kernel.batch cimport TickBatch
+from fastbars.kernel.groups cimport Groups, watermark_of
 from fastbars.kernel.ids cimport Ids, Ledger
 from fastbars.kernel.instruments cimport Instruments, Scale
 from fastbars.kernel.rows cimport Rows
@@ -89,8 +90,7 @@ cdef struct Table:          # every bar of a kernel
     Terms terms
     Outage outage
     bint sequenced          # a batch with sequence numbers was seen: the ledger counts those
-    int64_t next_close_ns   # no open time bar ends before
-    int64_t watermark_ns
+    Groups groups
     int64_t largest_contract    # 0: no instrument is inverse
     int64_t arrivals        # rows taken so far
     int64_t duplicates
@@ -115,7 +115,7 @@ cdef inline bint is_open(const Table *table, int spec, int symbol_id) noexcept n
 cdef inline int64_t event_time(const Table *table, int tree, int symbol_id) noexcept nogil:
     cdef int root = table.specs.trees[tree].root
     return max(
-        table.watermark_ns, max(table.pasts[root][symbol_id].newest_ns, table.slots[root][symbol_id].bar.last_time))
+        watermark_of(&table.groups, symbol_id), max(table.pasts[root][symbol_id].newest_ns, table.slots[root][symbol_id].bar.last_time))
 
 
 cdef inline bint is_down_in(const Table *table, int64_t open_time, int64_t close_time) noexcept nogil:
@@ -177,12 +177,16 @@ cdef class BarTable:            # owns the memory of a Table
     cdef bint has_room(self, Py_ssize_t symbol_id, Scale scale, double *largest) noexcept nogil
     cdef double largest(self) noexcept nogil
     cdef Py_ssize_t size(self) noexcept nogil
+    cdef int add_group(self) except -1
+    cdef void clear_groups(self) noexcept
+    cdef int assign(self, Py_ssize_t symbol_id, int32_t group) except -1
     cdef int save(self) except -1
     cdef int restore(self) except -1
     cdef int forget_saved(self) except -1
     cdef dict copy_parts(self)
     cdef int put_parts(self, dict parts) except -1
     cdef list counters(self)
+    cdef list closings(self)
     cdef int put_counters(self, list counters) except -1
     cdef list layout(self)
     cdef dict dump(self)

@@ -13,6 +13,7 @@ from libc.string cimport memcpy, memset
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from fastbars.kernel.batch cimport TickBatch
+from fastbars.kernel.groups cimport MOST_GROUPS, Group, Member, expect_all_at_once, watermark_of
 from fastbars.kernel.ids cimport Ledger, catch_up
 from fastbars.kernel.instruments cimport Instrument, Instruments, Scale
 from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS
@@ -124,8 +125,6 @@ cdef class BarTable:
         table.specs = trees.tables
         table.rows.width = table.specs.count
         table.records.free = -1
-        table.next_close_ns = HIGHEST
-        table.watermark_ns = LOWEST
         table.outage = Outage(HIGHEST, LOWEST)
         if ledger is not None:
             if ledger.is_taken:
@@ -154,6 +153,8 @@ cdef class BarTable:
         free(table.states)
         free(table.state_bytes)
         free(table.appeared)
+        free(table.groups.items)
+        free(table.groups.members)
         free(table.records.items)
         free_rows(&table.rows)
 
@@ -172,6 +173,38 @@ cdef class BarTable:
         for k in range(count):
             if not is_time_kind(table.specs.rules[k].kind):
                 table.state_bytes[k] = path_rule_of(table.specs.rules[k].kind).state_bytes
+        self.add_group()
+        return 0
+
+    cdef int add_group(self) except -1:
+        cdef Groups *groups = &self.table.groups
+        cdef Group *grown
+        if groups.count == MOST_GROUPS:
+            raise ValueError(f"a kernel has {MOST_GROUPS} groups of symbols at most")
+        grown = <Group *>realloc(groups.items, (groups.count + 1) * sizeof(Group))
+        if grown is NULL:
+            raise MemoryError
+        groups.items = grown
+        grown[groups.count] = Group(LOWEST, HIGHEST, -1, -1)
+        groups.count += 1
+        return 0
+
+    cdef void clear_groups(self) noexcept:
+        cdef Groups *groups = &self.table.groups
+        cdef Py_ssize_t s
+        groups.count = 1
+        groups.items[0] = Group(LOWEST, HIGHEST, -1, -1)
+        memset(groups.members, 0, self.table.symbols * sizeof(Member))
+        for s in range(self.table.symbols):
+            groups.members[s].floor_ns = LOWEST
+        groups.unlinked = True
+
+    cdef int assign(self, Py_ssize_t s, int32_t group) except -1:
+        # Its next closing there is the caller's to say.
+        cdef Groups *groups = &self.table.groups
+        groups.members[s].floor_ns = watermark_of(groups, s)
+        groups.members[s].group = group
+        groups.unlinked = True
         return 0
 
     cdef int grow(self, int spec, Py_ssize_t capacity) except -1:
@@ -231,6 +264,7 @@ cdef class BarTable:
         cdef Table *table = &self.table
         cdef Py_ssize_t count = self.instruments.count
         cdef Py_ssize_t capacity = self.capacity
+        cdef Py_ssize_t s
         cdef void *grown
         cdef int k
         if count == table.symbols:
@@ -241,12 +275,20 @@ cdef class BarTable:
             if grown is NULL:
                 raise MemoryError
             table.appeared = <int32_t *>grown
+            grown = realloc(table.groups.members, capacity * sizeof(Member))
+            if grown is NULL:
+                raise MemoryError
+            table.groups.members = <Member *>grown
             for k in range(table.specs.count):
                 self.grow(k, capacity)
             self.capacity = capacity
         if self.ledger is not None:
             self.ledger.reserve(count)
         self.set_up(table.symbols, count)
+        memset(&table.groups.members[table.symbols], 0, (count - table.symbols) * sizeof(Member))
+        for s in range(table.symbols, count):
+            table.groups.members[s].floor_ns = LOWEST
+            table.groups.members[s].next = -1
         table.symbols = count
         self.point_tips()
         return 0
@@ -451,19 +493,24 @@ cdef class BarTable:
     cdef list counters(self):
         # What a batch changes besides memory, and what goes back with it.
         cdef Table *table = &self.table
-        return [table.records.count, table.records.held, table.records.free, table.appeared_count, table.next_close_ns,
-                table.duplicates, table.voids]
+        return [table.records.count, table.records.held, table.records.free, table.appeared_count, table.duplicates,
+                table.voids]
 
     cdef int put_counters(self, list counters) except -1:
         cdef Table *table = &self.table
-        (table.records.count, table.records.held, table.records.free, table.appeared_count, table.next_close_ns,
-         table.duplicates, table.voids) = counters
+        (table.records.count, table.records.held, table.records.free, table.appeared_count, table.duplicates,
+         table.voids) = counters
+        table.groups.unlinked = True
         return 0
+
+    cdef list closings(self):
+        # Of the groups: all of them that a batch changes.
+        return [self.table.groups.items[i].next_close_ns for i in range(self.table.groups.count)]
 
     cdef int save(self) except -1:
         if self.blank:
             return 0
-        self.saved = self.copy_parts(), self.counters(), self.table.sequenced
+        self.saved = self.copy_parts(), self.counters(), self.closings(), self.table.sequenced
         if self.ledger is not None:
             self.ledger.save()
         return 0
@@ -477,14 +524,17 @@ cdef class BarTable:
     cdef int restore(self) except -1:
         if self.blank:
             self.set_up(0, self.table.symbols)
-            self.put_counters([0, 0, -1, 0, HIGHEST, 0, 0])
+            self.put_counters([0, 0, -1, 0, 0, 0])
+            expect_all_at_once(&self.table.groups, HIGHEST)
             self.table.sequenced = False
             if self.ledger is not None:
                 self.ledger.clear()
         else:
-            parts, counters, self.table.sequenced = self.saved
+            parts, counters, closings, self.table.sequenced = self.saved
             self.put_parts(parts)
             self.put_counters(counters)
+            for group, close_time in enumerate(closings):
+                self.table.groups.items[<Py_ssize_t>group].next_close_ns = close_time
             if self.ledger is not None:
                 self.ledger.restore()
         self.point_tips()
@@ -499,6 +549,12 @@ cdef class BarTable:
         self.reserve()
         parts = self.copy_parts()
         parts["layout"], parts["counters"] = self.layout(), self.counters()
+        parts["groups"] = [
+            [self.table.groups.items[i].watermark_ns, self.table.groups.items[i].next_close_ns]
+            for i in range(self.table.groups.count)
+        ]
+        parts["members"] = PyBytes_FromStringAndSize(
+            <char *>self.table.groups.members, self.table.symbols * sizeof(Member))
         if self.ledger is not None:
             for s in range(self.table.symbols):
                 catch_up(self.table.ids, s)
@@ -508,20 +564,30 @@ cdef class BarTable:
     cdef int take_memory(self, dict parts) except -1:
         # Takes the memory of a snapshot in place of a blank state. Sizes are checked here, contents are not.
         cdef Table *table = &self.table
+        cdef Py_ssize_t s
         cdef int k
         layout = self.layout()
         if parts.get("layout") != layout:
             raise ValueError(f"the snapshot's layout {parts.get('layout')} is not that of this build, {layout}")
         counters = parts.get("counters")
-        if type(counters) is not list or len(counters) != 7:
+        if type(counters) is not list or len(counters) != 6:
             raise ValueError("the snapshot has no counters")
         counters = [whole_number("counters", each) for each in counters]
-        count, held, free_one, appeared, _, duplicates, voids = counters
+        count, held, free_one, appeared, duplicates, voids = counters
         if not (0 <= held <= count <= MOST_LOADED and -1 <= free_one < count and 0 <= appeared <= table.symbols
                 and duplicates >= 0 and voids >= 0):
             raise ValueError(f"the snapshot's counters {counters} contradict each other")
+        groups = parts.get("groups")
+        if type(groups) is not list or not 0 < len(groups) <= MOST_GROUPS:
+            raise ValueError("the snapshot has no groups of symbols, or too many")
+        for group in groups:
+            if type(group) is not list or len(group) != 2:
+                raise ValueError("the snapshot's groups of symbols are not pairs of times")
+            for time_ns in group:
+                whole_number("groups", time_ns)
         own = {}
         sizes = {"appeared": appeared * sizeof(int32_t), "records": count * sizeof(Record)}
+        sizes["members"] = table.symbols * sizeof(Member)
         for k in range(table.specs.count):
             sizes[f"slots{k}"] = table.symbols * sizeof(Slot)
             sizes[f"pasts{k}"] = table.symbols * sizeof(Past)
@@ -538,8 +604,19 @@ cdef class BarTable:
             <void **>&table.records.items, &table.records.capacity, sizeof(Record), count
         ):
             raise MemoryError
+        members = own["members"]
+        for s in range(table.symbols):
+            if not 0 <= (<const Member *><const char *>members)[s].group < len(groups):
+                raise ValueError(f"the snapshot has no group for {self.instruments.label(s)}")
         self.put_parts(own)
+        _put(table.groups.members, members)
         self.put_counters(counters)
+        while table.groups.count < len(groups):
+            self.add_group()
+        for i, (watermark_ns, close_time) in enumerate(groups):
+            table.groups.items[<Py_ssize_t>i] = Group(watermark_ns, close_time, -1, -1)
+        for s in range(table.symbols):      # whoever held its trades holds them no more
+            table.groups.members[s].held = 0
         return 0
 
     cdef void make_room(self, TickBatch batch, Py_ssize_t more) noexcept nogil:

@@ -127,7 +127,7 @@ cdef class Intake:
         if self.buffer is not None:
             self.fold_rows(line, steady, is_live)
             if self.event_ns != LOWEST and self.closes and not self.is_holding():
-                bars = pass_watermark(self.buffer, self.entry, self.event_ns)
+                bars = pass_watermark(self.buffer, self.entry, self.event_ns, 0)
                 if bars is not None:
                     self.issued += bars
         return self.interrupted or len(self.issued) > 0 or self.count_begun() != self.begun
