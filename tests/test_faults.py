@@ -43,6 +43,11 @@ def applied(server: SimulatedExchange, kind: FaultKind) -> int:
     return server.faults.applied[kind]
 
 
+def what(server: SimulatedExchange, symbol: str = SYMBOL) -> list[str]:
+    """What the record says happened to a symbol on the first connection."""
+    return [event.what for event in server.record.connections[0].events if event.symbol in ("", symbol)]
+
+
 @asynccontextmanager
 async def subscribed(server: SimulatedExchange) -> AsyncIterator[ClientConnection]:
     async with connect(server.url, max_size=2**25, close_timeout=0.2) as client:
@@ -310,6 +315,137 @@ async def test_a_silent_subscription_is_acknowledged_and_sends_nothing() -> None
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(client.recv(), 0.2)
         assert server.record.connections[0].sent == {}
+
+
+async def test_a_lost_ack_is_none_though_the_request_was_executed() -> None:
+    async with faulty() as server, connect(server.url) as client:
+        inject(server, FaultKind.LOST_ACK)
+        await client.send(SUBSCRIBE)
+        assert orjson.loads(await client.recv())["e"] == "trade"
+        assert what(server) == ["opened", "lost_ack", "carried"]
+
+
+async def test_a_slow_ack_comes_behind_the_first_trades() -> None:
+    async with faulty() as server, connect(server.url) as client:
+        inject(server, FaultKind.SLOW_ACK, seconds=0.3)
+        watch = Stopwatch()
+        await client.send(SUBSCRIBE)
+        seen = [orjson.loads(await client.recv())]
+        while "id" not in seen[-1]:
+            seen.append(orjson.loads(await client.recv()))
+        assert 0.3 <= watch.seconds <= 0.3 + 0.01
+        assert rises_by_one(ids(seen[:-1]))
+        assert what(server) == ["opened", "slow_ack", "carried", "acked"]
+
+
+async def test_a_swapped_ack_comes_behind_that_of_the_next_request_and_without_one_after_a_while() -> None:
+    other = SUBSCRIBE.replace("btc", "eth").replace("1", "2")
+    async with faulty(symbols=["BTCUSDT", "ETHUSDT"]) as server, connect(server.url) as client:
+        inject(server, FaultKind.SWAPPED_ACKS, seconds=9.0)
+        await client.send(SUBSCRIBE)
+        await client.send(other)
+        answers: list[int] = []
+        while len(answers) < 2:
+            message = orjson.loads(await client.recv())
+            answers += [message["id"]] if "id" in message else []
+        assert answers == [2, 1]
+        inject(server, FaultKind.SWAPPED_ACKS, seconds=0.5)
+        watch = Stopwatch()
+        await client.send(SUBSCRIBE.replace("SUB", "UNSUB").replace("1", "3"))
+        while "id" not in (message := orjson.loads(await client.recv())):
+            pass
+        assert message["id"] == 3
+        assert 0.5 <= watch.seconds <= 0.5 + 0.01
+
+
+# Silence, lag, and what no bar can hold.
+
+
+async def test_a_muted_symbol_brings_nothing_until_it_is_subscribed_again_while_acks_and_others_come() -> None:
+    both = '{"method":"SUBSCRIBE","params":["btcusdt@trade","ethusdt@trade"],"id":1}'
+    async with faulty(symbols=["BTCUSDT", "ETHUSDT"]) as server, connect(server.url) as client:
+        await client.send(both)
+        await client.recv()
+        inject(server, FaultKind.MUTE, count=0, symbol="ETHUSDT")
+        await until(lambda: applied(server, FaultKind.MUTE))
+        seen = await trades(client, 300)
+        assert {message["s"] for message in seen[-250:]} == {"BTCUSDT"}
+        await client.send(both)
+        seen = await trades(client, 300)
+        assert {message["s"] for message in seen} == {"BTCUSDT", "ETHUSDT"}
+        assert what(server, "ETHUSDT") == ["opened", "acked", "carried", "mute", "acked", "carried"]
+        assert what(server, "BTCUSDT") == ["opened", "acked", "carried", "acked", "carried"]
+
+
+async def test_a_lagging_connection_brings_everything_late_and_in_order() -> None:
+    async with faulty() as server, subscribed(server) as client:
+        before = await trades(client, 5)
+        inject(server, FaultKind.LAG, seconds=0.5)
+        await until(lambda: applied(server, FaultKind.LAG))
+        watch = Stopwatch()
+        seen = before + await trades(client, 100)
+        assert rises_by_one(ids(seen))
+        await client.send(SUBSCRIBE.replace("SUB", "UNSUB"))
+        watch = Stopwatch()
+        while "id" not in orjson.loads(await client.recv()):
+            pass
+        assert watch.seconds == pytest.approx(0.5, abs=0.01)
+
+
+async def test_a_connection_that_is_cut_off_ends_in_the_middle_of_a_message_that_was_not_sent() -> None:
+    async with faulty() as server, subscribed(server) as client:
+        seen = await trades(client, 5)
+        inject(server, FaultKind.CUT_OFF)
+        with pytest.raises(ConnectionClosedError) as closed:
+            await drain(client, seen)
+        assert closed.value.rcvd is None
+        assert server.record.connections[0].sent[SYMBOL] == ids(seen)
+
+
+async def test_a_trade_that_no_bar_can_hold_has_a_price_of_19_decimals_and_is_recorded_as_such() -> None:
+    async with faulty() as server, subscribed(server) as client:
+        inject(server, FaultKind.UNFIT_TRADE, count=2)
+        seen = await trades(client, 50)
+        assert rises_by_one(ids(seen))
+        unfit = [message for message in seen if len(message["p"].partition(".")[2]) == 19]
+        assert ids(unfit) == server.record.connections[0].unfit[SYMBOL]
+        assert len(unfit) == 2
+
+
+@pytest.mark.parametrize("first_id", [1, None])
+async def test_ids_that_begin_anew_go_on_from_there_and_the_history_holds_what_has_one_order(
+    first_id: int | None,
+) -> None:
+    async with faulty() as server, subscribed(server) as client:
+        before = ids(await trades(client, 20))
+        inject(server, FaultKind.RENEW_IDS, symbol=SYMBOL, first_id=first_id)
+        await until(lambda: server.record.renewals[SYMBOL])
+        ((at_ms, first),) = server.record.renewals[SYMBOL]
+        numbers = before + ids(await trades(client, 400))
+        place = numbers.index(first)
+        assert rises_by_one(numbers[:place])
+        assert rises_by_one(numbers[place:])
+        assert first == 1 if first_id == 1 else first > numbers[place - 1] + 10**5
+        assert at_ms <= server.record.now_ms()
+        served = [one.trade_id for one in server.record.history(SYMBOL)]
+        assert served == sorted(served)
+        assert (served[0] == first) == (first_id == 1)
+        assert len(server.record.trades(SYMBOL)) >= len(numbers)
+
+
+async def test_a_history_that_lags_lacks_the_latest_trades() -> None:
+    async with faulty() as server:
+        assert server.rest is not None
+        await asyncio.sleep(3.0)
+        target = f"/api/v3/historicalTrades?symbol={SYMBOL}&limit=1"
+        for lag_ms in (0, 1000, 2500):
+            server.rest.lag_ms = lag_ms
+            answer = server.rest.answer(target)
+            assert answer is not None
+            (newest,) = orjson.loads(answer.body)
+            until_ms = server.record.now_ms() - lag_ms
+            expected = [one.trade_id for one in server.record.history(SYMBOL) if one.time_ms < until_ms or not lag_ms]
+            assert newest["id"] == expected[-1]
 
 
 # Scripts, and the record.

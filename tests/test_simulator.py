@@ -307,7 +307,7 @@ def test_the_ids_of_aggregate_trades_go_on_while_nobody_is_subscribed() -> None:
         publisher.advance(START_MS + 1_000 * (second + 1))
         publisher.unsubscribe(subscriber, stream.name)
         publisher.advance(START_MS + 1_000 * (second + 2))
-    sent = [orjson.loads(message) for message in subscriber.pending]
+    sent = [orjson.loads(bytes(message)) for message in subscriber.pending]
     traded = record.aggregates("BTCUSDT")
     assert [one.aggregate_id for one in traded] == list(range(traded[0].aggregate_id, traded[-1].aggregate_id + 1))
     assert [later.first_id - earlier.last_id for earlier, later in pairwise(traded)] == [1] * (len(traded) - 1)

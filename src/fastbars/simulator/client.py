@@ -13,8 +13,8 @@ from websockets.protocol import State
 
 from fastbars.clocks import steady_s
 from fastbars.log import log
-from fastbars.simulator.delivery import write_frames, write_messages
-from fastbars.simulator.dialect import Dialect, Silence, Subscriber
+from fastbars.simulator.delivery import cut_off, write_frames, write_messages
+from fastbars.simulator.dialect import Dialect, Silence, Stream, Subscriber
 from fastbars.simulator.faults import Fault, FaultKind, Faults, Frame
 from fastbars.simulator.market import SimulatedTrade
 from fastbars.simulator.record import ConnectionRecord, Record, TradeMessage
@@ -60,6 +60,7 @@ class Client:
         self._faults = faults
         self._delayed: list[Frame] = []
         self._stalled_until_s: float | None = None
+        self._lag_s = 0.0
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -85,6 +86,13 @@ class Client:
         """Note that the connection has ended."""
         if self.record is not None:
             self.record[1].closed_s = now_s
+            self.note("closed")
+
+    def note(self, what: str, streams: Sequence[Stream] | None = None) -> None:
+        """Note what happened, to these streams or to the whole connection."""
+        if self.record is not None:
+            for stream in (None,) if streams is None else streams:
+                self.record[0].note_event(self.record[1], what, stream)
 
     # Ending. A connection is lost (DROP), or closed by one task: `_closing`, started by whatever comes first.
 
@@ -100,6 +108,10 @@ class Client:
 
     def apply(self, fault: Fault, now_s: float) -> None:
         """Apply a fault of connections."""
+        if fault.kind is FaultKind.MUTE:
+            self._mute(fault.symbol)
+            return
+        self.note(fault.kind)
         if fault.kind is FaultKind.DROP:
             self.connection.transport.abort()
         elif fault.kind is FaultKind.CLOSE:
@@ -108,8 +120,19 @@ class Client:
             # Reading stops as well as writing, so that pings get no answer: the client must notice by itself.
             self._stalled_until_s = now_s + fault.seconds
             self.connection.transport.pause_reading()
+        elif fault.kind is FaultKind.LAG:
+            self._lag_s = max(self._lag_s, fault.seconds)  # never less, or messages would overtake each other
         else:  # LIFETIME: announced now, closed later by `check_limits`
             self.ends_s, self.notice_s = now_s + fault.seconds, now_s
+
+    def _mute(self, symbol: str) -> None:
+        streams = [
+            stream
+            for stream in self.subscriber.streams.values()
+            if stream.instrument >= 0 and symbol in ("", self._dialect.symbol(stream))
+        ]
+        self.subscriber.muted.update(stream.name for stream in streams)
+        self.note("mute", streams)
 
     def check_limits(self, silence: Silence | None, now_ms: int, now_s: float) -> None:
         """Close it if the client is too slow, or the connection too old or silent for too long."""
@@ -167,9 +190,17 @@ class Client:
         return self._deliver_with(self._faults, messages, now_s)
 
     def _deliver_with(self, faults: Faults, messages: Sequence[bytes], now_s: float) -> int:
+        if messages and not self._lag_s and faults.take_one(FaultKind.CUT_OFF) is not None:
+            sent = write_messages(self.connection, messages[:-1])
+            self._note_sent(messages[:sent])
+            self.note(FaultKind.CUT_OFF)
+            cut_off(self.connection, messages[-1])
+            return sent
         frames = [Frame(message) for message in messages]
         if faults.has_message_faults:
-            frames = faults.apply_to_messages(messages, now_s, self._rewrite, self._note_dropped)
+            frames = faults.apply_to_messages(messages, now_s, self._rewrite, self._note_dropped, self._spoil)
+        if self._lag_s:
+            frames = [frame._replace(due_s=max(frame.due_s, now_s + self._lag_s)) for frame in frames]
         # Delayed frames that are due go first: they are older than everything in `frames`.
         due = [frame for frame in self._delayed if frame.due_s <= now_s]
         self._delayed = [frame for frame in self._delayed if frame.due_s > now_s]
@@ -182,6 +213,26 @@ class Client:
     def _rewrite(self, message: TradeMessage, trades: Sequence[SimulatedTrade]) -> bytes:
         payload = self._dialect.trades(message.stream, trades, message.event_ms)
         return self._dialect.wrap(message.stream, payload) if self.subscriber.combined else payload
+
+    def _spoil(self, message: TradeMessage) -> TradeMessage:
+        # The price of its newest trade gets 19 decimals.
+        trade = message.trades[-1]
+        price, _ = self._dialect.texts(trade)
+        point = price.partition(".")[2]
+        longer = price + ("." if not point else "") + "0" * (18 - len(point)) + "1"
+        payload = bytes(message).replace(price.encode(), longer.encode(), 1)
+        spoilt = message.rewritten(payload)
+        spoilt.unfit = trade.trade_id
+        return spoilt
+
+    async def reply(self, reply: bytes) -> None:
+        """Send an answer, as late as everything else."""
+        now_s = steady_s()
+        self.last_sent_s = now_s
+        if self._lag_s:
+            self._delayed.append(Frame(reply, due_s=now_s + self._lag_s))
+        else:
+            await self.connection.send(reply, text=True)
 
     def _note_sent(self, messages: Sequence[bytes]) -> None:
         if self.record is not None:

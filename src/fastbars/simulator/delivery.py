@@ -12,7 +12,7 @@ from websockets.protocol import State
 
 from fastbars.simulator.faults import Frame
 
-__all__ = ["write_frames", "write_messages"]
+__all__ = ["cut_off", "write_frames", "write_messages"]
 
 
 def write_messages(connection: ServerConnection, messages: Sequence[bytes]) -> int:
@@ -46,3 +46,11 @@ def write_frames(connection: ServerConnection, frames: Iterable[Frame], cut: Cal
             protocol.send_continuation(fragment, fin=number == len(fragments))
         for piece in cut(b"".join(protocol.data_to_send())):
             connection.transport.write(piece)
+
+
+def cut_off(connection: ServerConnection, message: bytes) -> None:
+    """Write the first half of a message's frame, and drop the connection."""
+    connection.protocol.send_text(message)
+    frame = b"".join(connection.protocol.data_to_send())
+    connection.transport.write(frame[: len(frame) // 2])
+    connection.transport.abort()

@@ -71,16 +71,18 @@ class Subscriber:
         route: the path that it has connected to, where each serves some channels only; "": all.
         streams: its subscriptions, by name, in order.
         pending: messages not yet sent, oldest first.
+        muted: names of subscriptions that bring nothing any more, because of a fault.
         last_heartbeat_ms: when the last heartbeat was sent to it.
     """
 
-    __slots__ = ("combined", "last_heartbeat_ms", "pending", "route", "streams")
+    __slots__ = ("combined", "last_heartbeat_ms", "muted", "pending", "route", "streams")
 
     def __init__(self, combined: bool = False, route: str = "") -> None:
         self.combined = combined
         self.route = route
         self.streams: dict[str, Stream] = {}
         self.pending: list[bytes] = []
+        self.muted: set[str] = set()
         self.last_heartbeat_ms = 0
 
 

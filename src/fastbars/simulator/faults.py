@@ -25,15 +25,20 @@ class FaultKind(StrEnum):
     """The kinds of faults."""
 
     DROP = "drop"  # a TCP connection, without a close frame
+    CUT_OFF = "cut_off"  # the same, in the middle of a message
     CLOSE = "close"  # a connection, with a code
     STALL = "stall"  # a connection is neither written nor read for a while, and stays open
+    LAG = "lag"  # what a connection brings, answers too, is late from now on until it ends
+    MUTE = "mute"  # of a connection one symbol, or all, bring nothing more until they are subscribed again
     LIFETIME = "lifetime"  # a connection is announced to end, where the exchange does so, and ends after a while
     CLOCK = "clock"  # event times are off by `seconds` from now on
+    RENEW_IDS = "renew_ids"  # the trade ids of a symbol begin anew at `first_id`
     REFUSE = "refuse"  # a handshake is answered with an HTTP status
     DELAY = "delay"  # a message arrives after some that follow it
     DUPLICATE = "duplicate"  # a message is sent twice
     REORDER = "reorder"  # two messages are swapped
     DROP_TRADE = "drop_trade"  # one trade is missing
+    UNFIT_TRADE = "unfit_trade"  # a trade has a price of more decimals than any bar can hold
     CUT_FRAME = "cut_frame"  # a message is fragmented, and its frames are split over several writes
     GARBAGE = "garbage"  # an extra message that is not JSON
     BINARY = "binary"  # an extra binary message
@@ -41,17 +46,32 @@ class FaultKind(StrEnum):
     HALF_VALID = "half_valid"  # an extra message: the beginning of a real one
     NEVER_ACK = "never_ack"  # a request is neither answered nor executed
     LATE_ACK = "late_ack"  # a request is answered and executed after a while
+    LOST_ACK = "lost_ack"  # a request is executed and not answered
+    SLOW_ACK = "slow_ack"  # a request is executed at once and answered after a while
+    SWAPPED_ACKS = "swapped_acks"  # a request is executed at once and answered behind the next one, or after a while
     SILENT_SUBSCRIPTION = "silent_subscription"  # a request is acknowledged but not executed
 
 
 # Applied at the next tick of the market: they need no message, handshake or request.
-AT_ONCE = (FaultKind.DROP, FaultKind.CLOSE, FaultKind.STALL, FaultKind.LIFETIME, FaultKind.CLOCK)
+AT_ONCE = (
+    FaultKind.DROP,
+    FaultKind.CLOSE,
+    FaultKind.STALL,
+    FaultKind.LAG,
+    FaultKind.MUTE,
+    FaultKind.LIFETIME,
+    FaultKind.CLOCK,
+    FaultKind.RENEW_IDS,
+)
+# Of these, what befalls the exchange and no connection.
+OF_THE_EXCHANGE = (FaultKind.CLOCK, FaultKind.RENEW_IDS)
 # Applied to outgoing messages; a client survives them without a reconnect.
 OF_MESSAGES = (
     FaultKind.DELAY,
     FaultKind.DUPLICATE,
     FaultKind.REORDER,
     FaultKind.DROP_TRADE,
+    FaultKind.UNFIT_TRADE,
     FaultKind.CUT_FRAME,
     FaultKind.GARBAGE,
     FaultKind.BINARY,
@@ -67,7 +87,9 @@ class Fault:
     Attributes:
         kind: what goes wrong.
         count: how many connections, handshakes, messages or requests it is applied to; 0: all open connections.
-        seconds: how long a stall, a delay, a late ack or the rest of a lifetime is; how far the clock is off.
+        seconds: how long a stall, a delay, a lag, a late ack or the rest of a lifetime is; how far the clock is off.
+        symbol: the one that falls silent, or whose ids begin anew; "": any (of a silence, all of the connection).
+        first_id: of the ids that begin anew; None: far above those before.
         code: of a close.
         status: of a refused handshake.
         retry_after_s: sent with it.
@@ -81,6 +103,8 @@ class Fault:
     status: int = 429
     retry_after_s: int | None = None
     size_bytes: int = 5 * 2**20
+    symbol: str = ""
+    first_id: int | None = None
 
 
 class Frame(NamedTuple):
@@ -155,6 +179,7 @@ class Faults:
         now_s: float,
         rewrite: Callable[[TradeMessage, Sequence[SimulatedTrade]], bytes],
         note_dropped: Callable[[SimulatedTrade], object],
+        spoil: Callable[[TradeMessage], TradeMessage],
     ) -> list[Frame]:
         """Turn messages into the frames that are really sent.
 
@@ -163,6 +188,7 @@ class Faults:
             now_s: on a steady clock.
             rewrite: writes a message again with fewer trades.
             note_dropped: called with each trade that is removed.
+            spoil: writes a message again with a trade in it that no bar can hold.
         """
         # Order matters: a message loses a trade before it is cut, delayed or repeated, so that its copies agree.
         frames: list[Frame] = []
@@ -171,6 +197,8 @@ class Faults:
             left = self._without_a_trade(message, rewrite, note_dropped)
             if left is None:
                 continue
+            if isinstance(left, TradeMessage) and self.take_one(FaultKind.UNFIT_TRADE) is not None:
+                left = spoil(left)
             frames += self._noise_before(left)
             delay = self.take_one(FaultKind.DELAY)
             due_s = now_s + delay.seconds if delay is not None else 0.0

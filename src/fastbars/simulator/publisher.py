@@ -59,6 +59,7 @@ class Publisher:
 
         Idempotent.
         """
+        subscriber.muted.discard(stream.name)
         if stream.name in subscriber.streams:
             return
         subscriber.streams[stream.name] = stream
@@ -72,6 +73,7 @@ class Publisher:
 
     def unsubscribe(self, subscriber: Subscriber, name: str) -> None:
         """Stop sending the stream to the subscriber, if it had it."""
+        subscriber.muted.discard(name)
         stream = subscriber.streams.pop(name, None)
         if stream is None:
             return
@@ -97,10 +99,19 @@ class Publisher:
             most = self._dialect.trades_per_message
             for place, trades in waiting.items():
                 self._past[place].extend(trade for trade in trades if trade.size_steps)
+                if self._dialect.is_sampled and self._record is not None:
+                    self._record.note_sample(trades[-1], event_ms)
                 stream = self._by_place["trade"].get(place)
                 if stream is not None:
                     for start in range(0, len(trades), most):
                         self._send_trades(stream, trades[start : start + most], event_ms)
+
+    def renew_ids(self, place: int, first_id: int | None) -> None:
+        """Let the ids of a symbol begin anew; None: far above those before."""
+        book = self._market.books[place]
+        book.next_trade_id = book.next_trade_id + 10**6 if first_id is None else first_id
+        if self._record is not None:
+            self._record.note_renewal(place, book.next_trade_id)
 
     def _trade(self, made: list[SimulatedTrade], event_ms: int) -> None:
         trades = [trade for trade in made if trade.size_steps]
@@ -133,14 +144,17 @@ class Publisher:
     def _send_aggregates(self, trades: Sequence[SimulatedTrade], event_ms: int) -> None:
         # Numbered even without subscribers, so that a client that was disconnected can see that it missed some.
         streams, next_ids, record = self._by_place["aggTrade"], self._next_aggregate_ids, self._record
+        at = 0
         for run in merge_runs(trades):
+            first, at = at, next(place for place in range(at, len(trades)) if trades[place].trade_id == run.last_id) + 1
             trade = run._replace(aggregate_id=next_ids[run.instrument])
             next_ids[run.instrument] += 1
             if record is not None:
                 record.note_aggregate(trade)
             stream = streams.get(run.instrument)
             if stream is not None:
-                self._send(stream, self._dialect.aggregate_trade(stream, trade, event_ms))
+                payload = self._dialect.aggregate_trade(stream, trade, event_ms)
+                self._send(stream, self._with_trades(stream, trades[first:at], event_ms, payload))
 
     def _end_second(self, boundary_ms: int, event_ms: int) -> None:
         last_ms = boundary_ms - 1
@@ -176,6 +190,8 @@ class Publisher:
 
     def _send(self, stream: Stream, payload: bytes) -> None:
         for subscriber in self._listeners[stream]:
+            if stream.name in subscriber.muted:
+                continue
             if subscriber.combined:
                 wrapped = self._dialect.wrap(stream, payload)
                 payload_trades = payload if isinstance(payload, TradeMessage) else None

@@ -5,8 +5,9 @@ Units: `_s` times on the machine's steady clock, `_ms` since the Unix epoch on t
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple, Self
@@ -16,7 +17,7 @@ from fastbars.simulator.dialect import Stream
 from fastbars.simulator.instruments import SimulatedInstrument
 from fastbars.simulator.market import AggregateTrade, SimulatedTrade
 
-__all__ = ["ConnectionRecord", "Record", "RecordedTrade", "SimulatorStats", "TradeMessage"]
+__all__ = ["ConnectionEvent", "ConnectionRecord", "Record", "RecordedTrade", "SimulatorStats", "TradeMessage"]
 
 
 @dataclass
@@ -42,6 +43,7 @@ class TradeMessage(bytes):
     stream: Stream
     trades: Sequence[SimulatedTrade]
     event_ms: int
+    unfit: int | None = None  # id of a trade in it that was written with too many decimals
 
     @classmethod
     def of(cls, payload: bytes, stream: Stream, trades: Sequence[SimulatedTrade], event_ms: int) -> Self:
@@ -52,7 +54,9 @@ class TradeMessage(bytes):
 
     def rewritten(self, payload: bytes) -> TradeMessage:
         """Another payload with the same trades."""
-        return TradeMessage.of(payload, self.stream, self.trades, self.event_ms)
+        message = TradeMessage.of(payload, self.stream, self.trades, self.event_ms)
+        message.unfit = self.unfit
+        return message
 
 
 class RecordedTrade(NamedTuple):
@@ -63,6 +67,21 @@ class RecordedTrade(NamedTuple):
     price: Decimal
     size: Decimal
     buyer_is_maker: bool
+
+
+class ConnectionEvent(NamedTuple):
+    """Something that happened on a connection.
+
+    Attributes:
+        at_ms: when.
+        what: "carried": from now on the symbol's trades are sent; "acked": the answer to a request that named it was
+            sent; "ended": its trades are no longer sent; "opened", "closed"; else the name of a fault.
+        symbol: "": all of the connection.
+    """
+
+    at_ms: int
+    what: str
+    symbol: str = ""
 
 
 @dataclass
@@ -76,7 +95,9 @@ class ConnectionRecord:
         requests: (when, what the client sent).
         subscribed: name of a stream -> when it was first requested.
         most_streams: largest number held at the same time.
-        sent: symbol -> ids of the trades sent, in order, each as often as it was sent.
+        sent: symbol -> ids of the trades sent, in order, each as often as it was sent. sent_ms: when each was.
+        unfit: symbol -> ids of the trades sent with a price that no bar can hold.
+        events: what happened on it, in order.
         dropped: symbol -> ids of the trades that a fault removed.
     """
 
@@ -89,6 +110,9 @@ class ConnectionRecord:
     most_streams: int = 0
     sent: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     dropped: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    sent_ms: dict[str, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("q")))
+    unfit: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    events: list[ConnectionEvent] = field(default_factory=list)
 
 
 class Record:
@@ -96,17 +120,25 @@ class Record:
 
     Args:
         instruments: those traded.
+        now_ms: the exchange's clock.
 
     Attributes:
         connections: in the order of their handshakes.
         refused: (when, HTTP status) of each refused handshake.
+        renewals: symbol -> (when, the first new id) each time its ids began anew.
+        samples: (symbol, when, trade) of each sample that was sent, or would have been to whoever had subscribed; of
+            exchanges that send samples only.
     """
 
-    def __init__(self, instruments: Sequence[SimulatedInstrument]) -> None:
+    def __init__(self, instruments: Sequence[SimulatedInstrument], now_ms: Callable[[], int] = lambda: 0) -> None:
         self.connections: list[ConnectionRecord] = []
         self.refused: list[tuple[float, int]] = []
+        self.renewals: dict[str, list[tuple[int, int]]] = {instrument.symbol: [] for instrument in instruments}
+        self.samples: list[tuple[str, int, SimulatedTrade]] = []
+        self.now_ms = now_ms
         self._instruments = instruments
         self._trades: dict[str, list[SimulatedTrade]] = {instrument.symbol: [] for instrument in instruments}
+        self._served: dict[str, list[SimulatedTrade]] = {instrument.symbol: [] for instrument in instruments}
         self._aggregates: dict[str, list[AggregateTrade]] = {instrument.symbol: [] for instrument in instruments}
         self._voids: dict[str, dict[int, int]] = {instrument.symbol: {} for instrument in instruments}
         self._seconds: dict[str, dict[int, Candle]] = {instrument.symbol: {} for instrument in instruments}
@@ -117,6 +149,7 @@ class Record:
             symbol = self._instruments[trade.instrument].symbol
             if trade.size_steps:
                 self._trades[symbol].append(trade)
+                self._served[symbol].append(trade)
             else:
                 self._voids[symbol][trade.trade_id] = trade.time_ms
 
@@ -132,6 +165,7 @@ class Record:
     def add_connection(self, path: str, opened_s: float) -> ConnectionRecord:
         """Begin the record of a connection."""
         connection = ConnectionRecord(len(self.connections), path, opened_s)
+        self.note_event(connection, "opened")
         self.connections.append(connection)
         return connection
 
@@ -139,7 +173,31 @@ class Record:
         """Note a message that was sent."""
         if isinstance(message, TradeMessage):
             symbol = self._instruments[message.stream.instrument].symbol
-            connection.sent[symbol].extend(trade.trade_id for trade in message.trades if trade.size_steps)
+            ids = [trade.trade_id for trade in message.trades if trade.size_steps]
+            connection.sent[symbol].extend(ids)
+            connection.sent_ms[symbol].extend([self.now_ms()] * len(ids))
+            if message.unfit is not None:
+                connection.unfit[symbol].append(message.unfit)
+
+    def note_event(self, connection: ConnectionRecord, what: str, stream: Stream | None = None) -> None:
+        """Note what happened on a connection, to one stream of trades or to all."""
+        if stream is None:
+            connection.events.append(ConnectionEvent(self.now_ms(), what))
+        elif stream.channel in ("trade", "aggTrade"):
+            symbol = self._instruments[stream.instrument].symbol
+            connection.events.append(ConnectionEvent(self.now_ms(), what, symbol))
+
+    def note_renewal(self, place: int, first_id: int) -> None:
+        """Note that the ids of a symbol begin anew; of the trades before, none is served any more where ids fall."""
+        symbol = self._instruments[place].symbol
+        self.renewals[symbol].append((self.now_ms(), first_id))
+        served = self._served[symbol]
+        if served and first_id <= served[-1].trade_id:
+            served.clear()
+
+    def note_sample(self, trade: SimulatedTrade, event_ms: int) -> None:
+        """Note a sample."""
+        self.samples.append((self._instruments[trade.instrument].symbol, event_ms, trade))
 
     def note_dropped(self, connection: ConnectionRecord, trade: SimulatedTrade) -> None:
         """A fault took a trade away."""
@@ -147,8 +205,8 @@ class Record:
             connection.dropped[self._instruments[trade.instrument].symbol].append(trade.trade_id)
 
     def history(self, symbol: str) -> list[SimulatedTrade]:
-        """All trades of a symbol so far, by id, as the market made them."""
-        return self._trades[symbol]
+        """The trades of a symbol so far that the exchange still serves, by id, as the market made them."""
+        return self._served[symbol]
 
     def aggregates(self, symbol: str) -> list[AggregateTrade]:
         """All aggregate trades of a symbol so far, by id."""

@@ -126,6 +126,7 @@ class PastTrades:
         aggregates_of: the same for aggregate trades.
         omitted: symbol -> ids that are left out, which makes pages shorter.
         fault: of this answer.
+        until_ms: trades of this time and later are not served yet; None: all are.
     """
 
     def __init__(
@@ -134,11 +135,25 @@ class PastTrades:
         aggregates_of: Callable[[str], Sequence[AggregateTrade]],
         omitted: Mapping[str, Collection[int]],
         fault: RestFault,
+        until_ms: int | None = None,
     ) -> None:
-        self._trades_of = trades_of
-        self._aggregates_of = aggregates_of
+        self._until_ms = until_ms
+        self._all_trades_of = trades_of
+        self._all_aggregates_of = aggregates_of
         self._omitted = omitted
         self._fault = fault
+
+    def _trades_of(self, symbol: str) -> Sequence[SimulatedTrade]:
+        trades = self._all_trades_of(symbol)
+        if self._until_ms is None:
+            return trades
+        return trades[: bisect_left(trades, self._until_ms, key=lambda trade: trade.time_ms)]
+
+    def _aggregates_of(self, symbol: str) -> Sequence[AggregateTrade]:
+        trades = self._all_aggregates_of(symbol)
+        if self._until_ms is None:
+            return trades
+        return trades[: bisect_left(trades, self._until_ms, key=lambda trade: trade.time_ms)]
 
     def count(self, symbol: str) -> int:
         """Number of trades."""
@@ -190,9 +205,11 @@ class SimulatedHistory(RestSimulator):
         write: the exchange's own `Dialect.past_trades`.
         trades_of: symbol -> all its trades so far, by id.
         aggregates_of: the same for aggregate trades, where they are served.
+        now_ms: the exchange's clock.
 
     Attributes:
         omitted: symbol -> ids that the history lacks.
+        lag_ms: how long after its time a trade is in the history.
     """
 
     def __init__(
@@ -200,15 +217,19 @@ class SimulatedHistory(RestSimulator):
         write: Callable[[RestRequest, PastTrades], object | None],
         trades_of: Callable[[str], Sequence[SimulatedTrade]],
         aggregates_of: Callable[[str], Sequence[AggregateTrade]] = lambda _: (),
+        now_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__()
         self.omitted: dict[str, set[int]] = {}
+        self.lag_ms = 0
+        self._now_ms = now_ms
         self._write = write
         self._trades_of = trades_of
         self._aggregates_of = aggregates_of
 
     def find(self, request: RestRequest, fault: RestFault) -> object | None:
-        return self._write(request, PastTrades(self._trades_of, self._aggregates_of, self.omitted, fault))
+        until_ms = self._now_ms() - self.lag_ms if self.lag_ms else None
+        return self._write(request, PastTrades(self._trades_of, self._aggregates_of, self.omitted, fault, until_ms))
 
 
 class SimulatedListing(RestSimulator):

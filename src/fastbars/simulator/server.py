@@ -34,7 +34,7 @@ from fastbars.simulator.tape_player import TapePlayer
 
 __all__ = ["SimulatedExchange"]
 
-_TICK_S = 0.005
+_MOST_MS = 100  # of trades that are sent at once
 
 
 class SimulatedExchange:
@@ -60,6 +60,7 @@ class SimulatedExchange:
         halted, delisted: further symbols that are listed but do not trade.
         voids_per_minute: void ids of the busiest symbol, sent although nothing was traded; None: as many as the
             exchange sends (14 on Binance's futures, none elsewhere).
+        tick_s: how often what was traded is sent.
         record: keep everything traded and sent in `record`, and serve past trades at `rest_url`; memory grows.
         faults: those to apply; implies `record`.
         ssl: serve wss.
@@ -86,6 +87,7 @@ class SimulatedExchange:
         lifetime_s: float | None = None,
         silence_s: float | None = None,
         voids_per_minute: float | None = None,
+        tick_s: float = 0.005,
         record: bool = False,
         faults: Faults | None = None,
         ssl: ssl.SSLContext | None = None,
@@ -96,14 +98,16 @@ class SimulatedExchange:
         self.market, instruments = kind.list_market(market, symbols)
         self.stats = SimulatorStats()
         self.faults = faults
-        self._record = Record(instruments) if record or faults is not None else None
+        self._tick_s = tick_s
         # The market.
         self._clock = ExchangeClock(clock_offset_s)
+        self._record = Record(instruments, self._clock.now_ms) if record or faults is not None else None
         start_ms = self._clock.now_ms()
         voids = kind.voids_per_minute.get(self.market, 0.0) if voids_per_minute is None else voids_per_minute
         traded = SimulatedMarket(instruments, rate, seed, start_ms, voids)
         self._dialect = kind(self.market, instruments, traded.books)
         self._publisher = Publisher(self._dialect, traded, start_ms, self._record)
+        self._traded_ms = start_ms
         self._market_task: asyncio.Task[None] | None = None
         # REST, on the same port: instruments, and past trades where they are kept.
         states: dict[str, State] = {
@@ -114,7 +118,9 @@ class SimulatedExchange:
         self.listing = SimulatedListing(self._dialect.list_instruments, states)
         self.rest: SimulatedHistory | None = None
         if self._record is not None:
-            self.rest = SimulatedHistory(self._dialect.past_trades, self._record.history, self._record.aggregates)
+            self.rest = SimulatedHistory(
+                self._dialect.past_trades, self._record.history, self._record.aggregates, self._clock.now_ms
+            )
         # Clients.
         self._tapes = TapePlayer(tuple(tapes), self._dialect, self.stats)
         self._clients = Clients(
@@ -223,10 +229,14 @@ class SimulatedExchange:
         try:
             while True:
                 now_ms, now_s = self._clock.now_ms(), steady_s()
+                # Whoever was stopped with this process finds what was sent meanwhile, each message with its own time.
+                for past_ms in range(self._traded_ms + _MOST_MS, now_ms, _MOST_MS):
+                    self._publisher.advance(past_ms)
                 self._publisher.advance(now_ms)
+                self._traded_ms = now_ms
                 self.stats.trades_generated = self._publisher.trades_generated
                 self._clients.advance(now_ms, now_s)
-                await asyncio.sleep(_TICK_S)
+                await asyncio.sleep(self._tick_s)
         except Exception:  # noqa: BLE001 - a task's top: it logs and stops loudly
             log.exception("simulated market failed, closing every connection", symbols=len(self.symbols))
             self._listener.close(1011)
