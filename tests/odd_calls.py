@@ -470,6 +470,11 @@ _NAMED = {
     "fold": ("line", "steady"),
     "finish": ("receive_time_ns", "steady", "line"),
     "note_outage": ("since_ns", "until_ns"),
+    "cover": ("symbol_ids", "from_ns"),
+    "uncover": ("symbol_ids", "since_ns"),
+    "lose": ("symbol_ids", "since_ns", "until_ns"),
+    "bridge": ("symbol_ids", "since_ns", "until_ns"),
+    "gaps": ("symbol_id",),
 }
 
 

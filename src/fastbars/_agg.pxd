@@ -32,6 +32,8 @@ cdef class BarKernel:
     cdef void begin(self, Pass *run, TickBatch batch, const int32_t *places) noexcept
     cdef int finish(self, TickBatch batch, double bound) except -1
     cdef bint fold_unchecked(self, TickBatch batch, const int32_t *places, Py_ssize_t count) except? False
+    cdef object begin_change(self, symbol_ids)
+    cdef object end_change(self)
     cpdef int advance_watermark(self, int64_t time_ns, int group=*) except -1
     cdef int check_group(self, int group) except -1
     cdef int check_symbol(self, int symbol_id) except -1

@@ -126,6 +126,28 @@ class BarKernel:
     def feed_up(self, time_ns: int) -> None:
         """The feed is up since this time (ns); nothing changes where it is up already."""
 
+    covers_itself: bool
+    """Whether a symbol's first trade covers it, and a flush ends that; else only `cover` and `uncover` do."""
+
+    def cover(self, symbol_ids: npt.ArrayLike, from_ns: int) -> npt.NDArray[Any]:
+        """The symbols are covered from this time (ns) on. Returns the rows that this issues, as the next three do.
+
+        Raises:
+            IndexError: a symbol id is not known; nothing has changed. Likewise for the next three.
+        """
+
+    def uncover(self, symbol_ids: npt.ArrayLike, since_ns: int, lost: bool = True) -> npt.NDArray[Any]:
+        """Not every trade of the symbols is received since this time (ns); where not `lost`, nobody wants them."""
+
+    def lose(self, symbol_ids: npt.ArrayLike, since_ns: int, until_ns: int, trades: int = 0) -> npt.NDArray[Any]:
+        """Trades between these times (ns, inclusive) may be lost; `trades` of them are, whatever their ids say."""
+
+    def bridge(self, symbol_ids: npt.ArrayLike, since_ns: int, until_ns: int) -> npt.NDArray[Any]:
+        """No trade was missed between these times (ns, inclusive)."""
+
+    def gaps(self, symbol_id: int) -> list[tuple[int, int, bool]]:
+        """(since, until, lost) of each gap in the symbol's coverage, in order of time; 2**63 - 1: it is open."""
+
     def advance_watermark(self, time_ns: int, group: int = 0) -> None:
         """Event time has reached `time_ns` (ns) for the symbols of a group: it ages the bars that can be amended."""
 

@@ -28,6 +28,7 @@ from libc.stdlib cimport free, malloc
 from fastbars.kernel.amend cimport NOT_CLOSED, leave_out_ids, mark_lost, partial_beginnings, prove_beginning
 from fastbars.kernel.batch cimport BYTES_A_ROW, Rules, TickBatch
 from fastbars.kernel.close cimport begin_outage, close_until, current_bar, end_bars, end_outage, next_close_of
+from fastbars.kernel.coverage cimport LOST, UNWANTED, Gap, Span, bridge, cover, lose, plain_gap, uncover
 from fastbars.kernel.fold cimport fold_batch, heal_batch
 from fastbars.kernel.groups cimport earliest_close, expect_close, watermark_of
 from fastbars.kernel.ids cimport Ledger
@@ -50,6 +51,8 @@ from fastbars.kernel.rows import NO_ROWS as _NO_ROWS
 cdef double SAFE_BOUND = 1.6e38
 # Sums below this stay below SAFE_BOUND with one more trade, whatever its price and size.
 cdef double SMALL_BOUND = 7e37
+
+cdef int64_t MOST_TRADES = 1 << 60     # that one call says are lost
 
 cdef enum:
     CHUNK_ROWS = 1 << 13        # of a long batch, which is searched for void rows while it is in the cache
@@ -402,6 +405,84 @@ cdef class BarKernel:
     def feed_up(self, int64_t time_ns):
         self.check_unused()
         end_outage(self.table, time_ns)
+
+    # Coverage. Each returns the rows that it issues, those of the first symbol first.
+
+    def cover(self, symbol_ids, int64_t from_ns):
+        cdef const int32_t[::1] symbols = self.begin_change(symbol_ids)
+        cdef Py_ssize_t i
+        for i in range(len(symbols)):
+            cover(&self.table.coverage, symbols[i], from_ns)
+        return self.end_change()
+
+    def uncover(self, symbol_ids, int64_t since_ns, bint lost=True):
+        cdef const int32_t[::1] symbols = self.begin_change(symbol_ids)
+        cdef Py_ssize_t i
+        for i in range(len(symbols)):
+            uncover(&self.table.coverage, symbols[i], since_ns, LOST if lost else UNWANTED)
+        return self.end_change()
+
+    def lose(self, symbol_ids, int64_t since_ns, int64_t until_ns, int64_t trades=0):
+        cdef const int32_t[::1] symbols = self.begin_change(symbol_ids)
+        cdef Gap gap = plain_gap(since_ns, until_ns, LOST)
+        cdef Py_ssize_t i
+        if not 0 <= trades <= MOST_TRADES:
+            raise ValueError(f"{trades} lost trades are outside 0 to {MOST_TRADES}")
+        gap.trades = trades
+        for i in range(len(symbols)):
+            lose(&self.table.coverage, symbols[i], gap)
+        return self.end_change()
+
+    def bridge(self, symbol_ids, int64_t since_ns, int64_t until_ns):
+        cdef const int32_t[::1] symbols = self.begin_change(symbol_ids)
+        cdef Py_ssize_t i
+        for i in range(len(symbols)):
+            bridge(&self.table.coverage, symbols[i], since_ns, until_ns)
+        return self.end_change()
+
+    def gaps(self, int symbol_id):
+        cdef int32_t g
+        self.check_unused()
+        if not 0 <= symbol_id < self.instruments.count:
+            raise IndexError(f"symbol id {symbol_id} is outside the {self.instruments.count}")
+        self.settle()
+        own = self.table.coverage.covers[symbol_id]
+        found = []
+        g = own.oldest
+        while g >= 0:
+            gap = self.table.coverage.gaps[g]
+            found.append((gap.since_ns, gap.until_ns, gap.kind == LOST))
+            g = gap.next
+        if own.open_kind:
+            found.append((own.open_since_ns, HIGHEST, own.open_kind == LOST))
+        return found
+
+    cdef object begin_change(self, symbol_ids):
+        # The symbols as an array, all of them known.
+        self.check_unused()
+        symbols = np.array(symbol_ids, np.int32, ndmin=1)
+        if symbols.ndim != 1:
+            raise ValueError(f"symbol ids have {symbols.ndim} dimensions, not one")
+        if len(symbols) and not (0 <= symbols.min() and symbols.max() < self.instruments.count):
+            raise IndexError(f"a symbol id is outside the {self.instruments.count}")
+        self.settle()
+        self.table.rows.count = 0
+        return symbols
+
+    cdef object end_change(self):
+        if self.table.rows.no_memory or self.table.coverage.no_memory:
+            raise MemoryError("the kernel ran out of memory; its state is undefined, start anew")
+        self.bars.blank = False
+        return self.take(True)
+
+    @property
+    def covers_itself(self):
+        return bool(self.table.coverage.covers_itself)
+
+    @covers_itself.setter
+    def covers_itself(self, bint covers_itself):
+        self.check_unused()
+        self.table.coverage.covers_itself = covers_itself
 
     cpdef int advance_watermark(self, int64_t time_ns, int group=0) except -1:
         # One beyond every valid trade time says no more than that.

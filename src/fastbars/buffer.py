@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import astuple, dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,19 @@ class BufferStats:
     callback_errors: int = 0
     healed: int = 0
     void_ids: int = 0
+
+
+class Gap(NamedTuple):
+    """A span of exchange time in which not every trade of a symbol would have been received, ns, both ends inclusive.
+
+    Attributes:
+        until_ns: 2**63 - 1 while it is open.
+        lost: trades may be missing; else nobody wanted them.
+    """
+
+    since_ns: int
+    until_ns: int
+    lost: bool
 
 
 class BarBuffer:
@@ -345,6 +358,63 @@ class BarBuffer:
         """The feed is up again since this time."""
         self._kernel.feed_up(exchange_time_ns)
 
+    @property
+    def covers_itself(self) -> bool:
+        """True: a symbol's first trade covers it, and a flush ends that. False: only the methods below do."""
+        return self._kernel.covers_itself
+
+    @covers_itself.setter
+    def covers_itself(self, covers_itself: bool) -> None:
+        self._kernel.covers_itself = covers_itself
+
+    def cover(self, symbols: Iterable[str] | None, from_ns: int) -> list[OHLCVBar]:
+        """Every trade of the symbols is received from this time on: a gap in their coverage that is open ends.
+
+        Args:
+            symbols: those concerned, new ones among them; None: all that are known. Likewise below.
+            from_ns: exchange time, ns since the epoch; the gap includes it.
+
+        Returns:
+            The bars whose status or value this has changed, as the other three do.
+        """
+        return self.issue(self._kernel.cover(self._ids_of(symbols, new=True), _within(from_ns)))
+
+    def uncover(self, symbols: Iterable[str] | None, since_ns: int, *, lost: bool = True) -> list[OHLCVBar]:
+        """Not every trade of the symbols is received since this time: a gap in their coverage opens.
+
+        While one is open, an earlier time extends it. Bars and intervals that it reaches, and that no ids prove, are
+        GAP; or, where not `lost` (the user began, unsubscribed or ended), PARTIAL or not issued.
+        """
+        return self.issue(self._kernel.uncover(self._ids_of(symbols), _within(since_ns), lost))
+
+    def lose(self, symbols: Iterable[str] | None, since_ns: int, until_ns: int, *, trades: int = 0) -> list[OHLCVBar]:
+        """Trades of the symbols between these times, both inclusive, may be lost.
+
+        Args:
+            trades: how many are known to be lost for good, though their ids may be known.
+        """
+        return self.issue(self._kernel.lose(self._ids_of(symbols), _within(since_ns), _within(until_ns), trades))
+
+    def bridge(self, symbols: Iterable[str] | None, since_ns: int, until_ns: int) -> list[OHLCVBar]:
+        """No trade of the symbols was missed between these times, both inclusive, after all."""
+        return self.issue(self._kernel.bridge(self._ids_of(symbols), _within(since_ns), _within(until_ns)))
+
+    def gaps(self, symbol: str) -> list[Gap]:
+        """The gaps in a symbol's coverage, in order of time; the last one can be open."""
+        if symbol not in self.instruments:
+            return [Gap(-(2**63), 2**63 - 1, lost=False)]
+        return [Gap(*gap) for gap in self._kernel.gaps(self.instruments.id(symbol))]
+
+    def _ids_of(self, symbols: Iterable[str] | None, *, new: bool = False) -> npt.NDArray[np.int32]:
+        if symbols is None:
+            return np.arange(len(self.instruments), dtype=np.int32)
+        ids = (
+            self.instruments.add(symbol) if new else self.instruments.id(symbol)
+            for symbol in symbols
+            if new or symbol in self.instruments
+        )
+        return np.fromiter(ids, np.int32)
+
     def refuse(self, batch: TickBatch, row: int) -> list[OHLCVBar]:
         """Count one row as refused, and flag its bar where no id will reveal the loss."""
         symbols, times = batch.column("symbol_id"), batch.column("time_ns")
@@ -511,6 +581,10 @@ def _instruments_of(content: Mapping[str, Any], own: Instruments) -> list[tuple[
         if symbol != other or (size is not None and contract_size != str(size)):
             raise ValueError(f"it lists {shortened(other)} where {symbol} is known, or with another contract size")
     return listed
+
+
+def _within(time_ns: int) -> int:
+    return max(-(2**63), min(time_ns, 2**63 - 1))
 
 
 def wait_ns_of(seconds: float) -> int:

@@ -9,6 +9,7 @@ Units: times int64 ns since the epoch, UTC.
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 
+from fastbars.kernel.coverage cimport check_coverage
 from fastbars.kernel.instruments cimport Instrument, are_equal
 from fastbars.kernel.amend cimport DIRTY, GAP, NOT_CLOSED
 from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS, LONGEST_NS, is_time
@@ -160,6 +161,7 @@ cdef int check_bars(BarTable bars) except -1:
         _check_rest(bars, listed, listed + table.records.count)
     finally:
         free(listed)
+    check_coverage(&table.coverage, table.symbols, &table.specs)
     return 0
 
 

@@ -1,6 +1,7 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from fastbars.kernel.batch cimport TickBatch
+from fastbars.kernel.coverage cimport Coverage
 from fastbars.kernel.groups cimport Groups, watermark_of
 from fastbars.kernel.ids cimport Ids, Ledger
 from fastbars.kernel.instruments cimport Instruments, Scale
@@ -78,6 +79,7 @@ cdef struct Outage:         # when the feed was down last
 cdef struct Table:          # every bar of a kernel
     Specs specs
     Ids *ids                # NULL where ids prove nothing
+    Coverage coverage
     Slot **slots            # [spec][symbol], on 64-byte lines
     Past **pasts            # [spec][symbol]
     char **states           # [spec] of path-driven bars: `state_bytes` of each symbol, what their rule keeps

@@ -13,6 +13,7 @@ from libc.string cimport memcpy, memset
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from fastbars.kernel.batch cimport TickBatch
+from fastbars.kernel.coverage cimport Cover, Gap, begin_cover
 from fastbars.kernel.groups cimport MOST_GROUPS, Group, Member, expect_all_at_once, watermark_of
 from fastbars.kernel.ids cimport Ledger, catch_up
 from fastbars.kernel.instruments cimport Instrument, Instruments, Scale
@@ -124,7 +125,8 @@ cdef class BarTable:
         self.blank = True
         table.specs = trees.tables
         table.rows.width = table.specs.count
-        table.records.free = -1
+        table.records.free = table.coverage.free = -1
+        table.coverage.covers_itself = True
         table.outage = Outage(HIGHEST, LOWEST)
         if ledger is not None:
             if ledger.is_taken:
@@ -156,6 +158,8 @@ cdef class BarTable:
         free(table.groups.items)
         free(table.groups.members)
         free(table.records.items)
+        free(table.coverage.covers)
+        free(table.coverage.gaps)
         free_rows(&table.rows)
 
     cdef int allocate(self) except -1:
@@ -279,6 +283,10 @@ cdef class BarTable:
             if grown is NULL:
                 raise MemoryError
             table.groups.members = <Member *>grown
+            grown = realloc(table.coverage.covers, capacity * sizeof(Cover))
+            if grown is NULL:
+                raise MemoryError
+            table.coverage.covers = <Cover *>grown
             for k in range(table.specs.count):
                 self.grow(k, capacity)
             self.capacity = capacity
@@ -304,6 +312,8 @@ cdef class BarTable:
         blank.gate.next = Next(LOWEST, LOWEST)
         blank.oldest = blank.newest = -1
         blank.never_opened = 1
+        for s in range(start, stop):
+            begin_cover(&table.coverage.covers[s])
         for k in range(table.specs.count):
             for s in range(start, stop):
                 slot = &table.slots[k][s]
@@ -463,7 +473,9 @@ cdef class BarTable:
             return 0
         for k in range(table.specs.count):
             bytes_a_symbol += sizeof(Slot) + sizeof(Past) + table.state_bytes[k]
-        return table.symbols * bytes_a_symbol + table.records.count * sizeof(Record)
+        bytes_a_symbol += sizeof(Cover)
+        return (
+            table.symbols * bytes_a_symbol + table.records.count * sizeof(Record) + table.coverage.count * sizeof(Gap))
 
     cdef dict copy_parts(self):
         cdef Table *table = &self.table
@@ -471,6 +483,8 @@ cdef class BarTable:
         parts = {
             "records": PyBytes_FromStringAndSize(<char *>table.records.items, table.records.count * sizeof(Record)),
             "appeared": PyBytes_FromStringAndSize(<char *>table.appeared, table.appeared_count * sizeof(int32_t)),
+            "covers": PyBytes_FromStringAndSize(<char *>table.coverage.covers, table.symbols * sizeof(Cover)),
+            "gaps": PyBytes_FromStringAndSize(<char *>table.coverage.gaps, table.coverage.count * sizeof(Gap)),
         }
         for k in range(table.specs.count):
             parts[f"slots{k}"] = PyBytes_FromStringAndSize(<char *>table.slots[k], table.symbols * sizeof(Slot))
@@ -484,6 +498,8 @@ cdef class BarTable:
         cdef int k
         _put(table.records.items, parts["records"])
         _put(table.appeared, parts["appeared"])
+        _put(table.coverage.covers, parts["covers"])
+        _put(table.coverage.gaps, parts["gaps"])
         for k in range(table.specs.count):
             _put(table.slots[k], parts[f"slots{k}"])
             _put(table.pasts[k], parts[f"pasts{k}"])
@@ -494,12 +510,12 @@ cdef class BarTable:
         # What a batch changes besides memory, and what goes back with it.
         cdef Table *table = &self.table
         return [table.records.count, table.records.held, table.records.free, table.appeared_count, table.duplicates,
-                table.voids]
+                table.voids, table.coverage.count, table.coverage.held, table.coverage.free]
 
     cdef int put_counters(self, list counters) except -1:
         cdef Table *table = &self.table
         (table.records.count, table.records.held, table.records.free, table.appeared_count, table.duplicates,
-         table.voids) = counters
+         table.voids, table.coverage.count, table.coverage.held, table.coverage.free) = counters
         table.groups.unlinked = True
         return 0
 
@@ -524,7 +540,7 @@ cdef class BarTable:
     cdef int restore(self) except -1:
         if self.blank:
             self.set_up(0, self.table.symbols)
-            self.put_counters([0, 0, -1, 0, 0, 0])
+            self.put_counters([0, 0, -1, 0, 0, 0, 0, 0, -1])
             expect_all_at_once(&self.table.groups, HIGHEST)
             self.table.sequenced = False
             if self.ledger is not None:
@@ -542,7 +558,8 @@ cdef class BarTable:
 
     cdef list layout(self):
         cdef Table *table = &self.table
-        return [sizeof(Slot), sizeof(Past), sizeof(Record), table.specs.count, table.symbols]
+        return [
+            sizeof(Slot), sizeof(Past), sizeof(Record), table.specs.count, table.symbols, sizeof(Cover), sizeof(Gap)]
 
     cdef dict dump(self):
         cdef Py_ssize_t s
@@ -570,12 +587,12 @@ cdef class BarTable:
         if parts.get("layout") != layout:
             raise ValueError(f"the snapshot's layout {parts.get('layout')} is not that of this build, {layout}")
         counters = parts.get("counters")
-        if type(counters) is not list or len(counters) != 6:
+        if type(counters) is not list or len(counters) != 9:
             raise ValueError("the snapshot has no counters")
         counters = [whole_number("counters", each) for each in counters]
-        count, held, free_one, appeared, duplicates, voids = counters
+        count, held, free_one, appeared, duplicates, voids, gaps, held_gaps, free_gap = counters
         if not (0 <= held <= count <= MOST_LOADED and -1 <= free_one < count and 0 <= appeared <= table.symbols
-                and duplicates >= 0 and voids >= 0):
+                and duplicates >= 0 and voids >= 0 and 0 <= held_gaps <= gaps <= MOST_LOADED and -1 <= free_gap < gaps):
             raise ValueError(f"the snapshot's counters {counters} contradict each other")
         groups = parts.get("groups")
         if type(groups) is not list or not 0 < len(groups) <= MOST_GROUPS:
@@ -586,7 +603,8 @@ cdef class BarTable:
             for time_ns in group:
                 whole_number("groups", time_ns)
         own = {}
-        sizes = {"appeared": appeared * sizeof(int32_t), "records": count * sizeof(Record)}
+        sizes = {"appeared": appeared * sizeof(int32_t), "records": count * sizeof(Record),
+                 "covers": table.symbols * sizeof(Cover), "gaps": gaps * sizeof(Gap)}
         sizes["members"] = table.symbols * sizeof(Member)
         for k in range(table.specs.count):
             sizes[f"slots{k}"] = table.symbols * sizeof(Slot)
@@ -602,6 +620,10 @@ cdef class BarTable:
             own[name] = part
         if table.records.capacity < count and not grow_table(
             <void **>&table.records.items, &table.records.capacity, sizeof(Record), count
+        ):
+            raise MemoryError
+        if table.coverage.capacity < gaps and not grow_table(
+            <void **>&table.coverage.gaps, &table.coverage.capacity, sizeof(Gap), gaps
         ):
             raise MemoryError
         members = own["members"]
