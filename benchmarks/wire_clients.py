@@ -117,7 +117,7 @@ async def fastbars_client(url: str, *, scans: str = "", coalesce: float = 0.0) -
             late.append((loop.time() - due, time.process_time() - cpu - 0.010))
 
     if scans == "latency":
-        connection: Any = adapter.lines.connections[0].socket
+        connection: Any = adapter.connections.up[0].socket
         ending = connection._wakeup.ending
 
         def note_wait(steady_ns: int) -> bool:
@@ -129,7 +129,7 @@ async def fastbars_client(url: str, *, scans: str = "", coalesce: float = 0.0) -
         connection._wakeup.ending = Ending(note_wait)
     timer = asyncio.create_task(tick()) if scans == "timer" else None
     clock = Clock()
-    await adapter.lines.connections[0].send(b"go")
+    await adapter.connections.up[0].send(b"go")
     await adapter.wait_closed()
     if timer is not None:
         timer.cancel()

@@ -342,7 +342,7 @@ async def test_a_server_that_is_away_for_a_while_is_found_again() -> None:
         client = Client(server.url)
         await client.start()
         await server.shut()
-        await until(lambda: client.adapter.lines.first.retry.backoff.attempts > 3)
+        await until(lambda: client.adapter.connections.first.retry.backoff.attempts > 3)
         assert client.adapter.state is RECONNECTING
         await client.adapter.subscribe(["ETHUSDT"])  # wanted from the next connection on
         await server.open()
@@ -356,7 +356,7 @@ async def test_disconnecting_while_reconnecting_ends_it() -> None:
         client = Client(server.url, reconnect_delay=60, reconnect_max_delay=60)
         await client.start()
         await server.shut()
-        await until(lambda: client.adapter.lines.first.retry.backoff.attempts == 2)
+        await until(lambda: client.adapter.connections.first.retry.backoff.attempts == 2)
         await client.adapter.disconnect()
         assert client.states == [CONNECTING, CONNECTED, RECONNECTING, DISCONNECTED]
 
@@ -367,7 +367,7 @@ async def test_a_server_that_accepts_and_closes_at_once_sees_growing_delays() ->
 
     async with TradeServer(greet=slam) as server:
         client = Client(server.url, reconnect_delay=0.05, reconnect_max_delay=10.0)
-        client.adapter.lines.first.retry.backoff._draw = lambda: 1.0  # the whole delay, every time
+        client.adapter.connections.first.retry.backoff._draw = lambda: 1.0  # the whole delay, every time
         await client.adapter.connect()
         await until(lambda: len(server.accepted_s) == 6)
         await client.adapter.disconnect()
@@ -393,16 +393,16 @@ async def test_only_a_connection_that_gave_valid_data_starts_the_backoff_over(pa
         await client.start()
         server.abort()
         await until(lambda: len(server.requests) == 2)
-        assert client.adapter.lines.first.retry.backoff.attempts == 1
+        assert client.adapter.connections.first.retry.backoff.attempts == 1
         messages = client.adapter.session.stats.messages
         await server.send(payload)
         await until(lambda: client.adapter.session.stats.messages > messages)
-        assert client.adapter.lines.first.pair.current is not None
-        line = client.adapter.lines.first.pair.current
+        assert client.adapter.connections.first.pair.current is not None
+        line = client.adapter.connections.first.pair.current
         await until(lambda: line.age_s > 0.02)
         server.abort()
         await until(lambda: len(server.requests) == 3)
-        assert client.adapter.lines.first.retry.backoff.attempts == (1 if resets else 2)
+        assert client.adapter.connections.first.retry.backoff.attempts == (1 if resets else 2)
         await client.adapter.disconnect()
 
 
@@ -413,7 +413,7 @@ async def test_one_message_of_a_server_that_closes_behind_it_does_not_start_the_
 
     async with TradeServer(greet=greet) as server:
         client = Client(server.url, reconnect_delay=0.05, reconnect_max_delay=10.0)
-        client.adapter.lines.first.retry.backoff._draw = lambda: 1.0  # the whole delay, every time
+        client.adapter.connections.first.retry.backoff._draw = lambda: 1.0  # the whole delay, every time
         await client.adapter.connect()
         await until(lambda: len(server.accepted_s) == 6)
         assert client.adapter.session.stats.trades == 6
@@ -584,7 +584,7 @@ async def test_no_silence_is_counted_while_reading_is_paused() -> None:
 async def test_the_breaker_trips_at_the_threshold_though_good_messages_lie_between() -> None:
     async with TradeServer() as server:
         client = Client(server.url, circuit_breaker_threshold=3, reconnect_delay=0.2, reconnect_max_delay=0.2)
-        client.adapter.lines.first.retry.backoff._draw = lambda: 1.0
+        client.adapter.connections.first.retry.backoff._draw = lambda: 1.0
         await client.start()
         await server.send(trade(1, 0), b"bad", trade(2, 1), b'{"e":"trade"}', trade(3, 2))
         await client.heard(3)
@@ -706,7 +706,7 @@ async def test_a_burst_that_filled_the_last_read_does_not_hold_the_clock_back() 
     async with TradeServer() as server:
         client = Client(server.url, bars="1s", grace=0.0, close_by="clock")
         await client.start()
-        connection = client.adapter.lines.first.pair.current
+        connection = client.adapter.connections.first.pair.current
         assert connection is not None
         for count in range(1, 200):  # until a read ends exactly with the burst
             await server.send(recent(count, 0) + b" " * 100_000)
@@ -824,9 +824,9 @@ async def test_an_error_of_our_own_in_any_task_stops_loudly(
         if where == "clock":
             monkeypatch.setattr(client.adapter.session, "clock_is_due", fail)
         elif where == "task":
-            monkeypatch.setattr(client.adapter.lines.first.subscriptions, "subscribe", fail)
+            monkeypatch.setattr(client.adapter.connections.first.subscriptions, "subscribe", fail)
         else:
-            monkeypatch.setattr(client.adapter.lines.first, "_serve", fail)
+            monkeypatch.setattr(client.adapter.connections.first, "_serve", fail)
         await asyncio.gather(client.adapter.connect(), return_exceptions=True)
         with pytest.raises(WSConnectionError, match=f"internal error: RuntimeError\\('{where}'\\)"):
             await client.adapter.wait_closed()

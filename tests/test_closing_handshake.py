@@ -113,7 +113,7 @@ def test_a_peer_that_stops_reading_is_left_when_disconnecting(run: Run, authorit
         async with RawServer(deaf=True, ssl=of_server) as server:
             adapter = adapter_of(server.url, of_client)
             await adapter.connect()
-            (connection,) = adapter.lines.connections
+            (connection,) = adapter.connections.up
             stuck = asyncio.create_task(connection.send(b"x" * 20_000_000))
             assert connection.socket is not None
             await asyncio.sleep(0)  # the transport has them now, and the socket takes no more
@@ -142,7 +142,7 @@ def test_both_connections_of_a_handover_are_left_at_once(run: Run) -> None:
             adapter = adapter_of(server.url, handover_overlap=60.0)
             await adapter.connect()
             await until(lambda: server.accepted == 2)
-            await until(lambda: len(adapter.lines.connections) == 2)
+            await until(lambda: len(adapter.connections.up) == 2)
             await soon(adapter.disconnect())
 
     run(main())

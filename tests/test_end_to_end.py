@@ -241,8 +241,8 @@ async def test_no_bar_is_falsely_complete_while_the_connection_is_cut_again_and_
         await adapter.subscribe(exchange.symbols)
         for cuts, pause_s in enumerate((1.7, 0.4, 2.3, 1.1, 0.2, 1.6), start=1):
             await asyncio.sleep(pause_s)
-            assert adapter.lines.connections
-            (connection,) = adapter.lines.connections
+            assert adapter.connections.up
+            (connection,) = adapter.connections.up
             faults.inject(Fault(FaultKind.REFUSE, status=503))  # or it may be back before anything is traded
             connection.drop("the test kills it")
             await until(lambda: adapter.stats().connections > cuts)  # noqa: B023 it is waited for here

@@ -116,7 +116,7 @@ async def test_6_after_one_failed_reconnect_nothing_tried_again() -> None:
         await adapter.connect()
         await adapter.subscribe(["BTCUSDT"])
         await server.shut()
-        await until(lambda: adapter.lines.first.retry.backoff.attempts >= 5)
+        await until(lambda: adapter.connections.first.retry.backoff.attempts >= 5)
         await server.open()
         await until(lambda: server.streams == ["btcusdt@trade"] * 2)
         assert adapter.is_connected
@@ -227,7 +227,7 @@ async def test_16_the_backoff_was_reset_before_any_valid_message_so_that_a_refus
 
     async with TradeServer(greet=slam) as server:
         adapter, _ = adapter_of(server, reconnect_delay=0.05, reconnect_max_delay=10.0)
-        adapter.lines.first.retry.backoff._draw = lambda: 1.0  # the whole delay, every time
+        adapter.connections.first.retry.backoff._draw = lambda: 1.0  # the whole delay, every time
         await adapter.connect()
         await until(lambda: len(server.accepted_s) == 5)
         await adapter.disconnect()

@@ -281,7 +281,7 @@ async def test_what_is_subscribed_during_a_handover_is_subscribed_on_both() -> N
         assert listener.adapter.stats().handovers == 0
         market.deaf.clear()
         await until(lambda: listener.adapter.stats().handovers == 1)
-        assert listener.adapter.lines.first.subscriptions.confirmed == {("ADAUSDT", "trade")}
+        assert listener.adapter.connections.first.subscriptions.confirmed == {("ADAUSDT", "trade")}
         assert listener.adapter.active_subscriptions == {"ADAUSDT": {"trade"}}
         await listener.adapter.disconnect()
 
@@ -301,7 +301,7 @@ async def test_a_request_under_way_on_a_connection_that_is_replaced_is_no_error(
         market.deaf.clear()
         await subscribing
         await until(lambda: listener.adapter.stats().handovers == 1)
-        assert ("ADAUSDT", "trade") in listener.adapter.lines.first.subscriptions.confirmed
+        assert ("ADAUSDT", "trade") in listener.adapter.connections.first.subscriptions.confirmed
         await listener.adapter.disconnect()
 
 

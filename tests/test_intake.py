@@ -174,16 +174,18 @@ async def test_the_first_trade_of_a_connection_is_reported_and_then_only_what_ma
         assert finished == [0]
         server.abort()
         await until(lambda: len(server.streams) == 2)
-        assert adapter.lines.first.retry.backoff.attempts == 1
+        assert adapter.connections.first.retry.backoff.attempts == 1
         await server.send(trade(31, 60_000))
         await until(lambda: len(bars) == 1)
-        assert adapter.lines.first.retry.backoff.attempts == 1  # it starts over by the time that a connection is up
+        assert (
+            adapter.connections.first.retry.backoff.attempts == 1
+        )  # it starts over by the time that a connection is up
         assert finished[-1] == 1
         reported = len(finished)
         await server.send(trade(32, 60_001))
         await until(lambda: adapter.session.stats.trades == 32)
         assert len(finished) == reported
-        line: Any = adapter.lines.first.pair.current
+        line: Any = adapter.connections.first.pair.current
         assert (line.data_messages, adapter.stats().session.messages) == (2, 34)
         await adapter.disconnect()
 

@@ -19,7 +19,7 @@ from fastbars import OHLCVBar, StreamConfig, SubscriptionError, TickData, WSConn
 from fastbars.cli.output import csv_line
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.binance import SPOT
-from fastbars.live.connections.adapter import BaseWebSocketAdapter, RedundantAdapter
+from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.session import Session
 from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
 from fastbars.tapes import Recording
@@ -173,7 +173,7 @@ class Candles:
 
 
 def both_are_whole(stream: fastbars.BarStream) -> bool:
-    return all(member.is_whole for member in stream.pool.adapters[0].lines.supervisors)
+    return all(member.is_whole for member in stream.adapter.connections.supervisors)
 
 
 def is_back(stream: fastbars.BarStream, connections: int) -> bool:
@@ -241,7 +241,7 @@ async def test_where_ids_are_only_unique_one_of_two_lines_can_be_lost_as_well() 
             await until(lambda: len(exchange.connections) == 2 and len(issued) > 10)
             for kill in range(3):
                 await until(partial(both_are_whole, stream))
-                member = stream.pool.adapters[0].lines.supervisors[kill % 2]
+                member = stream.adapter.connections.supervisors[kill % 2]
                 connections = stream.stats().connections
                 member.pair.drop("the test kills it")
                 # That the line is lost is noticed some turns of the loop later; until then both look whole.
@@ -281,16 +281,18 @@ async def test_a_bar_that_begins_while_both_lines_are_being_closed_is_partial_an
             goodbye = frame(b"\x03\xe8", CLOSE)
             if writer is self.writers[0]:
                 return goodbye
-            await until(lambda: adapter.lines.first.pair.current is None)  # the first is shut, the second still is not
+            await until(
+                lambda: adapter.connections.first.pair.current is None
+            )  # the first is shut, the second still is not
             return frame(trade(3, 2000)) + goodbye
 
     exchange = replace(SPOT, channels={**SPOT.channels, "trade": "unique"})
     async with Talkative(behind=frame(trade(1, 0)) + frame(trade(2, 1000))) as server:
         bars: list[OHLCVBar] = []
         config = StreamConfig(bars="1s", lines=2)
-        adapter = RedundantAdapter(exchange, config, on_bars=bars.extend, url=server.url)
+        adapter = BaseWebSocketAdapter(exchange, config, on_bars=bars.extend, url=server.url)
         await adapter.connect()
-        await until(lambda: all(member.is_whole for member in adapter.lines.supervisors))
+        await until(lambda: all(member.is_whole for member in adapter.connections.supervisors))
         await adapter.disconnect()
         assert adapter.session.outages.is_down
         adapter.session.flush(0)
@@ -300,32 +302,32 @@ async def test_a_bar_that_begins_while_both_lines_are_being_closed_is_partial_an
 
 async def test_lines_go_to_different_hosts_where_the_exchange_declares_several() -> None:
     exchange = replace(SPOT, routes={"ws://a/ws": ("trade",), "ws://b/ws": ("trade",), "ws://c/ws": ("kline_*",)})
-    adapter = RedundantAdapter(exchange, StreamConfig(lines=3))
-    assert [member.url for member in adapter.lines.supervisors] == ["ws://a/ws", "ws://b/ws", "ws://a/ws"]
+    adapter = BaseWebSocketAdapter(exchange, StreamConfig(lines=3))
+    assert [member.url for member in adapter.connections.supervisors] == ["ws://a/ws", "ws://b/ws", "ws://a/ws"]
 
 
 async def test_a_line_that_cannot_connect_yet_is_tried_until_it_can() -> None:
     async with TradeServer() as first, TradeServer() as second:
         exchange = replace(SPOT, routes={first.url: ("trade",), second.url: ("trade",)})
         await second.shut()
-        adapter = RedundantAdapter(exchange, replace(PATIENT, bars="1s", heal=False))
+        adapter = BaseWebSocketAdapter(exchange, replace(PATIENT, bars="1s", heal=False))
         await adapter.connect()
         await adapter.subscribe(["BTCUSDT"])
         assert adapter.is_connected
         await second.open()
         await until(lambda: second.requests)
-        assert adapter.lines.supervisors[1].is_whole
+        assert adapter.connections.supervisors[1].is_whole
         await first.send(trade(1, 0), trade(2, 1))
         await second.send(trade(1, 0), trade(2, 1), trade(3, 2))
         await until(lambda: adapter.session.buffer_stats.trades == 3)
         await first.shut()
-        await until(lambda: not adapter.lines.supervisors[0].is_up)
+        await until(lambda: not adapter.connections.supervisors[0].is_up)
         assert str(adapter.state) == "connected"
         await second.send(trade(4, 1_000))
         await until(lambda: adapter.session.buffer_stats.trades == 4)
         assert second.streams == ["btcusdt@trade"]
         await adapter.unsubscribe(["BTCUSDT"])
-        assert [line.subscriptions.desired for line in adapter.lines.supervisors] == [{}, {}]
+        assert [line.subscriptions.desired for line in adapter.connections.supervisors] == [{}, {}]
         await adapter.disconnect()
         assert str(adapter.state) == "disconnected"
         assert second.connections == []
@@ -333,13 +335,13 @@ async def test_a_line_that_cannot_connect_yet_is_tried_until_it_can() -> None:
 
 async def test_a_slow_consumer_pauses_both_lines() -> None:
     async with TradeServer() as server:
-        adapter = RedundantAdapter(SPOT, PATIENT, url=server.url)
+        adapter = BaseWebSocketAdapter(SPOT, PATIENT, url=server.url)
         await adapter.connect()
-        await until(lambda: len(server.connections) == 2 and adapter.lines.supervisors[1].is_up)
+        await until(lambda: len(server.connections) == 2 and adapter.connections.supervisors[1].is_up)
         adapter.pause_reading()
-        assert [line.is_reading for line in adapter.lines.connections] == [False, False]
+        assert [line.is_reading for line in adapter.connections.up] == [False, False]
         adapter.resume_reading()
-        assert [line.is_reading for line in adapter.lines.connections] == [True, True]
+        assert [line.is_reading for line in adapter.connections.up] == [True, True]
         await adapter.reconnect()
         assert adapter.stats().connections == 4
         await adapter.close()
@@ -349,29 +351,29 @@ async def test_a_slow_consumer_pauses_both_lines() -> None:
 def test_trades_without_ids_are_refused_for_several_lines() -> None:
     exchange = replace(SPOT, channels={**SPOT.channels, "trade": "none"})
     with pytest.raises(SubscriptionError, match="binance spot: trade: trades have no ids"):
-        RedundantAdapter(exchange, PATIENT)
-    with pytest.raises(ValueError, match=r"binance spot: lines=2 needs stream\(\) or a RedundantAdapter"):
-        BaseWebSocketAdapter(SPOT, PATIENT)
+        BaseWebSocketAdapter(exchange, PATIENT)
 
 
 async def test_a_symbol_that_the_exchange_refuses_is_refused_for_all_lines() -> None:
     async with TradeServer(refuse("nosuch@trade")) as server:
-        adapter = RedundantAdapter(SPOT, PATIENT, url=server.url)
+        adapter = BaseWebSocketAdapter(SPOT, PATIENT, url=server.url)
         await adapter.connect()
-        await until(lambda: adapter.lines.supervisors[1].is_up)
+        await until(lambda: adapter.connections.supervisors[1].is_up)
         with pytest.raises(SubscriptionError, match="NOSUCH"):
             await adapter.subscribe(["BTCUSDT", "NOSUCH"])
-        assert all(member.is_whole for member in adapter.lines.supervisors)
-        assert [set(line.subscriptions.desired) for line in adapter.lines.supervisors] == [{("BTCUSDT", "trade")}] * 2
+        assert all(member.is_whole for member in adapter.connections.supervisors)
+        assert [set(line.subscriptions.desired) for line in adapter.connections.supervisors] == [
+            {("BTCUSDT", "trade")}
+        ] * 2
         await adapter.disconnect()
 
 
 async def test_an_error_of_our_own_on_one_line_ends_all_of_them() -> None:
     async with TradeServer() as server:
-        adapter = RedundantAdapter(SPOT, PATIENT, url=server.url)
+        adapter = BaseWebSocketAdapter(SPOT, PATIENT, url=server.url)
         await adapter.connect()
-        await until(lambda: adapter.lines.supervisors[1].is_up)
-        adapter.lines.supervisors[1].fail(RuntimeError("unforeseen"))
+        await until(lambda: adapter.connections.supervisors[1].is_up)
+        adapter.connections.supervisors[1].fail(RuntimeError("unforeseen"))
         with pytest.raises(WSConnectionError, match="internal error: RuntimeError"):
             await adapter.wait_closed()
         await adapter.disconnect()
@@ -384,7 +386,9 @@ async def test_connecting_again_while_a_line_is_still_tried_leaves_no_second_att
     async with TradeServer() as first, TradeServer() as second:
         exchange = replace(SPOT, routes={first.url: ("trade",), second.url: ("trade",)})
         await second.shut()
-        adapter = RedundantAdapter(exchange, replace(PATIENT, reconnect_delay=5.0, reconnect_max_delay=5.0, heal=False))
+        adapter = BaseWebSocketAdapter(
+            exchange, replace(PATIENT, reconnect_delay=5.0, reconnect_max_delay=5.0, heal=False)
+        )
         await adapter.connect()
         await until(lambda: caplog.text.count("line_not_connected") == 2)  # the next attempt is up to 5 s away
         await adapter.connect()
@@ -395,7 +399,7 @@ async def test_connecting_again_while_a_line_is_still_tried_leaves_no_second_att
 
 async def test_what_comes_right_behind_the_handshake_counts_for_the_line_that_brought_it() -> None:
     async with RawServer() as server:
-        adapter = RedundantAdapter(SPOT, replace(PATIENT, heal=False), url=server.url)
+        adapter = BaseWebSocketAdapter(SPOT, replace(PATIENT, heal=False), url=server.url)
         await adapter.connect()
         server.behind = frame(trade(1, 0))  # of the second line, which connects from here on
         await until(lambda: adapter.session.stats.trade_messages)

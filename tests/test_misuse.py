@@ -30,7 +30,6 @@ from fastbars.exchanges.kraken import Kraken
 from fastbars.live.adapters import AdapterOptions
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.connections.adapter import BaseWebSocketAdapter
-from fastbars.live.connections.pool import Pool
 from fastbars.live.session import Session
 from fastbars.tapes.recorder import Recording
 from fastbars.verification import verify
@@ -102,7 +101,7 @@ def test_no_spelling_of_an_async_function_or_generator_is_a_callback(callback: C
         check_callbacks(on_bar=callback)
 
 
-@pytest.mark.parametrize("callback", [print, [].append, list, lambda _: None, functools.partial(print, 1), Pool])
+@pytest.mark.parametrize("callback", [print, [].append, list, lambda _: None, functools.partial(print, 1), Session])
 def test_whatever_can_be_called_is_a_callback(callback: Callable[[Any], Any]) -> None:
     check_callbacks(on_bar=callback, on_bars=None)
 
@@ -161,7 +160,7 @@ def test_errors_of_all_callbacks_are_counted_in_one_place() -> None:
             async with bars:
                 with suppress(SubscriptionError):
                     await bars.subscribe(["NOSUCH"])
-                bars.adapter.lines.first.subscriptions.want([("NOSUCH", "trade")])
+                bars.adapter.connections.first.subscriptions.want([("NOSUCH", "trade")])
                 await server.send(*(trade(5 + n, 60_000 * n) for n in range(4)), trade(1, -60_000))
                 await server.send(kline_of(1), b'{"e":"depthUpdate","s":"BTCUSDT"}')
                 await until(lambda: {*called} >= {*NAMES} - {"on_error"})

@@ -18,7 +18,6 @@ from fastbars.errors import SubscriptionError
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.messages import Ack, Stream
 from fastbars.live.callbacks import Callbacks
-from fastbars.live.connections.adapter import RedundantAdapter
 from fastbars.live.connections.subscriptions import Subscriptions
 from fastbars.live.session import Session
 from fastbars.simulator import SimulatedExchange
@@ -125,22 +124,22 @@ def test_a_wrong_separator_is_answered_with_the_name_that_was_meant(exchange: st
 
 async def through_stream(url: str, written: list[str]) -> Collection[str]:
     async with fastbars.stream("binance", written, url=url, config=BY_TRADES) as bars:
-        return set(bars.pool.active_subscriptions)
+        return set(bars.adapter.active_subscriptions)
 
 
 async def through_stream_subscribe(url: str, written: list[str]) -> Collection[str]:
     async with fastbars.stream("binance", [], url=url, config=BY_TRADES) as bars:
         await bars.subscribe(written)
-        held = set(bars.pool.active_subscriptions)
+        held = set(bars.adapter.active_subscriptions)
         await bars.unsubscribe(written)
-        assert bars.pool.active_subscriptions == {}
+        assert bars.adapter.active_subscriptions == {}
         return held
 
 
 async def through_verification(url: str, written: list[str]) -> Collection[str]:
     async with fastbars.stream("binance", written, url=url, config=BY_TRADES, verify=True) as bars:
-        assert {"kline_1m"} <= set.union(*bars.pool.active_subscriptions.values())
-        return set(bars.pool.active_subscriptions)
+        assert {"kline_1m"} <= set.union(*bars.adapter.active_subscriptions.values())
+        return set(bars.adapter.active_subscriptions)
 
 
 async def through_adapter(url: str, written: list[str]) -> Collection[str]:
@@ -149,7 +148,7 @@ async def through_adapter(url: str, written: list[str]) -> Collection[str]:
 
 async def through_lines(url: str, written: list[str]) -> Collection[str]:
     config = StreamConfig(bars="1m", close_by="trades", lines=2)
-    return await through_adapters(RedundantAdapter(BINANCE, config, url=url), written)
+    return await through_adapters(BaseWebSocketAdapter(BINANCE, config, url=url), written)
 
 
 async def through_adapters(adapter: BaseWebSocketAdapter, written: list[str]) -> Collection[str]:
@@ -277,7 +276,7 @@ async def test_both_names_of_one_market_are_refused_wherever_they_meet() -> None
             await bars.subscribe(["BTC-USD"])
         with pytest.raises(SubscriptionError, match=why):
             await bars.subscribe(["BTC-USD"], ["candles"])
-        assert bars.pool.active_subscriptions == {"BTC-USDC": {"market_trades"}}
+        assert bars.adapter.active_subscriptions == {"BTC-USDC": {"market_trades"}}
     adapter = BaseWebSocketAdapter(COINBASE, BY_TRADES)
     await adapter.subscribe(["BTC-USD"])
     with pytest.raises(SubscriptionError, match=why):

@@ -207,7 +207,7 @@ async def test_a_reconnect_does_not_report_anew_and_a_symbol_added_later_is_repo
         for connections in (2, 3):
             server.abort()
             await until(partial(is_connected_again, adapter, connections))
-            assert len(adapter.lines.first.subscriptions.confirmed) == 2
+            assert len(adapter.connections.first.subscriptions.confirmed) == 2
         await adapter.subscribe(["ADDED"])
         await until(lambda: len(errors) == 2)
         assert [error.symbols for error in errors if isinstance(error, SubscriptionError)] == [("SILENT",), ("ADDED",)]

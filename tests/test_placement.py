@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -22,16 +23,18 @@ class Connections:
 
     def __init__(self, exchange: Exchange, config: StreamConfig | None = None) -> None:
         self.placement = Placement(exchange, config or StreamConfig())
-        self.places: list[Place[int]] = [Place(0, None, (), ())]
+        self.places: list[Place[int]] = [Place(0, None)]
         self.made = 0
 
     def make(self, _: str) -> Place[int]:
         self.made += 1
-        return Place(self.made, None, (), ())
+        return Place(self.made, None)
 
-    def place(self, *streams: Stream) -> dict[int, list[Stream]]:
+    def place(self, *streams: Stream, leave: Collection[int] = ()) -> dict[int, list[Stream]]:
         url_of = {"trade": "ws://a", "kline_1m": "ws://b"}
-        self.places = self.placement.place(streams, self.places, url_of.__getitem__, self.make)
+        self.places = self.placement.place(
+            streams, self.places, url_of.__getitem__, self.make, [self.places[i] for i in leave]
+        )
         given = {place.connection: list(place.given) for place in self.places if place.given}
         for place in self.places:
             place.given.clear()
@@ -60,12 +63,33 @@ def test_what_is_carried_stays_where_it_is() -> None:
     assert connections.made == 1
 
 
-def test_a_symbol_goes_back_to_the_connection_that_knows_its_bars_while_there_is_room() -> None:
-    connections = Connections(small())
-    connections.places = [Place(0, "ws://a", trades("A"), ("A",)), connections.make("trade")]
-    connections.places[1].known = frozenset(("B", "C", "D"))
-    assert connections.place(*trades("X", "B", "C")) == {0: trades("X"), 1: trades("B", "C")}
-    assert connections.place(*trades("D")) == {2: trades("D")}
+def test_what_leaves_a_connection_goes_where_there_is_room_and_else_to_a_new_one() -> None:
+    connections = Connections(small(3))
+    connections.place(*trades("A", "B", "C", "D", "E"))
+    assert [place.streams for place in connections.places] == [set(trades("A", "C", "E")), set(trades("B", "D"))]
+    assert connections.place(*trades("A", "C"), leave=[0]) == {2: trades("A", "C")}
+    assert [place.streams for place in connections.places] == [
+        set(trades("E")), set(trades("B", "D")), set(trades("A", "C")),
+    ]  # fmt: skip
+    assert connections.place(*trades("E"), leave=[0]) == {1: trades("E")}
+    assert connections.made == 2
+
+
+def test_streams_are_assigned_to_a_connection_that_can_take_them_and_refused_to_one_that_cannot() -> None:
+    connections = Connections(small(3))
+    connections.place(*trades("A", "B", "C", "D"))
+    first, second = connections.places
+    url_of = {"trade": "ws://a", "kline_1m": "ws://b"}.__getitem__
+    connections.placement.assign(trades("A"), second, url_of, [first])
+    assert (first.streams, second.streams, second.given) == (
+        set(trades("C")), set(trades("B", "D", "A")), trades("A"),
+    )  # fmt: skip
+    for streams in (trades("C"), [("C", "kline_1m")]):
+        with pytest.raises(SubscriptionError, match="a connection to ws://a that carries 3 of at most 3 streams"):
+            connections.placement.assign(streams, second, url_of, [first])
+    assert (first.streams, second.given) == (set(trades("C")), trades("A"))
+    with pytest.raises(SubscriptionError, match="3 connections are over the limit of 2 from one address"):
+        Connections(small(2, connections=3)).placement.check_count(3)
 
 
 def test_what_is_served_elsewhere_needs_a_connection_of_its_own() -> None:
@@ -79,9 +103,9 @@ def test_streams_that_exclude_each_other_go_to_different_connections() -> None:
     fresh = iter(range(1, 10))
     places = placement.place(
         [("BTC/USD", "trade"), ("BTC/USD", "ohlc_1"), ("BTC/USD", "ohlc_5"), ("ETH/USD", "ohlc_5")],
-        [Place(0, None, (), ())],
+        [Place(0, None)],
         lambda _: "ws://kraken",
-        lambda _: Place(next(fresh), None, (), ()),
+        lambda _: Place(next(fresh), None),
     )
     assert [place.streams for place in places] == [
         {("BTC/USD", "trade"), ("BTC/USD", "ohlc_5")},

@@ -126,14 +126,14 @@ async def test_streams_that_get_no_answer_are_asked_for_again_while_the_others_f
         adapter = adapter_of(server, ack_timeout=0.6)
         await adapter.connect()
         for index in range(201):  # two requests
-            adapter.lines.first.subscriptions.want([(f"S{index}", "trade")])
-        adapter.lines.first.subscriptions.want([("ETHUSDT", "kline_1m")])
+            adapter.connections.first.subscriptions.want([(f"S{index}", "trade")])
+        adapter.connections.first.subscriptions.want([("ETHUSDT", "kline_1m")])
         server.answer = answer
         await adapter.reconnect()
         await until(lambda: sum("ethusdt@kline_1m" in request["params"] for request in server.requests) == 3)
         server.answer = acknowledge
-        await until(lambda: ("ETHUSDT", "kline_1m") in adapter.lines.first.subscriptions.confirmed)
-        assert len(adapter.lines.first.subscriptions.confirmed) == 202
+        await until(lambda: ("ETHUSDT", "kline_1m") in adapter.connections.first.subscriptions.confirmed)
+        assert len(adapter.connections.first.subscriptions.confirmed) == 202
         assert len(server.accepted_s) == 2
         asked = [name for request in server.requests for name in request["params"]]
         assert asked.count("s0@trade") == 1
@@ -151,7 +151,7 @@ async def test_a_stream_given_up_while_it_is_subscribed_is_ended_again() -> None
         await server.send(b'{"result":null,"id":1}')
         await subscribing
         assert [request["method"] for request in server.requests] == ["SUBSCRIBE", "UNSUBSCRIBE", "UNSUBSCRIBE"]
-        assert adapter.lines.first.subscriptions.confirmed == {("BTCUSDT", "trade")}
+        assert adapter.connections.first.subscriptions.confirmed == {("BTCUSDT", "trade")}
         await adapter.disconnect()
 
 
@@ -218,7 +218,7 @@ async def test_the_limit_of_new_connections_is_kept_whatever_ends_them(streams: 
         )  # fmt: skip
         adapters = [BaseWebSocketAdapter(few, config, url=server.url) for _ in range(streams)]
         for adapter in adapters:
-            adapter.lines.first.subscriptions.want([("BTCUSDT", "trade")])
+            adapter.connections.first.subscriptions.want([("BTCUSDT", "trade")])
             await adapter.connect()
         await until(lambda: len(server.accepted_s) >= 11)
         for adapter in adapters:

@@ -148,7 +148,7 @@ async def test_no_log_error_or_recording_of_a_stream_shows_any_secret(
                 for number, offset_ms in ((1, 0), (9, 1), (10, 2_000)):
                     await server.send(trade(number, offset_ms))
                 await until(lambda: any(bars.holes().values()))
-                shown = f"{bars.holes()} {bars.stats()} {bars!r} {bars.pool!r}"
+                shown = f"{bars.holes()} {bars.stats()} {bars!r} {bars.adapter!r}"
                 await server.shut()
                 async for bar in bars:
                     shown += repr(bar)

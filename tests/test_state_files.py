@@ -138,7 +138,7 @@ async def test_a_start_that_fails_gives_its_state_file_back(tmp_path: Path) -> N
         assert kept.value is not None  # as a log keeps it, and the stream with it
         unused = fastbars.stream("binance", ["AUSDT"], "1s", config=StreamConfig(state=path), url=exchange.url)
         (bar, *_) = await bars_of(exchange.url, path, 3)
-        assert unused.pool.adapters
+        assert unused.adapter
         assert bar.status != "PARTIAL"  # it went on from the file
         assert names(tmp_path) == ["bars.state"]
 

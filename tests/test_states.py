@@ -249,7 +249,10 @@ async def test_a_subscribe_cancelled_at_any_await_leaves_a_connection_that_works
             call = getattr(client.adapter, operation)
             _, cancelled = await waits_of(lambda call=call: call(["ETHUSDT", "BTCUSDT"]), at)  # type: ignore[misc]
             await client.adapter.subscribe(["BTCUSDT", "ETHUSDT"])
-            assert client.adapter.lines.first.subscriptions.confirmed == {("BTCUSDT", "trade"), ("ETHUSDT", "trade")}
+            assert client.adapter.connections.first.subscriptions.confirmed == {
+                ("BTCUSDT", "trade"),
+                ("ETHUSDT", "trade"),
+            }
             await client.adapter.disconnect()
             await nothing_runs()
         assert at > 1

@@ -369,7 +369,7 @@ async def test_a_reconnect_whose_subscriptions_are_not_confirmed_is_tried_again_
         await until(lambda: len(server.requests) == 2)  # not answered for 1 s, so that it connects once more
         server.answer = acknowledge
         await until(lambda: len(server.requests) == 3)
-        assert adapter.lines.first.subscriptions.confirmed == {("BTCUSDT", "trade")}
+        assert adapter.connections.first.subscriptions.confirmed == {("BTCUSDT", "trade")}
         assert adapter.active_subscriptions == {"BTCUSDT": {"trade"}}
         assert adapter.stats().connections == 3
         await adapter.disconnect()
@@ -410,7 +410,7 @@ async def test_a_coin_at_which_the_exchange_closes_the_connection_is_refused_and
         assert "the exchange closed the connection each time it was asked for" in str(errors[0])
         assert adapter.is_connected
         assert {symbol for symbol, _ in adapter.streams} == {"BTC", "ETH"}
-        assert len(adapter.lines.first.subscriptions.confirmed) == 2
+        assert len(adapter.connections.first.subscriptions.confirmed) == 2
         await adapter.disconnect()
 
 
@@ -428,7 +428,7 @@ async def test_an_exchange_that_answers_nothing_before_it_closes_costs_no_symbol
         adapter = BaseWebSocketAdapter(HYPERLIQUID, config, url=server.url, on_error=errors.append)
         await adapter.subscribe(["BTC", "ETH"])
         await adapter.connect()
-        await until(lambda: len(adapter.lines.first.subscriptions.confirmed) == 2)
+        await until(lambda: len(adapter.connections.first.subscriptions.confirmed) == 2)
         assert errors == []
         await adapter.disconnect()
 
@@ -437,7 +437,7 @@ async def test_subscribing_over_a_connection_that_is_being_closed_is_a_connectio
     async with TradeServer() as server:
         adapter = adapter_of(server)
         await adapter.connect()
-        connection = adapter.lines.first.pair.current
+        connection = adapter.connections.first.pair.current
         assert connection is not None
         connection.drop("the test drops it")  # the supervisor learns of it in one of the next turns of the loop
         with pytest.raises(WSConnectionError, match="the connection was lost"):
@@ -451,7 +451,7 @@ async def test_subscribing_behind_a_close_frame_is_a_connection_error() -> None:
     async with TradeServer() as server:
         adapter = adapter_of(server)
         await adapter.connect()
-        (connection,) = adapter.lines.connections
+        (connection,) = adapter.connections.up
         assert connection.socket is not None
         closing = asyncio.create_task(connection.socket.close())
         await asyncio.sleep(0)  # the close frame goes out
@@ -498,7 +498,7 @@ async def test_symbols_and_channels_are_lists_not_one_text() -> None:
             await adapter.subscribe(symbols, channels)
 
 
-async def test_a_channel_served_elsewhere_moves_the_connection_there() -> None:
+async def test_a_channel_served_elsewhere_gets_a_connection_there_and_the_one_that_carries_nothing_goes() -> None:
     async with TradeServer() as public, TradeServer() as market:
         exchange = type(SPOT)(
             "routed",
@@ -512,11 +512,15 @@ async def test_a_channel_served_elsewhere_moves_the_connection_there() -> None:
         await adapter.subscribe(["BTCUSDT"], ["kline_1m"])
         assert (public.streams, market.streams) == ([], ["btcusdt@kline_1m"])
         assert not public.connections
-        with pytest.raises(SubscriptionError, match="routed: no single connection serves"):
-            await adapter.subscribe(["BTCUSDT"], ["trade"])
         await adapter.subscribe(["BTCUSDT"], ["aggTrade"])
         assert market.streams == ["btcusdt@kline_1m", "btcusdt@aggTrade"]
-        assert len(market.accepted_s) == 1
+        await adapter.subscribe(["BTCUSDT"], ["trade"])
+        assert public.streams == ["btcusdt@trade"]
+        assert (len(public.accepted_s), len(market.accepted_s)) == (2, 1)
+        assert adapter.stats().connections == 3
+        await adapter.unsubscribe(["BTCUSDT"], ["trade"])
+        assert not public.connections
+        assert len(market.connections) == 1
         await adapter.disconnect()
 
 
@@ -647,7 +651,7 @@ async def test_subscriptions_that_the_exchange_forgets_are_made_again_in_time() 
         assert [request["params"] for request in server.requests] == [["a@trade", "b@trade"]] * 3
         first, second, third = server.request_times_s
         assert [round(second - first, 6), round(third - second, 6)] == [0.4, 0.4]  # of the half second each lives
-        assert (len(server.accepted_s), len(adapter.lines.first.subscriptions.confirmed)) == (1, 2)
+        assert (len(server.accepted_s), len(adapter.connections.first.subscriptions.confirmed)) == (1, 2)
         await adapter.disconnect()
 
 

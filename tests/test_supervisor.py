@@ -23,6 +23,12 @@ class Noted:
         self.events: list[str] = []
         self.covered = covered
 
+    def next_number(self, line: Supervisor) -> int:
+        return line.connections
+
+    def is_alone(self, _: Supervisor) -> bool:
+        return True
+
     def starting(self, _: Supervisor) -> None:
         self.events.append("starting")
 

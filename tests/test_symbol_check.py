@@ -18,7 +18,6 @@ from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, StreamConfig
 from fastbars.errors import SubscriptionError
 from fastbars.exchanges import find_exchange
 from fastbars.live import listings
-from fastbars.live.connections.adapter import RedundantAdapter
 from fastbars.live.connections.symbol_check import SymbolCheck
 from fastbars.live.shared import SHARED
 from servers import TradeServer, acknowledge, free_port, refuse, trade, until
@@ -108,13 +107,13 @@ async def test_every_entry_of_a_stream_checks_its_symbols_with_one_request(lines
         with pytest.raises(SubscriptionError, match=r"^binance spot refused NOSUCH: not listed"):
             await entering.__aenter__()
         async with fastbars.stream("binance", ["BTCUSDT"], url=server.url, config=config) as bars:
-            for subscribe in (bars.subscribe, bars.pool.subscribe, bars.adapter.subscribe):
+            for subscribe in (bars.subscribe, bars.adapter.subscribe):
                 with pytest.raises(SubscriptionError) as refused:
                     await subscribe(["ETHUSDT", "NOSUCH"], ["kline_1m", "trade"])
                 assert refused.value.symbols == ("NOSUCH",)
             with pytest.raises(SubscriptionError, match="NOSUCH"):
                 await bars.adapter.subscribe_streams([("NOSUCH", "trade")])
-            assert bars.pool.active_subscriptions == {"BTCUSDT": {"trade"}, "ETHUSDT": {"kline_1m", "trade"}}
+            assert bars.adapter.active_subscriptions == {"BTCUSDT": {"trade"}, "ETHUSDT": {"kline_1m", "trade"}}
         assert not any("nosuch" in name for name in server.streams)
     assert len(rest.asked) == 1
 
@@ -127,7 +126,7 @@ async def test_candles_of_the_symbols_granted_are_compared_though_others_were_re
     ):
         with pytest.raises(SubscriptionError, match="NOSUCH"):
             await bars.subscribe(["ETHUSDT", "NOSUCH"])
-        assert bars.pool.active_subscriptions == {symbol: {"trade", "kline_1m"} for symbol in ("BTCUSDT", "ETHUSDT")}
+        assert bars.adapter.active_subscriptions == {symbol: {"trade", "kline_1m"} for symbol in ("BTCUSDT", "ETHUSDT")}
 
 
 async def test_symbols_refused_open_no_connection() -> None:
@@ -372,10 +371,9 @@ async def test_a_cancelled_check_leaves_nothing_running_and_the_next_one_asks() 
         assert first.cancelled()
 
 
-async def test_redundant_adapters_check_once_and_log_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_several_lines_check_once_and_log_once(caplog: pytest.LogCaptureFixture) -> None:
     async with TradeServer(acknowledge) as server, RestServer(b"", 500) as rest:
-        adapter = RedundantAdapter(find_exchange("binance"), config_of(rest, lines=3), url=server.url)
-        assert isinstance(adapter, BaseWebSocketAdapter)
+        adapter = BaseWebSocketAdapter(find_exchange("binance"), config_of(rest, lines=3), url=server.url)
         await adapter.connect()
         await adapter.subscribe(["BTCUSDT"])
         await adapter.disconnect()

@@ -68,30 +68,34 @@ async def test_verifying_two_specs_on_kraken_spreads_their_candles_over_connecti
             on_exchange_bar=lambda candle: seen.add((candle.symbol, candle.spec)),
         ) as bars,
     ):  # fmt: skip
-        assert len(bars.pool.adapters) == 3
-        assert bars.pool.active_subscriptions == {
+        assert len(bars.adapter.connections.supervisors) == 3
+        assert bars.adapter.active_subscriptions == {
             symbol: {"trade", "ohlc_1", "ohlc_5", "ohlc_15"} for symbol in exchange.symbols
         }
-        for adapter in bars.pool.adapters:
-            held = [stream for stream in adapter.streams if stream[1] != "trade"]
+        for supervisor in bars.adapter.connections.supervisors:
+            held = [stream for stream in supervisor.subscriptions.desired if stream[1] != "trade"]
             assert len({symbol for symbol, _ in held}) == len(held)
-            assert adapter.lines.first.subscriptions.confirmed == set(adapter.streams)
+            assert supervisor.is_whole
         await until(lambda: seen == {(symbol, spec) for symbol in exchange.symbols for spec in ("1m", "5m", "15m")})
         await bars.unsubscribe(exchange.symbols)
-        assert (bars.pool.active_subscriptions, len(bars.pool.adapters)) == ({}, 1)
+        assert (bars.adapter.active_subscriptions, len(bars.adapter.connections.supervisors)) == ({}, 1)
         await bars.subscribe(exchange.symbols[:1], ["ohlc_1"])
         await bars.subscribe(exchange.symbols[:1], ["ohlc_5"])  # while another connection holds the other one
-        assert bars.pool.active_subscriptions == {exchange.symbols[0]: {"ohlc_1", "ohlc_5"}}
+        assert bars.adapter.active_subscriptions == {exchange.symbols[0]: {"ohlc_1", "ohlc_5"}}
 
 
 async def test_one_connection_refuses_what_it_cannot_hold_together_and_keeps_what_it_has() -> None:
     adapter = BaseWebSocketAdapter(find_exchange("kraken"))
     await adapter.subscribe(["BTC/USD", "ETH/USD"], ["ohlc_1", "trade"])
+    first = adapter.connections.first
     with pytest.raises(SubscriptionError, match="BTC/USD@ohlc_1 and BTC/USD@ohlc_5 need a connection each"):
-        await adapter.subscribe(["ADA/USD", "BTC/USD"], ["ohlc_5"])
+        await first.subscribe([("ADA/USD", "ohlc_5"), ("BTC/USD", "ohlc_5")])
     assert adapter.active_subscriptions == {symbol: {"ohlc_1", "trade"} for symbol in ("BTC/USD", "ETH/USD")}
+    await adapter.subscribe(["ADA/USD", "BTC/USD"], ["ohlc_5"])  # one goes elsewhere
+    assert [list(each.subscriptions.desired)[4:] for each in adapter.connections.supervisors] == [[], []]
+    assert {("BTC/USD", "ohlc_5")} <= adapter.connections.supervisors[1].subscriptions.desired.keys()
     await adapter.unsubscribe(["BTC/USD"], ["ohlc_1"])
-    await adapter.subscribe(["BTC/USD"], ["ohlc_5"])
+    await first.subscribe([("BTC/USD", "ohlc_5")])
 
 
 async def test_a_full_connection_is_no_place_for_a_second_interval() -> None:
@@ -104,8 +108,8 @@ async def test_a_full_connection_is_no_place_for_a_second_interval() -> None:
         await bars.subscribe([one, two], ["ohlc_1"])
         await bars.subscribe([one], ["ohlc_5"])
         await bars.subscribe([two], ["ohlc_5", "trade"])
-        assert bars.pool.active_subscriptions == {one: {"ohlc_1", "ohlc_5"}, two: {"ohlc_1", "ohlc_5", "trade"}}
-        assert all(len(adapter.streams) <= 2 for adapter in bars.pool.adapters)
+        assert bars.adapter.active_subscriptions == {one: {"ohlc_1", "ohlc_5"}, two: {"ohlc_1", "ohlc_5", "trade"}}
+        assert all(len(each.subscriptions.desired) <= 2 for each in bars.adapter.connections.supervisors)
 
 
 # Bybit: a request is refused as a whole.
@@ -133,9 +137,9 @@ async def test_what_a_connection_to_bybit_holds_already_is_found_out_and_the_res
         adapter = BaseWebSocketAdapter(find_exchange("bybit"), QUICK, url=exchange.url)
         await adapter.connect()
         await adapter.subscribe(exchange.symbols[1:3])
-        adapter.lines.first.subscriptions.confirmed.clear()  # as where the ack of them was lost
+        adapter.connections.first.subscriptions.confirmed.clear()  # as where the ack of them was lost
         await adapter.subscribe(exchange.symbols)
-        assert {symbol for symbol, _ in adapter.lines.first.subscriptions.confirmed} == set(exchange.symbols)
+        assert {symbol for symbol, _ in adapter.connections.first.subscriptions.confirmed} == set(exchange.symbols)
         await until(lambda: set(adapter.session.symbols) == set(exchange.symbols))
         await adapter.disconnect()
 
@@ -278,8 +282,8 @@ async def test_a_usdc_product_of_coinbase_is_acked_served_and_healed_as_its_mark
             while not any(bar.status is BarStatus.HEALED for bar in issued):
                 issued.append(await anext(bars))
             assert {bar.symbol for bar in issued} == {"BTC-USDC"}
-            (adapter,) = bars.pool.adapters
-            assert adapter.lines.first.subscriptions.confirmed == {("BTC-USDC", "market_trades")}
+            (supervisor,) = bars.adapter.connections.supervisors
+            assert supervisor.subscriptions.confirmed == {("BTC-USDC", "market_trades")}
             healed = next(bar for bar in issued if bar.status is BarStatus.HEALED)
             candle = exchange.record.seconds("BTC-USD")[int(healed.open_time.timestamp()) * 1000]
             assert (healed.volume, healed.trade_count) == (candle.volume, candle.trade_count)
@@ -316,4 +320,4 @@ async def test_a_refused_symbol_keeps_no_other_from_being_verified() -> None:
     ):
         with pytest.raises(SubscriptionError, match="NOSUCH@trade"):
             await bars.subscribe(["NOSUCH", "ETHUSDT"])
-        assert bars.pool.active_subscriptions == {symbol: {"trade", "kline_1m"} for symbol in ("BTCUSDT", "ETHUSDT")}
+        assert bars.adapter.active_subscriptions == {symbol: {"trade", "kline_1m"} for symbol in ("BTCUSDT", "ETHUSDT")}

@@ -214,12 +214,7 @@ class Venue:
 
     def is_back(self) -> bool:
         """Whether every connection is up, and everything desired is confirmed."""
-        adapters = self.stream.pool.adapters
-        return all(
-            adapter.is_connected
-            and adapter.lines.first.subscriptions.confirmed >= adapter.lines.first.subscriptions.desired.keys()
-            for adapter in adapters
-        )
+        return all(supervisor.is_whole for supervisor in self.stream.adapter.connections.supervisors)
 
     def latest(self) -> dict[tuple[str, int], list[Any]]:
         """(symbol, open time in ms) -> the last revision of each bar."""
@@ -487,11 +482,11 @@ async def _stream_all(places: list[Any], folder: Path, pipe: Connection) -> list
         await asyncio.gather(*(stack.enter_async_context(venue.stream) for venue in venues))
         consuming = [asyncio.create_task(venue.consume()) for venue in venues]
         for venue in venues:
-            for adapter in venue.stream.pool.adapters:
-                if venue.ids == "unique":  # fill its window of keys, or its growth would look like a leak
-                    for symbol_id in range(len(adapter.session.symbols)):
-                        for number in range(RECENT_KEYS):
-                            adapter.session._admission._recent.add(symbol_id, str(number))
+            session = venue.stream.adapter.session
+            if venue.ids == "unique":  # fill its window of keys, or its growth would look like a leak
+                for symbol_id in range(len(session.symbols)):
+                    for number in range(RECENT_KEYS):
+                        session._admission._recent.add(symbol_id, str(number))
         pipe.send(None)
         await asyncio.to_thread(pipe.recv)  # the last fault was injected
         deadline = time.monotonic() + SETTLE_S
@@ -504,12 +499,10 @@ async def _stream_all(places: list[Any], folder: Path, pipe: Connection) -> list
             print(f"{venue.name} {venue.market}: not all connections are back", file=sys.stderr)
             venue.outages.append((-1.0, -1.0))
         for venue in venues:
-            adapters = venue.stream.pool.adapters
-            held = [(adapter.session, symbol) for adapter in adapters for symbol, _ in adapter.streams]
-            asked = [(session, symbol) for session, symbol in held if symbol != SILENT]
+            asked = [symbol for symbol, _ in venue.stream.adapter.streams if symbol != SILENT]
             await venue.stream.stop()  # trades are taken until the sockets are shut
-            for session, symbol in asked:
-                venue.missing[symbol] = session.missing(symbol)
+            for symbol in asked:
+                venue.missing[symbol] = venue.stream.adapter.session.missing(symbol)
         await asyncio.gather(*consuming)
     return venues
 

@@ -22,8 +22,7 @@ from fastbars.exchanges.history import Hole
 from fastbars.exchanges.messages import RawMessage
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
-from fastbars.live.connections.adapter import BaseWebSocketAdapter, RedundantAdapter
-from fastbars.live.connections.pool import Pool
+from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.connections.subscriptions import joined
 from fastbars.live.delivery import BarQueue
@@ -46,14 +45,14 @@ class BarStream(AsyncIterator[OHLCVBar]):
     and afterwards the iteration yields what is left. Of two loops over one stream each bar goes to one.
 
     Attributes:
-        pool: the connections.
+        adapter: the connections, and the session that they feed.
         recording: of this run, with its counters; None where nothing is recorded.
         verification: result so far of the comparison with the exchange's candles; None where nothing is compared.
     """
 
     def __init__(
         self,
-        make_pool: Callable[[Callable[[list[OHLCVBar]], object]], Pool],
+        make_adapter: Callable[[Callable[[list[OHLCVBar]], object]], BaseWebSocketAdapter],
         symbols: Sequence[str],
         queue_size: int,
         recording: Recording | None = None,
@@ -66,7 +65,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
         self._is_recorded = recording is not None
         self._queue = BarQueue(queue_size, self._pause_reading)
         try:
-            self.pool = make_pool(self._queue.put)
+            self.adapter = make_adapter(self._queue.put)
         except BaseException:
             if recording is not None:
                 recording.leave()
@@ -82,22 +81,17 @@ class BarStream(AsyncIterator[OHLCVBar]):
     def verification(self) -> Verification | None:
         return None if self._candles is None else self._candles.verifier.verification
 
-    @property
-    def adapter(self) -> BaseWebSocketAdapter:
-        """The first connection, and the only one unless the exchange's limits ask for more."""
-        return self.pool.adapters[0]
-
     def stats(self) -> StreamStats:
         """A snapshot of all counters, of all connections together."""
-        return self.pool.stats()
+        return self.adapter.stats()
 
     def holes(self) -> dict[Hole, str]:
         """The trades that are missing now, and why they stay so; "" where healing is under way."""
-        return {hole: why for adapter in self.pool.adapters for hole, why in adapter.upkeep.holes().items()}
+        return self.adapter.upkeep.holes()
 
     def healing(self) -> list[HealingStats]:
-        """What healing has done, on each connection."""
-        return [adapter.upkeep.stats for adapter in self.pool.adapters]
+        """What healing has done; one for all connections."""
+        return [self.adapter.upkeep.stats]
 
     async def subscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
         """Add symbols, over as many connections as it takes.
@@ -110,18 +104,18 @@ class BarStream(AsyncIterator[OHLCVBar]):
             SubscriptionError: an unknown channel, more than the exchange's limits allow, or symbols that it
                 refused; the others are subscribed. WSConnectionError: a connection was lost, or could not be opened.
         """
-        exact = self.pool.exact_symbols(symbols)
+        exact = self._exact(symbols)
         refused: list[SubscriptionError] = []
         try:
-            await self.pool.subscribe(exact, channels)
+            await self.adapter.subscribe(exact, channels)
         except SubscriptionError as error:
             refused.append(error)
         if self._candles is not None and not channels:
-            held = self.pool.active_subscriptions
+            held = self.adapter.active_subscriptions
             watched = [symbol for symbol in exact if symbol in held and self._candles.watches(symbol)]
             self._candles.symbols.update(watched)
             try:
-                await self.pool.subscribe(watched, self._candles.channels)
+                await self.adapter.subscribe(watched, self._candles.channels)
             except SubscriptionError as error:
                 refused.append(error)
         if refused:
@@ -129,15 +123,15 @@ class BarStream(AsyncIterator[OHLCVBar]):
 
     async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
         """Remove symbols; their open bars are issued (PARTIAL, `end`). Raises SubscriptionError, WSConnectionError."""
-        exact = self.pool.exact_symbols(symbols)
+        exact = self._exact(symbols)
         if self._candles is not None and not channels:
             self._candles.symbols.difference_update(exact)
-            await self.pool.unsubscribe(exact, self._candles.channels)
-        await self.pool.unsubscribe(exact, channels)
+            await self.adapter.unsubscribe(exact, self._candles.channels)
+        await self.adapter.unsubscribe(exact, channels)
 
     async def stop(self) -> None:
         """Disconnect and issue the open bars; the iteration yields what is left and ends."""
-        await self.pool.disconnect()
+        await self.adapter.disconnect()
         if self._watcher is not None:
             await asyncio.wait([self._watcher])
         if self.recording is not None and self._is_recorded:
@@ -154,11 +148,11 @@ class BarStream(AsyncIterator[OHLCVBar]):
             raise RuntimeError("this stream was entered before; a stream runs once: make another with stream(...)")
         self._entered = True
         try:
-            await self.pool.connect()
+            await self.adapter.connect()
             self._watcher = asyncio.create_task(self._watch(), name="fastbars stream")
             await self.subscribe(self._symbols)
             if self._symbols:
-                self.pool.release()
+                self.adapter.flush(unsubscribed=True)
         except BaseException:
             await self.stop()
             self._queue.end()
@@ -184,24 +178,29 @@ class BarStream(AsyncIterator[OHLCVBar]):
             raise StopAsyncIteration
         return bar
 
+    def _exact(self, symbols: Sequence[str]) -> list[str]:
+        if isinstance(symbols, str):
+            raise TypeError("symbols and channels must be lists of strings")
+        return self.adapter.exchange.exact_symbols(symbols)
+
     def _pause_reading(self, paused: bool) -> None:
         if paused:
-            self.pool.pause_reading()
+            self.adapter.pause_reading()
         else:
-            self.pool.resume_reading()
+            self.adapter.resume_reading()
 
     def _missing(self, symbol: str) -> list[tuple[int, int]]:
-        return sorted(hole for adapter in self.pool.adapters for hole in adapter.session.missing(symbol))
+        return sorted(self.adapter.session.missing(symbol))
 
     async def _watch(self) -> None:
         # Waits until all connections have ended for good, by `stop` or by a failure. The open bars are issued before
         # the queue ends.
         failure: WSConnectionError | None = None
         try:
-            await self.pool.wait_closed()
+            await self.adapter.wait_closed()
         except WSConnectionError as error:
             failure = error
-        self.pool.flush()
+        self.adapter.flush()
         if self._candles is not None:
             self._candles.verifier.finish()
         self._queue.end(failure)
@@ -276,38 +275,32 @@ def stream(
     watch = None if verify is False else CandleWatch(venue, settings.specs, float(verify), on_difference)
     recording = record if record is None or isinstance(record, Recording) else Recording(record)
 
-    def make_pool(put: Callable[[list[OHLCVBar]], object]) -> Pool:
+    def make_adapter(put: Callable[[list[OHLCVBar]], object]) -> BaseWebSocketAdapter:
         def take_bars(issued: list[OHLCVBar]) -> None:
             # The consumer's queue first, so that no callback can keep a bar from it.
             put(issued)
             if watch is not None:
                 watch.add_bars(issued)
-            pool.adapters[0].session.notifier.call(on_bars, issued)
+            adapter.session.notifier.call(on_bars, issued)
 
         def take_candle(candle: ExchangeBar) -> None:
             if watch is not None:
                 watch.add_candle(candle)
-            pool.adapters[0].session.notifier.call(on_exchange_bar, candle)
+            adapter.session.notifier.call(on_exchange_bar, candle)
 
         own = replace(callbacks, on_bars=take_bars)
         if watch is not None:
             own = replace(own, on_exchange_bar=take_candle)
-
-        def make_adapter(on_its_state: Callable[[ConnectionState], object]) -> BaseWebSocketAdapter:
-            kind = RedundantAdapter if settings.lines > 1 else BaseWebSocketAdapter
-            made = kind(
-                venue, settings, callbacks=own, on_state=on_its_state, on_error=on_error, url=url, channel=channel,
-                once=once, record=None if recording is None else recording.session,
-            )  # fmt: skip
-            if symbols:
-                made.take_subscribed_only()
-            return made
-
-        pool = Pool(venue, settings, make_adapter, on_state)
-        return pool
+        adapter = BaseWebSocketAdapter(
+            venue, settings, callbacks=own, on_state=on_state, on_error=on_error, url=url, channel=channel, once=once,
+            record=None if recording is None else recording.session,
+        )  # fmt: skip
+        if symbols:
+            adapter.take_subscribed_only()
+        return adapter
 
     try:
-        return BarStream(make_pool, symbols, settings.queue_size, recording, watch)
+        return BarStream(make_adapter, symbols, settings.queue_size, recording, watch)
     except BaseException:
         if recording is not None and recording is not record:
             recording.close()

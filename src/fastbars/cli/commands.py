@@ -73,7 +73,7 @@ def _open_stream(
 async def _write_stream(bars: BarStream, writer: BarWriter, console: Console, *, watched: bool) -> None:
     def progress_text() -> str:
         stats = bars.stats()
-        symbols = len({symbol for adapter in bars.pool.adapters for symbol in adapter.session.symbols})
+        symbols = len(bars.adapter.session.symbols)
         return f"{stats.state}: {stats.session.trades:,} trades of {symbols:,} symbols, {writer.bars:,} bars"
 
     stopping: list[asyncio.Task[None]] = []  # kept, as the loop holds tasks only weakly

@@ -57,6 +57,7 @@ class Notifier:
         self.callbacks = callbacks
         self.errors = 0
         self.seen_by_callbacks = RecentKeys() if overlaps else None
+        self._overlaps: set[object] = {self} if overlaps else set()  # who has begun one
         self._exchange = exchange
         self._numbers: dict[str, int] = {}  # of the symbols in `seen_by_callbacks`
 
@@ -65,14 +66,17 @@ class Notifier:
         """Whether each trade is wanted as an object."""
         return self.callbacks.on_tick is not None or self.callbacks.on_event is not None
 
-    def begin_overlap(self) -> None:
-        """Two connections carry the same trades from here on: drop duplicates, as the kernel does."""
+    def begin_overlap(self, owner: object) -> None:
+        """Two connections carry the same trades from here on: drop duplicates, as the kernel does. Idempotent."""
+        self._overlaps.add(owner)
         if self.seen_by_callbacks is None:
             self.seen_by_callbacks = RecentKeys()
 
-    def end_overlap(self) -> None:
-        """One connection is left, and everything of the other has been read: duplicates can no longer come."""
-        self.seen_by_callbacks = None
+    def end_overlap(self, owner: object) -> None:
+        """Of its two connections one is left, and everything of the other has been read."""
+        self._overlaps.discard(owner)
+        if not self._overlaps:
+            self.seen_by_callbacks = None
 
     def call(self, callback: Callable[[T], object] | None, value: T) -> None:
         """Call `callback(value)`, where there is one; one that raises is logged and counted."""

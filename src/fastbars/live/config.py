@@ -47,7 +47,7 @@ class StreamConfig:
             are unknown, halted or delisted are refused. Where a stream is given a `url` of its own, only `rest_url`
             is asked.
         streams_per_connection: streams that one connection carries at most; None: as many as the exchange allows.
-        lines: connections that carry the same trades (`stream` only); of each trade the first arrival counts.
+        lines: connections that carry the same trades; of each trade the first arrival counts.
         line_wait: seconds that a trade waits for those before it, which another line may still bring.
         circuit_breaker_threshold: bad messages within `circuit_breaker_window` that make it reconnect.
         bars: bar specs, such as ("1m", "tick:1000").
@@ -66,8 +66,7 @@ class StreamConfig:
             nothing is asked without it.
         empty: "skip": intervals without trades have no bar; "fill": they have a flat one at the last close where the
             feed was up. While it is down they are GAP bars without prices, either way.
-        state: file that the state is saved to, and restored from at the next start; None: none. Several connections
-            add .1, .2, ...
+        state: file that the state is saved to, and restored from at the next start; None: none.
         state_interval: seconds between two snapshots.
         close_by: "clock": trades, watermark and clock close bars; "trades": trades alone, as in a replay;
             healing and snapshots go on either way.

@@ -84,6 +84,14 @@ class Outages:
         """Trades of a symbol may be missing since then, though it is subscribed; the earliest call counts."""
         self.suspect_since.setdefault(symbol, since_ns)
 
+    def suspect_all(self, symbols: Iterable[str], steady_ns: int) -> None:
+        """The connection that carries these is lost, and others are up."""
+        now_ns = self._intake.clock.now_ns(steady_ns)
+        if now_ns is not None:
+            since_ns = min(now_ns, self._intake.event_time_ns or now_ns) - self._intake.delays.grace_ns
+            for symbol in symbols:
+                self.suspect(symbol, since_ns)
+
     def trust(self, symbols: Iterable[str] | None = None) -> None:
         """Lift the suspicion of these symbols (None: all): they are received again, and the outage was judged."""
         for symbol in list(self.suspect_since) if symbols is None else symbols:

@@ -1,10 +1,8 @@
-"""The counters of a stream: of its session, of redundant lines, of connections alone and together. Units: as named."""
+"""The counters of a stream: of its session, of redundant lines, of connections. Units: as named."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import TypeVar
+from dataclasses import dataclass, field
 
 from fastbars.buffer import BufferStats
 from fastbars.live.connections.states import ConnectionState
@@ -102,9 +100,6 @@ class LineStats:
         return self.lead_ns / self.led / 1e9 if self.led else 0.0
 
 
-Counters = TypeVar("Counters", SessionStats, DroppedTrades, BufferStats)
-
-
 @dataclass(frozen=True, slots=True)
 class StreamStats:
     """A snapshot of every counter of a stream.
@@ -145,38 +140,3 @@ class StreamStats:
     delay_p50_s: float = 0.0
     delay_p999_s: float = 0.0
     never_heard: int = 0
-
-
-def sum_of(parts: Sequence[StreamStats], state: ConnectionState) -> StreamStats:
-    """The counters of several connections together; of times and durations the latest or largest."""
-    times = [part.event_time_ns for part in parts if part.event_time_ns is not None]
-    return StreamStats(
-        state,
-        _added(SessionStats(), [part.session for part in parts]),
-        _added(BufferStats(), [part.buffer for part in parts]),
-        sum(part.connections for part in parts),
-        max(part.latency_s for part in parts),
-        max(times, default=None),
-        sum(part.pauses for part in parts),
-        sum(part.breaker_trips for part in parts),
-        sum(part.handovers for part in parts),
-        sum(part.resubscriptions for part in parts),
-        tuple(map(_added_lines, *(part.lines for part in parts))),
-        max((part.clock_offset_s for part in parts if part.clock_offset_s is not None), default=None),
-        max(part.grace_s for part in parts),
-        max(part.delay_p50_s for part in parts),
-        max(part.delay_p999_s for part in parts),
-        sum(part.never_heard for part in parts),
-    )
-
-
-def _added_lines(*parts: LineStats) -> LineStats:
-    return LineStats(*(sum(getattr(part, field.name) for part in parts) for field in fields(LineStats)))
-
-
-def _added(into: Counters, parts: Sequence[Counters]) -> Counters:
-    for counter in fields(into):
-        values = [getattr(part, counter.name) for part in parts]
-        own = getattr(into, counter.name)
-        setattr(into, counter.name, sum(values) if isinstance(own, int) else _added(own, values))
-    return into

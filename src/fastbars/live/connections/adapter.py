@@ -1,8 +1,8 @@
 """BaseWebSocketAdapter: the live connection that users hold, a thin facade over its parts.
 
-    Session         makes the bars
-    Lines           the connection, or several; each kept up by a Supervisor
-    Subscriber      subscribes and unsubscribes
+    Session         makes the bars: one for all connections
+    Connections     the connections, each kept up by a Supervisor
+    Subscriber      spreads what is subscribed over them
     Upkeep          healing and snapshots
 
 Units: seconds for timers, int64 nanoseconds for event and receive times.
@@ -10,18 +10,19 @@ Units: seconds for timers, int64 nanoseconds for event and receive times.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.callbacks import check_callbacks
+from fastbars.clocks import wall_ns
 from fastbars.errors import WebSocketError
 from fastbars.events import MarketDataEvent
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import RawMessage, Stream, Trade
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
-from fastbars.live.connections.redundancy import Lines
+from fastbars.live.connections.connections import Connections
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.connections.subscriber import Subscriber
 from fastbars.live.connections.symbol_check import SymbolCheck
@@ -34,7 +35,10 @@ from fastbars.ticks import TickData
 
 
 class BaseWebSocketAdapter:
-    """A live connection to one exchange.
+    """A live connection to one exchange, or as many as what is subscribed needs: used as one, and with the same bars.
+
+    Several are opened where the exchange's limits ask for them, or addresses differ; and as `config.lines` says, so
+    that one can be lost.
 
     Args:
         exchange: the declaration of the exchange and market.
@@ -54,9 +58,16 @@ class BaseWebSocketAdapter:
         once: end, instead of reconnecting, when the server closes normally (code 1000).
         record: opens the recorder of what the session consumes; None: nothing is recorded.
         callbacks: instead of the seven functions of a session, on_tick to on_message.
-    """
 
-    redundant = False  # whether it may have several lines
+    Attributes:
+        session: makes the bars.
+        connections: all that there are.
+        upkeep: healing and snapshots.
+
+    Raises:
+        SubscriptionError: several lines, and trades of the channel carry no ids.
+        SnapshotError, OSError: with `config.state`.
+    """
 
     def __init__(
         self,
@@ -81,8 +92,6 @@ class BaseWebSocketAdapter:
         check_callbacks(on_state=on_state, on_error=on_error, parse_message=self.parse_message)
         self.exchange = exchange
         self.config = config or StreamConfig()
-        if self.config.lines > 1 and not self.redundant:
-            raise ValueError(f"{exchange.name}: lines={self.config.lines} needs stream() or a RedundantAdapter")
         own_parser = type(self).parse_message is not BaseWebSocketAdapter.parse_message
         self.session = Session(
             exchange,
@@ -95,48 +104,42 @@ class BaseWebSocketAdapter:
         keep_address_secret(url)
         self.url_given = url
         self.upkeep = Upkeep(self.session, url)
-        self.lines = Lines(self.session, url, self.upkeep, once=once, on_state=on_state, on_error=on_error)
-        self.symbol_check = SymbolCheck(exchange, self.config, url)
-        self._subscriber = Subscriber(self.session, self.lines, self.symbol_check)
+        self.connections = Connections(self.session, url, self.upkeep, once=once, on_state=on_state, on_error=on_error)
+        self._subscriber = Subscriber(self.session, self.connections, SymbolCheck(exchange, self.config, url))
         if url is None or exchange.streams_in(url):
             self.take_subscribed_only()
 
     @property
     def state(self) -> ConnectionState:
-        """The state of the connection; of several lines, CONNECTED while any is."""
-        return self.lines.state
+        """Of all connections: CONNECTED while one that is up carries whatever is subscribed."""
+        return self.connections.state
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection is up."""
+        """Whether everything is connected."""
         return self.state is ConnectionState.CONNECTED
 
     @property
     def url(self) -> str:
-        """Where it connects to."""
-        return self.lines.first.url
-
-    def url_of(self, channels: Collection[str]) -> str:
-        """Where these channels are served. Raises SubscriptionError where no one connection serves all."""
-        return self.lines.first.route.url(channels)
+        """Where the first connection goes."""
+        return self.connections.first.url
 
     def stats(self) -> StreamStats:
-        """A snapshot of all counters; those of connections over all lines together, latency that of the first."""
-        session, lines = self.session, self.lines.supervisors
-        first = self.lines.first
+        """A snapshot of all counters, of all connections together; latency is that of the slowest."""
+        session, counts = self.session, self.connections.counts
         return StreamStats(
             self.state,
             session.stats,
             session.buffer_stats,
-            sum(line.connections for line in lines),
-            0.0 if first.pair.current is None else first.pair.current.latency_s,
+            counts.connections,
+            max((connection.latency_s for connection in self.connections.up), default=0.0),
             session.event_time_ns,
-            first.pair.pauses,
-            sum(line.retry.breaker.trips for line in lines),
-            sum(line.pair.handovers for line in lines),
-            sum(line.watchdog.resubscriptions for line in lines),
+            self.connections.pauses,
+            counts.breaker_trips,
+            counts.handovers,
+            counts.resubscriptions,
             tuple(session.lines),
-            never_heard=first.watchdog.reported,
+            never_heard=counts.never_heard,
             **session.timing(),
         )
 
@@ -161,43 +164,50 @@ class BaseWebSocketAdapter:
         Raises:
             WSConnectionError: the first attempt failed, or `close` was called.
         """
-        await self.lines.connect()
+        await self.connections.connect()
 
     async def disconnect(self) -> None:
-        """Close the connection and wait until nothing of it is left running; `connect` starts it again."""
-        await self.lines.disconnect()
+        """Close every connection and wait until nothing is left running; `connect` starts them again."""
+        await self.connections.disconnect()
 
     async def close(self) -> None:
-        """Close the connection for good and wait until nothing of it is left running."""
-        await self.lines.close()
+        """Close every connection for good and wait until nothing is left running."""
+        await self.connections.close()
 
     async def reconnect(self) -> None:
-        """Drop the connection, connect again, and wait until it is up; several lines one after the other.
+        """Drop every connection, connect again, and wait until they are up; several lines one after the other.
 
         Raises:
-            WSConnectionError: it could not be brought back within `reconnect_attempts`, or was never up.
+            WSConnectionError: one could not be brought back within `reconnect_attempts`, or was never up.
         """
-        await self.lines.reconnect()
+        await self.connections.reconnect()
 
     async def wait_closed(self) -> None:
-        """Wait until the connection has ended for good.
+        """Wait until the connections have ended for good.
 
         Raises:
-            WSConnectionError: it was lost and could not be brought back.
+            WSConnectionError: one was lost and could not be brought back.
         """
-        await self.lines.wait_closed()
-
-    def expect(self, channels: Collection[str]) -> None:
-        """Connect to where these channels are served, though nothing is subscribed yet."""
-        self.lines.expect(channels)
+        await self.connections.wait_closed()
 
     def pause_reading(self) -> None:
-        """Stop reading, because a consumer is slow; the clock closes no bars meanwhile."""
-        self.lines.pause()
+        """Stop reading all sockets, because a consumer is slow; the clock closes no bars meanwhile."""
+        self.connections.pause()
 
     def resume_reading(self) -> None:
-        """Read again."""
-        self.lines.resume()
+        """Read them again."""
+        self.connections.resume()
+
+    def flush(self, *, unsubscribed: bool = False) -> None:
+        """Issue the open bars (PARTIAL, `end`): all, or those of symbols that are not subscribed, and were restored.
+
+        Where a snapshot keeps them for a restart (StreamConfig.state), those of subscribed symbols stay open.
+        """
+        if not unsubscribed:
+            self.session.flush(wall_ns())
+            return
+        for symbol in set(self.session.symbols) - self.active_subscriptions.keys():
+            self.session.flush(wall_ns(), symbol)
 
     # Subscribing.
 
@@ -220,16 +230,17 @@ class BaseWebSocketAdapter:
         return self._subscriber.streams_of(symbols, channels)
 
     async def subscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
-        """Subscribe, now or as soon as the connection is up, and after every reconnect.
+        """Subscribe, now or as soon as the connections are up, and after every reconnect; on as many as it takes.
 
         Args:
             symbols: as the exchange writes them; case is put right where the exchange has one case only.
             channels: names such as "trade" or "kline_1m"; the trade channel that bars are made from if empty.
 
         Raises:
-            SubscriptionError: an unknown channel, too many streams, or symbols that the exchange refused, does not
-                list, or has halted; the others are subscribed.
-            WSConnectionError: the connection was lost meanwhile; all of them stay desired.
+            SubscriptionError: an unknown channel, more than the exchange's limits allow, or symbols that it refused,
+                does not list, or has halted; the others are subscribed.
+            WSConnectionError: a connection was lost meanwhile, and what it carries stays desired; or could not be
+                opened.
         """
         await self.subscribe_streams(self.streams_of(symbols, channels))
 
@@ -237,15 +248,11 @@ class BaseWebSocketAdapter:
         """As `subscribe`, given (symbol, channel) pairs."""
         await self._subscriber.subscribe(streams)
 
-    async def subscribe_unchecked(self, streams: Sequence[Stream]) -> None:
-        """As `subscribe_streams`, of symbols that the exchange is known to have."""
-        await self.lines.subscribe(streams)
-
     async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
         """End subscriptions; the symbols' open bars are issued (PARTIAL, `end`) where no trade channel is left.
 
         Raises:
-            SubscriptionError: the exchange refused. WSConnectionError: the connection was lost meanwhile.
+            SubscriptionError: the exchange refused. WSConnectionError: a connection was lost meanwhile.
         """
         await self.unsubscribe_streams(self.streams_of(symbols, channels))
 
@@ -253,21 +260,22 @@ class BaseWebSocketAdapter:
         """As `unsubscribe`, given (symbol, channel) pairs."""
         await self._subscriber.unsubscribe(streams)
 
+    async def move_streams(self, streams: Sequence[Stream], to: int | None = None) -> None:
+        """Carry (symbol, channel) pairs on another connection from now on, as far as they are subscribed.
+
+        Where trade ids tell trades apart both carry them for `handover_overlap`, and no trade is missed; where they
+        do not, or that is 0, the subscription ends first, and bars say that trades may be missing.
+
+        Args:
+            to: which connection, of those of each line, from 0; None: another one that has room, or a new one.
+
+        Raises:
+            SubscriptionError: that connection cannot take them, or the exchange refused; those stay where they are.
+            WSConnectionError: a connection was lost meanwhile, or could not be opened.
+            ValueError: there is no such connection.
+        """
+        await self._subscriber.move(streams, to)
+
     def take_subscribed_only(self) -> None:
         """From now on, trades make bars only if their symbols are subscribed to; else that begins with `subscribe`."""
-        self.lines.follow()
-
-
-class RedundantAdapter(BaseWebSocketAdapter):
-    """`config.lines` connections to one exchange, used as one; arguments as in BaseWebSocketAdapter.
-
-    It is CONNECTED while any of its lines is. The first line's attempts decide about giving up.
-
-    Raises:
-        SubscriptionError: trades of the channel carry no ids.
-    """
-
-    redundant = True
-
-    def __init__(self, exchange: Exchange, config: StreamConfig | None = None, *args: Any, **options: Any) -> None:
-        super().__init__(exchange, config or StreamConfig(lines=2), *args, **options)
+        self.connections.follow()

@@ -156,6 +156,11 @@ class Connection:
     # While it is open.
 
     @property
+    def number(self) -> int:
+        """Its number among the connections that feed the session."""
+        return self._receiver.number
+
+    @property
     def is_open(self) -> bool:
         """Whether the handshake succeeded and neither side has begun to close."""
         return self.socket is not None and self.socket.state is State.OPEN

@@ -145,8 +145,8 @@ class Handover:
 
 async def _wait_due(connection: Connection) -> None:
     # Until the exchange's lifetime of a connection is nearly over, or a notice came. Between a twentieth and a tenth of
-    # the lifetime is left, and time for the overlap; drawn, so that the connections of a pool are not replaced all at
-    # once.
+    # the lifetime is left, and time for the overlap; drawn, so that the connections of a stream are not replaced all
+    # at once.
     config = connection.config
     lifetime_s = config.connection_lifetime or connection.exchange.limits.lifetime_s
     if lifetime_s is None:
@@ -176,14 +176,12 @@ class ConnectionPair:
         current: in charge; None while there is none.
         handovers: times that a successor took over.
         is_paused: reading is paused, on connections yet to come too.
-        pauses: times that reading was paused.
     """
 
     def __init__(self) -> None:
         self.current: Connection | None = None
         self.handovers = 0
         self.is_paused = False
-        self.pauses = 0
         self._handover: Handover | None = None
 
     @property
@@ -210,7 +208,6 @@ class ConnectionPair:
         """Stop reading."""
         if not self.is_paused:
             self.is_paused = True
-            self.pauses += 1
             for connection in self.all:
                 connection.pause()
 

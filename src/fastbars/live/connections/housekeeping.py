@@ -27,8 +27,8 @@ class Feeding(Protocol):
         """Of all together."""
 
     @property
-    def connections(self) -> list[Connection]:
-        """All that are up."""
+    def up(self) -> list[Connection]:
+        """The connections that are up."""
 
     @property
     def is_paused(self) -> bool:
@@ -96,7 +96,7 @@ class Housekeeping:
             await asyncio.sleep(_INTERVAL_S)
             if not session.clock_is_due(steady_ns()):
                 continue
-            if not await have_been_read(feeding.connections) or feeding.is_paused:
+            if not await have_been_read(feeding.up) or feeding.is_paused:
                 continue
             feed_up = feeding.state is ConnectionState.CONNECTED and not session.outages.is_down
             session.advance_clock(steady_ns(), wall_ns(), feed_up=feed_up)

@@ -1,7 +1,6 @@
 """Placement: decides which connection carries which stream, within the exchange's limits; it opens none.
 
-    a stream that is carried already    stays where it is
-    a symbol whose bars are known       goes to the connection that knows them, if there is room: to move it cuts them
+    a stream that is carried already    stays where it is, unless that connection is to be left
     any other                           goes to the connection that carries least, of those that can take it
     what no connection can take         goes to a new one
 
@@ -30,17 +29,15 @@ class Place(Generic[T]):
         connection: the connection itself, opaque here.
         url: where it goes; None where it carries nothing yet, and may go anywhere.
         streams: what it carries.
-        known: symbols whose bars it knows, from before or from a snapshot.
 
     Attributes:
         given: what it is to carry from now on, what it carries already included where that was asked for again.
     """
 
-    def __init__(self, connection: T, url: str | None, streams: Iterable[Stream], known: Collection[str]) -> None:
+    def __init__(self, connection: T, url: str | None, streams: Iterable[Stream] = ()) -> None:
         self.connection = connection
         self.url = url
         self.streams = set(streams)
-        self.known = frozenset(known)
         self.given: list[Stream] = []
 
     def give(self, stream: Stream) -> None:
@@ -70,6 +67,7 @@ class Placement:
         places: Sequence[Place[T]],
         url_of: Callable[[str], str],
         make: Callable[[str], Place[T]],
+        leave: Collection[Place[T]] = (),
     ) -> list[Place[T]]:
         """Give each stream a place; `given` of each place says which. Returns all places, new ones included.
 
@@ -77,11 +75,14 @@ class Placement:
             places: the connections there are; the first one's address is served first.
             url_of: where a channel is served.
             make: a new connection for a channel, not connected yet.
+            leave: connections that give up what they carry of these streams, and take none.
 
         Raises:
             SubscriptionError: more than the exchange allows, or two names of one market; nothing was made.
         """
         every = list(places)
+        for place in leave:
+            place.streams.difference_update(streams)
         carrier = {stream: place for place in every for stream in place.streams}
         self._check_names([*carrier, *streams])
         new: dict[str, list[Stream]] = {}
@@ -92,23 +93,21 @@ class Placement:
                 new.setdefault(url_of(stream[1]), []).append(stream)
         self._check_limits(new, every, len(carrier))
         for url, its_streams in sorted(new.items(), key=lambda item: item[0] != every[0].url):
-            ours = [place for place in every if place.url in (None, url)]
+            ours = [place for place in every if place.url in (None, url) and place not in leave]
             carried = [stream for place in ours for stream in place.streams]
             missing = self._needed([*carried, *its_streams]) - len(ours)
             ours += [make(its_streams[0][1]) for _ in range(missing)]
-            knows = {symbol: place for place in ours for symbol in place.known}
             taken = {place: set(map(self._exchange.exclusive_place, place.streams)) for place in ours}
-            for stream in sorted(its_streams, key=lambda stream: stream[0] not in knows):
+            for stream in its_streams:
                 excluded = self._exchange.exclusive_place(stream)
                 able = [
                     place
                     for place in ours
                     if len(place.streams) < self._most_streams and (excluded is None or excluded not in taken[place])
                 ]
-                place = knows.get(stream[0])
-                if place not in able:
-                    place = min(able, key=lambda able: len(able.streams), default=None)
-                if place is None:  # those that have room hold what excludes it
+                if able:
+                    place = min(able, key=lambda able: len(able.streams))
+                else:  # those that have room hold what excludes it
                     place = make(stream[1])
                     taken[place] = set()
                     ours.append(place)
@@ -117,6 +116,39 @@ class Placement:
                 taken[place].add(excluded)
             every += [place for place in ours if place not in every]
         return every
+
+    def assign(
+        self,
+        streams: Sequence[Stream],
+        place: Place[T],
+        url_of: Callable[[str], str],
+        leave: Collection[Place[T]],
+    ) -> None:
+        """Give these streams to one connection instead of those to be left.
+
+        Raises:
+            SubscriptionError: it cannot take them; nothing has changed.
+        """
+        urls = {url_of(channel) for _, channel in streams} | ({place.url} - {None})
+        if len(urls) > 1 or self._needed({*place.streams, *streams}) > 1:
+            raise SubscriptionError(
+                f"{self._exchange.name}: a connection to {place.url} that carries {len(place.streams)} of at most"
+                f" {self._most_streams} streams cannot take these {len(streams)}",
+                tuple(symbol for symbol, _ in streams),
+            )
+        (place.url,) = urls
+        for other in leave:
+            other.streams.difference_update(streams)
+        for stream in streams:
+            place.give(stream)
+
+    def check_count(self, connections: int) -> None:
+        """Raises SubscriptionError: so many connections a line are more than one address may have."""
+        if connections * self._lines > self._most_connections:
+            raise SubscriptionError(
+                f"{self._exchange.name}: {connections * self._lines} connections are over the limit of"
+                f" {self._most_connections} from one address (one more is kept for handovers)"
+            )
 
     def _needed(self, streams: Collection[Stream]) -> int:
         # Connections, by the number of streams, and by those of one symbol that exclude each other.

@@ -27,6 +27,7 @@ class Receiver:
         on_failure: called once, with an unexpected internal error.
 
     Attributes:
+        number: as given.
         feed: ends wakeups of which the scanner took every message, without a Python frame.
     """
 
@@ -39,7 +40,7 @@ class Receiver:
     ) -> None:
         self.feed = Feed(session.intake, self._fail)
         self._session = session
-        self._number = number
+        self.number = number
         self._on_received = on_received
         self._on_failure = on_failure
         self._failed = False
@@ -59,7 +60,7 @@ class Receiver:
         if self._failed:
             return
         try:
-            received = self._session.receive(payloads, wall_ns(), steady_ns(), line=self._number)
+            received = self._session.receive(payloads, wall_ns(), steady_ns(), line=self.number)
             self.feed.note_data(received.data_messages)
             self._on_received(received)
         except Exception as error:  # noqa: BLE001 nothing above it could: it logs and stops loudly
@@ -70,7 +71,7 @@ class Receiver:
         if self._failed:
             return
         try:
-            self._session.take_message(payload, wall_ns(), steady_ns(), self._number)
+            self._session.take_message(payload, wall_ns(), steady_ns(), self.number)
         except Exception as error:  # noqa: BLE001 as above
             self._fail(error)
 

@@ -78,6 +78,10 @@ class Route:
         urls = self._exchange.urls(asked)
         return urls[self._index % len(urls)]
 
+    def url_of(self, channel: str) -> str:
+        """Where a channel is served."""
+        return self.url({channel})
+
     @property
     def named_streams(self) -> Collection[Stream]:
         """The streams that the user's address subscribes to by itself."""
@@ -86,6 +90,9 @@ class Route:
 
 class Observer(Protocol):
     """The owner of a supervised connection: it is told what happens to it, and asked what to do with it."""
+
+    def next_number(self, line: Supervisor) -> int:
+        """The number of its next connection, among those that feed the session."""
 
     def starting(self, line: Supervisor) -> None:
         """The line is about to connect. `connect` raises what this raises."""
@@ -106,7 +113,10 @@ class Observer(Protocol):
         """The line has ended by itself, for good."""
 
     def is_covered(self, line: Supervisor) -> bool:
-        """Whether other lines deliver everything that this one carries."""
+        """Whether others carry everything that this one carries."""
+
+    def is_alone(self, line: Supervisor) -> bool:
+        """Whether no other one carries anything else."""
 
 
 class Supervisor:
@@ -116,7 +126,7 @@ class Supervisor:
         session: what the connection feeds.
         route: where it goes.
         observer: the owner, which is called on each event.
-        index: number of the line, where several feed the session.
+        line: number of the redundant line that it belongs to.
         once: end, instead of reconnecting, when the server closes normally (code 1000).
 
     Attributes:
@@ -129,15 +139,15 @@ class Supervisor:
     """
 
     def __init__(
-        self, session: Session, route: Route, observer: Observer, *, index: int = 0, once: bool = False
+        self, session: Session, route: Route, observer: Observer, *, line: int = 0, once: bool = False
     ) -> None:
         self.session = session
         self.route = route
-        self.index = index
+        self.line = line
         self.subscriptions = Subscriptions(session.exchange, session.config.ack_timeout)
         self.pair = ConnectionPair()
         self.retry = RetryPolicy(session.config)
-        self.watchdog = Watchdog(session, observer.refused, reports=index == 0)
+        self.watchdog = Watchdog(session, observer.refused, reports=line == 0)
         self.connections = 0
         self.lifecycle = Lifecycle(
             session.exchange.name,
@@ -295,9 +305,8 @@ class Supervisor:
             connection.run_task(self._end_overlap(), "overlap")
 
     def _make(self, subscriptions: Subscriptions) -> Connection:
-        # The number modulo the count of lines is the line; it is known before the first byte, as trades may follow
-        # right behind the handshake.
-        number = self.connections * self.session.config.lines + self.index
+        # Numbered before the first byte: trades may follow right behind the handshake.
+        number = self._observer.next_number(self)
         return Connection(self.session, self.url, subscriptions, self._take_received, self.fail, number=number)
 
     def _make_successor(self) -> Connection:
@@ -328,7 +337,7 @@ class Supervisor:
 
     async def _bring_up(self, successor: Connection) -> None:
         # Opens a connection alongside the old one, and returns when everything is subscribed on it.
-        self.session.notifier.begin_overlap()
+        self.session.notifier.begin_overlap(self)
         await self._open(successor)
         self._begin(successor)
         await self._subscribe_all(successor)
@@ -338,8 +347,8 @@ class Supervisor:
         await asyncio.sleep(self.session.config.handover_overlap)
         while self.pair.is_paused or not await have_been_read(self.pair.all):  # noqa: ASYNC110 there is no event for that
             await asyncio.sleep(_UNREAD_S)
-        if self.session.config.lines == 1 and not self.pair.is_handing_over:  # several lines overlap all the time
-            self.session.notifier.end_overlap()
+        if not self.pair.is_handing_over:
+            self.session.notifier.end_overlap(self)
 
     async def _subscribe_all(self, connection: Connection) -> None:
         try:
@@ -352,15 +361,32 @@ class Supervisor:
         await self._subscribe_all(connection)
         # The outage is over. It is judged twice: at once, and again when the past trades that some exchanges send by
         # themselves have come, which would make the bars of the outage look whole.
-        since_ns, until_ns = self.session.end_outage(steady_ns(), wall_ns())
+        session, outages = self.session, self.session.outages
+        lost = [symbol for symbol in self._symbols if symbol in outages.suspect_since]
+        until_ns = outages.until_ns(steady_ns()) if lost else None
+        if until_ns is not None and not outages.is_down:
+            outages.judge_suspects(lost, until_ns, wall_ns())
+            await asyncio.sleep(HISTORY_S)
+            outages.judge_suspects(lost, until_ns, wall_ns())
+            outages.trust(lost)
+            return
+        since_ns, until_ns = session.end_outage(steady_ns(), wall_ns())
         if since_ns is not None and until_ns is not None:
             await asyncio.sleep(HISTORY_S)
-            self.session.outages.judge_all(since_ns, until_ns, wall_ns())
-            self.session.outages.trust()
+            outages.judge_all(since_ns, until_ns, wall_ns())
+            outages.trust()
+
+    @property
+    def _symbols(self) -> list[str]:
+        return list(dict.fromkeys(symbol for symbol, _ in self.subscriptions.desired))
 
     def _begin_outage(self) -> None:
-        if not self._observer.is_covered(self):
+        if self._observer.is_covered(self):
+            return
+        if self._observer.is_alone(self):
             self.session.begin_outage(steady_ns())
+        else:
+            self.session.outages.suspect_all(self._symbols, steady_ns())
 
     def _take_received(self, connection: Connection, received: Received) -> None:
         # Handles the result of one wakeup, in the event loop's callback: nothing here may block.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,6 @@ from fastbars.bars import BarStatus
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.binance import SPOT
 from fastbars.exchanges.declaration import Exchange, Limits
-from fastbars.live.connections.pool import Pool
 from fastbars.streams import BarStream
 from servers import MINUTE_MS, Answer, Request, TradeServer, acknowledge, refuse, show, trade, until
 
@@ -105,7 +105,7 @@ def exchange_of(limits: Limits) -> Exchange:
 
 
 class Streamed:
-    """A pool to a strict exchange, and its bars."""
+    """A stream from a strict exchange, and its bars."""
 
     def __init__(self, server: StrictExchange, symbols: Sequence[str] = (), **knobs: Any) -> None:
         self.states: list[ConnectionState] = []
@@ -113,13 +113,10 @@ class Streamed:
         config = StreamConfig(**quick | knobs)
         exchange = exchange_of(server.limits)
 
-        def make_pool(put: Any) -> Pool:
-            def make(on_state: Any) -> BaseWebSocketAdapter:
-                return BaseWebSocketAdapter(exchange, config, on_bars=put, on_state=on_state, url=server.url)
+        def make_adapter(put: Any) -> BaseWebSocketAdapter:
+            return BaseWebSocketAdapter(exchange, config, on_bars=put, on_state=self.states.append, url=server.url)
 
-            return Pool(exchange, config, make, self.states.append)
-
-        self.bars = BarStream(make_pool, symbols, 100_000)
+        self.bars = BarStream(make_adapter, symbols, 100_000)
 
     async def __aenter__(self) -> BarStream:
         return await self.bars.__aenter__()
@@ -147,7 +144,9 @@ SMALL = Limits(4, 3, 1000)
         (Limits(250, 50, 20, request_bytes=800, connects=(6, 1.0)), 12),
     ],
 )
-async def test_3000_symbols_over_a_pool_hold_the_limits_to_the_letter(limits: Limits, connections: int) -> None:
+async def test_3000_symbols_over_many_connections_hold_the_limits_to_the_letter(
+    limits: Limits, connections: int
+) -> None:
     symbols = symbols_of(3_000)
     async with StrictExchange(limits) as server, Streamed(server, symbols, heartbeat_interval=0.3) as bars:
         assert server.offences == []
@@ -169,11 +168,11 @@ async def test_3000_symbols_over_a_pool_hold_the_limits_to_the_letter(limits: Li
 # Spreading.
 
 
-async def test_one_connection_is_a_pool_of_one() -> None:
+async def test_one_connection_is_enough_where_the_limits_allow_it() -> None:
     async with StrictExchange(SMALL) as server, Streamed(server, symbols_of(4)) as bars:
         assert server.spread == [4]
         assert bars.adapter.state is ConnectionState.CONNECTED
-        assert bars.pool.active_subscriptions == {symbol: {"trade"} for symbol in symbols_of(4)}
+        assert bars.adapter.active_subscriptions == {symbol: {"trade"} for symbol in symbols_of(4)}
 
 
 async def test_symbols_are_spread_evenly_over_as_many_connections_as_are_needed() -> None:
@@ -205,32 +204,37 @@ async def test_a_connection_that_has_become_empty_is_closed_and_its_counts_stay(
     async with StrictExchange(SMALL) as server, Streamed(server, symbols_of(8)) as bars:
         await server.trade_all(1, 0)
         await until(lambda: bars.stats().session.trades == 8)
-        second = bars.pool.adapters[1]
-        await bars.unsubscribe([symbol for symbol, _ in second.streams])
+        second = bars.adapter.connections.supervisors[1]
+        await bars.unsubscribe([symbol for symbol, _ in second.subscriptions.desired])
         assert server.spread == [4]
-        assert len(bars.pool.adapters) == 1
+        assert len(bars.adapter.connections.supervisors) == 1
+        assert bars.stats().connections == 2
         assert bars.stats().session.trades == 8
         assert bars.stats().buffer.trades == 8
         ended = [await anext(bars) for _ in range(4)]
         assert {bar.close_reason for bar in ended} == {"end"}
-        await bars.unsubscribe(list(bars.pool.active_subscriptions))
+        await bars.unsubscribe(list(bars.adapter.active_subscriptions))
         assert server.spread == [0]  # one stays
         await bars.subscribe(["NEWUSDT"])
         assert server.spread == [1]
 
 
-async def test_after_a_restart_each_symbol_goes_to_the_connection_whose_snapshot_has_its_bar(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [2, 4, 8])
+async def test_a_restart_with_another_number_of_connections_continues_from_the_same_snapshot(
+    most: int, tmp_path: Path
+) -> None:
     symbols = symbols_of(8)
     knobs: dict[str, Any] = {"state": tmp_path / "state", "heal": False}
-    async with StrictExchange(SMALL) as server:
-        async with Streamed(server, symbols, **knobs) as bars:
-            before = [{symbol for symbol, _ in adapter.streams} for adapter in bars.pool.adapters]
+    async with StrictExchange(replace(SMALL, streams_per_connection=8)) as server:
+        async with Streamed(server, symbols, streams_per_connection=4, **knobs) as bars:
+            assert server.spread == [4, 4]
             await server.trade_all(1, 0)
             await until(lambda: bars.stats().session.trades == 8)
         assert not server.held
-        async with Streamed(server, [symbols[3], "NEWUSDT", *symbols[:3:-1], *symbols[1:3]], **knobs) as bars:
-            after = [{symbol for symbol, _ in adapter.streams} for adapter in bars.pool.adapters]
-            assert after == [each - {"S0USDT"} | ({"NEWUSDT"} if "S0USDT" in each else set()) for each in before]
+        assert os.listdir(tmp_path) == ["state"]
+        again = [symbols[3], "NEWUSDT", *symbols[:3:-1], *symbols[1:3]]
+        async with Streamed(server, again, streams_per_connection=most, **knobs) as bars:
+            assert len(server.held) == -(-8 // most)
             left = await asyncio.wait_for(anext(bars), 10)  # nobody asked for it again
             assert (left.symbol, left.status, left.close_reason) == ("S0USDT", BarStatus.PARTIAL, "end")
             await server.trade_all(2, MINUTE_MS)
@@ -247,7 +251,7 @@ async def test_refusals_of_several_connections_are_one_error_and_harm_no_other()
         assert sorted(refused.value.symbols) == ["S0USDT", "S5USDT"]
         assert str(refused.value).count("binance spot refused") == 1
         assert sum(server.spread) == 6
-        assert "S0USDT" not in bars.pool.active_subscriptions
+        assert "S0USDT" not in bars.adapter.active_subscriptions
 
 
 async def test_a_connection_all_of_whose_symbols_are_refused_is_closed() -> None:
@@ -271,7 +275,7 @@ async def test_more_than_one_address_may_have_is_refused_before_anything_is_aske
         with pytest.raises(SubscriptionError, match="unknown channel 'nosuch'"):
             await bars.subscribe(symbols_of(1), ["nosuch"])
         assert server.requests == []
-        assert bars.pool.active_subscriptions == {}
+        assert bars.adapter.active_subscriptions == {}
         await bars.subscribe(symbols_of(8))
         assert server.spread == [4, 4]
 
@@ -280,14 +284,13 @@ async def test_streams_of_different_routes_go_to_connections_of_their_own() -> N
     async with StrictExchange(SMALL) as public, StrictExchange(SMALL) as market:
         routes = {public.url: ("trade", "bookTicker"), market.url: ("aggTrade", "kline_*")}
         exchange = replace(SPOT, routes=routes, limits=SMALL)
-        config = StreamConfig(close_by="trades")
-        pool = Pool(exchange, config, lambda told: BaseWebSocketAdapter(exchange, config, on_state=told))
-        await pool.connect()
-        await pool.subscribe(["BTCUSDT"], ["kline_1m", "trade", "bookTicker"])
+        adapter = BaseWebSocketAdapter(exchange, StreamConfig(close_by="trades"))
+        await adapter.connect()
+        await adapter.subscribe(["BTCUSDT"], ["kline_1m", "trade", "bookTicker"])
         assert (public.streams, market.streams) == (["btcusdt@trade", "btcusdt@bookTicker"], ["btcusdt@kline_1m"])
-        await pool.subscribe(symbols_of(4), ["kline_1m"])
+        await adapter.subscribe(symbols_of(4), ["kline_1m"])
         assert (public.spread, market.spread) == ([2], [2, 3])
-        await pool.disconnect()
+        await adapter.disconnect()
 
 
 # States and ends.
@@ -299,7 +302,7 @@ async def test_the_state_of_the_whole_is_told_and_only_when_it_changes() -> None
         async with streamed as bars:
             next(iter(server.held)).transport.abort()
             await until(lambda: ConnectionState.RECONNECTING in streamed.states)
-            assert bars.pool.state is ConnectionState.CONNECTED
+            assert bars.adapter.state is ConnectionState.CONNECTED
         names = [str(state) for state in streamed.states]
         assert names == ["connecting", "connected", "reconnecting", "connected", "disconnected"]
 
@@ -312,19 +315,19 @@ async def test_a_connection_that_is_lost_for_good_ends_the_whole_with_its_error(
         left: list[OHLCVBar] = []
         with pytest.raises(WSConnectionError, match="gave up after 0 attempts"):
             left.extend([bar async for bar in bars])
-        assert bars.pool.state is ConnectionState.DISCONNECTED
+        assert bars.adapter.state is ConnectionState.DISCONNECTED
         assert not server.held
 
 
 async def test_a_slow_consumer_stops_the_reading_of_every_connection() -> None:
     async with StrictExchange(SMALL) as server, Streamed(server, symbols_of(8)) as bars:
-        bars.pool.pause_reading()
+        bars.adapter.pause_reading()
         await server.trade_all(1, 0)
         await bars.subscribe([])
         await asyncio.sleep(0.05)
         assert bars.stats().session.trades == 0
-        assert bars.stats().pauses == 2
-        bars.pool.resume_reading()
+        assert bars.stats().pauses == 1
+        bars.adapter.resume_reading()
         await until(lambda: bars.stats().session.trades == 8)
 
 
