@@ -2,6 +2,8 @@
 
     python tools/soak.py --seconds 60 --seed 1
 
+Beside it streams of seven venues are killed with SIGKILL every 30 s, under faults as well (see `tests/killing.py`).
+
 The exchanges run in a separate process, so that the memory measured is the client's; what they really traded and
 sent is compared with the bars at the end. The exit status is 1 if anything is wrong.
 
@@ -17,6 +19,7 @@ import json
 import logging
 import multiprocessing
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -548,6 +551,14 @@ def report(venues: list[Venue], truths: list[Truth], memory: Memory, left: Count
     return good
 
 
+def start_killing(seconds: float, seed: int) -> subprocess.Popen[bytes]:
+    """Let streams of their own be killed meanwhile, each four times at least."""
+    every_s = min(30.0, seconds / 5)
+    harness = Path(__file__).resolve().parents[1] / "tests" / "killing.py"
+    options = ["--seconds", str(seconds), "--every", str(every_s), "--seed", str(seed), "--faults"]
+    return subprocess.Popen([sys.executable, str(harness), *options])
+
+
 def main() -> int:
     """Read the options and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -556,8 +567,13 @@ def main() -> int:
     options = parser.parse_args()
     if options.seconds < 30:
         parser.error("--seconds must be 30 at least")
-    with tempfile.TemporaryDirectory() as folder:
-        return 0 if fastbars.run(soak(options.seconds, options.seed, Path(folder))) else 1
+    killing = start_killing(options.seconds, options.seed)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            good = fastbars.run(soak(options.seconds, options.seed, Path(folder)))
+        return 0 if killing.wait(options.seconds) == 0 and good else 1
+    finally:
+        killing.terminate()
 
 
 if __name__ == "__main__":
