@@ -279,7 +279,7 @@ def test_bars_are_chosen_as_numpy_chooses(index: Any, places: list[int]) -> None
         ([0, None], TypeError, "integer"),
         (np.array([True, 0], object), TypeError, "cannot be mixed"),
         (np.array([1], "m8[s]"), TypeError, "not by an array of timedelta64"),
-        ("wap", KeyError, "no column 'wap'; a bar has symbol, spec, open_time"),
+        ("wap", KeyError, "no column 'wap'; a bar has exchange, market, symbol, spec, open_time"),
     ],
 )
 def test_what_chooses_no_bar_is_refused(index: Any, error: type[Exception], message: str) -> None:
@@ -338,7 +338,7 @@ def test_pandas_gets_floats_or_exact_decimals_with_the_index_asked_for() -> None
     assert exact.index.names == ["symbol", "open_time"]
     assert exact["close"].tolist() == [Decimal("1.5"), Decimal(100), Decimal("0.25")]
     assert "close" not in batch.to_pandas(index="close").columns
-    with pytest.raises(KeyError, match="no column 'time' for the index; a bar has symbol"):
+    with pytest.raises(KeyError, match="no column 'time' for the index; a bar has exchange, market, symbol"):
         batch.to_pandas(index="time")
 
 

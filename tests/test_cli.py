@@ -87,14 +87,15 @@ def tape(tmp_path: Path) -> Path:
 # Replaying.
 
 REPLAY_CSV = """\
-symbol,spec,open_time,close_time,open,high,low,close,volume,quote_volume,trade_count,taker_buy_volume,\
-taker_buy_quote_volume,first_trade_id,last_trade_id,status,revision,close_reason,missing_count,unpublished_count
-BTCUSDT,1m,2024-08-08T23:54:00Z,2024-08-08T23:55:00Z,100,102,100,102,3,303,3,3,303,1,3,PARTIAL,0,trade,,0
-ETHUSDT,1m,2024-08-08T23:54:00Z,2024-08-08T23:55:00Z,100,102,100,102,3,303,3,3,303,1,3,PARTIAL,0,trade,,0
-BTCUSDT,1m,2024-08-08T23:55:00Z,2024-08-08T23:56:00Z,100,102,100,102,3,303,3,3,303,4,6,COMPLETE,0,trade,0,0
-ETHUSDT,1m,2024-08-08T23:55:00Z,2024-08-08T23:56:00Z,100,102,100,102,3,303,3,3,303,4,6,COMPLETE,0,trade,0,0
-BTCUSDT,1m,2024-08-08T23:56:00Z,2024-08-08T23:57:00Z,100,102,100,102,3,303,3,3,303,7,9,PARTIAL,0,end,,0
-ETHUSDT,1m,2024-08-08T23:56:00Z,2024-08-08T23:57:00Z,100,102,100,102,3,303,3,3,303,7,9,PARTIAL,0,end,,0
+exchange,market,symbol,spec,open_time,close_time,open,high,low,close,volume,quote_volume,trade_count,\
+taker_buy_volume,taker_buy_quote_volume,first_trade_id,last_trade_id,status,revision,close_reason,\
+missing_count,unpublished_count
+binance,spot,BTCUSDT,1m,2024-08-08T23:54:00Z,2024-08-08T23:55:00Z,100,102,100,102,3,303,3,3,303,1,3,PARTIAL,0,trade,,0
+binance,spot,ETHUSDT,1m,2024-08-08T23:54:00Z,2024-08-08T23:55:00Z,100,102,100,102,3,303,3,3,303,1,3,PARTIAL,0,trade,,0
+binance,spot,BTCUSDT,1m,2024-08-08T23:55:00Z,2024-08-08T23:56:00Z,100,102,100,102,3,303,3,3,303,4,6,COMPLETE,0,trade,0,0
+binance,spot,ETHUSDT,1m,2024-08-08T23:55:00Z,2024-08-08T23:56:00Z,100,102,100,102,3,303,3,3,303,4,6,COMPLETE,0,trade,0,0
+binance,spot,BTCUSDT,1m,2024-08-08T23:56:00Z,2024-08-08T23:57:00Z,100,102,100,102,3,303,3,3,303,7,9,PARTIAL,0,end,,0
+binance,spot,ETHUSDT,1m,2024-08-08T23:56:00Z,2024-08-08T23:57:00Z,100,102,100,102,3,303,3,3,303,7,9,PARTIAL,0,end,,0
 """
 
 
@@ -124,9 +125,13 @@ def test_replay_writes_json_lines_with_decimals_as_text(tape: Path, capsys: pyte
 def test_replay_writes_a_table_by_default(tape: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(tape), "--exchange", "binance"]) == 0
     header, first, *_, last = capsys.readouterr().out.splitlines()
-    assert " ".join(header.split()) == "symbol spec open_time open high low close volume trades status"
-    assert first.split() == ["BTCUSDT", "1m", "2024-08-08T23:54:00Z", "100", "102", "100", "102", "3", "3", "PARTIAL"]
-    assert last.split()[:3] == ["ETHUSDT", "1m", "2024-08-08T23:56:00Z"]
+    assert " ".join(header.split()) == (
+        "exchange market symbol spec open_time open high low close volume trades status"
+    )
+    assert first.split() == (
+        ["binance", "spot", "BTCUSDT", "1m", "2024-08-08T23:54:00Z", "100", "102", "100", "102", "3", "3", "PARTIAL"]
+    )
+    assert last.split()[2:5] == ["ETHUSDT", "1m", "2024-08-08T23:56:00Z"]
     assert header.index("open_time") == first.index("2024") == last.index("2024")
 
 
@@ -160,7 +165,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline().startswith(b"symbol,spec,")
+        assert process.stdout.readline().startswith(b"exchange,market,symbol,spec,")
         process.stdout.close()
         assert process.wait(20) == 0
         assert process.stderr.read() == b""
@@ -346,9 +351,9 @@ def test_an_interrupt_ends_the_stream_with_a_flush_and_status_0(tmp_path: Path) 
         assert main([*arguments, "-o", str(output)]) == 0
     rows = [line.split(",") for line in output.read_text().splitlines()[1:]]
     assert rows[-1][-3] == "end"
-    assert sorted((row[0], row[1], *row[-5:-2]) for row in rows if row[1] == "1mo") == [
-        ("BTCUSDT", "1mo", "PARTIAL", "0", "end"),
-        ("ETHUSDT", "1mo", "PARTIAL", "0", "end"),
+    assert sorted((*row[:4], *row[-5:-2]) for row in rows if row[3] == "1mo") == [
+        ("binance", "spot", "BTCUSDT", "1mo", "PARTIAL", "0", "end"),
+        ("binance", "spot", "ETHUSDT", "1mo", "PARTIAL", "0", "end"),
     ]
 
 
@@ -358,8 +363,13 @@ def test_a_stream_as_a_process_of_its_own_ends_by_a_signal_with_status_0(number:
         command = [*COMMAND, "-vv", "stream", "binance", "BTCUSDT", "--url", url, "--bars", "tick:20,1mo"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            assert process.stdout.readline().startswith("symbol ")
-            assert process.stdout.readline().split()[:2] == ["BTCUSDT", "tick:20"]  # each line at once
+            assert process.stdout.readline().startswith("exchange ")
+            assert process.stdout.readline().split()[:4] == [
+                "binance",
+                "spot",
+                "BTCUSDT",
+                "tick:20",
+            ]  # each line at once
             process.send_signal(number)
             out, err = process.communicate(timeout=10)
             assert process.returncode == 0
@@ -435,7 +445,7 @@ def test_one_field_as_text() -> None:
 
 def test_a_bar_as_csv_json_and_table_row() -> None:
     assert csv_line(BAR) == (
-        "BTCUSDT,1m,2024-08-08T23:54:00Z,2024-08-08T23:55:00Z,100,102.50,0.00000001,101,0.00000003,305.1,3,0,"
+        ",,BTCUSDT,1m,2024-08-08T23:54:00Z,2024-08-08T23:55:00Z,100,102.50,0.00000001,101,0.00000003,305.1,3,0,"
         "0.0000000000,1,3,COMPLETE,1,clock,,"
     )
     assert orjson.loads(json_line(BAR))["low"] == "0.00000001"
@@ -444,7 +454,7 @@ def test_a_bar_as_csv_json_and_table_row() -> None:
 
 
 def test_a_bar_without_trades_has_empty_fields() -> None:
-    assert csv_line(HOLE) == "BTCUSDT,1m,2024-08-08T23:54:00Z,2024-08-08T23:55:00Z,,,,,0,0,0,0,0,,,GAP,0,clock,,"
+    assert csv_line(HOLE) == ",,BTCUSDT,1m,2024-08-08T23:54:00Z,2024-08-08T23:55:00Z,,,,,0,0,0,0,0,,,GAP,0,clock,,"
     hole = orjson.loads(json_line(HOLE))
     assert (hole["open"], hole["first_trade_id"], hole["volume"], hole["trade_count"]) == (None, None, "0", 0)
     assert table_line(HOLE).split() == ["BTCUSDT", "1m", "2024-08-08T23:54:00Z", "0", "0", "GAP"]

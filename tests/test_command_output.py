@@ -93,9 +93,10 @@ def test_symbols_spoil_no_csv(tmp_path: Path) -> None:
 
 
 def test_a_field_is_quoted_only_where_it_has_to_be() -> None:
-    assert csv_line(BAR).startswith("BTCUSDT,1m,")
-    assert csv_line(replace(BAR, symbol="=1+1")).startswith("=1+1,1m,")  # it is data, and stays what it is
-    assert csv_line(replace(BAR, symbol='a"b')).startswith('"a""b",1m,')
+    assert csv_line(BAR).startswith(",,BTCUSDT,1m,")
+    assert csv_line(replace(BAR, symbol="=1+1")).startswith(",,=1+1,1m,")  # it is data, and stays what it is
+    assert csv_line(replace(BAR, symbol='a"b')).startswith(',,"a""b",1m,')
+    assert csv_line(replace(BAR, exchange="a,b", market="c\nd")).startswith('"a,b","c\nd",BTCUSDT,1m,')
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "jsonl"])
@@ -127,7 +128,7 @@ def test_wide_and_combining_characters_keep_the_columns_of_a_table() -> None:
     assert [columns_of(text) for text in ("BTC", "币安", "e\u0301", "🐸")] == [3, 4, 1, 2]
     for symbol in ("BTCUSDT", "币安人生", "e\u0301USDT"):
         line = table_line(replace(BAR, symbol=symbol))
-        assert columns_of(line[: line.index("1m")]) == 15
+        assert columns_of(line[: line.index("1m")]) == 20 + 12 + 15
     assert fitted("币安人生USDT", 5) == "币安…"
     assert columns_of(fitted("e" + "\u0301" * 10_000, 5)) <= 5
     assert len(fitted("e" + "\u0301" * 10_000, 5)) <= 11
@@ -219,7 +220,7 @@ def test_a_slow_reader_gets_everything_in_order(tmp_path: Path) -> None:
         assert process.stdout is not None
         rows = process.stdout.read().decode().splitlines()
         assert process.wait(20) == 0
-    assert [int(row.split(",")[13]) for row in rows[1:]] == list(range(1, 30_001))
+    assert [int(row.split(",")[15]) for row in rows[1:]] == list(range(1, 30_001))
 
 
 def test_a_blocked_stderr_does_not_make_a_stream_deaf() -> None:
@@ -309,7 +310,7 @@ def test_a_reader_that_has_seen_enough_ends_verify_quietly(tmp_path: Path) -> No
     with command("verify", path, "--exchange", "binance", "--klines", klines, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline().startswith(b"BTCUSDT 1s ")
+        assert process.stdout.readline().startswith(b"binance spot BTCUSDT 1s ")
         process.stdout.close()
         assert ends_within(process, 20) == 0
         assert process.stderr.read() == b""
@@ -539,7 +540,7 @@ def test_a_table_fits_the_terminal(columns: int) -> None:
     for bar in (BAR, long):
         assert max(columns_of(header(chosen)), columns_of(table_line(bar, chosen))) <= max(columns, 3)
     assert {"symbol", "close"} <= {name for name, _ in chosen}
-    assert len(chosen) == 10 if columns >= 117 else len(chosen) < 10
+    assert len(chosen) == (12 if columns >= 191 else 10) if columns >= 117 else len(chosen) < 10
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])

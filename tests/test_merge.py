@@ -165,8 +165,12 @@ def test_bars_of_other_settings_do_not_merge() -> None:
     ):
         with pytest.raises(ValueError, match="bars merge where specs and ids are the same"):
             part.merge(other)
-    with pytest.raises(ValueError, match="bars of two exchanges do not merge: '' and 'okx'"):
+    with pytest.raises(ValueError, match="bars of two markets do not merge: '' and 'okx'"):
         part.merge(bars_of(Instruments("okx"), trade(0, 1)))
+    with pytest.raises(ValueError, match="bars of two markets do not merge: 'binance spot' and 'binance usdm'"):
+        bars_of(Instruments("binance", market="spot"), trade(0, 1)).merge(
+            bars_of(Instruments("binance", market="usdm"), trade(0, 1))
+        )
     inverse = Instruments()
     inverse.add("A", contract_size=100)
     with pytest.raises(ValueError, match="A: bars of two contract sizes do not merge: None and 100"):

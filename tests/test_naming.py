@@ -195,7 +195,7 @@ def test_the_command_says_a_wrong_name_in_one_line(
 ) -> None:
     assert main([command, "kraken", "BTC-USD", "-o", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "fastbars: kraken: 'BTC-USD' is not a symbol of this exchange, which has names like BTC/USD:"
+        "fastbars: kraken spot: 'BTC-USD' is not a symbol of this exchange, which has names like BTC/USD:"
         " did you mean 'BTC/USD'?"
     ]
 

@@ -16,7 +16,7 @@ from hypothesis import example, given, strategies as st
 
 from fastbars.bars import BAR_FIELDS, REASONS, STATUSES, OHLCVBar, parse_specs
 from fastbars.columnar.bar_batch import BarBatch
-from fastbars.kernel.fields import FIELDS
+from fastbars.kernel.fields import FIELDS, IDENTITY
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.objects import BarMaker
 from fastbars.kernel.rows import ROW_DTYPE
@@ -27,7 +27,7 @@ TIMES = st.integers(-4_600_000_000_000_000_000, 4_600_000_000_000_000_000)
 
 
 def instruments() -> Instruments:
-    known = Instruments("test")
+    known = Instruments("test", market="spot")
     known.add("A")
     known.add("INVERSE", contract_size=100)
     return known
@@ -99,6 +99,8 @@ def test_a_made_bar_equals_one_made_by_its_class(
         symbol_id == 1,
         None if ids else 5,
         2 if ids else None,
+        exchange="test",
+        market="spot",
     )
     assert bar == expected
     assert bar.inverse == expected.inverse
@@ -126,7 +128,7 @@ def test_a_made_bar_is_an_ordinary_frozen_object() -> None:
 
 
 def test_every_field_of_a_bar_is_a_column_of_its_row() -> None:
-    assert sorted(FIELDS) == sorted(BAR_FIELDS)
+    assert sorted([*IDENTITY, *FIELDS]) == sorted(BAR_FIELDS)
     assert {column.name for column in FIELDS.values()} <= set(ROW_DTYPE.names or ())
 
 
@@ -146,9 +148,9 @@ def test_a_slot_of_another_class_is_none_of_the_bars() -> None:
 def test_only_a_class_with_slots_can_be_made() -> None:
     @dataclass
     class NoSlots:
-        symbol: str = ""
+        exchange: str = ""
 
-    with pytest.raises(TypeError, match="symbol is not a slot"):
+    with pytest.raises(TypeError, match="exchange is not a slot"):
         BarMaker(NoSlots, STATUSES, REASONS)
 
 

@@ -310,7 +310,7 @@ async def test_candles_of_symbols_never_subscribed_are_not_kept_for_verification
         await server.send(*(kline(f"X{n}USDT") for n in range(100)), kline("BTCUSDT"))
         await until(lambda: bars.stats().session.exchange_bars == 101)
         assert bars._candles is not None
-        assert list(bars._candles.verifier._latest) == [("BTCUSDT", "1m")]
+        assert list(bars._candles.verifier._latest) == [("binance", "spot", "BTCUSDT", "1m")]
 
 
 async def test_a_refused_symbol_keeps_no_other_from_being_verified() -> None:

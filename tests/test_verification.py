@@ -558,7 +558,7 @@ def test_bybits_running_klines_equal_their_trades_once_their_open_is_the_close_b
         start_ns = to_nanoseconds(kline.open_time)
         if to_nanoseconds(klines[0].open_time) == start_ns:  # it had begun before the tape
             continue
-        buffer = BarBuffer("1m", ids="none")
+        buffer = BarBuffer("1m", ids="none", exchange="bybit", market="linear")
         counted = D(0)  # a running candle is some milliseconds behind the trades: it has those that make its volume
         for tick in ticks:
             if tick.time_ns >= start_ns and counted < kline.volume:
@@ -843,7 +843,7 @@ def test_candles_before_the_tape_do_not_count_and_those_inside_it_do(tmp_path: P
     assert (outcome(counts), counts.without_bar) == ((1, 1, 2), 0)
     assert counts.first is not None
     assert str(counts.first) == (
-        "BTCUSDT 1m 2024-08-08T23:56:00Z revision 0: volume is 3, the exchange has 2;"
+        "binance spot BTCUSDT 1m 2024-08-08T23:56:00Z revision 0: volume is 3, the exchange has 2;"
         " the candle leaves out 1 trade of the bar"
     )
 
@@ -859,7 +859,9 @@ def test_the_verify_command_prints_differences_and_counts(tmp_path: Path, capsys
     path.write_text(KLINES.replace("1,1,1,1,3,1723161359999", "1,1,1,1,4,1723161359999"))
     assert main(["verify", str(tape), "--exchange", "binance", "--klines", str(path)]) == 1
     out = capsys.readouterr().out
-    assert out.startswith("BTCUSDT 1m 2024-08-08T23:55:00Z revision 0: volume is 3, the exchange has 4; unknown\n")
+    assert out.startswith(
+        "binance spot BTCUSDT 1m 2024-08-08T23:55:00Z revision 0: volume is 3, the exchange has 4; unknown\n"
+    )
     assert "         1 do not\n" in out
 
 

@@ -65,6 +65,7 @@ class OHLCVBar:
     """A finished bar; the fields are those of a Binance kline, and what proves them.
 
     Args:
+        exchange, market: whose symbol it is, such as "binance" and "usdm"; empty where none was named. By keyword only.
         symbol: as the exchange writes it.
         spec: text of the BarSpec, such as "1m".
         open_time: inclusive, aware UTC; of the first trade for tick, volume and value bars.
@@ -88,6 +89,8 @@ class OHLCVBar:
             where a price is).
     """
 
+    exchange: str = field(default="", kw_only=True)
+    market: str = field(default="", kw_only=True)
     symbol: str
     spec: str
     open_time: datetime
@@ -159,18 +162,23 @@ class OHLCVBar:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By the constructor, so that a pickle is checked as any other bar is.
-        return type(self), tuple(getattr(self, own.name) for own in fields(self))
+        return _bar_of, (type(self), *(getattr(self, own.name) for own in fields(self)))
 
     def __repr__(self) -> str:
         def text(value: Decimal | None) -> str:
             return "-" if value is None else f"{value:f}"
 
+        names = " ".join(filter(None, (self.exchange, self.market, self.symbol, self.spec)))
         return (
-            f"<OHLCVBar {self.symbol} {self.spec} {self.open_time:%Y-%m-%d %H:%M:%S}Z"
+            f"<OHLCVBar {names} {self.open_time:%Y-%m-%d %H:%M:%S}Z"
             f" O {text(self.open)} H {text(self.high)} L {text(self.low)} C {text(self.close)}"
             f" V {text(self.volume)} trades {self.trade_count} {self.status}"
             f"{f' rev {self.revision}' if self.revision else ''}>"
         )
+
+
+def _bar_of(kind: type[OHLCVBar], exchange: str, market: str, *others: Any) -> OHLCVBar:
+    return kind(*others, exchange=exchange, market=market)
 
 
 def json_value(value: object) -> object:
@@ -189,10 +197,13 @@ BAR_FIELDS = tuple(f.name for f in fields(OHLCVBar) if f.name != "inverse")
 class ExchangeBar:
     """A bar as the exchange itself made it (a kline or candle message); it is never a tick.
 
-    Fields as in OHLCVBar; `is_closed` is False while the exchange still updates it, `event_time_ns` says when
-    the exchange sent it (ns since the epoch). What an exchange does not send is None, of these two as well.
+    Fields as in OHLCVBar; exchange and market are empty until a session takes it. `is_closed` is False while the
+    exchange still updates it, `event_time_ns` says when the exchange sent it (ns since the epoch). What an exchange
+    does not send is None, of these two as well.
     """
 
+    exchange: str = field(default="", kw_only=True)
+    market: str = field(default="", kw_only=True)
     symbol: str
     spec: str
     open_time: datetime

@@ -22,6 +22,7 @@ from fastbars.entry import TradeEntry, add, add_batch, add_live, add_tick, advan
 from fastbars.errors import SpecError
 from fastbars.id_policy import IdPolicy, Ids
 from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.fields import IDENTITY
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.limits import MAX_SCALE
@@ -90,10 +91,10 @@ class BarBuffer:
             SAMPLED at best.
         timezone, origin: of day and longer bars that do not name their own: an IANA name, and where they begin,
             such as "17:00" (see `BarSpec.parse`).
-        exchange: name for error messages.
+        exchange, market: whose trades these are, such as "binance" and "usdm": bars and error messages name both.
         instruments: symbols and scales; made anew if not given.
         negative_prices: prices may be zero or negative (spreads, oil); else such a price is refused. Instruments that
-            are given say so themselves (`Instruments(negative_prices=True)`).
+            are given say this, exchange and market themselves, as in `Instruments(negative_prices=True)`.
         grace_s: how long watermark and clock wait behind close_time before they close a bar.
         lateness_s: how long after its close_time, in event time, a bar can still be amended.
         heal_horizon_s: how long a bar into which a hole reaches can be, where ids are numbers.
@@ -120,6 +121,7 @@ class BarBuffer:
         timezone: str | None = None,
         origin: Origin | None = None,
         exchange: str = "",
+        market: str = "",
         instruments: Instruments | None = None,
         negative_prices: bool = False,
         grace_s: float = 1.0,
@@ -138,9 +140,10 @@ class BarBuffer:
                 f"grace {grace_s} s, lateness {lateness_s} s and heal horizon {heal_horizon_s} s must not be negative"
             )
         self.specs = parse_specs(bars, timezone=timezone, origin=origin)
-        self.instruments = Instruments(exchange, negative_prices) if instruments is None else instruments
-        if negative_prices and not self.instruments.negative_prices:
-            raise ValueError("negative_prices=True needs Instruments(negative_prices=True)")
+        self.instruments = Instruments(exchange, negative_prices, market) if instruments is None else instruments
+        for name, given in (("exchange", exchange), ("market", market), ("negative_prices", negative_prices)):
+            if given and getattr(self.instruments, name) != given:
+                raise ValueError(f"{name}={given!r} needs Instruments({name}={given!r})")
         self.policy = policy
         check_callbacks(on_bar=on_bar, on_bars=on_bars, on_late=on_late)
         self.on_bar = on_bar
@@ -222,6 +225,8 @@ class BarBuffer:
             for contract in [self.instruments.contract_size(symbol)]
         ]
         return self._kernel.dump() | {
+            "exchange": self.instruments.exchange,
+            "market": self.instruments.market,
             "specs": [str(spec) for spec in self.specs],
             "ids": self.ids,
             "negative_prices": self.instruments.negative_prices,
@@ -235,9 +240,13 @@ class BarBuffer:
         Everything is checked before it is used: indices, lists, times, sums. A state that is refused changes nothing.
 
         Raises:
-            ValueError: the state belongs to other specs, ids or negative_prices, or to another build, or is
-                damaged; the message says which.
+            ValueError: the state belongs to another exchange or market, other specs, ids or negative_prices, or to
+                another build, or is damaged; the message says which.
         """
+        for name in IDENTITY:
+            if content.get(name) != getattr(self.instruments, name):
+                found = shortened(content.get(name))
+                raise ValueError(f"its {name} is {found}, not {getattr(self.instruments, name)!r}")
         for name, own in (("specs", [str(spec) for spec in self.specs]), ("ids", self.ids)):
             if content.get(name) != own:
                 found = shortened(content.get(name)).strip("'")

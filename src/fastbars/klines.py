@@ -31,6 +31,8 @@ from fastbars.ticks import to_datetime
 
 __all__ = ["name_of", "read_klines"]
 
+_Names = tuple[str, str, str, str]  # exchange, market, symbol, spec
+
 _CHUNK_BYTES = 1 << 18
 _LONGEST_LINE = 4096
 _LONGEST_NUMBER = 64
@@ -58,13 +60,16 @@ def name_of(path: Path | str) -> tuple[str, str] | None:
     return None if match is None else (match[1], match[2])
 
 
-def read_klines(path: Path, symbol: str | None = None, spec: str | None = None) -> Iterator[ExchangeBar]:
+def read_klines(
+    path: Path, symbol: str | None = None, spec: str | None = None, *, exchange: str = "", market: str = ""
+) -> Iterator[ExchangeBar]:
     """Read a file of klines, as in Binance's public archive.
 
     Args:
         path: CSV, also compressed with gzip or zstd, or a zip with CSV files in it. Its name, or else that of the file
             in the zip, gives symbol and spec as the archive's names do ("BTCUSDT-1m-2024-08-08.csv").
         symbol, spec: override those of the name.
+        exchange, market: that the candles name, as bars do; no file has them.
 
     Raises:
         TapeError: neither the name nor the caller gives symbol and spec; the file is missing, damaged or empty, or a
@@ -80,14 +85,14 @@ def read_klines(path: Path, symbol: str | None = None, spec: str | None = None) 
             its_symbol, its_spec = symbol or named[0], spec or named[1]
             if not its_symbol or not its_spec:
                 raise TapeError(f"{where}: {_UNNAMED}")
-            yield from _klines(lines, where, its_symbol, its_spec)
+            yield from _klines(lines, where, (exchange, market, its_symbol, its_spec))
     except OSError as error:
         raise TapeError(f"{path}: cannot be read: {error.strerror or error}") from error
     except _DAMAGED as error:
         raise TapeError(f"{path}: the compressed data ends early or is damaged: {error}") from error
 
 
-def _klines(lines: Iterator[bytes], where: str, symbol: str, spec: str) -> Iterator[ExchangeBar]:
+def _klines(lines: Iterator[bytes], where: str, names: _Names) -> Iterator[ExchangeBar]:
     number = found = empty = 0
     rows = csv.reader(_bounded(lines))
     try:
@@ -98,7 +103,7 @@ def _klines(lines: Iterator[bytes], where: str, symbol: str, spec: str) -> Itera
                     raise ValueError(f"more than {_MOST_EMPTY_LINES:,} empty lines")
             elif number > 1 or not _is_header(row):
                 found += 1
-                yield _kline(row, symbol, spec)
+                yield _kline(row, names)
     except (ValueError, OverflowError, csv.Error) as error:
         line = max(number, rows.line_num)
         raise TapeError(f"{where}, line {line}: not a kline: {error or type(error).__name__}") from error
@@ -160,7 +165,7 @@ def _is_header(row: Sequence[str]) -> bool:
     return not any(text.isascii() and text.isdigit() for text in row)
 
 
-def _kline(row: Sequence[str], symbol: str, spec: str) -> ExchangeBar:
+def _kline(row: Sequence[str], names: _Names) -> ExchangeBar:
     # open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore
     if sum(map(len, row)) + len(row) > _LONGEST_LINE:
         raise ValueError(f"more than {_LONGEST_LINE:,} characters without a line end")
@@ -172,9 +177,10 @@ def _kline(row: Sequence[str], symbol: str, spec: str) -> ExchangeBar:
     unit = 1_000 if len(row[0]) > 14 else 1_000_000
     opened, closed, count = _integer(row[0]) * unit, (_integer(row[6]) + 1) * unit, _integer(row[8])
     open_, high, low, close, volume, quote, taker, taker_quote = (_decimal(row[i]) for i in (1, 2, 3, 4, 5, 7, 9, 10))
+    exchange, market, symbol, spec = names
     return ExchangeBar(
         symbol, spec, to_datetime(opened), to_datetime(closed), open_, high, low, close, volume,
-        quote, count, taker, taker_quote, None, None, True, None,
+        quote, count, taker, taker_quote, None, None, True, None, exchange=exchange, market=market,
     )  # fmt: skip
 
 

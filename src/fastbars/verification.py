@@ -23,20 +23,21 @@ from zlib import crc32
 from fastbars.bars import BAR_FIELDS, BarStatus, ExchangeBar, OHLCVBar
 from fastbars.callbacks import call, check_callbacks
 from fastbars.exchanges.declaration import Exchange
+from fastbars.kernel.fields import IDENTITY
 from fastbars.klines import read_klines
 from fastbars.live.callbacks import Callbacks
 from fastbars.log import SparseLog
 from fastbars.specs import BarKind, BarSpec
 from fastbars.tapes.replay import Bars, Replay, replay
 
-_PAIRED_BY = ("symbol", "spec", "open_time", "close_time")
+_PAIRED_BY = (*IDENTITY, "symbol", "spec", "open_time", "close_time")
 # The fields of a bar that an exchange's candle can have, in the order in which they are compared.
 COMPARED = tuple(own.name for own in fields(ExchangeBar) if own.name in BAR_FIELDS and own.name not in _PAIRED_BY)
 
 CandleOpen = Literal["first trade", "previous close"]
 Outcome = Literal["equal", "different", "partial", "without_candle", "without_bar", "empty"]
-_Key = tuple[str, str, datetime]
-_Series = tuple[str, str]
+_Series = tuple[str, str, str, str]  # exchange, market, symbol, spec
+_Key = tuple[_Series, datetime]
 _UNSETTLED = (BarStatus.PROVISIONAL, BarStatus.GAP)
 # How many pairs wait for their verdict, and are kept after it: those that may yet become equal, and the others.
 _MOST_WAITING, _MOST_UNPROVEN, _MOST_SETTLED = 200_000, 50_000, 5_000
@@ -68,7 +69,8 @@ class Difference:
     def __str__(self) -> str:
         bar = self.bar
         values = [format(v, "f") if isinstance(v, Decimal) else v for v in (self.bar_value, self.candle_value)]
-        name = f"{bar.symbol} {bar.spec} {bar.open_time:%Y-%m-%dT%H:%M:%SZ} revision {bar.revision}"
+        series = " ".join(filter(None, _series_of(bar)))
+        name = f"{series} {bar.open_time:%Y-%m-%dT%H:%M:%SZ} revision {bar.revision}"
         return f"{name}: {self.field} is {values[0]}, the exchange has {values[1]}; {self.cause}"
 
 
@@ -127,7 +129,7 @@ class _Pair:
 
 
 class Verifier:
-    """Compares time bars with the exchange's candles of the same symbol, spec and interval.
+    """Compares time bars with the exchange's candles of the same exchange, market, symbol, spec and interval.
 
     A candle is final when the exchange says so or, where it never does, when the next one comes; one that comes again
     replaces the earlier one unless it is older. A bar whose status says that it may still change, GAP or PROVISIONAL,
@@ -171,8 +173,8 @@ class Verifier:
         """Add a bar or its next revision; bars that are not cut by time are ignored."""
         if not _is_cut_by_time(bar.spec):
             return
-        series = (bar.symbol, bar.spec)
-        pair = self._pair_of((*series, bar.open_time), bar.close_time)
+        series = _series_of(bar)
+        pair = self._pair_of((series, bar.open_time), bar.close_time)
         if pair is None:
             return
         pair.bar = bar
@@ -184,7 +186,7 @@ class Verifier:
 
     def add_candle(self, candle: ExchangeBar) -> None:
         """Add a candle of the exchange, or an update of one."""
-        series = (candle.symbol, candle.spec)
+        series = _series_of(candle)
         if candle.is_closed is False:
             self.verification.running += 1
         elif candle.is_closed:
@@ -217,16 +219,16 @@ class Verifier:
         # None: it was judged so long ago that it is no longer kept.
         pair = self._waiting.get(key) or self._unproven.get(key) or self._settled.get(key)
         if pair is None:
-            forgotten = self._forgotten.get(key[:2])
-            if forgotten is not None and key[2] <= forgotten:
+            forgotten = self._forgotten.get(key[0])
+            if forgotten is not None and key[1] <= forgotten:
                 return None
             pair = self._waiting[key] = _Pair()
             heappush(self._deadlines, (close_time, key))
         return pair
 
     def _take_candle(self, candle: ExchangeBar) -> None:
-        series = (candle.symbol, candle.spec)
-        pair = self._pair_of((*series, candle.open_time), candle.close_time)
+        series = _series_of(candle)
+        pair = self._pair_of((series, candle.open_time), candle.close_time)
         if pair is None or (pair.candle is not None and not _is_newer(candle, pair.candle)):
             return
         latest = self._latest.get(series)
@@ -254,9 +256,8 @@ class Verifier:
         kept, most = (self._settled, _MOST_SETTLED) if pair.is_settled else (self._unproven, _MOST_UNPROVEN)
         kept[key] = pair
         if len(kept) > most:
-            (*series, time), _ = kept.popitem(last=False)
-            symbol, spec = series
-            self._forgotten[symbol, spec] = max(time, self._forgotten.get((symbol, spec), time))
+            (series, time), _ = kept.popitem(last=False)
+            self._forgotten[series] = max(time, self._forgotten.get(series, time))
 
     def _judge(self, pair: _Pair) -> None:
         bar, candle = pair.bar, pair.candle
@@ -279,7 +280,7 @@ class Verifier:
 
     def _judge_alone(self, pair: _Pair, candle: ExchangeBar) -> None:
         # A candle from before the stream's first bar is nobody's loss.
-        first = self._first_bar.get((candle.symbol, candle.spec))
+        first = self._first_bar.get(_series_of(candle))
         if first is not None and first < candle.open_time:
             traded = candle.trade_count != 0 and candle.volume != 0
             self._count_as(pair, "without_bar" if traded else "empty")
@@ -354,6 +355,10 @@ class Verifier:
         ids = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in holes[:3]) + (", ..." if len(holes) > 3 else "")
         count = f"{_trades(less)} missing" if less else "trades are missing"
         return f"{count}, of ids {ids}" if ids else count
+
+
+def _series_of(bar: OHLCVBar | ExchangeBar) -> _Series:
+    return bar.exchange, bar.market, bar.symbol, bar.spec
 
 
 def _is_newer(candle: ExchangeBar, held: ExchangeBar) -> bool:
@@ -473,7 +478,7 @@ def verify(
 
     verifier.missing = _Missing(replayed)
     for bar in replayed:
-        venue = replayed.sessions[0].exchange
+        venue = next(one.exchange for one in replayed.sessions if one.exchange.identity == (bar.exchange, bar.market))
         verifier.candle_open = venue.candle_open
         for candle in [*candles, *archive.up_to(bar, inverse=venue.contract_size(bar.symbol) is not None)]:
             verifier.add_candle(candle)
@@ -508,7 +513,7 @@ class _Archive:
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.specs: list[str] = []
-        candles: dict[_Series, dict[datetime, ExchangeBar]] = {}
+        candles: dict[tuple[str, str], dict[datetime, ExchangeBar]] = {}  # by symbol and spec: files name no market
         for path in files:
             for candle in read_klines(path):
                 candles.setdefault((candle.symbol, candle.spec), {})[candle.open_time] = candle
@@ -519,17 +524,19 @@ class _Archive:
 
     def up_to(self, bar: OHLCVBar, *, inverse: bool) -> list[ExchangeBar]:
         """The candle of this bar and those before it, back to the first bar of its symbol and spec."""
-        series = (bar.symbol, bar.spec)
-        times = self._times.get(series)
+        named = (bar.symbol, bar.spec)
+        times = self._times.get(named)
         if times is None:
             return []
         first = bisect_left(times, bar.open_time)
         end = first + (first < len(times) and times[first] == bar.open_time)
+        series = _series_of(bar)
         begin = self._given.setdefault(series, first)
         self._given[series] = max(begin, end)
-        candles = self._candles[series]
+        candles = self._candles[named]
         # For a bar that comes after later ones, or again, its candle is handed out again.
-        due = [candles[time] for time in times[min(begin, first) : end]]
+        due = times[min(begin, first) : end]
+        found = [replace(candles[time], exchange=bar.exchange, market=bar.market) for time in due]
         if inverse:  # their quote columns are base volumes, a rounded division
-            due = [replace(candle, quote_volume=None, taker_buy_quote_volume=None) for candle in due]
-        return due
+            found = [replace(candle, quote_volume=None, taker_buy_quote_volume=None) for candle in found]
+        return found

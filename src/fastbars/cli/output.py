@@ -18,6 +18,8 @@ from fastbars.cli.text import columns_of, fitted, printable
 Columns = Sequence[tuple[str, int]]
 
 _COLUMNS: Columns = (
+    ("exchange", 19),
+    ("market", 11),
     ("symbol", 14),
     ("spec", 12),
     ("open_time", 27),
@@ -31,6 +33,7 @@ _COLUMNS: Columns = (
 )
 # On a narrower terminal, the first of these that fits.
 _NARROW: Sequence[Columns] = (
+    _COLUMNS[2:],
     (("symbol", 12), ("spec", 6), ("time", 14), ("open", 11), ("high", 11), ("low", 11), ("close", 11), ("volume", 12),
      ("trade_count", 8), ("status", 15)),
     (("symbol", 10), ("spec", 4), ("time", 14), ("close", 12), ("volume", 12), ("trade_count", 7), ("status", 15)),
@@ -38,7 +41,7 @@ _NARROW: Sequence[Columns] = (
     (("symbol", 10), ("close", 12), ("status", 12)),
 )  # fmt: skip
 _TITLES = {"trade_count": "trades"}
-_LEFT = {"symbol", "spec", "open_time", "time", "status"}
+_LEFT = {"exchange", "market", "symbol", "spec", "open_time", "time", "status"}
 _QUOTED = re.compile('[",\r\n\v\f\x1c-\x1e\x85\u2028\u2029]')  # everything that some reader takes for a line end
 
 
@@ -48,11 +51,13 @@ def text_of(value: Any) -> str:
 
 
 def csv_line(bar: OHLCVBar) -> str:
-    """The bar in the order of BAR_FIELDS; a symbol with a comma, a quote or a line end is quoted (RFC 4180)."""
-    symbol, *others = bar.to_dict().values()
-    if _QUOTED.search(symbol):
-        symbol = '"' + symbol.replace('"', '""') + '"'
-    return ",".join([symbol, *map(text_of, others)])
+    """The bar in the order of BAR_FIELDS; a name with a comma, a quote or a line end is quoted (RFC 4180)."""
+    exchange, market, symbol, *others = bar.to_dict().values()
+    return ",".join([*map(_quoted, (exchange, market, symbol)), *map(text_of, others)])
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"' if _QUOTED.search(name) else name
 
 
 def json_line(bar: OHLCVBar) -> str:

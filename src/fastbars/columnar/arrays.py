@@ -52,6 +52,8 @@ def aggregate(
     trade_id: Any = None,
     last_trade_id: Any = None,
     trade_count: Any = None,
+    exchange: str = "",
+    market: str = "",
     bars: str | int | BarSpec | Sequence[str | int | BarSpec] = "1m",
     price_scale: int | None = None,
     size_scale: int | None = None,
@@ -84,6 +86,7 @@ def aggregate(
             and a trade seen before is dropped.
         last_trade_id: of aggregated trades the id of the last one, where `trade_id` is that of the first.
         trade_count: of aggregated trades how many each row stands for; as many as it has ids by default, or one.
+        exchange, market: whose trades these are, such as "binance" and "usdm": bars name both.
         bars: bar specs.
         price_scale, size_scale: decimals, 0 to 18.
         negative_prices: prices may be zero or negative (spreads, oil); else such a price is refused.
@@ -139,7 +142,7 @@ def aggregate(
         columns = {name: column[order] for name, column in columns.items()}
         if single and trade_id is not None:  # the kernel has a shorter way for equal columns that are one
             columns["last_id"] = columns["first_id"]
-    instruments = Instruments(negative_prices=negative_prices)
+    instruments = Instruments(exchange, negative_prices, market)
     for symbol_id, name in enumerate(names):
         price_of, size_of = (scale if isinstance(scale, int) else int(scale[symbol_id]) for scale in scales)
         instruments.add(name, price_of, size_of)

@@ -19,7 +19,7 @@ from fastbars.bars import BAR_FIELDS
 from fastbars.columnar.capsules import ArrowData, read_arrays
 from fastbars.columnar.columns import Texts, decimal_column, text_column
 from fastbars.errors import InvalidTickError, PrecisionError
-from fastbars.kernel.fields import FIELDS, FieldKind, known_values
+from fastbars.kernel.fields import FIELDS, IDENTITY, FieldKind, known_values
 
 Kind = Literal["integer", "float", "boolean", "decimal", "time", "text", "object"]
 _DTYPES = {
@@ -275,6 +275,7 @@ def type_name(form: str) -> str:
 
 def to_stream(
     rows: npt.NDArray[Any],
+    identity: dict[str, str],
     names: dict[str, Sequence[str]],
     *,
     ids: bool,
@@ -283,6 +284,7 @@ def to_stream(
 
     Args:
         rows: of `fastbars.kernel.rows.ROW_DTYPE`.
+        identity: the fields of IDENTITY, which are the same for all rows.
         names: what the numbers stand for, of each field that is a text.
         ids: first and last id are the exchange's; else they are null.
 
@@ -293,13 +295,18 @@ def to_stream(
     rows = np.ascontiguousarray(rows)
     children = {}
     for name in BAR_FIELDS:
+        if name in IDENTITY:
+            kind = library.large_string()
+            texts = text_column(np.zeros(len(rows), np.int64), [identity[name].encode()])
+            children[name] = (kind, library.c_array_from_buffers(kind, len(rows), [None, *texts]))
+            continue
         column = FIELDS[name]
         values = rows[column.name]
         validity = _validity(known_values(rows, column, ids))
         buffers: list[Any]
         if column.kind is FieldKind.NAME:
-            texts = [text.encode() for text in names[name]]
-            kind, buffers = library.large_string(), [None, *text_column(values.astype(np.int64), texts)]
+            known = [text.encode() for text in names[name]]
+            kind, buffers = library.large_string(), [None, *text_column(values.astype(np.int64), known)]
         elif column.scale:
             scale = int(rows[column.scale].max(initial=0))
             kind, buffers = library.decimal128(38, scale), [validity, _decimals(rows, name, scale)]

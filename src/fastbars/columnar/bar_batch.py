@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fastbars.bars import BAR_FIELDS, REASONS, STATUSES, OHLCVBar
 from fastbars.columnar.indexing import places_of
-from fastbars.kernel.fields import FIELDS, ROW_DTYPE, FieldKind, known_values
+from fastbars.kernel.fields import FIELDS, IDENTITY, ROW_DTYPE, FieldKind, known_values
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.objects import BarMaker
 from fastbars.kernel.rows import merge_rows
@@ -37,7 +37,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
 
     Args:
         rows: structured array of `fastbars.kernel.rows.ROW_DTYPE`; prices and sums are mantissas at each row's scales.
-        instruments: names the symbols.
+        instruments: names exchange, market and symbols.
         specs: the kernel's bar specs.
         ids: the exchange's trade ids prove completeness; else first_id and last_id count arrivals.
     """
@@ -95,7 +95,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
     def _column(self, name: str) -> npt.NDArray[Any]:
         if name not in BAR_FIELDS:
             raise KeyError(f"no column {name!r}; a bar has {', '.join(BAR_FIELDS)}")
-        if not FIELDS[name].scale:
+        if name in IDENTITY or not FIELDS[name].scale:
             return self.to_numpy()[name]
         exact = np.empty(len(self.rows), object)
         exact[:] = [getattr(bar, name) for bar in self.to_bars()]
@@ -113,6 +113,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         title = f"{count:,} bar{'' if count == 1 else 's'} of {', '.join(self._names)}"
         if not count:
             return f"<BarBatch {title}>"
+        venue = f"{_shown(self.instruments.venue)} " if self.instruments.venue else ""
         numbers = np.unique(self.rows["symbol_id"])
         names = ", ".join(map(_shown, (self.instruments.symbol(int(n)) for n in numbers[:_SHOWN_NAMES])))
         more = f" and {len(numbers) - _SHOWN_NAMES:,} more" if len(numbers) > _SHOWN_NAMES else ""
@@ -120,7 +121,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
             bound.astype("datetime64[ns]").astype("datetime64[s]").item().isoformat(" ") + "Z"
             for bound in (self.rows["open_time"].min(), self.rows["close_time"].max())
         )
-        return f"<BarBatch {title}: {names}{more}, {first} to {last}>"
+        return f"<BarBatch {title}: {venue}{names}{more}, {first} to {last}>"
 
     def _repr_html_(self) -> str:
         # What a notebook shows: the first and the last bars.
@@ -170,7 +171,11 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         """
         from fastbars.columnar.arrow import to_stream  # noqa: PLC0415 a sixth of the time that fastbars takes to import
 
-        return to_stream(self.rows, self._texts, ids=self.ids)
+        return to_stream(self.rows, self._identity, self._texts, ids=self.ids)
+
+    @property
+    def _identity(self) -> dict[str, str]:
+        return {name: getattr(self.instruments, name) for name in IDENTITY}
 
     @property
     def _texts(self) -> dict[str, Sequence[str]]:
@@ -208,7 +213,8 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
                 raise KeyError(f"no column {name!r} for the index; a bar has {', '.join(BAR_FIELDS)}")
         if floats:
             columns: dict[str, Any] = dict(self.to_numpy())
-            for name, values in columns.items():
+            for name in FIELDS:
+                values = columns[name]
                 if FIELDS[name].kind is FieldKind.TIME:
                     columns[name] = pandas.Series(values).dt.tz_localize("UTC")
                 elif FIELDS[name].kind in (FieldKind.ID, FieldKind.KNOWN):
@@ -229,6 +235,9 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         """
         columns: dict[str, npt.NDArray[Any]] = {}
         for name in BAR_FIELDS:
+            if name in IDENTITY:
+                columns[name] = np.full(len(self.rows), self._identity[name])
+                continue
             column = FIELDS[name]
             values = self.rows[column.name]
             known = known_values(self.rows, column, self.ids)
@@ -249,6 +258,8 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
     def merge(self, other: BarBatch) -> BarBatch:
         """Merge summaries of disjoint sets of trades: bars of equal symbol, spec and open time become one.
 
+        Both batches are of one market: of one exchange and market, by their names.
+
         Bars that only one side has are kept; the order is that of `self`, then of `other`. A merged bar has
         the worse of both statuses: what a status proves, only the ledger knows. Time bars only.
 
@@ -257,7 +268,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         of `self` come before those of `other` at the same nanosecond, unless both batches share their instruments.
 
         Raises:
-            ValueError: the batches differ in specs or ids, in the exchange or a symbol's contract size, or hold bars
+            ValueError: the batches differ in specs, ids, exchange, market or a symbol's contract size, or hold bars
                 that depend on the path, or one bar twice.
             PrecisionError: a merged sum does not fit 128 bits, or the scales cannot be brought together.
         """
@@ -304,9 +315,9 @@ def _batch_of(
 
 def _united(mine: Instruments, others: Instruments) -> tuple[Instruments, npt.NDArray[np.int32]]:
     # Both sets of symbols as one, and the new id of each of the others.
-    if mine.exchange != others.exchange:
-        raise ValueError(f"bars of two exchanges do not merge: {mine.exchange!r} and {others.exchange!r}")
-    both = Instruments(mine.exchange, mine.negative_prices or others.negative_prices)
+    if (mine.exchange, mine.market) != (others.exchange, others.market):
+        raise ValueError(f"bars of two markets do not merge: {mine.venue!r} and {others.venue!r}")
+    both = Instruments(mine.exchange, mine.negative_prices or others.negative_prices, mine.market)
     for instruments in (mine, others):
         for symbol in instruments.symbols:
             contract = instruments.contract_size(symbol)

@@ -89,7 +89,7 @@ def _listed(one: Any) -> Listed:
 class Coinbase(Exchange):
     """The public market data endpoint; no key is needed."""
 
-    name = "coinbase"
+    name = "coinbase spot"
     docs = "https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-overview"
     channels: Mapping[str, Ids | None] = {
         "market_trades": "contiguous", "candles": None, "ticker": None, "ticker_batch": None, "level2": None,

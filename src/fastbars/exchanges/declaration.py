@@ -332,7 +332,8 @@ class Exchange(ABC, metaclass=_Declaration):
     """One market of an exchange, declared.
 
     Attributes:
-        name: such as "binance usdm", for errors and logs.
+        name: the exchange, a space and the market, such as "binance usdm": bars, errors and logs name both. Without a
+            space it is the exchange alone.
         docs: URL of the exchange's documentation.
         routes: URL -> the keys of `channels` that it serves, in order of preference.
         channels: every channel that can be subscribed to -> what its trade ids prove; None: it carries no trades. A key
@@ -376,6 +377,12 @@ class Exchange(ABC, metaclass=_Declaration):
     histories: Mapping[str, Sequence[History]] = MappingProxyType({})
     listing: Listing | None = None
     regions: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """(exchange, market), as bars name them: the first word of `name`, and the rest."""
+        exchange, _, market = self.name.partition(" ")
+        return exchange, market
 
     def url(self, channels: Iterable[str]) -> str:
         """The URL that serves these channels. Raises SubscriptionError if no single connection serves all of them."""

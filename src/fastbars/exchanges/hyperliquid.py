@@ -48,9 +48,8 @@ def _is_perpetual(symbol: str) -> bool:
 
 
 class Hyperliquid(Exchange):
-    """The one market that serves all coins."""
+    """One of Hyperliquid's markets; either serves all coins, and bars name the one that was chosen."""
 
-    name = "hyperliquid"
     docs = "https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/websocket"
     channels: Mapping[str, Ids | None] = {
         "trades": "unique", "candle_*": None, "bbo": None, "l2Book": None, "activeAssetCtx": None,
@@ -82,6 +81,9 @@ class Hyperliquid(Exchange):
     limits = Limits(1000, 100, 30, connects=(30, 60.0), connections=10, streams=1000, requests_shared=True)
     # It closes a connection on which it sent nothing for 60 s.
     keepalive = Keepalive(b'{"method":"ping"}', interval_s=50.0, silence_s=60.0)
+
+    def __init__(self, market: str) -> None:
+        self.name = f"hyperliquid {market}"
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:  # noqa: ARG002
         return [orjson.dumps({"method": "subscribe", "subscription": _subscription(*stream)}) for stream in streams]
@@ -157,5 +159,5 @@ def _refusal(text: str) -> Message:
     return Refusal(None, text, streams)
 
 
-HYPERLIQUID = Hyperliquid()
-MARKETS: dict[str, Exchange] = {"perp": HYPERLIQUID, "spot": HYPERLIQUID}
+HYPERLIQUID = Hyperliquid("perp")
+MARKETS: dict[str, Exchange] = {"perp": HYPERLIQUID, "spot": Hyperliquid("spot")}

@@ -46,7 +46,7 @@ _FIELDS = [_LAST, _BID, _ASK_SIZE, _ASK, _BID_SIZE, _LAST_SIZE]
 class InteractiveBrokers(Exchange):
     """The gateway on this machine."""
 
-    name = "interactive_brokers"
+    name = "interactive_brokers gateway"
     docs = "https://www.interactivebrokers.com/campus/ibkr-api-page/cpapi-v1/#websockets"
     channels: Mapping[str, Ids | None] = {"smd": "sampled"}
     routes: Mapping[str, Sequence[str]] = {"wss://localhost:5000/v1/api/ws": ("smd",)}

@@ -118,7 +118,7 @@ def _is_currency(symbol: str) -> bool:
 class Kraken(Exchange):
     """The public v2 endpoint."""
 
-    name = "kraken"
+    name = "kraken spot"
     docs = "https://docs.kraken.com/api/docs/websocket-v2/trade"
     channels: Mapping[str, Ids | None] = {"trade": "contiguous", "ohlc_*": None, "ticker": None, "book": None}
     routes: Mapping[str, Sequence[str]] = {"wss://ws.kraken.com/v2": tuple(channels)}

@@ -102,9 +102,8 @@ def _is_future(symbol: str) -> bool:
 
 
 class Okx(Exchange):
-    """The one market that serves all instruments."""
+    """One of OKX's markets; either serves all instruments, and bars name the one that was chosen."""
 
-    name = "okx"
     docs = "https://www.okx.com/docs-v5/en/#overview-websocket"
     # Of `trades` the id is that of the last of `count` trades at one price.
     channels: Mapping[str, Ids | None] = {
@@ -153,6 +152,9 @@ class Okx(Exchange):
     limits = Limits(1000, 100, 3, request_bytes=65_536, requests_per_hour=480, connects=(3, 1.0))
     # It closes a connection on which it sent nothing for 30 s.
     keepalive = Keepalive(b"ping", interval_s=20.0, silence_s=30.0)
+
+    def __init__(self, market: str) -> None:
+        self.name = f"okx {market}"
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return self._request("subscribe", streams, request_id)
@@ -237,5 +239,5 @@ def _control(message: dict[str, Any]) -> tuple[Message, ...]:
     return (RawMessage(event, arg.get("instId"), message),)
 
 
-OKX = Okx()
-MARKETS: dict[str, Exchange] = {"spot": OKX, "derivatives": OKX}
+OKX = Okx("spot")
+MARKETS: dict[str, Exchange] = {"spot": OKX, "derivatives": Okx("derivatives")}

@@ -468,10 +468,10 @@ cdef class TickBatch:
         cdef int sign
         if type(side) is int:
             if not -1 <= side <= 1:
-                raise InvalidTickError(f"{self.instruments.exchange} {symbol}: side {side} is not 1, 0 or -1".lstrip())
+                raise InvalidTickError(f"{self.instruments.venue} {symbol}: side {side} is not 1, 0 or -1".lstrip())
             sign = side
         else:
-            sign = sign_of(f"{self.instruments.exchange} {symbol}".lstrip(), side)
+            sign = sign_of(f"{self.instruments.venue} {symbol}".lstrip(), side)
         return self.append_trade(symbol, time, price, size, sign, first_id, last_id, count, sequence)
 
     cdef int64_t time_of(self, str symbol, object time_ns, object time_unit) except? -1:
@@ -480,7 +480,7 @@ cdef class TickBatch:
             time = time_ns
             if time_unit is not None or not is_doubtful(time):
                 return time
-        return _checked_time(self.instruments.exchange, symbol, time_ns, time_unit)
+        return _checked_time(self.instruments.venue, symbol, time_ns, time_unit)
 
     cdef int append_trade(self, str symbol, int64_t time, object price, object size, int sign, object first_id,
                           object last_id, object count, object sequence) except -1:
@@ -501,16 +501,16 @@ cdef class TickBatch:
             price_mantissa, price_scale = parse_number(price)
             size_mantissa, size_scale = parse_number(size)
         except PrecisionError as error:
-            raise PrecisionError(f"{self.instruments.exchange} {symbol}: {error}".lstrip()) from None
+            raise PrecisionError(f"{self.instruments.venue} {symbol}: {error}".lstrip()) from None
         if size_mantissa == 0 and self.first_id is not NULL:
             price_mantissa, price_scale = 0, 0  # a void id: its price means nothing
         elif size_mantissa <= 0 or (price_mantissa <= 0 and not self.instruments.negative_prices):
             wrong_price = price_mantissa <= 0 and not self.instruments.negative_prices
             name, value = ("price", price) if wrong_price else ("size", size)
-            raise InvalidTickError(f"{self.instruments.exchange} {symbol}: {name} {value} is not positive".lstrip())
+            raise InvalidTickError(f"{self.instruments.venue} {symbol}: {name} {value} is not positive".lstrip())
         if self.first_id is not NULL:
             if first_id is None:
-                raise InvalidTickError(f"{self.instruments.exchange} {symbol}: the trade has no id".lstrip())
+                raise InvalidTickError(f"{self.instruments.venue} {symbol}: the trade has no id".lstrip())
             first = PyNumber_Index(first_id)
             last = first if last_id is None else PyNumber_Index(last_id)
         elif trades == 0 and first_id is not None and last_id is not None:
@@ -521,7 +521,7 @@ cdef class TickBatch:
         if trades == 0:
             trades = <int64_t>(<uint64_t>last - <uint64_t>first + 1)  # wraps where the ids are refused all the same
         if self.count is NULL and trades != 1:
-            raise InvalidTickError(f"{self.instruments.exchange} {symbol}: this batch has no count column".lstrip())
+            raise InvalidTickError(f"{self.instruments.venue} {symbol}: this batch has no count column".lstrip())
         row = self.length  # after the last call of foreign code, which may have changed it
         if row >= self.capacity:
             self._reserve(row + 1)

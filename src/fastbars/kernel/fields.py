@@ -1,7 +1,8 @@
 """The fields of a bar: where each stands in a row of the kernel, and what its values are.
 
 Whatever shows bars follows this table: objects, columns of numpy, pandas and Arrow, CSV and JSON. The order in which
-users see the fields, their defaults and what they mean stand in `fastbars.bars.OHLCVBar`.
+users see the fields, their defaults and what they mean stand in `fastbars.bars.OHLCVBar`. Exchange and market are the
+same in all rows of a batch, and so in none of them: they stand in its `Instruments`.
 
 Units: times int64 ns since the epoch, UTC; prices and sums are mantissas at the scales of their row.
 """
@@ -91,7 +92,9 @@ COLUMNS = (
     Column("quote_scale", np.int8),
 )
 FIELDS = {column.field: column for column in COLUMNS if column.field}
-"""The column of each attribute of a bar."""
+"""The column of each attribute of a bar that stands in a row."""
+IDENTITY = ("exchange", "market")
+"""The attributes of a bar that are the same for all rows of a batch: those of its instruments, by the same names."""
 
 
 def _row_dtype() -> np.dtype[Any]:

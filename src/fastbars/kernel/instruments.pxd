@@ -14,7 +14,10 @@ cdef class Instruments:
     cdef Instrument *table
     cdef Py_ssize_t capacity
     cdef readonly Py_ssize_t count
+    # Which market's symbols these are: bars name both.
     cdef readonly str exchange
+    cdef readonly str market
+    cdef readonly str venue             # "exchange market", before the symbol in error messages
     cdef readonly bint negative_prices  # prices may be zero or negative
     # (id, scale before) of each change of a known symbol's scale or contract size. Who keeps numbers at a symbol's scale
     # remembers the version at which it read the table, and finds here what has changed since.

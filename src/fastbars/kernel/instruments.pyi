@@ -5,18 +5,23 @@ from typing_extensions import disjoint_base
 
 @disjoint_base
 class Instruments:
-    """Symbol <-> id, with each symbol's own scales.
+    """The symbols of one market: symbol <-> id, with each symbol's own scales.
 
     Args:
-        exchange: name put before the symbol in error messages.
+        exchange, market: as bars name them, such as "binance" and "usdm"; put before the symbol in error messages.
         negative_prices: prices may be zero or negative (spreads, oil); else such a price is refused.
+
+    Attributes:
+        venue: exchange and market with a space between them; empty where neither is named.
     """
 
     count: int
     exchange: str
+    market: str
+    venue: str
     version: int
     negative_prices: bool
-    def __new__(cls, exchange: str = "", negative_prices: bool = False) -> Self: ...
+    def __new__(cls, exchange: str = "", negative_prices: bool = False, market: str = "") -> Self: ...
     def __len__(self) -> int: ...
     def __contains__(self, symbol: object, /) -> bool: ...
     def add(
@@ -49,7 +54,7 @@ class Instruments:
         """The symbol with this id. Raises IndexError."""
 
     def label(self, symbol_id: int) -> str:
-        """ "exchange SYMBOL", as error messages name it."""
+        """ "exchange market SYMBOL", as error messages name it."""
 
     def scales(self, symbol: str) -> tuple[int, int]:
         """(price_scale, size_scale) as they stand now."""

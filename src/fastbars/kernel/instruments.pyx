@@ -1,4 +1,4 @@
-"""Instruments: symbol <-> id, and each symbol's own price scale, size scale and contract size.
+"""Instruments: the symbols of one market: symbol <-> id, and each one's price scale, size scale and contract size.
 
 A scale says how many decimals the mantissas of columns and bars have. It only ever widens: where whoever owns the symbols
 says so (`add`), and when a kernel has taken a trade that needs more decimals, in one step with that kernel's bars. A batch
@@ -19,8 +19,10 @@ from fastbars.kernel.scaled import to_decimal, to_text
 
 
 cdef class Instruments:
-    def __cinit__(self, str exchange not None="", bint negative_prices=False):
+    def __cinit__(self, str exchange not None="", bint negative_prices=False, str market not None=""):
         self.exchange = exchange
+        self.market = market
+        self.venue = f"{exchange} {market}".strip()
         self.negative_prices = negative_prices
         self.table = NULL
         self.capacity = 0
@@ -73,7 +75,7 @@ cdef class Instruments:
         return symbol in self._ids
 
     def label(self, Py_ssize_t symbol_id):
-        return f"{self.exchange} {self.symbol(symbol_id)}".lstrip()
+        return f"{self.venue} {self.symbol(symbol_id)}".lstrip()
 
     def add(self, str symbol not None, int price_scale=0, int size_scale=0, contract_size=None):
         cdef Py_ssize_t symbol_id
@@ -81,15 +83,15 @@ cdef class Instruments:
         cdef int contract_scale = 0
         if not 0 <= price_scale <= MAX_SCALE or not 0 <= size_scale <= MAX_SCALE:
             raise PrecisionError(
-                f"{self.exchange} {symbol}: scales ({price_scale}, {size_scale}) are outside 0 to {MAX_SCALE}".lstrip()
+                f"{self.venue} {symbol}: scales ({price_scale}, {size_scale}) are outside 0 to {MAX_SCALE}".lstrip()
             )
         if contract_size is not None:
             contract, contract_scale = parse_number(contract_size)
             if contract <= 0:
-                raise PrecisionError(f"{self.exchange} {symbol}: contract size {contract_size} is not positive".lstrip())
+                raise PrecisionError(f"{self.venue} {symbol}: contract size {contract_size} is not positive".lstrip())
             if self.negative_prices:
                 raise PrecisionError(
-                    f"{self.exchange} {symbol}: an inverse contract, of size {contract_size}, has no price at or below zero;"
+                    f"{self.venue} {symbol}: an inverse contract, of size {contract_size}, has no price at or below zero;"
                     " it needs instruments without negative_prices".lstrip())
         known = symbol in self._ids
         symbol_id = self.find(symbol)
@@ -136,12 +138,12 @@ cdef class Instruments:
             own = &self.table[i]
             contract = to_text(own.contract, own.contract_scale) if own.contract else None
             rows.append((self._symbols[i], own.scale.price, own.scale.size, contract, own.traded))
-        return _restored, (self.exchange, rows, self.negative_prices)
+        return _restored, (self.exchange, rows, self.negative_prices, self.market)
 
 
-def _restored(str exchange not None, list rows not None, bint negative_prices=False):
+def _restored(str exchange not None, list rows not None, bint negative_prices=False, str market not None=""):
     # Rebuilds instruments from `__reduce__`, checked as symbols that are added one by one.
-    cdef Instruments instruments = Instruments(exchange, negative_prices)
+    cdef Instruments instruments = Instruments(exchange, negative_prices, market)
     cdef Py_ssize_t symbol_id
     for symbol, price_scale, size_scale, contract, traded in rows:
         if type(symbol) is not str or symbol in instruments:

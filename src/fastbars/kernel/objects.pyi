@@ -12,7 +12,7 @@ class BarMaker(Generic[_T]):
     """Makes objects of a class of bars from finished rows; the class's own constructor and its checks are passed by.
 
     Args:
-        bar: a class with a slot for each of `fastbars.kernel.fields.FIELDS`, and `inverse`.
+        bar: a class with a slot for each of `fastbars.kernel.fields.FIELDS` and IDENTITY, and `inverse`.
         statuses, reasons: the members that stand for the kernel's numbers.
 
     Raises:
@@ -25,7 +25,7 @@ class BarMaker(Generic[_T]):
 
         Args:
             rows: contiguous, of ROW_DTYPE.
-            instruments: names the symbols.
+            instruments: names exchange, market and symbols.
             specs: texts of the bar specs.
             ids: first_id and last_id are the exchange's trade ids; else they count arrivals and are left out.
         """

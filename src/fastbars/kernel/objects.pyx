@@ -132,6 +132,7 @@ cdef class BarMaker:
     cdef tuple reasons
     cdef Place[MOST_FIELDS] places
     cdef int count              # of places
+    cdef Group identity
     cdef Group names
     cdef Group times
     cdef Group prices
@@ -147,6 +148,9 @@ cdef class BarMaker:
         self.bar = bar
         self.statuses = statuses
         self.reasons = reasons
+        self.identity = Group(0, len(_fields.IDENTITY))
+        for field in _fields.IDENTITY:
+            self.add_place(Place(0, 0, 0, 0, 0), field)
         self.names = self.group(_fields.FieldKind.NAME)
         self.times = self.group(_fields.FieldKind.TIME)
         self.prices = self.group(_fields.FieldKind.PRICE)
@@ -187,6 +191,7 @@ cdef class BarMaker:
         cdef int64_t[MOST_FIELDS] times_ns
         cdef int64_t time_ns
         cdef list times = [None] * (self.times.stop - self.times.start)
+        cdef tuple identity = (instruments.exchange, instruments.market)  # in the order of IDENTITY
         cdef PyObject *texts[4]
         cdef int at
         if count == 0:
@@ -202,7 +207,7 @@ cdef class BarMaker:
                 if i == 0 or time_ns != times_ns[at]:
                     times_ns[at] = time_ns
                     times[at] = datetime_of(time_ns)
-            bars.append(self.make_one(row, texts, times, instruments.table[row.symbol_id].contract != 0, ids))
+            bars.append(self.make_one(row, identity, texts, times, instruments.table[row.symbol_id].contract != 0, ids))
             row += 1
         return bars
 
@@ -219,13 +224,16 @@ cdef class BarMaker:
             raise ValueError(f"row {i}: a scale is outside 0 to {2 * MAX_SCALE}")
         return 0
 
-    cdef object make_one(self, const Row *row, PyObject **texts, list times, bint inverse, bint ids):
+    cdef object make_one(
+        self, const Row *row, tuple identity, PyObject **texts, list times, bint inverse, bint ids):
         cdef object made = PyType_GenericAlloc(<PyTypeObject *>self.bar, 0)
         cdef bint priced = row.bar.high != LOWEST
         cdef bint numbered = ids and row.bar.count > 0
         cdef const Place *places = self.places
         cdef int64_t number
         cdef int at
+        for at in range(self.identity.start, self.identity.stop):
+            self.put(made, at, identity[at - self.identity.start])
         for at in range(self.names.start, self.names.stop):
             number = whole(row, &places[at])
             self.put(made, at, <object>PySequence_Fast_GET_ITEM(<object>texts[places[at].text], number))

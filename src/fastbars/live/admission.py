@@ -92,10 +92,12 @@ class Admission:
         """Set the channel that bars are made from, and make its buffer; `ids` overrides what the exchange declares."""
         config, exchange, intake = self._config, self._exchange, self._intake
         self.channel = channel
+        named, market = exchange.identity
         buffer = BarBuffer(
             config.specs,
             ids=ids or exchange.ids(channel),
-            exchange=exchange.name,
+            exchange=named,
+            market=market,
             negative_prices=exchange.negative_prices,
             grace_s=intake.delays.grace_ns / 1e9,
             lateness_s=config.lateness,

@@ -7,7 +7,7 @@ Units: times int64 nanoseconds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastbars.bars import ExchangeBar, OHLCVBar
@@ -128,7 +128,8 @@ class MessageReader:
             return "trade_messages" if self._admission.take_trade(item) else "other_trade_messages"
         if isinstance(item, ExchangeBar):
             self.candles.add(item)
-            self._notifier.notify_exchange_bar(item, now_ns)
+            exchange, market = self._exchange.identity
+            self._notifier.notify_exchange_bar(replace(item, exchange=exchange, market=market), now_ns)
             return "exchange_bars"
         if isinstance(item, Quote | Ticker):
             self._notifier.notify_event(item.symbol, item, item.event_time_ns, now_ns)

@@ -23,6 +23,7 @@ from fastbars.clocks import wall_ns
 from fastbars.exchanges.checked import LATEST_NS
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import Stream
+from fastbars.kernel.fields import IDENTITY
 from fastbars.live.admission import Admission
 from fastbars.live.callbacks import Callbacks, Notifier
 from fastbars.live.clock import ExchangeClock
@@ -356,7 +357,6 @@ class Session:
         if buffer is None or not len(buffer.instruments):
             return None
         return self._admission.dump(buffer) | {
-            "exchange": self.exchange.name,
             "channel": self.channel,
             "event_time_ns": self.event_time_ns,
         }
@@ -365,10 +365,10 @@ class Session:
         """Restore the state that another process dumped; the feed counts as down since then.
 
         Raises:
-            ValueError: the state belongs to another exchange, channel, specs, or build.
+            ValueError: the state belongs to another exchange, market, channel, specs, or build.
         """
-        own = {"exchange": self.exchange.name, "channel": self.channel}
-        for name, value in own.items():
+        own = (*zip(IDENTITY, self.exchange.identity, strict=True), ("channel", self.channel))
+        for name, value in own:
             if content.get(name) != value:
                 raise ValueError(f"its {name} is {shortened(content.get(name))}, not {value!r}")
         event_time_ns = content.get("event_time_ns")

@@ -270,9 +270,9 @@ def _exchange_named(name: str, given: str | Exchange | None) -> Exchange:
             if exchange.name == name:
                 return exchange
     venue, _, market = name.partition(" ")
-    if "@" in market:
+    if venue in EXCHANGES and ("@" in market or not market):  # a region; or of a fastbars that did not name all markets
         try:
-            return find_exchange(venue, market)
+            return find_exchange(venue, market or None)
         except UnknownExchangeError as error:
             raise TapeError(f"the recording has messages of {shortened(name)}: {error}") from error
     raise TapeError(f"the recording has messages of {shortened(name)}, an exchange that this fastbars does not know")
