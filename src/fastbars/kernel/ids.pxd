@@ -10,9 +10,10 @@ cdef struct Hole:               # ids first..last have not been seen; they trade
     int64_t safe_ns             # no bar that closes later had been let go when it was opened
     int64_t unpublished         # 1: the exchange's history leaves these ids out, and nobody asks for them again
 
-cdef struct Line:               # one symbol, 64 bytes
+cdef struct Line:               # one symbol
     int64_t expected            # the next id; UNSEEN before the first trade
     int64_t last_time_ns        # time of the trade before `expected`
+    int64_t proven_ns           # the latest time of an id that came as the newest: up to here ids tell what is missing
     int64_t start               # ids below were never promised: the stream began here
     int64_t start_ns            # time of the trade with id `start`
     int64_t forgotten           # ids below may lie in a hole that is no longer kept

@@ -36,7 +36,7 @@ cdef int64_t UNSEEN = -1
 
 cdef void _set_up(Line *line) noexcept nogil:
     line.expected = UNSEEN
-    line.last_time_ns = LOWEST
+    line.last_time_ns = line.proven_ns = LOWEST
     line.start = LOWEST
     line.start_ns = LOWEST
     line.forgotten = LOWEST
@@ -85,7 +85,7 @@ cdef bint _is_sound(const Line *line) noexcept nogil:
         return line.hole_count == 0
     if line.expected < 0 or not 0 <= line.start <= line.expected:
         return False
-    if not (is_time(line.last_time_ns) and is_time(line.start_ns) and line.forgotten <= line.expected
+    if not (is_time(line.last_time_ns) and is_time(line.start_ns) and is_time(line.proven_ns) and line.forgotten <= line.expected
             and (line.forgotten_until_ns == LOWEST or is_time(line.forgotten_until_ns))):
         return False
     for i in range(line.hole_count):
@@ -128,6 +128,11 @@ cdef void _forget_oldest(const Ids *ids, Line *line) noexcept nogil:
         _remove(line, 0)
 
 
+cdef inline void _note_newest(Line *line, int64_t time_ns) noexcept nogil:
+    line.last_time_ns = time_ns
+    line.proven_ns = max(line.proven_ns, time_ns)
+
+
 cdef void catch_up(Ids *ids, int symbol_id) noexcept nogil:
     cdef int64_t next_id
     cdef Line *line = &ids.lines[symbol_id]
@@ -136,7 +141,7 @@ cdef void catch_up(Ids *ids, int symbol_id) noexcept nogil:
     next_id = (<const int64_t *>(ids.tip_ids + symbol_id * ids.tip_stride))[0] + ids.tip_step
     if next_id > line.expected:
         line.expected = next_id
-        line.last_time_ns = (<const int64_t *>(ids.tip_times + symbol_id * ids.tip_stride))[0]
+        _note_newest(line, (<const int64_t *>(ids.tip_times + symbol_id * ids.tip_stride))[0])
 
 
 cdef inline int64_t _expected(const Ids *ids, int32_t symbol_id) noexcept nogil:
@@ -154,7 +159,7 @@ cdef bint takes_next(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
         catch_up(ids, symbol_id)
         return False
     ids.lines[symbol_id].expected = run.last[row] + 1
-    ids.lines[symbol_id].last_time_ns = run.columns.time_ns[row]
+    _note_newest(&ids.lines[symbol_id], run.columns.time_ns[row])
     return True
 
 
@@ -165,6 +170,7 @@ cdef Py_ssize_t advance(Ids *ids, const Pass *run, Py_ssize_t start, Py_ssize_t 
     cdef const int32_t *places = run.columns.places
     cdef Line *line
     cdef Py_ssize_t at = start, i, before
+    cdef int64_t latest
     cdef int32_t symbol_id
     while at < stop:
         i = row_at(places, at)
@@ -176,15 +182,18 @@ cdef Py_ssize_t advance(Ids *ids, const Pass *run, Py_ssize_t start, Py_ssize_t 
             catch_up(ids, symbol_id)
             return at
         before = i
+        latest = run.columns.time_ns[i]
         at += 1
         while at < stop:
             i = row_at(places, at)
             if symbols[i] != symbol_id or run.first[i] != run.last[before] + 1:
                 break
             before = i
+            latest = max(latest, run.columns.time_ns[i])
             at += 1
         line.expected = run.last[before] + 1
         line.last_time_ns = run.columns.time_ns[before]
+        line.proven_ns = max(line.proven_ns, latest)
     return stop
 
 
@@ -197,13 +206,13 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
     cdef int32_t low
     if line.expected == UNSEEN:
         line.expected = last + 1
-        line.last_time_ns = time
+        _note_newest(line, time)
         line.start = first
         line.start_ns = time
         return FIRST
     if first == line.expected:
         line.expected = last + 1
-        line.last_time_ns = time
+        _note_newest(line, time)
         return NEXT
     if first > line.expected:
         hole = Hole(line.expected, first - 1, line.last_time_ns, time, ids.safe_ns, 0)
@@ -212,7 +221,7 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
             return NO_MEMORY
         _forget_oldest(ids, line)
         line.expected = last + 1
-        line.last_time_ns = time
+        _note_newest(line, time)
         ids.touched = hole
         return AHEAD
     if last < line.start:
