@@ -1,0 +1,424 @@
+"""Coverage: which connection carries which symbol, and so in which time every trade of it would have come.
+
+It knows no socket, no timer and no kernel: events in, changes of the coverage ledger out. It keeps a table of pairs
+(symbol, connection):
+
+    ABSENT      the connection was not asked for the symbol
+    REQUESTED   asked for: what comes is taken, but nothing says that all of it does
+    CONFIRMED   confirmed, and not in force yet: the exchange's clock is unknown, or recent trades may still come
+    CARRYING    every trade from `since_ns` on comes over it
+
+    event             in ABSENT    in REQUESTED    in CONFIRMED    in CARRYING
+    request           REQUESTED    -               -               -
+    confirm (an ack)  -            CONFIRMED       -               -
+    first trades      -            CARRYING        CARRYING        begins earlier, where they reach back
+    time passes       -            -               CARRYING        -
+    suspect           -            -               REQUESTED       REQUESTED, from its last trade on
+    end, refused      -            ABSENT          ABSENT          ABSENT, from when it was asked to end
+    lose              -            ABSENT          ABSENT          ABSENT, from its last event less grace on
+
+    "-": nothing changes. An ack of an earlier request, a second one, and one of a connection that is gone do no harm.
+
+A symbol is covered while any pair of it is CARRYING. When the last one stops a gap opens, which ends where the next
+one begins:
+
+    pair A  ======                     x  found dead, long after its last event
+    pair B               ==============
+    gap           |-----|                 from the latest end before it to the earliest beginning after it
+
+Where spans overlap there is none, so that of two lines neither one that lags nor one that stalls lies. A gap is bridged
+where the first trades after it include one that was held already.
+
+Units: times int64 nanoseconds of the exchange's clock; `steady_ns` of a steady one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+Symbol = str | None  # None: all symbols, where the subscriptions do not say which trades come
+
+
+class PairState(StrEnum):
+    """The state of a pair (symbol, connection)."""
+
+    ABSENT = "absent"
+    REQUESTED = "requested"
+    CONFIRMED = "confirmed"
+    CARRYING = "carrying"
+
+
+class Changes(Protocol):
+    """Where the changes of the ledger go; `symbols` None: all that are known."""
+
+    def take_charge(self) -> object:
+        """From here on these changes alone say what is covered. Idempotent."""
+
+    def cover(self, symbols: list[str] | None, from_ns: int) -> object:
+        """The open gap of each ends at `from_ns`."""
+
+    def uncover(self, symbols: list[str] | None, since_ns: int, *, lost: bool = True) -> object:
+        """A gap opens; `lost`: trades may be missing in it, else nobody wants them."""
+
+    def lose(self, symbols: list[str] | None, since_ns: int, until_ns: int) -> object:
+        """Trades of this time may be missing, both ends included."""
+
+    def bridge(self, symbols: list[str] | None, since_ns: int, until_ns: int) -> object:
+        """Nothing was missed in this time."""
+
+
+class Source(Protocol):
+    """What must be known of the session."""
+
+    @property
+    def grace_ns(self) -> int:
+        """How long a trade may be under way."""
+
+    def now_ns(self, steady_ns: int) -> int | None:
+        """The exchange's time; None while it is unknown."""
+
+    def heard_ns(self, connection: int) -> int | None:
+        """The latest event time that came over a connection; None before the first."""
+
+    def trade_time_ns(self, symbol: str) -> int | None:
+        """The time of a symbol's latest trade; None before the first."""
+
+    def is_wanted(self, symbol: str) -> bool:
+        """Whether the user is subscribed to a symbol."""
+
+    def watch(self, symbols: list[str]) -> None:
+        """Read the next message of these symbols in Python, which reports it to `confirm_by_trades`."""
+
+
+@dataclass(slots=True)
+class _Pair:
+    state: PairState = PairState.REQUESTED
+    since_ns: int | None = None  # where it carries from; None: not known yet
+    watched: bool = True  # its first trades since the request are still to come, and are to be reported
+    by_trades: bool = True  # they confirm it; else only the ack does
+
+
+@dataclass(slots=True)
+class _Spans:
+    """One symbol: who carries it, and its gap.
+
+    Attributes:
+        carriers: connection -> since when it carries the symbol.
+        reached_ns: the latest end of the pairs that have stopped while others went on.
+        gap_ns: since when it is or was not covered; None: there was no gap, or the first trades after it have come.
+        is_lost: a gap is open, and trades that somebody wants are missing in it.
+    """
+
+    carriers: dict[int, int] = field(default_factory=dict)
+    reached_ns: int | None = None
+    gap_ns: int | None = None
+    is_lost: bool = False
+
+
+class _Batches:
+    """Symbols to which the same happens at the same time, so that each change is told once."""
+
+    def __init__(self) -> None:
+        self.symbols: dict[tuple[int, ...], list[Symbol]] = {}
+
+    def add(self, symbol: Symbol, *times_ns: int) -> None:
+        self.symbols.setdefault(times_ns, []).append(symbol)
+
+    def __iter__(self) -> Iterator[tuple[list[str] | None, tuple[int, ...]]]:
+        for times_ns, symbols in self.symbols.items():
+            yield (None if None in symbols else [symbol for symbol in symbols if symbol is not None]), times_ns
+
+
+class Coverage:
+    """The pairs of one session.
+
+    Args:
+        source: what is known of the session.
+        changes: where changes of the ledger go.
+        acks_prove: an ack says that trades will come; else only a trade does.
+        sends_recent: on subscribing the exchange sends its latest trades once more.
+    """
+
+    def __init__(
+        self, source: Source, changes: Changes, *, acks_prove: bool = True, sends_recent: bool = False
+    ) -> None:
+        self._source = source
+        self._changes = changes
+        self._acks_prove = acks_prove
+        self._sends_recent = sends_recent
+        self._pairs: dict[int, dict[Symbol, _Pair]] = {}
+        self._spans: dict[Symbol, _Spans] = {}
+        self._waiting: dict[tuple[int, Symbol], _Pair] = {}  # those that are CONFIRMED
+        self._watched: dict[Symbol, int] = {}  # symbol -> how many of its pairs are watched
+        self._is_down = False  # of a session without connections
+
+    # What is known.
+
+    def state(self, symbol: Symbol, connection: int) -> PairState:
+        """The state of a pair."""
+        pair = self._pairs.get(connection, {}).get(symbol)
+        return PairState.ABSENT if pair is None else pair.state
+
+    def carriers(self, symbol: Symbol) -> Mapping[int, int]:
+        """The connections that carry a symbol, each with the time since when."""
+        spans = self._spans.get(symbol)
+        return {} if spans is None else spans.carriers
+
+    def is_watched(self, symbol: str, connection: int | None = None) -> bool:
+        """Whether the next trades of a symbol (over one connection) are to be reported to `confirm_by_trades`."""
+        if connection is None:
+            return symbol in self._watched
+        pair = self._pairs.get(connection, {}).get(symbol)
+        return pair is not None and pair.watched
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether `pass_time` has something to do."""
+        return bool(self._waiting)
+
+    # Events.
+
+    def request(self, connection: int, symbols: Iterable[Symbol], *, by_trades: bool = True) -> None:
+        """Symbols are asked for on a connection.
+
+        Args:
+            by_trades: trades that come after this confirm it; False: they may be of a subscription that is ending.
+        """
+        pairs = self._pairs.setdefault(connection, {})
+        added = [symbol for symbol in symbols if symbol not in pairs]
+        if any(symbol is not None for symbol in added):
+            self._changes.take_charge()
+        for symbol in added:
+            pairs[symbol] = _Pair(by_trades=by_trades, watched=symbol is not None)
+            self._spans.setdefault(symbol, _Spans())
+        self._watch(added)
+
+    def confirm(self, connection: int, symbols: Iterable[Symbol], steady_ns: int) -> None:
+        """The exchange has acknowledged symbols on a connection."""
+        now_ns = self._source.now_ns(steady_ns)
+        for symbol in symbols:
+            pair = self._pairs.get(connection, {}).get(symbol)
+            if pair is None or pair.state is not PairState.REQUESTED:
+                continue
+            pair.by_trades = True
+            if self._acks_prove or symbol is None:
+                pair.state = PairState.CONFIRMED
+                pair.since_ns = None if now_ns is None else now_ns + self._source.grace_ns
+                self._waiting[connection, symbol] = pair
+        self.pass_time(steady_ns)
+
+    def pass_time(self, steady_ns: int) -> None:
+        """Time has passed, and the exchange's clock may be known by now: begin what was confirmed."""
+        now_ns = self._source.now_ns(steady_ns) if self._waiting else None
+        if now_ns is None:
+            return
+        due: dict[int, list[Symbol]] = {}
+        for (connection, symbol), pair in self._waiting.items():
+            if pair.since_ns is None:
+                pair.since_ns = now_ns + self._source.grace_ns
+            # Its recent trades may come until then, and reach back further.
+            if not (self._sends_recent and pair.watched) or pair.since_ns <= now_ns:
+                due.setdefault(connection, []).append(symbol)
+        for connection, symbols in due.items():
+            self._begin(connection, symbols)
+
+    def confirm_by_trades(self, connection: int, symbol: str, oldest_ns: int, *, held: bool = False) -> None:
+        """The first trades of a symbol have come over a connection since it was asked for there.
+
+        Args:
+            oldest_ns: the time of the oldest of them.
+            held: one of them had come before.
+        """
+        pair = self._pairs.get(connection, {}).get(symbol)
+        if pair is None or not pair.watched or not pair.by_trades:
+            return
+        self._unwatch(symbol, pair)
+        spans = self._spans[symbol]
+        gap_ns, spans.gap_ns = spans.gap_ns, None
+        # Trades that come once more are complete from the oldest on. Before one that comes for the first time, another
+        # may have been published before the subscription took effect, though it is later.
+        reaches_back = self._sends_recent or (held and gap_ns is not None)
+        since_ns = oldest_ns if reaches_back else oldest_ns + self._source.grace_ns
+        before_ns = min(spans.carriers.values(), default=None)  # covered since then
+        pair.since_ns = since_ns if pair.since_ns is None else min(since_ns, pair.since_ns)
+        if pair.state is PairState.CARRYING:
+            spans.carriers[connection] = pair.since_ns
+        else:
+            self._begin(connection, [symbol])
+        if gap_ns is not None and (held or since_ns < gap_ns):
+            # All that was traded since that trade is among these; before it nothing was missing, as they come in order.
+            self._changes.bridge([symbol], gap_ns, pair.since_ns if before_ns is None else before_ns)
+        elif before_ns is not None and since_ns < before_ns:
+            self._changes.bridge([symbol], since_ns, before_ns)
+
+    def suspect(self, symbols: Iterable[str]) -> None:
+        """Symbols are silent though they are subscribed to: their trades may be missing since the last one."""
+        uncovered = _Batches()
+        for symbol in symbols:
+            spans = self._spans.get(symbol)
+            for connection, pairs in self._pairs.items():
+                if (pair := pairs.get(symbol)) is not None:
+                    self._waiting.pop((connection, symbol), None)
+                    self._unwatch(symbol, pair)
+                    pairs[symbol] = _Pair()
+                    self._watch([symbol])
+            if spans is not None and spans.carriers:
+                traded_ns = self._source.trade_time_ns(symbol)
+                since_ns = min(spans.carriers.values()) if traded_ns is None else traded_ns
+                self._open(symbol, spans, since_ns, uncovered, is_lost=True)
+        self._tell(uncovered, lost=True)
+
+    def end(
+        self, connection: int, symbols: Iterable[Symbol], steady_ns: int, *, wanted: bool, answered: bool = True
+    ) -> None:
+        """Symbols are no longer asked for on a connection: unsubscribed, moved away, or refused.
+
+        Args:
+            steady_ns: when the exchange was asked to end them; it may have done so at once.
+            wanted: False: it is the user who ended them.
+            answered: the exchange has answered, and so delivered everything before.
+        """
+        pairs = self._pairs.get(connection, {})
+        now_ns = self._source.now_ns(steady_ns)
+        end_ns = now_ns if answered and now_ns is not None else self._end_of(connection, now_ns)
+        given = [symbol for symbol in symbols if symbol in pairs]
+        self._stop(connection, {symbol: pairs.pop(symbol) for symbol in given}, end_ns, wanted=wanted)
+        if not wanted:
+            self.give_up(given, steady_ns)
+
+    def lose(self, connection: int, *, wanted: bool = True) -> None:
+        """A connection is gone, with all that it carried.
+
+        Args:
+            wanted: False: it is the user who ended it.
+        """
+        self._stop(connection, self._pairs.pop(connection, {}), self._end_of(connection, None), wanted=wanted)
+
+    def give_up(self, symbols: Iterable[Symbol], steady_ns: int) -> None:
+        """Nobody wants these symbols any more, unless a connection is still asked for them: nothing is missing then."""
+        now_ns = self._source.now_ns(steady_ns)
+        unwanted = []
+        for symbol in symbols:
+            spans = self._spans.get(symbol)
+            if spans is not None and spans.is_lost and now_ns is not None and not self._is_asked(symbol):
+                spans.is_lost, spans.gap_ns = False, None
+                unwanted.append(symbol)
+        if unwanted and now_ns is not None:
+            named = None if None in unwanted else [symbol for symbol in unwanted if symbol is not None]
+            self._changes.uncover(named, now_ns, lost=False)
+
+    def restored(self, symbols: Iterable[str], since_ns: int) -> None:
+        """Another process has covered these symbols until then, and this one covers nothing yet."""
+        uncovered = _Batches()
+        for symbol in symbols:
+            self._open(symbol, self._spans.setdefault(symbol, _Spans()), since_ns, uncovered, is_lost=True)
+        self._tell(uncovered, lost=True)
+
+    def settle(self, steady_ns: int) -> None:
+        """All that the user wants is asked for: what an earlier process has covered besides is given up."""
+        lost = [symbol for symbol, spans in self._spans.items() if spans.is_lost and symbol is not None]
+        self.give_up([symbol for symbol in lost if not self._source.is_wanted(symbol)], steady_ns)
+
+    def lose_unread(self, connection: int, time_ns: int) -> None:
+        """A message that came then could not be read: trades of any symbol that only this connection carries."""
+        since_ns = time_ns - self._source.grace_ns
+        symbols = [symbol for symbol in self._pairs.get(connection, {}) if set(self.carriers(symbol)) == {connection}]
+        if symbols:
+            named = None if None in symbols else [symbol for symbol in symbols if symbol is not None]
+            self._changes.lose(named, since_ns, time_ns)
+
+    # A session without connections: all symbols at once.
+
+    def begin_outage(self, steady_ns: int) -> None:
+        """Nothing can be received from here on. Idempotent."""
+        now_ns = self._source.now_ns(steady_ns)
+        # Before the first message with a time nothing has come, and there is no bar that could lack anything.
+        if now_ns is not None and not self._is_down:
+            self._is_down = True
+            heard_ns = self._source.heard_ns(0)
+            self._changes.uncover(None, (now_ns if heard_ns is None else min(heard_ns, now_ns)) - self._source.grace_ns)
+
+    def end_outage(self, steady_ns: int) -> None:
+        """Everything is received again."""
+        self._is_down = False
+        now_ns = self._source.now_ns(steady_ns)
+        if now_ns is not None:
+            self._changes.cover(None, now_ns + self._source.grace_ns)
+
+    # Spans.
+
+    def _begin(self, connection: int, symbols: Iterable[Symbol]) -> None:
+        covered = _Batches()
+        for symbol in symbols:
+            pair, spans = self._pairs[connection][symbol], self._spans[symbol]
+            assert pair.since_ns is not None
+            self._waiting.pop((connection, symbol), None)
+            pair.state = PairState.CARRYING
+            if not spans.carriers:
+                covered.add(symbol, pair.since_ns)
+                spans.reached_ns, spans.is_lost = None, False
+            spans.carriers[connection] = pair.since_ns
+        for named, (since_ns,) in covered:
+            self._changes.cover(named, since_ns)
+
+    def _stop(self, connection: int, pairs: Mapping[Symbol, _Pair], end_ns: int | None, *, wanted: bool) -> None:
+        uncovered, unwanted, lost = _Batches(), _Batches(), _Batches()
+        for symbol, pair in pairs.items():
+            self._unwatch(symbol, pair)
+            self._waiting.pop((connection, symbol), None)
+            spans = self._spans[symbol]
+            since_ns = spans.carriers.pop(connection, None)
+            if since_ns is None:
+                continue
+            reached_ns = since_ns if end_ns is None else max(end_ns, since_ns)
+            if spans.reached_ns is not None:
+                reached_ns = max(reached_ns, spans.reached_ns)
+            others_ns = min(spans.carriers.values(), default=None)
+            if others_ns is None:
+                is_lost = wanted or self._is_asked(symbol)
+                self._open(symbol, spans, reached_ns, uncovered if is_lost else unwanted, is_lost=is_lost)
+            elif others_ns <= reached_ns:
+                spans.reached_ns = reached_ns
+            else:  # it delivered nothing any more before the others began
+                spans.reached_ns = None
+                lost.add(symbol, reached_ns, others_ns)
+        self._tell(uncovered, lost=True)
+        self._tell(unwanted, lost=False)
+        for named, (since_ns, until_ns) in lost:
+            self._changes.lose(named, since_ns, until_ns)
+
+    def _open(self, symbol: Symbol, spans: _Spans, since_ns: int, into: _Batches, *, is_lost: bool) -> None:
+        spans.carriers.clear()
+        spans.reached_ns, spans.gap_ns, spans.is_lost = None, since_ns, is_lost
+        into.add(symbol, since_ns)
+
+    def _tell(self, uncovered: _Batches, *, lost: bool) -> None:
+        for named, (since_ns,) in uncovered:
+            self._changes.uncover(named, since_ns, lost=lost)
+
+    def _end_of(self, connection: int, now_ns: int | None) -> int | None:
+        # All that came before its last message has come; less the grace, as trades are not published quite in order.
+        heard_ns = self._source.heard_ns(connection)
+        if heard_ns is None:
+            return None
+        return (heard_ns if now_ns is None else min(heard_ns, now_ns)) - self._source.grace_ns
+
+    def _is_asked(self, symbol: Symbol) -> bool:
+        return any(symbol in pairs for pairs in self._pairs.values())
+
+    def _watch(self, symbols: Iterable[Symbol]) -> None:
+        named = [symbol for symbol in symbols if symbol is not None]
+        for symbol in named:
+            self._watched[symbol] = self._watched.get(symbol, 0) + 1
+        if named:
+            self._source.watch(named)
+
+    def _unwatch(self, symbol: Symbol, pair: _Pair) -> None:
+        if pair.watched:
+            pair.watched = False
+            self._watched[symbol] -= 1
+            if not self._watched[symbol]:
+                del self._watched[symbol]
