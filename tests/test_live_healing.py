@@ -361,7 +361,7 @@ async def test_a_snapshot_of_another_exchange_is_refused_when_the_stream_is_made
         async with fastbars.stream("binance", exchange.symbols, "1s", url=exchange.url, config=config) as bars:
             await anext(bars)
         assert os.listdir(tmp_path) == ["state"]
-    with pytest.raises(SnapshotError, match="its exchange is 'binance spot', not 'okx'"):
+    with pytest.raises(SnapshotError, match="its exchange is 'binance', not 'okx'"):
         fastbars.stream("okx", ["BTC-USDT"], "1s", config=config)
     assert [name[:14] for name in os.listdir(tmp_path)] == ["state.refused-"]
 
