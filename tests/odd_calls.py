@@ -456,7 +456,7 @@ _NAMED = {
     "make": ("rows", "instruments", "specs", "ids"),
     "feed": ("data",),
     "scan": ("payload",),
-    "begin": ("buffer", "batch", "scanner"),
+    "begin": ("buffer", "batch", "new_scanner"),
     "part": ("start", "stop"),
     "without": ("row",),
     "feed_down": ("time_ns",),

@@ -37,10 +37,10 @@ class Wakeups:
         callbacks = Callbacks(on_bars=self.events.append, on_late=self.events.append, on_message=self.events.append)
         self.session = Session(SPOT, StreamConfig(**knobs), callbacks, channel="trade")
         self.failures: list[Exception] = []
-        self.feed = Feed(self.session.intake, self.failures.append)
+        self.feed = self.session.open_feed(0, 0, self.failures.append)
         if quiet:
             self.feed.note_data(1)
-        self.walker = FrameWalker(self._take, lambda _: True, self.session.scanner)
+        self.walker = FrameWalker(self._take, lambda _: True, self.feed.scanner)
         self.bars: list[OHLCVBar] = []
         self.reported: list[int] = []
         self.reads = 0
@@ -139,7 +139,7 @@ def test_an_error_of_our_own_is_reported_once_and_from_then_on_every_wakeup_is_r
     fields = SPOT.fields("trade")
     assert fields is not None
     scanned = TradeScanner(fields, batch, instruments.add)
-    intake.begin(BarBuffer("1m"), batch, scanned)  # of other instruments
+    intake.begin(BarBuffer("1m"), batch, lambda: scanned)  # of other instruments
     failures: list[Exception] = []
     feed = Feed(intake, failures.append)
     feed.note_data(1)

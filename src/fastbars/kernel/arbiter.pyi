@@ -1,12 +1,13 @@
-from typing import Self
-
-from typing_extensions import disjoint_base
+from typing import Self, final
 
 from fastbars.kernel.batch import TickBatch
 
 MOST_LINES: int
 
-@disjoint_base
+def check_held(content: object, symbols: int) -> None:
+    """Check what `Arbiter.dump` returned, for so many symbols. Raises ValueError: it is something else."""
+
+@final
 class Arbiter:
     """Redundant lines: passes on the first arrival of each trade, in the order of ids; lines fill each other's holes.
 
@@ -36,6 +37,12 @@ class Arbiter:
         """Take the trades that a line has brought at `now_ns` of a steady clock; returns those to fold in now."""
     def expire(self, now_ns: int) -> TickBatch:
         """What has been held back for long enough at `now_ns`."""
+    def holds(self, symbol_id: int) -> bool:
+        """Whether trades of a symbol are held back."""
+    def dump(self) -> bytes:
+        """The trades that are held back, for `load`."""
+    def load(self, content: bytes) -> None:
+        """Hold back the trades that `dump` returned, for `flush`. Raises ValueError: it is something else."""
     def flush(self) -> TickBatch:
         """Everything that is held back."""
     @property

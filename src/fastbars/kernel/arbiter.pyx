@@ -8,58 +8,26 @@ the same calls give the same trades.
 Units: times int64 ns of a steady clock.
 """
 
+import cython
+import numpy as np
+
 from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memmove
 
 from fastbars.kernel.batch cimport TickBatch, begin, scale_of, write_row
 from fastbars.kernel.instruments cimport Scale, are_equal
+from fastbars.kernel.limits cimport MAX_SCALE
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 
 cdef enum:
-    LINES = 8
     WINDOW = 256                # latest trades of a symbol of which arrivals are compared
     MOST_HELD = 65_536          # rows of a symbol that can be held back
+    SAVED = 12                  # numbers of a row that is saved
 
 cdef int64_t UNSEEN = LOWEST
 
 MOST_LINES = LINES
-
-cdef struct Held:               # a row that waits for those before it
-    int64_t since_ns
-    int64_t time_ns
-    int64_t price
-    int64_t size
-    int64_t first
-    int64_t last
-    int64_t first_id
-    int64_t last_id
-    int64_t count
-    Scale scale
-    int8_t side
-
-cdef struct Arrival:            # where and when a trade came first
-    int64_t id
-    int64_t at_ns
-    int32_t line
-    uint32_t seen               # a bit for each line that has delivered it
-
-cdef struct Symbol:
-    int64_t expected            # the next id that goes on
-    int64_t passed[LINES]  # the largest id of each line
-    Arrival *arrivals
-    Held *held                  # by id, from held_start on
-    int32_t held_start
-    int32_t held_count
-    int32_t held_capacity
-
-cdef struct Count:
-    int64_t first
-    int64_t again
-    int64_t missed
-    int64_t lead_ns
-    int64_t led
-
 
 cdef int64_t LONGEST_NS = 1 << 61
 
@@ -82,18 +50,31 @@ cdef Held _row_of(TickBatch batch, Py_ssize_t row, int64_t first, int64_t last, 
     return held
 
 
-cdef class Arbiter:
-    cdef TickBatch out
-    cdef Symbol *symbols
-    cdef Py_ssize_t capacity
-    cdef int lines
-    cdef int64_t wait_ns
-    cdef Count counts[LINES]
-    cdef list waiting           # symbols with rows held back, in the order in which they began to wait
-    cdef readonly Py_ssize_t held
-    cdef readonly bint deferred  # rows were left out whose scale did not fit others of their symbol: call again
-    cdef readonly int64_t duplicates
+def check_held(content, Py_ssize_t symbols):
+    _saved_rows(content, symbols)
 
+
+cdef object _saved_rows(object content, Py_ssize_t symbols):
+    # What `dump` returned, checked; prices, sizes and times are for the kernel to refuse.
+    if type(content) is not bytes or len(content) % (SAVED * sizeof(int64_t)):
+        raise ValueError("the snapshot's held trades are not rows of 12 numbers of 64 bits")
+    rows = np.frombuffer(content, np.int64).reshape(-1, SAVED)
+    for name, column, least, most in (
+        ("symbol", 0, 0, symbols - 1), ("first id", 4, 0, HIGHEST - 1), ("last id", 5, 0, HIGHEST - 1),
+        ("count", 8, 1, HIGHEST), ("price scale", 9, 0, MAX_SCALE), ("size scale", 10, 0, MAX_SCALE), ("side", 11, -1, 1),
+    ):
+        wrong = (rows[:, column] < least) | (rows[:, column] > most)
+        if wrong.any():
+            raise ValueError(f"the snapshot holds a trade with a {name} {rows[wrong][0, column]} outside {least} to {most}")
+    if (rows[:, 5] < rows[:, 4]).any():
+        raise ValueError("the snapshot holds a trade whose last id is below its first")
+    if len(rows) and np.bincount(rows[:, 0]).max() > MOST_HELD:
+        raise ValueError(f"the snapshot holds more than {MOST_HELD} trades of a symbol")
+    return rows
+
+
+@cython.final
+cdef class Arbiter:
     def __cinit__(self, TickBatch out not None, int lines, int64_t wait_ns):
         if not 2 <= lines <= LINES:
             raise ValueError(f"lines must be 2 to {LINES}, got {lines}")
@@ -107,6 +88,7 @@ cdef class Arbiter:
         self.lines = lines
         self.wait_ns = wait_ns
         self.waiting = []
+        self.turned = set()
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -135,8 +117,10 @@ cdef class Arbiter:
             self.capacity = capacity
         return 0
 
-    def take(self, TickBatch batch not None, int line, int64_t now_ns):
+    cpdef TickBatch take(self, TickBatch batch, int line, int64_t now_ns):
         cdef Py_ssize_t i
+        if batch is None:
+            raise TypeError("a batch is needed, not None")
         if batch.instruments is not self.out.instruments:
             raise ValueError("the batch belongs to other instruments than this arbiter")
         if not 0 <= line < self.lines:
@@ -154,7 +138,7 @@ cdef class Arbiter:
             self._release(now_ns)
         return self.out
 
-    def expire(self, int64_t now_ns):
+    cpdef TickBatch expire(self, int64_t now_ns):
         _check_now(now_ns)
         self._begin(0)
         self._release(now_ns)
@@ -164,6 +148,38 @@ cdef class Arbiter:
         self._begin(0)
         self._release(HIGHEST)
         return self.out
+
+    cpdef bint holds(self, int symbol_id) noexcept:
+        return 0 <= symbol_id < self.capacity and self.symbols[symbol_id].held_count > 0
+
+    def dump(self):
+        # In the order in which they wait. Where they stand among other ids is for whoever loads them to find out.
+        cdef const Held *held
+        cdef int32_t i
+        rows = []
+        for s in sorted(self.waiting):
+            for i in range(self.symbols[<int>s].held_start, self.symbols[<int>s].held_start + self.symbols[<int>s].held_count):
+                held = &self.symbols[<int>s].held[i]
+                rows.append((
+                    s, held.time_ns, held.price, held.size, held.first, held.last, held.first_id, held.last_id, held.count,
+                    held.scale.price, held.scale.size, held.side))
+        return np.array(rows, np.int64).tobytes()
+
+    def load(self, bytes content not None):
+        cdef Held held
+        cdef Py_ssize_t i, symbols = self.out.instruments.count
+        cdef const int64_t[:, ::1] rows = _saved_rows(content, symbols)
+        if self.held:
+            raise ValueError("trades can be loaded only into an arbiter that holds none")
+        self._begin(len(rows))
+        for i in range(len(rows)):
+            held.since_ns = 0
+            held.time_ns, held.price, held.size = rows[i, 1], rows[i, 2], rows[i, 3]
+            held.first, held.last, held.first_id, held.last_id = rows[i, 4], rows[i, 5], rows[i, 6], rows[i, 7]
+            held.count = rows[i, 8]
+            held.scale = Scale(<int8_t>rows[i, 9], <int8_t>rows[i, 10])
+            held.side = <int8_t>rows[i, 11]
+            self._hold(&self.symbols[rows[i, 0]], <int32_t>rows[i, 0], held)
 
     @property
     def next_release_ns(self):
@@ -266,6 +282,7 @@ cdef class Arbiter:
         symbol.held[place] = held
         if symbol.held_count == 0:
             self.waiting.append(s)
+            self.turned.add(s)
         symbol.held_count += 1
         self.held += 1
         return 0
@@ -308,6 +325,7 @@ cdef class Arbiter:
         if symbol.held_count == 0:
             symbol.held_start = 0
             self.waiting.remove(s)
+            self.turned.add(s)
         return True
 
     cdef bint _put(self, int32_t s, const Held *held) except -1:

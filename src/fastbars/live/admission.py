@@ -7,16 +7,18 @@ Units: times int64 nanoseconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from fastbars.bars import OHLCVBar
 from fastbars.buffer import BarBuffer, tick_of, wait_ns_of
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import Trade
 from fastbars.id_policy import Ids
-from fastbars.kernel.arbiter import Arbiter
+from fastbars.kernel.arbiter import Arbiter, check_held
 from fastbars.kernel.recent import RecentKeys
 from fastbars.live.callbacks import Notifier
 from fastbars.live.config import StreamConfig
@@ -36,11 +38,13 @@ class Wakeup:
     """Where and when the messages that are being read arrived.
 
     Attributes:
-        line: which of redundant lines brought them.
+        connection: the number of the connection that brought them.
+        line: which of redundant lines that is.
         steady_ns: when, of a steady clock; None in a replay of a plain tape.
         receive_time_ns: when, of the local wall clock.
     """
 
+    connection: int = 0
     line: int = 0
     steady_ns: int | None = None
     receive_time_ns: int = 0
@@ -107,26 +111,30 @@ class Admission:
         )
         batch = buffer.new_batch()
         fields = exchange.fields(channel) if self._scans else None
-        scanner: TradeScanner | None = None
+        new_scanner: Callable[[], TradeScanner] | None = None
         if fields is not None:
-            scanner = TradeScanner(fields, batch, self._new_symbol, self._recent)
+            new_scanner = partial(TradeScanner, fields, batch, self._new_symbol, self._recent)
             self.rows_are_whole = batch.column("first_id") is not None or not fields.has_ids
         arbiter: Arbiter | None = None
         if config.lines > 1 and buffer.policy.numbered:
             arbiter = Arbiter(buffer.new_batch(), config.lines, round(config.line_wait * 1e9))
-        intake.begin(buffer, batch, scanner, arbiter)
+        intake.begin(buffer, batch, new_scanner, arbiter)
         return buffer
 
     def dump(self, buffer: BarBuffer) -> dict[str, Any]:
-        """The state, for `load`: that of the buffer and, where ids are only unique, the ids seen lately."""
-        return buffer.dump() | (self._recent.dump(len(buffer.instruments)) if buffer.policy.only_unique else {})
+        """The state, for `load`: that of the buffer, ids seen lately where they are only unique, and held trades."""
+        parts = self._recent.dump(len(buffer.instruments)) if buffer.policy.only_unique else {}
+        arbiter = self._intake.arbiter
+        return buffer.dump() | parts | ({"held": arbiter.dump()} if arbiter is not None and arbiter.held else {})
 
     def load(self, content: Mapping[str, Any], buffer: BarBuffer) -> None:
         """Restore what `dump` returned. Raises ValueError: of another buffer, or damaged; then nothing has changed."""
+        listed, known = content.get("instruments"), len(buffer.instruments)
+        if buffer.policy.numbered:
+            check_held(content.get("held", b""), len(listed) if isinstance(listed, list | tuple) else 0)
         if not buffer.policy.only_unique:
             buffer.load(content)
             return
-        listed, known = content.get("instruments"), len(buffer.instruments)
         before = self._recent.dump(known)
         self._recent.load(content, len(listed) if isinstance(listed, list | tuple) else 0)
         try:
@@ -134,6 +142,20 @@ class Admission:
         except BaseException:
             self._recent.load(before, known)
             raise
+
+    def fold_held(self, content: Mapping[str, Any], buffer: BarBuffer) -> list[OHLCVBar]:
+        """Fold in the trades that another process still held, for those before them on another line.
+
+        Those did not come, and will not: what lies between is a hole, for the healer to fill.
+        """
+        held, bars = content.get("held", b""), list[OHLCVBar]()
+        if not held or not buffer.policy.numbered:
+            return bars
+        arbiter = Arbiter(buffer.new_batch(), 2, 0)  # whatever the number of lines is now
+        arbiter.load(held)
+        while arbiter.held:
+            bars += buffer.add_live(arbiter.flush())
+        return bars
 
     def take_trade(self, trade: Trade) -> bool:
         """Append a trade that the exchange's reader has read; False: it belongs to another channel than the bars."""

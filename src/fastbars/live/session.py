@@ -10,7 +10,7 @@ outside, messages, clock, outages and repairs, is written to the journal first. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -26,10 +26,11 @@ from fastbars.exchanges.messages import Stream
 from fastbars.kernel.fields import IDENTITY
 from fastbars.live.admission import Admission
 from fastbars.live.callbacks import Callbacks, Notifier
+from fastbars.live.carriers import Carriers
 from fastbars.live.clock import ExchangeClock
 from fastbars.live.config import StreamConfig
 from fastbars.live.connections.never_heard import CandleCount
-from fastbars.live.intake import Intake
+from fastbars.live.intake import Feed, Intake
 from fastbars.live.journal import Journal, OpenRecorder
 from fastbars.live.outages import Outages
 from fastbars.live.reader import MessageReader, Received
@@ -55,6 +56,7 @@ class Session:
 
     Attributes:
         intake: the trades of each wakeup, and the exchange's clock.
+        carriers: which connections carry each symbol.
         notifier: calls the user's callbacks.
         outages: since when trades may have been missed, of everything or of single symbols.
         repairs: the holes, and the trades that fill them; a healer sees nothing else of the session.
@@ -77,7 +79,10 @@ class Session:
         self.notifier = Notifier(exchange.name, callbacks or Callbacks(), overlaps=config.lines > 1)
         self._warnings = SparseLog(exchange=exchange.name)
         grace_ns = -1 if config.grace == "auto" else wait_ns_of(config.grace)
-        self.intake = Intake(self._warn_of_leap, closes=config.close_by == "clock", grace_ns=grace_ns)
+        self.intake = Intake(
+            self._warn_of_leap, closes=config.close_by == "clock", grace_ns=grace_ns, on_symbols=self._place_symbols
+        )
+        self.carriers = Carriers(self.intake)
         self._counters = SessionStats()
         self._admission = Admission(
             exchange, config, self.intake, self.notifier, self._counters, self._warnings, scans=parse_message is None
@@ -150,7 +155,7 @@ class Session:
 
     @property
     def event_time_ns(self) -> int | None:
-        """The latest event time of the connection; None before the first."""
+        """The latest event time of any connection; None before the first."""
         return self.intake.event_time_ns
 
     def now_ns(self, steady_ns: int) -> int | None:
@@ -205,7 +210,11 @@ class Session:
     @property
     def scanner(self) -> TradeScanner | None:
         """Reads trade messages without making objects of them; None: `receive` must be given every message."""
-        return None if self._journal.is_recorded or self.notifier.wants_trades else self.intake.scanner
+        return self.scanner_of(self.intake.feeds.everything)
+
+    def scanner_of(self, feed: Feed) -> TradeScanner | None:
+        """The same, of one connection."""
+        return None if self._journal.is_recorded or self.notifier.wants_trades else feed.scanner
 
     def receive(
         self, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None = None, *, line: int = 0
@@ -216,20 +225,20 @@ class Session:
             payloads: raw messages, in wire order, without those that `scanner` or `take_message` was given already.
             receive_time_ns: of the local wall clock.
             steady_ns: of a steady clock, for the exchange's clock offset; None in a replay of a plain tape.
-            line: number of the connection that brought them; modulo the number of lines, which line that is.
+            line: number of the connection that brought them: that of a feed, where one was opened.
         """
         self._journal.write_messages(payloads, receive_time_ns, steady_ns, line)
-        self._begin_wakeup(receive_time_ns, steady_ns, line)
+        feed = self._begin_wakeup(receive_time_ns, steady_ns, line)
         # A callback for each trade is given the row as an object, if the row holds all that the message said.
         notifies = self.notifier.wants_trades
         for payload in payloads:
-            scanner = None if notifies and not self._admission.rows_are_whole else self.intake.scanner
+            scanner = None if notifies and not self._admission.rows_are_whole else feed.scanner
             if scanner is None or not scanner.scan(payload):
                 self._read(payload)
             elif notifies:
                 self._admission.notify_scanned(scanner.first_row)
         received, self._received = self._received, Received()
-        received.bars, scanned = self.intake.end_wakeup(receive_time_ns, steady_ns, self._admission.wakeup.line)
+        received.bars, scanned = self.intake.end_wakeup(receive_time_ns, steady_ns)
         received.data_messages += scanned
         self.notifier.notify_bars(received.bars, receive_time_ns)
         self._wake_healer()
@@ -240,9 +249,12 @@ class Session:
         self._begin_wakeup(receive_time_ns, steady_ns, line)
         self._read(payload)
 
-    def _begin_wakeup(self, receive_time_ns: int, steady_ns: int | None, line: int) -> None:
+    def _begin_wakeup(self, receive_time_ns: int, steady_ns: int | None, number: int) -> Feed:
         wakeup = self._admission.wakeup
-        wakeup.receive_time_ns, wakeup.steady_ns, wakeup.line = receive_time_ns, steady_ns, line % self.config.lines
+        feed = self.intake.feeds.begin_wakeup(number, number % self.config.lines)
+        wakeup.receive_time_ns, wakeup.steady_ns = receive_time_ns, steady_ns
+        wakeup.connection, wakeup.line = number, feed.line
+        return feed
 
     def _read(self, payload: bytes) -> None:
         self.intake.interrupt()
@@ -281,9 +293,9 @@ class Session:
         gone = roster.follow(owner, streams)
         now = roster.streams
         self._journal.write("streams", receive_time_ns, {"added": sorted(now - before), "ended": sorted(before - now)})
-        if gone and self.intake.buffer is not None and self.intake.scanner is not None:
+        if gone and self.intake.buffer is not None:
             instruments = self.intake.buffer.instruments
-            self.intake.scanner.forget([instruments.id(symbol) for symbol in gone if symbol in instruments])
+            self.intake.feeds.forget([instruments.id(symbol) for symbol in gone if symbol in instruments])
 
     def change_streams(self, added: Iterable[Stream], ended: Iterable[Stream], receive_time_ns: int) -> None:
         """As `follow`, in a replay: streams that the recorded run began and ended at this point."""
@@ -291,32 +303,78 @@ class Session:
         before = frozenset[Stream]() if roster is None else roster.streams
         self.follow(None, before - set(ended) | set(added), receive_time_ns)
 
+    # Connections.
+
+    def open_feed(
+        self, number: int, line: int | None = None, on_failure: Callable[[Exception], object] | None = None
+    ) -> Feed:
+        """A connection is about to bring messages.
+
+        Args:
+            number: which `receive` is given with them; no other open feed has it.
+            line: which of redundant lines it is; None: the number modulo the number of lines.
+            on_failure: called with an internal error in a wakeup that the feed ends by itself.
+        """
+        line = number % self.config.lines if line is None else line
+        self._journal.write("feed", wall_ns(), {"number": number, "line": line, "opens": True})
+        feed = self.intake.feeds.open(number, line, on_failure)
+        self.carriers.follow(number)
+        return feed
+
+    def close_feed(self, feed: Feed) -> None:
+        """The connection brings nothing any more. Idempotent."""
+        if self.intake.feeds.opened.get(feed.number) is feed:
+            self._journal.write("feed", wall_ns(), {"number": feed.number, "line": feed.line, "opens": False})
+            self.intake.feeds.close(feed)
+
+    def set_carriers(self, symbol: str, connections: frozenset[int]) -> None:
+        """From here on these connections carry a symbol, and no others: their event time closes its bars."""
+        if self.carriers.of(symbol) != connections:
+            self._journal.write("carriers", wall_ns(), {"symbol": symbol, "connections": sorted(connections)})
+            self.carriers.set(symbol, connections)
+
+    def _place_symbols(self, first: int) -> None:
+        self.carriers.place(first)
+
     # What closes bars besides trades: the clock, and the end.
 
-    def clock_is_due(self, steady_ns: int) -> bool:
+    def clock_is_due(self, steady_ns: int, unread: Collection[int] = ()) -> bool:
         """Whether `advance_clock` would close a bar, or release a trade that waits for another line."""
-        intake = self.intake
-        if intake.buffer is None:
+        intake, kernel = self.intake, self.intake.kernel
+        if intake.buffer is None or kernel is None:
             return False
-        if intake.arbiter is not None and intake.holds:
-            return intake.arbiter.next_release_ns <= steady_ns
+        if intake.arbiter is not None and intake.arbiter.next_release_ns <= steady_ns:
+            return True
         now_ns = self.now_ns(steady_ns)
-        return now_ns is not None and now_ns >= intake.buffer.next_close_ns
+        if now_ns is None or now_ns < intake.buffer.next_close_ns:
+            return False
+        closes_ns = [kernel.next_close_in(group) for group in self.carriers.groups_but(unread)]
+        return now_ns - intake.buffer.grace_ns >= min(closes_ns, default=LATEST_NS)
 
-    def advance_clock(self, steady_ns: int, receive_time_ns: int, *, feed_up: bool) -> list[OHLCVBar]:
-        """Close the bars that are over by the exchange's clock, as estimated at `steady_ns`."""
+    def advance_clock(
+        self, steady_ns: int, receive_time_ns: int, *, feed_up: bool, unread: Collection[int] = ()
+    ) -> list[OHLCVBar]:
+        """Close the bars that are over by the exchange's clock, as estimated at `steady_ns`.
+
+        Args:
+            steady_ns: of a steady clock.
+            receive_time_ns: of the local wall clock.
+            feed_up: everything is received.
+            unread: connections that are not read to the end: trades that lie there may belong to bars of what only
+                they carry, which stay open.
+        """
         buffer, arbiter = self.intake.buffer, self.intake.arbiter
-        if buffer is None or not self.clock_is_due(steady_ns):
+        if buffer is None or not self.clock_is_due(steady_ns, unread):
             return []
         now_ns = self.now_ns(steady_ns)
-        self._journal.write(
-            "clock", receive_time_ns, {"steady_ns": steady_ns, "exchange_time_ns": now_ns, "feed_up": feed_up}
-        )
+        clock = {"steady_ns": steady_ns, "exchange_time_ns": now_ns, "feed_up": feed_up}
+        self._journal.write("clock", receive_time_ns, clock | ({"unread": sorted(unread)} if unread else {}))
+        self.intake.place_symbols()
         bars: list[OHLCVBar] = []
         if arbiter is not None:
             bars += self.intake.release(steady_ns)
-        if now_ns is not None and not self.intake.holds:
-            bars += buffer.advance_clock(now_ns, feed_up=feed_up)
+        if now_ns is not None:
+            bars += buffer.advance_clock(now_ns, feed_up=feed_up, groups=self.carriers.groups_but(unread))
         self.notifier.notify_bars(bars, receive_time_ns)
         self._wake_healer()  # a trade that was released may have a hole before it
         return bars
@@ -380,5 +438,8 @@ class Session:
         self._admission.load(content, buffer)
         self._journal.write("load", receive_time_ns, {}, lambda: pack(content))
         self.intake.event_time_ns = event_time_ns
+        self.carriers.forget()  # they were the other process's
+        bars = self._admission.fold_held(content, buffer)
+        self.notifier.notify_bars(bars, receive_time_ns)
         # Down since the latest event in the snapshot: the last process received no more, and this one has not begun.
-        return self.outages.feed_down(max(int(buffer.trade_times_ns.max()), event_time_ns or 0), receive_time_ns)
+        return bars + self.outages.feed_down(max(int(buffer.trade_times_ns.max()), event_time_ns or 0), receive_time_ns)

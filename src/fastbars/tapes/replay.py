@@ -42,11 +42,33 @@ def _change_streams(session: Session, entry: Entry) -> list[OHLCVBar]:
     return []
 
 
+def _change_feed(session: Session, entry: Entry) -> list[OHLCVBar]:
+    number, line = entry.fields["number"], entry.fields["line"]
+    if entry.fields["opens"]:
+        session.open_feed(number, line)
+    else:
+        session.close_feed(session.intake.feeds.opened[number])
+    return []
+
+
+def _change_carriers(session: Session, entry: Entry) -> list[OHLCVBar]:
+    symbol, connections = entry.fields["symbol"], entry.fields["connections"]
+    if not isinstance(symbol, str) or not all(type(each) is int for each in connections):
+        raise TypeError(f"{shortened(symbol)} is carried by {shortened(connections)}")
+    session.set_carriers(symbol, frozenset(connections))
+    return []
+
+
 # How a replay gives each recorded event to the session.
 INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
     "clock": lambda session, entry: session.advance_clock(
-        entry.fields["steady_ns"], entry.receive_time_ns, feed_up=entry.fields["feed_up"]
+        entry.fields["steady_ns"],
+        entry.receive_time_ns,
+        feed_up=entry.fields["feed_up"],
+        unread=entry.fields.get("unread", ()),
     ),
+    "feed": _change_feed,
+    "carriers": _change_carriers,
     "flush": lambda session, entry: session.flush(entry.receive_time_ns, entry.fields["symbol"]),
     "feed_down": lambda session, entry: session.outages.feed_down(entry.fields["time_ns"], entry.receive_time_ns),
     "feed_up": lambda session, entry: session.outages.feed_up(entry.fields["time_ns"], entry.receive_time_ns),

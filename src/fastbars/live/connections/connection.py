@@ -37,12 +37,18 @@ _NORMAL_CLOSURE = 1000
 _CONNECTS = (60, 60.0)  # new connections a minute where the exchange names no limit
 
 
-async def have_been_read(connections: Sequence[Connection]) -> bool:
-    """Let the event loop read what has arrived; False: a read filled the buffer, and more may be left."""
+async def unread_of(connections: Sequence[Connection]) -> list[Connection]:
+    """Let the event loop read what has arrived; returns those of which it has not read all, or is not reading."""
     for connection in connections:
         connection.last_read_was_full = False
     await asyncio.sleep(0)  # the loop polls its sockets between these two turns
     await asyncio.sleep(0)
+    return [each for each in connections if each.last_read_was_full or not each.is_reading]
+
+
+async def have_been_read(connections: Sequence[Connection]) -> bool:
+    """Let the event loop read what has arrived; False: a read filled the buffer, and more may be left."""
+    await unread_of(connections)
     return not any(connection.last_read_was_full for connection in connections)
 
 
@@ -125,20 +131,25 @@ class Connection:
         }
         if config.ssl is not None:
             options["ssl"] = config.ssl
+        scanner, ending = receiver.open()
         factory = partial(
             PayloadConnection,
             on_payloads=receiver.take_payloads,
-            scanner=receiver.scanner,
+            scanner=scanner,
             on_message=receiver.take_message,
-            ending=receiver.feed.ending,
+            ending=ending,
             coalesce_s=config.coalesce,
         )
         made = cast("type[ClientConnection]", factory)
-        waited_s = await self._connects.wait()
-        if waited_s > 1.0:
-            log.info("connect_throttled", exchange=self.exchange.name, waited_s=round(waited_s, 3))
-        await ask_first(self.exchange, config, self.url)
-        socket = await _Connect(self.url, create_connection=made, **options | config.connect_options)
+        try:
+            waited_s = await self._connects.wait()
+            if waited_s > 1.0:
+                log.info("connect_throttled", exchange=self.exchange.name, waited_s=round(waited_s, 3))
+            await ask_first(self.exchange, config, self.url)
+            socket = await _Connect(self.url, create_connection=made, **options | config.connect_options)
+        except BaseException:
+            receiver.close()
+            raise
         self.socket = cast("PayloadConnection", socket)
         self._opened_s = steady_s()
         if self._first_frames:
@@ -296,9 +307,12 @@ class Connection:
         self.subscriptions.connection_lost()
         if self.socket is not None and not self.socket.reading:
             self.socket.abort()  # a closing handshake would wait for an answer that is not read
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self.socket is not None:
-            await self.socket.close()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self.socket is not None:
+                await self.socket.close()
+        finally:
+            self._receiver.close()  # messages are taken until it is closed
 
     @property
     def ended_normally(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from fastbars.clocks import steady_ns, wall_ns
 from fastbars.live.connections.cancelled import CancelledTasks
-from fastbars.live.connections.connection import Connection, have_been_read
+from fastbars.live.connections.connection import Connection, unread_of
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.healing.upkeep import Upkeep
 from fastbars.live.session import Session
@@ -46,7 +46,7 @@ class Housekeeping:
     Args:
         session: whose bars these are.
         upkeep: its healing and snapshots.
-        feeding: its connections; no bar is closed while something that has arrived there is unread.
+        feeding: its connections; no bar is closed while a trade of it may lie there unread.
     """
 
     def __init__(self, session: Session, upkeep: Upkeep, feeding: Feeding) -> None:
@@ -90,13 +90,14 @@ class Housekeeping:
             await self._upkeep.stop()
 
     async def _close_by_clock(self) -> None:
-        # On time where no trade comes, and never ahead of what has arrived.
+        # On time where no trade comes, and never ahead of what has arrived on the connections that carry the symbol.
         session, feeding = self._session, self._feeding
         while True:
             await asyncio.sleep(_INTERVAL_S)
             if not session.clock_is_due(steady_ns()):
                 continue
-            if not await have_been_read(feeding.up) or feeding.is_paused:
+            unread = {connection.number for connection in await unread_of(feeding.up)}
+            if feeding.is_paused:
                 continue
             feed_up = feeding.state is ConnectionState.CONNECTED and not session.outages.is_down
-            session.advance_clock(steady_ns(), wall_ns(), feed_up=feed_up)
+            session.advance_clock(steady_ns(), wall_ns(), feed_up=feed_up, unread=unread)

@@ -13,6 +13,7 @@ from fastbars.live.reader import Received
 from fastbars.live.session import Session
 from fastbars.log import log
 from fastbars.wire.scanner import TradeScanner
+from fastbars.wire.wakeup import Ending
 
 
 class Receiver:
@@ -22,13 +23,13 @@ class Receiver:
 
     Args:
         session: takes the messages.
-        number: of the connection, among those that feed the session.
+        number: of the connection, among those that feed the session; modulo the number of lines, its line.
         on_received: called with the result of each wakeup that the session had to end.
         on_failure: called once, with an unexpected internal error.
 
     Attributes:
-        number: as given.
-        feed: ends wakeups of which the scanner took every message, without a Python frame.
+        number: of the connection.
+        feed: ends wakeups of which the scanner took every message, without a Python frame; None: it is not open.
     """
 
     def __init__(
@@ -38,22 +39,32 @@ class Receiver:
         on_received: Callable[[Received], object],
         on_failure: Callable[[Exception], object],
     ) -> None:
-        self.feed = Feed(session.intake, self._fail)
+        self.feed: Feed | None = None
         self._session = session
         self.number = number
         self._on_received = on_received
         self._on_failure = on_failure
         self._failed = False
 
-    @property
-    def scanner(self) -> TradeScanner | None:
-        """Reads trade messages before the session does; None: the session must be given every message."""
-        return self._session.scanner
+    def open(self) -> tuple[TradeScanner | None, Ending]:
+        """Open the feed.
+
+        Returns:
+            What reads trade messages before the session does (None: it must be given every message), and what ends
+            the wakeups in which it has read them all.
+        """
+        self.feed = self._session.open_feed(self.number, on_failure=self._fail)
+        return self._session.scanner_of(self.feed), self.feed.ending
+
+    def close(self) -> None:
+        """Nothing comes any more. Idempotent."""
+        if self.feed is not None:
+            self._session.close_feed(self.feed)
 
     @property
     def data_messages(self) -> int:
         """Messages received that were data and could be read."""
-        return self.feed.data_messages
+        return 0 if self.feed is None else self.feed.data_messages
 
     def take_payloads(self, payloads: Sequence[bytes]) -> None:
         """End a wakeup, given those of its messages that have not been taken yet."""
@@ -61,7 +72,8 @@ class Receiver:
             return
         try:
             received = self._session.receive(payloads, wall_ns(), steady_ns(), line=self.number)
-            self.feed.note_data(received.data_messages)
+            if self.feed is not None:
+                self.feed.note_data(received.data_messages)
             self._on_received(received)
         except Exception as error:  # noqa: BLE001 nothing above it could: it logs and stops loudly
             self._fail(error)
