@@ -113,8 +113,8 @@ class Streamed:
         config = StreamConfig(**quick | knobs)
         exchange = exchange_of(server.limits)
 
-        def make_adapter(put: Any) -> BaseWebSocketAdapter:
-            return BaseWebSocketAdapter(exchange, config, on_bars=put, on_state=self.states.append, url=server.url)
+        def make_adapter() -> BaseWebSocketAdapter:
+            return BaseWebSocketAdapter(exchange, config, on_state=self.states.append, url=server.url)
 
         self.bars = BarStream(make_adapter, symbols, 100_000)
 

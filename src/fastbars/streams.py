@@ -25,7 +25,7 @@ from fastbars.live.config import StreamConfig
 from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.connections.subscriptions import joined
-from fastbars.live.delivery import BarQueue
+from fastbars.live.delivery import BarLoop, BarLoops
 from fastbars.live.healing.pages import HealingStats
 from fastbars.live.stats import StreamStats
 from fastbars.specs import BarSpec
@@ -39,10 +39,12 @@ T = TypeVar("T")
 class BarStream(AsyncIterator[OHLCVBar]):
     """Finished bars as an asynchronous iterator; made by `stream`.
 
-    Bars wait in a bounded queue. If the consumer falls behind, the socket is no longer read; no bar is
-    ever dropped. The iteration ends after `stop()`, or when the connection has ended for good; bars that are
-    open then come last (PARTIAL, `end`). Enter it by `async with`, once: before that there is nothing to iterate over,
-    and afterwards the iteration yields what is left. Of two loops over one stream each bar goes to one.
+    Each loop, `async for bar in bars`, is given every bar; the first one from the first bar, a later one from the first
+    that no other loop has confirmed. A loop confirms a bar by asking for the next one; all loops confirm by leaving
+    `async with` without an exception. With `StreamConfig.state` a restart delivers again what was not confirmed.
+    If the slowest loop falls behind, the socket is no longer read; no bar is ever dropped. The iteration ends after
+    `stop()`, or when the connection has ended for good; bars that are open then come last (PARTIAL, `end`). Enter it by
+    `async with`, once: before that there is nothing to iterate over, and afterwards the iteration yields what is left.
 
     Attributes:
         adapter: the connections, and the session that they feed.
@@ -52,7 +54,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
 
     def __init__(
         self,
-        make_adapter: Callable[[Callable[[list[OHLCVBar]], object]], BaseWebSocketAdapter],
+        make_adapter: Callable[[], BaseWebSocketAdapter],
         symbols: Sequence[str],
         queue_size: int,
         recording: Recording | None = None,
@@ -63,9 +65,9 @@ class BarStream(AsyncIterator[OHLCVBar]):
         if recording is not None:
             recording.join()
         self._is_recorded = recording is not None
-        self._queue = BarQueue(queue_size, self._pause_reading)
         try:
-            self.adapter = make_adapter(self._queue.put)
+            self.adapter = make_adapter()
+            self._loops = BarLoops(self.adapter.session.delivery, queue_size, self._pause_reading)
         except BaseException:
             if recording is not None:
                 recording.leave()
@@ -75,6 +77,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
             watch.notify = self.adapter.session.notifier.call
         self._symbols = symbols
         self._entered = False
+        self._own_loop: BarLoop | None = None  # of `anext(bars)`
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -155,28 +158,38 @@ class BarStream(AsyncIterator[OHLCVBar]):
                 self.adapter.flush(unsubscribed=True)
         except BaseException:
             await self.stop()
-            self._queue.end()
+            self._loops.end()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            self._loops.confirm_all()
         await self.stop()
+        await self.adapter.upkeep.save_confirmed()
 
-    def __aiter__(self) -> Self:
-        return self
+    def __aiter__(self) -> BarLoop:
+        """A loop of its own. What `anext(bars)` gave last is confirmed by it, and not given again."""
+        if self._own_loop is not None:
+            self._own_loop.confirm()
+            self._own_loop.leave()
+            self._own_loop = None
+        return self._begin_loop()
 
     async def __anext__(self) -> OHLCVBar:
+        if self._own_loop is None:
+            self._own_loop = self._begin_loop()
+        return await anext(self._own_loop)
+
+    def _begin_loop(self) -> BarLoop:
         if not self._entered:
             raise RuntimeError(
                 "this stream is not connected: enter it first, `async with stream(...) as bars:`,"
                 " and iterate inside, `async for bar in bars:`"
             )
-        bar = await self._queue.take_next()
-        if bar is None:
-            raise StopAsyncIteration
-        return bar
+        return self._loops.begin()
 
     def _exact(self, symbols: Sequence[str]) -> list[str]:
         if isinstance(symbols, str):
@@ -203,7 +216,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
         self.adapter.flush()
         if self._candles is not None:
             self._candles.verifier.finish()
-        self._queue.end(failure)
+        self._loops.end(failure)
 
 
 def stream(
@@ -275,10 +288,8 @@ def stream(
     watch = None if verify is False else CandleWatch(venue, settings.specs, float(verify), on_difference)
     recording = record if record is None or isinstance(record, Recording) else Recording(record)
 
-    def make_adapter(put: Callable[[list[OHLCVBar]], object]) -> BaseWebSocketAdapter:
+    def make_adapter() -> BaseWebSocketAdapter:
         def take_bars(issued: list[OHLCVBar]) -> None:
-            # The consumer's queue first, so that no callback can keep a bar from it.
-            put(issued)
             if watch is not None:
                 watch.add_bars(issued)
             adapter.session.notifier.call(on_bars, issued)
@@ -288,9 +299,9 @@ def stream(
                 watch.add_candle(candle)
             adapter.session.notifier.call(on_exchange_bar, candle)
 
-        own = replace(callbacks, on_bars=take_bars)
+        own = callbacks
         if watch is not None:
-            own = replace(own, on_exchange_bar=take_candle)
+            own = replace(callbacks, on_bars=take_bars, on_exchange_bar=take_candle)
         adapter = BaseWebSocketAdapter(
             venue, settings, callbacks=own, on_state=on_state, on_error=on_error, url=url, channel=channel, once=once,
             record=None if recording is None else recording.session,

@@ -14,6 +14,7 @@ from fastbars.callbacks import call, check_callbacks
 from fastbars.events import MarketDataEvent, Quote, Ticker
 from fastbars.exchanges.messages import RawMessage
 from fastbars.kernel.recent import RecentKeys
+from fastbars.live.delivery import CALLBACKS, Delivery
 from fastbars.ticks import TickData, to_nanoseconds
 
 T = TypeVar("T")
@@ -45,16 +46,21 @@ class Notifier:
     Args:
         exchange: name of the exchange, for events.
         callbacks: the user's.
+        delivery: what the bars pass before the callbacks are given them.
         overlaps: several connections carry the same trades from the start, as redundant lines do.
 
     Attributes:
+        delivery: as given.
         errors: times that a callback raised.
         seen_by_callbacks: trades already passed to callbacks, while two connections carry the same ones; None: every
             trade is new to them.
     """
 
-    def __init__(self, exchange: str, callbacks: Callbacks, *, overlaps: bool = False) -> None:
+    def __init__(self, exchange: str, callbacks: Callbacks, delivery: Delivery, *, overlaps: bool = False) -> None:
         self.callbacks = callbacks
+        self.delivery = delivery
+        if callbacks.on_bar or callbacks.on_bars or callbacks.on_event:
+            delivery.add_consumer(CALLBACKS)
         self.errors = 0
         self.seen_by_callbacks = RecentKeys() if overlaps else None
         self._overlaps: set[object] = {self} if overlaps else set()  # who has begun one
@@ -83,15 +89,30 @@ class Notifier:
         if callback is not None and not call(callback, value):
             self.errors += 1
 
-    def notify_bars(self, bars: list[OHLCVBar], receive_time_ns: int) -> None:
-        """Pass on the bars issued in one wakeup."""
+    def notify_bars(self, bars: list[OHLCVBar], receive_time_ns: int) -> list[OHLCVBar]:
+        """Pass on the bars issued in one wakeup. Returns them, as the user has them (see `reissues.py`)."""
         if not bars:
+            return bars
+        issued = self.delivery.issue(bars)
+        if issued and not self.delivery.is_held:
+            self._call_all(issued, receive_time_ns)
+        return issued
+
+    def begin(self, receive_time_ns: int) -> None:
+        """Pass on what an earlier process has issued and the callbacks have not confirmed."""
+        if not self.delivery.is_held:
             return
+        self.delivery.release()
+        if bars := self.delivery.waiting(CALLBACKS):
+            self._call_all(bars, receive_time_ns)
+
+    def _call_all(self, bars: list[OHLCVBar], receive_time_ns: int) -> None:
         for bar in bars:
             self.call(self.callbacks.on_bar, bar)
             if self.callbacks.on_event is not None:
                 self.notify_event(bar.symbol, bar, to_nanoseconds(bar.close_time), receive_time_ns)
         self.call(self.callbacks.on_bars, bars)
+        self.delivery.confirm(CALLBACKS)
 
     def notify_trade(self, tick: TickData, receive_time_ns: int) -> None:
         """Pass on a trade. One of size 0 only used its id up, and is not shown to users."""

@@ -1,65 +1,497 @@
-"""BarQueue: finished bars that wait for a consumer. It is bounded by pausing its producer, so that no bar is dropped.
+"""Delivery: every issued bar to every consumer, at least once; and what is still to be delivered after a restart.
 
-    reading --`most` bars wait--> paused --half of them are taken--> reading
+A stream numbers its bars in the order issued. A consumer has confirmed those below a number of its own:
 
-Half, not one: pausing and resuming cost a system call each, and a consumer that barely keeps up would cause both for
-every bar.
+    callbacks   on_bar, on_bars, on_event: by returning, or raising
+    loops       `async for` over a stream: by asking for the next bar, or by leaving `async with` without an exception
+
+    issued --written to the delivery log--> handed to a consumer --confirmed--> confirmed
+      +--the process was killed--> delivered again by the next one
+
+Each loop is given every bar from where it begins: the first one from the first bar, a later one from the first bar that
+no other loop has confirmed. When the last loop is left, its place waits for the next, which begins with what was not
+confirmed. So a bar whose loop ended by an exception comes again.
+
+Bars are kept until all have confirmed them, and never dropped: at `most` bars that a loop has not taken, reading is
+paused, until half of them are taken. (Half, not one: pausing and resuming cost a system call each, and a consumer that
+barely keeps up would cause both for every bar.) Where callbacks take the bars and nobody iterates, the place that waits
+for a loop is given up instead.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
 
 from fastbars.bars import OHLCVBar
 from fastbars.errors import WSConnectionError
+from fastbars.live.config import StreamConfig
+from fastbars.live.delivery_log import LONGEST_STREAM, MOST_NUMBER, DeliveryLog, Logged, decoded, encoded, positions
+from fastbars.live.reissues import EarlierBars
+from fastbars.log import SparseLog, log
+
+_MOST_WAITING = 10_000_000
+CALLBACKS, LOOPS = "callbacks", "loops"
 
 
-class BarQueue:
-    """Bars of one stream, in the order issued.
+class Delivery:
+    """The bars of one stream on their way to its consumers.
 
     Args:
-        most: bars that may wait before reading is paused; those of the same wakeup still come.
+        exchange: name, for the log.
+        config: bar specs, and how long their bars can still change.
+
+    Attributes:
+        next_number: of the bar that is issued next.
+        is_held: callbacks are not called yet, as the stream has not begun.
+        changes: counts whatever a snapshot would hold differently.
+        loops: of the stream; None: nothing iterates over it.
+        earlier: bars of earlier processes.
+    """
+
+    def __init__(self, exchange: str, config: StreamConfig) -> None:
+        self.next_number = 0
+        self.is_held = False
+        self.changes = 0
+        self.loops: BarLoops | None = None
+        self.earlier = EarlierBars(config.specs, config.lateness + config.heal_horizon)
+        self._exchange = exchange
+        self._warnings = SparseLog(exchange=exchange)
+        self._bars: dict[int, tuple[OHLCVBar, bytes]] = {}  # those that somebody has not confirmed, with their JSON
+        self._first = 0  # of those
+        self._named: dict[str, int] = {}  # consumer -> number of the first bar that it has not confirmed
+        self._restored: dict[str, int] = {}  # the same, of the process before
+        self._stream = secrets.token_hex(16)
+        self._log: DeliveryLog | None = None
+        self._logged = 0  # number of the first bar that neither log nor snapshot has
+        self._logged_positions: dict[str, int] = {}
+        self._is_writing = False  # confirmations are about to be written
+
+    def add_consumer(self, name: str) -> None:
+        """Add one that confirms by `confirm`; it begins where the consumer of this name has ended, else now."""
+        self._named[name] = self.next_number
+
+    @property
+    def has_named_consumers(self) -> bool:
+        """Whether there are consumers besides the loops."""
+        return bool(self._named)
+
+    # Bars.
+
+    def issue(self, bars: list[OHLCVBar]) -> list[OHLCVBar]:
+        """Log bars and pass them to the loops.
+
+        Returns:
+            Those that callbacks are to be given: less the ones that are worse than what an earlier process has issued.
+        """
+        if len(self.earlier):
+            bars = [judged for bar in bars if (judged := self.earlier.judge(bar)) is not None]
+        if not bars or not (self._log or self.loops or self.is_held):
+            return bars
+        first = self.next_number
+        keeps = self._log is not None or self.is_held
+        texts = [encoded(bar) if keeps else b"" for bar in bars]
+        self._bars.update(enumerate(zip(bars, texts, strict=True), first))
+        self.next_number += len(bars)
+        self.changes += 1
+        if self._log is not None:
+            self._write_bars()
+        if self.loops is not None:
+            self.loops.wake()
+        return bars
+
+    def bar(self, number: int) -> OHLCVBar | None:
+        """A bar that is not confirmed by all; None: a failed disk kept an earlier process from logging it."""
+        kept = self._bars.get(number)
+        return None if kept is None else kept[0]
+
+    def waiting(self, name: str) -> list[OHLCVBar]:
+        """The bars that a consumer has not confirmed."""
+        bars = map(self.bar, range(self._named.get(name, self.next_number), self.next_number))
+        return [bar for bar in bars if bar is not None]
+
+    def confirm(self, name: str) -> None:
+        """A consumer has all bars."""
+        if name in self._named and self._named[name] != self.next_number:
+            self._named[name] = self.next_number
+            self.note_confirmed()
+
+    def note_confirmed(self) -> None:
+        """A consumer has confirmed: forget what all have, and write it down before long."""
+        self.changes += 1
+        self._forget()
+        if self._log is None or self._is_writing:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._write_confirmed()
+            return
+        self._is_writing = True  # with all others of this turn
+        loop.call_soon(self._write_confirmed)
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Consumer -> number of the first bar that it has not confirmed; all loops are one."""
+        if self.is_held:
+            return dict(self._restored)
+        place = None if self.loops is None else self.loops.position
+        return self._named if place is None else {**self._named, LOOPS: place}
+
+    def _forget(self) -> None:
+        if self.is_held:
+            return
+        low = min(self.positions.values(), default=self.next_number)
+        while self._first < low:
+            self._bars.pop(self._first, None)
+            self._first += 1
+
+    # The log.
+
+    def open_log(self, path: Path, number: int) -> None:
+        """Begin the log that belongs to snapshot `number`. Raises OSError."""
+        made = DeliveryLog(path, self._stream, self._exchange) if self._log is None else self._log
+        made.begin(number)
+        self._log = made
+        self._logged_positions = {}
+        self._write_bars()
+
+    def close_log(self) -> None:
+        """Write no more."""
+        self._write_confirmed()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    @property
+    def log_bytes(self) -> int:
+        """Size of the log; 0 where there is none."""
+        return 0 if self._log is None else self._log.size
+
+    def _write_bars(self) -> None:
+        if self._log is None or self._logged == self.next_number:
+            return
+        first = max(self._logged, self._first)
+        texts = [self._text(number) for number in range(first, self.next_number)]
+        try:
+            self._log.write_bars(first, texts)
+        except OSError as error:  # the next snapshot has those that are not confirmed
+            self._warnings.warn("delivery_log_not_written", error=str(error))
+        self._logged = self.next_number
+
+    def _text(self, number: int) -> bytes:
+        bar, text = self._bars[number]
+        return text or encoded(bar)
+
+    def _write_confirmed(self) -> None:
+        self._is_writing = False
+        if self._log is None:
+            return
+        now = self.positions
+        changed = {name: at for name, at in now.items() if self._logged_positions.get(name) != at}
+        if not changed:
+            return
+        try:
+            self._log.write_confirmed(changed)
+            self._logged_positions.update(changed)
+        except OSError as error:
+            self._warnings.warn("delivery_log_not_written", error=str(error))
+
+    # Snapshots.
+
+    def dump(self, number: int) -> dict[str, Any]:
+        """What snapshot `number` has of it, for `load`."""
+        self._logged = self.next_number
+        return {
+            "delivery": {
+                "stream": self._stream,
+                "log": number,
+                "next": self.next_number,
+                "confirmed": dict(self.positions),
+            },
+            "waiting": b"[%s]" % b",\n".join(b"[%d,%b]" % (at, self._text(at)) for at in self._bars),
+            "earlier": self.earlier.dump(),
+        }
+
+    def load(self, content: Mapping[str, Any]) -> None:
+        """Restore what `dump` returned; a content without it changes nothing.
+
+        Raises:
+            ValueError: it is something else; nothing has changed.
+        """
+        if "delivery" not in content:
+            return
+        stream, _, next_number, confirmed = _head_of(content["delivery"])
+        waiting = _waiting_of(content.get("waiting"), next_number)
+        for bar in waiting.values():
+            self.earlier.check(bar)
+        self.earlier.load(content.get("earlier"))
+        self._stream = stream
+        self.next_number = self._logged = next_number
+        self._restore(waiting, confirmed)
+
+    def join(self, logged: Logged) -> None:
+        """Add what the logs say that were written since the snapshot that was loaded.
+
+        Raises:
+            ValueError: a bar is of no spec of the stream, or bars are too far apart; it must not be used then.
+        """
+        if logged.stream is None:
+            return
+        for bar in logged.bars.values():
+            self.earlier.add(bar)
+        self._stream = logged.stream
+        self.next_number = self._logged = max([self.next_number, *(number + 1 for number in logged.bars)])
+        waiting = {number: bar for number, (bar, _) in self._bars.items()} | logged.bars
+        confirmed = dict(self._restored)
+        for name, at in logged.confirmed.items():
+            confirmed[name] = max(at, confirmed.get(name, 0))
+        self._restore(waiting, confirmed)
+
+    def _restore(self, waiting: Mapping[int, OHLCVBar], confirmed: Mapping[str, int]) -> None:
+        # Positions are brought into the range of the bars there are.
+        oldest = min(confirmed.values(), default=min(waiting, default=self.next_number))
+        kept = {number: (bar, encoded(bar)) for number, bar in sorted(waiting.items()) if number >= oldest}
+        self._first = next(iter(kept), self.next_number)
+        if self.next_number - self._first > _MOST_WAITING:
+            raise ValueError(f"its bars {self._first} to {self.next_number} are too many to wait")
+        self._bars = kept
+        self._restored = {name: self._within(at) for name, at in confirmed.items()}
+        for name in self._named:
+            self._named[name] = self._restored.get(name, self._first)
+
+    def _within(self, number: int) -> int:
+        return max(self._first, min(number, self.next_number))
+
+    @property
+    def restored_place(self) -> int:
+        """Where loops begin after a restart."""
+        return self._restored.get(LOOPS, self._first)
+
+    def hold(self) -> None:
+        """Call no callback until `release`."""
+        self.is_held = True
+
+    def release(self) -> None:
+        """The stream begins, and its consumers are known: what nobody waits for is forgotten."""
+        self.is_held = False
+        self._forget()
+
+
+def log_of(content: Mapping[str, Any] | None) -> tuple[str | None, int]:
+    """The id of the stream of a snapshot, and the number of the first log behind it; (None, 0) without one.
+
+    Raises:
+        ValueError: the snapshot does not say it.
+    """
+    return (None, 0) if content is None else _head_of(content.get("delivery"))[:2]
+
+
+def _head_of(head: object) -> tuple[str, int, int, dict[str, int]]:
+    if not isinstance(head, dict):
+        raise ValueError("it does not say what was delivered")
+    stream, log_number, next_number = head.get("stream"), head.get("log"), head.get("next")
+    if type(stream) is not str or not 0 < len(stream) <= LONGEST_STREAM:
+        raise ValueError(f"its stream is {stream!a:.100}")
+    if type(log_number) is not int or not 0 <= log_number <= MOST_NUMBER:
+        raise ValueError(f"its log is {log_number!a:.100}")
+    if type(next_number) is not int or not 0 <= next_number <= MOST_NUMBER:
+        raise ValueError(f"its next bar is {next_number!a:.100}")
+    return stream, log_number, next_number, positions(head.get("confirmed"))
+
+
+def _waiting_of(part: object, next_number: int) -> dict[int, OHLCVBar]:
+    listed = orjson.loads(part) if isinstance(part, bytes) else None
+    if not isinstance(listed, list):
+        raise ValueError("it does not list the bars that wait")
+    waiting: dict[int, OHLCVBar] = {}
+    for one in listed:
+        number = one[0] if isinstance(one, list) and len(one) == 2 else None
+        if type(number) is not int or not next(reversed(waiting), -1) < number < next_number:
+            raise ValueError(f"a bar that waits has the number {number!a:.100}")
+        waiting[number] = decoded(one[1])
+    return waiting
+
+
+# Loops.
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """How far one loop is.
+
+    Attributes:
+        next: number of the bar that it is given next.
+        confirmed: it has confirmed those below.
+        ready: set when there may be more for it.
+        is_closed: it was left while others went on.
+        was_told: the failure of the stream was raised in it.
+    """
+
+    next: int
+    confirmed: int
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    is_closed: bool = False
+    was_told: bool = False
+
+
+class BarLoops:
+    """The loops over one stream.
+
+    Args:
+        delivery: where the bars are.
+        most: bars that may wait for one of them before reading is paused; those of the same wakeup still come.
         pause: pauses the producer (True) or resumes it (False).
     """
 
-    def __init__(self, most: int, pause: Callable[[bool], object]) -> None:
+    def __init__(self, delivery: Delivery, most: int, pause: Callable[[bool], object]) -> None:
+        self.delivery = delivery
         self._most = most
         self._pause = pause
-        self._bars: deque[OHLCVBar] = deque()
-        self._ready = asyncio.Event()
+        self._places: list[Place] = []
+        start = delivery.restored_place
+        self._vacant: Place | None = Place(start, start)  # for the next loop, while there is none
         self._is_paused = False
         self._has_ended = False
         self._failure: WSConnectionError | None = None
+        self._has_raised = False
+        delivery.loops = self
+        self.wake()
 
-    def put(self, bars: list[OHLCVBar]) -> None:
-        """Append bars; pauses the producer at `most`."""
-        self._bars.extend(bars)
-        self._ready.set()
-        if not self._is_paused and len(self._bars) >= self._most:
-            self._is_paused = True
-            self._pause(True)
+    @property
+    def position(self) -> int | None:
+        """Number of the first bar that a loop has not confirmed; None where none is awaited."""
+        places = self._all()
+        return min(place.confirmed for place in places) if places else None
+
+    def begin(self) -> BarLoop:
+        """A new loop; see the module's first lines for where it begins."""
+        place = self._vacant
+        if place is not None:
+            place.next = place.confirmed
+            self._vacant = None
+        else:
+            start = max((one.confirmed for one in self._places), default=self.delivery.next_number)
+            place = Place(start, start, was_told=self._has_raised)
+        self._places.append(place)
+        return BarLoop(self, place)
+
+    def confirm(self, place: Place) -> None:
+        """A loop has confirmed what it was given."""
+        if place.confirmed != place.next:
+            place.confirmed = place.next
+            self.delivery.note_confirmed()
+
+    def confirm_all(self) -> None:
+        """All loops have, those that were left too."""
+        for place in self._all():
+            self.confirm(place)
+
+    def leave(self, place: Place) -> None:
+        """A loop asks no more."""
+        if place not in self._places:
+            return
+        self._places.remove(place)
+        if not self._places:
+            self._vacant = place
+            return
+        place.is_closed = True
+        place.ready.set()
+        self.delivery.note_confirmed()
+        self._resume()
+
+    def wake(self) -> None:
+        """Bars were issued; pauses the producer where too many wait."""
+        for place in self._places:
+            place.ready.set()
+        if self._is_paused or self._waiting() < self._most:
+            return
+        if not self._places and self.delivery.has_named_consumers:
+            log.info("bars_not_iterated", waiting=self._waiting())
+            self._vacant = None
+            self.delivery.note_confirmed()
+            return
+        self._is_paused = True
+        self._pause(True)
 
     def end(self, failure: WSConnectionError | None = None) -> None:
-        """No bar follows; `failure`, where given, is raised once, after the last bar."""
+        """No bar follows; `failure`, where given, is raised once in each loop, after the last bar."""
         self._has_ended = True
         if failure is not None:
             self._failure = failure
-        self._ready.set()
+        for place in self._places:
+            place.ready.set()
 
-    async def take_next(self) -> OHLCVBar | None:
-        """Wait for the next bar; None: there are no more. Raises WSConnectionError: the stream has failed."""
-        while not self._bars:
-            if self._has_ended:
-                failure, self._failure = self._failure, None
-                if failure is not None:
-                    raise failure
+    async def take_next(self, place: Place) -> OHLCVBar | None:
+        """Wait for the next bar of a loop; None: there are no more. Raises WSConnectionError: the stream has failed."""
+        while True:
+            while place.next < self.delivery.next_number and not place.is_closed:
+                bar = self.delivery.bar(place.next)
+                place.next += 1
+                self._resume()
+                if bar is not None:
+                    return bar
+            if place.is_closed:
                 return None
-            self._ready.clear()
-            await self._ready.wait()
-        bar = self._bars.popleft()
-        if self._is_paused and len(self._bars) <= self._most // 2:
+            if self._has_ended:
+                if self._failure is None or place.was_told:
+                    return None
+                place.was_told = self._has_raised = True
+                raise self._failure
+            place.ready.clear()
+            await place.ready.wait()
+
+    def _all(self) -> list[Place]:
+        return self._places if self._vacant is None else [*self._places, self._vacant]
+
+    def _waiting(self) -> int:
+        places = self._all()
+        return self.delivery.next_number - min(place.next for place in places) if places else 0
+
+    def _resume(self) -> None:
+        if self._is_paused and self._waiting() <= self._most // 2:
             self._is_paused = False
             self._pause(False)
+
+
+class BarLoop(AsyncIterator[OHLCVBar]):
+    """The iterator of one loop; asking it for the next bar confirms the last one.
+
+    A loop that is no longer referenced, as one that was left by `break`, holds nothing up.
+    """
+
+    def __init__(self, loops: BarLoops, place: Place) -> None:
+        self._loops = loops
+        self._place = place
+        self._has_begun = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> OHLCVBar:
+        if not self._has_begun:
+            # Loops that begin in one turn of the event loop all begin before any of them confirms something.
+            self._has_begun = True
+            await asyncio.sleep(0)
+        self._loops.confirm(self._place)
+        bar = await self._loops.take_next(self._place)
+        if bar is None:
+            raise StopAsyncIteration
         return bar
+
+    def confirm(self) -> None:
+        """Confirm the bar that it gave last."""
+        self._loops.confirm(self._place)
+
+    def leave(self) -> None:
+        """Ask no more. Idempotent."""
+        self._loops.leave(self._place)
+
+    def __del__(self) -> None:
+        self.leave()

@@ -29,7 +29,7 @@ class Repairs:
     Args:
         intake: the buffer whose bars are repaired.
         journal: where each repair is written before it takes effect.
-        deliver: called with bars that are issued anew, and the local time.
+        deliver: called with bars that are issued anew, and the local time; returns them as the user has them.
         warnings: of trades that cannot be taken.
         backfill_s: bars of at most this length that the stream began inside are completed; 0: none.
     """
@@ -38,7 +38,7 @@ class Repairs:
         self,
         intake: Intake,
         journal: Journal,
-        deliver: Callable[[list[OHLCVBar], int], object],
+        deliver: Callable[[list[OHLCVBar], int], list[OHLCVBar]],
         warnings: SparseLog,
         backfill_s: float,
     ) -> None:
@@ -89,8 +89,7 @@ class Repairs:
             except (PrecisionError, InvalidTickError, TypeError, OverflowError) as error:
                 self._warnings.warn("healed_trade_refused", symbol=symbol, error=str(error))
         bars += self._fill(buffer, batch, symbol)
-        self._deliver(bars, now_ns)
-        return bars
+        return self._deliver(bars, now_ns)
 
     def _fill(self, buffer: BarBuffer, batch: TickBatch, symbol: str) -> list[OHLCVBar]:
         # Folds all rows but those that are refused.
@@ -123,8 +122,7 @@ class Repairs:
         now_ns = _or_now(receive_time_ns)
         self._journal.write("reach_back", now_ns, {"symbol": symbol, "trade_id": trade_id, "time_ns": time_ns})
         bars = buffer.reach_back(symbol, trade_id, time_ns)
-        self._deliver(bars, now_ns)
-        return bars
+        return self._deliver(bars, now_ns)
 
     def leave_out(
         self, symbol: str, ranges: Sequence[tuple[int, int]], receive_time_ns: int | None = None
@@ -136,8 +134,7 @@ class Repairs:
         now_ns = _or_now(receive_time_ns)
         self._journal.write("leave_out", now_ns, {"symbol": symbol, "ranges": ranges})
         bars = buffer.leave_out(symbol, ranges)
-        self._deliver(bars, now_ns)
-        return bars
+        return self._deliver(bars, now_ns)
 
 
 def _or_now(receive_time_ns: int | None) -> int:

@@ -30,6 +30,7 @@ from fastbars.live.carriers import Carriers
 from fastbars.live.clock import ExchangeClock
 from fastbars.live.config import StreamConfig
 from fastbars.live.connections.never_heard import CandleCount
+from fastbars.live.delivery import Delivery
 from fastbars.live.intake import Feed, Intake
 from fastbars.live.journal import Journal, OpenRecorder
 from fastbars.live.outages import Outages
@@ -76,7 +77,9 @@ class Session:
         self.exchange = exchange
         self.config = config
         self.wake_healer: Callable[[], None] | None = None
-        self.notifier = Notifier(exchange.name, callbacks or Callbacks(), overlaps=config.lines > 1)
+        self.notifier = Notifier(
+            exchange.name, callbacks or Callbacks(), Delivery(exchange.name, config), overlaps=config.lines > 1
+        )
         self._warnings = SparseLog(exchange=exchange.name)
         grace_ns = -1 if config.grace == "auto" else wait_ns_of(config.grace)
         self.intake = Intake(
@@ -123,6 +126,11 @@ class Session:
     def has_own_parser(self) -> bool:
         """Whether a parser of the user's reads the trades."""
         return self._reader.parse_message is not None
+
+    @property
+    def delivery(self) -> Delivery:
+        """The bars on their way to the user."""
+        return self.notifier.delivery
 
     @property
     def drops_duplicates(self) -> bool:
@@ -240,7 +248,7 @@ class Session:
         received, self._received = self._received, Received()
         received.bars, scanned = self.intake.end_wakeup(receive_time_ns, steady_ns)
         received.data_messages += scanned
-        self.notifier.notify_bars(received.bars, receive_time_ns)
+        received.bars = self.notifier.notify_bars(received.bars, receive_time_ns)
         self._wake_healer()
         return received
 
@@ -375,7 +383,7 @@ class Session:
             bars += self.intake.release(steady_ns)
         if now_ns is not None:
             bars += buffer.advance_clock(now_ns, feed_up=feed_up, groups=self.carriers.groups_but(unread))
-        self.notifier.notify_bars(bars, receive_time_ns)
+        bars = self.notifier.notify_bars(bars, receive_time_ns)
         self._wake_healer()  # a trade that was released may have a hole before it
         return bars
 
@@ -392,8 +400,7 @@ class Session:
             return []
         bars = [] if arbiter is None else self.intake.release(None)
         bars += buffer.flush_all() if symbol is None else buffer.flush_symbol(symbol)
-        self.notifier.notify_bars(bars, receive_time_ns)
-        return bars
+        return self.notifier.notify_bars(bars, receive_time_ns)
 
     # Connections and restarts.
 
@@ -425,6 +432,10 @@ class Session:
         Raises:
             ValueError: the state belongs to another exchange, market, channel, specs, or build.
         """
+        if "instruments" not in content and "delivery" in content:  # killed before the first snapshot
+            self.delivery.load(content)
+            self._journal.write("load", receive_time_ns, {}, lambda: pack(content))
+            return []
         own = (*zip(IDENTITY, self.exchange.identity, strict=True), ("channel", self.channel))
         for name, value in own:
             if content.get(name) != value:
@@ -436,10 +447,10 @@ class Session:
             raise ValueError("it has no symbols")
         buffer = self._admission.begin(self.channel) if self.intake.buffer is None else self.intake.buffer
         self._admission.load(content, buffer)
+        self.delivery.load(content)
         self._journal.write("load", receive_time_ns, {}, lambda: pack(content))
         self.intake.event_time_ns = event_time_ns
         self.carriers.forget()  # they were the other process's
-        bars = self._admission.fold_held(content, buffer)
-        self.notifier.notify_bars(bars, receive_time_ns)
+        bars = self.notifier.notify_bars(self._admission.fold_held(content, buffer), receive_time_ns)
         # Down since the latest event in the snapshot: the last process received no more, and this one has not begun.
         return bars + self.outages.feed_down(max(int(buffer.trade_times_ns.max()), event_time_ns or 0), receive_time_ns)

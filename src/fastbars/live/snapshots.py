@@ -23,9 +23,10 @@ import orjson
 
 from fastbars.errors import SnapshotError
 
-VERSION = 2
+VERSION = 3
 MOST_BYTES = 4 << 30
 _LONGEST_LINE = 64
+_MOST_OTHERS = 1000
 _MAGIC = b"fastbars snapshot "
 _CHECKSUM_BYTES = 32
 _LENGTH_BYTES = 8
@@ -53,7 +54,8 @@ def unpack(data: bytes) -> dict[str, Any]:
         raise SnapshotError("it is not a fastbars snapshot")
     version = line[len(_MAGIC) :]
     if version != b"%d" % VERSION:
-        raise SnapshotError(f"it is of version {version.decode('ascii', 'replace')}, this is version {VERSION}")
+        named = version.decode("ascii", "backslashreplace")
+        raise SnapshotError(f"it is of version {named}, this fastbars reads version {VERSION} only")
     checksum, body = rest[:_CHECKSUM_BYTES], rest[_CHECKSUM_BYTES:]
     if hashlib.sha256(body).digest() != checksum:
         raise SnapshotError("it is damaged: its checksum does not match")
@@ -109,6 +111,26 @@ def set_aside(path: Path, why: str) -> SnapshotError:
     aside = path.with_name(f"{path.name}.refused-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
     path.replace(aside)
     return SnapshotError(f"{path}: snapshot refused: {why}. It was renamed to {aside}; the next start does without it")
+
+
+def refuse_others(path: Path) -> None:
+    """Set aside PATH.1, PATH.2, ..., which earlier versions wrote for further connections: nothing of them is used.
+
+    Raises:
+        SnapshotError: there was one.
+    """
+    refused: SnapshotError | None = None
+    for number in range(1, _MOST_OTHERS):
+        other = path.with_name(f"{path.name}.{number}")
+        try:
+            with other.open("rb") as file:
+                line = file.read(_LONGEST_LINE).partition(b"\n")[0]
+        except OSError:
+            break
+        if line.startswith(_MAGIC) and line != _MAGIC + b"%d" % VERSION:
+            refused = set_aside(other, "it is that of a further connection, as earlier versions wrote it")
+    if refused is not None:
+        raise refused
 
 
 def read(path: Path) -> dict[str, Any] | None:

@@ -59,6 +59,8 @@ class Upkeep:
         self._users += 1
         if self._users > 1:
             return
+        if self._snapshots is not None:
+            self._snapshots.start()
         if self._session.config.heal:
             self._tasks.append(asyncio.create_task(self._heal(), name="fastbars healing"))
         if self._snapshots is not None:
@@ -79,6 +81,11 @@ class Upkeep:
         if self._snapshots is not None:
             await self._snapshots.finish()
         self.release()
+
+    async def save_confirmed(self) -> None:
+        """Write down what consumers have confirmed since the last snapshot; for a stream that has stopped."""
+        if self._snapshots is not None and self._users == 0:
+            await self._snapshots.save_confirmed()
 
     def reserve(self) -> None:
         """Keep the state file for this session, before it connects. Raises SnapshotError as SnapshotKeeper.reserve."""
