@@ -20,7 +20,7 @@ from fastbars.simulator import SimulatedExchange
 HOLDER = """
 import sys
 from fastbars.live.statefile import StateFile
-held = StateFile(sys.argv[1], object())
+held = StateFile(sys.argv[1])
 held.keep()
 print("held", flush=True)
 sys.stdin.readline()
@@ -49,11 +49,11 @@ def test_two_processes_never_share_a_state_file(tmp_path: Path) -> None:
         with pytest.raises(
             SnapshotError, match=rf"bars\.state: the state file is in use by another process \({other.pid}\)"
         ):
-            StateFile(str(path), object())
+            StateFile(str(path))
     finally:
         other.communicate("\n")
     assert names(tmp_path) == []
-    StateFile(str(path), object()).release()
+    StateFile(str(path)).release()
     assert names(tmp_path) == []
 
 
@@ -62,7 +62,7 @@ def test_a_process_that_was_killed_keeps_no_state_file(tmp_path: Path) -> None:
     other = holder_of(path)
     other.kill()
     other.communicate()
-    held = StateFile(str(path), object())  # its lock file is still there, and locks nothing
+    held = StateFile(str(path))  # its lock file is still there, and locks nothing
     held.release()
     assert names(tmp_path) == []
 
@@ -80,26 +80,18 @@ def test_two_spellings_of_a_path_are_one(spelling: str, tmp_path: Path, monkeypa
         "link": str(tmp_path / "link"),
         "link to the folder": "other/bars.state",
     }[spelling]
-    held = StateFile(str(folder / "bars.state"), object())
+    held = StateFile(str(folder / "bars.state"))
     held.keep()
     with pytest.raises(SnapshotError, match=rf"in use by another stream of this process \({os.getpid()}\)"):
-        StateFile(other, object())
+        StateFile(other)
     held.release()
-    assert StateFile(other, object()).path == folder / "bars.state"
-
-
-def test_the_sessions_of_one_stream_have_files_of_their_own(tmp_path: Path) -> None:
-    stream = object()
-    files = [StateFile(str(tmp_path / "s"), stream) for _ in range(3)]
-    assert [file.path.name for file in files] == ["s", "s.1", "s.2"]
-    files[1].release()
-    assert StateFile(str(tmp_path / "s"), stream).path.name == "s.1"
+    assert StateFile(other).path == folder / "bars.state"
 
 
 def test_a_reservation_that_is_not_kept_ends_with_its_object_or_the_next_one(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
-    first = StateFile(path, object())
-    second = StateFile(path, object())  # the first was made and not entered
+    first = StateFile(path)
+    second = StateFile(path)  # the first was made and not entered
     second.keep()
     with pytest.raises(SnapshotError, match="in use"):
         first.keep()
@@ -107,7 +99,7 @@ def test_a_reservation_that_is_not_kept_ends_with_its_object_or_the_next_one(tmp
     second.release()
     with pytest.raises(SnapshotError, match="another stream has written the state file since"):
         first.keep()
-    third = StateFile(path, object())
+    third = StateFile(path)
     third.keep()
     del third
     gc.collect()

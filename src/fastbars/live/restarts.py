@@ -46,7 +46,7 @@ class SnapshotKeeper:
     def __init__(self, session: Session, path: str) -> None:
         self._session = session
         self._delivery = session.delivery
-        self._file = StateFile(path, session.config)
+        self._file = StateFile(path)
         self._writing: asyncio.Task[None] | None = None
         self._number = 0  # of the log that is written now, or begun next
         self._saved_at_s = 0.0

@@ -18,7 +18,6 @@ Key = tuple[str, str, str, float, float]
 class Reservation(Protocol):
     """A state file reserved for one stream; see `statefile.py`."""
 
-    stream: object
     is_kept: bool
 
     def release(self) -> None:

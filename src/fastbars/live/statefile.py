@@ -1,4 +1,4 @@
-"""StateFile: the state file of one session, reserved against other streams of this process and other processes.
+"""StateFile: the state file of one stream, reserved against other streams of this process and other processes.
 
 The reservation is an operating system lock on PATH.lock, which ends with the process, however that ends; the file
 holds the process id, and is removed when the lock is released. Paths are compared as the file system resolves them,
@@ -32,17 +32,15 @@ Signature = tuple[int, int, int] | None
 
 
 class StateFile:
-    """Reserves PATH for one session; PATH.1, PATH.2, ... for the further sessions of the same stream.
+    """Reserves PATH for one stream.
 
     It is provisional until `keep` is called: a stream that was created but never entered loses it to the next one.
 
     Args:
         path: as the user gave it.
-        stream: what the sessions of one stream have in common; compared by identity.
 
     Attributes:
         path: the file, with all symbolic links followed.
-        stream: as given.
         is_kept: the reservation is final.
 
     Raises:
@@ -51,21 +49,11 @@ class StateFile:
     """
 
     path: Path
-    stream: object
     is_kept: bool
 
-    def __init__(self, path: str, stream: object) -> None:
-        base = os.path.realpath(path)
-        number = 0
-        while (other := SHARED.state_files.get(own := f"{base}.{number}" if number else base)) is not None:
-            if other.stream is stream:
-                number += 1
-            elif not other.is_kept:
-                other.release()
-            else:
-                raise _in_use(own)
-        self.path = Path(own)
-        self.stream = stream
+    def __init__(self, path: str) -> None:
+        self.path = Path(os.path.realpath(path))
+        self._make_way()
         self.is_kept = False
         self._left: Signature = None
         self._was_left = False
@@ -79,11 +67,7 @@ class StateFile:
             SnapshotError: another stream or process has the file, or had it since and wrote to it.
         """
         if self._lock is None:
-            other = SHARED.state_files.get(str(self.path))
-            if other is not None and other is not self:
-                if other.is_kept:
-                    raise _in_use(str(self.path))
-                other.release()
+            self._make_way()
             self._reserve()
             if self._was_left and self._signature() != self._left:
                 self.release()
@@ -101,6 +85,14 @@ class StateFile:
         SHARED.state_files.pop(str(self.path), None)
         self._lock()
         self._lock = None
+
+    def _make_way(self) -> None:
+        # One that is provisional loses the file.
+        other = SHARED.state_files.get(str(self.path))
+        if other is not None:
+            if other.is_kept:
+                raise _in_use(str(self.path))
+            other.release()
 
     def _reserve(self) -> None:
         lock_path = f"{self.path}.lock"
