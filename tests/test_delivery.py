@@ -22,7 +22,7 @@ START = datetime(2024, 8, 8, tzinfo=UTC)
 def bar(second: int, status: str = "COMPLETE", trades: int = 5, revision: int = 0, **others: Any) -> OHLCVBar:
     opened = START + timedelta(seconds=second)
     fields: dict[str, Any] = {
-        "symbol": "A", "spec": "1s", "open_time": opened, "close_time": opened + timedelta(seconds=1),
+        "exchange": "test", "market": "spot", "symbol": "A", "spec": "1s", "open_time": opened, "close_time": opened + timedelta(seconds=1),
         "open": Decimal(1), "high": Decimal("1.5"), "low": Decimal("1E-8"), "close": Decimal(1),
         "volume": Decimal(trades), "trade_count": trades, "status": BarStatus(status), "revision": revision,
     }  # fmt: skip
@@ -41,7 +41,7 @@ class Stream:
     """A delivery, its loops, and when reading was paused."""
 
     def __init__(self, most: int = 100, *, callbacks: bool = False) -> None:
-        self.delivery = Delivery("test", StreamConfig(bars=["1s", "tick:1"]))
+        self.delivery = Delivery("test", ("test", "spot"), StreamConfig(bars=["1s", "tick:1"]))
         if callbacks:
             self.delivery.add_consumer(CALLBACKS)
         self.paused: list[bool] = []
@@ -196,7 +196,7 @@ async def test_bars_that_all_have_confirmed_are_kept_no_longer() -> None:
 
 
 def test_without_loops_and_state_nothing_is_kept() -> None:
-    delivery = Delivery("test", StreamConfig(bars="1s"))
+    delivery = Delivery("test", ("test", "spot"), StreamConfig(bars="1s"))
     issued = bars(0, 1)
     assert delivery.issue(issued) is issued
     assert (delivery.next_number, delivery.bar(0)) == (0, None)
@@ -208,7 +208,7 @@ WORST_FIRST = ("GAP", "PARTIAL", "SAMPLED", "UNVERIFIABLE", "PROVISIONAL", "PUBL
 
 
 def earlier_of(*given: OHLCVBar) -> EarlierBars:
-    earlier = EarlierBars(parse_specs(["1s", "tick:1"]), 60)
+    earlier = EarlierBars(("test", "spot"), parse_specs(["1s", "tick:1"]), 60)
     for one in given:
         earlier.add(one)
     return earlier
@@ -242,7 +242,7 @@ def test_a_bar_that_was_replaced_is_judged_no_more_and_its_revisions_rise() -> N
     issued = [earlier.judge(bar(0, status)) for status in ("GAP", "HEALED", "GAP", "GAP")]
     assert issued[0] is None
     assert [one and (one.status, one.revision) for one in issued[1:]] == [("HEALED", 2), ("GAP", 3), ("GAP", 4)]
-    again = EarlierBars(parse_specs(["1s"]), 60)
+    again = EarlierBars(("test", "spot"), parse_specs(["1s"]), 60)
     again.load(earlier.dump())
     assert again.judge(bar(0, "PARTIAL")) == bar(0, "PARTIAL", revision=5)
     assert again.judge(bar(0, "PARTIAL", revision=30)) == bar(0, "PARTIAL", revision=30)

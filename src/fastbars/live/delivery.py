@@ -45,6 +45,7 @@ class Delivery:
 
     Args:
         exchange: name, for the log.
+        identity: exchange and market of its bars.
         config: bar specs, and how long their bars can still change.
 
     Attributes:
@@ -55,12 +56,12 @@ class Delivery:
         earlier: bars of earlier processes.
     """
 
-    def __init__(self, exchange: str, config: StreamConfig) -> None:
+    def __init__(self, exchange: str, identity: tuple[str, str], config: StreamConfig) -> None:
         self.next_number = 0
         self.is_held = False
         self.changes = 0
         self.loops: BarLoops | None = None
-        self.earlier = EarlierBars(config.specs, config.lateness + config.heal_horizon)
+        self.earlier = EarlierBars(identity, config.specs, config.lateness + config.heal_horizon)
         self._exchange = exchange
         self._warnings = SparseLog(exchange=exchange)
         self._bars: dict[int, tuple[OHLCVBar, bytes]] = {}  # those that somebody has not confirmed, with their JSON

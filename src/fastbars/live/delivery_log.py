@@ -67,7 +67,7 @@ def decoded(values: object) -> OHLCVBar:
     if not isinstance(values, list) or len(values) != len(FIELDS):
         raise ValueError("a bar does not have the fields of this version")
     try:
-        return OHLCVBar(*map(_decode, FIELDS, values))
+        return OHLCVBar(**{name: _decode(name, value) for name, value in zip(FIELDS, values, strict=True)})
     except (DecimalException, OverflowError) as error:
         raise ValueError(f"a bar has a value out of range: {error!r}") from None
 

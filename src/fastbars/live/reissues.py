@@ -33,11 +33,13 @@ class EarlierBars:
     """Judges the bars that this process makes by those that an earlier one has issued.
 
     Args:
-        specs: bars of others are refused.
+        identity: exchange and market of the bars; those of others are refused.
+        specs: of the bars; those of others are refused.
         kept_s: how long after its close_time, by the bars behind it, a bar can still change.
     """
 
-    def __init__(self, specs: Iterable[BarSpec], kept_s: float) -> None:
+    def __init__(self, identity: tuple[str, str], specs: Iterable[BarSpec], kept_s: float) -> None:
+        self._identity = identity
         self._is_timed = {str(spec): spec.kind is BarKind.TIME for spec in specs}
         self._kept_s = kept_s
         # By symbol and spec: the latest issue of each, and whether it is this process's or one that replaced it.
@@ -52,7 +54,9 @@ class EarlierBars:
         self._bars.setdefault((bar.symbol, bar.spec), {})[self._key(bar)] = bar, is_replaced
 
     def check(self, bar: OHLCVBar) -> None:
-        """Raise ValueError for a bar of no such spec."""
+        """Raise ValueError for a bar of another exchange, or of no such spec."""
+        if (bar.exchange, bar.market) != self._identity:
+            raise ValueError(f"it has a bar of {bar.exchange!a:.100} {bar.market!a:.100}, not {self._identity}")
         if bar.spec not in self._is_timed:
             raise ValueError(f"it has a bar of {bar.spec!a:.100}, which is not one of the specs")
 
@@ -82,7 +86,7 @@ class EarlierBars:
         listed: Any = orjson.loads(part) if isinstance(part, bytes) else None
         if not isinstance(listed, list) or len(listed) > MOST_EARLIER:
             raise ValueError("it does not list the bars of earlier processes")
-        restored = EarlierBars((), 0)
+        restored = EarlierBars(self._identity, (), 0)
         restored._is_timed = self._is_timed
         for one in listed:
             if not isinstance(one, list) or len(one) != 2 or one[0] not in (0, 1):

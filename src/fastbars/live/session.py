@@ -78,7 +78,10 @@ class Session:
         self.config = config
         self.wake_healer: Callable[[], None] | None = None
         self.notifier = Notifier(
-            exchange.name, callbacks or Callbacks(), Delivery(exchange.name, config), overlaps=config.lines > 1
+            exchange.name,
+            callbacks or Callbacks(),
+            Delivery(exchange.name, exchange.identity, config),
+            overlaps=config.lines > 1,
         )
         self._warnings = SparseLog(exchange=exchange.name)
         grace_ns = -1 if config.grace == "auto" else wait_ns_of(config.grace)
