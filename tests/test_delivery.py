@@ -22,7 +22,8 @@ START = datetime(2024, 8, 8, tzinfo=UTC)
 def bar(second: int, status: str = "COMPLETE", trades: int = 5, revision: int = 0, **others: Any) -> OHLCVBar:
     opened = START + timedelta(seconds=second)
     fields: dict[str, Any] = {
-        "exchange": "test", "market": "spot", "symbol": "A", "spec": "1s", "open_time": opened, "close_time": opened + timedelta(seconds=1),
+        "exchange": "test", "market": "spot", "symbol": "A", "spec": "1s",
+        "open_time": opened, "close_time": opened + timedelta(seconds=1),
         "open": Decimal(1), "high": Decimal("1.5"), "low": Decimal("1E-8"), "close": Decimal(1),
         "volume": Decimal(trades), "trade_count": trades, "status": BarStatus(status), "revision": revision,
     }  # fmt: skip
