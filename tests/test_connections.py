@@ -17,10 +17,14 @@ from websockets.frames import Frame
 import fastbars
 from fastbars import BaseWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig, clocks
 from fastbars.bars import BarStatus
+from fastbars.cli.output import csv_line
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.binance import SPOT
 from fastbars.exchanges.declaration import Exchange, Limits
+from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
 from fastbars.streams import BarStream
+from fastbars.tapes.recording import read_recording
+from fastbars.ticks import to_nanoseconds
 from servers import MINUTE_MS, Answer, Request, TradeServer, acknowledge, refuse, show, trade, until
 
 pytestmark = pytest.mark.usefixtures("no_task_is_left_behind")
@@ -341,3 +345,104 @@ async def test_a_stream_of_the_one_line_adds_and_removes_symbols_while_it_runs()
             await bars.unsubscribe(["BTCUSDT"])
             assert show([await anext(bars)]) == ["23:54:00 1m 100 100 100 100 v1 n1 1-1 PARTIAL r0 end"]
             assert server.streams == ["btcusdt@trade", "ethusdt@trade"]
+
+
+# One session.
+
+
+def latest_of(issued: list[OHLCVBar]) -> dict[str, list[OHLCVBar]]:
+    """Symbol -> the last revision of each of its bars, but for the first and the last one."""
+    latest = {(bar.symbol, bar.open_time): bar for bar in issued}
+    by_symbol: dict[str, list[OHLCVBar]] = {}
+    for key in sorted(latest):
+        by_symbol.setdefault(key[0], []).append(latest[key])
+    return {symbol: bars[1:-1] for symbol, bars in by_symbol.items()}
+
+
+async def test_two_hundred_symbols_over_several_connections_have_one_session_one_healer_and_one_snapshot(
+    tmp_path: Path,
+) -> None:
+    issued: list[OHLCVBar] = []
+    faults = Faults(1)
+    async with SimulatedExchange("binance", symbols=200, rate=1000.0, faults=faults) as simulated:
+        config = StreamConfig(
+            state=tmp_path / "bars.state", streams_per_connection=45, grace=0.2, rest_url=simulated.rest_url,
+            state_interval=0.5,
+        )  # fmt: skip
+        stream = fastbars.stream(
+            "binance", simulated.symbols, "1s", url=simulated.url, config=config, on_bars=issued.extend,
+            record=tmp_path / "run",
+        )  # fmt: skip
+
+        def dropped() -> int:
+            return sum(len(ids) for each in simulated.record.connections for ids in each.dropped.values())
+
+        async with stream as bars:
+            assert len(simulated.connections) == 5
+            assert len(bars.adapter.connections.supervisors) == 5
+            await until(lambda: len(bars.adapter.session.symbols) == 200)
+            for _ in range(20):
+                faults.inject(Fault(FaultKind.DROP_TRADE))
+            await until(lambda: dropped() == 20)
+            await until(lambda: bars.healing()[0].passes > 0)
+            while bars.holes():  # noqa: ASYNC110 there is no event for that
+                await asyncio.sleep(0.5)
+            assert len(bars.healing()) == 1
+            assert sorted(os.listdir(tmp_path)) == ["bars.state", "bars.state.lock", "run"]
+            done = len(issued) + 400
+            await until(lambda: len(issued) >= done)
+        assert sorted(os.listdir(tmp_path)) == ["bars.state", "run"]
+        latest = latest_of(issued)
+        assert len(latest) == 200
+        assert {str(bar.status) for each in latest.values() for bar in each} <= {"COMPLETE", "HEALED"}
+        for symbol, found in latest.items():
+            truth = simulated.record.seconds(symbol)
+            for bar in found:
+                candle = truth[to_nanoseconds(bar.open_time) // 1_000_000]
+                assert (bar.trade_count, bar.volume) == (candle.trade_count, candle.volume)
+    replaying = fastbars.replay(tmp_path / "run")
+    assert [csv_line(bar) for bar in replaying][: len(issued)] == [csv_line(bar) for bar in issued]
+    assert len(replaying.sessions) == 1
+    assert len({entry.line for entry in read_recording(tmp_path / "run") if entry.payloads}) == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "heal", "hurt", "whole"),
+    [
+        ("binance", True, {"HEALED", "COMPLETE"}, "COMPLETE"),
+        ("binance", False, {"GAP", "COMPLETE"}, "COMPLETE"),
+        ("bybit", False, {"GAP", "UNVERIFIABLE"}, "UNVERIFIABLE"),
+    ],
+)
+async def test_a_connection_that_is_lost_and_comes_back_hurts_the_bars_of_its_own_symbols_alone(
+    kind: str, heal: bool, hurt: set[str], whole: str
+) -> None:
+    issued: list[OHLCVBar] = []
+    faults = Faults(1)
+    async with SimulatedExchange(kind, symbols=6, rate=600.0, faults=faults) as simulated:
+        config = StreamConfig(
+            streams_per_connection=2, grace=0.2, heal=heal, rest_url=simulated.rest_url, reconnect_delay=0.5,
+            reconnect_max_delay=0.5,
+        )  # fmt: skip
+        stream = fastbars.stream(
+            kind, simulated.symbols, "1s", market=simulated.market, url=simulated.url, config=config,
+            on_bars=issued.extend,
+        )  # fmt: skip
+        async with stream as bars:
+            first, second, third = bars.adapter.connections.supervisors
+            await until(lambda: len(issued) > 20)
+            faults.inject(Fault(FaultKind.REFUSE, status=503))
+            second.retry.backoff._draw = lambda: 1.0  # the whole delay
+            second.pair.drop("the test drops it")
+            await until(lambda: not second.is_up)
+            assert str(bars.adapter.state) == "reconnecting"
+            await until(lambda: second.is_whole)
+            assert (first.connections, second.connections, third.connections) == (1, 2, 1)
+            its = {symbol for symbol, _ in second.subscriptions.desired}
+            back_at = max(bar.open_time for bar in issued)
+            await until(lambda: len({bar.open_time for bar in issued if bar.open_time > back_at}) > 5)
+            assert not (heal and bars.holes())
+    latest = latest_of(issued)
+    for symbol in simulated.symbols:
+        statuses = {str(bar.status) for bar in latest[symbol]}
+        assert statuses == (hurt if symbol in its else {whole})

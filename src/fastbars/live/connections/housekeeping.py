@@ -11,7 +11,6 @@ from typing import Protocol
 from fastbars.clocks import steady_ns, wall_ns
 from fastbars.live.connections.cancelled import CancelledTasks
 from fastbars.live.connections.connection import Connection, unread_of
-from fastbars.live.connections.states import ConnectionState
 from fastbars.live.healing.upkeep import Upkeep
 from fastbars.live.session import Session
 from fastbars.log import log
@@ -21,10 +20,6 @@ _INTERVAL_S = 0.05
 
 class Feeding(Protocol):
     """The connections that feed the session."""
-
-    @property
-    def state(self) -> ConnectionState:
-        """Of all together."""
 
     @property
     def up(self) -> list[Connection]:
@@ -99,5 +94,5 @@ class Housekeeping:
             unread = {connection.number for connection in await unread_of(feeding.up)}
             if feeding.is_paused:
                 continue
-            feed_up = feeding.state is ConnectionState.CONNECTED and not session.outages.is_down
+            feed_up = bool(feeding.up) and not session.outages.is_down
             session.advance_clock(steady_ns(), wall_ns(), feed_up=feed_up, unread=unread)

@@ -286,7 +286,7 @@ class Move(NamedTuple):
         """Whether the new connection carries all that is still wanted there."""
         subscriptions = self.target.subscriptions
         wanted = [stream for stream in self.streams if stream in subscriptions.desired]
-        return self.target.is_up and subscriptions.confirmed.issuperset(wanted)
+        return not wanted or (self.target.is_up and subscriptions.confirmed.issuperset(wanted))
 
 
 async def _begin(move: Move) -> None:
@@ -301,7 +301,7 @@ async def _end(move: Move) -> None:
         with suppress(WSConnectionError):  # what is lost has ended too
             await move.source.unsubscribe(moved)
         return
-    with suppress(WSConnectionError):
+    with suppress(SubscriptionError, WSConnectionError):
         await move.target.unsubscribe(moved)
     raise WSConnectionError(f"{move.target.session.exchange.name}: {len(moved)} streams could not be moved")
 
