@@ -283,7 +283,9 @@ def _read(path: Path, most: int) -> bytes:
 
 
 def _texts_of(path: Path, data: bytes) -> Iterator[Any]:
-    # The records, less the last one where it was cut short.
+    # The records, less the last one where it was cut short. Zeros at the end: the machine went down, and the file
+    # system had kept the place but not what was written there; no record ends with one.
+    data = data.rstrip(b"\0")
     if not data.startswith(_MAGIC):
         if _MAGIC.startswith(data):
             return
@@ -294,8 +296,7 @@ def _texts_of(path: Path, data: bytes) -> Iterator[Any]:
         end = at + _HEAD_BYTES + size
         text = data[at + _HEAD_BYTES : end]
         if zlib.crc32(text) != checksum or end > len(data) or size == 0:
-            # Zeros: the machine went down, and the file system had kept the place but not what was written there.
-            if end >= len(data) or not data[at:].strip(b"\0"):
+            if end >= len(data):
                 return
             raise SnapshotError(f"{path}: delivery log refused: damaged at byte {at}, its checksum does not match")
         try:
