@@ -167,11 +167,16 @@ cdef class Intake:
 
     cdef int pass_event_time(self, Feed feed) except -1:
         # For the symbols that it carries; and those of which nobody knows who does.
+        # Another may be ahead: what a trade that was held kept open then is over too.
         cdef Py_ssize_t i
         cdef list bars
+        cdef int32_t group
         cdef bint is_all = feed is self.feeds.everything
         for i in range(self.entry.kernel.table.groups.count if is_all else feed.group_count):
-            bars = pass_watermark(self.buffer, self.entry, feed.event_ns, <int>i if is_all else feed.groups[i])
+            group = <int32_t>i if is_all else feed.groups[i]
+            self.entry.kernel.check_group(group)
+            bars = pass_watermark(
+                self.buffer, self.entry, max(feed.event_ns, self.entry.kernel.table.groups.items[group].watermark_ns), group)
             if bars is not None:
                 self.issued += bars
         return 0

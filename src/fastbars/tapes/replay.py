@@ -65,7 +65,7 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
         entry.fields["steady_ns"],
         entry.receive_time_ns,
         feed_up=entry.fields["feed_up"],
-        unread=entry.fields.get("unread", ()),
+        unread=frozenset(entry.fields.get("unread", ())),
     ),
     "feed": _change_feed,
     "carriers": _change_carriers,
