@@ -69,8 +69,9 @@ def test_what_leaves_a_connection_goes_where_there_is_room_and_else_to_a_new_one
     assert [place.streams for place in connections.places] == [set(trades("A", "C", "E")), set(trades("B", "D"))]
     assert connections.place(*trades("A", "C"), leave=[0]) == {2: trades("A", "C")}
     assert [place.streams for place in connections.places] == [
-        set(trades("E")), set(trades("B", "D")), set(trades("A", "C")),
+        set(trades("A", "C", "E")), set(trades("B", "D")), set(trades("A", "C")),
     ]  # fmt: skip
+    assert connections.place(*trades("D"), leave=[1]) == {2: trades("D")}  # the first one still carries three
     assert connections.place(*trades("E"), leave=[0]) == {1: trades("E")}
     assert connections.made == 2
 
@@ -78,16 +79,14 @@ def test_what_leaves_a_connection_goes_where_there_is_room_and_else_to_a_new_one
 def test_streams_are_assigned_to_a_connection_that_can_take_them_and_refused_to_one_that_cannot() -> None:
     connections = Connections(small(3))
     connections.place(*trades("A", "B", "C", "D"))
-    first, second = connections.places
+    second = connections.places[1]
     url_of = {"trade": "ws://a", "kline_1m": "ws://b"}.__getitem__
-    connections.placement.assign(trades("A"), second, url_of, [first])
-    assert (first.streams, second.streams, second.given) == (
-        set(trades("C")), set(trades("B", "D", "A")), trades("A"),
-    )  # fmt: skip
+    connections.placement.assign(trades("A"), second, url_of)
+    assert (second.streams, second.given) == (set(trades("B", "D", "A")), trades("A"))
     for streams in (trades("C"), [("C", "kline_1m")]):
         with pytest.raises(SubscriptionError, match="a connection to ws://a that carries 3 of at most 3 streams"):
-            connections.placement.assign(streams, second, url_of, [first])
-    assert (first.streams, second.given) == (set(trades("C")), trades("A"))
+            connections.placement.assign(streams, second, url_of)
+    assert (second.streams, second.given) == (set(trades("B", "D", "A")), trades("A"))
     with pytest.raises(SubscriptionError, match="3 connections are over the limit of 2 from one address"):
         Connections(small(2, connections=3)).placement.check_count(3)
 

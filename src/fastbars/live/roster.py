@@ -44,6 +44,8 @@ class Roster:
     def follow(self, owner: object, streams: Iterable[Stream]) -> list[str]:
         """Set the streams of one connection. Returns the symbols whose trades are no longer taken."""
         self._streams[owner] = frozenset(streams)
+        if not self._streams[owner]:
+            del self._streams[owner]
         now = self.streams
         self._names = {self._rules.arriving(symbol): symbol for symbol, _ in now}
         self._names |= {symbol: symbol for symbol, _ in now}

@@ -75,15 +75,17 @@ class Placement:
             places: the connections there are; the first one's address is served first.
             url_of: where a channel is served.
             make: a new connection for a channel, not connected yet.
-            leave: connections that give up what they carry of these streams, and take none.
+            leave: connections that are to give up what they carry of these streams, and take none. They carry it
+                until it has moved, so that it still counts there.
 
         Raises:
             SubscriptionError: more than the exchange allows, or two names of one market; nothing was made.
         """
         every = list(places)
-        for place in leave:
-            place.streams.difference_update(streams)
-        carrier = {stream: place for place in every for stream in place.streams}
+        moving = set(streams)
+        carrier = {
+            stream: place for place in every for stream in place.streams if place not in leave or stream not in moving
+        }
         self._check_names([*carrier, *streams])
         new: dict[str, list[Stream]] = {}
         for stream in dict.fromkeys(streams):
@@ -91,7 +93,7 @@ class Placement:
                 carrier[stream].give(stream)
             else:
                 new.setdefault(url_of(stream[1]), []).append(stream)
-        self._check_limits(new, every, len(carrier))
+        self._check_limits(new, carrier)
         for url, its_streams in sorted(new.items(), key=lambda item: item[0] != every[0].url):
             ours = [place for place in every if place.url in (None, url) and place not in leave]
             carried = [stream for place in ours for stream in place.streams]
@@ -117,14 +119,8 @@ class Placement:
             every += [place for place in ours if place not in every]
         return every
 
-    def assign(
-        self,
-        streams: Sequence[Stream],
-        place: Place[T],
-        url_of: Callable[[str], str],
-        leave: Collection[Place[T]],
-    ) -> None:
-        """Give these streams to one connection instead of those to be left.
+    def assign(self, streams: Sequence[Stream], place: Place[T], url_of: Callable[[str], str]) -> None:
+        """Give these streams to one connection.
 
         Raises:
             SubscriptionError: it cannot take them; nothing has changed.
@@ -137,8 +133,6 @@ class Placement:
                 tuple(symbol for symbol, _ in streams),
             )
         (place.url,) = urls
-        for other in leave:
-            other.streams.difference_update(streams)
         for stream in streams:
             place.give(stream)
 
@@ -160,8 +154,8 @@ class Placement:
         # Both names of one market, on whichever connections.
         self._exchange.symbols.check_apart(dict.fromkeys(symbol for symbol, _ in streams), self._exchange.name)
 
-    def _check_limits(self, new: dict[str, list[Stream]], places: Sequence[Place[T]], carried: int) -> None:
-        count = carried + sum(map(len, new.values()))
+    def _check_limits(self, new: dict[str, list[Stream]], carrier: dict[Stream, Place[T]]) -> None:
+        count = len(carrier) + sum(map(len, new.values()))
         symbols = tuple(symbol for streams in new.values() for symbol, _ in streams)
         most = self._exchange.limits.streams
         if most is not None and count > most:
@@ -169,8 +163,8 @@ class Placement:
                 f"{self._exchange.name}: {count} streams are over the limit of {most} from one address", symbols
             )
         connections = 0
-        for url in {place.url for place in places if place.url is not None} | new.keys():
-            at_url = [stream for place in places if place.url == url for stream in place.streams]
+        for url in {place.url for place in carrier.values() if place.url is not None} | new.keys():
+            at_url = [stream for stream, place in carrier.items() if place.url == url]
             connections += self._needed([*at_url, *new.get(url, ())])
         connections *= self._lines
         if connections > self._most_connections:

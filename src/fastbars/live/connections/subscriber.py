@@ -7,7 +7,8 @@
                    the old one; no trade is missed, and what comes twice counts once
                    else: ended on the old one -> requested on the new one; the bars say what that may have lost
 
-While a stream is moved it is desired on both, so that whichever of the two is lost meanwhile, the other still has it.
+While a stream is moved it is desired on both, so that whichever of the two is lost meanwhile, the other still has it. A
+move that fails or is cancelled leaves it where it was.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 from fastbars.clocks import wall_ns
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.messages import Stream
-from fastbars.live.connections.connection import have_been_read
+from fastbars.live.connections.connection import Connection, have_been_read
 from fastbars.live.connections.connections import Connections, all_of
 from fastbars.live.connections.placement import Place, Placement
 from fastbars.live.connections.subscriptions import joined
@@ -128,7 +129,7 @@ class Subscriber:
                 if overlaps:
                     self._session.notifier.begin_overlap(moved)
                     for move in moves:
-                        move.target.subscriptions.want(move.streams)
+                        move.target.want(move.streams)
             if not overlaps:
                 self._raise(await all_of(*map(_cut_over, moves)))
                 return
@@ -136,6 +137,10 @@ class Subscriber:
                 errors = await all_of(*map(_begin, moves))
                 await self._overlap(moves)
                 self._raise([*errors, *await all_of(*map(_end, moves))])
+            except asyncio.CancelledError:
+                for move in moves:
+                    _give_up(move)
+                raise
             finally:
                 self._end_overlap(moved, moves)
 
@@ -152,9 +157,9 @@ class Subscriber:
                     await self._open(placed)
                     given |= {place.connection: place.given for place in placed if place.given}
                 for supervisor, its_streams in given.items():
-                    supervisor.subscriptions.want(its_streams)
+                    supervisor.want(its_streams)
             # The limits were checked; what can still fail concerns single symbols.
-            await self._request(given, Supervisor.subscribe)
+            await self._request(given, Supervisor.request)
 
     async def _moves(self, line: int, streams: Sequence[Stream], to: int | None) -> list[Move]:
         # Opens the connections that are missing.
@@ -171,7 +176,7 @@ class Subscriber:
             elif not 0 <= to < len(places):
                 raise ValueError(f"{self._exchange.name}: there is no connection {to}, there are {len(places)}")
             elif leaving and source is not places[to]:
-                self._placement.assign(leaving, places[to], url_of, [source])
+                self._placement.assign(leaving, places[to], url_of)
             for place in places:
                 if place.given:
                     moves.append(Move(source.connection, place.connection, place.given))
@@ -292,7 +297,7 @@ class Move(NamedTuple):
 async def _begin(move: Move) -> None:
     # A connection that is lost meanwhile asks for them when it is back.
     with suppress(WSConnectionError):
-        await move.target.subscribe(move.streams)
+        await move.target.request(move.streams)
 
 
 async def _end(move: Move) -> None:
@@ -304,6 +309,23 @@ async def _end(move: Move) -> None:
     with suppress(SubscriptionError, WSConnectionError):
         await move.target.unsubscribe(moved)
     raise WSConnectionError(f"{move.target.session.exchange.name}: {len(moved)} streams could not be moved")
+
+
+def _give_up(move: Move) -> None:
+    # What is still carried by the old connection stays there alone.
+    source, target, streams = move
+    given_up = [
+        each for each in streams if each in source.subscriptions.desired and each in target.subscriptions.desired
+    ]
+    target.subscriptions.drop(given_up)
+    target.follow()
+    if target.pair.current is not None and given_up:
+        target.pair.current.run_task(_end_given_up(target.pair.current, given_up), "move")
+
+
+async def _end_given_up(connection: Connection, streams: Sequence[Stream]) -> None:
+    with suppress(SubscriptionError):
+        await connection.subscriptions.unsubscribe(streams, connection.send)
 
 
 async def _cut_over(move: Move) -> None:

@@ -193,21 +193,38 @@ class Supervisor:
         """Subscribe, now or as soon as the connection is up; from here on after every reconnect.
 
         Raises:
-            SubscriptionError: as `Subscriptions.want` and `subscribe`. WSConnectionError: the connection was lost.
+            SubscriptionError: as `want` and `request`. WSConnectionError: the connection was lost.
+        """
+        self.want(streams)
+        await self.request(streams)
+
+    def want(self, streams: Sequence[Stream]) -> None:
+        """Add streams to those that are desired; they are asked for by `request`, and after every reconnect.
+
+        Raises:
+            SubscriptionError: as `Subscriptions.want`, or no one connection serves all; nothing has changed.
         """
         added = [stream for stream in streams if stream not in self.subscriptions.desired]
         self.subscriptions.want(streams)
         try:
-            url = self.url
-        except SubscriptionError:  # no one connection serves all channels
+            self.url  # noqa: B018 it raises where no one connection serves all channels
+        except SubscriptionError:
             self.subscriptions.drop(added)
             raise
         self.follow()
-        if self.pair.current is not None and self.is_up and url != self.pair.current.url:
+
+    async def request(self, streams: Sequence[Stream]) -> None:
+        """Ask for those of these streams that are desired.
+
+        Raises:
+            SubscriptionError: as `Subscriptions.subscribe`. WSConnectionError: the connection was lost.
+        """
+        if self.pair.current is not None and self.is_up and self.url != self.pair.current.url:
             await self.reconnect()  # to where all of them are served
+        desired = [stream for stream in streams if stream in self.subscriptions.desired]
         try:
             if self.is_up:
-                await self._on_each(lambda each: each.subscriptions.subscribe(streams, each.send))
+                await self._on_each(lambda each: each.subscriptions.subscribe(desired, each.send))
         finally:
             self.follow()  # what was refused is not subscribed to
 
