@@ -197,8 +197,13 @@ class BarKernel:
         Bars that open after that trade have a proven beginning. Returns those that lack nothing, as `update` does.
         """
 
-    def dump(self) -> dict[str, Any]:
-        """The whole state as numbers and bytes, for `load` in a process of the same build."""
+    def dump(self, recycled: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The whole state as numbers and bytes, for `load` in a process of the same build.
+
+        Args:
+            recycled: what an earlier `dump` returned and nobody needs any more: its memory is used again, and what is
+                left in it is of no use. None: all of it is made anew, which takes three times as long.
+        """
 
     def load(self, parts: dict[str, Any]) -> None:
         """Restore what `dump` returned; symbols and scales must be known already. All of it is checked.

@@ -606,9 +606,9 @@ cdef class BarKernel:
 
     # A snapshot, for another process of the same build.
 
-    def dump(self):
+    def dump(self, dict recycled=None):
         self.check_unused()
-        parts = self.bars.dump()
+        parts = self.bars.dump(recycled)
         parts["times"] = [
             self.table.outage.since_ns, self.table.outage.until_ns, self.table.arrivals,
             self.table.healed, bool(self.table.sequenced)]

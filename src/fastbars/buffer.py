@@ -217,14 +217,18 @@ class BarBuffer:
             return []
         return ledger.missing(self.instruments.id(symbol))
 
-    def dump(self) -> dict[str, Any]:
-        """The whole state as numbers, text and bytes, for `load` in another process of the same build."""
+    def dump(self, recycled: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The whole state as numbers, text and bytes, for `load` in another process of the same build.
+
+        Args:
+            recycled: what an earlier `dump` returned, if nobody needs it any more: its memory is used again.
+        """
         instruments = [
             (symbol, *self.instruments.scales(symbol), None if contract is None else str(contract))
             for symbol in self.instruments.symbols
             for contract in [self.instruments.contract_size(symbol)]
         ]
-        return self._kernel.dump() | {
+        return self._kernel.dump(recycled) | {
             "exchange": self.instruments.exchange,
             "market": self.instruments.market,
             "specs": [str(spec) for spec in self.specs],

@@ -185,13 +185,13 @@ cdef class BarTable:            # owns the memory of a Table
     cdef int save(self) except -1
     cdef int restore(self) except -1
     cdef int forget_saved(self) except -1
-    cdef dict copy_parts(self)
+    cdef dict copy_parts(self, dict recycled=*)
     cdef int put_parts(self, dict parts) except -1
     cdef list counters(self)
     cdef list closings(self)
     cdef int put_counters(self, list counters) except -1
     cdef list layout(self)
-    cdef dict dump(self)
+    cdef dict dump(self, dict recycled=*)
     cdef int take_memory(self, dict parts) except -1
     cdef void make_room(self, TickBatch batch, Py_ssize_t more) noexcept nogil
 

@@ -10,7 +10,9 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, _PyBytes_Resize
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_REFCNT
 
 from fastbars.kernel.batch cimport TickBatch
 from fastbars.kernel.coverage cimport Cover, Gap, begin_cover
@@ -29,12 +31,32 @@ from fastbars.kernel.trees cimport SpecTrees
 
 cdef enum:
     MOST_LOADED = 1 << 30
+    RECYCLED_BYTES = 1 << 17
 
 assert sizeof(Slot) % LINE_BYTES == 0 and sizeof(Gate) + 112 == 2 * LINE_BYTES and sizeof(Summary) == SUMMARY_BYTES
 
 # For those who watch memory: an open bar of a symbol and spec, and a closed one that can still be amended.
 SLOT_BYTES = sizeof(Slot) + sizeof(Past)
 RECORD_BYTES = sizeof(Record)
+
+
+cdef bytes _copied(const void *memory, size_t size, dict recycled=None, str name=None):
+    # For a snapshot, which the event loop waits for: most of that time would go into new pages, so that the bytes of an
+    # earlier one are used again, where nobody else has them.
+    cdef PyObject *part
+    cdef bytes given = None
+    if recycled is not None and size >= RECYCLED_BYTES and type(recycled.get(name)) is bytes:
+        given = recycled.pop(name)
+    if given is None or Py_REFCNT(given) > 1 or len(given) < <Py_ssize_t>RECYCLED_BYTES:
+        return PyBytes_FromStringAndSize(<const char *>memory, size)
+    part = <PyObject *>given
+    Py_INCREF(given)
+    given = None            # `part` is the only reference, as resizing asks for
+    _PyBytes_Resize(&part, size)
+    given = <bytes>part
+    Py_DECREF(given)
+    memcpy(PyBytes_AS_STRING(given), memory, size)
+    return given
 
 
 cdef void _put(void *memory, bytes part) noexcept:
@@ -477,19 +499,19 @@ cdef class BarTable:
         return (
             table.symbols * bytes_a_symbol + table.records.count * sizeof(Record) + table.coverage.count * sizeof(Gap))
 
-    cdef dict copy_parts(self):
+    cdef dict copy_parts(self, dict recycled=None):
         cdef Table *table = &self.table
         cdef int k
         parts = {
-            "records": PyBytes_FromStringAndSize(<char *>table.records.items, table.records.count * sizeof(Record)),
-            "appeared": PyBytes_FromStringAndSize(<char *>table.appeared, table.appeared_count * sizeof(int32_t)),
-            "covers": PyBytes_FromStringAndSize(<char *>table.coverage.covers, table.symbols * sizeof(Cover)),
-            "gaps": PyBytes_FromStringAndSize(<char *>table.coverage.gaps, table.coverage.count * sizeof(Gap)),
+            "records": _copied(table.records.items, table.records.count * sizeof(Record), recycled, "records"),
+            "appeared": _copied(table.appeared, table.appeared_count * sizeof(int32_t), recycled, "appeared"),
+            "covers": _copied(table.coverage.covers, table.symbols * sizeof(Cover), recycled, "covers"),
+            "gaps": _copied(table.coverage.gaps, table.coverage.count * sizeof(Gap), recycled, "gaps"),
         }
         for k in range(table.specs.count):
-            parts[f"slots{k}"] = PyBytes_FromStringAndSize(<char *>table.slots[k], table.symbols * sizeof(Slot))
-            parts[f"pasts{k}"] = PyBytes_FromStringAndSize(<char *>table.pasts[k], table.symbols * sizeof(Past))
-            parts[f"states{k}"] = PyBytes_FromStringAndSize(table.states[k], table.symbols * table.state_bytes[k])
+            parts[f"slots{k}"] = _copied(table.slots[k], table.symbols * sizeof(Slot), recycled, f"slots{k}")
+            parts[f"pasts{k}"] = _copied(table.pasts[k], table.symbols * sizeof(Past), recycled, f"pasts{k}")
+            parts[f"states{k}"] = _copied(table.states[k], table.symbols * table.state_bytes[k], recycled, f"states{k}")
         return parts
 
     cdef int put_parts(self, dict parts) except -1:
@@ -561,17 +583,16 @@ cdef class BarTable:
         return [
             sizeof(Slot), sizeof(Past), sizeof(Record), table.specs.count, table.symbols, sizeof(Cover), sizeof(Gap)]
 
-    cdef dict dump(self):
+    cdef dict dump(self, dict recycled=None):
         cdef Py_ssize_t s
         self.reserve()
-        parts = self.copy_parts()
+        parts = self.copy_parts(recycled)
         parts["layout"], parts["counters"] = self.layout(), self.counters()
         parts["groups"] = [
             [self.table.groups.items[i].watermark_ns, self.table.groups.items[i].next_close_ns]
             for i in range(self.table.groups.count)
         ]
-        parts["members"] = PyBytes_FromStringAndSize(
-            <char *>self.table.groups.members, self.table.symbols * sizeof(Member))
+        parts["members"] = _copied(self.table.groups.members, self.table.symbols * sizeof(Member))
         if self.ledger is not None:
             for s in range(self.table.symbols):
                 catch_up(self.table.ids, s)

@@ -121,11 +121,13 @@ class Admission:
         intake.begin(buffer, batch, new_scanner, arbiter)
         return buffer
 
-    def dump(self, buffer: BarBuffer) -> dict[str, Any]:
+    def dump(self, buffer: BarBuffer, recycled: dict[str, Any] | None) -> dict[str, Any]:
         """The state, for `load`: that of the buffer, ids seen lately where they are only unique, and held trades."""
         parts = self._recent.dump(len(buffer.instruments)) if buffer.policy.only_unique else {}
         arbiter = self._intake.arbiter
-        return buffer.dump() | parts | ({"held": arbiter.dump()} if arbiter is not None and arbiter.held else {})
+        return (
+            buffer.dump(recycled) | parts | ({"held": arbiter.dump()} if arbiter is not None and arbiter.held else {})
+        )
 
     def load(self, content: Mapping[str, Any], buffer: BarBuffer) -> None:
         """Restore what `dump` returned. Raises ValueError: of another buffer, or damaged; then nothing has changed."""

@@ -48,6 +48,7 @@ class SnapshotKeeper:
         self._delivery = session.delivery
         self._file = StateFile(path)
         self._writing: asyncio.Task[None] | None = None
+        self._written: dict[str, Any] = {}  # the last snapshot, whose memory the next one uses again
         self._number = 0  # of the log that is written now, or begun next
         self._saved_at_s = 0.0
         self._saved_symbols = 0
@@ -143,7 +144,7 @@ class SnapshotKeeper:
 
     async def _save(self, *, is_last: bool = False) -> None:
         # The state and the number of the log that begins behind it belong together: no await between the two.
-        content = self._session.dump()
+        content = self._session.dump(self._written)
         self._saved_at_s, self._saved_symbols = steady_s(), len(self._session.symbols)
         if content is None:
             if is_last:
@@ -165,12 +166,14 @@ class SnapshotKeeper:
         self._writing = asyncio.create_task(self._write(content, number), name="fastbars snapshot")
         await asyncio.shield(self._writing)
 
-    async def _write(self, content: Mapping[str, Any], number: int) -> None:
+    async def _write(self, content: dict[str, Any], number: int) -> None:
         # A failed write loses only this snapshot: the last one and the logs behind it stay.
+        self._written = {}
         try:
             await asyncio.to_thread(_pack_and_write, self._file.path, content, number)
         except OSError as error:
             self._report("snapshot_not_written", error)
+        self._written = content
 
     def _report(self, event: str, error: Exception) -> None:
         log.error(event, exchange=self._session.exchange.name, path=str(self._file.path), error=str(error))

@@ -419,12 +419,12 @@ class Session:
         """Everything desired is received again. Returns (since, until) of the outage, ns of the exchange's clock."""
         return self.outages.end(steady_ns, receive_time_ns)
 
-    def dump(self) -> dict[str, Any] | None:
-        """The state of the session, for `load`; None before the first trade."""
+    def dump(self, recycled: dict[str, Any] | None = None) -> dict[str, Any] | None:
+        """The state of the session, for `load`; None before the first trade. `recycled` as in `BarBuffer.dump`."""
         buffer = self.intake.buffer
         if buffer is None or not len(buffer.instruments):
             return None
-        return self._admission.dump(buffer) | {
+        return self._admission.dump(buffer, recycled) | {
             "channel": self.channel,
             "event_time_ns": self.event_time_ns,
         }
