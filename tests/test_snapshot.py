@@ -148,3 +148,22 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="new"):
         snapshots.write(path, b"newer")
     assert snapshots.read(path) == CONTENT
+
+
+def test_a_dump_that_uses_the_memory_of_an_earlier_one_again_is_as_any_other() -> None:
+    buffer = BarBuffer(["1s", "1m"], ids="contiguous")
+    symbols = [f"S{number}" for number in range(900)]
+    recycled: dict[str, Any] = {}
+    kept: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    for second in range(6):
+        for symbol in symbols[: 700 + 100 * (second % 3)]:
+            buffer.add(symbol, second * 10**9, "5", "1", trade_id=second // 3 + second % 3 + 1)
+        content = buffer.dump(recycled)
+        assert content == buffer.dump()
+        assert len(content["slots0"]) > 1 << 17  # or none of it is used again
+        if second == 3:
+            kept.append((content, {**buffer.dump()}))
+            recycled = {**content}  # somebody else has its parts, too
+        else:
+            recycled = content
+    assert kept[0][0] == kept[0][1]

@@ -273,13 +273,16 @@ def read_logs(path: Path, number: int, stream: str | None, exchange: str) -> Log
 
 def _read(path: Path, most: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise SnapshotError(f"{path}: the delivery log is not a regular file")
         if found.st_size > most:
             raise SnapshotError(f"{path}: delivery log refused: it has {found.st_size} bytes, more than {most}")
-        return file.read(found.st_size)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(found.st_size)
+    finally:
+        os.close(descriptor)
 
 
 def _texts_of(path: Path, data: bytes) -> Iterator[Any]:
