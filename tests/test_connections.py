@@ -323,6 +323,133 @@ async def test_a_connection_that_is_lost_for_good_ends_the_whole_with_its_error(
         assert not server.held
 
 
+async def adapter_of(server: StrictExchange, count: int, **knobs: Any) -> BaseWebSocketAdapter:
+    """An adapter that is connected and subscribed to so many symbols."""
+    quick: dict[str, Any] = {"close_by": "trades", "reconnect_delay": 0.01, "reconnect_max_delay": 0.01}
+    adapter = BaseWebSocketAdapter(exchange_of(server.limits), StreamConfig(**quick | knobs), url=server.url)
+    await adapter.connect()
+    await adapter.subscribe(symbols_of(count))
+    return adapter
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 5])
+async def test_an_error_of_our_own_on_any_connection_of_any_line_ends_all_of_them(place: int) -> None:
+    async with StrictExchange(SMALL) as server:
+        adapter = await adapter_of(server, 9, lines=2)
+        supervisors = adapter.connections.supervisors
+        await until(lambda: len(supervisors) == 6 and all(each.is_whole for each in supervisors))
+        supervisors[place].fail(RuntimeError("unforeseen"))
+        with pytest.raises(WSConnectionError, match="internal error: RuntimeError"):
+            await adapter.wait_closed()
+        assert adapter.state is ConnectionState.DISCONNECTED
+        await until(lambda: not server.held)
+        await adapter.connect()  # and it can be started again
+        await until(lambda: all(each.is_whole for each in supervisors))
+        await adapter.disconnect()
+        await adapter.wait_closed()
+        assert not server.held
+
+
+async def test_a_line_that_has_given_up_is_tried_again_and_ends_nothing() -> None:
+    async with StrictExchange(SMALL) as first, StrictExchange(SMALL) as second:
+        exchange = replace(SPOT, limits=SMALL, routes={first.url: ("trade",), second.url: ("trade",)})
+        config = StreamConfig(lines=2, reconnect_attempts=1, reconnect_delay=0.01, reconnect_max_delay=0.02)
+        adapter = BaseWebSocketAdapter(exchange, config)
+        await adapter.connect()
+        await adapter.subscribe(symbols_of(6))
+        supervisors = adapter.connections.supervisors
+        await until(lambda: all(each.is_whole for each in supervisors))
+        assert (first.spread, second.spread) == ([3, 3], [3, 3])
+        await second.shut()
+        gone = adapter.connections.of_line(1)
+        await until(lambda: all(each.state is ConnectionState.DISCONNECTED for each in gone))
+        assert adapter.state is ConnectionState.CONNECTED
+        await second.open()
+        await until(lambda: all(each.is_whole for each in supervisors))
+        assert second.spread == [3, 3]
+        await adapter.disconnect()
+
+
+async def test_a_first_attempt_that_fails_for_one_of_several_connections_leaves_none_open() -> None:
+    async with StrictExchange(SMALL) as public, StrictExchange(SMALL) as market:
+        routes = {public.url: ("trade",), market.url: ("aggTrade",)}
+        adapter = BaseWebSocketAdapter(replace(SPOT, routes=routes, limits=SMALL), StreamConfig(close_by="trades"))
+        await adapter.subscribe(["AUSDT"], ["trade", "aggTrade"])
+        await market.shut()
+        for _ in range(2):
+            with pytest.raises(WSConnectionError, match="cannot connect to"):
+                await adapter.connect()
+            assert adapter.state is ConnectionState.DISCONNECTED
+            assert not public.held
+        await market.open()
+        await adapter.connect()
+        await until(lambda: (public.spread, market.spread) == ([1], [1]))
+        await adapter.close()
+        assert adapter.state is ConnectionState.CLOSED
+        with pytest.raises(WSConnectionError, match="closed for good"):
+            await adapter.connect()
+
+
+async def test_one_of_several_that_cannot_be_opened_is_an_error_of_that_call_alone() -> None:
+    async with StrictExchange(SMALL) as server:
+        adapter = await adapter_of(server, 4)
+        assert server._server is not None
+        server._server.close(close_connections=False)
+        with pytest.raises(WSConnectionError, match="cannot connect to"):
+            await adapter.subscribe(symbols_of(4, start=4))
+        assert adapter.active_subscriptions.keys() == set(symbols_of(4))
+        assert (adapter.state, len(adapter.connections.supervisors)) == (ConnectionState.CONNECTED, 1)
+        await adapter.unsubscribe(symbols_of(4))
+        await adapter.disconnect()
+
+
+async def test_disconnecting_while_a_connection_is_added_leaves_nothing() -> None:
+    async def slow_handshake(*_: object) -> None:
+        await asyncio.sleep(0.5 if server.accepted_s else 0.0)
+
+    async with TradeServer(process_request=slow_handshake) as server:
+        adapter = BaseWebSocketAdapter(exchange_of(SMALL), StreamConfig(close_by="trades"), url=server.url)
+        await adapter.connect()
+        await adapter.subscribe(symbols_of(4))
+        adding = asyncio.create_task(adapter.subscribe(symbols_of(4, start=4)))
+        await until(lambda: len(adapter.connections.supervisors) == 2)
+        await adapter.disconnect()
+        await asyncio.wait([adding])
+        assert adapter.state is ConnectionState.DISCONNECTED
+        assert not server.connections
+
+
+async def test_reconnecting_makes_every_connection_anew() -> None:
+    async with StrictExchange(SMALL) as server:
+        adapter = await adapter_of(server, 9)
+        await adapter.reconnect()
+        await until(lambda: server.spread == [3, 3, 3])
+        assert adapter.stats().connections == 6
+        await adapter.disconnect()
+        await adapter.reconnect()  # connects where nothing is
+        await until(lambda: server.spread == [3, 3, 3])
+        await adapter.disconnect()
+
+
+async def test_connections_have_numbers_of_their_own_which_modulo_the_lines_are_the_line() -> None:
+    async with StrictExchange(SMALL) as server:
+        adapter = await adapter_of(server, 9, lines=3)
+        supervisors = adapter.connections.supervisors
+        await until(lambda: all(each.is_whole for each in supervisors))
+        adapter.connections._last_number = 65_499  # after some weeks
+        seen: list[int] = []
+        for count in (9, 18, 27, 36):
+            await until(lambda: adapter.stats().connections == count)  # noqa: B023 it is waited for here
+            await until(lambda: all(each.is_whole for each in supervisors))
+            numbers = [connection.number for connection in adapter.connections.up]
+            assert len({*numbers}) == 9
+            assert [number % 3 for number in numbers] == [each.line for each in supervisors]
+            seen += numbers
+            server.abort()
+        assert max(seen) < 65_536
+        await adapter.disconnect()
+
+
 async def test_a_slow_consumer_stops_the_reading_of_every_connection() -> None:
     async with StrictExchange(SMALL) as server, Streamed(server, symbols_of(8)) as bars:
         bars.adapter.pause_reading()
