@@ -404,6 +404,60 @@ def test_of_two_lines_one_that_had_stalled_before_the_other_began_leaves_a_gap_b
     assert table.changes() == ["uncover A 199"]
 
 
+def test_a_line_that_came_and_went_covers_its_own_span_alone() -> None:
+    table = Table()
+    table.carry(110, 0, "A")  # stalls at 120
+    table.carry(150, 1, "A")
+    table.lose(180, 1)
+    table.changes()
+    table.lose(120, 0)  # only now it is found: 119 to 151 was nobody's, though the other one reached 179
+    assert table.changes() == ["uncover A 179", "lose A 119 151"]
+
+
+def test_of_several_lines_that_came_and_went_each_covers_its_own_span() -> None:
+    table = Table()
+    table.carry(110, 0, "A")  # stalls at 120
+    for connection, begun, ended in ((1, 150, 180), (2, 170, 200), (3, 250, 280)):
+        table.carry(begun, connection, "A")
+        table.lose(ended, connection)
+    table.changes()
+    table.lose(120, 0)
+    assert table.changes() == ["uncover A 279", "lose A 119 151", "lose A 199 251"]
+
+
+def test_a_span_that_ends_before_it_begins_covers_nothing() -> None:
+    table = Table()
+    table.carry(110, 0, "A")
+    table.request(1, "A")
+    table.trades(150, 1, "A")  # it would carry from 151 on
+    table.end(150, 1, "A", answered=False)
+    table.changes()
+    table.lose(140, 0)
+    assert table.changes() == ["uncover A 139"]
+
+
+def test_a_span_that_reaches_back_ends_where_its_connection_does() -> None:
+    table = Table(sends_recent=True)
+    table.carry(110, 0, "A")
+    table.lose(120, 0)
+    table.request(1, "A")
+    table.trades(130, 1, "A")
+    table.changes()
+    table.lose(135, 1)
+    assert table.changes() == ["uncover A 134"]
+
+
+def test_a_trade_that_came_in_the_gap_over_a_pair_that_is_not_confirmed_does_not_bridge_it() -> None:
+    table = Table()
+    table.carry(110, 0, "A")
+    table.lose(120, 0)
+    table.request(1, "A", by_trades=False)  # brings a trade of 140
+    table.request(2, "A")
+    table.changes()
+    table.trades(140, 2, "A", held=True)
+    assert table.changes() == ["cover A 141"]
+
+
 def test_the_end_of_a_line_that_went_ahead_counts_until_the_gap_is_there() -> None:
     table = Table()
     table.carry(110, 0, "A")

@@ -39,6 +39,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+_MOST_ENDED = 16  # spans of a symbol
 Symbol = str | None  # None: all symbols, where the subscriptions do not say which trades come
 
 
@@ -107,13 +108,16 @@ class _Spans:
 
     Attributes:
         carriers: connection -> since when it carries the symbol.
-        reached_ns: the latest end of the pairs that have stopped while others went on.
+        from_ns: since when the ledger has it covered; up to there it says what is missing.
+        ended: spans (since, end) of pairs that have stopped while others went on, which matter where one of these is
+            found to have stopped long ago; those that touch are one.
         gap_ns: since when it is or was not covered; None: there was no gap, or the first trades after it have come.
         is_lost: a gap is open, and trades that somebody wants are missing in it.
     """
 
     carriers: dict[int, int] = field(default_factory=dict)
-    reached_ns: int | None = None
+    from_ns: int = 0
+    ended: list[tuple[int, int]] = field(default_factory=list)
     gap_ns: int | None = None
     is_lost: bool = False
 
@@ -130,6 +134,15 @@ class _Batches:
     def __iter__(self) -> Iterator[tuple[list[str] | None, tuple[int, ...]]]:
         for times_ns, symbols in self.symbols.items():
             yield (None if None in symbols else [symbol for symbol in symbols if symbol is not None]), times_ns
+
+
+def _join(spans: list[tuple[int, int]], since_ns: int, end_ns: int) -> None:
+    # Adds one to spans that ascend and do not touch.
+    joined = [span for span in spans if span[0] <= end_ns and since_ns <= span[1]]
+    spans[:] = [span for span in spans if span not in joined]
+    spans.append((min([since_ns, *(span[0] for span in joined)]), max([end_ns, *(span[1] for span in joined)])))
+    spans.sort()
+    del spans[:-_MOST_ENDED]  # the careful side: what only the oldest one covered counts as missing
 
 
 class Coverage:
@@ -238,9 +251,11 @@ class Coverage:
         self._unwatch(symbol, pair)
         spans = self._spans[symbol]
         gap_ns, spans.gap_ns = spans.gap_ns, None
+        # A trade in the gap came over a pair that was not confirmed, and says nothing of what was before it.
+        held = held and gap_ns is not None and oldest_ns <= gap_ns + self._source.grace_ns
         # Trades that come once more are complete from the oldest on. Before one that comes for the first time, another
         # may have been published before the subscription took effect, though it is later.
-        reaches_back = self._sends_recent or (held and gap_ns is not None)
+        reaches_back = self._sends_recent or held
         since_ns = oldest_ns if reaches_back else oldest_ns + self._source.grace_ns
         before_ns = min(spans.carriers.values(), default=None)  # covered since then
         pair.since_ns = since_ns if pair.since_ns is None else min(since_ns, pair.since_ns)
@@ -253,6 +268,7 @@ class Coverage:
             self._changes.bridge([symbol], gap_ns, pair.since_ns if before_ns is None else before_ns)
         elif before_ns is not None and since_ns < before_ns:
             self._changes.bridge([symbol], since_ns, before_ns)
+        spans.from_ns = min(spans.from_ns, pair.since_ns)
 
     def suspect(self, symbols: Iterable[str]) -> None:
         """Symbols are silent though they are subscribed to: their trades may be missing since the last one."""
@@ -359,7 +375,7 @@ class Coverage:
             pair.state = PairState.CARRYING
             if not spans.carriers:
                 covered.add(symbol, pair.since_ns)
-                spans.reached_ns, spans.is_lost = None, False
+                spans.from_ns, spans.ended, spans.is_lost = pair.since_ns, [], False
             spans.carriers[connection] = pair.since_ns
         for named, (since_ns,) in covered:
             self._changes.cover(named, since_ns)
@@ -373,18 +389,24 @@ class Coverage:
             since_ns = spans.carriers.pop(connection, None)
             if since_ns is None:
                 continue
-            reached_ns = since_ns if end_ns is None else max(end_ns, since_ns)
-            if spans.reached_ns is not None:
-                reached_ns = max(reached_ns, spans.reached_ns)
+            if end_ns is not None and since_ns < end_ns:
+                _join(spans.ended, since_ns, end_ns)
             others_ns = min(spans.carriers.values(), default=None)
+            reached_ns = spans.from_ns
+            for begun_ns, ended_ns in spans.ended:
+                if others_ns is not None and others_ns <= begun_ns:
+                    break
+                if reached_ns < begun_ns:  # the one before it delivered nothing any more when this one began
+                    lost.add(symbol, reached_ns, begun_ns)
+                reached_ns = max(reached_ns, ended_ns)
             if others_ns is None:
                 is_lost = wanted or self._is_asked(symbol)
                 self._open(symbol, spans, reached_ns, uncovered if is_lost else unwanted, is_lost=is_lost)
-            elif others_ns <= reached_ns:
-                spans.reached_ns = reached_ns
-            else:  # it delivered nothing any more before the others began
-                spans.reached_ns = None
+                continue
+            if reached_ns < others_ns:
                 lost.add(symbol, reached_ns, others_ns)
+            spans.from_ns = max(spans.from_ns, others_ns)
+            spans.ended = [span for span in spans.ended if span[1] > spans.from_ns]
         self._tell(uncovered, lost=True)
         self._tell(unwanted, lost=False)
         for named, (since_ns, until_ns) in lost:
@@ -392,7 +414,7 @@ class Coverage:
 
     def _open(self, symbol: Symbol, spans: _Spans, since_ns: int, into: _Batches, *, is_lost: bool) -> None:
         spans.carriers.clear()
-        spans.reached_ns, spans.gap_ns, spans.is_lost = None, since_ns, is_lost
+        spans.ended, spans.gap_ns, spans.is_lost = [], since_ns, is_lost
         into.add(symbol, since_ns)
 
     def _tell(self, uncovered: _Batches, *, lost: bool) -> None:
