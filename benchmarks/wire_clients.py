@@ -103,9 +103,8 @@ async def fastbars_client(url: str, *, scans: str = "", coalesce: float = 0.0) -
     session: Any = adapter.session
     if scans == "general":  # without the layout memory
         declared = session.exchange.fields(session.channel)
-        session.intake.scanner = TradeScanner(
-            declared, session.intake.batch, session._admission.symbol_id, remembers=False
-        )
+        batch, symbol_id = session.intake.batch, session._admission.symbol_id
+        session.intake.feeds.take_scanners(lambda: TradeScanner(declared, batch, symbol_id, remembers=False))
     await adapter.connect()
 
     async def tick() -> None:
