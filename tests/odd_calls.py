@@ -245,6 +245,8 @@ class Pool:
             ExchangeClock(),
             TradeDelays(),
             Feed(intake, lambda _: None),
+            intake.feeds,
+            intake.feeds.everything,
             Ending(lambda _: False),
             BarMaker(OHLCVBar, STATUSES, REASONS),
             kernel.dump(),

@@ -184,7 +184,10 @@ def test_a_connection_has_an_event_time_of_its_own_and_the_session_the_latest() 
     assert (feeds.event_time_of(1), feeds.event_time_of(2)) == (START_NS + 5_001 * MS, START_NS + 2_001 * MS)
     assert (both.session.event_time_ns, feeds.event_time_of(3)) == (START_NS + 5_001 * MS, None)
     both.close(1)
-    assert (both.session.event_time_ns, feeds.event_time_of(1)) == (START_NS + 5_001 * MS, None)
+    # Whoever asks how far it came may do so when it is gone.
+    assert (both.session.event_time_ns, feeds.event_time_of(1)) == (START_NS + 5_001 * MS, START_NS + 5_001 * MS)
+    both.open(1)
+    assert feeds.event_time_of(1) is None
 
 
 def test_counters_are_those_of_all_connections_also_of_closed_ones() -> None:
@@ -205,6 +208,11 @@ def test_the_clock_is_that_of_the_connection_which_is_least_behind() -> None:
     both.read(1, btc(1, 5))
     both.read(2, eth(1, 2))  # 3 s late
     assert both.session.now_ns(both.at_ns) == START_NS + 5_001 * MS + MS
+
+
+def test_without_redundant_lines_nothing_is_released() -> None:
+    assert Intake(print).release(None) == []
+    assert Intake(print).release(5) == []
 
 
 # One held trade.

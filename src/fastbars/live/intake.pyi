@@ -144,7 +144,7 @@ class Feeds:
         """Let Python read messages of a connection; returns its feed, or `everything`, which is the line given then."""
 
     def event_time_of(self, number: int) -> int | None:
-        """The latest event time of an open feed, ns; None before the first."""
+        """The latest event time of a feed, ns, also of one that is closed; None before the first."""
 
     def take_scanners(self, new_scanner: Callable[[], TradeScanner] | None) -> None:
         """Give each feed a scanner of its own; None: none."""

@@ -110,11 +110,12 @@ cdef class Intake:
         # Releases rows that have waited long enough for another line (None: all) and returns their bars. Rows that no
         # scale fits together come in several batches.
         bars = []
-        while True:
+        while self.arbiter is not None:
             bars += self.buffer.add_live(self.arbiter.flush() if steady is None else self.arbiter.expire(steady))
             if not self.arbiter.deferred:
                 self.follow_arbiter()
-                return bars
+                break
+        return bars
 
     def issue(self, list bars not None):
         self.issued += bars
@@ -228,12 +229,14 @@ cdef class Feeds:
     cdef readonly Feed current      # whose wakeup is being read
     cdef object new_scanner
     cdef tuple ended                # what the scanners of closed feeds have taken
+    cdef dict last_times            # number of a closed feed -> its event time
     cdef int64_t event_ns           # the latest event time of any; LOWEST before the first
 
     def __cinit__(self, Intake intake not None):
         self.intake = intake
         self.opened = {}
         self.ended = 0, 0, 0, 0
+        self.last_times = {}
         self.event_ns = LOWEST
         self.everything = self.current = Feed(intake)
 
@@ -249,6 +252,7 @@ cdef class Feeds:
         if self.new_scanner is not None:
             feed.scanner = self.new_scanner()
         self.opened[number] = feed
+        self.last_times.pop(number, None)
         return feed
 
     def close(self, Feed feed not None):
@@ -256,6 +260,9 @@ cdef class Feeds:
             return
         del self.opened[feed.number]
         self.ended = _added(self.ended, feed.scanned)
+        if len(self.last_times) >= MOST_FEEDS:
+            del self.last_times[next(iter(self.last_times))]
+        self.last_times[feed.number] = feed.event_time_ns
         if self.current is feed:
             self.current = self.everything
 
@@ -267,7 +274,7 @@ cdef class Feeds:
 
     def event_time_of(self, int number):
         cdef Feed feed = self.opened.get(number)
-        return None if feed is None else feed.event_time_ns
+        return self.last_times.get(number) if feed is None else feed.event_time_ns
 
     def take_scanners(self, new_scanner):
         self.new_scanner = new_scanner

@@ -374,16 +374,14 @@ class Session:
             unread: connections that are not read to the end: trades that lie there may belong to bars of what only
                 they carry, which stay open.
         """
-        buffer, arbiter = self.intake.buffer, self.intake.arbiter
+        buffer = self.intake.buffer
         if buffer is None or not self.clock_is_due(steady_ns, unread):
             return []
         now_ns = self.now_ns(steady_ns)
         clock = {"steady_ns": steady_ns, "exchange_time_ns": now_ns, "feed_up": feed_up}
         self._journal.write("clock", receive_time_ns, clock | ({"unread": sorted(unread)} if unread else {}))
         self.intake.place_symbols()
-        bars: list[OHLCVBar] = []
-        if arbiter is not None:
-            bars += self.intake.release(steady_ns)
+        bars = self.intake.release(steady_ns)
         if now_ns is not None:
             bars += buffer.advance_clock(now_ns, feed_up=feed_up, groups=self.carriers.groups_but(unread))
         bars = self.notifier.notify_bars(bars, receive_time_ns)
@@ -398,10 +396,10 @@ class Session:
         if self.config.state is not None and symbol is None:
             return []
         self._journal.write("flush", receive_time_ns, {"symbol": symbol})
-        buffer, arbiter = self.intake.buffer, self.intake.arbiter
+        buffer = self.intake.buffer
         if buffer is None:
             return []
-        bars = [] if arbiter is None else self.intake.release(None)
+        bars = self.intake.release(None)
         bars += buffer.flush_all() if symbol is None else buffer.flush_symbol(symbol)
         return self.notifier.notify_bars(bars, receive_time_ns)
 
