@@ -258,6 +258,24 @@ async def test_refusals_of_several_connections_are_one_error_and_harm_no_other()
         assert "S0USDT" not in bars.adapter.active_subscriptions
 
 
+async def test_an_address_that_subscribes_by_itself_is_connected_to_once_where_trades_have_no_ids() -> None:
+    async with TradeServer() as server:
+        for ids, count in (("contiguous", 2), ("none", 1)):
+            channels: dict[str, Any] = {**SPOT.channels, "trade": ids}
+            exchange = replace(SPOT, channels=channels, limits=Limits(2, 2, 1000))
+            adapter = BaseWebSocketAdapter(exchange, StreamConfig(), url=f"{server.url}/btcusdt@trade")
+            await adapter.connect()
+            if count == 1:
+                with pytest.raises(
+                    SubscriptionError, match="binance spot: a second connection to an address that subs"
+                ):
+                    await adapter.subscribe(symbols_of(3))
+            else:
+                await adapter.subscribe(symbols_of(3))
+            assert len(adapter.connections.supervisors) == count
+            await adapter.disconnect()
+
+
 async def test_a_connection_all_of_whose_symbols_are_refused_is_closed() -> None:
     async with StrictExchange(Limits(1, 1, 1000), refuse("s1usdt@trade")) as server, Streamed(server) as bars:
         with pytest.raises(SubscriptionError, match="S1USDT"):

@@ -57,6 +57,17 @@ def test_quiet_symbols_are_not_dead_ones() -> None:
     assert market.run(20_000) == []
 
 
+@pytest.mark.parametrize("forgets", [True, False])
+def test_what_is_left_of_a_busy_connection_is_not_silent_for_being_quiet(forgets: bool) -> None:
+    market = Market([1, 60])
+    market.run(600)
+    market.dead = {0}  # it has moved to another connection, which watches it
+    if forgets:
+        market.silence.forget_connection()
+    found = [(now_s, each.everything_s) for now_s, each in market.run(600) if each.everything_s is not None]
+    assert found[:1] == ([] if forgets else [(621.0, 20.0 + 1.0)])
+
+
 def test_a_busy_symbol_that_falls_silent_is_renewed_and_in_vain_reconnected_and_then_let_be() -> None:
     market = Market([1, 1, 60])
     assert market.run(1_000) == []

@@ -259,7 +259,19 @@ class Connections:
         return made
 
     async def add(self, supervisor: Supervisor) -> None:
-        """Add one, and connect it where the others are. Raises WSConnectionError: it cannot be, and is not added."""
+        """Add one, and connect it where the others are.
+
+        Raises:
+            WSConnectionError: it cannot be connected, and is not added.
+            SubscriptionError: what the user's address subscribes to by itself would count twice.
+        """
+        exchange, named = self._session.exchange, supervisor.route.named_streams
+        if named and not exchange.id_policy(self._session.channel).deduplicates:
+            raise SubscriptionError(
+                f"{exchange.name}: a second connection to an address that subscribes to {len(named)} streams by itself"
+                f" would count their trades twice: {self._session.channel} has no ids",
+                tuple(symbol for symbol, _ in named),
+            )
         connects = self.is_running
         self.supervisors.append(supervisor)
         if not connects:

@@ -105,6 +105,12 @@ class Silence:
         again = rows[self._stage[rows] == _RECONNECTED]
         return Found(None, (rows[self._stage[rows] == _RENEWED] - 1).tolist(), (again - 1).tolist())
 
+    def forget_connection(self) -> None:
+        """Less comes over the connection from here on: learn anew how often anything does, before it counts."""
+        if len(self._gaps):
+            self._gaps[_CONNECTION] = 0
+            self._longest_s[_CONNECTION] = 0.0
+
     def _limit_s(self) -> npt.NDArray[np.float64]:
         learned_s = np.maximum(self._factor * self._mean_s, _LONGEST * self._longest_s)
         return np.maximum(self._least_s, learned_s)

@@ -232,6 +232,8 @@ class Supervisor:
         """End those of the subscriptions that it has. Raises SubscriptionError, WSConnectionError."""
         held = [stream for stream in streams if stream in self.subscriptions.desired]
         self.subscriptions.drop(held)
+        if held:
+            self.watchdog.silence.forget_connection()
         try:
             if self.is_up and held:
                 await self._on_each(lambda each: each.subscriptions.unsubscribe(held, each.send))
