@@ -12,18 +12,21 @@ from hypothesis import given, settings, strategies as st
 
 from examples import examples
 from fastbars import OHLCVBar, StreamConfig, replay
-from fastbars.errors import TapeError
+from fastbars.errors import TapeError, WSConnectionError
 from fastbars.exchanges.binance import SPOT
+from fastbars.exchanges.declaration import Limits
 from fastbars.kernel.arbiter import Arbiter, check_held
 from fastbars.kernel.batch import TickBatch
 from fastbars.kernel.instruments import Instruments
+from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.intake import MOST_FEEDS, Feed, Intake
 from fastbars.live.session import Session
 from fastbars.live.snapshots import pack, unpack
 from fastbars.tapes import Recording
 from fastbars.ticks import to_nanoseconds
 from fastbars.wire.walker import FrameWalker
-from servers import START_NS, frame, show, trade
+from servers import START_NS, frame, show, trade, until
+from test_connections import StrictExchange, exchange_of
 
 MS = 1_000_000
 SECOND = 1_000 * MS
@@ -515,3 +518,28 @@ def test_each_connection_has_a_scanner_that_remembers_its_own_layouts() -> None:
         scans.append(feed.scanner is not None)
     assert scans == [False, True, True]
     assert (later.stats.trades, feed.scanned[2]) == (2, 1)
+
+
+# On sockets.
+
+
+async def test_the_feeds_of_a_session_are_those_of_the_connections_that_are_up() -> None:
+    async with StrictExchange(Limits(1, 1, 1000)) as server:
+        config = StreamConfig(close_by="trades", reconnect_delay=0.01, reconnect_max_delay=0.01)
+        adapter = BaseWebSocketAdapter(exchange_of(server.limits), config, url=server.url)
+        feeds = adapter.session.intake.feeds
+        await adapter.connect()
+        await adapter.subscribe(["AUSDT", "BUSDT"])
+        first = set(feeds.opened)
+        assert first == {connection.number for connection in adapter.connections.up}
+        assert len(first) == 2
+        server.abort()
+        await until(lambda: len(adapter.connections.up) == 2 and first.isdisjoint(feeds.opened))
+        await until(lambda: len(server.held) == 2)
+        assert set(feeds.opened) == {connection.number for connection in adapter.connections.up}
+        await adapter.disconnect()
+        assert feeds.opened == {}
+        await server.shut()
+        with pytest.raises(WSConnectionError):
+            await adapter.connect()
+        assert feeds.opened == {}
