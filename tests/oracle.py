@@ -27,6 +27,10 @@ SPANS = {
     "w": timedelta(weeks=1),
 }
 MONTHS = {"mo": 1, "y": 12}
+# The ids of a symbol that began anew n times are raised by as many of these: so they ascend from series to series.
+SERIES = 10**30
+MOST_WAITING = 16
+MOST_PASSED = 1000
 
 
 class Trade(NamedTuple):
@@ -73,6 +77,33 @@ class Hole(NamedTuple):
     last: int
     since_ns: int
     until_ns: int
+
+    @property
+    def is_seam(self) -> bool:
+        """It lies between two series: how many ids are missing cannot be known."""
+        return self.first // SERIES != (self.last + 1) // SERIES
+
+
+class Begun(NamedTuple):
+    """A series of ids that began behind another one."""
+
+    time_ns: int
+    before_ns: int  # the latest time of a trade before it
+
+
+@dataclass
+class Waiting:
+    """Trades of a symbol that may begin a new series, by id, with the number of their arrival."""
+
+    trades: list[tuple[int, Trade]] = field(default_factory=list)
+    sure_ns: int = 0
+    passed: int = 0
+
+
+def raised(trade: Trade, series: int) -> Trade:
+    """A trade with the ids that it has in this series, as they are kept here."""
+    above = series * SERIES
+    return trade._replace(first_id=trade.first_id % SERIES + above, last_id=trade.last_id % SERIES + above)
 
 
 def nanoseconds(time: datetime) -> int:
@@ -165,8 +196,117 @@ class Oracle:
         self.accepted: dict[str, list[Trade]] = {}
         self.out_of_order: set[str] = set()
         self.tracks: dict[tuple[str, str], Track] = {}
+        self.begun: dict[str, list[Begun]] = {}  # each series but a symbol's first
+        self.waiting: dict[str, Waiting] = {}
+        self.rows = 0
 
     def add(self, trade: Trade) -> list[Line]:
+        self.rows += 1
+        symbol = trade.symbol
+        if not self.contiguous or not self.accepted.get(symbol):
+            return self._take(trade)
+        series = self._older_series(trade)
+        if series is not None:
+            return self._take(raised(trade, series))
+        trade = raised(trade, len(self.begun.get(symbol, [])))
+        newest_id = max(row.last_id for row in self.accepted[symbol])
+        if trade.first_id > newest_id:
+            self._leave_behind(trade)
+        elif self._is_too_late(symbol, min(trade.last_id, newest_id), trade.time_ns):
+            return self._wait(trade)
+        return self._take(trade)
+
+    def _older_series(self, trade: Trade) -> int | None:
+        """The series before the last that a trade belongs to, by its time and its id's."""
+        begun = self.begun.get(trade.symbol, [])
+        if not begun or trade.time_ns >= begun[-1].time_ns:
+            return None
+        for series in reversed(range(len(begun))):
+            if series and trade.time_ns < begun[series - 1].time_ns:
+                continue
+            if not self._is_too_late(trade.symbol, trade.last_id + series * SERIES, trade.time_ns):
+                return series
+        return None
+
+    def _is_too_late(self, symbol: str, number: int, time_ns: int) -> bool:
+        """Whether a time is more than lateness behind that of the next known id."""
+        rows = sorted(self.accepted[symbol], key=lambda row: row.first_id)
+        known = [(rows[0].first_id, rows[0].time_ns), (rows[-1].last_id, rows[-1].time_ns)]
+        for before, behind in pairwise(rows):
+            if before.last_id + 1 < behind.first_id:
+                series = behind.first_id // SERIES
+                ends = before.last_id // SERIES != series
+                known.append((before.last_id, self.begun[symbol][series - 1].before_ns if ends else before.time_ns))
+                known.append((behind.first_id, behind.time_ns))
+        exact = min((one for one, _ in known if one >= number), default=None)
+        known = [(one, made_ns) for one, made_ns in known if one == exact]
+        for track in self.tracks.values():
+            if track.symbol == symbol and track.timed:
+                for bar in [bar for bar in track.closed if bar.kept] + [track.current]:
+                    if bar is not None and bar.arrivals:
+                        trades = [one for _, one in bar.arrivals]
+                        first = min(one.first_id for one in trades)
+                        if first != exact:
+                            known.append((first, min(one.time_ns for one in trades)))
+        behind_it = [(one, made_ns) for one, made_ns in known if one >= number]
+        if not behind_it:
+            return False
+        nearest = min(one for one, _ in behind_it)
+        return time_ns - self.lateness_ns > max(made_ns for one, made_ns in behind_it if one == nearest)
+
+    def _wait(self, trade: Trade) -> list[Line]:
+        """A trade that may begin a new series."""
+        waiting = self.waiting.setdefault(trade.symbol, Waiting())
+        own = set(range(trade.first_id, trade.last_id + 1))
+        theirs = {number for _, one in waiting.trades for number in range(one.first_id, one.last_id + 1)}
+        if own <= theirs:
+            self.duplicates += 1
+            return []
+        if own & theirs:
+            if trade.size:
+                self.late.append(trade)
+            else:
+                self.voids += 1
+            return []
+        if not waiting.trades:
+            waiting.sure_ns, waiting.passed = self._sure_from(trade.symbol), 0
+        waiting.trades = sorted([*waiting.trades, (self.rows, trade)], key=lambda pair: pair[1].first_id)
+        follow = any(before.last_id + 1 == behind.first_id for (_, before), (_, behind) in pairwise(waiting.trades))
+        if not follow and len(waiting.trades) < MOST_WAITING:
+            return []
+        return sorted(self._begin(trade.symbol), key=lambda line: self.specs.index(line.spec))
+
+    def _begin(self, symbol: str) -> list[Line]:
+        """The trades that wait are a new series."""
+        waiting = self.waiting.pop(symbol)
+        begun = self.begun.setdefault(symbol, [])
+        tracks = [track for track in self.tracks.values() if track.symbol == symbol and track.timed]
+        times = [time for track in tracks for time in track.times] + self.void_times.get(symbol, [])
+        newest = max(self.accepted[symbol], key=lambda row: row.last_id)
+        begun.append(Begun(waiting.trades[0][1].time_ns, max([*times, newest.time_ns])))
+        self.sure[symbol, -len(begun)] = waiting.sure_ns
+        return [line for _, trade in waiting.trades for line in self._take(raised(trade, len(begun)), waited=True)]
+
+    def _leave_behind(self, trade: Trade) -> None:
+        """The series goes on with this trade: those that wait and are older are strays."""
+        waiting = self.waiting.get(trade.symbol)
+        if waiting is None:
+            return
+        waiting.passed += 1
+        strays = [one for one in waiting.trades if one[1].time_ns < trade.time_ns or waiting.passed >= MOST_PASSED]
+        waiting.trades = [one for one in waiting.trades if one not in strays]
+        if not waiting.trades:
+            del self.waiting[trade.symbol]
+        seen = {number for row in self.accepted[trade.symbol] for number in range(row.first_id, row.last_id + 1)}
+        for _, stray in strays:
+            if set(range(stray.first_id, stray.last_id + 1)) <= seen:
+                self.duplicates += 1
+            elif stray.size:
+                self.late.append(stray)
+            else:
+                self.voids += 1
+
+    def _take(self, trade: Trade, *, waited: bool = False) -> list[Line]:
         jumped = filled = False
         known = self.accepted.setdefault(trade.symbol, [])
         if self.contiguous and known:
@@ -186,6 +326,10 @@ class Oracle:
             if jumped or (filled and (trade.size or trade.last_id + 1 != min(seen))):
                 self.out_of_order.add(trade.symbol)
         reach = self._reach(trade) if jumped or filled else None
+        if waited:
+            begun = self.begun[trade.symbol][-1]
+            ends = sorted((begun.before_ns, begun.time_ns))
+            behind_seam = reach or (ends[0], ends[1], self.sure[trade.symbol, -len(self.begun[trade.symbol])])
         known.append(trade)
         self.arrival += 1
         if not trade.size:
@@ -196,7 +340,9 @@ class Oracle:
             track = self._track(trade.symbol, spec)
             if jumped:
                 lines += track.changes()
-            placed, missed = track.place(trade, self.arrival, reach if filled else None)
+            placed, missed = track.place(
+                trade, self.arrival, reach if filled else None, waited=behind_seam if waited else None
+            )
             lines += placed
             if filled:
                 lines += track.changes()
@@ -226,10 +372,14 @@ class Oracle:
         symbol, specs = trades[0].symbol, [spec for spec in self.specs if ":" not in spec]
         reached: list[int] = []
         slack_ns = min(self.lateness_ns, 3_600_000_000_000)
-        for trade in trades:
+        self.rows += len(trades)
+        for each in trades:
+            series = self._older_series(each)
+            trade = raised(each, len(self.begun.get(symbol, [])) if series is None else series)
             (hole,) = [
                 hole
                 for hole in self.holes(trade.symbol)
+                if not hole.is_seam
                 if hole.first <= trade.first_id and trade.last_id <= hole.last
                 if hole.since_ns - slack_ns <= trade.time_ns <= hole.until_ns + slack_ns
             ] or (None,)
@@ -252,13 +402,13 @@ class Oracle:
 
     def _reach(self, trade: Trade) -> tuple[int, int, int]:
         """Since when, until when the hole lasts that this trade opens or lies in, and from when on bars are kept."""
-        times = [track.event_time() for track in self.tracks.values() if track.timed and track.symbol == trade.symbol]
-        if not times:
-            watermark = [] if self.watermark_ns is None else [self.watermark_ns]
-            times = self.void_times.get(trade.symbol, []) + watermark
-        now = max(times, default=0) - self.lateness_ns
+        now = self._sure_from(trade.symbol)
         rows = self.accepted[trade.symbol]
         newest, oldest = max(rows, key=lambda row: row.last_id), min(rows, key=lambda row: row.first_id)
+        if trade.first_id > newest.last_id and trade.first_id // SERIES > newest.last_id // SERIES:
+            begun = self.begun[trade.symbol][-1]
+            since_ns, until_ns = sorted((begun.before_ns, trade.time_ns))
+            return since_ns, until_ns, self.sure[trade.symbol, -len(self.begun[trade.symbol])]
         if trade.first_id > newest.last_id:
             missing = range(newest.last_id + 1, trade.first_id)
             since_ns, until_ns = sorted((newest.time_ns, trade.time_ns))
@@ -267,6 +417,8 @@ class Oracle:
             since_ns, until_ns = sorted((oldest.time_ns, trade.time_ns))
         else:
             (hole,) = [one for one in self.holes(trade.symbol) if one.first <= trade.first_id <= one.last]
+            if hole.is_seam:
+                return self._enter_seam(trade, hole, now)
             missing = range(hole.first, hole.last + 1)
             since_ns, until_ns = hole.since_ns, hole.until_ns
             sure = self.sure[trade.symbol, hole.first]
@@ -275,6 +427,27 @@ class Oracle:
             return since_ns, until_ns, sure
         self.sure.update({(trade.symbol, number): now for number in missing})
         return since_ns, until_ns, now
+
+    def _enter_seam(self, trade: Trade, seam: Hole, now: int) -> tuple[int, int, int]:
+        """A trade of the series before a seam, or behind it: what lies between it and its series is missing."""
+        own, behind = trade.first_id // SERIES, (seam.last + 1) // SERIES
+        sure = self.sure[trade.symbol, -behind]
+        if not seam.since_ns <= trade.time_ns <= seam.until_ns:
+            self.sure[trade.symbol, -behind] = max(sure, now)
+        left = range(trade.last_id + 1, seam.last + 1) if own == behind else range(seam.first, trade.first_id)
+        self.sure.update({(trade.symbol, number): self.sure[trade.symbol, -behind] for number in left})
+        if own < behind:
+            begun = self.begun[trade.symbol][behind - 1]
+            self.begun[trade.symbol][behind - 1] = begun._replace(before_ns=max(begun.before_ns, trade.time_ns))
+        return seam.since_ns, seam.until_ns, sure
+
+    def _sure_from(self, symbol: str) -> int:
+        """Bars that close later than this are all kept now."""
+        times = [track.event_time() for track in self.tracks.values() if track.timed and track.symbol == symbol]
+        if not times:
+            watermark = [] if self.watermark_ns is None else [self.watermark_ns]
+            times = self.void_times.get(symbol, []) + watermark
+        return max(times, default=0) - self.lateness_ns
 
     def feed_down(self, time_ns: int) -> None:
         if self.down is None or self.down[1] != inf:
@@ -306,6 +479,9 @@ class Oracle:
 
     def flush(self, symbol: str | None = None) -> list[Line]:
         lines = []
+        for waits in sorted(self.waiting, key=lambda one: self.waiting[one].trades[0][0]):
+            if symbol in (None, waits):
+                lines += sorted(self._begin(waits), key=lambda line: self.specs.index(line.spec))
         for track in self.tracks.values():
             if symbol in (None, track.symbol):
                 if track.current is not None:
@@ -313,18 +489,29 @@ class Oracle:
                 track.ended = True
         return lines
 
+    def missing(self, symbol: str) -> list[tuple[int, int]]:
+        """The ids that can be asked for: of the last series, and of the one before where they mean no others."""
+        series = len(self.begun.get(symbol, []))
+        newest_id = max((row.last_id for row in self.accepted.get(symbol, [])), default=0) % SERIES
+        listed = []
+        for hole in self.holes(symbol):
+            first, last = hole.first % SERIES, hole.last % SERIES
+            before = hole.first // SERIES == series - 1 and first > newest_id
+            if not hole.is_seam and (hole.first // SERIES == series or before):
+                listed.append((first, last))
+        return sorted(listed)
+
     def holes(self, symbol: str) -> list[Hole]:
         rows = sorted(self.accepted.get(symbol, []), key=lambda row: row.first_id)
-        return [
-            Hole(
-                before.last_id + 1,
-                behind.first_id - 1,
-                min(before.time_ns, behind.time_ns),
-                max(before.time_ns, behind.time_ns),
-            )
-            for before, behind in pairwise(rows)
-            if before.last_id + 1 < behind.first_id
-        ]
+        found = []
+        for before, behind in pairwise(rows):
+            if before.last_id + 1 < behind.first_id:
+                before_ns, series = before.time_ns, behind.first_id // SERIES
+                if before.last_id // SERIES < series:
+                    before_ns = self.begun[symbol][series - 1].before_ns
+                ends = sorted((before_ns, behind.time_ns))
+                found.append(Hole(before.last_id + 1, behind.first_id - 1, ends[0], ends[1]))
+        return found
 
     def _close(self, time_ns: int, reason: str) -> list[Line]:
         lines = []
@@ -359,12 +546,21 @@ class Track:
         self.let_go_ns: int | None = None
 
     def place(
-        self, trade: Trade, arrival: int, reach: tuple[int, int, int] | None, *, healing: bool = False
+        self,
+        trade: Trade,
+        arrival: int,
+        reach: tuple[int, int, int] | None,
+        *,
+        healing: bool = False,
+        waited: tuple[int, int, int] | None = None,
     ) -> tuple[list[Line], bool]:
-        """The bars that this trade causes, and whether it came too late; `reach` is that of the hole it lies in."""
+        """The bars that this trade causes, and whether it came too late; `reach` is that of the hole it lies in.
+
+        `waited`: likewise, of the hole before a trade that had to wait for others of its series.
+        """
         if not self.timed:
             return self._place_path(trade, arrival), False
-        return self._place_timed(trade, arrival, reach, healing)
+        return self._place_timed(trade, arrival, reach, healing, waited)
 
     def _place_path(self, trade: Trade, arrival: int) -> list[Line]:
         if self.current is None:
@@ -378,7 +574,12 @@ class Track:
         return [self.shut("trade")] if reached >= Decimal(step) else []
 
     def _place_timed(
-        self, trade: Trade, arrival: int, reach: tuple[int, int, int] | None, healing: bool
+        self,
+        trade: Trade,
+        arrival: int,
+        reach: tuple[int, int, int] | None,
+        healing: bool,
+        waited: tuple[int, int, int] | None,
     ) -> tuple[list[Line], bool]:
         opened, closes = map(nanoseconds, interval(self.spec, trade.time_ns))
         lines: list[Line] = []
@@ -387,7 +588,7 @@ class Track:
             if self.oracle.contiguous and reach is None:
                 lines += self._prove(opened)  # where a late trade has opened it, nothing was proven by that
         elif self.end_ns is not None and opened < (self.end_ns if self.current is None else self.current.open_ns):
-            return self._amend(trade, arrival, reach, healing)
+            return self._amend(trade, arrival, reach, healing, waited)
         else:
             if self.current is not None:
                 lines.append(self.shut("trade"))
@@ -410,21 +611,27 @@ class Track:
         return lines, False
 
     def _amend(
-        self, trade: Trade, arrival: int, reach: tuple[int, int, int] | None, healing: bool
+        self,
+        trade: Trade,
+        arrival: int,
+        reach: tuple[int, int, int] | None,
+        healing: bool,
+        waited: tuple[int, int, int] | None,
     ) -> tuple[list[Line], bool]:
         opened, closes = map(nanoseconds, interval(self.spec, trade.time_ns))
+        limits = reach or waited
         bar = next((bar for bar in self.closed if bar.open_ns == opened), None)
         age_ns = self.event_time() - closes
         if self.let_go_ns is not None and closes <= self.let_go_ns:
             late = True
         elif age_ns <= self.oracle.lateness_ns:
             late = False
-        elif reach is None or age_ns > self.oracle.horizon_ns:
+        elif limits is None or age_ns > self.oracle.horizon_ns:
             late = True
         elif bar is not None:
             late = not bar.kept
         else:
-            since_ns, until_ns, sure_ns = reach
+            since_ns, until_ns, sure_ns = limits
             late = not (since_ns < closes and until_ns >= opened and closes >= sure_ns)
         if late:
             if bar is not None:
@@ -577,7 +784,7 @@ class Track:
         lacking = bar.lost_count
         for hole in self.oracle.holes(self.symbol):
             if bar.open_ns <= hole.until_ns and hole.since_ns < bar.close_ns:
-                if not bar.open_ns <= hole.since_ns <= hole.until_ns < bar.close_ns:
+                if hole.is_seam or not bar.open_ns <= hole.since_ns <= hole.until_ns < bar.close_ns:
                     return None
                 lacking += hole.last - hole.first + 1
         return lacking
@@ -632,6 +839,6 @@ class Track:
             int(self._count(bar)),
             self._volume(bar, (1,)),
             self._quote(bar, (1,)),
-            min(trade.first_id for _, trade in bar.arrivals) if by_id else None,
-            max(trade.last_id for _, trade in bar.arrivals) if by_id else None,
+            min(trade.first_id for _, trade in bar.arrivals) % SERIES if by_id else None,
+            max(trade.last_id for _, trade in bar.arrivals) % SERIES if by_id else None,
         )

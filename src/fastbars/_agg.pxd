@@ -13,6 +13,7 @@ cdef class BarKernel:
     cdef Table *table                   # that of `bars`
     cdef bint by_id
     cdef bint busy                      # a thread is at work in here, which may have given up the interpreter lock
+    cdef int64_t begun_before           # how often ids had begun anew when what was folded was taken last
     cdef double bound                   # no sum in here is larger
     cdef Py_ssize_t longest_unchecked   # rows of a batch that is not checked yet whose sizes are likely to sum within 64 bits
     cdef char *copy_memory              # of a short batch whose memory is the caller's
@@ -28,6 +29,8 @@ cdef class BarKernel:
     cdef int fold_alike(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing) except -1
     cdef int fold_apart(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing) except -1
     cdef int refuse_sum(self, TickBatch batch, Py_ssize_t row) except -1
+    cdef void forget_folded(self) noexcept
+    cdef int begin_series(self, object symbol_id, int64_t arrivals, int64_t least_row) except -1
     cdef int settle(self) except -1
     cdef void begin(self, Pass *run, TickBatch batch, const int32_t *places) noexcept
     cdef int finish(self, TickBatch batch, double bound) except -1

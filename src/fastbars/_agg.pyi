@@ -65,6 +65,10 @@ class BarKernel:
         """Rows of size 0 folded in: their ids are used up, and nothing was traded."""
 
     @property
+    def begun(self) -> int:
+        """How often the trade ids of a symbol began anew."""
+
+    @property
     def healed(self) -> int:
         """Trades folded in by `heal`."""
 
@@ -89,7 +93,8 @@ class BarKernel:
         Returns:
             (rows, late): the bars issued, as a structured array of ROW_DTYPE, in the order of the trades that
             caused them, then of the specs; and (row of the batch, index of the spec) of each trade that came
-            too late for its bar, the index -1 where the ledger could not place it.
+            too late for its bar, the index -1 where the ledger could not place it. An index below -1: not that
+            trade, but one before it that had to wait; `stray(-1 - index)` has it.
 
         Raises:
             InvalidTickError: a row breaks a rule; the message and `row` name it.
@@ -111,7 +116,23 @@ class BarKernel:
         """
 
     def flush(self, symbol_id: int | None = None) -> npt.NDArray[Any]:
-        """Issue every open bar (of one symbol), in order of first appearance, then of the specs."""
+        """Issue every open bar (of one symbol), in order of first appearance, then of the specs.
+
+        Trades that wait for others of a new series of ids are taken as one first.
+        """
+
+    def late(self) -> list[tuple[int, int]]:
+        """The trades that `flush` could not place, as `update` has them."""
+
+    def stray(self, place: int) -> tuple[str, int, tuple[int, int], tuple[int, int], int, int, int, int, int]:
+        """A trade that waited in vain, as the last call reported it (from 1 on).
+
+        Returns (symbol, time_ns, price, size, side, first_id, last_id, count, number of its row among all rows folded
+        in); price and size are (mantissa, scale).
+
+        Raises:
+            IndexError: there is none.
+        """
 
     def current(self, symbol_id: int, spec: int) -> npt.NDArray[Any]:
         """The open bar of a symbol and spec as one row, its status as known now; no row while none is open.

@@ -24,20 +24,22 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 from fastbars.kernel.amend cimport NOT_CLOSED, leave_out_ids, mark_lost, partial_beginnings, prove_beginning
+from fastbars.kernel.anew cimport is_waiting
 from fastbars.kernel.batch cimport BYTES_A_ROW, Rules, TickBatch
 from fastbars.kernel.close cimport begin_outage, close_until, current_bar, end_bars, end_outage, next_close_of
 from fastbars.kernel.coverage cimport LOST, UNWANTED, Gap, Span, bridge, cover, lose, plain_gap, uncover
-from fastbars.kernel.fold cimport fold_batch, heal_batch
+from fastbars.kernel.fold cimport begin_waiting, fold_batch, heal_batch
 from fastbars.kernel.groups cimport earliest_close, expect_close, watermark_of
 from fastbars.kernel.ids cimport Ledger
 from fastbars.kernel.instruments cimport Instruments
 from fastbars.kernel.limits cimport LATEST_NS, is_time
-from fastbars.kernel.passes cimport Pass, begin_pass, row_at
+from fastbars.kernel.passes cimport Pass, begin_idle_pass, begin_pass, row_at
 from fastbars.kernel.restored cimport check_bars, check_times, follow_scales
 from fastbars.kernel.rows cimport take_late, take_rows
-from fastbars.kernel.scaled cimport HIGHEST
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.scales cimport (
     bound_apart, bring_row, follow_missing, follow_row, may_be_apart, widen_instruments,
 )
@@ -93,6 +95,7 @@ cdef class BarKernel:
 
     def update(self, TickBatch batch not None, bint ends=False, const int32_t[::1] places=None):
         cdef Py_ssize_t closed
+        cdef int64_t arrivals = self.table.arrivals
         cdef const int32_t[::1] own
         self.check_unused()
         if places is not None and len(places) == 0:
@@ -109,6 +112,7 @@ cdef class BarKernel:
             self.fold_places(batch, &own[0], len(own))
         if not ends:
             return self.take_folded()
+        self.begin_series(None, arrivals, 0)
         closed = self.table.rows.count
         end_bars(self.table, None, batch.length)
         rows, late = self.take_folded()
@@ -134,10 +138,13 @@ cdef class BarKernel:
 
     cdef bint has_folded(self) noexcept:
         # Whether the last fold issued a bar, or could not place a trade.
-        return self.table.rows.count > 0 or self.table.rows.late_count > 0
+        return self.table.rows.count > 0 or self.table.rows.late_count > 0 or (
+            self.by_id and self.table.ids.renewed.begun != self.begun_before)
 
     cdef tuple take_folded(self):
         # The rows that it issued, and the trades that it could not place.
+        if self.by_id:
+            self.begun_before = self.table.ids.renewed.begun
         return self.take(False), take_late(&self.table.rows)
 
     cdef object take(self, bint numbered):
@@ -186,7 +193,7 @@ cdef class BarKernel:
         # Those at `count` places; all of them, where `places` is NULL.
         if batch.instruments is not self.instruments:
             raise InvalidTickError("the batch belongs to other instruments than this kernel")
-        self.table.rows.count = self.table.rows.late_count = 0
+        self.forget_folded()
         if batch.length == 0:
             return 0
         if self.by_id and batch.first_id is NULL:
@@ -312,6 +319,11 @@ cdef class BarKernel:
             f"{self.instruments.label(batch.symbol_id[row])}: with row {row} (price mantissa {batch.price[row]}, size mantissa"
             f" {batch.size[row]}) the volume or quote volume of a bar leaves 128 bits", row)
 
+    cdef void forget_folded(self) noexcept:
+        self.table.rows.count = self.table.rows.late_count = 0
+        if self.by_id:
+            self.table.ids.renewed.stray_count = 0
+
     cdef int settle(self) except -1:
         # Makes room for new symbols, and follows widened scales.
         if is_settled(self.bars):
@@ -383,9 +395,39 @@ cdef class BarKernel:
 
     def flush(self, symbol_id=None):
         self.check_unused()
-        self.table.rows.count = 0
+        self.settle()
+        self.forget_folded()
+        self.begin_series(symbol_id, self.table.arrivals, LOWEST)
         end_bars(self.table, symbol_id, 0)
         return self.take(True)
+
+    def late(self):
+        self.check_unused()
+        return take_late(&self.table.rows)
+
+    cdef int begin_series(self, object symbol_id, int64_t arrivals, int64_t least_row) except -1:
+        # Trades that still wait for others of their series (of one symbol) are one. `arrivals`: of row 0 of the batch at hand.
+        cdef Pass run
+        cdef Py_ssize_t s
+        if not self.by_id or not self.table.ids.renewed.waiting:
+            return 0
+        memset(&run, 0, sizeof(Pass))
+        begin_idle_pass(&run)
+        run.inverse = self.table.largest_contract > 0
+        for s in range(self.table.symbols):
+            if is_waiting(&self.table.ids.renewed, <int32_t>s) and (symbol_id is None or symbol_id == s):
+                begin_waiting(
+                    self.table, &run, <int32_t>s, max(self.table.ids.renewed.of[s].waiting[0].arrival - arrivals, least_row))
+        return 0
+
+    def stray(self, Py_ssize_t place):
+        self.check_unused()
+        if not self.by_id or not 0 < place <= self.table.ids.renewed.stray_count:
+            raise IndexError(f"there is no stray trade {place}")
+        stray = self.table.ids.renewed.strays[place - 1]
+        return (
+            self.instruments.symbol(stray.symbol_id), stray.time_ns, (stray.price, stray.price_scale),
+            (stray.size, stray.size_scale), stray.side, stray.first_id, stray.last_id, stray.count, stray.arrival)
 
     def current(self, int symbol_id, int spec):
         self.check_unused()
@@ -570,6 +612,8 @@ cdef class BarKernel:
         if not self.proves(symbol_id):
             return []
         line = self.table.ids.lines[symbol_id]
+        if line.start < 0:      # of a series that has ended: the ids that REST has now are others
+            return []
         return [
             (line.start, line.start_ns, open_time)
             for open_time in sorted(partial_beginnings(self.table, symbol_id, longest_ns))
@@ -681,6 +725,10 @@ cdef class BarKernel:
     @property
     def voids(self):
         return self.table.voids
+
+    @property
+    def begun(self):
+        return self.table.ids.renewed.begun if self.by_id else 0
 
     @property
     def healed(self):

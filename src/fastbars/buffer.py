@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import astuple, dataclass
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,9 @@ from fastbars.kernel.limits import MAX_SCALE
 from fastbars.kernel.scaled import to_decimal
 from fastbars.specs import BarSpec, Origin, parse_specs
 from fastbars.ticks import TickData, TickSide
+
+if TYPE_CHECKING:
+    from fastbars.log import SparseLog
 
 Empty = Literal["skip", "fill"]
 _MOST_STEPS = 120
@@ -53,6 +56,7 @@ class BufferStats:
         callback_errors: times that a callback raised; those of a stream are counted in its SessionStats.
         healed: trades taken from REST; they are not in `trades`.
         void_ids: rows of size 0, where ids prove completeness: their ids are used up, nothing was traded.
+        series: how often the trade ids of a symbol began anew.
     """
 
     trades: int = 0
@@ -63,6 +67,7 @@ class BufferStats:
     callback_errors: int = 0
     healed: int = 0
     void_ids: int = 0
+    series: int = 0
 
 
 class Gap(NamedTuple):
@@ -150,6 +155,7 @@ class BarBuffer:
         self.on_bars = on_bars
         self.on_late = on_late
         self._stats = BufferStats()
+        self._warnings: SparseLog | None = None
         self._lateness_s, self._heal_horizon_s, self._empty = lateness_s, heal_horizon_s, empty
         self._kernel = self._new_kernel(self.instruments)
         self.entry = TradeEntry(self._kernel, self.new_batch(), wait_ns_of(grace_s))
@@ -272,6 +278,7 @@ class BarBuffer:
         for instrument in listed:
             self.instruments.add(*instrument)
         self._kernel.load(dict(content))
+        self._stats.series = self._kernel.begun
         self.entry.rows_taken = rows
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -285,7 +292,7 @@ class BarBuffer:
 
     def _restore_args(self, instruments: Instruments) -> tuple[Any, ...]:
         rebuilt = {"specs", "instruments", "policy", "entry", "_kernel"}
-        rebuilt |= {"_stats", "_lateness_s", "_heal_horizon_s", "_empty"}
+        rebuilt |= {"_stats", "_warnings", "_lateness_s", "_heal_horizon_s", "_empty"}
         settings = {
             "ids": self.ids,
             "instruments": instruments,
@@ -489,13 +496,15 @@ class BarBuffer:
 
     def flush_all(self) -> list[OHLCVBar]:
         """Close every open bar (PARTIAL, `end`), in order of the symbols' first appearance, then of the specs."""
-        return self.issue(self._kernel.flush())
+        rows = self._kernel.flush()
+        return self.issue(rows, self._kernel.late())
 
     def flush_symbol(self, symbol: str) -> list[OHLCVBar]:
         """Close the open bars of one symbol (PARTIAL, `end`); nothing for a symbol never seen."""
         if symbol not in self.instruments:
             return []
-        return self.issue(self._kernel.flush(self.instruments.id(symbol)))
+        rows = self._kernel.flush(self.instruments.id(symbol))
+        return self.issue(rows, self._kernel.late())
 
     def advance_clock(
         self, exchange_time_ns: int, *, feed_up: bool = True, groups: Iterable[int] | None = None
@@ -527,8 +536,10 @@ class BarBuffer:
         self, rows: npt.NDArray[Any], late: Iterable[tuple[int, int]] = (), batch: TickBatch | None = None
     ) -> list[OHLCVBar]:
         """Turn the rows that the kernel has issued into bars, pass them to the callbacks, and return them."""
-        if batch is not None and late:
-            self._report_late(batch, sorted({row for row, _ in late}))
+        if self._kernel.begun != self._stats.series:
+            self._report_series()
+        if late:
+            self._report_late(batch, sorted({(row, -1 - min(spec, -1)) for row, spec in late}))
         if not len(rows):
             return []
         bars = self._to_batch(rows).to_bars()
@@ -546,11 +557,29 @@ class BarBuffer:
             rows["status"][rows["status"] == _UNVERIFIABLE] = STATUSES.index(self.policy.best)
         return BarBatch(rows, self.instruments, self.specs, ids=self.policy.numbered)
 
-    def _report_late(self, batch: TickBatch, rows: list[int]) -> None:
+    def _report_late(self, batch: TickBatch | None, rows: list[tuple[int, int]]) -> None:
         self._stats.late += len(rows)
         if self.on_late is not None:
-            for row in rows:
-                self._stats.callback_errors += not call(self.on_late, tick_of(batch, row))
+            # Those with a place are trades that had to wait, and are of no batch any more.
+            for tick in [self._stray(at) if at or batch is None else tick_of(batch, row) for row, at in rows]:
+                self._stats.callback_errors += not call(self.on_late, tick)
+
+    def _stray(self, place: int) -> TickData:
+        symbol, time_ns, price, size, side, first_id, last_id, count, _ = self._kernel.stray(place)
+        return TickData(
+            symbol, time_ns, to_decimal(*price), to_decimal(*size), TickSide.of(side), first_id, last_id, count,
+            time_unit="ns", negative_prices=self.instruments.negative_prices,
+        )  # fmt: skip
+
+    def _report_series(self) -> None:
+        from fastbars.log import SparseLog  # noqa: PLC0415 structlog is imported only when there is something to log
+
+        assert self._kernel.ledger is not None
+        self._warnings = self._warnings or SparseLog(exchange=self.instruments.exchange)
+        for symbol_id, newest_id, first_id, *_ in self._kernel.ledger.begun_since(self._stats.series):
+            symbol = self.instruments.symbol(symbol_id)
+            self._warnings.warn("ids_began_anew", of=symbol, symbol=symbol, newest_id=newest_id, first_id=first_id)
+        self._stats.series = self._kernel.begun
 
 
 def _restored(

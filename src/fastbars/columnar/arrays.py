@@ -239,7 +239,9 @@ def _fold(
             row = start + error.row
             raise type(error)(str(error).replace(f"row {error.row}", f"row {row}", 1), row) from None
         if late:
-            row = start + late[0][0]
+            row, spec = start + late[0][0], late[0][1]
+            if spec < -1:  # not this one, but one before it, which had to wait
+                row = kernel.stray(-1 - spec)[-1]
             raise InvalidTickError(f"row {row}: its trade id is too old to tell whether it was seen", row)
         if start and len(closed):
             numbers = closed["row"][: len(closed) - np.count_nonzero(closed["reason"] == _BY_END)]

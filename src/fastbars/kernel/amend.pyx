@@ -100,7 +100,7 @@ cdef bint fold_late(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept 
     late = close_time <= past.let_go_ns
     if age_ns > table.terms.lateness_ns and not late:
         # An old interval without a record can be amended only if it is certain that none was let go.
-        late = not run.fills or age_ns > table.terms.horizon_ns or (
+        late = not (run.fills or run.waited) or age_ns > table.terms.horizon_ns or (
             r < 0 and not was_reached(table.ids, open_time, close_time)
         )
     if late:

@@ -13,10 +13,11 @@ Units: those of TickBatch.
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastbars.kernel.amend cimport BY_TRADE, FILLED, fold_late, note_safe, prove, rejudge
+from fastbars.kernel.anew cimport MOST_WAITING, Anew, Series, Waiting, add_stray, anew_of, is_waiting
 from fastbars.kernel.batch cimport is_known
 from fastbars.kernel.close cimport close_bar, pass_void, roll
 from fastbars.kernel.ids cimport (
-    AHEAD, DUPLICATE, FILLS, FORGOTTEN, NO_MEMORY, OVERLAP, Hole, Verdict, advance, is_missing, resolve, takes_next,
+    AHEAD, DUPLICATE, FILLS, FORGOTTEN, NO_MEMORY, OVERLAP, Hole, Verdict, advance, is_missing, resolve, takes_next, was_seen,
 )
 from fastbars.kernel.ordinary cimport begins_stretch, fold_path_stretch, fold_rows, fold_time_stretch, take_ordinary
 from fastbars.kernel.passes cimport Columns, Pass, Seen, note_overflow, row_at
@@ -24,6 +25,10 @@ from fastbars.kernel.paths cimport path_rule_of
 from fastbars.kernel.rows cimport not_placed
 from fastbars.kernel.rules cimport FIXED, TICK, VALUE, VOLUME, Rule, is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, int128, prefetch
+from fastbars.kernel.series cimport (
+    CONFIRMED, HELD, REPEATED, Wait, begin_series, hold, may_begin, older_series, stand_in, stop_ordinary, take_strays,
+    waiting_of,
+)
 from fastbars.kernel.summary cimport Summary, add_trade
 from fastbars.kernel.table cimport Past, Slot, Table, event_time, is_open, mark_begun_late, state_of, total_bar
 from fastbars.kernel.trees cimport Tree
@@ -70,8 +75,13 @@ cdef void fold_batch(Table *table, Pass *run, Py_ssize_t start, Py_ssize_t stop)
         start = end
 
 
-cdef bint is_wanted(const Table *table, const Pass *run, Py_ssize_t row) noexcept nogil:
-    return is_missing(table.ids, run, row, min(table.terms.lateness_ns, LARGEST_SLACK_NS))
+cdef bint is_wanted(Table *table, const Pass *run, Py_ssize_t row) noexcept nogil:
+    # Whether a trade from REST lies in a hole.
+    cdef Waiting old
+    old = waiting_of(run, row)
+    _to_keys(table, &old)
+    return is_missing(
+        table.ids, old.symbol_id, old.first, old.last, old.time_ns, min(table.terms.lateness_ns, LARGEST_SLACK_NS))
 
 
 cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
@@ -82,6 +92,9 @@ cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
     cdef int32_t s = batch.symbol_id[0]
     cdef int64_t since = HIGHEST, until = LOWEST
     cdef Summary *bar
+    cdef Waiting old
+    cdef Pass own
+    cdef Pass *taken
     cdef Py_ssize_t row
     cdef int k, t
     run.fills = True
@@ -89,7 +102,13 @@ cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
         if not is_wanted(table, run, row):
             continue
         note_safe(table, s)
-        if resolve(table.ids, run, row) == NO_MEMORY:
+        taken = run
+        if anew_of(&table.ids.renewed, s) is not NULL:
+            old = waiting_of(run, row)
+            if _to_keys(table, &old):
+                stand_in(&own, run, &old, row)
+                taken = &own
+        if resolve(table.ids, taken, row) == NO_MEMORY:
             table.rows.no_memory = True
             return
         since = min(since, min(batch.time_ns[row], min(touched.since_ns, touched.until_ns)))
@@ -98,7 +117,8 @@ cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
             continue
         table.healed += 1
         for t in range(table.specs.tree_count):
-            _fold_time_row(table, run, t, row)
+            _fold_time_row(table, taken, t, row)
+        run.overflow_row = taken.overflow_row
     for k in range(table.specs.count):
         if not is_time_kind(table.specs.rules[k].kind):
             continue
@@ -106,6 +126,8 @@ cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
         if is_open(table, k, s) and bar.open_time <= until and since < bar.close_time:
             table.slots[k][s].flags |= FILLED
         rejudge(table, k, s, since, until, True, rows)
+    if is_waiting(&table.ids.renewed, s):
+        stop_ordinary(table, s)
 
 
 # Rows whose ids are the next ones, or of which ids say nothing.
@@ -266,14 +288,116 @@ cdef void _fetch_records(const Table *table, const Slot *slot) noexcept nogil:
 
 # One row, whatever it is.
 
+cdef bint _to_keys(Table *table, Waiting *row) noexcept nogil:
+    # Of a trade of an older series: its ids become keys. False: it is one of the latest.
+    cdef int32_t j = older_series(table, row.symbol_id, row.last, row.time_ns)
+    cdef const Series *series
+    if j < 0:
+        return False
+    series = &table.ids.renewed.of[row.symbol_id].series[j]
+    row.first -= series.offset
+    row.last -= series.offset
+    row.first_id -= series.bar_offset
+    row.last_id -= series.bar_offset
+    return True
+
+
 cdef void _fold_unexpected(Table *table, Pass *run, Py_ssize_t row) noexcept nogil:
-    # A trade whose id is not the next one.
+    # A trade whose id is not the next one, or does not say alone what it is.
+    cdef int32_t s = run.columns.symbol_id[row]
+    cdef Anew *anew = anew_of(&table.ids.renewed, s)
+    cdef Waiting old
+    cdef Pass own
+    cdef Wait became
+    if anew is not NULL:
+        old = waiting_of(run, row)
+        if _to_keys(table, &old):
+            stand_in(&own, run, &old, row)
+            _fold_known(table, &own, row)
+            run.overflow_row = own.overflow_row
+            return
+        if anew.waiting_count and run.first[row] >= table.ids.lines[s].expected:
+            _drop_strays(table, run, row)
+    if may_begin(table, run, row):
+        note_safe(table, s)
+        became = hold(table, run, row)
+        if became == CONFIRMED:
+            begin_waiting(table, run, s, row)
+        elif became == REPEATED:
+            table.duplicates += 1
+            table.voids -= run.columns.size[row] == 0
+        elif became != HELD and run.columns.size[row]:
+            not_placed(&table.rows, row, -1)
+        return
+    _fold_known(table, run, row)
+
+
+cdef void _drop_strays(Table *table, const Pass *run, Py_ssize_t row) noexcept nogil:
+    # The old series goes on with a row.
+    cdef Waiting[MOST_WAITING] strays
+    cdef int32_t i
+    for i in range(take_strays(table, run, row, strays)):
+        if was_seen(table.ids, strays[i].symbol_id, strays[i].first, strays[i].last):
+            table.duplicates += 1
+            table.voids -= strays[i].size == 0
+        elif strays[i].size:
+            _keep_stray(table, strays[i])
+            not_placed(&table.rows, row, -1 - <int>table.ids.renewed.stray_count)
+
+
+cdef void _keep_stray(Table *table, Waiting stray) noexcept nogil:
+    # For the report: it is of no batch any more.
+    stray.price_scale = table.slots[0][stray.symbol_id].scale.price
+    stray.size_scale = table.slots[0][stray.symbol_id].scale.size
+    if not add_stray(&table.ids.renewed, stray):
+        table.rows.no_memory = True
+
+
+cdef void begin_waiting(Table *table, Pass *run, int32_t symbol_id, Py_ssize_t row) noexcept nogil:
+    # The trades of a symbol that wait are a new series, and are folded in by their ids.
+    cdef Anew *anew = table.ids.renewed.of[symbol_id]
+    cdef const Hole *touched = &table.ids.touched
+    cdef Waiting[MOST_WAITING] waiting
+    cdef Pass own
+    cdef Hole seam
+    cdef int32_t i, count = anew.waiting_count
+    cdef Py_ssize_t late
+    cdef int k
+    for i in range(count):
+        waiting[i] = anew.waiting[i]
+    anew.waiting_count = 0
+    table.ids.renewed.waiting -= 1
+    begin_series(table, symbol_id, &waiting[0])
+    seam = touched[0]
+    for k in range(table.specs.count):
+        if is_time_kind(table.specs.rules[k].kind):
+            rejudge(
+                table, k, symbol_id, min(seam.since_ns, seam.until_ns), max(seam.since_ns, seam.until_ns), False, row)
+        else:
+            table.slots[k][symbol_id].path_lost = 1
+    for i in range(count):
+        table.ids.touched = seam
+        stand_in(&own, run, &waiting[i], row)
+        own.waited = True
+        late = table.rows.late_count
+        _fold_known(table, &own, row)
+        run.overflow_row = own.overflow_row
+        if table.rows.late_count > late:    # it is not the row at hand that came too late
+            _keep_stray(table, waiting[i])
+            while late < table.rows.late_count:
+                table.rows.late[late].spec = -1 - <int32_t>table.ids.renewed.stray_count
+                late += 1
+
+
+cdef void _fold_known(Table *table, Pass *run, Py_ssize_t row) noexcept nogil:
+    # A row of which its id says what it is.
     cdef const Columns *batch = &run.columns
     cdef const Hole *touched = &table.ids.touched
     cdef int32_t s = batch.symbol_id[row]
     cdef int64_t time = batch.time_ns[row], since, until
     cdef int k, t
     cdef bint void = batch.size[row] == 0
+    cdef bint waits = is_waiting(&table.ids.renewed, s)
     cdef Verdict verdict
     note_safe(table, s)
     verdict = resolve(table.ids, run, row)
@@ -306,6 +430,8 @@ cdef void _fold_unexpected(Table *table, Pass *run, Py_ssize_t row) noexcept nog
     if verdict == FILLS:
         for k in range(table.specs.count):
             rejudge(table, k, s, since, until, False, row)
+    if waits:
+        stop_ordinary(table, s)
 
 
 cdef void _fold_time_row(Table *table, Pass *run, int tree, Py_ssize_t row) noexcept nogil:

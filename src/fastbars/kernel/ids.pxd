@@ -1,6 +1,12 @@
 from libc.stdint cimport int32_t, int64_t
 
+from fastbars.kernel.anew cimport Anew, Renewed
 from fastbars.kernel.passes cimport Pass
+
+cdef enum:                      # kinds of holes
+    MISSING
+    UNPUBLISHED                 # the exchange's history leaves these ids out, and nobody asks for them again
+    SEAM                        # between two series: how many trades are missing there is not known
 
 cdef struct Hole:               # ids first..last have not been seen; they traded between two times
     int64_t first
@@ -8,7 +14,7 @@ cdef struct Hole:               # ids first..last have not been seen; they trade
     int64_t since_ns            # time of the trade before the hole
     int64_t until_ns            # time of the trade behind it
     int64_t safe_ns             # no bar that closes later had been let go when it was opened
-    int64_t unpublished         # 1: the exchange's history leaves these ids out, and nobody asks for them again
+    int64_t kind
 
 cdef struct Line:               # one symbol
     int64_t expected            # the next id; UNSEEN before the first trade
@@ -50,12 +56,20 @@ cdef struct Ids:                # the ids of all symbols
     int32_t most_holes
     int32_t likely              # place of the hole that `in_doubt` found last
     bint has_unpublished        # some symbol has, or has had, ids that are unpublished
+    Renewed renewed
+
 
 cdef void catch_up(Ids *ids, int symbol_id) noexcept nogil
 cdef bint takes_next(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil
 cdef Py_ssize_t advance(Ids *ids, const Pass *run, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
 cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil
-cdef bint is_missing(Ids *ids, const Pass *run, Py_ssize_t row, int64_t slack_ns) noexcept nogil
+cdef bint is_missing(
+    const Ids *ids, int32_t symbol_id, int64_t first, int64_t last, int64_t time_ns, int64_t slack_ns) noexcept nogil
+cdef bint was_seen(const Ids *ids, int32_t symbol_id, int64_t first, int64_t last) noexcept nogil
+cdef int32_t find_hole(const Line *line, int64_t first) noexcept nogil
+cdef bint insert_hole(Line *line, int32_t place, Hole hole) noexcept nogil
+cdef void remove_hole(Line *line, int32_t place) noexcept nogil
+cdef void forget_oldest_hole(const Ids *ids, Line *line) noexcept nogil
 cdef bint reach_back(Ids *ids, int symbol_id, int64_t last_id, int64_t time_ns) except -1
 cdef bint leave_out(Ids *ids, int symbol_id, int64_t first, int64_t last) except -1
 cdef bint in_doubt(Ids *ids, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil
@@ -67,6 +81,8 @@ cdef class Ledger:
     cdef Ids ids
     cdef Line *spare            # what `restore` goes back to
     cdef Py_ssize_t spare_count
+    cdef Anew **spare_anew
+    cdef int64_t spare_begun
     cdef bint is_taken          # by a kernel
     cdef bint busy              # that is at work
     cdef int check_unused(self) except -1
@@ -75,3 +91,5 @@ cdef class Ledger:
     cdef int save(self) except -1
     cdef void restore(self) noexcept
     cdef void forget_saved(self) noexcept
+    cdef list _older_holes(self, int symbol_id, int64_t first, int64_t last)
+    cdef int _take_anew(self, bytes given, Py_ssize_t symbols) except -1

@@ -19,7 +19,21 @@ class Ledger:
     def holes(
         self, symbol_id: int, first: int = 0, last: int = 0x7FFFFFFFFFFFFFFF, unpublished: bool = False
     ) -> list[tuple[int, int, int, int]]:
-        """(first, last, since_ns, until_ns) of each hole, ascending by id."""
+        """(first, last, since_ns, until_ns) of each hole, ascending by id.
+
+        Where ids began anew: holes of the series before are listed as long as the new ids have not come that far.
+        """
+
+    @property
+    def begun(self) -> int:
+        """How often the ids of a symbol began anew."""
+
+    def begun_since(self, number: int) -> list[tuple[int, int, int, int, int]]:
+        """The symbols whose ids began anew since `begun` was `number`, in that order.
+
+        Of each: (its number, newest id before, first id of the new series, the id that comes next, time of the new
+        series' first trade).
+        """
 
     def dump(self, symbols: int) -> dict[str, Any]:
         """What is known of the first `symbols` symbols, as numbers and bytes."""

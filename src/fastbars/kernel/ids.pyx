@@ -13,6 +13,14 @@ newest one of each symbol (its tip), and a line catches up with its tip before i
 A void id is used up as that of a trade is: the ledger makes no difference. Ids that the exchange's history leaves out for
 good (unpublished) stay a hole, which is counted apart and no longer listed as missing. No bar is kept for it, and it is the
 first to be forgotten: its ids count as seen then.
+
+**Series.** Ids may begin anew. What is kept of the older series, holes and the ids in bars, is moved below all ids of the
+latest one then: an id becomes a key, which is lower by the offset of its series. So keys ascend from series to series, and
+everything here compares keys; of the latest series they are the ids themselves. Between two series lies a hole of its own
+kind, the seam: nobody knows how many trades are missing there. When a series begins is told in series.pyx.
+
+       ids        5000 .. 5999                      1 .. 40 ..
+      keys     -5 .. older series .. -2 -1 | seam | 1 .. latest series ..
 """
 
 import cython
@@ -22,6 +30,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
+from fastbars.kernel.anew cimport Anew, Series, anew_of, free_all, is_sound as is_sound_anew, new_anew
 from fastbars.kernel.limits cimport is_time
 from fastbars.kernel.passes cimport Pass, row_at
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
@@ -46,7 +55,7 @@ cdef void _set_up(Line *line) noexcept nogil:
     line.hole_capacity = 0
 
 
-cdef bint _insert(Line *line, int32_t place, Hole hole) noexcept nogil:
+cdef bint insert_hole(Line *line, int32_t place, Hole hole) noexcept nogil:
     cdef int32_t capacity
     cdef Hole *grown
     if line.hole_count == line.hole_capacity:
@@ -62,7 +71,7 @@ cdef bint _insert(Line *line, int32_t place, Hole hole) noexcept nogil:
     return True
 
 
-cdef void _remove(Line *line, int32_t place) noexcept nogil:
+cdef void remove_hole(Line *line, int32_t place) noexcept nogil:
     line.hole_count -= 1
     memmove(&line.holes[place], &line.holes[place + 1], (line.hole_count - place) * sizeof(Hole))
 
@@ -90,7 +99,7 @@ cdef bint _is_sound(const Line *line) noexcept nogil:
         return False
     for i in range(line.hole_count):
         hole = &line.holes[i]
-        if not (behind <= hole.first <= hole.last < line.expected and 0 <= hole.unpublished <= 1
+        if not (behind <= hole.first <= hole.last < line.expected and 0 <= hole.kind <= SEAM
                 and is_time(hole.since_ns) and is_time(hole.until_ns)):
             return False
         behind = hole.last + 1
@@ -98,10 +107,10 @@ cdef bint _is_sound(const Line *line) noexcept nogil:
 
 
 cdef inline bint _reaches_into(const Hole *hole, int64_t open_time, int64_t close_time) noexcept nogil:
-    return not hole.unpublished and min(hole.since_ns, hole.until_ns) < close_time and max(hole.since_ns, hole.until_ns) >= open_time
+    return hole.kind != UNPUBLISHED and min(hole.since_ns, hole.until_ns) < close_time and max(hole.since_ns, hole.until_ns) >= open_time
 
 
-cdef int32_t _find_hole(const Line *line, int64_t first) noexcept nogil:
+cdef int32_t find_hole(const Line *line, int64_t first) noexcept nogil:
     # Place of the first hole that ends at `first` or behind it.
     cdef int32_t low = 0, high = line.hole_count, middle
     while low < high:
@@ -113,19 +122,19 @@ cdef int32_t _find_hole(const Line *line, int64_t first) noexcept nogil:
     return low
 
 
-cdef void _forget_oldest(const Ids *ids, Line *line) noexcept nogil:
+cdef void forget_oldest_hole(const Ids *ids, Line *line) noexcept nogil:
     cdef Hole *oldest
     cdef int32_t i
     if line.hole_count > ids.most_holes:
         if ids.has_unpublished:
             for i in range(line.hole_count):
-                if line.holes[i].unpublished:  # its ids count as seen from here on
-                    _remove(line, i)
+                if line.holes[i].kind == UNPUBLISHED:  # its ids count as seen from here on
+                    remove_hole(line, i)
                     return
         oldest = &line.holes[0]
         line.forgotten = max(line.forgotten, oldest.last + 1)
         line.forgotten_until_ns = max(line.forgotten_until_ns, max(oldest.since_ns, oldest.until_ns))
-        _remove(line, 0)
+        remove_hole(line, 0)
 
 
 cdef inline void _note_newest(Line *line, int64_t time_ns) noexcept nogil:
@@ -152,10 +161,16 @@ cdef inline int64_t _expected(const Ids *ids, int32_t symbol_id) noexcept nogil:
         ids.lines[symbol_id].expected, (<const int64_t *>(ids.tip_ids + symbol_id * ids.tip_stride))[0] + ids.tip_step)
 
 
+cdef inline bint _is_apart(const Ids *ids, int32_t symbol_id, int64_t time_ns) noexcept nogil:
+    # A row whose id alone does not say what it is: trades of its symbol wait, or it is older than the latest series.
+    cdef const Anew *anew = anew_of(&ids.renewed, symbol_id)
+    return anew is not NULL and (anew.waiting_count > 0 or time_ns < anew.since_ns)
+
+
 cdef bint takes_next(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
     # Takes one row if it comes exactly next.
     cdef int32_t symbol_id = run.columns.symbol_id[row]
-    if run.first[row] != _expected(ids, symbol_id):
+    if run.first[row] != _expected(ids, symbol_id) or _is_apart(ids, symbol_id, run.columns.time_ns[row]):
         catch_up(ids, symbol_id)
         return False
     ids.lines[symbol_id].expected = run.last[row] + 1
@@ -178,7 +193,7 @@ cdef Py_ssize_t advance(Ids *ids, const Pass *run, Py_ssize_t start, Py_ssize_t 
         if <uint32_t>symbol_id >= run.columns.symbols:
             return at
         line = &ids.lines[symbol_id]
-        if run.first[i] != _expected(ids, symbol_id):
+        if run.first[i] != _expected(ids, symbol_id) or _is_apart(ids, symbol_id, run.columns.time_ns[i]):
             catch_up(ids, symbol_id)
             return at
         before = i
@@ -186,7 +201,9 @@ cdef Py_ssize_t advance(Ids *ids, const Pass *run, Py_ssize_t start, Py_ssize_t 
         at += 1
         while at < stop:
             i = row_at(places, at)
-            if symbols[i] != symbol_id or run.first[i] != run.last[before] + 1:
+            if symbols[i] != symbol_id or run.first[i] != run.last[before] + 1 or (
+                ids.renewed.count and _is_apart(ids, symbol_id, run.columns.time_ns[i])
+            ):
                 break
             before = i
             latest = max(latest, run.columns.time_ns[i])
@@ -215,27 +232,27 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
         _note_newest(line, time)
         return NEXT
     if first > line.expected:
-        hole = Hole(line.expected, first - 1, line.last_time_ns, time, ids.safe_ns, 0)
+        hole = Hole(line.expected, first - 1, line.last_time_ns, time, ids.safe_ns, MISSING)
         ids.opened += 1
-        if not _insert(line, line.hole_count, hole):
+        if not insert_hole(line, line.hole_count, hole):
             return NO_MEMORY
-        _forget_oldest(ids, line)
+        forget_oldest_hole(ids, line)
         line.expected = last + 1
         _note_newest(line, time)
         ids.touched = hole
         return AHEAD
     if last < line.start:
         # Older than the beginning: the ids in between are missing from now on.
-        hole = Hole(last + 1, line.start - 1, time, line.start_ns, ids.safe_ns, 0)
+        hole = Hole(last + 1, line.start - 1, time, line.start_ns, ids.safe_ns, MISSING)
         ids.touched = hole
         if hole.first <= hole.last:
-            if not _insert(line, 0, hole):
+            if not insert_hole(line, 0, hole):
                 return NO_MEMORY
-            _forget_oldest(ids, line)
+            forget_oldest_hole(ids, line)
         line.start = first
         line.start_ns = time
         return FILLS
-    low = _find_hole(line, first)
+    low = find_hole(line, first)
     if low == line.hole_count or line.holes[low].first > last:
         if first < line.start or last >= line.expected:
             return OVERLAP
@@ -244,7 +261,9 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
     if first < hole.first or last > hole.last:
         return OVERLAP
     ids.touched = hole
-    behind = Hole(last + 1, hole.last, time, hole.until_ns, hole.safe_ns, hole.unpublished)
+    if hole.kind == SEAM:
+        return _enter_seam(ids, run.columns.symbol_id[row], low, first, last, time)
+    behind = Hole(last + 1, hole.last, time, hole.until_ns, hole.safe_ns, hole.kind)
     if not min(hole.since_ns, hole.until_ns) <= time <= max(hole.since_ns, hole.until_ns):
         # What is left of it reaches further, to bars that may have been let go.
         behind.safe_ns = max(behind.safe_ns, ids.safe_ns)
@@ -253,14 +272,52 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
         line.holes[low].last = first - 1
         line.holes[low].until_ns = time
         if behind.first <= behind.last:
-            if not _insert(line, low + 1, behind):
+            if not insert_hole(line, low + 1, behind):
                 return NO_MEMORY
-            _forget_oldest(ids, line)
+            forget_oldest_hole(ids, line)
     elif behind.first <= behind.last:
         line.holes[low] = behind
     else:
-        _remove(line, low)
+        remove_hole(line, low)
     return FILLS
+
+
+cdef Verdict _enter_seam(
+    Ids *ids, int32_t symbol_id, int32_t place, int64_t first, int64_t last, int64_t time_ns
+) noexcept nogil:
+    # A trade of the older series behind its newest one so far, or of the later series before its first one: the seam is
+    # shorter from here on, and what lies between this trade and its series is missing. One key of a seam is nobody's.
+    cdef Line *line = &ids.lines[symbol_id]
+    cdef Anew *anew = ids.renewed.of[symbol_id]
+    cdef Hole *seam = &line.holes[place]
+    cdef Hole missing
+    cdef int32_t j = anew.series_count - 1
+    if not min(seam.since_ns, seam.until_ns) <= time_ns <= max(seam.since_ns, seam.until_ns):
+        seam.safe_ns = max(seam.safe_ns, ids.safe_ns)
+    while j > 0 and anew.series[j].limit >= seam.last:
+        j -= 1
+    if last <= anew.series[j].limit:
+        missing = Hole(seam.first, first - 1, anew.series[j].newest_ns, time_ns, seam.safe_ns, MISSING)
+        seam.first, seam.since_ns = last + 1, max(seam.since_ns, time_ns)
+        anew.series[j].newest_ns = time_ns
+    else:
+        missing = Hole(last + 1, seam.last, time_ns, seam.until_ns, seam.safe_ns, MISSING)
+        seam.last, seam.until_ns = first - 1, time_ns
+        place += 1
+    if missing.first <= missing.last:
+        if not insert_hole(line, place, missing):
+            return NO_MEMORY
+        forget_oldest_hole(ids, line)
+    return FILLS
+
+
+cdef bint was_seen(const Ids *ids, int32_t symbol_id, int64_t first, int64_t last) noexcept nogil:
+    # All of these ids, of the latest series.
+    cdef const Line *line = &ids.lines[symbol_id]
+    cdef int32_t place = find_hole(line, first)
+    return max(line.start, line.forgotten) <= first and last < line.expected and (
+        place == line.hole_count or line.holes[place].first > last
+    )
 
 
 cdef bint reach_back(Ids *ids, int symbol_id, int64_t last_id, int64_t time_ns) except -1:
@@ -269,12 +326,12 @@ cdef bint reach_back(Ids *ids, int symbol_id, int64_t last_id, int64_t time_ns) 
     cdef Line *line = &ids.lines[symbol_id]
     if line.expected == UNSEEN or last_id >= line.start:
         return False
-    ids.touched = Hole(last_id + 1, line.start - 1, time_ns, line.start_ns, ids.safe_ns, 0)
+    ids.touched = Hole(last_id + 1, line.start - 1, time_ns, line.start_ns, ids.safe_ns, MISSING)
     if ids.touched.first <= ids.touched.last:
-        if not _insert(line, 0, ids.touched):
+        if not insert_hole(line, 0, ids.touched):
             raise MemoryError
         ids.opened += 1
-        _forget_oldest(ids, line)
+        forget_oldest_hole(ids, line)
     line.start = last_id + 1
     line.start_ns = time_ns
     return True
@@ -285,33 +342,33 @@ cdef bint leave_out(Ids *ids, int symbol_id, int64_t first, int64_t last) except
     # it. False: nothing was missing.
     cdef Line *line = &ids.lines[symbol_id]
     cdef Hole hole, part
-    cdef int32_t i = _find_hole(line, first)
+    cdef int32_t i = find_hole(line, first)
     cdef bint found = False
     ids.touched.since_ns, ids.touched.until_ns = HIGHEST, LOWEST
     while i < line.hole_count and line.holes[i].first <= last:
         hole = line.holes[i]
         i += 1
-        if hole.unpublished:
+        if hole.kind != MISSING:
             continue
         found = ids.has_unpublished = True
         ids.touched.since_ns = min(ids.touched.since_ns, min(hole.since_ns, hole.until_ns))
         ids.touched.until_ns = max(ids.touched.until_ns, max(hole.since_ns, hole.until_ns))
         part = hole
         part.first, part.last = max(hole.first, first), min(hole.last, last)
-        part.unpublished = 1
+        part.kind = UNPUBLISHED
         part.safe_ns = HIGHEST  # no bar is kept for it
         line.holes[i - 1] = part
         if hole.first < part.first:
-            if not _insert(line, i - 1, hole):
+            if not insert_hole(line, i - 1, hole):
                 raise MemoryError
             line.holes[i - 1].last = part.first - 1
             i += 1
         if part.last < hole.last:
-            if not _insert(line, i, hole):
+            if not insert_hole(line, i, hole):
                 raise MemoryError
             line.holes[i].first = part.last + 1
     while line.hole_count > ids.most_holes:
-        _forget_oldest(ids, line)
+        forget_oldest_hole(ids, line)
     return found
 
 
@@ -350,7 +407,9 @@ cdef bint lacks(
         until = max(hole.since_ns, hole.until_ns)
         if not (since < close_time and until >= open_time):
             continue
-        if hole.unpublished:
+        if hole.kind == SEAM:
+            lacking, known = True, False
+        elif hole.kind == UNPUBLISHED:
             unpublished[0] += hole.last - hole.first + 1
             published &= open_time <= since and until < close_time
         else:
@@ -373,17 +432,16 @@ cdef bint was_reached(const Ids *ids, int64_t open_time, int64_t close_time) noe
     )
 
 
-cdef bint is_missing(Ids *ids, const Pass *run, Py_ssize_t row, int64_t slack_ns) noexcept nogil:
-    # Whether all ids of a row lie in one hole, and its time not much outside of it: with another unit, or garbage,
-    # it would fill the hole and be in no bar.
-    cdef int64_t first = run.first[row]
-    cdef int64_t last = run.last[row]
-    cdef const Line *line = &ids.lines[run.columns.symbol_id[row]]
-    cdef int32_t place = _find_hole(line, first)
+cdef bint is_missing(
+    const Ids *ids, int32_t symbol_id, int64_t first, int64_t last, int64_t time_ns, int64_t slack_ns
+) noexcept nogil:
+    # Whether all these ids lie in one hole, and the time of their trades not much outside of it: with another unit, or
+    # garbage, it would fill the hole and be in no bar.
+    cdef const Line *line = &ids.lines[symbol_id]
+    cdef int32_t place = find_hole(line, first)
     cdef const Hole *hole = &line.holes[place]
-    return place < line.hole_count and hole.first <= first and last <= hole.last and (
-        min(hole.since_ns, hole.until_ns) - slack_ns <= run.columns.time_ns[row]
-        and run.columns.time_ns[row] <= max(hole.since_ns, hole.until_ns) + slack_ns
+    return place < line.hole_count and hole.kind != SEAM and hole.first <= first and last <= hole.last and (
+        min(hole.since_ns, hole.until_ns) - slack_ns <= time_ns <= max(hole.since_ns, hole.until_ns) + slack_ns
     )
 
 
@@ -399,12 +457,16 @@ cdef class Ledger:
         self.ids.most_holes = most_holes
         self.ids.safe_ns = LOWEST
         self.ids.tip_ids = NULL
+        self.ids.renewed.of = self.spare_anew = NULL
+        self.ids.renewed.strays = NULL
 
     def __dealloc__(self):
         cdef Py_ssize_t i
         for i in range(self.ids.capacity):
             free(self.ids.lines[i].holes)
         free(self.ids.lines)
+        free_all(self.ids.renewed.of, self.ids.capacity)
+        free(self.ids.renewed.strays)
         self.forget_saved()
 
     cdef int check_unused(self) except -1:
@@ -415,6 +477,7 @@ cdef class Ledger:
     cdef int reserve(self, Py_ssize_t symbols) except -1:
         cdef Py_ssize_t i, capacity
         cdef Line *grown
+        cdef Anew **anew
         if symbols > self.ids.capacity:
             capacity = max(symbols, 2 * self.ids.capacity)
             grown = <Line *>realloc(self.ids.lines, capacity * sizeof(Line))
@@ -423,6 +486,12 @@ cdef class Ledger:
             self.ids.lines = grown
             for i in range(self.ids.capacity, capacity):
                 _set_up(&grown[i])
+            anew = <Anew **>realloc(self.ids.renewed.of, capacity * sizeof(Anew *))
+            if anew is NULL:
+                raise MemoryError
+            self.ids.renewed.of = anew
+            for i in range(self.ids.capacity, capacity):
+                anew[i] = NULL
             self.ids.capacity = capacity
         return 0
 
@@ -437,12 +506,37 @@ cdef class Ledger:
         if not 0 <= symbol_id < self.ids.capacity:
             return []
         line = &self.ids.lines[symbol_id]
+        kind = UNPUBLISHED if unpublished else MISSING
         found = []
-        i = _find_hole(line, first)
+        i = find_hole(line, first)
         while i < line.hole_count and line.holes[i].first <= last:
-            if line.holes[i].unpublished == unpublished:
+            if line.holes[i].kind == kind:
                 found.append((line.holes[i].first, line.holes[i].last, line.holes[i].since_ns, line.holes[i].until_ns))
             i += 1
+        if kind == MISSING and line.start < 0:
+            found += self._older_holes(symbol_id, first, last)
+        return found
+
+    cdef list _older_holes(self, int symbol_id, int64_t first, int64_t last):
+        # Those of the series before the latest one, by its ids; where the latest has come that far, its ids mean others.
+        cdef const Line *line = &self.ids.lines[symbol_id]
+        cdef const Anew *anew = self.ids.renewed.of[symbol_id]
+        cdef const Series *series
+        cdef int32_t i
+        cdef int64_t low, high
+        found = []
+        if anew is NULL or anew.series_count == 0:
+            return found
+        catch_up(&self.ids, symbol_id)
+        series = &anew.series[anew.series_count - 1]
+        for i in range(line.hole_count):
+            if line.holes[i].first > series.limit:
+                break
+            if anew.series_count > 1 and line.holes[i].first <= anew.series[anew.series_count - 2].limit:
+                continue
+            low, high = line.holes[i].first + series.offset, line.holes[i].last + series.offset
+            if line.holes[i].kind == MISSING and max(line.expected, first) <= low <= last:
+                found.append((low, high, line.holes[i].since_ns, line.holes[i].until_ns))
         return found
 
     cdef void clear(self) noexcept nogil:
@@ -450,6 +544,10 @@ cdef class Ledger:
         for i in range(self.ids.capacity):
             free(self.ids.lines[i].holes)
             _set_up(&self.ids.lines[i])
+            free(self.ids.renewed.of[i])
+            self.ids.renewed.of[i] = NULL
+        self.ids.renewed.count = self.ids.renewed.waiting = 0
+        self.ids.renewed.begun = self.ids.renewed.stray_count = 0
 
     cdef int save(self) except -1:
         cdef Py_ssize_t i
@@ -468,6 +566,17 @@ cdef class Ledger:
                     self.forget_saved()
                     raise MemoryError
                 memcpy(self.spare[i].holes, self.ids.lines[i].holes, self.ids.lines[i].hole_count * sizeof(Hole))
+        self.spare_begun = self.ids.renewed.begun
+        if self.ids.renewed.count:
+            self.spare_anew = <Anew **>calloc(max(self.ids.capacity, 1), sizeof(Anew *))
+            for i in range(self.ids.capacity):
+                if self.spare_anew is not NULL and self.ids.renewed.of[i] is not NULL:
+                    self.spare_anew[i] = <Anew *>malloc(sizeof(Anew))
+                    if self.spare_anew[i] is not NULL:
+                        self.spare_anew[i][0] = self.ids.renewed.of[i][0]
+                if self.spare_anew is NULL or (self.spare_anew[i] is NULL and self.ids.renewed.of[i] is not NULL):
+                    self.forget_saved()
+                    raise MemoryError
         return 0
 
     cdef void restore(self) noexcept:
@@ -475,6 +584,18 @@ cdef class Ledger:
         for i in range(self.ids.capacity):
             free(self.ids.lines[i].holes)
         free(self.ids.lines)
+        for i in range(self.ids.capacity):      # those of before the batch: others are new with it
+            free(self.ids.renewed.of[i])
+            self.ids.renewed.of[i] = NULL
+        self.ids.renewed.count = self.ids.renewed.waiting = 0
+        for i in range(self.spare_count):
+            if self.spare_anew is not NULL and self.spare_anew[i] is not NULL:
+                self.ids.renewed.of[i] = self.spare_anew[i]
+                self.ids.renewed.count += 1
+                self.ids.renewed.waiting += self.spare_anew[i].waiting_count > 0
+        free(self.spare_anew)
+        self.spare_anew = NULL
+        self.ids.renewed.begun, self.ids.renewed.stray_count = self.spare_begun, 0
         self.ids.lines = self.spare
         self.ids.capacity = self.spare_count
         self.spare = NULL
@@ -484,6 +605,8 @@ cdef class Ledger:
         cdef Py_ssize_t i
         for i in range(self.spare_count):
             free(self.spare[i].holes)
+        free_all(self.spare_anew, self.spare_count)
+        self.spare_anew = NULL
         free(self.spare)
         self.spare = NULL
         self.spare_count = 0
@@ -494,13 +617,19 @@ cdef class Ledger:
         if not 0 <= symbols <= self.ids.capacity:
             raise IndexError(f"the ledger has {self.ids.capacity} symbols, not {symbols}")
         cdef Line line
-        lines, holes = [], []
+        lines, holes, anew = [], [], []
         for i in range(symbols):
+            if self.ids.renewed.of[i] is not NULL:
+                anew.append(PyBytes_FromStringAndSize(<char *>&i, sizeof(i)))
+                anew.append(PyBytes_FromStringAndSize(<char *>self.ids.renewed.of[i], sizeof(Anew)))
             line = self.ids.lines[i]
             holes.append(PyBytes_FromStringAndSize(<char *>line.holes, line.hole_count * sizeof(Hole)))
             line.holes = NULL
             lines.append(PyBytes_FromStringAndSize(<char *>&line, sizeof(Line)))
-        return {"lines": b"".join(lines), "holes": b"".join(holes), "ledger": [sizeof(Line), sizeof(Hole), self.ids.opened]}
+        parts = {"lines": b"".join(lines), "holes": b"".join(holes), "ledger": [sizeof(Line), sizeof(Hole), self.ids.opened]}
+        if anew:    # mostly no ids ever began anew
+            parts |= {"series": b"".join(anew), "begun": self.ids.renewed.begun}
+        return parts
 
     def load(self, dict parts not None, Py_ssize_t symbols):
         cdef Py_ssize_t i, at = 0
@@ -515,6 +644,9 @@ cdef class Ledger:
             raise ValueError("the snapshot's ledger is not laid out as that of this build")
         if type(counters[2]) is not int or not 0 <= counters[2] < 1 << 62:
             raise ValueError("the snapshot's ledger does not say how many holes there were")
+        series, begun = parts.get("series", b""), parts.get("begun", 0)
+        if type(series) is not bytes or type(begun) is not int or not 0 <= begun < 1 << 62:
+            raise ValueError("the snapshot's ledger does not say which ids began anew")
         self.reserve(symbols)
         lines = <Line *>malloc(max(symbols, <Py_ssize_t>1) * sizeof(Line))
         if lines is NULL:
@@ -538,6 +670,8 @@ cdef class Ledger:
                 at += lines[i].hole_count * sizeof(Hole)
                 if not _is_sound(&lines[i]):
                     raise ValueError(f"the snapshot's ledger of symbol {i} contradicts itself")
+            self._take_anew(series, symbols)
+            self.ids.renewed.begun = begun
             for i in range(symbols):  # nothing fails from here on
                 free(self.ids.lines[i].holes)
                 self.ids.lines[i] = lines[i]
@@ -549,14 +683,43 @@ cdef class Ledger:
                 free(lines[i].holes)
             free(lines)
 
+    cdef int _take_anew(self, bytes given, Py_ssize_t symbols) except -1:
+        # Of a snapshot: the symbols whose ids began anew, or may be about to; for each its number and an Anew.
+        cdef Py_ssize_t at, s, behind = -1, each = sizeof(Py_ssize_t) + sizeof(Anew)
+        cdef Anew anew
+        if len(given) % each:
+            raise ValueError("the snapshot's series are not laid out as those of this build")
+        for at in range(0, len(given), each):
+            memcpy(&s, <const char *>given + at, sizeof(s))
+            memcpy(&anew, <const char *>given + at + sizeof(s), sizeof(Anew))
+            if not behind < s < symbols or not is_sound_anew(&anew, s):
+                self.clear()
+                raise ValueError(f"the snapshot's series of symbol {s} contradict each other")
+            if new_anew(&self.ids.renewed, <int32_t>s) is NULL:
+                raise MemoryError
+            self.ids.renewed.of[s][0] = anew
+            self.ids.renewed.waiting += anew.waiting_count > 0
+            behind = s
+        return 0
+
     def missing(self, int symbol_id):
+        return [(first, last) for first, last, _, _ in self.holes(symbol_id)]
+
+    @property
+    def begun(self):
+        return self.ids.renewed.begun
+
+    def begun_since(self, int64_t number):
+        cdef Py_ssize_t i
         self.check_unused()
-        if not 0 <= symbol_id < self.ids.capacity:
-            return []
-        line = &self.ids.lines[symbol_id]
-        return [
-            (line.holes[i].first, line.holes[i].last) for i in range(line.hole_count) if not line.holes[i].unpublished
-        ]
+        found = []
+        for i in range(self.ids.capacity if self.ids.renewed.count else 0):
+            if self.ids.renewed.of[i] is not NULL and self.ids.renewed.of[i].number > number:
+                catch_up(&self.ids, i)
+                found.append((
+                    self.ids.renewed.of[i].number, i, self.ids.renewed.of[i].old_id, self.ids.renewed.of[i].new_id,
+                    self.ids.lines[i].expected, self.ids.renewed.of[i].since_ns))
+        return [each[1:] for each in sorted(found)]
 
     def expected(self, int symbol_id):
         self.check_unused()

@@ -45,6 +45,7 @@ cdef struct Pass:
     bint invalid                # a row breaks a rule
     bint healing                # the batch is from REST
     bint fills                  # the row at hand lies in a known hole
+    bint waited                 # it has waited for others of its series
 
 cdef extern from * nogil:
     """
@@ -77,14 +78,14 @@ cdef inline void begin_pass(
     run.overflow_row = -1
     run.single = by_id and batch.last_id == batch.first_id and batch.count is NULL and not inverse
     run.inverse = inverse
-    run.has_voids = run.careful = run.unchecked = run.invalid = run.healing = run.fills = False
+    run.has_voids = run.careful = run.unchecked = run.invalid = run.healing = run.fills = run.waited = False
 
 
 cdef inline void begin_idle_pass(Pass *run) noexcept nogil:
     # For what happens without a trade. (The columns are not read.)
     run.event_ns = LOWEST
     run.overflow_row = -1
-    run.healing = run.fills = False
+    run.healing = run.fills = run.waited = False
 
 
 cdef inline Py_ssize_t row_at(const int32_t *places, Py_ssize_t at) noexcept nogil:

@@ -51,8 +51,9 @@ cdef bint _is_sum(const Summary *bar, bint by_id) noexcept nogil:
             (bar.last_time == LOWEST or is_time(bar.last_time)) and bar.last_id < HIGHEST
             and (bar.high == LOWEST or bar.low == bar.high == bar.open == bar.close)
         )
-    if not (0 < bar.count <= MOST_TRADES and 0 <= bar.first_id < HIGHEST and 0 <= bar.last_id < HIGHEST
-            and (bar.first_id <= bar.last_id or not by_id)):
+    # (Ids of older series are below 0.)
+    if not (0 < bar.count <= MOST_TRADES and bar.first_id < HIGHEST and bar.last_id < HIGHEST
+            and (LOWEST < bar.first_id <= bar.last_id if by_id else 0 <= min(bar.first_id, bar.last_id))):
         return False
     if not EARLIEST_NS <= bar.first_time <= bar.last_time <= LATEST_NS:
         return False

@@ -7,6 +7,7 @@ business of those who are handed the Table.
 import cython
 import numpy as np
 
+from libc.math cimport fabs
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -14,6 +15,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, _PyByte
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_REFCNT
 
+from fastbars.kernel.anew cimport Anew, anew_of, id_of_key, is_waiting
 from fastbars.kernel.batch cimport TickBatch
 from fastbars.kernel.coverage cimport Cover, Gap, begin_cover
 from fastbars.kernel.groups cimport MOST_GROUPS, Group, Member, expect_all_at_once, watermark_of
@@ -23,7 +25,7 @@ from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS
 from fastbars.kernel.paths cimport MOST_STATE_BYTES, PRICES, QUOTES, TRADES, WidenState, path_rule_of
 from fastbars.kernel.rows cimport Row, free_rows, grow_table, new_row
 from fastbars.kernel.rules cimport interval_of, is_time_kind
-from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, int128_from_int
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, int128_from_int, magnitude
 from fastbars.kernel.summary cimport (
     Summary, clear_bar, is_beyond, is_within, merge_bar, quote_of, sum_sides, volume_of, widen_bar,
 )
@@ -126,6 +128,9 @@ cdef void issue(Table *table, int spec, int symbol_id, const Record *record, Py_
     issued.bar = record.bar
     sum_sides(&issued.bar)
     issued.missing, issued.unpublished = record.missing, record.unpublished
+    if table.terms.by_id and issued.bar.count and issued.bar.first_id < 0:    # of an older series
+        issued.bar.first_id = id_of_key(&table.ids.renewed, symbol_id, issued.bar.first_id)
+        issued.bar.last_id = id_of_key(&table.ids.renewed, symbol_id, issued.bar.last_id)
     issued.symbol_id = symbol_id
     issued.revision = record.revision
     issued.status = record.status
@@ -397,6 +402,8 @@ cdef class BarTable:
         size_factor = POWER_OF_TEN[scale.size - table.slots[0][s].scale.size]
         quote_factor = 1 if own.contract else price_factor
         for trial in (True, False):
+            if not self.widen_waiting(s, price_factor, size_factor, trial):
+                return False
             for k in range(table.specs.count):
                 slot = &table.slots[k][s]
                 widen_state = NULL if is_time_kind(table.specs.rules[k].kind) else path_rule_of(table.specs.rules[k].kind).widen
@@ -430,6 +437,30 @@ cdef class BarTable:
                 self.take_scale(k, s, scale)
         return True
 
+    cdef bint widen_waiting(self, Py_ssize_t s, int64_t price_factor, int64_t size_factor, bint trial) noexcept nogil:
+        # Of trades that wait for others of their series. False: one does not fit.
+        cdef Anew *anew = anew_of(&self.table.ids.renewed, s) if self.table.ids is not NULL else NULL
+        cdef int32_t i
+        if anew is NULL:
+            return True
+        for i in range(anew.waiting_count):
+            if magnitude(anew.waiting[i].price) > HIGHEST // price_factor or anew.waiting[i].size > HIGHEST // size_factor:
+                return False
+            if not trial:
+                anew.waiting[i].price *= price_factor
+                anew.waiting[i].size *= size_factor
+        return True
+
+    cdef void add_waiting(self, Py_ssize_t s, double *volume, double *quote) noexcept nogil:
+        # They will be added to its bars.
+        cdef const Anew *anew = anew_of(&self.table.ids.renewed, s) if self.table.ids is not NULL else NULL
+        cdef double contract = self.instruments.table[s].contract
+        cdef int32_t i
+        if anew is not NULL:
+            for i in range(anew.waiting_count):
+                volume[0] += anew.waiting[i].size
+                quote[0] += <double>anew.waiting[i].size * (contract if contract else fabs(<double>anew.waiting[i].price))
+
     cdef bint has_room(self, Py_ssize_t s, Scale scale, double *largest) noexcept nogil:
         # Whether all bars of a symbol, the closed ones too, are certain to fit a scale that is as fine at least. Raises
         # `largest` to what no sum of them is above there.
@@ -441,6 +472,8 @@ cdef class BarTable:
         cdef const Summary *bar
         cdef int32_t r
         cdef int k
+        if table.ids is not NULL and is_waiting(&table.ids.renewed, <int32_t>s):
+            return False
         for k in range(table.specs.count):
             if table.state_bytes[k]:
                 return False        # what its rule keeps is not known here
@@ -477,6 +510,7 @@ cdef class BarTable:
                     volume += volume_of(&table.slots[source][s].bar)
                     quote += quote_of(&table.slots[source][s].bar)
                     source = table.specs.source[source]
+                self.add_waiting(s, &volume, &quote)
                 largest = max(largest, max(volume, quote))
                 r = table.slots[k][s].oldest
                 while r >= 0:
