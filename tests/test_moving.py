@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 import fastbars
+from examples import examples
 from fastbars import BaseWebSocketAdapter, OHLCVBar, StreamConfig, TickData
 from fastbars.cli.output import csv_line
 from fastbars.errors import SubscriptionError, WSConnectionError
@@ -314,3 +317,74 @@ async def test_streams_move_before_anything_is_connected_too() -> None:
     assert spread(adapter) == [["BUSDT"], ["AUSDT"]]
     await adapter.move_streams(A, to=0)
     assert spread(adapter) == [["AUSDT", "BUSDT"]] or spread(adapter) == [["BUSDT", "AUSDT"]]
+
+
+# Everything at once.
+
+
+class Turmoil:
+    """Subscribes, unsubscribes, moves, drops and reconnects at random, several at a time, and cancels some of it."""
+
+    def __init__(self, run: Run, seed: int) -> None:
+        self._bars = run.stream
+        self._symbols = run.simulated.symbols
+        self._random = Random(seed)
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def rage(self, steps: int) -> None:
+        """So many things happen, and what can end of its own has ended."""
+        random = self._random
+        for _ in range(steps):
+            await asyncio.sleep(random.uniform(0.0, 0.4))
+            task = asyncio.create_task(self._do_something(random.sample(self._symbols, random.randint(1, 4))))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+            if random.random() < 0.15:
+                await asyncio.sleep(random.uniform(0.0, 0.3))
+                task.cancel()
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def _do_something(self, symbols: list[str]) -> None:
+        adapter, random = self._bars.adapter, self._random
+        with suppress(SubscriptionError, WSConnectionError, ValueError):
+            match random.choices(("add", "end", "move", "drop", "reconnect"), (5, 3, 8, 2, 1))[0]:
+                case "add":
+                    await self._bars.subscribe(symbols)
+                case "end":
+                    await self._bars.unsubscribe(symbols)
+                case "move":
+                    await adapter.move_streams(trades_of(self._bars, *symbols), random.choice((None, None, 0, 1, 2)))
+                case "drop":
+                    random.choice(adapter.connections.supervisors).pair.drop("it happens")
+                case "reconnect":
+                    await adapter.reconnect()
+
+
+@pytest.mark.parametrize("seed", range(examples(3)))
+@pytest.mark.parametrize("lines", [1, 2])
+@pytest.mark.parametrize("kind", ["binance", "kraken"])
+async def test_whatever_is_done_at_once_each_symbol_is_carried_once_and_each_bar_tells_the_truth(
+    kind: str, lines: int, seed: int, tmp_path: Path
+) -> None:
+    most = 2 + seed % 3
+    async with SimulatedExchange(kind, symbols=8, rate=400.0, record=True) as simulated:
+        run = Run(
+            simulated, kind, lines=lines, streams_per_connection=most, heal=True, rest_url=simulated.rest_url,
+            record=tmp_path,
+        )  # fmt: skip
+        async with run.stream as bars:
+            supervisors = bars.adapter.connections.supervisors
+            await Turmoil(run, seed).rage(30)
+            await bars.subscribe(simulated.symbols)
+            await until(lambda: all(each.is_whole for each in supervisors), 30)
+            for line in range(lines):
+                held = [s for each in bars.adapter.connections.of_line(line) for s, _ in each.subscriptions.desired]
+                assert sorted(held) == sorted(simulated.symbols)
+            assert max(len(each.subscriptions.desired) for each in supervisors) <= most
+            await run.go_on(4)
+        latest = {(bar.symbol, bar.open_time): bar for bar in run.issued}
+        whole = [bar for bar in latest.values() if str(bar.status) in ("COMPLETE", "HEALED", "UNVERIFIABLE")]
+        assert len(whole) > 40
+        assert [bar for bar in whole if not run.equals_truth(bar)] == []
+    assert [csv_line(bar) for bar in fastbars.replay(tmp_path)] == [csv_line(bar) for bar in run.issued]

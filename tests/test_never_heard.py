@@ -253,6 +253,25 @@ async def test_a_parser_with_names_of_its_own_does_not_make_symbols_look_silent(
     assert errors == []
 
 
+async def test_a_parser_that_keeps_the_names_does_not_hide_a_silent_symbol_beside_other_connections() -> None:
+    class Own(BinanceWebSocketAdapter):
+        def parse_message(self, message: dict[str, Any]) -> TickData | None:
+            if message.get("e") != "trade":
+                return None
+            return TickData(message["s"], message["T"] * 10**6, message["p"], message["q"], trade_id=message["t"])
+
+    errors: list[WebSocketError] = []
+    async with TradeServer() as server, Feed(server):
+        adapter = Own(config_of(streams_per_connection=1), url=server.url, on_error=errors.append)
+        await adapter.connect()
+        await adapter.subscribe(["BTCUSDT", "SILENT"])
+        await until(lambda: errors)
+        assert len(adapter.connections.supervisors) == 2
+        assert adapter.session.symbols == ("BTCUSDT",)
+        await adapter.disconnect()
+    assert [error.symbols for error in errors if isinstance(error, SubscriptionError)] == [("SILENT",)]
+
+
 async def test_redundant_lines_report_a_silent_symbol_once() -> None:
     errors: list[WebSocketError] = []
     async with TradeServer() as server, Feed(server):

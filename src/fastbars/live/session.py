@@ -289,6 +289,12 @@ class Session:
         """Whether trades of all symbols make bars, subscribed to or not."""
         return self._admission.roster is None
 
+    @property
+    def streams(self) -> frozenset[Stream]:
+        """The streams that are subscribed to, on whichever connection."""
+        roster = self._admission.roster
+        return frozenset() if roster is None else roster.streams
+
     def follow(self, owner: object, streams: Iterable[Stream], receive_time_ns: int) -> None:
         """Set the streams that one connection is subscribed to; trades of other symbols are dropped from here on.
 

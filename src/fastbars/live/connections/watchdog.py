@@ -112,7 +112,7 @@ class Watchdog:
         channel = session.channel
         candles = set(session.exchange.candles.values())
         ids = {name: i for i, name in enumerate(session.symbols)}
-        if session.has_own_parser and not ids.keys() <= {symbol for symbol, _ in subscriptions.desired}:
+        if session.has_own_parser and not ids.keys() <= {symbol for symbol, _ in session.streams}:
             channel = ""  # a user's parser has names of its own: which subscription a trade belongs to is unknown
         watched = [
             (symbol, name)
