@@ -459,7 +459,7 @@ def test_a_recording_of_several_connections_gives_the_same_bars(
     ("name", "fields"),
     [
         ("feed", {}),
-        ("feed", {"number": 5, "line": 0, "opens": False}),
+        ("feed", {"number": [], "line": 0, "opens": False}),
         ("feed", {"number": "x", "line": 0, "opens": True}),
         ("feed", {"number": -1, "line": 0, "opens": True}),
         ("feed", {"number": 2**40, "line": 0, "opens": True}),
@@ -480,6 +480,15 @@ def test_malformed_inputs_of_a_recording_are_refused(tmp_path: Path, name: str, 
     recording.close()
     with pytest.raises(TapeError, match=f"malformed input '{name}'"):
         list(replay(tmp_path))
+
+
+def test_a_recording_may_begin_with_feeds_that_opened_before(tmp_path: Path) -> None:
+    recording = Recording(tmp_path)
+    stream = Connections(1, recording=recording)
+    stream.session._journal.write("feed", 0, {"number": 5, "line": 0, "opens": False})
+    stream.read(1, btc(1, 0.1))
+    recording.close()
+    assert [bar.trade_count for bar in replay(tmp_path)] == [1]
 
 
 # What a feed may be.

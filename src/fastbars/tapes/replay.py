@@ -46,8 +46,8 @@ def _change_feed(session: Session, entry: Entry) -> list[OHLCVBar]:
     number, line = entry.fields["number"], entry.fields["line"]
     if entry.fields["opens"]:
         session.open_feed(number, line)
-    else:
-        session.close_feed(session.intake.feeds.opened[number])
+    elif (feed := session.intake.feeds.opened.get(number)) is not None:  # the file in which it opened may be missing
+        session.close_feed(feed)
     return []
 
 
