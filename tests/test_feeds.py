@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from random import Random
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from fastbars.live.session import Session
 from fastbars.live.snapshots import pack, unpack
 from fastbars.tapes import Recording
 from fastbars.ticks import to_nanoseconds
+from fastbars.wire.wakeup import Wakeup
 from fastbars.wire.walker import FrameWalker
 from servers import START_NS, frame, show, trade, until
 from test_connections import StrictExchange, exchange_of
@@ -394,6 +397,40 @@ def test_a_wakeup_of_a_redundant_line_ends_by_itself() -> None:
     assert lines.reported == []
     assert [line.first for line in lines.session.lines] == [49, 0]
     assert lines.session.lines[1].again == 49
+
+
+@pytest.mark.parametrize("lines", [1, 2])
+def test_an_ordinary_wakeup_runs_no_python_function_on_any_of_several_connections(lines: int) -> None:
+    stream = Connections(0, 1, lines=lines)
+    for number in (0, 1):
+        stream.session.set_carriers(SYMBOLS[number], one(0, 1) if lines == 2 else one(number))
+        stream.read(number, trade(1, 100, symbol=SYMBOLS[number]))
+    if lines == 2:
+        for number in (0, 1):
+            stream.read(number, trade(1, 100, symbol=SYMBOLS[1 - number]))
+    feeds = stream.session.intake.feeds.opened
+    reads = []
+    for number in (0, 1):
+        wakeup = Wakeup([], print, print, print, ending=feeds[number].ending, scans=True)
+        wakeup.walker, wakeup.is_open = stream.walkers[number], True
+        reads.append(wakeup.receive)
+    called: list[str] = []
+
+    def note(profiled: FrameType, event: str, _: Any) -> None:
+        if event == "call":
+            called.append(profiled.f_code.co_name)
+
+    for trade_id in range(2, 20):
+        for number in (0, 1):
+            data = frame(trade(trade_id, 100 + trade_id, symbol=SYMBOLS[0 if lines == 2 else number]))
+            sys.setprofile(note)
+            try:
+                reads[number](data)
+            finally:
+                sys.setprofile(None)
+    assert called == []
+    assert stream.session.stats.trades == (2 if lines == 1 else 4) + 36
+    assert stream.session.stats.duplicates == (0 if lines == 1 else 20)
 
 
 # Recordings.

@@ -67,7 +67,7 @@ class Carriers:
         """Bring symbols that are new to the kernel, from this id on, to the groups of those that carry them."""
         buffer = self._intake.buffer
         if buffer is not None:
-            self._move(buffer.instruments.symbols[first:])
+            self._move([buffer.instruments.symbol(number) for number in range(first, len(buffer.instruments))])
 
     def follow(self, number: int) -> None:
         """Tell the feed of a connection which groups it carries."""
