@@ -136,10 +136,9 @@ async def test_a_connection_all_of_whose_symbols_have_moved_is_closed_and_they_m
             assert Counter(each.line for each in connections.supervisors) == {0: 2, 1: 2}
             await run.go_on(2)
             await bars.unsubscribe(simulated.symbols[2:])
-            leaving = [symbol for symbol, _ in connections.of_line(0)[1].subscriptions.desired]
-            staying = [symbol for symbol, _ in connections.first.subscriptions.desired]
-            await bars.adapter.move_streams(trades_of(bars, *leaving), to=0)
-            assert carried(bars) == [{*leaving, *staying}] * 2
+            (staying,), (leaving,) = ([symbol for symbol, _ in each] for each in bars.adapter.carried)
+            await bars.adapter.move_streams(bars.adapter.carried[1], to=0)
+            assert carried(bars) == [{leaving, staying}] * 2
             assert [each.line for each in connections.supervisors] == [0, 1]
             await run.go_on(2)
         for symbol in simulated.symbols[:2]:
@@ -187,7 +186,7 @@ A = [("AUSDT", "trade")]
 
 
 def spread(adapter: BaseWebSocketAdapter) -> list[list[str]]:
-    return [sorted(s for s, _ in each.subscriptions.desired) for each in adapter.connections.supervisors]
+    return [sorted(symbol for symbol, _ in streams) for streams in adapter.carried]
 
 
 async def test_both_carry_it_for_the_overlap_and_what_comes_twice_is_told_once() -> None:

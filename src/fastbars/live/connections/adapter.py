@@ -260,6 +260,11 @@ class BaseWebSocketAdapter:
         """As `unsubscribe`, given (symbol, channel) pairs."""
         await self._subscriber.unsubscribe(streams)
 
+    @property
+    def carried(self) -> list[list[Stream]]:
+        """The streams that each connection carries; where there are several lines, those of the first one."""
+        return [list(each.subscriptions.desired) for each in self.connections.of_line(0)]
+
     async def move_streams(self, streams: Sequence[Stream], to: int | None = None) -> None:
         """Carry (symbol, channel) pairs on another connection from now on, as far as they are subscribed.
 
@@ -267,7 +272,7 @@ class BaseWebSocketAdapter:
         do not, or that is 0, the subscription ends first, and bars say that trades may be missing.
 
         Args:
-            to: which connection, of those of each line, from 0; None: another one that has room, or a new one.
+            to: which connection, by its place in `carried`; None: another one that has room, or a new one.
 
         Raises:
             SubscriptionError: that connection cannot take them, or the exchange refused; those stay where they are.
