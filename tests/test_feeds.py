@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from random import Random
@@ -567,6 +568,31 @@ def test_each_connection_has_a_scanner_that_remembers_its_own_layouts() -> None:
 
 
 # On sockets.
+
+
+async def test_a_connection_that_is_not_read_delays_the_bars_of_what_it_alone_carries() -> None:
+    async with StrictExchange(Limits(1, 1, 1000)) as server:
+        bars: list[OHLCVBar] = []
+        config = StreamConfig(bars="1s", grace=0.0, close_by="clock")
+        adapter = BaseWebSocketAdapter(exchange_of(server.limits), config, on_bar=bars.append, url=server.url)
+        await adapter.connect()
+        await adapter.subscribe(["AUSDT", "BUSDT"])
+        await server.trade_all(1, 0)
+        await until(lambda: adapter.session.stats.trades == 2)
+        carrying = {symbol: each for each in adapter.connections.up for symbol, _ in each.subscriptions.confirmed}
+        for symbol, connection in carrying.items():
+            adapter.session.set_carriers(symbol, one(connection.number))
+        stalled = carrying["AUSDT"]
+        stalled.pause()
+        await until(lambda: bars)
+        await server.trade_all(2, 1_100)
+        await until(lambda: len(bars) == 2)
+        await asyncio.sleep(0.5)
+        assert [(bar.symbol, str(bar.close_reason)) for bar in bars] == [("BUSDT", "clock"), ("BUSDT", "clock")]
+        stalled.resume()
+        await until(lambda: len(bars) == 4)
+        assert [(bar.symbol, bar.trade_count, bar.revision) for bar in bars[2:]] == [("AUSDT", 1, 0), ("AUSDT", 1, 0)]
+        await adapter.disconnect()
 
 
 async def test_the_feeds_of_a_session_are_those_of_the_connections_that_are_up() -> None:
