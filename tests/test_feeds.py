@@ -506,6 +506,7 @@ def test_a_recording_of_several_connections_gives_the_same_bars(
         ("carriers", {"symbol": 5, "connections": []}),
         ("carriers", {"symbol": "A", "connections": 5}),
         ("carriers", {"symbol": "A", "connections": ["x"]}),
+        ("carriers", {"symbol": "A", "connections": list(range(MOST_FEEDS + 1))}),
         ("clock", {"steady_ns": 0, "exchange_time_ns": 0, "feed_up": True, "unread": [{}]}),
     ],
 )

@@ -16,7 +16,7 @@ import heapq
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-from fastbars.live.intake import Intake
+from fastbars.live.intake import MOST_FEEDS, Intake
 
 _UNKNOWN = 0  # the group of symbols of which nobody has said who carries them
 _LOWEST = -(2**63)
@@ -45,6 +45,8 @@ class Carriers:
         before = self._of.get(symbol)
         if before == connections:
             return
+        if len(connections) > MOST_FEEDS:  # of a recording that is not ours
+            raise ValueError(f"{symbol} is carried by {len(connections)} connections, more than {MOST_FEEDS}")
         self._of[symbol] = connections
         self._symbols[connections] += 1
         self._move([symbol])
