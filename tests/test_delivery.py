@@ -47,6 +47,7 @@ class Stream:
             self.delivery.add_consumer(CALLBACKS)
         self.paused: list[bool] = []
         self.loops = BarLoops(self.delivery, most, self.paused.append)
+        self.loops.open()
 
     def issue(self, *seconds: int) -> None:
         self.delivery.issue(bars(*seconds))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -381,3 +382,19 @@ async def test_a_stream_of_a_served_tape_equals_its_replay(tmp_path: Path) -> No
     tape = tape_of(tmp_path / "tape", messages)
     async with SimulatedExchange(tapes=[tape]) as exchange, stream_of(exchange, bars="1m,tick:4", once=True) as bars:
         assert await rest_of(bars) == list(fastbars.replay(tape, "binance", "1m,tick:4"))
+
+
+async def test_a_stream_can_be_entered_though_more_bars_wait_for_its_loop_than_its_queue_holds(tmp_path: Path) -> None:
+    # Reading was paused before anybody could iterate, so that the answer to the first request was never read.
+    config = StreamConfig(state=tmp_path / "state", queue_size=5, grace=0.1, check_symbols=False)
+    async with SimulatedExchange(symbols=["BTCUSDT"], rate=50, record=True) as exchange:
+        with suppress(ZeroDivisionError):
+            async with fastbars.stream("binance", ["BTCUSDT"], "1s", url=exchange.url, config=config):
+                await asyncio.sleep(20.0)
+                raise ZeroDivisionError  # nothing that was issued is confirmed
+        async with fastbars.stream("binance", ["BTCUSDT"], "1s", url=exchange.url, config=config) as bars:
+            loop = aiter(bars)
+            taken = [await anext(loop) for _ in range(9)]
+        opened = [bar.open_time for bar in taken]
+        assert opened == sorted(opened)
+        assert taken[0].status == "PARTIAL"

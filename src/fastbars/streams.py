@@ -160,6 +160,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
             await self.stop()
             self._loops.end()
             raise
+        self._loops.open()
         return self
 
     async def __aexit__(

@@ -358,12 +358,12 @@ class BarLoops:
         self._places: list[Place] = []
         start = delivery.restored_place
         self._vacant: Place | None = Place(start, start)  # for the next loop, while there is none
+        self._is_open = False
         self._is_paused = False
         self._has_ended = False
         self._failure: WSConnectionError | None = None
         self._has_raised = False
         delivery.loops = self
-        self.wake()
 
     @property
     def position(self) -> int | None:
@@ -407,11 +407,20 @@ class BarLoops:
         self.delivery.note_confirmed()
         self._resume()
 
+    def open(self) -> None:
+        """The stream is entered: the producer may be paused from now on, and no sooner.
+
+        What it brings while it is entered are the answers to its requests as well, and nobody can iterate yet.
+        """
+        self._is_open = True
+        if self._places or not self.delivery.has_named_consumers:
+            self.wake()
+
     def wake(self) -> None:
         """Bars were issued; pauses the producer where too many wait."""
         for place in self._places:
             place.ready.set()
-        if self._is_paused or self._waiting() < self._most:
+        if self._is_paused or not self._is_open or self._waiting() < self._most:
             return
         if not self._places and self.delivery.has_named_consumers:
             log.info("bars_not_iterated", waiting=self._waiting())
