@@ -25,8 +25,9 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from random import Random
@@ -42,6 +43,7 @@ from fastbars.errors import WebSocketError
 from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
 from fastbars.streams import BarStream
 from fastbars.ticks import to_nanoseconds
+from servers import until
 
 VENUES = (
     Venue("contiguous", "binance", "spot"),
@@ -55,6 +57,7 @@ VENUES = (
 SYMBOLS = 3
 RATE = 15.0  # trades a second and venue
 PACES_S = (0.0, 0.0, 0.05, 0.4)  # of consumers, for each bar
+WELL_UNDER_WAY = 0.7  # of the children are killed only after their first bar
 SETTLE_S = 8.0  # of the last child, which ends in order
 # Whatever the client can know of. Who has no ids knows of no single trade that is missing, and of no silence for as
 # long as it has not learned how often a symbol trades; a clock that is wrong makes every limit in time wrong.
@@ -79,11 +82,12 @@ NEED_A_DROP = (
 
 def stream_bars(venue: Venue, places: tuple[str, str, list[str]], folder: str, pace_s: float) -> None:
     """Stream the bars of a venue into its file until asked to stop, or killed."""
-    sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+    sys.stderr = open(f"{folder}/log", "a")  # noqa: SIM115 - for as long as the process lives
     asyncio.run(_stream_bars(venue, places, folder, pace_s))
 
 
 async def _stream_bars(venue: Venue, places: tuple[str, str, list[str]], folder: str, pace_s: float) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell_where)
     url, rest_url, symbols = places
     config = StreamConfig(
         grace=0.3, lateness=2.0, heal_horizon=120.0, rest_url=rest_url, state=f"{folder}/state", state_interval=0.5,
@@ -96,14 +100,21 @@ async def _stream_bars(venue: Venue, places: tuple[str, str, list[str]], folder:
         try:
             await _take_bars(stream, file, pace_s)
             return
-        except WebSocketError:  # not entered, as a fault befell it
+        except WebSocketError as error:  # not entered, as a fault befell it
+            print(f"not entered: {error!r}", file=sys.stderr, flush=True)
             await asyncio.sleep(0.2)
 
 
+def _tell_where() -> None:
+    for task in asyncio.all_tasks():
+        task.print_stack(limit=4)
+    sys.stderr.flush()
+
+
 async def _take_bars(stream: BarStream, file: int, pace_s: float) -> None:
+    stopping: list[asyncio.Task[None]] = []
     async with stream as bars:
         loop = asyncio.get_running_loop()
-        stopping: list[asyncio.Task[None]] = []
         loop.add_signal_handler(signal.SIGTERM, lambda: stopping.append(loop.create_task(bars.stop())))
         async for bar in bars:
             # In one call, so that a bar is in the file whole or not at all; only then is the next one asked for.
@@ -160,7 +171,6 @@ class Life:
 async def kill_again_and_again(venue: Venue, plan: Plan, random: Random, folder: Path) -> Life:
     """Let one venue's children be killed as often as planned; judge all that they saw."""
     context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["coverage_law"])
     life = Life(venue)
     seed = random.randrange(10**6)
     async with SimulatedExchange(
@@ -180,15 +190,22 @@ async def kill_again_and_again(venue: Venue, plan: Plan, random: Random, folder:
             child.start()
             try:
                 if not is_last:
+                    if random.random() < WELL_UNDER_WAY:
+                        await has_grown(folder / "bars", child)
                     await asyncio.sleep(plan.draw_life_s(random))
                     child.kill()
                     life.kills += 1
-                else:
+                elif await has_grown(folder / "bars", child):
                     await asyncio.sleep(SETTLE_S)
                     child.terminate()
+                else:
+                    os.kill(child.pid or 0, signal.SIGUSR1)
+                    await asyncio.sleep(1.0)
+                    child.kill()
                 await asyncio.to_thread(child.join, 20.0)
                 if is_last and child.exitcode != 0:
-                    life.faults.append(f"crash: the last child ended with {child.exitcode}")
+                    said = (folder / "log").read_text(errors="replace")[-3000:]
+                    life.faults.append(f"crash: the last child ended with {child.exitcode}, and said: {said}")
             finally:
                 child.kill()
             if random.random() < 0.3:
@@ -196,6 +213,18 @@ async def kill_again_and_again(venue: Venue, plan: Plan, random: Random, folder:
         wanted = {symbol: [(since_ms, None)] for symbol in server.symbols}
         judge(life, read_bars(folder / "bars"), Truth(server, venue, wanted))
     return life
+
+
+async def has_grown(path: Path, child: BaseProcess) -> bool:
+    """Wait until the child has brought a bar, however busy the machine is. Returns whether it has."""
+    before = _size(path)
+    with suppress(TimeoutError):
+        await until(lambda: _size(path) > before or child.exitcode is not None, timeout_s=20.0)
+    return _size(path) > before
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 async def _befall(server: SimulatedExchange, venue: Venue, seed: int) -> None:
@@ -230,8 +259,22 @@ def judge(life: Life, bars: list[OHLCVBar], truth: Truth) -> None:
         life.faults.append("present: no bar at all")
 
 
+def _prepare_children() -> None:
+    """Start the process that children are forked from, with all imports done: they would take most of a short life."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), before]))
+    try:
+        forkserver.set_forkserver_preload(["killing"])
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
 async def kill_all(plan: Plan, seed: int) -> list[Life]:
     """Kill as planned, all venues side by side."""
+    _prepare_children()
     async with AsyncExitStack() as stack:
         running = []
         for place, venue in enumerate(VENUES):

@@ -283,6 +283,20 @@ async def test_messages_that_are_none_come_between_the_others_and_cost_no_trade(
             assert str(one).startswith('{"e":"trade"'[: len(one)])
 
 
+async def test_an_aggregate_trade_is_missing_with_all_trades_in_it() -> None:
+    async with faulty() as server, connect(f"{server.url}/btcusdt@aggTrade") as client:
+        inject(server, FaultKind.DROP_TRADE, count=20)
+        seen: list[dict[str, Any]] = []
+        while len(seen) < 60 or applied(server, FaultKind.DROP_TRADE) < 20:
+            seen.append(orjson.loads(await client.recv(decode=False)))
+        record = server.record.connections[0]
+        assert seen[-1]["a"] - seen[0]["a"] + 1 >= len(seen)
+        covered = {number for one in seen for number in range(one["f"], one["l"] + 1)}
+        assert covered <= set(record.sent[SYMBOL])
+        assert not covered & set(record.dropped[SYMBOL])
+        assert len(record.dropped[SYMBOL]) > 20
+
+
 # Requests.
 
 
