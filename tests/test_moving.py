@@ -120,8 +120,7 @@ async def test_a_symbol_moved_in_mid_bar_lacks_nothing_where_ids_tell_trades_apa
             assert len(found) > 6
             assert {str(bar.status) for bar in found} == {status}
             assert [bar for bar in found if not run.equals_truth(bar)] == []
-        if kind not in ("kraken", "coinbase"):  # these send past trades on subscribing, which are told again
-            assert len(run.ticks) == bars.stats().buffer.trades
+        assert len(run.ticks) == bars.stats().buffer.trades
         stats = bars.stats()
         assert stats.session.duplicates + stats.buffer.duplicates > 0  # two connections did carry the same trades
         assert stats.session.dropped.no_longer_subscribed == 0

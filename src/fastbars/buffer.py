@@ -216,6 +216,13 @@ class BarBuffer:
         """int64[n], time of the latest trade of each symbol by its id, ns; -(2**63) or so where there was none."""
         return self._kernel.trade_times_ns
 
+    def next_id(self, symbol: str) -> int | None:
+        """The id after the newest one; None where ids prove nothing, or before the first trade."""
+        ledger = self._kernel.ledger
+        return (
+            None if ledger is None or symbol not in self.instruments else ledger.expected(self.instruments.id(symbol))
+        )
+
     def missing(self, symbol: str) -> list[tuple[int, int]]:
         """Ids known to be missing: (first, last) of each hole, ascending."""
         ledger = self._kernel.ledger

@@ -66,23 +66,31 @@ class Notifier:
         self._overlaps: set[object] = {self} if overlaps else set()  # who has begun one
         self._exchange = exchange
         self._numbers: dict[str, int] = {}  # of the symbols in `seen_by_callbacks`
+        self._came_before: Callable[[str, int], bool] | None = None  # of a symbol and a trade id: before the overlap
 
     @property
     def wants_trades(self) -> bool:
         """Whether each trade is wanted as an object."""
         return self.callbacks.on_tick is not None or self.callbacks.on_event is not None
 
-    def begin_overlap(self, owner: object) -> None:
-        """Two connections carry the same trades from here on: drop duplicates, as the kernel does. Idempotent."""
+    def begin_overlap(self, owner: object, came_before: Callable[[str, int], bool]) -> None:
+        """Two connections carry the same trades from here on: drop duplicates, as the kernel does. Idempotent.
+
+        Args:
+            owner: ends it.
+            came_before: whether a trade, of this symbol and id, has come already: some exchanges send past trades to
+                whoever subscribes.
+        """
         self._overlaps.add(owner)
         if self.seen_by_callbacks is None:
             self.seen_by_callbacks = RecentKeys()
+            self._came_before = came_before
 
     def end_overlap(self, owner: object) -> None:
         """Of its two connections one is left, and everything of the other has been read."""
         self._overlaps.discard(owner)
         if not self._overlaps:
-            self.seen_by_callbacks = None
+            self.seen_by_callbacks = self._came_before = None
 
     def call(self, callback: Callable[[T], object] | None, value: T) -> None:
         """Call `callback(value)`, where there is one; one that raises is logged and counted."""
@@ -120,6 +128,8 @@ class Notifier:
             return
         # Where ids are only unique, rows have none: what came twice was dropped by its key, before this.
         if self.seen_by_callbacks is not None and tick.trade_id is not None:
+            if self._came_before is not None and self._came_before(tick.symbol, tick.trade_id):
+                return
             number = self._numbers.setdefault(tick.symbol, len(self._numbers))
             if not self.seen_by_callbacks.add(number, str(tick.trade_id), tick.time_ns):
                 return

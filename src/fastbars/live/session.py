@@ -284,6 +284,27 @@ class Session:
 
     # Subscriptions.
 
+    def begin_overlap(self, owner: object) -> None:
+        """Two connections are about to carry the same trades: callbacks are called for the first arrival of each."""
+        if self.notifier.wants_trades:
+            self.notifier.begin_overlap(owner, self._received_before_now())
+
+    def _received_before_now(self) -> Callable[[str, int], bool]:
+        # Says of a symbol and a trade id whether that trade has come by now.
+        buffer = self.intake.buffer
+        ids: dict[str, int] = {}
+        missing: dict[str, list[tuple[int, int]]] = {}
+        if buffer is not None and buffer.policy.proves:
+            ids = {symbol: expected for symbol in self.symbols if (expected := buffer.next_id(symbol)) is not None}
+            missing = {symbol: buffer.missing(symbol) for symbol in ids}
+
+        def has_come(symbol: str, trade_id: int) -> bool:
+            return trade_id < ids.get(symbol, 0) and not any(
+                first <= trade_id <= last for first, last in missing[symbol]
+            )
+
+        return has_come
+
     @property
     def takes_all(self) -> bool:
         """Whether trades of all symbols make bars, subscribed to or not."""

@@ -127,7 +127,7 @@ class Subscriber:
             async with self._deciding():
                 moves = [move for line in range(config.lines) for move in await self._moves(line, streams, to)]
                 if overlaps:
-                    self._session.notifier.begin_overlap(moved)
+                    self._session.begin_overlap(moved)
                     for move in moves:
                         move.target.want(move.streams)
             if not overlaps:

@@ -356,7 +356,7 @@ class Supervisor:
 
     async def _bring_up(self, successor: Connection) -> None:
         # Opens a connection alongside the old one, and returns when everything is subscribed on it.
-        self.session.notifier.begin_overlap(self)
+        self.session.begin_overlap(self)
         await self._open(successor)
         self._begin(successor)
         await self._subscribe_all(successor)
