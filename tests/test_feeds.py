@@ -145,6 +145,22 @@ def test_where_nobody_has_said_who_carries_a_symbol_every_connection_does() -> N
     assert both.read(2, eth(1, 1)) == ["BTC 0 watermark"]
 
 
+def test_where_all_subscriptions_are_named_a_symbol_is_carried_by_none_until_that_is_said() -> None:
+    both = Connections(1, 2, lateness=0.5)
+    both.session.follow("owner", [(symbol, "trade") for symbol in SYMBOLS], START_NS)
+    both.session.set_carriers("ETHUSDT", one(2))
+    both.read(2, eth(1, 8))
+    # The other is 8 s behind, and its trades are late for nobody.
+    assert both.read(1, btc(1, 0.1)) == []
+    both.session.set_carriers("BTCUSDT", one(1))
+    assert both.read(1, btc(2, 0.2)) == []
+    assert both.read(1, btc(3, 1.5)) == ["BTC 0 trade"]
+    assert [(bar.trade_count, bar.revision) for bar in both.bars] == [(2, 0)]
+    assert both.session.buffer_stats.late == 0
+    both.read(1, trade(1, 1_600, symbol="XRPUSDT"))
+    assert both.clock(9, unread=one(1, 2))[-1] == "XRP 1 clock"  # nothing that is unread can be of it
+
+
 def test_a_symbol_that_moves_is_closed_by_the_connection_that_it_moved_to() -> None:
     both = Connections(1, 2)
     both.session.set_carriers("BTCUSDT", one(1))
@@ -220,6 +236,34 @@ def test_the_clock_is_that_of_the_connection_which_is_least_behind() -> None:
 def test_without_redundant_lines_nothing_is_released() -> None:
     assert Intake(print).release(None) == []
     assert Intake(print).release(5) == []
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=examples(60))
+def test_what_other_connections_bring_changes_no_bar_of_what_one_carries(seed: int) -> None:
+    dice = Random(seed)
+    together = Connections(1, 2, 3, bars=["1s", "3s"], grace=0.2, lateness=5.0)
+    alone = {number: Connections(number, bars=["1s", "3s"], grace=0.2, lateness=5.0) for number in (1, 2, 3)}
+    lag_ms = {number: dice.choice((0, 0, 400, 8_000)) for number in alone}
+    for number, symbol in enumerate(SYMBOLS, 1):
+        for each in (together, alone[number]):
+            each.session.set_carriers(symbol, one(number))
+    ids = dict.fromkeys(SYMBOLS, 0)
+    for at_ms in range(0, 20_000, 40):
+        number = dice.choice((1, 2, 3))
+        symbol = SYMBOLS[number - 1]
+        ids[symbol] += dice.choice((1,) * 30 + (2, 0))
+        late_ms = dice.choice((0, 0, 0, 30, 900))
+        message = trade(
+            max(ids[symbol], 1), at_ms - lag_ms[number] - late_ms, str(100 + at_ms % 7), symbol=symbol,
+            event_ms=at_ms - lag_ms[number],
+        )  # fmt: skip
+        for each in (together, alone[number]):
+            each.read(number, message)
+    for each in (together, *alone.values()):
+        each.bars += each.session.flush(START_NS)
+    for number, symbol in enumerate(SYMBOLS, 1):
+        assert show(bar for bar in together.bars if bar.symbol == symbol) == show(alone[number].bars)
 
 
 # One held trade.

@@ -187,6 +187,14 @@ def test_the_event_time_of_a_symbol_does_not_fall_in_a_group_that_is_behind() ->
     assert kernel.watermark_of(0) == 110 * SECOND
 
 
+def test_a_symbol_that_has_not_traded_has_seen_no_watermark() -> None:
+    kernel, _ = kernel_of("A")
+    kernel.advance_watermark(100 * SECOND)
+    kernel.add_group()
+    kernel.set_group([0], 1)
+    assert kernel.watermark_of(0) == LOWEST
+
+
 def test_a_trade_is_late_by_the_watermark_of_its_own_group() -> None:
     instruments = Instruments()
     kernel = BarKernel(instruments, parse_specs("1s"), lateness_ns=30 * SECOND, horizon_ns=30 * SECOND)

@@ -233,7 +233,8 @@ cdef class BarTable:
     cdef int assign(self, Py_ssize_t s, int32_t group) except -1:
         # Its next closing there is the caller's to say.
         cdef Groups *groups = &self.table.groups
-        groups.members[s].floor_ns = watermark_of(groups, s)
+        if has_appeared(&self.table, s):    # else no bar of it was closed by any watermark
+            groups.members[s].floor_ns = watermark_of(groups, s)
         groups.members[s].group = group
         groups.unlinked = True
         return 0

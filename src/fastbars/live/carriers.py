@@ -4,8 +4,9 @@
     connection -> groups                         those whose set it is in: its event time is their watermark
 
 So a symbol's watermark is the latest event time of the connections that carry it: each delivers in order, the furthest
-suffices, and one that stalls holds nothing up. Symbols of which nobody has said who carries them are in group 0, which
-each connection is taken to carry; those that are known to be carried by none are in a group that no event time reaches.
+suffices, and one that stalls holds nothing up. Symbols that are known to be carried by none are in a group that no
+event time reaches. Those of which nobody has said who carries them are in group 0, which each connection is taken to
+carry; unless all symbols are named that are subscribed to: then those that are not known are not carried yet.
 
 Units: times int64 nanoseconds of the exchange's clock.
 """
@@ -35,13 +36,21 @@ class Carriers:
         self._symbols = Counter[frozenset[int]]()  # how many each set carries
         self._groups: dict[frozenset[int], int] = {}
         self._free: list[int] = []  # groups without symbols, to be used again: a heap
+        self._are_named = False
 
     def of(self, symbol: str) -> frozenset[int] | None:
         """The connections that carry a symbol; None: nobody has said."""
         return self._of.get(symbol)
 
-    def set(self, symbol: str, connections: frozenset[int]) -> None:
-        """From here on these connections carry a symbol, and no others."""
+    def set(self, symbol: str, connections: frozenset[int], *, are_named: bool = False) -> None:
+        """From here on these connections carry a symbol, and no others.
+
+        Args:
+            are_named: none carries a symbol of which that is not said.
+        """
+        if are_named and not self._are_named:
+            self._are_named = True
+            self._follow_all()
         before = self._of.get(symbol)
         if before == connections:
             return
@@ -62,8 +71,8 @@ class Carriers:
         self._of.clear()
         self._symbols.clear()
         self._groups.clear()
-        for number in list(self._intake.feeds.opened):
-            self.follow(number)
+        self._are_named = False
+        self._follow_all()
 
     def place(self, first: int) -> None:
         """Bring symbols that are new to the kernel, from this id on, to the groups of those that carry them."""
@@ -75,19 +84,25 @@ class Carriers:
         """Tell the feed of a connection which groups it carries."""
         feed = self._intake.feeds.opened.get(number)
         if feed is not None:
-            feed.carry([_UNKNOWN, *sorted(group for own, group in self._groups.items() if number in own)])
+            unknown = [] if self._are_named else [_UNKNOWN]
+            feed.carry(unknown + sorted(group for own, group in self._groups.items() if number in own))
 
     def groups_but(self, unread: Collection[int]) -> list[int]:
         """The groups for which time may pass while data of these connections is unread.
 
-        A symbol waits where all that carry it are; where it is not known who does, while any is.
+        A symbol waits where all that carry it are; where any may carry it, while any is.
         """
         kernel = self._intake.kernel
         if kernel is None:
             return []
         if not unread:
             return list(range(kernel.groups))
-        return sorted(group for own, group in self._groups.items() if not own or not own.issubset(unread))
+        unknown = [_UNKNOWN] if self._are_named else []
+        return unknown + sorted(group for own, group in self._groups.items() if not own or not own.issubset(unread))
+
+    def _follow_all(self) -> None:
+        for number in list(self._intake.feeds.opened):
+            self.follow(number)
 
     def _move(self, symbols: Iterable[str]) -> None:
         buffer, kernel = self._intake.buffer, self._intake.kernel

@@ -369,7 +369,7 @@ class Session:
         """From here on these connections carry a symbol, and no others: their event time closes its bars."""
         if self.carriers.of(symbol) != connections:
             self._journal.write("carriers", wall_ns(), {"symbol": symbol, "connections": sorted(connections)})
-            self.carriers.set(symbol, connections)
+            self.carriers.set(symbol, connections, are_named=not self.takes_all)
 
     def _place_symbols(self, first: int) -> None:
         self.carriers.place(first)
