@@ -158,7 +158,7 @@ def snapshot(data: bytes) -> None:
     if data[0] > 127:
         body = data[1:]
         try:
-            content = snapshots.unpack(b"fastbars snapshot 2\n" + hashlib.sha256(body).digest() + body)
+            content = snapshots.unpack(b"fastbars snapshot 3\n" + hashlib.sha256(body).digest() + body)
         except SnapshotError:
             return
     else:

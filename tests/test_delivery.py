@@ -245,7 +245,7 @@ def test_a_bar_that_was_replaced_is_judged_no_more_and_its_revisions_rise() -> N
     assert issued[0] is None
     assert [one and (one.status, one.revision) for one in issued[1:]] == [("HEALED", 2), ("GAP", 3), ("GAP", 4)]
     again = EarlierBars(("test", "spot"), parse_specs(["1s"]), 60)
-    again.load(earlier.dump())
+    again.load(earlier.dump()())
     assert again.judge(bar(0, "PARTIAL")) == bar(0, "PARTIAL", revision=5)
     assert again.judge(bar(0, "PARTIAL", revision=30)) == bar(0, "PARTIAL", revision=30)
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import sys
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -619,7 +620,7 @@ async def test_what_a_snapshot_says_of_deliveries_is_checked(name: str, value: A
     path = moments.take()
     content = snapshots.read(path)
     assert content is not None
-    snapshots.write(path, snapshots.pack({**content, name: value}))
+    snapshots.write(path, snapshots.pieces_of({**content, name: value}))
     with pytest.raises(SnapshotError, match="snapshot refused"):
         Run(path)
 
@@ -643,6 +644,33 @@ async def test_a_long_log_and_a_new_symbol_bring_a_snapshot_before_its_time(
     assert logs_of(moments.folder / "state") == [2]
     keeping.cancel()
     await asyncio.wait([keeping])
+
+
+async def test_where_nobody_takes_bars_none_is_kept(moments: Moments) -> None:
+    run = Run(moments.folder / "state", loops=False)
+    for number in range(20):
+        run.feed(*second(number))
+    delivery = run.session.delivery
+    assert [number for number in range(20) if delivery.bar(number) is not None] == []
+
+
+def test_copying_the_state_of_3000_symbols_and_six_specs_takes_little_time(tmp_path: Path) -> None:
+    # 10 ms on an idle machine. The event loop waits for it, so the time of this thread is what counts.
+    session = Session(
+        BINANCE, StreamConfig(bars=["1s", "5s", "15s", "1m", "5m", "1h"], state=tmp_path / "state"), channel="trade"
+    )
+    for number in range(20):
+        session.receive([trade(number + 1, number * 1000, symbol=f"S{n}USDT") for n in range(3000)], 0, 0)
+    spent: list[float] = []
+    content: dict[str, Any] | None = {}
+    for _ in range(5):
+        begun = time.thread_time()
+        content = session.dump(content)
+        session.delivery.dump(1)
+        spent.append(time.thread_time() - begun)
+    assert content is not None
+    assert len(content["slots5"]) > 500_000
+    assert min(spent[1:]) < 0.02
 
 
 # Streams.

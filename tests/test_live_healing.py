@@ -372,11 +372,11 @@ async def test_stopping_waits_for_the_snapshot_that_is_being_written(
     begun, go_on, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
     steps: list[str] = []
 
-    def slowly(path: Path, data: bytes) -> None:
+    def slowly(path: Path, pieces: Sequence[bytes]) -> None:
         steps.append("begun")
         loop.call_soon_threadsafe(begun.set)
         assert go_on.wait(30)
-        path.write_bytes(data)
+        path.write_bytes(b"".join(pieces))
         steps.append("ended")
 
     monkeypatch.setattr(snapshots, "write", slowly)

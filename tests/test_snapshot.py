@@ -98,8 +98,8 @@ def test_a_layout_of_another_build_is_refused() -> None:
 def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
     path = tmp_path / "state"
     assert snapshots.read(path) is None
-    snapshots.write(path, snapshots.pack({"older": b"x"}))
-    snapshots.write(path, snapshots.pack(CONTENT))
+    snapshots.write(path, snapshots.pieces_of({"older": b"x"}))
+    snapshots.write(path, snapshots.pieces_of(CONTENT))
     assert snapshots.read(path) == CONTENT
     assert [one.name for one in tmp_path.iterdir()] == ["state"]
     assert path.stat().st_mode & 0o777 == 0o600
@@ -143,10 +143,10 @@ def test_a_refused_file_is_set_aside_and_not_deleted(tmp_path: Path, data: bytes
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "state"
-    snapshots.write(path, snapshots.pack(CONTENT))
+    snapshots.write(path, snapshots.pieces_of(CONTENT))
     (tmp_path / "state.new").mkdir()
     with pytest.raises(OSError, match="new"):
-        snapshots.write(path, b"newer")
+        snapshots.write(path, [b"newer"])
     assert snapshots.read(path) == CONTENT
 
 

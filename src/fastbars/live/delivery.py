@@ -105,6 +105,8 @@ class Delivery:
             self._write_bars()
         if self.loops is not None:
             self.loops.wake()
+        elif not self._named:  # nobody confirms
+            self._forget()
         return bars
 
     def bar(self, number: int) -> OHLCVBar | None:
@@ -206,19 +208,17 @@ class Delivery:
 
     # Snapshots.
 
-    def dump(self, number: int) -> dict[str, Any]:
-        """What snapshot `number` has of it, for `load`."""
+    def dump(self, number: int) -> Callable[[], dict[str, Any]]:
+        """What snapshot `number` has of it, for `load`: copied now, put into words when it is called, in any thread."""
         self._logged = self.next_number
-        return {
-            "delivery": {
-                "stream": self._stream,
-                "log": number,
-                "next": self.next_number,
-                "confirmed": dict(self.positions),
-            },
-            "waiting": b"[%s]" % b",\n".join(b"[%d,%b]" % (at, self._text(at)) for at in self._bars),
-            "earlier": self.earlier.dump(),
-        }
+        head = {"stream": self._stream, "log": number, "next": self.next_number, "confirmed": dict(self.positions)}
+        waiting, earlier = list(self._bars.items()), self.earlier.dump()
+
+        def content() -> dict[str, Any]:
+            lines = (b"[%d,%b]" % (at, text or encoded(bar)) for at, (bar, text) in waiting)
+            return {"delivery": head, "waiting": b"[%s]" % b",\n".join(lines), "earlier": earlier()}
+
+        return content
 
     def load(self, content: Mapping[str, Any]) -> None:
         """Restore what `dump` returned; a content without it changes nothing.

@@ -13,7 +13,7 @@ Better is the better status, best first in `BarStatus`; of two bars of one statu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -76,10 +76,10 @@ class EarlierBars:
         issued[self._key(bar)] = bar, True
         return bar
 
-    def dump(self) -> bytes:
-        """All of them, for `load`."""
-        bars = (one for issued in self._bars.values() for one in issued.values())
-        return b"[%s]" % b",\n".join(b"[%d,%b]" % (is_replaced, encoded(bar)) for bar, is_replaced in bars)
+    def dump(self) -> Callable[[], bytes]:
+        """All of them, for `load`: copied now, put into words when it is called, in any thread."""
+        bars = [one for issued in self._bars.values() for one in issued.values()]
+        return lambda: b"[%s]" % b",\n".join(b"[%d,%b]" % (is_replaced, encoded(bar)) for bar, is_replaced in bars)
 
     def load(self, part: object) -> None:
         """Restore what `dump` returned. Raises ValueError: it is something else; nothing has changed."""

@@ -13,7 +13,7 @@ file, so a write that has begun is never cancelled, only awaited. Units: seconds
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ class SnapshotKeeper:
                 return
             self._delivery.load(content or {})
             self._delivery.join(logged)
-            self._session.load((content or {}) | self._delivery.dump(number), wall_ns())
+            self._session.load((content or {}) | self._delivery.dump(number)(), wall_ns())
         except SnapshotError as error:
             _set_logs_aside(path)
             raise SnapshotError(f"{error}. The logs were renamed; the next start does without them") from error
@@ -162,15 +162,15 @@ class SnapshotKeeper:
                 self._report("delivery_log_not_written", error)
                 return
         self._number, self._saved_changes = number, self._delivery.changes
-        content |= self._delivery.dump(number)
-        self._writing = asyncio.create_task(self._write(content, number), name="fastbars snapshot")
+        delivered = self._delivery.dump(number)
+        self._writing = asyncio.create_task(self._write(content, delivered, number), name="fastbars snapshot")
         await asyncio.shield(self._writing)
 
-    async def _write(self, content: dict[str, Any], number: int) -> None:
+    async def _write(self, content: dict[str, Any], delivered: Callable[[], dict[str, Any]], number: int) -> None:
         # A failed write loses only this snapshot: the last one and the logs behind it stay.
         self._written = {}
         try:
-            await asyncio.to_thread(_pack_and_write, self._file.path, content, number)
+            await asyncio.to_thread(_pack_and_write, self._file.path, content, delivered, number)
         except OSError as error:
             self._report("snapshot_not_written", error)
         self._written = content
@@ -179,8 +179,10 @@ class SnapshotKeeper:
         log.error(event, exchange=self._session.exchange.name, path=str(self._file.path), error=str(error))
 
 
-def _pack_and_write(path: Path, content: Mapping[str, Any], number: int) -> None:
-    snapshots.write(path, snapshots.pack(content))
+def _pack_and_write(
+    path: Path, content: Mapping[str, Any], delivered: Callable[[], dict[str, Any]], number: int
+) -> None:
+    snapshots.write(path, snapshots.pieces_of({**content, **delivered()}))
     remove_logs(path, before=number)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,25 @@ _CHECKSUM_BYTES = 32
 _LENGTH_BYTES = 8
 
 
-def pack(content: Mapping[str, Any]) -> bytes:
-    """A snapshot as the bytes of its file. Values are what JSON knows, or bytes."""
+def pieces_of(content: Mapping[str, Any]) -> list[bytes]:
+    """A snapshot as the bytes of its file, in pieces. Values are what JSON knows, or bytes.
+
+    No piece is copied: a thread that copies a hundred megabytes holds the interpreter, and the event loop, up.
+    """
     parts = {name: value for name, value in content.items() if isinstance(value, bytes)}
     head = {name: value for name, value in content.items() if name not in parts}
     sizes = {name: len(part) for name, part in parts.items()}
     text = orjson.dumps({"head": head, "parts": sizes})
-    body = b"".join([len(text).to_bytes(_LENGTH_BYTES, "little"), text, *parts.values()])
-    return b"".join([_MAGIC, b"%d\n" % VERSION, hashlib.sha256(body).digest(), body])
+    body = [len(text).to_bytes(_LENGTH_BYTES, "little"), text, *parts.values()]
+    checksum = hashlib.sha256()
+    for piece in body:
+        checksum.update(piece)
+    return [_MAGIC + b"%d\n" % VERSION, checksum.digest(), *body]
+
+
+def pack(content: Mapping[str, Any]) -> bytes:
+    """A snapshot as the bytes of its file."""
+    return b"".join(pieces_of(content))
 
 
 def unpack(data: bytes) -> dict[str, Any]:
@@ -81,8 +92,8 @@ def unpack(data: bytes) -> dict[str, Any]:
     return content
 
 
-def write(path: Path, data: bytes) -> None:
-    """Replace the file by `data`; a crash at any moment leaves the old file or the new one, whole.
+def write(path: Path, pieces: Iterable[bytes]) -> None:
+    """Replace the file by these bytes; a crash at any moment leaves the old file or the new one, whole.
 
     Raises:
         OSError: it cannot be written; the old file is untouched.
@@ -91,7 +102,7 @@ def write(path: Path, data: bytes) -> None:
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
