@@ -21,6 +21,7 @@ cdef struct Held:               # a row that waits for those before it
 
 cdef struct Arrival:            # where and when a trade came first
     int64_t id
+    int64_t time_ns             # of the trade: where ids begin anew, another one can have the same id
     int64_t at_ns
     int32_t line
     uint32_t seen               # a bit for each line that has delivered it
@@ -28,6 +29,7 @@ cdef struct Arrival:            # where and when a trade came first
 cdef struct Symbol:
     int64_t expected            # the next id that goes on
     int64_t passed[LINES]  # the largest id of each line
+    int64_t since_ns            # time of the first trade of its latest series of ids; LOWEST where they did not begin anew
     Arrival *arrivals
     Held *held                  # by id, from held_start on
     int32_t held_start
@@ -57,11 +59,13 @@ cdef class Arbiter:
     cpdef TickBatch take(self, TickBatch batch, int line, int64_t now_ns)
     cpdef TickBatch expire(self, int64_t now_ns)
     cpdef bint holds(self, int symbol_id) noexcept
+    cpdef int begin_anew(self, int symbol_id, int64_t expected, int64_t since_ns) except -1
     cdef int _begin(self, Py_ssize_t rows) except -1
     cdef int _place(self, TickBatch batch, Py_ssize_t row, int line, int64_t now_ns) except -1
-    cdef bint _arrives(self, Symbol *symbol, int64_t first, int64_t trades, int line, int64_t now_ns) except -1
+    cdef bint _arrives(self, Symbol *symbol, const Held *row, int line) except -1
     cdef int _hold(self, Symbol *symbol, int32_t s, Held held) except -1
     cdef int _release(self, int64_t now_ns) except -1
+    cdef bint _pass_older(self, Symbol *symbol, int32_t s) except -1
     cdef bint _follow(self, Symbol *symbol, int32_t s) except -1
     cdef bint _next(self, Symbol *symbol, int32_t s) except -1
     cdef bint _put(self, int32_t s, const Held *held) except -1

@@ -35,6 +35,12 @@ class Arbiter:
     def __new__(cls, out: TickBatch, lines: int, wait_ns: int) -> Self: ...
     def take(self, batch: TickBatch, line: int, now_ns: int) -> TickBatch:
         """Take the trades that a line has brought at `now_ns` of a steady clock; returns those to fold in now."""
+    def begin_anew(self, symbol_id: int, expected: int, since_ns: int) -> int:
+        """The ledger found that the ids of a symbol began anew: `expected` comes next.
+
+        Trades older than `since_ns`, when the first one of the new series was made, are of an older one: none of them
+        waits for another.
+        """
     def expire(self, now_ns: int) -> TickBatch:
         """What has been held back for long enough at `now_ns`."""
     def holds(self, symbol_id: int) -> bool:

@@ -109,6 +109,7 @@ cdef class Arbiter:
             self.symbols = grown
             for i in range(self.capacity, capacity):
                 grown[i].expected = UNSEEN
+                grown[i].since_ns = LOWEST
                 for line in range(LINES):
                     grown[i].passed[line] = UNSEEN
                 grown[i].arrivals = NULL
@@ -148,6 +149,20 @@ cdef class Arbiter:
         self._begin(0)
         self._release(HIGHEST)
         return self.out
+
+    cpdef int begin_anew(self, int symbol_id, int64_t expected, int64_t since_ns) except -1:
+        cdef Symbol *symbol
+        cdef int line
+        if symbol_id < 0:
+            raise IndexError(f"there is no symbol {symbol_id}")
+        self._reserve(symbol_id + 1)
+        symbol = &self.symbols[symbol_id]
+        symbol.expected, symbol.since_ns = expected, since_ns
+        for line in range(LINES):
+            symbol.passed[line] = UNSEEN
+        free(symbol.arrivals)
+        symbol.arrivals = NULL
+        return 0
 
     cpdef bint holds(self, int symbol_id) noexcept:
         return 0 <= symbol_id < self.capacity and self.symbols[symbol_id].held_count > 0
@@ -219,10 +234,16 @@ cdef class Arbiter:
             self._copy(batch, row)  # the kernel will refuse it
             return 0
         symbol = &self.symbols[s]
-        if not self._arrives(symbol, first, last - first + 1, line, now_ns):
+        if batch.time_ns[row] < symbol.since_ns and symbol.expected != UNSEEN and first > symbol.expected:
+            # Of an older series of ids, on a line that is behind: the ledger knows.
+            arrived = _row_of(batch, row, first, last, now_ns)
+            if not self._put(s, &arrived):
+                self._hold(symbol, s, arrived)
+            return 0
+        arrived = _row_of(batch, row, first, last, now_ns)
+        if not self._arrives(symbol, &arrived, line):
             self.duplicates += 1
         else:
-            arrived = _row_of(batch, row, first, last, now_ns)
             # An id below `expected` is too old to judge here, or fills a hole: the ledger knows.
             if (symbol.expected != UNSEEN and first > symbol.expected) or not self._put(s, &arrived):
                 self._hold(symbol, s, arrived)
@@ -233,16 +254,17 @@ cdef class Arbiter:
         symbol.passed[line] = max(symbol.passed[line], last)
         return 0
 
-    cdef bint _arrives(self, Symbol *symbol, int64_t first, int64_t trades, int line, int64_t now_ns) except -1:
+    cdef bint _arrives(self, Symbol *symbol, const Held *row, int line) except -1:
         # False: it has arrived before.
         cdef Arrival *arrival
+        cdef int64_t first = row.first, trades = row.last - row.first + 1, now_ns = row.since_ns
         cdef int i
         if symbol.arrivals is NULL:
             symbol.arrivals = <Arrival *>calloc(WINDOW, sizeof(Arrival))
             if symbol.arrivals is NULL:
                 raise MemoryError
         arrival = &symbol.arrivals[first % WINDOW]
-        if arrival.seen and arrival.id == first:
+        if arrival.seen and arrival.id == first and arrival.time_ns == row.time_ns:
             if not (arrival.seen >> line) & 1:
                 arrival.seen |= <uint32_t>1 << line
                 self.counts[line].again += trades
@@ -255,7 +277,7 @@ cdef class Arbiter:
             for i in range(self.lines):
                 if not (arrival.seen >> i) & 1:
                     self.counts[i].missed += 1
-        arrival.id = first
+        arrival.id, arrival.time_ns = first, row.time_ns
         arrival.at_ns = now_ns
         arrival.line = line
         arrival.seen = <uint32_t>1 << line
@@ -299,7 +321,7 @@ cdef class Arbiter:
         cdef bint passed
         for s in list(self.waiting):
             symbol = &self.symbols[<int>s]
-            if not self._follow(symbol, s):
+            if (symbol.since_ns > LOWEST and not self._pass_older(symbol, s)) or not self._follow(symbol, s):
                 continue
             while symbol.held_count:
                 passed = True
@@ -310,6 +332,25 @@ cdef class Arbiter:
                 if not self._next(symbol, s) or not self._follow(symbol, s):
                     break
         return 0
+
+    cdef bint _pass_older(self, Symbol *symbol, int32_t s) except -1:
+        # Passes on what is held of older series of ids. False: a row was deferred.
+        cdef int32_t i, kept = 0
+        cdef bint fits = True
+        cdef Held held
+        for i in range(symbol.held_count):
+            held = symbol.held[symbol.held_start + i]
+            fits = fits and (held.time_ns >= symbol.since_ns or self._put(s, &held))
+            if not fits or held.time_ns >= symbol.since_ns:
+                symbol.held[symbol.held_start + kept] = held
+                kept += 1
+        self.held -= symbol.held_count - kept
+        if kept == 0 and symbol.held_count:
+            symbol.held_start = 0
+            self.waiting.remove(s)
+            self.turned.add(s)
+        symbol.held_count = kept
+        return fits
 
     cdef bint _follow(self, Symbol *symbol, int32_t s) except -1:
         # Passes on the rows that were waiting for this one. False: a row was deferred.

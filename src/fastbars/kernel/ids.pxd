@@ -92,4 +92,5 @@ cdef class Ledger:
     cdef void restore(self) noexcept
     cdef void forget_saved(self) noexcept
     cdef list _older_holes(self, int symbol_id, int64_t first, int64_t last)
+    cdef bint _knows_series(self, const Line *line, Py_ssize_t symbol_id) noexcept
     cdef int _take_anew(self, bytes given, Py_ssize_t symbols) except -1

@@ -92,7 +92,7 @@ cdef bint _is_sound(const Line *line) noexcept nogil:
     cdef int32_t i
     if line.expected == UNSEEN:
         return line.hole_count == 0
-    if line.expected < 0 or not 0 <= line.start <= line.expected:
+    if line.expected < 0 or not LOWEST < line.start <= line.expected:
         return False
     if not (is_time(line.last_time_ns) and is_time(line.start_ns) and is_time(line.proven_ns) and line.forgotten <= line.expected
             and (line.forgotten_until_ns == LOWEST or is_time(line.forgotten_until_ns))):
@@ -671,6 +671,10 @@ cdef class Ledger:
                 if not _is_sound(&lines[i]):
                     raise ValueError(f"the snapshot's ledger of symbol {i} contradicts itself")
             self._take_anew(series, symbols)
+            for i in range(symbols):
+                if not self._knows_series(&lines[i], i):
+                    self.clear()
+                    raise ValueError(f"the snapshot's series of symbol {i} are not those of its ids")
             self.ids.renewed.begun = begun
             for i in range(symbols):  # nothing fails from here on
                 free(self.ids.lines[i].holes)
@@ -682,6 +686,15 @@ cdef class Ledger:
             for i in range(symbols):
                 free(lines[i].holes)
             free(lines)
+
+    cdef bint _knows_series(self, const Line *line, Py_ssize_t symbol_id) noexcept:
+        # Whoever has ids of older series has these.
+        cdef const Anew *anew = self.ids.renewed.of[symbol_id]
+        cdef bint older = line.start < 0
+        cdef int32_t i
+        for i in range(line.hole_count):
+            older |= line.holes[i].kind == SEAM
+        return not older or (anew is not NULL and anew.series_count > 0)
 
     cdef int _take_anew(self, bytes given, Py_ssize_t symbols) except -1:
         # Of a snapshot: the symbols whose ids began anew, or may be about to; for each its number and an Anew.

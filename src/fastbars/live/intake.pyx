@@ -48,6 +48,7 @@ cdef class Intake:
     cdef bint closes                # watermarks close bars
     cdef list issued                # bars not handed out yet
     cdef bint interrupted           # Python has read a message of this wakeup, whose result must be handed out
+    cdef int64_t series             # how often ids had begun anew, as far as the arbiter knows
     cdef int64_t begun              # holes and symbols that the healer knows of
     cdef Py_ssize_t placed          # symbols that `_on_symbols` knows of
 
@@ -112,7 +113,7 @@ cdef class Intake:
         bars = []
         while self.arbiter is not None:
             bars += self.buffer.add_live(self.arbiter.flush() if steady is None else self.arbiter.expire(steady))
-            if not self.arbiter.deferred:
+            if not self.arbiter.deferred and not self.follow_series():
                 self.follow_arbiter()
                 break
         return bars
@@ -198,13 +199,23 @@ cdef class Intake:
             bars = fold_live(self.buffer, self.entry, batch)
             if bars is not None:
                 self.issued += bars
-            if self.arbiter is None or not self.arbiter.deferred:
+            if self.arbiter is None or not (self.arbiter.deferred or self.follow_series()):
                 break
             batch = self.arbiter.expire(steady)
         if self.arbiter is not None:
             self.follow_arbiter()
         begin(self.batch)
         return 0
+
+    cdef bint follow_series(self) except -1:
+        # Where the ids of a symbol began anew the arbiter begins anew. True: it may hold trades of the series before.
+        cdef int64_t before = self.series
+        if not self.entry.kernel.by_id or self.entry.kernel.table.ids.renewed.begun == before:
+            return False
+        self.series = self.entry.kernel.table.ids.renewed.begun
+        for symbol_id, _, _, expected, since_ns in self.entry.kernel.ledger.begun_since(before):
+            self.arbiter.begin_anew(symbol_id, expected, since_ns)
+        return self.arbiter.held > 0
 
     cdef int follow_arbiter(self) except -1:
         # Time does not pass for a symbol whose trades wait there for earlier ones.
