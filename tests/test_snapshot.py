@@ -50,6 +50,26 @@ def test_a_buffer_goes_on_from_its_snapshot_as_if_nothing_had_happened(
     assert buffer.stats.duplicates == twin.stats.duplicates
 
 
+@pytest.mark.parametrize("begun", [(1,), (900, 1), (1, 900, 20)])
+def test_a_buffer_goes_on_from_a_snapshot_taken_after_ids_began_anew(begun: tuple[int, ...]) -> None:
+    ids = [*range(1000, 1200)]
+    for first in begun:
+        ids += range(first, first + 200)
+    buffer, twin = (BarBuffer("1s,1m", ids="contiguous", lateness_s=1) for _ in range(2))
+    statuses = set()
+    for place, trade_id in enumerate(ids):
+        if place % 50 == 25:
+            after = BarBuffer("1s,1m", ids="contiguous", lateness_s=1)
+            after.load(snapshots.unpack(snapshots.pack(buffer.dump())))
+            buffer = after
+        bars = buffer.add("A", place * 400_000_000, "5", "1", "buy", trade_id)
+        assert bars == twin.add("A", place * 400_000_000, "5", "1", "buy", trade_id)
+        statuses |= {(place // 200, bar.status) for bar in bars}
+    assert buffer.flush_all() == twin.flush_all()
+    assert {(number, "COMPLETE") for number in range(1 + len(begun))} <= statuses
+    assert buffer.stats.duplicates == twin.stats.duplicates == 0
+
+
 def test_a_snapshot_is_of_the_same_specs_and_ids_only() -> None:
     buffer = BarBuffer("1m", ids="contiguous")
     buffer.add_tick(TickData("A", 0, 5, 1, trade_id=1))

@@ -31,7 +31,7 @@ from libc.string cimport memcpy, memmove
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from fastbars.kernel.anew cimport Anew, Series, anew_of, free_all, is_sound as is_sound_anew, new_anew
-from fastbars.kernel.limits cimport is_time
+from fastbars.kernel.limits cimport LOWEST_KEY, is_time
 from fastbars.kernel.passes cimport Pass, row_at
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 
@@ -92,7 +92,7 @@ cdef bint _is_sound(const Line *line) noexcept nogil:
     cdef int32_t i
     if line.expected == UNSEEN:
         return line.hole_count == 0
-    if line.expected < 0 or not LOWEST < line.start <= line.expected:
+    if line.expected < 0 or not LOWEST_KEY <= line.start <= line.expected:
         return False
     if not (is_time(line.last_time_ns) and is_time(line.start_ns) and is_time(line.proven_ns) and line.forgotten <= line.expected
             and (line.forgotten_until_ns == LOWEST or is_time(line.forgotten_until_ns))):

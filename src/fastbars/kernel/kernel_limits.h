@@ -17,6 +17,9 @@
 /* Decimals of a price or a size, and digits that are sure to fit 64 bits with a sign. */
 #define FB_MAX_SCALE 18
 
+/* Where the ids of a symbol begin anew, those of its older series are moved below them, and never below this. */
+#define FB_LOWEST_KEY (-(1LL << 61))
+
 static const int64_t fb_power_of_ten[FB_MAX_SCALE + 1] = {
     1LL, 10LL, 100LL, 1000LL, 10000LL, 100000LL, 1000000LL, 10000000LL, 100000000LL, 1000000000LL,
     10000000000LL, 100000000000LL, 1000000000000LL, 10000000000000LL, 100000000000000LL,

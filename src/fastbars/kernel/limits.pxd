@@ -7,6 +7,7 @@ cdef extern from "kernel_limits.h" nogil:
     const int64_t LONGEST_NS "FB_LONGEST_NS"    # intervals of time bars
     const int64_t LONGEST_MONTHS "FB_LONGEST_MONTHS"
     const int MAX_SCALE "FB_MAX_SCALE"          # decimals of a price or a size
+    const int64_t LOWEST_KEY "FB_LOWEST_KEY"    # ids of older series are moved down: never further
 
 
 cdef inline bint is_time(int64_t time_ns) noexcept nogil:

@@ -19,6 +19,7 @@ from libc.stdint cimport int32_t, int64_t
 
 from fastbars.kernel.anew cimport MOST_SERIES, MOST_WAITING, Anew, Series, Waiting, anew_of, new_anew
 from fastbars.kernel.ids cimport SEAM, Hole, Line, find_hole, forget_oldest_hole, insert_hole, remove_hole
+from fastbars.kernel.limits cimport LOWEST_KEY
 from fastbars.kernel.passes cimport Pass
 from fastbars.kernel.paths cimport path_rule_of
 from fastbars.kernel.rules cimport is_time_kind
@@ -31,8 +32,7 @@ cdef enum:
 
 # Ids that trades of an older series can have beyond the newest one it had.
 cdef int64_t ROOM = <int64_t>1 << 32
-# No key is lower; no series begins anew behind an id from here on.
-cdef int64_t LOWEST_KEY = -(<int64_t>1 << 61)
+# No series begins anew behind an id from here on.
 cdef int64_t LARGEST_ID = <int64_t>1 << 62
 
 cdef struct Known:              # the next known key at or above one, and when its trade was made, at the latest
