@@ -690,7 +690,7 @@ cdef class Ledger:
     cdef bint _knows_series(self, const Line *line, Py_ssize_t symbol_id) noexcept:
         # Whoever has ids of older series has these.
         cdef const Anew *anew = self.ids.renewed.of[symbol_id]
-        cdef bint older = line.start < 0
+        cdef bint older = LOWEST < line.start < 0
         cdef int32_t i
         for i in range(line.hole_count):
             older |= line.holes[i].kind == SEAM
