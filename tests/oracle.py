@@ -2,7 +2,7 @@
 
 It keeps the trades themselves, not sums of them. After each trade, all that was ever issued is computed again
 from the lists of trades, and what came out differently is issued again. Ids are a set of numbers, holes are
-what that set lacks, the calendar is datetime's. Nothing here is shared with the package.
+what that set lacks, coverage is a list of spans, the calendar is datetime's. Nothing here is shared with the package.
 
 Units: times int ns since the epoch, UTC; prices, sizes and steps Decimal.
 """
@@ -106,6 +106,20 @@ def raised(trade: Trade, series: int) -> Trade:
     return trade._replace(first_id=trade.first_id % SERIES + above, last_id=trade.last_id % SERIES + above)
 
 
+class Span(NamedTuple):
+    """Time in which trades may be missing, or nobody wanted them, both ends inclusive."""
+
+    since_ns: float
+    until_ns: float  # inf: to this day
+    lost: bool
+    spec: str | None = None  # a trade came too late for this one alone
+    trade_count: int = 0  # known to be lost
+
+    @property
+    def is_plain(self) -> bool:
+        return self.lost and self.spec is None and not self.trade_count
+
+
 def nanoseconds(time: datetime) -> int:
     return (time - EPOCH) // timedelta(microseconds=1) * 1000
 
@@ -142,12 +156,6 @@ class Bar:
     close_ns: int
     arrivals: list[tuple[int, Trade]] = field(default_factory=list)
     reason: str = "trade"
-    start: bool = False
-    ended: bool = False
-    unproven: bool = False
-    down: bool = False
-    lost: bool = False
-    lost_count: int = 0
     healed: bool = False
     touched: bool = False
     carry: Decimal | None = None
@@ -165,6 +173,7 @@ class Oracle:
         grace_s, lateness_s, heal_horizon_s: whole or binary fractions of seconds.
         fill: intervals without trades have flat bars.
         contract_sizes: of inverse symbols.
+        covers_itself: a symbol's first trade covers it.
     """
 
     def __init__(
@@ -176,12 +185,19 @@ class Oracle:
         contract_sizes: dict[str, Decimal] | None = None,
         heal_horizon_s: float = 3600,
         fill: bool = False,
+        covers_itself: bool = True,
     ) -> None:
         self.specs = specs
         self.lateness_ns = round(lateness_s * 1_000_000_000)
         self.horizon_ns = max(round(heal_horizon_s * 1_000_000_000), self.lateness_ns)
         self.fill = fill
-        self.down: tuple[int, float] | None = None  # the last time that the feed was down; without end while it is
+        self.covers_itself = covers_itself
+        self.down = False
+        self.fresh_paths: set[tuple[str, str]] = set()  # path-driven bars of these are behind time that nobody wanted
+        self.gaps: dict[str, list[Span]] = {}  # by symbol, in the order in which it came to be known
+        self.began: dict[str, int] = {}  # time of the first trade, or refused trade
+        self.proven: dict[str, int] = {}  # latest time of an id that came as the newest
+        self.starts: dict[str, int] = {}  # time of the id where the symbol begins
         self.sure: dict[tuple[str, int], int] = {}  # missing id -> bars that close later were all kept
         self.healed = 0
         self.contiguous = ids == "contiguous"
@@ -199,10 +215,16 @@ class Oracle:
         self.begun: dict[str, list[Begun]] = {}  # each series but a symbol's first
         self.waiting: dict[str, Waiting] = {}
         self.rows = 0
+        for symbol in self.contract_sizes:
+            self._know(symbol)
+
+    def _know(self, symbol: str) -> list[Span]:
+        return self.gaps.setdefault(symbol, [Span(-inf, inf, lost=False)])
 
     def add(self, trade: Trade) -> list[Line]:
         self.rows += 1
         symbol = trade.symbol
+        self._know(symbol)
         if not self.contiguous or not self.accepted.get(symbol):
             return self._take(trade)
         series = self._older_series(trade)
@@ -308,7 +330,12 @@ class Oracle:
 
     def _take(self, trade: Trade, *, waited: bool = False) -> list[Line]:
         jumped = filled = False
-        known = self.accepted.setdefault(trade.symbol, [])
+        known = self.accepted.get(trade.symbol, [])
+        behind_seam = None
+        if waited:
+            begun = self.begun[trade.symbol][-1]
+            ends = sorted((begun.before_ns, begun.time_ns))
+            behind_seam = (ends[0], ends[1], self.sure[trade.symbol, -len(self.begun[trade.symbol])])
         if self.contiguous and known:
             seen = {number for row in known for number in range(row.first_id, row.last_id + 1)}
             own = set(range(trade.first_id, trade.last_id + 1))
@@ -323,15 +350,22 @@ class Oracle:
                 return []
             jumped = trade.first_id > max(seen) + 1
             filled = trade.first_id < max(seen)
+            before = dict(self.sure), {name: list(series) for name, series in self.begun.items()}
+            has_place = self._has_place(trade, self._reach(trade) if filled else behind_seam)
+            self.sure, self.begun = before
+            if trade.size and not has_place:
+                self.late.append(trade)
+                return self.lose([trade.symbol], trade.time_ns, trade.time_ns)
             if jumped or (filled and (trade.size or trade.last_id + 1 != min(seen))):
                 self.out_of_order.add(trade.symbol)
         reach = self._reach(trade) if jumped or filled else None
-        if waited:
-            begun = self.begun[trade.symbol][-1]
-            ends = sorted((begun.before_ns, begun.time_ns))
-            behind_seam = reach or (ends[0], ends[1], self.sure[trade.symbol, -len(self.begun[trade.symbol])])
-        known.append(trade)
+        if not known or trade.first_id < min(row.first_id for row in known):
+            self.starts[trade.symbol] = min(self.starts.get(trade.symbol, trade.time_ns), trade.time_ns)
+        if not filled:
+            self.proven[trade.symbol] = max(self.proven.get(trade.symbol, trade.time_ns), trade.time_ns)
+        self.accepted.setdefault(trade.symbol, []).append(trade)
         self.arrival += 1
+        self._cover_by(trade.symbol, trade.time_ns)
         if not trade.size:
             return self._use_up(trade, jumped=jumped, filled=filled)
         late = False
@@ -341,7 +375,7 @@ class Oracle:
             if jumped:
                 lines += track.changes()
             placed, missed = track.place(
-                trade, self.arrival, reach if filled else None, waited=behind_seam if waited else None
+                trade, self.arrival, reach if filled else None, waited=reach or behind_seam if waited else None
             )
             lines += placed
             if filled:
@@ -351,6 +385,121 @@ class Oracle:
             self.late.append(trade)
         return lines
 
+    def _has_place(self, trade: Trade, reach: tuple[int, int, int] | None) -> bool:
+        """Whether some bar can take a trade; path-driven ones always can."""
+        if any(":" in spec for spec in self.specs):
+            return True
+        tracks = [self.tracks.get((trade.symbol, spec)) for spec in self.specs]
+        return any(track is None or track.can_take(trade, reach) for track in tracks)
+
+    # Coverage.
+
+    def _cover_by(self, symbol: str, time_ns: int) -> None:
+        """Without a connection a trade covers a symbol that nobody has covered."""
+        self.began.setdefault(symbol, time_ns)
+        (open_since,) = [gap.since_ns for gap in self._know(symbol) if gap.until_ns == inf and not gap.lost] or (inf,)
+        if all(":" in spec for spec in self.specs):
+            time_ns = max(time_ns, int(max(open_since, -(10**19)))) if open_since != inf else time_ns
+        if self.covers_itself and time_ns >= open_since:
+            self.gaps[symbol] = [
+                gap._replace(until_ns=time_ns) if gap.until_ns == inf else gap for gap in self._know(symbol)
+            ]
+            self._end_paths(symbol, lost=False)
+
+    def _end_paths(self, symbol: str, *, lost: bool) -> None:
+        """A gap is over: where ids prove nothing, path-driven bars cannot know what was traded in it."""
+        if self.contiguous or symbol not in self.began:
+            return
+        if lost:
+            self.out_of_order.add(symbol)
+        else:
+            self.fresh_paths |= {(symbol, spec) for spec in self.specs}
+
+    def change(self, symbol: str, changed: Any, reached: tuple[float, float]) -> list[Line]:
+        """What comes of another list of gaps; intervals that were skipped may have become GAP between two times."""
+        before = self._know(symbol)
+        self.gaps[symbol] = after = changed(before)
+        if before == after:
+            return []
+        lines: list[Line] = []
+        for track in [track for (name, _), track in self.tracks.items() if name == symbol and track.timed]:
+            lines += track.changes()
+            lines += track.skipped(*reached)
+        return lines
+
+    def _open_gap(self, symbol: str) -> Span | None:
+        return next((gap for gap in self._know(symbol) if gap.until_ns == inf), None)
+
+    def cover(self, symbols: list[str] | None, from_ns: int) -> list[Line]:
+        lines: list[Line] = []
+        for symbol in list(self.gaps) if symbols is None else symbols:
+            opened = self._open_gap(symbol)
+            if opened is not None:
+                ended = opened._replace(until_ns=max(from_ns, opened.since_ns))
+                self._end_paths(symbol, lost=opened.lost)
+                lines += self.change(
+                    symbol, lambda gaps, one=opened, end=ended: [end if gap is one else gap for gap in gaps], (0, -1))
+        return lines
+
+    def uncover(self, symbols: list[str] | None, since_ns: float, *, lost: bool) -> list[Line]:
+        lines: list[Line] = []
+        for symbol in list(self.gaps) if symbols is None else [one for one in symbols if one in self.gaps]:
+            gaps, opened = self._know(symbol), self._open_gap(symbol)
+            others = [gap for gap in gaps if gap is not opened]
+            if opened is None:
+                new = [*gaps, Span(since_ns, inf, lost)]
+                reached = (since_ns, inf)
+            elif opened.lost == lost:
+                new = [*others, opened._replace(since_ns=min(since_ns, opened.since_ns))]
+                reached = (since_ns, opened.since_ns)
+            elif lost and symbol not in self.began:
+                continue
+            else:
+                since_ns = max(since_ns, opened.since_ns)
+                new = [*others, opened._replace(until_ns=since_ns), Span(since_ns, inf, lost)]
+                reached = (since_ns, inf)
+                self._end_paths(symbol, lost=opened.lost)
+            lines += self.change(symbol, lambda _, new=new: new, reached)
+        return lines
+
+    def lose(self, symbols: list[str] | None, since_ns: int, until_ns: int, trades: int = 0) -> list[Line]:
+        lines: list[Line] = []
+        if since_ns > until_ns:
+            return lines
+        for symbol in list(self.gaps) if symbols is None else [one for one in symbols if one in self.gaps]:
+            span = Span(since_ns, until_ns, lost=True, trade_count=trades)
+            if span.is_plain and any(
+                gap.is_plain and gap.since_ns <= since_ns and until_ns <= gap.until_ns for gap in self._know(symbol)
+            ):
+                continue
+            self._end_paths(symbol, lost=True)
+            lines += self.change(symbol, lambda gaps, one=span: [*gaps, one], (since_ns, until_ns))
+        return lines
+
+    def note_lost(self, symbol: str, time_ns: int) -> list[Line]:
+        self._know(symbol)
+        self._cover_by(symbol, time_ns)
+        for spec in [spec for spec in self.specs if ":" not in spec]:
+            track = self._track(symbol, spec)
+            if track.end_ns is None:
+                track.end_ns = nanoseconds(interval(spec, time_ns)[0])
+        return self.lose([symbol], time_ns, time_ns, 0 if self.contiguous else 1)
+
+    def bridge(self, symbols: list[str] | None, since_ns: int, until_ns: int) -> list[Line]:
+        lines: list[Line] = []
+        for symbol in list(self.gaps) if symbols is None else [one for one in symbols if one in self.gaps]:
+            left: list[Span] = []
+            for gap in self._know(symbol):
+                if not gap.is_plain or gap.since_ns > until_ns or gap.until_ns < since_ns or since_ns > until_ns:
+                    left.append(gap)
+                    continue
+                if gap.since_ns < since_ns:
+                    left.append(gap._replace(until_ns=since_ns - 1))
+                if gap.until_ns > until_ns:
+                    left.append(gap._replace(since_ns=until_ns + 1))
+            lines += self.change(symbol, lambda _, left=left: left, (0, -1))
+        return lines
+
     def _use_up(self, trade: Trade, *, jumped: bool, filled: bool) -> list[Line]:
         """A void id: it proves what a trade would prove, and is in no bar."""
         self.voids += 1
@@ -358,10 +507,7 @@ class Oracle:
             self.void_times.setdefault(trade.symbol, []).append(trade.time_ns)
         lines: list[Line] = []
         for track in [track for (symbol, _), track in self.tracks.items() if symbol == trade.symbol and track.timed]:
-            if jumped or filled:
-                lines += track.changes()
-            if not filled:
-                lines += track._prove(nanoseconds(interval(track.spec, trade.time_ns)[0]))
+            lines += track.changes()
         return lines
 
     def heal(self, trades: list[Trade]) -> list[Line]:
@@ -382,11 +528,20 @@ class Oracle:
                 if not hole.is_seam
                 if hole.first <= trade.first_id and trade.last_id <= hole.last
                 if hole.since_ns - slack_ns <= trade.time_ns <= hole.until_ns + slack_ns
+                if all(
+                    nanoseconds(opens) <= hole.until_ns and hole.since_ns < nanoseconds(closes)
+                    for opens, closes in [interval(spec, trade.time_ns) for spec in specs]
+                )
             ] or (None,)
             self.arrival += 1
             if hole is None:
                 continue
+            before = dict(self.sure)
             reach = self._reach(trade)
+            tracks = [self.tracks.get((symbol, spec)) for spec in specs]
+            if trade.size and tracks and not any(one is None or one.can_take(trade, reach) for one in tracks):
+                self.sure = before
+                continue
             reached += [trade.time_ns, hole.since_ns, hole.until_ns]
             self.accepted[trade.symbol].append(trade)
             if not trade.size:
@@ -398,6 +553,7 @@ class Oracle:
             for bar in [*track.closed, *([track.current] if track.current else [])]:
                 bar.healed |= bool(reached) and bar.open_ns <= max(reached) and min(reached) < bar.close_ns
             lines += track.changes()
+            lines += track.skipped(min(reached), max(reached)) if reached else []
         return lines
 
     def _reach(self, trade: Trade) -> tuple[int, int, int]:
@@ -449,45 +605,51 @@ class Oracle:
             times = self.void_times.get(symbol, []) + watermark
         return max(times, default=0) - self.lateness_ns
 
-    def feed_down(self, time_ns: int) -> None:
-        if self.down is None or self.down[1] != inf:
-            self.down = (time_ns, inf)
+    def feed_down(self, time_ns: int) -> list[Line]:
+        if self.down:
+            return []
+        self.down = True
+        wanted = [symbol for symbol in self.gaps if (gap := self._open_gap(symbol)) is None or gap.lost]
+        return self.uncover(wanted, time_ns, lost=True)
 
-    def feed_up(self, time_ns: int) -> None:
-        if self.down is None or self.down[1] != inf:
-            return
-        self.down = (self.down[0], max(time_ns, self.down[0] + 1))
-        for track in self.tracks.values():
-            if track.current is not None:
-                track.current.down |= self.was_down_in(track.current.open_ns, track.current.close_ns)
-            if not self.contiguous:
-                self.out_of_order.add(track.symbol)
-
-    def was_down_in(self, opened: int, closes: int) -> bool:
-        return self.down is not None and opened < self.down[1] and self.down[0] < closes
+    def feed_up(self, time_ns: int) -> list[Line]:
+        if not self.down:
+            return []
+        self.down = False
+        lost = [symbol for symbol in self.gaps if (gap := self._open_gap(symbol)) is not None and gap.lost]
+        return self.cover(lost, time_ns)
 
     def advance_watermark(self, time_ns: int) -> list[Line]:
         self.watermark_ns = time_ns if self.watermark_ns is None else max(self.watermark_ns, time_ns)
         return self._close(time_ns, "watermark")
 
     def advance_clock(self, time_ns: int, feed_up: bool) -> list[Line]:
-        if feed_up:
-            self.feed_up(time_ns)
-        else:
-            self.feed_down(time_ns)
-        return self._close(time_ns, "clock" if feed_up else "gap")
+        lines = self.feed_up(time_ns) if feed_up else self.feed_down(time_ns - self.grace_ns - 1)
+        return lines + self._close(time_ns, "clock" if feed_up else "gap")
 
     def flush(self, symbol: str | None = None) -> list[Line]:
-        lines = []
+        lines: list[Line] = []
         for waits in sorted(self.waiting, key=lambda one: self.waiting[one].trades[0][0]):
             if symbol in (None, waits):
                 lines += sorted(self._begin(waits), key=lambda line: self.specs.index(line.spec))
-        for track in self.tracks.values():
-            if symbol in (None, track.symbol):
-                if track.current is not None:
-                    lines.append(track.shut("end"))
-                track.ended = True
+        for name in dict.fromkeys(name for name, _ in self.tracks):
+            if symbol not in (None, name):
+                continue
+            tracks = [track for (one, _), track in self.tracks.items() if one == name]
+            opened = self._open_gap(name)
+            own = self.uncover([name], self._end_of(tracks), lost=False) if opened is None or opened.lost else []
+            own += [track.shut("end") for track in tracks if track.current is not None]
+            lines += sorted(own, key=lambda line: self.specs.index(line.spec))
         return lines
+
+    def _end_of(self, tracks: list[Track]) -> float:
+        """Up to when a symbol that ends now was covered."""
+        timed = [track for track in tracks if track.timed]
+        passed = [track.event_time() for track in timed]
+        passed += [track.end_ns for track in timed if track.current is None and track.end_ns is not None]
+        passed += [time_ns for track in tracks if not track.timed for time_ns in track.times]
+        still_open = [track.current.close_ns - 1 for track in timed if track.current is not None]
+        return min([max(passed, default=-inf), *still_open])
 
     def missing(self, symbol: str) -> list[tuple[int, int]]:
         """The ids that can be asked for: of the last series, and of the one before where they mean no others."""
@@ -526,7 +688,9 @@ class Oracle:
 
     def _track(self, symbol: str, spec: str) -> Track:
         # A dict keeps the order of first appearance, and all specs of a symbol appear together.
-        return self.tracks.setdefault((symbol, spec), Track(self, symbol, spec))
+        if (symbol, spec) not in self.tracks:
+            self.tracks[symbol, spec] = Track(self, symbol, spec)
+        return self.tracks[symbol, spec]
 
 
 class Track:
@@ -539,11 +703,12 @@ class Track:
         self.timed = ":" not in spec
         self.current: Bar | None = None
         self.closed: list[Bar] = []
-        self.first_open_ns: int | None = None
         self.times: list[int] = []
         self.end_ns: int | None = None  # of the last interval that is over
-        self.ended = False  # nothing is known of what came after it
-        self.let_go_ns: int | None = None
+        self.let_go_ns = -inf
+        self.evicted_ns = -inf
+        if not self.timed:
+            oracle.fresh_paths.add((symbol, spec))
 
     def place(
         self,
@@ -563,8 +728,9 @@ class Track:
         return self._place_timed(trade, arrival, reach, healing, waited)
 
     def _place_path(self, trade: Trade, arrival: int) -> list[Line]:
+        self.times.append(trade.time_ns)
         if self.current is None:
-            self.current = Bar(trade.time_ns, trade.time_ns, start=not self.closed)
+            self.current = Bar(trade.time_ns, trade.time_ns)
         bar = self.current
         bar.arrivals.append((arrival, trade))
         bar.open_ns = min(row.time_ns for _, row in bar.arrivals)
@@ -582,33 +748,50 @@ class Track:
         waited: tuple[int, int, int] | None,
     ) -> tuple[list[Line], bool]:
         opened, closes = map(nanoseconds, interval(self.spec, trade.time_ns))
-        lines: list[Line] = []
-        if self.current is not None and self.current.open_ns == opened:
-            bar = self.current
-            if self.oracle.contiguous and reach is None:
-                lines += self._prove(opened)  # where a late trade has opened it, nothing was proven by that
-        elif self.end_ns is not None and opened < (self.end_ns if self.current is None else self.current.open_ns):
-            return self._amend(trade, arrival, reach, healing, waited)
-        else:
-            if self.current is not None:
+        if self._is_before(opened):
+            if self.current or self.closed or self.times or self.oracle.void_times.get(self.symbol):
+                return self._amend(trade, arrival, reach, healing, waited)
+            self.end_ns = opened  # it began with a refused trade, which was later
+        lines: list[Line] = self.changes() if reach is None else []  # its id is the newest, and proves bars before it
+        bar = self.current
+        if bar is None or bar.open_ns != opened:
+            if bar is not None:
                 lines.append(self.shut("trade"))
-            if reach is None:
-                lines += self._prove()
-            if not self.ended:
+            if self.end_ns is not None and self.end_ns < opened:
                 lines += self.pass_time(opened, "trade")
-            self.ended = False
             bar = self.current = Bar(opened, closes)
-            bar.down = self.oracle.was_down_in(opened, closes)
-            if self.first_open_ns is None:
-                # A void id can come before the first trade.
-                begun = min(self.oracle.accepted[self.symbol], key=lambda row: row.first_id)
-                bar.start = not self.oracle.contiguous or begun.time_ns >= opened
-                self.first_open_ns = opened if bar.start else begun.time_ns + 1
             self.end_ns = opened if self.end_ns is None else self.end_ns
         bar.arrivals.append((arrival, trade))
         bar.healed |= healing
         self.times.append(trade.time_ns)
         return lines, False
+
+    def _is_before(self, opened: int) -> bool:
+        """Whether an interval is behind the open bar, or the last one that is over."""
+        return self.end_ns is not None and opened < self._over_ns
+
+    @property
+    def _over_ns(self) -> int:
+        assert self.end_ns is not None
+        return self.end_ns if self.current is None else self.current.open_ns
+
+    def can_take(self, trade: Trade, reach: tuple[int, int, int] | None) -> bool:
+        opened, closes = map(nanoseconds, interval(self.spec, trade.time_ns))
+        return not self._is_before(opened) or not self._misses(opened, closes, reach)
+
+    def _misses(self, opened: int, closes: int, reach: tuple[int, int, int] | None) -> bool:
+        bar = next((bar for bar in self.closed if bar.open_ns == opened), None)
+        age_ns = self.event_time() - closes
+        if closes <= self.let_go_ns:
+            return True
+        if age_ns <= self.oracle.lateness_ns:
+            return False
+        if reach is None or age_ns > self.oracle.horizon_ns:
+            return True
+        if bar is not None:
+            return not bar.kept
+        since_ns, until_ns, sure_ns = reach
+        return closes <= self.evicted_ns and not (since_ns < closes and until_ns >= opened and closes >= sure_ns)
 
     def _amend(
         self,
@@ -620,107 +803,146 @@ class Track:
     ) -> tuple[list[Line], bool]:
         opened, closes = map(nanoseconds, interval(self.spec, trade.time_ns))
         limits = reach or waited
-        bar = next((bar for bar in self.closed if bar.open_ns == opened), None)
-        age_ns = self.event_time() - closes
-        if self.let_go_ns is not None and closes <= self.let_go_ns:
-            late = True
-        elif age_ns <= self.oracle.lateness_ns:
-            late = False
-        elif limits is None or age_ns > self.oracle.horizon_ns:
-            late = True
-        elif bar is not None:
-            late = not bar.kept
-        else:
-            since_ns, until_ns, sure_ns = limits
-            late = not (since_ns < closes and until_ns >= opened and closes >= sure_ns)
-        if late:
-            if bar is not None:
-                bar.lost = True
-                bar.lost_count += trade.trade_count
-            return [] if bar is None else self._issue_changes(bar), True
+        bar = next((bar for bar in self.closed if bar.open_ns == opened and bar.kept), None)
+        if self._misses(opened, closes, limits):
+            span = Span(trade.time_ns, trade.time_ns, True, self.spec, trade.trade_count)
+            self.oracle.gaps[self.symbol] = [*self.oracle.gaps[self.symbol], span]
+            if healing:
+                return [], True
+            lines = self.changes() if reach is None else [] if bar is None else self._issue_changes(bar)
+            return lines + self.skipped(trade.time_ns, trade.time_ns), True
         if bar is None:
-            assert self.first_open_ns is not None
-            bar = Bar(opened, closes, start=opened < self.first_open_ns)
-            bar.down = self.oracle.was_down_in(opened, closes)
-            behind = [other for other in self.closed if other.open_ns > opened and other.kept]
-            bar.unproven = min(behind, key=lambda other: other.open_ns).unproven if behind else False
+            bar = Bar(opened, closes)
             self.closed.append(bar)
         bar.arrivals.append((arrival, trade))
         self.times.append(trade.time_ns)
         if healing:
             bar.healed = bar.touched = True
             return [], False
-        lines = self._prove(opened) if self.oracle.contiguous and reach is None else []
-        return lines + self._issue_changes(bar), False
+        return self.changes() if reach is None else self._issue_changes(bar), False
 
-    def _prove(self, before_ns: int | None = None) -> list[Line]:
-        """A trade came behind these bars, so that nothing of them is still to come."""
-        bars = sorted((bar for bar in self.closed if bar.kept), key=lambda bar: bar.open_ns)
-        lines: list[Line] = []
-        for bar in bars:
-            if before_ns is None or bar.open_ns < before_ns:
-                bar.unproven = bar.ended = False
-                lines += self._changed(bar)
-        return lines
+    # Intervals without trades.
 
     def pass_time(self, until_ns: int, reason: str) -> list[Line]:
         """The bars of intervals without trades that end by `until_ns`."""
         lines: list[Line] = []
-        while self.end_ns is not None and self.closed and not self.ended:
-            opened, closes = map(nanoseconds, interval(self.spec, self.end_ns))
-            if not self.oracle.fill:
-                if self.oracle.down is None:
-                    break
-                if closes <= self.oracle.down[0]:
-                    opened, closes = map(nanoseconds, interval(self.spec, self.oracle.down[0]))
-                if opened >= self.oracle.down[1]:
-                    break
-            if closes > until_ns:
-                break
-            bar = Bar(opened, closes, reason=reason, unproven=reason != "trade" and not self._is_proven(closes))
-            bar.down = self.oracle.was_down_in(opened, closes)
-            if bar.down and reason != "trade":
-                bar.reason = "gap"
-            if self.oracle.fill or bar.unproven or not self.oracle.contiguous or self._in_doubt(bar):
-                before = max((one for one in self.closed if one.kept), key=lambda one: one.open_ns)
-                bar.carry = self._close_of(before)
-                self.closed.append(bar)
-                lines += self._changed(bar)
-                self._let_go(bar)
+        while (found := self._next_empty()) is not None and found[1] <= until_ns:
+            opened, closes = found
+            lost = self._is_lost(opened, closes)
+            if lost or self.oracle.fill:
+                lines += self._issue_empty(opened, closes, "gap" if lost and reason != "trade" else reason)
+                self._let_go()
             self.end_ns = closes
         return lines
+
+    def _issue_empty(self, opened: int, closes: int, reason: str) -> list[Line]:
+        bar = Bar(opened, closes, reason=reason)
+        before = [one for one in self.closed if one.kept and one.open_ns < opened]
+        bar.carry = self._close_of(max(before, key=lambda one: one.open_ns)) if before else None
+        self.closed.append(bar)
+        return list(self._changed(bar))
+
+    def skipped(self, since_ns: float, until_ns: float) -> list[Line]:
+        """Those that were passed over between two times, and turn out to be GAP."""
+        lines: list[Line] = []
+        if self.end_ns is None or self.symbol not in self.oracle.began or not self.timed:
+            return lines
+        since_ns = max(since_ns, self.oracle.began[self.symbol], self.evicted_ns, self.let_go_ns)
+        looked = False
+        while since_ns <= until_ns and (found := self._next_lost(int(since_ns))) is not None:
+            opened, closes = found
+            if opened > until_ns or closes > self._over_ns:
+                break
+            looked = True
+            if self._is_lost(opened, closes) and not any(bar.open_ns == opened and bar.kept for bar in self.closed):
+                lines += self._issue_empty(opened, closes, "gap")
+            since_ns = closes
+        if looked:
+            self._let_go()
+        return lines
+
+    def _next_empty(self) -> tuple[int, int] | None:
+        if self.end_ns is None or self.current is not None:
+            return None
+        newest = max((bar for bar in self.closed if bar.kept), key=lambda bar: bar.open_ns, default=None)
+        if not self.oracle.fill or newest is None or self._close_of(newest) is None:
+            return self._next_lost(self.end_ns)
+        at: float = self.end_ns
+        while at != inf:
+            opened, closes = map(nanoseconds, interval(self.spec, int(at)))
+            spans = self._spans(opened, closes)
+            if not spans or any(span.lost for span in spans):
+                return opened, closes
+            at = max(closes, *(span.until_ns for span in spans))
+            if at != inf:
+                at = max(closes, nanoseconds(interval(self.spec, int(at))[0]))
+        return None
+
+    def _next_lost(self, since_ns: int) -> tuple[int, int] | None:
+        """The first interval from a time on that may be GAP."""
+        oracle = self.oracle
+        if oracle.contiguous and not oracle.holes(self.symbol) and oracle.starts.get(self.symbol, -inf) < since_ns:
+            since_ns = max(since_ns, oracle.proven.get(self.symbol, since_ns))
+        return min(
+            (
+                tuple(map(nanoseconds, interval(self.spec, max(since_ns, int(span.since_ns)))))
+                for span in oracle.gaps[self.symbol]
+                if span.lost and span.until_ns >= since_ns and span.spec in (None, self.spec)
+            ),
+            default=None,
+        )  # type: ignore[return-value]
+
+    def _is_lost(self, opened: int, closes: int) -> bool:
+        """A gap reaches an interval without trades, and no id proves that it was empty."""
+        after: float = -inf
+        oracle = self.oracle
+        if oracle.contiguous and not self._in_doubt(opened, closes) and oracle.starts.get(self.symbol, -inf) < opened:
+            after = oracle.proven.get(self.symbol, -inf)
+        return after < closes and any(span.lost and span.until_ns >= after for span in self._spans(opened, closes))
+
+    def _spans(self, opened: int, closes: int) -> list[Span]:
+        """The gaps that reach an interval."""
+        return [
+            span
+            for span in self.oracle.gaps[self.symbol]
+            if span.since_ns < closes and span.until_ns >= opened and span.spec in (None, self.spec)
+        ]
+
+    # Issuing.
 
     def shut(self, reason: str) -> Line:
         bar = self.current
         assert bar is not None
         self.current = None
         bar.reason = reason
-        proven = self.timed and self._is_proven(bar.close_ns)
-        bar.ended = reason == "end" and not proven
-        bar.unproven = reason in ("watermark", "clock", "gap") and not proven
-        bar.down |= reason == "gap"
         self.closed.append(bar)
         (line,) = self._changed(bar)
         if self.timed:
             self.end_ns = bar.close_ns
-            self._let_go(bar)
+            self._let_go()
+        else:
+            self.oracle.fresh_paths.discard((self.symbol, self.spec))
         return line
 
-    def _is_proven(self, closes: int) -> bool:
-        """Whether a void id behind this time has come."""
-        return any(time >= closes for time in self.oracle.void_times.get(self.symbol, []))
-
-    def _let_go(self, newest: Bar) -> None:
+    def _let_go(self) -> None:
+        newest = max((bar for bar in self.closed if bar.kept), key=lambda bar: bar.open_ns)
         for bar in self.closed:
             age_ns = self.event_time() - bar.close_ns
             if bar is newest or not bar.kept or age_ns <= self.oracle.lateness_ns:
                 continue
-            held = self.oracle.contiguous and (bar.unproven or self._in_doubt(bar))
+            held = self.oracle.contiguous and (
+                self._proven_ns < bar.close_ns or self._in_doubt(bar.open_ns, bar.close_ns)
+            )
             if held and age_ns <= self.oracle.horizon_ns:
                 continue
             bar.kept = False
+            self.evicted_ns = max(self.evicted_ns, bar.close_ns)
             if held:
-                self.let_go_ns = max(self.let_go_ns or bar.close_ns, bar.close_ns)
+                self.let_go_ns = max(self.let_go_ns, bar.close_ns)
+
+    @property
+    def _proven_ns(self) -> float:
+        return self.oracle.proven.get(self.symbol, -inf)
 
     def changes(self) -> list[Line]:
         """Every bar that would come out differently now than when it was last issued."""
@@ -751,37 +973,62 @@ class Track:
             interval = (self.symbol, self.spec, instant(bar.open_ns), instant(bar.close_ns))
             yield Line._make((*interval, *values, self._status(bar), bar.revision, bar.reason, self._missing(bar)))
 
-    def event_time(self) -> int:
+    def event_time(self) -> float:
         watermark = self.oracle.watermark_ns
         voids = self.oracle.void_times.get(self.symbol, [])
-        return max(self.times + voids + ([] if watermark is None else [watermark]))
+        return max(self.times + voids + ([] if watermark is None else [watermark]), default=-inf)
 
-    def _in_doubt(self, bar: Bar) -> bool:
+    # What is known.
+
+    def _in_doubt(self, opened: int, closes: int) -> bool:
         return self.oracle.contiguous and any(
-            bar.open_ns <= hole.until_ns and hole.since_ns < bar.close_ns for hole in self.oracle.holes(self.symbol)
+            opened <= hole.until_ns and hole.since_ns < closes for hole in self.oracle.holes(self.symbol)
         )
 
     def _status(self, bar: Bar) -> str:
-        missing = self._in_doubt(bar) if self.timed else self.symbol in self.oracle.out_of_order
-        down = bar.down and (bar.unproven or not self.oracle.contiguous) and self.timed
-        if bar.lost or down or missing:
-            return "GAP"
-        if bar.start or bar.ended:
-            return "PARTIAL"
+        if not self.timed:
+            return self._status_of_path(bar)
+        spans = self._spans(bar.open_ns, bar.close_ns)
         if not self.oracle.contiguous:
-            return "UNVERIFIABLE"
-        if bar.unproven:
+            return "GAP" if any(span.lost for span in spans) else "PARTIAL" if spans else "UNVERIFIABLE"
+        begun, ended = self._has_begun(bar), self._proven_ns >= bar.close_ns
+        behind = [] if ended else [span for span in spans if span.until_ns >= self._proven_ns]
+        before = [] if begun else [span for span in spans if span.since_ns <= self.oracle.starts.get(self.symbol, -inf)]
+        if (
+            self._in_doubt(bar.open_ns, bar.close_ns)
+            or any(span.trade_count for span in spans)
+            or any(span.lost for span in behind + before)
+        ):
+            return "GAP"
+        if not begun or behind:
+            return "PARTIAL"
+        if not ended:
             return "PROVISIONAL"
         return "HEALED" if bar.healed else "COMPLETE"
+
+    def _has_begun(self, bar: Bar) -> bool:
+        """Whether ids prove its beginning: one from before it has come."""
+        start_ns = self.oracle.starts.get(self.symbol)
+        return start_ns is not None and start_ns < bar.open_ns
+
+    def _status_of_path(self, bar: Bar) -> str:
+        opened = None if self.oracle.contiguous else self.oracle._open_gap(self.symbol)
+        if self.symbol in self.oracle.out_of_order or (opened is not None and opened.lost):
+            return "GAP"
+        if (self.symbol, self.spec) in self.oracle.fresh_paths or bar.reason == "end" or opened is not None:
+            return "PARTIAL"
+        return "COMPLETE" if self.oracle.contiguous else "UNVERIFIABLE"
 
     def _missing(self, bar: Bar) -> int | None:
         """How many trades the bar lacks, where ids tell."""
         status = self._status(bar)
         if status in ("COMPLETE", "HEALED"):
             return 0
-        if status != "GAP" or not self.oracle.contiguous or not self.timed or bar.start or bar.ended or bar.unproven:
+        if status != "GAP" or not self.oracle.contiguous or not self.timed:
             return None
-        lacking = bar.lost_count
+        if not self._has_begun(bar) or self._proven_ns < bar.close_ns:
+            return None
+        lacking = sum(span.trade_count for span in self._spans(bar.open_ns, bar.close_ns))
         for hole in self.oracle.holes(self.symbol):
             if bar.open_ns <= hole.until_ns and hole.since_ns < bar.close_ns:
                 if hole.is_seam or not bar.open_ns <= hole.since_ns <= hole.until_ns < bar.close_ns:

@@ -132,6 +132,8 @@ HEALED_BEFORE_A_TRADE = Scenario(
 def test_several_specs_at_once_give_the_bars_of_each_alone(scenario: Scenario) -> None:
     all_of_them = buffer_for(scenario)
     together = replay(all_of_them, scenario.events, scenario.cuts)
+    # Where one spec can still take a late trade, its id has come; where none can, it is missing.
+    assume(scenario.ids == "none" or all_of_them.stats.late == 0)
     for spec in scenario.specs:
         buffer = buffer_for(scenario._replace(specs=(spec,)))
         lines = replay(buffer, scenario.events)

@@ -1,6 +1,8 @@
 from libc.stdint cimport int32_t, int64_t
 
 from fastbars.kernel.batch cimport TickBatch
+from fastbars.kernel.close cimport Change
+from fastbars.kernel.coverage cimport Gap
 from fastbars.kernel.ids cimport Ledger
 from fastbars.kernel.instruments cimport Instruments
 from fastbars.kernel.passes cimport Pass
@@ -32,9 +34,10 @@ cdef class BarKernel:
     cdef void forget_folded(self) noexcept
     cdef int begin_series(self, object symbol_id, int64_t arrivals, int64_t least_row) except -1
     cdef int settle(self) except -1
-    cdef void begin(self, Pass *run, TickBatch batch, const int32_t *places) noexcept
+    cdef void begin(self, Pass *run, TickBatch batch, const int32_t *places, bint healing=*) noexcept
     cdef int finish(self, TickBatch batch, double bound) except -1
     cdef bint fold_unchecked(self, TickBatch batch, const int32_t *places, Py_ssize_t count) except? False
+    cdef object change(self, symbol_ids, Change change, Gap gap)
     cdef object begin_change(self, symbol_ids)
     cdef object end_change(self)
     cpdef int advance_watermark(self, int64_t time_ns, int group=*) except -1

@@ -141,11 +141,11 @@ class BarKernel:
             IndexError: there is no such symbol or spec.
         """
 
-    def feed_down(self, time_ns: int) -> None:
-        """The feed is down since this time (ns); nothing changes where it is down already."""
+    def feed_down(self, time_ns: int) -> npt.NDArray[Any]:
+        """`uncover`, since this time (ns), of all symbols that are wanted; nothing changes where it is down already."""
 
-    def feed_up(self, time_ns: int) -> None:
-        """The feed is up since this time (ns); nothing changes where it is up already."""
+    def feed_up(self, time_ns: int) -> npt.NDArray[Any]:
+        """`cover`, from this time (ns) on, of all symbols that are lost; nothing changes where it is up already."""
 
     covers_itself: bool
     """Whether a symbol's first trade covers it, and a flush ends that; else only `cover` and `uncover` do."""
@@ -197,7 +197,7 @@ class BarKernel:
         """Trades of a symbol wait elsewhere for earlier ones, or no longer do; while they wait it is not closed."""
 
     def note_lost(self, symbol_id: int, time_ns: int) -> npt.NDArray[Any]:
-        """A trade of this symbol and time was lost: its bars are GAP; issued ones are issued again."""
+        """A trade of this symbol and time was refused: `lose`, and the symbol begins, where it has not."""
 
     def beginning(self, symbol_id: int, longest_ns: int) -> list[tuple[int, int, int]]:
         """Where a symbol began inside bars that can still be amended: (id, time, open_time) of each, ascending.
@@ -226,8 +226,10 @@ class BarKernel:
                 left in it is of no use. None: all of it is made anew, which takes three times as long.
         """
 
-    def load(self, parts: dict[str, Any]) -> None:
+    def load(self, parts: dict[str, Any], continues: bool = False) -> None:
         """Restore what `dump` returned; symbols and scales must be known already. All of it is checked.
+
+        Unless nothing was issued since, revisions go on at the next multiple of 1,000.
 
         Raises:
             ValueError: this kernel has trades, or the dump is of another build or another shape, or damaged; the

@@ -26,11 +26,13 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastbars.kernel.amend cimport NOT_CLOSED, leave_out_ids, mark_lost, partial_beginnings, prove_beginning
+from fastbars.kernel.amend cimport NOT_CLOSED, leave_out_ids, partial_beginnings, prove_beginning
 from fastbars.kernel.anew cimport is_waiting
 from fastbars.kernel.batch cimport BYTES_A_ROW, Rules, TickBatch
-from fastbars.kernel.close cimport begin_outage, close_until, current_bar, end_bars, end_outage, next_close_of
-from fastbars.kernel.coverage cimport LOST, UNWANTED, Gap, Span, bridge, cover, lose, plain_gap, uncover
+from fastbars.kernel.close cimport (
+    BRIDGE, COVER, LOSE, UNCOVER, Change, change_coverage, close_until, current_bar, end_bars, lose_trade, next_close_of,
+)
+from fastbars.kernel.coverage cimport LOST, UNWANTED, Gap, plain_gap
 from fastbars.kernel.fold cimport begin_waiting, fold_batch, heal_batch
 from fastbars.kernel.groups cimport earliest_close, expect_close, watermark_of
 from fastbars.kernel.ids cimport Ledger
@@ -43,7 +45,7 @@ from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.scales cimport (
     bound_apart, bring_row, follow_missing, follow_row, may_be_apart, widen_instruments,
 )
-from fastbars.kernel.table cimport BarTable, Outage, is_open, is_settled, whole_number
+from fastbars.kernel.table cimport BarTable, is_open, is_settled, note_event, whole_number
 from fastbars.kernel.trees cimport SpecTrees
 
 from fastbars.errors import InvalidTickError, PrecisionError
@@ -232,7 +234,7 @@ cdef class BarKernel:
         bound = self.bound + batch.length * largest
         if bound > SAFE_BOUND:
             self.bars.save()
-        self.begin(&run, batch, places)
+        self.begin(&run, batch, places, healing)
         run.careful = self.table.sequenced or bound > SAFE_BOUND
         run.columns.longest = min(batch.length, <Py_ssize_t>(HIGHEST // largest_size))
         run.has_voids = voids
@@ -280,7 +282,7 @@ cdef class BarKernel:
         try:
             if bound > SAFE_BOUND:      # else nothing fails any more
                 self.bars.save()
-            self.begin(&run, batch, places)
+            self.begin(&run, batch, places, healing)
             run.careful = self.table.sequenced or bound > SAFE_BOUND
             run.columns.longest = min(batch.length, <Py_ssize_t>(HIGHEST // largest_size))
             run.has_voids = voids
@@ -333,10 +335,12 @@ cdef class BarKernel:
             self.bound = self.bars.largest()
         return 0
 
-    cdef void begin(self, Pass *run, TickBatch batch, const int32_t *places) noexcept:
+    cdef void begin(self, Pass *run, TickBatch batch, const int32_t *places, bint healing=False) noexcept:
         # Nothing is refused any more, or all has been saved.
         if batch.sequence is not NULL and not self.table.sequenced:
             self.bars.count_sequences()
+        if not healing:
+            note_event(self.table, batch.time_ns[row_at(places, 0)])
         begin_pass(
             run, batch, places, self.table.arrivals, self.table.symbols, self.by_id, self.table.largest_contract > 0)
 
@@ -387,6 +391,7 @@ cdef class BarKernel:
         self.check_group(group)
         if not 0 <= reason <= NOT_CLOSED:
             raise ValueError(f"reason {reason} is outside 0 to {NOT_CLOSED}")
+        note_event(self.table, time_ns)
         if time_ns < self.table.groups.items[group].next_close_ns:
             return _NO_ROWS
         self.table.rows.count = 0
@@ -440,46 +445,53 @@ cdef class BarKernel:
             current_bar(self.table, spec, symbol_id)
         return self.take(False)
 
-    def feed_down(self, int64_t time_ns):
-        self.check_unused()
-        begin_outage(self.table, time_ns)
-
-    def feed_up(self, int64_t time_ns):
-        self.check_unused()
-        end_outage(self.table, time_ns)
-
     # Coverage. Each returns the rows that it issues, those of the first symbol first.
 
     def cover(self, symbol_ids, int64_t from_ns):
-        cdef const int32_t[::1] symbols = self.begin_change(symbol_ids)
-        cdef Py_ssize_t i
-        for i in range(len(symbols)):
-            cover(&self.table.coverage, symbols[i], from_ns)
-        return self.end_change()
+        return self.change(symbol_ids, COVER, plain_gap(from_ns, HIGHEST, 0))
 
     def uncover(self, symbol_ids, int64_t since_ns, bint lost=True):
-        cdef const int32_t[::1] symbols = self.begin_change(symbol_ids)
-        cdef Py_ssize_t i
-        for i in range(len(symbols)):
-            uncover(&self.table.coverage, symbols[i], since_ns, LOST if lost else UNWANTED)
-        return self.end_change()
+        return self.change(symbol_ids, UNCOVER, plain_gap(since_ns, HIGHEST, LOST if lost else UNWANTED))
 
     def lose(self, symbol_ids, int64_t since_ns, int64_t until_ns, int64_t trades=0):
-        cdef const int32_t[::1] symbols = self.begin_change(symbol_ids)
         cdef Gap gap = plain_gap(since_ns, until_ns, LOST)
-        cdef Py_ssize_t i
         if not 0 <= trades <= MOST_TRADES:
             raise ValueError(f"{trades} lost trades are outside 0 to {MOST_TRADES}")
         gap.trades = trades
-        for i in range(len(symbols)):
-            lose(&self.table.coverage, symbols[i], gap)
-        return self.end_change()
+        return self.change(symbol_ids, LOSE, gap)
 
     def bridge(self, symbol_ids, int64_t since_ns, int64_t until_ns):
+        return self.change(symbol_ids, BRIDGE, plain_gap(since_ns, until_ns, 0))
+
+    def feed_down(self, int64_t time_ns):
+        # Of those that are wanted.
+        cdef Py_ssize_t s
+        self.check_unused()
+        if self.table.coverage.is_down:
+            return _NO_ROWS
+        self.table.coverage.is_down = True
+        wanted = [s for s in range(self.table.symbols) if self.table.coverage.covers[s].open_kind != UNWANTED]
+        return self.uncover(wanted, time_ns)
+
+    def feed_up(self, int64_t time_ns):
+        cdef Py_ssize_t s
+        self.check_unused()
+        if not self.table.coverage.is_down:
+            return _NO_ROWS
+        self.table.coverage.is_down = False
+        lost = [s for s in range(self.table.symbols) if self.table.coverage.covers[s].open_kind == LOST]
+        return self.cover(lost, time_ns)
+
+    def note_lost(self, int symbol_id, int64_t time_ns):
+        self.begin_change([symbol_id])
+        lose_trade(self.table, symbol_id, time_ns, 0)
+        return self.end_change()
+
+    cdef object change(self, symbol_ids, Change change, Gap gap):
         cdef const int32_t[::1] symbols = self.begin_change(symbol_ids)
         cdef Py_ssize_t i
         for i in range(len(symbols)):
-            bridge(&self.table.coverage, symbols[i], since_ns, until_ns)
+            change_coverage(self.table, symbols[i], change, gap, i)
         return self.end_change()
 
     def gaps(self, int symbol_id):
@@ -514,7 +526,7 @@ cdef class BarKernel:
     cdef object end_change(self):
         if self.table.rows.no_memory or self.table.coverage.no_memory:
             raise MemoryError("the kernel ran out of memory; its state is undefined, start anew")
-        self.bars.blank = False
+        self.bars.blank &= self.table.symbols == 0
         return self.take(True)
 
     @property
@@ -529,6 +541,7 @@ cdef class BarKernel:
     cpdef int advance_watermark(self, int64_t time_ns, int group=0) except -1:
         # One beyond every valid trade time says no more than that.
         self.check_group(group)
+        note_event(self.table, time_ns)
         self.table.groups.items[group].watermark_ns = max(
             self.table.groups.items[group].watermark_ns, min(time_ns, LATEST_NS))
         return 0
@@ -598,15 +611,6 @@ cdef class BarKernel:
 
     # What becomes known later about closed bars.
 
-    def note_lost(self, int symbol_id, int64_t time_ns):
-        self.check_unused()
-        self.check_symbol(symbol_id)
-        self.settle()
-        self.bars.blank = False
-        self.table.rows.count = 0
-        mark_lost(self.table, symbol_id, time_ns)
-        return self.take(False)
-
     def beginning(self, int symbol_id, int64_t longest_ns):
         self.check_unused()
         if not self.proves(symbol_id):
@@ -654,39 +658,42 @@ cdef class BarKernel:
         self.check_unused()
         parts = self.bars.dump(recycled)
         parts["times"] = [
-            self.table.outage.since_ns, self.table.outage.until_ns, self.table.arrivals,
-            self.table.healed, bool(self.table.sequenced)]
+            self.table.arrivals, self.table.healed, bool(self.table.sequenced), bool(self.table.coverage.is_down)]
         return parts
 
-    def load(self, dict parts not None):
+    def load(self, dict parts not None, bint continues=False):
         self.check_unused()
         if not self.is_blank:
             raise ValueError("a snapshot can be loaded only into a kernel without trades")
         self.bars.reserve()
         given = parts.get("times")
-        if type(given) is not list or len(given) != 5:
+        if type(given) is not list or len(given) != 4:
             raise ValueError("the snapshot has no times")
-        since_ns, until_ns, arrivals, healed = [whole_number("times", each) for each in given[:4]]
-        sequenced = given[4]
+        arrivals, healed = [whole_number("times", each) for each in given[:2]]
+        sequenced, is_down = given[2:]
+        if type(is_down) is not bool:
+            raise ValueError("the snapshot does not say whether the feed was up")
         if type(sequenced) is not bool or (sequenced and not self.by_id):
             raise ValueError("the snapshot does not say whether its messages were numbered")
         try:
             self.bars.take_memory(parts)
             check_bars(self.bars)
-            check_times(self.bars, since_ns, until_ns, arrivals, healed)
+            check_times(self.bars, arrivals, healed)
             if self.ledger is not None:
                 self.ledger.load(parts, self.table.symbols)
         except BaseException:
             self.bars.restore()      # to what it was before: blank
             self.bars.clear_groups()
             raise
-        self.table.outage = Outage(since_ns, until_ns)
+        self.table.coverage.is_down = is_down
         self.table.arrivals, self.table.healed, self.table.sequenced = arrivals, healed, sequenced
         self.bars.point_tips()
         follow_scales(self.bars)
         self.bars.version = self.instruments.version
         self.bars.blank = False
         self.bound = self.bars.largest()
+        if not continues:
+            self.bars.raise_revisions()
 
     # Settings, and counters.
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from fastbars.log import SparseLog
 
 Empty = Literal["skip", "fill"]
-_MOST_STEPS = 120
 _LONGEST_S = 4e9
 _LONGEST_WAIT_NS = 2**61
 _MOST_ROWS = 2**60
@@ -249,10 +248,15 @@ class BarBuffer:
             "negative_prices": self.instruments.negative_prices,
             "instruments": instruments,
             "rows": self.rows_taken,
+            "late": self._stats.late,
+            "refused": self._stats.refused,
         }
 
-    def load(self, content: Mapping[str, Any]) -> None:
+    def load(self, content: Mapping[str, Any], *, continues: bool = False) -> None:
         """Restore what `dump` returned. The buffer must be new.
+
+        Bars that may have been issued since it was dumped, those that open up to the first event behind it (a trade,
+        clock or watermark), continue at a revision that is surely higher: at the next multiple of 1,000.
 
         Everything is checked before it is used: indices, lists, times, sums. A state that is refused changes nothing.
 
@@ -273,9 +277,7 @@ class BarBuffer:
             raise ValueError(f"its negative_prices are {shortened(sign)}, not {own_sign}")
         if not self._kernel.is_blank:
             raise ValueError("a snapshot can be loaded only into a buffer without trades")
-        rows = content.get("rows")
-        if type(rows) is not int or not 0 <= rows <= _MOST_ROWS:
-            raise ValueError(f"its number of rows is {shortened(rows)}")
+        rows, late, refused = (_counter_of(content, name) for name in ("rows", "late", "refused"))
         listed = _instruments_of(content, self.instruments)
         # First into a kernel that is thrown away, so that a state that is refused leaves no trace in this one.
         trial = copy(self.instruments)
@@ -284,9 +286,10 @@ class BarBuffer:
         self._new_kernel(trial).load(dict(content))
         for instrument in listed:
             self.instruments.add(*instrument)
-        self._kernel.load(dict(content))
+        self._kernel.load(dict(content), continues)
         self._stats.series = self._kernel.begun
         self.entry.rows_taken = rows
+        self._stats.late, self._stats.refused = late, refused
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickle is a dump, checked when it is loaded; callbacks are included, and must be picklable.
@@ -308,7 +311,8 @@ class BarBuffer:
             "empty": self._empty,
         }
         others = {name: value for name, value in vars(self).items() if name not in rebuilt}
-        return type(self), self.specs, settings, self.grace_ns, self.dump(), astuple(self.stats), others
+        counted = astuple(self.stats)
+        return type(self), self.specs, settings, self.grace_ns, self.covers_itself, self.dump(), counted, others
 
     @property
     def holes_opened(self) -> int:
@@ -377,13 +381,13 @@ class BarBuffer:
             return []
         return [hole[:2] for hole in ledger.holes(self.instruments.id(symbol), unpublished=True)]
 
-    def feed_down(self, exchange_time_ns: int) -> None:
-        """The feed stopped at this time: intervals without trades are GAP bars from then on."""
-        self._kernel.feed_down(exchange_time_ns)
+    def feed_down(self, exchange_time_ns: int) -> list[OHLCVBar]:
+        """Nothing is received since this time: `uncover`, for all symbols that are wanted; idempotent."""
+        return self.issue(self._kernel.feed_down(_within(exchange_time_ns)))
 
-    def feed_up(self, exchange_time_ns: int) -> None:
-        """The feed is up again since this time."""
-        self._kernel.feed_up(exchange_time_ns)
+    def feed_up(self, exchange_time_ns: int) -> list[OHLCVBar]:
+        """Everything is received again since this time: `cover`, for all symbols that were not since `feed_down`."""
+        return self.issue(self._kernel.feed_up(_within(exchange_time_ns)))
 
     @property
     def covers_itself(self) -> bool:
@@ -455,33 +459,20 @@ class BarBuffer:
     def note_lost(self, symbol: str, time_ns: int) -> list[OHLCVBar]:
         """A trade of this symbol and time was lost before it got here: count it as refused.
 
-        With contiguous ids the next trade reveals the hole; without, the bar is flagged GAP at once.
+        Its bar is GAP, where there is none one without prices; with contiguous ids the next trade reveals what is
+        missing, and a bar that ids prove stays as it is. It begins a symbol as a trade does.
         """
         self._stats.refused += 1
-        if self.policy.numbered:
-            return []
-        time_ns = max(-(2**63), min(time_ns, 2**63 - 1))
-        return self.issue(self._kernel.note_lost(self.instruments.add(symbol), time_ns))
+        return self.issue(self._kernel.note_lost(self.instruments.add(symbol), _within(time_ns)))
 
     def note_outage(self, since_ns: int, until_ns: int, symbols: Iterable[str] | None = None) -> list[OHLCVBar]:
-        """The feed was down between two times: flag the bars it reaches into GAP, where no id will reveal a loss.
+        """Nothing was received between two times: `lose`, by its older name.
 
         Args:
             since_ns, until_ns: ns since the epoch, of the exchange's clock.
             symbols: those affected; None: all.
         """
-        if self.policy.numbered:
-            return []
-        bars: list[OHLCVBar] = []
-        steps_ns = [step_ns for kind, step_ns, _ in (spec.rule for spec in self.specs) if kind == "time"]
-        between = range(since_ns, until_ns, min(steps_ns, default=1))
-        # Bars within the outage exist only where the exchange sent past trades, which it does for a short time only.
-        times_ns = [*between, until_ns] if len(between) <= _MOST_STEPS else [since_ns, until_ns]
-        for symbol in self.instruments.symbols if symbols is None else symbols:
-            if symbol in self.instruments:
-                for time_ns in times_ns:
-                    bars += self.issue(self._kernel.note_lost(self.instruments.id(symbol), time_ns))
-        return bars
+        return self.lose(symbols, since_ns, until_ns)
 
     def current(self, symbol: str, spec: str | int | BarSpec) -> OHLCVBar | None:
         """The bar in progress, exact up to the last trade given; None while none is open.
@@ -524,12 +515,10 @@ class BarBuffer:
         Args:
             groups: of symbols, by number: those for which time passes. None: all; without connections there is one.
         """
-        if feed_up:
-            self._kernel.feed_up(exchange_time_ns)
-        else:
-            self._kernel.feed_down(exchange_time_ns)
+        until_ns = exchange_time_ns - self.grace_ns
+        # Where it is found to be down, trades as old as grace may not have come: the bar that ends just there lacks some.
+        bars = self.feed_up(exchange_time_ns) if feed_up else self.feed_down(until_ns - 1)
         reason = CloseReason.CLOCK if feed_up else CloseReason.GAP
-        until_ns, bars = exchange_time_ns - self.grace_ns, list[OHLCVBar]()
         for group in range(self._kernel.groups) if groups is None else groups:
             bars += self.issue(self._kernel.close_until(until_ns, REASONS.index(reason), group))
         return bars
@@ -594,6 +583,7 @@ def _restored(
     specs: tuple[BarSpec, ...],
     settings: dict[str, Any],
     grace_ns: int,
+    covers_itself: bool,
     content: dict[str, Any],
     stats: tuple[int, ...],
     others: dict[str, Any],
@@ -602,10 +592,18 @@ def _restored(
     buffer = kind.__new__(kind)
     BarBuffer.__init__(buffer, specs, **settings)
     buffer.grace_ns = grace_ns
-    buffer.load(content)
+    buffer.covers_itself = covers_itself
+    buffer.load(content, continues=True)
     buffer._stats = BufferStats(*stats)
     vars(buffer).update(others)
     return buffer
+
+
+def _counter_of(content: Mapping[str, Any], name: str) -> int:
+    counter = content.get(name)
+    if type(counter) is not int or not 0 <= counter <= _MOST_ROWS:
+        raise ValueError(f"its number of {name} is {shortened(counter)}")
+    return counter
 
 
 def _instruments_of(content: Mapping[str, Any], own: Instruments) -> list[tuple[str, int, int, str | None]]:

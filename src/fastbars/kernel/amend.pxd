@@ -5,13 +5,10 @@ from fastbars.kernel.passes cimport Pass
 from fastbars.kernel.table cimport Record, Table
 
 cdef enum:                      # flags of a bar
-    START = 1                   # the stream began inside it
-    END = 2                     # the stream ended inside it
-    UNPROVEN = 4                # closed by watermark or clock: the next trade will prove its end
-    DOWN = 8                    # the feed was down inside it
-    LOST = 16                   # a trade of it was refused, or came too late
-    FILLED = 32                 # trades that it lacked, or might have lacked, came from REST
-    DIRTY = 64                  # amended, and not issued again yet
+    FIRST = 1                   # path-driven: it began after time that nobody wanted
+    FILLED = 2                  # trades that it lacked, or might have lacked, came from REST
+    DIRTY = 4                   # amended, and not issued again yet
+    UNPRICED = 8                # without trades, and no trade before it whose price it could have
 
 cdef enum:                      # BarStatus, worst last
     COMPLETE
@@ -48,13 +45,16 @@ cdef inline void take_judgement(Record *record, Judgement judgement) noexcept no
 cdef void link(Table *table, int spec, int symbol_id, int32_t before, int32_t r, int32_t behind) noexcept nogil
 cdef void evict(Table *table, int spec, int symbol_id, int64_t event_ns) noexcept nogil
 cdef bint flatten(const Table *table, Record *record, int64_t close, uint8_t status) noexcept nogil
+cdef bint lands(const Table *table, Pass *run, int tree, Py_ssize_t row) noexcept nogil
 cdef bint fold_late(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept nogil
-cdef void prove(Table *table, int spec, int symbol_id, int64_t before_ns, Py_ssize_t row) noexcept nogil
+cdef void follow_proof(Table *table, int spec, int symbol_id) noexcept nogil
+cdef void prove(Table *table, int spec, int symbol_id, int64_t time_ns, Py_ssize_t row) noexcept nogil
 cdef void rejudge(
     Table *table, int spec, int symbol_id, int64_t since, int64_t until, bint heals, Py_ssize_t row) noexcept nogil
 cdef Judgement judge(const Table *table, int spec, int symbol_id, const Record *record) noexcept nogil
+cdef bint is_lost(const Table *table, int spec, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil
 cdef void note_safe(const Table *table, int symbol_id) noexcept nogil
-cdef void mark_lost(Table *table, int symbol_id, int64_t time_ns) noexcept nogil
+cdef void bound_gaps(Table *table, int symbol_id) noexcept nogil
 cdef set partial_beginnings(const Table *table, int symbol_id, int64_t longest_ns)
 cdef int prove_beginning(Table *table, int symbol_id, int64_t trade_id, int64_t time_ns) except -1
 cdef int leave_out_ids(Table *table, int symbol_id, list ranges) except -1

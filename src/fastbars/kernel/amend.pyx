@@ -1,6 +1,8 @@
 """Closed bars that can still be amended: late trades, proof, healing, their status, and when they are let go.
 
-Those of a symbol and spec are a list of Records in order of time. A record is kept for `lateness` after its
+What is known of a bar is one function, `judge`, of two ledgers: ids (ids.pyx) and coverage (coverage.pyx).
+
+The closed bars of a symbol and spec are a list of Records in order of time. A record is kept for `lateness` after its
 close_time, and, up to the heal horizon, as long as a hole reaches into it or its end is not proven. Whatever changes
 about one, a value, its status or the number of trades it lacks, is issued as its next revision.
 
@@ -9,15 +11,18 @@ Units: times int64 ns since the epoch, UTC.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
-from fastbars.kernel.ids cimport UNKNOWN, in_doubt, lacks, leave_out, reach_back, was_reached
-from fastbars.kernel.passes cimport Columns, Pass, note_overflow, trades_of
+from fastbars.kernel.coverage cimport EVERY_SPEC, LOST, UNWANTED, Cover, Gap, affects, fuse, kinds_in, lacks_trades, prune
+from fastbars.kernel.ids cimport UNKNOWN, Line, catch_up, in_doubt, lacks, leave_out, reach_back, was_reached
+from fastbars.kernel.limits cimport EARLIEST_NS
+from fastbars.kernel.passes cimport Columns, Pass, note_overflow
 from fastbars.kernel.rows cimport not_placed
 from fastbars.kernel.rules cimport FIXED, interval_of, is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
-from fastbars.kernel.summary cimport add_trade, clear_bar
+from fastbars.kernel.summary cimport Summary, add_trade, clear_bar
 from fastbars.kernel.table cimport (
-    Past, Record, Slot, Table, begin_record, event_time, free_record, is_down_in, is_open, issue, new_record,
+    Past, Record, Slot, Table, age_at, begin_record, event_time, first_revision, free_record, is_open, issue, new_record,
 )
+from fastbars.kernel.trees cimport Tree
 
 cdef enum:
     MOST_RECORDS = 1 << 20      # with more of them, none is kept for longer than lateness
@@ -49,15 +54,16 @@ cdef void evict(Table *table, int spec, int symbol_id, int64_t event_ns) noexcep
     while r != slot.newest:
         record = &records[r]
         next = record.next
-        age_ns = event_ns - record.bar.close_time
+        age_ns = age_at(record.bar.close_time, event_ns)
         if age_ns <= table.terms.lateness_ns:
             return
-        if is_held(table, symbol_id, record, age_ns):
+        if is_held(table, past, symbol_id, record):
             if age_ns <= table.terms.horizon_ns and table.records.held < MOST_RECORDS:
                 before = r
                 r = next
                 continue
             past.let_go_ns = max(past.let_go_ns, record.bar.close_time)
+        past.evicted_ns = max(past.evicted_ns, record.bar.close_time)
         if before >= 0:
             records[before].next = next
         else:
@@ -69,90 +75,133 @@ cdef void evict(Table *table, int spec, int symbol_id, int64_t event_ns) noexcep
             return
 
 
-cdef bint is_held(const Table *table, int symbol_id, const Record *record, int64_t age_ns) noexcept nogil:
+cdef bint is_held(const Table *table, const Past *past, int symbol_id, const Record *record) noexcept nogil:
     if not table.terms.by_id:
         return False
-    return record.flags & UNPROVEN or in_doubt(table.ids, symbol_id, record.bar.open_time, record.bar.close_time)
+    return record.bar.close_time > past.proven_ns or (
+        in_doubt(table.ids, symbol_id, record.bar.open_time, record.bar.close_time))
 
 
 # Amending.
+
+cdef bint lands(const Table *table, Pass *run, int tree, Py_ssize_t row) noexcept nogil:
+    # Whether a bar of a tree can take a trade, open or closed.
+    cdef const Tree *own = &table.specs.trees[tree]
+    cdef int32_t symbol_id = run.columns.symbol_id[row], before, r, behind
+    cdef int64_t open_time, close_time
+    cdef int j, k
+    run.event_ns = event_time(table, tree, symbol_id)
+    for j in range(own.start, own.stop):
+        k = table.specs.order[j]
+        if run.columns.time_ns[row] >= table.slots[k][symbol_id].bar.open_time:
+            return True
+        interval_of(&table.specs.rules[k], run.columns.time_ns[row], &open_time, &close_time)
+        r = find_record(table, &table.slots[k][symbol_id], open_time, &before, &behind)
+        if not is_too_late(table, run, k, symbol_id, open_time, close_time, r >= 0):
+            return True
+    return False
+
+
+cdef int32_t find_record(
+    const Table *table, const Slot *slot, int64_t open_time, int32_t *before, int32_t *behind
+) noexcept nogil:
+    # The closed bar of an interval, or -1, and those between which it lies.
+    cdef int32_t r = slot.oldest
+    before[0] = behind[0] = -1
+    while r >= 0 and table.records.items[r].bar.open_time < open_time:
+        before[0] = r
+        r = table.records.items[r].next
+    if r >= 0 and table.records.items[r].bar.open_time != open_time:
+        behind[0] = r
+        return -1
+    return r
+
+
+cdef bint is_too_late(
+    const Table *table, const Pass *run, int spec, int symbol_id, int64_t open_time, int64_t close_time, bint kept
+) noexcept nogil:
+    # An old interval without a record can be amended only if it is certain that none was let go.
+    cdef const Past *past = &table.pasts[spec][symbol_id]
+    cdef int64_t age_ns = age_at(close_time, run.event_ns)
+    if close_time <= past.let_go_ns:
+        return True
+    if age_ns <= table.terms.lateness_ns:
+        return False
+    return not (run.fills or run.waited) or age_ns > table.terms.horizon_ns or (
+        not kept and close_time <= past.evicted_ns and not was_reached(table.ids, open_time, close_time)
+    )
+
 
 cdef bint fold_late(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept nogil:
     # A trade older than the open bar amends the closed bar it belongs to, and no other. False: too late.
     cdef const Columns *batch = &run.columns
     cdef int32_t symbol_id = batch.symbol_id[row]
     cdef Slot *slot = &table.slots[spec][symbol_id]
-    cdef const Past *past = &table.pasts[spec][symbol_id]
-    cdef int64_t time = batch.time_ns[row], open_time, close_time, age_ns
-    cdef int32_t r = slot.oldest, before = -1, behind
+    cdef int64_t time = batch.time_ns[row], open_time, close_time
+    cdef int32_t r, before, behind
     cdef Record *record
-    cdef bint late
     interval_of(&table.specs.rules[spec], time, &open_time, &close_time)
-    while r >= 0 and table.records.items[r].bar.open_time < open_time:
-        before = r
-        r = table.records.items[r].next
-    if r >= 0 and table.records.items[r].bar.open_time != open_time:
-        behind = r
-        r = -1
-    else:
-        behind = -1
-    age_ns = run.event_ns - close_time
-    late = close_time <= past.let_go_ns
-    if age_ns > table.terms.lateness_ns and not late:
-        # An old interval without a record can be amended only if it is certain that none was let go.
-        late = not (run.fills or run.waited) or age_ns > table.terms.horizon_ns or (
-            r < 0 and not was_reached(table.ids, open_time, close_time)
-        )
-    if late:
+    r = find_record(table, slot, open_time, &before, &behind)
+    if is_too_late(table, run, spec, symbol_id, open_time, close_time, r >= 0):
         not_placed(&table.rows, row, spec)
-        if r >= 0:
-            table.records.items[r].flags |= LOST
-            table.records.items[r].lost += trades_of(batch, row)
-            revise(table, spec, symbol_id, r, False, row)
         return False
     if r >= 0:
         record = &table.records.items[r]
         if record.bar.count == 0:
             clear_bar(&record.bar, open_time, close_time)
+            record.flags &= ~UNPRICED
     else:
         r = new_record(table)
         if r < 0:
             return False
         record = &table.records.items[r]
         clear_bar(&record.bar, open_time, close_time)
-        begin_record(record, -1, BY_TRADE, START if open_time < past.start_ns else 0)
-        if open_time <= past.lost_ns < close_time:
-            record.flags |= LOST
-        if is_down_in(table, open_time, close_time):
-            record.flags |= DOWN
-        if behind >= 0:
-            record.flags |= table.records.items[behind].flags & UNPROVEN  # its end is no more proven than theirs
+        begin_record(record, first_revision(table, open_time) - 1, BY_TRADE, 0)
+        if run.fills:
+            follow_proof(table, spec, symbol_id)
+        slot.unproven |= table.terms.by_id and close_time > table.pasts[spec][symbol_id].proven_ns
         link(table, spec, symbol_id, before, r, behind)
     if add_trade(&record.bar, batch, row, slot.contract, table.terms.by_id):
         note_overflow(run, row)
+    record.flags |= DIRTY
     if run.healing:
-        record.flags |= FILLED | DIRTY
+        record.flags |= FILLED
         return True
     if table.terms.by_id and not run.fills:
-        prove(table, spec, symbol_id, open_time, row)
-    revise(table, spec, symbol_id, r, True, row)
+        prove(table, spec, symbol_id, time, row)
+    if record.flags & DIRTY:
+        record.flags &= ~DIRTY
+        revise(table, spec, symbol_id, r, True, row)
     return True
 
 
-cdef void prove(Table *table, int spec, int symbol_id, int64_t before_ns, Py_ssize_t row) noexcept nogil:
-    # The next trade belongs to a later bar, which proves that these have ended.
+cdef void follow_proof(Table *table, int spec, int symbol_id) noexcept nogil:
+    # Up to where the ids of the open bar prove it. (Closed ones that wait for proof were judged with each new id.)
+    cdef Past *past = &table.pasts[spec][symbol_id]
+    catch_up(table.ids, symbol_id)
+    past.proven_ns = max(past.proven_ns, table.ids.lines[symbol_id].proven_ns)
+
+
+cdef void prove(Table *table, int spec, int symbol_id, int64_t time_ns, Py_ssize_t row) noexcept nogil:
+    # An id of this time came as the newest, which proves what ended before, and that nothing is missing up to it.
     cdef Record *records = table.records.items
     cdef Slot *slot = &table.slots[spec][symbol_id]
+    cdef Past *past = &table.pasts[spec][symbol_id]
+    cdef int64_t before = past.proven_ns
     cdef int32_t r = slot.oldest
+    cdef bint dirty
+    if time_ns <= before:
+        return
+    past.proven_ns = time_ns
     if not slot.unproven:
         return
     slot.unproven = 0
     while r >= 0:
-        if records[r].flags & (UNPROVEN | END):
-            if records[r].bar.open_time < before_ns:
-                records[r].flags &= ~(UNPROVEN | END)
-                revise(table, spec, symbol_id, r, False, row)
-            else:
+        if records[r].bar.close_time > before:
+            dirty = records[r].flags & DIRTY
+            records[r].flags &= ~DIRTY
+            revise(table, spec, symbol_id, r, dirty, row)
+            if records[r].bar.close_time > time_ns:
                 slot.unproven = 1
         r = records[r].next
 
@@ -164,6 +213,7 @@ cdef void revise(Table *table, int spec, int symbol_id, int32_t r, bint changed,
     cdef Record *record = &records[r]
     cdef Judgement judgement
     cdef int64_t close = record.bar.close
+    cdef bint priced
     while True:
         judgement = judge(table, spec, symbol_id, record)
         if record.bar.count == 0:
@@ -176,12 +226,15 @@ cdef void revise(Table *table, int spec, int symbol_id, int32_t r, bint changed,
             issue(table, spec, symbol_id, record, row)
         r = record.next
         close = record.bar.close
+        priced = not record.flags & UNPRICED
         if not table.terms.fill or r < 0 or (
             records[r].bar.count or records[r].bar.open_time != record.bar.close_time
-            or records[r].bar.close == close
+            or (records[r].bar.close == close and not (priced and records[r].flags & UNPRICED))
         ):
             return
         record = &records[r]
+        if priced:
+            record.flags &= ~UNPRICED
         changed = False
 
 
@@ -209,39 +262,87 @@ cdef void rejudge(
         r = record.next
 
 
+# What is known of a bar.
+#
+#                               ids prove (by_id)                                 they prove nothing
+#   GAP        a hole reaches into it; it lacks trades whose ids are known;       a LOST gap reaches it
+#              a LOST gap reaches what ids do not prove of it
+#   PARTIAL    ids begin in it or behind it; an UNWANTED gap reaches what         an UNWANTED gap reaches it
+#              follows the newest id
+#   else       sequence numbers: UNVERIFIABLE; end not proven: PROVISIONAL;       UNVERIFIABLE
+#              ids unpublished: PUBLISHED; HEALED; COMPLETE
+
+
 cdef Judgement judge(const Table *table, int spec, int symbol_id, const Record *record) noexcept nogil:
-    cdef uint8_t flags = record.flags
-    cdef int64_t missing = record.lost, unpublished = 0 if table.terms.by_id else UNKNOWN
-    cdef bint gap = flags & LOST
-    if flags & DOWN and (not table.terms.by_id or flags & UNPROVEN):
-        gap = True
+    cdef int64_t open_time = record.bar.open_time, close_time = record.bar.close_time
+    cdef uint8_t kinds
     if not is_time_kind(table.specs.rules[spec].kind):
-        gap |= table.slots[spec][symbol_id].path_lost
-        missing = unpublished = UNKNOWN
-    elif table.terms.by_id and lacks(
-        table.ids, symbol_id, record.bar.open_time, record.bar.close_time, &missing, &unpublished
-    ):
-        gap = True
-    if gap:
-        # Unless both ends are proven, more may be missing.
-        if not table.terms.proof or flags & (START | END | UNPROVEN):
+        return judge_path(table, spec, symbol_id, record)
+    if table.terms.by_id:
+        return judge_by_id(table, spec, symbol_id, record)
+    kinds = kinds_in(&table.coverage, symbol_id, spec, open_time, close_time, LOWEST)
+    return Judgement(GAP if kinds & LOST else PARTIAL if kinds else UNVERIFIABLE, UNKNOWN, UNKNOWN)
+
+
+cdef Judgement judge_by_id(const Table *table, int spec, int symbol_id, const Record *record) noexcept nogil:
+    cdef const Line *line = &table.ids.lines[symbol_id]
+    cdef int64_t open_time = record.bar.open_time, close_time = record.bar.close_time
+    cdef int64_t proven_ns = table.pasts[spec][symbol_id].proven_ns
+    cdef int64_t missing = 0, unpublished = 0
+    cdef bint begun = line.expected >= 0 and line.start_ns < open_time
+    cdef bint ended = proven_ns >= close_time
+    cdef bint gap = lacks(table.ids, symbol_id, open_time, close_time, &missing, &unpublished)
+    cdef uint8_t kinds = 0
+    gap |= lacks_trades(&table.coverage, symbol_id, spec, open_time, close_time, &missing)
+    if not ended:
+        kinds = kinds_in(&table.coverage, symbol_id, spec, open_time, close_time, proven_ns)
+    if not begun:
+        kinds |= LOST & kinds_in(
+            &table.coverage, symbol_id, spec, open_time, min(close_time, line.start_ns + 1), LOWEST)
+    if gap or kinds & LOST:
+        if not table.terms.proof or not begun or not ended:     # more may be missing
             missing = UNKNOWN
         return Judgement(GAP, missing, unpublished)
-    if flags & (START | END):
+    if not begun or kinds & UNWANTED:
         return Judgement(PARTIAL, UNKNOWN, unpublished)
     if not table.terms.proof:
         return Judgement(UNVERIFIABLE, UNKNOWN, unpublished)
-    if flags & UNPROVEN:
+    if not ended:
         return Judgement(PROVISIONAL, UNKNOWN, unpublished)
-    if is_time_kind(table.specs.rules[spec].kind) and unpublished != 0:
+    if unpublished != 0:
         return Judgement(PUBLISHED, 0, unpublished)
-    return Judgement(HEALED if flags & FILLED else COMPLETE, 0, unpublished)
+    return Judgement(HEALED if record.flags & FILLED else COMPLETE, 0, unpublished)
+
+
+cdef Judgement judge_path(const Table *table, int spec, int symbol_id, const Record *record) noexcept nogil:
+    # What was lost on the path before it is lost for all that follows.
+    cdef uint8_t kind = 0 if table.terms.by_id else table.coverage.covers[symbol_id].open_kind
+    if table.slots[spec][symbol_id].path_lost or kind == LOST:
+        return Judgement(GAP, UNKNOWN, UNKNOWN)
+    if record.flags & FIRST or record.reason == BY_END or kind == UNWANTED:
+        return Judgement(PARTIAL, UNKNOWN, UNKNOWN)
+    if not table.terms.proof:
+        return Judgement(UNVERIFIABLE, UNKNOWN, UNKNOWN)
+    if record.reason == NOT_CLOSED:
+        return Judgement(PROVISIONAL, UNKNOWN, UNKNOWN)
+    return Judgement(COMPLETE, 0, UNKNOWN)
+
+
+cdef bint is_lost(const Table *table, int spec, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil:
+    # Of an interval without trades: a LOST gap reaches it, and no id proves that it was empty.
+    cdef int64_t after = LOWEST
+    if table.terms.by_id and not in_doubt(table.ids, symbol_id, open_time, close_time):
+        if table.ids.lines[symbol_id].start_ns < open_time:
+            after = table.pasts[spec][symbol_id].proven_ns
+            if after >= close_time:
+                return False
+    return LOST & kinds_in(&table.coverage, symbol_id, spec, open_time, close_time, after)
 
 
 cdef bint flatten(const Table *table, Record *record, int64_t close, uint8_t status) noexcept nogil:
     # Gives an empty bar its prices: the last close, or none (high is LOWEST) where trades may be missing. True:
     # they have changed. `close` is kept either way, for the empty bars behind it.
-    cdef bint flat = table.terms.fill and status != GAP
+    cdef bint flat = table.terms.fill and status != GAP and not record.flags & UNPRICED
     if flat == (record.bar.high != LOWEST) and (record.bar.close == close or not flat):
         record.bar.close = close
         return False
@@ -265,52 +366,110 @@ cdef void note_safe(const Table *table, int symbol_id) noexcept nogil:
             table.ids.safe_ns = max(table.ids.safe_ns, event_ns - table.terms.lateness_ns)
 
 
-cdef void mark_lost(Table *table, int symbol_id, int64_t time_ns) noexcept nogil:
-    # A trade of this time was refused: marks the bars that lack it as LOST.
-    cdef Record *records = table.records.items
-    cdef Slot *slot
-    cdef Past *past
-    cdef int32_t r
-    cdef int k
-    for k in range(table.specs.count):
-        slot = &table.slots[k][symbol_id]
-        if not is_time_kind(table.specs.rules[k].kind):
-            slot.path_lost = 1
-            continue
-        past = &table.pasts[k][symbol_id]
-        if is_open(table, k, symbol_id) and slot.bar.open_time <= past.lost_ns < slot.bar.close_time:
-            slot.flags |= LOST
-        past.lost_ns = time_ns
-        r = slot.oldest
-        while r >= 0:
-            if records[r].bar.open_time <= time_ns < records[r].bar.close_time:
-                records[r].flags |= LOST
-            r = records[r].next
-        rejudge(table, k, symbol_id, time_ns, time_ns, False, 0)
+# How many gaps a symbol has.
 
+cdef void bound_gaps(Table *table, int symbol_id) noexcept nogil:
+    # Forgets those that no bar can ask for any more, and fuses the oldest where there are many; never such that one reaches a
+    # bar that neither of the two reached. (There can be as many, then, as there are bars between them.)
+    cdef Cover *own = &table.coverage.covers[symbol_id]
+    cdef int32_t count
+    cdef int k
+    prune(&table.coverage, symbol_id, asked_since(table, symbol_id))
+    if own.count <= own.most:
+        return
+    while True:
+        count = own.count
+        block_gaps(table, symbol_id)
+        fuse(&table.coverage, symbol_id, own.most)
+        if own.count <= own.most or own.count == count:
+            break
+    own.most = max(own.most, 2 * own.count)    # so that this is not done again at once
+
+
+cdef int64_t asked_since(const Table *table, int symbol_id) noexcept nogil:
+    # No bar that opens before is kept, or open, or can still be made by a late trade.
+    cdef int64_t since = HIGHEST, event_ns, open_time, close_time
+    cdef int64_t age_ns = table.terms.horizon_ns if table.terms.by_id else table.terms.lateness_ns
+    cdef const Slot *slot
+    cdef int j, k, t
+    for t in range(table.specs.tree_count):
+        event_ns = event_time(table, t, symbol_id)
+        if event_ns <= EARLIEST_NS + age_ns:
+            return LOWEST
+        for j in range(table.specs.trees[t].start, table.specs.trees[t].stop):
+            k = table.specs.order[j]
+            slot = &table.slots[k][symbol_id]
+            if slot.never_opened:
+                return LOWEST
+            interval_of(&table.specs.rules[k], event_ns - age_ns - 1, &open_time, &close_time)
+            since = min(since, min(open_time, slot.bar.open_time))
+            if slot.oldest >= 0:
+                since = min(since, table.records.items[slot.oldest].bar.open_time)
+    return since
+
+
+cdef void block_gaps(Table *table, int symbol_id) noexcept nogil:
+    # Marks the gaps that cannot be fused with the next one: a bar would be reached that neither reaches.
+    cdef Gap *gaps = table.coverage.gaps
+    cdef Gap fused
+    cdef int32_t g = table.coverage.covers[symbol_id].oldest, next, start, r
+    cdef int k
+    while g >= 0:
+        gaps[g].blocked = 0
+        g = gaps[g].next
+    for k in range(table.specs.count):
+        if not is_time_kind(table.specs.rules[k].kind):
+            continue
+        start = table.slots[k][symbol_id].oldest
+        g = table.coverage.covers[symbol_id].oldest
+        while g >= 0 and gaps[g].next >= 0:
+            next = gaps[g].next
+            fused = gaps[g]
+            fused.until_ns = max(fused.until_ns, gaps[next].until_ns)
+            if fused.spec != gaps[next].spec:
+                fused.spec = EVERY_SPEC
+            while start >= 0 and table.records.items[start].bar.close_time <= fused.since_ns:
+                start = table.records.items[start].next
+            r = start
+            while r >= 0 and table.records.items[r].bar.open_time <= fused.until_ns and not gaps[g].blocked:
+                gaps[g].blocked = is_between(&fused, &gaps[g], &gaps[next], k, &table.records.items[r].bar)
+                r = table.records.items[r].next
+            if is_open(table, k, symbol_id) and not gaps[g].blocked:
+                gaps[g].blocked = is_between(&fused, &gaps[g], &gaps[next], k, &table.slots[k][symbol_id].bar)
+            g = next
+
+
+cdef bint is_between(
+    const Gap *fused, const Gap *gap, const Gap *next, int spec, const Summary *bar
+) noexcept nogil:
+    return affects(fused, spec, bar.open_time, bar.close_time) and not (
+        affects(gap, spec, bar.open_time, bar.close_time) or affects(next, spec, bar.open_time, bar.close_time))
+
+
+# Beginnings.
 
 cdef set partial_beginnings(const Table *table, int symbol_id, int64_t longest_ns):
-    # The open_times of the bars in which the symbol's stream began, and whose beginning could still be proven.
-    cdef const Record *records = table.records.items
-    cdef const Past *past
-    cdef int32_t r
+    # The open_times of the bars in which the symbol's ids begin, and whose beginning could still be proven.
+    cdef const Line *line = &table.ids.lines[symbol_id]
+    cdef const Record *record
+    cdef int32_t r, before, behind
+    cdef int64_t open_time, close_time
     cdef int k
-    cdef bint partial
-    cdef int64_t start_ns = table.ids.lines[symbol_id].start_ns
     opened = set()
     for k in range(table.specs.count):
-        past = &table.pasts[k][symbol_id]
-        if not is_time_kind(table.specs.rules[k].kind) or past.start_ns == HIGHEST or (
-            table.ids.lines[symbol_id].expected < 0 or start_ns - past.start_ns > longest_ns
-        ):
+        if not is_time_kind(table.specs.rules[k].kind) or line.expected < 0:
             continue
-        partial = is_open(table, k, symbol_id) and table.slots[k][symbol_id].flags & START
-        r = table.slots[k][symbol_id].oldest
-        while r >= 0 and not partial:
-            partial = records[r].flags & START and not records[r].flags & END
-            r = records[r].next
-        if partial:
-            opened.add(past.start_ns)
+        interval_of(&table.specs.rules[k], line.start_ns, &open_time, &close_time)
+        if line.start_ns - open_time > longest_ns:
+            continue
+        r = find_record(table, &table.slots[k][symbol_id], open_time, &before, &behind)
+        if is_open(table, k, symbol_id) and table.slots[k][symbol_id].bar.open_time == open_time:
+            opened.add(open_time)
+        elif r >= 0:
+            record = &table.records.items[r]
+            # One that the end has closed stays PARTIAL.
+            if record.reason != BY_END or record.bar.close_time <= table.pasts[k][symbol_id].proven_ns:
+                opened.add(open_time)
     return opened
 
 
@@ -318,7 +477,6 @@ cdef int prove_beginning(Table *table, int symbol_id, int64_t trade_id, int64_t 
     # A trade before the symbol's first one is known: bars that open after it have a proven beginning.
     cdef Record *records = table.records.items
     cdef Slot *slot
-    cdef Past *past
     cdef int32_t r
     cdef int64_t until = table.ids.lines[symbol_id].start_ns
     cdef int k
@@ -326,16 +484,15 @@ cdef int prove_beginning(Table *table, int symbol_id, int64_t trade_id, int64_t 
     if time_ns > until or not reach_back(table.ids, symbol_id, trade_id, time_ns):
         return 0
     for k in range(table.specs.count):
-        slot, past = &table.slots[k][symbol_id], &table.pasts[k][symbol_id]
-        if not is_time_kind(table.specs.rules[k].kind) or past.start_ns <= time_ns:
+        slot = &table.slots[k][symbol_id]
+        if not is_time_kind(table.specs.rules[k].kind):
             continue
-        past.start_ns = time_ns + 1
-        if is_open(table, k, symbol_id) and slot.bar.open_time > time_ns and slot.flags & START:
-            slot.flags = (slot.flags & ~START) | FILLED
+        if is_open(table, k, symbol_id) and time_ns < slot.bar.open_time <= until:
+            slot.flags |= FILLED
         r = slot.oldest
         while r >= 0:
-            if records[r].bar.open_time > time_ns and records[r].flags & START:
-                records[r].flags = (records[r].flags & ~START) | FILLED
+            if time_ns < records[r].bar.open_time <= until:
+                records[r].flags |= FILLED
             r = records[r].next
         if table.ids.touched.first > table.ids.touched.last:
             rejudge(table, k, symbol_id, time_ns, until, False, 0)

@@ -1,23 +1,20 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memset
 
-from fastbars.kernel.scaled cimport HIGHEST
-from fastbars.kernel.trees cimport Specs
 
 cdef enum:                      # kinds of gaps, as bits
     UNWANTED = 1                # nobody's time: the user had not begun, or has ended
     LOST = 2                    # trades may be missing
 
 cdef enum:
-    EVERY_SPEC = -1             # Gap.root
+    EVERY_SPEC = -1             # Gap.spec
 
 cdef struct Gap:                # a span of exchange time that is over and was not covered
     int64_t since_ns
     int64_t until_ns            # both inclusive
-    int64_t reach_ns            # bars that close later have the trade all the same; else HIGHEST
     int64_t trades              # that bars lack though their ids are known; 0: none, or nobody knows
     int32_t next
-    int32_t root                # of the tree of specs whose bars it concerns
+    int32_t spec                # whose bars it concerns: those of others can have a trade that came too late for this one
     uint8_t kind
     uint8_t blocked             # while gaps are fused: not with the next one
     uint8_t[6] unused           # 0
@@ -40,6 +37,7 @@ cdef struct Coverage:           # of all symbols
     int32_t free                # the unused ones: a list through Gap.next
     Py_ssize_t capacity
     bint covers_itself          # a symbol's first trade covers it, and a flush ends that
+    bint is_down                # since `feed_down`, until `feed_up`
     bint no_memory              # there was none for a gap: the state is undefined
 
 cdef struct Span:               # of time, both ends inclusive; what a change of the ledger concerns
@@ -47,37 +45,39 @@ cdef struct Span:               # of time, both ends inclusive; what a change of
     int64_t until_ns            # before since_ns: nothing has changed
 
 
-cdef inline bint affects(const Gap *gap, int root, int64_t open_time, int64_t close_time) noexcept nogil:
-    # A bar [open_time, close_time) of a tree.
-    return gap.since_ns < close_time and gap.until_ns >= open_time and close_time <= gap.reach_ns and (
-        gap.root == EVERY_SPEC or gap.root == root)
+cdef inline bint affects(const Gap *gap, int spec, int64_t open_time, int64_t close_time) noexcept nogil:
+    # A bar [open_time, close_time).
+    return gap.since_ns < close_time and gap.until_ns >= open_time and (gap.spec == EVERY_SPEC or gap.spec == spec)
 
 
 cdef inline bint is_plain(const Gap *gap) noexcept nogil:
     # It says no more than that trades may be missing: of those, what overlaps is one.
-    return gap.kind == LOST and gap.trades == 0 and gap.root == EVERY_SPEC and gap.reach_ns == HIGHEST
+    return gap.kind == LOST and gap.trades == 0 and gap.spec == EVERY_SPEC
 
 
 cdef inline Gap plain_gap(int64_t since_ns, int64_t until_ns, uint8_t kind) noexcept nogil:
     cdef Gap gap
     memset(&gap, 0, sizeof(Gap))
-    gap.since_ns, gap.until_ns, gap.reach_ns = since_ns, until_ns, HIGHEST
-    gap.root, gap.kind = EVERY_SPEC, kind
+    gap.since_ns, gap.until_ns = since_ns, until_ns
+    gap.spec, gap.kind = EVERY_SPEC, kind
     return gap
 
 
 cdef void begin_cover(Cover *cover) noexcept nogil
 # The kinds of the gaps that affect [open_time, close_time), and last until `after` at least.
 cdef uint8_t kinds_in(
-    const Coverage *coverage, int symbol_id, int root, int64_t open_time, int64_t close_time, int64_t after) noexcept nogil
+    const Coverage *coverage, int symbol_id, int spec, int64_t open_time, int64_t close_time, int64_t after) noexcept nogil
 # Whether it lacks trades whose ids are known; adds up how many, -1 where that cannot be told.
 cdef bint lacks_trades(
-    const Coverage *coverage, int symbol_id, int root, int64_t open_time, int64_t close_time, int64_t *missing
+    const Coverage *coverage, int symbol_id, int spec, int64_t open_time, int64_t close_time, int64_t *missing
 ) noexcept nogil
+# Up to when nobody wanted what affects [open_time, close_time); HIGHEST: there is no end to it.
+cdef int64_t unwanted_until(
+    const Coverage *coverage, int symbol_id, int spec, int64_t open_time, int64_t close_time) noexcept nogil
 cdef Span cover(Coverage *coverage, int symbol_id, int64_t from_ns) noexcept nogil
 cdef Span uncover(Coverage *coverage, int symbol_id, int64_t since_ns, uint8_t kind) noexcept nogil
 cdef Span lose(Coverage *coverage, int symbol_id, Gap gap) noexcept nogil
 cdef Span bridge(Coverage *coverage, int symbol_id, int64_t since_ns, int64_t until_ns) noexcept nogil
 cdef void prune(Coverage *coverage, int symbol_id, int64_t before_ns) noexcept nogil
 cdef void fuse(Coverage *coverage, int symbol_id, int32_t most) noexcept nogil
-cdef int check_coverage(const Coverage *coverage, Py_ssize_t symbols, const Specs *specs) except -1
+cdef int check_coverage(const Coverage *coverage, Py_ssize_t symbols, int specs) except -1

@@ -7,8 +7,7 @@ symbol has one, open since ever, which nobody minds (UNWANTED). Four things chan
     lose                                                    a gap that is over already; of no length where it is one trade
     bridge                                                  nothing was missed in between: LOST gaps shrink
 
-A gap concerns every bar that it overlaps, but for two limits: trades that came too late for the bars of one tree of specs concern
-only that tree (`root`), and there only bars that closed by `reach_ns`.
+A gap concerns every bar that it overlaps; that of a trade which came too late for the bar of one spec, only that bar.
 
 Units: times int64 ns since the epoch, UTC.
 """
@@ -20,7 +19,6 @@ from libc.string cimport memset
 from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS, is_time
 from fastbars.kernel.rows cimport grow_table
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
-from fastbars.kernel.trees cimport Specs
 
 cdef enum:
     MOST_GAPS = 64              # of a symbol, but for those that bars keep apart
@@ -40,7 +38,7 @@ cdef void begin_cover(Cover *own) noexcept nogil:
 # What it says.
 
 cdef uint8_t kinds_in(
-    const Coverage *coverage, int symbol_id, int root, int64_t open_time, int64_t close_time, int64_t after
+    const Coverage *coverage, int symbol_id, int spec, int64_t open_time, int64_t close_time, int64_t after
 ) noexcept nogil:
     cdef const Cover *own = &coverage.covers[symbol_id]
     cdef const Gap *gap
@@ -52,21 +50,21 @@ cdef uint8_t kinds_in(
         gap = &coverage.gaps[g]
         if gap.since_ns >= close_time:
             break
-        if gap.until_ns >= after and affects(gap, root, open_time, close_time):
+        if gap.until_ns >= after and affects(gap, spec, open_time, close_time):
             kinds |= gap.kind
         g = gap.next
     return kinds
 
 
 cdef bint lacks_trades(
-    const Coverage *coverage, int symbol_id, int root, int64_t open_time, int64_t close_time, int64_t *missing
+    const Coverage *coverage, int symbol_id, int spec, int64_t open_time, int64_t close_time, int64_t *missing
 ) noexcept nogil:
     cdef const Gap *gap
     cdef int32_t g = coverage.covers[symbol_id].oldest
     cdef bint lacking = False
     while g >= 0 and coverage.gaps[g].since_ns < close_time:
         gap = &coverage.gaps[g]
-        if gap.trades and affects(gap, root, open_time, close_time):
+        if gap.trades and affects(gap, spec, open_time, close_time):
             lacking = True
             if missing[0] >= 0 and open_time <= gap.since_ns and gap.until_ns < close_time:
                 missing[0] += gap.trades
@@ -74,6 +72,21 @@ cdef bint lacks_trades(
                 missing[0] = -1
         g = gap.next
     return lacking
+
+
+cdef int64_t unwanted_until(
+    const Coverage *coverage, int symbol_id, int spec, int64_t open_time, int64_t close_time
+) noexcept nogil:
+    cdef const Cover *own = &coverage.covers[symbol_id]
+    cdef int64_t until = open_time
+    cdef int32_t g = own.oldest
+    if own.open_kind == UNWANTED and own.open_since_ns < close_time:
+        return HIGHEST
+    while g >= 0:
+        if coverage.gaps[g].kind == UNWANTED and affects(&coverage.gaps[g], spec, open_time, close_time):
+            until = max(until, coverage.gaps[g].until_ns)
+        g = coverage.gaps[g].next
+    return until
 
 
 # The list.
@@ -179,10 +192,10 @@ cdef Span lose(Coverage *coverage, int symbol_id, Gap gap) noexcept nogil:
             return Span(HIGHEST, LOWEST)
         return Span(gap.since_ns, gap.until_ns) if _add_lost(coverage, own, gap) else Span(HIGHEST, LOWEST)
     g = own.oldest
-    while g >= 0:       # another trade that came too late, just as the last one
+    while g >= 0:       # one more trade, just as the last one
         other = &coverage.gaps[g]
-        if other.since_ns == gap.since_ns and other.until_ns == gap.until_ns and other.reach_ns == gap.reach_ns and (
-            other.root == gap.root and other.kind == LOST and other.trades > 0 and gap.trades > 0
+        if other.since_ns == gap.since_ns and other.until_ns == gap.until_ns and (
+            other.spec == gap.spec and other.kind == LOST and other.trades > 0 and gap.trades > 0
         ):
             other.trades = min(other.trades + gap.trades, MOST_TRADES)
             return Span(gap.since_ns, gap.until_ns)
@@ -285,11 +298,10 @@ cdef void fuse(Coverage *coverage, int symbol_id, int32_t most) noexcept nogil:
         if not gap.blocked:
             other = &coverage.gaps[gap.next]
             gap.until_ns = max(gap.until_ns, other.until_ns)
-            gap.reach_ns = max(gap.reach_ns, other.reach_ns)
             gap.trades = min(gap.trades + other.trades, MOST_TRADES)
             gap.kind = max(gap.kind, other.kind)
-            if gap.root != other.root:
-                gap.root = EVERY_SPEC
+            if gap.spec != other.spec:
+                gap.spec = EVERY_SPEC
             if gap.kind == LOST:
                 own.lost_until_ns = max(own.lost_until_ns, gap.until_ns)
             _remove(coverage, own, g, gap.next)
@@ -298,7 +310,7 @@ cdef void fuse(Coverage *coverage, int symbol_id, int32_t most) noexcept nogil:
 
 # What a snapshot has put there.
 
-cdef int check_coverage(const Coverage *coverage, Py_ssize_t symbols, const Specs *specs) except -1:
+cdef int check_coverage(const Coverage *coverage, Py_ssize_t symbols, int specs) except -1:
     # Every list ends, every gap is one that this kernel could have made, and none belongs to two symbols.
     cdef uint8_t *listed = <uint8_t *>calloc(coverage.count + 1, 1)
     cdef const Cover *own
@@ -342,23 +354,18 @@ cdef bint _is_cover(const Cover *own) noexcept nogil:
 
 
 cdef int32_t _list_gaps(
-    const Coverage *coverage, const Cover *own, const Specs *specs, uint8_t *listed
+    const Coverage *coverage, const Cover *own, int specs, uint8_t *listed
 ) noexcept nogil:
     # Marks the gaps of a symbol; returns how many. -1: a place is wrong, or listed twice, or a gap is none.
     cdef const Gap *gap
     cdef int64_t last = LOWEST
     cdef int32_t g = own.oldest, count = 0
-    cdef int t
-    cdef bint known
     while g >= 0:
         if g >= coverage.count or listed[g]:
             return -1
         gap = &coverage.gaps[g]
-        known = gap.root == EVERY_SPEC
-        for t in range(specs.tree_count):
-            known |= gap.root == specs.trees[t].root
         if not (
-            known and 0 < gap.kind <= LOST and 0 <= gap.trades <= MOST_TRADES and gap.blocked <= 1
+            EVERY_SPEC <= gap.spec < specs and 0 < gap.kind <= LOST and 0 <= gap.trades <= MOST_TRADES and gap.blocked <= 1
             and (gap.since_ns == LOWEST or is_time(gap.since_ns)) and is_time(gap.until_ns)
             and last <= gap.since_ns <= gap.until_ns
             and (gap.kind == UNWANTED or gap.until_ns <= own.lost_until_ns)

@@ -12,24 +12,28 @@ Units: those of TickBatch.
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from fastbars.kernel.amend cimport BY_TRADE, FILLED, fold_late, note_safe, prove, rejudge
+from fastbars.kernel.amend cimport BY_TRADE, FILLED, fold_late, follow_proof, lands, note_safe, prove, rejudge
 from fastbars.kernel.anew cimport MOST_WAITING, Anew, Series, Waiting, add_stray, anew_of, is_waiting
 from fastbars.kernel.batch cimport is_known
-from fastbars.kernel.close cimport close_bar, pass_void, roll
+from fastbars.kernel.close cimport (
+    LOSE, change_coverage, close_bar, cover_itself, issue_skipped, lose_late, pass_void, roll,
+)
+from fastbars.kernel.coverage cimport LOST, plain_gap
 from fastbars.kernel.ids cimport (
-    AHEAD, DUPLICATE, FILLS, FORGOTTEN, NO_MEMORY, OVERLAP, Hole, Verdict, advance, is_missing, resolve, takes_next, was_seen,
+    AHEAD, DUPLICATE, FILLS, FORGOTTEN, NO_MEMORY, OVERLAP, Hole, Verdict, advance, catch_up, is_missing, is_newest, leave_missing,
+    resolve, takes_next, was_seen,
 )
 from fastbars.kernel.ordinary cimport begins_stretch, fold_path_stretch, fold_rows, fold_time_stretch, take_ordinary
 from fastbars.kernel.passes cimport Columns, Pass, Seen, note_overflow, row_at
 from fastbars.kernel.paths cimport path_rule_of
 from fastbars.kernel.rows cimport not_placed
-from fastbars.kernel.rules cimport FIXED, TICK, VALUE, VOLUME, Rule, is_time_kind
+from fastbars.kernel.rules cimport FIXED, TICK, VALUE, VOLUME, Rule, interval_of, is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, int128, prefetch
 from fastbars.kernel.series cimport (
     CONFIRMED, HELD, REPEATED, Wait, begin_series, hold, may_begin, older_series, stand_in, stop_ordinary, take_strays,
     waiting_of,
 )
-from fastbars.kernel.summary cimport Summary, add_trade
+from fastbars.kernel.summary cimport Summary, add_trade, clear_bar
 from fastbars.kernel.table cimport Past, Slot, Table, event_time, is_open, mark_begun_late, state_of, total_bar
 from fastbars.kernel.trees cimport Tree
 
@@ -76,12 +80,39 @@ cdef void fold_batch(Table *table, Pass *run, Py_ssize_t start, Py_ssize_t stop)
 
 
 cdef bint is_wanted(Table *table, const Pass *run, Py_ssize_t row) noexcept nogil:
-    # Whether a trade from REST lies in a hole.
+    # Its id is missing, and no bar that it belongs to lies outside of its hole: with another unit, or garbage for a time, it
+    # would fill the hole and change a bar that lacks nothing.
+    cdef const Hole *hole = &table.ids.touched
+    cdef int64_t open_time, close_time
     cdef Waiting old
+    cdef int k
     old = waiting_of(run, row)
     _to_keys(table, &old)
-    return is_missing(
-        table.ids, old.symbol_id, old.first, old.last, old.time_ns, min(table.terms.lateness_ns, LARGEST_SLACK_NS))
+    if not is_missing(
+        table.ids, old.symbol_id, old.first, old.last, old.time_ns, min(table.terms.lateness_ns, LARGEST_SLACK_NS)
+    ):
+        return False
+    for k in range(table.specs.count):
+        if is_time_kind(table.specs.rules[k].kind):
+            interval_of(&table.specs.rules[k], run.columns.time_ns[row], &open_time, &close_time)
+            if not (min(hole.since_ns, hole.until_ns) < close_time and max(hole.since_ns, hole.until_ns) >= open_time):
+                return False
+    return True
+
+
+cdef bint has_place(const Table *table, Pass *run, Py_ssize_t row) noexcept nogil:
+    # Whether some time bar can take a trade. (Without time specs there is nothing that could not.)
+    cdef int t
+    for t in range(table.specs.tree_count):
+        if lands(table, run, t, row):
+            return True
+    return table.specs.tree_count == 0
+
+
+cdef bint takes_any(const Table *table) noexcept nogil:
+    # Whether path-driven bars, which take every trade, are among the specs, or ids do not stand for every trade.
+    cdef int trees = table.specs.tree_count
+    return not table.terms.proof or table.sequenced or trees == 0 or table.specs.trees[trees - 1].stop < table.specs.count
 
 
 cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
@@ -98,6 +129,7 @@ cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
     cdef Py_ssize_t row
     cdef int k, t
     run.fills = True
+    catch_up(table.ids, s)
     for row in range(rows):
         if not is_wanted(table, run, row):
             continue
@@ -111,6 +143,9 @@ cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
         if resolve(table.ids, taken, row) == NO_MEMORY:
             table.rows.no_memory = True
             return
+        if batch.size[row] != 0 and not has_place(table, taken, row):
+            table.rows.no_memory |= not leave_missing(table.ids, taken, row)
+            continue
         since = min(since, min(batch.time_ns[row], min(touched.since_ns, touched.until_ns)))
         until = max(until, max(batch.time_ns[row], max(touched.since_ns, touched.until_ns)))
         if batch.size[row] == 0:
@@ -126,6 +161,8 @@ cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
         if is_open(table, k, s) and bar.open_time <= until and since < bar.close_time:
             table.slots[k][s].flags |= FILLED
         rejudge(table, k, s, since, until, True, rows)
+        if since <= until:
+            issue_skipped(table, k, s, since, until, rows)
     if is_waiting(&table.ids.renewed, s):
         stop_ordinary(table, s)
 
@@ -161,6 +198,11 @@ cdef Py_ssize_t _fold_spec(
             break
         if tree >= 0:
             _fetch_ahead(table, tree, batch, i, &fetched, stop)
+        if asks and tree >= 0 and batch.time_ns[row] < slots[batch.symbol_id[row]].bar.open_time and not (
+            takes_any(table) or batch.size[row] == 0 or lands(table, run, tree, row)
+        ):
+            catch_up(table.ids, batch.symbol_id[row])
+            return i
         if asks and not takes_next(table.ids, run, row):
             return i
         if tree >= 0:
@@ -396,9 +438,12 @@ cdef void _fold_known(Table *table, Pass *run, Py_ssize_t row) noexcept nogil:
     cdef int32_t s = batch.symbol_id[row]
     cdef int64_t time = batch.time_ns[row], since, until
     cdef int k, t
-    cdef bint void = batch.size[row] == 0
+    cdef bint void = batch.size[row] == 0, needs_place = not (void or takes_any(table))
     cdef bint waits = is_waiting(&table.ids.renewed, s)
     cdef Verdict verdict
+    if needs_place and is_newest(table.ids, run, row) and not has_place(table, run, row):
+        _refuse_late(table, run, row)
+        return
     note_safe(table, s)
     verdict = resolve(table.ids, run, row)
     # Where times run backwards, a trade inside a hole makes what is left of it reach further in time.
@@ -415,10 +460,17 @@ cdef void _fold_known(Table *table, Pass *run, Py_ssize_t row) noexcept nogil:
     if verdict == NO_MEMORY:
         table.rows.no_memory = True
         return
+    run.fills = verdict == FILLS
+    if needs_place and run.fills and not has_place(table, run, row):
+        table.rows.no_memory |= not leave_missing(table.ids, run, row)
+        run.fills = False
+        _refuse_late(table, run, row)
+        return
     if verdict == AHEAD:
         for k in range(table.specs.count):
-            rejudge(table, k, s, since, until, False, row)
-    run.fills = verdict == FILLS
+            if is_time_kind(table.specs.rules[k].kind):
+                follow_proof(table, k, s)
+                rejudge(table, k, s, since, until, False, row)
     for t in range(table.specs.tree_count):
         _fold_time_row(table, run, t, row)
     run.fills = False
@@ -434,6 +486,15 @@ cdef void _fold_known(Table *table, Pass *run, Py_ssize_t row) noexcept nogil:
         stop_ordinary(table, s)
 
 
+cdef void _refuse_late(Table *table, Pass *run, Py_ssize_t row) noexcept nogil:
+    # It came too late for every bar: its id stays missing.
+    cdef int64_t time = run.columns.time_ns[row]
+    cdef int k
+    for k in range(table.specs.count):
+        not_placed(&table.rows, row, k)
+    change_coverage(table, run.columns.symbol_id[row], LOSE, plain_gap(time, time, LOST), row)
+
+
 cdef void _fold_time_row(Table *table, Pass *run, int tree, Py_ssize_t row) noexcept nogil:
     # Into the bars of all specs of a tree.
     cdef const Columns *batch = &run.columns
@@ -444,8 +505,10 @@ cdef void _fold_time_row(Table *table, Pass *run, int tree, Py_ssize_t row) noex
     cdef Past *past
     cdef const Summary *feeding
     cdef Summary total
-    cdef bint placed = False, proved = False, fed, rolled
+    cdef bint placed = False, proved = False, fed, rolled, late
     cdef int j = own.start, k
+    if not run.healing:
+        cover_itself(table, s, time)
     run.event_ns = event_time(table, tree, s)
     if batch.size[row] == 0:
         pass_void(table, run, tree, s, time, row)
@@ -457,8 +520,11 @@ cdef void _fold_time_row(Table *table, Pass *run, int tree, Py_ssize_t row) noex
         feeding = NULL if table.specs.source[k] < 0 else &table.slots[table.specs.source[k]][s].bar
         fed = feeding is not NULL and feeding.open_time <= time < feeding.close_time
         j += 1
-        if time < slot.bar.open_time:
-            placed |= fold_late(table, run, k, row)
+        if time < slot.bar.open_time and not _begins_earlier(table, k, s, time):
+            late = not fold_late(table, run, k, row)
+            placed |= not late
+            if late:
+                lose_late(table, run, k, row)
             if fed:
                 _note_not_contained(table, k, s)
             continue
@@ -468,7 +534,7 @@ cdef void _fold_time_row(Table *table, Pass *run, int tree, Py_ssize_t row) noex
             roll(table, run, k, s, time, row)
         elif slot.unproven and table.terms.by_id and not run.fills:
             # A late trade has opened this bar, which proves nothing of those before it.
-            prove(table, k, s, slot.bar.open_time, row)
+            prove(table, k, s, time, row)
             proved = True
         if not fed and add_trade(&slot.bar, batch, row, slot.contract, table.terms.by_id):
             note_overflow(run, row)
@@ -482,6 +548,17 @@ cdef void _fold_time_row(Table *table, Pass *run, int tree, Py_ssize_t row) noex
         past = &table.pasts[own.root][s]
         past.newest_ns = max(past.newest_ns, time)
     _set_gate(table, run, tree, row)
+
+
+cdef bint _begins_earlier(Table *table, int spec, int symbol_id, int64_t time) noexcept nogil:
+    # The symbol began with a refused trade, which was later than this one: no bar is behind it.
+    cdef Slot *slot = &table.slots[spec][symbol_id]
+    cdef int64_t open_time, close_time
+    if is_open(table, spec, symbol_id) or slot.newest >= 0 or table.pasts[spec][symbol_id].newest_ns != LOWEST:
+        return False
+    interval_of(&table.specs.rules[spec], time, &open_time, &close_time)
+    clear_bar(&slot.bar, open_time, open_time)
+    return True
 
 
 cdef void _note_not_contained(Table *table, int spec, int symbol_id) noexcept nogil:
@@ -516,6 +593,7 @@ cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row, bint
     if batch.size[row] == 0:
         return
     if bar.count == 0:
+        cover_itself(table, s, batch.time_ns[row])
         roll(table, run, spec, s, batch.time_ns[row], row)
         mark_begun_late(slot, late)
     elif not late:
@@ -531,4 +609,4 @@ cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row, bint
         bar.first_id = min(first, batch.first_id[row])
         bar.last_id = max(last, batch.last_id[row])
     if path_rule_of(rule.kind).is_full(rule, bar, &step, state_of(table, spec, s), batch, row):
-        close_bar(table, run, spec, s, row, BY_TRADE, 0)
+        close_bar(table, run, spec, s, row, BY_TRADE)

@@ -64,12 +64,14 @@ cdef bint takes_next(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil
 cdef Py_ssize_t advance(Ids *ids, const Pass *run, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
 cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil
 cdef bint is_missing(
-    const Ids *ids, int32_t symbol_id, int64_t first, int64_t last, int64_t time_ns, int64_t slack_ns) noexcept nogil
+    Ids *ids, int32_t symbol_id, int64_t first, int64_t last, int64_t time_ns, int64_t slack_ns) noexcept nogil
 cdef bint was_seen(const Ids *ids, int32_t symbol_id, int64_t first, int64_t last) noexcept nogil
 cdef int32_t find_hole(const Line *line, int64_t first) noexcept nogil
 cdef bint insert_hole(Line *line, int32_t place, Hole hole) noexcept nogil
 cdef void remove_hole(Line *line, int32_t place) noexcept nogil
 cdef void forget_oldest_hole(const Ids *ids, Line *line) noexcept nogil
+cdef bint is_newest(const Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil
+cdef bint leave_missing(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil
 cdef bint reach_back(Ids *ids, int symbol_id, int64_t last_id, int64_t time_ns) except -1
 cdef bint leave_out(Ids *ids, int symbol_id, int64_t first, int64_t last) except -1
 cdef bint in_doubt(Ids *ids, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil

@@ -250,7 +250,7 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
                 return NO_MEMORY
             forget_oldest_hole(ids, line)
         line.start = first
-        line.start_ns = time
+        line.start_ns = min(line.start_ns, time)
         return FILLS
     low = find_hole(line, first)
     if low == line.hole_count or line.holes[low].first > last:
@@ -318,6 +318,27 @@ cdef bint was_seen(const Ids *ids, int32_t symbol_id, int64_t first, int64_t las
     return max(line.start, line.forgotten) <= first and last < line.expected and (
         place == line.hole_count or line.holes[place].first > last
     )
+
+
+cdef bint is_newest(const Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
+    # Whether a row's ids are behind all that have come, of a symbol that has some.
+    cdef int64_t expected = _expected(ids, run.columns.symbol_id[row])
+    return expected != UNSEEN and run.first[row] >= expected
+
+
+cdef bint leave_missing(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
+    # No bar can take the trade that has just shrunk the hole `touched`: undoes that. False: there is no memory.
+    cdef Line *line = &ids.lines[run.columns.symbol_id[row]]
+    cdef Hole hole = ids.touched
+    cdef int32_t low = find_hole(line, hole.first)
+    if run.last[row] < hole.first:      # older than the beginning
+        if low < line.hole_count and line.holes[low].first == hole.first:
+            remove_hole(line, low)
+        line.start, line.start_ns = hole.last + 1, hole.until_ns
+        return True
+    while low < line.hole_count and line.holes[low].last <= hole.last:
+        remove_hole(line, low)
+    return insert_hole(line, low, hole)
 
 
 cdef bint reach_back(Ids *ids, int symbol_id, int64_t last_id, int64_t time_ns) except -1:
@@ -433,14 +454,16 @@ cdef bint was_reached(const Ids *ids, int64_t open_time, int64_t close_time) noe
 
 
 cdef bint is_missing(
-    const Ids *ids, int32_t symbol_id, int64_t first, int64_t last, int64_t time_ns, int64_t slack_ns
+    Ids *ids, int32_t symbol_id, int64_t first, int64_t last, int64_t time_ns, int64_t slack_ns
 ) noexcept nogil:
-    # Whether all these ids lie in one hole, and the time of their trades not much outside of it: with another unit, or
-    # garbage, it would fill the hole and be in no bar.
+    # Whether all these ids lie in one hole, which is `touched` then, and the time of their trades not much outside of it.
     cdef const Line *line = &ids.lines[symbol_id]
     cdef int32_t place = find_hole(line, first)
     cdef const Hole *hole = &line.holes[place]
-    return place < line.hole_count and hole.kind != SEAM and hole.first <= first and last <= hole.last and (
+    if not (place < line.hole_count and hole.kind != SEAM and hole.first <= first and last <= hole.last):
+        return False
+    ids.touched = hole[0]
+    return (
         min(hole.since_ns, hole.until_ns) - slack_ns <= time_ns <= max(hole.since_ns, hole.until_ns) + slack_ns
     )
 

@@ -3,7 +3,5 @@ from libc.stdint cimport int64_t
 from fastbars.kernel.table cimport BarTable
 
 cdef int check_bars(BarTable bars) except -1
-cdef int check_times(
-    BarTable bars, int64_t down_since_ns, int64_t down_until_ns, int64_t arrivals, int64_t healed
-) except -1
+cdef int check_times(BarTable bars, int64_t arrivals, int64_t healed) except -1
 cdef int follow_scales(BarTable bars) except -1

@@ -11,7 +11,7 @@ from libc.stdlib cimport calloc, free
 
 from fastbars.kernel.coverage cimport check_coverage
 from fastbars.kernel.instruments cimport Instrument, are_equal
-from fastbars.kernel.amend cimport DIRTY, GAP, NOT_CLOSED
+from fastbars.kernel.amend cimport GAP, NOT_CLOSED, UNPRICED
 from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS, LONGEST_NS, is_time
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.paths cimport path_rule_of
@@ -24,7 +24,7 @@ cdef int64_t MOST_TRADES = 1 << 60
 # The highest id of an open bar that takes trades without asking the ledger: later ids are checked one by one.
 cdef int64_t LAST_TIP = HIGHEST - (1 << 47)
 cdef enum:
-    ALL_FLAGS = 2 * DIRTY - 1   # of a bar
+    ALL_FLAGS = 2 * UNPRICED - 1   # of a bar
 
 
 cdef bint _is_bound(int64_t time_ns) noexcept nogil:
@@ -115,16 +115,17 @@ cdef bint _is_slot(const Rule *rule, const Slot *slot, bint by_id) noexcept nogi
 
 cdef bint _is_record(const Rule *rule, const Record *record, bint by_id) noexcept nogil:
     return (
-        _is_timed(rule, &record.bar, by_id) and fits(&record.bar, 1) and 0 <= record.lost <= MOST_TRADES
+        _is_timed(rule, &record.bar, by_id) and fits(&record.bar, 1)
         and record.missing >= -1 and record.unpublished >= -1 and record.revision >= 0
         and record.status <= GAP and record.reason <= NOT_CLOSED and record.flags <= ALL_FLAGS
     )
 
 
-cdef bint _is_past(const Rule *rule, const Past *past) noexcept nogil:
+cdef bint _is_past(const Past *past) noexcept nogil:
     return (past.newest_ns == LOWEST or is_time(past.newest_ns)) and (
-        past.start_ns == HIGHEST or _is_bound(past.start_ns) or (not is_time_kind(rule.kind) and past.start_ns == LOWEST)
-    ) and (past.let_go_ns == LOWEST or _is_bound(past.let_go_ns))
+        past.proven_ns == LOWEST or is_time(past.proven_ns)
+    ) and (past.let_go_ns == LOWEST or _is_bound(past.let_go_ns)) and (
+        past.evicted_ns == LOWEST or _is_bound(past.evicted_ns))
 
 
 cdef bint _is_state(const Table *table, int spec, Py_ssize_t s) noexcept nogil:
@@ -162,7 +163,7 @@ cdef int check_bars(BarTable bars) except -1:
         _check_rest(bars, listed, listed + table.records.count)
     finally:
         free(listed)
-    check_coverage(&table.coverage, table.symbols, &table.specs)
+    check_coverage(&table.coverage, table.symbols, table.specs.count)
     return 0
 
 
@@ -173,8 +174,7 @@ cdef int _check_slots(BarTable bars, uint8_t *listed) except -1:
     cdef Summary total
     cdef int32_t found, held = 0
     cdef Py_ssize_t s
-    cdef int k, t, j
-    cdef bint timed
+    cdef int k
     for s in range(table.symbols):
         own = &bars.instruments.table[s]
         for k in range(table.specs.count):
@@ -182,7 +182,7 @@ cdef int _check_slots(BarTable bars, uint8_t *listed) except -1:
             if not _is_scaled(slot, &table.slots[0][s], own):
                 raise ValueError(f"the snapshot's scales of {bars.instruments.label(s)} are not those of the symbol")
             if not _is_slot(&table.specs.rules[k], slot, table.terms.by_id) or not _is_priced(bars, &slot.bar) or not (
-                _is_past(&table.specs.rules[k], &table.pasts[k][s])
+                _is_past(&table.pasts[k][s])
             ):
                 raise ValueError(
                     f"the snapshot's open bar of {bars.instruments.label(s)} {bars.trees.specs[k]} contradicts itself")
@@ -197,13 +197,6 @@ cdef int _check_slots(BarTable bars, uint8_t *listed) except -1:
         for k in range(table.specs.count):
             if total_bar(table, k, s, &total):
                 raise ValueError(f"the snapshot's sums of {bars.instruments.label(s)} {bars.trees.specs[k]} exceed 128 bits")
-        for t in range(table.specs.tree_count):
-            # Ages count from the time of the latest trade, which a symbol with bars must have.
-            timed = is_time(table.pasts[table.specs.trees[t].root][s].newest_ns) or is_time(
-                table.slots[table.specs.trees[t].root][s].bar.last_time)
-            for j in range(table.specs.trees[t].start, table.specs.trees[t].stop):
-                if not timed and not table.slots[table.specs.order[j]][s].never_opened:
-                    raise ValueError(f"the snapshot has bars of {bars.instruments.label(s)}, but no time of a trade")
     if held != table.records.held:
         raise ValueError(f"the snapshot has {held} closed bars where it says {table.records.held}")
     return 0
@@ -232,9 +225,7 @@ cdef int _check_rest(BarTable bars, uint8_t *listed, uint8_t *appeared) except -
     return 0
 
 
-cdef int check_times(
-    BarTable bars, int64_t down_since_ns, int64_t down_until_ns, int64_t arrivals, int64_t healed
-) except -1:
+cdef int check_times(BarTable bars, int64_t arrivals, int64_t healed) except -1:
     cdef const Table *table = &bars.table
     cdef Py_ssize_t s
     cdef int k
@@ -246,11 +237,6 @@ cdef int check_times(
     for s in range(table.symbols):
         if table.groups.members[s].floor_ns > LATEST_NS:
             raise ValueError(f"the snapshot's watermark of {bars.instruments.label(s)} is out of range")
-    if down_since_ns == HIGHEST:
-        if down_until_ns != LOWEST:
-            raise ValueError("the snapshot has the end of an outage without its beginning")
-    elif not is_time(down_since_ns) or down_until_ns <= down_since_ns:
-        raise ValueError("the snapshot's outage ends before it begins")
     for k in range(table.specs.count):
         for s in range(table.symbols):
             if is_time_kind(table.specs.rules[k].kind) and table.slots[k][s].bar.open_time < table.slots[k][s].bar.close_time < (

@@ -2,7 +2,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from fastbars.kernel.batch cimport TickBatch
 from fastbars.kernel.coverage cimport Coverage
-from fastbars.kernel.groups cimport Groups, watermark_of
+from fastbars.kernel.groups cimport Groups, append_member, watermark_of
 from fastbars.kernel.ids cimport Ids, Ledger
 from fastbars.kernel.instruments cimport Instruments, Scale
 from fastbars.kernel.rows cimport Rows
@@ -36,20 +36,19 @@ cdef struct Slot:           # one symbol and spec: its open bar, and where its c
     uint8_t path_lost       # path-driven: trades are missing from here on
     Scale scale             # of these bars
     int8_t quote_scale
-    uint8_t unproven        # some closed bars wait for the next trade
+    uint8_t unproven        # some closed bars end behind Past.proven_ns
     uint8_t contained       # of an open time bar: the bars of all specs that it feeds are open around it
     uint8_t[SLOT_PADDING] unused    # none, as long as all else fills whole lines
 
 cdef struct Past:           # the rest that is known of a symbol and spec, seldom read
     int64_t newest_ns       # of a root: latest time of the trades that its tree has placed, but for the open bar; of all:
                             # latest time of a void id
-    int64_t start_ns        # open_time of the first bar
-    int64_t lost_ns         # time of the last trade that was refused
-    int64_t let_go_ns       # closed bars up to here were let go: their sums did not fit the new scales
+    int64_t proven_ns       # as Line.proven_ns, as far as the closed bars are judged by it
+    int64_t let_go_ns       # closed bars up to here were let go although they waited for trades
+    int64_t evicted_ns      # no closed bar behind this time was let go
 
 cdef struct Record:         # a closed bar that can still be amended
     Summary bar
-    int64_t lost            # trades of it that came too late
     int64_t missing         # as it was issued last
     int32_t next
     int32_t revision
@@ -72,10 +71,6 @@ cdef struct Terms:          # what a kernel was made with
     bint proof              # contiguous ids stand for every trade
     bint fill               # intervals without trades are issued, flat
 
-cdef struct Outage:         # when the feed was down last
-    int64_t since_ns        # HIGHEST where it never was
-    int64_t until_ns        # HIGHEST while it is
-
 cdef struct Table:          # every bar of a kernel
     Specs specs
     Ids *ids                # NULL where ids prove nothing
@@ -90,7 +85,6 @@ cdef struct Table:          # every bar of a kernel
     Records records
     Rows rows
     Terms terms
-    Outage outage
     bint sequenced          # a batch with sequence numbers was seen: the ledger counts those
     Groups groups
     int64_t largest_contract    # 0: no instrument is inverse
@@ -98,6 +92,9 @@ cdef struct Table:          # every bar of a kernel
     int64_t duplicates
     int64_t voids           # rows of size 0 taken: their ids are used up, and nothing was traded
     int64_t healed          # trades taken from REST
+    # After a restart: bars that the process before may have issued begin with this revision, those that open up to a time.
+    int32_t floor
+    int64_t floor_until_ns  # HIGHEST until the first event; LOWEST: there was no restart
 
 
 cdef inline bint has_appeared(const Table *table, Py_ssize_t symbol_id) noexcept nogil:
@@ -120,10 +117,6 @@ cdef inline int64_t event_time(const Table *table, int tree, int symbol_id) noex
         watermark_of(&table.groups, symbol_id), max(table.pasts[root][symbol_id].newest_ns, table.slots[root][symbol_id].bar.last_time))
 
 
-cdef inline bint is_down_in(const Table *table, int64_t open_time, int64_t close_time) noexcept nogil:
-    return open_time < table.outage.until_ns and table.outage.since_ns < close_time
-
-
 cdef inline bint began_late(const Slot *slot) noexcept nogil:
     # Of a path-driven spec: its open bar has late trades alone, so that its last id is not the symbol's newest one, and
     # the id after it is a duplicate. The next trade that is not late ends this.
@@ -143,7 +136,30 @@ cdef inline void begin_record(Record *record, int32_t revision, uint8_t reason, 
     record.revision = revision
     record.reason = reason
     record.flags = flags
-    record.lost = 0
+
+
+cdef inline int32_t first_revision(const Table *table, int64_t open_time) noexcept nogil:
+    return table.floor if open_time <= table.floor_until_ns else 0
+
+
+cdef inline void note_event(Table *table, int64_t time_ns) noexcept nogil:
+    # The first one after a restart tells up to when the process before can have issued bars.
+    if table.floor_until_ns == HIGHEST:
+        table.floor_until_ns = time_ns
+
+
+cdef inline int64_t age_at(int64_t close_time, int64_t event_ns) noexcept nogil:
+    # How much event time is behind the end of a bar; LOWEST where there is none, or it is out of range.
+    return LOWEST if close_time > 0 and event_ns < LOWEST + close_time else event_ns - close_time
+
+
+cdef inline void appear(Table *table, int symbol_id) noexcept nogil:
+    # It has had a bar, or is to have one; called before the first slot says so.
+    if not has_appeared(table, symbol_id):
+        table.appeared[table.appeared_count] = symbol_id
+        table.appeared_count += 1
+        if not table.groups.unlinked:
+            append_member(&table.groups, symbol_id)
 
 
 # The open bar with all that will be merged into it. True: a sum leaves its range.
@@ -191,6 +207,7 @@ cdef class BarTable:            # owns the memory of a Table
     cdef int put_parts(self, dict parts) except -1
     cdef list counters(self)
     cdef list closings(self)
+    cdef void raise_revisions(self) noexcept
     cdef int put_counters(self, list counters) except -1
     cdef list layout(self)
     cdef dict dump(self, dict recycled=*)

@@ -34,6 +34,7 @@ from fastbars.kernel.trees cimport SpecTrees
 cdef enum:
     MOST_LOADED = 1 << 30
     RECYCLED_BYTES = 1 << 17
+    REVISIONS = 1000            # of a bar, between two snapshots: more than a process issues
 
 assert sizeof(Slot) % LINE_BYTES == 0 and sizeof(Gate) + 112 == 2 * LINE_BYTES and sizeof(Summary) == SUMMARY_BYTES
 
@@ -154,7 +155,7 @@ cdef class BarTable:
         table.rows.width = table.specs.count
         table.records.free = table.coverage.free = -1
         table.coverage.covers_itself = True
-        table.outage = Outage(HIGHEST, LOWEST)
+        table.floor_until_ns = LOWEST
         if ledger is not None:
             if ledger.is_taken:
                 raise ValueError("the ledger belongs to another kernel")
@@ -347,7 +348,7 @@ cdef class BarTable:
                 slot = &table.slots[k][s]
                 slot[0] = blank
                 slot.contract = self.instruments.table[s].contract
-                table.pasts[k][s] = Past(LOWEST, HIGHEST, LOWEST, LOWEST)
+                table.pasts[k][s] = Past(LOWEST, LOWEST, LOWEST, LOWEST)
                 if table.state_bytes[k]:
                     memset(state_of(table, k, s), 0, table.state_bytes[k])
                 self.take_scale(k, s, self.instruments.table[s].scale)
@@ -432,7 +433,7 @@ cdef class BarTable:
                     while slot.oldest >= 0:
                         r = slot.oldest
                         slot.oldest = table.records.items[r].next
-                        table.pasts[k][s].let_go_ns = table.records.items[r].bar.close_time
+                        table.pasts[k][s].let_go_ns = table.pasts[k][s].evicted_ns = table.records.items[r].bar.close_time
                         free_record(table, r)
                     slot.newest = -1
                 self.take_scale(k, s, scale)
@@ -567,12 +568,14 @@ cdef class BarTable:
         # What a batch changes besides memory, and what goes back with it.
         cdef Table *table = &self.table
         return [table.records.count, table.records.held, table.records.free, table.appeared_count, table.duplicates,
-                table.voids, table.coverage.count, table.coverage.held, table.coverage.free]
+                table.voids, table.coverage.count, table.coverage.held, table.coverage.free, table.floor,
+                table.floor_until_ns]
 
     cdef int put_counters(self, list counters) except -1:
         cdef Table *table = &self.table
         (table.records.count, table.records.held, table.records.free, table.appeared_count, table.duplicates,
-         table.voids, table.coverage.count, table.coverage.held, table.coverage.free) = counters
+         table.voids, table.coverage.count, table.coverage.held, table.coverage.free, table.floor,
+         table.floor_until_ns) = counters
         table.groups.unlinked = True
         return 0
 
@@ -597,7 +600,7 @@ cdef class BarTable:
     cdef int restore(self) except -1:
         if self.blank:
             self.set_up(0, self.table.symbols)
-            self.put_counters([0, 0, -1, 0, 0, 0, 0, 0, -1])
+            self.put_counters([0, 0, -1, 0, 0, 0, 0, 0, -1, 0, LOWEST])
             expect_all_at_once(&self.table.groups, HIGHEST)
             self.table.sequenced = False
             if self.ledger is not None:
@@ -643,12 +646,13 @@ cdef class BarTable:
         if parts.get("layout") != layout:
             raise ValueError(f"the snapshot's layout {parts.get('layout')} is not that of this build, {layout}")
         counters = parts.get("counters")
-        if type(counters) is not list or len(counters) != 9:
+        if type(counters) is not list or len(counters) != 11:
             raise ValueError("the snapshot has no counters")
         counters = [whole_number("counters", each) for each in counters]
-        count, held, free_one, appeared, duplicates, voids, gaps, held_gaps, free_gap = counters
+        count, held, free_one, appeared, duplicates, voids, gaps, held_gaps, free_gap, floor, _ = counters
         if not (0 <= held <= count <= MOST_LOADED and -1 <= free_one < count and 0 <= appeared <= table.symbols
-                and duplicates >= 0 and voids >= 0 and 0 <= held_gaps <= gaps <= MOST_LOADED and -1 <= free_gap < gaps):
+                and duplicates >= 0 and voids >= 0 and 0 <= held_gaps <= gaps <= MOST_LOADED and -1 <= free_gap < gaps
+                and 0 <= floor <= MOST_LOADED):
             raise ValueError(f"the snapshot's counters {counters} contradict each other")
         groups = parts.get("groups")
         if type(groups) is not list or not 0 < len(groups) <= MOST_GROUPS:
@@ -696,6 +700,18 @@ cdef class BarTable:
         for s in range(table.symbols):      # whoever held its trades holds them no more
             table.groups.members[s].held = 0
         return 0
+
+    cdef void raise_revisions(self) noexcept:
+        # Above all that the process before may have issued since this snapshot.
+        cdef Table *table = &self.table
+        cdef int64_t highest = table.floor
+        cdef int32_t r
+        for r in range(table.records.count):
+            highest = max(highest, table.records.items[r].revision)
+        table.floor = <int32_t>min((highest // REVISIONS + 1) * REVISIONS, <int64_t>MOST_LOADED)
+        table.floor_until_ns = HIGHEST
+        for r in range(table.records.count):
+            table.records.items[r].revision = table.floor - 1
 
     cdef void make_room(self, TickBatch batch, Py_ssize_t more) noexcept nogil:
         # For what a long batch is likely to close, and `more` bars: tables that double while they are filled are copied

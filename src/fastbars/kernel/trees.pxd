@@ -14,13 +14,6 @@ cdef struct Specs:          # the specs of a kernel: their rules, and which time
     int *subtree_end        # of each place in `order`: the first one behind all specs fed by the one there
     int *source             # of each spec: the one whose closed bars are merged into it; -1: none
 
-
-cdef inline int root_of(const Specs *specs, int spec) noexcept nogil:
-    while specs.source[spec] >= 0:
-        spec = specs.source[spec]
-    return spec
-
-
 cdef class SpecTrees:
     cdef readonly tuple specs
     cdef Specs tables           # borrowed by whoever keeps this object
