@@ -30,6 +30,7 @@ MONTHS = {"mo": 1, "y": 12}
 # The ids of a symbol that began anew n times are raised by as many of these: so they ascend from series to series.
 SERIES = 10**30
 MOST_WAITING = 16
+ROUNDING_NS = 1_000_000  # how far outside of its hole REST may date a trade
 MOST_PASSED = 1000
 
 
@@ -193,6 +194,7 @@ class Oracle:
         self.fill = fill
         self.covers_itself = covers_itself
         self.down = False
+        self.up_ns: float = -inf  # the clock said last that the feed is up
         self.fresh_paths: set[tuple[str, str]] = set()  # path-driven bars of these are behind time that nobody wanted
         self.gaps: dict[str, list[Span]] = {}  # by symbol, in the order in which it came to be known
         self.began: dict[str, int] = {}  # time of the first trade, or refused trade
@@ -351,9 +353,9 @@ class Oracle:
             jumped = trade.first_id > max(seen) + 1
             filled = trade.first_id < max(seen)
             before = dict(self.sure), {name: list(series) for name, series in self.begun.items()}
-            has_place = self._has_place(trade, self._reach(trade) if filled else behind_seam)
+            has_place = self._has_place(trade, self._reach(trade) if filled else None)
             self.sure, self.begun = before
-            if trade.size and not has_place:
+            if trade.size and not has_place and not waited:
                 self.late.append(trade)
                 return self.lose([trade.symbol], trade.time_ns, trade.time_ns)
             if jumped or (filled and (trade.size or trade.last_id + 1 != min(seen))):
@@ -367,7 +369,7 @@ class Oracle:
         self.arrival += 1
         self._cover_by(trade.symbol, trade.time_ns)
         if not trade.size:
-            return self._use_up(trade, jumped=jumped, filled=filled)
+            return self._use_up(trade, filled=filled)
         late = False
         lines: list[Line] = []
         for spec in self.specs:
@@ -398,16 +400,13 @@ class Oracle:
         """Without a connection a trade covers a symbol that nobody has covered."""
         self.began.setdefault(symbol, time_ns)
         (open_since,) = [gap.since_ns for gap in self._know(symbol) if gap.until_ns == inf and not gap.lost] or (inf,)
-        if all(":" in spec for spec in self.specs):
-            time_ns = max(time_ns, int(max(open_since, -(10**19)))) if open_since != inf else time_ns
         if self.covers_itself and time_ns >= open_since:
             self.gaps[symbol] = [
                 gap._replace(until_ns=time_ns) if gap.until_ns == inf else gap for gap in self._know(symbol)
             ]
-            self._end_paths(symbol, lost=False)
 
     def _end_paths(self, symbol: str, *, lost: bool) -> None:
-        """A gap is over: where ids prove nothing, path-driven bars cannot know what was traded in it."""
+        """A gap is over, or nobody wants more: without ids, path-driven bars cannot know what was traded in it."""
         if self.contiguous or symbol not in self.began:
             return
         if lost:
@@ -438,7 +437,8 @@ class Oracle:
                 ended = opened._replace(until_ns=max(from_ns, opened.since_ns))
                 self._end_paths(symbol, lost=opened.lost)
                 lines += self.change(
-                    symbol, lambda gaps, one=opened, end=ended: [end if gap is one else gap for gap in gaps], (0, -1))
+                    symbol, lambda gaps, one=opened, end=ended: [end if gap is one else gap for gap in gaps], (0, -1)
+                )
         return lines
 
     def uncover(self, symbols: list[str] | None, since_ns: float, *, lost: bool) -> list[Line]:
@@ -446,6 +446,8 @@ class Oracle:
         for symbol in list(self.gaps) if symbols is None else [one for one in symbols if one in self.gaps]:
             gaps, opened = self._know(symbol), self._open_gap(symbol)
             others = [gap for gap in gaps if gap is not opened]
+            if not lost and (opened is None or opened.lost):
+                self._end_paths(symbol, lost=False)
             if opened is None:
                 new = [*gaps, Span(since_ns, inf, lost)]
                 reached = (since_ns, inf)
@@ -500,7 +502,7 @@ class Oracle:
             lines += self.change(symbol, lambda _, left=left: left, (0, -1))
         return lines
 
-    def _use_up(self, trade: Trade, *, jumped: bool, filled: bool) -> list[Line]:
+    def _use_up(self, trade: Trade, *, filled: bool) -> list[Line]:
         """A void id: it proves what a trade would prove, and is in no bar."""
         self.voids += 1
         if not filled:
@@ -517,7 +519,6 @@ class Oracle:
             return lines
         symbol, specs = trades[0].symbol, [spec for spec in self.specs if ":" not in spec]
         reached: list[int] = []
-        slack_ns = min(self.lateness_ns, 3_600_000_000_000)
         self.rows += len(trades)
         for each in trades:
             series = self._older_series(each)
@@ -527,11 +528,7 @@ class Oracle:
                 for hole in self.holes(trade.symbol)
                 if not hole.is_seam
                 if hole.first <= trade.first_id and trade.last_id <= hole.last
-                if hole.since_ns - slack_ns <= trade.time_ns <= hole.until_ns + slack_ns
-                if all(
-                    nanoseconds(opens) <= hole.until_ns and hole.since_ns < nanoseconds(closes)
-                    for opens, closes in [interval(spec, trade.time_ns) for spec in specs]
-                )
+                if hole.since_ns - ROUNDING_NS <= trade.time_ns <= hole.until_ns + ROUNDING_NS
             ] or (None,)
             self.arrival += 1
             if hole is None:
@@ -599,18 +596,24 @@ class Oracle:
 
     def _sure_from(self, symbol: str) -> int:
         """Bars that close later than this are all kept now."""
-        times = [track.event_time() for track in self.tracks.values() if track.timed and track.symbol == symbol]
-        if not times:
-            watermark = [] if self.watermark_ns is None else [self.watermark_ns]
-            times = self.void_times.get(symbol, []) + watermark
+        tracks = [track for track in self.tracks.values() if track.timed and track.symbol == symbol]
+        times = [time for track in tracks for time in track.times] + self.void_times.get(symbol, [])
+        times += [] if self.watermark_ns is None else [self.watermark_ns]
         return max(times, default=0) - self.lateness_ns
 
-    def feed_down(self, time_ns: int) -> list[Line]:
+    def feed_down(self, time_ns: float, up_ns: float = inf) -> list[Line]:
         if self.down:
             return []
         self.down = True
-        wanted = [symbol for symbol in self.gaps if (gap := self._open_gap(symbol)) is None or gap.lost]
-        return self.uncover(wanted, time_ns, lost=True)
+        lines: list[Line] = []
+        for symbol in [symbol for symbol in self.gaps if (gap := self._open_gap(symbol)) is None or gap.lost]:
+            heard = [up_ns, -inf if self.watermark_ns is None else self.watermark_ns]
+            heard += [track.event_time() for (name, _), track in self.tracks.items() if name == symbol]
+            if any(":" not in spec for spec in self.specs):
+                heard += self.void_times.get(symbol, [])
+            heard_ns = time_ns if max(heard) == -inf else max(heard)
+            lines += self.uncover([symbol], min(time_ns, heard_ns), lost=True)
+        return lines
 
     def feed_up(self, time_ns: int) -> list[Line]:
         if not self.down:
@@ -624,14 +627,20 @@ class Oracle:
         return self._close(time_ns, "watermark")
 
     def advance_clock(self, time_ns: int, feed_up: bool) -> list[Line]:
-        lines = self.feed_up(time_ns) if feed_up else self.feed_down(time_ns - self.grace_ns - 1)
+        if feed_up:
+            lines = self.feed_up(time_ns)
+            self.up_ns = max(self.up_ns, time_ns)
+        else:
+            lines = self.feed_down(time_ns - self.grace_ns - 1, self.up_ns)
         return lines + self._close(time_ns, "clock" if feed_up else "gap")
 
     def flush(self, symbol: str | None = None) -> list[Line]:
         lines: list[Line] = []
-        for waits in sorted(self.waiting, key=lambda one: self.waiting[one].trades[0][0]):
-            if symbol in (None, waits):
-                lines += sorted(self._begin(waits), key=lambda line: self.specs.index(line.spec))
+        begun: list[tuple[int, list[Line]]] = []
+        for waits in [name for name in self.gaps if name in self.waiting and symbol in (None, name)]:
+            arrival = self.waiting[waits].trades[0][0]
+            begun.append((arrival, sorted(self._begin(waits), key=lambda line: self.specs.index(line.spec))))
+        lines += [line for _, own in sorted(begun) for line in own]
         for name in dict.fromkeys(name for name, _ in self.tracks):
             if symbol not in (None, name):
                 continue
@@ -639,16 +648,16 @@ class Oracle:
             opened = self._open_gap(name)
             own = self.uncover([name], self._end_of(tracks), lost=False) if opened is None or opened.lost else []
             own += [track.shut("end") for track in tracks if track.current is not None]
+            self._end_paths(name, lost=False)
             lines += sorted(own, key=lambda line: self.specs.index(line.spec))
         return lines
 
     def _end_of(self, tracks: list[Track]) -> float:
         """Up to when a symbol that ends now was covered."""
         timed = [track for track in tracks if track.timed]
-        passed = [track.event_time() for track in timed]
+        passed: list[float] = [track.event_time() for track in tracks]
         passed += [track.end_ns for track in timed if track.current is None and track.end_ns is not None]
-        passed += [time_ns for track in tracks if not track.timed for time_ns in track.times]
-        still_open = [track.current.close_ns - 1 for track in timed if track.current is not None]
+        still_open: list[float] = [track.current.close_ns - 1 for track in timed if track.current is not None]
         return min([max(passed, default=-inf), *still_open])
 
     def missing(self, symbol: str) -> list[tuple[int, int]]:
@@ -791,7 +800,8 @@ class Track:
         if bar is not None:
             return not bar.kept
         since_ns, until_ns, sure_ns = reach
-        return closes <= self.evicted_ns and not (since_ns < closes and until_ns >= opened and closes >= sure_ns)
+        before = max(self.evicted_ns, self.oracle.began[self.symbol])
+        return closes <= before and not (since_ns < closes and until_ns >= opened and closes >= sure_ns)
 
     def _amend(
         self,
@@ -975,7 +985,7 @@ class Track:
 
     def event_time(self) -> float:
         watermark = self.oracle.watermark_ns
-        voids = self.oracle.void_times.get(self.symbol, [])
+        voids = self.oracle.void_times.get(self.symbol, []) if self.timed else []
         return max(self.times + voids + ([] if watermark is None else [watermark]), default=-inf)
 
     # What is known.
@@ -1015,7 +1025,9 @@ class Track:
         opened = None if self.oracle.contiguous else self.oracle._open_gap(self.symbol)
         if self.symbol in self.oracle.out_of_order or (opened is not None and opened.lost):
             return "GAP"
-        if (self.symbol, self.spec) in self.oracle.fresh_paths or bar.reason == "end" or opened is not None:
+        if (self.symbol, self.spec) in self.oracle.fresh_paths or bar.reason == "end":
+            return "PARTIAL"
+        if opened is not None and not self.oracle.covers_itself:
             return "PARTIAL"
         return "COMPLETE" if self.oracle.contiguous else "UNVERIFIABLE"
 

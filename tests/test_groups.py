@@ -61,7 +61,7 @@ class Grouped:
         self.buffer = buffer_for(self.scenario)
         for symbol in SYMBOLS:
             self.buffer.instruments.add(symbol)
-        self.buffer.load(content)
+        self.buffer.load(content, continues=True)
 
 
 class Apart:

@@ -126,7 +126,7 @@ def test_what_a_snapshot_says_is_checked_before_it_is_used() -> None:
         with pytest.raises(ValueError, match=r"it|its|snapshot"):
             again.load(changed)
         assert hostile.is_untouched(again), what
-    again.load(content)
+    again.load(content, continues=True)
     assert again.missing("A") == buffer.missing("A") == [(3, 3)]
     assert [repr(bar) for bar in again.flush_all()] == [repr(bar) for bar in buffer.flush_all()]
 

@@ -341,8 +341,8 @@ def test_a_lost_trade_flags_a_bar_that_only_a_late_trade_opens() -> None:
     feed = Feed(ids="none")
     feed.trade(0, 0)
     assert feed.buffer.note_lost("A", 15 * SECOND) == []
-    feed.trade(20, 0)
-    assert feed.trade(12, 0) == ["10: 5 5 5 5 n1 GAP r0 trade"]
+    assert feed.trade(20, 0)[1:] == ["10: None None None None n0 GAP r0 trade"]
+    assert feed.trade(12, 0) == ["10: 5 5 5 5 n1 GAP r1 trade"]
 
 
 def test_a_lost_trade_with_contiguous_ids_is_revealed_by_the_next_one() -> None:

@@ -299,7 +299,7 @@ def test_a_bar_that_ends_while_the_feed_is_down_is_a_gap_until_ids_prove_otherwi
         if outcome:
             assert again == [f"23:54:00 1m 100 100 100 100 v1 n1 2-2 {outcome} r1 gap"]
         else:  # the minutes that nobody saw may lack the missing trade too
-            assert again == ["23:56:00 1m None None None None v0 n0 None-None GAP r0 trade"]
+            assert again == [f"23:{m}:00 1m None None None None v0 n0 None-None GAP r0 trade" for m in (55, 56)]
 
 
 def test_before_any_trade_or_time_no_clock_closes_anything() -> None:
@@ -391,14 +391,13 @@ def test_callbacks_that_raise_are_counted_and_lose_nothing(caplog: pytest.LogCap
     received = one.receive([trade(5, 0), KLINE, trade(6, 3 * MINUTE_MS), trade(1, -MINUTE_MS)], RECEIVED_NS)
     assert show(received.bars) == [
         "23:54:00 1m 100 100 100 100 v1 n1 5-5 PARTIAL r0 trade",
-        "23:54:00 1m 100 100 100 100 v1 n1 5-5 GAP r1 trade",
-    ]
+    ]  # no bar can take the last trade
     assert told["bar"] == told["bars"][0] == received.bars
     assert [tick.trade_id for tick in told["tick"]] == [5, 6, 1]
     assert [tick.trade_id for tick in told["late"]] == [1]
     assert [bar.last_trade_id for bar in told["kline"]] == [2]
-    assert len(told["event"]) == 3 + 1 + 2
-    assert one.stats.callback_errors == 3 + 1 + 2 + 1 + 6 + 1
+    assert len(told["event"]) == 3 + 1 + 1
+    assert one.stats.callback_errors == 3 + 1 + 1 + 1 + 5 + 1
     assert one.buffer_stats.callback_errors == 0
     assert caplog.text.count("callback_failed callback=") == 14
     assert "RuntimeError: late" in caplog.text

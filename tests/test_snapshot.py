@@ -28,7 +28,7 @@ CONTENT: dict[str, Any] = {
 def go_on(buffer: BarBuffer, scenario: Scenario) -> BarBuffer:
     """The buffer of another process, by way of a file's bytes."""
     after = buffer_for(scenario._replace(contract_sizes=()))
-    after.load(snapshots.unpack(snapshots.pack(buffer.dump())))
+    after.load(snapshots.unpack(snapshots.pack(buffer.dump())), continues=True)
     return after
 
 
@@ -101,7 +101,7 @@ def test_a_snapshot_that_is_older_than_a_part_without_bytes_is_continued() -> No
     buffer.add_tick(TickData("A", 0, Decimal(5), 1, trade_id=1))
     content = buffer.dump()
     assert content.pop("states0") == b""
-    restored.load(content)
+    restored.load(content, continues=True)
     second = TickData("A", 10**9, Decimal(6), 1, trade_id=2)
     assert restored.add_tick(second) == buffer.add_tick(second) != []
 

@@ -134,7 +134,7 @@ def test_a_snapshot_keeps_unpublished_ids_apart() -> None:
     buffer, _ = fed((-1, 1), (0, 2), (20, 5))
     buffer.leave_out("A", [(3, 4)])
     again = BarBuffer("1m", ids="contiguous")
-    again.load(buffer.dump())
+    again.load(buffer.dump(), continues=True)
     assert again.missing("A") == []
     assert told(again.add("A", T0 + MINUTE, "1", "1", 1, 6)) == [("PUBLISHED", 0, 2, 0, 2)]
 

@@ -141,8 +141,12 @@ class BarKernel:
             IndexError: there is no such symbol or spec.
         """
 
-    def feed_down(self, time_ns: int) -> npt.NDArray[Any]:
-        """`uncover`, since this time (ns), of all symbols that are wanted; nothing changes where it is down already."""
+    def feed_down(self, time_ns: int, up_ns: int = 2**63 - 1) -> npt.NDArray[Any]:
+        """`uncover`, since this time (ns), of all symbols that are wanted; nothing changes where it is down already.
+
+        Args:
+            up_ns: it was up then; of each symbol the gap begins with the last that was heard since.
+        """
 
     def feed_up(self, time_ns: int) -> npt.NDArray[Any]:
         """`cover`, from this time (ns) on, of all symbols that are lost; nothing changes where it is up already."""

@@ -30,7 +30,8 @@ from fastbars.kernel.amend cimport NOT_CLOSED, leave_out_ids, partial_beginnings
 from fastbars.kernel.anew cimport is_waiting
 from fastbars.kernel.batch cimport BYTES_A_ROW, Rules, TickBatch
 from fastbars.kernel.close cimport (
-    BRIDGE, COVER, LOSE, UNCOVER, Change, change_coverage, close_until, current_bar, end_bars, lose_trade, next_close_of,
+    BRIDGE, COVER, LOSE, UNCOVER, Change, change_coverage, close_until, current_bar, end_bars, heard_of, lose_trade,
+    next_close_of,
 )
 from fastbars.kernel.coverage cimport LOST, UNWANTED, Gap, plain_gap
 from fastbars.kernel.fold cimport begin_waiting, fold_batch, heal_batch
@@ -463,15 +464,22 @@ cdef class BarKernel:
     def bridge(self, symbol_ids, int64_t since_ns, int64_t until_ns):
         return self.change(symbol_ids, BRIDGE, plain_gap(since_ns, until_ns, 0))
 
-    def feed_down(self, int64_t time_ns):
-        # Of those that are wanted.
+    def feed_down(self, int64_t time_ns, int64_t up_ns=HIGHEST):
+        # Of those that are wanted; of each since the last that was heard of it, if that is behind `up_ns`.
+        cdef int64_t heard_ns
         cdef Py_ssize_t s
         self.check_unused()
         if self.table.coverage.is_down:
             return _NO_ROWS
         self.table.coverage.is_down = True
-        wanted = [s for s in range(self.table.symbols) if self.table.coverage.covers[s].open_kind != UNWANTED]
-        return self.uncover(wanted, time_ns)
+        self.begin_change([])
+        for s in range(self.table.symbols):
+            if self.table.coverage.covers[s].open_kind != UNWANTED:
+                heard_ns = max(up_ns, heard_of(self.table, <int>s))
+                if heard_ns == LOWEST:
+                    heard_ns = time_ns
+                change_coverage(self.table, <int>s, UNCOVER, plain_gap(min(time_ns, heard_ns), HIGHEST, LOST), s)
+        return self.end_change()
 
     def feed_up(self, int64_t time_ns):
         cdef Py_ssize_t s

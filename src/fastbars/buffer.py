@@ -156,6 +156,7 @@ class BarBuffer:
         self._stats = BufferStats()
         self._warnings: SparseLog | None = None
         self._lateness_s, self._heal_horizon_s, self._empty = lateness_s, heal_horizon_s, empty
+        self._up_ns = -(2**63)  # the clock was last told that the feed is up
         self._kernel = self._new_kernel(self.instruments)
         self.entry = TradeEntry(self._kernel, self.new_batch(), wait_ns_of(grace_s))
 
@@ -383,11 +384,11 @@ class BarBuffer:
 
     def feed_down(self, exchange_time_ns: int) -> list[OHLCVBar]:
         """Nothing is received since this time: `uncover`, for all symbols that are wanted; idempotent."""
-        return self.issue(self._kernel.feed_down(_within(exchange_time_ns)))
+        return self.issue(self._kernel.feed_down(exchange_time_ns))
 
     def feed_up(self, exchange_time_ns: int) -> list[OHLCVBar]:
         """Everything is received again since this time: `cover`, for all symbols that were not since `feed_down`."""
-        return self.issue(self._kernel.feed_up(_within(exchange_time_ns)))
+        return self.issue(self._kernel.feed_up(exchange_time_ns))
 
     @property
     def covers_itself(self) -> bool:
@@ -516,8 +517,12 @@ class BarBuffer:
             groups: of symbols, by number: those for which time passes. None: all; without connections there is one.
         """
         until_ns = exchange_time_ns - self.grace_ns
-        # Where it is found to be down, trades as old as grace may not have come: the bar that ends just there lacks some.
-        bars = self.feed_up(exchange_time_ns) if feed_up else self.feed_down(until_ns - 1)
+        if feed_up:
+            bars = self.feed_up(exchange_time_ns)
+            self._up_ns = max(self._up_ns, exchange_time_ns)
+        else:
+            # It can be down since the last that was heard of a symbol; and a trade as old as grace may not have come.
+            bars = self.issue(self._kernel.feed_down(until_ns - 1, self._up_ns))
         reason = CloseReason.CLOCK if feed_up else CloseReason.GAP
         for group in range(self._kernel.groups) if groups is None else groups:
             bars += self.issue(self._kernel.close_until(until_ns, REASONS.index(reason), group))

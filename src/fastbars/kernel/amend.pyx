@@ -128,7 +128,8 @@ cdef bint is_too_late(
     if age_ns <= table.terms.lateness_ns:
         return False
     return not (run.fills or run.waited) or age_ns > table.terms.horizon_ns or (
-        not kept and close_time <= past.evicted_ns and not was_reached(table.ids, open_time, close_time)
+        not kept and close_time <= max(past.evicted_ns, table.coverage.covers[symbol_id].begun_ns)
+        and not was_reached(table.ids, open_time, close_time)
     )
 
 
@@ -289,7 +290,7 @@ cdef Judgement judge_by_id(const Table *table, int spec, int symbol_id, const Re
     cdef int64_t open_time = record.bar.open_time, close_time = record.bar.close_time
     cdef int64_t proven_ns = table.pasts[spec][symbol_id].proven_ns
     cdef int64_t missing = 0, unpublished = 0
-    cdef bint begun = line.expected >= 0 and line.start_ns < open_time
+    cdef bint begun = line.expected >= 0 and line.begun_ns < open_time
     cdef bint ended = proven_ns >= close_time
     cdef bint gap = lacks(table.ids, symbol_id, open_time, close_time, &missing, &unpublished)
     cdef uint8_t kinds = 0
@@ -298,7 +299,7 @@ cdef Judgement judge_by_id(const Table *table, int spec, int symbol_id, const Re
         kinds = kinds_in(&table.coverage, symbol_id, spec, open_time, close_time, proven_ns)
     if not begun:
         kinds |= LOST & kinds_in(
-            &table.coverage, symbol_id, spec, open_time, min(close_time, line.start_ns + 1), LOWEST)
+            &table.coverage, symbol_id, spec, open_time, min(close_time, line.begun_ns + 1), LOWEST)
     if gap or kinds & LOST:
         if not table.terms.proof or not begun or not ended:     # more may be missing
             missing = UNKNOWN
@@ -319,7 +320,7 @@ cdef Judgement judge_path(const Table *table, int spec, int symbol_id, const Rec
     cdef uint8_t kind = 0 if table.terms.by_id else table.coverage.covers[symbol_id].open_kind
     if table.slots[spec][symbol_id].path_lost or kind == LOST:
         return Judgement(GAP, UNKNOWN, UNKNOWN)
-    if record.flags & FIRST or record.reason == BY_END or kind == UNWANTED:
+    if record.flags & FIRST or record.reason == BY_END or (kind == UNWANTED and not table.coverage.covers_itself):
         return Judgement(PARTIAL, UNKNOWN, UNKNOWN)
     if not table.terms.proof:
         return Judgement(UNVERIFIABLE, UNKNOWN, UNKNOWN)
@@ -332,7 +333,7 @@ cdef bint is_lost(const Table *table, int spec, int symbol_id, int64_t open_time
     # Of an interval without trades: a LOST gap reaches it, and no id proves that it was empty.
     cdef int64_t after = LOWEST
     if table.terms.by_id and not in_doubt(table.ids, symbol_id, open_time, close_time):
-        if table.ids.lines[symbol_id].start_ns < open_time:
+        if table.ids.lines[symbol_id].begun_ns < open_time:
             after = table.pasts[spec][symbol_id].proven_ns
             if after >= close_time:
                 return False
@@ -459,8 +460,8 @@ cdef set partial_beginnings(const Table *table, int symbol_id, int64_t longest_n
     for k in range(table.specs.count):
         if not is_time_kind(table.specs.rules[k].kind) or line.expected < 0:
             continue
-        interval_of(&table.specs.rules[k], line.start_ns, &open_time, &close_time)
-        if line.start_ns - open_time > longest_ns:
+        interval_of(&table.specs.rules[k], line.begun_ns, &open_time, &close_time)
+        if line.begun_ns - open_time > longest_ns:
             continue
         r = find_record(table, &table.slots[k][symbol_id], open_time, &before, &behind)
         if is_open(table, k, symbol_id) and table.slots[k][symbol_id].bar.open_time == open_time:

@@ -17,7 +17,7 @@ from fastbars.kernel.amend cimport (
 from fastbars.kernel.coverage cimport (
     EVERY_SPEC, LOST, UNWANTED, Cover, Coverage, Gap, Span, bridge, cover, kinds_in, lose, plain_gap, uncover, unwanted_until,
 )
-from fastbars.kernel.groups cimport Group, expect_close, link_members
+from fastbars.kernel.groups cimport Group, expect_close, link_members, watermark_of
 from fastbars.kernel.ids cimport catch_up
 from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.passes cimport Pass, begin_idle_pass, trades_of
@@ -182,7 +182,7 @@ cdef bint next_lost(
     if since > LATEST_NS or (own.open_kind != LOST and own.lost_until_ns < since):
         return False
     if table.terms.by_id and table.ids.lines[symbol_id].hole_count == 0 and (
-        table.ids.lines[symbol_id].forgotten_until_ns < since and table.ids.lines[symbol_id].start_ns < since
+        table.ids.lines[symbol_id].forgotten_until_ns < since and table.ids.lines[symbol_id].begun_ns < since
     ):
         since = max(since, table.pasts[spec][symbol_id].proven_ns)
     g = own.oldest
@@ -336,22 +336,30 @@ cdef int end_bars(Table *table, object symbol_id, Py_ssize_t behind) except -1:
         for k in range(table.specs.count):
             if not is_time_kind(table.specs.rules[k].kind) and is_open(table, k, s):
                 close_bar(table, &run, k, s, behind + i, BY_END)
+        mark_paths(table, s, UNWANTED)
     return 0
+
+
+cdef int64_t heard_of(const Table *table, int symbol_id) noexcept nogil:
+    # The latest time that was heard of a symbol: its event time, also where no bar goes by time.
+    cdef int64_t last = watermark_of(&table.groups, symbol_id)
+    cdef int k
+    for k in range(table.specs.count):
+        last = max(last, max(table.slots[k][symbol_id].bar.last_time, table.pasts[k][symbol_id].newest_ns))
+    return last
 
 
 cdef int64_t end_of(const Table *table, int symbol_id) noexcept nogil:
     # Up to when a symbol that ends now was covered: its event time, or the last interval that is over; but not the end of
     # an open bar, which time has not passed.
-    cdef int64_t last = LOWEST, open_until = HIGHEST
+    cdef int64_t last = heard_of(table, symbol_id), open_until = HIGHEST
     cdef const Slot *slot
-    cdef int k, t
-    for t in range(table.specs.tree_count):
-        last = max(last, event_time(table, t, symbol_id))
+    cdef int k
     for k in range(table.specs.count):
         slot = &table.slots[k][symbol_id]
         if not is_time_kind(table.specs.rules[k].kind):
-            last = max(last, max(slot.bar.last_time, table.pasts[k][symbol_id].newest_ns))
-        elif is_open(table, k, symbol_id):
+            continue
+        if is_open(table, k, symbol_id):
             open_until = min(open_until, slot.bar.close_time - 1)
         else:
             last = max(last, slot.bar.close_time)
@@ -393,21 +401,23 @@ cdef void change_coverage(Table *table, int symbol_id, Change change, Gap gap, P
     if span.until_ns < span.since_ns:
         return
     if change == LOSE:
-        open_kind = LOST
-    if change != BRIDGE and (change == LOSE or open_kind != coverage.covers[symbol_id].open_kind):
-        end_paths(table, symbol_id, open_kind)
+        mark_paths(table, symbol_id, LOST)
+    elif change != BRIDGE and open_kind != coverage.covers[symbol_id].open_kind:
+        mark_paths(table, symbol_id, open_kind)
+        mark_paths(table, symbol_id, UNWANTED & coverage.covers[symbol_id].open_kind)
     for k in range(table.specs.count):
         if is_time_kind(table.specs.rules[k].kind):
             if table.terms.by_id:
                 follow_proof(table, k, symbol_id)
             rejudge(table, k, symbol_id, span.since_ns, span.until_ns, False, row)
-            issue_skipped(table, k, symbol_id, span.since_ns, span.until_ns, row)
+            if change == UNCOVER or change == LOSE:
+                issue_skipped(table, k, symbol_id, span.since_ns, span.until_ns, row)
     bound_gaps(table, symbol_id)
     expect_close(&table.groups, symbol_id, next_close_of(table, symbol_id))
 
 
-cdef void end_paths(Table *table, int symbol_id, uint8_t kind) noexcept nogil:
-    # A gap of this kind is over. Where ids prove nothing, path-driven bars cannot know what was traded in it.
+cdef void mark_paths(Table *table, int symbol_id, uint8_t kind) noexcept nogil:
+    # A gap of this kind is over, or nobody wants more. Where ids prove nothing, path-driven bars cannot know what was traded.
     cdef Slot *slot
     cdef int k
     if table.terms.by_id or table.coverage.covers[symbol_id].begun_ns == HIGHEST:
@@ -424,13 +434,11 @@ cdef void end_paths(Table *table, int symbol_id, uint8_t kind) noexcept nogil:
 
 cdef void cover_itself(Table *table, int symbol_id, int64_t time) noexcept nogil:
     # Without a connection a trade, or a refused one, begins the coverage that nobody else begins; not one that was on its way
-    # when it ended. (Path-driven bars have no other time than that of their trades.)
+    # when it ended.
     cdef Cover *own = &table.coverage.covers[symbol_id]
-    if table.coverage.covers_itself and own.open_kind == UNWANTED and (
-        time >= own.open_since_ns or table.specs.tree_count == 0
-    ):
+    if table.coverage.covers_itself and own.open_kind == UNWANTED and time >= own.open_since_ns:
         cover(&table.coverage, symbol_id, time)
-        end_paths(table, symbol_id, UNWANTED)
+        expect_close(&table.groups, symbol_id, next_close_of(table, symbol_id))
     if own.begun_ns == HIGHEST:
         own.begun_ns = time
 

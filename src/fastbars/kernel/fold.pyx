@@ -39,8 +39,8 @@ from fastbars.kernel.trees cimport Tree
 
 # Ids from here on are checked one by one: the largest has no next one.
 cdef int64_t LAST_IDS = HIGHEST - (1 << 48)
-# How far outside the times of its hole a trade from REST may lie at most; a shorter lateness limits it further.
-cdef int64_t LARGEST_SLACK_NS = 3_600_000_000_000
+# How far outside the times of its hole a trade from REST may lie: as times are rounded.
+cdef int64_t SLACK_NS = 1_000_000
 
 cdef enum:
     ROWS_AHEAD = 8              # less than ordinary.pxd's PLACES_AHEAD
@@ -80,24 +80,12 @@ cdef void fold_batch(Table *table, Pass *run, Py_ssize_t start, Py_ssize_t stop)
 
 
 cdef bint is_wanted(Table *table, const Pass *run, Py_ssize_t row) noexcept nogil:
-    # Its id is missing, and no bar that it belongs to lies outside of its hole: with another unit, or garbage for a time, it
-    # would fill the hole and change a bar that lacks nothing.
-    cdef const Hole *hole = &table.ids.touched
-    cdef int64_t open_time, close_time
+    # Whether a trade from REST lies in a hole, by its id and by its time: with another unit, or garbage for a time, it would
+    # fill the hole and change a bar that lacks nothing.
     cdef Waiting old
-    cdef int k
     old = waiting_of(run, row)
     _to_keys(table, &old)
-    if not is_missing(
-        table.ids, old.symbol_id, old.first, old.last, old.time_ns, min(table.terms.lateness_ns, LARGEST_SLACK_NS)
-    ):
-        return False
-    for k in range(table.specs.count):
-        if is_time_kind(table.specs.rules[k].kind):
-            interval_of(&table.specs.rules[k], run.columns.time_ns[row], &open_time, &close_time)
-            if not (min(hole.since_ns, hole.until_ns) < close_time and max(hole.since_ns, hole.until_ns) >= open_time):
-                return False
-    return True
+    return is_missing(table.ids, old.symbol_id, old.first, old.last, old.time_ns, SLACK_NS)
 
 
 cdef bint has_place(const Table *table, Pass *run, Py_ssize_t row) noexcept nogil:
@@ -438,7 +426,7 @@ cdef void _fold_known(Table *table, Pass *run, Py_ssize_t row) noexcept nogil:
     cdef int32_t s = batch.symbol_id[row]
     cdef int64_t time = batch.time_ns[row], since, until
     cdef int k, t
-    cdef bint void = batch.size[row] == 0, needs_place = not (void or takes_any(table))
+    cdef bint void = batch.size[row] == 0, needs_place = not (void or run.waited or takes_any(table))
     cdef bint waits = is_waiting(&table.ids.renewed, s)
     cdef Verdict verdict
     if needs_place and is_newest(table.ids, run, row) and not has_place(table, run, row):

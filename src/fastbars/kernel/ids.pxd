@@ -22,6 +22,7 @@ cdef struct Line:               # one symbol
     int64_t proven_ns           # the latest time of an id that came as the newest: up to here ids tell what is missing
     int64_t start               # ids below were never promised: the stream began here
     int64_t start_ns            # time of the trade with id `start`
+    int64_t begun_ns            # ids prove the beginning of bars that open later: the lowest `start_ns` so far
     int64_t forgotten           # ids below may lie in a hole that is no longer kept
     int64_t forgotten_until_ns  # bars that open at or before this time may lack trades of such a hole
     Hole *holes
@@ -50,6 +51,7 @@ cdef struct Ids:                # the ids of all symbols
     const char *tip_times
     size_t tip_stride
     int64_t tip_step
+    int64_t begun_before_ns     # Line.begun_ns before the last FILLS
     Hole touched                # of the last AHEAD or FILLS: the hole as it was opened, or before it shrank
     int64_t safe_ns             # of the holes that are opened from now on
     int64_t opened              # holes so far, so that who heals them sees new ones

@@ -47,7 +47,7 @@ cdef void _set_up(Line *line) noexcept nogil:
     line.expected = UNSEEN
     line.last_time_ns = line.proven_ns = LOWEST
     line.start = LOWEST
-    line.start_ns = LOWEST
+    line.start_ns = line.begun_ns = LOWEST
     line.forgotten = LOWEST
     line.forgotten_until_ns = LOWEST
     line.holes = NULL
@@ -94,7 +94,7 @@ cdef bint _is_sound(const Line *line) noexcept nogil:
         return line.hole_count == 0
     if line.expected < 0 or not LOWEST_KEY <= line.start <= line.expected:
         return False
-    if not (is_time(line.last_time_ns) and is_time(line.start_ns) and is_time(line.proven_ns) and line.forgotten <= line.expected
+    if not (is_time(line.last_time_ns) and is_time(line.start_ns) and is_time(line.proven_ns) and is_time(line.begun_ns) and line.forgotten <= line.expected
             and (line.forgotten_until_ns == LOWEST or is_time(line.forgotten_until_ns))):
         return False
     for i in range(line.hole_count):
@@ -225,7 +225,7 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
         line.expected = last + 1
         _note_newest(line, time)
         line.start = first
-        line.start_ns = time
+        line.start_ns = line.begun_ns = time
         return FIRST
     if first == line.expected:
         line.expected = last + 1
@@ -250,7 +250,9 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
                 return NO_MEMORY
             forget_oldest_hole(ids, line)
         line.start = first
-        line.start_ns = min(line.start_ns, time)
+        line.start_ns = time
+        ids.begun_before_ns = line.begun_ns
+        line.begun_ns = min(line.begun_ns, time)
         return FILLS
     low = find_hole(line, first)
     if low == line.hole_count or line.holes[low].first > last:
@@ -334,7 +336,7 @@ cdef bint leave_missing(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogi
     if run.last[row] < hole.first:      # older than the beginning
         if low < line.hole_count and line.holes[low].first == hole.first:
             remove_hole(line, low)
-        line.start, line.start_ns = hole.last + 1, hole.until_ns
+        line.start, line.start_ns, line.begun_ns = hole.last + 1, hole.until_ns, ids.begun_before_ns
         return True
     while low < line.hole_count and line.holes[low].last <= hole.last:
         remove_hole(line, low)
@@ -355,6 +357,7 @@ cdef bint reach_back(Ids *ids, int symbol_id, int64_t last_id, int64_t time_ns) 
         forget_oldest_hole(ids, line)
     line.start = last_id + 1
     line.start_ns = time_ns
+    line.begun_ns = min(line.begun_ns, time_ns)
     return True
 
 

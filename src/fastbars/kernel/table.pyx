@@ -698,6 +698,8 @@ cdef class BarTable:
         for i, (watermark_ns, close_time) in enumerate(groups):
             table.groups.items[<Py_ssize_t>i] = Group(watermark_ns, close_time, -1, -1)
         for s in range(table.symbols):      # whoever held its trades holds them no more
+            if table.groups.members[s].held:    # it was left out of what closes next
+                table.groups.items[table.groups.members[s].group].next_close_ns = LOWEST
             table.groups.members[s].held = 0
         return 0
 

@@ -133,14 +133,18 @@ class Outages:
         """Nothing has been received since then: intervals without trades are GAP from here on."""
         if self._intake.buffer is not None:
             self._journal.write("feed_down", receive_time_ns, {"time_ns": since_ns})
-            self._intake.buffer.feed_down(since_ns)
+            bars = self._intake.buffer.feed_down(since_ns)
+            self._deliver(bars, receive_time_ns)
+            return bars
         return []
 
     def feed_up(self, until_ns: int, receive_time_ns: int) -> list[OHLCVBar]:
         """Everything is received again since then: intervals without trades are empty, not GAP."""
         if self._intake.buffer is not None:
             self._journal.write("feed_up", receive_time_ns, {"time_ns": until_ns})
-            self._intake.buffer.feed_up(until_ns)
+            bars = self._intake.buffer.feed_up(until_ns)
+            self._deliver(bars, receive_time_ns)
+            return bars
         return []
 
     def _plus_grace(self, time_ns: int) -> int:
