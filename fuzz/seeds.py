@@ -100,6 +100,11 @@ def recordings() -> Iterator[tuple[str, bytes]]:
         event_entry(EVENT, 1, 1, {"event": "outage", "since_ns": 1, "until_ns": 2, "symbols": None}),
         event_entry(EVENT, 1, 1, {"event": "feed_down", "time_ns": 5}),
         event_entry(EVENT, 1, 1, {"event": "feed_up", "time_ns": 6}),
+        event_entry(EVENT, 1, 1, {"event": "carried", "by_name": True}),
+        event_entry(EVENT, 1, 1, {"event": "cover", "symbols": ["BTCUSDT"], "from_ns": 5}),
+        event_entry(EVENT, 1, 1, {"event": "uncover", "symbols": None, "since_ns": 5, "lost": True}),
+        event_entry(EVENT, 1, 1, {"event": "lose", "symbols": ["BTCUSDT"], "since_ns": 5, "until_ns": 6}),
+        event_entry(EVENT, 1, 1, {"event": "bridge", "symbols": ["BTCUSDT"], "since_ns": 5, "until_ns": 6}),
         event_entry(EVENT, 1, 1, {"event": "flush", "symbol": None}),
         event_entry(NOTE, 0, 1, {"note": "end"}),
     ]

@@ -450,7 +450,8 @@ class Truth:
         self.unfit: dict[str, set[int]] = {}
         self.carried: dict[str, list[Span]] = {}
         self.steady: dict[str, list[Span]] = {}
-        acked_alone = venue.exchange != "interactive_brokers"
+        # An ack of Binance's proves nothing, and Interactive Brokers has none: there only a trade does.
+        acked_alone = venue.exchange not in ("binance", "interactive_brokers")
         first_sent_ms = self._first_sent_ms()
         for symbol in server.symbols:
             self._read_trades(symbol)

@@ -690,7 +690,9 @@ class Oracle:
             if not track.timed:
                 continue
             if track.current is not None and track.current.close_ns <= time_ns - self.grace_ns:
-                lines.append(track.shut(reason))
+                opened = self._open_gap(track.symbol)
+                is_down = opened is not None and opened.lost and opened.since_ns < track.current.close_ns
+                lines.append(track.shut("gap" if is_down and reason == "clock" else reason))
             if track.current is None:
                 lines += track.pass_time(time_ns - self.grace_ns, reason)
         return lines

@@ -21,9 +21,10 @@ class Ledger:
 
     def __init__(self) -> None:
         self.changes: list[str] = []
+        self.by_name: bool | None = None
 
-    def take_charge(self) -> None:
-        pass
+    def take_charge(self, *, by_name: bool = True) -> None:
+        self.by_name = by_name
 
     def cover(self, symbols: list[str] | None, from_ns: int) -> None:
         self._write("cover", symbols, from_ns)
@@ -51,20 +52,24 @@ class Feed:
         self.knows_clock = True
         self.heard: dict[int, float] = {}
         self.traded: dict[str, float] = {}
-        self.wanted: set[str] = set()
         self.watched: list[str] = []
+        self.carriers: dict[str, list[int]] = {}
 
     def now_ns(self, steady_ns: int) -> int | None:
         return steady_ns + OFFSET * SECOND if self.knows_clock else None
 
-    def heard_ns(self, connection: int) -> int | None:
-        return self._ns(self.heard.get(connection))
+    def heard_ns(self, connection: int | None) -> int | None:
+        return self._ns(max(self.heard.values(), default=None) if connection is None else self.heard.get(connection))
+
+    @property
+    def symbols(self) -> list[str]:
+        return list(self.traded)
 
     def trade_time_ns(self, symbol: str) -> int | None:
         return self._ns(self.traded.get(symbol))
 
-    def is_wanted(self, symbol: str) -> bool:
-        return symbol in self.wanted
+    def set_carriers(self, symbol: str, connections: frozenset[int]) -> None:
+        self.carriers[symbol] = sorted(connections)
 
     def watch(self, symbols: list[str]) -> None:
         self.watched += symbols
@@ -311,7 +316,7 @@ def test_recent_trades_that_reach_back_behind_the_gap_bridge_it_even_if_none_was
     table.lose(150, 0)
     table.request(1, "A")
     table.trades(145, 1, "A")
-    assert table.changes()[-3:] == ["uncover A 149", "cover A 145", "bridge A 149 145"]
+    assert table.changes()[-3:] == ["uncover A 149", "cover A 145", "bridge A 149 149"]
 
 
 def test_recent_trades_that_do_not_reach_back_leave_what_is_before_them_lost() -> None:
@@ -335,7 +340,7 @@ def test_a_trade_that_was_held_bridges_the_last_gap_alone() -> None:
     table.request(2, "A")
     table.changes()
     table.trades(157, 2, "A", held=True)  # of those that came over connection 1
-    assert table.changes() == ["cover A 157", "bridge A 159 157"]
+    assert table.changes() == ["cover A 157", "bridge A 159 159"]
 
 
 def test_what_the_other_line_has_brought_since_the_gap_does_not_bridge_it() -> None:
@@ -468,12 +473,22 @@ def test_the_end_of_a_line_that_went_ahead_counts_until_the_gap_is_there() -> No
     assert table.changes() == ["cover A 111", "lose A 299 311"]
 
 
+def test_a_line_that_ended_before_its_span_began_has_covered_nothing() -> None:
+    table = Table()
+    table.carry(110, 0, "A")
+    table.carry(149.5, 1, "A")
+    table.lose(150, 1)  # its span would have begun at 150.5
+    table.lose(150, 0)
+    assert table.changes() == ["cover A 111", "uncover A 149"]
+
+
 def test_a_symbol_that_moves_to_another_connection_stays_covered_where_they_overlap() -> None:
     table = Table()
     table.carry(110, 0, "A")
     table.carry(150, 1, "A")
     table.end(155, 0, "A")
     assert (table.changes(), dict(table.coverage.carriers("A"))) == (["cover A 111"], {1: 151 * SECOND})
+    assert table.feed.carriers == {"A": [1]}
 
 
 def test_a_symbol_that_ends_on_one_connection_before_it_begins_on_another_has_a_gap() -> None:
@@ -482,6 +497,51 @@ def test_a_symbol_that_ends_on_one_connection_before_it_begins_on_another_has_a_
     table.end(150, 0, "A")
     table.carry(152, 1, "A")
     assert table.changes() == ["cover A 111", "uncover A 150", "cover A 153"]
+
+
+def test_what_the_user_closes_ends_a_grace_before_the_last_event_or_with_a_later_trade_of_the_symbol() -> None:
+    table = Table()
+    table.feed.traded = {"A": 149.75, "B": 120.0}
+    table.carry(110, 0, "A", "B", "C")
+    table.lose(150, 0, wanted=False)
+    assert table.changes()[1:] == ["unwanted A 149.75", "unwanted B,C 149"]
+    table.coverage.request(1, [None])
+    table.coverage.confirm(1, [None], (160 - OFFSET) * SECOND)
+    table.feed.traded = {"A": 199.5, "B": 120.0}
+    table.lose(200, 1, wanted=False)
+    assert table.changes() == ["cover all 161", "unwanted A 199.5", "unwanted B 199"]
+
+
+def test_what_the_exchange_has_closed_as_the_user_asked_was_covered_until_then() -> None:
+    table = Table()
+    table.carry(110, 0, "A")
+    table.feed.heard[0] = 120.0
+    table.feed.traded["A"] = 120.0
+    table.coverage.lose(0, wanted=False, asked_ns=(150 - OFFSET) * SECOND)
+    assert table.changes()[1:] == ["unwanted A 149"]
+
+
+def test_where_the_user_closes_all_lines_time_that_one_did_not_carry_yet_is_not_lost() -> None:
+    table = Table()
+    table.carry(110, 0, "A")
+    table.carry(149.5, 1, "A")
+    table.changes()
+    table.lose(150, 0, wanted=False)
+    table.lose(150, 1, wanted=False)
+    assert table.changes() == ["unwanted A 149", "cover A 150.5", "unwanted A 150.5"]
+
+
+def test_where_the_user_has_all_bars_closed_they_end_and_others_begin() -> None:
+    table = Table()
+    table.feed.traded = {"A": 149.75, "B": 120.0}
+    table.feed.heard = {0: 150.0, 1: 140.0}
+    table.carry(110, 0, "A", "B")
+    table.carry(110, 1, "A")
+    table.lose(None, 7)
+    table.changes()
+    table.coverage.cut()
+    assert table.changes() == ["unwanted A 149.75", "cover A 149.75", "unwanted B 149", "cover B 149"]
+    assert table.coverage.state("A", 0) is CARRYING
 
 
 def test_a_symbol_that_is_asked_for_elsewhere_is_still_wanted_though_the_user_ended_it_here() -> None:
@@ -532,7 +592,7 @@ def test_a_silent_symbol_is_bridged_where_recent_trades_show_that_nothing_was_mi
     table.end(180, 0, "A")
     table.carry(181, 0, "A")
     table.trades(115, 0, "A", held=True)
-    assert table.changes()[1:] == ["uncover A 120", "cover A 115", "bridge A 120 115"]
+    assert table.changes()[1:] == ["uncover A 120", "cover A 115", "bridge A 120 120"]
 
 
 def test_a_silent_symbol_that_never_traded_is_uncovered_since_it_was_carried() -> None:
@@ -547,13 +607,32 @@ def test_a_silent_symbol_that_never_traded_is_uncovered_since_it_was_carried() -
 # Another process, messages that cannot be read, sessions whose subscriptions name nothing.
 
 
-def test_what_another_process_has_covered_is_lost_until_it_is_confirmed_or_nobody_wants_it() -> None:
+def test_what_another_process_has_covered_is_lost_since_if_it_is_asked_for_again_and_has_ended_otherwise() -> None:
     table = Table()
     table.coverage.restored(["A", "B"], 90 * SECOND)
-    table.feed.wanted = {"A"}
-    table.coverage.settle((115 - OFFSET) * SECOND)
-    table.carry(120, 0, "A")
-    assert table.changes() == ["uncover A,B 90", "unwanted B 115", "cover A 121"]
+    table.carry(120, 0, "A", "C")
+    table.lose(130, 0)
+    table.request(1, "A")
+    assert table.changes() == ["unwanted A,B 90", "uncover A 90", "cover A,C 121", "uncover A,C 129"]
+    assert table.ledger.by_name is True
+
+
+def test_what_was_carried_when_all_was_closed_with_its_bars_kept_is_lost_since_if_it_is_asked_for_again() -> None:
+    table = Table()
+    table.carry(110, 0, "A", "B")
+    table.feed.heard[0] = 150.0
+    table.coverage.lose(0, wanted=False, kept=True)
+    table.request(1, "A")
+    assert table.changes() == ["cover A,B 111", "uncover A 149"]
+
+
+def test_where_no_names_are_asked_for_all_that_another_process_has_covered_is_lost_since() -> None:
+    table = Table()
+    table.coverage.restored(["A", "B"], 90 * SECOND)
+    table.coverage.request(0, [None])
+    table.coverage.confirm(0, [None], (120 - OFFSET) * SECOND)
+    assert table.changes() == ["unwanted A,B 90", "uncover A,B 90", "cover all 121"]
+    assert table.ledger.by_name is False
 
 
 def test_recent_trades_bridge_the_time_when_the_process_was_not_there() -> None:
@@ -561,7 +640,7 @@ def test_recent_trades_bridge_the_time_when_the_process_was_not_there() -> None:
     table.coverage.restored(["A"], 90 * SECOND)
     table.request(0, "A")
     table.trades(88, 0, "A", held=True)
-    assert table.changes() == ["uncover A 90", "cover A 88", "bridge A 90 88"]
+    assert table.changes() == ["unwanted A 90", "uncover A 90", "cover A 88", "bridge A 90 90"]
 
 
 def test_a_message_that_cannot_be_read_is_a_loss_of_all_that_its_connection_alone_carries() -> None:

@@ -241,6 +241,7 @@ async def test_where_ids_are_only_unique_one_of_two_lines_can_be_lost_as_well() 
             await until(lambda: len(exchange.connections) == 2 and len(issued) > 10)
             for kill in range(3):
                 await until(partial(both_are_whole, stream))
+                await asyncio.sleep(2.5)  # a line carries from a grace behind its acks until one before its end
                 member = stream.adapter.connections.supervisors[kill % 2]
                 connections = stream.stats().connections
                 member.pair.drop("the test kills it")
@@ -294,7 +295,6 @@ async def test_a_bar_that_begins_while_both_lines_are_being_closed_is_partial_an
         await adapter.connect()
         await until(lambda: all(member.is_whole for member in adapter.connections.supervisors))
         await adapter.disconnect()
-        assert adapter.session.outages.is_down
         adapter.session.flush(0)
     latest = {bar.open_time: str(bar.status) for bar in bars}
     assert list(latest.values()) == ["PARTIAL", "UNVERIFIABLE", "PARTIAL"]

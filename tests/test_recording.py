@@ -189,7 +189,9 @@ Step = tuple[str, int, list[int]]
 @st.composite
 def steps(draw: st.DrawFn) -> list[Step]:
     """What happens to a session: its name, how much steady time passes before, and ids or times of it."""
-    names = st.sampled_from(("messages", "messages", "messages", "clock", "flush", "heal", "feed_down", "feed_up"))
+    names = st.sampled_from(
+        ("messages", "messages", "messages", "clock", "flush", "heal", "cover", "uncover", "lose", "bridge")
+    )
     happened: list[Step] = []
     next_id = 1
     for _ in range(draw(st.integers(1, 25))):
@@ -215,8 +217,13 @@ def tell(session: Session, step: Step, steady_ns: int) -> list[OHLCVBar]:
     if name == "heal":
         healed = [Trade("trade", "BTCUSDT", START_NS + 150_000_000 * n, str(100 + n % 5), "1", 1, n, n) for n in ids]
         return session.repairs.heal("BTCUSDT", healed, steady_ns)
-    feed = session.outages.feed_down if name == "feed_down" else session.outages.feed_up
-    return feed(START_NS + steady_ns, steady_ns)
+    if name == "lose":
+        return session.changes.lose(["BTCUSDT"], START_NS + steady_ns, START_NS + steady_ns + len(ids), steady_ns)
+    if name == "bridge":
+        return session.changes.bridge(None, START_NS, START_NS + steady_ns, steady_ns)
+    if name == "cover":
+        return session.changes.cover(["BTCUSDT"] if ids else None, START_NS + steady_ns, steady_ns)
+    return session.changes.uncover(["BTCUSDT"], START_NS + steady_ns, steady_ns, lost=bool(ids))
 
 
 @given(steps(), st.sampled_from(("skip", "fill")), st.sampled_from((1, 2)))

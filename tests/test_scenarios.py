@@ -148,15 +148,13 @@ class World:
                     self.send(one)
             if not self.connected and self.now_ms >= self.reconnects_ms:
                 self.connected = True
-                self.session.end_outage(self.steady_ns, self.wall_ns)
+                self.session.end_outage(self.steady_ns)
             arrived = sorted(message for message in self.under_way if message[0] <= self.now_ms)
             self.under_way = [message for message in self.under_way if message[0] > self.now_ms]
             if arrived:
                 self.session.receive([payload for _, _, payload in arrived], self.wall_ns, self.steady_ns)
             if self.session.clock_is_due(self.steady_ns):
-                self.session.advance_clock(
-                    self.steady_ns, self.wall_ns, feed_up=self.connected and not self.session.outages.is_down
-                )
+                self.session.advance_clock(self.steady_ns, self.wall_ns, feed_up=self.connected)
 
     def live(self, passed_ms: int) -> None:
         end_ms = self.now_ms + passed_ms

@@ -1,4 +1,4 @@
-"""Tests of one supervisor, without an adapter: what it reports, in which order, and what decides about an outage."""
+"""Tests of one supervisor, without an adapter: what it reports, in which order, and what is covered meanwhile."""
 
 from __future__ import annotations
 
@@ -19,15 +19,11 @@ QUICK = StreamConfig(reconnect_delay=0.01, reconnect_max_delay=0.01)
 class Noted:
     """An observer that notes everything."""
 
-    def __init__(self, *, covered: bool = False) -> None:
+    def __init__(self) -> None:
         self.events: list[str] = []
-        self.covered = covered
 
     def next_number(self, line: Supervisor) -> int:
         return line.connections
-
-    def is_alone(self, _: Supervisor) -> bool:
-        return True
 
     def starting(self, _: Supervisor) -> None:
         self.events.append("starting")
@@ -47,10 +43,6 @@ class Noted:
     async def ended(self, line: Supervisor) -> None:
         self.events.append(f"ended, {line.state}")
 
-    def is_covered(self, line: Supervisor) -> bool:
-        self.events.append(f"lost, {line.state}")
-        return self.covered
-
 
 def supervised(server: TradeServer, observer: Noted, *, once: bool = False) -> Supervisor:
     session = Session(SPOT, QUICK, channel="trade")
@@ -62,7 +54,7 @@ async def end(supervisor: Supervisor) -> None:
     await supervisor.lifecycle.wait_ended()
 
 
-async def test_what_happens_is_reported_in_order_and_an_outage_begins_before_the_next_attempt() -> None:
+async def test_what_happens_is_reported_in_order() -> None:
     observer = Noted()
     async with TradeServer() as server:
         supervisor = supervised(server, observer)
@@ -73,24 +65,31 @@ async def test_what_happens_is_reported_in_order_and_an_outage_begins_before_the
         await end(supervisor)
     assert observer.events == [
         "starting", "connecting", "connected, connecting", "connected",
-        "lost, connected", "reconnecting", "connected, reconnecting", "connected",
-        "disconnected", "lost, disconnected",
+        "reconnecting", "connected, reconnecting", "connected",
+        "disconnected",
     ]  # fmt: skip
     assert server.streams == ["btcusdt@trade"] * 2
 
 
-@pytest.mark.parametrize("covered", [True, False])
-async def test_an_outage_begins_where_no_other_line_has_everything(covered: bool) -> None:
+async def test_what_a_connection_carried_is_covered_until_it_is_lost_and_again_with_the_next_ones_trade() -> None:
     async with TradeServer() as server:
-        supervisor = supervised(server, Noted(covered=covered))
+        supervisor = supervised(server, Noted())
+        coverage = supervisor.session.coverage
         await supervisor.lifecycle.connect()
         await supervisor.subscribe([("BTCUSDT", "trade")])
+        states = [coverage.state("BTCUSDT", 0)]  # acknowledged, which proves nothing on Binance
         await server.send(trade(1, 0))
         await until(lambda: supervisor.session.stats.trades == 1)
-        await server.shut()
-        await until(lambda: supervisor.state is ConnectionState.RECONNECTING)
-        assert supervisor.session.outages.is_down is not covered
+        states.append(coverage.state("BTCUSDT", 0))
+        server.abort()
+        await until(lambda: supervisor.connections == 2 and supervisor.is_whole)
+        states.append(coverage.state("BTCUSDT", 0))
+        await server.send(trade(2, 1))
+        await until(lambda: supervisor.session.stats.trades == 2)
+        states.append(coverage.state("BTCUSDT", 1))
         await end(supervisor)
+        states.append(coverage.state("BTCUSDT", 1))
+    assert [str(state) for state in states] == ["requested", "carrying", "absent", "carrying", "absent"]
 
 
 async def test_an_unexpected_error_ends_it_and_is_reported_once() -> None:
@@ -102,8 +101,8 @@ async def test_an_unexpected_error_ends_it_and_is_reported_once() -> None:
         with pytest.raises(WSConnectionError, match="internal error: RuntimeError"):
             await supervisor.lifecycle.wait_closed()
         await until(lambda: server.connections == [])
-    assert observer.events[-4:] == [
-        "failed RuntimeError('unforeseen')", "lost, connected", "ended, connected", "disconnected",
+    assert observer.events[-3:] == [
+        "failed RuntimeError('unforeseen')", "ended, connected", "disconnected",
     ]  # fmt: skip
 
 

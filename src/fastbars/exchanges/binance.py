@@ -96,6 +96,7 @@ class Binance(Exchange):
     candles: Mapping[str, str] = field(default_factory=lambda: _FUTURES_CANDLES, repr=False)
     listing: Listing | None = field(default=None, repr=False)
 
+    acks_prove = False  # any name is acknowledged, on any route
     # Messages name symbols in upper case, requests in lower case; some are written in Chinese.
     symbols = SymbolRules(r"[^\Wa-z]+", "upper", "BTCUSDT or BTCUSD_PERP", separator="")
 

@@ -100,6 +100,7 @@ class Coinbase(Exchange):
     symbols = SymbolRules(r"[^\Wa-z]+(-[^\Wa-z]+)+", "upper", "BTC-USD", separator="-", aliases={_USDC: _USD})
     candles: Mapping[str, str] = {"5m": "candles"}
     acks = "streams"
+    sends_recent_trades = True
     histories: Mapping[str, Sequence[History]] = {
         "market_trades": (
             History(

@@ -23,7 +23,7 @@ import orjson
 from fastbars.errors import SubscriptionError
 from fastbars.exchanges.history import History
 from fastbars.exchanges.listing import Listing
-from fastbars.exchanges.messages import NOTHING, Message, Stream
+from fastbars.exchanges.messages import NOTHING, Message, RefusedTrade, Stream
 from fastbars.exchanges.naming import SymbolRules
 from fastbars.exchanges.reader import TradeReader
 from fastbars.exchanges.rest_api import RestApi
@@ -204,6 +204,8 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "acks": (lambda value: value in ("request", "streams", "none"), "'request', 'streams' or 'none'"),
     "candle_open": (lambda value: value in ("first trade", "previous close"), "'first trade' or 'previous close'"),
+    "acks_prove": (lambda value: isinstance(value, bool), "True or False"),
+    "sends_recent_trades": (lambda value: isinstance(value, bool), "True or False"),
     "negative_prices": (lambda value: isinstance(value, bool), "True or False"),
     "candles": (lambda value: _is_mapping(value, str), "a mapping of bar specs to channels"),
     "histories": (_is_histories, "a mapping of trade channels to lists of History"),
@@ -320,11 +322,18 @@ def _missing(cls: type, attributes: Iterable[str], place: object) -> Iterator[st
             yield f"{cls.__name__}.{attribute} is missing; it must be {_EXPECTED[attribute][1]}"
 
 
-def _read(readers: Sequence[TradeReader], parse: Callable[[Any], Iterable[Message]], message: Any) -> Sequence[Message]:
+def _read(
+    readers: Sequence[TradeReader],
+    parse: Callable[[Any], Iterable[Message]],
+    message: Any,
+    *,
+    refuses: bool = False,
+) -> Sequence[Message]:
+    refused: list[RefusedTrade] | None = [] if refuses else None
     for reader in readers:
-        trades = reader.read(message)
+        trades = reader.read(message, refused)
         if trades is not None:
-            return trades or NOTHING
+            return [*trades, *refused] if refused else trades or NOTHING
     return list(parse(message))
 
 
@@ -346,6 +355,8 @@ class Exchange(ABC, metaclass=_Declaration):
             limits; an ack of them belongs to no request.
         acks: what an ack names: "request" (its id, perhaps with streams), "streams" (only these), or "none": there are
             no acks, and a request counts as granted once it is sent.
+        acks_prove: an ack says that trades will come. False: any name is acknowledged, so that only a trade does.
+        sends_recent_trades: on subscribing the latest trades come first, all of them from some trade on.
         candle_open: the open of the exchange's candles. "previous close" counts for high and low too, so that such a
             candle differs from a bar whose first trade has another price.
         negative_prices: prices may be zero or negative (spreads, oil); otherwise such a price is refused as garbage.
@@ -371,6 +382,8 @@ class Exchange(ABC, metaclass=_Declaration):
     keepalive: Keepalive = PROTOCOL_PINGS_ONLY
     greeting: tuple[bytes, ...] = ()
     acks: Literal["request", "streams", "none"] = "request"
+    acks_prove: bool = True
+    sends_recent_trades: bool = False
     candle_open: Literal["first trade", "previous close"] = "first trade"
     negative_prices: bool = False
     candles: Mapping[str, str] = MappingProxyType({})
@@ -459,8 +472,8 @@ class Exchange(ABC, metaclass=_Declaration):
         return _read(self.trade_readers, self.parse, message)
 
     def reader(self) -> Callable[[Any], Sequence[Message]]:
-        """The `read` of one session, with the state of its `parser`."""
-        return partial(_read, self.trade_readers, self.parser())
+        """The `read` of one session, with the state of its `parser`; a trade that cannot be read is a RefusedTrade."""
+        return partial(_read, self.trade_readers, self.parser(), refuses=True)
 
     @cached_property
     def trade_readers(self) -> tuple[TradeReader, ...]:

@@ -77,6 +77,7 @@ class Hyperliquid(Exchange):
         ),
     )  # fmt: skip
     acks = "streams"
+    sends_recent_trades = True
     # Per address: 10 connections, 30 new ones a minute, 1,000 subscriptions, 2,000 messages a minute.
     limits = Limits(1000, 100, 30, connects=(30, 60.0), connections=10, streams=1000, requests_shared=True)
     # It closes a connection on which it sent nothing for 60 s.

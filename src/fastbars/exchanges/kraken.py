@@ -123,6 +123,7 @@ class Kraken(Exchange):
     channels: Mapping[str, Ids | None] = {"trade": "contiguous", "ohlc_*": None, "ticker": None, "book": None}
     routes: Mapping[str, Sequence[str]] = {"wss://ws.kraken.com/v2": tuple(channels)}
     default_channel = "trade"
+    sends_recent_trades = True  # as `subscribe` asks for a snapshot
     # Tokenised stocks end with a small x: AAPLx/USD.
     symbols = SymbolRules(r"[^\Wa-z_][^\Wa-z_.]*(\.[A-Z]+)?x?/[^\Wa-z_]+", "upper", "BTC/USD", separator="/")
     candles: Mapping[str, str] = {

@@ -66,6 +66,22 @@ class Trade(NamedTuple):
         )
 
 
+class RefusedTrade(NamedTuple):
+    """A trade that could not be read: a loss, of which bars must tell.
+
+    Attributes:
+        channel: the trade channel.
+        symbol: None where not even that can be read; then it may be of any.
+        time_ns: None where it cannot be read.
+        reason: what is wrong with it.
+    """
+
+    channel: str
+    symbol: str | None
+    time_ns: int | None
+    reason: str
+
+
 # All eleven fields in one tuple: called once a trade, it costs a third of the named tuple's own constructor.
 make_trade = cast("Callable[[tuple[Any, ...]], Trade]", partial(tuple.__new__, Trade))
 
@@ -139,7 +155,10 @@ class RawMessage(NamedTuple):
     message: Any
 
 
-Message = Trade | ExchangeBar | Quote | Ticker | Ack | Refusal | Notice | Heartbeat | TokenWanted | RawMessage
+Message = (
+    Trade | RefusedTrade | ExchangeBar | Quote | Ticker
+    | Ack | Refusal | Notice | Heartbeat | TokenWanted | RawMessage
+)  # fmt: skip
 
 # What a message of a known kind means that has nothing in it, such as an empty list of trades: a sign of life.
 NOTHING: tuple[Message, ...] = (Heartbeat(),)

@@ -14,7 +14,7 @@ from typing import Any
 
 from fastbars.errors import ParseError
 from fastbars.exchanges.checked import BROKEN, LATEST_NS, bare_integer_of, integer_of, shown
-from fastbars.exchanges.messages import Trade, make_trade, time_of, time_of_seconds
+from fastbars.exchanges.messages import RefusedTrade, Trade, make_trade, time_of, time_of_seconds
 from fastbars.times import UNITS_NS
 from fastbars.wire.fields import Key, Literals, TimeUnit, TradeFields
 
@@ -39,17 +39,30 @@ class TradeReader:
         self._trade_matchers = [(key, matches) for key, matches in matchers if isinstance(key, str)]
         self._skipped = [(key, _matcher(literals)) for key, literals in fields.skip.items()]
         self._trade_of = _trade_maker(channel, fields)
+        self._trade_time = _time_reader(fields.time_unit, fields)
         self._event_time = _time_reader(fields.event_time_unit, fields, LATEST_NS)
         self._order = None if fields.key is None and not fields.has_ids else _key_of_order(fields)
 
-    def read(self, message: Any) -> list[Trade] | None:
+    def read(self, message: Any, refused: list[RefusedTrade] | None = None) -> list[Trade] | None:
         """The trades of a message; None if it is not a trade message of this channel.
 
         They are sorted by id, or by time where ids are only unique.
 
+        Args:
+            refused: gets what cannot be read, and the other trades are returned; None: that is an error.
+
         Raises:
             one of BROKEN: it is a trade message, but not as declared.
         """
+        if refused is None:
+            return self._read(message, None)
+        try:
+            return self._read(message, refused)
+        except BROKEN as error:  # not even its trades can be told apart
+            refused.append(RefusedTrade(self.channel, self._symbol_of({}, self._root(message) or {}), None, str(error)))
+            return []
+
+    def _read(self, message: Any, refused: list[RefusedTrade] | None) -> list[Trade] | None:
         root = self._root(message)
         if root is None:
             return None
@@ -61,7 +74,7 @@ class TradeReader:
             for key, matches in self._trade_matchers:
                 if not matches(root.get(key)):
                     return None
-            return self._read_trades([root], root)
+            return self._read_trades([root], root, refused)
         if self._path[0] not in root:
             return None  # an ack that names the channel
         # One level of the path after the other; each may hold one object or a list of them.
@@ -70,13 +83,17 @@ class TradeReader:
             found = [each for outer in found for each in _listed(outer[name])]
         for each in found:
             if not isinstance(each, dict):
-                raise ParseError(f"a trade of {self.channel!r} is {shown(each)}, not an object")
+                reason = f"a trade of {self.channel!r} is {shown(each)}, not an object"
+                if refused is None:
+                    raise ParseError(reason)
+                refused.append(RefusedTrade(self.channel, self._symbol_of({}, root), None, reason))
+        found = [each for each in found if isinstance(each, dict)]
         for key, matches in self._trade_matchers:
             if not all(matches(each.get(key)) for each in found):
                 return None
         if self._fields.newest_first:
             found.reverse()
-        trades = self._read_trades(found, root)
+        trades = self._read_trades(found, root, refused)
         if self._order is not None and len(trades) > 1:
             trades.sort(key=self._order)
         return trades
@@ -97,14 +114,38 @@ class TradeReader:
         except BROKEN:
             return None  # only trades decide whether a message is malformed
 
-    def _read_trades(self, found: list[Any], root: dict[str, Any]) -> list[Trade]:
+    def _read_trades(self, found: list[Any], root: dict[str, Any], refused: list[RefusedTrade] | None) -> list[Trade]:
         if self._skipped:
             found = [each for each in found if not any(matches(each.get(key)) for key, matches in self._skipped)]
         trade_of = self._trade_of
         try:
             return [trade_of(each, root) for each in found]
-        except KeyError as error:
-            raise ParseError(f"a trade of {self.channel!r} has no {error}") from None
+        except BROKEN as error:
+            if refused is None:
+                raise self._named(error) from None
+        trades: list[Trade] = []
+        for each in found:
+            try:
+                trades.append(trade_of(each, root))
+            except BROKEN as error:
+                symbol, reason = self._symbol_of(each, root), str(self._named(error))
+                refused.append(RefusedTrade(self.channel, symbol, self._time_of(each), reason))
+        return trades
+
+    def _named(self, error: Exception) -> Exception:
+        return ParseError(f"a trade of {self.channel!r} has no {error}") if type(error) is KeyError else error
+
+    def _symbol_of(self, trade: dict[str, Any], root: dict[str, Any]) -> str | None:
+        # Of a trade that cannot be read as a whole.
+        key = self._fields.symbol
+        symbol = trade.get(key) if isinstance(key, str) else _value_at(root, key)
+        return symbol if isinstance(symbol, str) else None
+
+    def _time_of(self, trade: dict[str, Any]) -> int | None:
+        try:
+            return self._trade_time(trade[self._fields.time])
+        except BROKEN:
+            return None
 
     def _root(self, message: Any) -> dict[str, Any] | None:
         if not isinstance(message, dict):

@@ -11,11 +11,11 @@ Units: times int64 ns since the epoch, UTC.
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from fastbars.kernel.amend cimport (
-    BY_END, BY_GAP, BY_TRADE, FIRST, NOT_CLOSED, UNPRICED, Judgement, bound_gaps, evict, flatten, follow_proof, is_lost, judge, link, prove,
+    BY_CLOCK, BY_END, BY_GAP, BY_TRADE, FIRST, NOT_CLOSED, UNPRICED, Judgement, bound_gaps, evict, flatten, follow_proof, is_lost, judge, link, prove,
     rejudge, take_judgement,
 )
 from fastbars.kernel.coverage cimport (
-    EVERY_SPEC, LOST, UNWANTED, Cover, Coverage, Gap, Span, bridge, cover, kinds_in, lose, plain_gap, uncover, unwanted_until,
+    EVERY_SPEC, LOST, UNWANTED, Cover, Coverage, Gap, Span, bridge, cover, is_down_before, kinds_in, lose, plain_gap, uncover, unwanted_until,
 )
 from fastbars.kernel.groups cimport Group, expect_close, link_members, watermark_of
 from fastbars.kernel.ids cimport catch_up
@@ -291,7 +291,10 @@ cdef void close_until(Table *table, int64_t time_ns, uint8_t reason, int32_t gro
             for j in range(table.specs.trees[t].start, table.specs.trees[t].stop):
                 k = table.specs.order[j]
                 if is_open(table, k, s) and table.slots[k][s].bar.close_time <= time_ns:
-                    close_bar(table, &run, k, s, i, reason)
+                    close_bar(
+                        table, &run, k, s, i,
+                        BY_GAP if reason == BY_CLOCK and is_down_before(
+                            &table.coverage, s, table.slots[k][s].bar.close_time) else reason)
                 if is_open(table, k, s):
                     own.next_close_ns = min(own.next_close_ns, table.slots[k][s].bar.close_time)
                     continue

@@ -50,6 +50,11 @@ cdef inline bint affects(const Gap *gap, int spec, int64_t open_time, int64_t cl
     return gap.since_ns < close_time and gap.until_ns >= open_time and (gap.spec == EVERY_SPEC or gap.spec == spec)
 
 
+cdef inline bint is_down_before(const Coverage *coverage, int symbol_id, int64_t time_ns) noexcept nogil:
+    # Whether not every trade is received now, nor was just before this time.
+    return coverage.covers[symbol_id].open_kind == LOST and coverage.covers[symbol_id].open_since_ns < time_ns
+
+
 cdef inline bint is_plain(const Gap *gap) noexcept nogil:
     # It says no more than that trades may be missing: of those, what overlaps is one.
     return gap.kind == LOST and gap.trades == 0 and gap.spec == EVERY_SPEC

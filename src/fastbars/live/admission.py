@@ -15,13 +15,16 @@ from typing import Any
 from fastbars.bars import OHLCVBar
 from fastbars.buffer import BarBuffer, tick_of, wait_ns_of
 from fastbars.errors import InvalidTickError, PrecisionError
+from fastbars.events import Quote
+from fastbars.exchanges.checked import LATEST_NS
 from fastbars.exchanges.declaration import Exchange
-from fastbars.exchanges.messages import Trade
+from fastbars.exchanges.messages import RawMessage, RefusedTrade, Trade
 from fastbars.id_policy import Ids
 from fastbars.kernel.arbiter import Arbiter, check_held
 from fastbars.kernel.recent import RecentKeys
 from fastbars.live.callbacks import Notifier
 from fastbars.live.config import StreamConfig
+from fastbars.live.coverage import Coverage
 from fastbars.live.intake import Intake
 from fastbars.live.roster import NotSubscribedError, Roster
 from fastbars.live.stats import SessionStats
@@ -30,6 +33,7 @@ from fastbars.ticks import TickData
 from fastbars.wire.scanner import TradeScanner
 
 _SHOWN = 80  # characters of a name in a log
+_FAR_AHEAD_NS, _FAR_BEHIND_NS = 3_600 * 10**9, 86_400 * 10**9  # a time further off the exchange's clock is garbage
 _REFUSED = (PrecisionError, InvalidTickError, TypeError, OverflowError)
 
 
@@ -42,12 +46,14 @@ class Wakeup:
         line: which of redundant lines that is.
         steady_ns: when, of a steady clock; None in a replay of a plain tape.
         receive_time_ns: when, of the local wall clock.
+        sent_ns: when the message that is being read was sent; None: it does not say.
     """
 
     connection: int = 0
     line: int = 0
     steady_ns: int | None = None
     receive_time_ns: int = 0
+    sent_ns: int | None = None
 
 
 class Admission:
@@ -66,6 +72,10 @@ class Admission:
         channel: the trade channel that bars are made from; None until it is known.
         wakeup: where and when the messages that are being read arrived.
         rows_are_whole: a row of the batch says as much as the trade it came from.
+        coverage: knows of which symbols the next trades are to be reported.
+        firsts: of such symbols, those of which trades have come in this wakeup -> (time of the oldest, whether one of
+            them had come before).
+        unread_ns: times of messages that could not be read, and may have had trades of any symbol.
     """
 
     def __init__(
@@ -83,6 +93,9 @@ class Admission:
         self.channel: str | None = None
         self.wakeup = Wakeup()
         self.rows_are_whole = False
+        self.coverage: Coverage | None = None
+        self.firsts: dict[str, tuple[int, bool]] = {}
+        self.unread_ns: list[int] = []
         self._exchange = exchange
         self._config = config
         self._intake = intake
@@ -169,7 +182,11 @@ class Admission:
         if symbol is None:
             return True
         symbol_id = self.symbol_id(symbol)
-        if trade.key is not None and not self._recent.add(symbol_id, trade.key, trade.time_ns):
+        held = trade.key is not None and not self._recent.add(symbol_id, trade.key, trade.time_ns)
+        if self.coverage is not None and self.coverage.is_watched(symbol, self.wakeup.connection):
+            oldest_ns, held_before = self.firsts.get(symbol, (trade.time_ns, False))
+            self.firsts[symbol] = min(oldest_ns, trade.time_ns), held or held_before
+        if held:
             self._counters.duplicates += 1
             return True
         if symbol != trade.symbol:
@@ -178,6 +195,15 @@ class Admission:
             tick = trade.to_tick(negative_prices=self._exchange.negative_prices)
             self._notifier.notify_trade(tick, self.wakeup.receive_time_ns)
         return True
+
+    def note_sign(self, item: Quote | RawMessage) -> None:
+        """A message about a symbol has come that is no trade: without acks, a sign that its trades will come."""
+        symbol, sent_ns = item.symbol, self.wakeup.sent_ns
+        is_other = isinstance(item, RawMessage) and item.kind != self.channel
+        if self.coverage is None or is_other or sent_ns is None or symbol is None or symbol in self.firsts:
+            return
+        if self.coverage.is_watched(symbol, self.wakeup.connection):
+            self.firsts[symbol] = sent_ns, False
 
     def take_tick(self, tick: TickData) -> None:
         """Append a trade that a user's own parser has read."""
@@ -216,10 +242,13 @@ class Admission:
         return instruments.add(symbol, contract_size=self._exchange.contract_size(symbol))
 
     def _new_symbol(self, name: str) -> int:
-        # A name that is new to the scanner: if it is not subscribed to, the message is left to Python, trade by trade.
+        # A name that is new to the scanner: if it is not subscribed to, or its next trades are to be reported, the
+        # message is left to Python, trade by trade.
         symbol = name if self.roster is None else self.roster.symbol_of(name)
         if symbol is None:
             raise NotSubscribedError(f"{self._exchange.name}: {name[:_SHOWN]!a} is not subscribed to")
+        if self.coverage is not None and self.coverage.is_watched(symbol):
+            raise NotSubscribedError(f"{self._exchange.name}: {symbol[:_SHOWN]!a} has just been subscribed to")
         return self.symbol_id(symbol)
 
     def _append(self, symbol: str, time_ns: int, row: tuple[Any, ...]) -> bool:
@@ -237,8 +266,52 @@ class Admission:
         except _REFUSED as error:
             # The rows accepted before it are folded first, so that bars keep their order.
             self._intake.fold(self.wakeup.line, self.wakeup.steady_ns)
-            self._intake.issue(self._intake.buffer.note_lost(symbol, time_ns))
+            self.lose(symbol, time_ns)
             self._warnings.warn("trade_refused", symbol=symbol, error=str(error))
             return False
         self._counters.trades += 1
         return True
+
+    def refuse(self, trade: RefusedTrade) -> None:
+        """A trade that could not be read is lost."""
+        if self._intake.buffer is None:
+            self.begin(trade.channel)
+        if trade.channel != self.channel:
+            return
+        self._intake.fold(self.wakeup.line, self.wakeup.steady_ns)
+        time_ns = self._time_of_loss(trade.time_ns)
+        if trade.symbol is None:
+            self.lose_any()
+        elif time_ns is not None and (symbol := self.subscribed_name(trade.symbol)) is not None:
+            self.symbol_id(symbol)
+            self.lose(symbol, time_ns)
+
+    def lose(self, symbol: str, time_ns: int) -> None:
+        """A trade of this symbol and time is lost."""
+        assert self._intake.buffer is not None
+        loss_ns = self._time_of_loss(time_ns)
+        self._intake.issue(self._intake.buffer.note_lost(symbol, time_ns if loss_ns is None else loss_ns))
+
+    def lose_any(self) -> None:
+        """A message could not be read: it may have had trades of any symbol, and how many is unknown."""
+        buffer, time_ns = self._intake.buffer, self._time_of_loss(None)
+        if buffer is None or time_ns is None:
+            return  # nothing has come yet
+        if buffer.covers_itself:
+            self._intake.fold(self.wakeup.line, self.wakeup.steady_ns)
+            self._intake.issue(buffer.lose(None, time_ns - self._intake.delays.grace_ns, time_ns))
+        else:
+            self.unread_ns.append(time_ns)
+
+    def _time_of_loss(self, time_ns: int | None) -> int | None:
+        # Its own time, unless that is garbage; else when its message was sent; else now. None: nothing is known.
+        steady_ns, clock = self.wakeup.steady_ns, self._intake.clock
+        now_ns = self._intake.event_time_ns if steady_ns is None else clock.now_ns(steady_ns)
+        if now_ns is None:
+            now_ns = self._intake.event_time_ns
+        for known_ns in (time_ns, self.wakeup.sent_ns):
+            if known_ns is None or not 0 <= known_ns <= LATEST_NS:
+                continue
+            if now_ns is None or now_ns - _FAR_BEHIND_NS <= known_ns <= now_ns + _FAR_AHEAD_NS:
+                return known_ns
+        return now_ns

@@ -34,7 +34,7 @@ Units: times int64 nanoseconds of the exchange's clock; `steady_ns` of a steady 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -55,8 +55,12 @@ class PairState(StrEnum):
 class Changes(Protocol):
     """Where the changes of the ledger go; `symbols` None: all that are known."""
 
-    def take_charge(self) -> object:
-        """From here on these changes alone say what is covered. Idempotent."""
+    def take_charge(self, *, by_name: bool = True) -> object:
+        """From here on only these changes say what is covered. Idempotent.
+
+        Args:
+            by_name: subscriptions name the symbols of trades; else a symbol's first trade covers it as well.
+        """
 
     def cover(self, symbols: list[str] | None, from_ns: int) -> object:
         """The open gap of each ends at `from_ns`."""
@@ -81,14 +85,18 @@ class Source(Protocol):
     def now_ns(self, steady_ns: int) -> int | None:
         """The exchange's time; None while it is unknown."""
 
-    def heard_ns(self, connection: int) -> int | None:
-        """The latest event time that came over a connection; None before the first."""
+    def heard_ns(self, connection: int | None) -> int | None:
+        """The latest event time that came over a connection (None: over any); None before the first."""
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        """The symbols that have traded."""
 
     def trade_time_ns(self, symbol: str) -> int | None:
         """The time of a symbol's latest trade; None before the first."""
 
-    def is_wanted(self, symbol: str) -> bool:
-        """Whether the user is subscribed to a symbol."""
+    def set_carriers(self, symbol: str, connections: frozenset[int]) -> object:
+        """These connections carry a symbol from here on, and no others."""
 
     def watch(self, symbols: list[str]) -> None:
         """Read the next message of these symbols in Python, which reports it to `confirm_by_trades`."""
@@ -113,6 +121,8 @@ class _Spans:
             found to have stopped long ago; those that touch are one.
         gap_ns: since when it is or was not covered; None: there was no gap, or the first trades after it have come.
         is_lost: a gap is open, and trades that somebody wants are missing in it.
+        restored_ns: until when it was covered by what ended in an orderly way, or by another process; None: it is asked
+            for again.
     """
 
     carriers: dict[int, int] = field(default_factory=dict)
@@ -120,6 +130,7 @@ class _Spans:
     ended: list[tuple[int, int]] = field(default_factory=list)
     gap_ns: int | None = None
     is_lost: bool = False
+    restored_ns: int | None = None
 
 
 class _Batches:
@@ -202,11 +213,15 @@ class Coverage:
         """
         pairs = self._pairs.setdefault(connection, {})
         added = [symbol for symbol in symbols if symbol not in pairs]
-        if any(symbol is not None for symbol in added):
-            self._changes.take_charge()
+        if added:
+            self._changes.take_charge(by_name=None not in added)
+        missed = _Batches()
         for symbol in added:
             pairs[symbol] = _Pair(by_trades=by_trades, watched=symbol is not None)
-            self._spans.setdefault(symbol, _Spans())
+            spans = self._spans.setdefault(symbol, _Spans())
+            if spans.restored_ns is not None and symbol is not None:
+                self._open(symbol, spans, spans.restored_ns, missed, is_lost=True)
+        self._tell(missed, lost=True)
         self._watch(added)
 
     def confirm(self, connection: int, symbols: Iterable[Symbol], steady_ns: int) -> None:
@@ -265,7 +280,7 @@ class Coverage:
             self._begin(connection, [symbol])
         if gap_ns is not None and (held or since_ns < gap_ns):
             # All that was traded since that trade is among these; before it nothing was missing, as they come in order.
-            self._changes.bridge([symbol], gap_ns, pair.since_ns if before_ns is None else before_ns)
+            self._changes.bridge([symbol], gap_ns, max(gap_ns, pair.since_ns if before_ns is None else before_ns))
         elif before_ns is not None and since_ns < before_ns:
             self._changes.bridge([symbol], since_ns, before_ns)
         spans.from_ns = min(spans.from_ns, pair.since_ns)
@@ -285,6 +300,7 @@ class Coverage:
                 traded_ns = self._source.trade_time_ns(symbol)
                 since_ns = min(spans.carriers.values()) if traded_ns is None else traded_ns
                 self._open(symbol, spans, since_ns, uncovered, is_lost=True)
+                self._tell_carriers(symbol, spans)
         self._tell(uncovered, lost=True)
 
     def end(
@@ -301,17 +317,39 @@ class Coverage:
         now_ns = self._source.now_ns(steady_ns)
         end_ns = now_ns if answered and now_ns is not None else self._end_of(connection, now_ns)
         given = [symbol for symbol in symbols if symbol in pairs]
-        self._stop(connection, {symbol: pairs.pop(symbol) for symbol in given}, end_ns, wanted=wanted)
+        self._stop(connection, {symbol: pairs.pop(symbol) for symbol in given}, end_ns, end_ns, wanted=wanted)
         if not wanted:
             self.give_up(given, steady_ns)
 
-    def lose(self, connection: int, *, wanted: bool = True) -> None:
+    def lose(self, connection: int, *, wanted: bool = True, kept: bool = False, asked_ns: int | None = None) -> None:
         """A connection is gone, with all that it carried.
 
         Args:
             wanted: False: it is the user who ended it.
+            kept: bars stay open for the next connection, or the next process; what that asks for again is lost since.
+            asked_ns: of the steady clock, when the exchange was asked to close it, and did: all that it sent before has
+                come.
         """
-        self._stop(connection, self._pairs.pop(connection, {}), self._end_of(connection, None), wanted=wanted)
+        heard_ns = self._source.heard_ns(connection)
+        if asked_ns is not None and (now_ns := self._source.now_ns(asked_ns)) is not None:
+            heard_ns = now_ns if heard_ns is None else max(heard_ns, now_ns)
+        end_ns = None if heard_ns is None else heard_ns - self._source.grace_ns
+        self._stop(connection, self._pairs.pop(connection, {}), end_ns, heard_ns, wanted=wanted, kept=kept)
+
+    def cut(self) -> None:
+        """All bars are about to be closed, as the user wants it: they end here, and what comes then begins anew."""
+        cut = _Batches()
+        for symbol, spans in self._spans.items():
+            heard_ns = [each for each in map(self._source.heard_ns, spans.carriers) if each is not None]
+            if spans.carriers and symbol is not None:
+                latest_ns = max(heard_ns, default=None)
+                since_ns = min(spans.carriers.values())
+                if latest_ns is not None:
+                    since_ns = max(since_ns, latest_ns - self._source.grace_ns)
+                self._leave(symbol, since_ns, latest_ns, cut)
+        for named, (since_ns,) in cut:
+            self._changes.uncover(named, since_ns, lost=False)
+            self._changes.cover(named or [], since_ns)
 
     def give_up(self, symbols: Iterable[Symbol], steady_ns: int) -> None:
         """Nobody wants these symbols any more, unless a connection is still asked for them: nothing is missing then."""
@@ -327,16 +365,12 @@ class Coverage:
             self._changes.uncover(named, now_ns, lost=False)
 
     def restored(self, symbols: Iterable[str], since_ns: int) -> None:
-        """Another process has covered these symbols until then, and this one covers nothing yet."""
-        uncovered = _Batches()
-        for symbol in symbols:
-            self._open(symbol, self._spans.setdefault(symbol, _Spans()), since_ns, uncovered, is_lost=True)
-        self._tell(uncovered, lost=True)
-
-    def settle(self, steady_ns: int) -> None:
-        """All that the user wants is asked for: what an earlier process has covered besides is given up."""
-        lost = [symbol for symbol, spans in self._spans.items() if spans.is_lost and symbol is not None]
-        self.give_up([symbol for symbol in lost if not self._source.is_wanted(symbol)], steady_ns)
+        """Another process has covered these until then: what is asked for again is lost since, the others are over."""
+        named = list(symbols)
+        for symbol in named:
+            self._spans.setdefault(symbol, _Spans()).restored_ns = since_ns
+        if named:
+            self._changes.uncover(named, since_ns, lost=False)
 
     def lose_unread(self, connection: int, time_ns: int) -> None:
         """A message that came then could not be read: trades of any symbol that only this connection carries."""
@@ -354,7 +388,7 @@ class Coverage:
         # Before the first message with a time nothing has come, and there is no bar that could lack anything.
         if now_ns is not None and not self._is_down:
             self._is_down = True
-            heard_ns = self._source.heard_ns(0)
+            heard_ns = self._source.heard_ns(None)
             self._changes.uncover(None, (now_ns if heard_ns is None else min(heard_ns, now_ns)) - self._source.grace_ns)
 
     def end_outage(self, steady_ns: int) -> None:
@@ -367,9 +401,13 @@ class Coverage:
     # Spans.
 
     def _begin(self, connection: int, symbols: Iterable[Symbol]) -> None:
-        covered = _Batches()
+        covered, missed = _Batches(), _Batches()
         for symbol in symbols:
             pair, spans = self._pairs[connection][symbol], self._spans[symbol]
+            if symbol is None:  # that it was asked for means nothing: names may follow, and then it has ended
+                for each, kept in self._spans.items():
+                    if kept.restored_ns is not None:
+                        self._open(each, kept, kept.restored_ns, missed, is_lost=True)
             assert pair.since_ns is not None
             self._waiting.pop((connection, symbol), None)
             pair.state = PairState.CARRYING
@@ -377,11 +415,22 @@ class Coverage:
                 covered.add(symbol, pair.since_ns)
                 spans.from_ns, spans.ended, spans.is_lost = pair.since_ns, [], False
             spans.carriers[connection] = pair.since_ns
+            self._tell_carriers(symbol, spans)
+        self._tell(missed, lost=True)
         for named, (since_ns,) in covered:
             self._changes.cover(named, since_ns)
 
-    def _stop(self, connection: int, pairs: Mapping[Symbol, _Pair], end_ns: int | None, *, wanted: bool) -> None:
-        uncovered, unwanted, lost = _Batches(), _Batches(), _Batches()
+    def _stop(
+        self,
+        connection: int,
+        pairs: Mapping[Symbol, _Pair],
+        end_ns: int | None,
+        heard_ns: int | None,
+        *,
+        wanted: bool,
+        kept: bool = False,
+    ) -> None:
+        uncovered, unwanted, lost, resumed = _Batches(), _Batches(), _Batches(), _Batches()
         for symbol, pair in pairs.items():
             self._unwatch(symbol, pair)
             self._waiting.pop((connection, symbol), None)
@@ -389,6 +438,7 @@ class Coverage:
             since_ns = spans.carriers.pop(connection, None)
             if since_ns is None:
                 continue
+            self._tell_carriers(symbol, spans)
             if end_ns is not None and since_ns < end_ns:
                 _join(spans.ended, since_ns, end_ns)
             others_ns = min(spans.carriers.values(), default=None)
@@ -401,25 +451,50 @@ class Coverage:
                 reached_ns = max(reached_ns, ended_ns)
             if others_ns is None:
                 is_lost = wanted or self._is_asked(symbol)
-                self._open(symbol, spans, reached_ns, uncovered if is_lost else unwanted, is_lost=is_lost)
+                if kept:
+                    spans.ended, spans.restored_ns = [], reached_ns
+                elif is_lost:
+                    self._open(symbol, spans, reached_ns, uncovered, is_lost=True)
+                else:
+                    self._open(symbol, spans, reached_ns, _Batches(), is_lost=False)
+                    self._leave(symbol, reached_ns, heard_ns, unwanted)
                 continue
             if reached_ns < others_ns:
-                lost.add(symbol, reached_ns, others_ns)
+                if wanted:
+                    lost.add(symbol, reached_ns, others_ns)
+                else:
+                    self._leave(symbol, reached_ns, heard_ns, unwanted)
+                    resumed.add(symbol, others_ns)
             spans.from_ns = max(spans.from_ns, others_ns)
             spans.ended = [span for span in spans.ended if span[1] > spans.from_ns]
         self._tell(uncovered, lost=True)
         self._tell(unwanted, lost=False)
+        for named, (from_ns,) in resumed:
+            self._changes.cover(named, from_ns)
         for named, (since_ns, until_ns) in lost:
             self._changes.lose(named, since_ns, until_ns)
 
     def _open(self, symbol: Symbol, spans: _Spans, since_ns: int, into: _Batches, *, is_lost: bool) -> None:
         spans.carriers.clear()
-        spans.ended, spans.gap_ns, spans.is_lost = [], since_ns, is_lost
+        spans.ended, spans.gap_ns, spans.is_lost, spans.restored_ns = [], since_ns, is_lost, None
         into.add(symbol, since_ns)
+
+    def _leave(self, symbol: Symbol, since_ns: int, heard_ns: int | None, into: _Batches) -> None:
+        # It is the user who ends it, and nothing is in disorder: of a symbol all before its last trade has come.
+        for each in [symbol] if symbol is not None else self._source.symbols:
+            traded_ns = self._source.trade_time_ns(each)
+            if traded_ns is not None and heard_ns is not None:
+                into.add(each, max(since_ns, min(traded_ns, heard_ns)))
+            else:
+                into.add(each, since_ns)
 
     def _tell(self, uncovered: _Batches, *, lost: bool) -> None:
         for named, (since_ns,) in uncovered:
             self._changes.uncover(named, since_ns, lost=lost)
+
+    def _tell_carriers(self, symbol: Symbol, spans: _Spans) -> None:
+        if symbol is not None:
+            self._source.set_carriers(symbol, frozenset(spans.carriers))
 
     def _end_of(self, connection: int, now_ns: int | None) -> int | None:
         # All that came before its last message has come; less the grace, as trades are not published quite in order.

@@ -131,6 +131,8 @@ class SnapshotKeeper:
                 return
             self._delivery.load(content or {})
             self._delivery.join(logged)
+            if not self._session.has_own_parser:
+                self._session.changes.take_charge()  # connections will say what is covered from here on
             self._session.load((content or {}) | self._delivery.dump(number)(), wall_ns())
         except SnapshotError as error:
             _set_logs_aside(path)

@@ -2,10 +2,10 @@
 
     payloads -+-> scanner ------------------> batch -> Intake -> bars -> Notifier -> the user
               +-> MessageReader -> Admission -^          |
-                                                         +<- Outages, Repairs: what was missed, and what filled it
+                                                         +<- Coverage, Repairs: what may be missing, and what filled it
 
 Live connections and replays feed the same session, so that they give the same bars. Whatever changes a bar from
-outside, messages, clock, outages and repairs, is written to the journal first. Units: times int64 nanoseconds.
+outside, messages, clock, coverage and repairs, is written to the journal first. Units: times int64 nanoseconds.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbars import clocks
 from fastbars.bars import OHLCVBar
 from fastbars.buffer import BufferStats, shortened, wait_ns_of
 from fastbars.clocks import wall_ns
@@ -26,14 +27,15 @@ from fastbars.exchanges.messages import Stream
 from fastbars.kernel.fields import IDENTITY
 from fastbars.live.admission import Admission
 from fastbars.live.callbacks import Callbacks, Notifier
+from fastbars.live.carriage import Carriage, CoverageSource, RecordedChanges, is_unwanted
 from fastbars.live.carriers import Carriers
 from fastbars.live.clock import ExchangeClock
 from fastbars.live.config import StreamConfig
 from fastbars.live.connections.never_heard import CandleCount
+from fastbars.live.coverage import Coverage
 from fastbars.live.delivery import Delivery
 from fastbars.live.intake import Feed, Intake
 from fastbars.live.journal import Journal, OpenRecorder
-from fastbars.live.outages import Outages
 from fastbars.live.reader import MessageReader, Received
 from fastbars.live.repairs import Repairs
 from fastbars.live.roster import Roster
@@ -59,7 +61,8 @@ class Session:
         intake: the trades of each wakeup, and the exchange's clock.
         carriers: which connections carry each symbol.
         notifier: calls the user's callbacks.
-        outages: since when trades may have been missed, of everything or of single symbols.
+        coverage: which connection carries which symbol, and so which trades would have come.
+        changes: how coverage changes; a replay gives it what was recorded.
         repairs: the holes, and the trades that fill them; a healer sees nothing else of the session.
         wake_healer: called when there may be new holes, or symbols whose first bars lack their beginning.
     """
@@ -103,7 +106,11 @@ class Session:
             self._admission.begin(channel)
         self._journal = Journal(None if record is None else record(self.declaration(channel)))
         deliver = self.notifier.notify_bars
-        self.outages = Outages(self.intake, self._journal, deliver)
+        self.changes = RecordedChanges(self.intake, self._journal, deliver)
+        source = CoverageSource(self.intake, self.set_carriers)
+        self.coverage = self._admission.coverage = Coverage(
+            source, self.changes, acks_prove=exchange.acks_prove, sends_recent=exchange.sends_recent_trades
+        )
         backfill_s = min(config.backfill, config.heal_horizon)
         self.repairs = Repairs(self.intake, self._journal, deliver, self._warnings, backfill_s)
 
@@ -252,6 +259,7 @@ class Session:
         received.bars, scanned = self.intake.end_wakeup(receive_time_ns, steady_ns)
         received.data_messages += scanned
         received.bars = self.notifier.notify_bars(received.bars, receive_time_ns)
+        self._note_coverage(steady_ns)
         self._wake_healer()
         return received
 
@@ -266,6 +274,21 @@ class Session:
         wakeup.receive_time_ns, wakeup.steady_ns = receive_time_ns, steady_ns
         wakeup.connection, wakeup.line = number, feed.line
         return feed
+
+    def _note_coverage(self, steady_ns: int | None) -> None:
+        # After the trades of the wakeup: a replay is given its messages and these changes one after the other.
+        connection, admission = self._admission.wakeup.connection, self._admission
+        self.changes.begin(admission.wakeup.receive_time_ns)
+        if admission.firsts:
+            firsts, admission.firsts = admission.firsts, {}
+            for symbol, (oldest_ns, held) in firsts.items():
+                self.coverage.confirm_by_trades(connection, symbol, oldest_ns, held=held)
+        if admission.unread_ns:
+            unread_ns, admission.unread_ns = admission.unread_ns, []
+            for time_ns in unread_ns:
+                self.coverage.lose_unread(connection, time_ns)
+        if steady_ns is not None and self.coverage.is_waiting:
+            self.coverage.pass_time(steady_ns)
 
     def _read(self, payload: bytes) -> None:
         self.intake.interrupt()
@@ -330,6 +353,7 @@ class Session:
         before = roster.streams
         gone = roster.follow(owner, streams)
         now = roster.streams
+        self.coverage.give_up(gone, clocks.steady_ns())
         self._journal.write("streams", receive_time_ns, {"added": sorted(now - before), "ended": sorted(before - now)})
         if gone and self.intake.buffer is not None:
             instruments = self.intake.buffer.instruments
@@ -374,6 +398,12 @@ class Session:
     def _place_symbols(self, first: int) -> None:
         self.carriers.place(first)
 
+    def carriage(self, connection: int) -> Carriage:
+        """What a connection of this number tells of what it carries."""
+        return Carriage(
+            self.coverage, self._admission, connection, self.channel, names=self._reader.parse_message is None
+        )
+
     # What closes bars besides trades: the clock, and the end.
 
     def clock_is_due(self, steady_ns: int, unread: Collection[int] = ()) -> bool:
@@ -381,6 +411,8 @@ class Session:
         intake, kernel = self.intake, self.intake.kernel
         if intake.buffer is None or kernel is None:
             return False
+        if self.coverage.is_waiting:
+            return True
         if intake.arbiter is not None and intake.arbiter.next_release_ns <= steady_ns:
             return True
         now_ns = self.now_ns(steady_ns)
@@ -402,6 +434,7 @@ class Session:
                 they carry, which stay open.
         """
         buffer = self.intake.buffer
+        self.coverage.pass_time(steady_ns)
         if buffer is None or not self.clock_is_due(steady_ns, unread):
             return []
         now_ns = self.now_ns(steady_ns)
@@ -410,6 +443,7 @@ class Session:
         self.intake.place_symbols()
         bars = self.intake.release(steady_ns)
         if now_ns is not None:
+            feed_up |= self.changes.is_in_charge
             bars += buffer.advance_clock(now_ns, feed_up=feed_up, groups=self.carriers.groups_but(unread))
         bars = self.notifier.notify_bars(bars, receive_time_ns)
         self._wake_healer()  # a trade that was released may have a hole before it
@@ -422,6 +456,8 @@ class Session:
         """
         if self.config.state is not None and symbol is None:
             return []
+        if symbol is None:
+            self.coverage.cut()
         self._journal.write("flush", receive_time_ns, {"symbol": symbol})
         buffer = self.intake.buffer
         if buffer is None:
@@ -437,12 +473,15 @@ class Session:
         self._journal.note("state", wall_ns(), {"state": state, "url": url})
 
     def begin_outage(self, steady_ns: int) -> None:
-        """Nothing can be received from here on; the latest messages may be lost as well. Idempotent."""
-        self.outages.begin(steady_ns)
+        """Nothing can be received from here on; the latest messages may be lost as well. Idempotent.
 
-    def end_outage(self, steady_ns: int, receive_time_ns: int) -> tuple[int | None, int | None]:
-        """Everything desired is received again. Returns (since, until) of the outage, ns of the exchange's clock."""
-        return self.outages.end(steady_ns, receive_time_ns)
+        This and `end_outage` are for sessions that are fed without connections.
+        """
+        self.coverage.begin_outage(steady_ns)
+
+    def end_outage(self, steady_ns: int, receive_time_ns: int = 0) -> None:  # noqa: ARG002
+        """Everything is received again."""
+        self.coverage.end_outage(steady_ns)
 
     def dump(self, recycled: dict[str, Any] | None = None) -> dict[str, Any] | None:
         """The state of the session, for `load`; None before the first trade. `recycled` as in `BarBuffer.dump`."""
@@ -455,7 +494,7 @@ class Session:
         }
 
     def load(self, content: Mapping[str, Any], receive_time_ns: int) -> list[OHLCVBar]:
-        """Restore the state that another process dumped; the feed counts as down since then.
+        """Restore the state that another process dumped; since then nothing is covered.
 
         Raises:
             ValueError: the state belongs to another exchange, market, channel, specs, or build.
@@ -480,5 +519,11 @@ class Session:
         self.intake.event_time_ns = event_time_ns
         self.carriers.forget()  # they were the other process's
         bars = self.notifier.notify_bars(self._admission.fold_held(content, buffer), receive_time_ns)
-        # Down since the latest event in the snapshot: the last process received no more, and this one has not begun.
-        return bars + self.outages.feed_down(max(int(buffer.trade_times_ns.max()), event_time_ns or 0), receive_time_ns)
+        # The other process received nothing after the latest event in the snapshot, and this one has not begun.
+        heard_ns = max(int(buffer.trade_times_ns.max()), event_time_ns or 0)
+        since_ns = heard_ns - self.intake.delays.grace_ns
+        if buffer.covers_itself:  # until `end_outage`, or the clock that says so
+            return bars + self.notifier.notify_bars(buffer.feed_down(since_ns), receive_time_ns)
+        wanted = [symbol for symbol in buffer.instruments.symbols if not is_unwanted(buffer.gaps(symbol))]
+        self.coverage.restored(wanted, since_ns)
+        return bars

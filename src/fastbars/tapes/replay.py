@@ -70,8 +70,24 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
     "feed": _change_feed,
     "carriers": _change_carriers,
     "flush": lambda session, entry: session.flush(entry.receive_time_ns, entry.fields["symbol"]),
-    "feed_down": lambda session, entry: session.outages.feed_down(entry.fields["time_ns"], entry.receive_time_ns),
-    "feed_up": lambda session, entry: session.outages.feed_up(entry.fields["time_ns"], entry.receive_time_ns),
+    "carried": lambda session, entry: session.changes.take_charge(
+        entry.receive_time_ns, by_name=entry.fields["by_name"]
+    ),
+    "cover": lambda session, entry: session.changes.cover(
+        entry.fields["symbols"], entry.fields["from_ns"], entry.receive_time_ns
+    ),
+    "uncover": lambda session, entry: session.changes.uncover(
+        entry.fields["symbols"], entry.fields["since_ns"], entry.receive_time_ns, lost=entry.fields["lost"]
+    ),
+    "lose": lambda session, entry: session.changes.lose(
+        entry.fields["symbols"], entry.fields["since_ns"], entry.fields["until_ns"], entry.receive_time_ns
+    ),
+    "bridge": lambda session, entry: session.changes.bridge(
+        entry.fields["symbols"], entry.fields["since_ns"], entry.fields["until_ns"], entry.receive_time_ns
+    ),
+    # Recordings of version 1 have these three instead.
+    "feed_down": lambda session, entry: session.changes.uncover(None, entry.fields["time_ns"], entry.receive_time_ns),
+    "feed_up": lambda session, entry: session.changes.cover(None, entry.fields["time_ns"], entry.receive_time_ns),
     "heal": lambda session, entry: session.repairs.heal(
         entry.fields["symbol"], [Trade(*row) for row in orjson.loads(entry.body)], entry.receive_time_ns
     ),
@@ -83,8 +99,8 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
     ),
     "streams": _change_streams,
     "load": lambda session, entry: session.load(unpack(entry.body), entry.receive_time_ns),
-    "outage": lambda session, entry: session.outages.judge(
-        entry.fields["since_ns"], entry.fields["until_ns"], entry.receive_time_ns, entry.fields["symbols"]
+    "outage": lambda session, entry: session.changes.lose(
+        entry.fields["symbols"], entry.fields["since_ns"], entry.fields["until_ns"], entry.receive_time_ns
     ),
 }
 

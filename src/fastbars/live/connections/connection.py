@@ -19,8 +19,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from fastbars.clocks import steady_s
+from fastbars.clocks import steady_ns, steady_s
 from fastbars.errors import SubscriptionError, WSConnectionError
+from fastbars.live.carriage import Carriage
 from fastbars.live.connections.limits import RateLimiter
 from fastbars.live.connections.login import SessionToken, ask_first
 from fastbars.live.connections.receiver import Receiver
@@ -97,6 +98,7 @@ class Connection:
         self._opened_s = 0.0
         self._on_failure = on_failure
         self._receiver = Receiver(session, number, partial(on_received, self), on_failure)
+        subscriptions.carriage = session.carriage(number)
         self._token = SessionToken(exchange, self.config.session_token)
         self._first_frames: list[bytes] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -170,6 +172,12 @@ class Connection:
     def number(self) -> int:
         """Its number among the connections that feed the session."""
         return self._receiver.number
+
+    @property
+    def carriage(self) -> Carriage:
+        """What it tells of what it carries."""
+        assert self.subscriptions.carriage is not None
+        return self.subscriptions.carriage
 
     @property
     def is_open(self) -> bool:
@@ -299,8 +307,15 @@ class Connection:
         assert self.socket is not None
         await self.socket.wait_closed()
 
-    async def end(self) -> None:
-        """Close it where it is open, and leave nothing running."""
+    async def end(self, *, wanted: bool = True) -> None:
+        """Close it where it is open, and leave nothing running.
+
+        Args:
+            wanted: False: it is the user who ends it, or the server has sent everything: nothing is lost by that.
+        """
+        asked_ns = steady_ns() if self.is_open else None
+        if asked_ns is None:
+            self._lose(wanted, None)
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -311,8 +326,14 @@ class Connection:
             await asyncio.gather(*tasks, return_exceptions=True)
             if self.socket is not None:
                 await self.socket.close()
-        finally:
-            self._receiver.close()  # messages are taken until it is closed
+        finally:  # messages are taken until it is closed
+            answered = self.socket is not None and self.socket.protocol.close_rcvd is not None
+            self._lose(wanted, asked_ns if answered and not wanted else None)
+            self._receiver.close()
+
+    def _lose(self, wanted: bool, asked_ns: int | None) -> None:
+        # Bars that a snapshot keeps are for the next connection, or the next process.
+        self.carriage.lost(wanted=wanted, kept=not wanted and self.config.state is not None, asked_ns=asked_ns)
 
     @property
     def ended_normally(self) -> bool:

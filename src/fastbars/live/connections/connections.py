@@ -19,13 +19,12 @@ Every Connection has a number of its own among those that are there; modulo the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, fields
 from typing import Self
 
-from fastbars.clocks import steady_ns, wall_ns
+from fastbars.clocks import wall_ns
 from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
-from fastbars.exchanges.messages import Stream
 from fastbars.live.connections.backoff import Backoff
 from fastbars.live.connections.connection import Connection
 from fastbars.live.connections.housekeeping import Housekeeping
@@ -109,7 +108,6 @@ class Connections:
         self._state_seen = _S.DISCONNECTED
         self._failure: WSConnectionError | None = None
         self._all_ended = asyncio.Event()
-        self._ends_whole = False  # all are being closed, and everything was carried
         self._joining: dict[Supervisor, asyncio.Task[None]] = {}  # of other lines, not connected for the first time
         self._closed = ConnectionCounts()  # of those that were closed because they carried nothing
         self._last_number = -lines
@@ -195,10 +193,6 @@ class Connections:
 
     async def disconnect(self) -> None:
         """Close all and wait until nothing of them is left running."""
-        if len(self.supervisors) > 1:
-            # Until the last one is closed it may bring trades: the outage begins after it.
-            desired = {stream for each in self.supervisors for stream in each.subscriptions.desired}
-            self._ends_whole |= any(each.is_up for each in self.supervisors) and desired <= _confirmed(self.supervisors)
         joining = list(self._joining.values())
         self._joining.clear()
         # Everything is cancelled before the first await: this call may be cancelled in any await.
@@ -214,9 +208,6 @@ class Connections:
                 await asyncio.wait(joining)
             await self._housekeeping.wait_ended()
         finally:
-            if self._ends_whole:
-                self._ends_whole = False
-                self._session.begin_outage(steady_ns())
             self._all_ended.set()
 
     async def close(self) -> None:
@@ -411,31 +402,11 @@ class Connections:
         await self._housekeeping.wait_ended()
         self._all_ended.set()
 
-    def is_covered(self, supervisor: Supervisor) -> bool:
-        """Whether others carry all that it carried, or all are being closed and `disconnect` begins the outage."""
-        if self._ends_whole or supervisor not in self.supervisors:
-            return True
-        desired = supervisor.subscriptions.desired
-        others = [each for each in self.supervisors if each is not supervisor]
-        if not desired:
-            return any(each.is_whole for each in others if each.line != supervisor.line)
-        return desired.keys() <= _confirmed(others)
-
-    def is_alone(self, supervisor: Supervisor) -> bool:
-        """Whether no other one carries anything else: what it lacks, all lack."""
-        return {stream for each in self.supervisors for stream in each.subscriptions.desired} <= set(
-            supervisor.subscriptions.desired
-        )
-
     def _report_state(self) -> None:
         state = self.state
         if state is not self._state_seen:
             self._state_seen = state
             self._session.notifier.call(self._on_state, state)
-
-
-def _confirmed(supervisors: Sequence[Supervisor]) -> set[Stream]:
-    return {stream for each in supervisors if each.is_up for stream in each.subscriptions.confirmed}
 
 
 async def all_of(*calls: Awaitable[None]) -> list[BaseException | None]:

@@ -82,6 +82,7 @@ class Handover:
         making = asyncio.create_task(self._replace(), name=f"{name} handover")
         ended = asyncio.create_task(self._old.wait_ended(), name=f"{name} end")
         successor: Connection | None = None
+        wanted = True
         try:
             await asyncio.wait({making, ended}, return_when=asyncio.FIRST_COMPLETED)
             if making.done():
@@ -89,6 +90,9 @@ class Handover:
             if self._old.dropped_for is None:
                 successor = self.successor
                 self._old.replaced = successor is not None
+        except asyncio.CancelledError:
+            wanted = False  # it is the user who ends both
+            raise
         finally:
             making.cancel()
             ended.cancel()
@@ -97,7 +101,7 @@ class Handover:
             discarded, self._candidate = self._candidate, None
             if discarded is not None and discarded is not successor:
                 # Closing may take a while: both at once.
-                await asyncio.gather(discarded.end(), self._old.end())
+                await asyncio.gather(discarded.end(wanted=wanted), self._old.end(wanted=wanted))
         return successor
 
     async def _replace(self) -> None:

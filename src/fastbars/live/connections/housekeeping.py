@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from fastbars.clocks import steady_ns, wall_ns
+from fastbars.clocks import steady_ns, steady_s, wall_ns
 from fastbars.live.connections.cancelled import CancelledTasks
 from fastbars.live.connections.connection import Connection, unread_of
 from fastbars.live.healing.upkeep import Upkeep
@@ -16,6 +16,7 @@ from fastbars.live.session import Session
 from fastbars.log import log
 
 _INTERVAL_S = 0.05
+_STOOD_STILL_S = 1.0  # later than this after an interval: the process was stopped, or something blocked the loop
 
 
 class Feeding(Protocol):
@@ -88,11 +89,15 @@ class Housekeeping:
         # On time where no trade comes, and never ahead of what has arrived on the connections that carry the symbol.
         session, feeding = self._session, self._feeding
         while True:
+            before_s = steady_s()
             await asyncio.sleep(_INTERVAL_S)
+            if steady_s() - before_s > _INTERVAL_S + _STOOD_STILL_S:
+                # Not all that was sent meanwhile is here: some has not even left the exchange. Or that gave us up.
+                await asyncio.sleep(max(_STOOD_STILL_S, session.grace_s))
             if not session.clock_is_due(steady_ns()):
                 continue
             unread = {connection.number for connection in await unread_of(feeding.up)}
             if feeding.is_paused:
                 continue
-            feed_up = bool(feeding.up) and not session.outages.is_down
+            feed_up = bool(feeding.up)
             session.advance_clock(steady_ns(), wall_ns(), feed_up=feed_up, unread=unread)

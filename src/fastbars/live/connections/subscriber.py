@@ -304,7 +304,7 @@ async def _end(move: Move) -> None:
     moved = [stream for stream in move.streams if stream in move.target.subscriptions.desired]
     if move.is_confirmed:
         with suppress(WSConnectionError):  # what is lost has ended too
-            await move.source.unsubscribe(moved)
+            await move.source.unsubscribe(moved, wanted=True)
         return
     with suppress(SubscriptionError, WSConnectionError):
         await move.target.unsubscribe(moved)
@@ -330,9 +330,11 @@ async def _end_given_up(connection: Connection, streams: Sequence[Stream]) -> No
 
 async def _cut_over(move: Move) -> None:
     source, target, streams = move
+    held = object()
     try:
         try:
-            await source.unsubscribe(streams)
+            target.session.follow(held, streams, wall_ns())  # they are wanted all the time
+            await source.unsubscribe(streams, wanted=True)
         except SubscriptionError:
             source.pair.drop("streams that are moved away could not be ended")  # they would count twice
         except WSConnectionError:
@@ -347,3 +349,5 @@ async def _cut_over(move: Move) -> None:
         for each in (source, target):
             each.pair.drop("a move was cancelled")
         raise
+    finally:
+        target.session.follow(held, (), wall_ns())

@@ -24,9 +24,11 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from fastbars.clocks import steady_ns
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import Ack, Refusal, Stream
+from fastbars.live.carriage import Carriage
 from fastbars.live.connections.limits import RateLimiter
 
 _MOST_LOST = 3  # connections that are lost while one stream alone is not answered
@@ -122,11 +124,14 @@ class Subscriptions:
     Attributes:
         desired: what the user wants; it survives reconnects.
         confirmed: what the exchange has acknowledged on this connection.
+        carriage: of the connection, told of each request and answer; None: of none.
     """
 
     def __init__(self, exchange: Exchange, ack_timeout: float, desired: dict[Stream, None] | None = None) -> None:
         self.desired: dict[Stream, None] = {} if desired is None else desired
         self.confirmed: set[Stream] = set()
+        self.carriage: Carriage | None = None
+        self._ending: set[Stream] = set()  # asked to end, and not answered: trades of it may still come
         self._exchange = exchange
         self._ack_timeout = ack_timeout
         self._no_answer = f"no answer within {ack_timeout:g} s"
@@ -194,7 +199,11 @@ class Subscriptions:
         else:
             requests = requests[:1] if self._exchange.acks == "streams" else []
         for request in requests:
+            before = set(request.left)
             request.take_answer(message)
+            granted = before - request.left - request.refused.keys()
+            if self.carriage is not None and not request.ends:
+                self.carriage.confirmed(granted)
         return bool(requests)
 
     def _as_asked(self, message: Ack | Refusal, requests: Sequence[_Request]) -> Ack | Refusal:
@@ -213,6 +222,7 @@ class Subscriptions:
     def connection_lost(self) -> None:
         """Nothing is confirmed any more, and no answer will come."""
         self.confirmed.clear()
+        self._ending.clear()
         for request in self._waiting.values():
             self._note_lost(request)
             if not request.answer.done():
@@ -260,16 +270,21 @@ class Subscriptions:
             granted = [stream for stream in missing if stream not in refused]
             self.confirmed.update(granted)
             if unwanted := [stream for stream in granted if stream not in self.desired]:
-                await self._request(unwanted, send, ends=True)  # they were given up meanwhile
-                self.confirmed.difference_update(unwanted)
+                await self._end(unwanted, send, wanted=False)  # they were given up meanwhile
         if refused:
-            self.drop([stream for stream, why in refused.items() if streams is not None or why != self._no_answer])
+            dropped = [stream for stream, why in refused.items() if streams is not None or why != self._no_answer]
+            self.drop(dropped)
+            if self.carriage is not None:
+                self.carriage.ended(dropped, steady_ns(), wanted=False)
             raise _refusal_of(self._exchange.name, refused)
 
-    async def unsubscribe(self, streams: Sequence[Stream], send: Send) -> None:
-        """Unsubscribe and wait for the acks. Raises SubscriptionError, WSConnectionError."""
-        refused = await self._request(streams, send, ends=True)
-        self.confirmed.difference_update(streams)
+    async def unsubscribe(self, streams: Sequence[Stream], send: Send, *, wanted: bool = False) -> None:
+        """Unsubscribe and wait for the acks; `wanted`: they move to another connection.
+
+        Raises:
+            SubscriptionError: the exchange refused. WSConnectionError: the connection was lost.
+        """
+        refused = await self._end(streams, send, wanted=wanted)
         if refused:
             raise SubscriptionError(f"{self._exchange.name} refused to unsubscribe {_shown(_by_name(refused))}")
 
@@ -281,8 +296,7 @@ class Subscriptions:
         """
         async with self._turn:
             streams = [stream for stream in streams if stream in self.desired]
-            await self._request(streams, send, ends=True)  # a refusal does not matter
-            self.confirmed.difference_update(streams)
+            await self._end(streams, send, wanted=True)  # a refusal does not matter
             refused = await self._request(streams, send, ends=False)
             self.confirmed.update(stream for stream in streams if stream not in refused)
         if refused:
@@ -298,6 +312,20 @@ class Subscriptions:
             refused = await self._request([s for s in self.desired if s in self.confirmed], send, ends=False)
         if refused:
             raise _refusal_of(self._exchange.name, refused)
+
+    async def _end(self, streams: Sequence[Stream], send: Send, *, wanted: bool) -> dict[Stream, str]:
+        # Returns what was refused; none of them counts as confirmed any more.
+        asked_ns = steady_ns()
+        refused = await self._request(streams, send, ends=True)
+        self.confirmed.difference_update(streams)
+        unanswered = {stream for stream, why in refused.items() if why == self._no_answer}
+        self._ending |= unanswered
+        self._ending -= set(streams) - unanswered
+        if self.carriage is not None:
+            answered = [stream for stream in streams if stream not in unanswered]
+            self.carriage.ended(answered, asked_ns, wanted=wanted)
+            self.carriage.ended(unanswered, asked_ns, wanted=wanted, answered=False)
+        return refused
 
     async def _request(self, streams: Sequence[Stream], send: Send, *, ends: bool) -> dict[Stream, str]:
         refused: dict[Stream, str] = {}
@@ -338,6 +366,9 @@ class Subscriptions:
         request = _Request(self._last_id, streams, ends=ends)
         self._waiting[request.request_id] = request
         build = self._exchange.unsubscribe if ends else self._exchange.subscribe
+        if self.carriage is not None and not ends:
+            self.carriage.requested([stream for stream in streams if stream not in self._ending])
+            self.carriage.requested([stream for stream in streams if stream in self._ending], by_trades=False)
         try:
             for frame in build(streams, request.request_id):
                 if self._hourly is not None:

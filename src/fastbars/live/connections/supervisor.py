@@ -2,7 +2,7 @@
 
 One task (see `lifecycle.py`) opens the connection, waits for its end, backs off and opens again:
 
-    open -> in charge -> [keepalive, watchdog, subscriptions] -> ended, no successor -> outage -> back off -> open ...
+    open -> in charge -> [keepalive, watchdog, subscriptions] -> ended, no successor -> gap -> back off -> open ...
       |          ^                                         |
       |          +--------------- its successor <----------+  before the exchange ends it, see `handover.py`
       +-> failed: cannot be tried again, or no attempt is left -> WSConnectionError
@@ -12,8 +12,8 @@ socket, and the task notices; so nothing ever cancels or awaits itself.
 
 Why an order matters:
 
-- An outage of the session begins before the next connection is opened, and after all that the last one has brought.
-  It ends when everything desired is subscribed again, not when the handshake has succeeded.
+- What a connection carried is no longer covered before the next one is opened, and after all that it has brought. It is
+  again with each symbol's confirmation, not when the handshake has succeeded (see `live/coverage.py`).
 - A connection that has ended is judged (`RetryPolicy.judge`) before the delay of the next attempt is computed.
 - What callbacks have seen is remembered from before a successor is opened until all of the overlap has been read, so
   that they are called once for a trade that both connections carry.
@@ -27,7 +27,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
-from fastbars.clocks import steady_ns, steady_s, wall_ns
+from fastbars.clocks import steady_s, wall_ns
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import Ack, Heartbeat, Refusal, Stream, TokenWanted
@@ -39,7 +39,6 @@ from fastbars.live.connections.lifecycle import Lifecycle
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.connections.subscriptions import Subscriptions
 from fastbars.live.connections.watchdog import Watchdog
-from fastbars.live.outages import HISTORY_S
 from fastbars.live.reader import Received
 from fastbars.live.secrets import hidden, without_credentials
 from fastbars.live.session import Session
@@ -111,12 +110,6 @@ class Observer(Protocol):
 
     async def ended(self, line: Supervisor) -> None:
         """The line has ended by itself, for good."""
-
-    def is_covered(self, line: Supervisor) -> bool:
-        """Whether others carry everything that this one carries."""
-
-    def is_alone(self, line: Supervisor) -> bool:
-        """Whether no other one carries anything else."""
 
 
 class Supervisor:
@@ -228,15 +221,19 @@ class Supervisor:
         finally:
             self.follow()  # what was refused is not subscribed to
 
-    async def unsubscribe(self, streams: Sequence[Stream]) -> None:
-        """End those of the subscriptions that it has. Raises SubscriptionError, WSConnectionError."""
+    async def unsubscribe(self, streams: Sequence[Stream], *, wanted: bool = False) -> None:
+        """End those of the subscriptions that it has; `wanted`: they move to another connection.
+
+        Raises:
+            SubscriptionError: the exchange refused. WSConnectionError: the connection was lost.
+        """
         held = [stream for stream in streams if stream in self.subscriptions.desired]
         self.subscriptions.drop(held)
         if held:
             self.watchdog.silence.forget_connection()
         try:
             if self.is_up and held:
-                await self._on_each(lambda each: each.subscriptions.unsubscribe(held, each.send))
+                await self._on_each(lambda each: each.subscriptions.unsubscribe(held, each.send, wanted=wanted))
         finally:
             self.follow()
 
@@ -301,7 +298,7 @@ class Supervisor:
             try:
                 successor = await handover.wait()
             except asyncio.CancelledError:
-                await connection.end()  # messages are taken until it is closed; the outage begins after them
+                await connection.end(wanted=False)  # messages are taken until it is closed
                 raise
             finally:
                 # However it ended, cancellation included: nothing is sent on it any more, and it is judged, before
@@ -311,10 +308,7 @@ class Supervisor:
                 self.retry.judge(connection.age_s, connection.data_messages)
                 if successor is not None:
                     self.subscriptions = successor.subscriptions
-                if successor is None or not handover.proven:
-                    # Not proven: the exchange closed the old one first; the successor may not have every subscription.
-                    self._begin_outage()
-                await connection.end()
+                await connection.end(wanted=not (self._once and connection.ended_normally))
             if successor is None:
                 return connection
             connection = successor
@@ -347,6 +341,7 @@ class Supervisor:
         self.retry.breaker.connected()
         if self.pair.is_paused:
             connection.pause()
+        connection.carriage.opened(self.route.named_streams)
         keepalive.start(connection)
         log.info("connected", exchange=self.session.exchange.name, url=without_credentials(connection.url))
 
@@ -378,34 +373,7 @@ class Supervisor:
 
     async def _restore(self, connection: Connection) -> None:
         await self._subscribe_all(connection)
-        # The outage is over. It is judged twice: at once, and again when the past trades that some exchanges send by
-        # themselves have come, which would make the bars of the outage look whole.
-        session, outages = self.session, self.session.outages
-        lost = [symbol for symbol in self._symbols if symbol in outages.suspect_since]
-        until_ns = outages.until_ns(steady_ns()) if lost else None
-        if until_ns is not None and not outages.is_down:
-            outages.judge_suspects(lost, until_ns, wall_ns())
-            await asyncio.sleep(HISTORY_S)
-            outages.judge_suspects(lost, until_ns, wall_ns())
-            outages.trust(lost)
-            return
-        since_ns, until_ns = session.end_outage(steady_ns(), wall_ns())
-        if since_ns is not None and until_ns is not None:
-            await asyncio.sleep(HISTORY_S)
-            outages.judge_all(since_ns, until_ns, wall_ns())
-            outages.trust()
-
-    @property
-    def _symbols(self) -> list[str]:
-        return list(dict.fromkeys(symbol for symbol, _ in self.subscriptions.desired))
-
-    def _begin_outage(self) -> None:
-        if self._observer.is_covered(self):
-            return
-        if self._observer.is_alone(self):
-            self.session.begin_outage(steady_ns())
-        else:
-            self.session.outages.suspect_all(self._symbols, steady_ns())
+        connection.carriage.settled()
 
     def _take_received(self, connection: Connection, received: Received) -> None:
         # Handles the result of one wakeup, in the event loop's callback: nothing here may block.

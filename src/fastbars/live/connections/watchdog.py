@@ -5,9 +5,8 @@
     a symbol that used to trade                         it is subscribed again; then the connection is dropped
     a subscription that never brought anything          it is subscribed again once, and reported
 
-(`keepalive.py` drops a socket over which not even a pong comes.) What a symbol missed while it was silent is
-an outage of that symbol alone: `Outages.suspect_since` says since when. It is judged when the symbol has been
-subscribed again, and once more a moment later, as some exchanges send some past trades by themselves.
+(`keepalive.py` drops a socket over which not even a pong comes.) From its last trade on, a symbol that has fallen
+silent is not covered (`Coverage.suspect`) until its subscription is confirmed again.
 
 Units: seconds on a steady clock; times int64 nanoseconds.
 """
@@ -17,13 +16,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from fastbars.clocks import steady_ns, steady_s, wall_ns
+from fastbars.clocks import steady_s
 from fastbars.errors import SubscriptionError
 from fastbars.exchanges.messages import Stream
 from fastbars.live.connections.connection import Connection
 from fastbars.live.connections.never_heard import NeverHeard
 from fastbars.live.connections.silence import Silence
-from fastbars.live.outages import HISTORY_S
 from fastbars.live.session import Session
 from fastbars.log import log
 
@@ -130,10 +128,6 @@ class Watchdog:
         self._on_error(error)
         renew = [stream for stream in report.renew if stream in subscriptions.confirmed]
         if renew:
-            now_ns = session.now_ns(steady_ns())
-            for symbol in {symbol for symbol, name in renew if name == channel and symbol in ids}:
-                if now_ns is not None:  # heard on an earlier connection, and not received until it is subscribed again
-                    session.outages.suspect(symbol, now_ns - session.intake.delays.grace_ns)
             refused = await self._renew(renew, connection)
             if refused is not None:
                 self._on_error(refused)
@@ -141,29 +135,16 @@ class Watchdog:
 
     async def _renew(self, streams: Sequence[Stream], connection: Connection) -> SubscriptionError | None:
         # Subscribes again. Returns the exchange's refusal, if any.
-        outages = self._session.outages
         self.resubscriptions += len(streams)
         try:
             await connection.subscriptions.renew(streams, connection.send)
         except SubscriptionError as error:
             log.error("subscription_refused", exchange=connection.exchange.name, error=str(error))
             return error
-        symbols = [symbol for symbol, _ in streams]
-        if outages.suspect_since.keys().isdisjoint(symbols):
-            return None
-        until_ns = outages.until_ns(steady_ns())
-        for wait_s in (0.0, HISTORY_S):
-            await asyncio.sleep(wait_s)
-            if until_ns is not None:
-                outages.judge_suspects(symbols, until_ns, wall_ns())
-        outages.trust(symbols)
         return None
 
     def _suspect(self, ids: Sequence[int]) -> None:
-        # Should the connection end before they are heard again, their outage began with their last trades.
-        times_ns = self._session.trade_times_ns
-        for i in ids:
-            self._session.outages.suspect(self._session.symbols[i], int(times_ns[i]))
+        self._session.coverage.suspect([self._session.symbols[i] for i in ids])
 
 
 def _marks(session: Session) -> dict[Stream, int]:
