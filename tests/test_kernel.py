@@ -81,9 +81,10 @@ def test_every_issued_bar_equals_the_oracle(scenario: Scenario) -> None:
     late: list[TickData] = []
     buffer, oracle = buffer_for(scenario, late), oracle_for(scenario)
     assert replay(buffer, scenario.events, scenario.cuts) == expected(oracle, scenario.events)
-    assert [(tick.symbol, tick.time_ns, tick.price, tick.volume) for tick in late] == [
+    # A stray and the trade that left it behind are reported together, in either order.
+    assert sorted((tick.symbol, tick.time_ns, tick.price, tick.volume) for tick in late) == sorted(
         (trade.symbol, trade.time_ns, trade.price, trade.size) for trade in oracle.late
-    ]
+    )
     trades = sum(isinstance(event, Trade) for event in scenario.events)
     assert buffer.stats.late == len(oracle.late)
     assert buffer.stats.duplicates == oracle.duplicates
