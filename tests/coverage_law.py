@@ -58,6 +58,7 @@ from fastbars.simulator.record import ConnectionRecord
 from fastbars.simulator.rest import RestFault
 from fastbars.streams import BarStream
 from fastbars.ticks import to_nanoseconds
+from servers import until as until_true
 
 GRACE_S = 0.3
 LATENESS_S = 2.0
@@ -340,10 +341,11 @@ class Scenario:
         self.faults.inject(Fault(FaultKind.UNFIT_TRADE, count=self.random.choice((1, 1, 2, 30))))
 
     async def ids_begin_anew(self) -> None:
+        # Long enough after the first trade: an id whose holder may have traded within the lateness is a repetition.
         symbol = self.random.choice(self.server.symbols)
+        await until_true(lambda: self.server.record.trades(symbol))
         seen = self.server.record.trades(symbol)
-        if not seen:
-            return
+        await asyncio.sleep(max(0.0, (seen[0].time_ms - self.now_ms()) / 1000 + LATENESS_S + 1.5))
         kinds = {"higher": None, "lower": max(seen[0].trade_id - 10**6, 1), "at 1": 1, "over again": seen[0].trade_id}
         kind = self.random.choice(list(kinds))
         self.note(f"ids begin anew: {kind}", symbol)
@@ -460,8 +462,8 @@ class Truth:
                 for connection in self._record.connections
                 for span in self._carried_spans(connection, symbol, acked_alone, first_sent_ms)
             ]
-            self.carried[symbol] = _joined(carried)
-            steady = [(since + MARGIN_MS, until - MARGIN_MS) for since, until in carried]
+            self.carried[symbol] = _joined((since, until) for since, _, until in carried)
+            steady = [(since + MARGIN_MS, until - MARGIN_MS) for since, until, _ in carried]
             self.steady[symbol] = _joined(piece for span in steady for piece in _without(span, disturbed))
 
     def _read_trades(self, symbol: str) -> None:
@@ -501,11 +503,11 @@ class Truth:
 
     def _carried_spans(
         self, connection: ConnectionRecord, symbol: str, acked_alone: bool, clock_ms: list[int]
-    ) -> list[Span]:
-        """The spans in which this connection carried the symbol undisturbed, as far as anybody can know."""
+    ) -> list[tuple[int, int, int]]:
+        """The spans in which this connection carried the symbol: from, known until, and until."""
         sent = sorted(connection.sent_ms.get(symbol, ()))
         of_all = sorted(at_ms for times in connection.sent_ms.values() for at_ms in times)
-        spans: list[Span] = []
+        spans: list[tuple[int, int, int]] = []
         carried = acked = None  # since when
         for event in connection.events:
             if event.symbol not in ("", symbol):
@@ -518,27 +520,28 @@ class Truth:
                 since_ms = max(min(started), carried) if started else None
             if event.what == "carried":
                 if carried is not None and since_ms is not None:  # it was asked for again: it may have been silent
-                    spans.append((since_ms, _latest(sent, event.at_ms)))
+                    spans.append((since_ms, _latest(sent, event.at_ms), event.at_ms))
                 carried = event.at_ms
             elif event.what == "acked":
                 acked = event.at_ms if acked is None or carried is None else acked
-            elif event.what in ("closed", "ended", "drop", "close", "cut_off", "stall", "lag", "mute", "lifetime"):
+            elif event.what in ("left", "closed", "ended", "drop", "close", "cut_off", "stall", "lag", "mute"):
                 if since_ms is not None:
                     # A connection that is lost is known to have worked up to its last message.
-                    is_end = event.what in ("ended", "mute")
-                    end_ms = _latest(sent if is_end else of_all, event.at_ms)
-                    spans.append((since_ms, min(end_ms, event.at_ms)))
-                if event.what != "lifetime":
-                    carried = acked = None
+                    end_ms = event.at_ms
+                    if event.what != "left":
+                        end_ms = _latest(sent if event.what in ("ended", "mute") else of_all, event.at_ms)
+                    spans.append((since_ms, end_ms, event.at_ms))
+                carried = acked = None
         if carried is not None:
             first = bisect_left(sent, carried)
             started = [
                 at_ms for at_ms in (acked if acked_alone else None, *sent[first : first + 1]) if at_ms is not None
             ]
             if started:
-                spans.append((max(min(started), carried), _latest(of_all, self._record.now_ms())))
+                now_ms = self._record.now_ms()
+                spans.append((max(min(started), carried), _latest(of_all, now_ms), now_ms))
         known = clock_ms[0] if clock_ms else 1 << 62
-        return [(max(since, known), until) for since, until in spans if max(since, known) < until]
+        return [(max(since, known), sure, until) for since, sure, until in spans if max(since, known) < until]
 
     def inside(self, symbol: str, open_ms: int, close_ms: int) -> list[Trade]:
         """The trades of an interval."""
@@ -552,6 +555,13 @@ class Truth:
             after = next((trades[at].time_ms for at in range(place + 1, len(trades)) if at not in lost), 1 << 62)
             if before < close_ms and after >= open_ms:
                 return True
+        for at_ms in self._record.voids(symbol).values():  # a void id that did not come leaves a hole as well
+            if not self.is_steady(symbol, at_ms, at_ms + 1):
+                place = bisect_left(trades, at_ms, key=lambda trade: trade.time_ms)
+                before = trades[place - 1].time_ms if place else 0
+                after = trades[place].time_ms if place < len(trades) else 1 << 62
+                if before < close_ms and after >= open_ms:
+                    return True
         renewed = self._record.renewals.get(symbol, ())
         for at_ms, _ in renewed:
             place = bisect_left([trade.time_ms for trade in trades], at_ms)
@@ -565,7 +575,7 @@ class Truth:
         return any(since <= open_ms and close_ms <= until for since, until in self.steady[symbol])
 
     def is_carried(self, symbol: str, open_ms: int, close_ms: int) -> bool:
-        """The same, up to the ends."""
+        """Whether connections carried the symbol, though it may not be known of all of that time."""
         return any(since <= open_ms and close_ms <= until for since, until in self.carried[symbol])
 
     def is_proven(self, symbol: str, open_ms: int, close_ms: int) -> bool:

@@ -86,7 +86,7 @@ class Client:
         """Note that the connection has ended."""
         if self.record is not None:
             self.record[1].closed_s = now_s
-            self.note("closed")
+            self.note("left" if self.connection.protocol.close_rcvd_then_sent else "closed")
 
     def note(self, what: str, streams: Sequence[Stream] | None = None) -> None:
         """Note what happened, to these streams or to the whole connection."""

@@ -75,7 +75,8 @@ class ConnectionEvent(NamedTuple):
     Attributes:
         at_ms: when.
         what: "carried": from now on the symbol's trades are sent; "acked": the answer to a request that named it was
-            sent; "ended": its trades are no longer sent; "opened", "closed"; else the name of a fault.
+            sent; "ended": its trades are no longer sent; "opened"; "left" where the client closed it, else "closed"; or
+            the name of a fault.
         symbol: "": all of the connection.
     """
 
