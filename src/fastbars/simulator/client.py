@@ -66,7 +66,7 @@ class Client:
     @property
     def is_open(self) -> bool:
         """Whether neither side has begun to close."""
-        return self.connection.state is State.OPEN
+        return self.connection.state is State.OPEN and not self.connection.transport.is_closing()
 
     def note_request(self, message: str | bytes, now_s: float) -> None:
         """Note a message from the client."""
@@ -87,6 +87,10 @@ class Client:
         if self.record is not None:
             self.record[1].closed_s = now_s
             self.note("left" if self.connection.protocol.close_rcvd_then_sent else "closed")
+            for frame in self._delayed:  # a fault has kept them from being sent at all
+                if isinstance(frame.payload, TradeMessage):
+                    for trade in frame.payload.trades:
+                        self._note_dropped(trade)
 
     def note(self, what: str, streams: Sequence[Stream] | None = None) -> None:
         """Note what happened, to these streams or to the whole connection."""

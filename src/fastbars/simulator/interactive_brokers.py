@@ -81,8 +81,7 @@ class InteractiveBrokersDialect(Dialect):
         }  # fmt: skip
         known = self._known.setdefault(stream.instrument, {})
         changed = {name: text for name, text in fields.items() if past or known.get(name) != text}
-        if not past:
-            known.update(fields)
+        known.update(fields)  # by a past one too: while nobody had subscribed it was not sent
         symbol = self.symbol(stream)
         head = {"server_id": "q1", "conidEx": symbol, "conid": int(symbol), "_updated": event_ms, "6119": "q1"}
         return orjson.dumps({**head, **changed, "6509": "RpB", "topic": stream.name})
