@@ -208,10 +208,20 @@ class Delivery:
 
     # Snapshots.
 
-    def dump(self, number: int) -> Callable[[], dict[str, Any]]:
-        """What snapshot `number` has of it, for `load`: copied now, put into words when it is called, in any thread."""
+    def dump(self, number: int, *, is_last: bool = False) -> Callable[[], dict[str, Any]]:
+        """What snapshot `number` has of it, for `load`: copied now, put into words when it is called, in any thread.
+
+        Args:
+            is_last: no bar is issued behind it, so that none is unknown to those who have lost the logs behind it.
+        """
         self._logged = self.next_number
-        head = {"stream": self._stream, "log": number, "next": self.next_number, "confirmed": dict(self.positions)}
+        head = {
+            "stream": self._stream,
+            "log": number,
+            "next": self.next_number,
+            "confirmed": dict(self.positions),
+            "knows_all": is_last,
+        }
         waiting, earlier = list(self._bars.items()), self.earlier.dump()
 
         def content() -> dict[str, Any]:
@@ -292,6 +302,12 @@ def log_of(content: Mapping[str, Any] | None) -> tuple[str | None, int]:
         ValueError: the snapshot does not say it.
     """
     return (None, 0) if content is None else _head_of(content.get("delivery"))[:2]
+
+
+def knows_all(content: Mapping[str, Any]) -> bool:
+    """Whether all bars issued since the snapshot are known: they are in its logs, or there were none."""
+    head = content.get("delivery")
+    return isinstance(head, dict) and head.get("knows_all") is True
 
 
 def _head_of(head: object) -> tuple[str, int, int, dict[str, int]]:

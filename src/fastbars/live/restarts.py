@@ -20,7 +20,7 @@ from typing import Any
 from fastbars.clocks import steady_s, wall_ns
 from fastbars.errors import SnapshotError
 from fastbars.live import snapshots
-from fastbars.live.delivery import log_of
+from fastbars.live.delivery import knows_all, log_of
 from fastbars.live.delivery_log import log_path, logs_of, read_logs, remove_logs
 from fastbars.live.session import Session
 from fastbars.live.statefile import StateFile
@@ -133,7 +133,8 @@ class SnapshotKeeper:
             self._delivery.join(logged)
             if not self._session.has_own_parser:
                 self._session.changes.take_charge()  # connections will say what is covered from here on
-            self._session.load((content or {}) | self._delivery.dump(number)(), wall_ns())
+            is_exact = logged.stream is not None or knows_all(content or {})
+            self._session.load((content or {}) | self._delivery.dump(number, is_last=is_exact)(), wall_ns())
         except SnapshotError as error:
             _set_logs_aside(path)
             raise SnapshotError(f"{error}. The logs were renamed; the next start does without them") from error
@@ -164,7 +165,7 @@ class SnapshotKeeper:
                 self._report("delivery_log_not_written", error)
                 return
         self._number, self._saved_changes = number, self._delivery.changes
-        delivered = self._delivery.dump(number)
+        delivered = self._delivery.dump(number, is_last=is_last)
         self._writing = asyncio.create_task(self._write(content, delivered, number), name="fastbars snapshot")
         await asyncio.shield(self._writing)
 
