@@ -142,18 +142,18 @@ class Admission:
             buffer.dump(recycled) | parts | ({"held": arbiter.dump()} if arbiter is not None and arbiter.held else {})
         )
 
-    def load(self, content: Mapping[str, Any], buffer: BarBuffer) -> None:
+    def load(self, content: Mapping[str, Any], buffer: BarBuffer, *, continues: bool) -> None:
         """Restore what `dump` returned. Raises ValueError: of another buffer, or damaged; then nothing has changed."""
         listed, known = content.get("instruments"), len(buffer.instruments)
         if buffer.policy.numbered:
             check_held(content.get("held", b""), len(listed) if isinstance(listed, list | tuple) else 0)
         if not buffer.policy.only_unique:
-            buffer.load(content)
+            buffer.load(content, continues=continues)
             return
         before = self._recent.dump(known)
         self._recent.load(content, len(listed) if isinstance(listed, list | tuple) else 0)
         try:
-            buffer.load(content)
+            buffer.load(content, continues=continues)
         except BaseException:
             self._recent.load(before, known)
             raise

@@ -23,6 +23,7 @@ import orjson
 from fastbars.bars import STATUSES, OHLCVBar
 from fastbars.live.delivery_log import decoded, encoded
 from fastbars.specs import BarKind, BarSpec
+from fastbars.ticks import to_nanoseconds
 
 MOST_EARLIER = 4_000_000
 _RANKS = {status: rank for rank, status in enumerate(STATUSES)}
@@ -75,6 +76,14 @@ class EarlierBars:
         bar = replace(bar, revision=max(bar.revision, before.revision + 1))
         issued[self._key(bar)] = bar, True
         return bar
+
+    def ends_ns(self) -> dict[str, int]:
+        """Symbol -> close_time of its latest bar, ns."""
+        ends: dict[str, int] = {}
+        for (symbol, _), issued in self._bars.items():
+            latest = max(to_nanoseconds(bar.close_time) for bar, _ in issued.values())
+            ends[symbol] = max(latest, ends.get(symbol, latest))
+        return ends
 
     def dump(self) -> Callable[[], bytes]:
         """All of them, for `load`: copied now, put into words when it is called, in any thread."""

@@ -33,7 +33,7 @@ from fastbars.live.clock import ExchangeClock
 from fastbars.live.config import StreamConfig
 from fastbars.live.connections.never_heard import CandleCount
 from fastbars.live.coverage import Coverage
-from fastbars.live.delivery import Delivery
+from fastbars.live.delivery import Delivery, knows_all
 from fastbars.live.intake import Feed, Intake
 from fastbars.live.journal import Journal, OpenRecorder
 from fastbars.live.reader import MessageReader, Received
@@ -502,7 +502,7 @@ class Session:
         if "instruments" not in content and "delivery" in content:  # killed before the first snapshot
             self.delivery.load(content)
             self._journal.write("load", receive_time_ns, {}, lambda: pack(content))
-            return []
+            return self._begin_issued(receive_time_ns)
         own = (*zip(IDENTITY, self.exchange.identity, strict=True), ("channel", self.channel))
         for name, value in own:
             if content.get(name) != value:
@@ -513,7 +513,7 @@ class Session:
         if not content.get("instruments"):
             raise ValueError("it has no symbols")
         buffer = self._admission.begin(self.channel) if self.intake.buffer is None else self.intake.buffer
-        self._admission.load(content, buffer)
+        self._admission.load(content, buffer, continues=knows_all(content))
         self.delivery.load(content)
         self._journal.write("load", receive_time_ns, {}, lambda: pack(content))
         self.intake.event_time_ns = event_time_ns
@@ -522,8 +522,20 @@ class Session:
         # The other process received nothing after the latest event in the snapshot, and this one has not begun.
         heard_ns = max(int(buffer.trade_times_ns.max()), event_time_ns or 0)
         since_ns = heard_ns - self.intake.delays.grace_ns
+        bars += self._begin_issued(receive_time_ns)
         if buffer.covers_itself:  # until `end_outage`, or the clock that says so
             return bars + self.notifier.notify_bars(buffer.feed_down(since_ns), receive_time_ns)
         wanted = [symbol for symbol in buffer.instruments.symbols if not is_unwanted(buffer.gaps(symbol))]
         self.coverage.restored(wanted, since_ns)
+        return bars
+
+    def _begin_issued(self, receive_time_ns: int) -> list[OHLCVBar]:
+        # Symbols that began after the snapshot, of which bars were issued: what followed those was lost.
+        buffer = self._admission.begin(self.channel) if self.intake.buffer is None else self.intake.buffer
+        bars: list[OHLCVBar] = []
+        for symbol, end_ns in self.delivery.earlier.ends_ns().items():
+            if symbol not in buffer.instruments:
+                bars += self.notifier.notify_bars(buffer.note_lost(symbol, end_ns), receive_time_ns)
+                if not buffer.covers_itself:
+                    self.coverage.restored([symbol], end_ns)
         return bars
