@@ -432,6 +432,23 @@ async def test_a_bar_that_is_made_again_and_better_goes_on_with_its_revisions(mo
     assert (1, "HEALED", 2, 1) in seen
 
 
+async def test_where_a_log_was_removed_revisions_go_on_at_the_next_thousand(moments: Moments) -> None:
+    run = Run(moments.folder / "state")
+    run.feed(*second(0), *second(1)[:1])
+    await run.keeper._save()
+    path = moments.take()
+    log_path(path, 1).unlink()
+    again = Run(path)
+    again.feed(*second(3))
+    assert keys(again.issued) == [(1, "GAP", 1, 1000), (2, "GAP", 0, 1000)]
+    # A stream that has ended in order needs no log.
+    await run.keeper.finish()
+    run.keeper.release()
+    last = Run(moments.folder / "state")
+    last.feed(*second(3))
+    assert keys(last.issued) == [(1, "GAP", 1, 0), (2, "GAP", 0, 0)]
+
+
 async def test_callbacks_are_given_what_they_have_not_confirmed_once_the_stream_begins(moments: Moments) -> None:
     seen: list[list[OHLCVBar]] = []
     taken: list[Path] = []
