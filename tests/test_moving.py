@@ -126,6 +126,26 @@ async def test_a_symbol_moved_in_mid_bar_lacks_nothing_where_ids_tell_trades_apa
         assert stats.session.dropped.no_longer_subscribed == 0
 
 
+@pytest.mark.parametrize("ids", ["none", "sampled"])
+async def test_a_symbol_moved_where_ids_prove_nothing_has_a_gap_there_and_doubles_no_trade(ids: str) -> None:
+    async with SimulatedExchange("binance", symbols=2, rate=300.0, record=True) as simulated:
+        run = Run(simulated, with_ids(ids))
+        async with run.stream as bars:
+            moved, other = simulated.symbols
+            await run.go_on(3)
+            await bars.adapter.move_streams(trades_of(bars, moved))
+            assert carried(bars) == [{other}, {moved}]
+            await run.go_on(4, moved)
+        whole = "SAMPLED" if ids == "sampled" else "UNVERIFIABLE"
+        assert {str(bar.status) for bar in run.latest(other)} == {whole}
+        assert {str(bar.status) for bar in run.latest(moved)} == {whole, "GAP"}
+        gaps = [bar for bar in run.latest(moved) if str(bar.status) == "GAP"]
+        assert len(gaps) <= 3  # the second of the move, and a grace on either side
+        for bar in [*run.latest(other), *run.latest(moved)]:
+            assert str(bar.status) == "GAP" or run.equals_truth(bar)
+        assert len(set(run.ticks)) == len(run.ticks)
+
+
 async def test_a_connection_all_of_whose_symbols_have_moved_is_closed_and_they_move_on_over_two_lines_alike() -> None:
     async with SimulatedExchange("binance", symbols=4, rate=300.0, record=True) as simulated:
         run = Run(simulated, "binance", lines=2, streams_per_connection=2)

@@ -90,26 +90,26 @@ class Route:
 class Observer(Protocol):
     """The owner of a supervised connection: it is told what happens to it, and asked what to do with it."""
 
-    def next_number(self, line: Supervisor) -> int:
+    def next_number(self, supervisor: Supervisor) -> int:
         """The number of its next connection, among those that feed the session."""
 
-    def starting(self, line: Supervisor) -> None:
-        """The line is about to connect. `connect` raises what this raises."""
+    def starting(self, supervisor: Supervisor) -> None:
+        """It is about to connect. `connect` raises what this raises."""
 
-    def connected(self, line: Supervisor) -> None:
+    def connected(self, supervisor: Supervisor) -> None:
         """A connection was opened: the first one, or one after an outage."""
 
-    def state_changed(self, line: Supervisor, state: ConnectionState) -> None:
-        """The state of the line has changed."""
+    def state_changed(self, supervisor: Supervisor, state: ConnectionState) -> None:
+        """Its state has changed."""
 
     def refused(self, error: SubscriptionError) -> None:
         """The exchange has refused something outside any call that could raise it."""
 
-    def failed(self, line: Supervisor, error: Exception) -> None:
-        """An unexpected internal error ends the line."""
+    def failed(self, supervisor: Supervisor, error: Exception) -> None:
+        """An unexpected internal error ends it."""
 
-    async def ended(self, line: Supervisor) -> None:
-        """The line has ended by itself, for good."""
+    async def ended(self, supervisor: Supervisor) -> None:
+        """It has ended by itself, for good."""
 
 
 class Supervisor:
