@@ -155,8 +155,12 @@ async def test_9_bars_of_quiet_symbols_never_closed() -> None:
 
 def test_10_flat_bars_came_out_during_an_outage() -> None:
     buffer, _ = buffer_with((1, 0, "100"), (2, MINUTE_NS, "101"))
-    (closed,) = buffer.advance_clock(10 * MINUTE_NS, feed_up=False)
-    assert (closed.open_time.minute, closed.status, closed.close_reason) == (1, "GAP", "gap")
+    closed = buffer.advance_clock(10 * MINUTE_NS, feed_up=False)
+    assert {(bar.status, bar.close_reason) for bar in closed} == {("GAP", "gap")}
+    assert [(bar.open_time.minute, bar.open is None) for bar in closed] == [
+        (1, False),
+        *((n, True) for n in range(2, 9)),
+    ]
     after = buffer.add_tick(tick(9, 20 * MINUTE_NS, "109"))
     assert [bar for bar in after if bar.open_time.minute > 1 and bar.status != "GAP"] == []
     (bar,) = buffer.add_tick(tick(10, 21 * MINUTE_NS, "110"))
