@@ -68,7 +68,8 @@ cdef inline Gap plain_gap(int64_t since_ns, int64_t until_ns, uint8_t kind) noex
     return gap
 
 
-cdef void begin_cover(Cover *cover) noexcept nogil
+cdef void begin_cover(Cover *own) noexcept nogil
+cdef void begin_earlier(Coverage *coverage, int symbol_id, int64_t time_ns) noexcept nogil
 # The kinds of the gaps that affect [open_time, close_time), and last until `after` at least.
 cdef uint8_t kinds_in(
     const Coverage *coverage, int symbol_id, int spec, int64_t open_time, int64_t close_time, int64_t after) noexcept nogil

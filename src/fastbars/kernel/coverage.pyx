@@ -35,6 +35,14 @@ cdef void begin_cover(Cover *own) noexcept nogil:
     own.most = MOST_GAPS
 
 
+cdef void begin_earlier(Coverage *coverage, int symbol_id, int64_t time_ns) noexcept nogil:
+    # It began with a refused trade, whose time was later than that of its first one.
+    cdef Cover *own = &coverage.covers[symbol_id]
+    own.begun_ns = min(own.begun_ns, time_ns)
+    if coverage.covers_itself and own.oldest >= 0 and coverage.gaps[own.oldest].since_ns == LOWEST:
+        coverage.gaps[own.oldest].until_ns = min(coverage.gaps[own.oldest].until_ns, time_ns)
+
+
 # What it says.
 
 cdef uint8_t kinds_in(

@@ -18,7 +18,7 @@ from fastbars.kernel.batch cimport is_known
 from fastbars.kernel.close cimport (
     LOSE, change_coverage, close_bar, cover_itself, issue_skipped, lose_late, pass_void, roll,
 )
-from fastbars.kernel.coverage cimport LOST, plain_gap
+from fastbars.kernel.coverage cimport LOST, begin_earlier, plain_gap
 from fastbars.kernel.ids cimport (
     AHEAD, DUPLICATE, FILLS, FORGOTTEN, NO_MEMORY, OVERLAP, Hole, Verdict, advance, catch_up, is_missing, is_newest, leave_missing,
     resolve, takes_next, was_seen,
@@ -546,6 +546,7 @@ cdef bint _begins_earlier(Table *table, int spec, int symbol_id, int64_t time) n
         return False
     interval_of(&table.specs.rules[spec], time, &open_time, &close_time)
     clear_bar(&slot.bar, open_time, open_time)
+    begin_earlier(&table.coverage, symbol_id, time)
     return True
 
 
