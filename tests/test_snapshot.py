@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from examples import examples
+from fastbars.bars import OHLCVBar
 from fastbars.buffer import BarBuffer
 from fastbars.errors import SnapshotError
 from fastbars.live import snapshots
@@ -60,7 +61,7 @@ def test_a_buffer_goes_on_from_a_snapshot_taken_after_ids_began_anew(begun: tupl
     for place, trade_id in enumerate(ids):
         if place % 50 == 25:
             after = BarBuffer("1s,1m", ids="contiguous", lateness_s=1)
-            after.load(snapshots.unpack(snapshots.pack(buffer.dump())))
+            after.load(snapshots.unpack(snapshots.pack(buffer.dump())), continues=True)
             buffer = after
         bars = buffer.add("A", place * 400_000_000, "5", "1", "buy", trade_id)
         assert bars == twin.add("A", place * 400_000_000, "5", "1", "buy", trade_id)
@@ -68,6 +69,29 @@ def test_a_buffer_goes_on_from_a_snapshot_taken_after_ids_began_anew(begun: tupl
     assert buffer.flush_all() == twin.flush_all()
     assert {(number, "COMPLETE") for number in range(1 + len(begun))} <= statuses
     assert buffer.stats.duplicates == twin.stats.duplicates == 0
+
+
+def test_a_late_trade_after_a_restart_does_not_let_revisions_fall_back() -> None:
+    second = 1_000_000_000
+    bars: list[OHLCVBar] = []
+    buffer = BarBuffer("1s", on_bar=bars.append)
+    for time_s in (1, 2, 3):
+        buffer.add("A", time_s * second, "1", "1")
+    content = buffer.dump()
+    for time_s in (4, 5, 6, 7):
+        buffer.add("A", time_s * second, "1", "1")
+    issued = {bar.open_time: bar.revision for bar in bars}
+    bars.clear()
+    restarted = BarBuffer("1s", on_bar=bars.append)
+    restarted.load(content)
+    restarted.add("A", 2 * second + second // 2, "1", "1")  # tells nothing of when the process before has ended
+    restarted.advance_watermark(3 * second)
+    for time_s in (9, 10, 11):
+        restarted.add("A", time_s * second, "1", "1")
+    again = [bar for bar in bars if bar.open_time in issued]
+    assert again
+    assert all(bar.revision > issued[bar.open_time] for bar in again)
+    assert bars[-1].revision == 0
 
 
 def test_a_snapshot_is_of_the_same_specs_and_ids_only() -> None:

@@ -95,6 +95,7 @@ cdef struct Table:          # every bar of a kernel
     # After a restart: bars that the process before may have issued begin with this revision, those that open up to a time.
     int32_t floor
     int64_t floor_until_ns  # HIGHEST until the first event; LOWEST: there was no restart
+    int64_t floor_seen_ns   # the latest event of the snapshot: an earlier one after it, such as a late trade, tells nothing
 
 
 cdef inline bint has_appeared(const Table *table, Py_ssize_t symbol_id) noexcept nogil:
@@ -144,7 +145,7 @@ cdef inline int32_t first_revision(const Table *table, int64_t open_time) noexce
 
 cdef inline void note_event(Table *table, int64_t time_ns) noexcept nogil:
     # The first one after a restart tells up to when the process before can have issued bars.
-    if table.floor_until_ns == HIGHEST:
+    if table.floor_until_ns == HIGHEST and time_ns > table.floor_seen_ns:
         table.floor_until_ns = time_ns
 
 

@@ -155,7 +155,7 @@ cdef class BarTable:
         table.rows.width = table.specs.count
         table.records.free = table.coverage.free = -1
         table.coverage.covers_itself = True
-        table.floor_until_ns = LOWEST
+        table.floor_until_ns = table.floor_seen_ns = LOWEST
         if ledger is not None:
             if ledger.is_taken:
                 raise ValueError("the ledger belongs to another kernel")
@@ -707,11 +707,19 @@ cdef class BarTable:
         # Above all that the process before may have issued since this snapshot.
         cdef Table *table = &self.table
         cdef int64_t highest = table.floor
+        cdef Py_ssize_t i
+        cdef int t
         cdef int32_t r
         for r in range(table.records.count):
             highest = max(highest, table.records.items[r].revision)
         table.floor = <int32_t>min((highest // REVISIONS + 1) * REVISIONS, <int64_t>MOST_LOADED)
         table.floor_until_ns = HIGHEST
+        table.floor_seen_ns = LOWEST
+        for i in range(table.groups.count):
+            table.floor_seen_ns = max(table.floor_seen_ns, table.groups.items[i].watermark_ns)
+        for i in range(table.appeared_count):
+            for t in range(table.specs.tree_count):
+                table.floor_seen_ns = max(table.floor_seen_ns, event_time(table, t, table.appeared[i]))
         for r in range(table.records.count):
             table.records.items[r].revision = table.floor - 1
 
