@@ -32,7 +32,7 @@ cdef class BarKernel:
     cdef int fold_apart(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing) except -1
     cdef int refuse_sum(self, TickBatch batch, Py_ssize_t row) except -1
     cdef void forget_folded(self) noexcept
-    cdef int begin_series(self, object symbol_id, int64_t arrivals, int64_t least_row) except -1
+    cdef int begin_series(self, object symbol_id, int64_t arrivals) except -1
     cdef int settle(self) except -1
     cdef void begin(self, Pass *run, TickBatch batch, const int32_t *places, bint healing=*) noexcept
     cdef int finish(self, TickBatch batch, double bound) except -1

@@ -115,9 +115,10 @@ cdef class BarKernel:
             self.fold_places(batch, &own[0], len(own))
         if not ends:
             return self.take_folded()
-        self.begin_series(None, arrivals, 0)
+        # Behind all rows: first what trades that waited have closed, by their own numbers, then what the end closes.
+        self.begin_series(None, arrivals - self.table.arrivals)
         closed = self.table.rows.count
-        end_bars(self.table, None, batch.length)
+        end_bars(self.table, None, 2 * self.table.arrivals)
         rows, late = self.take_folded()
         if len(rows) > closed:
             rows["row"][closed:] = np.arange(len(rows) - closed)
@@ -403,7 +404,7 @@ cdef class BarKernel:
         self.check_unused()
         self.settle()
         self.forget_folded()
-        self.begin_series(symbol_id, self.table.arrivals, LOWEST)
+        self.begin_series(symbol_id, self.table.arrivals)
         end_bars(self.table, symbol_id, 0)
         return self.take(True)
 
@@ -411,8 +412,8 @@ cdef class BarKernel:
         self.check_unused()
         return take_late(&self.table.rows)
 
-    cdef int begin_series(self, object symbol_id, int64_t arrivals, int64_t least_row) except -1:
-        # Trades that still wait for others of their series (of one symbol) are one. `arrivals`: of row 0 of the batch at hand.
+    cdef int begin_series(self, object symbol_id, int64_t arrivals) except -1:
+        # Trades that still wait for others of their series (of one symbol) are one. `arrivals`: that of row 0.
         cdef Pass run
         cdef Py_ssize_t s
         if not self.by_id or not self.table.ids.renewed.waiting:
@@ -423,7 +424,7 @@ cdef class BarKernel:
         for s in range(self.table.symbols):
             if is_waiting(&self.table.ids.renewed, <int32_t>s) and (symbol_id is None or symbol_id == s):
                 begin_waiting(
-                    self.table, &run, <int32_t>s, max(self.table.ids.renewed.of[s].waiting[0].arrival - arrivals, least_row))
+                    self.table, &run, <int32_t>s, self.table.ids.renewed.of[s].waiting[0].arrival - arrivals)
         return 0
 
     def stray(self, Py_ssize_t place):

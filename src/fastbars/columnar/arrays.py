@@ -168,7 +168,7 @@ def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...],
     threads = min(threads, len(instruments), _MOST_THREADS)
     if threads <= 1 or rows == 0:
         kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
-        return _together(_fold(kernel, _blocks(instruments, wrapped)))
+        return _by_cause(_together(_fold(kernel, _blocks(instruments, wrapped))), rows)
     share_of = _share_out(wrapped["symbol_id"], len(instruments), threads)
     appeared = np.full(len(instruments), -1, np.int64)
 
@@ -190,7 +190,7 @@ def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...],
     if errors:
         raise min(errors, key=lambda error: -1 if error.row is None else error.row)
     folded = [part for part in parts if not isinstance(part, InvalidTickError | PrecisionError)]
-    return merge_shares(folded, appeared, rows, len(specs))
+    return _by_cause(merge_shares(folded, appeared, rows, len(specs)), rows)
 
 
 def _share_out(symbol_id: npt.NDArray[np.int32], symbols: int, shares: int) -> npt.NDArray[np.uint8]:
@@ -202,6 +202,14 @@ def _share_out(symbol_id: npt.NDArray[np.int32], symbols: int, shares: int) -> n
     turns = np.arange(symbols) % (2 * shares)
     share_of[order] = np.minimum(turns, 2 * shares - 1 - turns)
     return share_of
+
+
+def _by_cause(made: npt.NDArray[Any], trades: int) -> npt.NDArray[Any]:
+    # Bars that trades closed which had to wait until the end were numbered behind all others.
+    waited = (made["row"] >= trades) & (made["reason"] != _BY_END)
+    if waited.any():
+        made["row"][waited] -= trades
+    return made
 
 
 def _together(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -94,7 +94,8 @@ cdef int _fill(Run *run, object waiting, const int64_t[::1] appeared, Py_ssize_t
 
 
 cdef int64_t _key(const Row *row, const int64_t[::1] appeared, Py_ssize_t trades, int width) noexcept:
-    # What trades closed comes first, in their order; then what the end closed, in order of the symbols' first trades.
+    # What trades closed comes first, in their order; then what those closed that had to wait until the end; then what the
+    # end closed, in order of the symbols' first trades.
     if row.reason == BY_END:
-        return (trades + appeared[row.symbol_id]) * width + row.spec
+        return (2 * trades + appeared[row.symbol_id]) * width + row.spec
     return row.row * width + row.spec
