@@ -405,7 +405,7 @@ def test_a_restart_behind_a_reset_goes_on_as_if_there_had_been_none() -> None:
     feed.trade(401, 2)
     feed.trade(470, 4)
     restarted = Feed(["1m", "1h"])
-    restarted.buffer.load(feed.buffer.dump())
+    restarted.buffer.load(feed.buffer.dump(), continues=True)
     assert restarted.buffer.missing("X") == [(3, 3)]
     for one in (feed, restarted):
         one.bars.clear()
