@@ -27,6 +27,7 @@ import dataclasses
 import logging
 import multiprocessing
 import os
+import random
 import shutil
 import sys
 import tempfile
@@ -869,38 +870,38 @@ def judge_presence(truth: Truth, symbol: str, spec: str, intervals: Sequence[Spa
 
 def begin(seed: int, number: int, folder: Path) -> tuple[Scenario, list[tuple[float, Act]]]:
     """Draw a scenario: the venue, the settings, and what happens when."""
-    random = Random(f"{seed}:{number}")
-    venue = random.choice(VENUES[random.choice(("contiguous", *VENUES))])  # those have most that can happen to them
-    rate = random.choice((2.0, 8.0, 8.0, 30.0))
-    acts = [random.choice((*OF_ALL, *OF_IDS[venue.ids] * 2)) for _ in range(random.choice((1, 1, 2, 3)))]
+    draw = Random(f"{seed}:{number}")
+    venue = draw.choice(VENUES[draw.choice(("contiguous", *VENUES))])  # those have most that can happen to them
+    rate = draw.choice((2.0, 8.0, 8.0, 30.0))
+    acts = [draw.choice((*OF_ALL, *OF_IDS[venue.ids] * 2)) for _ in range(draw.choice((1, 1, 2, 3)))]
     if any(act in NEED_MANY_TRADES for act in acts):
         rate = max(rate, 30.0)
     server = SimulatedExchange(
-        venue.exchange, market=venue.market, symbols=random.choice((1, 2, 3)), rate=rate,
-        seed=random.randrange(10**6), tick_s=TICK_S, faults=Faults(random.randrange(10**6)),
-        clock_offset_s=random.choice((0.0, 0.0, -3.0, 0.7, 40.0)),
+        venue.exchange, market=venue.market, symbols=draw.choice((1, 2, 3)), rate=rate,
+        seed=draw.randrange(10**6), tick_s=TICK_S, faults=Faults(draw.randrange(10**6)),
+        clock_offset_s=draw.choice((0.0, 0.0, -3.0, 0.7, 40.0)),
         voids_per_minute=0.0 if venue.channel == "aggTrade" else None,
     )  # fmt: skip
     can_share = venue.ids not in ("none", "sampled")
     config = StreamConfig(
-        grace=GRACE_S, lateness=LATENESS_S, heal_horizon=60.0, empty=random.choice(("skip", "fill")),
+        grace=GRACE_S, lateness=LATENESS_S, heal_horizon=60.0, empty=draw.choice(("skip", "fill")),
         state=folder / "state", state_interval=STATE_INTERVAL_S, reconnect_delay=0.1, reconnect_max_delay=0.5,
         ban_delay=0.5, ack_timeout=1.0, stale_interval=0.25, stale_after=1.5, stale_factor=5.0, heartbeat_interval=1.0,
         heartbeat_timeout=3.0, handover_overlap=0.5, handover_timeout=2.0, connect_timeout=3.0, api_key="key",
         session_token="token" if venue.exchange == "interactive_brokers" else None,
-        lines=random.choice((1, 1, 2)) if can_share else 1,
-        streams_per_connection=random.choice((None, None, 1)),
-        connection_lifetime=random.choice((None, None, 7.0)),
-        queue_size=random.choice((10, 10_000)),
-        check_symbols=random.choice((True, False)),
-        backfill=random.choice((0.0, 60.0)),
+        lines=draw.choice((1, 1, 2)) if can_share else 1,
+        streams_per_connection=draw.choice((None, None, 1)),
+        connection_lifetime=draw.choice((None, None, 7.0)),
+        queue_size=draw.choice((10, 10_000)),
+        check_symbols=draw.choice((True, False)),
+        backfill=draw.choice((0.0, 60.0)),
     )  # fmt: skip
-    at_s = random.choice((0.5, 4.0, 7.0, 7.0)) if not any(act in NEED_MANY_TRADES for act in acts) else 8.0
+    at_s = draw.choice((0.5, 4.0, 7.0, 7.0)) if not any(act in NEED_MANY_TRADES for act in acts) else 8.0
     script = []
     for act in acts:
         script.append((at_s, act))
-        at_s += random.choice((0.2, 1.3, 4.0, 7.0))
-    return Scenario(seed, number, random, venue, folder, server, config), script
+        at_s += draw.choice((0.2, 1.3, 4.0, 7.0))
+    return Scenario(seed, number, draw, venue, folder, server, config), script
 
 
 async def live(seed: int, number: int, folder: Path) -> Verdict:
@@ -938,6 +939,7 @@ async def live(seed: int, number: int, folder: Path) -> Verdict:
 
 def run_one(seed: int, number: int) -> Verdict:
     """Run one scenario on a loop of its own."""
+    random.seed(f"{seed}:{number}")  # delays are drawn by the client
     place = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(dir=place) as folder, asyncio.Runner(loop_factory=FakeClockLoop) as runner:
         try:
