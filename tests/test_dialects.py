@@ -542,12 +542,12 @@ async def test_the_command_simulates_any_exchange() -> None:
         )
         assert reader.stdout is not None
         try:
-            lines = [orjson.loads(await asyncio.wait_for(reader.stdout.readline(), 20)) for _ in range(2)]
+            lines = [orjson.loads(await asyncio.wait_for(reader.stdout.readline(), 20)) for _ in range(5)]
         finally:
             reader.terminate()
             await reader.wait()
-        assert [line["symbol"] for line in lines] == ["BTCUSDT"] * 2
-        assert lines[1]["status"] == "UNVERIFIABLE"
+        assert [line["symbol"] for line in lines] == ["BTCUSDT"] * 5
+        assert lines[-1]["status"] == "UNVERIFIABLE"  # within a grace of the ack they are PARTIAL
     finally:
         process.terminate()
         await process.wait()

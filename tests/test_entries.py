@@ -195,10 +195,10 @@ def test_a_bar_in_progress_shows_the_ids_and_the_status_that_a_closed_one_does(i
     buffer.flush_all()
     assert buffer.current("A", "1m") is None
     closed = []
-    for trade_id, second in ((71, 60), (72, 61)):
+    for trade_id, second in ((71, 60), (72, 120), (73, 121)):
         closed += buffer.add("A", second * SECOND, "1", "1", 1, trade_id)
     shown = buffer.current("A", "1m")
-    closed += buffer.add("A", 120 * SECOND, "1", "1", 1, 73)
+    closed += buffer.add("A", 180 * SECOND, "1", "1", 1, 74)
     assert shown is not None
     assert (closed[-1].first_trade_id, closed[-1].last_trade_id) == (shown.first_trade_id, shown.last_trade_id)
     assert (shown.first_trade_id is None) == (not buffer.policy.numbered)

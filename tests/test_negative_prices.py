@@ -377,7 +377,7 @@ def test_a_buffer_with_prices_of_any_sign_goes_on_from_its_snapshot(scenario: Sc
     buffer, twin = buffer_for(scenario), buffer_for(scenario)
     assert replay(buffer, scenario.events[:cut], flush=False) == replay(twin, scenario.events[:cut], flush=False)
     after = buffer_for(scenario)
-    after.load(snapshots.unpack(snapshots.pack(buffer.dump())))
+    after.load(snapshots.unpack(snapshots.pack(buffer.dump())), continues=True)
     assert replay(after, scenario.events[cut:]) == replay(twin, scenario.events[cut:])
 
 

@@ -81,7 +81,7 @@ def test_a_snapshot_behind_a_refused_trade_has_the_bars_values(
     buffer, other = full(), BarBuffer("1h", ids="contiguous")
     with pytest.raises(PrecisionError):
         entry(buffer, 4, FINE)
-    other.load(buffer.dump())
+    other.load(buffer.dump(), continues=True)
     for one in (buffer, other):
         entry(one, 4, "9")
     assert buffer.current("X", "1h") == other.current("X", "1h")
@@ -234,7 +234,7 @@ def test_a_snapshot_of_bars_that_a_declared_scale_has_no_room_for_is_loaded_as_i
     buffer, other = full(), BarBuffer("1h", ids="contiguous")
     buffer.instruments.add("X", 18, 18)
     add(buffer, 4, "8")
-    other.load(buffer.dump())
+    other.load(buffer.dump(), continues=True)
     assert other.current("X", "1h") == buffer.current("X", "1h")
     for one in (buffer, other):
         add(one, 5, "7")
@@ -253,7 +253,7 @@ def test_a_snapshot_that_is_refused_widens_nothing() -> None:
     with pytest.raises(ValueError, match="no counters"):
         other.load(content)
     assert other.instruments.scales("X") == (2, 1)
-    other.load(buffer.dump())
+    other.load(buffer.dump(), continues=True)
     bar = other.current("X", "1m")
     assert values(bar, "high", "volume") == [LARGEST, Decimal("0.125")]
 

@@ -108,6 +108,7 @@ class _Pair:
     since_ns: int | None = None  # where it carries from; None: not known yet
     watched: bool = True  # its first trades since the request are still to come, and are to be reported
     by_trades: bool = True  # they confirm it; else only the ack does
+    asked_ns: int | None = None  # when it was asked for; None: not known
 
 
 @dataclass(slots=True)
@@ -205,19 +206,23 @@ class Coverage:
 
     # Events.
 
-    def request(self, connection: int, symbols: Iterable[Symbol], *, by_trades: bool = True) -> None:
+    def request(
+        self, connection: int, symbols: Iterable[Symbol], steady_ns: int | None = None, *, by_trades: bool = True
+    ) -> None:
         """Symbols are asked for on a connection.
 
         Args:
+            steady_ns: when; None: it is not known.
             by_trades: trades that come after this confirm it; False: they may be of a subscription that is ending.
         """
+        asked_ns = None if steady_ns is None else self._source.now_ns(steady_ns)
         pairs = self._pairs.setdefault(connection, {})
         added = [symbol for symbol in symbols if symbol not in pairs]
         if added:
             self._changes.take_charge(by_name=None not in added)
         missed = _Batches()
         for symbol in added:
-            pairs[symbol] = _Pair(by_trades=by_trades, watched=symbol is not None)
+            pairs[symbol] = _Pair(by_trades=by_trades, watched=symbol is not None, asked_ns=asked_ns)
             spans = self._spans.setdefault(symbol, _Spans())
             if spans.restored_ns is not None and symbol is not None:
                 self._open(symbol, spans, spans.restored_ns, missed, is_lost=True)
@@ -270,8 +275,10 @@ class Coverage:
         held = held and gap_ns is not None and oldest_ns <= gap_ns + self._source.grace_ns
         # Trades that come once more are complete from the oldest on. Before one that comes for the first time, another
         # may have been published before the subscription took effect, though it is later.
-        reaches_back = self._sends_recent or held
-        since_ns = oldest_ns if reaches_back else oldest_ns + self._source.grace_ns
+        if self._sends_recent or held:
+            since_ns = oldest_ns
+        else:  # a trade of before the request comes once more, alone, and says nothing of those behind it
+            since_ns = max(oldest_ns, oldest_ns if pair.asked_ns is None else pair.asked_ns) + self._source.grace_ns
         before_ns = min(spans.carriers.values(), default=None)  # covered since then
         pair.since_ns = since_ns if pair.since_ns is None else min(since_ns, pair.since_ns)
         if pair.state is PairState.CARRYING:

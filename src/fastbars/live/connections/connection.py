@@ -328,7 +328,7 @@ class Connection:
                 await self.socket.close()
         finally:  # messages are taken until it is closed
             answered = self.socket is not None and self.socket.protocol.close_rcvd is not None
-            self._lose(wanted, asked_ns if answered and not wanted else None)
+            self._lose(wanted, asked_ns if answered else None)
             self._receiver.close()
 
     def _lose(self, wanted: bool, asked_ns: int | None) -> None:
