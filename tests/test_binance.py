@@ -295,15 +295,14 @@ def test_spot_and_coinm_serve_everything_on_one_connection() -> None:
     assert COINM.url(channels) == "wss://dstream.binance.com/ws"
 
 
-async def test_mixing_routes_on_one_adapter_is_refused_and_leaves_what_was_wanted() -> None:
+async def test_channels_of_different_routes_are_wanted_by_one_adapter() -> None:
     adapter = BinanceWebSocketAdapter(market="usdm")
-    await adapter.subscribe(["BTCUSDT"], ["trade"])
-    with pytest.raises(SubscriptionError, match="no single connection serves") as refused:
-        await adapter.subscribe(["BTCUSDT"], ["trade", "kline_1m"])
-    assert "wss://fstream.binance.com/public/ws" in str(refused.value)
-    assert "wss://fstream.binance.com/market/ws" in str(refused.value)
-    assert adapter.active_subscriptions == {"BTCUSDT": {"trade"}}
-    assert adapter.url == "wss://fstream.binance.com/public/ws"
+    await adapter.subscribe(["BTCUSDT"], ["trade", "kline_1m"])
+    assert adapter.active_subscriptions == {"BTCUSDT": {"trade", "kline_1m"}}
+    assert sorted(streams for streams in adapter.carried if streams) == [
+        [("BTCUSDT", "kline_1m")],
+        [("BTCUSDT", "trade")],
+    ]
 
 
 async def test_with_a_url_of_ones_own_channels_may_be_mixed() -> None:

@@ -19,8 +19,6 @@ CHUNK = 25  # 500 scenarios in all
 # What is not right yet: scenarios that fail, and why. They are asserted to fail, so that none stays here by mistake.
 KNOWN = {
     5003: "acks of Binance prove nothing: a successor covers a quiet symbol from its first trade on",
-    5008: "of Interactive Brokers' samples one at the price before is not counted",
-    7011: "as 5008",
 }
 
 

@@ -96,8 +96,11 @@ class Table:
         self.request(connection, *symbols)
         self.confirm(second, connection, *symbols)
 
-    def trades(self, oldest: float, connection: int, symbol: str, *, held: bool = False) -> None:
-        self.coverage.confirm_by_trades(connection, symbol, round(oldest * SECOND), held=held)
+    def trades(
+        self, oldest: float, connection: int, symbol: str, *, held: bool = False, second: float | None = None
+    ) -> None:
+        steady_ns = None if second is None else self._steady(second)
+        self.coverage.confirm_by_trades(connection, symbol, round(oldest * SECOND), steady_ns, held=held)
 
     def passes(self, second: float) -> None:
         self.coverage.pass_time(self._steady(second))
@@ -237,6 +240,13 @@ def test_where_acks_prove_nothing_only_a_trade_begins_a_span() -> None:
     assert (table.changes(), table.coverage.state("A", 0)) == ([], REQUESTED)
     table.trades(600, 0, "A")
     assert table.changes() == ["cover A 601"]
+
+
+def test_the_latest_trade_of_before_that_comes_once_more_begins_a_span_a_grace_after_it_came() -> None:
+    table = Table(acks_prove=False)
+    table.request(1, "A")
+    table.trades(5, 1, "A", second=9)
+    assert table.ledger.changes == ["cover A 10"]
 
 
 def test_a_span_waits_for_the_exchanges_clock_and_begins_one_grace_after_the_first_known_time() -> None:

@@ -201,7 +201,7 @@ class Carriage:
     def opened(self, streams: Iterable[Stream]) -> None:
         """The connection is open, and its address itself subscribes to these streams, if to any."""
         if self._is_whole:
-            self._coverage.request(self._connection, _EVERYTHING, steady_ns())
+            self._coverage.request(self._connection, _EVERYTHING)
         else:
             self.requested(streams)
 
@@ -214,7 +214,7 @@ class Carriage:
         """Streams are about to be asked for; `by_trades` as in `Coverage.request`."""
         if symbols := self._symbols(streams):
             self._coverage.end(self._connection, _EVERYTHING, steady_ns(), wanted=False)
-            self._coverage.request(self._connection, symbols, steady_ns(), by_trades=by_trades)
+            self._coverage.request(self._connection, symbols, by_trades=by_trades)
 
     def confirmed(self, streams: Iterable[Stream]) -> None:
         """The exchange has acknowledged streams."""

@@ -108,7 +108,6 @@ class _Pair:
     since_ns: int | None = None  # where it carries from; None: not known yet
     watched: bool = True  # its first trades since the request are still to come, and are to be reported
     by_trades: bool = True  # they confirm it; else only the ack does
-    asked_ns: int | None = None  # when it was asked for; None: not known
 
 
 @dataclass(slots=True)
@@ -206,23 +205,19 @@ class Coverage:
 
     # Events.
 
-    def request(
-        self, connection: int, symbols: Iterable[Symbol], steady_ns: int | None = None, *, by_trades: bool = True
-    ) -> None:
+    def request(self, connection: int, symbols: Iterable[Symbol], *, by_trades: bool = True) -> None:
         """Symbols are asked for on a connection.
 
         Args:
-            steady_ns: when; None: it is not known.
             by_trades: trades that come after this confirm it; False: they may be of a subscription that is ending.
         """
-        asked_ns = None if steady_ns is None else self._source.now_ns(steady_ns)
         pairs = self._pairs.setdefault(connection, {})
         added = [symbol for symbol in symbols if symbol not in pairs]
         if added:
             self._changes.take_charge(by_name=None not in added)
         missed = _Batches()
         for symbol in added:
-            pairs[symbol] = _Pair(by_trades=by_trades, watched=symbol is not None, asked_ns=asked_ns)
+            pairs[symbol] = _Pair(by_trades=by_trades, watched=symbol is not None)
             spans = self._spans.setdefault(symbol, _Spans())
             if spans.restored_ns is not None and symbol is not None:
                 self._open(symbol, spans, spans.restored_ns, missed, is_lost=True)
@@ -258,11 +253,14 @@ class Coverage:
         for connection, symbols in due.items():
             self._begin(connection, symbols)
 
-    def confirm_by_trades(self, connection: int, symbol: str, oldest_ns: int, *, held: bool = False) -> None:
+    def confirm_by_trades(
+        self, connection: int, symbol: str, oldest_ns: int, steady_ns: int | None = None, *, held: bool = False
+    ) -> None:
         """The first trades of a symbol have come over a connection since it was asked for there.
 
         Args:
             oldest_ns: the time of the oldest of them.
+            steady_ns: when they came; None: it is not known.
             held: one of them had come before.
         """
         pair = self._pairs.get(connection, {}).get(symbol)
@@ -277,8 +275,9 @@ class Coverage:
         # may have been published before the subscription took effect, though it is later.
         if self._sends_recent or held:
             since_ns = oldest_ns
-        else:  # a trade of before the request comes once more, alone, and says nothing of those behind it
-            since_ns = max(oldest_ns, oldest_ns if pair.asked_ns is None else pair.asked_ns) + self._source.grace_ns
+        else:  # it may be the latest trade of before, which says nothing of those between it and now
+            now_ns = None if steady_ns is None else self._source.now_ns(steady_ns)
+            since_ns = (oldest_ns if now_ns is None else max(oldest_ns, now_ns)) + self._source.grace_ns
         before_ns = min(spans.carriers.values(), default=None)  # covered since then
         pair.since_ns = since_ns if pair.since_ns is None else min(since_ns, pair.since_ns)
         if pair.state is PairState.CARRYING:

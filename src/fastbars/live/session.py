@@ -282,7 +282,7 @@ class Session:
         if admission.firsts:
             firsts, admission.firsts = admission.firsts, {}
             for symbol, (oldest_ns, held) in firsts.items():
-                self.coverage.confirm_by_trades(connection, symbol, oldest_ns, held=held)
+                self.coverage.confirm_by_trades(connection, symbol, oldest_ns, steady_ns, held=held)
         if admission.unread_ns:
             unread_ns, admission.unread_ns = admission.unread_ns, []
             for time_ns in unread_ns:
