@@ -39,6 +39,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -490,11 +491,14 @@ class Truth:
         record = self._record
         if self.venue.ids == "sampled":
             made = {(trade.trade_id): trade for trade in record.trades(symbol)}
-            self.trades[symbol] = [
+            samples = [
                 Trade(trade.trade_id, at_ms, made[trade.trade_id].price, made[trade.trade_id].size)
                 for name, at_ms, trade in record.samples
                 if name == symbol
             ]
+            # Only what has changed is sent: one at the price of the sample before is none to whoever reads.
+            changed = [sample for before, sample in pairwise(samples) if sample.price != before.price]
+            self.trades[symbol] = samples[:1] + changed
             self.lost[symbol] = self.unfit[symbol] = set()
             self.sent_ms[symbol] = [None] * len(self.trades[symbol])
             return

@@ -9,7 +9,7 @@ Units: times int ns since the epoch, UTC; prices, sizes and steps Decimal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, Inexact, localcontext
@@ -405,6 +405,15 @@ class Oracle:
                 gap._replace(until_ns=time_ns) if gap.until_ns == inf else gap for gap in self._know(symbol)
             ]
 
+    def begin_earlier(self, symbol: str, time_ns: int) -> None:
+        """A symbol began with a refused trade, whose time was later than that of its first one."""
+        self.began[symbol] = min(self.began[symbol], time_ns)
+        if self.covers_itself:
+            self.gaps[symbol] = [
+                gap._replace(until_ns=min(gap.until_ns, time_ns)) if gap.since_ns == -inf < gap.until_ns < inf else gap
+                for gap in self._know(symbol)
+            ]
+
     def _end_paths(self, symbol: str, *, lost: bool) -> None:
         """A gap is over, or nobody wants more: without ids, path-driven bars cannot know what was traded in it."""
         if self.contiguous or symbol not in self.began:
@@ -429,9 +438,10 @@ class Oracle:
     def _open_gap(self, symbol: str) -> Span | None:
         return next((gap for gap in self._know(symbol) if gap.until_ns == inf), None)
 
-    def cover(self, symbols: list[str] | None, from_ns: int) -> list[Line]:
+    def cover(self, symbols: Sequence[str] | None, from_ns: int) -> list[Line]:
         lines: list[Line] = []
         for symbol in list(self.gaps) if symbols is None else symbols:
+            self._know(symbol)
             opened = self._open_gap(symbol)
             if opened is not None:
                 ended = opened._replace(until_ns=max(from_ns, opened.since_ns))
@@ -441,7 +451,7 @@ class Oracle:
                 )
         return lines
 
-    def uncover(self, symbols: list[str] | None, since_ns: float, *, lost: bool) -> list[Line]:
+    def uncover(self, symbols: Sequence[str] | None, since_ns: float, *, lost: bool) -> list[Line]:
         lines: list[Line] = []
         for symbol in list(self.gaps) if symbols is None else [one for one in symbols if one in self.gaps]:
             gaps, opened = self._know(symbol), self._open_gap(symbol)
@@ -464,7 +474,7 @@ class Oracle:
             lines += self.change(symbol, lambda _, new=new: new, reached)
         return lines
 
-    def lose(self, symbols: list[str] | None, since_ns: int, until_ns: int, trades: int = 0) -> list[Line]:
+    def lose(self, symbols: Sequence[str] | None, since_ns: int, until_ns: int, trades: int = 0) -> list[Line]:
         lines: list[Line] = []
         if since_ns > until_ns:
             return lines
@@ -487,7 +497,7 @@ class Oracle:
                 track.end_ns = nanoseconds(interval(spec, time_ns)[0])
         return self.lose([symbol], time_ns, time_ns, 0 if self.contiguous else 1)
 
-    def bridge(self, symbols: list[str] | None, since_ns: int, until_ns: int) -> list[Line]:
+    def bridge(self, symbols: Sequence[str] | None, since_ns: int, until_ns: int) -> list[Line]:
         lines: list[Line] = []
         for symbol in list(self.gaps) if symbols is None else [one for one in symbols if one in self.gaps]:
             left: list[Span] = []
@@ -762,7 +772,8 @@ class Track:
         if self._is_before(opened):
             if self.current or self.closed or self.times or self.oracle.void_times.get(self.symbol):
                 return self._amend(trade, arrival, reach, healing, waited)
-            self.end_ns = opened  # it began with a refused trade, which was later
+            self.end_ns = opened
+            self.oracle.begin_earlier(self.symbol, trade.time_ns)
         lines: list[Line] = self.changes() if reach is None else []  # its id is the newest, and proves bars before it
         bar = self.current
         if bar is None or bar.open_ns != opened:
@@ -937,14 +948,15 @@ class Track:
         return line
 
     def _let_go(self) -> None:
-        newest = max((bar for bar in self.closed if bar.kept), key=lambda bar: bar.open_ns)
+        newest = max((bar for bar in self.closed if bar.kept), key=lambda bar: bar.open_ns, default=None)
         for bar in self.closed:
             age_ns = self.event_time() - bar.close_ns
             if bar is newest or not bar.kept or age_ns <= self.oracle.lateness_ns:
                 continue
-            held = self.oracle.contiguous and (
-                self._proven_ns < bar.close_ns or self._in_doubt(bar.open_ns, bar.close_ns)
-            )
+            if self.oracle.contiguous:
+                held = self._proven_ns < bar.close_ns or self._in_doubt(bar.open_ns, bar.close_ns)
+            else:  # until the next trade it may turn out that the symbol was silent
+                held = bar.close_ns > max(self.times, default=-inf)
             if held and age_ns <= self.oracle.horizon_ns:
                 continue
             bar.kept = False
@@ -1042,7 +1054,10 @@ class Track:
             return None
         if not self._has_begun(bar) or self._proven_ns < bar.close_ns:
             return None
-        lacking = sum(span.trade_count for span in self._spans(bar.open_ns, bar.close_ns))
+        lost = [span for span in self._spans(bar.open_ns, bar.close_ns) if span.trade_count]
+        if not all(bar.open_ns <= span.since_ns <= span.until_ns < bar.close_ns for span in lost):
+            return None
+        lacking = sum(span.trade_count for span in lost)
         for hole in self.oracle.holes(self.symbol):
             if bar.open_ns <= hole.until_ns and hole.since_ns < bar.close_ns:
                 if hole.is_seam or not bar.open_ns <= hole.since_ns <= hole.until_ns < bar.close_ns:

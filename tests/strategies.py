@@ -63,7 +63,36 @@ class Heal(NamedTuple):
     trades: tuple[Trade, ...]
 
 
-Event = Trade | Watermark | Clock | Flush | Heal
+class Cover(NamedTuple):
+    symbols: tuple[str, ...] | None
+    from_ns: int
+
+
+class Uncover(NamedTuple):
+    symbols: tuple[str, ...] | None
+    since_ns: int
+    lost: bool
+
+
+class Lose(NamedTuple):
+    symbols: tuple[str, ...] | None
+    since_ns: int
+    until_ns: int
+    trades: int
+
+
+class Bridge(NamedTuple):
+    symbols: tuple[str, ...] | None
+    since_ns: int
+    until_ns: int
+
+
+class Refused(NamedTuple):
+    symbol: str
+    time_ns: int
+
+
+Event = Trade | Watermark | Clock | Flush | Heal | Cover | Uncover | Lose | Bridge | Refused
 
 
 class Scenario(NamedTuple):
@@ -79,6 +108,7 @@ class Scenario(NamedTuple):
     heal_horizon_s: float = 3600
     empty: Empty = "skip"
     negative_prices: bool = False
+    covers_itself: bool = True
 
 
 # Prices and sizes in units of the last place, and how many places there may be: what a market can look like.
@@ -144,6 +174,7 @@ def scenarios(
     lateness_s: tuple[float, ...] = (0, 0.5, 60, 3600, 10**6, 10**8),
     fills: bool = True,
     negative_prices: bool = False,
+    covers: bool = False,
 ) -> Scenario:
     """Any settings, and a feed with same-instant trades, times running backwards, duplicates, holes and fills."""
     chosen = draw(st.lists(st.sampled_from(specs), min_size=1, max_size=most_specs, unique=True))
@@ -156,6 +187,8 @@ def scenarios(
     empties = bool(lengths) and unit <= min(lengths)
     symbols = draw(st.integers(1, 3))
     kinds = ("trade",) * 12 + (() if trades_only else ("watermark", "clock", "clock", "down", "flush", "heal", "heal"))
+    if covers:
+        kinds += ("refused", "refused") + (("cover", "uncover", "uncover", "lose", "lose", "bridge") if empties else ())
     fewest = draw(st.sampled_from((0, 6, most_events // 2)))
     steps = draw(st.lists(st.binary(min_size=_Dice.BYTES, max_size=_Dice.BYTES), min_size=fewest, max_size=most_events))
     now = draw(st.sampled_from(_STARTS))
@@ -178,6 +211,18 @@ def scenarios(
             events.append(Clock(time_ns, kind == "clock" or not empties))
         elif kind == "flush":
             events.append(Flush(None if ticks == 0 else symbol))
+        elif kind in ("cover", "uncover", "lose", "bridge"):
+            whose = None if more == 3 else (symbol,)
+            since_ns = time_ns - abs(id_shift) * unit
+            changes: dict[str, Event] = {
+                "cover": Cover(whose, time_ns),
+                "uncover": Uncover(whose, since_ns, side >= 0),
+                "lose": Lose(whose, since_ns, time_ns, more if side else 0),
+                "bridge": Bridge(whose, since_ns, time_ns),
+            }
+            events.append(changes[kind])
+        elif kind == "refused":
+            events.append(Refused(symbol, time_ns))
         elif kind == "heal":
             first = max(following[symbol] - 7 + id_shift, 0)
             events.append(
@@ -207,6 +252,7 @@ def scenarios(
         draw(st.sampled_from((0, 3600, 10**7))),
         draw(st.sampled_from(("skip", "skip", "fill"))) if fills and empties else "skip",
         negative_prices,
+        not covers or draw(st.sampled_from((True, True, False))),
     )
 
 
@@ -226,6 +272,7 @@ def buffer_for(scenario: Scenario, late: list[TickData] | None = None) -> BarBuf
         negative_prices=scenario.negative_prices,
         on_late=None if late is None else late.append,
     )
+    buffer.covers_itself = scenario.covers_itself
     for symbol, contract_size in scenario.contract_sizes:
         buffer.instruments.add(symbol, contract_size=contract_size)
     return buffer
@@ -240,6 +287,7 @@ def oracle_for(scenario: Scenario) -> Oracle:
         dict(scenario.contract_sizes),
         min(scenario.heal_horizon_s, LONGEST_WAIT_S),
         scenario.empty == "fill",
+        scenario.covers_itself,
     )
 
 
@@ -267,6 +315,16 @@ def replay(
             bars += buffer.heal(healing)
         elif isinstance(event, Flush):
             bars += buffer.flush_all() if event.symbol is None else buffer.flush_symbol(event.symbol)
+        elif isinstance(event, Cover):
+            bars += buffer.cover(event.symbols, event.from_ns)
+        elif isinstance(event, Uncover):
+            bars += buffer.uncover(event.symbols, event.since_ns, lost=event.lost)
+        elif isinstance(event, Lose):
+            bars += buffer.lose(event.symbols, event.since_ns, event.until_ns, trades=event.trades)
+        elif isinstance(event, Bridge):
+            bars += buffer.bridge(event.symbols, event.since_ns, event.until_ns)
+        elif isinstance(event, Refused):
+            bars += buffer.note_lost(event.symbol, event.time_ns)
     bars += buffer.add_batch(batch)
     bars += buffer.flush_all() if flush else []
     return [line_of(bar) for bar in bars]
@@ -284,6 +342,16 @@ def expected(oracle: Oracle, events: Iterable[Event]) -> list[Line]:
             lines += oracle.advance_clock(event.time_ns, event.feed_up)
         elif isinstance(event, Heal):
             lines += oracle.heal(list(event.trades)) if oracle.contiguous else []
+        elif isinstance(event, Cover):
+            lines += oracle.cover(event.symbols, event.from_ns)
+        elif isinstance(event, Uncover):
+            lines += oracle.uncover(event.symbols, event.since_ns, lost=event.lost)
+        elif isinstance(event, Lose):
+            lines += oracle.lose(event.symbols, event.since_ns, event.until_ns, event.trades)
+        elif isinstance(event, Bridge):
+            lines += oracle.bridge(event.symbols, event.since_ns, event.until_ns)
+        elif isinstance(event, Refused):
+            lines += oracle.note_lost(event.symbol, event.time_ns)
         else:
             lines += oracle.flush(event.symbol)
     return lines + oracle.flush()

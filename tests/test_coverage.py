@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
+from examples import examples
 from fastbars import BarBuffer
 from fastbars.bars import OHLCVBar
 from fastbars.id_policy import Ids
+from strategies import Scenario, buffer_for, replay, scenarios
 
 S = 1_000_000_000
 MINUTE = 60 * S
@@ -237,3 +240,26 @@ def test_days_of_a_time_zone_have_gaps_too() -> None:
     assert [str(bar.status) for bar in bars] == ["PARTIAL", "UNVERIFIABLE", "UNVERIFIABLE"]
     (again,) = buffer.lose(["X"], 86400 * S + S, 86400 * S + 2 * S)
     assert (str(again.status), again.open_time.hour) == ("GAP", 23)
+
+
+@settings(max_examples=examples(600))
+@given(scenarios(covers=True), st.integers(0, 40))
+def test_a_snapshot_between_any_changes_of_coverage_changes_nothing(scenario: Scenario, cut: int) -> None:
+    whole, half = buffer_for(scenario), buffer_for(scenario)
+    after = buffer_for(scenario._replace(contract_sizes=()))
+    lines = replay(half, scenario.events[:cut], flush=False)
+    after.load(half.dump(), continues=True)
+    assert lines + replay(after, scenario.events[cut:]) == replay(whole, scenario.events)
+
+
+def test_a_silence_that_is_found_late_makes_gaps_of_flat_bars_without_ids() -> None:
+    feed: dict[int, str] = {}
+    buffer = BarBuffer("1s", ids="none", empty="fill", lateness_s=2)
+    buffer.on_bar = lambda bar: feed.update({bar.open_time.minute * 60 + bar.open_time.second: str(bar.status)})
+    for second in (0, 1):
+        buffer.add("X", second * S, "1", "1")
+    for second in range(2, 12):
+        buffer.advance_clock(second * S)
+    assert feed[5] == "UNVERIFIABLE"
+    buffer.uncover(["X"], S)
+    assert {second: feed[second] for second in (1, 2, 5, 9)} == dict.fromkeys((1, 2, 5, 9), "GAP")

@@ -251,6 +251,7 @@ class BarBuffer:
             "rows": self.rows_taken,
             "late": self._stats.late,
             "refused": self._stats.refused,
+            "up_ns": self._up_ns,
         }
 
     def load(self, content: Mapping[str, Any], *, continues: bool = False) -> None:
@@ -278,6 +279,9 @@ class BarBuffer:
             raise ValueError(f"its negative_prices are {shortened(sign)}, not {own_sign}")
         if not self._kernel.is_blank:
             raise ValueError("a snapshot can be loaded only into a buffer without trades")
+        up_ns = content.get("up_ns")
+        if type(up_ns) is not int or not -(2**63) <= up_ns < 2**63:
+            raise ValueError(f"its time of the clock is {shortened(up_ns)}")
         rows, late, refused = (_counter_of(content, name) for name in ("rows", "late", "refused"))
         listed = _instruments_of(content, self.instruments)
         # First into a kernel that is thrown away, so that a state that is refused leaves no trace in this one.
@@ -291,6 +295,7 @@ class BarBuffer:
         self._stats.series = self._kernel.begun
         self.entry.rows_taken = rows
         self._stats.late, self._stats.refused = late, refused
+        self._up_ns = up_ns
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickle is a dump, checked when it is loaded; callbacks are included, and must be picklable.

@@ -57,7 +57,7 @@ cdef void evict(Table *table, int spec, int symbol_id, int64_t event_ns) noexcep
         age_ns = age_at(record.bar.close_time, event_ns)
         if age_ns <= table.terms.lateness_ns:
             return
-        if is_held(table, past, symbol_id, record):
+        if is_held(table, past, spec, symbol_id, record):
             if age_ns <= table.terms.horizon_ns and table.records.held < MOST_RECORDS:
                 before = r
                 r = next
@@ -75,11 +75,15 @@ cdef void evict(Table *table, int spec, int symbol_id, int64_t event_ns) noexcep
             return
 
 
-cdef bint is_held(const Table *table, const Past *past, int symbol_id, const Record *record) noexcept nogil:
-    if not table.terms.by_id:
-        return False
-    return record.bar.close_time > past.proven_ns or (
-        in_doubt(table.ids, symbol_id, record.bar.open_time, record.bar.close_time))
+cdef bint is_held(const Table *table, const Past *past, int spec, int symbol_id, const Record *record) noexcept nogil:
+    # Whether more may become known about it than late trades. Where ids prove nothing, that is until the symbol's next trade:
+    # that it has been silent, and since when, is found out late.
+    if table.terms.by_id:
+        return record.bar.close_time > past.proven_ns or (
+            in_doubt(table.ids, symbol_id, record.bar.open_time, record.bar.close_time))
+    while table.specs.source[spec] >= 0:
+        spec = table.specs.source[spec]
+    return record.bar.close_time > max(table.pasts[spec][symbol_id].newest_ns, table.slots[spec][symbol_id].bar.last_time)
 
 
 # Amending.

@@ -403,6 +403,8 @@ cdef void change_coverage(Table *table, int symbol_id, Change change, Gap gap, P
         span = bridge(coverage, symbol_id, gap.since_ns, gap.until_ns)
     if span.until_ns < span.since_ns:
         return
+    for k in range(table.specs.tree_count):     # the next trade may begin the coverage anew
+        table.slots[table.specs.trees[k].root][symbol_id].gate.next.limit = LOWEST
     if change == LOSE:
         mark_paths(table, symbol_id, LOST)
     elif change != BRIDGE and open_kind != coverage.covers[symbol_id].open_kind:

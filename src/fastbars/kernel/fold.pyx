@@ -18,7 +18,7 @@ from fastbars.kernel.batch cimport is_known
 from fastbars.kernel.close cimport (
     LOSE, change_coverage, close_bar, cover_itself, issue_skipped, lose_late, pass_void, roll,
 )
-from fastbars.kernel.coverage cimport LOST, begin_earlier, plain_gap
+from fastbars.kernel.coverage cimport LOST, UNWANTED, begin_earlier, plain_gap
 from fastbars.kernel.ids cimport (
     AHEAD, DUPLICATE, FILLS, FORGOTTEN, NO_MEMORY, OVERLAP, Hole, Verdict, advance, catch_up, is_missing, is_newest, leave_missing,
     resolve, takes_next, was_seen,
@@ -563,6 +563,8 @@ cdef void _set_gate(Table *table, const Pass *run, int tree, Py_ssize_t row) noe
     if table.terms.by_id and not run.fills and not table.sequenced:
         root.gate.next.id = run.columns.last_id[row] + 1
     root.gate.next.limit = LOWEST
+    if table.coverage.covers_itself and table.coverage.covers[run.columns.symbol_id[row]].open_kind == UNWANTED:
+        return      # the next trade may cover the symbol
     if not root.bar.open_time < root.bar.close_time or not root.contained or (
         table.terms.by_id and (root.gate.next.id > LAST_IDS or root.unproven)
     ):
