@@ -404,7 +404,7 @@ def test_a_widening_after_a_snapshot_minds_the_lowest_price() -> None:
     buffer = BarBuffer("1m", negative_prices=True)
     buffer.add("A", T0, -LARGEST, "1")
     after = BarBuffer("1m", negative_prices=True)
-    after.load(buffer.dump())
+    after.load(buffer.dump(), continues=True)
     with pytest.raises(PrecisionError, match=f"prices up to {LARGEST} were seen"):
         after.add("A", T0, "0.5", "1")
 

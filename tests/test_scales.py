@@ -251,7 +251,7 @@ def test_a_snapshot_that_is_refused_widens_nothing() -> None:
     other.instruments.add("X", 2, 1)
     content = buffer.dump() | {"counters": [0]}
     with pytest.raises(ValueError, match="no counters"):
-        other.load(content)
+        other.load(content, continues=True)
     assert other.instruments.scales("X") == (2, 1)
     other.load(buffer.dump(), continues=True)
     bar = other.current("X", "1m")
