@@ -407,7 +407,6 @@ class Oracle:
 
     def begin_earlier(self, symbol: str, time_ns: int) -> None:
         """A symbol began with a refused trade, whose time was later than that of its first one."""
-        self.began[symbol] = min(self.began[symbol], time_ns)
         if self.covers_itself:
             self.gaps[symbol] = [
                 gap._replace(until_ns=min(gap.until_ns, time_ns)) if gap.since_ns == -inf < gap.until_ns < inf else gap
@@ -467,9 +466,9 @@ class Oracle:
             elif lost and symbol not in self.began:
                 continue
             else:
-                since_ns = max(since_ns, opened.since_ns)
-                new = [*others, opened._replace(until_ns=since_ns), Span(since_ns, inf, lost)]
-                reached = (since_ns, inf)
+                turned_ns = max(since_ns, opened.since_ns)
+                new = [*others, opened._replace(until_ns=turned_ns), Span(turned_ns, inf, lost)]
+                reached = (turned_ns, inf)
                 self._end_paths(symbol, lost=opened.lost)
             lines += self.change(symbol, lambda _, new=new: new, reached)
         return lines
@@ -480,10 +479,6 @@ class Oracle:
             return lines
         for symbol in list(self.gaps) if symbols is None else [one for one in symbols if one in self.gaps]:
             span = Span(since_ns, until_ns, lost=True, trade_count=trades)
-            if span.is_plain and any(
-                gap.is_plain and gap.since_ns <= since_ns and until_ns <= gap.until_ns for gap in self._know(symbol)
-            ):
-                continue
             self._end_paths(symbol, lost=True)
             lines += self.change(symbol, lambda gaps, one=span: [*gaps, one], (since_ns, until_ns))
         return lines
@@ -525,6 +520,8 @@ class Oracle:
     def heal(self, trades: list[Trade]) -> list[Line]:
         """Trades of one symbol from REST: those that are missing are taken, and each bar is issued once."""
         lines: list[Line] = []
+        for trade in trades:
+            self._know(trade.symbol)
         if not trades or trades[0].symbol not in self.accepted:
             return lines
         symbol, specs = trades[0].symbol, [spec for spec in self.specs if ":" not in spec]

@@ -187,6 +187,7 @@ def scenarios(
     empties = bool(lengths) and unit <= min(lengths)
     symbols = draw(st.integers(1, 3))
     kinds = ("trade",) * 12 + (() if trades_only else ("watermark", "clock", "clock", "down", "flush", "heal", "heal"))
+    covers_itself = not covers or draw(st.sampled_from((True, True, False)))
     if covers:
         kinds += ("refused", "refused") + (("cover", "uncover", "uncover", "lose", "lose", "bridge") if empties else ())
     fewest = draw(st.sampled_from((0, 6, most_events // 2)))
@@ -216,7 +217,8 @@ def scenarios(
             since_ns = time_ns - abs(id_shift) * unit
             changes: dict[str, Event] = {
                 "cover": Cover(whose, time_ns),
-                "uncover": Uncover(whose, since_ns, side >= 0),
+                # A buffer that covers itself is flushed where nobody wants more.
+                "uncover": Uncover(whose, since_ns, side >= 0 or covers_itself),
                 "lose": Lose(whose, since_ns, time_ns, more if side else 0),
                 "bridge": Bridge(whose, since_ns, time_ns),
             }
@@ -252,7 +254,7 @@ def scenarios(
         draw(st.sampled_from((0, 3600, 10**7))),
         draw(st.sampled_from(("skip", "skip", "fill"))) if fills and empties else "skip",
         negative_prices,
-        not covers or draw(st.sampled_from((True, True, False))),
+        covers_itself,
     )
 
 

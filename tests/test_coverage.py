@@ -11,7 +11,7 @@ from examples import examples
 from fastbars import BarBuffer
 from fastbars.bars import OHLCVBar
 from fastbars.id_policy import Ids
-from strategies import Scenario, buffer_for, replay, scenarios
+from strategies import NESTED_SPECS, Scenario, buffer_for, expected, oracle_for, replay, scenarios
 
 S = 1_000_000_000
 MINUTE = 60 * S
@@ -242,9 +242,25 @@ def test_days_of_a_time_zone_have_gaps_too() -> None:
     assert (str(again.status), again.open_time.hour) == ("GAP", 23)
 
 
-@settings(max_examples=examples(600))
+@settings(max_examples=examples(200))
+@given(scenarios(covers=True))
+def test_any_changes_of_coverage_give_the_bars_of_the_oracle(scenario: Scenario) -> None:
+    assert replay(buffer_for(scenario), scenario.events, scenario.cuts) == expected(
+        oracle_for(scenario), scenario.events
+    )
+
+
+@settings(max_examples=examples(100))
+@given(scenarios(specs=NESTED_SPECS, most_specs=4, covers=True))
+def test_they_do_with_specs_that_feed_each_other(scenario: Scenario) -> None:
+    assert replay(buffer_for(scenario), scenario.events, scenario.cuts) == expected(
+        oracle_for(scenario), scenario.events
+    )
+
+
+@settings(max_examples=examples(60))
 @given(scenarios(covers=True), st.integers(0, 40))
-def test_a_snapshot_between_any_changes_of_coverage_changes_nothing(scenario: Scenario, cut: int) -> None:
+def test_a_snapshot_between_them_changes_nothing(scenario: Scenario, cut: int) -> None:
     whole, half = buffer_for(scenario), buffer_for(scenario)
     after = buffer_for(scenario._replace(contract_sizes=()))
     lines = replay(half, scenario.events[:cut], flush=False)

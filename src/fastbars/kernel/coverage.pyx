@@ -38,7 +38,6 @@ cdef void begin_cover(Cover *own) noexcept nogil:
 cdef void begin_earlier(Coverage *coverage, int symbol_id, int64_t time_ns) noexcept nogil:
     # It began with a refused trade, whose time was later than that of its first one.
     cdef Cover *own = &coverage.covers[symbol_id]
-    own.begun_ns = min(own.begun_ns, time_ns)
     if coverage.covers_itself and own.oldest >= 0 and coverage.gaps[own.oldest].since_ns == LOWEST:
         coverage.gaps[own.oldest].until_ns = min(coverage.gaps[own.oldest].until_ns, time_ns)
 
@@ -196,9 +195,9 @@ cdef Span lose(Coverage *coverage, int symbol_id, Gap gap) noexcept nogil:
         return Span(HIGHEST, LOWEST)
     gap.kind = LOST
     if is_plain(&gap):
-        if own.open_kind == LOST and own.open_since_ns <= gap.since_ns:
-            return Span(HIGHEST, LOWEST)
-        return Span(gap.since_ns, gap.until_ns) if _add_lost(coverage, own, gap) else Span(HIGHEST, LOWEST)
+        # (Where it is known already, ids may have shown meanwhile that it is so: bars are judged again.)
+        _add_lost(coverage, own, gap)
+        return Span(gap.since_ns, gap.until_ns)
     g = own.oldest
     while g >= 0:       # one more trade, just as the last one
         other = &coverage.gaps[g]
@@ -212,8 +211,8 @@ cdef Span lose(Coverage *coverage, int symbol_id, Gap gap) noexcept nogil:
     return Span(gap.since_ns, gap.until_ns)
 
 
-cdef bint _add_lost(Coverage *coverage, Cover *own, Gap gap) noexcept nogil:
-    # As one with those that it overlaps. False: one of them says as much.
+cdef void _add_lost(Coverage *coverage, Cover *own, Gap gap) noexcept nogil:
+    # As one with those that it overlaps, if none of them says as much.
     cdef Gap *other
     cdef int32_t g = own.oldest, before = -1, next
     while g >= 0:
@@ -221,14 +220,13 @@ cdef bint _add_lost(Coverage *coverage, Cover *own, Gap gap) noexcept nogil:
         next = other.next
         if is_plain(other) and other.since_ns <= gap.until_ns and other.until_ns >= gap.since_ns:
             if other.since_ns <= gap.since_ns and other.until_ns >= gap.until_ns:
-                return False
+                return
             gap.since_ns, gap.until_ns = min(gap.since_ns, other.since_ns), max(gap.until_ns, other.until_ns)
             _remove(coverage, own, before, g)
         else:
             before = g
         g = next
     _insert(coverage, own, gap)
-    return True
 
 
 cdef Span bridge(Coverage *coverage, int symbol_id, int64_t since_ns, int64_t until_ns) noexcept nogil:

@@ -170,8 +170,8 @@ cdef inline bint _is_apart(const Ids *ids, int32_t symbol_id, int64_t time_ns) n
 cdef bint takes_next(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
     # Takes one row if it comes exactly next.
     cdef int32_t symbol_id = run.columns.symbol_id[row]
-    if run.first[row] != _expected(ids, symbol_id) or _is_apart(ids, symbol_id, run.columns.time_ns[row]):
-        catch_up(ids, symbol_id)
+    catch_up(ids, symbol_id)
+    if run.first[row] != ids.lines[symbol_id].expected or _is_apart(ids, symbol_id, run.columns.time_ns[row]):
         return False
     ids.lines[symbol_id].expected = run.last[row] + 1
     _note_newest(&ids.lines[symbol_id], run.columns.time_ns[row])
