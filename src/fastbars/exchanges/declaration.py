@@ -393,7 +393,7 @@ class Exchange(ABC, metaclass=_Declaration):
 
     @property
     def identity(self) -> tuple[str, str]:
-        """(exchange, market), as bars name them: the first word of `name`, and the rest."""
+        """The exchange and the market as bars name them. They are the first word of `name` and the rest."""
         exchange, _, market = self.name.partition(" ")
         return exchange, market
 
