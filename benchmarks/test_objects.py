@@ -61,6 +61,8 @@ def plainly(bars: BarBatch) -> list[OHLCVBar]:
                 STATUSES[status],
                 revision,
                 REASONS[reason],
+                exchange=bars.instruments.exchange,
+                market=bars.instruments.market,
             )
         )
     return made
