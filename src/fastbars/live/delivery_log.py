@@ -62,7 +62,7 @@ def decoded(values: object) -> OHLCVBar:
         values: its JSON, read.
 
     Raises:
-        ValueError: it is none.
+        ValueError: they are not those of a bar.
     """
     if not isinstance(values, list) or len(values) != len(FIELDS):
         raise ValueError("a bar does not have the fields of this version")
