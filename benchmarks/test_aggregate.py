@@ -61,14 +61,6 @@ def test_kernel_alone(benchmark: Any, symbols: int) -> None:
     benchmark.pedantic(fold, rounds=ROUNDS, iterations=1, warmup_rounds=1)
 
 
-@pytest.mark.benchmark(group="aggregate, 500 symbols, wall clock", timer=time.perf_counter)
-@pytest.mark.parametrize("threads", [1, 2])
-def test_threads(benchmark: Any, threads: int) -> None:
-    benchmark.extra_info.update(trades=TRADES, reference=threads == 1)
-    trades = arrays(500)
-    benchmark.pedantic(lambda: run(trades, threads=threads), rounds=ROUNDS, iterations=1, warmup_rounds=1)
-
-
 @pytest.mark.benchmark(group="aggregate, 20 symbols, kinds of columns")
 @pytest.mark.parametrize(
     "kind", ["integers", "floats", "Arrow decimals", "Arrow texts", "Arrow symbols", "object symbols"]

@@ -98,29 +98,14 @@ def test_arrays_give_the_bars_that_the_oracle_gives(trades: list[Trade], specs: 
     assert [line_of(bar) for bar in made] == wanted
 
 
-@given(feeds(), SPECS, st.booleans(), st.integers(2, 5))
-def test_threads_give_the_same_rows_in_the_same_order(
-    trades: list[Trade], specs: list[str], ids: bool, threads: int
-) -> None:
-    columns = columns_of(trades, ids)
-    if expected(trades, specs, ids) is None:
-        with pytest.raises(InvalidTickError, match="its trade id is too old"):
-            aggregate(**columns, bars=specs, threads=threads)
-        return
-    one = aggregate(**columns, bars=specs)
-    several = aggregate(**columns, bars=specs, threads=threads)
-    assert several.rows.tobytes() == one.rows.tobytes()
-    assert several.instruments.symbols == one.instruments.symbols
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3, 8, 200])
+@pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("ids", [True, False])
 @pytest.mark.parametrize("specs", [["1s", "5s", "1m"], ["tick:7", "volume:100"], ["1m", "tick:2", "7s"]])
-def test_long_columns_give_the_same_rows_in_blocks_and_on_threads(
-    monkeypatch: pytest.MonkeyPatch, specs: list[str], ids: bool, threads: int
+def test_long_columns_give_the_same_rows_in_blocks(
+    monkeypatch: pytest.MonkeyPatch, specs: list[str], ids: bool, seed: int
 ) -> None:
-    # The shares' trades lie anywhere among the others, and blocks of 1,500 rows end anywhere.
-    draw = np.random.default_rng(threads)
+    # Blocks of 1,500 rows end anywhere.
+    draw = np.random.default_rng(seed)
     rows, symbols = 12_000, 150
     symbol = np.minimum(draw.geometric(0.03, rows), symbols) - 1
     columns: dict[str, Any] = {
@@ -134,11 +119,10 @@ def test_long_columns_give_the_same_rows_in_blocks_and_on_threads(
         columns["trade_id"] = number + draw.choice([0, 0, 0, 0, 0, 0, 0, 1], rows)  # holes and duplicates
     whole = aggregate(**columns, bars=specs)
     monkeypatch.setattr("fastbars.columnar.arrays._BLOCK", 1500)
-    assert aggregate(**columns, bars=specs, threads=threads).rows.tobytes() == whole.rows.tobytes()
+    assert aggregate(**columns, bars=specs).rows.tobytes() == whole.rows.tobytes()
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
-def test_of_errors_in_several_shares_the_earliest_row_is_named(threads: int) -> None:
+def test_of_several_errors_the_earliest_row_is_named() -> None:
     rows = 5000
     columns: dict[str, Any] = {
         "time_ns": np.arange(rows) * SECOND, "symbol": np.arange(rows) % 7, "price": np.ones(rows, int),
@@ -148,7 +132,7 @@ def test_of_errors_in_several_shares_the_earliest_row_is_named(threads: int) -> 
         columns[column] = columns[column].copy()
         columns[column][[4001, 4002, 4004]] = value
         with pytest.raises(InvalidTickError) as raised:
-            aggregate(**columns, threads=threads)
+            aggregate(**columns)
         assert raised.value.row == 4001
         columns[column][4001:4005] = 1
 
@@ -223,7 +207,6 @@ def test_more_rows_than_a_block_give_the_same_bars_as_one_batch() -> None:
         side=columns["side"],
     )
     assert made.to_bars() == buffer.add_batch(batch) + buffer.flush_all()
-    assert aggregate(**columns, threads=3).to_bars() == made.to_bars()
 
 
 # Every kind of column.
@@ -363,7 +346,7 @@ def test_strided_and_read_only_arrays_are_read_where_they_lie() -> None:
 def test_empty_columns_give_no_bars() -> None:
     empties: list[Any] = [[], np.array([], np.int64), pl.Series([], dtype=pl.Int64), pa.array([], pa.int64())]
     for empty in empties:
-        made = aggregate(empty, empty, empty, symbol=empty, side=empty, trade_id=empty, threads=2)
+        made = aggregate(empty, empty, empty, symbol=empty, side=empty, trade_id=empty)
         assert len(made) == 0
         assert made.to_bars() == []
         assert made.to_polars().shape == (0, 22)
@@ -545,7 +528,6 @@ def masked(values: list[int], row: int) -> Any:
         ({"trade_id": [1, 2, -3, 4]}, InvalidTickError, "row 2: first_id -3 is not at least 0", 2),
         ({"trade_id": [1.0] * 4}, InvalidTickError, "column trade_id holds floats", None),
         ({"bars": "1x"}, SpecError, "bar spec '1x' is not known", None),
-        ({"threads": 0}, ValueError, "threads must be at least 1, got 0", None),
     ],
 )  # fmt: skip
 def test_bad_columns_have_one_clear_error(
@@ -556,8 +538,7 @@ def test_bad_columns_have_one_clear_error(
     assert getattr(raised.value, "row", None) == row
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_an_error_far_into_the_columns_names_its_row_as_given(threads: int) -> None:
+def test_an_error_far_into_the_columns_names_its_row_as_given() -> None:
     rows = 200_000
     columns: dict[str, Any] = {
         "time_ns": np.arange(rows) * SECOND,
@@ -567,11 +548,11 @@ def test_an_error_far_into_the_columns_names_its_row_as_given(threads: int) -> N
     }
     columns["price"][[150_003, 170_002]] = 0
     with pytest.raises(InvalidTickError, match="row 150003: price 0 is not at least 1") as raised:
-        aggregate(**columns, threads=threads)
+        aggregate(**columns)
     assert raised.value.row == 150_003
     columns["time_ns"] = columns["time_ns"][::-1]
     with pytest.raises(InvalidTickError, match=r"row 170002 as given") as raised:
-        aggregate(**columns, threads=threads, sort=True)
+        aggregate(**columns, sort=True)
     assert raised.value.row == 170_002
 
 

@@ -112,9 +112,9 @@ def test_every_entry_gives_the_same_bars_of_aggregated_trades(rows: list[Row], i
 
 
 @settings(max_examples=80)
-@given(ROWS, st.booleans(), st.integers(1, 2))
-@example([("A", 0, "1", "1", 1, 5, 0, 0)], False, 1)
-def test_aggregate_gives_those_bars_too(rows: list[Row], numbered: bool, threads: int) -> None:
+@given(ROWS, st.booleans())
+@example([("A", 0, "1", "1", 1, 5, 0, 0)], False)
+def test_aggregate_gives_those_bars_too(rows: list[Row], numbered: bool) -> None:
     given_rows = trades(rows)
     columns = as_columns(given_rows)
     counts = counts_of(columns)
@@ -123,7 +123,7 @@ def test_aggregate_gives_those_bars_too(rows: list[Row], numbered: bool, threads
         ids = {"trade_id": columns["first_id"], "last_trade_id": columns["last_id"]}
         ids |= {"trade_count": counts} if columns["count"].any() else {}
     made = aggregate(
-        columns["time_ns"], [row[2] for row in given_rows], [row[3] for row in given_rows], bars=SPECS, threads=threads,
+        columns["time_ns"], [row[2] for row in given_rows], [row[3] for row in given_rows], bars=SPECS,
         symbol=[row[0] for row in given_rows], side=columns["side"], time_unit="ns", **ids,
     ).to_bars()  # fmt: skip
     buffer = BarBuffer(SPECS, ids="contiguous" if numbered else "none")

@@ -477,21 +477,6 @@ def test_aggregate_takes_a_last_trade_that_still_waits() -> None:
     assert sum(bar.trade_count for bar in {bar.open_time: bar for bar in made.to_bars()}.values()) == 31
 
 
-@pytest.mark.parametrize("threads", [2, 3])
-def test_aggregate_on_several_threads_gives_the_same_rows(threads: int) -> None:
-    parts = [columns(RESET) for _ in "ABC"]
-    given: dict[str, Any] = {
-        name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "symbol"
-    }
-    order = np.argsort(given["time_ns"], kind="stable")
-    feed: dict[str, Any] = {name: column[order] for name, column in given.items()}
-    feed["symbol"] = [str("ABC"[place // len(RESET)]) for place in order]
-    one = fastbars.aggregate(**feed, bars=["1m", "5m"])
-    several = fastbars.aggregate(**feed, bars=["1m", "5m"], threads=threads)
-    assert [line_of(bar) for bar in several.to_bars()] == [line_of(bar) for bar in one.to_bars()]
-    assert any(bar.status == "GAP" for bar in one.to_bars())
-
-
 def test_sorting_brings_a_series_into_order_before_it_is_judged() -> None:
     shuffled = RESET[30:] + RESET[:30]
     made = fastbars.aggregate(**columns(shuffled), bars="1m", sort=True)

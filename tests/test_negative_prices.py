@@ -267,7 +267,6 @@ def test_a_bar_of_negative_prices_may_have_a_negative_quote_volume_and_no_other_
 # Columns.
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     "column",
     [
@@ -283,13 +282,12 @@ def test_a_bar_of_negative_prices_may_have_a_negative_quote_volume_and_no_other_
     ],
     ids=lambda column: str(getattr(column, "type", type(column).__name__)),
 )
-def test_columns_of_any_type_may_hold_prices_at_or_below_zero(column: Any, threads: int) -> None:
+def test_columns_of_any_type_may_hold_prices_at_or_below_zero(column: Any) -> None:
     made: Any = aggregate(
         [T0 + n for n in range(4)],
         column,
         ["1"] * 4,
         symbol=["A", "B", "A", "B"],
-        threads=threads,
         negative_prices=True,
     )
     assert [(bar.symbol, bar.open, bar.high, bar.low, bar.close) for bar in made.to_bars()] == [

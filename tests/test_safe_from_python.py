@@ -25,7 +25,6 @@ from fastbars.bars import OHLCVBar
 from fastbars.columnar.bar_batch import BarBatch
 from fastbars.columnar.capsules import ArrowData, ArrowType
 from fastbars.columnar.columns import Encoder, Texts, align, narrow_decimals, round_floats, text_column
-from fastbars.columnar.shards import merge_shares
 from fastbars.entry import TradeEntry, add_batch
 from fastbars.errors import InvalidTickError, PrecisionError, SpecError
 from fastbars.kernel.arbiter import Arbiter
@@ -297,8 +296,6 @@ def test_columns_of_other_lengths_or_scales_are_refused() -> None:
         text_column(np.array([0, 2]), [b"A"])
     with pytest.raises(TypeError, match="names are bytes, not str"):
         text_column(np.array([0]), ["A"])  # type: ignore[list-item]
-    with pytest.raises(IndexError, match="rows of symbols 0 to 0, of which there are 0"):
-        merge_shares([[bars_of().rows]], np.zeros(0, np.int64), 5, 1)
 
 
 def test_numbers_too_large_for_text_are_refused_at_once() -> None:

@@ -270,14 +270,13 @@ def test_void_rows_change_nothing_but_the_proof(share: float) -> None:
     assert values(rows) == values({name: column[kept] for name, column in rows.items()})
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("spec", ["1m", "tick:50"])
-def test_aggregate_takes_void_rows(threads: int, spec: str) -> None:
+def test_aggregate_takes_void_rows(spec: str) -> None:
     rows = columns(30_000, 0.3)
     prices = [f"{price / 100:.2f}" for price in rows["price"].tolist()]
     made = fastbars.aggregate(
         rows["time_ns"], prices, rows["size"], symbol=rows["symbol_id"], trade_id=rows["first_id"], side=rows["side"],
-        bars=spec, threads=threads,
+        bars=spec,
     )  # fmt: skip
     bars = made.to_bars()
     assert sum(bar.trade_count for bar in bars) == int((rows["size"] > 0).sum())

@@ -1,1 +1,1 @@
-"""Columns in, columns out: `aggregate()`, `BarBatch`, Arrow, and several threads."""
+"""Columns in, columns out: `aggregate()`, `BarBatch`, and Arrow."""

@@ -6,8 +6,7 @@ Units: time_ns int64 nanoseconds since the Unix epoch, UTC; integer prices and s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -19,7 +18,6 @@ from fastbars.bars import REASONS, CloseReason
 from fastbars.columnar.arrow import Chunk, is_arrow, read_column
 from fastbars.columnar.bar_batch import BarBatch
 from fastbars.columnar.columns import Encoder, Texts, align, first_unsorted, narrow_decimals, round_floats
-from fastbars.columnar.shards import merge_shares, rows_of_share
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.kernel.batch import TickBatch, side_sign
 from fastbars.kernel.ids import Ledger
@@ -34,8 +32,6 @@ Columns = dict[str, npt.NDArray[Any]]
 
 # Rows that the kernel takes at once.
 _BLOCK = 4_194_304
-_MOST_THREADS = 128  # shares are numbered in bytes
-_SAMPLE = 65_536
 _BY_END = REASONS.index(CloseReason.END)
 _LUMP = np.dtype((np.void, ROW_DTYPE.itemsize))
 # Ids up to so many times the rows are used as they are; sparser ones are numbered anew.
@@ -58,7 +54,6 @@ def aggregate(
     price_scale: int | None = None,
     size_scale: int | None = None,
     negative_prices: bool = False,
-    threads: int = 1,
     sort: bool = False,
     timezone: str | None = None,
     origin: Origin | None = None,
@@ -90,7 +85,6 @@ def aggregate(
         bars: bar specs.
         price_scale, size_scale: decimals, 0 to 18.
         negative_prices: prices may be zero or negative (spreads, oil); else such a price is refused.
-        threads: symbols are spread over this many threads; the result is the same, row by row.
         sort: bring the trades into the order of time first (those of equal time keep theirs).
         timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
         time_unit: what integer times count: "s", "ms", "us" or "ns". None: ns, but a column that looks like another
@@ -106,8 +100,6 @@ def aggregate(
         PrecisionError: a number cannot be held exactly; likewise.
         TypeError: floats without a scale, times as text or floats. SpecError: a bar spec is not known.
     """
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
     specs = parse_specs(bars, timezone=timezone, origin=origin)
     times = _times(time_ns, time_unit)
     rows = len(times)
@@ -147,7 +139,7 @@ def aggregate(
         price_of, size_of = (scale if isinstance(scale, int) else int(scale[symbol_id]) for scale in scales)
         instruments.add(name, price_of, size_of)
     try:
-        made = _run(columns, instruments, specs, threads)
+        made = _run(columns, instruments, specs)
     except (InvalidTickError, PrecisionError) as error:
         if order is None or error.row is None:
             raise
@@ -156,52 +148,16 @@ def aggregate(
     return BarBatch(made, instruments, specs, ids=trade_id is not None)
 
 
-# The kernel, block by block, and share by share.
+# The kernel, block by block.
 
 
-def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...], threads: int) -> npt.NDArray[Any]:
-    rows = len(columns["time_ns"])
+def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...]) -> npt.NDArray[Any]:
     ids = "first_id" in columns
     trades = TickBatch.wrap(instruments, columns)
     names = columns | {"count": None}  # by ids, where it is not given
     wrapped: dict[str, Any] = {name: trades.column(name) for name in names}
-    threads = min(threads, len(instruments), _MOST_THREADS)
-    if threads <= 1 or rows == 0:
-        kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
-        return _by_cause(_together(_fold(kernel, _blocks(instruments, wrapped))), rows)
-    share_of = _share_out(wrapped["symbol_id"], len(instruments), threads)
-    appeared = np.full(len(instruments), -1, np.int64)
-
-    def fold(share: int) -> list[npt.NDArray[Any]] | InvalidTickError | PrecisionError:
-        kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
-        # If several shares fail, the error with the earliest row is raised.
-        try:
-            return _fold(
-                kernel,
-                _blocks(instruments, wrapped),
-                lambda symbol_id, start, places: rows_of_share(symbol_id, share_of, share, places, appeared, start),
-            )
-        except (InvalidTickError, PrecisionError) as error:
-            return error
-
-    with ThreadPoolExecutor(threads) as pool:
-        parts = list(pool.map(fold, range(threads)))
-    errors = [part for part in parts if isinstance(part, InvalidTickError | PrecisionError)]
-    if errors:
-        raise min(errors, key=lambda error: -1 if error.row is None else error.row)
-    folded = [part for part in parts if not isinstance(part, InvalidTickError | PrecisionError)]
-    return _by_cause(merge_shares(folded, appeared, rows, len(specs)), rows)
-
-
-def _share_out(symbol_id: npt.NDArray[np.int32], symbols: int, shares: int) -> npt.NDArray[np.uint8]:
-    # Each gets about as many trades, by a sample; ids that are no symbol's go to the first.
-    sample = symbol_id[:: max(1, len(symbol_id) // _SAMPLE)]
-    counts = np.bincount(sample[(sample >= 0) & (sample < symbols)], minlength=symbols)
-    share_of = np.zeros(symbols + 1, np.uint8)
-    order = np.argsort(-counts, kind="stable")
-    turns = np.arange(symbols) % (2 * shares)
-    share_of[order] = np.minimum(turns, 2 * shares - 1 - turns)
-    return share_of
+    kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
+    return _by_cause(_together(_fold(kernel, _blocks(instruments, wrapped))), len(columns["time_ns"]))
 
 
 def _by_cause(made: npt.NDArray[Any], trades: int) -> npt.NDArray[Any]:
@@ -224,23 +180,13 @@ def _blocks(instruments: Instruments, columns: Columns) -> Iterator[tuple[TickBa
         yield TickBatch.wrap(instruments, block), start, start + _BLOCK >= rows
 
 
-def _fold(
-    kernel: BarKernel,
-    blocks: Iterable[tuple[TickBatch, int, bool]],
-    find: Callable[[Any, int, npt.NDArray[np.int32]], int] | None = None,
-) -> list[npt.NDArray[Any]]:
+def _fold(kernel: BarKernel, blocks: Iterable[tuple[TickBatch, int, bool]]) -> list[npt.NDArray[Any]]:
     # The bars that trades closed, then those that the end closed. A block is (its trades, the row it begins at, whether
-    # it is the last); `find` says which rows of it are to be taken.
+    # it is the last).
     made = []
-    places = np.empty(0, np.int32)
     for batch, start, ends in blocks:
-        chosen = None
-        if find is not None:
-            if len(places) <= len(batch):
-                places = np.empty(len(batch) + 1, np.int32)
-            chosen = places[: find(batch.column("symbol_id"), start, places)]
         try:
-            closed, late = kernel.update(batch, ends, chosen)
+            closed, late = kernel.update(batch, ends)
         except (InvalidTickError, PrecisionError) as error:
             if error.row is None:
                 raise
