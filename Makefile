@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 120
 SOURCES := pyproject.toml setup.py $(foreach kind,pyx pxd h,$(wildcard src/fastbars/*.$(kind) src/fastbars/*/*.$(kind)))
 COMPILED := $(subst /,.,$(patsubst src/%.pyx,%,$(wildcard src/fastbars/*.pyx src/fastbars/*/*.pyx)))
 
-.PHONY: demo test lint fuzz docs soak bench bench-smoke bench-check bench-instructions bench-baseline bench-peers wheel clean
+.PHONY: demo test lint fuzz docs soak bench bench-bounds bench-smoke bench-check bench-instructions bench-baseline bench-peers wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fastbars demo
@@ -39,9 +39,14 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --full --timeout=900 \
 		--benchmark-columns=min,median,stddev,rounds
 
-# The kernel beside plain C, DuckDB and polars, interleaved.
+# The kernel beside plain C, DuckDB, polars and numba at every density of trades, interleaved; other bars beside 1m.
 bench-kernel: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.kernel
+	$(BIN)/python -m benchmarks.kernel --specs
+
+# Every bound that docs/performance.md states, in the long form: for a machine that is left alone.
+bench-bounds: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.kernel --check
+	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --full --timeout=900 --benchmark-disable
 
 bench-smoke: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --benchmark-disable-gc --benchmark-min-rounds=3 \

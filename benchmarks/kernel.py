@@ -1,199 +1,308 @@
-"""The kernel compared with plain C, DuckDB and polars: `python -m benchmarks.kernel`.
+"""The kernel at every density, compared with plain C and other libraries: `python -m benchmarks.kernel`.
 
-All in one process and interleaved, each round beginning with the next side; CPU time of all threads; 2 M trades in time
-order over 5 minutes to 1-minute bars with all fields. Each side begins with fresh state. The peers have their tables
-ready in memory; DuckDB finds open and close by the id, polars takes the first and the last of a group, which is faster
-and right where rows are in order. C is benchmarks/reference.c, built here with -O3, the faster of its two variants;
-its bars are compared with the kernel's.
+A cell of the grid is so many symbols with so many trades a symbol and minute on average, at random times. All sides
+make the same 1-minute bars with all their fields, those that the end of input closes included, and the bars are
+compared. CPU time of all threads, sides in turn, each round beginning with the next.
+
+- fastbars is `aggregate`: columns that are validated, a new kernel, ids followed and proven, rows in new memory.
+- C is benchmarks/reference.c, built here with -O3, the faster of its two variants: it writes rows as wide as the
+  kernel's into memory that is kept, checks ids and order, and validates, proves and amends nothing.
+- DuckDB, polars and numba run in processes of their own (benchmarks/peers/column_jobs.py), on one thread, their tables
+  ready in memory; DuckDB and polars order by id. tickbar knows one symbol, and makes OHLCV and the count alone.
+
+A cell has 2 M trades, and more where two bars a symbol need them: 10 M for 5,000 symbols at 1,000 a bar.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
+import gc
 import statistics
-import subprocess
-import sysconfig
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import market
+from benchmarks.peers.workers import Job, Worker, difference, python_of
+from benchmarks.plain_c import VARIANTS, PlainC, fields
+from fastbars import aggregate
 from fastbars._agg import BarKernel
 from fastbars.kernel.ids import Ledger
 from fastbars.specs import parse_specs
 
 TRADES = 2_000_000
-SPECS = ("1s", "1s,5s,1m,5m,15m,1h", "1m,5m,15m,1h,4h,1d", "tick:100", "volume:500", "value:30000000")
-BAR = np.dtype(
-    [(name, np.int64) for name in (
-        "open_time", "close_time", "open", "high", "low", "close", "first_id", "last_id", "count", "volume",
-        "taker_volume")]
-    + [("symbol_id", np.int32), ("row", np.int32), ("quote_volume", np.int64, 2), ("taker_quote_volume", np.int64, 2)]
-)  # fmt: skip
-SQL = """
-    select symbol_id, time_ns // 60000000000 as minute, arg_min(price, id), max(price), min(price), arg_max(price, id),
-        sum(size), sum(price * size), count(*), sum(size) filter (side > 0), sum(price * size) filter (side > 0),
-        min(id), max(id)
-    from trades group by symbol_id, minute
-"""
+LEAST_BARS = 2  # of each symbol
+SYMBOLS = (1, 50, 500, 5_000)
+PEERS = ("DuckDB", "polars", "numba", "tickbar")
+SPECS = ("1m", "1m,5m,15m,1h,4h,1d", "1s", "1s,5s,1m,5m,15m,1h", "tick:100", "volume:500", "value:30000000")
+TRIES = 3  # of a cell that breaks a bound
 
 
-_POINTERS = ("time_ns", "price", "size", "first_id", "symbol_id", "side")
+@dataclass(frozen=True)
+class Bounds:
+    """What --check holds a density to; None: not held."""
+
+    times_c: float
+    duckdb: float
+    polars: float
+    closed_ns: float | None = 40.0  # above C; where bars are long it is the trades of a bar that differ
 
 
-class _Columns(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in _POINTERS] + [("rows", ctypes.c_int64)]
+# By trades a bar.
+BOUNDS = {
+    1000: Bounds(1.2, 3.5, 4.5, None),
+    100: Bounds(1.2, 3.5, 4.5, None),
+    20: Bounds(1.3, 4.0, 6.0),
+    7: Bounds(1.5, 4.0, 6.0),
+    2: Bounds(1.6, 4.0, 6.0),
+    1: Bounds(1.8, 4.0, 6.0),
+}
+NUMBA_AHEAD = 1.3  # at most
 
 
-class PlainC:
-    """reference.c, built once."""
+@dataclass
+class Cell:
+    """Symbols, trades a bar, and what was measured there: CPU nanoseconds a trade of every side, a round each."""
 
-    def __init__(self) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            library = Path(folder, "reference.so")
-            compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
-            source = Path(__file__).with_name("reference.c")
-            subprocess.run([compiler, "-O3", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
-            self.library = ctypes.CDLL(str(library))
-        assert self.library.bar_bytes() == BAR.itemsize
+    symbols: int
+    per_bar: int
+    trades: int = 0
+    bars: int = 0
+    times: dict[str, list[float]] = field(default_factory=dict)
 
-    def bars(self, variant: str, trades: market.Columns, symbols: int) -> Any:
-        """The bars that close; by_trade or by_stretch."""
-        pointers = [trades[name].ctypes.data for name in _POINTERS]
-        columns = _Columns(*pointers, len(trades["time_ns"]))
-        bars = np.empty(8 * symbols, BAR)
-        problems = np.zeros(2, np.int64)
-        states = np.zeros(self.library.state_bytes() * symbols + 64, np.uint8)
-        start = (states.ctypes.data + 63) // 64 * 64
-        count = getattr(self.library, variant)(
-            ctypes.c_void_p(start), ctypes.byref(columns), ctypes.c_void_p(bars.ctypes.data),
-            ctypes.c_void_p(problems.ctypes.data),
-        )  # fmt: skip
-        assert not problems.any()
-        return bars[:count]
+    def __post_init__(self) -> None:
+        self.trades = max(TRADES, self.symbols * self.per_bar * LEAST_BARS)
+
+    @property
+    def name(self) -> str:
+        return f"{self.symbols:,} symbols x {self.per_bar:,} trades a bar"
+
+    @property
+    def c(self) -> str:
+        """The faster variant of C."""
+        return min(VARIANTS, key=lambda variant: statistics.median(self.times[variant]))
+
+    def ratio(self, side: str, other: str) -> float:
+        """How many times as long a side takes as another: of each round, their median."""
+        pairs = zip(self.times[side], self.times[other], strict=True)
+        return statistics.median(one / two for one, two in pairs)
+
+    @property
+    def closed_ns(self) -> float:
+        """What a bar costs more than in C, all that the trades in it cost more included."""
+        c = self.times[self.c]
+        more = statistics.median(own - other for own, other in zip(self.times["fastbars"], c, strict=True))
+        return more * self.trades / self.bars
+
+    def broken(self) -> dict[str, float]:
+        """Bounds that do not hold, and by how much: what -> found by limit."""
+        bounds = BOUNDS[self.per_bar]
+        found = {f"times C, at most {bounds.times_c}": self.ratio("fastbars", self.c) / bounds.times_c}
+        if bounds.closed_ns is not None:
+            found[f"ns a closed bar above C, at most {bounds.closed_ns:.0f}"] = self.closed_ns / bounds.closed_ns
+        for side, limit in (("DuckDB", bounds.duckdb), ("polars", bounds.polars)):
+            if side in self.times:
+                found[f"{side} by at least {limit}"] = limit / self.ratio(side, "fastbars")
+        if "numba" in self.times:
+            found[f"numba ahead by at most {NUMBA_AHEAD}"] = 1 / self.ratio("numba", "fastbars") / NUMBA_AHEAD
+        return {what: by for what, by in found.items() if by > 1}
+
+    def line(self, peers: list[str]) -> str:
+        """A row of the table."""
+        own, c = self.times["fastbars"], self.times[self.c]
+        words = [f"{self.symbols:,}", f"{self.per_bar:,}", spread(own), spread(c)]
+        words.append(f"{self.ratio('fastbars', self.c):.2f}")
+        words.append(f"{self.closed_ns:,.0f}" if BOUNDS[self.per_bar].closed_ns else "")
+        words += [f"{self.ratio(peer, 'fastbars'):.2f}" if peer in self.times else "" for peer in peers]
+        return "| " + " | ".join(words) + " |"
 
 
-def fastbars_side(trades: market.Columns, symbols: int, specs: str) -> Callable[[], tuple[float, Any]]:
-    """Folds the columns with a fresh kernel: (seconds, rows)."""
-    batch = market.batch(trades, symbols)
-
-    def work() -> tuple[float, Any]:
-        kernel = BarKernel(batch.instruments, parse_specs(specs), Ledger())
-        start = time.process_time()
-        rows, late = kernel.update(batch)
-        taken = time.process_time() - start
-        assert not late
-        return taken, rows
-
-    return work
+def spread(values: list[float]) -> str:
+    """Median, smallest and largest."""
+    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
-def timed(work: Callable[[], Any]) -> Callable[[], tuple[float, Any]]:
-    """The same with its CPU seconds."""
+class Grid:
+    """Measures cells; a peer's process lives through all of them."""
 
-    def run() -> tuple[float, Any]:
-        start = time.process_time()
-        result = work()
-        return time.process_time() - start, result
+    def __init__(self, folder: Path, peers: list[str], print_: Callable[[str], object] = print) -> None:
+        self.folder, self.print = folder, print_
+        self.plain = PlainC()
+        self.wanted = peers
+        self.workers: dict[str, Worker] = {}
 
-    return run
+    def workers_of(self, cell: Cell) -> dict[str, Worker]:
+        """Those that work, with the columns of the cell."""
+        for peer in list(self.wanted):
+            if peer == "tickbar" and cell.symbols > 1:
+                continue
+            if peer in self.workers:
+                self.workers[peer].run("load")
+            else:
+                python = python_of(peer.lower(), shared=True)
+                if python is None:
+                    self.wanted.remove(peer)
+                    continue
+                self.workers[peer] = Worker(python, Job(peer.lower(), f"columns {peer.lower()}"), self.folder)
+            self.drop_if_lost(peer)
+        return {peer: each for peer, each in self.workers.items() if peer != "tickbar" or cell.symbols == 1}
 
+    def drop_if_lost(self, peer: str) -> None:
+        """A peer whose process ended is measured no more, and is said to be."""
+        if not self.workers[peer].works:
+            worker = self.workers.pop(peer)
+            self.wanted.remove(peer)
+            worker.close()
+            self.print(f"{peer} {worker.job.fault}")
 
-def peers(trades: market.Columns) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """DuckDB and polars, where they are installed."""
-    names = {"time_ns": "time_ns", "symbol_id": "symbol_id", "price": "price", "size": "size", "side": "side"}
-    table = {name: trades[source] for name, source in names.items()} | {"id": trades["first_id"]}
-    if find_spec("duckdb") and find_spec("polars"):
-        import duckdb
-        import polars as pl
-
-        frame = pl.DataFrame(table)
-        database = duckdb.connect()
-        database.execute("create table trades as select * from frame")
-        yield "DuckDB", lambda: database.execute(SQL).fetchnumpy()
-        price, size, identity, bought = pl.col("price"), pl.col("size"), pl.col("id"), pl.col("side") > 0
-        query = (
-            frame.lazy()
-            .group_by("symbol_id", (pl.col("time_ns") // 60_000_000_000).alias("minute"))
-            .agg(
-                price.first().alias("open"), price.max().alias("high"), price.min().alias("low"),
-                price.last().alias("close"), size.sum(), (price * size).sum().alias("quote"),
-                pl.len().alias("count"), size.filter(bought).sum().alias("taker"),
-                (price * size).filter(bought).sum().alias("taker_quote"), identity.min().alias("first"),
-                identity.max().alias("last"),
+    def measure(self, cell: Cell, rounds: int) -> Cell:
+        """Fills the cell."""
+        columns = market.drawn(cell.trades, cell.symbols, cell.per_bar)
+        if self.wanted:
+            np.savez(self.folder / "columns.npz", allow_pickle=False, **columns)
+        workers = self.workers_of(cell)
+        bars = aggregated(columns)
+        cell.bars = len(bars)
+        sides: dict[str, Callable[[], Any]] = {"fastbars": lambda: aggregated(columns)}
+        for variant in VARIANTS:
+            sides[variant] = lambda variant=variant: self.plain.bars(  # type: ignore[misc]
+                variant, columns, cell.symbols, cell.bars, ends=True
             )
-        )  # fmt: skip
-        yield "polars", query.collect
-    else:
-        print("DuckDB and polars are not installed: pip install -e .[test]")
+        expected = in_order(bars)
+        del bars
+        for variant in VARIANTS:
+            assert same(in_order(sides[variant]()), expected), f"{cell.name}: C, {variant}, makes other bars"
+        for peer, worker in list(workers.items()):
+            worker.run("write")
+            worker.job.times_ns = []
+            self.drop_if_lost(peer)
+            if peer in self.workers and (fault := difference(self.folder, peer.lower(), expected)):
+                raise AssertionError(f"{cell.name}: {fault}")
+        del expected
+        cell.times = {name: [] for name in sides}
+        gc.collect()
+        for number in range(rounds):
+            order = [*sides, *workers]
+            for name in order[number % len(order) :] + order[: number % len(order)]:
+                if name in sides:
+                    cell.times[name].append(nanoseconds(sides[name], cell.trades))
+                elif name in self.workers:
+                    workers[name].run()
+                    self.drop_if_lost(name)
+        cell.times |= {peer: each.job.times_ns for peer, each in workers.items() if peer in self.workers}
+        return cell
+
+    def close(self) -> None:
+        """Ends the peers' processes."""
+        for worker in self.workers.values():
+            worker.close()
 
 
-def same_bars(rows: Any, bars: Any) -> bool:
-    """Whether the kernel's rows are C's bars, in every field."""
-    plain = (
-        "open_time", "close_time", "open", "high", "low", "close", "first_id", "last_id", "count", "symbol_id", "row",
-    )  # fmt: skip
-    same = len(rows) == len(bars) and all((rows[name] == bars[name]).all() for name in plain)
-    for name in ("volume", "taker_volume"):
-        same = same and bool((rows[name]["lo"] == bars[name].astype(np.uint64)).all())
-    for name in ("quote_volume", "taker_quote_volume"):
-        low, high = bars[name][:, 0].astype(np.uint64), bars[name][:, 1]
-        same = same and bool((rows[name]["lo"] == low).all() and (rows[name]["hi"] == high).all())
-    return same
+def aggregated(columns: market.Columns) -> Any:
+    """The rows of fastbars' bars."""
+    return aggregate(
+        columns["time_ns"], columns["price"], columns["size"], symbol=columns["symbol_id"], side=columns["side"],
+        trade_id=columns["first_id"], price_scale=market.PRICE_SCALE, size_scale=market.SIZE_SCALE,
+    ).rows  # fmt: skip
 
 
-def measure(symbols: int, rounds: int, c: PlainC) -> dict[str, list[float]]:
-    """Nanoseconds a trade of every side, a round each."""
-    trades = market.columns(TRADES, symbols)
-    trades["last_id"] = trades["first_id"]  # a trade has one id
-    sides = {"1m": fastbars_side(trades, symbols, "1m")}
-    for variant in ("by_trade", "by_stretch"):
-        sides[f"C, {variant}"] = timed(lambda variant=variant: c.bars(variant, trades, symbols))  # type: ignore[misc]
-    sides |= {name: timed(work) for name, work in peers(trades)}
-    # With thousands of symbols nearly each trade ends a second: that would measure the making of bars.
-    specs = [each for each in SPECS if symbols <= 1000 or not each.startswith("1s")]
-    sides |= {each: fastbars_side(trades, symbols, each) for each in specs}
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds):
-        results = {}
-        names = list(sides)
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            seconds, results[name] = sides[name]()
-            times[name].append(seconds / TRADES * 1e9)
-        if number == 0:
-            assert same_bars(results["1m"], results["C, by_trade"])
-            assert same_bars(results["1m"], results["C, by_stretch"])
-    return times
+def nanoseconds(work: Callable[[], Any], trades: int) -> float:
+    """CPU time a trade; what comes of it is let go outside the time."""
+    start = time.process_time()
+    result = work()
+    taken = time.process_time() - start
+    del result
+    return taken / trades * 1e9
 
 
-def main() -> None:
-    """Prints a table: nanoseconds a trade, and the ratio to the kernel with its spread over the rounds."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--symbols", type=int, nargs="+", default=[1, 500, 5000])
+def in_order(rows: Any) -> dict[str, Any]:
+    """The values that all sides make, in the order of symbols and times."""
+    made = fields(rows)
+    order = np.lexsort((made["open_time"], made["symbol_id"]))
+    return {name: column[order] for name, column in made.items()}
+
+
+def same(made: dict[str, Any], expected: dict[str, Any]) -> bool:
+    """Whether all values are equal."""
+    return all(np.array_equal(made[name], expected[name]) for name in expected)
+
+
+def print_specs(rounds: int) -> None:
+    """What other bars cost, beside 1m and 1s: the kernel alone, 2 M trades over five minutes."""
+    print(f"\n| bars | {' | '.join(f'{symbols:,} symbols' for symbols in (1, 500, 5_000))} |\n|---|---|---|---|")
+    times: dict[tuple[str, int], list[float]] = {}
+    for symbols in (1, 500, 5_000):
+        batch = market.batch(market.columns(TRADES, symbols), symbols)
+        for number in range(rounds):
+            # With thousands of symbols nearly each trade ends a second: that would measure the making of bars.
+            specs = [each for each in SPECS if symbols <= 1000 or not each.startswith("1s")]
+            for each in specs[number % len(specs) :] + specs[: number % len(specs)]:
+                kernel = BarKernel(batch.instruments, parse_specs(each), Ledger())
+                taken = nanoseconds(lambda kernel=kernel, batch=batch: kernel.update(batch), TRADES)  # type: ignore[misc]
+                times.setdefault((each, symbols), []).append(taken)
+    for each in SPECS:
+        words = []
+        for symbols in (1, 500, 5_000):
+            own, finest = times.get((each, symbols)), times.get(("1s" if each.startswith("1s") else "1m", symbols))
+            if own is None or finest is None:
+                words.append("")
+                continue
+            ratio = statistics.median(one / two for one, two in zip(own, finest, strict=True))
+            words.append(spread(own) + ("" if own is finest else f", {ratio:.2f}x"))
+        print(f"| `{each}` | {' | '.join(words)} |")
+
+
+def parsed(text: str) -> Cell:
+    """A cell as SYMBOLSxTRADES."""
+    symbols, _, per_bar = text.partition("x")
+    cell = Cell(int(symbols), int(per_bar))
+    if cell.per_bar not in BOUNDS:
+        raise argparse.ArgumentTypeError(f"trades a bar are one of {', '.join(map(str, BOUNDS))}, not {per_bar}")
+    return cell
+
+
+def main(words: list[str] | None = None) -> int:
+    """Prints the table, a row a cell; with --check the exit status is 1 where a bound breaks in each of three tries."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernel")
+    parser.add_argument("--cells", type=parsed, nargs="+", help="such as 500x7; by default all")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="none given: C alone")
     parser.add_argument("--rounds", type=int, default=7)
-    given = parser.parse_args()
-    c = PlainC()
-    for symbols in given.symbols:
-        times = measure(symbols, given.rounds, c)
-        print(f"\n{symbols} symbols{'':<22} {'median (min to max) ns/trade':>30}   ratio to 1m (min to max)")
-        best = min(("C, by_trade", "C, by_stretch"), key=lambda name: statistics.median(times[name]))
-        for name, values in times.items():
-            ratios = sorted(value / own for value, own in zip(values, times["1m"], strict=True))
-            text = f"{statistics.median(values):8.2f} ({min(values):.2f} to {max(values):.2f})"
-            spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-            print(f"  {name:<34} {text:>30}   {spread}{'  fastest C' if name == best else ''}")
-        print(f"  1m is {statistics.median(times['1m']) / statistics.median(times[best]):.2f} times the fastest C")
-        for finest, six in (("1m", SPECS[2]), ("1s", SPECS[1])):
-            if six in times:
-                ratio = statistics.median(times[six]) / statistics.median(times[finest])
-                print(f"  {six} is {ratio:.2f} times {finest}")
+    parser.add_argument("--check", action="store_true", help="hold the bounds")
+    parser.add_argument("--specs", action="store_true", help="also other kinds of bars, and six specs at once")
+    given = parser.parse_args(words)
+    cells = given.cells or [Cell(symbols, per_bar) for symbols in SYMBOLS for per_bar in BOUNDS]
+    peers = list(given.peers)
+    print("| symbols | trades a bar | fastbars, ns a trade | plain C | times C | ns a bar above C | "
+          + " | ".join(f"{peer}, times" for peer in peers) + " |")  # fmt: skip
+    print("|---" * (6 + len(peers)) + "|")
+    lost: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        grid = Grid(Path(folder), list(given.peers))
+        try:
+            for cell in cells:
+                grid.measure(cell, given.rounds)
+                print(cell.line(peers), flush=True)
+                broken = cell.broken() if given.check else {}
+                for _ in range(TRIES - 1):
+                    if not broken:
+                        break
+                    again = grid.measure(Cell(cell.symbols, cell.per_bar), given.rounds).broken()
+                    broken = {what: min(by, again[what]) for what, by in broken.items() if what in again}
+                lost += [f"LOST  {cell.name}: {what}, missed by {by - 1:.0%}" for what, by in broken.items()]
+        finally:
+            grid.close()
+    if given.specs:
+        print_specs(given.rounds)
+    if given.check:
+        print("\n".join(lost) or "All bounds hold.")
+    return 1 if lost else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -38,6 +38,16 @@ def columns(trades: int, symbols: int, minutes: float = 5.0, seed: int = 1) -> C
     }
 
 
+def drawn(trades: int, symbols: int, per_bar: float, seed: int = 1) -> Columns:
+    """Trades at random times, `per_bar` of each symbol a minute on average; else as `columns`."""
+    minutes = trades / (symbols * per_bar)
+    made = columns(trades, symbols, minutes, seed)
+    times_ms = np.random.default_rng(seed + 1).integers(0, max(int(minutes * 60_000), 1), trades)
+    times_ms.sort()
+    made["time_ns"] = START_NS + times_ms * 1_000_000
+    return made
+
+
 def batch(trades: Columns, symbols: int) -> TickBatch:
     """The columns with instruments of their own."""
     instruments = Instruments("bench")

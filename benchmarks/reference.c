@@ -1,9 +1,10 @@
 /* Plain C from the same columns to the same 1-minute bars: the floor that the kernel is measured against.
  *
- * Two 64-byte lines a symbol hold all fields of the open bar. It checks what a careful hand-written program
- * would (late trades, ids that are not the next one) and counts them, but amends, proves and validates nothing.
- * Two variants: one treats a stretch of one symbol inside one bar as a unit, one goes trade by trade without
- * a branch that the trades decide, and fetches the symbol of a trade a few places ahead.
+ * Two 64-byte lines a symbol hold the open bar, and a closed one is written with all fields that a row of the kernel has.
+ * It checks what a careful hand-written program would (late trades, ids that are not the next one) and counts them, but
+ * amends, proves and validates nothing, and its volumes have 64 bits. Two variants: one treats a stretch of one symbol
+ * inside one bar as a unit, one goes trade by trade without a branch that the trades decide, and fetches the symbol of a
+ * trade a few places ahead.
  */
 #include <stdint.h>
 #include <string.h>
@@ -18,13 +19,17 @@
 typedef struct {
     int64_t close_time, last_id, high, low, close, volume, taker_volume, count;
     __int128 quote, taker_quote;
-    int64_t open_time, first_id, open, unused;
+    int64_t first_time, first_id, open, last_time;
 } __attribute__((aligned(64))) state;
 
 typedef struct {
-    int64_t open_time, close_time, open, high, low, close, first_id, last_id, count, volume, taker_volume;
-    int32_t symbol, row;
-    __int128 quote, taker_quote;
+    int64_t last_time, last_id, high, low, close, count;
+    __int128 volume, quote, taker_volume, taker_quote;
+    int64_t open_time, close_time, first_time, first_id, open, row, missing;
+    int32_t symbol, spec, revision, unpublished;
+    uint8_t status, reason;
+    int8_t price_scale, size_scale, quote_scale;
+    uint8_t unused[3];
 } bar;
 
 typedef struct {
@@ -37,34 +42,44 @@ typedef struct {
 int64_t state_bytes(void) { return sizeof(state); }
 int64_t bar_bytes(void) { return sizeof(bar); }
 
-static void issue(const state *s, int32_t symbol, int64_t row, bar *out) {
-    out->open_time = s->open_time;
-    out->close_time = s->close_time;
-    out->open = s->open;
+static inline void issue(const state *s, int32_t symbol, int64_t row, int reason, bar *out) {
+    out->last_time = s->last_time;
+    out->last_id = s->last_id;
     out->high = s->high;
     out->low = s->low;
     out->close = s->close;
-    out->first_id = s->first_id;
-    out->last_id = s->last_id;
     out->count = s->count;
     out->volume = s->volume;
-    out->taker_volume = s->taker_volume;
     out->quote = s->quote;
+    out->taker_volume = s->taker_volume;
     out->taker_quote = s->taker_quote;
+    out->open_time = s->close_time - STEP;
+    out->close_time = s->close_time;
+    out->first_time = s->first_time;
+    out->first_id = s->first_id;
+    out->open = s->open;
+    out->row = row;
+    out->missing = 0;
     out->symbol = symbol;
-    out->row = (int32_t)row;
+    out->spec = out->revision = out->unpublished = 0;
+    out->status = 0;
+    out->reason = (uint8_t)reason;
+    out->price_scale = 2;
+    out->size_scale = 5;
+    out->quote_scale = 7;
+    memset(out->unused, 0, sizeof out->unused);
 }
 
-static void begin(state *s, const columns *c, int64_t i) {
-    s->open_time = c->time[i] - c->time[i] % STEP;
-    s->close_time = s->open_time + STEP;
+static inline void begin(state *s, const columns *c, int64_t i) {
+    s->first_time = c->time[i];
+    s->close_time = c->time[i] - c->time[i] % STEP + STEP;
     s->open = s->high = s->low = c->price[i];
     s->first_id = c->id[i];
     s->volume = s->taker_volume = s->count = 0;
     s->quote = s->taker_quote = 0;
 }
 
-/* Returns the number of bars; problems[0] counts late trades, problems[1] ids that are not the next one. */
+/* Each returns the number of bars that closed; problems[0] counts late trades, problems[1] ids that are not the next one. */
 int64_t by_trade(state *states, const columns *c, bar *out, int64_t *problems) {
     int64_t bars = 0, i;
     for (i = 0; i < c->rows; i++) {
@@ -76,7 +91,7 @@ int64_t by_trade(state *states, const columns *c, bar *out, int64_t *problems) {
         if (__builtin_expect(c->time[i] >= s->close_time, 0)) {
             if (s->count) {
                 problems[1] += c->id[i] != s->last_id + 1;
-                issue(s, c->symbol[i], i, &out[bars++]);
+                issue(s, c->symbol[i], i, 0, &out[bars++]);
             }
             begin(s, c, i);
         } else {
@@ -90,6 +105,7 @@ int64_t by_trade(state *states, const columns *c, bar *out, int64_t *problems) {
         s->low = price < s->low ? price : s->low;
         s->close = price;
         s->last_id = c->id[i];
+        s->last_time = c->time[i];
         s->count++;
         s->volume += size;
         s->quote += quote;
@@ -109,7 +125,7 @@ int64_t by_stretch(state *states, const columns *c, bar *out, int64_t *problems)
         if (c->time[i] >= s->close_time) {
             if (s->count) {
                 problems[1] += c->id[i] != s->last_id + 1;
-                issue(s, symbol, i, &out[bars++]);
+                issue(s, symbol, i, 0, &out[bars++]);
             }
             begin(s, c, i);
         } else if (c->time[i] < s->close_time - STEP) {
@@ -140,11 +156,19 @@ int64_t by_stretch(state *states, const columns *c, bar *out, int64_t *problems)
         s->low = low;
         s->close = c->price[i - 1];
         s->last_id = c->id[i - 1];
+        s->last_time = c->time[i - 1];
         s->count += i - start;
         s->volume += volume;
         s->taker_volume += taker_volume;
         s->quote += quote;
         s->taker_quote += taker_quote;
     }
+    return bars;
+}
+
+/* What the end of the input closes, behind the `bars` that are there; returns how many there are then. */
+int64_t flush(const state *states, int64_t symbols, int64_t rows, int64_t bars, bar *out) {
+    for (int64_t symbol = 0; symbol < symbols; symbol++)
+        if (states[symbol].count) issue(&states[symbol], (int32_t)symbol, rows, 1, &out[bars++]);
     return bars;
 }

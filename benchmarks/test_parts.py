@@ -16,7 +16,7 @@ from websockets.frames import Frame
 from websockets.protocol import CLIENT, OPEN, Protocol
 
 from benchmarks import instructions, market
-from benchmarks.kernel import PlainC
+from benchmarks.plain_c import PlainC
 from benchmarks.test_bars import MANY
 from fastbars.wire.walker import FrameWalker
 

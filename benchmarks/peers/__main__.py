@@ -1,23 +1,20 @@
 """`make bench-peers`: each peer in an environment of its own, rounds in turn, tables written into the documentation.
 
-    python -m benchmarks.peers [--rounds 9] [--no-write]
+    python -m benchmarks.peers [--rounds 9] [--trades 2000000] [--tables 1 2 3 4 5] [--no-write]
 
-A round of each job follows a round of the next, forwards and backwards, so that what disturbs the machine disturbs all.
-A peer that cannot be installed or does not run is named in the tables as not measured.
+A round of each job follows a round of the next, forwards and backwards, so that what disturbs the machine disturbs
+all. A peer that cannot be installed or does not run is named in the tables as not measured. Bars made of columns are
+compared.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import re
-import shutil
-import statistics
 import subprocess
 import sys
-import venv
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,79 +22,85 @@ import numpy as np
 
 from benchmarks import market
 from benchmarks.instructions import compiler
+from benchmarks.peers.workers import HERE, WORK, Job, Worker, difference, python_of, version_of
 from fastbars.kernel.scaled import to_text
 
-HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
-WORK = PROJECT / "build" / "peers"
 PAGES = (PROJECT / "docs" / "performance.md", PROJECT / "README.md")
+SYMBOLS = 500  # of the tables of columns
 
 
 @dataclass
-class Job:
-    """One thing that one library does."""
+class Table:
+    """What several libraries do; the first job is the one that the others are compared with."""
 
-    peer: str
-    function: str
-    computes: str
-    only: str = ""  # what sets it apart from the same library's other row
-    times_ns: list[float] = field(default_factory=list)
-    bars: set[int] = field(default_factory=set)
-    fault: str = ""
-
-    @property
-    def median_ns(self) -> float:
-        return statistics.median(self.times_ns)
+    title: str
+    jobs: list[Job]
+    per_bar: int = 0  # of columns: trades a symbol and minute
+    faults: str = ""
 
 
-# What pip is asked for, besides the peer's own name; fastbars runs in the project's own environment.
-PEERS: dict[str, list[str]] = {
-    "nautilus_trader": [],
-    "cryptofeed": [],
-    "tickbar": ["numpy"],
-    "polars": ["numpy"],
-    "duckdb": ["numpy", "pyarrow"],
-    "pandas": ["numpy"],
-    "numba": ["numpy"],
-    "websockets": ["orjson", "uvloop"],
-    "picows": ["orjson", "uvloop"],
-    "aiohttp": ["orjson", "uvloop"],
-}
-TABLES = {
-    "Columns to bars: a million trades of 500 symbols in time order, 1m bars, one thread": [
-        Job("fastbars", "fastbars_columns", "18 fields, exact; order, duplicates and completeness by id"),
-        Job("polars", "polars_columns", "7 fields in float64, first and last by row"),
-        Job("duckdb", "duckdb_columns", "7 fields in float64, first and last by a row number"),
-        Job("pandas", "pandas_columns", "7 fields in float64, first and last by row"),
-        Job("numba", "numba_columns", "7 fields in float64, a plain loop compiled by it"),
-        Job("tickbar", "tickbar_columns", "OHLCV, count, vwap in int64; symbols parted beforehand, not timed"),
-    ],
-    "One trade at a time: 100,000 objects of 20 symbols made beforehand, 1m bars": [
-        Job("fastbars", "fastbars_objects", "18 fields, exact"),
-        Job("nautilus_trader", "nautilus_objects", "OHLCV in fixed point, by timer"),
-        Job("cryptofeed", "cryptofeed_objects", "OHLC, volume, vwap in Decimal, by the local clock"),
-        Job("tickbar", "tickbar_objects", "OHLCV, count, vwap in int64, no symbol"),
-        Job("the ancestor", "ancestor_objects", "OHLCV in Decimal, no late trades"),
-    ],
-    "One trade at a time, from texts: the object that the library wants is made in the time": [
-        Job("fastbars", "fastbars_texts", "18 fields, exact; `BarBuffer.add` makes no object"),
-        Job("nautilus_trader", "nautilus_objects_made", "as above"),
-        Job("the ancestor", "ancestor_objects_made", "as above"),
-    ],
-    "From the socket: 200,000 Binance trades over loopback, as fast as they are taken, 1m bars": [
-        Job("fastbars", "fastbars_socket", "18 fields, exact"),
-        Job("websockets", "websockets_socket", "orjson, then 7 fields in Decimal in a dict"),
-        Job("aiohttp", "aiohttp_socket", "orjson, then 7 fields in Decimal in a dict"),
-        Job("picows", "picows_socket", "orjson, then 7 fields in Decimal in a dict"),
-        Job("picows", "picows_socket_counting", "messages counted, not read", "counting only"),
-    ],
-}
+def column_jobs() -> list[Job]:
+    """Columns in, bars as columns out."""
+    plain_c = "the same fields, volumes in 64 bits; ids and order checked, nothing proven or amended; memory kept"
+    return [
+        Job("fastbars", "columns fastbars", "all fields, exact in 128 bits; order, duplicates, completeness by id"),
+        Job("plain C", "columns plain_c", plain_c,
+            ahead="plain C, written for these columns, is the floor: it validates, proves and amends nothing."),
+        Job("plain C", "columns plain_c_by_stretch", plain_c,
+            ahead="plain C, written for these columns, is the floor: it validates, proves and amends nothing."),
+        Job("numba", "columns numba", "the same fields, sums in 64 bits; ids not looked at, memory kept",
+            ahead="numba compiles a plain loop over these very columns; its sums may overflow, and it looks at no id."),
+        Job("duckdb", "columns duckdb", "the same fields, exact in 128 bits; first and last by id"),
+        Job("polars", "columns polars", "the same fields, sums in 64 bits; first and last by id"),
+        Job("tickbar", "columns tickbar", "OHLCV, count, vwap in 64 bits; symbols parted beforehand, not timed",
+            ahead="tickbar knows one symbol, and makes half of the fields: the trades were parted for it beforehand."),
+    ]  # fmt: skip
+
+
+TABLES = [
+    *(
+        Table(f"Columns to bars: {SYMBOLS} symbols, {per_bar} trades a bar, 1m, one thread", column_jobs(), per_bar)
+        for per_bar in (100, 7)
+    ),
+    Table(
+        "One trade at a time, from texts: 20 symbols, 1m; the object that a library wants is made in the time",
+        [
+            Job("fastbars", "fastbars_texts", "all fields, exact", "`add`"),
+            Job("fastbars", "fastbars_objects_made", "as above", "`TickData` and `add_tick`"),
+            Job("nautilus_trader", "nautilus_objects_made", "OHLCV in fixed point, by timer"),
+            Job("the ancestor", "ancestor_objects_made", "OHLCV in Decimal, no late trades"),
+        ],
+    ),
+    Table(
+        "One trade at a time, as objects made beforehand: 20 symbols, 1m",
+        [
+            Job("fastbars", "fastbars_objects", "all fields, exact", "`add_tick`"),
+            Job("tickbar", "tickbar_objects", "OHLCV, count, vwap in 64 bits, no symbol",
+                ahead="tickbar's object has a time, a price and a size in integers: no symbol, side, id or scale."),
+            Job("nautilus_trader", "nautilus_objects", "OHLCV in fixed point, by timer"),
+            Job("the ancestor", "ancestor_objects", "OHLCV in Decimal, no late trades"),
+        ],
+    ),
+    Table(
+        "From the socket: 200,000 Binance trades over loopback, as fast as they are taken, 1m",
+        [
+            Job("fastbars", "fastbars_socket", "all fields, exact"),
+            Job("C program", "c_socket", "the same scanner with layout memory, ids unchecked, no status",
+                ahead="the C program is the floor: blocking reads of one socket, one interval, no ids, no loop."),
+            Job("picows", "picows_socket", "orjson, then 7 fields in Decimal in a dict"),
+            Job("picows", "picows_socket_counting", "messages counted, not read", "counting only",
+                ahead="picows counts messages there, and reads none."),
+            Job("aiohttp", "aiohttp_socket", "orjson, then 7 fields in Decimal in a dict"),
+            Job("websockets", "websockets_socket", "orjson, then 7 fields in Decimal in a dict"),
+        ],
+    ),
+]  # fmt: skip
 
 
 def write_data() -> None:
-    """The same trades as columns, as texts and as messages."""
+    """The same trades as texts and as messages."""
     WORK.mkdir(parents=True, exist_ok=True)
-    np.savez(WORK / "columns.npz", allow_pickle=False, **market.columns(1_000_000, 500))
     few = market.columns(100_000, 20)
     rows = zip(
         *(few[name].tolist() for name in ("symbol_id", "time_ns", "price", "size", "side", "first_id")), strict=True
@@ -110,89 +113,31 @@ def write_data() -> None:
     (WORK / "messages.jsonl").write_bytes(b"\n".join(market.messages(market.columns(200_000, 20))) + b"\n")
 
 
-def python_of(peer: str) -> Path | None:
-    """The interpreter of the peer's environment; None where it cannot be installed."""
-    if peer in ("fastbars", "the ancestor"):
-        return Path(sys.executable)
-    place = WORK / "venv" / peer
-    python = place / "bin" / "python"
-    if not (place / ".installed").exists():
-        shutil.rmtree(place, ignore_errors=True)
-        venv.create(place, with_pip=True)
-        command = [str(python), "-m", "pip", "install", "--quiet", "--only-binary", ":all:", peer, *PEERS[peer]]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            return None
-        (place / ".installed").touch()
-    return python
-
-
-def version_of(peer: str, python: Path) -> str:
-    """What is installed there."""
-    if peer == "the ancestor":
-        return ""
-    code = f"from importlib.metadata import version; print(version({peer!r}))"
-    return subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-
-
-class Worker:
-    """A process that works when it is asked to."""
-
-    def __init__(self, python: Path, job: Job, url: str) -> None:
-        self.job = job
-        self.log = (WORK / f"{job.function}.log").open("w")
-        words = [str(word) for word in (python, HERE / "worker.py", job.function, WORK, url)]
-        self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, cwd=WORK
-        )
-        self.works = bool(self._line())
-
-    def run(self) -> None:
-        """One round."""
-        assert self.process.stdin is not None
-        if not self.works:
-            return
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        if (answer := self._line()) is None:
-            self.works = False
-            return
-        self.job.times_ns.append(answer["ns"])
-        self.job.bars.add(int(answer["bars"]))
-
-    def close(self) -> None:
-        """Ends it, and says what went wrong if something did."""
-        assert self.process.stdin is not None
-        if not self.works:
-            self.log.flush()
-            said = Path(self.log.name).read_text().strip().splitlines() or ["no output"]
-            self.job.fault = f"does not run: {said[-1][:80]}"
-        self.process.stdin.close()
-        self.process.wait(30)
-
-    def _line(self) -> dict[str, float] | None:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found: dict[str, float] | None = json.loads(line) if line else None
-        return found
-
-
-def measure(jobs: list[Job], versions: dict[str, str], rounds: int) -> None:
+def measure(table: Table, versions: dict[str, str], rounds: int, trades: int) -> None:
     """All jobs of a table, rounds in turn."""
+    folder = WORK / f"columns-{table.per_bar}" if table.per_bar else WORK
+    folder.mkdir(parents=True, exist_ok=True)
+    if table.per_bar:
+        columns = market.drawn(trades, SYMBOLS, table.per_bar)
+        np.savez(folder / "columns.npz", allow_pickle=False, **columns)
     server = subprocess.Popen(
         [sys.executable, str(HERE / "server.py"), str(WORK / "messages.jsonl")], stdout=subprocess.PIPE, text=True
     )
     assert server.stdout is not None
     url = server.stdout.readline().strip()
-    workers = []
+    workers: list[Worker] = []
     try:
-        for job in jobs:
+        for job in table.jobs:
             python = python_of(job.peer)
             if python is None:
                 job.fault = "could not be installed"
                 continue
             versions[job.peer] = version_of(job.peer, python)
-            workers.append(Worker(python, job, url))
+            workers.append(Worker(python, job, folder, url))
+        if table.per_bar:
+            compare(workers, folder)
         for number in range(rounds):
+            print(f"  round {number + 1} of {rounds}", file=sys.stderr, flush=True)
             for worker in workers if number % 2 == 0 else workers[::-1]:
                 worker.run()
     finally:
@@ -202,21 +147,44 @@ def measure(jobs: list[Job], versions: dict[str, str], rounds: int) -> None:
         server.wait()
 
 
-def table(title: str, jobs: list[Job], versions: dict[str, str], brief: bool) -> list[str]:
-    """A Markdown table; brief: without what each computes."""
+def compare(workers: list[Worker], folder: Path) -> None:
+    """Ends the run where a library makes other bars than fastbars does."""
+    for worker in workers:
+        worker.run("write")
+    first = workers[0].job.function.split()[-1]
+    with np.load(folder / f"{first}.npz") as made:
+        expected = {name: made[name] for name in made.files}
+    for worker in workers:
+        name = worker.job.function.split()[-1]
+        if worker.works and (fault := difference(folder, name, expected)):
+            raise SystemExit(fault)
+
+
+def lines_of(table: Table, versions: dict[str, str], brief: bool) -> list[str]:
+    """A Markdown table; brief: without what each computes. Below it, why somebody is ahead."""
+    jobs = [job for job in table.jobs if not is_slower_variant(job, table.jobs)]
     ours = jobs[0].median_ns
     head = ["| library | ns a trade: median (min to max) | times the time of fastbars |", "|---|---|---|"]
-    lines = [f"**{title}**", "", *([head[0], head[1]] if brief else [f"{head[0]} what it makes |", f"{head[1]}---|"])]
+    if not brief:
+        head = [f"{head[0]} what it makes |", f"{head[1]}---|"]
+    lines = [f"**{table.title}**", "", *head]
     for job in jobs:
         name = f"{job.peer} {versions.get(job.peer, '')}".strip() + (f", {job.only}" if job.only else "")
         computes = "" if brief else f" {job.computes} |"
-        if job.fault:
+        if not job.times_ns:
             lines.append(f"| {name} | not measured: {job.fault} | |{computes}")
             continue
         spread = f"{number(job.median_ns)} ({number(min(job.times_ns))} to {number(max(job.times_ns))})"
         ratio = "1" if job is jobs[0] else number(job.median_ns / ours)
         lines.append(f"| {name} | {spread} | {ratio} |{computes}")
-    return [*lines, ""]
+    ahead = [job.ahead for job in jobs if job.ahead and job.times_ns and job.median_ns < ours]
+    return [*lines, "", *([f"Ahead: {' '.join(ahead)}", ""] if ahead else [])]
+
+
+def is_slower_variant(job: Job, jobs: list[Job]) -> bool:
+    """Whether another row of the same library, with nothing that sets it apart, is faster."""
+    rivals = [each for each in jobs if (each.peer, each.only) == (job.peer, job.only) and each.times_ns]
+    return bool(rivals) and job is not min(rivals, key=lambda each: each.median_ns)
 
 
 def number(value: float) -> str:
@@ -245,24 +213,27 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--trades", type=int, default=2_000_000, help="of the tables of columns")
+    parser.add_argument("--tables", type=int, nargs="+", default=list(range(1, len(TABLES) + 1)))
     parser.add_argument("--no-write", action="store_true")
     options = parser.parse_args()
     write_data()
     versions: dict[str, str] = {}
-    for title, jobs in TABLES.items():
-        print(title, flush=True)
-        measure(jobs, versions, options.rounds)
-        print("\n".join(table(title, jobs, versions, brief=False)), flush=True)
+    tables = [TABLES[place - 1] for place in options.tables]
+    for table in tables:
+        print(f"{datetime.now(UTC):%H:%M:%S}  {table.title}", file=sys.stderr, flush=True)
+        measure(table, versions, options.rounds, options.trades)
+        print("\n".join(lines_of(table, versions, brief=False)), flush=True)
     where = (
         f"`make bench-peers`, {datetime.now(UTC):%Y-%m-%d}, {processor()}, {platform.system()} {platform.machine()}, "
         f"{compiler().replace(', ' + platform.machine(), '')}: CPU time a trade over {options.rounds} rounds in "
         "turn, each library in an environment of its own."
     )
-    if not options.no_write:
-        for page in PAGES:
-            brief = page.name == "README.md"
-            body = [line for title, jobs in TABLES.items() for line in table(title, jobs, versions, brief)]
-            write(page, [where, "", *body])
+    if options.no_write:
+        return
+    for page in PAGES:
+        body = [line for table in tables for line in lines_of(table, versions, page.name == "README.md")]
+        write(page, [where, "", *body])
 
 
 if __name__ == "__main__":

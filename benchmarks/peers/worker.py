@@ -1,26 +1,27 @@
 """Runs in a peer's own environment: sets its job up, then works once for each line on stdin.
 
     PYTHON worker.py JOB FOLDER URL
+    PYTHON worker.py "columns JOB" FOLDER URL
 
-Prints one JSON line when ready, and one a round: CPU nanoseconds a trade, and how many bars came of it. It must not
-import fastbars, but for the jobs that measure it.
+Prints one JSON line when ready, and one a round: CPU nanoseconds a trade, and how many bars came of it. A job of
+columns also takes the lines "load" (read columns.npz of the folder anew) and "write" (a round whose bars go to JOB.npz
+there). It must not import fastbars, but for the jobs that measure it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # ancestor.py
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # ancestor.py, plain_c.py
 
 MINUTE_NS = 60_000_000_000
 SUBSCRIBE = '{"method":"SUBSCRIBE","params":["s0@trade"],"id":1}'
@@ -43,167 +44,10 @@ def timed(make: Callable[[], Any], work: Callable[[Any], int], trades: int) -> R
     return run
 
 
-def columns(folder: Path) -> Any:
-    import numpy as np
-
-    loaded = np.load(folder / "columns.npz")
-    return {name: loaded[name] for name in loaded.files}
-
-
-def floats(folder: Path) -> dict[str, Any]:
-    """The columns as tools for tables have them: float prices and sizes."""
-    given = columns(folder)
-    return {
-        "time": given["time_ns"],
-        "symbol": given["symbol_id"],
-        "price": given["price"] / 100.0,
-        "size": given["size"] / 100_000.0,
-    }
-
-
 def lines(folder: Path) -> list[Line]:
     """Trades as an exchange's message gives them: symbol, time_ns, price, size, side, id."""
     rows = (line.split("\t") for line in (folder / "trades.tsv").read_text().splitlines())
     return [(symbol, int(ns), price, size, side, int(number)) for symbol, ns, price, size, side, number in rows]
-
-
-# Columns in, bars as columns out.
-
-
-def fastbars_columns(folder: Path, _: str) -> Round:
-    import fastbars
-
-    given = columns(folder)
-
-    def work(_: object) -> int:
-        return len(
-            fastbars.aggregate(
-                given["time_ns"], given["price"], given["size"], symbol=given["symbol_id"], side=given["side"],
-                trade_id=given["first_id"], price_scale=2, size_scale=5,
-            )
-        )  # fmt: skip
-
-    return timed(lambda: None, work, len(given["time_ns"]))
-
-
-def polars_columns(folder: Path, _: str) -> Round:
-    import polars as pl
-
-    frame = pl.DataFrame(floats(folder))
-    price, size = pl.col("price"), pl.col("size")
-
-    def work(_: object) -> int:
-        return len(
-            frame.group_by("symbol", pl.col("time") // MINUTE_NS).agg(
-                price.first().alias("open"), price.max().alias("high"), price.min().alias("low"),
-                price.last().alias("close"), size.sum().alias("volume"), (price * size).sum().alias("quote"),
-                pl.len().alias("count"),
-            )
-        )  # fmt: skip
-
-    return timed(lambda: None, work, len(frame))
-
-
-def duckdb_columns(folder: Path, _: str) -> Round:
-    import duckdb
-    import pyarrow as pa
-
-    given = floats(folder)
-    connection = duckdb.connect()
-    connection.execute("SET threads = 1")
-    connection.register("arrow", pa.table(given | {"seq": range(len(given["time"]))}))
-    connection.execute("CREATE TABLE trades AS SELECT * FROM arrow")
-    # Times repeat: without a number of its own "first" and "last" of a minute would be any of several.
-    query = """SELECT symbol, time // 60000000000 AS minute, arg_min(price, seq), max(price), min(price),
-        arg_max(price, seq), sum(size), sum(price * size), count(*) FROM trades GROUP BY symbol, minute"""
-
-    def work(_: object) -> int:
-        bars: Any = connection.execute(query).to_arrow_table()
-        return int(bars.num_rows)
-
-    return timed(lambda: None, work, len(given["time"]))
-
-
-def pandas_columns(folder: Path, _: str) -> Round:
-    import pandas as pd
-
-    frame = pd.DataFrame(floats(folder))
-
-    def work(_: object) -> int:
-        groups = frame.assign(quote=frame.price * frame["size"], minute=frame.time // MINUTE_NS).groupby(
-            ["symbol", "minute"], sort=False
-        )
-        prices = groups.price.agg(["first", "max", "min", "last", "count"])
-        return len(prices.join(groups[["size", "quote"]].sum()))
-
-    return timed(lambda: None, work, len(frame))
-
-
-def numba_columns(folder: Path, _: str) -> Round:
-    import numba
-    import numpy as np
-
-    given = floats(folder)
-    symbols = int(given["symbol"].max()) + 1
-
-    @numba.njit(cache=False)
-    def fold(time_ns: Any, symbol: Any, price: Any, size: Any, symbols: int) -> Any:
-        # minute, open, high, low, close, volume, quote volume, count
-        bars = np.empty((len(price), 9))
-        count = 0
-        place = np.full(symbols, -1, np.int64)
-        for row in range(len(price)):
-            minute, key, value = time_ns[row] // MINUTE_NS, symbol[row], price[row]
-            at = place[key]
-            if at < 0 or bars[at, 1] != minute:
-                at = count
-                place[key] = at
-                count += 1
-                bars[at, 0], bars[at, 1] = key, minute
-                bars[at, 2:6] = value
-                bars[at, 6:] = 0.0
-            bar = bars[at]
-            bar[3] = max(bar[3], value)
-            bar[4] = min(bar[4], value)
-            bar[5] = value
-            bar[6] += size[row]
-            bar[7] += value * size[row]
-            bar[8] += 1
-        return bars[:count]
-
-    def work(_: object) -> int:
-        return len(fold(given["time"], given["symbol"], given["price"], given["size"], symbols))
-
-    work(None)  # compiles
-    return timed(lambda: None, work, len(given["time"]))
-
-
-def tickbar_columns(folder: Path, _: str) -> Round:
-    import numpy as np
-    from tickbar.tickbar import TickAggregator
-
-    given = columns(folder)
-    order = np.argsort(given["symbol_id"], kind="stable")
-    edges = np.searchsorted(given["symbol_id"][order], np.arange(given["symbol_id"].max() + 2))
-    # It knows one symbol at a time: they are parted beforehand, outside the time.
-    parts = [
-        [np.ascontiguousarray(given[name][order[start:stop]]) for name in ("time_ns", "price", "size")]
-        for start, stop in pairwise(edges)
-    ]
-
-    def set_up() -> list[Any]:
-        made = [TickAggregator(60) for _ in parts]
-        for aggregator, part in zip(made, parts, strict=True):
-            # The first push of each costs milliseconds, whatever it brings.
-            aggregator.push_from_numpy(*(column[:1] for column in part))
-        return made
-
-    def work(made: list[Any]) -> int:
-        for aggregator, part in zip(made, parts, strict=True):
-            aggregator.push_from_numpy(*(column[1:] for column in part))
-        return sum(len(aggregator.finalize()) for aggregator in made)
-
-    return timed(set_up, work, len(given["time_ns"]))
 
 
 # One trade at a time; "_made" with the making of the trade's object from texts.
@@ -231,6 +75,18 @@ def fastbars_texts(folder: Path, _: str) -> Round:
         for symbol, ns, price, size, side, number in given:
             bars += len(add(symbol, ns, price, size, side=side, trade_id=number))
         return bars
+
+    return timed(lambda: BarBuffer("1m", ids="contiguous"), work, len(given))
+
+
+def fastbars_objects_made(folder: Path, _: str) -> Round:
+    from fastbars import BarBuffer, TickData
+
+    given = lines(folder)
+
+    def work(buffer: BarBuffer) -> int:
+        add = buffer.add_tick
+        return sum(len(add(TickData(*line))) for line in given)
 
     return timed(lambda: BarBuffer("1m", ids="contiguous"), work, len(given))
 
@@ -280,32 +136,6 @@ def tickbar_objects(folder: Path, _: str) -> Round:
         return sum(len(each.finalize()) - 1 for each in aggregators.values())
 
     return timed(set_up, work, len(later))
-
-
-def cryptofeed_objects(folder: Path, _: str) -> Round:
-    from cryptofeed.backends.aggregate import OHLCV
-
-    given = [(s, Decimal(price), Decimal(size), side, ns / 1e9) for s, ns, price, size, side, _ in lines(folder)]
-
-    def work(_: object) -> int:
-        bars = 0
-
-        async def handler(data: dict[str, Any]) -> None:
-            nonlocal bars
-            bars += len(data)
-
-        async def feed() -> None:
-            callback = OHLCV(handler, window=60)
-            for symbol, price, size, side, seconds in given:
-                await callback(
-                    feed="BINANCE", symbol=symbol, side=side, amount=size, price=price,
-                    timestamp=seconds, receipt_timestamp=seconds,
-                )  # fmt: skip
-
-        asyncio.run(feed())
-        return bars
-
-    return timed(lambda: None, work, len(given))
 
 
 def nautilus_objects(folder: Path, _: str, made: bool = False) -> Round:
@@ -419,6 +249,22 @@ def fastbars_socket(folder: Path, url: str) -> Round:
     return timed(lambda: None, lambda _: fastbars.run(stream()), messages(folder))
 
 
+def c_socket(folder: Path, url: str) -> Round:
+    """benchmarks/wire_floor.c, a process a round, which says what it took."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from benchmarks.test_wire import floor
+
+    command = [str(floor()), url.rsplit(":", 1)[1].split("/", maxsplit=1)[0], "layout"]
+    trades = messages(folder)
+
+    def run() -> tuple[float, int, int]:
+        said = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        assert said["messages"] == trades
+        return said["cpu_ns"] / 1e9, trades, said["bars"]
+
+    return run
+
+
 def websockets_socket(folder: Path, url: str) -> Round:
     import orjson
     import uvloop
@@ -493,9 +339,66 @@ def aiohttp_socket(folder: Path, url: str) -> Round:
     return timed(lambda: None, lambda _: uvloop.run(receive()), messages(folder))
 
 
+class ColumnWorker:
+    """One of column_jobs.JOBS, with the columns of the moment."""
+
+    def __init__(self, job: str, folder: Path) -> None:
+        self.job, self.folder = job, folder
+        self.parts: tuple[Any, ...] = ()
+        self.fields: Any = None
+        self.result: Any = None
+
+    def load(self) -> float:
+        """Sets the job up with the columns, and works once, unmeasured."""
+        import numpy as np
+        from column_jobs import JOBS
+
+        self.parts, self.fields, self.result = (), None, None  # both columns would be much memory
+        with np.load(self.folder / "columns.npz") as loaded:
+            columns = {name: loaded[name] for name in loaded.files}
+        self.trades = len(columns["time_ns"])
+        work, self.fields, *rest = JOBS[self.job](columns)
+        self.parts = (work, rest[0] if rest else None)
+        self.round()
+        return 0.0
+
+    def round(self) -> float:
+        """CPU nanoseconds a trade; the result of the round before is let go outside the time."""
+        work, set_up = self.parts
+        self.result = None
+        given = (set_up(),) if set_up else ()
+        start = time.process_time()
+        self.result = work(*given)
+        return (time.process_time() - start) / self.trades * 1e9
+
+    def write(self) -> float:
+        """The bars, in the order of symbols and times."""
+        import numpy as np
+
+        taken = self.round()
+        fields = self.fields(self.result)
+        order = np.lexsort((fields["open_time"], fields["symbol_id"]))
+        np.savez(self.folder / f"{self.job}.npz", allow_pickle=False, **{k: v[order] for k, v in fields.items()})
+        return taken
+
+
+def serve_columns(job: str, folder: Path) -> None:
+    """Answer each line with what it asks for."""
+    worker = ColumnWorker(job, folder)
+    worker.load()
+    print(json.dumps({"ready": job}), flush=True)
+    for line in sys.stdin:
+        taken = {"load": worker.load, "write": worker.write, "": worker.round}[line.strip()]()
+        print(json.dumps({"ns": taken, "bars": 0}), flush=True)
+
+
 def main(job: str, folder: str, url: str) -> None:
     """Answer each line of stdin with a round."""
     os.environ["POLARS_MAX_THREADS"] = "1"
+    kind, _, name = job.rpartition(" ")
+    if kind == "columns":
+        serve_columns(name, Path(folder))
+        return
     round_of: Round = globals()[job](Path(folder), url)
     round_of()  # warm
     print(json.dumps({"ready": job}), flush=True)
