@@ -333,8 +333,7 @@ cdef class BarKernel:
         if is_settled(self.bars):
             return 0
         self.bars.reserve()
-        if self.bars.follow_instruments():
-            self.bound = self.bars.largest()
+        self.bound = max(self.bound, self.bars.follow_instruments())    # the others are as they were
         return 0
 
     cdef void begin(self, Pass *run, TickBatch batch, const int32_t *places, bint healing=False) noexcept:

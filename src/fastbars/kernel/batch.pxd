@@ -34,8 +34,9 @@ cdef class TickBatch:
     # that have one of their own here; see scale_of.
     cdef int version
     cdef Scale *own_scales      # by symbol; OF_INSTRUMENT where a symbol has none
-    cdef Py_ssize_t own_count   # how many symbols are looked up there; 0: all rows are at the instruments' scales
-    cdef Py_ssize_t own_capacity
+    cdef int32_t *own_symbols   # those that have one
+    cdef Py_ssize_t own_count   # how many do; 0: all rows are at the instruments' scales
+    cdef Py_ssize_t own_capacity    # symbols that both have room for
     cdef bint borrows           # the memory is the caller's, who may change it at any time
     cdef bint folding           # a kernel reads it, without the interpreter lock
     cdef readonly Instruments instruments
@@ -73,14 +74,22 @@ cdef enum:
 
 cdef inline Scale scale_of(TickBatch batch, int symbol_id) noexcept nogil:
     # Of the rows of a symbol that the instruments know, in a batch that has caught up.
-    if symbol_id < batch.own_count and batch.own_scales[symbol_id].price != OF_INSTRUMENT:
+    if batch.own_count and symbol_id < batch.own_capacity and batch.own_scales[symbol_id].price != OF_INSTRUMENT:
         return batch.own_scales[symbol_id]
     return batch.instruments.table[symbol_id].scale
 
 
+cdef inline void forget_scales(TickBatch batch) noexcept nogil:
+    # Those that only rows had. Not all symbols are looked at: there can be far more than rows.
+    while batch.own_count:
+        batch.own_count -= 1
+        batch.own_scales[batch.own_symbols[batch.own_count]].price = OF_INSTRUMENT
+
+
 cdef inline void begin(TickBatch batch) noexcept:
     # No rows, and none of the scales that only rows had.
-    batch.length = batch.own_count = 0
+    batch.length = 0
+    forget_scales(batch)
     batch.version = batch.instruments.version
 
 

@@ -84,6 +84,7 @@ cdef class TickBatch:
 
     def __dealloc__(self):
         free(self.own_scales)
+        free(self.own_symbols)
 
     def __init__(self, Instruments instruments not None, bint ids=True, bint counts=False, bint sequences=False):
         if self._columns:
@@ -193,7 +194,8 @@ cdef class TickBatch:
         # Copies rows that are at the instruments' scales into memory of BYTES_A_ROW each, to be folded in at once; no
         # numpy array is made.
         cdef Py_ssize_t size = batch.length * sizeof(int64_t)
-        self.instruments, self.length, self.version, self.own_count = batch.instruments, batch.length, batch.version, 0
+        self.instruments, self.length, self.version = batch.instruments, batch.length, batch.version
+        forget_scales(self)
         self.time_ns = <int64_t *>_copied(memory, batch.time_ns, size)
         self.price = <int64_t *>_copied(memory + size, batch.price, size)
         self.size = <int64_t *>_copied(memory + 2 * size, batch.size, size)
@@ -220,7 +222,7 @@ cdef class TickBatch:
             return 0
         if self.length:
             for symbol_id, before.price, before.size in self.instruments.changes[self.version :]:
-                if (symbol_id >= self.own_count or self.own_scales[<int>symbol_id].price == OF_INSTRUMENT) and (
+                if (symbol_id >= self.own_capacity or self.own_scales[<int>symbol_id].price == OF_INSTRUMENT) and (
                     not are_equal(before, self.instruments.table[<int>symbol_id].scale)
                 ):
                     self.set_scale(symbol_id, before)
@@ -228,16 +230,24 @@ cdef class TickBatch:
         return 0
 
     cdef int set_scale(self, int symbol_id, Scale scale) except -1:
-        cdef Py_ssize_t capacity
-        cdef Scale *grown
+        cdef Py_ssize_t capacity, i
+        cdef Scale *scales
+        cdef int32_t *symbols
         if symbol_id >= self.own_capacity:
             capacity = max(<Py_ssize_t>symbol_id + 1, 2 * self.own_capacity)
-            grown = <Scale *>realloc(self.own_scales, capacity * sizeof(Scale))
-            if grown is NULL:
+            symbols = <int32_t *>realloc(self.own_symbols, capacity * sizeof(int32_t))
+            if symbols is NULL:
                 raise MemoryError
-            self.own_scales, self.own_capacity = grown, capacity
-        while self.own_count <= symbol_id:
-            self.own_scales[self.own_count] = Scale(OF_INSTRUMENT, OF_INSTRUMENT)
+            self.own_symbols = symbols
+            scales = <Scale *>realloc(self.own_scales, capacity * sizeof(Scale))
+            if scales is NULL:
+                raise MemoryError
+            self.own_scales = scales
+            for i in range(self.own_capacity, capacity):
+                scales[i] = Scale(OF_INSTRUMENT, OF_INSTRUMENT)
+            self.own_capacity = capacity
+        if self.own_scales[symbol_id].price == OF_INSTRUMENT:
+            self.own_symbols[self.own_count] = symbol_id
             self.own_count += 1
         self.own_scales[symbol_id] = scale
         return 0
@@ -248,14 +258,14 @@ cdef class TickBatch:
         cdef Scale own = scale_of(self, symbol_id)
         cdef int64_t price_factor = POWER_OF_TEN[scale.price - own.price]
         cdef int64_t size_factor = POWER_OF_TEN[scale.size - own.size]
-        cdef Py_ssize_t i
-        for i in range(self.length):
+        cdef Py_ssize_t i, rows = self.length if self.instruments.table[symbol_id].traded else 0
+        for i in range(rows):
             if self.symbol_id[i] == symbol_id and (
                 magnitude(self.price[i]) > HIGHEST // price_factor or magnitude(self.size[i]) > HIGHEST // size_factor
             ):
                 return False
         self.set_scale(symbol_id, scale)
-        for i in range(self.length):
+        for i in range(rows):
             if self.symbol_id[i] == symbol_id:
                 self.price[i] *= price_factor
                 self.size[i] *= size_factor
@@ -312,7 +322,7 @@ cdef class TickBatch:
         batch.catch_up()
         self.version = batch.version
         for i in range(batch.own_count):
-            self.set_scale(<int>i, batch.own_scales[i])
+            self.set_scale(batch.own_symbols[i], batch.own_scales[batch.own_symbols[i]])
         return 0
 
     cdef int note_traded(self) except -1:
@@ -575,8 +585,8 @@ cdef class TickBatch:
         self.catch_up()
         columns = {name: self.column(name).copy() for name in self._columns}
         own = [
-            (i, self.own_scales[i].price, self.own_scales[i].size)
-            for i in range(self.own_count) if self.own_scales[i].price != OF_INSTRUMENT]
+            (s, self.own_scales[<int>s].price, self.own_scales[<int>s].size)
+            for s in sorted([self.own_symbols[i] for i in range(self.own_count)])]
         return _restored, (self.instruments, columns, own)
 
 

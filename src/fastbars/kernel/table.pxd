@@ -191,12 +191,13 @@ cdef class BarTable:            # owns the memory of a Table
     cdef int reserve(self) except -1
     cdef int take_scale(self, int spec, Py_ssize_t symbol_id, Scale scale) except -1
     cdef int take_step(self, int spec, Slot *slot) except -1
-    cdef bint follow_instruments(self) except? False
+    cdef double follow_instruments(self) except? -1
     cdef bint rescale(self, Py_ssize_t symbol_id, Scale scale) except? False
     cdef bint widen_waiting(self, Py_ssize_t s, int64_t price_factor, int64_t size_factor, bint trial) noexcept nogil
     cdef void add_waiting(self, Py_ssize_t s, double *volume, double *quote) noexcept nogil
     cdef bint has_room(self, Py_ssize_t symbol_id, Scale scale, double *largest) noexcept nogil
     cdef double largest(self) noexcept nogil
+    cdef double largest_of(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
     cdef Py_ssize_t size(self) noexcept nogil
     cdef int add_group(self) except -1
     cdef void clear_groups(self) noexcept

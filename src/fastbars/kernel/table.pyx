@@ -378,14 +378,18 @@ cdef class BarTable:
         mark_begun_late(slot, late)
         return 0
 
-    cdef bint follow_instruments(self) except? False:
-        # Brings the bars of the symbols whose scales others have widened to the new ones. True: some changed.
+    cdef double follow_instruments(self) except? -1:
+        # Brings the bars of the symbols whose scales others have widened to the new ones. Returns what no sum of those that
+        # changed is above.
+        cdef double largest = 0
         if self.version == self.instruments.version and not self.unfit:
-            return False
+            return largest
         symbols = self.unfit.union([change[0] for change in self.instruments.changes[self.version :]])
         self.version = self.instruments.version
         self.unfit = {s for s in symbols if not self.rescale(s, self.instruments.table[<int>s].scale)}
-        return len(self.unfit) < len(symbols)
+        for s in symbols.difference(self.unfit):
+            largest = max(largest, self.largest_of(s, <Py_ssize_t>s + 1))
+        return largest
 
     cdef bint rescale(self, Py_ssize_t s, Scale scale) except? False:
         # Brings the bars of a symbol to a scale that is as fine at least. False: an open bar does not fit, and nothing was
@@ -477,7 +481,7 @@ cdef class BarTable:
         if table.ids is not NULL and is_waiting(&table.ids.renewed, <int32_t>s):
             return False
         for k in range(table.specs.count):
-            if table.state_bytes[k]:
+            if table.state_bytes[k] and not table.slots[k][s].never_opened:
                 return False        # what its rule keeps is not known here
             bar = &table.slots[k][s].bar
             r = table.slots[k][s].oldest
@@ -495,7 +499,10 @@ cdef class BarTable:
         return True
 
     cdef double largest(self) noexcept nogil:
-        # Signs apart: no sum is larger, nor is any on the way to it.
+        return self.largest_of(0, self.table.symbols)
+
+    cdef double largest_of(self, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+        # Of some symbols, signs apart: no sum is larger, nor is any on the way to it.
         cdef Table *table = &self.table
         cdef double largest = 0
         cdef double volume, quote
@@ -504,7 +511,7 @@ cdef class BarTable:
         cdef int32_t r
         cdef int k, source
         for k in range(table.specs.count):
-            for s in range(table.symbols):
+            for s in range(start, stop):
                 bar = table.slots[k][s].bar
                 volume, quote = volume_of(&bar), quote_of(&bar)
                 source = table.specs.source[k]
