@@ -5,31 +5,28 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastbars.bars import BarStatus, CloseReason, ExchangeBar, OHLCVBar
-from fastbars.buffer import BarBuffer
-from fastbars.columnar.bar_batch import BarBatch
-from fastbars.errors import (
-    FastbarsError,
-    InvalidTickError,
-    ParseError,
-    PrecisionError,
-    SpecError,
-    SubscriptionError,
-    TapeError,
-    UnknownExchangeError,
-    WebSocketError,
-    WSConnectionError,
-)
-from fastbars.kernel.batch import TickBatch
-from fastbars.kernel.instruments import Instruments
-from fastbars.specs import BarKind, BarSpec
-from fastbars.ticks import TickData, TickSide
-
 if TYPE_CHECKING:
+    from fastbars.bars import BarStatus, CloseReason, ExchangeBar, OHLCVBar
+    from fastbars.buffer import BarBuffer
     from fastbars.columnar.arrays import aggregate
+    from fastbars.columnar.bar_batch import BarBatch
+    from fastbars.errors import (
+        FastbarsError,
+        InvalidTickError,
+        ParseError,
+        PrecisionError,
+        SpecError,
+        SubscriptionError,
+        TapeError,
+        UnknownExchangeError,
+        WebSocketError,
+        WSConnectionError,
+    )
     from fastbars.events import MarketDataEvent, Quote, Ticker
     from fastbars.exchanges.declaration import Exchange
     from fastbars.exchanges.messages import RawMessage
+    from fastbars.kernel.batch import TickBatch
+    from fastbars.kernel.instruments import Instruments
     from fastbars.live.adapters import (
         BinanceWebSocketAdapter,
         BybitWebSocketAdapter,
@@ -43,33 +40,57 @@ if TYPE_CHECKING:
     from fastbars.live.connections.adapter import BaseWebSocketAdapter
     from fastbars.live.connections.states import ConnectionState
     from fastbars.live.stats import StreamStats
+    from fastbars.specs import BarKind, BarSpec
     from fastbars.streams import BarStream, run, stream
     from fastbars.tapes.replay import replay
+    from fastbars.ticks import TickData, TickSide
     from fastbars.verification import Difference, Verification, verify
 
 __version__ = "0.1.0"
 
-# Live parts, and what few need, load on first use.
-_LAZY = {
+# Everything loads on first use: the command need not wait for numpy, nor arrays for what is live.
+_MODULE_OF = {
+    "BarBatch": "fastbars.columnar.bar_batch",
+    "BarBuffer": "fastbars.buffer",
+    "BarKind": "fastbars.specs",
+    "BarSpec": "fastbars.specs",
+    "BarStatus": "fastbars.bars",
     "BarStream": "fastbars.streams",
     "BaseWebSocketAdapter": "fastbars.live.connections.adapter",
     "BinanceWebSocketAdapter": "fastbars.live.adapters",
     "BybitWebSocketAdapter": "fastbars.live.adapters",
+    "CloseReason": "fastbars.bars",
     "CoinbaseWebSocketAdapter": "fastbars.live.adapters",
     "ConnectionState": "fastbars.live.connections.states",
     "Difference": "fastbars.verification",
     "Exchange": "fastbars.exchanges.declaration",
+    "ExchangeBar": "fastbars.bars",
+    "FastbarsError": "fastbars.errors",
     "HyperliquidWebSocketAdapter": "fastbars.live.adapters",
+    "Instruments": "fastbars.kernel.instruments",
     "InteractiveBrokersWebSocketAdapter": "fastbars.live.adapters",
+    "InvalidTickError": "fastbars.errors",
     "KrakenWebSocketAdapter": "fastbars.live.adapters",
     "MarketDataEvent": "fastbars.events",
+    "OHLCVBar": "fastbars.bars",
     "OKXWebSocketAdapter": "fastbars.live.adapters",
+    "ParseError": "fastbars.errors",
+    "PrecisionError": "fastbars.errors",
     "Quote": "fastbars.events",
     "RawMessage": "fastbars.exchanges.messages",
+    "SpecError": "fastbars.errors",
     "StreamConfig": "fastbars.live.config",
     "StreamStats": "fastbars.live.stats",
+    "SubscriptionError": "fastbars.errors",
+    "TapeError": "fastbars.errors",
+    "TickBatch": "fastbars.kernel.batch",
+    "TickData": "fastbars.ticks",
+    "TickSide": "fastbars.ticks",
     "Ticker": "fastbars.events",
+    "UnknownExchangeError": "fastbars.errors",
     "Verification": "fastbars.verification",
+    "WSConnectionError": "fastbars.errors",
+    "WebSocketError": "fastbars.errors",
     "aggregate": "fastbars.columnar.arrays",
     "replay": "fastbars.tapes.replay",
     "run": "fastbars.streams",
@@ -129,9 +150,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    if name in _MODULE_OF:
+        value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
         return value
+    if f"fastbars.{name}" in _MODULE_OF.values():
+        return import_module(f"fastbars.{name}")  # `fastbars.errors`, without an import of its own
     raise AttributeError(f"module 'fastbars' has no attribute {name!r}")
 
 

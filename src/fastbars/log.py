@@ -1,6 +1,7 @@
 """The logger of fastbars: structlog's key-value events, through the standard library's `logging`.
 
-A program that configures neither thus sees warnings on stderr, and nothing is ever written to stdout.
+A program that configures neither thus sees warnings on stderr, and nothing is ever written to stdout. structlog is
+imported with the first line that is due: it takes half as long as numpy, and most processes that end soon say nothing.
 """
 
 from __future__ import annotations
@@ -8,20 +9,41 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import MutableMapping
-from typing import Any
-
-import structlog
+from collections.abc import Callable, MutableMapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from fastbars.redaction import hidden, without_credentials
 
-_render_pairs = structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True)
+if TYPE_CHECKING:
+    from structlog.stdlib import BoundLogger
+
+_logger = logging.getLogger("fastbars")
 
 
-def _render(logger: Any, name: str, event: MutableMapping[str, Any]) -> tuple[tuple[str], dict[str, Any]]:
+@cache
+def _structured() -> BoundLogger:
+    import structlog  # noqa: PLC0415 see the module's first lines
+
+    pairs = structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True)
+
+    def render(logger: Any, name: str, event: MutableMapping[str, Any]) -> tuple[tuple[str], dict[str, Any]]:
+        return _rendered(event, lambda rest: pairs(logger, name, rest))
+
+    logger: BoundLogger = structlog.wrap_logger(
+        _logger,
+        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[structlog.stdlib.filter_by_level, render],
+    )
+    return logger
+
+
+def _rendered(
+    event: MutableMapping[str, Any], pairs: Callable[[MutableMapping[str, Any]], str]
+) -> tuple[tuple[str], dict[str, Any]]:
     exc_info = event.pop("exc_info", None)
     text = event.pop("event")
-    text = without_credentials(f"{text} {_render_pairs(logger, name, event)}".rstrip())
+    text = without_credentials(f"{text} {pairs(event)}".rstrip())
     if exc_info:
         error = sys.exc_info()[1] if exc_info is True else exc_info if isinstance(exc_info, BaseException) else None
         if (
@@ -32,11 +54,36 @@ def _render(logger: Any, name: str, event: MutableMapping[str, Any]) -> tuple[tu
     return (text,), {"exc_info": exc_info}
 
 
-log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-    logging.getLogger("fastbars"),
-    wrapper_class=structlog.stdlib.BoundLogger,
-    processors=[structlog.stdlib.filter_by_level, _render],
-)
+class Log:
+    """Writes events with their fields, each where its level is enabled."""
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """For whoever looks into how it works."""
+        if _logger.isEnabledFor(logging.DEBUG):
+            _structured().debug(event, **fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """What happens in every run."""
+        if _logger.isEnabledFor(logging.INFO):
+            _structured().info(event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """What users should know of."""
+        if _logger.isEnabledFor(logging.WARNING):
+            _structured().warning(event, **fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """What has failed."""
+        if _logger.isEnabledFor(logging.ERROR):
+            _structured().error(event, **fields)
+
+    def exception(self, event: str, **fields: Any) -> None:
+        """What has failed, with the traceback of the exception that is being handled."""
+        if _logger.isEnabledFor(logging.ERROR):
+            _structured().exception(event, **fields)
+
+
+log = Log()
 
 
 class SparseLog:

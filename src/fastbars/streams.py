@@ -10,7 +10,7 @@ from dataclasses import replace
 from os import PathLike
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.callbacks import check_callbacks
@@ -29,9 +29,11 @@ from fastbars.live.delivery import BarLoop, BarLoops
 from fastbars.live.healing.pages import HealingStats
 from fastbars.live.stats import StreamStats
 from fastbars.specs import BarSpec
-from fastbars.tapes.recorder import Recording
 from fastbars.ticks import TickData
-from fastbars.verification import CandleWatch, Difference, Verification
+
+if TYPE_CHECKING:
+    from fastbars.tapes.recorder import Recording
+    from fastbars.verification import CandleWatch, Difference, Verification
 
 T = TypeVar("T")
 
@@ -286,8 +288,17 @@ def stream(
     )
     callbacks = Callbacks(on_tick, on_bar, on_bars, on_late, on_exchange_bar, on_event, on_message)
     check_callbacks(on_state=on_state, on_error=on_error, on_difference=on_difference)
-    watch = None if verify is False else CandleWatch(venue, settings.specs, float(verify), on_difference)
-    recording = record if record is None or isinstance(record, Recording) else Recording(record)
+    watch: CandleWatch | None = None
+    recording: Recording | None = None
+    # Both are loaded for those who ask for them.
+    if verify is not False:
+        from fastbars.verification import CandleWatch  # noqa: PLC0415
+
+        watch = CandleWatch(venue, settings.specs, float(verify), on_difference)
+    if record is not None:
+        from fastbars.tapes.recorder import Recording  # noqa: PLC0415
+
+        recording = record if isinstance(record, Recording) else Recording(record)
 
     def make_adapter() -> BaseWebSocketAdapter:
         def take_bars(issued: list[OHLCVBar]) -> None:

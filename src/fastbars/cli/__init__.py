@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from fastbars.cli.options import make_parser
-from fastbars.cli.text import printable
+from fastbars.cli.text import printable, speak_utf8
 from fastbars.errors import FastbarsError
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ _LONGEST_ERROR = 600  # characters
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     try:
+        speak_utf8()
+        options = make_parser().parse_args(arguments)  # ends the process for --help and --version
         # Each command loads only what it needs.
-        from fastbars.cli.console import Console, speak_utf8  # noqa: PLC0415
+        from fastbars.cli.console import Console  # noqa: PLC0415
         from fastbars.cli.outlet import is_writing  # noqa: PLC0415
 
-        speak_utf8()
-        options = make_parser().parse_args(arguments)
         verbose = options.verbose + options.verbose_behind
         quiet = options.quiet or options.quiet_behind
         console = Console(sys.stderr, progress=not quiet and not verbose)

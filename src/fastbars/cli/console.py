@@ -6,9 +6,7 @@ Everything goes through an `Outlet`, so that a blocked stderr blocks nothing els
 from __future__ import annotations
 
 import logging
-import sys
 import threading
-from io import TextIOWrapper
 from typing import TextIO
 
 from fastbars.cli.outlet import READER_TIMEOUT_S, Outlet
@@ -86,10 +84,3 @@ class Console(logging.Handler):
 
     def _put(self, text: str) -> bool:
         return self._outlet is None or self._outlet.offer(text)
-
-
-def speak_utf8() -> None:
-    """Make stdout and stderr UTF-8 whatever the locale; what cannot be encoded is escaped."""
-    for file in (sys.stdout, sys.stderr):
-        if isinstance(file, TextIOWrapper):
-            file.reconfigure(encoding="utf-8", errors="backslashreplace")

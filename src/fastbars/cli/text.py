@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from io import TextIOWrapper
 from unicodedata import category, east_asian_width
 
 
@@ -34,3 +36,10 @@ def fitted(text: str, width: int) -> str:
             break
         kept += one
     return kept + "…"
+
+
+def speak_utf8() -> None:
+    """Make stdout and stderr UTF-8 whatever the locale; what cannot be encoded is escaped."""
+    for file in (sys.stdout, sys.stderr):
+        if isinstance(file, TextIOWrapper):
+            file.reconfigure(encoding="utf-8", errors="backslashreplace")
