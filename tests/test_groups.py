@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -17,6 +16,7 @@ from fastbars.buffer import BarBuffer
 from fastbars.errors import PrecisionError
 from fastbars.kernel.batch import TickBatch
 from fastbars.kernel.instruments import Instruments
+from fastbars.kernel.rows import IssuedRows
 from fastbars.specs import parse_specs
 from oracle import Trade
 from strategies import SECOND, SYMBOLS, Clock, Event, Flush, Heal, Scenario, Watermark, buffer_for, line_of, scenarios
@@ -145,7 +145,7 @@ def kernel_of(symbols: str, spec: str = "10s") -> tuple[BarKernel, Instruments]:
     return BarKernel(instruments, parse_specs(spec)), instruments
 
 
-def closed(rows: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
+def closed(rows: IssuedRows) -> list[tuple[int, int]]:
     return [(int(row["symbol_id"]), int(row["close_time"]) // SECOND) for row in rows]
 
 

@@ -493,7 +493,7 @@ def test_rows_of_a_long_batch_are_byte_for_byte_those_of_its_trades_one_by_one(
         assert got.tobytes() == wanted.tobytes()
     # Trades that waited, and are strays, are numbered from -2 down in each batch.
     assert [(row, max(spec, -2)) for row, spec in late] == [(row, max(spec, -2)) for row, spec in late_one_by_one]
-    assert kernels[0].flush().tobytes() == kernels[1].flush().tobytes()
+    assert kernels[0].flush().array().tobytes() == kernels[1].flush().array().tobytes()
 
 
 @pytest.mark.parametrize("price", [0, 2**62], ids=["a row that breaks a rule", "a sum beyond 128 bits"])

@@ -44,9 +44,9 @@ def aggregate(
         row = trade if chosen else trade._replace(symbol="filler", time_ns=0, first_id=place, last_id=place)
         given = row if by_id else row._replace(first_id=None, last_id=None)  # type: ignore[arg-type]
         batch.append(*given, time_unit="ns")
-    rows, late = kernel.update(batch)
+    closed, late = kernel.update(batch)
     assert not late
-    rows = np.concatenate([rows, kernel.flush()])
+    rows = np.concatenate([closed.array(), kernel.flush().array()])
     filler = instruments.id("filler") if "filler" in instruments else -1
     last = {tuple(row[["symbol_id", "spec", "open_time"]].tolist()): place for place, row in enumerate(rows)}
     kept = [place for place in last.values() if rows[place]["symbol_id"] != filler]

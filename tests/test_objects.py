@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -14,12 +15,16 @@ import numpy.typing as npt
 import pytest
 from hypothesis import example, given, strategies as st
 
-from fastbars.bars import BAR_FIELDS, REASONS, STATUSES, OHLCVBar, parse_specs
+from fastbars import BarBuffer
+from fastbars._agg import BarKernel
+from fastbars.bars import BAR_FIELDS, REASONS, STATUSES, BarStatus, OHLCVBar, parse_specs
 from fastbars.columnar.bar_batch import BarBatch
+from fastbars.id_policy import Ids
+from fastbars.kernel.batch import TickBatch
 from fastbars.kernel.fields import FIELDS, IDENTITY
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.objects import BarMaker
-from fastbars.kernel.rows import ROW_DTYPE
+from fastbars.kernel.rows import ROW_DTYPE, IssuedRows
 
 INT64 = st.integers(0, 2**63 - 1)
 SUMS = st.one_of(st.integers(0, 2**127 - 1), st.integers(0, 2**64), st.integers(0, 10**6), st.just(0))
@@ -107,6 +112,96 @@ def test_a_made_bar_equals_one_made_by_its_class(
     for each in fields(OHLCVBar):
         made, same = getattr(bar, each.name), getattr(expected, each.name)
         assert (type(made), str(made)) == (type(same), str(same)), each.name
+
+
+SIGNED = st.one_of(st.integers(1 - 2**63, 2**63 - 1), st.sampled_from([0, 1 - 2**63, 2**63 - 1, -100, 10**18]))
+WIDE = st.one_of(
+    st.integers(-(2**127), 2**127 - 1),
+    st.builds(lambda digits, sign: sign * 10**digits, st.integers(0, 38), st.sampled_from([-1, 1])),
+    st.sampled_from([-(2**127), 2**127 - 1, 2**64 - 1, 2**64, -(2**64), 0]),
+)
+
+
+@given(
+    st.lists(SIGNED, min_size=4, max_size=4), st.lists(WIDE, min_size=4, max_size=4),
+    st.tuples(*[st.integers(0, 36)] * 3),
+)  # fmt: skip
+@example([-1, 0, -10, 10], [1, 10**9, 10**18 * 10**9, -(10**38)], (36, 0, 36))
+@example([5, 5, 5, 5], [7, 7, 7, 7], (1, 1, 1))
+def test_every_number_that_a_row_can_hold_is_the_decimal_that_it_means(
+    prices: list[int], sums: list[int], scales: tuple[int, int, int]
+) -> None:
+    rows = row_of(
+        open=prices[0], high=prices[1], low=prices[2], close=prices[3], count=1, volume=sums[0], quote_volume=sums[1],
+        taker_volume=sums[2], taker_quote_volume=sums[3], price_scale=scales[0], size_scale=scales[1],
+        quote_scale=scales[2],
+    )  # fmt: skip
+    (bar,) = BarBatch(rows, instruments(), parse_specs("1m"), ids=True)
+    for name, mantissa, scale in (
+        *zip(("open", "high", "low", "close"), prices, [scales[0]] * 4, strict=True),
+        ("volume", sums[0], scales[1]), ("taker_buy_volume", sums[2], scales[1]),
+        ("quote_volume", sums[1], scales[2]), ("taker_buy_quote_volume", sums[3], scales[2]),
+    ):  # fmt: skip
+        assert getattr(bar, name).as_tuple() == decimal(mantissa, scale).as_tuple(), name
+
+
+def test_equal_numbers_of_a_bar_are_one_object() -> None:
+    rows = row_of(
+        open=150, high=150, low=120, close=120, count=1, volume=3, taker_volume=3, quote_volume=2**70,
+        taker_quote_volume=2**70, price_scale=2,
+    )  # fmt: skip
+    (bar,) = BarBatch(rows, instruments(), parse_specs("1m"), ids=True)
+    assert bar.open is bar.high
+    assert bar.low is bar.close
+    assert bar.volume is bar.taker_buy_volume
+    assert bar.quote_volume is bar.taker_buy_quote_volume
+
+
+class Watching(BarBuffer):
+    """Keeps the rows that it issues."""
+
+    issued: IssuedRows
+
+    def issue(self, rows: IssuedRows, *others: Any) -> list[OHLCVBar]:
+        """See BarBuffer."""
+        self.issued = rows
+        return super().issue(rows, *others)
+
+
+@pytest.mark.parametrize("ids", ["contiguous", "none", "sampled"])
+def test_bars_are_made_of_rows_of_which_nobody_has_made_an_array(ids: Ids) -> None:
+    buffer = Watching("1s", ids=ids)
+    for second in range(3):
+        bars = buffer.add("A", second * 10**9, "1.50", "2", "buy", second)
+        if not bars:
+            continue
+        rows = buffer.issued
+        assert not any(isinstance(each, np.ndarray) for each in gc.get_referents(rows))
+        array = rows.array()
+        assert any(each is array for each in gc.get_referents(rows))
+        (plain,) = BarBatch(rows, buffer.instruments, buffer.specs, ids=buffer.policy.numbered)
+        best = buffer.policy.best
+        assert bars[0].status == (best if plain.status is BarStatus.UNVERIFIABLE else plain.status)
+        assert bars == [replace(plain, status=bars[0].status)]
+
+
+def test_rows_outlive_their_kernel_and_their_array_outlives_them() -> None:
+    batch = TickBatch(instruments())
+    kernel = BarKernel(batch.instruments, parse_specs("1s"))
+    for second in range(3000):
+        batch.append("A", second * 10**9, "1", "2", 1, second)
+    rows, _ = kernel.update(batch)
+    few = kernel.flush()
+    del kernel, batch
+    arrays = rows.array(), few.array()
+    assert [len(each) for each in arrays] == [len(rows), len(few)] == [2999, 1]
+    assert arrays[0] is rows.array()
+    cycle: list[Any] = [rows, few]
+    cycle.append(cycle)
+    del cycle, rows, few
+    gc.collect()
+    assert arrays[0]["open_time"].tolist() == [second * 10**9 for second in range(2999)]
+    assert arrays[1]["open_time"].tolist() == [2999 * 10**9]
 
 
 def made_bar() -> OHLCVBar:

@@ -19,6 +19,7 @@ from fastbars.errors import InvalidTickError, PrecisionError, SpecError
 from fastbars.kernel.batch import TickBatch
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
+from fastbars.kernel.rows import IssuedRows
 from fastbars.kernel.table import RECORD_BYTES, SLOT_BYTES
 from fastbars.specs import parse_specs
 from fastbars.ticks import TickData
@@ -69,8 +70,9 @@ def long_columns(rows: int, symbols: int = 3) -> Columns:
     }
 
 
-def contents(rows: npt.NDArray[np.void]) -> list[tuple[object, ...]]:
+def contents(given: IssuedRows | npt.NDArray[np.void]) -> list[tuple[object, ...]]:
     """All fields but the row of the batch and the padding."""
+    rows = np.asarray(given)
     names = [name for name in rows.dtype.names or () if name != "row" and rows.dtype[name] != np.dtype("V7")]
     return list(rows[names].tolist())
 

@@ -232,7 +232,10 @@ def run(rows: dict[str, np.ndarray[Any, Any]], specs: list[str], cut: int) -> li
     made = []
     for start in range(0, len(rows["time_ns"]), cut):
         part = {name: column[start : start + cut] for name, column in rows.items()}
-        made += [row[:15] + row[16:] for row in kernel.update(TickBatch.from_columns(instruments, **part))[0].tolist()]
+        made += [
+            row[:15] + row[16:]
+            for row in kernel.update(TickBatch.from_columns(instruments, **part))[0].array().tolist()
+        ]
     return made
 
 

@@ -6,6 +6,7 @@ from fastbars.kernel.coverage cimport Gap
 from fastbars.kernel.ids cimport Ledger
 from fastbars.kernel.instruments cimport Instruments
 from fastbars.kernel.passes cimport Pass
+from fastbars.kernel.rows cimport IssuedRows
 from fastbars.kernel.table cimport BarTable, Table
 
 cdef class BarKernel:
@@ -23,7 +24,7 @@ cdef class BarKernel:
     cdef int check_unused(self) except -1
     cdef bint has_folded(self) noexcept
     cdef tuple take_folded(self)
-    cdef object take(self, bint numbered)
+    cdef IssuedRows take(self, bint numbered)
     cdef int fold(self, TickBatch batch) except -1
     cdef int fold_places(self, TickBatch batch, const int32_t *places, Py_ssize_t count, bint healing=*) except -1
     cdef TickBatch copy_of(self, TickBatch batch)

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from fastbars.kernel.batch import TickBatch
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
+from fastbars.kernel.rows import IssuedRows
 
 class _Spec(Protocol):
     @property
@@ -82,7 +83,7 @@ class BarKernel:
 
     def update(
         self, batch: TickBatch, ends: bool = False, places: npt.NDArray[np.int32] | None = None
-    ) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
+    ) -> tuple[IssuedRows, list[tuple[int, int]]]:
         """Fold a batch of trades in: all of it or, if this raises, nothing.
 
         Args:
@@ -91,7 +92,7 @@ class BarKernel:
             places: int32[n], the rows to be folded in, ascending; the others are ignored. None: all.
 
         Returns:
-            (rows, late): the bars issued, as a structured array of ROW_DTYPE, in the order of the trades that
+            (rows, late): the bars issued, in the order of the trades that
             caused them, then of the specs; and (row of the batch, index of the spec) of each trade that came
             too late for its bar, the index -1 where the ledger could not place it. An index below -1: not that
             trade, but one before it that had to wait; `stray(-1 - index)` has it.
@@ -102,20 +103,20 @@ class BarKernel:
             IndexError: `places` are not ascending, or no rows of the batch.
         """
 
-    def heal(self, batch: TickBatch) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
+    def heal(self, batch: TickBatch) -> tuple[IssuedRows, list[tuple[int, int]]]:
         """Fold in those trades of one symbol, from REST, that lie in holes, and ignore the others.
 
         Each bar that changes is issued once. Returns and raises as `update` does; also InvalidTickError where ids
         prove nothing, or for trades of several symbols.
         """
 
-    def close_until(self, time_ns: int, reason: int, group: int = 0) -> npt.NDArray[Any]:
+    def close_until(self, time_ns: int, reason: int, group: int = 0) -> IssuedRows:
         """Issue the open time bars of a group whose close_time is at or before `time_ns`; reason indexes CloseReason.
 
         It costs nothing where none is due, and looks at no symbol of another group.
         """
 
-    def flush(self, symbol_id: int | None = None) -> npt.NDArray[Any]:
+    def flush(self, symbol_id: int | None = None) -> IssuedRows:
         """Issue every open bar (of one symbol), in order of first appearance, then of the specs.
 
         Trades that wait for others of a new series of ids are taken as one first.
@@ -134,40 +135,40 @@ class BarKernel:
             IndexError: there is none.
         """
 
-    def current(self, symbol_id: int, spec: int) -> npt.NDArray[Any]:
+    def current(self, symbol_id: int, spec: int) -> IssuedRows:
         """The open bar of a symbol and spec as one row, its status as known now; no row while none is open.
 
         Raises:
             IndexError: there is no such symbol or spec.
         """
 
-    def feed_down(self, time_ns: int, up_ns: int = 2**63 - 1) -> npt.NDArray[Any]:
+    def feed_down(self, time_ns: int, up_ns: int = 2**63 - 1) -> IssuedRows:
         """`uncover`, since this time (ns), of all symbols that are wanted; nothing changes where it is down already.
 
         Args:
             up_ns: it was up then; of each symbol the gap begins with the last that was heard since.
         """
 
-    def feed_up(self, time_ns: int) -> npt.NDArray[Any]:
+    def feed_up(self, time_ns: int) -> IssuedRows:
         """`cover`, from this time (ns) on, of all symbols that are lost; nothing changes where it is up already."""
 
     covers_itself: bool
     """Whether a symbol's first trade covers it, and a flush ends that; else only `cover` and `uncover` do."""
 
-    def cover(self, symbol_ids: npt.ArrayLike, from_ns: int) -> npt.NDArray[Any]:
+    def cover(self, symbol_ids: npt.ArrayLike, from_ns: int) -> IssuedRows:
         """The symbols are covered from this time (ns) on. Returns the rows that this issues, as the next three do.
 
         Raises:
             IndexError: a symbol id is not known; nothing has changed. Likewise for the next three.
         """
 
-    def uncover(self, symbol_ids: npt.ArrayLike, since_ns: int, lost: bool = True) -> npt.NDArray[Any]:
+    def uncover(self, symbol_ids: npt.ArrayLike, since_ns: int, lost: bool = True) -> IssuedRows:
         """Not every trade of the symbols is received since this time (ns); where not `lost`, nobody wants them."""
 
-    def lose(self, symbol_ids: npt.ArrayLike, since_ns: int, until_ns: int, trades: int = 0) -> npt.NDArray[Any]:
+    def lose(self, symbol_ids: npt.ArrayLike, since_ns: int, until_ns: int, trades: int = 0) -> IssuedRows:
         """Trades between these times (ns, inclusive) may be lost; `trades` of them are, whatever their ids say."""
 
-    def bridge(self, symbol_ids: npt.ArrayLike, since_ns: int, until_ns: int) -> npt.NDArray[Any]:
+    def bridge(self, symbol_ids: npt.ArrayLike, since_ns: int, until_ns: int) -> IssuedRows:
         """No trade was missed between these times (ns, inclusive)."""
 
     def gaps(self, symbol_id: int) -> list[tuple[int, int, bool]]:
@@ -200,7 +201,7 @@ class BarKernel:
     def hold(self, symbol_id: int, held: bool) -> None:
         """Trades of a symbol wait elsewhere for earlier ones, or no longer do; while they wait it is not closed."""
 
-    def note_lost(self, symbol_id: int, time_ns: int) -> npt.NDArray[Any]:
+    def note_lost(self, symbol_id: int, time_ns: int) -> IssuedRows:
         """A trade of this symbol and time was refused: `lose`, and the symbol begins, where it has not."""
 
     def beginning(self, symbol_id: int, longest_ns: int) -> list[tuple[int, int, int]]:
@@ -209,14 +210,14 @@ class BarKernel:
         Bars that open more than `longest_ns` before the first trade do not count.
         """
 
-    def leave_out(self, symbol_id: int, ranges: Iterable[tuple[int, int]]) -> npt.NDArray[Any]:
+    def leave_out(self, symbol_id: int, ranges: Iterable[tuple[int, int]]) -> IssuedRows:
         """Mark ids that the exchange's history leaves out: missing ones become unpublished. Returns ROW_DTYPE rows.
 
         Raises:
             InvalidTickError: a range holds something other than ids.
         """
 
-    def reach_back(self, symbol_id: int, trade_id: int, time_ns: int) -> npt.NDArray[Any]:
+    def reach_back(self, symbol_id: int, trade_id: int, time_ns: int) -> IssuedRows:
         """Open a hole, for `heal`, between a trade from REST and the symbol's first one.
 
         Bars that open after that trade have a proven beginning. Returns those that lack nothing, as `update` does.

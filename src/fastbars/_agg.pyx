@@ -41,7 +41,7 @@ from fastbars.kernel.instruments cimport Instruments
 from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.passes cimport Pass, begin_idle_pass, begin_pass, row_at
 from fastbars.kernel.restored cimport check_bars, check_times, follow_scales
-from fastbars.kernel.rows cimport take_late, take_rows
+from fastbars.kernel.rows cimport IssuedRows, take_late, take_rows
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.scales cimport (
     bound_apart, bring_row, follow_missing, follow_row, may_be_apart, widen_instruments,
@@ -50,7 +50,8 @@ from fastbars.kernel.table cimport BarTable, is_open, is_settled, note_event, wh
 from fastbars.kernel.trees cimport SpecTrees
 
 from fastbars.errors import InvalidTickError, PrecisionError
-from fastbars.kernel.rows import NO_ROWS as _NO_ROWS
+
+cdef IssuedRows NO_ROWS = IssuedRows.__new__(IssuedRows)
 
 # Sums below this cannot overflow 128 bits, rounding of the bound included.
 cdef double SAFE_BOUND = 1.6e38
@@ -120,8 +121,7 @@ cdef class BarKernel:
         closed = self.table.rows.count
         end_bars(self.table, None, 2 * self.table.arrivals)
         rows, late = self.take_folded()
-        if len(rows) > closed:
-            rows["row"][closed:] = np.arange(len(rows) - closed)
+        (<IssuedRows>rows).number(closed)
         return rows, late
 
     def heal(self, TickBatch batch not None):
@@ -151,10 +151,10 @@ cdef class BarKernel:
             self.begun_before = self.table.ids.renewed.begun
         return self.take(False), take_late(&self.table.rows)
 
-    cdef object take(self, bint numbered):
+    cdef IssuedRows take(self, bint numbered):
         if self.table.rows.count == 0:
-            return _NO_ROWS
-        self.busy = True        # numpy may run other Python code
+            return NO_ROWS
+        self.busy = True        # a garbage collection may run other Python code
         try:
             return take_rows(&self.table.rows, numbered)
         finally:
@@ -394,7 +394,7 @@ cdef class BarKernel:
             raise ValueError(f"reason {reason} is outside 0 to {NOT_CLOSED}")
         note_event(self.table, time_ns)
         if time_ns < self.table.groups.items[group].next_close_ns:
-            return _NO_ROWS
+            return NO_ROWS
         self.table.rows.count = 0
         close_until(self.table, time_ns, <uint8_t>reason, group)
         return self.take(True)
@@ -470,7 +470,7 @@ cdef class BarKernel:
         cdef Py_ssize_t s
         self.check_unused()
         if self.table.coverage.is_down:
-            return _NO_ROWS
+            return NO_ROWS
         self.table.coverage.is_down = True
         self.begin_change([])
         for s in range(self.table.symbols):
@@ -485,7 +485,7 @@ cdef class BarKernel:
         cdef Py_ssize_t s
         self.check_unused()
         if not self.table.coverage.is_down:
-            return _NO_ROWS
+            return NO_ROWS
         self.table.coverage.is_down = False
         lost = [s for s in range(self.table.symbols) if self.table.coverage.covers[s].open_kind == LOST]
         return self.cover(lost, time_ns)

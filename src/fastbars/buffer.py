@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import astuple, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
@@ -17,7 +18,6 @@ import numpy.typing as npt
 from fastbars._agg import BarKernel
 from fastbars.bars import REASONS, STATUSES, BarStatus, CloseReason, OHLCVBar
 from fastbars.callbacks import call, check_callbacks
-from fastbars.columnar.bar_batch import BarBatch
 from fastbars.entry import TradeEntry, add, add_batch, add_live, add_tick, advance_watermark
 from fastbars.errors import SpecError
 from fastbars.id_policy import IdPolicy, Ids
@@ -26,6 +26,8 @@ from fastbars.kernel.fields import IDENTITY
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.limits import MAX_SCALE
+from fastbars.kernel.objects import BarMaker
+from fastbars.kernel.rows import IssuedRows
 from fastbars.kernel.scaled import to_decimal
 from fastbars.specs import BarSpec, Origin, parse_specs
 from fastbars.ticks import TickData, TickSide
@@ -39,7 +41,6 @@ _LONGEST_WAIT_NS = 2**61
 _MOST_ROWS = 2**60
 _LONGEST_SYMBOL = 1024
 _MOST_SHOWN = 100
-_UNVERIFIABLE = STATUSES.index(BarStatus.UNVERIFIABLE)
 
 
 @dataclass(slots=True)
@@ -149,6 +150,8 @@ class BarBuffer:
             if given and getattr(self.instruments, name) != given:
                 raise ValueError(f"{name}={given!r} needs Instruments({name}={given!r})")
         self.policy = policy
+        self._names = tuple(map(str, self.specs))
+        self._maker = _maker_of(policy.best)
         check_callbacks(on_bar=on_bar, on_bars=on_bars, on_late=on_late)
         self.on_bar = on_bar
         self.on_bars = on_bars
@@ -307,7 +310,7 @@ class BarBuffer:
         return made
 
     def _restore_args(self, instruments: Instruments) -> tuple[Any, ...]:
-        rebuilt = {"specs", "instruments", "policy", "entry", "_kernel"}
+        rebuilt = {"specs", "instruments", "policy", "entry", "_names", "_maker", "_kernel"}
         rebuilt |= {"_stats", "_warnings", "_lateness_s", "_heal_horizon_s", "_empty"}
         settings = {
             "ids": self.ids,
@@ -490,13 +493,17 @@ class BarBuffer:
         Raises:
             SpecError: the buffer has no such spec.
         """
-        wanted = BarSpec.parse(spec)
-        if wanted not in self.specs:
-            raise SpecError(f"bar spec {wanted} is not one of {', '.join(map(str, self.specs))}")
+        if type(spec) is str and spec in self._names:
+            place = self._names.index(spec)
+        else:
+            wanted = BarSpec.parse(spec)
+            if wanted not in self.specs:
+                raise SpecError(f"bar spec {wanted} is not one of {', '.join(self._names)}")
+            place = self.specs.index(wanted)
         if symbol not in self.instruments:
             return None
-        rows = self._kernel.current(self.instruments.id(symbol), self.specs.index(wanted))
-        return next(iter(self._to_batch(rows)), None)
+        bars = self._make(self._kernel.current(self.instruments.id(symbol), place))
+        return bars[0] if bars else None
 
     def flush_all(self) -> list[OHLCVBar]:
         """Close every open bar (PARTIAL, `end`), in order of the symbols' first appearance, then of the specs."""
@@ -539,7 +546,7 @@ class BarBuffer:
         return min(self._kernel.next_close_ns + self.grace_ns, 2**63 - 1)
 
     def issue(
-        self, rows: npt.NDArray[Any], late: Iterable[tuple[int, int]] = (), batch: TickBatch | None = None
+        self, rows: IssuedRows, late: Iterable[tuple[int, int]] = (), batch: TickBatch | None = None
     ) -> list[OHLCVBar]:
         """Turn the rows that the kernel has issued into bars, pass them to the callbacks, and return them."""
         if self._kernel.begun != self._stats.series:
@@ -548,7 +555,7 @@ class BarBuffer:
             self._report_late(batch, sorted({(row, -1 - min(spec, -1)) for row, spec in late}))
         if not len(rows):
             return []
-        bars = self._to_batch(rows).to_bars()
+        bars = self._make(rows)
         self._stats.bars += len(bars)
         if self.on_bar is not None:
             for bar in bars:
@@ -557,11 +564,8 @@ class BarBuffer:
             self._stats.callback_errors += not call(self.on_bars, bars)
         return bars
 
-    def _to_batch(self, rows: npt.NDArray[Any]) -> BarBatch:
-        # The kernel knows whether ids prove something; the policy knows what bars are at best where they do not.
-        if len(rows) and not self.policy.numbered:
-            rows["status"][rows["status"] == _UNVERIFIABLE] = STATUSES.index(self.policy.best)
-        return BarBatch(rows, self.instruments, self.specs, ids=self.policy.numbered)
+    def _make(self, rows: IssuedRows) -> list[OHLCVBar]:
+        return self._maker.make(rows, self.instruments, self._names, self.policy.numbered)
 
     def _report_late(self, batch: TickBatch | None, rows: list[tuple[int, int]]) -> None:
         self._stats.late += len(rows)
@@ -586,6 +590,13 @@ class BarBuffer:
             symbol = self.instruments.symbol(symbol_id)
             self._warnings.warn("ids_began_anew", of=symbol, symbol=symbol, newest_id=newest_id, first_id=first_id)
         self._stats.series = self._kernel.begun
+
+
+@cache
+def _maker_of(best: BarStatus) -> BarMaker[OHLCVBar]:
+    # The kernel knows whether ids prove something; the policy knows what bars are at best where they do not.
+    statuses = tuple(best if status is BarStatus.UNVERIFIABLE else status for status in STATUSES)
+    return BarMaker(OHLCVBar, statuses, REASONS)
 
 
 def _restored(

@@ -200,7 +200,7 @@ def _fold(kernel: BarKernel, blocks: Iterable[tuple[TickBatch, int, bool]]) -> l
         if start and len(closed):
             numbers = closed["row"][: len(closed) - np.count_nonzero(closed["reason"] == _BY_END)]
             numbers += start
-        made.append(closed)
+        made.append(closed.array())
     return made
 
 

@@ -18,7 +18,7 @@ from fastbars.columnar.indexing import places_of
 from fastbars.kernel.fields import FIELDS, IDENTITY, ROW_DTYPE, FieldKind, known_values
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.objects import BarMaker
-from fastbars.kernel.rows import merge_rows
+from fastbars.kernel.rows import IssuedRows, merge_rows
 from fastbars.specs import BarKind, BarSpec
 
 __all__ = ["BarBatch"]
@@ -36,16 +36,17 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
     """Issued bars as columns: what the kernel hands out; a sequence of OHLCVBar, made when asked for.
 
     Args:
-        rows: structured array of `fastbars.kernel.rows.ROW_DTYPE`; prices and sums are mantissas at each row's scales.
+        rows: as a kernel issues them, or as a structured array of `fastbars.kernel.rows.ROW_DTYPE`; prices and sums are
+            mantissas at each row's scales. The attribute is the array.
         instruments: names exchange, market and symbols.
         specs: the kernel's bar specs.
         ids: the exchange's trade ids prove completeness; else first_id and last_id count arrivals.
     """
 
     def __init__(
-        self, rows: npt.NDArray[Any], instruments: Instruments, specs: Sequence[BarSpec], *, ids: bool
+        self, rows: IssuedRows | npt.NDArray[Any], instruments: Instruments, specs: Sequence[BarSpec], *, ids: bool
     ) -> None:
-        self.rows = rows
+        self.rows = rows.array() if isinstance(rows, IssuedRows) else rows
         self.instruments = instruments
         self.specs = tuple(specs)
         self.ids = ids

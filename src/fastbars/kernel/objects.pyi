@@ -4,6 +4,7 @@ import numpy.typing as npt
 from typing_extensions import disjoint_base
 
 from fastbars.kernel.instruments import Instruments
+from fastbars.kernel.rows import IssuedRows
 
 _T = TypeVar("_T")
 
@@ -20,11 +21,13 @@ class BarMaker(Generic[_T]):
     """
 
     def __new__(cls, bar: type[_T], statuses: tuple[Any, ...], reasons: tuple[Any, ...]) -> Self: ...
-    def make(self, rows: npt.NDArray[Any], instruments: Instruments, specs: tuple[str, ...], ids: bool) -> list[_T]:
+    def make(
+        self, rows: IssuedRows | npt.NDArray[Any], instruments: Instruments, specs: tuple[str, ...], ids: bool
+    ) -> list[_T]:
         """One object a row.
 
         Args:
-            rows: contiguous, of ROW_DTYPE.
+            rows: as a kernel issues them; or a contiguous array of ROW_DTYPE.
             instruments: names exchange, market and symbols.
             specs: texts of the bar specs.
             ids: first_id and last_id are the exchange's trade ids; else they count arrivals and are left out.

@@ -4,7 +4,6 @@ Units: rows are those of `fastbars.kernel.rows.ROW_DTYPE`; times int64 ns since 
 """
 
 from datetime import UTC as _utc
-from decimal import Decimal
 from types import MemberDescriptorType as _MemberDescriptor
 
 from cpython.datetime cimport datetime, datetime_new, import_datetime
@@ -15,17 +14,14 @@ from libc.stdint cimport int32_t, int64_t, int8_t, uint64_t, uint8_t
 
 from fastbars.kernel.instruments cimport Instruments
 from fastbars.kernel.limits cimport MAX_SCALE
-from fastbars.kernel.scaled cimport LOWEST, floor_mod, int128, int128_to_int
-from fastbars.kernel.rows cimport Row, rows_of
+from fastbars.kernel.scaled cimport LOWEST, decimal_of, floor_mod, int128
+from fastbars.kernel.rows cimport IssuedRows, Row, rows_of
 
 from fastbars.kernel import fields as _fields
-from fastbars.kernel.scaled import to_decimal
 
 import_datetime()
 
 cdef extern from "Python.h":
-    object PyObject_CallOneArg(object function, object argument)
-    object PyUnicode_DecodeASCII(const char *text, Py_ssize_t size, const char *errors)
     ctypedef object (*allocfunc)(PyTypeObject *, Py_ssize_t)
     allocfunc PyType_GenericAlloc
 
@@ -36,38 +32,8 @@ cdef extern from * nogil:
     """
     Py_ssize_t slot_offset "fb_slot_offset" (object)
 
-cdef object _Decimal = Decimal
 cdef object _UTC = _utc
-cdef object _ZERO = Decimal(0)
 cdef int64_t DAY_US = 86_400_000_000
-
-
-cdef object decimal_of(const int128 *value, int scale):
-    # Text is the one fast way into a Decimal.
-    cdef char text[48]
-    cdef int at = 48, decimals = 0
-    cdef uint64_t rest = value.lo
-    if value.hi != 0 or scale > 38:
-        return to_decimal(int128_to_int(value), scale)
-    if rest == 0:
-        return _ZERO
-    while scale > 0 and rest % 10 == 0:
-        rest //= 10
-        scale -= 1
-    while rest > 0 or decimals <= scale:
-        if decimals == scale and scale > 0:
-            at -= 1
-            text[at] = b"."
-        at -= 1
-        text[at] = <char>(48 + rest % 10)
-        rest //= 10
-        decimals += 1
-    return PyObject_CallOneArg(_Decimal, PyUnicode_DecodeASCII(&text[at], 48 - at, NULL))
-
-
-cdef object price_of(int64_t mantissa, int scale):
-    cdef int128 value = int128(<uint64_t>mantissa, -1 if mantissa < 0 else 0)
-    return decimal_of(&value, scale)
 
 
 cdef object datetime_of(int64_t time_ns):
@@ -118,11 +84,13 @@ cdef inline int scale_of(const Row *row, const Place *place) noexcept nogil:
     return (<const int8_t *>row)[place.scale]
 
 
-cdef inline object amount_of(const Row *row, const Place *place):
-    # The size of one trade, or a sum.
+cdef inline int128 number_of(const Row *row, const Place *place) noexcept nogil:
+    # A price, the size of one trade, or a sum.
+    cdef int64_t number
     if place.width == sizeof(int128):
-        return decimal_of(<const int128 *>(<const char *>row + place.offset), scale_of(row, place))
-    return price_of(whole(row, place), scale_of(row, place))
+        return (<const int128 *>(<const char *>row + place.offset))[0]
+    number = whole(row, place)
+    return int128(<uint64_t>number, -1 if number < 0 else 0)
 
 
 cdef class BarMaker:
@@ -136,7 +104,8 @@ cdef class BarMaker:
     cdef Group names
     cdef Group times
     cdef Group prices
-    cdef Group amounts
+    cdef Group sizes
+    cdef Group quotes
     cdef Group ids
     cdef Group counts
     cdef Group known
@@ -154,7 +123,8 @@ cdef class BarMaker:
         self.names = self.group(_fields.FieldKind.NAME)
         self.times = self.group(_fields.FieldKind.TIME)
         self.prices = self.group(_fields.FieldKind.PRICE)
-        self.amounts = Group(self.group(_fields.FieldKind.SIZE).start, self.group(_fields.FieldKind.QUOTE).stop)
+        self.sizes = self.group(_fields.FieldKind.SIZE)
+        self.quotes = self.group(_fields.FieldKind.QUOTE)
         self.ids = self.group(_fields.FieldKind.ID)
         self.counts = self.group(_fields.FieldKind.COUNT)
         self.known = self.group(_fields.FieldKind.KNOWN)
@@ -183,9 +153,14 @@ cdef class BarMaker:
         return 0
 
     def make(self, rows not None, Instruments instruments not None, tuple specs not None, bint ids):
-        cdef object own = rows_of(rows)
-        cdef Py_ssize_t i, count = len(own)
-        cdef const Row *row
+        cdef object own
+        if type(rows) is IssuedRows:
+            return self.make_all((<IssuedRows>rows).rows, (<IssuedRows>rows).count, instruments, specs, ids)
+        own = rows_of(rows)
+        return self.make_all(<const Row *><size_t>own.ctypes.data, len(own), instruments, specs, ids)
+
+    cdef list make_all(self, const Row *row, Py_ssize_t count, Instruments instruments, tuple specs, bint ids):
+        cdef Py_ssize_t i
         cdef list bars = []
         cdef list symbols = instruments._symbols
         cdef int64_t[MOST_FIELDS] times_ns
@@ -198,7 +173,6 @@ cdef class BarMaker:
             return bars
         texts[0], texts[1] = <PyObject *>symbols, <PyObject *>specs
         texts[2], texts[3] = <PyObject *>self.statuses, <PyObject *>self.reasons
-        row = <const Row *><size_t>own.ctypes.data
         for i in range(count):
             self.check(row, i, len(symbols), len(specs))
             # Bars issued together often cover the same interval.
@@ -240,12 +214,12 @@ cdef class BarMaker:
         for at in range(self.times.start, self.times.stop):
             self.put(made, at, times[at - self.times.start])
         if priced:
-            self.put_prices(made, row)
+            self.put_decimals(made, row, self.prices)
         else:
             for at in range(self.prices.start, self.prices.stop):
                 self.put(made, at, None)
-        for at in range(self.amounts.start, self.amounts.stop):
-            self.put(made, at, amount_of(row, &places[at]))
+        self.put_decimals(made, row, self.sizes)
+        self.put_decimals(made, row, self.quotes)
         for at in range(self.ids.start, self.ids.stop):
             self.put(made, at, whole(row, &places[at]) if numbered else None)
         for at in range(self.counts.start, self.counts.stop):
@@ -256,20 +230,23 @@ cdef class BarMaker:
         self.put(made, self.inverse.start, inverse)
         return made
 
-    cdef int put_prices(self, object made, const Row *row) except -1:
-        # Most bars have some equal prices, which are one object.
-        cdef int64_t[MOST_FIELDS] mantissas
-        cdef PyObject *prices[MOST_FIELDS]
-        cdef object price
+    cdef int put_decimals(self, object made, const Row *row, Group group) except -1:
+        # Of one scale. Most bars have some that are equal, and share an object: flat ones, and those of one taker's side.
+        cdef int128[MOST_FIELDS] numbers
+        cdef PyObject *decimals[MOST_FIELDS]
+        cdef object decimal
         cdef int at, other
-        for at in range(self.prices.start, self.prices.stop):
-            mantissas[at] = whole(row, &self.places[at])
-            other = self.prices.start
-            while mantissas[other] != mantissas[at]:
+        for at in range(group.start, group.stop):
+            numbers[at] = number_of(row, &self.places[at])
+            other = group.start
+            while numbers[other].lo != numbers[at].lo or numbers[other].hi != numbers[at].hi:
                 other += 1
-            price = <object>prices[other] if other < at else price_of(mantissas[at], scale_of(row, &self.places[at]))
-            prices[at] = <PyObject *>price
-            self.put(made, at, price)
+            if other < at:
+                decimal = <object>decimals[other]
+            else:
+                decimal = decimal_of(&numbers[at], scale_of(row, &self.places[at]))
+            decimals[at] = <PyObject *>decimal
+            self.put(made, at, decimal)
         return 0
 
     cdef inline void put(self, object bar, int at, object value) noexcept:

@@ -42,8 +42,15 @@ cdef struct Rows:           # bars issued, and trades that found no bar, since t
 # The next one, for a bar of `spec` that the trade at `row` caused. NULL: there is no memory.
 cdef Row *new_row(Rows *rows, int64_t row, int spec) noexcept nogil
 cdef void not_placed(Rows *rows, Py_ssize_t row, int spec) noexcept nogil
-# The rows as an array, in the order of the trades that caused them, then of the specs; without trades they are `numbered`.
-cdef object take_rows(Rows *rows, bint numbered)
+
+cdef class IssuedRows:      # what was taken: bars, text or columns are made of it
+    cdef Row *rows
+    cdef Py_ssize_t count
+    cdef object columns         # the array over them; None: nobody has asked for it
+    cdef bint is_shared         # their memory belongs to the array
+
+# The rows in the order of the trades that caused them, then of the specs; without trades they are `numbered`.
+cdef IssuedRows take_rows(Rows *rows, bint numbered)
 cdef list take_late(Rows *rows)
 cdef void free_rows(Rows *rows) noexcept
 

@@ -1,4 +1,4 @@
-"""Rows: bars as they are issued, one after the other, and handed over as a numpy array.
+"""Rows: bars as they are issued, one after the other, and handed over as IssuedRows.
 
 Units: times int64 ns since the epoch, UTC; prices, sizes and quote sums mantissas at the scales of each row.
 """
@@ -7,7 +7,7 @@ import cython
 import numpy as np
 
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcpy, memset
 from cpython.buffer cimport PyBuffer_FillInfo
 
@@ -23,15 +23,10 @@ cdef enum:
 
 assert ROW_DTYPE.itemsize == sizeof(Row)
 
-# Most batches close nothing, and an empty structured array takes microseconds to make.
-NO_ROWS = np.empty(0, ROW_DTYPE)
-NO_ROWS.flags.writeable = False
-
-
 @cython.final
 @cython.internal
-cdef class _Issued:
-    # Memory of issued rows, which an array has taken over.
+cdef class _Memory:
+    # That of issued rows of which somebody has an array.
     cdef Row *rows
     cdef Py_ssize_t count
 
@@ -40,6 +35,42 @@ cdef class _Issued:
 
     def __dealloc__(self):
         free(self.rows)
+
+
+@cython.final
+cdef class IssuedRows:
+    def __dealloc__(self):
+        if not self.is_shared:      # (`columns` can be gone: a garbage collection clears it first)
+            free(self.rows)
+
+    def array(self):
+        # An empty structured array takes microseconds to make, and most batches close nothing: none is made before this.
+        cdef _Memory memory
+        if self.columns is None:
+            if self.count:
+                memory = _Memory()
+                memory.rows, memory.count, self.is_shared = self.rows, self.count, True
+                self.columns = np.frombuffer(memory, ROW_DTYPE)
+            else:
+                self.columns = np.empty(0, ROW_DTYPE)
+        return self.columns
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array() if dtype is None and not copy else np.array(self.array(), dtype)
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return self.array()[index]
+
+    def __iter__(self):
+        return iter(self.array())
+
+    def number(self, Py_ssize_t first):
+        cdef Py_ssize_t i
+        for i in range(max(first, 0), self.count):
+            self.rows[i].row = i - max(first, 0)
 
 
 cdef void free_rows(Rows *rows) noexcept:
@@ -74,39 +105,57 @@ cdef void not_placed(Rows *rows, Py_ssize_t row, int spec) noexcept nogil:
     rows.late_count += 1
 
 
-cdef object take_rows(Rows *rows, bint numbered):
-    cdef Py_ssize_t i, count = rows.count
-    cdef int64_t[::1] keys
-    cdef Py_ssize_t[::1] order
+cdef struct Place:          # of a row, and what orders it
+    int64_t key
+    Py_ssize_t place
+
+
+cdef int _compare(const void *one, const void *other) noexcept nogil:
+    cdef const Place *a = <const Place *>one
+    cdef const Place *b = <const Place *>other
+    if a.key != b.key:
+        return -1 if a.key < b.key else 1
+    return -1 if a.place < b.place else 1
+
+
+cdef IssuedRows take_rows(Rows *rows, bint numbered):
+    cdef Py_ssize_t count = rows.count
     cdef Row *taken
-    cdef _Issued issued
+    cdef IssuedRows issued = IssuedRows.__new__(IssuedRows)
     if count == 0:
-        return NO_ROWS
+        return issued
     if rows.ordered and count >= MANY_ROWS:
-        issued = _Issued()
         taken = <Row *>realloc(rows.items, count * sizeof(Row))
-        issued.rows, issued.count = rows.items if taken is NULL else taken, count
+        issued.rows = rows.items if taken is NULL else taken
         rows.items = NULL       # `issued` owns it from here on
-        rows.count = rows.capacity = 0
-        array = np.frombuffer(issued, ROW_DTYPE)
-        taken = issued.rows
+        rows.capacity = 0
     else:
-        array = np.empty(count, ROW_DTYPE)
-        taken = <Row *><size_t>array.ctypes.data
+        issued.rows = <Row *>malloc(count * sizeof(Row))
+        if issued.rows is NULL:
+            raise MemoryError
         if rows.ordered:
-            memcpy(taken, rows.items, count * sizeof(Row))
+            memcpy(issued.rows, rows.items, count * sizeof(Row))
         else:
-            keys = np.empty(count, np.int64)
-            for i in range(count):
-                keys[i] = rows.items[i].row * rows.width + rows.items[i].spec
-            order = np.argsort(keys, kind="stable")
-            for i in range(count):
-                taken[i] = rows.items[order[i]]
-        rows.count = 0
+            _put_in_order(rows, issued.rows)
+    issued.count = count
+    rows.count = 0
     if numbered:
-        for i in range(count):
-            taken[i].row = i
-    return array
+        issued.number(0)
+    return issued
+
+
+cdef int _put_in_order(const Rows *rows, Row *taken) except -1:
+    cdef Py_ssize_t i
+    cdef Place *order = <Place *>malloc(rows.count * sizeof(Place))
+    if order is NULL:
+        raise MemoryError
+    for i in range(rows.count):
+        order[i] = Place(rows.items[i].row * rows.width + rows.items[i].spec, i)
+    qsort(order, rows.count, sizeof(Place), _compare)
+    for i in range(rows.count):
+        taken[i] = rows.items[order[i].place]
+    free(order)
+    return 0
 
 
 cdef list take_late(Rows *rows):
@@ -117,7 +166,7 @@ cdef list take_late(Rows *rows):
 
 cdef object rows_of(object rows):
     # An array of numpy's own, whatever was given: a subclass, or what only looks like an array, can say anything.
-    array = np.asarray(rows)
+    array = (<IssuedRows>rows).array() if type(rows) is IssuedRows else np.asarray(rows)
     if array.ndim != 1 or array.dtype != ROW_DTYPE or not array.flags.c_contiguous:
         what = "ROW_DTYPE" if array.dtype == ROW_DTYPE else "another dtype"
         raise ValueError(f"rows are a contiguous array of ROW_DTYPE with one dimension, not {array.ndim} of {what}")

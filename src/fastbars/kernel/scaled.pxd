@@ -41,7 +41,14 @@ cdef enum ParseStatus:
 cdef extern from "kernel_limits.h" nogil:
     const int64_t *POWER_OF_TEN "fb_power_of_ten"   # up to that of MAX_SCALE
 
+cdef extern from "decimal_text.h" nogil:
+    enum:
+        DECIMAL_ROOM "FB_DECIMAL_ROOM"      # bytes that `write_decimal` may write to
+        MOST_DECIMALS "FB_MOST_DECIMALS"
+    char *write_decimal "fb_write_decimal"(char *out, const int128 *value, int scale)   # returns its end
+
 cdef ParseStatus parse_text(const char *text, Py_ssize_t length, int64_t *mantissa, int *scale) noexcept nogil
 cdef (int64_t, int) parse_number(object value) except *
+cdef object decimal_of(const int128 *value, int scale)  # 0 <= scale <= MOST_DECIMALS
 cdef object int128_to_int(const int128 *value)
 cdef int int128_from_int(object value, int128 *result) except -1

@@ -22,6 +22,8 @@ MAX_TEXT = _MAX_TEXT
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    object PyObject_CallOneArg(object function, object argument)
+    object PyUnicode_DecodeASCII(const char *text, Py_ssize_t size, const char *errors)
 
 # Wide enough for every sum the kernel can hold (39 digits), so that scaling never rounds. Every field is given: those left
 # out would be what the caller made of `decimal.DefaultContext`.
@@ -29,6 +31,8 @@ DECIMALS = Context(
     prec=200, rounding="ROUND_HALF_EVEN", Emin=-999_999, Emax=999_999, capitals=1, clamp=0, flags=[],
     traps=[InvalidOperation])
 cdef object _scaleb = DECIMALS.scaleb
+cdef object _create = DECIMALS.create_decimal
+cdef object _ZERO = Decimal(0)
 
 
 cdef ParseStatus parse_text(const char *text, Py_ssize_t length, int64_t *mantissa, int *scale) noexcept nogil:
@@ -182,6 +186,15 @@ def to_decimal(mantissa, int scale):
         mantissa //= 10
         scale -= 1
     return _scaleb(Decimal(mantissa), -scale)
+
+
+cdef object decimal_of(const int128 *value, int scale):
+    # Text is the one fast way into a Decimal, and through a context a faster one than through the class: no arguments to
+    # be parsed, no context to be looked up.
+    cdef char[DECIMAL_ROOM] text
+    if value.lo == 0 and value.hi == 0:
+        return _ZERO
+    return PyObject_CallOneArg(_create, PyUnicode_DecodeASCII(text, write_decimal(text, value, scale) - text, NULL))
 
 
 def to_text(mantissa, int scale):
