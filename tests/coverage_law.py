@@ -67,6 +67,9 @@ LATENESS_S = 2.0
 STATE_INTERVAL_S = 1.0
 TICK_S = 0.05
 SETTLE_S = 9.0
+PAUSES = 14  # between trades of a symbol, after which its rate is known: ten, and some that no check can tell apart
+CHECK_MS = 500
+HORIZON_S = 60.0
 SLACK_MS = 400  # messages wait for others for up to 250 ms, and the simulator has a turn every 50 ms
 MARGIN_MS = int(GRACE_S * 1000) + SLACK_MS
 SPECS = ("1s", "5s")
@@ -246,8 +249,22 @@ class Scenario:
 
     async def _learned(self) -> None:
         # A process knows what is silence only where it has heard for a while how often a symbol trades.
+        began_ms = self.restarts_ms[-1] if self.restarts_ms else 0
         if self.restarts_ms:
             await asyncio.sleep(max(0.0, (self.restarts_ms[-1] - self.now_ms()) / 1000 + 8.0))
+        for _ in range(30):
+            if all(self._pauses(symbol, began_ms) >= PAUSES for symbol in self.server.symbols):
+                break
+            await asyncio.sleep(1.0)
+
+    def _pauses(self, symbol: str, since_ms: int) -> int:
+        # Between its trades, as the client's checks can tell them apart.
+        record = self.server.record
+        if self.venue.ids == "sampled":
+            times = [at_ms for name, at_ms, _ in record.samples if name == symbol]
+        else:
+            times = [trade.time_ms for trade in record.trades(symbol)]
+        return len({at_ms // CHECK_MS for at_ms in times if at_ms > since_ms}) - 1
 
     async def stalled(self) -> None:
         self.faults.inject(Fault(FaultKind.STALL, seconds=self.random.choice((0.5, 2.0, 5.0))))
@@ -464,6 +481,11 @@ class Truth:
         self.venue = venue
         self.wanted = wanted
         self._record = server.record
+        self._stops = disturbed
+        self._made_ms = {
+            symbol: {trade.trade_id: trade.time_ms for trade in server.record.trades(symbol)}
+            for symbol in server.symbols
+        }
         self.trades: dict[str, list[Trade]] = {}
         self.lost: dict[str, set[int]] = {}  # places in `trades`
         self.unfit: dict[str, set[int]] = {}
@@ -482,7 +504,8 @@ class Truth:
                 for connection in self._record.connections
                 for span in self._carried_spans(connection, symbol, acked_alone)
             ]
-            self.carried[symbol] = _joined((since, until) for since, _, until in carried)
+            late = [span for connection in self._record.connections for span in _late_spans(connection)]
+            self.carried[symbol] = _joined([*((since, until) for since, _, until in carried), *late])
             steady = [(since + MARGIN_MS, until - MARGIN_MS) for since, until, _ in carried]
             holes = [*disturbed, *self._absences(restarts_ms), *self._suspicions(symbol, suspected_ms)]
             self.steady[symbol] = _joined(piece for span in steady for piece in _without(span, holes))
@@ -567,10 +590,16 @@ class Truth:
         return sorted(times)
 
     def _suspicions(self, symbol: str, suspected_ms: Sequence[int]) -> list[Span]:
-        # Which symbols it suspects is not on record: any may be, from its last trade to the next.
+        # Which symbols it suspects is not on record: any may be, from its last trade to the next. What a process finds
+        # when it goes on after it has stood still may be so since before that.
         times = [trade.time_ms for trade in self.trades[symbol]]
         return [
-            (_latest(times, at_ms), next((time_ms for time_ms in times if time_ms > at_ms), 1 << 62))
+            (
+                _latest(
+                    times, min([at_ms, *(since for since, until in self._stops if since <= at_ms <= until + 5000)])
+                ),
+                next((time_ms for time_ms in times if time_ms > at_ms), 1 << 62),
+            )
             for at_ms in suspected_ms
         ]
 
@@ -608,6 +637,7 @@ class Truth:
                     end_ms = event.at_ms
                     if event.what != "left":
                         end_ms = _latest(sent if event.what in ("ended", "mute") else of_all, event.at_ms)
+                        end_ms = min(end_ms, self._heard_ms(connection, event.at_ms))
                     spans.append((since_ms, end_ms, event.at_ms))
                 carried = acked = None
         if carried is not None:
@@ -621,6 +651,16 @@ class Truth:
         known = self._known_ms(connection)
         return [(max(since, known), sure, until) for since, sure, until in spans if max(since, known) < until]
 
+    def _heard_ms(self, connection: ConnectionRecord, at_ms: int) -> int:
+        # The latest time that trades sent by then have; those that were late say nothing of the time since.
+        latest_ms = 0
+        for symbol, numbers in connection.sent.items():
+            sent_ms = connection.sent_ms.get(symbol, ())
+            place = bisect_left(sent_ms, at_ms + 1)
+            times = self._made_ms[symbol]
+            latest_ms = max([latest_ms, *(times.get(number, NEVER) for number in numbers[max(0, place - 10) : place])])
+        return latest_ms
+
     def inside(self, symbol: str, open_ms: int, close_ms: int) -> list[Trade]:
         """The trades of an interval."""
         return [trade for trade in self.trades[symbol] if open_ms <= trade.time_ms < close_ms]
@@ -628,10 +668,36 @@ class Truth:
     def count_unknowable(self, symbol: str, open_ms: int, close_ms: int) -> int:
         """How many of the trades of an interval no client can know to be missing."""
         given_up_ms = close_ms + LATENESS_S * 1000
+        # What was silent while the process stood still for longer than bars are kept is noticed too late.
+        if self.venue.ids not in NUMBERED and any(
+            since - 5000 <= close_ms and close_ms + HORIZON_S * 1000 < until + 5000 for since, until in self._stops
+        ):
+            return len(self.inside(symbol, open_ms, close_ms))
         return sum(
-            open_ms <= trade.time_ms < close_ms and sent_ms is not None and sent_ms > given_up_ms
+            open_ms <= trade.time_ms < close_ms
+            and (self.is_short_silence(symbol, trade.time_ms) if sent_ms is None else sent_ms > given_up_ms)
             for trade, sent_ms in zip(self.trades[symbol], self.sent_ms[symbol], strict=True)
         )
+
+    def is_short_silence(self, symbol: str, at_ms: int) -> bool:
+        """Whether the client heard of the symbol again before its silence at a time stood out among its pauses."""
+        connections = self._record.connections
+        heard = sorted(sent_ms for one in connections for sent_ms in one.sent_ms.get(symbol, ()))
+        place = bisect_left(heard, at_ms)
+        if self.venue.ids in NUMBERED or place == 0:
+            return False
+        before = heard[:place]
+        # It ends with the next trade, or with its subscription.
+        ends = [
+            event.at_ms
+            for one in connections
+            for event in one.events
+            if event.what in ("ended", "left", "closed", "drop") and event.symbol in ("", symbol)
+        ]
+        end_ms = min([end_ms for end_ms in [*ends, *heard[place : place + 1]] if end_ms > before[-1]], default=NEVER)
+        longest_ms = max((later - earlier for earlier, later in pairwise(before)), default=0)
+        mean_ms = (before[-1] - before[0]) / max(1, len(before) - 1)
+        return end_ms - before[-1] < max(1500, 3 * longest_ms, 5 * mean_ms) + 2 * CHECK_MS
 
     def is_near_loss(self, symbol: str, open_ms: int, close_ms: int) -> bool:
         """Whether a trade of the interval was lost, or one between its trades and those next to them."""
@@ -679,6 +745,12 @@ class Truth:
             since + MARGIN_MS <= open_ms and (until is None or close_ms <= until)
             for since, until in self.wanted.get(symbol, ())
         )
+
+
+def _late_spans(connection: ConnectionRecord) -> list[Span]:
+    # Where everything came late, or nothing: to the client that is a connection which carries its symbols.
+    begun_ms = [event.at_ms for event in connection.events if event.what in ("lag", "mute", "stall")]
+    return [(at_ms, max(at_ms, connection.events[-1].at_ms)) for at_ms in begun_ms]
 
 
 def _latest(times: Sequence[int], before_ms: int) -> int:
@@ -729,7 +801,11 @@ def judge(scenario: Scenario) -> Verdict:
     """Hold the bars of a scenario against the record of its exchange."""
     truth = Truth(scenario.server, scenario.venue, scenario.wanted, scenario.disturbed, scenario.restarts_ms)
     verdict = Verdict(scenario.seed, scenario.number, scenario.venue, events=scenario.events, log=scenario.log)
-    latest, verdict.faults = latest_of(scenario.bars, again=bool(scenario.events["killed"]))
+    latest, verdict.faults = latest_of(
+        # Where a consumer was behind, what it took after the end of the stream was not confirmed.
+        scenario.bars,
+        again=bool(scenario.events["killed"] or (scenario.events["restarted"] and scenario.events["slow_consumer"])),
+    )
     by_symbol: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for (symbol, spec, _), bar in latest.items():
         open_ms, close_ms = (to_nanoseconds(at) // 10**6 for at in (bar.open_time, bar.close_time))
@@ -775,6 +851,7 @@ def judge_bar(truth: Truth, bar: OHLCVBar, open_ms: int, close_ms: int) -> str:
     ids, status = truth.venue.ids, str(bar.status)
     trades = truth.inside(bar.symbol, open_ms, close_ms)
     if ids == "sampled":
+        trades = [trade for trade in trades if not truth.is_short_silence(bar.symbol, trade.time_ms)]
         if status == "SAMPLED" and trades:
             low, high = min(trade.price for trade in trades), max(trade.price for trade in trades)
             if bar.trade_count == 0 or bar.low is None or bar.high is None or bar.low > low or bar.high < high:
@@ -865,6 +942,8 @@ def judge_presence(truth: Truth, symbol: str, spec: str, intervals: Sequence[Spa
         is_carried = truth.is_carried(symbol, open_ms, open_ms + length_ms)
         if truth.venue.ids in NUMBERED and is_carried and all(place in lost for place in found):
             continue  # lost under full coverage, between two others
+        if all(truth.is_short_silence(symbol, truth.trades[symbol][place].time_ms) for place in found):
+            continue
         faults.append(f"present: no {spec} bar of {symbol} at {open_ms}, with {len(found)} trades")
     return faults
 
@@ -888,7 +967,7 @@ def begin(seed: int, number: int, folder: Path) -> tuple[Scenario, list[tuple[fl
     )  # fmt: skip
     can_share = venue.ids not in ("none", "sampled")
     config = StreamConfig(
-        grace=GRACE_S, lateness=LATENESS_S, heal_horizon=60.0, empty=draw.choice(("skip", "fill")),
+        grace=GRACE_S, lateness=LATENESS_S, heal_horizon=HORIZON_S, empty=draw.choice(("skip", "fill")),
         state=folder / "state", state_interval=STATE_INTERVAL_S, reconnect_delay=0.1, reconnect_max_delay=0.5,
         ban_delay=0.5, ack_timeout=1.0, stale_interval=0.25, stale_after=1.5, stale_factor=5.0, heartbeat_interval=1.0,
         heartbeat_timeout=3.0, handover_overlap=0.5, handover_timeout=2.0, connect_timeout=3.0, api_key="key",

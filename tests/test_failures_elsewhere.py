@@ -20,7 +20,7 @@ import fastbars
 from fastbars import BarBuffer, BinanceWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig, TickData, clocks
 from fastbars.exchanges import find_exchange
 from fastbars.live.connections.backoff import CircuitBreaker
-from fastbars.live.connections.silence import Silence
+from fastbars.live.connections.silence import Rates, Silence
 from fastbars.live.session import Session
 from servers import MINUTE_MS, START_MS, START_NS, TradeServer, trade, trades, until
 
@@ -195,7 +195,7 @@ def test_13_the_volume_of_tokens_with_huge_supply_overflowed() -> None:
 
 
 def test_14_a_stale_subscription_on_a_live_socket_went_unnoticed_or_quiet_symbols_were_cut() -> None:
-    silence = Silence(least_s=10.0, factor=20.0)
+    silence = Silence(Rates(least_s=10.0, factor=20.0))
     times = np.zeros(3, np.int64)
     found = []
     for second in range(3_000):

@@ -17,7 +17,7 @@ from websockets.asyncio.server import ServerConnection
 from examples import examples
 from fastbars import BaseWebSocketAdapter, BinanceWebSocketAdapter, ConnectionState, OHLCVBar, StreamConfig, clocks
 from fastbars.exchanges.binance import SPOT
-from fastbars.live.connections.silence import Found, Silence
+from fastbars.live.connections.silence import Found, Rates, Silence
 from servers import Request, TradeServer, acknowledge, trade, until
 
 NOTHING = Found(None, [], [])
@@ -30,12 +30,14 @@ class Market:
     """Symbols that trade every so many seconds, looked at every second; no clock but its own."""
 
     def __init__(self, periods_s: Sequence[float], least_s: float = 10.0, factor: float = 20.0) -> None:
-        self.silence = Silence(least_s, factor)
+        self.rates = Rates(least_s, factor)
+        self.silence = Silence(self.rates)
         self.periods_s = list(periods_s)
         self.now_s = 0.0
         self.times = [-(2**62)] * len(periods_s)
         self.messages = 0
         self.dead: set[int] = set()
+        self.unwatched: set[int] = set()
 
     def run(self, seconds: int) -> list[tuple[float, Found]]:
         """Whatever was found, and when."""
@@ -46,7 +48,8 @@ class Market:
                 if index not in self.dead and self.now_s % period_s < 1.0:
                     self.times[index] = round(self.now_s * 1e9)
                     self.messages += 1
-            seen = self.silence.find_silent(self.now_s, self.messages, np.array(self.times), range(len(self.times)))
+            watched = [each for each in range(len(self.times)) if each not in self.unwatched]
+            seen = self.silence.find_silent(self.now_s, self.messages, np.array(self.times), watched)
             if seen != NOTHING:
                 found.append((self.now_s, seen))
         return found
@@ -95,6 +98,34 @@ def test_a_symbol_whose_rate_is_not_known_is_not_judged() -> None:
     market.run(10)
     market.dead = {1}
     assert market.run(10_000) == []
+
+
+def test_what_one_connection_has_learned_of_a_symbol_holds_for_the_next_one_that_carries_it() -> None:
+    market = Market([1, 1])
+    market.run(100)
+    market.silence = Silence(market.rates)  # of the connection that symbol 1 has moved to
+    market.dead = {1}
+    found = market.run(100)
+    assert [(when, seen.symbols) for when, seen in found][:1] == [(122.0, [1])]
+
+
+def test_what_is_subscribed_to_again_has_been_silent_since_then() -> None:
+    market = Market([1, 1])
+    market.run(100)
+    market.dead = market.unwatched = {1}
+    assert market.run(18) == []
+    market.unwatched = set()
+    assert [(when, seen.symbols) for when, seen in market.run(25)] == [(140.0, [1])]  # 119 and 20 gaps of a second
+
+
+def test_a_connection_that_is_not_read_stops_the_learning_of_its_own_symbols_alone() -> None:
+    market = Market([1, 1])
+    busy = Silence(market.rates)
+    for _ in range(20):
+        market.run(1)
+        busy.restart(market.now_s, [1])
+    market.dead = {0, 1}
+    assert [seen.symbols for _, seen in market.run(30) if seen.symbols] == [[0]]
 
 
 def test_when_everything_falls_silent_the_connection_is_and_waits_longer_each_time() -> None:

@@ -9,6 +9,7 @@ import pytest
 from fastbars import ConnectionState, StreamConfig
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.binance import SPOT
+from fastbars.live.connections.silence import Rates
 from fastbars.live.connections.supervisor import Route, Supervisor
 from fastbars.live.session import Session
 from servers import TradeServer, trade, until
@@ -46,7 +47,7 @@ class Noted:
 
 def supervised(server: TradeServer, observer: Noted, *, once: bool = False) -> Supervisor:
     session = Session(SPOT, QUICK, channel="trade")
-    return Supervisor(session, Route(SPOT, "trade", server.url), observer, once=once)
+    return Supervisor(session, Route(SPOT, "trade", server.url), Rates(10.0, 20.0), observer, once=once)
 
 
 async def end(supervisor: Supervisor) -> None:

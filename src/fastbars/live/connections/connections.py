@@ -28,6 +28,7 @@ from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
 from fastbars.live.connections.backoff import Backoff
 from fastbars.live.connections.connection import Connection
 from fastbars.live.connections.housekeeping import Housekeeping
+from fastbars.live.connections.silence import Rates
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.connections.supervisor import Route, Supervisor
 from fastbars.live.healing.upkeep import Upkeep
@@ -111,6 +112,7 @@ class Connections:
         self._joining: dict[Supervisor, asyncio.Task[None]] = {}  # of other lines, not connected for the first time
         self._closed = ConnectionCounts()  # of those that were closed because they carried nothing
         self._last_number = -lines
+        self._rates = Rates(session.config.stale_after, session.config.stale_factor)
         self._housekeeping = Housekeeping(session, upkeep, self)
         self.supervisors: list[Supervisor] = []
         for line in range(lines):
@@ -244,7 +246,7 @@ class Connections:
         session = self._session
         route = Route(session.exchange, session.channel, self._url, line)
         route.expected = channels
-        made = Supervisor(session, route, self, line=line, once=self._once)
+        made = Supervisor(session, route, self._rates, self, line=line, once=self._once)
         if self.supervisors and self.is_paused:
             made.pair.pause()
         return made

@@ -36,6 +36,7 @@ from fastbars.live.connections.backoff import RetryPolicy, may_retry, retry_afte
 from fastbars.live.connections.connection import Connection, have_been_read
 from fastbars.live.connections.handover import CANNOT_CONNECT, ConnectionPair, Handover, describe_failure
 from fastbars.live.connections.lifecycle import Lifecycle
+from fastbars.live.connections.silence import Rates
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.connections.subscriptions import Subscriptions
 from fastbars.live.connections.watchdog import Watchdog
@@ -118,6 +119,7 @@ class Supervisor:
     Args:
         session: what the connection feeds.
         route: where it goes.
+        rates: of the symbols, learned by all connections of the session.
         observer: the owner, which is called on each event.
         line: number of the redundant line that it belongs to.
         once: end, instead of reconnecting, when the server closes normally (code 1000).
@@ -132,7 +134,7 @@ class Supervisor:
     """
 
     def __init__(
-        self, session: Session, route: Route, observer: Observer, *, line: int = 0, once: bool = False
+        self, session: Session, route: Route, rates: Rates, observer: Observer, *, line: int = 0, once: bool = False
     ) -> None:
         self.session = session
         self.route = route
@@ -140,7 +142,7 @@ class Supervisor:
         self.subscriptions = Subscriptions(session.exchange, session.config.ack_timeout)
         self.pair = ConnectionPair()
         self.retry = RetryPolicy(session.config)
-        self.watchdog = Watchdog(session, observer.refused, reports=line == 0)
+        self.watchdog = Watchdog(session, rates, observer.refused, reports=line == 0)
         self.connections = 0
         self.lifecycle = Lifecycle(
             session.exchange.name,

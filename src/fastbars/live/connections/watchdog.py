@@ -21,7 +21,7 @@ from fastbars.errors import SubscriptionError
 from fastbars.exchanges.messages import Stream
 from fastbars.live.connections.connection import Connection
 from fastbars.live.connections.never_heard import NeverHeard
-from fastbars.live.connections.silence import Silence
+from fastbars.live.connections.silence import Rates, Silence
 from fastbars.live.session import Session
 from fastbars.log import log
 
@@ -29,24 +29,25 @@ _NAMED = 20
 
 
 class Watchdog:
-    """Watches the connections of one line, one after the other; the rates that it has learned outlive them.
+    """Watches the connections of one line, one after the other.
 
     Args:
         session: knows when each symbol last traded; its config says what counts as silence.
+        rates: of the symbols, learned by all watchdogs of the session.
         on_error: called with an error that names what has never been heard, or was refused when it was renewed.
         reports: whether it reports subscriptions that never brought anything; of several lines the first does, as a
             trade of any line counts.
 
     Attributes:
-        silence: the rates learned, and what is silent by them.
+        silence: what has fallen silent, by the rates learned.
         resubscriptions: subscriptions that were made again.
     """
 
     def __init__(
-        self, session: Session, on_error: Callable[[SubscriptionError], object], *, reports: bool = True
+        self, session: Session, rates: Rates, on_error: Callable[[SubscriptionError], object], *, reports: bool = True
     ) -> None:
         config = session.config
-        self.silence = Silence(config.stale_after, config.stale_factor)
+        self.silence = Silence(rates)
         self.resubscriptions = 0
         self._session = session
         self._on_error = on_error
@@ -72,14 +73,14 @@ class Watchdog:
             if self._never_heard is not None and await self._renew_never_heard(self._never_heard, connection):
                 self.silence.restart(steady_s())  # nothing was checked meanwhile
             now_s = steady_s()
-            # What seems to be missing may lie unread in the socket.
-            if not connection.is_reading or connection.last_read_was_full:
-                self.silence.restart(now_s)
-                continue
             times_ns = session.trade_times_ns
             names = session.symbols[: len(times_ns)]
             channel = session.channel
             watched = [i for i, name in enumerate(names) if (name, channel) in connection.subscriptions.confirmed]
+            # What seems to be missing may lie unread in the socket.
+            if not connection.is_reading or connection.last_read_was_full:
+                self.silence.restart(now_s, watched)
+                continue
             found = self.silence.find_silent(now_s, heard_before + connection.data_messages, times_ns, watched)
             log.debug("silence", exchange=exchange.name, watched=len(watched), found=found)
             if found.everything_s is not None:
