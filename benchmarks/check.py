@@ -86,7 +86,7 @@ def grown_counts(measured: dict[str, float], baseline: dict[str, float]) -> dict
             grown[name] = "was not counted"
         elif found > expected * (1 + GROWTH):
             growth = found / expected - 1
-            grown[name] = f"{found:.1f} instructions a trade, the baseline is {expected:.1f}: {growth:+.1%}"
+            grown[name] = f"{found:.1f} instructions, the baseline is {expected:.1f}: {growth:+.1%}"
     return grown
 
 
@@ -177,7 +177,7 @@ def main(words: list[str]) -> int:
         if options.update:
             stored["instructions"][key] = {name: round(count, 2) for name, count in counts.items()}
         expected = stored["instructions"].get(key, {})
-        show(f"Instructions a trade, {key}", counts, expected, " ")
+        show(f"Instructions a trade or bar, {key}", counts, expected, " ")
         if not expected:
             print(f"  no baseline for {key}: not compared")
         wrong |= grown_counts(counts, expected)

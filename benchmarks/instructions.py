@@ -2,10 +2,10 @@
 
     python -m benchmarks.instructions            # prints them
 
-A process that only sets everything up is counted, then one a part that also does its work; the difference is the work.
-What counts is executed in the compiled modules themselves: the interpreter and the C library do a little more or less
-with every environment variable. So it depends not on the machine, but on the compiler and Python, which `compiler()`
-names.
+One process sets every part up, and then does the work of each; callgrind writes what it has counted before and after
+each work. What counts is executed in the compiled modules themselves: the interpreter and the C library do a little
+more or less with every environment variable. So it depends not on the machine, but on the compiler and Python, which
+`compiler()` names. Where a part is partly in Python, it is a guard of the compiled rest alone.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fastbars import BarBatch, Instruments
+    from fastbars._agg import BarKernel
     from fastbars.wire.scanner import TradeScanner
     from fastbars.wire.walker import FrameWalker
 
@@ -30,16 +31,41 @@ TRADES = 10_000
 SYMBOLS = 50
 
 
-def kernel() -> Callable[[], object]:
-    """Columns of trades into a new kernel, one spec."""
+def kernel(per_bar: float = TRADES / SYMBOLS / 5, specs: str = "1m") -> Callable[[], object]:
+    """Columns of trades into a new kernel."""
     from benchmarks import market
+
+    batch = market.batch(market.drawn(TRADES, SYMBOLS, per_bar), SYMBOLS)
+    made = new_kernel(batch.instruments, specs)
+    return lambda: made.update(batch)
+
+
+def new_kernel(instruments: Instruments, specs: str = "1m") -> BarKernel:
+    """One that follows ids."""
     from fastbars._agg import BarKernel
     from fastbars.bars import parse_specs
     from fastbars.kernel.ids import Ledger
 
-    batch = market.batch(market.columns(TRADES, SYMBOLS), SYMBOLS)
-    made = BarKernel(batch.instruments, parse_specs("1m"), Ledger())
-    return lambda: made.update(batch)
+    return BarKernel(instruments, parse_specs(specs), Ledger())
+
+
+def holes() -> Callable[[], object]:
+    """Columns of trades of one symbol, a tenth of them missing, into a kernel that knows of thousands of holes."""
+    import numpy as np
+
+    from benchmarks import market
+    from fastbars import TickBatch
+
+    trades = market.drawn(6 * TRADES, 1, 100)
+    kept = np.arange(6 * TRADES) % 10 != 5
+    parts = [
+        {name: column[kept][part] for name, column in trades.items()} for part in (slice(44_000), slice(44_000, 54_000))
+    ]
+    first = market.batch(parts[0], 1)
+    batches = [first, TickBatch.from_columns(first.instruments, **parts[1])]
+    made = new_kernel(batches[0].instruments)
+    made.update(batches[0])
+    return lambda: made.update(batches[1])
 
 
 def add_tick() -> Callable[[], object]:
@@ -50,6 +76,131 @@ def add_tick() -> Callable[[], object]:
     ticks = market.ticks(market.columns(TRADES, SYMBOLS))
     buffer = BarBuffer("1m", ids="contiguous")
     return lambda: [buffer.add_tick(tick) for tick in ticks]
+
+
+def add_text() -> Callable[[], object]:
+    """Trades as texts into a buffer."""
+    from fastbars import BarBuffer
+
+    given, buffer = rows(), BarBuffer("1m", ids="contiguous")
+    return lambda: [buffer.add(*row) for row in given]
+
+
+def make_ticks() -> Callable[[], object]:
+    """`TickData` from texts."""
+    from fastbars import TickData
+
+    given = rows()
+    return lambda: [TickData(*row) for row in given]
+
+
+def rows(trades: int = TRADES) -> list[tuple[str, int, str, str, str, int]]:
+    """Trades as texts: symbol, time_ns, price, size, side, id."""
+    from benchmarks import market
+
+    ticks = market.ticks(market.columns(trades, SYMBOLS))
+    return [
+        (each.symbol, each.time_ns, str(each.price), str(each.volume), each.side, each.trade_id or 0) for each in ticks
+    ]
+
+
+def bars() -> BarBatch:
+    """TRADES finished bars."""
+    from benchmarks import market
+    from fastbars import BarBatch
+    from fastbars.bars import parse_specs
+
+    batch = market.batch(market.drawn(3 * TRADES, 1, 1), 1)
+    made, _ = new_kernel(batch.instruments).update(batch)
+    return BarBatch(made[:TRADES], batch.instruments, parse_specs("1m"), ids=True)
+
+
+def bar_objects() -> Callable[[], object]:
+    """Finished bars to `OHLCVBar`."""
+    return bars().to_bars
+
+
+def csv_lines() -> Callable[[], object]:
+    """`OHLCVBar` to lines of CSV."""
+    from fastbars.cli.output import csv_line
+
+    made = bars().to_bars()
+    return lambda: [csv_line(bar) for bar in made]
+
+
+def record() -> Callable[[], object]:
+    """Messages into a recording, one a wakeup."""
+    from benchmarks import market
+    from fastbars.tapes.recorder import Recording
+
+    payloads = market.messages(market.columns(TRADES, SYMBOLS))
+    folder = tempfile.TemporaryDirectory()
+    recording = Recording(folder.name)
+    recorder = recording.session({})
+
+    def work() -> None:
+        for number, payload in enumerate(payloads):
+            recorder.messages([payload], number, number, 0)
+        recording.close()
+        folder.cleanup()
+
+    return work
+
+
+def on_tick() -> Callable[[], object]:
+    """Messages of Binance's, 100 a wakeup, each trade handed to a callback."""
+    from benchmarks import market
+    from fastbars import StreamConfig
+    from fastbars.exchanges import find_exchange
+    from fastbars.live.callbacks import Callbacks
+    from fastbars.live.session import Session
+
+    payloads = market.messages(market.columns(TRADES, SYMBOLS))
+    session = Session(find_exchange("binance"), StreamConfig(bars="1m", close_by="trades"), Callbacks(on_tick=id))
+    wakeups = [payloads[start : start + 100] for start in range(0, TRADES, 100)]
+    return lambda: [session.receive(each, 0) for each in wakeups]
+
+
+def wakeups(exchange: str, message: str) -> Callable[[], object]:
+    """Messages one a wakeup, from the bytes of the socket to the kernel."""
+    from fastbars import StreamConfig
+    from fastbars.exchanges import find_exchange
+    from fastbars.live.session import Session
+    from fastbars.wire.wakeup import Wakeup
+    from fastbars.wire.walker import FrameWalker
+
+    declared = find_exchange(exchange)
+    session = Session(declared, StreamConfig(bars="1m", close_by="trades"), channel=declared.default_channel)
+    feed = session.open_feed(0)
+    payloads: list[bytes] = []
+
+    def receive(given: list[bytes]) -> None:
+        feed.note_data(session.receive(given, 0, 0).data_messages)
+
+    wakeup = Wakeup(payloads, print, receive, print, ending=feed.ending, scans=True)
+    wakeup.walker = FrameWalker(payloads.append, bool, feed.scanner)
+    wakeup.is_open = True
+    frames = [
+        frame(
+            (message % {"symbol": symbol, "ms": ns // 1_000_000, "price": price, "size": size, "id": number}).encode()
+        )
+        for symbol, ns, price, size, _, number in rows(TRADES + 1_000)
+    ]
+    for each in frames[:1_000]:  # symbols, layouts, and what is made once
+        wakeup.receive(each)
+
+    def work() -> None:
+        for each in frames[1_000:]:
+            wakeup.receive(each)
+
+    return work
+
+
+BYBIT = """{"topic":"publicTrade.%(symbol)s","type":"snapshot","ts":%(ms)d,"data":[{"T":%(ms)d,"s":"%(symbol)s",\
+"S":"Buy","v":"%(size)s","p":"%(price)s","L":"PlusTick","i":"20f43950-d8dd-5b31-9112-%(id)012d","BT":false}]}"""
+HYPERLIQUID = """{"channel":"trades","data":[{"coin":"%(symbol)s","side":"B","px":"%(price)s","sz":"%(size)s",\
+"hash":"0x3e2bc327cc925903cebe0408315a98010c002fda921d23fd1468bbb5d573%(id)012d","time":%(ms)d,"tid":%(id)d,\
+"users":["0x72e2d6c0e1b7a4f3f5ab0b1d5b0d37cd3d22a1f4","0x8b4c2a1f9e7d6c5b4a3f2e1d0c9b8a7f6e5d4c3b"]}]}"""
 
 
 def scanner() -> Callable[[], object]:
@@ -94,11 +245,14 @@ def framed() -> list[bytes]:
     from benchmarks import market
 
     messages = market.messages(market.columns(TRADES, SYMBOLS))
-    data = b"".join(
-        (b"\x81" + len(each).to_bytes() if len(each) < 126 else b"\x81\x7e" + len(each).to_bytes(2)) + each
-        for each in messages
-    )
+    data = b"".join(map(frame, messages))
     return [data[start : start + 65_536] for start in range(0, len(data), 65_536)]
+
+
+def frame(payload: bytes) -> bytes:
+    """An unmasked text frame."""
+    size = len(payload).to_bytes() if len(payload) < 126 else b"\x7e" + len(payload).to_bytes(2)
+    return b"\x81" + size + payload
 
 
 def feed(walker: FrameWalker, chunks: list[bytes]) -> None:
@@ -108,11 +262,23 @@ def feed(walker: FrameWalker, chunks: list[bytes]) -> None:
 
 
 PARTS: dict[str, Callable[[], Callable[[], object]]] = {
+    "add": add_text,
     "add_tick": add_tick,
+    "TickData from text": make_ticks,
+    "on_tick, 100 a wakeup": on_tick,
     "kernel": kernel,
+    "kernel, 7 trades a bar": lambda: kernel(7),
+    "kernel, 1 trade a bar": lambda: kernel(1),
+    "kernel, six specs": lambda: kernel(7, "1m,5m,15m,1h,4h,1d"),
+    "kernel, a tenth missing": holes,
     "scanner": scanner,
     "walker": walker,
     "walker and scanner": walker_and_scanner,
+    "wakeup of one message, Bybit": lambda: wakeups("bybit", BYBIT),
+    "wakeup of one message, Hyperliquid": lambda: wakeups("hyperliquid", HYPERLIQUID),
+    "record a message": record,
+    "a bar to OHLCVBar": bar_objects,
+    "a bar to CSV": csv_lines,
 }
 
 
@@ -130,24 +296,28 @@ def compiler() -> str:
     return f"{kind} {version[0] if version else '?'}, {platform.machine()}, CPython {python}"
 
 
-def executed(part: str | None) -> int:
-    """Instructions of a process that sets every part up and does the work of one of them, or of none."""
+def count() -> dict[str, float]:
+    """Instructions a trade, or bar, of each hot part."""
+    # callgrind writes its counts down, and begins anew, whenever this function of the C library is entered.
     script = (
-        "from benchmarks.instructions import PARTS; works = {part: make() for part, make in PARTS.items()};"
-        f"works.get({part!r}, int)()"
+        "import os; from benchmarks.instructions import PARTS; works = [make() for make in PARTS.values()]\n"
+        "for work in works: os.getpgid(0); work(); os.getpgid(0)"
     )
     # Hashes, and so the shapes of dicts, must not differ between processes.
     environment = os.environ | {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "callgrind.out"
         options = ["--tool=callgrind", f"--callgrind-out-file={out}", "--compress-strings=no", "--compress-pos=no"]
+        options += ["--dump-before=getpgid", "--dump-before=__getpgid"]
         command = ["valgrind", *options, sys.executable, "-c", script]
         done = subprocess.run(
             command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise RuntimeError(f"callgrind of {part} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-        return own_cost(out.read_text().splitlines())
+            raise RuntimeError(f"callgrind ended with {done.returncode}:\n{done.stderr[-2000:]}")
+        # Those with odd numbers are of what lies between two works.
+        costs = [own_cost(Path(f"{out}.{2 * place}").read_text().splitlines()) for place in range(1, len(PARTS) + 1)]
+    return {part: cost / TRADES for part, cost in zip(PARTS, costs, strict=True)}
 
 
 def own_cost(lines: Iterable[str]) -> int:
@@ -168,13 +338,6 @@ def own_cost(lines: Iterable[str]) -> int:
     return cost
 
 
-def count() -> dict[str, float]:
-    """Instructions a trade of each hot part."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        idle, *working = pool.map(executed, [None, *PARTS])
-    return {part: (counted - idle) / TRADES for part, counted in zip(PARTS, working, strict=True)}
-
-
 if __name__ == "__main__":
     for name, instructions in count().items():
-        print(f"{name:<12} {instructions:10.2f} instructions a trade   ({compiler()})")
+        print(f"{name:<36} {instructions:10.2f} instructions a trade or bar   ({compiler()})")
