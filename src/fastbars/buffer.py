@@ -30,7 +30,7 @@ from fastbars.kernel.objects import BarMaker
 from fastbars.kernel.rows import IssuedRows
 from fastbars.kernel.scaled import to_decimal
 from fastbars.specs import BarSpec, Origin, parse_specs
-from fastbars.ticks import TickData, TickSide
+from fastbars.ticks import TickData, TickSide, tick_of
 
 if TYPE_CHECKING:
     from fastbars.log import SparseLog
@@ -664,24 +664,3 @@ def shortened(value: object) -> str:
     """A value read from a file, as short text for a message."""
     text = ascii(value)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
-
-
-def tick_of(batch: TickBatch, row: int) -> TickData:
-    """One row of a batch as an object."""
-    names = ("symbol_id", "time_ns", "price", "size", "side", "first_id", "last_id", "count")
-    columns = {name: batch.column(name) for name in names}
-    given = {name: int(column[row]) for name, column in columns.items() if column is not None}
-    symbol = batch.instruments.symbol(given["symbol_id"])
-    price_scale, size_scale = batch.scales(symbol)
-    return TickData(
-        symbol,
-        given["time_ns"],
-        to_decimal(given["price"], price_scale),
-        to_decimal(given["size"], size_scale),
-        TickSide.of(given.get("side", 0)),
-        given.get("first_id"),
-        given.get("last_id"),
-        given.get("count", 1),
-        time_unit="ns",
-        negative_prices=batch.instruments.negative_prices,
-    )

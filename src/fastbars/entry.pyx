@@ -7,22 +7,18 @@ Units: time_ns int64 nanoseconds since the Unix epoch, UTC; price quote units; s
 markets).
 """
 
-from libc.stdint cimport int8_t, int64_t
+from libc.stdint cimport int8_t, int64_t, uint64_t
 
 from fastbars._agg cimport BarKernel
 from fastbars.kernel.batch cimport TickBatch, begin, is_doubtful, sign_of, write_row
 from fastbars.kernel.amend cimport BY_WATERMARK
 from fastbars.kernel.instruments cimport Instrument
-from fastbars.kernel.scaled cimport HIGHEST, LOWEST, PARSED, POWER_OF_TEN, magnitude, parse_text
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, Written, magnitude, read_written
+from fastbars.ticks cimport IN_FIELDS, TickData, TickFields
 
 from fastbars.errors import InvalidTickError, PrecisionError
-from fastbars.ticks import TickSide
 
-cdef object _BUY = TickSide.BUY, _SELL = TickSide.SELL
 cdef object _NS = "ns"
-
-cdef extern from "Python.h":
-    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 
 cdef class TradeEntry:
@@ -53,30 +49,49 @@ cdef class TradeEntry:
         else:
             time = batch.time_of(symbol, time_ns, time_unit)
         if (
-            type(price) is not str or type(size) is not str
-            or (batch.first_id is not NULL and type(trade_id) is not int)
+            (batch.first_id is not NULL and type(trade_id) is not int)
             or last_trade_id is not None or type(trade_count) is not int or not 0 <= trade_count <= 1
-            or not self.take_text(symbol, time, price, size, sign, trade_id)
+            or not self.take_ordinary(symbol, time, price, size, sign, trade_id)
         ):
             batch.append_trade(symbol, time, price, size, sign, trade_id, last_trade_id, trade_count, None)
-        self.kernel.fold(batch)
-        self.rows_taken += 1
-        return 0
+        return self.fold()
 
-    cdef bint take_text(self, str symbol, int64_t time_ns, str price, str size, int sign, object trade_id) except -1:
+    cdef bint take_ordinary(
+        self, str symbol, int64_t time_ns, object price, object size, int sign, object trade_id
+    ) except -1:
         # Writes the row of an ordinary trade, as `append` would; False: it is not ordinary, and `append` must.
+        cdef Written price_written, size_written
+        cdef int64_t id = 0
+        if not read_written(price, &price_written) or not read_written(size, &size_written):
+            return False
+        if self.single.first_id is not NULL:
+            id = trade_id
+        return self.write(symbol, time_ns, &price_written, &size_written, sign, id, id, 1)
+
+    cdef bint take_fields(self, TickData tick) except -1:
+        # The same of a tick with C fields: no Python object between them and the row.
+        cdef TickFields *own = &tick.fields
+        cdef int64_t first = 0, last = 0, count = own.count
+        if self.kernel.busy:
+            self.kernel.check_unused()
+        if tick.state != IN_FIELDS or type(tick.symbol) is not str:
+            return False
+        if self.single.first_id is not NULL:
+            if not own.has_first_id:
+                return False
+            first = own.first_id
+            last = own.last_id if own.has_last_id else first
+        if count == 0:
+            count = <int64_t>(<uint64_t>last - <uint64_t>first + 1)
+        begin(self.single)
+        return self.write(<str>tick.symbol, own.time_ns, &own.price, &own.size, own.side, first, last, count)
+
+    cdef bint write(self, str symbol, int64_t time_ns, const Written *price, const Written *size, int sign,
+                    int64_t first_id, int64_t last_id, int64_t count) except -1:
         cdef TickBatch batch = self.single
         cdef Instrument *own
-        cdef const char *text
-        cdef Py_ssize_t length
-        cdef int64_t price_mantissa = 0, size_mantissa = 0, price_factor, size_factor, id = 0
-        cdef int price_scale = 0, size_scale = 0, symbol_id
-        text = PyUnicode_AsUTF8AndSize(price, &length)
-        if parse_text(text, length, &price_mantissa, &price_scale) != PARSED:
-            return False
-        text = PyUnicode_AsUTF8AndSize(size, &length)
-        if parse_text(text, length, &size_mantissa, &size_scale) != PARSED:
-            return False
+        cdef int64_t price_mantissa = price.mantissa, size_mantissa = size.mantissa, factor
+        cdef int price_scale = price.scale, symbol_id
         if size_mantissa == 0 and batch.first_id is not NULL:
             price_mantissa = price_scale = 0    # a void id: its price means nothing
         elif size_mantissa <= 0 or (price_mantissa <= 0 and not batch.instruments.negative_prices):
@@ -85,23 +100,27 @@ cdef class TradeEntry:
             return False
         symbol_id = batch.instruments.find(symbol)
         own = &batch.instruments.table[symbol_id]
-        if price_scale > own.scale.price or size_scale > own.scale.size:
+        if price_scale > own.scale.price or size.scale > own.scale.size:
             return False
         if price_scale < own.scale.price:
-            price_factor = POWER_OF_TEN[own.scale.price - price_scale]
-            if magnitude(price_mantissa) > HIGHEST // price_factor:
+            factor = POWER_OF_TEN[own.scale.price - price_scale]
+            if magnitude(price_mantissa) > HIGHEST // factor:
                 return False
-            price_mantissa *= price_factor
-        if size_scale < own.scale.size:
-            size_factor = POWER_OF_TEN[own.scale.size - size_scale]
-            if size_mantissa > HIGHEST // size_factor:
+            price_mantissa *= factor
+        if size.scale < own.scale.size:
+            factor = POWER_OF_TEN[own.scale.size - size.scale]
+            if size_mantissa > HIGHEST // factor:
                 return False
-            size_mantissa *= size_factor
-        if batch.first_id is not NULL:
-            id = trade_id
-        write_row(batch, 0, symbol_id, time_ns, price_mantissa, size_mantissa, <int8_t>sign, id, id, 1, 0)
+            size_mantissa *= factor
+        write_row(
+            batch, 0, symbol_id, time_ns, price_mantissa, size_mantissa, <int8_t>sign, first_id, last_id, count, 0)
         own.traded = True
         return True
+
+    cdef int fold(self) except -1:
+        self.kernel.fold(self.single)
+        self.rows_taken += 1
+        return 0
 
 
 cdef TradeEntry entry_of(object buffer):
@@ -129,16 +148,12 @@ def add(buffer, str symbol not None, time_ns, price, size, side=0, trade_id=None
 
 def add_tick(buffer, tick):
     cdef TradeEntry entry = entry_of(buffer)
-    cdef object side = tick.side
-    cdef int sign
-    if side is _BUY:
-        sign = 1
-    elif side is _SELL:
-        sign = -1
+    if type(tick) is TickData and entry.take_fields(<TickData>tick):
+        entry.fold()
     else:
-        sign = sign_of(tick.symbol, side)
-    entry.take(
-        tick.symbol, tick.time_ns, tick.price, tick.volume, sign, tick.trade_id, tick.last_trade_id, tick.trade_count, _NS)
+        entry.take(
+            tick.symbol, tick.time_ns, tick.price, tick.volume, sign_of(tick.symbol, tick.side), tick.trade_id,
+            tick.last_trade_id, tick.trade_count, _NS)
     return _issue_folded(buffer, entry, entry.single)
 
 

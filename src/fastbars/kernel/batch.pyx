@@ -618,6 +618,10 @@ cdef int sign_of(object label, object side) except -2:
         if sign == side:
             return sign
     elif isinstance(side, str):
+        if side == "buy":
+            return 1
+        if side == "sell":
+            return -1
         text = side.lower()
         if text == "buy":
             return 1

@@ -47,7 +47,17 @@ cdef extern from "decimal_text.h" nogil:
         MOST_DECIMALS "FB_MOST_DECIMALS"
     char *write_decimal "fb_write_decimal"(char *out, const int128 *value, int scale)   # returns its end
 
+cdef enum:
+    MOST_EXPONENT = 256         # of a Written, on either side of 0
+
+cdef struct Written:            # a number as it was given
+    int64_t mantissa
+    int scale                   # the smallest that holds it
+    int exponent                # of the Decimal that it is: "1.50" is 150 x 10**-2, and 15 at scale 1
+
 cdef ParseStatus parse_text(const char *text, Py_ssize_t length, int64_t *mantissa, int *scale) noexcept nogil
+cdef bint read_written(object value, Written *number) except -1
+cdef object decimal_of_written(const Written *number)
 cdef (int64_t, int) parse_number(object value) except *
 cdef object decimal_of(const int128 *value, int scale)  # 0 <= scale <= MOST_DECIMALS
 cdef object int128_to_int(const int128 *value)

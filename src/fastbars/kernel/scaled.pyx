@@ -8,6 +8,8 @@ from decimal import Context, Decimal, InvalidOperation
 from operator import index as _index
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdlib cimport abs
+from libc.string cimport memset
 
 from fastbars.kernel.limits cimport MAX_SCALE
 
@@ -24,6 +26,10 @@ cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
     object PyObject_CallOneArg(object function, object argument)
     object PyUnicode_DecodeASCII(const char *text, Py_ssize_t size, const char *errors)
+    bint PyUnicode_IS_COMPACT_ASCII(object text)
+    void *PyUnicode_DATA(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    long long PyLong_AsLongLongAndOverflow(object number, int *overflow) except? -1
 
 # Wide enough for every sum the kernel can hold (39 digits), so that scaling never rounds. Every field is given: those left
 # out would be what the caller made of `decimal.DefaultContext`.
@@ -33,9 +39,51 @@ DECIMALS = Context(
 cdef object _scaleb = DECIMALS.scaleb
 cdef object _create = DECIMALS.create_decimal
 cdef object _ZERO = Decimal(0)
+cdef object _Decimal = Decimal
 
 
 cdef ParseStatus parse_text(const char *text, Py_ssize_t length, int64_t *mantissa, int *scale) noexcept nogil:
+    cdef Written number
+    cdef ParseStatus status = _parse_digits(text, length, &number)
+    if status == MALFORMED:     # or it has a sign, an exponent, or many digits
+        status = _parse_any(text, length, &number)
+    if status == PARSED:
+        mantissa[0] = number.mantissa
+        scale[0] = number.scale
+    return status
+
+
+cdef inline ParseStatus _parse_digits(const char *text, Py_ssize_t length, Written *number) noexcept nogil:
+    # Of what nearly every number is: up to 18 digits, and a point or none. MALFORMED: it is something else.
+    cdef uint64_t value = 0
+    cdef Py_ssize_t i, digits = length, whole = length
+    cdef unsigned int digit
+    cdef int decimals
+    if length > MAX_SCALE + 1:
+        return MALFORMED
+    for i in range(length):
+        digit = <unsigned int><unsigned char>text[i] - 48
+        if digit <= 9:
+            value = value * 10 + digit
+        elif text[i] == b"." and whole == length:
+            whole, digits = i, length - 1
+        else:
+            return MALFORMED
+    if digits < 1 or digits > MAX_SCALE:
+        return MALFORMED
+    decimals = <int>(digits - whole)
+    number.exponent = -decimals
+    if value == 0:
+        decimals = 0
+    while decimals > 0 and value % 10 == 0:
+        value //= 10
+        decimals -= 1
+    number.mantissa = <int64_t>value
+    number.scale = decimals
+    return PARSED
+
+
+cdef ParseStatus _parse_any(const char *text, Py_ssize_t length, Written *number) noexcept nogil:
     # Digits go into `value` only up to the last digit that is not a zero; zeros wait in `zeros` until a
     # later digit proves them significant. So trailing zeros never cost range or scale.
     cdef Py_ssize_t i = 0
@@ -96,9 +144,10 @@ cdef ParseStatus parse_text(const char *text, Py_ssize_t length, int64_t *mantis
                 written = written * 10 + (c - 48)
             i += 1
         exponent = -written if exponent_negative else written
+    number.exponent = <int>(exponent - decimals)
     if value == 0:
-        mantissa[0] = 0
-        scale[0] = 0
+        number.mantissa = 0
+        number.scale = 0
         return PARSED
     # The number is value x 10**exponent from here on.
     exponent = exponent - decimals + zeros
@@ -111,18 +160,79 @@ cdef ParseStatus parse_text(const char *text, Py_ssize_t length, int64_t *mantis
         exponent -= 1
     if value > <uint64_t>9223372036854775807:
         return TOO_LARGE
-    mantissa[0] = -<int64_t>value if negative else <int64_t>value
-    scale[0] = <int>-exponent
+    number.mantissa = -<int64_t>value if negative else <int64_t>value
+    number.scale = <int>-exponent
     return PARSED
 
 
+cdef bint read_written(object value, Written *number) except -1:
+    # Of an ordinary number: text, an int or a Decimal that fits 64 bits. False: it is another, or none.
+    cdef object shown = value
+    cdef const char *text
+    cdef Py_ssize_t length
+    cdef int overflow = 0
+    if type(value) is int:
+        number.mantissa = PyLong_AsLongLongAndOverflow(value, &overflow)
+        number.scale = number.exponent = 0
+        return overflow == 0 and number.mantissa != LOWEST
+    if type(value) is _Decimal:
+        shown = str(value)
+    elif type(value) is not str:
+        return False
+    if not PyUnicode_IS_COMPACT_ASCII(shown):
+        return False
+    text = <const char *>PyUnicode_DATA(shown)
+    length = PyUnicode_GET_LENGTH(shown)
+    if _parse_digits(text, length, number) == PARSED:
+        return True
+    # A zero below zero is a Decimal of its own.
+    return _parse_any(text, length, number) == PARSED and (
+        -MOST_EXPONENT <= number.exponent <= MOST_EXPONENT and (number.mantissa != 0 or text[0] != b"-"))
+
+
+cdef object decimal_of_written(const Written *number):
+    # With the exponent that it was given with.
+    cdef char text[32 + MOST_EXPONENT]
+    cdef int at = 21, end = 21, zeros = -number.exponent - number.scale, exponent
+    cdef uint64_t rest = <uint64_t>magnitude(number.mantissa)
+    if rest == 0:
+        zeros = 0
+    while zeros < 0:
+        rest //= 10
+        zeros += 1
+    while True:
+        at -= 1
+        text[at] = <char>(48 + rest % 10)
+        rest //= 10
+        if rest == 0:
+            break
+    if number.mantissa < 0:
+        at -= 1
+        text[at] = b"-"
+    if zeros > 0:
+        memset(text + end, b"0", zeros)
+        end += zeros
+    if number.exponent != 0:
+        exponent = abs(number.exponent)
+        text[end] = b"E"
+        text[end + 1] = b"-" if number.exponent < 0 else b"+"
+        text[end + 2] = <char>(48 + exponent // 100)
+        text[end + 3] = <char>(48 + exponent // 10 % 10)
+        text[end + 4] = <char>(48 + exponent % 10)
+        end += 5
+    return PyObject_CallOneArg(_create, PyUnicode_DecodeASCII(text + at, end - at, NULL))
+
+
 cdef (int64_t, int) parse_number(object value) except *:
+    cdef Written number
     cdef const char *text
     cdef Py_ssize_t length
     cdef int64_t mantissa = 0
     cdef int scale = 0
     cdef ParseStatus status
     cdef object as_text = value
+    if read_written(value, &number):
+        return number.mantissa, number.scale
     if isinstance(value, str):
         text = PyUnicode_AsUTF8AndSize(value, &length)
     elif isinstance(value, bytes):

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from fastbars.bars import OHLCVBar
-from fastbars.buffer import BarBuffer, tick_of, wait_ns_of
+from fastbars.buffer import BarBuffer, wait_ns_of
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.events import Quote
 from fastbars.exchanges.checked import LATEST_NS
@@ -29,7 +29,7 @@ from fastbars.live.intake import Intake
 from fastbars.live.roster import NotSubscribedError, Roster
 from fastbars.live.stats import SessionStats
 from fastbars.log import SparseLog
-from fastbars.ticks import TickData
+from fastbars.ticks import TickData, tick_of
 from fastbars.wire.scanner import TradeScanner
 
 _SHOWN = 80  # characters of a name in a log
