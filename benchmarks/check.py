@@ -86,7 +86,7 @@ def grown_counts(measured: dict[str, float], baseline: dict[str, float]) -> dict
             grown[name] = "was not counted"
         elif found > expected * (1 + GROWTH):
             growth = found / expected - 1
-            grown[name] = f"{found:.1f} instructions, the baseline is {expected:.1f}: {growth:+.1%}"
+            grown[name] = f"{found:.1f} instructions a trade, the baseline is {expected:.1f}: {growth:+.1%}"
     return grown
 
 
