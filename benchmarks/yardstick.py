@@ -17,6 +17,8 @@ STEPS = 2_000
 TRIES = 5
 ROUNDS = 7
 
+HELD: list[str] = []  # a row of Markdown for each bound: what, found, at most
+
 Work = Callable[[], object]
 
 _TEXTS = [f"{number}.{number % 97:02}" for number in range(100, 300)]
@@ -59,25 +61,25 @@ def nanoseconds(work: Work, calls: int, rounds: int = ROUNDS) -> float:
 
 
 def assert_ns(name: str, work: Work, calls: int, limit: float, rounds: int = ROUNDS) -> float:
-    """At most `limit` nanoseconds a unit, in the best of several tries; prints and returns it."""
+    """At most `limit` nanoseconds a unit, in the best of several tries; returns it, and keeps a row for the summary."""
     best = float("inf")
     for _ in range(TRIES):
         best = min(best, nanoseconds(work, calls, rounds))
         if best <= limit:
             break
-    print(f"{name}: {best:,.0f} ns, at most {limit:,.0f}")
+    HELD.append(f"| {name} | {best:,.0f} ns | {limit:,.0f} |")
     assert best <= limit, f"{name}: {best:,.1f} ns, more than {limit:,.1f}"
     return best
 
 
 def assert_ratio(name: str, work: Work, reference: Work, limit: float, rounds: int = ROUNDS) -> float:
-    """`work` takes at most `limit` times as long as `reference` in the best of several tries; prints and returns it."""
+    """`work` takes at most `limit` times as long as `reference` in the best of several tries; else as `assert_ns`."""
     best = float("inf")
     for _ in range(TRIES):
         own, other = smallest(work, reference, rounds=rounds)
         best = min(best, own / other)
         if best <= limit:
             break
-    print(f"{name}: {best:.2f} times its reference, at most {limit:.2f}")
+    HELD.append(f"| {name} | {best:.2f} times its reference | {limit:.2f} |")
     assert best <= limit, f"{name}: {best:.3f} times its reference, more than {limit:.3f}"
     return best
