@@ -19,22 +19,25 @@ from fastbars.kernel.close cimport (
     LOSE, change_coverage, close_bar, cover_itself, issue_skipped, lose_late, pass_void, roll,
 )
 from fastbars.kernel.coverage cimport LOST, UNWANTED, begin_earlier, plain_gap
+from fastbars.kernel.groups cimport watermark_of
 from fastbars.kernel.ids cimport (
     AHEAD, DUPLICATE, FILLS, FORGOTTEN, NO_MEMORY, OVERLAP, Hole, Verdict, advance, catch_up, is_missing, is_newest, leave_missing,
     resolve, takes_next, was_seen,
 )
-from fastbars.kernel.ordinary cimport begins_stretch, fold_path_stretch, fold_rows, fold_time_stretch, take_ordinary
-from fastbars.kernel.passes cimport Columns, Pass, Seen, note_overflow, row_at
+from fastbars.kernel.limits cimport LATEST_NS
+from fastbars.kernel.ordinary cimport begins_stretch, fetch, fold_path_stretch, fold_rows, fold_time_stretch, take_ordinary
+from fastbars.kernel.ordinary_close cimport close_ordinary
+from fastbars.kernel.passes cimport Columns, Pass, Seen, note_overflow, row_at, trades_of
 from fastbars.kernel.paths cimport path_rule_of
 from fastbars.kernel.rows cimport not_placed
 from fastbars.kernel.rules cimport FIXED, TICK, VALUE, VOLUME, Rule, interval_of, is_time_kind
-from fastbars.kernel.scaled cimport HIGHEST, LOWEST, int128, prefetch
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, NOTHING, add128_wide, int128, prefetch, wide_product
 from fastbars.kernel.series cimport (
     CONFIRMED, HELD, REPEATED, Wait, begin_series, hold, may_begin, older_series, stand_in, stop_ordinary, take_strays,
     waiting_of,
 )
 from fastbars.kernel.summary cimport Summary, add_trade, clear_bar
-from fastbars.kernel.table cimport Past, Slot, Table, event_time, is_open, mark_begun_late, state_of, total_bar
+from fastbars.kernel.table cimport Past, Record, Slot, Table, event_time, is_open, mark_begun_late, state_of, total_bar
 from fastbars.kernel.trees cimport Tree
 
 # Ids from here on are checked one by one: the largest has no next one.
@@ -44,10 +47,8 @@ cdef int64_t SLACK_NS = 1_000_000
 
 cdef enum:
     ROWS_AHEAD = 8              # less than ordinary.pxd's PLACES_AHEAD
-
-cdef struct Fetched:            # up to which row of a batch, the slots' last lines and the records
-    Py_ssize_t slots
-    Py_ssize_t records
+    SLOTS_AHEAD = 12
+    FEW_CLOSES = 16             # ordinary rows without a close between them: the loops of ordinary.pxd are faster there
 
 
 cdef void fold_batch(Table *table, Pass *run, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
@@ -166,26 +167,25 @@ cdef Py_ssize_t _fold_spec(
     cdef const Rule *rule = &table.specs.rules[spec]
     cdef const Columns *batch = &run.columns
     cdef Py_ssize_t i = start, end, row
-    cdef Fetched fetched = Fetched(start, start)
     while i < stop:
         if not run.careful:
-            if tree >= 0 and i + 1 == stop and batch.places is NULL and not run.has_voids and take_ordinary(
-                slots, batch, i, table.terms.by_id, False, False, run.inverse, &run.seen
-            ):
-                break
-            i = _fold_ordinary(rule, slots, run, table.terms.by_id, i, stop)
-            if i >= stop:
-                break
-            if batch.places is NULL and i + 2 < stop and begins_stretch(batch, i):
-                end = _fold_stretch(rule, slots, run, table.terms.by_id, i, stop)
+            if i + 1 < stop or tree < 0 or batch.places is not NULL:
+                i = _fold_ordinary(rule, slots, run, table.terms.by_id, i, stop)
+                if i >= stop:
+                    break
+                if batch.places is NULL and i + 2 < stop and begins_stretch(batch, i):
+                    end = _fold_stretch(rule, slots, run, table.terms.by_id, i, stop)
+                    if end > i:
+                        i = end
+                        continue
+            if tree >= 0:
+                end = _fold_closes(table, run, tree, i, stop)
                 if end > i:
                     i = end
                     continue
         row = row_at(batch.places, i)
         if run.unchecked and not _is_valid(run, row):
             break
-        if tree >= 0:
-            _fetch_ahead(table, tree, batch, i, &fetched, stop)
         if asks and tree >= 0 and batch.time_ns[row] < slots[batch.symbol_id[row]].bar.open_time and not (
             takes_any(table) or batch.size[row] == 0 or lands(table, run, tree, row)
         ):
@@ -199,6 +199,116 @@ cdef Py_ssize_t _fold_spec(
             _fold_path_row(table, run, spec, row, False)
         i += 1
     return stop
+
+
+cdef Py_ssize_t _fold_closes(Table *table, Pass *run, int tree, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    # Rows into a tree of time specs, as long as they are ordinary or close ordinary bars, and bars are few trades apart.
+    if run.has_voids:
+        return _fold_some_closes(table, run, tree, start, stop, table.terms.by_id, run.single, True, run.inverse)
+    if run.single:
+        return _fold_some_closes(table, run, tree, start, stop, True, True, False, False)
+    if table.terms.by_id:
+        return _fold_some_closes(table, run, tree, start, stop, True, False, False, run.inverse)
+    return _fold_some_closes(table, run, tree, start, stop, False, False, False, run.inverse)
+
+
+cdef inline Py_ssize_t _fold_some_closes(
+    Table *table, Pass *run, int tree, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, bint voids, bint inverse
+) noexcept nogil:
+    cdef const Columns *batch = &run.columns
+    cdef Slot *slots = table.slots[table.specs.trees[tree].root]
+    cdef Seen seen = run.seen
+    cdef Py_ssize_t i = start, row
+    cdef int few = 0
+    while i < stop and few < FEW_CLOSES:
+        row = row_at(batch.places, i)
+        if i + SLOTS_AHEAD < stop:
+            fetch(slots, batch, row_at(batch.places, i + SLOTS_AHEAD))
+            _fetch_rest(table, tree, batch, row_at(batch.places, i + ROWS_AHEAD))
+            _fetch_records(table, slots, batch, row_at(batch.places, i + ROWS_AHEAD // 2))
+        if take_ordinary(slots, batch, row, by_id, single, voids, inverse, &seen):
+            few += 1
+            i += 1
+            if batch.places is NULL and i + 2 < stop and begins_stretch(batch, i - 1) and batch.time_ns[i + 1] < (
+                slots[batch.symbol_id[i]].gate.next.limit
+            ):
+                break
+            continue
+        if not _begin_next(table, run, tree, row, by_id, single, voids, inverse):
+            break
+        seen.prices |= <uint64_t>batch.price[row] - 1
+        seen.sizes |= <uint64_t>batch.size[row] - (0 if voids else 1)
+        few = 0
+        i += 1
+    run.seen = seen
+    return i
+
+
+cdef inline bint _begin_next(
+    Table *table, Pass *run, int tree, Py_ssize_t row, bint by_id, bint single, bint voids, bint inverse
+) noexcept nogil:
+    # A trade that closes the open bar of the root, which is ordinary, and opens the next one. False: it is none.
+    cdef const Columns *batch = &run.columns
+    cdef const Tree *own = &table.specs.trees[tree]
+    cdef int32_t s = batch.symbol_id[row]
+    cdef int64_t time = batch.time_ns[row], price = batch.price[row], size = batch.size[row], open_time, close_time, id
+    cdef Slot *slot
+    cdef Summary *bar
+    cdef Past *past
+    cdef bint taker = batch.side[row & batch.side_mask] > 0
+    if <uint32_t>s >= batch.symbols:
+        return False
+    slot = &table.slots[own.root][s]
+    bar = &slot.bar
+    if slot.gate.next.limit == LOWEST or not slot.gate.next.limit <= time <= LATEST_NS or not slot.contained or (
+        (voids and size == 0) or (by_id and batch.first_id[row] != slot.gate.next.id)
+    ):
+        return False
+    past = &table.pasts[own.root][s]
+    run.event_ns = max(watermark_of(&table.groups, s), max(past.newest_ns, bar.last_time))
+    if not close_ordinary(table, own.root, s, time, run.event_ns, row, &open_time, &close_time):
+        return False
+    id = slot.gate.next.id if single else batch.last_id[row] if by_id else batch.arrivals + row
+    bar.last_time = bar.first_time = time
+    bar.last_id = id
+    bar.first_id = batch.first_id[row] if by_id else id
+    bar.high = bar.low = bar.close = bar.open = price
+    bar.count = 1 if single else trades_of(batch, row)
+    bar.sums[1 - taker].volume = bar.sums[1 - taker].quote = bar.sums[taker].quote = NOTHING
+    bar.sums[taker].volume = int128(<uint64_t>size, 0)
+    add128_wide(&bar.sums[taker].quote, wide_product(slot.contract if inverse and slot.contract else price, size))
+    bar.open_time, bar.close_time = open_time, close_time
+    past.newest_ns = max(past.newest_ns, time)
+    slot.gate.next.limit = close_time
+    if by_id:
+        slot.gate.next.id = id + 1
+        if id >= LAST_IDS:
+            slot.gate.next.limit = LOWEST
+    if own.stop - own.start > 1:
+        _follow_root(table, run, tree, row)
+    return True
+
+
+cdef void _follow_root(Table *table, Pass *run, int tree, Py_ssize_t row) noexcept nogil:
+    # An ordinary bar of the root was closed, and fed to those around it: closes those that end with it.
+    cdef const Tree *own = &table.specs.trees[tree]
+    cdef int32_t s = run.columns.symbol_id[row]
+    cdef int64_t time = run.columns.time_ns[row], open_time, close_time
+    cdef Slot *slot
+    cdef int j = own.start + 1, k
+    while j < own.stop:
+        k = table.specs.order[j]
+        slot = &table.slots[k][s]
+        j += 1
+        if time >= slot.bar.close_time:
+            if close_ordinary(table, k, s, time, run.event_ns, row, &open_time, &close_time):
+                clear_bar(&slot.bar, open_time, close_time)
+            else:
+                roll(table, run, k, s, time, row)
+        elif slot.unproven and table.terms.by_id:
+            prove(table, k, s, time, row)
+        elif slot.contained:
+            j = table.specs.subtree_end[j - 1]
 
 
 cdef Py_ssize_t _fold_ordinary(
@@ -268,52 +378,43 @@ cdef bint _is_valid(Pass *run, Py_ssize_t row) noexcept nogil:
     return True
 
 
-cdef void _fetch_ahead(
-    const Table *table, int tree, const Columns *batch, Py_ssize_t at, Fetched *fetched, Py_ssize_t stop
-) noexcept nogil:
-    # Many bars close at once: while one is closed, the memory that the next ones need is prefetched.
-    cdef const Slot *slots = table.slots[table.specs.trees[tree].root]
-    cdef Py_ssize_t far = min(at + ROWS_AHEAD, stop), near = min(at + ROWS_AHEAD // 2, stop), i, row
-    for i in range(max(fetched.slots, at), far):
-        row = row_at(batch.places, i)
-        if <uint32_t>batch.symbol_id[row] < batch.symbols and (
-            batch.time_ns[row] >= slots[batch.symbol_id[row]].gate.next.limit
-        ):
-            _fetch_rest(table, tree, batch.symbol_id[row])
-    for i in range(max(fetched.records, at), near):
-        row = row_at(batch.places, i)
-        if <uint32_t>batch.symbol_id[row] < batch.symbols and (
-            batch.time_ns[row] >= slots[batch.symbol_id[row]].gate.next.limit
-        ):
-            _fetch_records(table, &slots[batch.symbol_id[row]])
-    fetched[0] = Fetched(max(fetched.slots, far), max(fetched.records, near))
-
-
-cdef void _fetch_rest(const Table *table, int tree, int symbol_id) noexcept nogil:
+cdef inline void _fetch_rest(const Table *table, int tree, const Columns *batch, Py_ssize_t row) noexcept nogil:
+    # Where a trade will close a bar of the root: what that needs beside the first lines of its slot.
     cdef const Tree *own = &table.specs.trees[tree]
-    cdef const Slot *root = &table.slots[own.root][symbol_id]
+    cdef int32_t s = batch.symbol_id[row]
+    cdef const Slot *root = &table.slots[own.root][s]
     cdef const Slot *slot
     cdef int j, k
-    prefetch(&table.pasts[own.root][symbol_id])
-    if table.terms.by_id:
-        prefetch(&table.ids.lines[symbol_id])
+    if <uint32_t>s >= batch.symbols or batch.time_ns[row] < root.gate.next.limit:
+        return
     prefetch(&root.bar.open_time)
+    prefetch(&table.pasts[own.root][s])
+    prefetch(&table.coverage.covers[s])
+    prefetch(&table.groups.members[s])
+    if table.terms.by_id:
+        prefetch(&table.ids.lines[s].begun_ns)
+        prefetch(&table.ids.lines[s].hole_count)
     for j in range(own.start + 1, own.stop):
         k = table.specs.order[j]
-        slot = &table.slots[k][symbol_id]
-        if table.specs.source[k] == own.root or root.bar.last_time == LOWEST:
+        slot = &table.slots[k][s]
+        if table.specs.source[k] == own.root:
             prefetch(&slot.bar.open_time)
             prefetch(slot)
             prefetch(&slot.bar.sums[0].volume.hi)
 
 
-cdef void _fetch_records(const Table *table, const Slot *slot) noexcept nogil:
-    if slot.oldest >= 0:
-        prefetch(&table.records.items[slot.oldest])
-        prefetch(&table.records.items[slot.oldest].bar.sums)
-        prefetch(&table.records.items[slot.oldest].bar.close_time)
-        prefetch(&table.records.items[slot.oldest].next)
-        prefetch(&table.records.items[slot.newest].next)
+cdef inline void _fetch_records(const Table *table, const Slot *slots, const Columns *batch, Py_ssize_t row) noexcept nogil:
+    # Likewise, the records: the oldest, which is let go, and will be the next one's.
+    cdef int32_t s = batch.symbol_id[row]
+    cdef const Record *record
+    if <uint32_t>s >= batch.symbols or batch.time_ns[row] < slots[s].gate.next.limit or slots[s].oldest < 0:
+        return
+    record = &table.records.items[slots[s].oldest]
+    prefetch(record)
+    prefetch(&record.bar.sums)
+    prefetch(&record.bar.close_time)
+    prefetch(&record.next)
+    prefetch(&table.records.items[slots[s].newest].next)
 
 
 # One row, whatever it is.

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport realloc
+from libc.string cimport memset
 
 from fastbars.kernel.summary cimport Summary
 
@@ -65,6 +66,19 @@ cdef inline bint grow_table(void **memory, Py_ssize_t *capacity, size_t item, Py
     memory[0] = grown
     capacity[0] = wanted
     return True
+
+
+cdef inline Row *add_row(Rows *rows, int64_t row, int spec) noexcept nogil:
+    # As new_row, where there is room.
+    cdef int64_t key = row * rows.width + spec
+    cdef Row *issued = &rows.items[rows.count]
+    issued.row = row
+    issued.spec = spec
+    memset(issued.unused, 0, sizeof(issued.unused))
+    rows.ordered = rows.count == 0 or (rows.ordered and rows.last_key <= key)
+    rows.last_key = key
+    rows.count += 1
+    return issued
 
 
 cdef object rows_of(object rows)    # as a numpy array laid out as Row; ValueError if it is not

@@ -8,7 +8,7 @@ import numpy as np
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, qsort, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 from cpython.buffer cimport PyBuffer_FillInfo
 
 from fastbars.kernel.limits cimport MAX_SCALE
@@ -80,19 +80,10 @@ cdef void free_rows(Rows *rows) noexcept:
 
 
 cdef Row *new_row(Rows *rows, int64_t row, int spec) noexcept nogil:
-    cdef int64_t key = row * rows.width + spec
-    cdef Row *issued
     if rows.count == rows.capacity and not grow_table(<void **>&rows.items, &rows.capacity, sizeof(Row), 0):
         rows.no_memory = True
         return NULL
-    issued = &rows.items[rows.count]
-    issued.row = row
-    issued.spec = spec
-    memset(issued.unused, 0, sizeof(issued.unused))
-    rows.ordered = rows.count == 0 or (rows.ordered and rows.last_key <= key)
-    rows.last_key = key
-    rows.count += 1
-    return issued
+    return add_row(rows, row, spec)
 
 
 cdef void not_placed(Rows *rows, Py_ssize_t row, int spec) noexcept nogil:
