@@ -74,6 +74,10 @@ class BarKernel:
         """Trades folded in by `heal`."""
 
     @property
+    def ordinary_closes(self) -> int:
+        """Bars that were closed the short way: nothing was in doubt. (Refused batches count too.)"""
+
+    @property
     def is_blank(self) -> bool:
         """Whether no trade was folded in, and no loss noted."""
 

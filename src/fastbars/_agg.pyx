@@ -750,6 +750,10 @@ cdef class BarKernel:
         return self.table.healed
 
     @property
+    def ordinary_closes(self):
+        return self.table.ordinary_closes
+
+    @property
     def is_blank(self):
         return bool(self.bars.blank and self.table.appeared_count == 0 and self.table.records.count == 0)
 

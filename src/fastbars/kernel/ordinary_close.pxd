@@ -31,7 +31,7 @@ from fastbars.kernel.rows cimport Row, add_row
 from fastbars.kernel.rules cimport FIXED, Rule, interval_of
 from fastbars.kernel.scaled cimport LOWEST
 from fastbars.kernel.summary cimport Summary, is_within, merge_bar, sum_sides
-from fastbars.kernel.table cimport Past, Record, Records, Slot, Table, age_at, first_revision
+from fastbars.kernel.table cimport Past, Record, Records, Slot, Table, age_at, begin_record, first_revision
 
 
 cdef inline bint close_ordinary(
@@ -80,12 +80,10 @@ cdef inline bint close_ordinary(
     record = &records.items[r]
     record.bar = bar[0]
     record.next = -1
-    record.revision = first_revision(table, bar.open_time)
+    begin_record(record, first_revision(table, bar.open_time), BY_TRADE, 0)
     record.status = PARTIAL if not begun else COMPLETE if table.terms.proof else UNVERIFIABLE
     record.missing = 0 if begun and table.terms.proof else UNKNOWN
     record.unpublished = 0 if table.terms.by_id else UNKNOWN
-    record.reason = BY_TRADE
-    record.flags = 0
     issued = add_row(&table.rows, row, spec)
     issued.bar = bar[0]
     sum_sides(&issued.bar)
@@ -125,4 +123,5 @@ cdef inline bint close_ordinary(
         if rule.kind == FIXED and age_ns - rule.step <= table.terms.lateness_ns:
             break
     expect_close(&table.groups, symbol_id, close_time[0])
+    table.ordinary_closes += 1
     return True

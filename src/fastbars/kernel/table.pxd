@@ -56,6 +56,7 @@ cdef struct Record:         # a closed bar that can still be amended
     uint8_t status
     uint8_t reason
     uint8_t flags
+    uint8_t unused          # 0, so that equal records are equal bytes
 
 cdef struct Records:        # all closed bars that can still be amended
     Record *items
@@ -92,6 +93,7 @@ cdef struct Table:          # every bar of a kernel
     int64_t duplicates
     int64_t voids           # rows of size 0 taken: their ids are used up, and nothing was traded
     int64_t healed          # trades taken from REST
+    int64_t ordinary_closes # bars closed by ordinary_close.pxd
     # After a restart: bars that the process before may have issued begin with this revision, those that open up to a time.
     int32_t floor
     int64_t floor_until_ns  # HIGHEST until the first event; LOWEST: there was no restart
@@ -137,6 +139,7 @@ cdef inline void begin_record(Record *record, int32_t revision, uint8_t reason, 
     record.revision = revision
     record.reason = reason
     record.flags = flags
+    record.unused = 0
 
 
 cdef inline int32_t first_revision(const Table *table, int64_t open_time) noexcept nogil:
