@@ -100,10 +100,11 @@ def run(kernel: BarKernel, rows: Sequence[tuple[int, ...]], terms: Terms, cuts: 
     for end in sorted(end for end in ends if 0 < end <= len(rows)):
         if rows[start][0] == WATERMARK:
             kernel.advance_watermark(rows[start][1])
-            issued, late = kernel.close_until(rows[start][1], 1), []
+            issued = kernel.close_until(rows[start][1], 1)
+            said.append((issued[issued["symbol_id"] != EDGE].tobytes(), []))
         else:
             issued, late = kernel.update(batch_of(kernel.instruments, rows[start:end], terms))
-        said.append((issued[issued["symbol_id"] != EDGE].tobytes(), late))
+            said.append((issued[issued["symbol_id"] != EDGE].tobytes(), late))
         start = end
     return said
 
