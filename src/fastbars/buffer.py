@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbars._agg import BarKernel
-from fastbars.bars import REASONS, STATUSES, BarStatus, CloseReason, OHLCVBar
+from fastbars.bars import REASONS, BarStatus, CloseReason, OHLCVBar, statuses_where
 from fastbars.callbacks import call, check_callbacks
 from fastbars.entry import TradeEntry, add, add_batch, add_live, add_tick, advance_watermark
 from fastbars.errors import SpecError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fastbars.log import SparseLog
 
 Empty = Literal["skip", "fill"]
+RowSink = Callable[["BarBuffer", IssuedRows], object]
 _LONGEST_S = 4e9
 _LONGEST_WAIT_NS = 2**61
 _MOST_ROWS = 2**60
@@ -111,7 +112,8 @@ class BarBuffer:
 
     Trades come in by `add` (one, from text), `add_tick` (one, as an object) or `add_batch` (columns); see
     `fastbars.entry`. Every method that issues bars returns them, after the callbacks were called.
-    `grace_ns`, `grace_s` in nanoseconds, may be set at any time.
+    `grace_ns`, `grace_s` in nanoseconds, may be set at any time. `spec_names` are the specs as texts. `sink`, where it
+    is set, gets the rows of all bars in place of the callbacks, and no bars are made or returned.
 
     A buffer belongs to one thread at a time. While a batch is folded in, the interpreter lock is given up, and whatever
     another thread asks of this buffer, or of that batch, raises RuntimeError and changes nothing; callbacks may call
@@ -150,12 +152,12 @@ class BarBuffer:
             if given and getattr(self.instruments, name) != given:
                 raise ValueError(f"{name}={given!r} needs Instruments({name}={given!r})")
         self.policy = policy
-        self._names = tuple(map(str, self.specs))
-        self._maker = _maker_of(policy.best)
+        self.spec_names = tuple(map(str, self.specs))
         check_callbacks(on_bar=on_bar, on_bars=on_bars, on_late=on_late)
         self.on_bar = on_bar
         self.on_bars = on_bars
         self.on_late = on_late
+        self.sink: RowSink | None = None
         self._stats = BufferStats()
         self._warnings: SparseLog | None = None
         self._lateness_s, self._heal_horizon_s, self._empty = lateness_s, heal_horizon_s, empty
@@ -310,7 +312,7 @@ class BarBuffer:
         return made
 
     def _restore_args(self, instruments: Instruments) -> tuple[Any, ...]:
-        rebuilt = {"specs", "instruments", "policy", "entry", "_names", "_maker", "_kernel"}
+        rebuilt = {"specs", "instruments", "policy", "entry", "spec_names", "_kernel"}
         rebuilt |= {"_stats", "_warnings", "_lateness_s", "_heal_horizon_s", "_empty"}
         settings = {
             "ids": self.ids,
@@ -493,16 +495,16 @@ class BarBuffer:
         Raises:
             SpecError: the buffer has no such spec.
         """
-        if type(spec) is str and spec in self._names:
-            place = self._names.index(spec)
+        if type(spec) is str and spec in self.spec_names:
+            place = self.spec_names.index(spec)
         else:
             wanted = BarSpec.parse(spec)
             if wanted not in self.specs:
-                raise SpecError(f"bar spec {wanted} is not one of {', '.join(self._names)}")
+                raise SpecError(f"bar spec {wanted} is not one of {', '.join(self.spec_names)}")
             place = self.specs.index(wanted)
         if symbol not in self.instruments:
             return None
-        bars = self._make(self._kernel.current(self.instruments.id(symbol), place))
+        bars = self.bars_of(self._kernel.current(self.instruments.id(symbol), place))
         return bars[0] if bars else None
 
     def flush_all(self) -> list[OHLCVBar]:
@@ -555,8 +557,11 @@ class BarBuffer:
             self._report_late(batch, sorted({(row, -1 - min(spec, -1)) for row, spec in late}))
         if not len(rows):
             return []
-        bars = self._make(rows)
-        self._stats.bars += len(bars)
+        self._stats.bars += len(rows)
+        if self.sink is not None:
+            self.sink(self, rows)
+            return []
+        bars = self.bars_of(rows)
         if self.on_bar is not None:
             for bar in bars:
                 self._stats.callback_errors += not call(self.on_bar, bar)
@@ -564,8 +569,9 @@ class BarBuffer:
             self._stats.callback_errors += not call(self.on_bars, bars)
         return bars
 
-    def _make(self, rows: IssuedRows) -> list[OHLCVBar]:
-        return self._maker.make(rows, self.instruments, self._names, self.policy.numbered)
+    def bars_of(self, rows: IssuedRows) -> list[OHLCVBar]:
+        """Rows that the kernel has issued, as bars."""
+        return _maker_of(self.policy.best).make(rows, self.instruments, self.spec_names, self.policy.numbered)
 
     def _report_late(self, batch: TickBatch | None, rows: list[tuple[int, int]]) -> None:
         self._stats.late += len(rows)
@@ -594,9 +600,7 @@ class BarBuffer:
 
 @cache
 def _maker_of(best: BarStatus) -> BarMaker[OHLCVBar]:
-    # The kernel knows whether ids prove something; the policy knows what bars are at best where they do not.
-    statuses = tuple(best if status is BarStatus.UNVERIFIABLE else status for status in STATUSES)
-    return BarMaker(OHLCVBar, statuses, REASONS)
+    return BarMaker(OHLCVBar, statuses_where(best), REASONS)
 
 
 def _restored(

@@ -10,9 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fastbars.bars import OHLCVBar
+from fastbars.buffer import BarBuffer
 from fastbars.cli.files import OutputFile
 from fastbars.cli.outlet import READER_TIMEOUT_S, Outlet
 from fastbars.cli.output import BarText, terminal_width
+from fastbars.kernel.rows import IssuedRows
 
 __all__ = ["BarWriter", "bar_writer", "outlet_to_stdout"]
 
@@ -52,6 +54,11 @@ class BarWriter:
         """Write a bar; blocks while the reader is behind."""
         self.bars += 1
         self.write(self._text.line(bar))
+
+    def write_rows(self, buffer: BarBuffer, rows: IssuedRows) -> None:
+        """Write the bars that a buffer has issued; blocks while the reader is behind."""
+        self.bars += len(rows)
+        self.write("".join(self._text.lines(buffer, rows)))
 
     async def write_live(self, bar: OHLCVBar) -> None:
         """Write a bar from an event loop, which keeps running while the reader is behind."""

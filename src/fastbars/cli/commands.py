@@ -30,7 +30,7 @@ def _replay(options: argparse.Namespace, _: Console) -> int:
     refuse_own_input(options.output or sys.stdout, options.tapes)
     bars = replay(options.tapes, options.exchange, options.bars, market=options.market, channel=options.channel)
     with bar_writer(options.format, options.output) as writer:
-        for bar in bars:
+        for bar in bars.through(writer.write_rows):
             writer.write_bar(bar)
     return 0
 

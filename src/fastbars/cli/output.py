@@ -8,12 +8,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, TextIO
 
 import orjson
 
-from fastbars.bars import BAR_FIELDS, OHLCVBar, json_value
+from fastbars.bars import BAR_FIELDS, REASONS, BarStatus, OHLCVBar, json_value, statuses_where
+from fastbars.buffer import BarBuffer
 from fastbars.cli.text import columns_of, fitted, printable
+from fastbars.kernel.lines import LineMaker
+from fastbars.kernel.rows import IssuedRows
 
 Columns = Sequence[tuple[str, int]]
 
@@ -128,6 +132,23 @@ def terminal_width(file: TextIO | None) -> int | None:
     return width or 80
 
 
+@cache
+def _maker_of(form: str, best: BarStatus) -> LineMaker | None:
+    # Names are encoded as `csv_line` and `json_line` have them.
+    texts = tuple(map(str, statuses_where(best))), tuple(map(str, REASONS))
+    if form == "csv":
+        heads = b"", *[b","] * (len(BAR_FIELDS) - 1)
+        return LineMaker(BAR_FIELDS, heads, b"", b"", False, lambda name: _utf8(_quoted(name)), _utf8, *texts)
+    if form == "jsonl":
+        heads = tuple(b'%b"%b":' % (b"," if at else b"{", name.encode()) for at, name in enumerate(BAR_FIELDS))
+        return LineMaker(BAR_FIELDS, heads, b"}", b"null", True, orjson.dumps, orjson.dumps, *texts)
+    return None
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
 class BarText:
     """Bars as the lines of a format.
 
@@ -141,6 +162,7 @@ class BarText:
 
     def __init__(self, form: str, width: int | None = None) -> None:
         self._on_terminal = width is not None
+        self._form = form
         columns = columns_for(width)
         lines: dict[str, tuple[str | None, Callable[[OHLCVBar], str]]] = {
             "table": (header(columns), lambda bar: table_line(bar, columns)),
@@ -151,5 +173,15 @@ class BarText:
 
     def line(self, bar: OHLCVBar) -> str:
         """One bar, one line, with its end."""
-        line = self._line(bar)
+        return self._whole(self._line(bar))
+
+    def lines(self, buffer: BarBuffer, rows: IssuedRows) -> list[str]:
+        """The lines of bars that a buffer has issued; made without bar objects, but for tables."""
+        policy = buffer.policy
+        maker = _maker_of(self._form, policy.best)
+        if maker is None:
+            return list(map(self.line, buffer.bars_of(rows)))
+        return list(map(self._whole, maker.make(rows, buffer.instruments, buffer.spec_names, policy.numbered)))
+
+    def _whole(self, line: str) -> str:
         return (printable(line) if self._on_terminal else line) + "\n"

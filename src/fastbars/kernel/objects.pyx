@@ -10,12 +10,12 @@ from cpython.datetime cimport datetime, datetime_new, import_datetime
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from cpython.sequence cimport PySequence_Fast_GET_ITEM
-from libc.stdint cimport int32_t, int64_t, int8_t, uint64_t, uint8_t
+from libc.stdint cimport int64_t
 
 from fastbars.kernel.instruments cimport Instruments
-from fastbars.kernel.limits cimport MAX_SCALE
-from fastbars.kernel.scaled cimport LOWEST, decimal_of, floor_mod, int128
+from fastbars.kernel.places cimport MOST_FIELDS, Moment, Place, check_row, moment_of, number_of, scale_of, whole
 from fastbars.kernel.rows cimport IssuedRows, Row, rows_of
+from fastbars.kernel.scaled cimport LOWEST, decimal_of, int128
 
 from fastbars.kernel import fields as _fields
 
@@ -33,64 +33,19 @@ cdef extern from * nogil:
     Py_ssize_t slot_offset "fb_slot_offset" (object)
 
 cdef object _UTC = _utc
-cdef int64_t DAY_US = 86_400_000_000
 
 
 cdef object datetime_of(int64_t time_ns):
-    # Days to a date as in the proleptic Gregorian calendar, the year counted from March.
-    cdef int64_t micros = (time_ns - floor_mod(time_ns, 1000)) // 1000
-    cdef int64_t rest = floor_mod(micros, DAY_US)
-    cdef int64_t days = (micros - rest) // DAY_US + 719468
-    cdef int64_t era_day = floor_mod(days, 146097)
-    cdef int64_t era_year = (era_day - era_day // 1460 + era_day // 36524 - era_day // 146096) // 365
-    cdef int64_t year_day = era_day - (365 * era_year + era_year // 4 - era_year // 100)
-    cdef int64_t month = (5 * year_day + 2) // 153
-    cdef int64_t day = year_day - (153 * month + 2) // 5 + 1
-    cdef int64_t year = (days - era_day) // 146097 * 400 + era_year
-    month = month + 3 if month < 10 else month - 9
-    if month <= 2:
-        year += 1
-    return datetime_new(
-        <int>year, <int>month, <int>day, <int>(rest // 3_600_000_000), <int>(rest // 60_000_000 % 60),
-        <int>(rest // 1_000_000 % 60), <int>(rest % 1_000_000), _UTC)
+    cdef Moment at = moment_of(time_ns)
+    return datetime_new(at.year, at.month, at.day, at.hour, at.minute, at.second, at.micro, _UTC)
 
-
-cdef enum:
-    MOST_FIELDS = 64
 
 # The fields that are texts, in the order in which `make` has them at hand.
 cdef tuple TEXTS = ("symbol", "spec", "status", "close_reason")
 
-cdef struct Place:          # where a row has a field, and an object its slot
-    Py_ssize_t offset
-    Py_ssize_t width        # bytes
-    Py_ssize_t scale        # offset of its scale, where it has one
-    Py_ssize_t slot         # offset in the object
-    int text                # whose texts its numbers stand for, of TEXTS
-
 cdef struct Group:          # of places
     int start
     int stop
-
-
-cdef inline int64_t whole(const Row *row, const Place *place) noexcept nogil:
-    cdef const char *at = <const char *>row + place.offset
-    if place.width == sizeof(int64_t):
-        return (<const int64_t *>at)[0]
-    return (<const int32_t *>at)[0] if place.width == sizeof(int32_t) else (<const uint8_t *>at)[0]
-
-
-cdef inline int scale_of(const Row *row, const Place *place) noexcept nogil:
-    return (<const int8_t *>row)[place.scale]
-
-
-cdef inline int128 number_of(const Row *row, const Place *place) noexcept nogil:
-    # A price, the size of one trade, or a sum.
-    cdef int64_t number
-    if place.width == sizeof(int128):
-        return (<const int128 *>(<const char *>row + place.offset))[0]
-    number = whole(row, place)
-    return int128(<uint64_t>number, -1 if number < 0 else 0)
 
 
 cdef class BarMaker:
@@ -174,7 +129,7 @@ cdef class BarMaker:
         texts[0], texts[1] = <PyObject *>symbols, <PyObject *>specs
         texts[2], texts[3] = <PyObject *>self.statuses, <PyObject *>self.reasons
         for i in range(count):
-            self.check(row, i, len(symbols), len(specs))
+            check_row(row, i, len(symbols), len(specs), len(self.statuses), len(self.reasons))
             # Bars issued together often cover the same interval.
             for at in range(self.times.stop - self.times.start):
                 time_ns = whole(row, &self.places[self.times.start + at])
@@ -184,19 +139,6 @@ cdef class BarMaker:
             bars.append(self.make_one(row, identity, texts, times, instruments.table[row.symbol_id].contract != 0, ids))
             row += 1
         return bars
-
-    cdef int check(self, const Row *row, Py_ssize_t i, Py_ssize_t symbols, Py_ssize_t specs) except -1:
-        # Rows are an array, which users can make, write to, and combine with other instruments or specs.
-        if not 0 <= row.symbol_id < symbols:
-            raise IndexError(f"row {i}: symbol id {row.symbol_id} is outside the {symbols} symbols of the instruments")
-        if not 0 <= row.spec < specs:
-            raise IndexError(f"row {i}: spec {row.spec} is outside the {specs} bar specs")
-        if row.status >= len(self.statuses) or row.reason >= len(self.reasons):
-            raise ValueError(f"row {i}: there is no status {row.status} or reason {row.reason}")
-        if not (0 <= row.price_scale <= 2 * MAX_SCALE and 0 <= row.size_scale <= 2 * MAX_SCALE
-                and 0 <= row.quote_scale <= 2 * MAX_SCALE):
-            raise ValueError(f"row {i}: a scale is outside 0 to {2 * MAX_SCALE}")
-        return 0
 
     cdef object make_one(
         self, const Row *row, tuple identity, PyObject **texts, list times, bint inverse, bint ids):

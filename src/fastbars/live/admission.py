@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from fastbars.bars import OHLCVBar
-from fastbars.buffer import BarBuffer, wait_ns_of
+from fastbars.buffer import BarBuffer, RowSink, wait_ns_of
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.events import Quote
 from fastbars.exchanges.checked import LATEST_NS
@@ -75,6 +75,7 @@ class Admission:
         coverage: knows of which symbols the next trades are to be reported.
         firsts: of such symbols, those of which trades have come in this wakeup -> (time of the oldest, whether one of
             them had come before).
+        sink: what gets the rows of all bars, as in `BarBuffer`.
         unread_ns: times of messages that could not be read, and may have had trades of any symbol.
     """
 
@@ -96,6 +97,7 @@ class Admission:
         self.coverage: Coverage | None = None
         self.firsts: dict[str, tuple[int, bool]] = {}
         self.unread_ns: list[int] = []
+        self.sink: RowSink | None = None
         self._exchange = exchange
         self._config = config
         self._intake = intake
@@ -122,6 +124,7 @@ class Admission:
             empty=config.empty,
             on_late=None if self._notifier.callbacks.on_late is None else self._notifier.notify_late,
         )
+        buffer.sink = self.sink
         batch = buffer.new_batch()
         fields = exchange.fields(channel) if self._scans else None
         new_scanner: Callable[[], TradeScanner] | None = None

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from fastbars import clocks
 from fastbars.bars import OHLCVBar
-from fastbars.buffer import BufferStats, shortened, wait_ns_of
+from fastbars.buffer import BufferStats, RowSink, shortened, wait_ns_of
 from fastbars.clocks import wall_ns
 from fastbars.exchanges.checked import LATEST_NS
 from fastbars.exchanges.declaration import Exchange
@@ -113,6 +113,12 @@ class Session:
         )
         backfill_s = min(config.backfill, config.heal_horizon)
         self.repairs = Repairs(self.intake, self._journal, deliver, self._warnings, backfill_s)
+
+    def divert_rows(self, sink: RowSink | None) -> None:
+        """From here on bars go to `sink` as rows, and nowhere else; None: as objects, to callbacks and loops."""
+        self._admission.sink = sink
+        if self.intake.buffer is not None:
+            self.intake.buffer.sink = sink
 
     def declaration(self, channel: str | None = None) -> Mapping[str, Any]:
         """The settings from which a replay rebuilds this session; secrets, hidden from the `repr` too, are left out."""

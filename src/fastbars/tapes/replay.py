@@ -14,12 +14,13 @@ from typing import Any
 import orjson
 
 from fastbars.bars import OHLCVBar
-from fastbars.buffer import shortened
+from fastbars.buffer import BarBuffer, RowSink, shortened
 from fastbars.callbacks import check_callbacks
 from fastbars.errors import FastbarsError, SpecError, TapeError, UnknownExchangeError
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import Trade
+from fastbars.kernel.rows import IssuedRows
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
 from fastbars.live.session import Session
@@ -57,6 +58,11 @@ def _change_carriers(session: Session, entry: Entry) -> list[OHLCVBar]:
         raise TypeError(f"{shortened(symbol)} is carried by {shortened(connections)}")
     session.set_carriers(symbol, frozenset(connections))
     return []
+
+
+def _load(session: Session, entry: Entry) -> list[OHLCVBar]:
+    session.divert_rows(None)  # from here on bars are judged by those that an earlier process has issued
+    return session.load(unpack(entry.body), entry.receive_time_ns)
 
 
 # How a replay gives each recorded event to the session.
@@ -98,7 +104,7 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
         entry.fields["symbol"], entry.fields["ranges"], entry.receive_time_ns
     ),
     "streams": _change_streams,
-    "load": lambda session, entry: session.load(unpack(entry.body), entry.receive_time_ns),
+    "load": _load,
     "outage": lambda session, entry: session.changes.lose(
         entry.fields["symbols"], entry.fields["since_ns"], entry.fields["until_ns"], entry.receive_time_ns
     ),
@@ -109,20 +115,24 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
 MALFORMED = (FastbarsError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 
 
+Batches = Callable[[list[Session], RowSink | None], Iterator[list[OHLCVBar]]]
+
+
 class Replay:
     """The bars of tapes or recordings, as an iterator; made by `replay`.
 
     Args:
-        bars: begins a pass over the files; that of a recording adds the sessions that it meets to the list it is given.
+        batches: begins a pass over the files, of the bars that are issued together; that of a recording adds the
+            sessions that it meets to the list it is given.
         sessions: those of a plain tape, which are known before.
 
     Attributes:
         sessions: their counters say what was read. Those of a recording are added during the iteration.
     """
 
-    def __init__(self, bars: Callable[[list[Session]], Iterator[OHLCVBar]], sessions: Sequence[Session] = ()) -> None:
+    def __init__(self, batches: Batches, sessions: Sequence[Session] = ()) -> None:
         self.sessions = list(sessions)
-        self._bars = bars
+        self._batches = batches
 
     @property
     def session(self) -> Session:
@@ -130,10 +140,26 @@ class Replay:
         return self.sessions[0]
 
     def __iter__(self) -> Iterator[OHLCVBar]:
-        return self._bars(self.sessions)
+        for bars in self._batches(self.sessions, None):
+            yield from bars
+
+    def through(self, take: RowSink) -> Iterator[OHLCVBar]:
+        """Iterate with `take` called with the rows of all bars, in order, of which no objects are made.
+
+        Yields the others: those of a recorded process that was restored, whose bars depend on what an earlier process
+        had issued. No callbacks are called.
+        """
+        issued: list[tuple[BarBuffer, IssuedRows]] = []
+        for bars in self._batches(self.sessions, lambda buffer, rows: issued.append((buffer, rows))):
+            # Not from within the session, which takes what is raised for a malformed input.
+            for buffer, rows in issued:
+                take(buffer, rows)
+            issued.clear()
+            yield from bars
 
 
-def _bars_of_tapes(paths: Sequence[str | Path], session: Session) -> Iterator[OHLCVBar]:
+def _bars_of_tapes(paths: Sequence[str | Path], session: Session, sink: RowSink | None) -> Iterator[list[OHLCVBar]]:
+    session.divert_rows(sink)
     records = read_tapes(paths)
     failure: TapeError | None = None
     while failure is None:
@@ -147,16 +173,19 @@ def _bars_of_tapes(paths: Sequence[str | Path], session: Session) -> Iterator[OH
             failure = error
         if not payloads:
             break
-        yield from session.receive(payloads, received_ns).bars
+        yield session.receive(payloads, received_ns).bars
     # For a damaged tape too: the bars of everything before the fault are issued, then the error is raised.
-    yield from session.flush(0)
+    yield session.flush(0)
     if failure is not None:
         raise failure
 
 
 def _bars_of_recordings(
-    paths: Sequence[str | Path], sessions: list[Session], make_session: Callable[[dict[str, Any]], Session]
-) -> Iterator[OHLCVBar]:
+    paths: Sequence[str | Path],
+    sessions: list[Session],
+    make_session: Callable[[dict[str, Any]], Session],
+    sink: RowSink | None,
+) -> Iterator[list[OHLCVBar]]:
     sessions.clear()
     run = ""
     by_number: dict[int, Session] = {}  # of the current run
@@ -169,9 +198,10 @@ def _bars_of_recordings(
             if entry.fields.get("event") == "session":
                 if entry.session not in by_number:  # each file of a run declares its sessions again
                     by_number[entry.session] = make_session(entry.fields)
+                    by_number[entry.session].divert_rows(sink)
                     sessions.append(by_number[entry.session])
             else:
-                yield from _bars_of_entry(entry, by_number)
+                yield _bars_of_entry(entry, by_number)
     except FastbarsError as error:
         failure = error
     yield from _flush(by_number)  # as above
@@ -207,9 +237,9 @@ def _session_of(entry: Entry, sessions: dict[int, Session]) -> Session:
     return session
 
 
-def _flush(sessions: dict[int, Session]) -> Iterator[OHLCVBar]:
+def _flush(sessions: dict[int, Session]) -> Iterator[list[OHLCVBar]]:
     for session in sessions.values():
-        yield from session.flush(0)
+        yield session.flush(0)
     sessions.clear()
 
 
@@ -261,7 +291,7 @@ def replay(
         )
         venue = find_exchange(exchange, market)
         session = Session(venue, settings, callbacks, channel=channel, parse_message=parse_message)
-        return Replay(lambda _: _bars_of_tapes(files, session), [session])
+        return Replay(lambda _, sink: _bars_of_tapes(files, session, sink), [session])
     if not all(recorded):
         raise TapeError(f"{files[recorded.index(False)]} is no recording, {files[recorded.index(True)]} is one")
 
@@ -289,7 +319,7 @@ def replay(
                 raise
             raise TapeError(f"the recording was made with settings that this fastbars does not know: {error}") from None
 
-    return Replay(lambda sessions: _bars_of_recordings(files, sessions, make_session))
+    return Replay(lambda sessions, sink: _bars_of_recordings(files, sessions, make_session, sink))
 
 
 def _check_readable(path: str | Path) -> None:
