@@ -24,7 +24,8 @@ from fastbars._agg import BarKernel
 from fastbars.bars import OHLCVBar
 from fastbars.columnar.bar_batch import BarBatch
 from fastbars.columnar.capsules import ArrowData, ArrowType
-from fastbars.columnar.columns import Encoder, Texts, align, narrow_decimals, round_floats, text_column
+from fastbars.columnar.columns import Encoder, Texts, align, narrow_decimals, round_floats
+from fastbars.columnar.tables import text_column
 from fastbars.entry import TradeEntry, add_batch
 from fastbars.errors import InvalidTickError, PrecisionError, SpecError
 from fastbars.kernel.arbiter import Arbiter

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from fastbars.bars import BAR_FIELDS
 from fastbars.columnar.capsules import ArrowData, read_arrays
-from fastbars.columnar.columns import Texts, decimal_column, text_column
+from fastbars.columnar.columns import Texts
+from fastbars.columnar.tables import decimal_column, text_column
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.kernel.fields import FIELDS, IDENTITY, FieldKind, known_values
 

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from fastbars.bars import BAR_FIELDS, REASONS, STATUSES, OHLCVBar
 from fastbars.columnar.indexing import places_of
-from fastbars.kernel.fields import FIELDS, IDENTITY, ROW_DTYPE, FieldKind, known_values
+from fastbars.columnar.tables import numpy_columns
+from fastbars.kernel.fields import FIELDS, IDENTITY, ROW_DTYPE, FieldKind
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.objects import BarMaker
 from fastbars.kernel.rows import IssuedRows, merge_rows
@@ -234,27 +235,13 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         price. `rows` holds the exact ones, as mantissas with their scales; so do the Arrow table, the bar objects and
         `batch["close"]`. `missing_count` and `unpublished_count` are -1 where they are not known.
         """
-        columns: dict[str, npt.NDArray[Any]] = {}
-        for name in BAR_FIELDS:
-            if name in IDENTITY:
-                columns[name] = np.full(len(self.rows), self._identity[name])
-                continue
-            column = FIELDS[name]
-            values = self.rows[column.name]
-            known = known_values(self.rows, column, self.ids)
-            if column.kind is FieldKind.NAME:
-                columns[name] = np.array(self._texts[name] or ("",), dtype=np.str_)[values]
-            elif column.scale:
-                columns[name] = _floats(values, self.rows[column.scale])
-                if known is not None:
-                    columns[name][~known] = np.nan
-            elif column.kind is FieldKind.TIME:
-                columns[name] = values.astype("datetime64[ns]")
-            elif column.kind is FieldKind.ID and known is not None:
-                columns[name] = np.where(known, values, -1)
-            else:
-                columns[name] = np.ascontiguousarray(values)
-        return columns
+        columns = numpy_columns(np.ascontiguousarray(self.rows), self._texts, self.ids)
+        for name, text in self._identity.items():
+            columns[name] = np.full(len(self.rows), text)
+        for name in FIELDS:
+            if FIELDS[name].kind is FieldKind.TIME:
+                columns[name] = columns[name].view("datetime64[ns]")
+        return {name: columns[name] for name in BAR_FIELDS}
 
     def merge(self, other: BarBatch) -> BarBatch:
         """Merge summaries of disjoint sets of trades: bars of equal symbol, spec and open time become one.
@@ -345,15 +332,3 @@ def _escaped(text: str) -> str:
 def _cell(value: object) -> str:
     text = "" if value is None else str(value)
     return _escaped(text if len(text) <= 64 else f"{text[:63]}\N{HORIZONTAL ELLIPSIS}")
-
-
-def _floats(mantissas: npt.NDArray[Any], scales: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
-    # A float divided by a float is the nearest one where both are exact: below 2**53, and up to 10**22.
-    split = mantissas.dtype.names is not None
-    low, high = (mantissas["lo"], mantissas["hi"]) if split else (mantissas, mantissas >> 63)
-    exact = (high == 0) & (low < 2**53) & (scales <= 22)
-    floats = low.astype(np.float64) / 10.0 ** np.minimum(scales, 22)
-    for place in np.flatnonzero(~exact).tolist():
-        whole = (int(high[place]) << 64) + int(low[place]) if split else int(low[place])
-        floats[place] = whole / 10 ** int(scales[place])
-    return floats

@@ -59,15 +59,3 @@ def align(
 ) -> int:
     """Bring every row, in place, to the largest scale of its symbol, and write those scales; -1, or the row that does
     not fit 64 bits there. Without `symbol_id` there is one symbol."""
-
-def decimal_column(rows: npt.NDArray[Any], field: str, scale: int) -> tuple[npt.NDArray[np.uint64] | None, int]:
-    """A price or sum of rows (ROW_DTYPE, contiguous) as decimal128 mantissas at one scale; 0 where a bar has no price.
-
-    Returns:
-        (uint64[n, 2], low word first; -1), or (None, row) where a row needs more than 38 digits.
-    """
-
-def text_column(
-    codes: npt.NDArray[np.int64], names: list[bytes]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-    """(int64[n + 1] offsets, uint8 characters): the name of each code, as Arrow's large_string holds it."""

@@ -1,4 +1,4 @@
-"""Loops over whole columns: texts, decimals and floats to scaled integers, symbols to ids, bars to decimal128.
+"""Loops over columns of trades: texts, decimals and floats to scaled integers, symbols to ids.
 
 Units: a number is mantissa x 10**-scale; times int64 ns since the epoch. A loop that meets a row it cannot take stops
 there and returns its place, so that the caller can name row and column; -1 means that all went well.
@@ -13,13 +13,9 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
 from fastbars.kernel.limits cimport MAX_SCALE
-from fastbars.kernel.rows cimport Row, rows_of
-from fastbars.kernel.scaled cimport (
-    HIGHEST, LOWEST, PARSED, POWER_OF_TEN, int128, less128, magnitude, parse_text, scale128,
-)
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, PARSED, POWER_OF_TEN, magnitude, parse_text
 
 from fastbars.errors import InvalidTickError
-from fastbars.kernel import fields as _fields
 
 
 cdef enum:
@@ -404,80 +400,3 @@ def align(int64_t[::1] mantissa not None, const int8_t[::1] scales not None, con
                     break
                 mantissa[i] *= factor
     return failed
-
-
-def decimal_column(rows, str field, int scale):
-    # (uint64[n, 2], -1): decimal128 mantissas at `scale`; or None and the row that needs more than 38 digits.
-    cdef object own = rows_of(rows)
-    cdef Py_ssize_t i, failed = -1, count = len(own)
-    cdef const Row *row
-    cdef const char *at
-    cdef int64_t mantissa
-    cdef int128 value
-    cdef int128 limit = int128(0x098A224000000000U, 0x4B3B4CA85A86C47A)
-    cdef int128 opposite = int128(0xF675DDC000000000U, -0x4B3B4CA85A86C47B)
-    cdef Py_ssize_t offset, scale_offset
-    cdef bint wide, price
-    cdef int shift
-    cdef uint64_t[:, ::1] made
-    column = _fields.FIELDS.get(field)
-    if column is None or not column.scale:
-        raise ValueError(f"{field!r} is neither a price nor a sum of bars")
-    if not 0 <= scale <= 38:
-        raise ValueError(f"scale {scale} is outside 0 to 38")
-    offset, scale_offset = _fields.ROW_DTYPE.fields[column.name][1], _fields.ROW_DTYPE.fields[column.scale][1]
-    wide, price = column.dtype is _fields.INT128, column.kind is _fields.FieldKind.PRICE
-    values = np.empty((count, 2), np.uint64)
-    made = values
-    row = <const Row *>_address(own)
-    with nogil:
-        for i in range(count):
-            at = <const char *>row
-            if wide:
-                value = (<const int128 *>(at + offset))[0]
-            else:
-                mantissa = (<const int64_t *>(at + offset))[0]
-                if price and row.bar.high == LOWEST:    # there are no prices
-                    mantissa = 0
-                value = int128(<uint64_t>mantissa, -1 if mantissa < 0 else 0)
-            shift = scale - (<const int8_t *>at)[scale_offset]
-            while shift > 0:
-                if scale128(&value, POWER_OF_TEN[min(shift, MAX_SCALE)]):
-                    failed = i
-                    break
-                shift -= MAX_SCALE
-            if failed >= 0 or not less128(&value, &limit) or not less128(&opposite, &value):
-                failed = i
-                break
-            made[i, 0] = value.lo
-            made[i, 1] = <uint64_t>value.hi
-            row += 1
-    return (values, -1) if failed < 0 else (None, failed)
-
-
-def text_column(const int64_t[::1] codes not None, list names not None):
-    # (int64[n + 1] offsets, uint8 data): the name of each code, as Arrow's large_string holds it.
-    cdef Py_ssize_t i, count = len(codes)
-    cdef int64_t total = 0
-    cdef bytes name
-    cdef int64_t[::1] places
-    cdef uint8_t[::1] data
-    for each in names:
-        if type(each) is not bytes:
-            raise TypeError(f"names are bytes, not {type(each).__name__}")
-    names = names.copy()
-    offsets = np.zeros(count + 1, np.int64)
-    places = offsets
-    codes = np.array(codes)     # read twice: the owner must not change them in between
-    for i in range(count):
-        if not 0 <= codes[i] < len(names):
-            raise IndexError(f"row {i}: code {codes[i]} is outside the {len(names)} names")
-        total += PyBytes_GET_SIZE(<bytes>names[codes[i]])
-        places[i + 1] = total
-    characters = np.empty(total, np.uint8)
-    data = characters
-    for i in range(count):
-        name = <bytes>names[codes[i]]
-        if PyBytes_GET_SIZE(name):
-            memcpy(&data[places[i]], PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
-    return offsets, characters
