@@ -407,7 +407,7 @@ def test_a_decimal_is_taken_at_its_smallest_scale_or_refused(mantissa: int, scal
     mantissa = mantissa // 10**zeros * 10**zeros or 10**zeros
     data = np.frombuffer(mantissa.to_bytes(16, "little"), np.uint8)
     made, scales = np.zeros(1, np.int64), np.zeros(1, np.int8)
-    failed = narrow_decimals(data, 16, scale, made, scales)
+    failed = narrow_decimals(data, 16, scale, made, scales, np.zeros(1, np.int32))
     value = Fraction(mantissa, 10**scale)
     smallest = next(own for own in range(39) if (value * 10**own).denominator == 1)
     if smallest <= 18 and value * 10**smallest < 2**63:

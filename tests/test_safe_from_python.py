@@ -24,7 +24,15 @@ from fastbars._agg import BarKernel
 from fastbars.bars import OHLCVBar
 from fastbars.columnar.bar_batch import BarBatch
 from fastbars.columnar.capsules import ArrowData, ArrowType
-from fastbars.columnar.columns import Encoder, Texts, align, narrow_decimals, round_floats
+from fastbars.columnar.columns import (
+    Encoder,
+    Texts,
+    align,
+    narrow_decimals,
+    narrow_letters,
+    numbers_of_objects,
+    round_floats,
+)
 from fastbars.columnar.tables import text_column
 from fastbars.entry import TradeEntry, add_batch
 from fastbars.errors import InvalidTickError, PrecisionError, SpecError
@@ -292,7 +300,15 @@ def test_columns_of_other_lengths_or_scales_are_refused() -> None:
     with pytest.raises(ValueError, match="scale 99 is outside"):
         round_floats(np.zeros(3), 99, mantissa)
     with pytest.raises(ValueError, match="columns differ in length"):
-        narrow_decimals(np.zeros(16, np.uint8), 16, 2, mantissa, scales)
+        narrow_decimals(np.zeros(16, np.uint8), 16, 2, mantissa, scales, symbols)
+    with pytest.raises(ValueError, match="symbol id -1 is negative"):
+        narrow_decimals(np.zeros(48, np.uint8), 16, 2, mantissa, scales, symbols - 1)
+    with pytest.raises(ValueError, match="columns differ in length"):
+        Encoder().encode_objects(np.array(["A"], object), symbols)
+    with pytest.raises(ValueError, match="columns differ in length"):
+        numbers_of_objects(np.array(["1"], object), mantissa, scales)
+    with pytest.raises(ValueError, match="columns differ in length"):
+        narrow_letters(np.zeros(3, np.uint32), np.zeros(2, np.uint8))
     with pytest.raises(IndexError, match="code 2 is outside the 1 names"):
         text_column(np.array([0, 2]), [b"A"])
     with pytest.raises(TypeError, match="names are bytes, not str"):

@@ -17,7 +17,17 @@ from fastbars._agg import BarKernel
 from fastbars.bars import REASONS, CloseReason
 from fastbars.columnar.arrow import Chunk, is_arrow, read_column
 from fastbars.columnar.bar_batch import BarBatch
-from fastbars.columnar.columns import Encoder, Texts, align, first_unsorted, narrow_decimals, round_floats
+from fastbars.columnar.columns import (
+    Encoder,
+    Texts,
+    align,
+    first_unsorted,
+    integers_of,
+    narrow_decimals,
+    narrow_letters,
+    numbers_of_objects,
+    round_floats,
+)
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.kernel.batch import TickBatch, side_sign
 from fastbars.kernel.ids import Ledger
@@ -34,6 +44,8 @@ Columns = dict[str, npt.NDArray[Any]]
 _BLOCK = 4_194_304
 _BY_END = REASONS.index(CloseReason.END)
 _LUMP = np.dtype((np.void, ROW_DTYPE.itemsize))
+# Texts in these stand for few values: they are looked up where they lie.
+_LOOKED_UP = ("symbol", "side")
 # Ids up to so many times the rows are used as they are; sparser ones are numbered anew.
 _SPARSE = 4
 
@@ -107,7 +119,7 @@ def aggregate(
     columns["symbol_id"], names = _symbols(symbol, rows)
     scales: list[int | npt.NDArray[np.int8]] = []
     for name, column, scale in (("price", price, price_scale), ("size", size, size_scale)):
-        columns[name], own = _numbers(name, column, scale, rows, negative_prices and name == "price")
+        columns[name], own = _numbers(name, column, scale, columns["symbol_id"], negative_prices and name == "price")
         _same_length(name, columns[name], rows)
         scales.append(own if isinstance(own, int) else _aligned(name, columns, own, names))
     if side is not None:
@@ -220,11 +232,14 @@ def _chunks(name: str, column: Any, rows: int | None = None) -> list[Chunk]:
     plain = zoned or (isinstance(dtype, np.dtype) and dtype.kind in "iufMbO")
     if is_arrow(column) and not plain:
         return read_column(name, column, rows)
+    array = None
+    if isinstance(column, list | tuple):
+        if name in _LOOKED_UP and column and isinstance(column[0], str):
+            return [Chunk("object", column)]
+        array = _listed(column)
     if zoned:
         array = np.asarray(column, f"M8[{dtype.unit}]")  # type: ignore[union-attr]
-    elif isinstance(column, list | tuple) and len(set(map(_type_of, column))) > 1:
-        array = np.array(column, object)  # numpy would make one type of them
-    else:
+    elif array is None:
         array = np.asarray(column)
     if array.ndim != 1:
         raise InvalidTickError(f"column {name} has {array.ndim} dimensions, not 1")
@@ -242,16 +257,23 @@ def _chunks(name: str, column: Any, rows: int | None = None) -> list[Chunk]:
     if kind == "U" and array.dtype.byteorder in "=|<>"[:2]:
         width = array.dtype.itemsize // 4
         letters = np.ascontiguousarray(array).view(np.uint32)
-        if width and not (letters >= 128).any():
-            return [Chunk("text", Texts.fixed(letters.astype(np.uint8).view(f"S{width}")))]
+        narrow = np.empty(len(letters), np.uint8)
+        if width and narrow_letters(letters, narrow):
+            return [Chunk("text", Texts.fixed(narrow.view(f"S{width}")))]
     if kind in "OUT":
         return [Chunk("object", array.astype(object))]
     raise InvalidTickError(f"column {name} has dtype {array.dtype}; it must hold numbers, times or texts")
 
 
-def _type_of(value: Any) -> Any:
-    # Of datetime64 with its unit: of several, numpy would take the finest, in which others may not fit.
-    return value.dtype if isinstance(value, np.datetime64) else type(value)
+def _listed(column: list[Any] | tuple[Any, ...]) -> npt.NDArray[Any] | None:
+    # None: numpy finds a type for them all.
+    integers = integers_of(column)
+    if integers is not None:
+        return integers
+    types: set[Any] = set(map(type, column))
+    if np.datetime64 in types:  # of several units numpy would take the finest, in which others may not fit
+        types = {value.dtype if isinstance(value, np.datetime64) else type(value) for value in column}
+    return np.array(column, object) if len(types) > 1 else None  # numpy would make one type of them
 
 
 def _times(column: Any, time_unit: TimeUnit | None) -> npt.NDArray[np.int64]:
@@ -298,12 +320,14 @@ def _sides(column: Any, rows: int) -> npt.NDArray[Any]:
             parts.append(chunk.values)
         elif chunk.kind == "boolean":
             parts.append(np.where(chunk.values, 1, -1).astype(np.int8))
-        elif chunk.kind == "object":
-            parts.append(np.array([_sign(value, place) for place, value in enumerate(chunk.values, row)], np.int8))
-        elif chunk.kind == "text":
-            names, codes = _encoded("side", chunk)
-            signs = np.array([_sign(text, row + int((codes == i).argmax())) for i, text in enumerate(names)], np.int8)
-            parts.append(signs[codes])
+        elif chunk.kind in ("object", "text"):
+            encoded = _encoded_objects(chunk.values) if chunk.kind == "object" else _encoded("side", chunk)
+            if encoded is None:
+                parts.append(np.array([_sign(value, place) for place, value in enumerate(chunk.values, row)], np.int8))
+            else:
+                names, codes = encoded
+                signs = [_sign(text, row + int((codes == i).argmax())) for i, text in enumerate(names)]
+                parts.append(np.array(signs, np.int8)[codes])
         else:
             raise InvalidTickError(f"column side holds {chunk.kind}s, it must hold integers, booleans, buy or sell")
         row += len(chunk)
@@ -321,6 +345,13 @@ def _encoded(name: str, chunk: Chunk) -> tuple[list[bytes], npt.NDArray[Any]]:
         return encoder.names, codes
     used, codes = _used(chunk.values, len(chunk.names))
     return [_text_at(name, chunk.names, place) for place in used.tolist()], codes
+
+
+def _encoded_objects(values: Sequence[Any] | npt.NDArray[Any]) -> tuple[list[bytes], npt.NDArray[Any]] | None:
+    # As above; None: not all are texts.
+    encoder = Encoder()
+    codes = np.empty(len(values), np.int32)
+    return (encoder.names, codes) if encoder.encode_objects(values, codes) < 0 else None
 
 
 def _encode(name: str, encoder: Encoder, texts: Texts, ids: npt.NDArray[np.int32]) -> None:
@@ -365,7 +396,7 @@ def _same_length(name: str, column: npt.NDArray[Any], rows: int) -> None:
 
 
 def _numbers(
-    name: str, column: Any, scale: int | None, rows: int, signed: bool
+    name: str, column: Any, scale: int | None, symbol_id: npt.NDArray[np.int32], signed: bool
 ) -> tuple[npt.NDArray[np.int64], int | npt.NDArray[np.int8]]:
     """(mantissas, their scale): one scale for all, or one a row."""
     if scale is not None and not 0 <= scale <= MAX_SCALE:
@@ -374,7 +405,7 @@ def _numbers(
     scales: list[npt.NDArray[np.int8]] = []
     fixed = False
     row = 0
-    for chunk in _chunks(name, column, rows):
+    for chunk in _chunks(name, column, len(symbol_id)):
         if chunk.kind in ("time", "boolean"):
             raise InvalidTickError(f"column {name} holds {chunk.kind}s, it must hold numbers")
         if chunk.kind == "float" and scale is None:
@@ -382,7 +413,7 @@ def _numbers(
                 f"column {name} holds floats, which have already lost digits; give {name}_scale, the number of"
                 " decimals to round them to"
             )
-        mantissa, own = _mantissas(name, chunk, scale, row, signed)
+        mantissa, own = _mantissas(name, chunk, scale, row, symbol_id, signed)
         fixed = own is None
         mantissas.append(mantissa)
         if own is not None:
@@ -398,7 +429,7 @@ def _numbers(
 
 
 def _mantissas(
-    name: str, chunk: Chunk, scale: int | None, row: int, signed: bool
+    name: str, chunk: Chunk, scale: int | None, row: int, symbol_id: npt.NDArray[np.int32], signed: bool
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int8] | None]:
     rows = len(chunk)
     if chunk.kind == "integer":
@@ -415,7 +446,10 @@ def _mantissas(
         return mantissa, None
     scales = np.empty(rows, np.int8)
     if chunk.kind == "decimal":
-        failed = narrow_decimals(chunk.values, chunk.width, chunk.unit, mantissa, scales, signed)
+        symbols = symbol_id[row : row + rows]
+        if len(symbols) < rows:  # refused when all chunks are read
+            symbols = np.zeros(rows, np.int32)
+        failed = narrow_decimals(chunk.values, chunk.width, chunk.unit, mantissa, scales, symbols, signed)
         if failed >= 0:
             data = chunk.values[failed * chunk.width : (failed + 1) * chunk.width].tobytes()
             digits = int.from_bytes(data, "little", signed=True)
@@ -435,8 +469,9 @@ def _mantissas(
         if failed >= 0:
             _take_number(name, _text_at(name, chunk.values, failed), row + failed, signed)
     else:
-        for place, value in enumerate(chunk.values):
-            mantissa[place], scales[place] = _take_number(name, value, row + place, signed)
+        failed = numbers_of_objects(chunk.values, mantissa, scales, signed)
+        if failed >= 0:
+            _take_number(name, chunk.values[failed], row + failed, signed)
     return mantissa, scales
 
 
@@ -461,9 +496,12 @@ def _aligned(name: str, columns: Columns, scales: npt.NDArray[np.int8], names: S
     if failed >= 0:
         symbol = names[columns["symbol_id"][failed]]
         decimals = int(symbol_scales[columns["symbol_id"][failed]])
+        number, own = int(mantissa[failed]), int(scales[failed])
+        while own > 0 and number % 10 == 0:
+            number, own = number // 10, own - 1
         # This says what is wrong in the words that a single number has.
         try:
-            to_scaled(Decimal(f"{mantissa[failed]}E-{scales[failed]}"), decimals)
+            to_scaled(Decimal(f"{number}E-{own}"), decimals)
         except PrecisionError as error:
             raise PrecisionError(f"{symbol}: row {failed}: {name} {error}".removeprefix(": "), failed) from None
     return symbol_scales
@@ -481,13 +519,13 @@ def _symbols(column: Any, rows: int) -> tuple[npt.NDArray[np.int32], Sequence[st
     for chunk in chunks:
         ids = np.empty(len(chunk), np.int32)
         if chunk.kind == "object":
-            # Each name once; the rest are looked up by the object's own hash.
-            known: dict[Any, int] = {}
-            for place, value in enumerate(chunk.values):
-                if not isinstance(value, str | bytes):
-                    raise InvalidTickError(f"row {place}: symbol {value!r} is not text", place)
-                ids[place] = known.setdefault(value if isinstance(value, str) else value.decode(), len(known))
-            return _checked(ids, rows), list(known)
+            failed = encoder.encode_objects(chunk.values, ids)
+            if failed >= 0:
+                value = chunk.values[failed]
+                if isinstance(value, bytes):
+                    value.decode()
+                raise InvalidTickError(f"row {failed}: symbol {value!r} is not text", failed)
+            return _checked(ids, rows), [name.decode(errors="surrogatepass") for name in encoder.names]
         if chunk.kind != "text":
             raise InvalidTickError(f"column symbol holds {chunk.kind}s; symbols are integer ids or texts")
         if chunk.names is None:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,13 @@ class Texts:
 class Encoder:
     """Texts to ids: 0, 1, ... in the order in which they first occur, across all columns given."""
 
-    names: list[bytes]
+    @property
+    def names(self) -> list[bytes]:
+        """The texts, by their ids; of objects in UTF-8, a lone surrogate encoded like any other character."""
     def encode(self, texts: Texts, ids: npt.NDArray[np.int32]) -> None:
         """Write the id of each text to `ids`."""
+    def encode_objects(self, values: npt.NDArray[np.object_] | Sequence[Any], ids: npt.NDArray[np.int32]) -> int:
+        """Likewise of objects; -1, or the first that is neither str nor bytes in UTF-8."""
 
 def first_unsorted(time_ns: npt.NDArray[np.int64]) -> int:
     """The first row that is earlier than the one before it; -1: there is none."""
@@ -46,10 +51,22 @@ def narrow_decimals(
     scale: int,
     mantissa: npt.NDArray[np.int64],
     scales: npt.NDArray[np.int8],
+    symbol_id: npt.NDArray[np.int32],
     signed: bool = False,
 ) -> int:
-    """Arrow decimals of `width` bytes (4, 8, 16) to the smallest scale of each; -1, or the row that is negative
-    (unless `signed`) or needs more than 64 bits or 18 decimals."""
+    """Arrow decimals of `width` bytes (4, 8, 16) to the smallest scale of each, or to one that a row of its symbol
+    before it needs; -1, or the row that is negative (unless `signed`) or needs more than 64 bits or 18 decimals."""
+
+def narrow_letters(letters: npt.NDArray[np.uint32], narrow: npt.NDArray[np.uint8]) -> bool:
+    """Whether all code points are ASCII: then they stand in `narrow`, one byte each."""
+
+def integers_of(values: Any) -> npt.NDArray[np.int64] | None:
+    """A list or tuple of nothing but int as a column; None: it is another, is empty, or holds one beyond 64 bits."""
+
+def numbers_of_objects(
+    values: npt.NDArray[np.object_], mantissa: npt.NDArray[np.int64], scale: npt.NDArray[np.int8], signed: bool = False
+) -> int:
+    """Read each as `fastbars.kernel.scaled.parse` does, not negative unless `signed`; -1, or the first that is none."""
 
 def align(
     mantissa: npt.NDArray[np.int64],

@@ -7,16 +7,22 @@ there and returns its place, so that the caller can name row and column; -1 mean
 import numpy as np
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.math cimport fabs, fma, isfinite, rint
+from cpython.long cimport PyLong_AsLongLongAndOverflow
+from cpython.object cimport PyObject
+from cpython.unicode cimport PyUnicode_AsEncodedString, PyUnicode_DATA, PyUnicode_DecodeUTF8, PyUnicode_GET_LENGTH
+from libc.math cimport fabs, fma, rint
 from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t, uint8_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 
 from fastbars.kernel.limits cimport MAX_SCALE
-from fastbars.kernel.scaled cimport HIGHEST, LOWEST, PARSED, POWER_OF_TEN, magnitude, parse_text
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, PARSED, POWER_OF_TEN, magnitude, parse_number, parse_text
 
-from fastbars.errors import InvalidTickError
+from fastbars.errors import InvalidTickError, PrecisionError
 
+
+cdef extern from "Python.h":
+    bint PyUnicode_IS_ASCII(object text)
 
 cdef enum:
     FIXED                       # `width` bytes each, padded with zeros
@@ -165,74 +171,194 @@ cdef class Texts:
         return failed
 
 
+cdef struct Key:            # of a text: itself where it has up to 16 bytes, else its hash
+    uint64_t first
+    uint64_t second
+    Py_ssize_t length
+
+cdef struct Slot:
+    Key key                 # of length -1: free
+    int32_t id
+
+
 cdef class Encoder:
-    cdef readonly list names    # bytes, in the order in which they first occurred
-    cdef int32_t *table         # open addressing: ids, -1 where free
-    cdef uint64_t *hashes       # of each id
+    cdef list texts             # bytes, in the order in which they first occurred
+    cdef const char **starts    # of each of them
+    cdef Slot *table            # open addressing
     cdef Py_ssize_t size        # of the table, a power of two
+    cdef int bits
 
     def __cinit__(self):
-        self.names = []
-        self.grow(1024)
+        self.texts = []
+        self.grow(11)
 
     def __dealloc__(self):
         free(self.table)
-        free(self.hashes)
+        free(self.starts)
 
-    cdef int grow(self, Py_ssize_t size) except -1:
-        cdef int32_t *table = <int32_t *>malloc(size * sizeof(int32_t))
-        cdef uint64_t *hashes = <uint64_t *>malloc(size // 2 * sizeof(uint64_t))
-        cdef Py_ssize_t i
-        cdef int32_t s
-        if table is NULL or hashes is NULL:
-            free(table)
-            free(hashes)
+    @property
+    def names(self):
+        return self.texts.copy()
+
+    cdef int grow(self, int bits) except -1:
+        cdef Py_ssize_t i, size = <Py_ssize_t>1 << bits
+        cdef Slot *before = self.table
+        cdef Slot *table
+        cdef const char **starts = <const char **>realloc(self.starts, size // 4 * sizeof(char *))
+        if starts is NULL:
+            raise MemoryError
+        self.starts = starts
+        table = <Slot *>malloc(size * sizeof(Slot))
+        if table is NULL:
             raise MemoryError
         for i in range(size):
-            table[i] = -1
-        for s in range(<int32_t>len(self.names)):
-            hashes[s] = self.hashes[s]
-            i = <Py_ssize_t>(hashes[s] & <uint64_t>(size - 1))
-            while table[i] >= 0:
-                i = (i + 1) & (size - 1)
-            table[i] = s
-        free(self.table)
-        free(self.hashes)
-        self.table, self.hashes, self.size = table, hashes, size
+            table[i].key.length = -1
+        self.table, self.bits, size, self.size = table, bits, self.size, size
+        for i in range(size):
+            if before[i].key.length >= 0:
+                self.free_slot(&before[i].key)[0] = before[i]
+        free(before)
         return 0
 
+    cdef inline Py_ssize_t place_of(self, const Key *key) noexcept nogil:
+        cdef uint64_t hashed = (key.first ^ <uint64_t>key.length) * <uint64_t>0x9E3779B97F4A7C15 + key.second
+        return <Py_ssize_t>((hashed ^ hashed >> 32) * <uint64_t>0xD6E8FEB86659FD93 >> (64 - self.bits))
+
+    cdef Slot *free_slot(self, const Key *key) noexcept:
+        cdef Py_ssize_t at = self.place_of(key)
+        while self.table[at].key.length >= 0:
+            at = (at + 1) & (self.size - 1)
+        return &self.table[at]
+
+    cdef inline int32_t find(self, const Key *key, const char *start) noexcept nogil:
+        # The id of a text, -1 if it has none yet.
+        cdef Py_ssize_t at = self.place_of(key)
+        cdef const Slot *slot = &self.table[at]
+        while slot.key.length >= 0:
+            if slot.key.first == key.first and slot.key.second == key.second and slot.key.length == key.length and (
+                key.length <= 16 or memcmp(self.starts[slot.id], start, key.length) == 0
+            ):
+                return slot.id
+            at = (at + 1) & (self.size - 1)
+            slot = &self.table[at]
+        return -1
+
+    cdef int32_t add(self, const Key *key, const char *start) except -1:
+        cdef bytes name = PyBytes_FromStringAndSize(start, key.length)
+        cdef int32_t s = <int32_t>len(self.texts)
+        cdef Slot *slot
+        if 4 * (len(self.texts) + 1) > self.size:
+            self.grow(self.bits + 1)
+        self.texts.append(name)
+        self.starts[s] = PyBytes_AS_STRING(name)
+        slot = self.free_slot(key)
+        slot.key, slot.id = key[0], s
+        return s
+
     def encode(self, Texts texts not None, int32_t[::1] ids not None):
-        cdef Py_ssize_t i, at, length
+        cdef Py_ssize_t i = 0
+        cdef Key key
         cdef const char *start
-        cdef uint64_t hashed
-        cdef int32_t s
-        cdef bytes name
         if len(ids) != texts.length:
             raise ValueError("columns differ in length")
-        for i in range(texts.length):
-            start = texts.at(i, &length)
-            if length < 0:
+        if texts.length == 0:
+            return
+        while True:
+            with nogil:
+                i = self.encode_known(texts, i, &ids[0])
+            if i == texts.length:
+                return
+            start = texts.at(i, &key.length)
+            if key.length < 0:
                 raise InvalidTickError(f"text {i} leads out of its buffer", i)
-            hashed = _hash(start, length)
-            at = <Py_ssize_t>(hashed & <uint64_t>(self.size - 1))
-            while True:
-                s = self.table[at]
-                if s < 0:
-                    if 2 * (len(self.names) + 1) > self.size:
-                        self.grow(2 * self.size)
-                        at = <Py_ssize_t>(hashed & <uint64_t>(self.size - 1))
-                        continue
-                    s = <int32_t>len(self.names)
-                    self.names.append(PyBytes_FromStringAndSize(start, length))
-                    self.hashes[s] = hashed
-                    self.table[at] = s
-                    break
-                if self.hashes[s] == hashed:
-                    name = <bytes>self.names[s]
-                    if PyBytes_GET_SIZE(name) == length and memcmp(PyBytes_AS_STRING(name), start, length) == 0:
-                        break
-                at = (at + 1) & (self.size - 1)
+            _take_key(start, &key)
+            # Not known a moment ago; the owner of the texts may have changed them since.
+            ids[i] = self.find(&key, start)
+            if ids[i] < 0:
+                ids[i] = self.add(&key, start)
+            i += 1
+
+    cdef Py_ssize_t encode_known(self, Texts texts, Py_ssize_t i, int32_t *ids) noexcept nogil:
+        # From row i to the first whose text is not known, or none.
+        cdef Key key
+        cdef const char *start
+        while i < texts.length:
+            start = texts.at(i, &key.length)
+            if key.length < 0:
+                break
+            _take_key(start, &key)
+            ids[i] = self.find(&key, start)
+            if ids[i] < 0:
+                break
+            i += 1
+        return i
+
+    def encode_objects(self, values not None, int32_t[::1] ids not None):
+        cdef bint listed = type(values) is list or type(values) is tuple
+        cdef object own = values if listed else np.ascontiguousarray(values, object)
+        cdef PyObject **items = NULL if listed else <PyObject **>_address(own)
+        cdef object value, text
+        cdef Py_ssize_t i
+        cdef Key key
+        cdef const char *start
+        cdef int32_t s
+        if len(ids) != len(own) or not (listed or own.ndim == 1):
+            raise ValueError("columns differ in length")
+        for i in range(len(ids)):
+            if listed:
+                if i >= len(own):       # an allocation collects garbage, which may run code that shortens it
+                    return i
+                value = own[i]
+            elif items[i] is NULL:      # numpy's None
+                return i
+            else:
+                value = <object>items[i]
+            text = value
+            if isinstance(value, str) and PyUnicode_IS_ASCII(value):
+                start, key.length = <const char *>PyUnicode_DATA(value), PyUnicode_GET_LENGTH(value)
+            elif isinstance(value, (str, bytes)):
+                if isinstance(value, str):
+                    text = PyUnicode_AsEncodedString(value, "utf-8", "surrogatepass")
+                start, key.length = PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)
+            else:
+                return i
+            _take_key(start, &key)
+            s = self.find(&key, start)
+            if s < 0:
+                if isinstance(value, bytes):
+                    try:
+                        PyUnicode_DecodeUTF8(start, key.length, NULL)
+                    except UnicodeDecodeError:
+                        return i
+                s = self.add(&key, start)
             ids[i] = s
+        return -1
+
+
+cdef inline void _take_key(const char *text, Key *key) noexcept nogil:
+    # The text of a key whose length is set, padded with zeros; no byte beyond it is read: its first and its last bytes
+    # may overlap, and then are the same.
+    cdef Py_ssize_t length = key.length
+    cdef uint32_t low, high
+    key.second = 0
+    if length > 16:
+        key.first = _hash(text, length)
+    elif length >= 8:
+        memcpy(&key.first, text, 8)
+        if length > 8:
+            memcpy(&key.second, text + length - 8, 8)
+            key.second >>= 8 * (16 - length)
+    elif length >= 4:
+        memcpy(&low, text, 4)
+        memcpy(&high, text + length - 4, 4)
+        key.first = low | <uint64_t>high << 8 * (length - 4)
+    elif length > 0:
+        key.first = (
+            <uint64_t><uint8_t>text[0]
+            | <uint64_t><uint8_t>text[length // 2] << 8 * (length // 2)
+            | <uint64_t><uint8_t>text[length - 1] << 8 * (length - 1))
+    else:
+        key.first = 0
 
 
 cdef inline uint64_t _hash(const char *text, Py_ssize_t length) noexcept nogil:
@@ -247,6 +373,65 @@ cdef inline uint64_t _hash(const char *text, Py_ssize_t length) noexcept nogil:
         text += 8
         length -= 8
     return hashed ^ (hashed >> 32)
+
+
+def narrow_letters(const uint32_t[::1] letters not None, uint8_t[::1] narrow not None):
+    # Whether all are ASCII; then they stand in `narrow`.
+    cdef Py_ssize_t i, start = 0, stop, count = len(letters)
+    cdef uint32_t all_bits = 0
+    if len(narrow) != count:
+        raise ValueError("columns differ in length")
+    with nogil:
+        while start < count and all_bits < 128:
+            stop = min(start + 4096, count)
+            for i in range(start, stop):
+                all_bits |= letters[i]
+                narrow[i] = <uint8_t>letters[i]
+            start = stop
+    return all_bits < 128
+
+
+def integers_of(values not None):
+    # Of a list or tuple whose items are all of type int, and of 64 bits; None: it is another, or empty.
+    cdef object item
+    cdef int64_t[::1] made
+    cdef Py_ssize_t i, count
+    cdef int beyond = 0
+    if type(values) is not list and type(values) is not tuple or not len(values) or type(values[0]) is not int:
+        return None
+    count = len(values)
+    array = np.empty(count, np.int64)
+    made = array
+    for i in range(count):
+        if i >= len(values):
+            return None
+        item = values[i]
+        if type(item) is not int:
+            return None
+        made[i] = PyLong_AsLongLongAndOverflow(item, &beyond)
+        if beyond:
+            return None
+    return array
+
+
+def numbers_of_objects(values not None, int64_t[::1] mantissa not None, int8_t[::1] scale not None, bint signed=False):
+    # As Texts.numbers: -1, or the first that is no such number.
+    cdef object own = np.ascontiguousarray(values, object)
+    cdef object value
+    cdef int where
+    cdef Py_ssize_t i = 0
+    if own.ndim != 1 or len(mantissa) != len(own) or len(scale) != len(own):
+        raise ValueError("columns differ in length")
+    try:
+        for value in own:
+            mantissa[i], where = parse_number(value)
+            scale[i] = <int8_t>where
+            if mantissa[i] < 0 and not signed:
+                return i
+            i += 1
+    except (PrecisionError, TypeError):
+        return i
+    return -1
 
 
 def first_unsorted(const int64_t[::1] time_ns not None):
@@ -268,15 +453,21 @@ def first_unsorted(const int64_t[::1] time_ns not None):
 def round_floats(const double[::1] values not None, int scale, int64_t[::1] mantissa not None):
     # To the nearest, ties to even, of the float's exact value x 10**scale: the rounded product and what it lost.
     cdef Py_ssize_t i, failed = -1
-    cdef double factor
-    cdef double product, lost, whole, over
+    cdef double factor, product, lost, whole, over
+    cdef double middle = 6755399441055744.0     # 1.5 x 2**52: what is added to it is rounded to a whole number
     if not 0 <= scale <= MAX_SCALE or len(mantissa) != len(values):
         raise ValueError(f"scale {scale} is outside 0 to {MAX_SCALE}, or columns differ in length")
     factor = <double>POWER_OF_TEN[scale]
     with nogil:
         for i in range(len(values)):
             product = values[i] * factor
-            if not isfinite(product) or fabs(product) >= 9.2233720368547e18:
+            if fabs(product) < 1125899906842624.0:
+                # Below 2**50 what the product lost is less than an eighth: it matters where the rest is a half.
+                whole = (product + middle) - middle
+                if fabs(product - whole) != 0.5:
+                    mantissa[i] = <int64_t>whole
+                    continue
+            elif not (fabs(product) < 9.2233720368547e18):
                 failed = i
                 break
             lost = fma(values[i], factor, -product)
@@ -293,9 +484,13 @@ def round_floats(const double[::1] values not None, int scale, int64_t[::1] mant
 
 
 def narrow_decimals(const uint8_t[::1] data not None, int width, int scale, int64_t[::1] mantissa not None,
-                    int8_t[::1] scales not None, bint signed=False):
-    # Arrow decimals of 4, 8 or 16 bytes to the smallest scale that holds each.
+                    int8_t[::1] scales not None, const int32_t[::1] symbol_id not None, bint signed=False):
+    # Arrow decimals of 4, 8 or 16 bytes to the smallest scale that holds each, or to one that its symbol needs anyhow.
     cdef Py_ssize_t i, failed = -1
+    cdef int8_t[::1] needed         # by the rows of each symbol so far
+    cdef int32_t first = 0, last = 0, s
+    cdef uint64_t[2] words
+    cdef int64_t factor
     cdef int32_t narrow
     cdef int64_t low
     cdef uint32_t[4] limbs
@@ -304,11 +499,31 @@ def narrow_decimals(const uint8_t[::1] data not None, int width, int scale, int6
     cdef bint negative
     if width not in (4, 8, 16) or not 0 <= scale <= 76:
         raise ValueError(f"decimals of {width} bytes and {scale} digits behind the point")
-    if len(data) != width * len(mantissa) or len(scales) != len(mantissa):
+    if len(data) != width * len(mantissa) or len(scales) != len(mantissa) or len(symbol_id) != len(mantissa):
         raise ValueError("columns differ in length")
+    for i in range(len(symbol_id)):
+        first, last = min(first, symbol_id[i]), max(last, symbol_id[i])
+    if first < 0:
+        raise ValueError(f"symbol id {first} is negative")
+    needed = np.zeros(last + 1, np.int8)
     with nogil:
         for i in range(len(mantissa)):
             own = scale
+            s = symbol_id[i]
+            if width == 16:
+                memcpy(words, &data[16 * i], 16)
+                low = <int64_t>words[0] if words[1] == 0 else -1
+            elif width == 8:
+                memcpy(&low, &data[8 * i], 8)
+            else:
+                memcpy(&narrow, &data[4 * i], 4)
+                low = narrow
+            if low >= 0 and scale <= MAX_SCALE and 0 <= s <= last:  # the ids may have changed by now
+                factor = POWER_OF_TEN[scale - needed[s]]
+                mantissa[i] = low if factor == 1 else low // factor
+                if factor == 1 or mantissa[i] * factor == low:
+                    scales[i] = needed[s]
+                    continue
             if width == 16:
                 memcpy(limbs, &data[16 * i], 16)
                 negative = limbs[3] >> 31
@@ -324,15 +539,10 @@ def narrow_decimals(const uint8_t[::1] data not None, int width, int scale, int6
                     failed = i
                     break
                 low = <int64_t>(<uint64_t>limbs[1] << 32 | limbs[0])
-            elif width == 8:
-                memcpy(&low, &data[8 * i], 8)
+            else:
                 if low == LOWEST:
                     failed = i
                     break
-            else:
-                memcpy(&narrow, &data[4 * i], 4)
-                low = narrow
-            if width != 16:
                 negative = low < 0
                 low = magnitude(low)
             if negative and not signed:
@@ -346,6 +556,8 @@ def narrow_decimals(const uint8_t[::1] data not None, int width, int scale, int6
                 break
             mantissa[i] = -low if negative else low
             scales[i] = <int8_t>own
+            if 0 <= s <= last:
+                needed[s] = max(needed[s], <int8_t>own)
     return failed
 
 

@@ -151,6 +151,10 @@ cdef class TickBatch:
                     raise InvalidTickError(
                         f"row {row}: {name} {array[row]} is outside {bounds.min} to {bounds.max}", row
                     )
+            if name == "last_id" and values is given["first_id"]:
+                # One column stays one: the kernel has a shorter way for rows of one id each.
+                batch._columns[name] = batch._columns["first_id"]
+                continue
             # Symbol ids index memory and counts are summed unchecked: these must be copies that no one else can change.
             batch._columns[name] = (np.array if name in _COPIED else np.ascontiguousarray)(array, dtype)
         batch.length = length
