@@ -17,7 +17,7 @@ from fastbars.kernel.scaled cimport LOWEST, POWER_OF_TEN, int128, less128, scale
 from fastbars.kernel import fields as _fields
 
 cdef extern from "nearest.h" nogil:
-    const int MOST_DECIMALS "FB_MOST_DECIMALS"
+    const int MOST_DECIMALS "FB_QUOTE_DECIMALS"
     double nearest "fb_nearest"(int128 mantissa, int scale)
 
 cdef enum:

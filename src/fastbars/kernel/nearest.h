@@ -10,8 +10,9 @@
 #include <string.h>
 
 #include "int128.h"
+#include "kernel_limits.h"
 
-enum { FB_MOST_DECIMALS = 36 };
+enum { FB_QUOTE_DECIMALS = 2 * FB_MAX_SCALE };
 
 /* 10**n, exact as a float up to here. */
 static const double fb_float_power[23] = {
@@ -52,7 +53,7 @@ static inline int fb_shift_up(fb_bits *a) {
 static inline int fb_bits_less(fb_bits a, fb_bits b) { return a.hi != b.hi ? a.hi < b.hi : a.lo < b.lo; }
 
 /* 5**n, shifted to the left until the highest bit is set, and by how many places. */
-static const fb_bits fb_power_of_five[FB_MOST_DECIMALS + 1] = {
+static const fb_bits fb_power_of_five[FB_QUOTE_DECIMALS + 1] = {
     {0x8000000000000000, 0x0000000000000000}, {0xa000000000000000, 0x0000000000000000},
     {0xc800000000000000, 0x0000000000000000}, {0xfa00000000000000, 0x0000000000000000},
     {0x9c40000000000000, 0x0000000000000000}, {0xc350000000000000, 0x0000000000000000},
@@ -73,7 +74,7 @@ static const fb_bits fb_power_of_five[FB_MOST_DECIMALS + 1] = {
     {0xf684df56c3e01bc6, 0xc732000000000000}, {0x9a130b963a6c115c, 0x3c7f400000000000},
     {0xc097ce7bc90715b3, 0x4b9f100000000000},
 };
-static const int fb_shift_of_five[FB_MOST_DECIMALS + 1] = {
+static const int fb_shift_of_five[FB_QUOTE_DECIMALS + 1] = {
     127, 125, 123, 121, 118, 116, 114, 111, 109, 107, 104, 102, 100, 97, 95, 93, 90, 88, 86, 83, 81, 79, 76,
     74, 72, 69, 67, 65, 62, 60, 58, 56, 53, 51, 49, 46, 44};
 
