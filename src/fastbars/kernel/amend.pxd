@@ -2,7 +2,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from fastbars.kernel.ids cimport UNKNOWN
 from fastbars.kernel.passes cimport Pass
-from fastbars.kernel.table cimport Record, Table
+from fastbars.kernel.table cimport Record, Slot, Table
 
 cdef enum:                      # flags of a bar
     FIRST = 1                   # path-driven: it began after time that nobody wanted
@@ -43,6 +43,9 @@ cdef inline void take_judgement(Record *record, Judgement judgement) noexcept no
 
 
 cdef void link(Table *table, int spec, int symbol_id, int32_t before, int32_t r, int32_t behind) noexcept nogil
+# The first closed bar that ends later than a time, and the one before a place in the list; -1: none.
+cdef int32_t first_behind(const Table *table, const Slot *slot, int64_t time_ns) noexcept nogil
+cdef int32_t one_before(const Table *table, const Slot *slot, int32_t r) noexcept nogil
 cdef void evict(Table *table, int spec, int symbol_id, int64_t event_ns) noexcept nogil
 cdef bint flatten(const Table *table, Record *record, int64_t close, uint8_t status) noexcept nogil
 cdef bint lands(const Table *table, Pass *run, int tree, Py_ssize_t row) noexcept nogil

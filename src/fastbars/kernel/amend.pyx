@@ -34,31 +34,69 @@ cdef enum:
 cdef void link(Table *table, int spec, int symbol_id, int32_t before, int32_t r, int32_t behind) noexcept nogil:
     cdef Record *records = table.records.items
     cdef Slot *slot = &table.slots[spec][symbol_id]
+    records[r].previous = before
     records[r].next = behind
+    if behind < 0:
+        slot.newest = r
+    else:
+        records[behind].previous = r
+        recheck_held(table, spec, symbol_id, records[r].bar.open_time)
     if before >= 0:
         records[before].next = r
     else:
         slot.oldest = r
-    if behind < 0:
-        slot.newest = r
+
+
+cdef int32_t first_behind(const Table *table, const Slot *slot, int64_t time_ns) noexcept nogil:
+    # The first closed bar that ends later than a time, or -1. Most who ask mean one of the newest.
+    cdef const Record *records = table.records.items
+    cdef int32_t r = slot.newest
+    if r < 0 or records[r].bar.close_time <= time_ns:
+        return -1
+    while r != slot.oldest and records[records[r].previous].bar.close_time > time_ns:
+        r = records[r].previous
+    return r
+
+
+cdef int32_t one_before(const Table *table, const Slot *slot, int32_t r) noexcept nogil:
+    return slot.newest if r < 0 else -1 if r == slot.oldest else table.records.items[r].previous
+
+
+cdef void recheck_held(Table *table, int spec, int symbol_id, int64_t since) noexcept nogil:
+    # A hole that reaches so far back has shrunk, or a bar was put in there: whether bars are held is asked anew.
+    cdef Record *records = table.records.items
+    cdef int32_t oldest = table.slots[spec][symbol_id].oldest
+    if oldest >= 0 and records[oldest].held >= 0 and records[records[oldest].held].bar.close_time > since:
+        records[oldest].held = -1
 
 
 cdef void evict(Table *table, int spec, int symbol_id, int64_t event_ns) noexcept nogil:
-    # Lets go of the records whose time is over; the newest one stays, it may wait for its proof.
+    # Lets go of the records whose time is over; the newest one stays, it may wait for its proof. Those that are kept for
+    # holes all come first, and are looked at once.
     cdef Record *records = table.records.items
     cdef Slot *slot = &table.slots[spec][symbol_id]
     cdef Past *past = &table.pasts[spec][symbol_id]
     cdef Record *record
     cdef int32_t r = slot.oldest, before = -1, next
-    cdef int64_t age_ns
+    cdef int64_t age_ns, proven_ns
+    if r == slot.newest:
+        return
+    if records[r].held >= 0 and table.records.held < MOST_RECORDS:
+        before = let_go_of_held(table, spec, symbol_id, event_ns)
+        r = slot.oldest if before < 0 else records[before].next
+    proven_ns = proven_until(table, spec, symbol_id)
     while r != slot.newest:
         record = &records[r]
         next = record.next
         age_ns = age_at(record.bar.close_time, event_ns)
         if age_ns <= table.terms.lateness_ns:
-            return
-        if is_held(table, past, spec, symbol_id, record):
+            break
+        if record.bar.close_time > proven_ns or (
+            table.terms.by_id and in_doubt(table.ids, symbol_id, record.bar.open_time, record.bar.close_time)
+        ):
             if age_ns <= table.terms.horizon_ns and table.records.held < MOST_RECORDS:
+                if record.bar.close_time > proven_ns:   # so do all behind it
+                    break
                 before = r
                 r = next
                 continue
@@ -66,24 +104,43 @@ cdef void evict(Table *table, int spec, int symbol_id, int64_t event_ns) noexcep
         past.evicted_ns = max(past.evicted_ns, record.bar.close_time)
         if before >= 0:
             records[before].next = next
+            records[next].previous = before
         else:
             slot.oldest = next
         free_record(table, r)
         r = next
         # The next one closes at least a step later; not reading it saves a cache miss.
         if table.specs.rules[spec].kind == FIXED and age_ns - table.specs.rules[spec].step <= table.terms.lateness_ns:
-            return
+            break
+    if before >= 0:
+        records[slot.oldest].held = before
 
 
-cdef bint is_held(const Table *table, const Past *past, int spec, int symbol_id, const Record *record) noexcept nogil:
-    # Whether more may become known about it than late trades. Where ids prove nothing, that is until the symbol's next trade:
-    # that it has been silent, and since when, is found out late.
+cdef int32_t let_go_of_held(Table *table, int spec, int symbol_id, int64_t event_ns) noexcept nogil:
+    # Of those that are known to be held: the ones that are beyond the horizon. Returns the last one that is left, or -1.
+    cdef Record *records = table.records.items
+    cdef Slot *slot = &table.slots[spec][symbol_id]
+    cdef Past *past = &table.pasts[spec][symbol_id]
+    cdef int32_t r = slot.oldest, last = records[r].held
+    while age_at(records[r].bar.close_time, event_ns) > table.terms.horizon_ns:
+        past.let_go_ns = max(past.let_go_ns, records[r].bar.close_time)
+        past.evicted_ns = max(past.evicted_ns, records[r].bar.close_time)
+        slot.oldest = records[r].next
+        free_record(table, r)
+        if r == last:
+            return -1
+        r = slot.oldest
+    return last
+
+
+cdef int64_t proven_until(const Table *table, int spec, int symbol_id) noexcept nogil:
+    # More may become known about bars that end later than late trades. Where ids prove nothing, that is until the symbol's
+    # next trade: that it has been silent, and since when, is found out late.
     if table.terms.by_id:
-        return record.bar.close_time > past.proven_ns or (
-            in_doubt(table.ids, symbol_id, record.bar.open_time, record.bar.close_time))
+        return table.pasts[spec][symbol_id].proven_ns
     while table.specs.source[spec] >= 0:
         spec = table.specs.source[spec]
-    return record.bar.close_time > max(table.pasts[spec][symbol_id].newest_ns, table.slots[spec][symbol_id].bar.last_time)
+    return max(table.pasts[spec][symbol_id].newest_ns, table.slots[spec][symbol_id].bar.last_time)
 
 
 # Amending.
@@ -110,11 +167,9 @@ cdef int32_t find_record(
     const Table *table, const Slot *slot, int64_t open_time, int32_t *before, int32_t *behind
 ) noexcept nogil:
     # The closed bar of an interval, or -1, and those between which it lies.
-    cdef int32_t r = slot.oldest
-    before[0] = behind[0] = -1
-    while r >= 0 and table.records.items[r].bar.open_time < open_time:
-        before[0] = r
-        r = table.records.items[r].next
+    cdef int32_t r = first_behind(table, slot, open_time)
+    before[0] = one_before(table, slot, r)
+    behind[0] = -1
     if r >= 0 and table.records.items[r].bar.open_time != open_time:
         behind[0] = r
         return -1
@@ -193,7 +248,7 @@ cdef void prove(Table *table, int spec, int symbol_id, int64_t time_ns, Py_ssize
     cdef Slot *slot = &table.slots[spec][symbol_id]
     cdef Past *past = &table.pasts[spec][symbol_id]
     cdef int64_t before = past.proven_ns
-    cdef int32_t r = slot.oldest
+    cdef int32_t r
     cdef bint dirty
     if time_ns <= before:
         return
@@ -201,13 +256,13 @@ cdef void prove(Table *table, int spec, int symbol_id, int64_t time_ns, Py_ssize
     if not slot.unproven:
         return
     slot.unproven = 0
+    r = first_behind(table, slot, before)
     while r >= 0:
-        if records[r].bar.close_time > before:
-            dirty = records[r].flags & DIRTY
-            records[r].flags &= ~DIRTY
-            revise(table, spec, symbol_id, r, dirty, row)
-            if records[r].bar.close_time > time_ns:
-                slot.unproven = 1
+        dirty = records[r].flags & DIRTY
+        records[r].flags &= ~DIRTY
+        revise(table, spec, symbol_id, r, dirty, row)
+        if records[r].bar.close_time > time_ns:
+            slot.unproven = 1
         r = records[r].next
 
 
@@ -248,23 +303,20 @@ cdef void rejudge(
 ) noexcept nogil:
     # A hole between two times was opened or has shrunk: what is known about closed bars it reaches may change. Where it
     # `heals`, trades from REST have shrunk it.
+    # (A bar with trades from REST that it was not issued with is one of them.)
     cdef Record *records = table.records.items
-    cdef int32_t r = table.slots[spec][symbol_id].oldest
-    cdef Record *record
+    cdef int32_t first = first_behind(table, &table.slots[spec][symbol_id], since), r = first
     cdef bint dirty
-    while r >= 0 and heals:
-        record = &records[r]
-        if record.bar.open_time <= until and since < record.bar.close_time:
-            record.flags |= FILLED
-        r = record.next
-    r = table.slots[spec][symbol_id].oldest
-    while r >= 0:
-        record = &records[r]
-        dirty = record.flags & DIRTY
-        if dirty or (record.bar.open_time <= until and since < record.bar.close_time):
-            record.flags &= ~DIRTY
-            revise(table, spec, symbol_id, r, dirty, row)
-        r = record.next
+    recheck_held(table, spec, symbol_id, since)
+    while r >= 0 and records[r].bar.open_time <= until and heals:
+        records[r].flags |= FILLED
+        r = records[r].next
+    r = first
+    while r >= 0 and records[r].bar.open_time <= until:
+        dirty = records[r].flags & DIRTY
+        records[r].flags &= ~DIRTY
+        revise(table, spec, symbol_id, r, dirty, row)
+        r = records[r].next
 
 
 # What is known of a bar.
@@ -494,9 +546,9 @@ cdef int prove_beginning(Table *table, int symbol_id, int64_t trade_id, int64_t 
             continue
         if is_open(table, k, symbol_id) and time_ns < slot.bar.open_time <= until:
             slot.flags |= FILLED
-        r = slot.oldest
-        while r >= 0:
-            if time_ns < records[r].bar.open_time <= until:
+        r = first_behind(table, slot, time_ns)
+        while r >= 0 and records[r].bar.open_time <= until:
+            if time_ns < records[r].bar.open_time:
                 records[r].flags |= FILLED
             r = records[r].next
         if table.ids.touched.first > table.ids.touched.last:

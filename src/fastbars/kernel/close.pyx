@@ -11,8 +11,8 @@ Units: times int64 ns since the epoch, UTC.
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from fastbars.kernel.amend cimport (
-    BY_CLOCK, BY_END, BY_GAP, BY_TRADE, FIRST, NOT_CLOSED, UNPRICED, Judgement, bound_gaps, evict, flatten, follow_proof, is_lost, judge, link, prove,
-    rejudge, take_judgement,
+    BY_CLOCK, BY_END, BY_GAP, BY_TRADE, FIRST, NOT_CLOSED, UNPRICED, Judgement, bound_gaps, evict, first_behind, flatten, follow_proof, is_lost, judge,
+    link, one_before, prove, rejudge, take_judgement,
 )
 from fastbars.kernel.coverage cimport (
     EVERY_SPEC, LOST, UNWANTED, Cover, Coverage, Gap, Span, bridge, cover, is_down_before, kinds_in, lose, plain_gap, uncover, unwanted_until,
@@ -236,7 +236,7 @@ cdef void issue_skipped(
     cdef Past *past = &table.pasts[spec][symbol_id]
     cdef Record *records
     cdef int64_t open_time, close_time
-    cdef int32_t before = -1, behind = slot.oldest
+    cdef int32_t before = -1, behind = -1
     cdef int left = MOST_EMPTY
     if slot.never_opened:
         return
@@ -244,6 +244,9 @@ cdef void issue_skipped(
     while left and since <= until and next_lost(table, spec, symbol_id, since, &open_time, &close_time):
         if open_time > until or close_time > slot.bar.open_time:
             break
+        if left == MOST_EMPTY:
+            behind = first_behind(table, slot, open_time)
+            before = one_before(table, slot, behind)
         left -= 1
         since = close_time
         records = table.records.items

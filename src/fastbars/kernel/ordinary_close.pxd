@@ -80,6 +80,7 @@ cdef inline bint close_ordinary(
     record = &records.items[r]
     record.bar = bar[0]
     record.next = -1
+    record.previous = slot.newest
     begin_record(record, first_revision(table, bar.open_time), BY_TRADE, 0)
     record.status = PARTIAL if not begun else COMPLETE if table.terms.proof else UNVERIFIABLE
     record.missing = 0 if begun and table.terms.proof else UNKNOWN
@@ -111,7 +112,7 @@ cdef inline bint close_ordinary(
         age_ns = age_at(record.bar.close_time, event_ns)
         if age_ns <= table.terms.lateness_ns:
             break
-        if record.bar.open_time <= forgotten_ns:
+        if record.bar.open_time <= forgotten_ns or record.held >= 0:
             evict(table, spec, symbol_id, event_ns)
             break
         past.evicted_ns = max(past.evicted_ns, record.bar.close_time)

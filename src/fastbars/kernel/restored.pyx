@@ -134,8 +134,9 @@ cdef bint _is_state(const Table *table, int spec, Py_ssize_t s) noexcept nogil:
 
 
 cdef int32_t _list_records(BarTable bars, int spec, Py_ssize_t s, uint8_t *listed) noexcept nogil:
-    # Marks the records of a slot; returns how many. -1: a place is wrong, or listed twice, or a record is none.
-    cdef const Table *table = &bars.table
+    # Marks the records of a slot, and links them backwards, which a snapshot is not asked for; returns how many. -1: a place
+    # is wrong, or listed twice, or a record is none.
+    cdef Table *table = &bars.table
     cdef const Slot *slot = &table.slots[spec][s]
     cdef int32_t r = slot.oldest, last = -1, count = 0
     while r >= 0:
@@ -147,6 +148,7 @@ cdef int32_t _list_records(BarTable bars, int spec, Py_ssize_t s, uint8_t *liste
             return -1
         listed[r] = 1
         count += 1
+        table.records.items[r].previous, table.records.items[r].held = last, -1
         last = r
         r = table.records.items[r].next
     return count if slot.newest == last and r == -1 else -1

@@ -51,6 +51,8 @@ cdef struct Record:         # a closed bar that can still be amended
     Summary bar
     int64_t missing         # as it was issued last
     int32_t next
+    int32_t previous        # not set of the oldest, so that letting that one go touches no other
+    int32_t held            # of the oldest: up to this one all are kept for holes that reach into them; -1: not known
     int32_t revision
     int32_t unpublished     # as it was issued last
     uint8_t status
@@ -139,6 +141,7 @@ cdef inline void begin_record(Record *record, int32_t revision, uint8_t reason, 
     record.revision = revision
     record.reason = reason
     record.flags = flags
+    record.held = -1
     record.unused = 0
 
 
