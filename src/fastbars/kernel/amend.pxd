@@ -46,6 +46,7 @@ cdef void link(Table *table, int spec, int symbol_id, int32_t before, int32_t r,
 # The first closed bar that ends later than a time, and the one before a place in the list; -1: none.
 cdef int32_t first_behind(const Table *table, const Slot *slot, int64_t time_ns) noexcept nogil
 cdef int32_t one_before(const Table *table, const Slot *slot, int32_t r) noexcept nogil
+cdef void recheck_held(Table *table, int spec, int symbol_id, int64_t since) noexcept nogil
 cdef void evict(Table *table, int spec, int symbol_id, int64_t event_ns) noexcept nogil
 cdef bint flatten(const Table *table, Record *record, int64_t close, uint8_t status) noexcept nogil
 cdef bint lands(const Table *table, Pass *run, int tree, Py_ssize_t row) noexcept nogil

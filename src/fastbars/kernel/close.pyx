@@ -181,7 +181,7 @@ cdef bint next_lost(
     cdef bint found = False
     if since > LATEST_NS or (own.open_kind != LOST and own.lost_until_ns < since):
         return False
-    if table.terms.by_id and table.ids.lines[symbol_id].hole_count == 0 and (
+    if table.terms.by_id and table.ids.lines[symbol_id].holes.count == 0 and (
         table.ids.lines[symbol_id].forgotten_until_ns < since and table.ids.lines[symbol_id].begun_ns < since
     ):
         since = max(since, table.pasts[spec][symbol_id].proven_ns)

@@ -12,7 +12,7 @@ Units: those of TickBatch.
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from fastbars.kernel.amend cimport BY_TRADE, FILLED, fold_late, follow_proof, lands, note_safe, prove, rejudge
+from fastbars.kernel.amend cimport BY_TRADE, FILLED, fold_late, follow_proof, lands, note_safe, prove, recheck_held, rejudge
 from fastbars.kernel.anew cimport MOST_WAITING, Anew, Series, Waiting, add_stray, anew_of, is_waiting
 from fastbars.kernel.batch cimport is_known
 from fastbars.kernel.close cimport (
@@ -20,8 +20,9 @@ from fastbars.kernel.close cimport (
 )
 from fastbars.kernel.coverage cimport LOST, UNWANTED, begin_earlier, plain_gap
 from fastbars.kernel.groups cimport watermark_of
+from fastbars.kernel.holes cimport Hole
 from fastbars.kernel.ids cimport (
-    AHEAD, DUPLICATE, FILLS, FORGOTTEN, NO_MEMORY, OVERLAP, Hole, Verdict, advance, catch_up, is_missing, is_newest, leave_missing,
+    AHEAD, DUPLICATE, FILLS, FORGOTTEN, NO_MEMORY, OVERLAP, Verdict, advance, catch_up, is_missing, is_newest, leave_missing,
     resolve, takes_next, was_seen,
 )
 from fastbars.kernel.limits cimport LATEST_NS
@@ -132,6 +133,7 @@ cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
         if resolve(table.ids, taken, row) == NO_MEMORY:
             table.rows.no_memory = True
             return
+        _recheck_all_held(table, s)
         if batch.size[row] != 0 and not has_place(table, taken, row):
             table.rows.no_memory |= not leave_missing(table.ids, taken, row)
             continue
@@ -154,6 +156,13 @@ cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
             issue_skipped(table, k, s, since, until, rows)
     if is_waiting(&table.ids.renewed, s):
         stop_ordinary(table, s)
+
+
+cdef void _recheck_all_held(Table *table, int symbol_id) noexcept nogil:
+    # The hole `touched` has shrunk, and bars may be let go before they are judged again.
+    cdef int k
+    for k in range(table.specs.count):
+        recheck_held(table, k, symbol_id, min(table.ids.touched.since_ns, table.ids.touched.until_ns))
 
 
 # Rows whose ids are the next ones, or of which ids say nothing.
@@ -393,7 +402,7 @@ cdef inline void _fetch_rest(const Table *table, int tree, const Columns *batch,
     prefetch(&table.groups.members[s])
     if table.terms.by_id:
         prefetch(&table.ids.lines[s].begun_ns)
-        prefetch(&table.ids.lines[s].hole_count)
+        prefetch(&table.ids.lines[s].holes.count)
     for j in range(own.start + 1, own.stop):
         k = table.specs.order[j]
         slot = &table.slots[k][s]
@@ -550,6 +559,8 @@ cdef void _fold_known(Table *table, Pass *run, Py_ssize_t row) noexcept nogil:
         table.rows.no_memory = True
         return
     run.fills = verdict == FILLS
+    if run.fills:
+        _recheck_all_held(table, s)
     if needs_place and run.fills and not has_place(table, run, row):
         table.rows.no_memory |= not leave_missing(table.ids, run, row)
         run.fills = False

@@ -1,20 +1,8 @@
 from libc.stdint cimport int32_t, int64_t
 
 from fastbars.kernel.anew cimport Anew, Renewed
+from fastbars.kernel.holes cimport Hole, Holes
 from fastbars.kernel.passes cimport Pass
-
-cdef enum:                      # kinds of holes
-    MISSING
-    UNPUBLISHED                 # the exchange's history leaves these ids out, and nobody asks for them again
-    SEAM                        # between two series: how many trades are missing there is not known
-
-cdef struct Hole:               # ids first..last have not been seen; they traded between two times
-    int64_t first
-    int64_t last
-    int64_t since_ns            # time of the trade before the hole
-    int64_t until_ns            # time of the trade behind it
-    int64_t safe_ns             # no bar that closes later had been let go when it was opened
-    int64_t kind
 
 cdef struct Line:               # one symbol
     int64_t expected            # the next id; UNSEEN before the first trade
@@ -25,9 +13,7 @@ cdef struct Line:               # one symbol
     int64_t begun_ns            # ids prove the beginning of bars that open later: the lowest `start_ns` so far
     int64_t forgotten           # ids below may lie in a hole that is no longer kept
     int64_t forgotten_until_ns  # bars that open at or before this time may lack trades of such a hole
-    Hole *holes
-    int32_t hole_count
-    int32_t hole_capacity
+    Holes holes
 
 cdef enum Verdict:
     NEXT        # exactly the expected id
@@ -56,8 +42,6 @@ cdef struct Ids:                # the ids of all symbols
     int64_t safe_ns             # of the holes that are opened from now on
     int64_t opened              # holes so far, so that who heals them sees new ones
     int32_t most_holes
-    int32_t likely              # place of the hole that `in_doubt` found last
-    bint has_unpublished        # some symbol has, or has had, ids that are unpublished
     Renewed renewed
 
 
@@ -68,15 +52,12 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil
 cdef bint is_missing(
     Ids *ids, int32_t symbol_id, int64_t first, int64_t last, int64_t time_ns, int64_t slack_ns) noexcept nogil
 cdef bint was_seen(const Ids *ids, int32_t symbol_id, int64_t first, int64_t last) noexcept nogil
-cdef int32_t find_hole(const Line *line, int64_t first) noexcept nogil
-cdef bint insert_hole(Line *line, int32_t place, Hole hole) noexcept nogil
-cdef void remove_hole(Line *line, int32_t place) noexcept nogil
 cdef void forget_oldest_hole(const Ids *ids, Line *line) noexcept nogil
 cdef bint is_newest(const Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil
 cdef bint leave_missing(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil
 cdef bint reach_back(Ids *ids, int symbol_id, int64_t last_id, int64_t time_ns) except -1
 cdef bint leave_out(Ids *ids, int symbol_id, int64_t first, int64_t last) except -1
-cdef bint in_doubt(Ids *ids, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil
+cdef bint in_doubt(const Ids *ids, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil
 cdef bint lacks(
     const Ids *ids, int symbol_id, int64_t open_time, int64_t close_time, int64_t *missing, int64_t *unpublished) noexcept nogil
 cdef bint was_reached(const Ids *ids, int64_t open_time, int64_t close_time) noexcept nogil

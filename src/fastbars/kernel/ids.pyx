@@ -4,7 +4,7 @@ It knows ids, not bars. Ids rise by one from trade to trade (`contiguous`); a ju
 trade inside a hole shrinks it, anything else that is old is a duplicate. A bar is in doubt while a hole
 lies between two trades whose times reach into it.
 
-The holes of a symbol are few and kept sorted by id; past `most_holes` the oldest is forgotten, and the
+The holes of a symbol are kept in order of ids (holes.pyx); past `most_holes` the oldest is forgotten, and the
 bars it reached into stay in doubt for good.
 
 Trades whose id is plainly the next one skip the ledger: the code that folds them in keeps the id and time of the
@@ -27,17 +27,20 @@ import cython
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memmove
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.string cimport memcpy
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from fastbars.kernel.anew cimport Anew, Series, anew_of, free_all, is_sound as is_sound_anew, new_anew
+from fastbars.kernel.holes cimport (
+    MISSING, SEAM, UNPUBLISHED, Hole, Reaching, add_reaching, any_reaches, begin_holes, copy_holes, find_hole, insert_hole, kinds_of,
+    list_holes, oldest_hole, remove_hole, replace_hole,
+)
 from fastbars.kernel.limits cimport LOWEST_KEY, is_time
 from fastbars.kernel.passes cimport Pass, row_at
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 
 cdef enum:
     MOST_HOLES = 4096
-    LIKELY = 8
 
 # Line.expected before the first trade: no id is negative.
 cdef int64_t UNSEEN = -1
@@ -50,30 +53,7 @@ cdef void _set_up(Line *line) noexcept nogil:
     line.start_ns = line.begun_ns = LOWEST
     line.forgotten = LOWEST
     line.forgotten_until_ns = LOWEST
-    line.holes = NULL
-    line.hole_count = 0
-    line.hole_capacity = 0
-
-
-cdef bint insert_hole(Line *line, int32_t place, Hole hole) noexcept nogil:
-    cdef int32_t capacity
-    cdef Hole *grown
-    if line.hole_count == line.hole_capacity:
-        capacity = 4 if line.hole_capacity == 0 else 2 * line.hole_capacity
-        grown = <Hole *>realloc(line.holes, capacity * sizeof(Hole))
-        if grown is NULL:
-            return False
-        line.holes = grown
-        line.hole_capacity = capacity
-    memmove(&line.holes[place + 1], &line.holes[place], (line.hole_count - place) * sizeof(Hole))
-    line.holes[place] = hole
-    line.hole_count += 1
-    return True
-
-
-cdef void remove_hole(Line *line, int32_t place) noexcept nogil:
-    line.hole_count -= 1
-    memmove(&line.holes[place], &line.holes[place + 1], (line.hole_count - place) * sizeof(Hole))
+    begin_holes(&line.holes)
 
 
 # What is read from a snapshot.
@@ -85,20 +65,20 @@ cdef bytes _bytes_of(dict parts, str name):
     return part
 
 
-cdef bint _is_sound(const Line *line) noexcept nogil:
+cdef bint _is_sound(const Line *line, const Hole *holes, int32_t count) noexcept nogil:
     # Whether the loops that read a line can rely on it: times are valid, holes ascend and lie below `expected`.
     cdef const Hole *hole
     cdef int64_t behind = line.start
     cdef int32_t i
     if line.expected == UNSEEN:
-        return line.hole_count == 0
+        return count == 0
     if line.expected < 0 or not LOWEST_KEY <= line.start <= line.expected:
         return False
     if not (is_time(line.last_time_ns) and is_time(line.start_ns) and is_time(line.proven_ns) and is_time(line.begun_ns) and line.forgotten <= line.expected
             and (line.forgotten_until_ns == LOWEST or is_time(line.forgotten_until_ns))):
         return False
-    for i in range(line.hole_count):
-        hole = &line.holes[i]
+    for i in range(count):
+        hole = &holes[i]
         if not (behind <= hole.first <= hole.last < line.expected and 0 <= hole.kind <= SEAM
                 and is_time(hole.since_ns) and is_time(hole.until_ns)):
             return False
@@ -106,35 +86,18 @@ cdef bint _is_sound(const Line *line) noexcept nogil:
     return True
 
 
-cdef inline bint _reaches_into(const Hole *hole, int64_t open_time, int64_t close_time) noexcept nogil:
-    return hole.kind != UNPUBLISHED and min(hole.since_ns, hole.until_ns) < close_time and max(hole.since_ns, hole.until_ns) >= open_time
-
-
-cdef int32_t find_hole(const Line *line, int64_t first) noexcept nogil:
-    # Place of the first hole that ends at `first` or behind it.
-    cdef int32_t low = 0, high = line.hole_count, middle
-    while low < high:
-        middle = (low + high) // 2
-        if line.holes[middle].last < first:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
 cdef void forget_oldest_hole(const Ids *ids, Line *line) noexcept nogil:
-    cdef Hole *oldest
-    cdef int32_t i
-    if line.hole_count > ids.most_holes:
-        if ids.has_unpublished:
-            for i in range(line.hole_count):
-                if line.holes[i].kind == UNPUBLISHED:  # its ids count as seen from here on
-                    remove_hole(line, i)
-                    return
-        oldest = &line.holes[0]
-        line.forgotten = max(line.forgotten, oldest.last + 1)
-        line.forgotten_until_ns = max(line.forgotten_until_ns, max(oldest.since_ns, oldest.until_ns))
-        remove_hole(line, 0)
+    cdef const Hole *oldest
+    cdef int32_t at
+    if line.holes.count > ids.most_holes:
+        at = oldest_hole(&line.holes, 1 << UNPUBLISHED)     # its ids count as seen from here on
+        if at < 0:
+            oldest = &line.holes.nodes[oldest_hole(&line.holes, 0xff)].hole
+            line.forgotten = max(line.forgotten, oldest.last + 1)
+            line.forgotten_until_ns = max(line.forgotten_until_ns, max(oldest.since_ns, oldest.until_ns))
+            remove_hole(&line.holes, oldest.first)
+        else:
+            remove_hole(&line.holes, line.holes.nodes[at].hole.first)
 
 
 cdef inline void _note_newest(Line *line, int64_t time_ns) noexcept nogil:
@@ -219,8 +182,8 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
     cdef int64_t last = run.last[row]
     cdef int64_t time = run.columns.time_ns[row]
     cdef Line *line = &ids.lines[run.columns.symbol_id[row]]
-    cdef Hole hole, behind
-    cdef int32_t low
+    cdef Hole hole, front, behind
+    cdef int32_t at
     if line.expected == UNSEEN:
         line.expected = last + 1
         _note_newest(line, time)
@@ -234,7 +197,7 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
     if first > line.expected:
         hole = Hole(line.expected, first - 1, line.last_time_ns, time, ids.safe_ns, MISSING)
         ids.opened += 1
-        if not insert_hole(line, line.hole_count, hole):
+        if not insert_hole(&line.holes, hole):
             return NO_MEMORY
         forget_oldest_hole(ids, line)
         line.expected = last + 1
@@ -246,7 +209,7 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
         hole = Hole(last + 1, line.start - 1, time, line.start_ns, ids.safe_ns, MISSING)
         ids.touched = hole
         if hole.first <= hole.last:
-            if not insert_hole(line, 0, hole):
+            if not insert_hole(&line.holes, hole):
                 return NO_MEMORY
             forget_oldest_hole(ids, line)
         line.start = first
@@ -254,45 +217,44 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
         ids.begun_before_ns = line.begun_ns
         line.begun_ns = min(line.begun_ns, time)
         return FILLS
-    low = find_hole(line, first)
-    if low == line.hole_count or line.holes[low].first > last:
+    at = find_hole(&line.holes, first)
+    if at < 0 or line.holes.nodes[at].hole.first > last:
         if first < line.start or last >= line.expected:
             return OVERLAP
         return FORGOTTEN if first < line.forgotten else DUPLICATE
-    hole = line.holes[low]
+    hole = line.holes.nodes[at].hole
     if first < hole.first or last > hole.last:
         return OVERLAP
     ids.touched = hole
     if hole.kind == SEAM:
-        return _enter_seam(ids, run.columns.symbol_id[row], low, first, last, time)
-    behind = Hole(last + 1, hole.last, time, hole.until_ns, hole.safe_ns, hole.kind)
+        return _enter_seam(ids, run.columns.symbol_id[row], first, last, time)
+    front = behind = hole
+    front.last, front.until_ns = first - 1, time
+    behind.first, behind.since_ns = last + 1, time
     if not min(hole.since_ns, hole.until_ns) <= time <= max(hole.since_ns, hole.until_ns):
         # What is left of it reaches further, to bars that may have been let go.
-        behind.safe_ns = max(behind.safe_ns, ids.safe_ns)
-        line.holes[low].safe_ns = behind.safe_ns
-    if first > hole.first:
-        line.holes[low].last = first - 1
-        line.holes[low].until_ns = time
+        front.safe_ns = behind.safe_ns = max(hole.safe_ns, ids.safe_ns)
+    if front.first <= front.last:
+        replace_hole(&line.holes, hole.first, &front)
         if behind.first <= behind.last:
-            if not insert_hole(line, low + 1, behind):
+            if not insert_hole(&line.holes, behind):
                 return NO_MEMORY
             forget_oldest_hole(ids, line)
     elif behind.first <= behind.last:
-        line.holes[low] = behind
+        replace_hole(&line.holes, hole.first, &behind)
     else:
-        remove_hole(line, low)
+        remove_hole(&line.holes, hole.first)
     return FILLS
 
 
 cdef Verdict _enter_seam(
-    Ids *ids, int32_t symbol_id, int32_t place, int64_t first, int64_t last, int64_t time_ns
+    Ids *ids, int32_t symbol_id, int64_t first, int64_t last, int64_t time_ns
 ) noexcept nogil:
-    # A trade of the older series behind its newest one so far, or of the later series before its first one: the seam is
+    # (The seam is `touched`.) A trade of the older series behind its newest one so far, or of the later series before its first one: the seam is
     # shorter from here on, and what lies between this trade and its series is missing. One key of a seam is nobody's.
     cdef Line *line = &ids.lines[symbol_id]
     cdef Anew *anew = ids.renewed.of[symbol_id]
-    cdef Hole *seam = &line.holes[place]
-    cdef Hole missing
+    cdef Hole seam = ids.touched, missing
     cdef int32_t j = anew.series_count - 1
     if not min(seam.since_ns, seam.until_ns) <= time_ns <= max(seam.since_ns, seam.until_ns):
         seam.safe_ns = max(seam.safe_ns, ids.safe_ns)
@@ -305,9 +267,9 @@ cdef Verdict _enter_seam(
     else:
         missing = Hole(last + 1, seam.last, time_ns, seam.until_ns, seam.safe_ns, MISSING)
         seam.last, seam.until_ns = first - 1, time_ns
-        place += 1
+    replace_hole(&line.holes, ids.touched.first, &seam)
     if missing.first <= missing.last:
-        if not insert_hole(line, place, missing):
+        if not insert_hole(&line.holes, missing):
             return NO_MEMORY
         forget_oldest_hole(ids, line)
     return FILLS
@@ -316,9 +278,9 @@ cdef Verdict _enter_seam(
 cdef bint was_seen(const Ids *ids, int32_t symbol_id, int64_t first, int64_t last) noexcept nogil:
     # All of these ids, of the latest series.
     cdef const Line *line = &ids.lines[symbol_id]
-    cdef int32_t place = find_hole(line, first)
+    cdef int32_t at = find_hole(&line.holes, first)
     return max(line.start, line.forgotten) <= first and last < line.expected and (
-        place == line.hole_count or line.holes[place].first > last
+        at < 0 or line.holes.nodes[at].hole.first > last
     )
 
 
@@ -332,15 +294,16 @@ cdef bint leave_missing(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogi
     # No bar can take the trade that has just shrunk the hole `touched`: undoes that. False: there is no memory.
     cdef Line *line = &ids.lines[run.columns.symbol_id[row]]
     cdef Hole hole = ids.touched
-    cdef int32_t low = find_hole(line, hole.first)
+    cdef int32_t at
     if run.last[row] < hole.first:      # older than the beginning
-        if low < line.hole_count and line.holes[low].first == hole.first:
-            remove_hole(line, low)
+        remove_hole(&line.holes, hole.first)
         line.start, line.start_ns, line.begun_ns = hole.last + 1, hole.until_ns, ids.begun_before_ns
         return True
-    while low < line.hole_count and line.holes[low].last <= hole.last:
-        remove_hole(line, low)
-    return insert_hole(line, low, hole)
+    at = find_hole(&line.holes, hole.first)
+    while at >= 0 and line.holes.nodes[at].hole.last <= hole.last:
+        remove_hole(&line.holes, line.holes.nodes[at].hole.first)
+        at = find_hole(&line.holes, hole.first)
+    return insert_hole(&line.holes, hole)
 
 
 cdef bint reach_back(Ids *ids, int symbol_id, int64_t last_id, int64_t time_ns) except -1:
@@ -351,7 +314,7 @@ cdef bint reach_back(Ids *ids, int symbol_id, int64_t last_id, int64_t time_ns) 
         return False
     ids.touched = Hole(last_id + 1, line.start - 1, time_ns, line.start_ns, ids.safe_ns, MISSING)
     if ids.touched.first <= ids.touched.last:
-        if not insert_hole(line, 0, ids.touched):
+        if not insert_hole(&line.holes, ids.touched):
             raise MemoryError
         ids.opened += 1
         forget_oldest_hole(ids, line)
@@ -365,54 +328,39 @@ cdef bint leave_out(Ids *ids, int symbol_id, int64_t first, int64_t last) except
     # What is missing of these ids is unpublished from here on, and `touched` reaches over all holes that had some of
     # it. False: nothing was missing.
     cdef Line *line = &ids.lines[symbol_id]
-    cdef Hole hole, part
-    cdef int32_t i = find_hole(line, first)
+    cdef Hole hole, part, rest
+    cdef int32_t at = find_hole(&line.holes, first)
     cdef bint found = False
     ids.touched.since_ns, ids.touched.until_ns = HIGHEST, LOWEST
-    while i < line.hole_count and line.holes[i].first <= last:
-        hole = line.holes[i]
-        i += 1
-        if hole.kind != MISSING:
-            continue
-        found = ids.has_unpublished = True
-        ids.touched.since_ns = min(ids.touched.since_ns, min(hole.since_ns, hole.until_ns))
-        ids.touched.until_ns = max(ids.touched.until_ns, max(hole.since_ns, hole.until_ns))
-        part = hole
-        part.first, part.last = max(hole.first, first), min(hole.last, last)
-        part.kind = UNPUBLISHED
-        part.safe_ns = HIGHEST  # no bar is kept for it
-        line.holes[i - 1] = part
-        if hole.first < part.first:
-            if not insert_hole(line, i - 1, hole):
+    while at >= 0 and line.holes.nodes[at].hole.first <= last:
+        hole = line.holes.nodes[at].hole
+        if hole.kind == MISSING:
+            found = True
+            ids.touched.since_ns = min(ids.touched.since_ns, min(hole.since_ns, hole.until_ns))
+            ids.touched.until_ns = max(ids.touched.until_ns, max(hole.since_ns, hole.until_ns))
+            part = hole
+            part.first, part.last = max(hole.first, first), min(hole.last, last)
+            part.kind = UNPUBLISHED
+            part.safe_ns = HIGHEST  # no bar is kept for it
+            replace_hole(&line.holes, hole.first, &part)
+            rest = hole
+            rest.last = part.first - 1
+            if rest.first <= rest.last and not insert_hole(&line.holes, rest):
                 raise MemoryError
-            line.holes[i - 1].last = part.first - 1
-            i += 1
-        if part.last < hole.last:
-            if not insert_hole(line, i, hole):
+            rest = hole
+            rest.first = part.last + 1
+            if rest.first <= rest.last and not insert_hole(&line.holes, rest):
                 raise MemoryError
-            line.holes[i].first = part.last + 1
-    while line.hole_count > ids.most_holes:
+        at = find_hole(&line.holes, hole.last + 1)
+    while line.holes.count > ids.most_holes:
         forget_oldest_hole(ids, line)
     return found
 
 
-cdef bint in_doubt(Ids *ids, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil:
-    # Does a hole reach into [open_time, close_time)? Times may run backwards while ids go on.
-    cdef Line *line = &ids.lines[symbol_id]
-    cdef int32_t i
-    if open_time <= line.forgotten_until_ns:
-        return True
-    # Bars are asked about one after the other: the hole that reaches into one, or one of the next, is likely to
-    # reach into the bar behind it too.
-    for i in range(ids.likely, min(ids.likely + LIKELY, line.hole_count)):
-        if _reaches_into(&line.holes[i], open_time, close_time):
-            ids.likely = i
-            return True
-    for i in range(line.hole_count):
-        if _reaches_into(&line.holes[i], open_time, close_time):
-            ids.likely = i
-            return True
-    return False
+cdef bint in_doubt(const Ids *ids, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil:
+    # Does a hole reach into [open_time, close_time)?
+    cdef const Line *line = &ids.lines[symbol_id]
+    return open_time <= line.forgotten_until_ns or any_reaches(&line.holes, open_time, close_time)
 
 
 cdef bint lacks(
@@ -421,30 +369,12 @@ cdef bint lacks(
     # Likewise, but for holes of unpublished ids. Adds up how many trades are missing in it, and how many ids are
     # unpublished: UNKNOWN where such a hole reaches over its border.
     cdef const Line *line = &ids.lines[symbol_id]
-    cdef const Hole *hole
-    cdef int64_t since, until
-    cdef int32_t i
-    cdef bint lacking = False, known = open_time > line.forgotten_until_ns, published = True
-    for i in range(line.hole_count):
-        hole = &line.holes[i]
-        since = min(hole.since_ns, hole.until_ns)
-        until = max(hole.since_ns, hole.until_ns)
-        if not (since < close_time and until >= open_time):
-            continue
-        if hole.kind == SEAM:
-            lacking, known = True, False
-        elif hole.kind == UNPUBLISHED:
-            unpublished[0] += hole.last - hole.first + 1
-            published &= open_time <= since and until < close_time
-        else:
-            lacking = True
-            missing[0] += hole.last - hole.first + 1
-            known &= open_time <= since and until < close_time
-    if open_time <= line.forgotten_until_ns or not known:
-        missing[0] = UNKNOWN
-    if not published:
-        unpublished[0] = UNKNOWN
-    return lacking or open_time <= line.forgotten_until_ns
+    cdef Reaching found = Reaching(0, 0, False, True, True)
+    cdef bint forgotten = open_time <= line.forgotten_until_ns
+    add_reaching(&line.holes, open_time, close_time, &found)
+    missing[0] = UNKNOWN if forgotten or not found.known else missing[0] + found.missing
+    unpublished[0] = unpublished[0] + found.unpublished if found.published else UNKNOWN
+    return found.lacking or forgotten
 
 
 cdef bint was_reached(const Ids *ids, int64_t open_time, int64_t close_time) noexcept nogil:
@@ -461,9 +391,12 @@ cdef bint is_missing(
 ) noexcept nogil:
     # Whether all these ids lie in one hole, which is `touched` then, and the time of their trades not much outside of it.
     cdef const Line *line = &ids.lines[symbol_id]
-    cdef int32_t place = find_hole(line, first)
-    cdef const Hole *hole = &line.holes[place]
-    if not (place < line.hole_count and hole.kind != SEAM and hole.first <= first and last <= hole.last):
+    cdef int32_t at = find_hole(&line.holes, first)
+    cdef const Hole *hole
+    if at < 0:
+        return False
+    hole = &line.holes.nodes[at].hole
+    if not (hole.kind != SEAM and hole.first <= first and last <= hole.last):
         return False
     ids.touched = hole[0]
     return (
@@ -489,7 +422,7 @@ cdef class Ledger:
     def __dealloc__(self):
         cdef Py_ssize_t i
         for i in range(self.ids.capacity):
-            free(self.ids.lines[i].holes)
+            free(self.ids.lines[i].holes.nodes)
         free(self.ids.lines)
         free_all(self.ids.renewed.of, self.ids.capacity)
         free(self.ids.renewed.strays)
@@ -526,7 +459,8 @@ cdef class Ledger:
         return self.ids.opened
 
     def holes(self, int symbol_id, int64_t first=0, int64_t last=HIGHEST, bint unpublished=False):
-        cdef int32_t i
+        cdef int32_t at
+        cdef Hole hole
         cdef const Line *line
         self.check_unused()
         if not 0 <= symbol_id < self.ids.capacity:
@@ -534,11 +468,12 @@ cdef class Ledger:
         line = &self.ids.lines[symbol_id]
         kind = UNPUBLISHED if unpublished else MISSING
         found = []
-        i = find_hole(line, first)
-        while i < line.hole_count and line.holes[i].first <= last:
-            if line.holes[i].kind == kind:
-                found.append((line.holes[i].first, line.holes[i].last, line.holes[i].since_ns, line.holes[i].until_ns))
-            i += 1
+        at = find_hole(&line.holes, first)
+        while at >= 0 and line.holes.nodes[at].hole.first <= last:
+            hole = line.holes.nodes[at].hole
+            if hole.kind == kind:
+                found.append((hole.first, hole.last, hole.since_ns, hole.until_ns))
+            at = find_hole(&line.holes, hole.last + 1)
         if kind == MISSING and line.start < 0:
             found += self._older_holes(symbol_id, first, last)
         return found
@@ -548,27 +483,29 @@ cdef class Ledger:
         cdef const Line *line = &self.ids.lines[symbol_id]
         cdef const Anew *anew = self.ids.renewed.of[symbol_id]
         cdef const Series *series
-        cdef int32_t i
+        cdef Hole hole
+        cdef int32_t at
         cdef int64_t low, high
         found = []
         if anew is NULL or anew.series_count == 0:
             return found
         catch_up(&self.ids, symbol_id)
         series = &anew.series[anew.series_count - 1]
-        for i in range(line.hole_count):
-            if line.holes[i].first > series.limit:
-                break
-            if anew.series_count > 1 and line.holes[i].first <= anew.series[anew.series_count - 2].limit:
+        at = oldest_hole(&line.holes, 0xff)
+        while at >= 0 and line.holes.nodes[at].hole.first <= series.limit:
+            hole = line.holes.nodes[at].hole
+            at = find_hole(&line.holes, hole.last + 1)
+            if anew.series_count > 1 and hole.first <= anew.series[anew.series_count - 2].limit:
                 continue
-            low, high = line.holes[i].first + series.offset, line.holes[i].last + series.offset
-            if line.holes[i].kind == MISSING and max(line.expected, first) <= low <= last:
-                found.append((low, high, line.holes[i].since_ns, line.holes[i].until_ns))
+            low, high = hole.first + series.offset, hole.last + series.offset
+            if hole.kind == MISSING and max(line.expected, first) <= low <= last:
+                found.append((low, high, hole.since_ns, hole.until_ns))
         return found
 
     cdef void clear(self) noexcept nogil:
         cdef Py_ssize_t i
         for i in range(self.ids.capacity):
-            free(self.ids.lines[i].holes)
+            free(self.ids.lines[i].holes.nodes)
             _set_up(&self.ids.lines[i])
             free(self.ids.renewed.of[i])
             self.ids.renewed.of[i] = NULL
@@ -584,14 +521,11 @@ cdef class Ledger:
         self.spare_count = self.ids.capacity
         for i in range(self.ids.capacity):
             self.spare[i] = self.ids.lines[i]
-            self.spare[i].holes = NULL
+            begin_holes(&self.spare[i].holes)
         for i in range(self.ids.capacity):
-            if self.ids.lines[i].hole_capacity > 0:
-                self.spare[i].holes = <Hole *>malloc(self.ids.lines[i].hole_capacity * sizeof(Hole))
-                if self.spare[i].holes is NULL:
-                    self.forget_saved()
-                    raise MemoryError
-                memcpy(self.spare[i].holes, self.ids.lines[i].holes, self.ids.lines[i].hole_count * sizeof(Hole))
+            if not copy_holes(&self.spare[i].holes, &self.ids.lines[i].holes):
+                self.forget_saved()
+                raise MemoryError
         self.spare_begun = self.ids.renewed.begun
         if self.ids.renewed.count:
             self.spare_anew = <Anew **>calloc(max(self.ids.capacity, 1), sizeof(Anew *))
@@ -608,7 +542,7 @@ cdef class Ledger:
     cdef void restore(self) noexcept:
         cdef Py_ssize_t i
         for i in range(self.ids.capacity):
-            free(self.ids.lines[i].holes)
+            free(self.ids.lines[i].holes.nodes)
         free(self.ids.lines)
         for i in range(self.ids.capacity):      # those of before the batch: others are new with it
             free(self.ids.renewed.of[i])
@@ -630,7 +564,7 @@ cdef class Ledger:
     cdef void forget_saved(self) noexcept:
         cdef Py_ssize_t i
         for i in range(self.spare_count):
-            free(self.spare[i].holes)
+            free(self.spare[i].holes.nodes)
         free_all(self.spare_anew, self.spare_count)
         self.spare_anew = NULL
         free(self.spare)
@@ -643,14 +577,19 @@ cdef class Ledger:
         if not 0 <= symbols <= self.ids.capacity:
             raise IndexError(f"the ledger has {self.ids.capacity} symbols, not {symbols}")
         cdef Line line
+        cdef bytes listed
         lines, holes, anew = [], [], []
         for i in range(symbols):
             if self.ids.renewed.of[i] is not NULL:
                 anew.append(PyBytes_FromStringAndSize(<char *>&i, sizeof(i)))
                 anew.append(PyBytes_FromStringAndSize(<char *>self.ids.renewed.of[i], sizeof(Anew)))
             line = self.ids.lines[i]
-            holes.append(PyBytes_FromStringAndSize(<char *>line.holes, line.hole_count * sizeof(Hole)))
-            line.holes = NULL
+            listed = PyBytes_FromStringAndSize(NULL, line.holes.count * sizeof(Hole))
+            list_holes(&line.holes, <Hole *>PyBytes_AS_STRING(listed))
+            holes.append(listed)
+            line.holes.nodes = NULL
+            line.holes.root = line.holes.free = -1
+            line.holes.capacity = 0
             lines.append(PyBytes_FromStringAndSize(<char *>&line, sizeof(Line)))
         parts = {"lines": b"".join(lines), "holes": b"".join(holes), "ledger": [sizeof(Line), sizeof(Hole), self.ids.opened]}
         if anew:    # mostly no ids ever began anew
@@ -658,8 +597,10 @@ cdef class Ledger:
         return parts
 
     def load(self, dict parts not None, Py_ssize_t symbols):
-        cdef Py_ssize_t i, at = 0
+        cdef Py_ssize_t i
         cdef int64_t total = 0
+        cdef int32_t h, count
+        cdef const Hole *listed
         cdef Line *lines
         cdef bytes given = _bytes_of(parts, "lines"), holes = _bytes_of(parts, "holes")
         self.check_unused()
@@ -679,23 +620,24 @@ cdef class Ledger:
             raise MemoryError
         memcpy(lines, <const char *>given, len(given))
         for i in range(symbols):
-            lines[i].holes = NULL
+            lines[i].holes.nodes = NULL
         try:
             for i in range(symbols):
-                if not 0 <= lines[i].hole_count <= self.ids.most_holes:
-                    raise ValueError(f"the snapshot's ledger has {lines[i].hole_count} holes of symbol {i}")
-                total += lines[i].hole_count
+                if not 0 <= lines[i].holes.count <= self.ids.most_holes:
+                    raise ValueError(f"the snapshot's ledger has {lines[i].holes.count} holes of symbol {i}")
+                total += lines[i].holes.count
             if total * <int64_t>sizeof(Hole) != len(holes):
                 raise ValueError("the snapshot's ledger has other holes than it says")
+            listed = <const Hole *><const char *>holes
             for i in range(symbols):
-                lines[i].hole_capacity = max(lines[i].hole_count, <int32_t>1)
-                lines[i].holes = <Hole *>malloc(lines[i].hole_capacity * sizeof(Hole))
-                if lines[i].holes is NULL:
-                    raise MemoryError
-                memcpy(lines[i].holes, <const char *>holes + at, lines[i].hole_count * sizeof(Hole))
-                at += lines[i].hole_count * sizeof(Hole)
-                if not _is_sound(&lines[i]):
+                count = lines[i].holes.count
+                begin_holes(&lines[i].holes)
+                if not _is_sound(&lines[i], listed, count):
                     raise ValueError(f"the snapshot's ledger of symbol {i} contradicts itself")
+                for h in range(count):
+                    if not insert_hole(&lines[i].holes, listed[h]):
+                        raise MemoryError
+                listed += count
             self._take_anew(series, symbols)
             for i in range(symbols):
                 if not self._knows_series(&lines[i], i):
@@ -703,23 +645,19 @@ cdef class Ledger:
                     raise ValueError(f"the snapshot's series of symbol {i} are not those of its ids")
             self.ids.renewed.begun = begun
             for i in range(symbols):  # nothing fails from here on
-                free(self.ids.lines[i].holes)
+                free(self.ids.lines[i].holes.nodes)
                 self.ids.lines[i] = lines[i]
-                lines[i].holes = NULL
+                lines[i].holes.nodes = NULL
             self.ids.opened = counters[2]
-            self.ids.has_unpublished = True  # there may be some in what was read
         finally:
             for i in range(symbols):
-                free(lines[i].holes)
+                free(lines[i].holes.nodes)
             free(lines)
 
     cdef bint _knows_series(self, const Line *line, Py_ssize_t symbol_id) noexcept:
         # Whoever has ids of older series has these.
         cdef const Anew *anew = self.ids.renewed.of[symbol_id]
-        cdef bint older = LOWEST < line.start < 0
-        cdef int32_t i
-        for i in range(line.hole_count):
-            older |= line.holes[i].kind == SEAM
+        cdef bint older = LOWEST < line.start < 0 or kinds_of(&line.holes) & 1 << SEAM
         return not older or (anew is not NULL and anew.series_count > 0)
 
     cdef int _take_anew(self, bytes given, Py_ssize_t symbols) except -1:

@@ -57,7 +57,7 @@ cdef inline bint close_ordinary(
         return False
     if table.terms.by_id:
         line = &table.ids.lines[symbol_id]
-        if line.hole_count or line.forgotten_until_ns >= bar.open_time or table.ids.renewed.count:
+        if line.holes.count or line.forgotten_until_ns >= bar.open_time or table.ids.renewed.count:
             return False
         forgotten_ns = line.forgotten_until_ns
         begun = line.begun_ns < bar.open_time

@@ -18,7 +18,8 @@ Units: times int64 ns since the epoch, UTC.
 from libc.stdint cimport int32_t, int64_t
 
 from fastbars.kernel.anew cimport MOST_SERIES, MOST_WAITING, Anew, Series, Waiting, anew_of, new_anew
-from fastbars.kernel.ids cimport SEAM, Hole, Line, find_hole, forget_oldest_hole, insert_hole, remove_hole
+from fastbars.kernel.holes cimport SEAM, Hole, find_hole, insert_hole, lower_ids, oldest_hole, remove_hole
+from fastbars.kernel.ids cimport Line, forget_oldest_hole
 from fastbars.kernel.limits cimport LOWEST_KEY
 from fastbars.kernel.passes cimport Pass
 from fastbars.kernel.paths cimport path_rule_of
@@ -60,7 +61,7 @@ cdef bint _is_too_late(Table *table, int32_t symbol_id, int64_t key, int64_t tim
     # Whether a time is more than lateness later than the trade with this key can have been made: than the next one known at
     # or above it, of the ledger or of a bar that is kept.
     cdef const Line *line = &table.ids.lines[symbol_id]
-    cdef int32_t place = find_hole(line, key - 1), r
+    cdef int32_t at = find_hole(&line.holes, key - 1), r
     cdef int64_t before = time_ns - table.terms.lateness_ns if time_ns > LOWEST + table.terms.lateness_ns else LOWEST
     cdef Known known = Known(key, HIGHEST, LOWEST)
     cdef const Slot *slot
@@ -68,9 +69,9 @@ cdef bint _is_too_late(Table *table, int32_t symbol_id, int64_t key, int64_t tim
     cdef int64_t ledgers
     cdef bint early = False     # some kept bar may have a trade that was made early enough
     cdef int k
-    if place < line.hole_count:
-        _consider(&known, line.holes[place].first - 1, line.holes[place].since_ns)
-        _consider(&known, line.holes[place].last + 1, line.holes[place].until_ns)
+    if at >= 0:
+        _consider(&known, line.holes.nodes[at].hole.first - 1, line.holes.nodes[at].hole.since_ns)
+        _consider(&known, line.holes.nodes[at].hole.last + 1, line.holes.nodes[at].hole.until_ns)
     _consider(&known, line.start, line.start_ns)
     _consider(&known, line.expected - 1, line.last_time_ns)
     if table.sequenced:         # the bars know no sequence numbers
@@ -273,7 +274,7 @@ cdef void begin_series(Table *table, int32_t symbol_id, const Waiting *first) no
     cdef Hole seam
     cdef int64_t newest = line.expected - 1, since = line.last_time_ns
     cdef int64_t shift = newest + 2 + ROOM, bar_shift = shift
-    cdef int32_t i, j, r
+    cdef int32_t at, j, r
     cdef int k, t
     if table.sequenced:
         bar_shift = _newest_in_bars(table, symbol_id)
@@ -299,19 +300,18 @@ cdef void begin_series(Table *table, int32_t symbol_id, const Waiting *first) no
     table.ids.renewed.begun += 1
     anew.number = table.ids.renewed.begun
 
-    i = 0
-    while i < line.hole_count:
-        line.holes[i].first, line.holes[i].last = _moved(line.holes[i].first, shift), _moved(line.holes[i].last, shift)
-        if line.holes[i].last > LOWEST_KEY:
-            i += 1
-            continue
-        line.forgotten_until_ns = max(line.forgotten_until_ns, max(line.holes[i].since_ns, line.holes[i].until_ns))
-        remove_hole(line, i)
+    at = oldest_hole(&line.holes, 0xff)
+    while at >= 0 and _moved(line.holes.nodes[at].hole.last, shift) <= LOWEST_KEY:
+        line.forgotten_until_ns = max(
+            line.forgotten_until_ns, max(line.holes.nodes[at].hole.since_ns, line.holes.nodes[at].hole.until_ns))
+        remove_hole(&line.holes, line.holes.nodes[at].hole.first)
+        at = oldest_hole(&line.holes, 0xff)
+    lower_ids(&line.holes, shift, LOWEST_KEY)
     line.start = _moved(line.start, shift)
     if line.forgotten > LOWEST:
         line.forgotten = _moved(line.forgotten, shift)
     seam = Hole(newest + 1 - shift, first.first - 1, since, first.time_ns, anew.safe_ns, SEAM)
-    if not insert_hole(line, line.hole_count, seam):
+    if not insert_hole(&line.holes, seam):
         table.rows.no_memory = True
         return
     forget_oldest_hole(table.ids, line)
