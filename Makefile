@@ -39,9 +39,9 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --full --timeout=900 \
 		--benchmark-columns=min,median,stddev,rounds
 
-# The kernel beside plain C, DuckDB, polars and numba at every density of trades, interleaved; other bars beside 1m.
+# The kernel beside plain C, DuckDB, polars and numba at every density of trades; writes its table into the documentation.
 bench-kernel: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.kernel --specs
+	$(BIN)/python -m benchmarks.kernel --specs --write
 
 # Every bound that docs/performance.md states, in the long form: for a machine that is left alone.
 bench-bounds: $(VENV)/.installed

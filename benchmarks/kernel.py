@@ -4,7 +4,8 @@ A cell of the grid is so many symbols with so many trades a symbol and minute on
 make the same 1-minute bars with all their fields, those that the end of input closes included, and the bars are
 compared. CPU time of all threads, sides in turn, each round beginning with the next.
 
-- fastbars is `aggregate`: columns that are validated, a new kernel, ids followed and proven, rows in new memory.
+- fastbars is `aggregate`: columns that are validated, a new kernel, ids followed and proven, rows in new memory. The
+  kernel alone, on a batch of the same columns, shows how much of that is what comes before it.
 - C is benchmarks/reference.c, built here with -O3, the faster of its two variants: it writes rows as wide as the
   kernel's into memory that is kept, checks ids and order, and validates, proves and amends nothing.
 - DuckDB, polars and numba run in processes of their own (benchmarks/peers/column_jobs.py), on one thread, their tables
@@ -29,13 +30,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks import market
+from benchmarks.pages import PERFORMANCE, measured, write
 from benchmarks.peers.workers import Job, Worker, difference, python_of
 from benchmarks.plain_c import VARIANTS, PlainC, fields
-from fastbars import aggregate
+from fastbars import TickBatch, aggregate
 from fastbars._agg import BarKernel
 from fastbars.kernel.ids import Ledger
 from fastbars.specs import parse_specs
 
+COMMAND = "make bench-kernel"
 TRADES = 2_000_000
 LEAST_BARS = 2  # of each symbol
 SYMBOLS = (1, 50, 500, 5_000)
@@ -116,7 +119,13 @@ class Cell:
     def line(self, peers: list[str]) -> str:
         """A row of the table."""
         own, c = self.times["fastbars"], self.times[self.c]
-        words = [f"{self.symbols:,}", f"{self.per_bar:,}", spread(own), spread(c)]
+        words = [
+            f"{self.symbols:,}",
+            f"{self.per_bar:,}",
+            spread(own),
+            f"{statistics.median(self.times['kernel']):.1f}",
+        ]
+        words.append(spread(c))
         words.append(f"{self.ratio('fastbars', self.c):.2f}")
         words.append(f"{self.closed_ns:,.0f}" if BOUNDS[self.per_bar].closed_ns else "")
         words += [f"{self.ratio(peer, 'fastbars'):.2f}" if peer in self.times else "" for peer in peers]
@@ -169,7 +178,8 @@ class Grid:
         workers = self.workers_of(cell)
         bars = aggregated(columns)
         cell.bars = len(bars)
-        sides: dict[str, Callable[[], Any]] = {"fastbars": lambda: aggregated(columns)}
+        batch = market.batch(columns, cell.symbols)
+        sides: dict[str, Callable[[], Any]] = {"fastbars": lambda: aggregated(columns), "kernel": lambda: folded(batch)}
         for variant in VARIANTS:
             sides[variant] = lambda variant=variant: self.plain.bars(  # type: ignore[misc]
                 variant, columns, cell.symbols, cell.bars, ends=True
@@ -210,6 +220,11 @@ def aggregated(columns: market.Columns) -> Any:
         columns["time_ns"], columns["price"], columns["size"], symbol=columns["symbol_id"], side=columns["side"],
         trade_id=columns["first_id"], price_scale=market.PRICE_SCALE, size_scale=market.SIZE_SCALE,
     ).rows  # fmt: skip
+
+
+def folded(batch: TickBatch) -> Any:
+    """The rows of a new kernel's bars."""
+    return BarKernel(batch.instruments, parse_specs("1m"), Ledger()).update(batch, ends=True)[0]
 
 
 def nanoseconds(work: Callable[[], Any], trades: int) -> float:
@@ -274,20 +289,31 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="none given: C alone")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--check", action="store_true", help="hold the bounds")
+    parser.add_argument("--write", action="store_true", help="the table into docs/performance.md")
     parser.add_argument("--specs", action="store_true", help="also other kinds of bars, and six specs at once")
     given = parser.parse_args(words)
     cells = given.cells or [Cell(symbols, per_bar) for symbols in SYMBOLS for per_bar in BOUNDS]
     peers = list(given.peers)
-    print("| symbols | trades a bar | fastbars, ns a trade | plain C | times C | ns a bar above C | "
-          + " | ".join(f"{peer}, times" for peer in peers) + " |")  # fmt: skip
-    print("|---" * (6 + len(peers)) + "|")
+    titles = [
+        "symbols",
+        "trades a bar",
+        "fastbars, ns a trade",
+        "the kernel alone",
+        "plain C",
+        "times C",
+        "ns a bar above C",
+    ]
+    titles += [f"{peer}, times" for peer in peers]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    print("\n".join(lines))
     lost: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         grid = Grid(Path(folder), list(given.peers))
         try:
             for cell in cells:
                 grid.measure(cell, given.rounds)
-                print(cell.line(peers), flush=True)
+                lines.append(cell.line(peers))
+                print(lines[-1], flush=True)
                 broken = cell.broken() if given.check else {}
                 for _ in range(TRIES - 1):
                     if not broken:
@@ -297,6 +323,8 @@ def main(words: list[str] | None = None) -> int:
                 lost += [f"LOST  {cell.name}: {what}, missed by {by - 1:.0%}" for what, by in broken.items()]
         finally:
             grid.close()
+    if given.write:
+        write(PERFORMANCE, COMMAND, [measured(COMMAND, given.rounds), "", *lines])
     if given.specs:
         print_specs(given.rounds)
     if given.check:

@@ -10,8 +10,6 @@ compared.
 from __future__ import annotations
 
 import argparse
-import platform
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -21,12 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import market
-from benchmarks.instructions import compiler
+from benchmarks.pages import PERFORMANCE, README, measured, write
 from benchmarks.peers.workers import HERE, WORK, Job, Worker, difference, python_of, version_of
 from fastbars.kernel.scaled import to_text
 
-PROJECT = HERE.parents[1]
-PAGES = (PROJECT / "docs" / "performance.md", PROJECT / "README.md")
+COMMAND = "make bench-peers"
 SYMBOLS = 500  # of the tables of columns
 
 
@@ -192,23 +189,6 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
-def processor() -> str:
-    """Its name, as the system gives it."""
-    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else None
-    return found[1] if found else platform.processor()
-
-
-def write(page: Path, lines: list[str]) -> None:
-    """Between the page's markers."""
-    text = page.read_text(encoding="utf-8")
-    begin, end = "<!-- peers: written by make bench-peers -->", "<!-- peers: end -->"
-    before, _, rest = text.partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
-        sys.exit(f"{page}: no markers {begin} and {end}")
-    page.write_text("\n".join([before + begin, "", *lines, end]) + after, encoding="utf-8")
-
-
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers")
@@ -224,16 +204,12 @@ def main() -> None:
         print(f"{datetime.now(UTC):%H:%M:%S}  {table.title}", file=sys.stderr, flush=True)
         measure(table, versions, options.rounds, options.trades)
         print("\n".join(lines_of(table, versions, brief=False)), flush=True)
-    where = (
-        f"`make bench-peers`, {datetime.now(UTC):%Y-%m-%d}, {processor()}, {platform.system()} {platform.machine()}, "
-        f"{compiler().replace(', ' + platform.machine(), '')}: CPU time a trade over {options.rounds} rounds in "
-        "turn, each library in an environment of its own."
-    )
     if options.no_write:
         return
-    for page in PAGES:
-        body = [line for table in tables for line in lines_of(table, versions, page.name == "README.md")]
-        write(page, [where, "", *body])
+    where = measured(COMMAND, options.rounds) + " Each library in an environment of its own."
+    for page in (PERFORMANCE, README):
+        body = [line for table in tables for line in lines_of(table, versions, page == README)]
+        write(page, COMMAND, [where, "", *body[:-1]])
 
 
 if __name__ == "__main__":
