@@ -45,26 +45,27 @@ def seconds(work: Work) -> float:
             gc.enable()
 
 
-def smallest(*works: Work, rounds: int = ROUNDS) -> list[float]:
-    """The smallest time of each, taken in turn."""
+def smallest(*works: Work, rounds: int = ROUNDS, before: Work = bool) -> list[float]:
+    """The smallest time of each, taken in turn; `before` each round something is done that is not timed."""
     best = [float("inf")] * len(works)
     for _ in range(rounds):
+        before()
         for place, work in enumerate(works):
             best[place] = min(best[place], seconds(work))
     return best
 
 
-def nanoseconds(work: Work, calls: int, rounds: int = ROUNDS) -> float:
+def nanoseconds(work: Work, calls: int, rounds: int = ROUNDS, before: Work = bool) -> float:
     """What each of the `calls` units of `work` takes, in nanoseconds of the machine named above."""
-    own, stick = smallest(work, yardstick, rounds=rounds)
+    own, stick = smallest(work, yardstick, rounds=rounds, before=before)
     return own / calls / (stick / STEPS) * NOMINAL_NS
 
 
-def assert_ns(name: str, work: Work, calls: int, limit: float, rounds: int = ROUNDS) -> float:
+def assert_ns(name: str, work: Work, calls: int, limit: float, rounds: int = ROUNDS, before: Work = bool) -> float:
     """At most `limit` nanoseconds a unit, in the best of several tries; returns it, and keeps a row for the summary."""
     best = float("inf")
     for _ in range(TRIES):
-        best = min(best, nanoseconds(work, calls, rounds))
+        best = min(best, nanoseconds(work, calls, rounds, before))
         if best <= limit:
             break
     HELD.append(f"| {name} | {best:,.0f} ns | {limit:,.0f} |")

@@ -19,7 +19,8 @@ from fastbars.live import snapshots
 from fastbars.simulator.dialect import Stream
 from fastbars.simulator.dialects import find_dialect
 from fastbars.simulator.market import SimulatedMarket
-from fastbars.tapes.recording import EVENT, MESSAGES as WAKEUP, NOTE, event_entry, messages_entry
+from fastbars.tapes.entries import Entries, SessionRecorder
+from fastbars.tapes.recording import EVENT, MESSAGES as WAKEUP, NOTE, event_entry
 from servers import PING, frame
 from test_walker import ODD
 
@@ -86,12 +87,13 @@ def recordings() -> Iterator[tuple[str, bytes]]:
     config = {"bars": ["1s", "tick:2"], "grace": 0.2, "lateness": 3.0}
     declared = {"exchange": "binance spot", "channel": "trade", "own_parser": False, "config": config}
     message = MESSAGES["binance trade"]
-    head, _ = messages_entry(1, 0, [message, b"ping"], 5 * 10**9, 5)
+    wakeup = Entries(bool, bool)
+    SessionRecorder(wakeup, 1).messages([message, b"ping"], 5 * 10**9, 5, 0)
     trades = orjson.dumps([["trade", "BTCUSDT", 10**18, "1", "2", 1, 5, 5, 1, None]])
     entries = [
         event_entry(NOTE, 0, 0, {"note": "file", "version": 1, "run": "R", "number": 1}),
         event_entry(EVENT, 1, 0, {"event": "session", **declared}),
-        head + message + b"ping",
+        wakeup.take(),
         event_entry(EVENT, 1, 1, {"event": "clock", "steady_ns": 9, "exchange_time_ns": None, "feed_up": True}),
         event_entry(EVENT, 1, 1, {"event": "heal", "symbol": "BTCUSDT"}, trades),
         event_entry(EVENT, 1, 1, {"event": "reach_back", "symbol": "BTCUSDT", "trade_id": 1, "time_ns": 5}),

@@ -52,6 +52,22 @@ def test_of_two_arrivals_the_first_goes_on_and_the_second_is_dropped() -> None:
     assert lines.arbiter.duplicates == 4
 
 
+def test_a_batch_of_which_every_row_is_next_goes_on_as_it_is() -> None:
+    lines = Lines()
+    for line, ids, goes_on in (
+        (0, (1, 2), True),
+        (1, (1, 2), False),
+        (1, (3,), True),
+        (1, (5,), False),
+        (0, (4,), False),
+    ):
+        lines.batch.clear()
+        for trade_id in ids:
+            lines.batch.append("A", trade_id, "1", "1", 1, trade_id)
+        assert (lines.arbiter.take(lines.batch, line, 0) is lines.batch) is goes_on
+        assert len(lines.batch) == len(ids)
+
+
 def test_a_hole_of_one_line_is_filled_from_the_other_in_order() -> None:
     lines = Lines()
     assert lines.bring(0, 0, 1, 2, 5, 6) == [1, 2]
@@ -238,3 +254,35 @@ def test_with_patience_enough_only_what_no_line_brought_is_missing_and_all_is_in
     counted = [lines.arbiter.counted(line) for line in range(3)]
     assert sum(first for first, *_ in counted) == len(out)
     assert sum(first + again for first, again, *_ in counted) == sum(len(event.ids) for event in events)
+
+
+@given(wakeups(), st.booleans())
+def test_rows_that_go_on_unchanged_are_those_of_the_general_way(events: list[Brought], sequences: bool) -> None:
+    # Rows with a scale that the instruments do not have yet are never passed on unchanged.
+    assert brought(events, price_scale=1, sequences=sequences) == brought(events, price_scale=0, sequences=sequences)
+
+
+def brought(events: list[Brought], *, price_scale: int, sequences: bool) -> list[object]:
+    """Rows that go on in each wakeup, in every column, and what is counted."""
+    instruments = Instruments("x")
+    instruments.add("B", 1, 0)
+    instruments.add("A", price_scale, 0)
+    batch = TickBatch(instruments, counts=True, sequences=sequences)
+    arbiter = Arbiter(TickBatch(instruments, counts=True, sequences=sequences), 3, WAIT_NS)
+    seen: list[object] = []
+    for event in events:
+        batch.clear()
+        for trade_id in event.ids:
+            sequence = trade_id if sequences else None
+            batch.append("AB"[trade_id % 7 == 0], trade_id, f"{trade_id}.5", "2", 1, trade_id + 3, sequence=sequence)
+        seen.append(columns_of(arbiter.take(batch, event.line, event.at_ns)))
+        if event.at_ns % 11 == 0:
+            seen.append(columns_of(arbiter.flush()))
+        seen.append((arbiter.held, arbiter.duplicates, arbiter.next_release_ns))
+    return [*seen, *(arbiter.counted(line) for line in range(3))]
+
+
+def columns_of(batch: TickBatch) -> list[object]:
+    names = ("symbol_id", "time_ns", "price", "size", "side", "first_id", "last_id", "count", "sequence")
+    columns = [batch.column(name) for name in names]
+    return [None if column is None else column.tolist() for column in columns]

@@ -24,6 +24,7 @@ from fastbars import BarBuffer, replay
 from fastbars.errors import SnapshotError, TapeError
 from fastbars.live import snapshots
 from fastbars.tapes import read_recording, read_tape
+from fastbars.tapes.entries import Entries, SessionRecorder
 from fastbars.tapes.recording import (
     BLOCK_HEAD,
     BLOCK_MARK,
@@ -33,7 +34,6 @@ from fastbars.tapes.recording import (
     MESSAGES,
     NOTE,
     event_entry,
-    messages_entry,
     write_block,
 )
 from fastbars.tapes.zstd import compressor
@@ -203,10 +203,15 @@ def event(name: str, body: bytes = b"", **fields: Any) -> bytes:
     ],
 )  # fmt: skip
 def test_an_input_that_no_session_has_is_a_tape_error(entries: list[bytes], tmp_path: Path) -> None:
-    head, _ = messages_entry(1, 0, [TRADE], 0, 0)
-    path = file_of(tmp_path / "x.fbr", HEAD, SESSION, head + TRADE, *entries)
+    path = file_of(tmp_path / "x.fbr", HEAD, SESSION, wakeup(TRADE), *entries)
     with pytest.raises(TapeError, match="the recording of run R"):
         list(replay(path))
+
+
+def wakeup(*payloads: bytes) -> bytes:
+    entries = Entries(bool, bool)
+    SessionRecorder(entries, 1).messages(payloads, 0, 0, 0)
+    return entries.take()
 
 
 TRADE = b'{"e":"trade","E":1,"s":"BTCUSDT","t":5,"p":"1","q":"2","T":1723161254087,"m":true,"M":true}'
@@ -222,9 +227,8 @@ TRADE = b'{"e":"trade","E":1,"s":"BTCUSDT","t":5,"p":"1","q":"2","T":17231612540
     ],
 )  # fmt: skip
 def test_a_session_that_cannot_be_is_a_tape_error(declared: dict[str, Any], tmp_path: Path) -> None:
-    head, _ = messages_entry(1, 0, [TRADE], 0, 0)
     declaration = event_entry(EVENT, 1, 0, {"event": "session", **declared})
-    path = file_of(tmp_path / "x.fbr", HEAD, declaration, head + TRADE)
+    path = file_of(tmp_path / "x.fbr", HEAD, declaration, wakeup(TRADE))
     with pytest.raises(TapeError, match="the recording"):
         list(replay(path))
 
@@ -324,7 +328,6 @@ def test_a_compressed_file_of_zeros_takes_little_memory(tmp_path: Path) -> None:
 
 
 def test_objects_that_orjson_takes_still_replay(tmp_path: Path) -> None:
-    head, _ = messages_entry(1, 0, [TRADE], 0, 0)
     rows = orjson.dumps([["trade", "BTCUSDT", 1723161254000 * 10**6, "1", "2", 1, 4, 4, 1, None]])
-    path = file_of(tmp_path / "x.fbr", HEAD, SESSION, head + TRADE, event("heal", rows, symbol="BTCUSDT"))
+    path = file_of(tmp_path / "x.fbr", HEAD, SESSION, wakeup(TRADE), event("heal", rows, symbol="BTCUSDT"))
     assert [bar.trade_count for bar in replay(path)] == [1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -29,8 +30,9 @@ from fastbars.exchanges.messages import Trade
 from fastbars.live.session import Session
 from fastbars.simulator import Fault, FaultKind, Faults, SimulatedExchange
 from fastbars.tapes import read_tape
+from fastbars.tapes.entries import BLOCK_BYTES, MOST_WAITING_BYTES, Entries, SessionRecorder
 from fastbars.tapes.recorder import Recording
-from fastbars.tapes.recording import BLOCK_HEAD, MAGIC, Entry, read_recording
+from fastbars.tapes.recording import BLOCK_HEAD, MAGIC, NOTE, Entry, event_entry, read_recording
 from servers import START_NS, TradeServer, trade, trades, until
 
 pytest.importorskip("zstandard" if sys.version_info < (3, 14) else "compression.zstd")
@@ -318,6 +320,73 @@ def test_what_is_recorded_is_read_back(wakeups: list[tuple[list[bytes], int, int
 
 
 # Broken files.
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.binary(max_size=40), max_size=4),
+            st.integers(-(2**63), 2**63 - 1),
+            st.none() | st.integers(-(2**63) + 1, 2**63 - 1),
+            st.integers(0, 2**16 - 1),
+        ),
+        max_size=5,
+    ),
+    st.integers(1, 2**16 - 1),
+)
+def test_the_bytes_of_a_wakeup_are_those_of_the_format(
+    wakeups: list[tuple[list[bytes], int, int | None, int]], session: int
+) -> None:
+    woken: list[int] = []
+    entries = Entries(lambda: woken.append(entries.size), bool)
+    recorder = SessionRecorder(entries, session)
+    expected = b""
+    for payloads, receive_time_ns, steady_ns, line in wakeups:
+        recorder.messages(payloads, receive_time_ns, steady_ns, line)
+        body = struct.pack(f"<I{len(payloads)}I", len(payloads), *map(len, payloads)) + b"".join(payloads)
+        steady = -(2**63) if steady_ns is None else steady_ns
+        expected += struct.pack("<BxHHxxIqq", 1, session, line, len(body), receive_time_ns, steady) + body
+        expected += event_entry(NOTE, session, receive_time_ns, {"note": "state", "a": 1})
+        recorder.note("state", receive_time_ns, {"a": 1})
+    assert (entries.size, entries.raw_bytes) == (len(expected), len(expected))
+    assert entries.messages == sum(len(payloads) for payloads, *_ in wakeups)
+    assert len(woken) == bool(wakeups)  # by the first entry only
+    assert (entries.take(), entries.take(), entries.size) == (expected, b"", 0)
+
+
+def test_the_writer_is_woken_by_the_first_entry_and_when_a_block_is_full() -> None:
+    woken: list[int] = []
+    entries = Entries(lambda: woken.append(entries.size), bool)
+    for size in (10, 20, BLOCK_BYTES - 30, 5, BLOCK_BYTES):
+        entries.add(bytes(size))
+    assert woken == [10, BLOCK_BYTES]
+    assert len(entries.take()) == 2 * BLOCK_BYTES + 5
+    entries.add(b"x")
+    assert (woken[2:], entries.take()) == ([1], b"x")
+    with pytest.raises(OverflowError):
+        SessionRecorder(entries, 2**16)
+    with pytest.raises(TypeError):
+        SessionRecorder(entries, 1).messages(["text"], 0, 0, 0)  # type: ignore[list-item]
+    assert entries.size == 0
+
+
+def test_a_session_waits_for_room_and_hands_over_nothing_once_the_recording_is_closed() -> None:
+    taken: list[int] = []
+
+    def wait() -> None:
+        taken.append(len(entries.take()))
+        if len(taken) == 2:
+            entries.close()
+
+    entries = Entries(bool, wait)
+    recorder = SessionRecorder(entries, 1)
+    for _ in range(2):
+        entries.add(bytes(MOST_WAITING_BYTES))
+        recorder.messages([b"later"], 0, 0, 0)
+    assert (taken, entries.is_closed) == ([MOST_WAITING_BYTES, MOST_WAITING_BYTES + 28 + 4 + 4 + 5], True)
+    entries.add(b"x")
+    recorder.messages([b"y"], 0, 0, 0)
+    assert (entries.take(), entries.messages) == (b"", 3)
 
 
 def test_a_file_that_is_cut_anywhere_loses_at_most_its_last_block(tmp_path: Path) -> None:

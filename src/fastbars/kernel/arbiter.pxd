@@ -48,6 +48,7 @@ cdef class Arbiter:
     cdef Symbol *symbols
     cdef Py_ssize_t capacity
     cdef int lines
+    cdef uint32_t all_seen      # a bit for each line
     cdef int64_t wait_ns
     cdef Count counts[LINES]
     cdef list waiting           # symbols with rows held back, in the order in which they began to wait
@@ -62,7 +63,9 @@ cdef class Arbiter:
     cpdef int begin_anew(self, int symbol_id, int64_t expected, int64_t since_ns) except -1
     cdef int _begin(self, Py_ssize_t rows) except -1
     cdef int _place(self, TickBatch batch, Py_ssize_t row, int line, int64_t now_ns) except -1
-    cdef bint _arrives(self, Symbol *symbol, const Held *row, int line) except -1
+    cdef int _judge(self, TickBatch batch, Py_ssize_t row, int line, int64_t now_ns) except -1
+    cdef bint _arrives(
+        self, Symbol *symbol, int64_t first, int64_t last, int64_t time_ns, int line, int64_t now_ns) except -1
     cdef int _hold(self, Symbol *symbol, int32_t s, Held held) except -1
     cdef int _release(self, int64_t now_ns) except -1
     cdef bint _pass_older(self, Symbol *symbol, int32_t s) except -1

@@ -12,7 +12,8 @@ class Arbiter:
     """Redundant lines: passes on the first arrival of each trade, in the order of ids; lines fill each other's holes.
 
     Args:
-        out: an empty batch, which the arbiter fills and returns; the next call uses it again.
+        out: an empty batch, which the arbiter fills and returns; the next call uses it again. A batch that goes on
+            whole is returned as it is instead.
         lines: how many lines there are, 2 to 8.
         wait_ns: how long a trade is held back for those before it.
 

@@ -11,7 +11,7 @@ Units: times int64 ns of a steady clock.
 import cython
 import numpy as np
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memmove
 
@@ -24,6 +24,9 @@ cdef enum:
     WINDOW = 256                # latest trades of a symbol of which arrivals are compared
     MOST_HELD = 65_536          # rows of a symbol that can be held back
     SAVED = 12                  # numbers of a row that is saved
+    UNCLEAR = 0                 # what `_judge` returns
+    DROPPED = 1
+    GOES_ON = 2
 
 cdef int64_t UNSEEN = LOWEST
 
@@ -86,6 +89,7 @@ cdef class Arbiter:
         self.symbols = NULL
         self.capacity = 0
         self.lines = lines
+        self.all_seen = (<uint32_t>1 << lines) - 1
         self.wait_ns = wait_ns
         self.waiting = []
         self.turned = set()
@@ -119,7 +123,8 @@ cdef class Arbiter:
         return 0
 
     cpdef TickBatch take(self, TickBatch batch, int line, int64_t now_ns):
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, passed = 0
+        cdef int judged = UNCLEAR
         if batch is None:
             raise TypeError("a batch is needed, not None")
         if batch.instruments is not self.out.instruments:
@@ -133,8 +138,23 @@ cdef class Arbiter:
         batch.catch_up()
         _check_now(now_ns)
         self._begin(batch.length)
-        for i in range(batch.length):
-            self._place(batch, i, line, now_ns)
+        # A line that is ahead brings nothing but rows that are next: they go on as they are.
+        while passed < batch.length:
+            judged = self._judge(batch, passed, line, now_ns)
+            if judged != GOES_ON:
+                break
+            passed += 1
+        if passed == batch.length and not self.waiting:
+            return batch
+        for i in range(passed):
+            self._copy(batch, i)
+        for i in range(passed, batch.length):
+            if i > passed:
+                judged = self._judge(batch, i, line, now_ns)
+            if judged == GOES_ON:
+                self._copy(batch, i)
+            elif judged == UNCLEAR:
+                self._place(batch, i, line, now_ns)
         if self.waiting:
             self._release(now_ns)
         return self.out
@@ -224,6 +244,32 @@ cdef class Arbiter:
         self._reserve(self.out.instruments.count)
         return 0
 
+    cdef int _judge(self, TickBatch batch, Py_ssize_t row, int line, int64_t now_ns) except -1:
+        # What most rows come to: one that goes on at once and unchanged, and no other with it; or one that was dropped, as
+        # it has arrived before. UNCLEAR, with nothing done: `_place` has to look.
+        cdef Symbol *symbol
+        cdef int64_t first, last
+        cdef bint is_next
+        if batch.own_count or self.out.own_count or not batch.is_valid(row, self.capacity):
+            return UNCLEAR
+        symbol = &self.symbols[batch.symbol_id[row]]
+        first, last = batch.first_id[row], batch.last_id[row]
+        if batch.sequence is not NULL:
+            first = last = batch.sequence[row]
+        if first < 0 or last < first or last == HIGHEST or (batch.sequence is NULL) != (self.out.sequence is NULL):
+            return UNCLEAR
+        is_next = symbol.expected == UNSEEN or first == symbol.expected
+        if first > symbol.expected and not is_next or is_next and symbol.held_count:
+            return UNCLEAR
+        symbol.passed[line] = max(symbol.passed[line], last)
+        if not self._arrives(symbol, first, last, batch.time_ns[row], line, now_ns):
+            self.duplicates += 1
+            return DROPPED
+        # An id below `expected` is too old to judge here, or fills a hole: the ledger knows.
+        if is_next:
+            symbol.expected = last + 1
+        return GOES_ON
+
     cdef int _place(self, TickBatch batch, Py_ssize_t row, int line, int64_t now_ns) except -1:
         cdef int32_t s = batch.symbol_id[row]
         cdef Symbol *symbol
@@ -240,10 +286,10 @@ cdef class Arbiter:
             if not self._put(s, &arrived):
                 self._hold(symbol, s, arrived)
             return 0
-        arrived = _row_of(batch, row, first, last, now_ns)
-        if not self._arrives(symbol, &arrived, line):
+        if not self._arrives(symbol, first, last, batch.time_ns[row], line, now_ns):
             self.duplicates += 1
         else:
+            arrived = _row_of(batch, row, first, last, now_ns)
             # An id below `expected` is too old to judge here, or fills a hole: the ledger knows.
             if (symbol.expected != UNSEEN and first > symbol.expected) or not self._put(s, &arrived):
                 self._hold(symbol, s, arrived)
@@ -254,17 +300,19 @@ cdef class Arbiter:
         symbol.passed[line] = max(symbol.passed[line], last)
         return 0
 
-    cdef bint _arrives(self, Symbol *symbol, const Held *row, int line) except -1:
+    cdef bint _arrives(
+        self, Symbol *symbol, int64_t first, int64_t last, int64_t time_ns, int line, int64_t now_ns
+    ) except -1:
         # False: it has arrived before.
         cdef Arrival *arrival
-        cdef int64_t first = row.first, trades = row.last - row.first + 1, now_ns = row.since_ns
+        cdef int64_t trades = last - first + 1
         cdef int i
         if symbol.arrivals is NULL:
             symbol.arrivals = <Arrival *>calloc(WINDOW, sizeof(Arrival))
             if symbol.arrivals is NULL:
                 raise MemoryError
-        arrival = &symbol.arrivals[first % WINDOW]
-        if arrival.seen and arrival.id == first and arrival.time_ns == row.time_ns:
+        arrival = &symbol.arrivals[<uint64_t>first % WINDOW]
+        if arrival.seen and arrival.id == first and arrival.time_ns == time_ns:
             if not (arrival.seen >> line) & 1:
                 arrival.seen |= <uint32_t>1 << line
                 self.counts[line].again += trades
@@ -273,11 +321,11 @@ cdef class Arbiter:
             return False
         if arrival.seen and arrival.id > first:
             return True
-        if arrival.seen:
+        if arrival.seen and arrival.seen != self.all_seen:
             for i in range(self.lines):
                 if not (arrival.seen >> i) & 1:
                     self.counts[i].missed += 1
-        arrival.id, arrival.time_ns = first, row.time_ns
+        arrival.id, arrival.time_ns = first, time_ns
         arrival.at_ns = now_ns
         arrival.line = line
         arrival.seen = <uint32_t>1 << line
@@ -393,7 +441,7 @@ cdef class Arbiter:
         return True
 
     cdef int _copy(self, TickBatch batch, Py_ssize_t i) except -1:
-        # A row that breaks a rule, as it is.
+        # A row as it is.
         cdef TickBatch out = self.out
         cdef Py_ssize_t row = out.length
         out._reserve(row + 1)

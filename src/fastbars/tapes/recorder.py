@@ -1,6 +1,6 @@
 """Recording: writes everything that the sessions of a run consume to rotating files, from a thread of its own.
 
-The sessions' thread only hands over references, once a wakeup; the writer's thread joins, compresses and writes. What
+The sessions' thread only copies what it hands over, once a wakeup; the writer's thread compresses and writes. What
 was handed over is written within `flush_s`, in a block that can be read by itself.
 Units: int64 nanoseconds; seconds and bytes where a name says so.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 import atexit
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from os import PathLike, fsync
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from fastbars.clocks import steady_s, wall_ns
 from fastbars.errors import TapeError
 from fastbars.log import log
+from fastbars.tapes.entries import BLOCK_BYTES, MOST_WAITING_BYTES, Entries, SessionRecorder
 from fastbars.tapes.recording import (
     EVENT,
     MAGIC,
@@ -28,14 +29,11 @@ from fastbars.tapes.recording import (
     SUFFIX,
     VERSION,
     event_entry,
-    messages_entry,
     write_block,
 )
 from fastbars.tapes.zstd import compressor
 
 _LEVEL = 1  # zstd's fastest ordinary one
-_BLOCK_BYTES = 1 << 20
-_MOST_WAITING_BYTES = 64 << 20
 
 
 @dataclass(slots=True)
@@ -162,17 +160,16 @@ class Recording:
         for name, value in (("file_bytes", file_bytes), ("file_s", file_s), ("flush_s", flush_s)):
             if value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
-        self.stats = RecordingStats()
+        self._stats = RecordingStats()
         self.failure: Exception | None = None
         self.on_failure = on_failure
-        self._files = RecordingFiles(Path(folder), file_bytes, file_s, self.stats)
+        self._files = RecordingFiles(Path(folder), file_bytes, file_s, self._stats)
         self._flush_s = flush_s
         self._streams = 0
         # The fields below may only be used while holding the lock of `_changed`.
         self._changed = threading.Condition()
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
         self._closing = False
+        self._entries = Entries(self._wake, self._wait)
         self._thread = threading.Thread(target=self._write, name="fastbars recording", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -181,6 +178,11 @@ class Recording:
     def folder(self) -> Path:
         """Where the files go."""
         return self._files.folder
+
+    @property
+    def stats(self) -> RecordingStats:
+        """The counters, as they are now."""
+        return replace(self._stats, messages=self._entries.messages, raw_bytes=self._entries.raw_bytes)
 
     @property
     def run(self) -> str:
@@ -218,24 +220,8 @@ class Recording:
         entry = event_entry(EVENT, number, wall_ns(), {"event": "session", **declaration})
         # First for later files, then in the current one: a file begun in between has it twice rather than never.
         self._files.declare(entry)
-        self.add([entry], len(entry))
-        return SessionRecorder(self, number)
-
-    def add(self, entries: Sequence[bytes], size: int) -> None:
-        """Hand over whole entries, in pieces; waits while the disk lags too far."""
-        with self._changed:
-            # Loss is worse than delay: a session waits here rather than leave a gap in the recording.
-            if self._waiting_bytes >= _MOST_WAITING_BYTES:
-                self.stats.waits += 1
-                self._changed.wait_for(lambda: self._waiting_bytes < _MOST_WAITING_BYTES or self._closing)
-            if self._closing or self.failure is not None:
-                return
-            self.stats.raw_bytes += size
-            self._waiting += entries
-            self._waiting_bytes += size
-            # The writer is woken by the first entry, to time the flush, and when a block is full; not by each.
-            if self._waiting_bytes == size or self._waiting_bytes >= _BLOCK_BYTES > self._waiting_bytes - size:
-                self._changed.notify_all()
+        self._entries.add(entry)
+        return SessionRecorder(self._entries, number)
 
     def close(self) -> None:
         """Write what is waiting and end the file; what is handed over later is not recorded. Idempotent."""
@@ -243,6 +229,7 @@ class Recording:
             if self._closing:
                 return
             self._closing = True
+            self._entries.close()
             self._changed.notify_all()
         self._thread.join()
         atexit.unregister(self.close)
@@ -251,54 +238,39 @@ class Recording:
         if self._closing:
             raise TapeError(f"{self.folder}: the recording of run {self.run} has ended; make another one")
 
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _wait(self) -> None:
+        # Loss is worse than delay: a session waits here rather than leave a gap in the recording.
+        with self._changed:
+            self._stats.waits += 1
+            self._changed.wait_for(lambda: self._entries.size < MOST_WAITING_BYTES or self._entries.is_closed)
+
     def _write(self) -> None:
         # The writer's thread. It holds the lock only to take what is waiting, not while it compresses and writes.
+        entries = self._entries
         try:
             going_on = True
             while going_on:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._waiting or self._closing)
-                    self._changed.wait_for(lambda: self._waiting_bytes >= _BLOCK_BYTES or self._closing, self._flush_s)
-                    entries, self._waiting = self._waiting, []
-                    self._waiting_bytes = 0
+                    self._changed.wait_for(lambda: entries.size or self._closing)
+                    self._changed.wait_for(lambda: entries.size >= BLOCK_BYTES or self._closing, self._flush_s)
+                    raw = entries.take()
                     going_on = not self._closing
                     self._changed.notify_all()
-                if entries:
-                    raw = b"".join(entries)
+                if raw:
                     self._files.write(raw)
-                    self.stats.safe_bytes += len(raw)
+                    self._stats.safe_bytes += len(raw)
             self._files.write(event_entry(NOTE, 0, wall_ns(), {"note": "end"}))
             self._files.end()
         except Exception as error:  # noqa: BLE001 a thread's top: it logs and stops loudly
             log.exception("recording_failed", folder=str(self.folder), run=self.run)
             with self._changed:
                 self.failure = error
-                self._waiting.clear()
-                self._waiting_bytes = 0
+                entries.close()
+                entries.take()
                 self._changed.notify_all()
             if self.on_failure is not None:
                 self.on_failure(error)
-
-
-class SessionRecorder:
-    """The recorder of one session; see `fastbars.live.journal.Recorder`."""
-
-    def __init__(self, recording: Recording, number: int) -> None:
-        self._recording = recording
-        self._number = number
-
-    def messages(self, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None, line: int) -> None:
-        """Record the messages of one wakeup."""
-        head, size = messages_entry(self._number, line, payloads, receive_time_ns, steady_ns)
-        self._recording.stats.messages += len(payloads)
-        self._recording.add([head, *payloads], size)
-
-    def event(self, name: str, receive_time_ns: int, fields: Mapping[str, Any], body: bytes = b"") -> None:
-        """Record another input of the session."""
-        entry = event_entry(EVENT, self._number, receive_time_ns, {"event": name, **fields}, body)
-        self._recording.add([entry], len(entry))
-
-    def note(self, name: str, receive_time_ns: int, fields: Mapping[str, Any]) -> None:
-        """Record something that no bar depends on."""
-        entry = event_entry(NOTE, self._number, receive_time_ns, {"note": name, **fields})
-        self._recording.add([entry], len(entry))

@@ -15,10 +15,8 @@ docs/recording.md has it at length. Units: times int64 nanoseconds; receive time
 from __future__ import annotations
 
 import struct
-import sys
 import zlib
-from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -293,19 +291,6 @@ def _payloads(block: bytes, place: int, end: int) -> list[bytes]:
         payloads.append(block[start : start + length])
         start += length
     return payloads
-
-
-def messages_entry(
-    session: int, line: int, payloads: Sequence[bytes], receive_time_ns: int, steady_ns: int | None
-) -> tuple[bytes, int]:
-    """The bytes before the payloads in the entry of one wakeup, and the size of the whole entry."""
-    lengths = array("I", map(len, payloads))
-    size = LENGTH.size + LENGTH.size * len(lengths) + sum(lengths)
-    if sys.byteorder == "big":
-        lengths.byteswap()
-    steady = NO_TIME if steady_ns is None else steady_ns
-    head = ENTRY_HEAD.pack(MESSAGES, session, line, size, receive_time_ns, steady)
-    return b"%b%b%b" % (head, LENGTH.pack(len(payloads)), lengths.tobytes()), size + ENTRY_HEAD.size
 
 
 def event_entry(kind: int, session: int, receive_time_ns: int, fields: Mapping[str, Any], body: bytes = b"") -> bytes:
