@@ -227,6 +227,25 @@ def walker_and_scanner() -> Callable[[], object]:
     return lambda: feed(taking, chunks)
 
 
+def scanner_of(name: str) -> Callable[[], object]:
+    """A venue's messages, several trades each, into a batch: a hundred a read."""
+    from benchmarks.venues import Scanning, messages
+
+    scanning, chunks = Scanning(name), messages(name, 2 * TRADES).chunks(100)
+    half = len(chunks) // 2
+    scanning.settle(chunks[:half])
+    return lambda: scanning.feed(chunks[half:])
+
+
+def wakeup_of_one() -> Callable[[], object]:
+    """Reads of one message of Binance's, all the way to the bars."""
+    from benchmarks.venues import Reading, messages
+
+    reading, chunks = Reading("binance trade"), messages("binance trade", 2 * TRADES).chunks(1)
+    reading.read(chunks[:TRADES])
+    return lambda: reading.read(chunks[TRADES : 2 * TRADES])
+
+
 def made_scanner() -> TradeScanner:
     """A scanner of Binance's trades with a batch to fill."""
     from fastbars import Instruments, TickBatch
@@ -272,8 +291,11 @@ PARTS: dict[str, Callable[[], Callable[[], object]]] = {
     "kernel, six specs": lambda: kernel(7, "1m,5m,15m,1h,4h,1d"),
     "kernel, a tenth missing": holes,
     "scanner": scanner,
+    "scanner, Bybit": lambda: scanner_of("bybit"),
+    "scanner, Hyperliquid": lambda: scanner_of("hyperliquid"),
     "walker": walker,
     "walker and scanner": walker_and_scanner,
+    "wakeup of one message, Binance": wakeup_of_one,
     "wakeup of one message, Bybit": lambda: wakeups("bybit", BYBIT),
     "wakeup of one message, Hyperliquid": lambda: wakeups("hyperliquid", HYPERLIQUID),
     "record a message": record,

@@ -5,7 +5,7 @@ from typing_extensions import disjoint_base
 
 @disjoint_base
 class RecentKeys:
-    """The latest trade keys of each symbol, kept as 128-bit hashes: 64 to 96 bytes a key, however long the keys are.
+    """The latest trade keys of each symbol, kept as 128-bit hashes: 24 to 48 bytes a key, however long the keys are.
 
     Two different keys of a full window have equal hashes with a probability of about 2**-88.
 

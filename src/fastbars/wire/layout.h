@@ -33,6 +33,18 @@ static int fb_choice(const fb_plan *plan, fb_op *op) {
     return 1;
 }
 
+/* Whether a key requires a text that begins as its one literal does. */
+FB_INLINE int fb_has_prefix(const fb_plan *plan, const fb_key *key) {
+    return key->role == FB_MATCH && key->literal_count == 1 && plan->literals[key->literals].kind == FB_PREFIX;
+}
+
+/* Values that are read up to where digits end, and up to a quote. */
+FB_INLINE int fb_is_whole(const fb_op *op) {
+    return op->kind == FB_NUMBER || op->kind == FB_TIME || op->kind == FB_WORD || (op->kind == FB_ID && !op->in_text);
+}
+
+FB_INLINE int fb_is_text(const fb_op *op) { return op->kind == FB_QUOTED || (op->kind == FB_ID && op->in_text); }
+
 static void fb_set_kind(const fb_plan *plan, fb_op *op) {
     switch (op->role) {
     case FB_SYMBOL:
@@ -61,8 +73,14 @@ static void fb_set_kind(const fb_plan *plan, fb_op *op) {
     case FB_SIDE:
         op->kind = fb_choice(plan, op) ? FB_CHOICE : FB_BY_ROLE;
         break;
+    case FB_UNIQUE:
+        op->kind = FB_ID;
+        break;
     case FB_PASS_OVER:
-        op->kind = op->in_text ? FB_BY_ROLE : FB_WORD;
+        op->kind = op->in_text ? FB_QUOTED : FB_WORD;
+        break;
+    case FB_MATCH:
+        op->kind = fb_has_prefix(plan, op->key) ? FB_QUOTED : FB_BY_ROLE; /* the prefix is among the bytes before it */
         break;
     default:
         op->kind = FB_BY_ROLE;
@@ -87,11 +105,13 @@ static int fb_add_op(fb_plan *plan, int *count, int *used, const uint8_t *from, 
         op->in_text = value->in_text;
         op->key = value->key;
         fb_set_kind(plan, op);
-        ptrdiff_t size = value->to - value->from, digits = 0;
-        while (digits < size && value->from[digits] >= '0' && value->from[digits] <= '9')
+        ptrdiff_t size = value->to - to, digits = 0;
+        if (op->kind == FB_WORD && fb_opens(*to))
+            op->kind = FB_BY_ROLE;
+        while (digits < size && to[digits] >= '0' && to[digits] <= '9')
             digits++;
-        if (digits == size && size <= 15 && (op->kind == FB_NUMBER || op->kind == FB_TIME || op->kind == FB_WORD))
-            op->digits = (uint8_t)digits;
+        if (fb_is_text(op) ? size <= FB_MOST_TEXT : fb_is_whole(op) && digits == size && size <= 15)
+            op->digits = (uint8_t)size;
         if (op->kind == FB_WORD && !digits && size <= 5 && *value->from >= 'a') {
             op->spelled = (uint8_t)size;
             memcpy(op->words, value->from, (size_t)size);
@@ -107,15 +127,14 @@ static int fb_is_fixed(const fb_plan *plan, const fb_seen *value) {
            plan->literals[value->key->literals].kind != FB_PREFIX;
 }
 
-/* Whether a value has a known length: a whole number of as many digits as the last time, or true, false or null. */
+/* Whether a value has a known length: a text or a whole number as long as the last time, or true, false or null. */
 FB_INLINE int fb_is_steady(const fb_op *op) {
-    int whole = op->kind == FB_NUMBER || op->kind == FB_TIME || op->kind == FB_WORD;
-    return whole && (op->spelled || (op->digits && !op->varies));
+    return (op->spelled || op->digits) && !op->varies && (fb_is_whole(op) || fb_is_text(op));
 }
 
 /* Joins the bytes around values of known length to strides, in blocks of 16 bytes. A byte x is right where
- * x - least <= above: 0 above for text, 9 above '0' for a digit, 8 above '1' for the first of several, any for what
- * lies behind the stride. */
+ * x - least <= above: 0 above for what never changes, 9 above '0' for a digit, 8 above '1' for the first of several, '\\'
+ * above '#' in a text, any for what lies behind the stride. Nor may it be what `above` says: a text has no backslash. */
 FB_APART void fb_build_strides(fb_layout *layout) {
     layout->stale = 0;
 #if FB_SSE2
@@ -129,7 +148,7 @@ FB_APART void fb_build_strides(fb_layout *layout) {
             fb_op *op = layout->ops + j;
             int value = fb_is_steady(op) ? op->spelled + op->digits : 0;
             size = (length + op->length + value + 31) & ~15;
-            if (used + size > FB_STRIDE_SIZE || size > 255)
+            if (used + size > FB_STRIDE_SIZE)
                 return;
             memcpy(layout->least + used + length, layout->text + op->from, op->length);
             memset(layout->above + used + length, 0, op->length);
@@ -141,6 +160,9 @@ FB_APART void fb_build_strides(fb_layout *layout) {
             if (op->spelled) {
                 memcpy(layout->least + used + length, &op->words[0], op->spelled);
                 memset(layout->above + used + length, 0, op->spelled);
+            } else if (fb_is_text(op)) {
+                memset(layout->least + used + length, '#', op->digits);
+                memset(layout->above + used + length, '\\', op->digits);
             } else {
                 memset(layout->least + used + length, '0', op->digits);
                 memset(layout->above + used + length, 9, op->digits);
@@ -151,6 +173,8 @@ FB_APART void fb_build_strides(fb_layout *layout) {
             }
             length += value;
         }
+        if (i == j && length <= 16) /* without a value in it, and as soon compared word by word */
+            continue;
         size = (length + 15) & ~15;
         memset(layout->least + used + length, 0, (size_t)(size - length));
         memset(layout->above + used + length, 255, (size_t)(size - length));
@@ -169,9 +193,10 @@ FB_INLINE int fb_is_stride(const fb_layout *layout, const fb_op *op, const uint8
     const uint8_t *least = layout->least + op->first, *above = layout->above + op->first;
     __m128i right = _mm_set1_epi8(-1);
     for (int block = 0; block < op->blocks; block++, p += 16, least += 16, above += 16) {
-        __m128i x = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)p), _mm_loadu_si128((const __m128i *)least));
-        __m128i most = _mm_loadu_si128((const __m128i *)above);
-        right = _mm_and_si128(right, _mm_cmpeq_epi8(_mm_max_epu8(x, most), most));
+        __m128i x = _mm_loadu_si128((const __m128i *)p), most = _mm_loadu_si128((const __m128i *)above);
+        __m128i over = _mm_sub_epi8(x, _mm_loadu_si128((const __m128i *)least));
+        right = _mm_and_si128(right, _mm_cmpeq_epi8(_mm_max_epu8(over, most), most));
+        right = _mm_andnot_si128(_mm_cmpeq_epi8(x, most), right);
     }
     return _mm_movemask_epi8(right) == 0xFFFF;
 }
@@ -196,9 +221,13 @@ static void fb_learn(fb_plan *plan) {
         for (; value < last[part]; value++) {
             if (fb_is_fixed(plan, plan->seen + value))
                 continue;
-            if (!fb_add_op(plan, &count, &used, at, plan->seen[value].from, plan->seen + value))
+            const fb_seen *seen = plan->seen + value;
+            const uint8_t *from = seen->from;
+            if (seen->key && fb_has_prefix(plan, seen->key))
+                from += plan->literals[seen->key->literals].length;
+            if (!fb_add_op(plan, &count, &used, at, from, seen))
                 return;
-            at = plan->seen[value].to;
+            at = seen->to;
         }
         if (!fb_add_op(plan, &count, &used, at, part_ends[part], NULL))
             return;
@@ -218,14 +247,26 @@ FB_INLINE int fb_same(const uint8_t *p, const uint8_t *text, int length) {
     return (fb_word(p) ^ fb_word(text)) << (64 - 8 * length) == 0;
 }
 
-/* The byte after a run of digits. Where its length is that of the last message, the processor need not wait for it. */
+FB_INLINE int fb_is_digit(uint8_t c) { return (unsigned)c - '0' <= 9; }
+
+/* The quote that ends a plain text; NULL: it is none. Sixteen bytes more than up to `end` can be read. */
+FB_INLINE const uint8_t *fb_quote(const uint8_t *p, const uint8_t *end) {
+    for (; FB_LIKELY(p < end); p += 16) {
+        unsigned n = (unsigned)fb_lowest_bit(fb_text_stops(p));
+        if (n < 16)
+            return FB_LIKELY(p[n] == '"') ? p + n : NULL;
+    }
+    return NULL;
+}
+
+/* The byte after a run of digits, or after a text. Where its length is that of the last message, the processor need not wait for it. */
 FB_INLINE const uint8_t *fb_after(fb_layout *layout, fb_op *op, const uint8_t *p, unsigned digits) {
     if (op->varies)
         return p + digits;
     const uint8_t *after = p + op->digits;
     if (FB_UNLIKELY(digits != op->digits)) {
         op->varies = op->digits && layout->taken - op->changed < 8;
-        layout->stale |= op->kind != FB_DECIMAL && op->kind != FB_NAME;
+        layout->stale |= fb_is_whole(op) || fb_is_text(op);
         op->changed = layout->taken;
         op->digits = (uint8_t)digits;
         after = p + digits;
@@ -253,8 +294,10 @@ FB_INLINE int fb_put_time(fb_plan *plan, fb_row *row, const fb_op *op, int64_t v
 /* A value, as the general scanner reads it. */
 FB_APART const uint8_t *fb_take_any(fb_plan *plan, fb_row *row, const fb_op *op, const uint8_t *p) {
     int escaped;
+    if (op->role == FB_MATCH && op->kind == FB_QUOTED) /* with escapes, which may spell what is required, or not */
+        return NULL;
     if (op->role == FB_PASS_OVER)
-        return fb_string(p, plan->end, plan->limit, &escaped);
+        return op->in_text ? fb_string(p, plan->end, plan->limit, &escaped) : fb_any_value(plan, p, 1);
     return fb_take(plan, row, op->key, op->role, p, op->in_text);
 }
 
@@ -275,8 +318,13 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
             const uint8_t *start = p;
             p += op->stride;
             for (; op < last; op++) {
-                if (op->kind == FB_WORD)
+                if (op->kind == FB_WORD || op->kind == FB_QUOTED)
                     continue;
+                if (op->kind == FB_ID) {
+                    row->key = start + op->at;
+                    row->key_length = op->built;
+                    continue;
+                }
                 int64_t value = (int64_t)fb_sixteen_digits(start + op->at, op->built);
                 if (op->kind == FB_NUMBER)
                     *(int64_t *)((char *)row + op->offset) = value;
@@ -370,6 +418,14 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
         }
         case FB_WORD:
             n = (unsigned)fb_lowest_bit(fb_digit_stops(p));
+            if (op->spelled) {
+                if ((fb_word(p) ^ op->words[0]) << (64 - 8 * op->spelled) == 0) {
+                    p += op->spelled;
+                    continue;
+                }
+                layout->stale |= !op->varies; /* no stride may stand for it any more */
+                op->varies = 1;
+            }
             if (n - 1 <= 14 && *p != '0' && p[n] != '.' && (p[n] | 0x20) != 'e') {
                 p = fb_after(layout, op, p, n);
                 continue;
@@ -378,10 +434,37 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
                 p += 4;
                 continue;
             }
+            if (fb_opens(*p))
+                return 0;
             p = fb_any_value(plan, p, 1);
             if (FB_UNLIKELY(!p))
                 return 0;
             continue;
+        case FB_ID:
+            if (!op->in_text) {
+                n = (unsigned)fb_lowest_bit(fb_digit_stops(p));
+                if (FB_UNLIKELY(n - 1 > 15 || (*p == '0' && n > 1) || (n == 16 && fb_is_digit(p[16]))))
+                    break;
+                row->key = p;
+                row->key_length = n;
+                p = fb_after(layout, op, p, n);
+                continue;
+            }
+            /* fall through */
+        case FB_QUOTED: {
+            const uint8_t *quote = fb_quote(p, end);
+            if (FB_UNLIKELY(!quote))
+                break;
+            n = (unsigned)(quote - p);
+            if (op->kind == FB_ID) {
+                if (FB_UNLIKELY(n - 1 > FB_MOST_TEXT - 1))
+                    break;
+                row->key = p;
+                row->key_length = n;
+            }
+            p = FB_LIKELY(n <= FB_MOST_TEXT) ? fb_after(layout, op, p, n) : quote;
+            continue;
+        }
         default:
             break;
         }
@@ -391,13 +474,26 @@ static int fb_scan_layout(fb_plan *plan, const uint8_t *payload) {
     }
 }
 
+/* Room for a message of this size, and for what is read behind it. */
+FB_APART int fb_copy_room(fb_plan *plan, size_t size) {
+    size_t room = plan->copy_size ? plan->copy_size : 1024;
+    while (room <= size)
+        room *= 2;
+    uint8_t *grown = size > FB_MOST_COPY ? NULL : (uint8_t *)realloc(plan->copy, room + FB_PADDING);
+    if (!grown)
+        return 0;
+    plan->copy = grown;
+    plan->copy_size = room;
+    return 1;
+}
+
 /* As fb_scan_layout, with enough to read behind the message. */
 static int fb_scan_known(fb_plan *plan, const uint8_t *payload) {
     const uint8_t *end = plan->end, *limit = plan->limit;
     size_t size = (size_t)(end - payload);
     if (FB_LIKELY(limit - end >= FB_PADDING))
         return fb_scan_layout(plan, payload);
-    if (size > FB_COPY_SIZE)
+    if (FB_UNLIKELY(size >= plan->copy_size) && !fb_copy_room(plan, size)) /* 0 bytes too: there is none at first */
         return 0;
     memcpy(plan->copy, payload, size);
     memset(plan->copy + size, 0, FB_PADDING);
@@ -419,12 +515,18 @@ static int fb_scan(fb_plan *plan, const uint8_t *payload, const uint8_t *end, co
         plan->misses = 0;
         return 1;
     }
-    if (plan->misses >= FB_PATIENCE) /* shapes change all the time: to compare with the last one is in vain */
+    if (plan->misses >= FB_PATIENCE) { /* shapes change all the time: to compare with the last one is in vain */
+        if (plan->has_parts) { /* perhaps but those of what is passed over: that need not be of any shape */
+            plan->has_parts = plan->misses = 0;
+            plan->keeps_whole = 1;
+        }
         plan->layout.known = 0;
+    }
     plan->learning = plan->remembers && (plan->misses < FB_PATIENCE || plan->misses % 64 == 0);
     if (!fb_scan_any(plan, payload))
         return 0;
     plan->misses++;
+    plan->learnt++;
     if (plan->learning)
         fb_learn(plan);
     return 1;

@@ -70,6 +70,8 @@ cdef extern from "layout.h" nogil:
         int row_count
         int no_memory
         int remembers
+        int64_t learnt
+        uint8_t *copy
         const void *places
         uint64_t place_mask
         size_t place_size

@@ -83,6 +83,7 @@ cdef class ScanPlan:
     def __dealloc__(self):
         if self.c is not NULL:
             free(self.c.rows)
+            free(self.c.copy)
         free(self.c)
 
     def __cinit__(self, fields, *, bint remembers=True):

@@ -33,8 +33,8 @@ enum {
 };
 
 enum { FB_MOST_KEYS = 24, FB_MOST_NODES = 8, FB_MOST_LITERALS = 48, FB_KEY_SIZE = 32, FB_LITERAL_SIZE = 48,
-       FB_MOST_DEPTH = 64, FB_MOST_OPS = 64, FB_LAYOUT_SIZE = 1024, FB_COPY_SIZE = 4096, FB_PADDING = 32,
-       FB_STRIDE_SIZE = 2048, FB_MOST_ROWS = 65536 };
+       FB_MOST_DEPTH = 64, FB_MOST_OPS = 64, FB_LAYOUT_SIZE = 1024, FB_MOST_COPY = 65536, FB_PADDING = 32,
+       FB_STRIDE_SIZE = 2048, FB_MOST_ROWS = 65536, FB_MOST_TEXT = 255, FB_MOST_PARTS = 8 };
 
 enum { FB_TEXT, FB_PREFIX, FB_TRUE, FB_FALSE };
 enum { FB_LEAVE, FB_TAKEN, FB_NO_MEMORY };
@@ -76,7 +76,7 @@ typedef struct { /* a trade, before its symbol's scales are known */
 } fb_row;
 
 /* How a step reads its value: the ordinary text of one kind by a short way, anything else as the general scanner does. */
-enum { FB_BY_ROLE, FB_ENDS, FB_NUMBER, FB_TIME, FB_DECIMAL, FB_NAME, FB_CHOICE, FB_WORD };
+enum { FB_BY_ROLE, FB_ENDS, FB_NUMBER, FB_TIME, FB_DECIMAL, FB_NAME, FB_CHOICE, FB_WORD, FB_QUOTED, FB_ID };
 
 typedef struct { /* a step of a layout: these bytes, then a value */
     uint64_t word, mask;   /* the first eight of the bytes */
@@ -87,10 +87,10 @@ typedef struct { /* a step of a layout: these bytes, then a value */
     uint8_t offset; /* of the value in a fb_row */
     uint8_t unit;
     uint8_t digits;   /* of the last value: bytes, of a whole number digits */
-    uint8_t varies;   /* that number changes from message to message */
+    uint8_t varies;   /* that number, or the word, changes from message to message */
     uint32_t changed; /* when it changed last */
     /* The bytes up to the first value of unknown length are compared at once: see fb_build_strides. */
-    uint8_t built;       /* digits that it has room for in a stride */
+    uint8_t built;       /* digits, or bytes of a text, that it has room for in a stride */
     uint8_t spelled;     /* true, false or null: so many bytes */
     uint8_t blocks;      /* 0: no stride begins here */
     uint16_t stride;     /* bytes */
@@ -138,13 +138,16 @@ typedef struct {
     /* The layout memory. */
     fb_layout layout;
     int remembers, learning, paused, misses, seen_count, seen_trade, seen_suffix, in_array;
+    int64_t learnt; /* messages that had to be scanned in general */
+    int has_parts, keeps_whole; /* arrays and objects that are passed over are remembered by their parts; they are not */
     const uint8_t *text, *trade_from, *trade_to, *last_trade_to;
     fb_seen seen[FB_MOST_OPS];
     /* The caller's table of symbols, which is fetched as soon as a symbol is read: place number hash & mask. */
     const void *places;
     uint64_t place_mask;
     size_t place_size;
-    uint8_t copy[FB_COPY_SIZE + FB_PADDING]; /* of a message behind which too little can be read */
+    uint8_t *copy; /* of a message behind which too little can be read; owned */
+    size_t copy_size;
 } fb_plan;
 
 FB_INLINE unsigned fb_bucket(uint64_t word, unsigned length) {
@@ -360,6 +363,43 @@ static void fb_note(fb_plan *plan, const uint8_t *from, const uint8_t *to, const
     plan->seen[plan->seen_count++] = (fb_seen){from, to, key, (uint8_t)role, (uint8_t)in_text};
 }
 
+FB_INLINE int fb_opens(uint8_t c) { return c == '{' || c == '['; }
+
+/* Notes what stands within an array or object that is passed over, value by value: its brackets and names are bytes as
+ * all others. 0: it is noted as a whole, being of many parts, or of another shape each time. */
+static int fb_note_parts(fb_plan *plan, const uint8_t *p, const uint8_t *to) {
+    int count = plan->seen_count, escaped = 0;
+    if (plan->keeps_whole || plan->paused)
+        return plan->paused;
+    while (p < to) {
+        const uint8_t *from = p, *after;
+        if (*p == '"') {
+            p = fb_string(p + 1, to, plan->limit, &escaped);
+            if (!p)
+                break;
+            after = fb_space(++p, to);
+            if (after < to && *after == ':')
+                continue;
+            fb_note(plan, from + 1, p - 1, NULL, FB_PASS_OVER, 1);
+        } else if (fb_opens(*p) || *p == ']' || *p == '}' || *p == ',' || *p == ':' || *p <= ' ') {
+            p++;
+            continue;
+        } else {
+            while (p < to && *p != ',' && *p != ']' && *p != '}' && *p > ' ')
+                p++;
+            fb_note(plan, from, p, NULL, FB_PASS_OVER, 0);
+        }
+        if (!plan->learning || plan->seen_count - count > FB_MOST_PARTS)
+            break;
+    }
+    if (p == to && !escaped) {
+        plan->has_parts = 1;
+        return 1;
+    }
+    plan->seen_count = count;
+    return 0;
+}
+
 /* Makes room for two more trades: a bare root and the message in its envelope may both have begun one. */
 static int fb_room(fb_plan *plan) {
     if (FB_LIKELY(plan->row_count + 2 <= plan->row_capacity))
@@ -461,7 +501,7 @@ static const uint8_t *fb_object(fb_plan *plan, const uint8_t *p, int node_index,
             int in_text = *p == '"';
             if (!(p = fb_any_value(plan, p, depth + 1)))
                 return NULL;
-            if (FB_UNLIKELY(plan->learning))
+            if (FB_UNLIKELY(plan->learning) && !(fb_opens(*from) && fb_note_parts(plan, from, p)))
                 fb_note(plan, from + in_text, p - in_text, NULL, FB_PASS_OVER, in_text);
         } else {
             uint32_t bit = 1u << (key - node->keys);

@@ -55,5 +55,9 @@ class TradeScanner:
     def take_counts(self) -> tuple[int, int, int]:
         """Messages, their bytes, and trades taken since the last call."""
 
+    @property
+    def learnt_count(self) -> int:
+        """Messages taken whose shape was not that of the one before."""
+
     def take_event_time(self) -> int | None:
         """When the exchange sent the last message taken since the last call, ns; None if it did not say."""

@@ -162,6 +162,10 @@ cdef class TradeScanner:
         self.message_count = self.byte_count = self.trade_count = 0
         return counts
 
+    @property
+    def learnt_count(self):
+        return self.plan.c.learnt
+
     def take_event_time(self):
         if not self.has_event:
             return None
@@ -194,8 +198,11 @@ cdef class TradeScanner:
         cdef int64_t count = 1, last_id, price, size
         cdef int symbol_id
         cdef Scale own
-        if (plan.row_count != 1 or self.needs_commit or row.skipped or at == 0 or at >= batch.capacity
-                or batch.version != batch.instruments.version or row.first_id < 0):
+        if (plan.row_count != 1 or self.needs_commit or row.skipped or at >= batch.capacity or row.first_id < 0):
+            return False
+        if at == 0:
+            begin(batch)
+        elif batch.version != batch.instruments.version:
             return False
         last_id = row.last_id if plan.has_last_id else row.first_id
         if plan.has_count:
@@ -256,10 +263,8 @@ cdef class TradeScanner:
                 continue
             symbol = &plan.message if plan.symbol_of_message else row
             if self.plan.has_key:
-                # Python puts a message's trades in time order, and reads escapes.
+                # Python puts a message's trades in time order, and reads escapes: see below.
                 if any_row and row.time_ns < event_ns:
-                    break
-                if memchr(symbol.symbol, b'\\', symbol.symbol_length) is not NULL:
                     break
             first_id = row.first_id
             last_id = row.last_id if plan.has_last_id else first_id
@@ -277,6 +282,8 @@ cdef class TradeScanner:
             symbol_id = self.spellings.find(symbol)
             if self.plan.has_key:
                 if symbol_id < 0:
+                    if memchr(symbol.symbol, b'\\', symbol.symbol_length) is not NULL:
+                        break   # so that no spelling with an escape is ever known here
                     symbol_id = self.spell(symbol)
                     if symbol_id < 0:
                         break
