@@ -46,7 +46,7 @@ bench-kernel: $(VENV)/.installed
 # Every bound that docs/performance.md states, in the long form: for a machine that is left alone.
 bench-bounds: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.kernel --check
-	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --full --timeout=900 --benchmark-disable
+	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --full --timeout=900 --benchmark-skip
 
 bench-smoke: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks -p no:cacheprovider --benchmark-disable-gc --benchmark-min-rounds=3 \

@@ -11,7 +11,7 @@ compared. CPU time of all threads, sides in turn, each round beginning with the 
 - DuckDB, polars and numba run in processes of their own (benchmarks/peers/column_jobs.py), on one thread, their tables
   ready in memory; DuckDB and polars order by id. tickbar knows one symbol, and makes OHLCV and the count alone.
 
-A cell has 2 M trades, and more where two bars a symbol need them: 10 M for 5,000 symbols at 1,000 a bar.
+A cell has a million trades, and more where two bars a symbol need them: 10 M for 5,000 symbols at 1,000 a bar.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from fastbars.kernel.ids import Ledger
 from fastbars.specs import parse_specs
 
 COMMAND = "make bench-kernel"
-TRADES = 2_000_000
+TRADES = 1_000_000
 LEAST_BARS = 2  # of each symbol
 SYMBOLS = (1, 50, 500, 5_000)
 PEERS = ("DuckDB", "polars", "numba", "tickbar")
@@ -249,7 +249,7 @@ def same(made: dict[str, Any], expected: dict[str, Any]) -> bool:
 
 
 def print_specs(rounds: int) -> None:
-    """What other bars cost, beside 1m and 1s: the kernel alone, 2 M trades over five minutes."""
+    """What other bars cost, beside 1m and 1s: the kernel alone, a million trades over five minutes."""
     print(f"\n| bars | {' | '.join(f'{symbols:,} symbols' for symbols in (1, 500, 5_000))} |\n|---|---|---|---|")
     times: dict[tuple[str, int], list[float]] = {}
     for symbols in (1, 500, 5_000):

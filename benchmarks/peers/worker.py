@@ -4,8 +4,8 @@
     PYTHON worker.py "columns JOB" FOLDER URL
 
 Prints one JSON line when ready, and one a round: CPU nanoseconds a trade, and how many bars came of it. A job of
-columns also takes the lines "load" (read columns.npz of the folder anew) and "write" (a round whose bars go to JOB.npz
-there). It must not import fastbars, but for the jobs that measure it.
+columns also takes the lines "load" (read columns.npz of the folder anew) and "write" (the bars of the last round go to
+JOB.npz there). It must not import fastbars, but for the jobs that measure it.
 """
 
 from __future__ import annotations
@@ -372,14 +372,13 @@ class ColumnWorker:
         return (time.process_time() - start) / self.trades * 1e9
 
     def write(self) -> float:
-        """The bars, in the order of symbols and times."""
+        """The bars of the last round, in the order of symbols and times."""
         import numpy as np
 
-        taken = self.round()
         fields = self.fields(self.result)
         order = np.lexsort((fields["open_time"], fields["symbol_id"]))
         np.savez(self.folder / f"{self.job}.npz", allow_pickle=False, **{k: v[order] for k, v in fields.items()})
-        return taken
+        return 0.0
 
 
 def serve_columns(job: str, folder: Path) -> None:
