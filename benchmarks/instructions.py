@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fastbars import BarBatch, Instruments
+    from fastbars import BarBuffer, Instruments
     from fastbars._agg import BarKernel
+    from fastbars.kernel.rows import IssuedRows
     from fastbars.wire.scanner import TradeScanner
     from fastbars.wire.walker import FrameWalker
 
@@ -104,28 +105,30 @@ def rows(trades: int = TRADES) -> list[tuple[str, int, str, str, str, int]]:
     ]
 
 
-def bars() -> BarBatch:
-    """TRADES finished bars."""
+def bars() -> tuple[BarBuffer, IssuedRows]:
+    """TRADES finished bars, and a buffer that knows their symbol."""
     from benchmarks import market
-    from fastbars import BarBatch
-    from fastbars.bars import parse_specs
+    from fastbars import BarBuffer
 
-    batch = market.batch(market.drawn(3 * TRADES, 1, 1), 1)
+    batch = market.batch(market.columns(TRADES + 1, 1, minutes=TRADES + 1), 1)
     made, _ = new_kernel(batch.instruments).update(batch)
-    return BarBatch(made[:TRADES], batch.instruments, parse_specs("1m"), ids=True)
+    assert len(made) == TRADES
+    return BarBuffer("1m", ids="contiguous", instruments=batch.instruments), made
 
 
 def bar_objects() -> Callable[[], object]:
     """Finished bars to `OHLCVBar`."""
-    return bars().to_bars
+    buffer, made = bars()
+    return lambda: buffer.bars_of(made)
 
 
 def csv_lines() -> Callable[[], object]:
-    """`OHLCVBar` to lines of CSV."""
-    from fastbars.cli.output import csv_line
+    """Finished bars to lines of CSV."""
+    from fastbars.cli.output import BarText
 
-    made = bars().to_bars()
-    return lambda: [csv_line(bar) for bar in made]
+    buffer, made = bars()
+    text = BarText("csv")
+    return lambda: text.lines(buffer, made)
 
 
 def record() -> Callable[[], object]:
