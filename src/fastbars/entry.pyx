@@ -19,6 +19,7 @@ from fastbars.ticks cimport IN_FIELDS, TickData, TickFields
 from fastbars.errors import InvalidTickError, PrecisionError
 
 cdef object _NS = "ns"
+cdef object _BY_IDS = 0, _ONE = 1       # of a trade_count
 
 
 cdef class TradeEntry:
@@ -44,13 +45,15 @@ cdef class TradeEntry:
         if self.kernel.busy:
             self.kernel.check_unused()
         begin(batch)
-        if type(time_ns) is int and (time_unit is _NS or (time_unit is None and not is_doubtful(time_ns))):
+        if type(time_ns) is int and (time_unit is None or time_unit is _NS):
             time = time_ns
+            if time_unit is None and is_doubtful(time):
+                time = batch.time_of(symbol, time_ns, time_unit)
         else:
             time = batch.time_of(symbol, time_ns, time_unit)
         if (
             (batch.first_id is not NULL and type(trade_id) is not int)
-            or last_trade_id is not None or type(trade_count) is not int or not 0 <= trade_count <= 1
+            or last_trade_id is not None or (trade_count is not _BY_IDS and trade_count is not _ONE)
             or not self.take_ordinary(symbol, time, price, size, sign, trade_id)
         ):
             batch.append_trade(symbol, time, price, size, sign, trade_id, last_trade_id, trade_count, None)
@@ -139,7 +142,7 @@ cdef list _issue_folded(object buffer, TradeEntry entry, TickBatch batch):
 
 # The methods of a buffer.
 
-def add(buffer, str symbol not None, time_ns, price, size, side=0, trade_id=None, last_trade_id=None, trade_count=0,
+def add(buffer, str symbol not None, time_ns, price, size, side=0, trade_id=None, last_trade_id=None, trade_count=_BY_IDS,
         time_unit=None):
     cdef TradeEntry entry = entry_of(buffer)
     entry.take(symbol, time_ns, price, size, sign_of(symbol, side), trade_id, last_trade_id, trade_count, time_unit)

@@ -31,6 +31,11 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     long long PyLong_AsLongLongAndOverflow(object number, int *overflow) except? -1
 
+cdef extern from "decimal_layout.h":
+    ctypedef struct fb_decimal:
+        pass
+    bint read_decimal "fb_read_decimal"(object value, uint64_t *coefficient, int64_t *exponent, int *negative)
+
 # Wide enough for every sum the kernel can hold (39 digits), so that scaling never rounds. Every field is given: those left
 # out would be what the caller made of `decimal.DefaultContext`.
 DECIMALS = Context(
@@ -39,6 +44,28 @@ DECIMALS = Context(
 cdef object _scaleb = DECIMALS.scaleb
 cdef object _create = DECIMALS.create_decimal
 cdef object _ZERO = Decimal(0)
+
+
+cdef bint _layout_is_known() except -1:
+    # Whether a Decimal of this Python is laid out as decimal_layout.h has it.
+    cdef uint64_t coefficient = 0
+    cdef int64_t exponent = 0
+    cdef int negative = 0
+    if Decimal.__basicsize__ != sizeof(fb_decimal):
+        return False
+    for text in ("0", "-0.00", "61837.630", "-1E+30", "9999999999999999999E-7", "1E-300", "10000000000000000000", "NaN",
+                 "sNaN5", "-Infinity"):
+        value = Decimal(text)
+        sign, digits, power = value.as_tuple()
+        is_read = read_decimal(value, &coefficient, &exponent, &negative)
+        if is_read != (value.is_finite() and len(digits) < 20) or (
+            is_read and (negative, coefficient, exponent) != (sign, int("".join(map(str, digits))), power)
+        ):
+            return False
+    return True
+
+
+cdef bint _LAYOUT_IS_KNOWN = _layout_is_known()
 cdef object _Decimal = Decimal
 
 
@@ -165,17 +192,41 @@ cdef ParseStatus _parse_any(const char *text, Py_ssize_t length, Written *number
     return PARSED
 
 
+cdef inline bint _scaled_of(uint64_t coefficient, int64_t exponent, bint negative, Written *number) noexcept nogil:
+    cdef int64_t scale = -exponent
+    if not -MOST_EXPONENT <= exponent <= MOST_EXPONENT or (coefficient == 0 and negative):
+        return False
+    number.exponent = <int>exponent
+    if coefficient == 0:
+        scale = 0
+    while scale > 0 and coefficient % 10 == 0:
+        coefficient //= 10
+        scale -= 1
+    while scale < 0 and coefficient <= <uint64_t>HIGHEST // 10:
+        coefficient *= 10
+        scale += 1
+    if not 0 <= scale <= MAX_SCALE or coefficient > <uint64_t>HIGHEST:
+        return False
+    number.mantissa = -<int64_t>coefficient if negative else <int64_t>coefficient
+    number.scale = <int>scale
+    return True
+
+
 cdef bint read_written(object value, Written *number) except -1:
     # Of an ordinary number: text, an int or a Decimal that fits 64 bits. False: it is another, or none.
     cdef object shown = value
     cdef const char *text
     cdef Py_ssize_t length
-    cdef int overflow = 0
+    cdef uint64_t coefficient = 0
+    cdef int64_t exponent = 0
+    cdef int overflow = 0, negative = 0
     if type(value) is int:
         number.mantissa = PyLong_AsLongLongAndOverflow(value, &overflow)
         number.scale = number.exponent = 0
         return overflow == 0 and number.mantissa != LOWEST
     if type(value) is _Decimal:
+        if _LAYOUT_IS_KNOWN and read_decimal(value, &coefficient, &exponent, &negative):
+            return _scaled_of(coefficient, exponent, negative, number)
         shown = str(value)
     elif type(value) is not str:
         return False
