@@ -34,7 +34,7 @@ from fastbars.columnar.columns import (
     round_floats,
 )
 from fastbars.columnar.tables import text_column
-from fastbars.entry import TradeEntry, add_batch
+from fastbars.entry import TradeEntry, add, add_batch
 from fastbars.errors import InvalidTickError, PrecisionError, SpecError
 from fastbars.kernel.arbiter import Arbiter
 from fastbars.kernel.ids import Ledger
@@ -173,6 +173,42 @@ UNMADE: list[Callable[[], object]] = [
 def test_what_was_never_initialised_is_a_type_error(use: Callable[[], object]) -> None:
     with pytest.raises(TypeError):
         use()
+
+
+class Borrowed:
+    """Its attribute is the slot of another class, whose objects have another layout."""
+
+    entry = vars(BarBuffer)["entry"]
+
+
+class Kept:
+    """Keeps an entry as an ordinary attribute."""
+
+    def __init__(self, entry: object) -> None:
+        self.entry = entry
+
+
+class Slotted(BarBuffer):
+    """A subclass, whose objects have the slot at the same place."""
+
+    __slots__ = ("other",)
+
+
+def test_an_entry_is_found_in_a_slot_or_an_attribute_and_nowhere_else() -> None:
+    def rows_after_one(buffer: Any, entry: TradeEntry) -> int:
+        add(buffer, "A", entry.rows_taken, "1", "1")
+        return entry.rows_taken
+
+    buffers = [BarBuffer("1m"), Slotted("1m"), BarBuffer("1m")]
+    assert [rows_after_one(buffer, buffer.entry) for buffer in buffers] == [1, 1, 1]
+    assert rows_after_one(Kept(buffers[0].entry), buffers[0].entry) == 2
+    for wrong in (Borrowed(), Kept(None), Kept(5), object(), None):
+        with pytest.raises(TypeError, match=r"__init__ was not called|doesn't apply to a 'Borrowed' object"):
+            add(wrong, "A", 0, "1", "1")
+    del buffers[1].entry
+    with pytest.raises(TypeError, match=r"Slotted\.__init__ was not called"):
+        buffers[1].add("A", 0, "1", "1")
+    assert rows_after_one(buffers[0], buffers[0].entry) == 3
 
 
 def test_what_needs_nothing_works_without_an_init() -> None:

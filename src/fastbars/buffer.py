@@ -120,6 +120,9 @@ class BarBuffer:
     the buffer. Threads that share one take turns with a lock of their own, or each has a buffer, whose bars merge.
     """
 
+    # A slot: each trade asks for its entry (see entry_of).
+    __slots__ = ("__dict__", "__weakref__", "entry")
+
     def __init__(
         self,
         bars: str | int | BarSpec | Sequence[str | int | BarSpec] = "1m",

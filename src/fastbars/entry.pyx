@@ -7,12 +7,16 @@ Units: time_ns int64 nanoseconds since the Unix epoch, UTC; price quote units; s
 markets).
 """
 
+from types import MemberDescriptorType as _MemberDescriptor
+
+from cpython.object cimport PyObject
 from libc.stdint cimport int8_t, int64_t, uint64_t
 
 from fastbars._agg cimport BarKernel
 from fastbars.kernel.batch cimport TickBatch, begin, is_doubtful, sign_of, write_row
 from fastbars.kernel.amend cimport BY_WATERMARK
 from fastbars.kernel.instruments cimport Instrument
+from fastbars.kernel.objects cimport slot_offset
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, Written, magnitude, read_written
 from fastbars.ticks cimport IN_FIELDS, TickData, TickFields
 
@@ -126,8 +130,31 @@ cdef class TradeEntry:
         return 0
 
 
+# The class of the last buffer that was asked for its entry, and where its objects have it; 0: not in a slot.
+cdef type _kind = None
+cdef Py_ssize_t _slot = 0
+
+
+cdef int _note_kind(type kind) except -1:
+    global _kind, _slot
+    cdef object slot = getattr(kind, "entry", None)
+    _slot = slot_offset(slot) if type(slot) is _MemberDescriptor and issubclass(kind, slot.__objclass__) else 0
+    _kind = kind
+    return 0
+
+
 cdef TradeEntry entry_of(object buffer):
-    cdef object entry = getattr(buffer, "entry", None)
+    # Every trade asks: a slot is read as it is, without a search among attributes.
+    cdef object entry = None
+    cdef PyObject *held
+    if type(buffer) is not _kind:
+        _note_kind(type(buffer))
+    if _slot == 0:
+        entry = getattr(buffer, "entry", None)
+    else:
+        held = (<PyObject **>(<char *><PyObject *>buffer + _slot))[0]
+        if held is not NULL:
+            entry = <object>held
     if type(entry) is not TradeEntry or (<TradeEntry>entry).kernel is None:
         raise TypeError(f"{type(buffer).__name__}.__init__ was not called")
     return <TradeEntry>entry

@@ -25,13 +25,6 @@ cdef extern from "Python.h":
     ctypedef object (*allocfunc)(PyTypeObject *, Py_ssize_t)
     allocfunc PyType_GenericAlloc
 
-cdef extern from * nogil:
-    """
-    #include "structmember.h"
-    #define fb_slot_offset(descriptor) (((PyMemberDescrObject *)(descriptor))->d_member->offset)
-    """
-    Py_ssize_t slot_offset "fb_slot_offset" (object)
-
 cdef object _UTC = _utc
 
 

@@ -218,9 +218,9 @@ class Admission:
 
     def notify_scanned(self, first_row: int) -> None:
         """Call the user's callbacks for the trades that the scanner has appended to the batch, from this row on."""
-        batch = self._intake.batch
+        batch, receive_time_ns = self._intake.batch, self.wakeup.receive_time_ns
         for row in range(first_row, len(batch)):
-            self._notifier.notify_trade(tick_of(batch, row), self.wakeup.receive_time_ns)
+            self._notifier.notify_trade(tick_of(batch, row), receive_time_ns)
 
     def subscribed_name(self, name: str) -> str | None:
         """The subscribed symbol whose trades arrive under this name; None, and counted, if there is none."""

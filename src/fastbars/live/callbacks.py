@@ -124,7 +124,8 @@ class Notifier:
 
     def notify_trade(self, tick: TickData, receive_time_ns: int) -> None:
         """Pass on a trade. One of size 0 only used its id up, and is not shown to users."""
-        if not tick.volume or not self.wants_trades:
+        on_tick, on_event = self.callbacks.on_tick, self.callbacks.on_event
+        if (on_tick is None and on_event is None) or not tick.trade_count:
             return
         # Where ids are only unique, rows have none: what came twice was dropped by its key, before this.
         if self.seen_by_callbacks is not None and tick.trade_id is not None:
@@ -133,8 +134,10 @@ class Notifier:
             number = self._numbers.setdefault(tick.symbol, len(self._numbers))
             if not self.seen_by_callbacks.add(number, str(tick.trade_id), tick.time_ns):
                 return
-        self.call(self.callbacks.on_tick, tick)
-        self.notify_event(tick.symbol, tick, tick.time_ns, receive_time_ns)
+        if on_tick is not None and not call(on_tick, tick):
+            self.errors += 1
+        if on_event is not None:
+            self.notify_event(tick.symbol, tick, tick.time_ns, receive_time_ns)
 
     def notify_late(self, tick: TickData) -> None:
         """Pass on a trade that came too late for a bar."""
