@@ -122,6 +122,25 @@ def bar_objects() -> Callable[[], object]:
     return lambda: buffer.bars_of(made)
 
 
+def bar_columns() -> Callable[[], object]:
+    """Finished bars to columns of numpy."""
+    return bars().to_numpy
+
+
+def columns_of_texts_and_floats() -> Callable[[], object]:
+    """`aggregate` with symbols as texts, prices as floats."""
+    import numpy as np
+
+    from benchmarks import market
+    from fastbars import aggregate
+
+    trades = market.columns(TRADES, SYMBOLS)
+    names = np.array([f"S{symbol}USDT" for symbol in range(SYMBOLS)])[trades["symbol_id"]]
+    price = trades["price"] / 10**market.PRICE_SCALE
+    scales = {"price_scale": market.PRICE_SCALE, "size_scale": market.SIZE_SCALE}
+    return lambda: aggregate(trades["time_ns"], price, trades["size"], symbol=names, **scales)
+
+
 def csv_lines() -> Callable[[], object]:
     """Finished bars to lines of CSV."""
     from fastbars.cli.output import BarText
@@ -302,7 +321,9 @@ PARTS: dict[str, Callable[[], Callable[[], object]]] = {
     "wakeup of one message, Bybit": lambda: wakeups("bybit", BYBIT),
     "wakeup of one message, Hyperliquid": lambda: wakeups("hyperliquid", HYPERLIQUID),
     "record a message": record,
+    "columns of texts and floats": columns_of_texts_and_floats,
     "a bar to OHLCVBar": bar_objects,
+    "a bar to numpy": bar_columns,
     "a bar to CSV": csv_lines,
 }
 
