@@ -137,8 +137,7 @@ def columns_of_texts_and_floats() -> Callable[[], object]:
     trades = market.columns(TRADES, SYMBOLS)
     names = np.array([f"S{symbol}USDT" for symbol in range(SYMBOLS)])[trades["symbol_id"]]
     price = trades["price"] / 10**market.PRICE_SCALE
-    scales = {"price_scale": market.PRICE_SCALE, "size_scale": market.SIZE_SCALE}
-    return lambda: aggregate(trades["time_ns"], price, trades["size"], symbol=names, **scales)
+    return lambda: aggregate(trades["time_ns"], price, trades["size"], symbol=names, price_scale=market.PRICE_SCALE)
 
 
 def csv_lines() -> Callable[[], object]:

@@ -21,9 +21,12 @@ from fastbars import BarBatch, aggregate
 from fastbars.columnar.columns import (
     Encoder,
     Texts,
+    first_outside,
     integers_of,
+    look_up,
     narrow_decimals,
     narrow_letters,
+    number_anew,
     numbers_of_objects,
     round_floats,
 )
@@ -184,6 +187,39 @@ def test_texts_lie_beyond_two_gigabytes() -> None:
         encoder.encode(texts, ids)
     assert encoder.names == [b"ETH", b"USDT", b"!"]
     assert ids.tolist()[:3] == [0, 1, 2]
+
+
+@given(
+    st.sampled_from([np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]),
+    st.lists(st.integers(-3, 100), max_size=60), st.integers(0, 110),
+)  # fmt: skip
+@example(np.int8, [5] * 9000 + [-1], 6)
+@example(np.uint64, [5] * 9000 + [6], 6)
+@example(np.int64, [5] * 4096, 6)
+def test_codes_of_every_width_are_looked_up(dtype: Any, values: list[int], count: int) -> None:
+    codes = np.array([value % 256 if dtype is np.uint8 else max(value, np.iinfo(dtype).min) for value in values], dtype)
+    wrong = [place for place, code in enumerate(codes.tolist()) if not 0 <= code < count]
+    assert first_outside(codes, count) == (wrong[0] if wrong else -1)
+    ids, places = np.zeros(len(codes), np.int32), np.arange(count, dtype=np.int32)[::-1].copy()
+    if wrong:
+        with pytest.raises(IndexError, match=f"row {wrong[0]}: its code is outside 0 to {count - 1}"):
+            look_up(codes, places, ids)
+        return
+    look_up(codes, places, ids)
+    assert ids.tolist() == [count - 1 - code for code in codes.tolist()]
+    used = number_anew(ids, count)
+    assert used.tolist() == sorted({count - 1 - code for code in codes.tolist()})
+    assert used[ids].tolist() == [count - 1 - code for code in codes.tolist()]
+
+
+def test_numbers_outside_of_their_range_are_refused() -> None:
+    for ids, count in (([3], 3), ([-1], 3), ([0], 0), ([2**31 - 1], 2**20)):
+        with pytest.raises(ValueError, match="an id is outside"):
+            number_anew(np.array(ids, np.int32), count)
+    with pytest.raises(ValueError, match="-1 ids"):
+        number_anew(np.zeros(1, np.int32), -1)
+    with pytest.raises(ValueError, match="columns differ in length"):
+        look_up(np.zeros(2, np.int8), np.zeros(1, np.int32), np.zeros(1, np.int32))
 
 
 @given(st.lists(st.integers(0, 0x10FFFF), max_size=9000))

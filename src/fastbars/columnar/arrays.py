@@ -23,8 +23,10 @@ from fastbars.columnar.columns import (
     align,
     first_unsorted,
     integers_of,
+    look_up,
     narrow_decimals,
     narrow_letters,
+    number_anew,
     numbers_of_objects,
     round_floats,
 )
@@ -343,8 +345,15 @@ def _encoded(name: str, chunk: Chunk) -> tuple[list[bytes], npt.NDArray[Any]]:
         codes = np.empty(len(chunk), np.int32)
         _encode(name, encoder, chunk.values, codes)
         return encoder.names, codes
-    used, codes = _used(chunk.values, len(chunk.names))
+    codes = _looked_up(chunk.values, np.arange(len(chunk.names), dtype=np.int32))
+    used = number_anew(codes, len(chunk.names))
     return [_text_at(name, chunk.names, place) for place in used.tolist()], codes
+
+
+def _looked_up(codes: npt.NDArray[Any], places: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    ids = np.empty(len(codes), np.int32)
+    look_up(codes, places, ids)
+    return ids
 
 
 def _encoded_objects(values: Sequence[Any] | npt.NDArray[Any]) -> tuple[list[bytes], npt.NDArray[Any]] | None:
@@ -366,15 +375,6 @@ def _text_at(name: str, texts: Texts, place: int) -> bytes:
         return texts[place]
     except InvalidTickError as error:
         raise InvalidTickError(f"column {name}: {error}") from None
-
-
-def _used(codes: npt.NDArray[Any], count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32]]:
-    # Which of `count` codes occur, and the rows in terms of these.
-    codes = codes.astype(np.intp, copy=False)
-    used = np.flatnonzero(np.bincount(codes, minlength=count))
-    places = np.zeros(count, np.int32)
-    places[used] = np.arange(len(used))
-    return used, places[codes]
 
 
 def _sign(value: Any, row: int) -> int:
@@ -533,13 +533,12 @@ def _symbols(column: Any, rows: int) -> tuple[npt.NDArray[np.int32], Sequence[st
         else:
             places = np.empty(len(chunk.names), np.int32)
             _encode("symbol", encoder, chunk.names, places)
-            ids = places[chunk.values]
+            ids = _looked_up(chunk.values, places)
         parts.append(ids)
     texts = encoder.names
     joined = _checked(_joined(parts, np.int32), rows)
     if any(chunk.names is not None for chunk in chunks):
-        used, joined = _used(joined, len(texts))
-        texts = [texts[place] for place in used.tolist()]
+        texts = [texts[place] for place in number_anew(joined, len(texts)).tolist()]
     try:
         return joined, [name.decode() for name in texts]
     except UnicodeDecodeError as error:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fastbars.bars import BAR_FIELDS
 from fastbars.columnar.capsules import ArrowData, read_arrays
-from fastbars.columnar.columns import Texts
+from fastbars.columnar.columns import Texts, first_outside
 from fastbars.columnar.tables import decimal_column, text_column
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.kernel.fields import FIELDS, IDENTITY, FieldKind, known_values
@@ -177,9 +177,8 @@ def _run_ends(name: str, data: ArrowData, start: int, length: int, row: int, row
 
 def _looked_up(name: str, values: ArrowData, start: int, length: int, codes: npt.NDArray[Any], row: int) -> Chunk:
     # The values that codes refer to. A value that no code refers to may be null, or anything else.
-    wrong = (codes < 0) | (codes >= length)
-    if wrong.any():
-        place = int(wrong.argmax())
+    place = first_outside(codes, length)
+    if place >= 0:
         raise InvalidTickError(f"row {row + place}: {name} has code {codes[place]} of {length} values", row + place)
     valid = _validity_of(values, start, length)
     if valid is not None:

@@ -57,6 +57,15 @@ def narrow_decimals(
     """Arrow decimals of `width` bytes (4, 8, 16) to the smallest scale of each, or to one that a row of its symbol
     before it needs; -1, or the row that is negative (unless `signed`) or needs more than 64 bits or 18 decimals."""
 
+def first_outside(codes: npt.NDArray[Any], count: int) -> int:
+    """The first code outside 0 to count - 1, in a contiguous column of integers of any width; -1: there is none."""
+
+def look_up(codes: npt.NDArray[Any], places: npt.NDArray[np.int32], ids: npt.NDArray[np.int32]) -> None:
+    """Write places[code] to `ids` for each code, of any width. Raises IndexError for one that has no place."""
+
+def number_anew(ids: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.intp]:
+    """Which of the numbers 0 to count - 1 occur; `ids` become their places among these."""
+
 def narrow_letters(letters: npt.NDArray[np.uint32], narrow: npt.NDArray[np.uint8]) -> bool:
     """Whether all code points are ASCII: then they stand in `narrow`, one byte each."""
 

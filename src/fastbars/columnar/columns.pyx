@@ -11,7 +11,7 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_AsEncodedString, PyUnicode_DATA, PyUnicode_DecodeUTF8, PyUnicode_GET_LENGTH
 from libc.math cimport fabs, fma, rint
-from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t, uint8_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 
@@ -373,6 +373,83 @@ cdef inline uint64_t _hash(const char *text, Py_ssize_t length) noexcept nogil:
         text += 8
         length -= 8
     return hashed ^ (hashed >> 32)
+
+
+ctypedef fused Code:
+    int8_t
+    uint8_t
+    int16_t
+    uint16_t
+    int32_t
+    uint32_t
+    int64_t
+    uint64_t
+
+
+def first_outside(const Code[::1] codes not None, Py_ssize_t count):
+    # The first code that is none of 0 to count - 1; -1: there is none.
+    cdef Py_ssize_t i, start = 0, stop, length = len(codes)
+    cdef int outside = 0
+    with nogil:
+        while start < length:
+            stop = min(start + 4096, length)
+            for i in range(start, stop):
+                outside |= <uint64_t>codes[i] >= <uint64_t>count    # a negative one becomes a large one
+            if outside:
+                break
+            start = stop
+        while start < length and <uint64_t>codes[start] < <uint64_t>count:
+            start += 1
+    return start if start < length else -1
+
+
+def look_up(const Code[::1] codes not None, const int32_t[::1] places not None, int32_t[::1] ids not None):
+    cdef Py_ssize_t i, failed = -1
+    cdef uint64_t code, count = <uint64_t>len(places)
+    if len(ids) != len(codes):
+        raise ValueError("columns differ in length")
+    with nogil:
+        for i in range(len(ids)):
+            code = <uint64_t>codes[i]
+            if code >= count:
+                failed = i
+                break
+            ids[i] = places[<Py_ssize_t>code]
+    if failed >= 0:
+        raise IndexError(f"row {failed}: its code is outside 0 to {len(places) - 1}")
+
+
+def number_anew(int32_t[::1] ids not None, Py_ssize_t count):
+    # Those of 0 to count - 1 that occur, ascending; `ids` become their places among them.
+    cdef Py_ssize_t i, at
+    cdef uint32_t each
+    cdef bint inside = True
+    cdef uint8_t[::1] seen
+    cdef int32_t[::1] places
+    if not 0 <= count <= 1 << 31:
+        raise ValueError(f"{count} ids")
+    marks = np.zeros(count, np.uint8)
+    seen = marks
+    with nogil:
+        for i in range(len(ids)):
+            each = <uint32_t>ids[i]
+            if each >= <uint64_t>count:
+                inside = False
+                break
+            seen[<Py_ssize_t>each] = 1
+    used = np.flatnonzero(marks)
+    if not inside:
+        raise ValueError(f"an id is outside 0 to {count - 1}")
+    if len(used) < count:
+        numbers = np.zeros(count, np.int32)
+        numbers[used] = np.arange(len(used))
+        places = numbers
+        for i in range(len(ids)):
+            at = ids[i]
+            if not 0 <= at < count:     # the owner has changed it since
+                raise ValueError(f"an id is outside 0 to {count - 1}")
+            ids[i] = places[at]
+    return used
 
 
 def narrow_letters(const uint32_t[::1] letters not None, uint8_t[::1] narrow not None):
