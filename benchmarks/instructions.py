@@ -124,7 +124,11 @@ def bar_objects() -> Callable[[], object]:
 
 def bar_columns() -> Callable[[], object]:
     """Finished bars to columns of numpy."""
-    return bars().to_numpy
+    from fastbars import BarBatch
+    from fastbars.specs import parse_specs
+
+    buffer, made = bars()
+    return BarBatch(made.array(), buffer.instruments, parse_specs("1m"), ids=True).to_numpy
 
 
 def columns_of_texts_and_floats() -> Callable[[], object]:

@@ -30,7 +30,7 @@ FEW = 50_000  # of what is made one by one
 BOUNDS = {
     "integers": 9.5,
     "ids as uint64": 16,
-    "times as datetime64[us]": 12.5,
+    "times as datetime64[us]": 13.5,
     "floats": 22,
     "Arrow texts": 60,
     "Arrow decimals": 31,
@@ -43,7 +43,7 @@ BOUNDS = {
     "symbols as a list": 25,
     "polars, strings and decimals": 40,
     "pandas, strings and floats": 25,
-    "lists of int": 66,
+    "lists of int": 75,
     "lists of Decimal": 500,
 }
 
