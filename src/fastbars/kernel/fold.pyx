@@ -25,7 +25,7 @@ from fastbars.kernel.ids cimport (
     AHEAD, DUPLICATE, FILLS, FORGOTTEN, NO_MEMORY, OVERLAP, Verdict, advance, catch_up, is_missing, is_newest, leave_missing,
     resolve, takes_next, was_seen,
 )
-from fastbars.kernel.limits cimport LATEST_NS
+from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.ordinary cimport begins_stretch, fetch, fold_path_stretch, fold_rows, fold_time_stretch, take_ordinary
 from fastbars.kernel.ordinary_close cimport close_ordinary
 from fastbars.kernel.passes cimport Columns, Pass, Seen, note_overflow, row_at, trades_of
@@ -34,7 +34,7 @@ from fastbars.kernel.rows cimport not_placed
 from fastbars.kernel.rules cimport FIXED, TICK, VALUE, VOLUME, Rule, interval_of, is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, NOTHING, add128_wide, int128, prefetch, wide_product
 from fastbars.kernel.series cimport (
-    CONFIRMED, HELD, REPEATED, Wait, begin_series, hold, may_begin, older_series, stand_in, stop_ordinary, take_strays,
+    CONFIRMED, HELD, REPEATED, Wait, begin_series, hold, is_repeated, may_begin, older_series, stand_in, stop_ordinary, take_strays,
     waiting_of,
 )
 from fastbars.kernel.summary cimport Summary, add_trade, clear_bar
@@ -187,6 +187,9 @@ cdef Py_ssize_t _fold_spec(
                     if end > i:
                         i = end
                         continue
+            if tree >= 0 and _take_older(table, run, tree, row_at(batch.places, i), asks):
+                i += 1
+                continue
             if tree >= 0:
                 end = _fold_closes(table, run, tree, i, stop)
                 if end > i:
@@ -208,6 +211,39 @@ cdef Py_ssize_t _fold_spec(
             _fold_path_row(table, run, spec, row, False)
         i += 1
     return stop
+
+
+cdef bint _take_older(Table *table, Pass *run, int tree, Py_ssize_t row, bint asks) noexcept nogil:
+    # A trade with the next id that is older than the last one, but not than the open bar; or one that was seen before, where
+    # no other specs have to be kept from it. False: it is neither, or it cannot be told at once.
+    cdef const Columns *batch = &run.columns
+    cdef const Tree *own = &table.specs.trees[tree]
+    cdef int32_t s = batch.symbol_id[row]
+    cdef int64_t time = batch.time_ns[row]
+    cdef Slot *slot
+    cdef Past *past
+    if <uint32_t>s >= batch.symbols:
+        return False
+    slot = &table.slots[own.root][s]
+    if asks and batch.last_id[row] < slot.gate.next.id:
+        if own.stop - own.start < table.specs.count or not is_time(time) or not is_repeated(table, run, row):
+            return False
+        table.duplicates += 1
+        table.voids -= batch.size[row] == 0
+    else:
+        if not slot.bar.open_time <= time < slot.gate.next.limit or batch.size[row] == 0 or (
+            table.terms.by_id and (batch.first_id[row] != slot.gate.next.id or batch.last_id[row] >= LAST_IDS)
+        ) or (asks and (table.ids.renewed.count or not takes_next(table.ids, run, row))):
+            return False
+        add_trade(&slot.bar, batch, row, slot.contract, table.terms.by_id)
+        past = &table.pasts[own.root][s]
+        past.newest_ns = max(past.newest_ns, time)
+        if table.terms.by_id:
+            slot.gate.next.id = batch.last_id[row] + 1
+    if batch.size[row] or not run.has_voids:
+        run.seen.prices |= <uint64_t>batch.price[row] - 1
+    run.seen.sizes |= <uint64_t>batch.size[row] - (0 if run.has_voids else 1)
+    return True
 
 
 cdef Py_ssize_t _fold_closes(Table *table, Pass *run, int tree, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
@@ -468,6 +504,10 @@ cdef void _fold_unexpected(Table *table, Pass *run, Py_ssize_t row) noexcept nog
             table.voids -= run.columns.size[row] == 0
         elif became != HELD and run.columns.size[row]:
             not_placed(&table.rows, row, -1)
+        return
+    if anew is NULL and was_seen(table.ids, s, run.first[row], run.last[row]):
+        table.duplicates += 1       # as `_fold_known` would find, which looks at more
+        table.voids -= run.columns.size[row] == 0
         return
     _fold_known(table, run, row)
 

@@ -10,6 +10,7 @@ cdef enum Wait:                 # what became of a trade that may begin a new se
     REPEATED                    # it waits already
     ENTANGLED                   # some of its ids wait already, others do not
 
+cdef bint is_repeated(const Table *table, const Pass *run, Py_ssize_t row) noexcept nogil
 cdef bint may_begin(Table *table, const Pass *run, Py_ssize_t row) noexcept nogil
 cdef Wait hold(Table *table, const Pass *run, Py_ssize_t row) noexcept nogil
 cdef int32_t take_strays(Table *table, const Pass *run, Py_ssize_t row, Waiting *strays) noexcept nogil

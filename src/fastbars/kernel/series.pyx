@@ -25,10 +25,11 @@ from fastbars.kernel.passes cimport Pass
 from fastbars.kernel.paths cimport path_rule_of
 from fastbars.kernel.rules cimport is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
-from fastbars.kernel.summary cimport Summary
+from fastbars.kernel.summary cimport Summary, is_within
 from fastbars.kernel.table cimport Next, Record, Slot, Table, is_open, mark_begun_late, total_bar
 
 cdef enum:
+    MOST_LOOKS = 32             # at closed bars, to tell a duplicate at once
     MOST_PASSED = 1000          # trades of the old series, whatever their times, that show that it goes on
 
 # Ids that trades of an older series can have beyond the newest one it had.
@@ -64,10 +65,8 @@ cdef bint _is_too_late(Table *table, int32_t symbol_id, int64_t key, int64_t tim
     cdef int32_t at = find_hole(&line.holes, key - 1), r
     cdef int64_t before = time_ns - table.terms.lateness_ns if time_ns > LOWEST + table.terms.lateness_ns else LOWEST
     cdef Known known = Known(key, HIGHEST, LOWEST)
-    cdef const Slot *slot
     cdef Summary bar
     cdef int64_t ledgers
-    cdef bint early = False     # some kept bar may have a trade that was made early enough
     cdef int k
     if at >= 0:
         _consider(&known, line.holes.nodes[at].hole.first - 1, line.holes.nodes[at].hole.since_ns)
@@ -76,13 +75,8 @@ cdef bint _is_too_late(Table *table, int32_t symbol_id, int64_t key, int64_t tim
     _consider(&known, line.expected - 1, line.last_time_ns)
     if table.sequenced:         # the bars know no sequence numbers
         return known.time_ns < before and known.key < HIGHEST
-    if known.time_ns >= before:
-        for k in range(table.specs.count):
-            slot = &table.slots[k][symbol_id]
-            early |= slot.oldest >= 0 and table.records.items[slot.oldest].bar.open_time < before
-            early |= is_time_kind(table.specs.rules[k].kind) and is_open(table, k, symbol_id) and slot.bar.open_time < before
-        if not early:
-            return False
+    if known.time_ns >= before and not _is_any_between(table, symbol_id, key, known.key, before):
+        return False
     ledgers = known.key
     for k in range(table.specs.count):
         if not is_time_kind(table.specs.rules[k].kind):
@@ -97,6 +91,34 @@ cdef bint _is_too_late(Table *table, int32_t symbol_id, int64_t key, int64_t tim
     return known.time_ns < before and known.key < HIGHEST
 
 
+cdef bint _is_any_between(
+    const Table *table, int32_t symbol_id, int64_t first, int64_t stop, int64_t before_ns
+) noexcept nogil:
+    # Whether a time bar that is kept, and began early enough, has its first id between two.
+    cdef const Record *records = table.records.items
+    cdef const Slot *slot
+    cdef int64_t first_id
+    cdef int32_t r
+    cdef int k, source
+    for k in range(table.specs.count):
+        if not is_time_kind(table.specs.rules[k].kind):
+            continue
+        slot = &table.slots[k][symbol_id]
+        if slot.bar.open_time < before_ns:
+            first_id, source = slot.bar.first_id, table.specs.source[k]
+            while source >= 0 and is_within(&table.slots[source][symbol_id].bar, &slot.bar):
+                first_id = min(first_id, table.slots[source][symbol_id].bar.first_id)
+                source = table.specs.source[source]
+            if first <= first_id < stop:
+                return True
+        r = slot.oldest
+        while r >= 0 and records[r].bar.open_time < before_ns:
+            if first <= records[r].bar.first_id < stop:
+                return True
+            r = records[r].next
+    return False
+
+
 # Trades that wait.
 
 cdef bint may_begin(Table *table, const Pass *run, Py_ssize_t row) noexcept nogil:
@@ -105,6 +127,31 @@ cdef bint may_begin(Table *table, const Pass *run, Py_ssize_t row) noexcept nogi
     cdef const Line *line = &table.ids.lines[s]
     return run.first[row] < line.expected <= LARGEST_ID and not run.healing and _is_too_late(
         table, s, min(run.last[row], line.expected - 1), run.columns.time_ns[row])
+
+
+cdef bint is_repeated(const Table *table, const Pass *run, Py_ssize_t row) noexcept nogil:
+    # A trade of the open bar that was seen before, by a few looks: no id is missing, and it is not too late to be that
+    # trade (`_is_too_late`). False: it may be one all the same.
+    cdef int32_t s = run.columns.symbol_id[row], r
+    cdef int64_t first = run.columns.first_id[row], time_ns = run.columns.time_ns[row]
+    cdef int64_t before = time_ns - table.terms.lateness_ns if time_ns > LOWEST + table.terms.lateness_ns else LOWEST
+    cdef const Line *line = &table.ids.lines[s]
+    cdef const Slot *slot = &table.slots[table.specs.trees[0].root][s]
+    cdef const Record *records = table.records.items
+    cdef int k, left = MOST_LOOKS
+    if table.ids.renewed.count or line.holes.count or slot.gate.next.limit == LOWEST or slot.gate.next.id > LARGEST_ID or (
+        first <= max(line.start, slot.bar.first_id) or first < line.forgotten
+        or (slot.bar.last_time if slot.gate.next.id > line.expected else line.last_time_ns) < before
+    ):
+        return False
+    for k in range(table.specs.count):      # their open bars begin with the same id as this one, or earlier
+        r = table.slots[k][s].oldest
+        while r >= 0 and records[r].bar.open_time < before:
+            left -= 1
+            if records[r].bar.first_id >= first or left == 0:
+                return False
+            r = records[r].next
+    return True
 
 
 cdef Waiting waiting_of(const Pass *run, Py_ssize_t row) noexcept nogil:
