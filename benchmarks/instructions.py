@@ -153,6 +153,25 @@ def csv_lines() -> Callable[[], object]:
     return lambda: text.lines(buffer, made)
 
 
+def on_bar() -> Callable[[], object]:
+    """Trades as texts, each of which closes a bar, to a callback."""
+    from fastbars import BarBuffer
+
+    buffer = BarBuffer("1m", ids="contiguous", on_bar=id)
+    given = [("A", minute * 60 * 10**9, f"6{minute}.5", "0.25", "buy", minute) for minute in range(TRADES + 1)]
+    return lambda: [buffer.add(*row) for row in given]
+
+
+def current() -> Callable[[], object]:
+    """The bar in progress."""
+    from fastbars import BarBuffer
+
+    buffer = BarBuffer("1m", ids="contiguous")
+    for place in range(5):
+        buffer.add("A", place, f"60{place}.5", "0.25", "buy", place)
+    return lambda: [buffer.current("A", "1m") for _ in range(TRADES)]
+
+
 def record() -> Callable[[], object]:
     """Messages into a recording, one a wakeup."""
     from benchmarks import market
@@ -328,6 +347,8 @@ PARTS: dict[str, Callable[[], Callable[[], object]]] = {
     "a bar to OHLCVBar": bar_objects,
     "a bar to numpy": bar_columns,
     "a bar to CSV": csv_lines,
+    "a bar to on_bar": on_bar,
+    "current": current,
 }
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from datetime import UTC, timedelta, timezone
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +30,7 @@ from fastbars.kernel.rows import ROW_DTYPE, IssuedRows
 from fastbars.live.session import Session
 from fastbars.tapes.recorder import Recording
 from servers import START_NS, trades
-from test_cli import tape
+from test_cli import BAR, tape
 from test_objects import SIGNED, TIMES, WIDE, row_of
 
 __all__ = ["tape"]
@@ -78,13 +82,11 @@ def issued(draw: st.DrawFn) -> Issued:
 @pytest.mark.parametrize(("form", "line"), [("csv", csv_line), ("jsonl", json_line)])
 @given(given=issued())
 def test_lines_made_of_rows_are_byte_for_byte_those_made_of_bars(form: str, line: Any, given: Issued) -> None:
-    made = BarText(form).lines(given.buffer, given.rows)  # type: ignore[arg-type]
-    bars = given.buffer.bars_of(given.rows)  # type: ignore[arg-type]
+    made = BarText(form).lines(given.buffer, given.rows)
+    bars = given.buffer.bars_of(given.rows)
     assert made == [f"{line(bar)}\n" for bar in bars]
     on_terminal = BarText(form, 80)
-    assert on_terminal.lines(given.buffer, given.rows) == [  # type: ignore[arg-type]
-        printable(line(bar)) + "\n" for bar in bars
-    ]
+    assert on_terminal.lines(given.buffer, given.rows) == [printable(line(bar)) + "\n" for bar in bars]
 
 
 @given(st.binary(min_size=ROW_DTYPE.itemsize, max_size=ROW_DTYPE.itemsize))
@@ -94,12 +96,12 @@ def test_rows_of_any_bytes_are_written_or_refused_as_bars_are(content: bytes) ->
     buffer.instruments.add("A")
     rows = np.frombuffer(content, ROW_DTYPE)
     try:
-        (bar,) = buffer.bars_of(rows)  # type: ignore[arg-type]
+        (bar,) = buffer.bars_of(rows)
     except (IndexError, ValueError) as error:
         with pytest.raises(type(error), match=re.escape(str(error))):
-            BarText("csv").lines(buffer, rows)  # type: ignore[arg-type]
+            BarText("csv").lines(buffer, rows)
         return
-    assert BarText("csv").lines(buffer, rows) == [csv_line(bar) + "\n"]  # type: ignore[arg-type]
+    assert BarText("csv").lines(buffer, rows) == [csv_line(bar) + "\n"]
 
 
 def test_a_symbol_that_is_no_text_of_unicode_is_written_as_it_is_or_refused() -> None:
@@ -136,6 +138,71 @@ def test_a_name_that_is_not_encoded_to_bytes_is_refused() -> None:
     buffer.instruments.add("A")
     with pytest.raises(TypeError, match="bytes"):
         maker.make(row_of(count=1), buffer.instruments, buffer.spec_names, True)
+
+
+# Of objects: those of the class itself are written by compiled code, those of an heir in Python.
+
+
+class Heir(OHLCVBar):
+    """A bar of a user's own class."""
+
+    __slots__ = ()
+
+
+NUMBERS = st.one_of(
+    st.decimals(allow_nan=False, allow_infinity=False, min_value=0),
+    st.sampled_from(list(map(Decimal, ("0", "-0", "0.00", "1E+2", "1E-7", "0E+3", "12.50", "1.5E+200", "1E-100")))),
+)
+MOMENTS = st.datetimes(timezones=st.sampled_from([UTC, ZoneInfo("America/New_York"), timezone(timedelta(hours=14))]))
+WHOLE = st.one_of(st.none(), st.integers(0, 5), st.integers(-(2**63), 2**63 - 1), st.booleans())
+
+
+@st.composite
+def bars_of_a_user(draw: st.DrawFn) -> dict[str, Any]:
+    """What a user can make a bar of."""
+    opened, closed = sorted([draw(MOMENTS), draw(MOMENTS)])
+    prices = draw(st.one_of(st.none(), NUMBERS))
+    return {
+        "exchange": draw(NAMES), "market": draw(NAMES), "symbol": draw(NAMES), "spec": draw(NAMES), "open_time": opened,
+        "close_time": closed, **dict.fromkeys(("open", "high", "low", "close"), prices), "volume": draw(NUMBERS),
+        "quote_volume": draw(NUMBERS), "trade_count": 0 if prices is None else draw(st.integers(0, 2**63 - 1)),
+        "taker_buy_volume": draw(NUMBERS), "taker_buy_quote_volume": draw(NUMBERS), "first_trade_id": draw(WHOLE),
+        "last_trade_id": draw(WHOLE), "status": draw(st.sampled_from([*STATUSES, "GAP", "odd"])),
+        "revision": draw(st.integers(0, 9)), "close_reason": draw(st.sampled_from(REASONS)),
+        "missing_count": draw(WHOLE), "unpublished_count": draw(WHOLE),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("line", [csv_line, json_line])
+@given(given=bars_of_a_user())
+def test_a_line_of_a_bar_is_that_which_python_writes(line: Any, given: dict[str, Any]) -> None:
+    assert line(OHLCVBar(**given)) == line(Heir(**given))
+
+
+@pytest.mark.parametrize("capitals", [0, 1])
+def test_a_line_is_written_the_same_in_any_context_of_decimals(capitals: int) -> None:
+    given = {name: getattr(BAR, name) for name in BAR_FIELDS} | {
+        "volume": Decimal("1E+9"),
+        "quote_volume": Decimal("2E-9"),
+    }
+    with localcontext(prec=2, capitals=capitals):
+        for line in (csv_line, json_line):
+            assert "1000000000" in line(OHLCVBar(**given)) == line(Heir(**given))
+
+
+def test_compiled_code_writes_the_bars_that_fastbars_makes_and_leaves_others_to_python() -> None:
+    heads = b"", *[b","] * (len(BAR_FIELDS) - 1)
+    maker = LineMaker(BAR_FIELDS, heads, b"", b"", False, str.encode, str.encode, STATUSES, REASONS)
+    heir = Heir(**{name: getattr(BAR, name) for name in BAR_FIELDS})
+    assert maker.line_of(BAR) == csv_line(heir)
+    for odd in (
+        replace(BAR, open_time=BAR.open_time.astimezone(ZoneInfo("Asia/Tokyo"))),
+        replace(BAR, revision=True),
+        replace(BAR, first_trade_id=2**63),
+        replace(BAR, volume=5),  # type: ignore[arg-type]
+        replace(BAR, spec=None),  # type: ignore[arg-type]
+    ):
+        assert maker.line_of(odd) is None
 
 
 # Whoever wants rows is given no bars.

@@ -168,7 +168,7 @@ class Watching(BarBuffer):
         return super().issue(rows, *others)
 
 
-@pytest.mark.parametrize("ids", ["contiguous", "none", "sampled"])
+@pytest.mark.parametrize("ids", ["contiguous", "sequenced", "unique", "none", "sampled"])
 def test_bars_are_made_of_rows_of_which_nobody_has_made_an_array(ids: Ids) -> None:
     buffer = Watching("1s", ids=ids)
     for second in range(3):
@@ -180,9 +180,10 @@ def test_bars_are_made_of_rows_of_which_nobody_has_made_an_array(ids: Ids) -> No
         array = rows.array()
         assert any(each is array for each in gc.get_referents(rows))
         (plain,) = BarBatch(rows, buffer.instruments, buffer.specs, ids=buffer.policy.numbered)
-        best = buffer.policy.best
-        assert bars[0].status == (best if plain.status is BarStatus.UNVERIFIABLE else plain.status)
+        assert bars[0].status == buffer.policy.statuses[rows["status"][0]]
         assert bars == [replace(plain, status=bars[0].status)]
+        rows.array()["status"] = STATUSES.index(BarStatus.UNVERIFIABLE)
+        assert buffer.bars_of(rows)[0].status == ("SAMPLED" if ids == "sampled" else "UNVERIFIABLE")
 
 
 def test_rows_outlive_their_kernel_and_their_array_outlives_them() -> None:

@@ -56,16 +56,6 @@ class CloseReason(StrEnum):
 
 STATUSES = tuple(BarStatus)
 REASONS = tuple(CloseReason)
-
-
-def statuses_where(best: BarStatus) -> tuple[BarStatus, ...]:
-    """What the kernel's numbers of a status stand for.
-
-    The kernel knows whether ids prove something; `best` is what a bar is, by its IdPolicy, where they do not.
-    """
-    return tuple(best if status is BarStatus.UNVERIFIABLE else status for status in STATUSES)
-
-
 # Not the caller's context, whose digits, range, rounding and traps are the caller's affair.
 _VWAP = Context(prec=28, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, capitals=1, clamp=0, flags=[], traps=[])
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbars._agg import BarKernel
-from fastbars.bars import REASONS, BarStatus, CloseReason, OHLCVBar, statuses_where
+from fastbars.bars import REASONS, CloseReason, OHLCVBar
 from fastbars.callbacks import call, check_callbacks
 from fastbars.entry import TradeEntry, add, add_batch, add_live, add_tick, advance_watermark
 from fastbars.errors import SpecError
@@ -572,9 +572,9 @@ class BarBuffer:
             self._stats.callback_errors += not call(self.on_bars, bars)
         return bars
 
-    def bars_of(self, rows: IssuedRows) -> list[OHLCVBar]:
+    def bars_of(self, rows: IssuedRows | npt.NDArray[Any]) -> list[OHLCVBar]:
         """Rows that the kernel has issued, as bars."""
-        return _maker_of(self.policy.best).make(rows, self.instruments, self.spec_names, self.policy.numbered)
+        return _maker_of(self.policy.name).make(rows, self.instruments, self.spec_names, self.policy.numbered)
 
     def _report_late(self, batch: TickBatch | None, rows: list[tuple[int, int]]) -> None:
         self._stats.late += len(rows)
@@ -602,8 +602,8 @@ class BarBuffer:
 
 
 @cache
-def _maker_of(best: BarStatus) -> BarMaker[OHLCVBar]:
-    return BarMaker(OHLCVBar, statuses_where(best), REASONS)
+def _maker_of(ids: Ids) -> BarMaker[OHLCVBar]:
+    return BarMaker(OHLCVBar, IdPolicy.of(ids).statuses, REASONS)
 
 
 def _restored(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from fastbars.bars import BarStatus
+from fastbars.bars import STATUSES, BarStatus
 
 Ids = Literal["contiguous", "sequenced", "unique", "none", "sampled"]
 
@@ -42,6 +42,16 @@ class IdPolicy:
     def only_unique(self) -> bool:
         """Whether the ids tell trades apart and no more: those seen are remembered, so that none counts twice."""
         return self.deduplicates and not self.numbered
+
+    @property
+    def statuses(self) -> tuple[BarStatus, ...]:
+        """What the kernel's numbers of a status stand for.
+
+        The kernel knows whether ids prove something; the policy knows what bars are at best where they do not.
+        """
+        if self.numbered:
+            return STATUSES
+        return tuple(self.best if status is BarStatus.UNVERIFIABLE else status for status in STATUSES)
 
     @staticmethod
     def of(ids: Ids) -> IdPolicy:

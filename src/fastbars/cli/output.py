@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, TextIO
 
+import numpy.typing as npt
 import orjson
 
-from fastbars.bars import BAR_FIELDS, REASONS, BarStatus, OHLCVBar, json_value, statuses_where
+from fastbars.bars import BAR_FIELDS, REASONS, OHLCVBar, json_value
 from fastbars.buffer import BarBuffer
 from fastbars.cli.text import columns_of, fitted, printable
+from fastbars.id_policy import IdPolicy, Ids
 from fastbars.kernel.lines import LineMaker
 from fastbars.kernel.rows import IssuedRows
 
@@ -56,6 +58,9 @@ def text_of(value: Any) -> str:
 
 def csv_line(bar: OHLCVBar) -> str:
     """The bar in the order of BAR_FIELDS; a name with a comma, a quote or a line end is quoted (RFC 4180)."""
+    line = _plain_line("csv", bar)
+    if line is not None:
+        return line
     exchange, market, symbol, *others = bar.to_dict().values()
     return ",".join([*map(_quoted, (exchange, market, symbol)), *map(text_of, others)])
 
@@ -66,7 +71,14 @@ def _quoted(name: str) -> str:
 
 def json_line(bar: OHLCVBar) -> str:
     """The bar as one JSON object; decimals are text, so that no reader rounds them."""
-    return orjson.dumps(bar.to_dict(json=True)).decode()
+    line = _plain_line("jsonl", bar)
+    return orjson.dumps(bar.to_dict(json=True)).decode() if line is None else line
+
+
+def _plain_line(form: str, bar: OHLCVBar) -> str | None:
+    # By compiled code, where the values of the bar are of the types that those of nearly all bars are.
+    maker = _maker_of(form)
+    return None if maker is None or type(bar) is not OHLCVBar else maker.line_of(bar)
 
 
 def table_line(bar: OHLCVBar, columns: Columns = _COLUMNS) -> str:
@@ -133,9 +145,8 @@ def terminal_width(file: TextIO | None) -> int | None:
 
 
 @cache
-def _maker_of(form: str, best: BarStatus) -> LineMaker | None:
-    # Names are encoded as `csv_line` and `json_line` have them.
-    texts = tuple(map(str, statuses_where(best))), tuple(map(str, REASONS))
+def _maker_of(form: str, ids: Ids = "none") -> LineMaker | None:
+    texts = IdPolicy.of(ids).statuses, REASONS
     if form == "csv":
         heads = b"", *[b","] * (len(BAR_FIELDS) - 1)
         return LineMaker(BAR_FIELDS, heads, b"", b"", False, lambda name: _utf8(_quoted(name)), _utf8, *texts)
@@ -175,10 +186,10 @@ class BarText:
         """One bar, one line, with its end."""
         return self._whole(self._line(bar))
 
-    def lines(self, buffer: BarBuffer, rows: IssuedRows) -> list[str]:
+    def lines(self, buffer: BarBuffer, rows: IssuedRows | npt.NDArray[Any]) -> list[str]:
         """The lines of bars that a buffer has issued; made without bar objects, but for tables."""
         policy = buffer.policy
-        maker = _maker_of(self._form, policy.best)
+        maker = _maker_of(self._form, policy.name)
         if maker is None:
             return list(map(self.line, buffer.bars_of(rows)))
         return list(map(self._whole, maker.make(rows, buffer.instruments, buffer.spec_names, policy.numbered)))

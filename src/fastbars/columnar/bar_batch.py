@@ -84,7 +84,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
             return self._part(self.rows[index])
         places = places_of(index, len(self.rows))
         if isinstance(places, int):
-            return self._make(self.rows[places : places + 1].copy())[0]
+            return self._make(self.rows[places : places + 1])[0]
         return self._part(self.rows.view(_LUMP)[places].view(ROW_DTYPE) if self._is_plain else self.rows[places])
 
     @property

@@ -19,7 +19,7 @@ class LineMaker:
         quotes: decimals and times stand in double quotes.
         encode_name: a name (exchange, market, symbol) as it stands in a line, UTF-8.
         encode_word: likewise a bar spec, a status and a close reason.
-        statuses, reasons: the texts that stand for the kernel's numbers.
+        statuses, reasons: the members that stand for the kernel's numbers.
 
     Raises:
         KeyError: a field is none of a bar.
@@ -37,6 +37,8 @@ class LineMaker:
         statuses: tuple[str, ...],
         reasons: tuple[str, ...],
     ) -> Self: ...
+    def line_of(self, bar: object) -> str | None:
+        """The line of an object with these fields; None where a value is of a type that none of a made bar is."""
     def make(
         self, rows: IssuedRows | npt.NDArray[Any], instruments: Instruments, specs: tuple[str, ...], ids: bool
     ) -> list[str]:

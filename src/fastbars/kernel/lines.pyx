@@ -4,25 +4,43 @@ The lines are those that `fastbars.cli.output` makes of bar objects, byte for by
 Units: rows are those of `fastbars.kernel.rows.ROW_DTYPE`.
 """
 
+from datetime import UTC as _utc
+from decimal import Decimal
+from operator import attrgetter as _attrgetter
+
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.datetime cimport (
+    datetime, datetime_day, datetime_hour, datetime_microsecond, datetime_minute, datetime_month, datetime_second,
+    datetime_year, import_datetime,
+)
+from cpython.list cimport PyList_GET_ITEM
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 
 from fastbars.kernel.instruments cimport Instruments
 from fastbars.kernel.places cimport (
     MOST_FIELDS, Moment, Place, check_row, moment_of, number_of, scale_of, whole,
 )
 from fastbars.kernel.rows cimport IssuedRows, Row, rows_of
-from fastbars.kernel.scaled cimport DECIMAL_ROOM, LOWEST, int128, write_decimal
+from fastbars.kernel.scaled cimport DECIMAL_ROOM, HIGHEST, LOWEST, int128, write_decimal
 
 from fastbars.kernel import fields as _fields
 
 cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    void *PyUnicode_1BYTE_DATA(object text)
 
 cdef extern from "decimal_text.h" nogil:
     const char *TWO_DIGITS "fb_two_digits"
+
+import_datetime()
+
+cdef object _UTC = _utc
+cdef object _Decimal = Decimal
 
 cdef enum Kind:
     IDENTITY        # the same in all rows
@@ -57,8 +75,18 @@ cdef inline char *write_two(char *out, int value) noexcept nogil:
     return out + 2
 
 
-cdef char *write_time(char *out, int64_t time_ns) noexcept nogil:
-    cdef Moment at = moment_of(time_ns)
+cdef object _plain(object decimal):
+    # Its text without an exponent: what format(decimal, "f") makes. Most have none anyway, and str() is faster.
+    cdef str text = str(decimal)
+    cdef const unsigned char *characters = <const unsigned char *>PyUnicode_1BYTE_DATA(text)
+    cdef Py_ssize_t i
+    for i in range(PyUnicode_GET_LENGTH(text)):
+        if characters[i] > b"9":
+            return format(decimal, "f")
+    return text
+
+
+cdef char *write_moment(char *out, const Moment *at) noexcept nogil:
     out = write_two(write_two(out, at.year // 100), at.year % 100)
     out[0] = b"-"
     out = write_two(out + 1, at.month)
@@ -81,6 +109,9 @@ cdef char *write_time(char *out, int64_t time_ns) noexcept nogil:
 cdef class LineMaker:
     cdef tuple statuses
     cdef tuple reasons
+    cdef tuple members          # the objects that these are the texts of
+    cdef tuple member_texts
+    cdef object values_of
     cdef object encode_name     # str -> bytes, as they stand in a line
     cdef object encode_word
     cdef dict names             # those that were encoded
@@ -102,7 +133,10 @@ cdef class LineMaker:
                 raise TypeError(f"a head is bytes, not {type(head).__name__}")
         self.heads, self.end, self.none, self.quotes = heads, end, none, quotes
         self.encode_name, self.encode_word = encode_name, encode_word
-        self.statuses, self.reasons = statuses, reasons
+        self.members = statuses + reasons
+        self.statuses, self.reasons = tuple(map(str.__str__, statuses)), tuple(map(str.__str__, reasons))
+        self.member_texts = self.statuses + self.reasons
+        self.values_of = _attrgetter(*fields) if len(fields) > 1 else None
         self.names, self.words = {}, {}
         for field in fields:
             self.kinds[self.count] = IDENTITY
@@ -160,6 +194,89 @@ cdef class LineMaker:
             PyMem_Free(text)
         return lines
 
+    def line_of(self, bar not None):
+        # In two passes: what needs Python, and how much room that takes; then all of it is written.
+        cdef tuple values
+        cdef list parts = [None] * self.count
+        cdef Py_ssize_t needed = PyBytes_GET_SIZE(self.end)
+        cdef object value, part
+        cdef int at
+        cdef char *text
+        cdef char *end
+        if self.values_of is None:
+            return None
+        values = self.values_of(bar)
+        for at in range(self.count):
+            value = <object>PyTuple_GET_ITEM(values, at)
+            part = self.part_of(value, self.kinds[at], self.places[at].text)
+            if part is None:
+                return None
+            parts[at] = part
+            needed += PyBytes_GET_SIZE(<bytes>self.heads[at]) + VALUE_ROOM
+            if type(part) is bytes:
+                needed += PyBytes_GET_SIZE(part)
+            elif type(part) is str:
+                needed += PyUnicode_GET_LENGTH(part)
+        text = <char *>PyMem_Malloc(needed)
+        if text is NULL:
+            raise MemoryError
+        try:
+            end = text
+            for at in range(self.count):
+                end = _write_bytes(end, <bytes>self.heads[at])
+                part = <object>PyList_GET_ITEM(parts, at)
+                if type(part) is bytes:
+                    end = _write_bytes(end, part)
+                elif type(part) is int:
+                    end = write_whole(end, part)
+                else:
+                    end = self.write_quoted(end, part)
+            end = _write_bytes(end, self.end)
+            return PyUnicode_DecodeUTF8(text, end - text, b"surrogatepass")
+        finally:
+            PyMem_Free(text)
+
+    cdef object part_of(self, object value, Kind kind, int text):
+        # What of a value is written: bytes as they are, ASCII text of a decimal, an int, or a time. None: it is of
+        # another type than those of a made bar, or out of its range.
+        cdef int at
+        if kind <= NAME:
+            if type(value) is str:
+                return self.name(value) if kind == IDENTITY or text == 0 else self.word(value)
+            if kind == NAME and text >= 2:
+                for at in range(<int>PyTuple_GET_SIZE(self.members)):
+                    if PyTuple_GET_ITEM(self.members, at) == <PyObject *>value:
+                        return self.word(<object>PyTuple_GET_ITEM(self.member_texts, at))
+            return None
+        if value is None:
+            return self.none
+        if kind == TIME:
+            return value if type(value) is datetime and (<datetime>value).tzinfo is _UTC else None
+        if kind <= AMOUNT:
+            return _plain(value) if type(value) is _Decimal else None
+        return value if type(value) is int and -HIGHEST <= value <= HIGHEST else None
+
+    cdef char *write_quoted(self, char *out, object part) except NULL:
+        # A decimal, or a time.
+        cdef Py_ssize_t length
+        cdef Moment at
+        if self.quotes:
+            out[0] = b'"'
+            out += 1
+        if type(part) is str:
+            length = PyUnicode_GET_LENGTH(part)
+            memcpy(out, PyUnicode_1BYTE_DATA(part), length)
+            out += length
+        else:
+            at = Moment(
+                datetime_year(part), datetime_month(part), datetime_day(part), datetime_hour(part), datetime_minute(part),
+                datetime_second(part), datetime_microsecond(part))
+            out = write_moment(out, &at)
+        if self.quotes:
+            out[0] = b'"'
+            out += 1
+        return out
+
     cdef bytes text_of(self, const Row *row, const Place *place, Instruments instruments, tuple specs):
         cdef int64_t number = whole(row, place)
         if place.text == 0:
@@ -192,6 +309,7 @@ cdef class LineMaker:
         cdef const Place *place
         cdef Kind kind
         cdef int128 number
+        cdef Moment time
         cdef int at
         for at in range(self.count):
             place, kind = &self.places[at], self.kinds[at]
@@ -207,7 +325,8 @@ cdef class LineMaker:
                     out[0] = b'"'
                     out += 1
                 if kind == TIME:
-                    out = write_time(out, whole(row, place))
+                    time = moment_of(whole(row, place))
+                    out = write_moment(out, &time)
                 else:
                     number = number_of(row, place)
                     out = write_decimal(out, &number, scale_of(row, place))
