@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,17 @@ def add_text() -> Callable[[], object]:
     from fastbars import BarBuffer
 
     given, buffer = rows(), BarBuffer("1m", ids="contiguous")
+    return lambda: [buffer.add(*row) for row in given]
+
+
+def add_decimal() -> Callable[[], object]:
+    """Trades as Decimals into a buffer."""
+    from fastbars import BarBuffer
+
+    buffer = BarBuffer("1m", ids="contiguous")
+    given = [
+        (symbol, time_ns, Decimal(price), Decimal(size), side, i) for symbol, time_ns, price, size, side, i in rows()
+    ]
     return lambda: [buffer.add(*row) for row in given]
 
 
@@ -326,6 +338,7 @@ def feed(walker: FrameWalker, chunks: list[bytes]) -> None:
 
 PARTS: dict[str, Callable[[], Callable[[], object]]] = {
     "add": add_text,
+    "add, Decimals": add_decimal,
     "add_tick": add_tick,
     "TickData from text": make_ticks,
     "on_tick, 100 a wakeup": on_tick,

@@ -18,6 +18,7 @@ from fastbars.live.session import Session
 
 SYMBOLS = 20
 WAKEUP = 100
+ROUNDS = 40  # of a few milliseconds each: long enough that a busy neighbour leaves one alone
 SIDES = {1: "buy", -1: "sell"}
 
 Row = tuple[str, int, Any, Any, str, int]
@@ -70,20 +71,20 @@ def adding_ticks(ticks: list[TickData]) -> Callable[[], object]:
 
 @pytest.mark.parametrize(
     ("kind", "limit"),
-    [(str, 190), (Decimal, 180), (int, 180)],  # aims: 180, 250, 180; text took 173 to 178
+    [(str, 180), (Decimal, 180), (int, 180)],  # the aim for Decimal was 250
     ids=["text", "Decimal", "int"],
 )
-def test_add(texts: list[Row], kind: Callable[[Any], Any], limit: float) -> None:
+def test_add(texts: list[Row], kind: type[Any], limit: float) -> None:
     def number(text: str, scale: int) -> Any:
         return int(text.replace(".", "")) * 10**scale if kind is int else kind(text)
 
     rows = [(symbol, time_ns, number(p, 0), number(q, 0), *rest) for symbol, time_ns, p, q, *rest in texts]
-    assert_ns(f"add from {kind}", adding(rows), len(rows), limit)
+    assert_ns(f"add from {kind.__name__}", adding(rows), len(rows), limit, ROUNDS)
 
 
 def test_add_tick_of_a_tick_at_hand(texts: list[Row]) -> None:
     ticks = [TickData(*row) for row in texts]
-    assert_ns("add_tick", adding_ticks(ticks), len(ticks), 110)
+    assert_ns("add_tick", adding_ticks(ticks), len(ticks), 110, ROUNDS)
 
 
 class Plain(TickData):
@@ -104,7 +105,7 @@ def test_a_tick_made_from_text(texts: list[Row]) -> None:
         for symbol, time_ns, price, size, side, trade_id in texts:
             TickData(symbol, time_ns, price, size, side, trade_id)
 
-    assert_ns("TickData from text", work, len(texts), 125)  # the aim was 250
+    assert_ns("TickData from text", work, len(texts), 125, ROUNDS)  # the aim was 250
 
 
 def session(callbacks: Callbacks) -> Session:
@@ -129,5 +130,5 @@ def test_a_trade_to_on_tick(trades: int) -> None:
     seen: list[TickData] = []
     receiving(1_000, Callbacks(on_tick=seen.append))()
     assert [tick.trade_count for tick in seen] == [1] * 1_000
-    assert_ns("a trade to on_tick", receiving(trades, Callbacks(on_tick=id)), trades, 1_000)
-    assert_ns("the same without on_tick", receiving(trades, Callbacks()), trades, 1_000)
+    assert_ns("a trade to on_tick", receiving(trades, Callbacks(on_tick=id)), trades, 700)  # the aim was 1,000
+    assert_ns("the same without on_tick", receiving(trades, Callbacks()), trades, 250)

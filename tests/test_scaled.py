@@ -146,6 +146,31 @@ def test_a_long_value_is_cut_short_in_the_message() -> None:
         parse(b"9" * 60)
 
 
+def outcome(value: str | Decimal) -> object:
+    try:
+        return parse(value)
+    except PrecisionError as error:
+        return str(error).replace(repr(value), repr(str(value)))
+
+
+@given(
+    st.builds(
+        lambda sign, digits, exponent: Decimal((sign, digits, exponent)),
+        st.integers(0, 1), st.lists(st.integers(0, 9), min_size=1, max_size=40).map(tuple), st.integers(-400, 400),
+    )
+    | st.decimals(allow_nan=False, allow_infinity=False)
+    | st.decimals(-(2**63), 2**63, places=3).map(lambda value: value * 1),
+)  # fmt: skip
+@example(Decimal("9223372036854775807"))
+@example(Decimal("9223372036854775808"))
+@example(Decimal("-9223372036854775808"))
+@example(Decimal("1E+18"))
+@example(Decimal("1000000000000000000E-36"))
+@example(Decimal("-0.00"))
+def test_a_decimal_is_read_as_its_text_is(value: Decimal) -> None:
+    assert outcome(value) == outcome(str(value))
+
+
 def test_a_decimal_that_is_not_finite_is_refused() -> None:
     for text in ("NaN", "sNaN", "Infinity", "-Infinity"):
         with pytest.raises(PrecisionError, match="is not a finite decimal number"):
