@@ -475,6 +475,9 @@ def test_aggregate_gives_the_bars_of_a_buffer() -> None:
 def test_aggregate_takes_a_last_trade_that_still_waits() -> None:
     made = fastbars.aggregate(**columns([*RESET[:30], (400, 1)]), bars="1m")
     assert sum(bar.trade_count for bar in {bar.open_time: bar for bar in made.to_bars()}.values()) == 31
+    closed_by_the_last = made.rows[made.rows["row"] == 30]
+    assert len(closed_by_the_last) == 1
+    assert made.rows["row"].max() == 30
 
 
 def test_sorting_brings_a_series_into_order_before_it_is_judged() -> None:
