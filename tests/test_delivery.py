@@ -51,7 +51,7 @@ class Stream:
 
     def issue(self, *seconds: int) -> None:
         self.delivery.issue(bars(*seconds))
-        self.delivery.confirm(CALLBACKS)
+        self.delivery.confirm(CALLBACKS, self.delivery.next_number)
 
     async def take(self, loop: BarLoop, count: int) -> list[int]:
         return seconds_of([await anext(loop) for _ in range(count)])

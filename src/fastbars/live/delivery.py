@@ -16,6 +16,8 @@ Bars are kept until all have confirmed them, and never dropped: at `most` bars t
 paused, until half of them are taken. (Half, not one: pausing and resuming cost a system call each, and a consumer that
 barely keeps up would cause both for every bar.) Where callbacks take the bars and nobody iterates, the place that waits
 for a loop is given up instead.
+
+No consumer of many bars holds the event loop up for longer than SLICE_NS and what it does with A_LOOK of them.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from typing import Any, Self
 import orjson
 
 from fastbars.bars import OHLCVBar
+from fastbars.clocks import steady_ns
 from fastbars.errors import WSConnectionError
 from fastbars.live.config import StreamConfig
 from fastbars.live.delivery_log import LONGEST_STREAM, MOST_NUMBER, DeliveryLog, Logged, decoded, encoded, positions
@@ -38,6 +41,10 @@ from fastbars.log import SparseLog, log
 
 _MOST_WAITING = 10_000_000
 CALLBACKS, LOOPS = "callbacks", "loops"
+
+# Where many bars wait, a consumer gives the event loop its turn after this long.
+SLICE_NS = 5_000_000
+A_LOOK = 16  # bars: how often it looks at the clock
 
 
 class Delivery:
@@ -119,10 +126,10 @@ class Delivery:
         bars = map(self.bar, range(self._named.get(name, self.next_number), self.next_number))
         return [bar for bar in bars if bar is not None]
 
-    def confirm(self, name: str) -> None:
-        """A consumer has all bars."""
-        if name in self._named and self._named[name] != self.next_number:
-            self._named[name] = self.next_number
+    def confirm(self, name: str, end: int) -> None:
+        """A consumer has all bars below the number `end`."""
+        if name in self._named and self._named[name] < end:
+            self._named[name] = end
             self.note_confirmed()
 
     def note_confirmed(self) -> None:
@@ -496,6 +503,8 @@ class BarLoop(AsyncIterator[OHLCVBar]):
         self._loops = loops
         self._place = place
         self._has_begun = False
+        self._taken = 0
+        self._turn_ns = 0  # when the event loop had its turn, at the latest
 
     def __aiter__(self) -> Self:
         return self
@@ -506,6 +515,10 @@ class BarLoop(AsyncIterator[OHLCVBar]):
             self._has_begun = True
             await asyncio.sleep(0)
         self._loops.confirm(self._place)
+        self._taken += 1
+        if not self._taken % A_LOOK and steady_ns() - self._turn_ns >= SLICE_NS:
+            await asyncio.sleep(0)  # or a loop whose body awaits nothing would hold everything up until no bar waits
+            self._turn_ns = steady_ns()
         bar = await self._loops.take_next(self._place)
         if bar is None:
             raise StopAsyncIteration

@@ -181,7 +181,7 @@ class MessageReader:
             self._notifier.notify_exchange_bar(replace(item, exchange=exchange, market=market), now_ns)
             return "exchange_bars"
         if isinstance(item, Quote | Ticker):
-            self._notifier.notify_event(item.symbol, item, item.event_time_ns, now_ns)
+            self._notifier.notify_event(item, now_ns)
             return "quotes" if isinstance(item, Quote) else "tickers"
         if isinstance(item, RawMessage):
             self._notifier.notify_message(item)

@@ -460,6 +460,7 @@ class Session:
 
         Where a snapshot keeps them for a restart (StreamConfig.state), they stay open, unless one symbol is named.
         """
+        self.notifier.finish()
         if self.config.state is not None and symbol is None:
             return []
         if symbol is None:
@@ -470,7 +471,9 @@ class Session:
             return []
         bars = self.intake.release(None)
         bars += buffer.flush_all() if symbol is None else buffer.flush_symbol(symbol)
-        return self.notifier.notify_bars(bars, receive_time_ns)
+        bars = self.notifier.notify_bars(bars, receive_time_ns)
+        self.notifier.finish()
+        return bars
 
     # Connections and restarts.
 

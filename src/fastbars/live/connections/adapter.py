@@ -10,6 +10,7 @@ Units: seconds for timers, int64 nanoseconds for event and receive times.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -164,15 +165,22 @@ class BaseWebSocketAdapter:
         Raises:
             WSConnectionError: the first attempt failed, or `close` was called.
         """
+        self.session.notifier.in_next_turn = asyncio.get_running_loop().call_soon
         await self.connections.connect()
 
     async def disconnect(self) -> None:
         """Close every connection and wait until nothing is left running; `connect` starts them again."""
+        self.session.notifier.finish()
         await self.connections.disconnect()
+        self.session.notifier.in_next_turn = None
+        self.session.notifier.finish()
 
     async def close(self) -> None:
         """Close every connection for good and wait until nothing is left running."""
+        self.session.notifier.finish()
         await self.connections.close()
+        self.session.notifier.in_next_turn = None
+        self.session.notifier.finish()
 
     async def reconnect(self) -> None:
         """Drop every connection, connect again, and wait until they are up; several lines one after the other.
