@@ -70,6 +70,31 @@ def holes() -> Callable[[], object]:
     return lambda: made.update(batches[1])
 
 
+def older() -> Callable[[], object]:
+    """Columns of trades of which a tenth is 2 s late, and each came twice; the duplicates follow ten rows later."""
+    import numpy as np
+
+    from benchmarks import market
+
+    trades = market.drawn(TRADES // 2, SYMBOLS, 100)
+    trades["time_ns"] = trades["time_ns"] - (np.arange(TRADES // 2) % 10 == 5) * 2_000_000_000
+    again = np.argsort(np.r_[np.arange(TRADES // 2), np.arange(TRADES // 2) + 10], kind="stable") % (TRADES // 2)
+    batch = market.batch({name: column[again] for name, column in trades.items()}, SYMBOLS)
+    made = new_kernel(batch.instruments)
+    return lambda: made.update(batch)
+
+
+def first_trades() -> Callable[[], object]:
+    """The first trade of each of TRADES symbols, where ten thousand are known."""
+    from fastbars import BarBuffer
+
+    buffer, start_ns = BarBuffer("1m", ids="contiguous"), rows(1)[0][1]
+    for number in range(TRADES):
+        buffer.add(f"A{number:05}", start_ns, "100.12", "0.0123", "buy", 5)
+    given = [(f"B{number:05}", start_ns, "100.12", "0.0123", "buy", 5) for number in range(TRADES)]
+    return lambda: [buffer.add(*row) for row in given]
+
+
 def add_tick() -> Callable[[], object]:
     """Trades as objects into a buffer."""
     from benchmarks import market
@@ -347,6 +372,8 @@ PARTS: dict[str, Callable[[], Callable[[], object]]] = {
     "kernel, 1 trade a bar": lambda: kernel(1),
     "kernel, six specs": lambda: kernel(7, "1m,5m,15m,1h,4h,1d"),
     "kernel, a tenth missing": holes,
+    "kernel, late trades and duplicates": older,
+    "a symbol's first trade": first_trades,
     "scanner": scanner,
     "scanner, Bybit": lambda: scanner_of("bybit"),
     "scanner, Hyperliquid": lambda: scanner_of("hyperliquid"),

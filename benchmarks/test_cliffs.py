@@ -229,6 +229,30 @@ def test_lateness_costs_nothing(is_full: bool) -> None:
         assert_ratio(f"1s bars, lateness {lateness_s:,} s and 60 s", longest, shortest, 1.3, rounds=3)
 
 
+@pytest.mark.parametrize(
+    ("late_s", "lateness_s", "limit"),
+    [
+        (30, 3600, 1.5),
+        # The aim is 1.5. A bar among thousands that are kept is found by walking there from the newest, 10 ns a bar.
+        (1800, 3600, 26),  # only with --full, as the next one
+        # The aim is 1.5. Each trade that comes too late for every bar opens a gap, and all gaps of a symbol are a list.
+        (100, 60, 12),
+    ],
+)
+def test_a_late_trade_costs_little_more_among_thousands_of_bars(
+    late_s: int, lateness_s: int, limit: float, is_full: bool
+) -> None:
+    if limit > 2 and not is_full:
+        pytest.skip("takes seconds: with --full")
+    symbols, rate = 20, 20
+    trades = evenly(symbols, 4200, rate)
+    late = np.arange(len(trades["time_ns"])) % 10 == 3
+    given = trades | {"time_ns": trades["time_ns"] - late * late_s * SECOND}
+    name = f"1s bars, lateness {lateness_s:,} s, a tenth late by {late_s:,} s"
+    in_order = passing_time(trades, symbols, "1s", lateness_s, rate)
+    assert_ratio(name, passing_time(given, symbols, "1s", lateness_s, rate), in_order, limit, rounds=1)
+
+
 # How trades arrive.
 
 

@@ -307,7 +307,6 @@ cdef void rejudge(
     cdef Record *records = table.records.items
     cdef int32_t first = first_behind(table, &table.slots[spec][symbol_id], since), r = first
     cdef bint dirty
-    recheck_held(table, spec, symbol_id, since)
     while r >= 0 and records[r].bar.open_time <= until and heals:
         records[r].flags |= FILLED
         r = records[r].next
@@ -565,5 +564,6 @@ cdef int leave_out_ids(Table *table, int symbol_id, list ranges) except -1:
             since, until = min(since, table.ids.touched.since_ns), max(until, table.ids.touched.until_ns)
     for k in range(table.specs.count):
         if since <= until and is_time_kind(table.specs.rules[k].kind):
+            recheck_held(table, k, symbol_id, since)
             rejudge(table, k, symbol_id, since, until, False, 0)
     return 0

@@ -69,6 +69,8 @@ cdef bint lacks_trades(
     cdef const Gap *gap
     cdef int32_t g = coverage.covers[symbol_id].oldest
     cdef bint lacking = False
+    if coverage.covers[symbol_id].lost_until_ns < open_time:
+        return False
     while g >= 0 and coverage.gaps[g].since_ns < close_time:
         gap = &coverage.gaps[g]
         if gap.trades and affects(gap, spec, open_time, close_time):

@@ -133,10 +133,10 @@ cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
         if resolve(table.ids, taken, row) == NO_MEMORY:
             table.rows.no_memory = True
             return
-        _recheck_all_held(table, s)
         if batch.size[row] != 0 and not has_place(table, taken, row):
             table.rows.no_memory |= not leave_missing(table.ids, taken, row)
             continue
+        _recheck_all_held(table, s)
         since = min(since, min(batch.time_ns[row], min(touched.since_ns, touched.until_ns)))
         until = max(until, max(batch.time_ns[row], max(touched.since_ns, touched.until_ns)))
         if batch.size[row] == 0:
@@ -599,13 +599,13 @@ cdef void _fold_known(Table *table, Pass *run, Py_ssize_t row) noexcept nogil:
         table.rows.no_memory = True
         return
     run.fills = verdict == FILLS
-    if run.fills:
-        _recheck_all_held(table, s)
     if needs_place and run.fills and not has_place(table, run, row):
         table.rows.no_memory |= not leave_missing(table.ids, run, row)
         run.fills = False
         _refuse_late(table, run, row)
         return
+    if run.fills:
+        _recheck_all_held(table, s)
     if verdict == AHEAD:
         for k in range(table.specs.count):
             if is_time_kind(table.specs.rules[k].kind):
