@@ -10,9 +10,11 @@ import pytest
 
 from benchmarks.venues import VENUES, Messages, Reading, Scanning, messages
 from benchmarks.yardstick import assert_ns
+from fastbars.simulator.dialects import find_dialect
 
 SCANNER_NS = 110.0  # a trade
-WAKEUP_NS = 230.0  # a trade, one message a read; the aim is 200
+WAKEUP_NS = 200.0  # a trade, one message of about three a read
+ONE_TRADE_NS = 225.0  # the same where a message is one trade; the aim is 200, found were 194 to 213
 ROUNDS = 3
 
 
@@ -47,5 +49,6 @@ def test_one_message_a_read_from_its_bytes_to_the_bars(name: str, trades: int) -
     reading = Reading(name)
     reading.read(first)
     left = iter(others)
-    assert_ns(f"{name}, one message a read", lambda: reading.read(next(left)), each, WAKEUP_NS, ROUNDS)
+    limit = ONE_TRADE_NS if find_dialect(VENUES[name].exchange).trades_per_message == 1 else WAKEUP_NS
+    assert_ns(f"{name}, one message a read", lambda: reading.read(next(left)), each, limit, ROUNDS)
     assert reading.in_python == 0

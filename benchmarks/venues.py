@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -187,6 +188,4 @@ class Reading:
 
     def read(self, chunks: Sequence[bytes]) -> None:
         """One wakeup a chunk."""
-        receive = self.wakeup.receive
-        for chunk in chunks:
-            receive(chunk)
+        deque(map(self.wakeup.receive, chunks), maxlen=0)

@@ -84,6 +84,8 @@ def trusting(url: str) -> dict[str, Any]:
 
 async def fastbars_client(url: str, *, scans: str = "", coalesce: float = 0.0) -> dict[str, Any]:
     """The library, from its adapter down."""
+    import structlog  # noqa: F401  # else loaded with the first line that is logged: the blaster's first message says nothing
+
     import fastbars
     from fastbars.wire.scanner import TradeScanner
     from fastbars.wire.wakeup import Ending
@@ -245,7 +247,9 @@ class Greeted(asyncio.Protocol):
 
 
 async def empty_client(url: str) -> dict[str, Any]:
-    """A uvloop protocol that does nothing: what being woken up costs."""
+    """A uvloop protocol that does nothing: what being woken up costs, in a process that has numpy too."""
+    import numpy as np  # noqa: F401
+
     loop = asyncio.get_running_loop()
     port = int(url.rsplit(":", 1)[1].split("/", maxsplit=1)[0])
     transport, greeted = await loop.create_connection(Greeted, "127.0.0.1", port)

@@ -241,7 +241,14 @@ cdef list _add_around(object buffer, TickBatch batch):
 cdef list pass_watermark(object buffer, TradeEntry entry, int64_t event_time_ns, int group):
     cdef int64_t grace_ns = max(<int64_t>0, entry.grace_ns)  # callers may set it to anything
     cdef int64_t until_ns = event_time_ns - grace_ns if event_time_ns > LOWEST + grace_ns else LOWEST
-    entry.kernel.advance_watermark(event_time_ns, group)
-    if until_ns < entry.kernel.table.groups.items[group].next_close_ns:
+    cdef BarKernel kernel = entry.kernel
+    if (
+        0 <= group < kernel.table.groups.count and event_time_ns <= kernel.table.groups.items[group].watermark_ns
+        and until_ns < kernel.table.groups.items[group].next_close_ns and kernel.table.floor_until_ns != HIGHEST
+        and not kernel.busy
+    ):
+        return None     # another message of this time has told it all
+    kernel.advance_watermark(event_time_ns, group)
+    if until_ns < kernel.table.groups.items[group].next_close_ns:
         return None
     return buffer.issue(entry.kernel.close_until(until_ns, BY_WATERMARK, group))

@@ -1,5 +1,7 @@
 from libc.stdint cimport int64_t
 
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST
+
 cdef enum:
     BUCKETS = 113               # of the histogram of delays: eight an octave, from 1 ms to 16 s
 
@@ -12,7 +14,6 @@ cdef class ExchangeClock:
     cdef bint has_met
     cdef int64_t met_wall_ns
     cdef int64_t met_steady_ns
-    cdef int64_t at(self, int64_t steady_ns) noexcept
     cdef void meet(self, int64_t wall_ns, int64_t steady_ns) noexcept
     cpdef bint leaps(self, int64_t event_time_ns, int64_t now_ns) noexcept
     cpdef void observe(self, int64_t event_time_ns, int64_t steady_ns) noexcept
@@ -28,4 +29,14 @@ cdef class TradeDelays:
     cdef bint look(self) noexcept
     cpdef int64_t quantile_ns(self, double share) noexcept
 
-cdef int64_t difference(int64_t a, int64_t b) noexcept
+
+cdef inline int64_t difference(int64_t a, int64_t b) noexcept:
+    # a - b, as far as an int64 reaches.
+    if b < 0:
+        return a - b if a <= HIGHEST + b else HIGHEST
+    return a - b if a >= LOWEST + b else LOWEST
+
+
+cdef inline int64_t exchange_time(ExchangeClock clock, int64_t steady_ns) noexcept:
+    # Only where the clock `knows` it.
+    return difference(steady_ns, -max(clock.best_ns, clock.previous_ns, LOWEST + 1))

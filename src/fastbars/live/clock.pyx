@@ -40,12 +40,8 @@ cdef class ExchangeClock:
         elif offset_ns > self.best_ns:
             self.best_ns = offset_ns
 
-    cdef int64_t at(self, int64_t steady_ns) noexcept:
-        # The exchange's time; only where it `knows`.
-        return difference(steady_ns, -max(self.best_ns, self.previous_ns, LOWEST + 1))
-
     def now_ns(self, int64_t steady_ns):
-        return self.at(steady_ns) if self.knows else None
+        return exchange_time(self, steady_ns) if self.knows else None
 
     def note_wall(self, int64_t wall_ns, steady_ns):
         if steady_ns is not None:
@@ -60,7 +56,7 @@ cdef class ExchangeClock:
     def offset_ns(self):
         if not self.has_met or not self.knows:
             return None
-        return difference(self.at(self.met_steady_ns), self.met_wall_ns)
+        return difference(exchange_time(self, self.met_steady_ns), self.met_wall_ns)
 
 
 cdef class TradeDelays:
@@ -108,10 +104,3 @@ cdef class TradeDelays:
             if left <= 0:
                 return EIGHTH_MS * (<int64_t>(8 + i % 8) << i // 8)
         return 0
-
-
-cdef int64_t difference(int64_t a, int64_t b) noexcept:
-    # a - b, as far as an int64 reaches.
-    if b < 0:
-        return a - b if a <= HIGHEST + b else HIGHEST
-    return a - b if a >= LOWEST + b else LOWEST

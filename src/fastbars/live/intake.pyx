@@ -25,7 +25,7 @@ from fastbars.entry cimport TradeEntry, entry_of, fold_live, pass_watermark
 from fastbars.kernel.arbiter cimport Arbiter
 from fastbars.kernel.batch cimport TickBatch, begin
 from fastbars.kernel.scaled cimport LOWEST
-from fastbars.live.clock cimport ExchangeClock, TradeDelays, difference
+from fastbars.live.clock cimport ExchangeClock, TradeDelays, difference, exchange_time
 from fastbars.wire.scanner cimport TradeScanner
 from fastbars.wire.wakeup cimport compiled_ending
 
@@ -158,8 +158,8 @@ cdef class Intake:
         # The last message with a time counts for all that arrived with it.
         cdef int64_t time_ns = feed.sent_ns
         feed.sent_ns = LOWEST
-        if is_live and self.clock.knows and self.clock.leaps(time_ns, self.clock.at(steady)):
-            self._on_leap(time_ns, self.clock.at(steady))
+        if is_live and self.clock.knows and self.clock.leaps(time_ns, exchange_time(self.clock, steady)):
+            self._on_leap(time_ns, exchange_time(self.clock, steady))
             return 0
         feed.event_ns = max(feed.event_ns, time_ns)
         self.feeds.event_ns = max(self.feeds.event_ns, time_ns)
@@ -176,7 +176,8 @@ cdef class Intake:
         cdef bint is_all = feed is self.feeds.everything
         for i in range(self.entry.kernel.table.groups.count if is_all else feed.group_count):
             group = <int32_t>i if is_all else feed.groups[i]
-            self.entry.kernel.check_group(group)
+            if not 0 <= group < self.entry.kernel.table.groups.count:
+                self.entry.kernel.check_group(group)
             bars = pass_watermark(
                 self.buffer, self.entry, max(feed.event_ns, self.entry.kernel.table.groups.items[group].watermark_ns), group)
             if bars is not None:
@@ -193,7 +194,7 @@ cdef class Intake:
             batch = self.arbiter.take(batch, line, steady)
         if is_live and batch.length and self.clock.knows:
             # The first trade of a wakeup, which has waited longest, stands for all of them.
-            if self.delays.add(difference(self.clock.at(steady), batch.time_ns[0])):
+            if self.delays.add(difference(exchange_time(self.clock, steady), batch.time_ns[0])):
                 self.entry.grace_ns = self.delays.grace_ns
         while True:
             bars = fold_live(self.buffer, self.entry, batch)
