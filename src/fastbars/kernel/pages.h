@@ -21,4 +21,18 @@ static inline void fb_use_large_pages(void *memory, size_t size) {
 #endif
 }
 
+/* The contents of these pages are of no use any more. They stay with this process, so that writing to them costs nothing, until
+   the operating system needs them for something else. False: it cannot be told so. */
+static inline int fb_offer_pages(void *memory, size_t size) {
+#if defined(__linux__) && defined(MADV_FREE)
+    const size_t page = 4096;
+    size_t before = (page - (size_t)memory % page) % page;
+    return size < page || madvise((char *)memory + before, (size - before) / page * page, MADV_FREE) == 0;
+#else
+    (void)memory;
+    (void)size;
+    return 0;
+#endif
+}
+
 #endif

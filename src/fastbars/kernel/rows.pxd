@@ -8,6 +8,7 @@ from fastbars.kernel.summary cimport Summary
 
 cdef extern from "pages.h" nogil:
     void use_large_pages "fb_use_large_pages"(void *memory, size_t size)
+    bint offer_pages "fb_offer_pages"(void *memory, size_t size)
 
 cdef struct Row:            # a bar as it is issued
     Summary bar
@@ -32,6 +33,7 @@ cdef struct Rows:           # bars issued, and trades that found no bar, since t
     Row *items
     Py_ssize_t count
     Py_ssize_t capacity
+    Py_ssize_t touched      # rows whose memory has been written to
     Late *late
     Py_ssize_t late_count
     Py_ssize_t late_capacity
@@ -40,6 +42,8 @@ cdef struct Rows:           # bars issued, and trades that found no bar, since t
     bint ordered            # they are in the order of the trades that caused them, then of the specs
     bint no_memory          # there was none for a row, or for a record: the kernel's state is undefined
 
+# Makes room for so many rows, while there are none: in memory of earlier ones, if some is kept. (By the interpreter lock.)
+cdef void reserve_rows(Rows *rows, Py_ssize_t least) noexcept
 # The next one, for a bar of `spec` that the trade at `row` caused. NULL: there is no memory.
 cdef Row *new_row(Rows *rows, int64_t row, int spec) noexcept nogil
 cdef void not_placed(Rows *rows, Py_ssize_t row, int spec) noexcept nogil
@@ -47,6 +51,8 @@ cdef void not_placed(Rows *rows, Py_ssize_t row, int spec) noexcept nogil
 cdef class IssuedRows:      # what was taken: bars, text or columns are made of it
     cdef Row *rows
     cdef Py_ssize_t count
+    cdef Py_ssize_t capacity
+    cdef Py_ssize_t touched
     cdef object columns         # the array over them; None: nobody has asked for it
     cdef bint is_shared         # their memory belongs to the array
 

@@ -20,8 +20,44 @@ from fastbars.kernel.fields import ROW_DTYPE
 
 cdef enum:
     MANY_ROWS = 1024            # so many are handed over where they are; fewer are copied
+    LEAST_KEPT = 1 << 20        # bytes of rows, whose memory is worth keeping
+    MOST_KEPT = 1 << 28
 
 assert ROW_DTYPE.itemsize == sizeof(Row)
+
+# New memory costs up to twice of what is written to it: the system clears each page first. So that of rows which nobody has any
+# more is kept for the next ones: one block, under the interpreter lock, whose pages the system may take back at any time.
+cdef struct Kept:
+    Row *items
+    Py_ssize_t capacity
+    Py_ssize_t touched
+
+cdef Kept _kept = Kept(NULL, 0, 0)
+
+
+cdef void _leave(Row *items, Py_ssize_t capacity, Py_ssize_t touched) noexcept:
+    global _kept
+    if items is NULL:
+        return
+    if not LEAST_KEPT <= touched * <Py_ssize_t>sizeof(Row) <= MOST_KEPT or not offer_pages(items, touched * sizeof(Row)):
+        free(items)
+        return
+    free(_kept.items)
+    _kept = Kept(items, capacity, touched)
+
+
+cdef void reserve_rows(Rows *rows, Py_ssize_t least) noexcept:
+    global _kept
+    if rows.capacity >= least:
+        return
+    # (Not for a few rows, which may be held for long.)
+    if rows.count == 0 and _kept.capacity >= least and _kept.touched <= 4 * least:
+        free(rows.items)
+        rows.items, rows.capacity, rows.touched = _kept.items, _kept.capacity, _kept.touched
+        _kept = Kept(NULL, 0, 0)
+        return
+    grow_table(<void **>&rows.items, &rows.capacity, sizeof(Row), least)
+
 
 @cython.final
 @cython.internal
@@ -29,19 +65,21 @@ cdef class _Memory:
     # That of issued rows of which somebody has an array.
     cdef Row *rows
     cdef Py_ssize_t count
+    cdef Py_ssize_t capacity
+    cdef Py_ssize_t touched
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         PyBuffer_FillInfo(buffer, self, self.rows, self.count * sizeof(Row), 0, flags)
 
     def __dealloc__(self):
-        free(self.rows)
+        _leave(self.rows, self.capacity, self.touched)
 
 
 @cython.final
 cdef class IssuedRows:
     def __dealloc__(self):
         if not self.is_shared:      # (`columns` can be gone: a garbage collection clears it first)
-            free(self.rows)
+            _leave(self.rows, self.capacity, self.touched)
 
     def array(self):
         # An empty structured array takes microseconds to make, and most batches close nothing: none is made before this.
@@ -50,6 +88,7 @@ cdef class IssuedRows:
             if self.count:
                 memory = _Memory()
                 memory.rows, memory.count, self.is_shared = self.rows, self.count, True
+                memory.capacity, memory.touched = self.capacity, self.touched
                 self.columns = np.frombuffer(memory, ROW_DTYPE)
             else:
                 self.columns = np.empty(0, ROW_DTYPE)
@@ -74,7 +113,7 @@ cdef class IssuedRows:
 
 
 cdef void free_rows(Rows *rows) noexcept:
-    free(rows.items)
+    _leave(rows.items, rows.capacity, rows.touched)
     free(rows.late)
     rows.items, rows.late = NULL, NULL
 
@@ -115,15 +154,21 @@ cdef IssuedRows take_rows(Rows *rows, bint numbered):
     cdef IssuedRows issued = IssuedRows.__new__(IssuedRows)
     if count == 0:
         return issued
-    if rows.ordered and count >= MANY_ROWS:
-        taken = <Row *>realloc(rows.items, count * sizeof(Row))
-        issued.rows = rows.items if taken is NULL else taken
+    rows.touched = max(rows.touched, count)
+    # (Where more of the memory was written to earlier, few rows would hold much of it.)
+    if rows.ordered and count >= MANY_ROWS and 4 * count >= rows.touched:
+        if count * <Py_ssize_t>sizeof(Row) < LEAST_KEPT:
+            taken = <Row *>realloc(rows.items, count * sizeof(Row))
+            if taken is not NULL:
+                rows.items = taken
+        issued.rows, issued.capacity, issued.touched = rows.items, rows.capacity, rows.touched
         rows.items = NULL       # `issued` owns it from here on
-        rows.capacity = 0
+        rows.capacity = rows.touched = 0
     else:
         issued.rows = <Row *>malloc(count * sizeof(Row))
         if issued.rows is NULL:
             raise MemoryError
+        issued.capacity = issued.touched = count
         if rows.ordered:
             memcpy(issued.rows, rows.items, count * sizeof(Row))
         else:

@@ -220,7 +220,7 @@ cdef class BarTable:            # owns the memory of a Table
     cdef list layout(self)
     cdef dict dump(self, dict recycled=*)
     cdef int take_memory(self, dict parts) except -1
-    cdef void make_room(self, TickBatch batch, Py_ssize_t more) noexcept nogil
+    cdef void make_room(self, TickBatch batch, Py_ssize_t more) noexcept
 
 
 cdef inline bint is_settled(BarTable bars) noexcept:

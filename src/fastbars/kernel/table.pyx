@@ -23,7 +23,7 @@ from fastbars.kernel.ids cimport Ledger, catch_up
 from fastbars.kernel.instruments cimport Instrument, Instruments, Scale
 from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS
 from fastbars.kernel.paths cimport MOST_STATE_BYTES, PRICES, QUOTES, TRADES, WidenState, path_rule_of
-from fastbars.kernel.rows cimport Row, free_rows, grow_table, new_row
+from fastbars.kernel.rows cimport Row, free_rows, grow_table, new_row, reserve_rows
 from fastbars.kernel.rules cimport interval_of, is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, int128_from_int, magnitude
 from fastbars.kernel.summary cimport (
@@ -730,7 +730,7 @@ cdef class BarTable:
         for r in range(table.records.count):
             table.records.items[r].revision = table.floor - 1
 
-    cdef void make_room(self, TickBatch batch, Py_ssize_t more) noexcept nogil:
+    cdef void make_room(self, TickBatch batch, Py_ssize_t more) noexcept:
         # For what a long batch is likely to close, and `more` bars: tables that double while they are filled are copied
         # as often, and memory that is not needed has to be fetched from the operating system all the same. A guess:
         # where it is wrong, or there is no memory, they grow when they are full.
@@ -749,8 +749,7 @@ cdef class BarTable:
                 bars += ended
                 records += min(ended, 2 * table.symbols)
         bars = min(bars, batch.length) + more
-        if table.rows.capacity < bars:
-            grow_table(<void **>&table.rows.items, &table.rows.capacity, sizeof(Row), bars)
+        reserve_rows(&table.rows, bars)
         if table.records.capacity < records:
             grow_table(<void **>&table.records.items, &table.records.capacity, sizeof(Record), records)
 
