@@ -19,14 +19,14 @@ from fastbars.kernel.close cimport (
     LOSE, change_coverage, close_bar, cover_itself, issue_skipped, lose_late, pass_void, roll,
 )
 from fastbars.kernel.coverage cimport LOST, UNWANTED, begin_earlier, plain_gap
-from fastbars.kernel.groups cimport watermark_of
+from fastbars.kernel.groups cimport Group, watermark_of
 from fastbars.kernel.holes cimport Hole
 from fastbars.kernel.ids cimport (
     AHEAD, DUPLICATE, FILLS, FORGOTTEN, NO_MEMORY, OVERLAP, Verdict, advance, catch_up, is_missing, is_newest, leave_missing,
     resolve, takes_next, was_seen,
 )
 from fastbars.kernel.limits cimport LATEST_NS, is_time
-from fastbars.kernel.ordinary cimport begins_stretch, fetch, fold_path_stretch, fold_rows, fold_time_stretch, take_ordinary
+from fastbars.kernel.ordinary cimport begins_stretch, fold_path_stretch, fold_rows, fold_time_stretch, take_ordinary
 from fastbars.kernel.ordinary_close cimport close_ordinary
 from fastbars.kernel.passes cimport Columns, Pass, Seen, note_overflow, row_at, trades_of
 from fastbars.kernel.paths cimport path_rule_of
@@ -37,7 +37,7 @@ from fastbars.kernel.series cimport (
     CONFIRMED, HELD, REPEATED, Wait, begin_series, hold, is_repeated, may_begin, older_series, stand_in, stop_ordinary, take_strays,
     waiting_of,
 )
-from fastbars.kernel.summary cimport Summary, add_trade, clear_bar
+from fastbars.kernel.summary cimport Summary, Sums, add_trade, clear_bar
 from fastbars.kernel.table cimport Past, Record, Slot, Table, event_time, is_open, mark_begun_late, state_of, total_bar
 from fastbars.kernel.trees cimport Tree
 
@@ -47,8 +47,8 @@ cdef int64_t LAST_IDS = HIGHEST - (1 << 48)
 cdef int64_t SLACK_NS = 1_000_000
 
 cdef enum:
-    ROWS_AHEAD = 8              # less than ordinary.pxd's PLACES_AHEAD
     SLOTS_AHEAD = 12
+    ROWS_AHEAD = 6
     FEW_CLOSES = 16             # ordinary rows without a close between them: the loops of ordinary.pxd are faster there
 
 
@@ -260,7 +260,7 @@ cdef Py_ssize_t _fold_closes(Table *table, Pass *run, int tree, Py_ssize_t start
 cdef inline Py_ssize_t _fold_some_closes(
     Table *table, Pass *run, int tree, Py_ssize_t start, Py_ssize_t stop, bint by_id, bint single, bint voids, bint inverse
 ) noexcept nogil:
-    cdef const Columns *batch = &run.columns
+    cdef Columns batch = run.columns
     cdef Slot *slots = table.slots[table.specs.trees[tree].root]
     cdef Seen seen = run.seen
     cdef Py_ssize_t i = start, row
@@ -268,18 +268,17 @@ cdef inline Py_ssize_t _fold_some_closes(
     while i < stop and few < FEW_CLOSES:
         row = row_at(batch.places, i)
         if i + SLOTS_AHEAD < stop:
-            fetch(slots, batch, row_at(batch.places, i + SLOTS_AHEAD))
-            _fetch_rest(table, tree, batch, row_at(batch.places, i + ROWS_AHEAD))
-            _fetch_records(table, slots, batch, row_at(batch.places, i + ROWS_AHEAD // 2))
-        if take_ordinary(slots, batch, row, by_id, single, voids, inverse, &seen):
+            _fetch_slot(slots, &batch, row_at(batch.places, i + SLOTS_AHEAD))
+            _fetch_rest(table, tree, slots, &batch, row_at(batch.places, i + ROWS_AHEAD), by_id)
+        if take_ordinary(slots, &batch, row, by_id, single, voids, inverse, &seen):
             few += 1
             i += 1
-            if batch.places is NULL and i + 2 < stop and begins_stretch(batch, i - 1) and batch.time_ns[i + 1] < (
+            if batch.places is NULL and i + 2 < stop and begins_stretch(&batch, i - 1) and batch.time_ns[i + 1] < (
                 slots[batch.symbol_id[i]].gate.next.limit
             ):
                 break
             continue
-        if not _begin_next(table, run, tree, row, by_id, single, voids, inverse):
+        if not _begin_next(table, run, tree, slots, &batch, row, by_id, single, voids, inverse):
             break
         seen.prices |= <uint64_t>batch.price[row] - 1
         seen.sizes |= <uint64_t>batch.size[row] - (0 if voids else 1)
@@ -290,28 +289,36 @@ cdef inline Py_ssize_t _fold_some_closes(
 
 
 cdef inline bint _begin_next(
-    Table *table, Pass *run, int tree, Py_ssize_t row, bint by_id, bint single, bint voids, bint inverse
+    Table *table, Pass *run, int tree, Slot *slots, const Columns *batch, Py_ssize_t row, bint by_id, bint single, bint voids,
+    bint inverse
 ) noexcept nogil:
     # A trade that closes the open bar of the root, which is ordinary, and opens the next one. False: it is none.
-    cdef const Columns *batch = &run.columns
     cdef const Tree *own = &table.specs.trees[tree]
     cdef int32_t s = batch.symbol_id[row]
     cdef int64_t time = batch.time_ns[row], price = batch.price[row], size = batch.size[row], open_time, close_time, id
+    cdef int64_t event_ns
     cdef Slot *slot
     cdef Summary *bar
     cdef Past *past
-    cdef bint taker = batch.side[row & batch.side_mask] > 0
+    cdef Group *group = table.groups.items
+    cdef Sums *sums
+    cdef bint taker = batch.side[row & batch.side_mask] > 0, feeds = own.stop - own.start > 1
     if <uint32_t>s >= batch.symbols:
         return False
-    slot = &table.slots[own.root][s]
+    slot = &slots[s]
     bar = &slot.bar
     if slot.gate.next.limit == LOWEST or not slot.gate.next.limit <= time <= LATEST_NS or not slot.contained or (
         (voids and size == 0) or (by_id and batch.first_id[row] != slot.gate.next.id)
     ):
         return False
     past = &table.pasts[own.root][s]
-    run.event_ns = max(watermark_of(&table.groups, s), max(past.newest_ns, bar.last_time))
-    if not close_ordinary(table, own.root, s, time, run.event_ns, row, &open_time, &close_time):
+    event_ns = max(past.newest_ns, bar.last_time)
+    if table.groups.count == 1:     # no symbol has seen a later watermark elsewhere
+        event_ns = max(event_ns, group.watermark_ns)
+    else:
+        event_ns = max(event_ns, watermark_of(&table.groups, s))
+        group = &table.groups.items[table.groups.members[s].group]
+    if not close_ordinary(table, own.root, s, by_id, feeds, time, event_ns, row, group, &open_time, &close_time):
         return False
     id = slot.gate.next.id if single else batch.last_id[row] if by_id else batch.arrivals + row
     bar.last_time = bar.first_time = time
@@ -319,9 +326,12 @@ cdef inline bint _begin_next(
     bar.first_id = batch.first_id[row] if by_id else id
     bar.high = bar.low = bar.close = bar.open = price
     bar.count = 1 if single else trades_of(batch, row)
-    bar.sums[1 - taker].volume = bar.sums[1 - taker].quote = bar.sums[taker].quote = NOTHING
-    bar.sums[taker].volume = int128(<uint64_t>size, 0)
-    add128_wide(&bar.sums[taker].quote, wide_product(slot.contract if inverse and slot.contract else price, size))
+    sums = &bar.sums[1 - taker]
+    sums.volume = sums.quote = NOTHING
+    sums = &bar.sums[taker]
+    sums.volume.lo, sums.volume.hi = <uint64_t>size, 0
+    sums.quote = NOTHING
+    add128_wide(&sums.quote, wide_product(slot.contract if inverse and slot.contract else price, size))
     bar.open_time, bar.close_time = open_time, close_time
     past.newest_ns = max(past.newest_ns, time)
     slot.gate.next.limit = close_time
@@ -329,14 +339,16 @@ cdef inline bint _begin_next(
         slot.gate.next.id = id + 1
         if id >= LAST_IDS:
             slot.gate.next.limit = LOWEST
-    if own.stop - own.start > 1:
-        _follow_root(table, run, tree, row)
+    if feeds:
+        run.event_ns = event_ns
+        _follow_root(table, run, tree, group, row)
     return True
 
 
-cdef void _follow_root(Table *table, Pass *run, int tree, Py_ssize_t row) noexcept nogil:
+cdef void _follow_root(Table *table, Pass *run, int tree, Group *group, Py_ssize_t row) noexcept nogil:
     # An ordinary bar of the root was closed, and fed to those around it: closes those that end with it.
     cdef const Tree *own = &table.specs.trees[tree]
+    cdef const int *subtree_end = table.specs.subtree_end
     cdef int32_t s = run.columns.symbol_id[row]
     cdef int64_t time = run.columns.time_ns[row], open_time, close_time
     cdef Slot *slot
@@ -344,16 +356,19 @@ cdef void _follow_root(Table *table, Pass *run, int tree, Py_ssize_t row) noexce
     while j < own.stop:
         k = table.specs.order[j]
         slot = &table.slots[k][s]
-        j += 1
         if time >= slot.bar.close_time:
-            if close_ordinary(table, k, s, time, run.event_ns, row, &open_time, &close_time):
+            if close_ordinary(
+                table, k, s, table.terms.by_id, subtree_end[j] > j + 1, time, run.event_ns, row, group, &open_time, &close_time
+            ):
                 clear_bar(&slot.bar, open_time, close_time)
             else:
                 roll(table, run, k, s, time, row)
         elif slot.unproven and table.terms.by_id:
             prove(table, k, s, time, row)
         elif slot.contained:
-            j = table.specs.subtree_end[j - 1]
+            j = subtree_end[j]
+            continue
+        j += 1
 
 
 cdef Py_ssize_t _fold_ordinary(
@@ -423,43 +438,45 @@ cdef bint _is_valid(Pass *run, Py_ssize_t row) noexcept nogil:
     return True
 
 
-cdef inline void _fetch_rest(const Table *table, int tree, const Columns *batch, Py_ssize_t row) noexcept nogil:
-    # Where a trade will close a bar of the root: what that needs beside the first lines of its slot.
+cdef inline void _fetch_slot(const Slot *slots, const Columns *batch, Py_ssize_t row) noexcept nogil:
+    cdef const Slot *slot = &slots[batch.symbol_id[row]]
+    prefetch(slot)
+    prefetch(&slot.bar.sums)
+    prefetch(&slot.bar.open_time)
+
+
+cdef inline void _fetch_rest(
+    const Table *table, int tree, const Slot *slots, const Columns *batch, Py_ssize_t row, bint by_id
+) noexcept nogil:
+    # Where a trade will close a bar of the root: what that needs beside its slot. Of the records that is the oldest, which is
+    # let go, and becomes the newest of the next close.
     cdef const Tree *own = &table.specs.trees[tree]
     cdef int32_t s = batch.symbol_id[row]
-    cdef const Slot *root = &table.slots[own.root][s]
     cdef const Slot *slot
+    cdef const Record *record
+    cdef const Record *items = table.records.items
     cdef int j, k
-    if <uint32_t>s >= batch.symbols or batch.time_ns[row] < root.gate.next.limit:
+    if <uint32_t>s >= batch.symbols or batch.time_ns[row] < slots[s].gate.next.limit:
         return
-    prefetch(&root.bar.open_time)
+    slot = &slots[s]
     prefetch(&table.pasts[own.root][s])
-    prefetch(&table.coverage.covers[s])
-    prefetch(&table.groups.members[s])
-    if table.terms.by_id:
+    prefetch(&table.coverage.covers[s].lost_until_ns)
+    if table.groups.count > 1:
+        prefetch(&table.groups.members[s])
+    if by_id:
         prefetch(&table.ids.lines[s].begun_ns)
         prefetch(&table.ids.lines[s].holes.count)
+    if slot.oldest >= 0:
+        record = &items[slot.oldest]
+        prefetch(record)
+        prefetch(&record.bar.sums)
+        prefetch(&record.bar.close_time)
+        prefetch(&record.next)
+        prefetch(&items[slot.newest].next)
     for j in range(own.start + 1, own.stop):
         k = table.specs.order[j]
-        slot = &table.slots[k][s]
         if table.specs.source[k] == own.root:
-            prefetch(&slot.bar.open_time)
-            prefetch(slot)
-            prefetch(&slot.bar.sums[0].volume.hi)
-
-
-cdef inline void _fetch_records(const Table *table, const Slot *slots, const Columns *batch, Py_ssize_t row) noexcept nogil:
-    # Likewise, the records: the oldest, which is let go, and will be the next one's.
-    cdef int32_t s = batch.symbol_id[row]
-    cdef const Record *record
-    if <uint32_t>s >= batch.symbols or batch.time_ns[row] < slots[s].gate.next.limit or slots[s].oldest < 0:
-        return
-    record = &table.records.items[slots[s].oldest]
-    prefetch(record)
-    prefetch(&record.bar.sums)
-    prefetch(&record.bar.close_time)
-    prefetch(&record.next)
-    prefetch(&table.records.items[slots[s].newest].next)
+            _fetch_slot(table.slots[k], batch, row)
 
 
 # One row, whatever it is.
