@@ -84,3 +84,16 @@ def test_few_rows_do_not_hold_the_memory_of_many() -> None:
     rows = BarKernel(instruments, parse_specs("1s"), None, False).update(batch)[0].array()
     assert len(rows) == 2_000
     assert address(rows) != many
+
+
+def test_memory_that_was_kept_for_fewer_rows_is_still_as_large() -> None:
+    many = bars(8_000, 5)
+    first = address(many)
+    del many
+    few = bars(4_000, 6)  # less than what is worth keeping by itself
+    assert address(few) == first
+    del few
+    again, other = bars(8_000, 7), bars(8_000, 8)
+    assert address(again) == first
+    assert (again["close"] == 7).all()
+    assert (other["close"] == 8).all()

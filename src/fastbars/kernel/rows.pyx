@@ -157,10 +157,10 @@ cdef IssuedRows take_rows(Rows *rows, bint numbered):
     rows.touched = max(rows.touched, count)
     # (Where more of the memory was written to earlier, few rows would hold much of it.)
     if rows.ordered and count >= MANY_ROWS and 4 * count >= rows.touched:
-        if count * <Py_ssize_t>sizeof(Row) < LEAST_KEPT:
+        if rows.touched * <Py_ssize_t>sizeof(Row) < LEAST_KEPT:
             taken = <Row *>realloc(rows.items, count * sizeof(Row))
             if taken is not NULL:
-                rows.items = taken
+                rows.items, rows.capacity, rows.touched = taken, count, count
         issued.rows, issued.capacity, issued.touched = rows.items, rows.capacity, rows.touched
         rows.items = NULL       # `issued` owns it from here on
         rows.capacity = rows.touched = 0
