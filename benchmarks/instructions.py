@@ -308,6 +308,22 @@ def walker_and_scanner() -> Callable[[], object]:
     return lambda: feed(taking, chunks)
 
 
+def two_lines() -> Callable[[], object]:
+    """Trades that one line brings first and another again, a hundred a wakeup."""
+    from benchmarks import market
+    from fastbars import TickBatch
+    from fastbars.kernel.arbiter import Arbiter
+
+    columns = market.columns(TRADES, SYMBOLS)
+    whole = market.batch(columns, SYMBOLS)
+    batches = [
+        TickBatch.from_columns(whole.instruments, **{name: column[at : at + 100] for name, column in columns.items()})
+        for at in range(0, TRADES, 100)
+    ]
+    arbiter = Arbiter(TickBatch(whole.instruments), 2, 10**9)
+    return lambda: [arbiter.take(batch, line, 0) for batch in batches for line in range(2)]
+
+
 def scanner_of(name: str) -> Callable[[], object]:
     """A venue's messages, several trades each, into a batch: a hundred a read."""
     from benchmarks.venues import Scanning, messages
@@ -377,6 +393,7 @@ PARTS: dict[str, Callable[[], Callable[[], object]]] = {
     "scanner": scanner,
     "scanner, Bybit": lambda: scanner_of("bybit"),
     "scanner, Hyperliquid": lambda: scanner_of("hyperliquid"),
+    "two lines": two_lines,
     "walker": walker,
     "walker and scanner": walker_and_scanner,
     "wakeup of one message, Binance": wakeup_of_one,
