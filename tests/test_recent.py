@@ -108,6 +108,20 @@ def test_the_window_remembers_what_lists_would_and_so_does_its_snapshot(
         assert len(recent) == sum(map(len, plain.of.values()))
 
 
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0, 1, 1, 150, 400]), st.integers(-2, 3)), max_size=12))
+def test_crowds_of_one_time_and_times_that_go_back_are_remembered_as_lists_would(
+    crowds: list[tuple[int, int, int]],
+) -> None:
+    recent, plain, time = RecentKeys(200, 500, 5), PlainKeys(200, 500, 5), 10
+    for symbol, many, later in crowds:
+        time += later
+        for number in range(many):
+            assert recent.add(symbol, str(number), time) == plain.add(symbol, str(number), time)
+        for number in range(0, many, 7):
+            assert recent.add(symbol, str(number), time) == plain.add(symbol, str(number), time)
+        assert len(recent) == sum(map(len, plain.of.values()))
+
+
 def test_a_long_run_forgets_the_oldest_and_nothing_else() -> None:
     recent = RecentKeys(1000, 1000)
     for number in range(20_000):
