@@ -977,7 +977,7 @@ class Track:
         lines = list(self._changed(bar))
         while self.oracle.fill:
             behind = [one for one in self.closed if one.open_ns == bar.close_ns and one.kept and not one.arrivals]
-            if not behind or behind[0].carry == self._close_of(bar):
+            if not behind or self._close_of(bar) in (None, behind[0].carry):
                 break
             behind[0].carry = self._close_of(bar)
             bar = behind[0]

@@ -279,3 +279,15 @@ def test_a_silence_that_is_found_late_makes_gaps_of_flat_bars_without_ids() -> N
     assert feed[5] == "UNVERIFIABLE"
     buffer.uncover(["X"], S)
     assert {second: feed[second] for second in (1, 2, 5, 9)} == dict.fromkeys((1, 2, 5, 9), "GAP")
+
+
+def test_a_flat_bar_keeps_its_price_where_a_bar_without_one_comes_between_it_and_the_last_trade() -> None:
+    seen: list[tuple[int, str, str]] = []
+    buffer = BarBuffer("1s", ids="contiguous", empty="fill", grace_s=0, lateness_s=0)
+    buffer.on_bar = lambda bar: seen.append((bar.open_time.second, str(bar.status), str(bar.close)))
+    buffer.add("A", 11 * S, "1", "0", trade_id=20)  # a void id
+    buffer.add("A", 10 * S, "1", "1", trade_id=21)
+    buffer.advance_watermark(13 * S)
+    buffer.uncover(["A"], 11 * S)
+    buffer.add("A", 13 * S, "1", "1", trade_id=22)
+    assert seen[-2:] == [(11, "GAP", "None"), (12, "COMPLETE", "1")]

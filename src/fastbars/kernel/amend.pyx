@@ -273,7 +273,6 @@ cdef void revise(Table *table, int spec, int symbol_id, int32_t r, bint changed,
     cdef Record *record = &records[r]
     cdef Judgement judgement
     cdef int64_t close = record.bar.close
-    cdef bint priced
     while True:
         judgement = judge(table, spec, symbol_id, record)
         if record.bar.count == 0:
@@ -286,15 +285,14 @@ cdef void revise(Table *table, int spec, int symbol_id, int32_t r, bint changed,
             issue(table, spec, symbol_id, record, row)
         r = record.next
         close = record.bar.close
-        priced = not record.flags & UNPRICED
-        if not table.terms.fill or r < 0 or (
+        # (A bar without a price is no reason to take that of the next one away: it may have come between them.)
+        if not table.terms.fill or r < 0 or record.flags & UNPRICED or (
             records[r].bar.count or records[r].bar.open_time != record.bar.close_time
-            or (records[r].bar.close == close and not (priced and records[r].flags & UNPRICED))
+            or (records[r].bar.close == close and not records[r].flags & UNPRICED)
         ):
             return
         record = &records[r]
-        if priced:
-            record.flags &= ~UNPRICED
+        record.flags &= ~UNPRICED
         changed = False
 
 
