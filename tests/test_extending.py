@@ -174,6 +174,9 @@ ADD_A_FIELD = {
         "SUMMARY_BYTES = 152 ": "SUMMARY_BYTES = 160 ",
         "    int64_t open\n": "    int64_t open\n    int64_t max_size\n",
         "    bar.close = bar.count = bar.open = 0\n": "    bar.close = bar.count = bar.open = bar.max_size = 0\n",
+        "    bar.high = bar.low = bar.close = bar.open = price\n": (
+            "    bar.high = bar.low = bar.close = bar.open = price\n    bar.max_size = size\n"
+        ),
         "    bar.count += trades_of(batch, i)\n": (
             "    bar.count += trades_of(batch, i)\n    bar.max_size = max(bar.max_size, size)\n"
         ),

@@ -147,7 +147,13 @@ def test_no_module_uses_a_private_name_of_another() -> None:
         own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
         own |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
         own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-        own |= {"_agg", "_exit", "_replace", "_SubParsersAction"}  # the kernel, and names of the standard library
+        own |= {
+            "_agg",
+            "_asdict",
+            "_exit",
+            "_replace",
+            "_SubParsersAction",
+        }  # the kernel, and names of the standard library
         names = [node.attr for node in nodes if isinstance(node, ast.Attribute)]
         names += [alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names]
         private = {name for name in names if name.startswith("_") and not name.startswith("__")}

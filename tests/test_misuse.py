@@ -188,7 +188,7 @@ def kline_of(minute: int) -> bytes:
 def test_callbacks_are_typed_and_none_is_unknown() -> None:
     parameters = inspect.signature(fastbars.stream).parameters
     assert not [one for one in parameters.values() if one.kind is inspect.Parameter.VAR_KEYWORD]
-    hints = get_type_hints(fastbars.stream)
+    hints = get_type_hints(fastbars.stream, localns={"Recording": Recording})  # which is loaded when it is needed
     assert [name for name in NAMES if "Callable" not in str(hints[name])] == []
     assert {*NAMES} - {"on_tick", "on_difference"} <= AdapterOptions.__annotations__.keys()
     unknown: dict[str, Any] = {"on_trade": print}

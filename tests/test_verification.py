@@ -23,6 +23,7 @@ import pytest
 import fastbars
 from fastbars import BarBuffer, BarStatus, ExchangeBar, OHLCVBar, StreamConfig, TickData, verification
 from fastbars.cli import main
+from fastbars.differences import Difference
 from fastbars.errors import TapeError
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.exchanges.binance import SPOT, USDM
@@ -37,7 +38,7 @@ from fastbars.tapes import read_tape
 from fastbars.tapes.recorder import Recording
 from fastbars.tapes.zstd import compressor
 from fastbars.ticks import to_datetime, to_nanoseconds
-from fastbars.verification import COMPARED, CandleWatch, Difference, Verification, Verifier, verify
+from fastbars.verification import COMPARED, CandleWatch, Verification, Verifier, verify
 from servers import START_MS, START_NS, TradeServer, trade, until
 from test_end_to_end import Recording as RunningKlines
 

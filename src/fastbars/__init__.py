@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fastbars.buffer import BarBuffer
     from fastbars.columnar.arrays import aggregate
     from fastbars.columnar.bar_batch import BarBatch
+    from fastbars.differences import Difference
     from fastbars.errors import (
         FastbarsError,
         InvalidTickError,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from fastbars.streams import BarStream, run, stream
     from fastbars.tapes.replay import replay
     from fastbars.ticks import TickData, TickSide
-    from fastbars.verification import Difference, Verification, verify
+    from fastbars.verification import Verification, verify
 
 __version__ = "0.1.0"
 
@@ -62,7 +63,7 @@ _MODULE_OF = {
     "CloseReason": "fastbars.bars",
     "CoinbaseWebSocketAdapter": "fastbars.live.adapters",
     "ConnectionState": "fastbars.live.connections.states",
-    "Difference": "fastbars.verification",
+    "Difference": "fastbars.differences",
     "Exchange": "fastbars.exchanges.declaration",
     "ExchangeBar": "fastbars.bars",
     "FastbarsError": "fastbars.errors",

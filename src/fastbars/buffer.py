@@ -84,6 +84,13 @@ class Gap(NamedTuple):
     lost: bool
 
 
+class _Terms(NamedTuple):
+    # What a kernel is made with, as it was given.
+    lateness_s: float
+    heal_horizon_s: float
+    empty: Empty
+
+
 class BarBuffer:
     """Trades in, bars out.
 
@@ -163,7 +170,7 @@ class BarBuffer:
         self.sink: RowSink | None = None
         self._stats = BufferStats()
         self._warnings: SparseLog | None = None
-        self._lateness_s, self._heal_horizon_s, self._empty = lateness_s, heal_horizon_s, empty
+        self._terms = _Terms(lateness_s, heal_horizon_s, empty)
         self._up_ns = -(2**63)  # the clock was last told that the feed is up
         self._kernel = self._new_kernel(self.instruments)
         self.entry = TradeEntry(self._kernel, self.new_batch(), wait_ns_of(grace_s))
@@ -195,9 +202,9 @@ class BarBuffer:
             self.specs,
             Ledger() if self.policy.numbered else None,
             self.policy.proves,
-            wait_ns_of(self._lateness_s),
-            wait_ns_of(self._heal_horizon_s),
-            self._empty == "fill",
+            wait_ns_of(self._terms.lateness_s),
+            wait_ns_of(self._terms.heal_horizon_s),
+            self._terms.empty == "fill",
         )
 
     def new_batch(self) -> TickBatch:
@@ -315,15 +322,8 @@ class BarBuffer:
         return made
 
     def _restore_args(self, instruments: Instruments) -> tuple[Any, ...]:
-        rebuilt = {"specs", "instruments", "policy", "entry", "spec_names", "_kernel"}
-        rebuilt |= {"_stats", "_warnings", "_lateness_s", "_heal_horizon_s", "_empty"}
-        settings = {
-            "ids": self.ids,
-            "instruments": instruments,
-            "lateness_s": self._lateness_s,
-            "heal_horizon_s": self._heal_horizon_s,
-            "empty": self._empty,
-        }
+        rebuilt = {"specs", "instruments", "policy", "entry", "spec_names", "_kernel", "_stats", "_warnings", "_terms"}
+        settings = {"ids": self.ids, "instruments": instruments, **self._terms._asdict()}
         others = {name: value for name, value in vars(self).items() if name not in rebuilt}
         counted = astuple(self.stats)
         return type(self), self.specs, settings, self.grace_ns, self.covers_itself, self.dump(), counted, others

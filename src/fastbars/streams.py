@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.callbacks import check_callbacks
+from fastbars.differences import Difference
 from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
 from fastbars.events import MarketDataEvent
 from fastbars.exchanges import find_exchange
@@ -33,7 +34,7 @@ from fastbars.ticks import TickData
 
 if TYPE_CHECKING:
     from fastbars.tapes.recorder import Recording
-    from fastbars.verification import CandleWatch, Difference, Verification
+    from fastbars.verification import CandleWatch, Verification
 
 T = TypeVar("T")
 

@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from functools import cache
 from heapq import heappop, heappush
 from pathlib import Path
@@ -22,6 +21,7 @@ from zlib import crc32
 
 from fastbars.bars import BAR_FIELDS, BarStatus, ExchangeBar, OHLCVBar
 from fastbars.callbacks import call, check_callbacks
+from fastbars.differences import Difference, Series, series_of
 from fastbars.exchanges.declaration import Exchange
 from fastbars.kernel.fields import IDENTITY
 from fastbars.klines import read_klines
@@ -36,8 +36,7 @@ COMPARED = tuple(own.name for own in fields(ExchangeBar) if own.name in BAR_FIEL
 
 CandleOpen = Literal["first trade", "previous close"]
 Outcome = Literal["equal", "different", "partial", "without_candle", "without_bar", "empty"]
-_Series = tuple[str, str, str, str]  # exchange, market, symbol, spec
-_Key = tuple[_Series, datetime]
+_Key = tuple[Series, datetime]
 _UNSETTLED = (BarStatus.PROVISIONAL, BarStatus.GAP)
 # How many pairs wait for their verdict, and are kept after it: those that may yet become equal, and the others.
 _MOST_WAITING, _MOST_UNPROVEN, _MOST_SETTLED = 200_000, 50_000, 5_000
@@ -46,32 +45,6 @@ _MOST_WAITING, _MOST_UNPROVEN, _MOST_SETTLED = 200_000, 50_000, 5_000
 @cache
 def _is_cut_by_time(spec: str) -> bool:
     return BarSpec.parse(spec).kind is BarKind.TIME
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The first field in which a bar differs from the exchange's candle.
-
-    Attributes:
-        bar, candle: those compared.
-        field: name of the field.
-        bar_value, candle_value: its value in each.
-        cause: the likely reason.
-    """
-
-    bar: OHLCVBar
-    candle: ExchangeBar
-    field: str
-    bar_value: Decimal | int | None
-    candle_value: Decimal | int | None
-    cause: str
-
-    def __str__(self) -> str:
-        bar = self.bar
-        values = [format(v, "f") if isinstance(v, Decimal) else v for v in (self.bar_value, self.candle_value)]
-        series = " ".join(filter(None, _series_of(bar)))
-        name = f"{series} {bar.open_time:%Y-%m-%dT%H:%M:%SZ} revision {bar.revision}"
-        return f"{name}: {self.field} is {values[0]}, the exchange has {values[1]}; {self.cause}"
 
 
 @dataclass(slots=True)
@@ -163,17 +136,17 @@ class Verifier:
         self._deadlines: list[tuple[datetime, _Key]] = []  # heap of (close time, key) of those waiting
         self._unproven: OrderedDict[_Key, _Pair] = OrderedDict()  # judged, and may yet become equal
         self._settled: OrderedDict[_Key, _Pair] = OrderedDict()  # equal, and the bar is proven complete
-        self._forgotten: dict[_Series, datetime] = {}  # open time of the latest pair that is no longer kept
-        self._running: dict[_Series, ExchangeBar] = {}  # the latest candle, where candles are not marked as final
-        self._latest: dict[_Series, ExchangeBar] = {}  # final candle
-        self._first_bar: dict[_Series, datetime] = {}  # its open time
+        self._forgotten: dict[Series, datetime] = {}  # open time of the latest pair that is no longer kept
+        self._running: dict[Series, ExchangeBar] = {}  # the latest candle, where candles are not marked as final
+        self._latest: dict[Series, ExchangeBar] = {}  # final candle
+        self._first_bar: dict[Series, datetime] = {}  # its open time
         self._now: datetime | None = None  # the latest open time of all
 
     def add_bar(self, bar: OHLCVBar) -> None:
         """Add a bar or its next revision; bars that are not cut by time are ignored."""
         if not _is_cut_by_time(bar.spec):
             return
-        series = _series_of(bar)
+        series = series_of(bar)
         pair = self._pair_of((series, bar.open_time), bar.close_time)
         if pair is None:
             return
@@ -186,7 +159,7 @@ class Verifier:
 
     def add_candle(self, candle: ExchangeBar) -> None:
         """Add a candle of the exchange, or an update of one."""
-        series = _series_of(candle)
+        series = series_of(candle)
         if candle.is_closed is False:
             self.verification.running += 1
         elif candle.is_closed:
@@ -227,7 +200,7 @@ class Verifier:
         return pair
 
     def _take_candle(self, candle: ExchangeBar) -> None:
-        series = _series_of(candle)
+        series = series_of(candle)
         pair = self._pair_of((series, candle.open_time), candle.close_time)
         if pair is None or (pair.candle is not None and not _is_newer(candle, pair.candle)):
             return
@@ -280,7 +253,7 @@ class Verifier:
 
     def _judge_alone(self, pair: _Pair, candle: ExchangeBar) -> None:
         # A candle from before the stream's first bar is nobody's loss.
-        first = self._first_bar.get(_series_of(candle))
+        first = self._first_bar.get(series_of(candle))
         if first is not None and first < candle.open_time:
             traded = candle.trade_count != 0 and candle.volume != 0
             self._count_as(pair, "without_bar" if traded else "empty")
@@ -355,10 +328,6 @@ class Verifier:
         ids = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in holes[:3]) + (", ..." if len(holes) > 3 else "")
         count = f"{_trades(less)} missing" if less else "trades are missing"
         return f"{count}, of ids {ids}" if ids else count
-
-
-def _series_of(bar: OHLCVBar | ExchangeBar) -> _Series:
-    return bar.exchange, bar.market, bar.symbol, bar.spec
 
 
 def _is_newer(candle: ExchangeBar, held: ExchangeBar) -> bool:
@@ -520,7 +489,7 @@ class _Archive:
         self.specs = list(dict.fromkeys(spec for _, spec in candles))
         self._times = {series: sorted(one) for series, one in candles.items()}
         self._candles = candles
-        self._given: dict[_Series, int] = {}  # how many of `_times` were handed out
+        self._given: dict[Series, int] = {}  # how many of `_times` were handed out
 
     def up_to(self, bar: OHLCVBar, *, inverse: bool) -> list[ExchangeBar]:
         """The candle of this bar and those before it, back to the first bar of its symbol and spec."""
@@ -530,7 +499,7 @@ class _Archive:
             return []
         first = bisect_left(times, bar.open_time)
         end = first + (first < len(times) and times[first] == bar.open_time)
-        series = _series_of(bar)
+        series = series_of(bar)
         begin = self._given.setdefault(series, first)
         self._given[series] = max(begin, end)
         candles = self._candles[named]

@@ -28,16 +28,16 @@ from fastbars.kernel.ids cimport (
 from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.ordinary cimport begins_stretch, fold_path_stretch, fold_rows, fold_time_stretch, take_ordinary
 from fastbars.kernel.ordinary_close cimport close_ordinary
-from fastbars.kernel.passes cimport Columns, Pass, Seen, note_overflow, row_at, trades_of
+from fastbars.kernel.passes cimport Columns, Pass, Seen, note_overflow, row_at
 from fastbars.kernel.paths cimport path_rule_of
 from fastbars.kernel.rows cimport not_placed
 from fastbars.kernel.rules cimport FIXED, TICK, VALUE, VOLUME, Rule, interval_of, is_time_kind
-from fastbars.kernel.scaled cimport HIGHEST, LOWEST, NOTHING, add128_wide, int128, prefetch, wide_product
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, int128, prefetch
 from fastbars.kernel.series cimport (
     CONFIRMED, HELD, REPEATED, Wait, begin_series, hold, is_repeated, may_begin, older_series, stand_in, stop_ordinary, take_strays,
     waiting_of,
 )
-from fastbars.kernel.summary cimport Summary, Sums, add_trade, clear_bar
+from fastbars.kernel.summary cimport Summary, add_trade, begin_bar, clear_bar
 from fastbars.kernel.table cimport Past, Record, Slot, Table, event_time, is_open, mark_begun_late, state_of, total_bar
 from fastbars.kernel.trees cimport Tree
 
@@ -295,20 +295,18 @@ cdef inline bint _begin_next(
     # A trade that closes the open bar of the root, which is ordinary, and opens the next one. False: it is none.
     cdef const Tree *own = &table.specs.trees[tree]
     cdef int32_t s = batch.symbol_id[row]
-    cdef int64_t time = batch.time_ns[row], price = batch.price[row], size = batch.size[row], open_time, close_time, id
-    cdef int64_t event_ns
+    cdef int64_t time = batch.time_ns[row], open_time, close_time, id, event_ns
     cdef Slot *slot
     cdef Summary *bar
     cdef Past *past
     cdef Group *group = table.groups.items
-    cdef Sums *sums
-    cdef bint taker = batch.side[row & batch.side_mask] > 0, feeds = own.stop - own.start > 1
+    cdef bint feeds = own.stop - own.start > 1
     if <uint32_t>s >= batch.symbols:
         return False
     slot = &slots[s]
     bar = &slot.bar
     if slot.gate.next.limit == LOWEST or not slot.gate.next.limit <= time <= LATEST_NS or not slot.contained or (
-        (voids and size == 0) or (by_id and batch.first_id[row] != slot.gate.next.id)
+        (voids and batch.size[row] == 0) or (by_id and batch.first_id[row] != slot.gate.next.id)
     ):
         return False
     past = &table.pasts[own.root][s]
@@ -321,18 +319,8 @@ cdef inline bint _begin_next(
     if not close_ordinary(table, own.root, s, by_id, feeds, time, event_ns, row, group, &open_time, &close_time):
         return False
     id = slot.gate.next.id if single else batch.last_id[row] if by_id else batch.arrivals + row
-    bar.last_time = bar.first_time = time
-    bar.last_id = id
-    bar.first_id = batch.first_id[row] if by_id else id
-    bar.high = bar.low = bar.close = bar.open = price
-    bar.count = 1 if single else trades_of(batch, row)
-    sums = &bar.sums[1 - taker]
-    sums.volume = sums.quote = NOTHING
-    sums = &bar.sums[taker]
-    sums.volume.lo, sums.volume.hi = <uint64_t>size, 0
-    sums.quote = NOTHING
-    add128_wide(&sums.quote, wide_product(slot.contract if inverse and slot.contract else price, size))
-    bar.open_time, bar.close_time = open_time, close_time
+    begin_bar(
+        bar, batch, row, batch.first_id[row] if by_id else id, id, single, slot.contract if inverse else 0, open_time, close_time)
     past.newest_ns = max(past.newest_ns, time)
     slot.gate.next.limit = close_time
     if by_id:

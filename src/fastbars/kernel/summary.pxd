@@ -101,6 +101,26 @@ cdef inline bint add_trade(Summary *bar, const Columns *batch, Py_ssize_t i, int
     return add128_int64(&sums.volume, size) | add128_product(&sums.quote, paid, size) | is_beyond(bar)
 
 
+cdef inline void begin_bar(
+    Summary *bar, const Columns *batch, Py_ssize_t i, int64_t first, int64_t last, bint single, int64_t contract,
+    int64_t open_time, int64_t close_time
+) noexcept nogil:
+    # As clear_bar and the trade at row i, which no sum can leave its range with.
+    cdef int64_t price = batch.price[i], size = batch.size[i]
+    cdef bint taker = batch.side[i & batch.side_mask] > 0
+    cdef Sums *own = &bar.sums[taker]
+    cdef Sums *other = &bar.sums[1 - taker]
+    bar.last_time = bar.first_time = batch.time_ns[i]
+    bar.last_id = last
+    bar.first_id = first
+    bar.high = bar.low = bar.close = bar.open = price
+    bar.count = 1 if single else trades_of(batch, i)
+    other.volume = other.quote = own.quote = NOTHING
+    own.volume.lo, own.volume.hi = <uint64_t>size, 0
+    add128_wide(&own.quote, wide_product(contract if contract else price, size))
+    bar.open_time, bar.close_time = open_time, close_time
+
+
 cdef inline int64_t chosen(int64_t of_trade, int64_t of_void, int64_t size) noexcept nogil:
     # By arithmetic: as a condition it becomes a branch, and which rows are void cannot be guessed.
     return of_void ^ ((of_void ^ of_trade) & -<int64_t>(size != 0))
