@@ -87,11 +87,16 @@ def check_unit(time_ns: int) -> int:
     It does if it would be a time from 1990 to 2100 in such a unit, and in nanoseconds is one of January or February
     1970 that is not a whole millisecond or (if it looks like microseconds) not a whole second.
     """
-    if SMALLEST_DOUBTFUL <= time_ns <= LARGEST_DOUBTFUL:
+    if is_doubtful(time_ns):
         for unit, name, first, last, step in _OTHER_UNITS:
             if first <= time_ns <= last and time_ns % step:
                 raise InvalidTickError(f"time {time_ns} {_looks_like(time_ns, unit, name)}")
     return time_ns
+
+
+def is_doubtful(time_ns: int) -> bool:
+    """Whether it may be meant in another unit than nanoseconds."""
+    return bool(SMALLEST_DOUBTFUL <= time_ns <= LARGEST_DOUBTFUL)
 
 
 def check_units(time_ns: npt.NDArray[np.int64], name: str = "time_ns") -> None:

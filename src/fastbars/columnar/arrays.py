@@ -38,7 +38,7 @@ from fastbars.kernel.limits import MAX_SCALE
 from fastbars.kernel.rows import ROW_DTYPE
 from fastbars.kernel.scaled import parse, to_scaled
 from fastbars.specs import BarSpec, Origin, parse_specs
-from fastbars.times import TimeUnit, check_units, of_datetimes, of_objects, scale_up, unit_ns
+from fastbars.times import TimeUnit, check_units, is_doubtful, of_datetimes, of_objects, scale_up, unit_ns
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -115,7 +115,7 @@ def aggregate(
         TypeError: floats without a scale, times as text or floats. SpecError: a bar spec is not known.
     """
     specs = parse_specs(bars, timezone=timezone, origin=origin)
-    times = _times(time_ns, time_unit)
+    times, unsorted = _times(time_ns, time_unit)
     rows = len(times)
     columns: Columns = {"time_ns": times}
     columns["symbol_id"], names = _symbols(symbol, rows)
@@ -135,7 +135,6 @@ def aggregate(
     if trade_count is not None:
         columns["count"] = _integers("trade_count", trade_count, rows)
     order = None
-    unsorted = first_unsorted(times)
     if unsorted >= 0:
         if not sort:
             raise InvalidTickError(
@@ -168,12 +167,10 @@ def aggregate(
 def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...]) -> npt.NDArray[Any]:
     ids = "first_id" in columns
     trades = TickBatch.wrap(instruments, columns)
-    names = columns | {"count": None}  # by ids, where it is not given
-    wrapped: dict[str, Any] = {name: trades.column(name) for name in names}
     kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
-    made = _together(_fold(kernel, _blocks(instruments, wrapped)))
+    made = _together(_fold(kernel, _blocks(trades)))
     # Only trades of a series that began anew had to wait; to look for them in all rows is a tenth of the whole.
-    return _by_cause(made, len(columns["time_ns"])) if kernel.begun else made
+    return _by_cause(made, len(trades)) if kernel.begun else made
 
 
 def _by_cause(made: npt.NDArray[Any], trades: int) -> npt.NDArray[Any]:
@@ -189,11 +186,11 @@ def _together(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate([part.view(_LUMP) for part in parts]).view(ROW_DTYPE)
 
 
-def _blocks(instruments: Instruments, columns: Columns) -> Iterator[tuple[TickBatch, int, bool]]:
-    rows = len(columns["time_ns"])
+def _blocks(trades: TickBatch) -> Iterator[tuple[TickBatch, int, bool]]:
+    rows = len(trades)
     for start in range(0, max(rows, 1), _BLOCK):
-        block = {name: column[start : start + _BLOCK] for name, column in columns.items() if column is not None}
-        yield TickBatch.wrap(instruments, block), start, start + _BLOCK >= rows
+        block = trades if rows <= _BLOCK else trades.part(start, min(start + _BLOCK, rows))
+        yield block, start, start + _BLOCK >= rows
 
 
 def _fold(kernel: BarKernel, blocks: Iterable[tuple[TickBatch, int, bool]]) -> list[npt.NDArray[Any]]:
@@ -280,7 +277,8 @@ def _listed(column: list[Any] | tuple[Any, ...]) -> npt.NDArray[Any] | None:
     return np.array(column, object) if len(types) > 1 else None  # numpy would make one type of them
 
 
-def _times(column: Any, time_unit: TimeUnit | None) -> npt.NDArray[np.int64]:
+def _times(column: Any, time_unit: TimeUnit | None) -> tuple[npt.NDArray[np.int64], int]:
+    """(times, the first row that is earlier than the one before it, or -1)."""
     factor = 1 if time_unit is None else unit_ns(time_unit)
     parts = []
     row = 0
@@ -300,9 +298,11 @@ def _times(column: Any, time_unit: TimeUnit | None) -> npt.NDArray[np.int64]:
             )
         row += len(chunk)
     times = _joined(parts, np.int64)
-    if counted and time_unit is None:
+    unsorted = first_unsorted(times)
+    # In order, the first is the earliest: where it can only be in nanoseconds, no other needs to be looked at.
+    if counted and time_unit is None and len(times) and (unsorted >= 0 or is_doubtful(times[0])):
         check_units(times)
-    return times
+    return times, unsorted
 
 
 def _integers(name: str, column: Any, rows: int) -> npt.NDArray[Any]:
