@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -148,8 +149,8 @@ def aggregate(
         if single and trade_id is not None:  # the kernel has a shorter way for equal columns that are one
             columns["last_id"] = columns["first_id"]
     instruments = Instruments(exchange, negative_prices, market)
-    for symbol_id, name in enumerate(names):
-        price_of, size_of = (scale if isinstance(scale, int) else int(scale[symbol_id]) for scale in scales)
+    of_price, of_size = (repeat(scale) if isinstance(scale, int) else scale.tolist() for scale in scales)
+    for name, price_of, size_of in zip(names, of_price, of_size, strict=False):
         instruments.add(name, price_of, size_of)
     try:
         made = _run(columns, instruments, specs)
@@ -168,7 +169,7 @@ def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...])
     ids = "first_id" in columns
     trades = TickBatch.wrap(instruments, columns)
     kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
-    made = _together(_fold(kernel, _blocks(trades)))
+    made = _together(_fold(kernel, _blocks(instruments, trades, [*columns, "count"])))
     # Only trades of a series that began anew had to wait; to look for them in all rows is a tenth of the whole.
     return _by_cause(made, len(trades)) if kernel.begun else made
 
@@ -186,11 +187,16 @@ def _together(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate([part.view(_LUMP) for part in parts]).view(ROW_DTYPE)
 
 
-def _blocks(trades: TickBatch) -> Iterator[tuple[TickBatch, int, bool]]:
+def _blocks(instruments: Instruments, trades: TickBatch, names: Iterable[str]) -> Iterator[tuple[TickBatch, int, bool]]:
+    # ("count" by ids, where it was not given.)
     rows = len(trades)
-    for start in range(0, max(rows, 1), _BLOCK):
-        block = trades if rows <= _BLOCK else trades.part(start, min(start + _BLOCK, rows))
-        yield block, start, start + _BLOCK >= rows
+    if rows <= _BLOCK:
+        yield trades, 0, True
+        return
+    columns = {name: column for name in names if (column := trades.column(name)) is not None}
+    for start in range(0, rows, _BLOCK):
+        block = {name: column[start : start + _BLOCK] for name, column in columns.items()}
+        yield TickBatch.wrap(instruments, block), start, start + _BLOCK >= rows
 
 
 def _fold(kernel: BarKernel, blocks: Iterable[tuple[TickBatch, int, bool]]) -> list[npt.NDArray[Any]]:
