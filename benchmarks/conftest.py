@@ -6,12 +6,18 @@ from typing import Any
 
 import pytest
 
-from benchmarks.yardstick import HELD
+from benchmarks.yardstick import HELD, use_short_form
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--full`: the long runs, whose ratios bind."""
     parser.addoption("--full", action="store_true", help="measure with as many messages as the figures in docs/ were")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The short form allows bounds some more."""
+    if not config.getoption("--full"):
+        use_short_form()
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:

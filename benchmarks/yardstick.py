@@ -17,6 +17,11 @@ STEPS = 2_000
 TRIES = 5
 ROUNDS = 7
 
+# The long form holds everything to its bound. The short one, which runs in CI beside whatever else the machine does,
+# allows so much more: a bound is not for what a neighbour makes of a figure.
+SHORT_FORM = 1.25
+_allowed = [1.0]
+
 HELD: list[str] = []  # a row of Markdown for each bound: what, found, at most
 
 Work = Callable[[], object]
@@ -61,15 +66,25 @@ def nanoseconds(work: Work, calls: int, rounds: int = ROUNDS, before: Work = boo
     return own / calls / (stick / STEPS) * NOMINAL_NS
 
 
+def use_short_form() -> None:
+    """Bounds hold with SHORT_FORM from here on."""
+    _allowed[0] = SHORT_FORM
+
+
+def is_within(found: float, limit: float) -> bool:
+    """Whether a figure that was measured otherwise keeps to its bound."""
+    return found <= limit * _allowed[0]
+
+
 def assert_ns(name: str, work: Work, calls: int, limit: float, rounds: int = ROUNDS, before: Work = bool) -> float:
     """At most `limit` nanoseconds a unit, in the best of several tries; returns it, and keeps a row for the summary."""
     best = float("inf")
     for _ in range(TRIES):
         best = min(best, nanoseconds(work, calls, rounds, before))
-        if best <= limit:
+        if is_within(best, limit):
             break
     HELD.append(f"| {name} | {best:,.0f} ns | {limit:,.0f} |")
-    assert best <= limit, f"{name}: {best:,.1f} ns, more than {limit:,.1f}"
+    assert is_within(best, limit), f"{name}: {best:,.1f} ns, more than {limit:,.1f}"
     return best
 
 
@@ -79,8 +94,8 @@ def assert_ratio(name: str, work: Work, reference: Work, limit: float, rounds: i
     for _ in range(TRIES):
         own, other = smallest(work, reference, rounds=rounds)
         best = min(best, own / other)
-        if best <= limit:
+        if is_within(best, limit):
             break
     HELD.append(f"| {name} | {best:.2f} times its reference | {limit:.2f} |")
-    assert best <= limit, f"{name}: {best:.3f} times its reference, more than {limit:.3f}"
+    assert is_within(best, limit), f"{name}: {best:.3f} times its reference, more than {limit:.3f}"
     return best
