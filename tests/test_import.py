@@ -42,6 +42,11 @@ def test_a_stream_loads_neither_the_log_nor_what_it_was_not_asked_for() -> None:
     }
 
 
+def test_the_log_is_loaded_beforehand_where_its_first_line_would_be_in_the_way() -> None:
+    assert "structlog" not in loaded_by("from fastbars.log import log")
+    assert "structlog" in loaded_by("from fastbars.log import log; log.prepare()")
+
+
 def test_the_version_is_printed_without_numpy_asyncio_or_the_log() -> None:
     code = "import sys\nfrom fastbars.cli import main\ntry: main(['--version'])\nexcept SystemExit: print(*sys.modules)"
     shown, loaded = run(code).splitlines()

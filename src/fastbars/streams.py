@@ -29,6 +29,7 @@ from fastbars.live.connections.subscriptions import joined
 from fastbars.live.delivery import BarLoop, BarLoops
 from fastbars.live.healing.pages import HealingStats
 from fastbars.live.stats import StreamStats
+from fastbars.log import log
 from fastbars.specs import BarSpec
 from fastbars.ticks import TickData
 
@@ -163,6 +164,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
             await self.stop()
             self._loops.end()
             raise
+        log.prepare()
         self._loops.open()
         return self
 
