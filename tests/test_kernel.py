@@ -27,6 +27,7 @@ from strategies import (
     SECOND,
     SYMBOLS,
     TIME_SPECS,
+    Clock,
     Event,
     Flush,
     Heal,
@@ -127,21 +128,27 @@ HEALED_BEFORE_A_TRADE = Scenario(
      Heal((Trade("A", 0, Decimal(1), Decimal(1), 0, 14, 14, 1),))),
 )  # fmt: skip
 
+OPEN_BEHIND_A_CLOSED_BAR = Scenario(
+    ("5s", "1s"), "contiguous", 0, 0,
+    (*feed((3.5, 20), (86.5, 21)), Clock(91_750_000_000, True), *feed((89.5, 22))),
+)  # fmt: skip
+
 
 @given(scenarios(most_specs=4))
 @example(VOIDS_BEHIND_A_PATH)
 @example(HEALED_BEFORE_A_TRADE)
+@example(OPEN_BEHIND_A_CLOSED_BAR)
 def test_several_specs_at_once_give_the_bars_of_each_alone(scenario: Scenario) -> None:
     # Where a flush, or a clock while the feed is down, ends the coverage depends on the bars of all specs.
     ends = [event for event in scenario.events if isinstance(event, Flush) or getattr(event, "feed_up", True) is False]
     scenario = scenario._replace(events=tuple(event for event in scenario.events if event not in ends))
     all_of_them = buffer_for(scenario)
-    together = replay(all_of_them, scenario.events, scenario.cuts)
+    together = replay(all_of_them, scenario.events, scenario.cuts, flush=False)
     # Where one spec can still take a late trade, its id has come; where none can, it is missing.
     assume(scenario.ids == "none" or all_of_them.stats.late == 0)
     for spec in scenario.specs:
         buffer = buffer_for(scenario._replace(specs=(spec,)))
-        lines = replay(buffer, scenario.events)
+        lines = replay(buffer, scenario.events, flush=False)
         # How old an id is, the bars that are kept tell too: with more of them ids are seen sooner to begin anew.
         if all_of_them.stats.series == buffer.stats.series == 0:
             assert [line for line in together if line.spec == spec] == lines
