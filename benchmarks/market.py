@@ -78,6 +78,24 @@ def messages(trades: Columns) -> list[bytes]:
     ]
 
 
+Row = tuple[str, int, str, str, str, int]
+
+
+def texts(trades: Columns) -> list[Row]:
+    """Of each trade: symbol, time_ns, price, size and side as texts and ints, and its id."""
+    return [
+        (
+            f"S{symbol}",
+            time_ns,
+            to_text(price, PRICE_SCALE),
+            to_text(size, SIZE_SCALE),
+            "buy" if side > 0 else "sell",
+            i,
+        )
+        for time_ns, symbol, price, size, side, i, _ in zip(*(each.tolist() for each in trades.values()), strict=True)
+    ]
+
+
 def ticks(trades: Columns) -> list[TickData]:
     """The trades as objects."""
     return [

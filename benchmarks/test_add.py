@@ -14,35 +14,19 @@ from typing import Any
 import pytest
 
 from benchmarks.ancestor import Buffer, add_text
-from benchmarks.market import PRICE_SCALE, SIZE_SCALE, columns
+from benchmarks.market import Row, columns, texts
 from benchmarks.reference import DecimalBars
 from fastbars import BarBuffer, TickData
-from fastbars.kernel.scaled import to_text
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time, group="one trade at a time, from text")
 TRADES = 100_000
 ROUNDS = 9
 
-Row = tuple[str, int, str, str, str, int]
-
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
     """(symbol, time_ns, price, size, side, trade id) as texts and ints, of 20 symbols."""
-    trades = columns(TRADES, 20)
-    return [
-        (
-            f"S{symbol}",
-            time_ns,
-            to_text(price, PRICE_SCALE),
-            to_text(size, SIZE_SCALE),
-            "buy" if side > 0 else "sell",
-            i,
-        )
-        for time_ns, symbol, price, size, side, i, _ in zip(
-            *(column.tolist() for column in trades.values()), strict=True
-        )
-    ]
+    return texts(columns(TRADES, 20))
 
 
 def measure(benchmark: Any, make: Callable[[], Any], run: Callable[[Any], object]) -> Any:

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.market import PRICE_SCALE, SIZE_SCALE, columns, messages
+from benchmarks.market import columns, messages, texts
 from benchmarks.yardstick import assert_ns, assert_ratio
 from fastbars import BarBuffer, StreamConfig, TickData
 from fastbars.exchanges import find_exchange
-from fastbars.kernel.scaled import to_text
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.session import Session
 
@@ -33,18 +32,7 @@ def made_trades(pytestconfig: pytest.Config) -> int:
 @pytest.fixture(scope="module", name="texts")
 def made_texts(trades: int) -> list[Row]:
     """Of each trade: symbol, time, price, size, side, id."""
-    market = columns(trades, SYMBOLS, minutes=0.99 * trades / 20_000)
-    return [
-        (
-            f"S{symbol}",
-            time_ns,
-            to_text(price, PRICE_SCALE),
-            to_text(size, SIZE_SCALE),
-            "buy" if side > 0 else "sell",
-            i,
-        )
-        for time_ns, symbol, price, size, side, i, _ in zip(*(each.tolist() for each in market.values()), strict=True)
-    ]
+    return texts(columns(trades, SYMBOLS, minutes=0.99 * trades / 20_000))
 
 
 def adding(rows: list[Row]) -> Callable[[], object]:

@@ -292,7 +292,7 @@ cdef inline bint _begin_next(
     Table *table, Pass *run, int tree, Slot *slots, const Columns *batch, Py_ssize_t row, bint by_id, bint single, bint voids,
     bint inverse
 ) noexcept nogil:
-    # A trade that closes the open bar of the root, which is ordinary, and opens the next one. False: it is none.
+    # A trade that closes the open bar of the root, an ordinary close, and opens the next one. False: it is not such a trade.
     cdef const Tree *own = &table.specs.trees[tree]
     cdef int32_t s = batch.symbol_id[row]
     cdef int64_t time = batch.time_ns[row], open_time, close_time, id, event_ns

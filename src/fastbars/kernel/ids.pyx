@@ -250,8 +250,9 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
 cdef Verdict _enter_seam(
     Ids *ids, int32_t symbol_id, int64_t first, int64_t last, int64_t time_ns
 ) noexcept nogil:
-    # (The seam is `touched`.) A trade of the older series behind its newest one so far, or of the later series before its first one: the seam is
-    # shorter from here on, and what lies between this trade and its series is missing. One key of a seam is nobody's.
+    # (The seam is `touched`.) A trade of the older series behind its newest one so far, or of the later series before its
+    # first one: the seam is shorter from here on, and what lies between this trade and its series is missing. One key of a
+    # seam is nobody's.
     cdef Line *line = &ids.lines[symbol_id]
     cdef Anew *anew = ids.renewed.of[symbol_id]
     cdef Hole seam = ids.touched, missing

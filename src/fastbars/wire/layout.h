@@ -249,7 +249,7 @@ FB_INLINE int fb_same(const uint8_t *p, const uint8_t *text, int length) {
 
 FB_INLINE int fb_is_digit(uint8_t c) { return (unsigned)c - '0' <= 9; }
 
-/* The quote that ends a plain text; NULL: it is none. Sixteen bytes more than up to `end` can be read. */
+/* The quote that ends a plain text; NULL: the text is not plain. Sixteen bytes more than up to `end` can be read. */
 FB_INLINE const uint8_t *fb_quote(const uint8_t *p, const uint8_t *end) {
     for (; FB_LIKELY(p < end); p += 16) {
         unsigned n = (unsigned)fb_lowest_bit(fb_text_stops(p));

@@ -171,7 +171,7 @@ FB_INLINE const uint8_t *fb_space(const uint8_t *p, const uint8_t *end) {
     return p;
 }
 
-/* The byte after a positive integer of at most 18 digits, as nearly all numbers passed over are; NULL: it is none. */
+/* The byte after a positive integer of at most 18 digits, as nearly all numbers passed over are; NULL: it is no such number. */
 FB_INLINE const uint8_t *fb_short_integer(const uint8_t *p, const uint8_t *end, const uint8_t *limit) {
     if (p >= end || *p < '1' || *p > '9')
         return NULL;
