@@ -165,7 +165,7 @@ def values_for(value: Any) -> st.SearchStrategy[Any]:
     if isinstance(value, int | float):
         near = st.integers(0, 40).map(lambda more: Bare(str(value + more) if isinstance(value, int) else f"{more}.25"))
         return near | st.sampled_from(NUMBERS).map(Bare) | st.sampled_from(DECIMALS[:9]).map(Bare)
-    if isinstance(value, list | dict):
+    if not isinstance(value, str):
         return st.sampled_from(OTHERS)
     near = st.integers(0, 9).map(lambda digit: value[:-1] + str(digit))
     return near | st.sampled_from(DECIMALS) | st.sampled_from(NUMBERS) | st.sampled_from(TEXTS)
@@ -183,7 +183,7 @@ def messages(draw: Callable[..., Any], name: str) -> bytes:
 
     def changed(trade: dict[str, Any]) -> dict[str, Any]:
         trade = dict(trade)
-        for key in draw(st.lists(st.sampled_from(sorted(trade)), max_size=3)):
+        for key in draw(st.lists(st.sampled_from(sorted(trade)), max_size=3, unique=True)):
             trade[key] = draw(values_for(trade[key]))
         return dict(draw(st.permutations(list(trade.items())))) if orders else trade
 
