@@ -167,8 +167,8 @@ def values_for(value: Any) -> st.SearchStrategy[Any]:
         return near | st.sampled_from(NUMBERS).map(Bare) | st.sampled_from(DECIMALS[:9]).map(Bare)
     if not isinstance(value, str):
         return st.sampled_from(OTHERS)
-    near = st.integers(0, 9).map(lambda digit: value[:-1] + str(digit))
-    return near | st.sampled_from(DECIMALS) | st.sampled_from(NUMBERS) | st.sampled_from(TEXTS)
+    alike = st.integers(0, 9).map(lambda digit: value[:-1] + str(digit))
+    return alike | st.sampled_from(DECIMALS) | st.sampled_from(NUMBERS) | st.sampled_from(TEXTS)
 
 
 @st.composite
