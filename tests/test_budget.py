@@ -32,7 +32,7 @@ def limiter_of(market: str, **settings: str) -> RateLimiter:
     adapter = BinanceWebSocketAdapter(StreamConfig(**settings), market=market)  # type: ignore[arg-type]
     pages = adapter.upkeep._healer._pages
     assert pages is not None
-    return pages._limiter
+    return pages._client._limiter
 
 
 def test_usd_and_coin_margined_futures_share_one_limit_and_spot_has_its_own() -> None:

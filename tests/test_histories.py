@@ -30,7 +30,7 @@ def test_binance_spot_asks_for_a_thousand_trades_from_an_id_on() -> None:
     history = binance("spot")
     assert history.api.url == "https://api.binance.com"
     request = history.request(HOLE, history.begin(HOLE))
-    assert request == ("/api/v3/historicalTrades", {"symbol": "BTCUSDT", "fromId": "100", "limit": "1000"}, 25.0)
+    assert request == ("/api/v3/historicalTrades", {"symbol": "BTCUSDT", "fromId": "100", "limit": "1000"}, 25.0, None)
     (trade,) = history.parse("BNBBTC", orjson.dumps([
         {"id": 28457, "price": "4.00000100", "qty": "12.00000000", "quoteQty": "48.000012", "time": 1499865549590,
          "isBuyerMaker": True, "isBestMatch": True}])).trades  # fmt: skip

@@ -229,7 +229,7 @@ async def test_rest_goes_over_the_socks_proxy_of_the_stream() -> None:
         await adapter.disconnect()
         client = RestClient(proxy=proxy.address)
         answer = await client(f"http://{rest.host}/a", {"b": "c d"}, {"X-Key": "e"})
-        assert answer == (200, 7.0, b"[1]")
+        assert answer == (200, 7.0, b"[1]", None)
         assert len(proxy.targets) == 2
         assert proxy.targets[1] == rest.host
         assert rest.requests[0].startswith("GET /a?b=c+d HTTP/1.1\r\n")

@@ -9,8 +9,9 @@ import inspect
 from typing import Any
 
 from fastbars.bars import ExchangeBar
-from fastbars.errors import ParseError, UnknownExchangeError
+from fastbars.errors import ParseError, RestError, UnknownExchangeError
 from fastbars.events import Quote, Ticker
+from fastbars.exchanges.candles import CandleAsk, CandleHistory, CandlePaging
 from fastbars.exchanges.checked import integer_of, interval_of, shown
 from fastbars.exchanges.declaration import Deltas, Exchange, Keepalive, Limits, by_channel
 from fastbars.exchanges.history import History, Hole, Page, Paging, list_in, read_past_trades
@@ -54,6 +55,9 @@ __all__ = [
     "NOTHING",
     "NOT_YET",
     "Ack",
+    "CandleAsk",
+    "CandleHistory",
+    "CandlePaging",
     "Deltas",
     "Exchange",
     "ExchangeBar",
@@ -75,6 +79,7 @@ __all__ = [
     "RawMessage",
     "Refusal",
     "RestApi",
+    "RestError",
     "Stream",
     "SymbolRules",
     "Ticker",

@@ -20,6 +20,8 @@ from fastbars.exchanges import (
     HALTED,
     NOT_YET,
     Ack,
+    CandleAsk,
+    CandleHistory,
     Exchange,
     ExchangeBar,
     History,
@@ -43,9 +45,12 @@ from fastbars.exchanges import (
     Ticker,
     TradeFields,
     TradeReader,
+    decimal_of,
     decimals_of,
     interval_of,
     list_in,
+    make_candle,
+    nanoseconds_of,
     read_past_trades,
 )
 from fastbars.exchanges.checked import bare_integer_of as _int, bare_nanoseconds_of as _ns
@@ -94,6 +99,7 @@ class Binance(Exchange):
     default_channel: str = "trade"
     histories: Mapping[str, Sequence[History]] = field(default_factory=dict, repr=False)
     candles: Mapping[str, str] = field(default_factory=lambda: _FUTURES_CANDLES, repr=False)
+    candle_history: CandleHistory | None = field(default=None, repr=False)
     listing: Listing | None = field(default=None, repr=False)
 
     acks_prove = False  # any name is acknowledged, on any route
@@ -248,6 +254,44 @@ def _futures_histories(api: RestApi, prefix: str) -> Mapping[str, Sequence[Histo
     return {"trade": (with_key, without), "aggTrade": (aggregates,)}
 
 
+# Past candles.
+
+
+# [[1499040000000,"0.01634790","0.80000000","0.01575800","0.01577100","148976.11427815",1499644799999,
+#  "2434.19055334",308,"1756.87402397","28.46694368","0"]], oldest first, the one in progress last; intervals without
+# trades are there, with the last close as their prices. On COIN-M the volumes in the 8th and 11th place are base units.
+def _read_candles(coin_margined: bool) -> Callable[[CandleAsk, bytes], Iterable[ExchangeBar]]:
+    def read(ask: CandleAsk, body: bytes) -> Iterable[ExchangeBar]:
+        for row in list_in(orjson.loads(body), "the answer"):
+            open_ms, open_, high, low, close, volume, _, quote, count, taker_volume, taker_quote, *_ = row
+            candle = make_candle(
+                ask.symbol, ask.spec, nanoseconds_of(_int(open_ms)), (open_, high, low, close), volume,
+                quote_volume=None if coin_margined else quote, trade_count=_int(count),
+            )  # fmt: skip
+            taker, taker_amount = decimal_of(taker_volume), None if coin_margined else decimal_of(taker_quote)
+            yield replace(candle, taker_buy_volume=taker, taker_buy_quote_volume=taker_amount)
+
+    return read
+
+
+def _candle_query(ask: CandleAsk) -> Mapping[str, str]:
+    return {
+        "symbol": ask.symbol, "interval": ask.interval, "startTime": str(ask.since_ns // 10**6),
+        "endTime": str(ask.last_ns // 10**6), "limit": str(ask.limit),
+    }  # fmt: skip
+
+
+def _candle_history(
+    api: RestApi, path: str, candles: Mapping[str, str], weight: float | Callable[[int], float]
+) -> CandleHistory:
+    is_coinm = api is _COINM_REST
+    return CandleHistory(
+        api, path, 1000, {spec: channel.removeprefix("kline_") for spec, channel in candles.items()}, _candle_query,
+        _read_candles(is_coinm), weight,
+        lacks=("first_trade_id", "last_trade_id", *(["quote_volume", "taker_buy_quote_volume"] if is_coinm else [])),
+    )  # fmt: skip
+
+
 # Instruments.
 
 _STOPPED = {
@@ -295,6 +339,7 @@ _USDM_ROUTES = {
 SPOT = Binance(
     "binance spot", _SPOT_IDS, _SPOT_ROUTES, _SPOT_LIMITS, _EVERY_20_S, _SPOT_DOCS,
     histories=_spot_histories(_SPOT_REST, None), candles=_SPOT_CANDLES,
+    candle_history=_candle_history(_SPOT_REST, "/api/v3/klines", _SPOT_CANDLES, 2.0),
     listing=_listing(_SPOT_REST, "/api/v3/exchangeInfo", 20.0, showPermissionSets="false"),
 )  # fmt: skip
 USDM = Binance(

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from fastbars.errors import SubscriptionError
+from fastbars.exchanges.candles import CandleHistory
 from fastbars.exchanges.history import History
 from fastbars.exchanges.listing import Listing
 from fastbars.exchanges.messages import NOTHING, Message, RefusedTrade, Stream
@@ -209,6 +210,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "negative_prices": (lambda value: isinstance(value, bool), "True or False"),
     "candles": (lambda value: _is_mapping(value, str), "a mapping of bar specs to channels"),
     "histories": (_is_histories, "a mapping of trade channels to lists of History"),
+    "candle_history": (lambda value: value is None or isinstance(value, CandleHistory), "CandleHistory(...), or None"),
     "symbols": (lambda value: isinstance(value, SymbolRules), "SymbolRules(...)"),
     "listing": (lambda value: value is None or isinstance(value, Listing), "Listing(...), or None"),
     "regions": (
@@ -217,7 +219,10 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
 }
 # The only public attribute that may hold a value of this type: under another name it is a typing mistake.
-_MEANT = {Limits: "limits", Keepalive: "keepalive", SymbolRules: "symbols", Listing: "listing"}
+_MEANT = {
+    Limits: "limits", Keepalive: "keepalive", SymbolRules: "symbols", Listing: "listing",
+    CandleHistory: "candle_history",
+}  # fmt: skip
 _REQUIRED = ("name", "channels", "default_channel", "limits", "routes")
 
 
@@ -363,6 +368,7 @@ class Exchange(ABC, metaclass=_Declaration):
         candles: bar spec -> channel of the exchange's own candles; only those with the same intervals as our bars.
         histories: trade channel -> REST endpoints of its past trades, in order of preference; holes in other channels
             cannot be healed.
+        candle_history: REST endpoint of the exchange's own candles; None: there is none.
         regions: region -> host in the URLs above -> host that serves that region instead; others serve all regions.
         listing: REST endpoint of the instruments, against which symbols are checked; None: there is none.
 
@@ -388,6 +394,7 @@ class Exchange(ABC, metaclass=_Declaration):
     negative_prices: bool = False
     candles: Mapping[str, str] = MappingProxyType({})
     histories: Mapping[str, Sequence[History]] = MappingProxyType({})
+    candle_history: CandleHistory | None = None
     listing: Listing | None = None
     regions: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
@@ -431,6 +438,9 @@ class Exchange(ABC, metaclass=_Declaration):
                 channel: tuple(replace(one, api=moved_api(one.api)) for one in served)
                 for channel, served in self.histories.items()
             },
+            "candle_history": None
+            if self.candle_history is None
+            else replace(self.candle_history, api=moved_api(self.candle_history.api)),
             "listing": None if self.listing is None else replace(self.listing, api=moved_api(self.listing.api)),
         }
         for attribute, value in changed.items():

@@ -71,11 +71,12 @@ class Page(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One GET: path, query, and weight in the exchange's rate limit."""
+    """One request: path, query, and weight in the exchange's rate limit. With a body it is a POST of JSON."""
 
     path: str
     query: Mapping[str, str]
     weight: float
+    body: bytes | None = None
 
 
 @dataclass(frozen=True)

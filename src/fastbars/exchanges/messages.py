@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Context, Decimal
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 
 from fastbars.bars import BarSpec, ExchangeBar
@@ -218,6 +218,11 @@ def time_of_seconds(text: object) -> int:
     return int(EXACT.multiply(seconds, 10**9))
 
 
+@lru_cache(maxsize=64)
+def _rule_of(spec: str) -> tuple[str, int, int]:
+    return BarSpec.parse(spec).rule
+
+
 def make_candle(
     symbol: str,
     spec: str,
@@ -244,7 +249,7 @@ def make_candle(
     """
     open_, high, low, close = map(decimal_of, prices)
     trade_count = None if trade_count is None else integer_of(trade_count)
-    kind, step, _ = BarSpec.parse(interval_of(spec)).rule
+    kind, step, _ = _rule_of(interval_of(spec))
     if kind not in ("time", "months"):
         raise ParseError(f"{spec!r} is not the interval of a candle")
     open_time = to_datetime(open_time_ns)

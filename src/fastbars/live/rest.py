@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from http.client import HTTPException, HTTPResponse
 from io import BytesIO
 from ssl import SSLContext, create_default_context
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from websockets.asyncio.client import connect_socks_proxy
@@ -21,7 +21,7 @@ from websockets.proxy import get_proxy, parse_proxy
 from websockets.uri import WebSocketURI, parse_uri
 
 from fastbars.errors import RestError
-from fastbars.live.connections.backoff import may_retry, seconds_of
+from fastbars.live.connections.backoff import date_ns_of, may_retry, seconds_of
 from fastbars.live.secrets import hidden, target_of
 
 if TYPE_CHECKING:
@@ -39,11 +39,19 @@ _FAILURES: tuple[type[Exception], ...] = (
 
 
 class Answer(NamedTuple):
-    """Status, Retry-After in seconds if it was sent, and body of an HTTP response."""
+    """An HTTP response.
+
+    Attributes:
+        status: of HTTP.
+        retry_after_s: Retry-After, if it was sent.
+        body: uncompressed.
+        date_ns: when the server says that it sent it, in whole seconds, ns since the epoch; None: it does not say.
+    """
 
     status: int
     retry_after_s: float | None
     body: bytes
+    date_ns: int | None = None
 
 
 def body_of(answer: Answer, request: str) -> bytes:
@@ -65,6 +73,14 @@ class Get(Protocol):
     """Fetches one URL. Raises RestError where no answer comes."""
 
     async def __call__(self, url: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer: ...
+
+
+class Fetch(Protocol):
+    """Fetches one URL, or posts a body to it. Raises RestError where no answer comes."""
+
+    async def __call__(
+        self, url: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | None = None
+    ) -> Answer: ...
 
 
 class RestClient:
@@ -146,8 +162,7 @@ class RestClient:
             async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                 received += chunk
                 self._check_length(len(received), request)
-            waits_s = seconds_of(response.headers.get("Retry-After"))
-            return Answer(response.status, waits_s, bytes(received)), response.headers.get("Location")
+            return _answer(response.status, response.headers, bytes(received)), response.headers.get("Location")
 
     async def _over_socks(self, proxy: str, request: _Request) -> tuple[Answer, str | None]:
         # aiohttp does not speak SOCKS; `websockets` does, and the stream uses the same proxy.
@@ -177,11 +192,16 @@ class RestClient:
         response = HTTPResponse(_Received(bytes(received)), method=request.method)  # type: ignore[arg-type]
         response.begin()
         body = response.read()
-        return Answer(response.status, seconds_of(response.headers["Retry-After"]), body), response.headers["Location"]
+        return _answer(response.status, response.headers, body), response.headers["Location"]
 
     def _check_length(self, length: int, request: _Request) -> None:
         if length > self._most_bytes:
             raise RestError(f"{request.method} {request.url}: the answer is longer than {self._most_bytes} bytes")
+
+
+def _answer(status: int, headers: Any, body: bytes) -> Answer:
+    # The headers of either client.
+    return Answer(status, seconds_of(headers.get("Retry-After")), body, date_ns_of(headers.get("Date")))
 
 
 def proxy_of(url: str, proxy: str | bool | None) -> str | None:

@@ -176,3 +176,14 @@ def seconds_of(retry_after: str | None) -> float | None:
     except (ValueError, TypeError, LookupError, OverflowError):  # what is no date fails in any of these ways
         return None
     return min(max(left_s, 0.0), MOST_RETRY_AFTER_S)
+
+
+def date_ns_of(date: str | None) -> int | None:
+    """A Date header as ns since the epoch; None where there is none or it says nothing."""
+    if date is None or len(date) > _MOST_HEADER_CHARACTERS:
+        return None
+    try:
+        time = parsedate_to_datetime(date)
+        return int((time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()) * 10**9
+    except (ValueError, TypeError, LookupError, OverflowError):  # as above
+        return None

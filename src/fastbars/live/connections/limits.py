@@ -19,6 +19,9 @@ _LEAST_SLEEP_S = 1e-9  # less is what rounding leaves of a wait that is over
 # windows would make a late request wait longer, shorter ones would leave much unused between requests of much weight.
 _REST_SHARE = 0.95
 _REST_WINDOWS = 4
+# Of a window so much is left to those who do not wait behind others.
+_LEFT_SHARE = 0.25
+_LEAST_WAIT_S = 0.01  # between two looks of one who waits behind others
 
 
 class _Booking:
@@ -74,6 +77,19 @@ class RateLimiter:
                 booking.at_s = now
                 return now - asked_s
             await self._sleep(left_s)
+
+    async def wait_behind(self, weight: float = 1.0) -> float:
+        """Wait as `wait` does, but without a place in the queue; returns the seconds waited.
+
+        Whoever calls `wait` meanwhile goes first, and a quarter of each window is left to such callers.
+        """
+        asked_s = self._now()
+        # As much as can ever be free: an event that weighs nearly a window passes when the window is empty.
+        left = min(self._most * _LEFT_SHARE, max(self._most - weight, 0.0))
+        while (delay_s := self.delay_s(weight + left)) > 0:
+            await self._sleep(max(delay_s, _LEAST_WAIT_S))
+        await self.wait(weight)
+        return self._now() - asked_s
 
     def delay_s(self, weight: float = 1.0) -> float:
         """How long `wait` would take if it were asked now, s."""

@@ -8,15 +8,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from fastbars.errors import ParseError, RestError
 from fastbars.exchanges.history import History, Hole, Page, read_page
 from fastbars.live.connections.limits import RateLimiter
-from fastbars.live.rest import Get, body_of
-from fastbars.log import log
-
-_ATTEMPTS = 6  # at one page
-_BACKOFF_S = 0.5  # after the first failed attempt; it doubles
-_LONGEST_BACKOFF_S = 30.0
+from fastbars.live.rest import Answer, Get
+from fastbars.live.retries import RetryingClient
 
 
 @dataclass(slots=True)
@@ -71,14 +66,12 @@ class PageClient:
     ) -> None:
         self.history = history
         self.lacks_key = history.key_header is not None and api_key is None
-        self._headers = {} if history.key_header is None or api_key is None else {history.key_header: api_key}
-        self._exchange = exchange
-        self._get = get
-        self._stats = stats
-        self._limiter = limiter
-        self._url = (url or history.api.url).rstrip("/")
-        self._patience_s = patience_s
-        self._sleep = sleep
+        self._client = RetryingClient(
+            exchange, get, stats, limiter,
+            url=url or history.api.url,
+            headers={} if history.key_header is None or api_key is None else {history.key_header: api_key},
+            patience_s=patience_s, sleep=sleep,
+        )  # fmt: skip
 
     async def fetch(self, hole: Hole, position: int) -> Page:
         """One page, at a position that the history's paging understands.
@@ -86,26 +79,8 @@ class PageClient:
         Raises:
             RestError: permanent: asking again would not help; else as many attempts as are made have failed.
         """
-        request = self.history.request(hole, position)
-        url = self._url + request.path
-        for attempt in range(_ATTEMPTS):
-            self._stats.waited_s += await self._limiter.wait(request.weight)
-            self._stats.requests += 1
-            backoff_s = min(_BACKOFF_S * 2.0**attempt, _LONGEST_BACKOFF_S)
-            try:
-                body = body_of(await self._get(url, request.query, self._headers), f"GET {url}")
-                return read_page(self.history, hole.symbol, body)
-            except RestError as error:
-                why = str(error)
-                backoff_s = max(backoff_s, error.retry_after_s or 0.0)
-                if error.permanent or backoff_s > self._patience_s:
-                    self._stats.errors += 1
-                    raise RestError(why, permanent=True) from None
-            except ParseError as error:
-                why = f"GET {url}: the answer cannot be read: {error}"
-            self._stats.errors += 1
-            log.info("rest_failed", exchange=self._exchange, url=url, why=why, retry_in_s=backoff_s)
-            if attempt + 1 < _ATTEMPTS:
-                self._stats.waited_s += backoff_s
-                await self._sleep(backoff_s)
-        raise RestError(f"{why} ({_ATTEMPTS} attempts)")
+
+        async def read(answer: Answer) -> Page:
+            return read_page(self.history, hole.symbol, answer.body)
+
+        return await self._client.fetch(self.history.request(hole, position), read)
