@@ -850,6 +850,7 @@ def judge_bar(truth: Truth, bar: OHLCVBar, open_ms: int, close_ms: int) -> str:
     """What a bar says of itself that is not true; "" if all is."""
     ids, status = truth.venue.ids, str(bar.status)
     trades = truth.inside(bar.symbol, open_ms, close_ms)
+    assert bar.trade_count is not None
     if ids == "sampled":
         trades = [trade for trade in trades if not truth.is_short_silence(bar.symbol, trade.time_ms)]
         if status == "SAMPLED" and trades:
@@ -903,6 +904,7 @@ def _has_odd_ids(truth: Truth, symbol: str) -> bool:
 
 def _compare(bar: OHLCVBar, trades: Sequence[Trade], ids: str, omitted: set[int]) -> str:
     """How a bar that claims to be whole differs from its trades; "" if it does not."""
+    assert bar.trade_count is not None
     if omitted and len(trades) != bar.trade_count:
         left_out = [trade for trade in trades if trade.trade_id in omitted]
         if len(trades) - bar.trade_count > len(left_out):

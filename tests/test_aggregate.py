@@ -614,7 +614,7 @@ def test_duckdb_takes_a_batch() -> None:
     closes = [bar.close for bar in made]
     assert connection.execute("select close from made").fetchall() == [(close,) for close in closes]
     total = connection.execute("select sum(quote_volume) from made").fetchall()
-    assert total == [(sum(bar.quote_volume for bar in made),)]
+    assert total == [(sum(bar.quote_volume or 0 for bar in made),)]
 
 
 def test_a_column_has_the_largest_scale_of_its_bars() -> None:

@@ -85,4 +85,4 @@ def test_duplicates_among_late_trades_are_counted_whatever_the_specs(specs: list
     bars = buffer.add_batch(batch) + buffer.flush_all()
     assert buffer.stats.duplicates == len(events) - len({event.first_id for event in events})
     last = {bar.open_time: bar for bar in bars if str(bar.spec) == "1m"}
-    assert sum(bar.trade_count for bar in last.values()) == buffer.stats.trades
+    assert sum(bar.trade_count or 0 for bar in last.values()) == buffer.stats.trades

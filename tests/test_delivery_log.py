@@ -311,7 +311,7 @@ def second(number: int, *, first_id: int | None = None) -> list[bytes]:
     return [trade(trade_id, number * 1000), trade(trade_id + 1, number * 1000 + 500)]
 
 
-def keys(bars: Sequence[OHLCVBar]) -> list[tuple[int, str, int, int]]:
+def keys(bars: Sequence[OHLCVBar]) -> list[tuple[int, str, int | None, int]]:
     """Second, status, trades and revision of each."""
     return [
         (round(one.open_time.timestamp() - START_MS / 1000), str(one.status), one.trade_count, one.revision)
@@ -614,7 +614,7 @@ async def test_a_snapshot_that_is_refused_takes_its_logs_along(moments: Moments)
     assert keys(Run(path, bars="1m").feed(*second(0))) == []
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 async def test_what_earlier_versions_left_is_set_aside_with_a_word(version: int, tmp_path: Path) -> None:
     path = tmp_path / "state"
     for name in ("state", "state.1", "state.2"):
@@ -622,7 +622,7 @@ async def test_what_earlier_versions_left_is_set_aside_with_a_word(version: int,
     (tmp_path / "state.3").write_bytes(b"the user's own")
     with pytest.raises(SnapshotError, match=r"state\.2: .* further connection"):
         Run(path)
-    with pytest.raises(SnapshotError, match=f"it is of version {version}, this fastbars reads version 3 only"):
+    with pytest.raises(SnapshotError, match=f"it is of version {version}, this fastbars reads version 4 only"):
         Run(path)
     left = sorted(name.partition(".refused-")[0] for name in os.listdir(tmp_path) if ".refused-" not in name)
     assert left == ["state.3"]

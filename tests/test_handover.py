@@ -143,7 +143,7 @@ class Listener:
             last_ids = [bar.last_trade_id for bar in bars if bar.trade_count]  # a second without a trade has none
             if not last_ids:
                 continue
-            assert sum(bar.trade_count for bar in bars) == last_ids[-1] - ids[0] + 1  # type: ignore[operator]
+            assert sum(bar.trade_count or 0 for bar in bars) == last_ids[-1] - ids[0] + 1  # type: ignore[operator]
             assert {str(bar.status) for bar in bars[1:]} <= {"COMPLETE", "PROVISIONAL"}
 
 

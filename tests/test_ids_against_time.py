@@ -24,7 +24,7 @@ from strategies import MINUTE, SECOND, line_of
 START = 1_735_689_600 * SECOND
 
 
-def minutes(bars: list[OHLCVBar], spec: str = "1m") -> dict[int, tuple[str, int, int]]:
+def minutes(bars: list[OHLCVBar], spec: str = "1m") -> dict[int, tuple[str, int | None, int]]:
     """The last issue of each bar: status, trades, revision, by minutes since the start."""
     return {
         (int(bar.open_time.timestamp()) * SECOND - START) // MINUTE: (bar.status, bar.trade_count, bar.revision)
@@ -52,12 +52,12 @@ class Feed:
         for count, second in enumerate(seconds):
             self.trade(second, first_id + count)
 
-    def flush(self) -> dict[int, tuple[str, int, int]]:
+    def flush(self) -> dict[int, tuple[str, int | None, int]]:
         self.bars += self.buffer.flush_all()
         return minutes(self.bars)
 
     @property
-    def latest(self) -> dict[int, tuple[str, int, int]]:
+    def latest(self) -> dict[int, tuple[str, int | None, int]]:
         return minutes(self.bars)
 
 
@@ -474,7 +474,7 @@ def test_aggregate_gives_the_bars_of_a_buffer() -> None:
 
 def test_aggregate_takes_a_last_trade_that_still_waits() -> None:
     made = fastbars.aggregate(**columns([*RESET[:30], (400, 1)]), bars="1m")
-    assert sum(bar.trade_count for bar in {bar.open_time: bar for bar in made.to_bars()}.values()) == 31
+    assert sum(bar.trade_count or 0 for bar in {bar.open_time: bar for bar in made.to_bars()}.values()) == 31
     closed_by_the_last = made.rows[made.rows["row"] == 30]
     assert len(closed_by_the_last) == 1
     assert made.rows["row"].max() == 30

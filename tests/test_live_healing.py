@@ -189,7 +189,7 @@ async def test_errors_empty_and_overlapping_answers_and_omitted_trades_cost_time
         if bar.is_complete and bar.trade_count:
             assert fields(bar) == truth(exchange, bar.symbol, bar.open_time)
     for gap in gaps:
-        assert gap.trade_count + 1 == truth(exchange, symbol, gap.open_time)[6]
+        assert (gap.trade_count or 0) + 1 == truth(exchange, symbol, gap.open_time)[6]
 
 
 async def test_a_rest_client_reports_what_goes_wrong_and_fetches_what_is_there() -> None:

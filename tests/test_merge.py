@@ -201,7 +201,7 @@ def test_the_trades_of_the_first_of_two_results_come_first_at_equal_times() -> N
     late = fastbars.aggregate([0, 0, 0], ["3", "4", "5"], ["1", "1", "1"], symbol="A")
     third = fastbars.aggregate([0], ["6"], ["1"], symbol="A")
 
-    def ends(merged: BarBatch) -> tuple[str, str, int]:
+    def ends(merged: BarBatch) -> tuple[str, str, int | None]:
         (bar,) = merged
         return str(bar.open), str(bar.close), bar.trade_count
 

@@ -171,6 +171,7 @@ class World:
             closed_ms = to_nanoseconds(bar.close_time) // 10**6
             trades = [one for one in self.traded[bar.symbol] if opened_ms <= one.time_ms < closed_ms]
             SEEN[str(bar.status)] += 1
+            assert bar.trade_count is not None
             assert bar.trade_count <= len(trades)
             if bar.missing_count is not None:
                 SEEN["counted"] += bar.status == "GAP"

@@ -169,7 +169,7 @@ def test_a_file_that_was_cut_is_noticed(place: int) -> None:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"fastbars snapshot 999\n" + bytes(50), "it is of version 999, this fastbars reads version 3 only"),
+        (b"fastbars snapshot 999\n" + bytes(50), "it is of version 999, this fastbars reads version 4 only"),
         (b"something else\n", "it is not a fastbars snapshot"),
         (b"", "it is not a fastbars snapshot"),
     ],

@@ -98,7 +98,7 @@ async def test_minutes_that_lack_trades_say_how_many_and_healed_they_equal_the_k
         ids = [number for number, one in torn.trades.items() if open_ms <= int(str(one["time"])) < close_ms]
         # Where the missing trade was next to a border, ids do not tell whose it was.
         if all(number % every for number in (ids[0] - 1, ids[0], ids[-1], ids[-1] + 1)):
-            assert bar.missing_count == official[open_ms]["trade_count"] - bar.trade_count
+            assert bar.missing_count == official[open_ms]["trade_count"] - (bar.trade_count or 0)
             assert bar.status is (BarStatus.GAP if bar.missing_count else BarStatus.COMPLETE)
         else:
             assert (bar.status, bar.missing_count) == (BarStatus.GAP, None)
@@ -125,5 +125,5 @@ def test_with_more_holes_than_are_kept_no_count_is_claimed(tapes: Path) -> None:
     assert max(hole.last for hole in holes) < max(torn.trades)  # there were more
     for open_ms, bar in list(torn.bars.items())[1:]:
         assert bar.status is BarStatus.GAP
-        assert bar.missing_count in (None, official[open_ms]["trade_count"] - bar.trade_count)
+        assert bar.missing_count in (None, official[open_ms]["trade_count"] - (bar.trade_count or 0))
     assert [bar.missing_count for bar in torn.bars.values()].count(None) > 0

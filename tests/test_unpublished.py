@@ -29,7 +29,7 @@ def fed(*seconds_and_ids: tuple[float, int], bars: str = "1m") -> tuple[BarBuffe
     return buffer, made
 
 
-def told(bars: list[OHLCVBar]) -> list[tuple[str, int, int, int | None, int | None]]:
+def told(bars: list[OHLCVBar]) -> list[tuple[str, int, int | None, int | None, int | None]]:
     return [(str(b.status), b.revision, b.trade_count, b.missing_count, b.unpublished_count) for b in bars]
 
 

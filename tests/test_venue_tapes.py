@@ -103,7 +103,7 @@ def test_every_recorded_trade_is_counted_and_bars_equal_the_oracles_in_every_fie
     stats = session.stats
     assert (stats.trades, session.buffer_stats.trades, session.buffer_stats.late) == (count, count, 0)
     assert (stats.duplicates, stats.parse_errors, stats.invalid_json, stats.unknown) == (0, 0, 0, 0)
-    assert sum(bar.trade_count for bar in bars if bar.spec == "1m" and bar.revision == 0) == count
+    assert sum(bar.trade_count or 0 for bar in bars if bar.spec == "1m" and bar.revision == 0) == count
 
 
 @pytest.mark.parametrize(

@@ -282,7 +282,7 @@ def test_aggregate_takes_void_rows(spec: str) -> None:
         bars=spec,
     )  # fmt: skip
     bars = made.to_bars()
-    assert sum(bar.trade_count for bar in bars) == int((rows["size"] > 0).sum())
+    assert sum(bar.trade_count or 0 for bar in bars) == int((rows["size"] > 0).sum())
     for symbol in "012":
         statuses = [str(bar.status) for bar in bars if bar.symbol == symbol]
         assert set(statuses[1:-1]) == {"COMPLETE"}

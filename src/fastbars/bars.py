@@ -27,6 +27,7 @@ __all__ = [
     "ExchangeBar",
     "OHLCVBar",
     "parse_specs",
+    "reported",
 ]
 
 
@@ -39,6 +40,7 @@ class BarStatus(StrEnum):
     PROVISIONAL = "PROVISIONAL"  # no hole inside; the next trade, which proves the end, has not come yet
     UNVERIFIABLE = "UNVERIFIABLE"  # the exchange's trades carry no ids that could prove it
     SAMPLED = "SAMPLED"  # made from sampled last prices, not from trades
+    REPORTED = "REPORTED"  # not made here: it is the exchange's own candle
     PARTIAL = "PARTIAL"  # the stream began or ended inside it
     GAP = "GAP"  # trades are known to be missing
 
@@ -51,6 +53,7 @@ class CloseReason(StrEnum):
     CLOCK = "clock"  # the corrected wall clock passed close_time + grace
     GAP = "gap"  # the clock, while the feed was down
     END = "end"  # end of input or of the subscription
+    CANDLE = "candle"  # the exchange closed its own candle: a REPORTED bar
     OPEN = "open"  # not closed yet: what `BarBuffer.current` shows
 
 
@@ -72,10 +75,11 @@ class OHLCVBar:
         close_time: exclusive, aware UTC; of the last trade for tick, volume and value bars.
         open, high, low, close: quote units; None in a GAP bar without trades.
         volume: base units; contracts on inverse markets.
-        quote_volume: exact sum of price x size; of contracts x contract size on inverse markets.
+        quote_volume: exact sum of price x size; of contracts x contract size on inverse markets. This one and the next
+            three are None in a REPORTED bar whose candle does not have them, and in no other.
         trade_count: trades in it.
         taker_buy_volume, taker_buy_quote_volume: the part in which the taker bought.
-        first_trade_id, last_trade_id: None where the exchange's ids prove nothing.
+        first_trade_id, last_trade_id: None where the exchange's ids prove nothing, or its candle does not have them.
         status: how far it can be trusted.
         revision: 0 the first time; one more each time that anything about this bar changed.
         close_reason: what closed it.
@@ -85,8 +89,8 @@ class OHLCVBar:
         unpublished_count: ids in it that the exchange's history leaves out for good; None where ids do not tell.
 
     Raises:
-        ValueError: high, low, open and close contradict each other, or a sum is negative (the quote volume only
-            where a price is).
+        ValueError: high, low, open and close contradict each other; a sum is negative (the quote volume only where a
+            price is); or one is None, and the bar is not REPORTED.
     """
 
     exchange: str = field(default="", kw_only=True)
@@ -100,10 +104,10 @@ class OHLCVBar:
     low: Decimal | None
     close: Decimal | None
     volume: Decimal
-    quote_volume: Decimal = Decimal(0)
-    trade_count: int = 0
-    taker_buy_volume: Decimal = Decimal(0)
-    taker_buy_quote_volume: Decimal = Decimal(0)
+    quote_volume: Decimal | None = Decimal(0)
+    trade_count: int | None = 0
+    taker_buy_volume: Decimal | None = Decimal(0)
+    taker_buy_quote_volume: Decimal | None = Decimal(0)
     first_trade_id: int | None = None
     last_trade_id: int | None = None
     status: BarStatus = BarStatus.UNVERIFIABLE
@@ -129,8 +133,13 @@ class OHLCVBar:
                 raise ValueError(f"Low ({self.low}) must be <= open ({self.open})")
             if self.low > self.close:
                 raise ValueError(f"Low ({self.low}) must be <= close ({self.close})")
+        if self.status is not BarStatus.REPORTED:
+            for name in UNREPORTED:
+                if getattr(self, name) is None:
+                    raise ValueError(f"{name} is None: only a REPORTED bar may lack it, and this one is {self.status}")
         signed = self.low is not None and self.low < 0
-        if self.volume < 0 or (self.quote_volume < 0 and not signed) or self.trade_count < 0:
+        quote, count = self.quote_volume, self.trade_count
+        if self.volume < 0 or (quote is not None and quote < 0 and not signed) or (count is not None and count < 0):
             raise ValueError(
                 f"Volume ({self.volume}), quote volume ({self.quote_volume}) and trade count ({self.trade_count})"
                 " must be >= 0"
@@ -142,8 +151,10 @@ class OHLCVBar:
 
     @property
     def vwap(self) -> Decimal | None:
-        """quote_volume / volume, to 28 digits; None without trades and on inverse markets."""
-        return None if self.inverse or not self.volume else _VWAP.divide(self.quote_volume, self.volume)
+        """quote_volume / volume, to 28 digits; None without trades, without a quote volume, and on inverse markets."""
+        if self.inverse or not self.volume or self.quote_volume is None:
+            return None
+        return _VWAP.divide(self.quote_volume, self.volume)
 
     @property
     def is_complete(self) -> bool:
@@ -172,7 +183,7 @@ class OHLCVBar:
         return (
             f"<OHLCVBar {names} {self.open_time:%Y-%m-%d %H:%M:%S}Z"
             f" O {text(self.open)} H {text(self.high)} L {text(self.low)} C {text(self.close)}"
-            f" V {text(self.volume)} trades {self.trade_count} {self.status}"
+            f" V {text(self.volume)} trades {'-' if self.trade_count is None else self.trade_count} {self.status}"
             f"{f' rev {self.revision}' if self.revision else ''}>"
         )
 
@@ -191,6 +202,8 @@ def json_value(value: object) -> object:
 
 
 BAR_FIELDS = tuple(f.name for f in fields(OHLCVBar) if f.name != "inverse")
+UNREPORTED = ("quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
+"""The fields that a candle may lack, and that every bar made of trades has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +234,32 @@ class ExchangeBar:
     last_trade_id: int | None
     is_closed: bool | None
     event_time_ns: int | None
+
+
+def reported(
+    candle: ExchangeBar,
+    *,
+    inverse: bool = False,
+    revision: int = 0,
+    close_reason: CloseReason = CloseReason.CANDLE,
+) -> OHLCVBar:
+    """The REPORTED bar of a candle: its fields are those that the candle has, the others None.
+
+    Args:
+        candle: of the exchange, closed.
+        inverse: its volume counts contracts.
+        revision: of the bar.
+        close_reason: of the bar.
+
+    Raises:
+        ValueError: the exchange still updates the candle, or its values contradict each other.
+    """
+    if candle.is_closed is False:
+        raise ValueError(
+            f"{candle.exchange} {candle.symbol} {candle.spec} {candle.open_time}: the candle is not closed yet"
+        )
+    values = {own.name: getattr(candle, own.name) for own in fields(ExchangeBar) if own.name in BAR_FIELDS}
+    return OHLCVBar(**values, status=BarStatus.REPORTED, revision=revision, close_reason=close_reason, inverse=inverse)
 
 
 BarCallback = Callable[[OHLCVBar], object]

@@ -35,7 +35,7 @@ _PAIRED_BY = (*IDENTITY, "symbol", "spec", "open_time", "close_time")
 COMPARED = tuple(own.name for own in fields(ExchangeBar) if own.name in BAR_FIELDS and own.name not in _PAIRED_BY)
 
 CandleOpen = Literal["first trade", "previous close"]
-Outcome = Literal["equal", "different", "partial", "without_candle", "without_bar", "empty"]
+Outcome = Literal["equal", "different", "partial", "without_candle", "without_bar", "empty", "reported"]
 _Key = tuple[Series, datetime]
 _UNSETTLED = (BarStatus.PROVISIONAL, BarStatus.GAP)
 # How many pairs wait for their verdict, and are kept after it: those that may yet become equal, and the others.
@@ -58,6 +58,7 @@ class Verification:
         without_candle: bars for which no candle came.
         without_bar: candles with trades for which no bar came, although the symbol had earlier bars.
         empty: candles without trades and without a bar, as it should be.
+        reported: REPORTED bars, which are not compared: they are the exchange's candles themselves.
         mended: bars that differed until a later revision equalled the candle.
         running: messages of candles that the exchange was still updating, which are not compared.
         first: the first difference found, even if a later revision repaired the bar.
@@ -71,6 +72,7 @@ class Verification:
     empty: int = 0
     mended: int = 0
     running: int = 0
+    reported: int = 0
     first: Difference | None = None
 
     @property
@@ -239,6 +241,8 @@ class Verifier:
                 self._judge_alone(pair, candle)
         elif bar.status is BarStatus.PARTIAL:
             self._count_as(pair, "partial")
+        elif bar.status is BarStatus.REPORTED:
+            self._count_as(pair, "reported")
         elif candle is None:
             if pair.is_due:
                 self._count_as(pair, "without_candle")
@@ -295,7 +299,8 @@ class Verifier:
         return None
 
     def _cause(self, bar: OHLCVBar, candle: ExchangeBar, name: str) -> str:
-        less = None if candle.trade_count is None else candle.trade_count - bar.trade_count
+        counts = bar.trade_count, candle.trade_count
+        less = None if counts[0] is None or counts[1] is None else counts[1] - counts[0]
         if bar.status is BarStatus.GAP:
             return f"the bar is GAP: {self._missing_in(bar, candle, less)}"
         if bar.status is BarStatus.PUBLISHED and less:

@@ -167,6 +167,7 @@ def _verdict(result: Verification) -> Iterator[str]:
         ("different", "do not"),
         ("repaired", "did not at first"),
         ("partial", "are PARTIAL and were not compared"),
+        ("reported", "are REPORTED, the exchange's own candles, and were not compared"),
         ("without_candle", "had no candle"),
         ("without_bar", "candles with trades had no bar"),
     ):

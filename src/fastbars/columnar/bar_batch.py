@@ -18,6 +18,7 @@ from fastbars.columnar.indexing import places_of
 from fastbars.columnar.tables import numpy_columns
 from fastbars.kernel.fields import FIELDS, IDENTITY, ROW_DTYPE, FieldKind
 from fastbars.kernel.instruments import Instruments
+from fastbars.kernel.limits import REPORTED_STATUS
 from fastbars.kernel.objects import BarMaker
 from fastbars.kernel.rows import IssuedRows, merge_rows
 from fastbars.specs import BarKind, BarSpec
@@ -198,8 +199,8 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         """A pandas DataFrame.
 
         Args:
-            floats: prices and sums are float64, the nearest to the exact values, NaN where a bar has no price; ids and
-                the counts of those that are missing or unpublished are Int64, which has a value for None. That needs
+            floats: prices and sums are float64, the nearest to the exact values, NaN where a bar has no price; ids
+                and counts are Int64, which has a value for None. That needs
                 pandas alone. Else the columns have Arrow's types, decimals included, which needs pyarrow and the extra
                 `arrow` too.
             index: the column, or columns, to be the index, such as "open_time" or ["symbol", "open_time"].
@@ -233,7 +234,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
 
         numpy has no decimals: prices and sums are the floats nearest to their exact values, NaN where a bar has no
         price. `rows` holds the exact ones, as mantissas with their scales; so do the Arrow table, the bar objects and
-        `batch["close"]`. `missing_count` and `unpublished_count` are -1 where they are not known.
+        `batch["close"]`. Counts and ids are -1 where they are not known, sums NaN.
         """
         columns = numpy_columns(np.ascontiguousarray(self.rows), self._texts, self.ids)
         for name, text in self._identity.items():
@@ -256,8 +257,8 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         of `self` come before those of `other` at the same nanosecond, unless both batches share their instruments.
 
         Raises:
-            ValueError: the batches differ in specs, ids, exchange, market or a symbol's contract size, or hold bars
-                that depend on the path, or one bar twice.
+            ValueError: the batches differ in specs, ids, exchange, market or a symbol's contract size; they hold bars
+                that depend on the path, or one bar twice; or a bar of both is REPORTED in one of them.
             PrecisionError: a merged sum does not fit 128 bits, or the scales cannot be brought together.
         """
         if self.specs != other.specs or self.ids != other.ids:
@@ -279,6 +280,13 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
                     added[name][traded] += behind
         mine, others = self._places(self.rows), self._places(added)
         shared = [key for key in mine if key in others]
+        for key in shared:
+            if REPORTED_STATUS in (self.rows["status"][mine[key]], added["status"][others[key]]):
+                bar = self[mine[key]]
+                raise ValueError(
+                    f"{bar.symbol} {bar.spec} {bar.open_time:%Y-%m-%dT%H:%M:%SZ}: a REPORTED bar is the exchange's"
+                    " candle, no set of trades, and does not merge with another bar"
+                )
         rows = self.rows.copy()
         at = [mine[key] for key in shared]
         rows[at] = merge_rows(rows[at], added[[others[key] for key in shared]], self.ids)

@@ -11,6 +11,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint64_t, uint8_t
 from libc.string cimport memcpy
 
 from fastbars.kernel.limits cimport MAX_SCALE
+from fastbars.kernel.places cimport is_unknown
 from fastbars.kernel.rows cimport Row, rows_of
 from fastbars.kernel.scaled cimport LOWEST, POWER_OF_TEN, int128, less128, scale128
 
@@ -119,6 +120,7 @@ cdef Py_ssize_t _fill(const Part *part, const char *row, Py_ssize_t start, Py_ss
     cdef Py_ssize_t i, code
     cdef int64_t mantissa
     cdef int scale
+    cdef const int128 *sum
     cdef int64_t *longs = <int64_t *>part.made
     cdef double *floats = <double *>part.made
     row += start * sizeof(Row)
@@ -128,7 +130,9 @@ cdef Py_ssize_t _fill(const Part *part, const char *row, Py_ssize_t start, Py_ss
         elif part.kind == INT:
             (<int32_t *>part.made)[i] = (<const int32_t *>(row + part.offset))[0]
         elif part.kind == ID:
-            longs[i] = (<const int64_t *>(row + part.offset))[0] if (<const Row *>row).bar.count > 0 else -1
+            longs[i] = (<const int64_t *>(row + part.offset))[0]
+            if (<const Row *>row).bar.count == 0 or longs[i] == LOWEST:
+                longs[i] = -1
         elif part.kind == TEXT or part.kind == SHORT_TEXT:
             code = _code(part, row)
             if not 0 <= code < part.count:
@@ -139,7 +143,8 @@ cdef Py_ssize_t _fill(const Part *part, const char *row, Py_ssize_t start, Py_ss
             if not 0 <= scale <= MOST_DECIMALS:
                 return i
             if part.kind == SUM:
-                floats[i] = nearest((<const int128 *>(row + part.offset))[0], scale)
+                sum = <const int128 *>(row + part.offset)
+                floats[i] = NAN if is_unknown(<const Row *>row, sum) else nearest(sum[0], scale)
             elif part.kind == PRICE and (<const Row *>row).bar.high == LOWEST:  # there are no prices
                 floats[i] = NAN
             else:
@@ -178,6 +183,8 @@ def decimal_column(rows, str field, int scale):
             at = <const char *>row
             if wide:
                 value = (<const int128 *>(at + offset))[0]
+                if is_unknown(row, &value):
+                    value = int128(0, 0)
             else:
                 mantissa = (<const int64_t *>(at + offset))[0]
                 if price and row.bar.high == LOWEST:    # there are no prices

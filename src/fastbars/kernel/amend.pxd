@@ -17,6 +17,7 @@ cdef enum:                      # BarStatus, worst last
     PROVISIONAL
     UNVERIFIABLE
     SAMPLED
+    REPORTED                    # of bars that are candles: the kernel gives it to none (and knows it as REPORTED_STATUS)
     PARTIAL
     GAP
 
@@ -26,6 +27,7 @@ cdef enum:                      # CloseReason
     BY_CLOCK
     BY_GAP
     BY_END
+    BY_CANDLE                   # as REPORTED
     NOT_CLOSED
 
 cdef struct Judgement:

@@ -15,8 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastbars.kernel.limits import NO_SUM, REPORTED_STATUS
+
 NO_PRICE = np.iinfo(np.int64).min
 """In the column "high" of a bar without prices."""
+NO_ID = NO_PRICE
+"""Instead of an id that a bar with trades lacks."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -27,8 +31,8 @@ class FieldKind(IntEnum):
     NAME = 0  # a number that stands for a text
     TIME = 1  # ns since the epoch
     PRICE = 2  # at price_scale; none where an interval without trades may lack some
-    SIZE = 3  # at size_scale
-    QUOTE = 4  # at quote_scale
+    SIZE = 3  # at size_scale; not known where a REPORTED bar lacks it
+    QUOTE = 4  # at quote_scale; likewise
     ID = 5  # of a trade; none where ids prove nothing, or nothing was traded
     COUNT = 6
     KNOWN = 7  # a count that may not be known: then it is negative
@@ -68,7 +72,7 @@ COLUMNS = (
     Column("high", np.int64, "high", FieldKind.PRICE),
     Column("low", np.int64, "low", FieldKind.PRICE),
     Column("close", np.int64, "close", FieldKind.PRICE),
-    Column("count", np.int64, "trade_count", FieldKind.COUNT),
+    Column("count", np.int64, "trade_count", FieldKind.KNOWN),
     Column("volume", INT128, "volume", FieldKind.SIZE),
     Column("quote_volume", INT128, "quote_volume", FieldKind.QUOTE),
     Column("taker_volume", INT128, "taker_buy_volume", FieldKind.SIZE),
@@ -118,5 +122,8 @@ def known_values(rows: npt.NDArray[Any], column: Column, ids: bool) -> Mask | No
     if column.kind is FieldKind.PRICE:
         return np.asarray(rows["high"] != NO_PRICE)
     if column.kind is FieldKind.ID:
-        return np.asarray((rows["count"] > 0) & ids)
+        return np.asarray((rows["count"] != 0) & (rows[column.name] != NO_ID) & ids)
+    if column.dtype is INT128:
+        sums = rows[column.name]
+        return np.asarray((sums["hi"] != NO_SUM) | (sums["lo"] != 0) | (rows["status"] != REPORTED_STATUS))
     return np.asarray(rows[column.name] >= 0) if column.kind is FieldKind.KNOWN else None

@@ -20,6 +20,11 @@
 /* Where the ids of a symbol begin anew, those of its older series are moved below them, and never below this. */
 #define FB_LOWEST_KEY (-(1LL << 61))
 
+/* The number of the one status (REPORTED) whose rows may lack a count (then it is negative) or a sum (FB_NO_SUM). */
+#define FB_REPORTED 6
+/* The upper half of a sum that is not known, whose lower half is 0. */
+#define FB_NO_SUM INT64_MIN
+
 static const int64_t fb_power_of_ten[FB_MAX_SCALE + 1] = {
     1LL, 10LL, 100LL, 1000LL, 10000LL, 100000LL, 1000000LL, 10000000LL, 100000000LL, 1000000000LL,
     10000000000LL, 100000000000LL, 1000000000000LL, 10000000000000LL, 100000000000000LL,

@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 
 cdef extern from "kernel_limits.h" nogil:
     const int64_t LATEST_NS "FB_LATEST_NS"      # times: no trade is later,
@@ -7,6 +7,8 @@ cdef extern from "kernel_limits.h" nogil:
     const int64_t LONGEST_NS "FB_LONGEST_NS"    # intervals of time bars
     const int64_t LONGEST_MONTHS "FB_LONGEST_MONTHS"
     const int MAX_SCALE "FB_MAX_SCALE"          # decimals of a price or a size
+    const uint8_t REPORTED_STATUS "FB_REPORTED"
+    const int64_t NO_SUM "FB_NO_SUM"
     const int64_t LOWEST_KEY "FB_LOWEST_KEY"    # ids of older series are moved down: never further
 
 

@@ -9,3 +9,9 @@ LONGEST_MONTHS: int
 
 MAX_SCALE: int
 """Decimals that a price or a size can have."""
+
+REPORTED_STATUS: int
+"""The number of the only status whose rows may lack a count, which is negative then, or a sum."""
+
+NO_SUM: int
+"""The upper half of a sum that such a row lacks; the lower one is 0."""

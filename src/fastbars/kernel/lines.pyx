@@ -22,7 +22,7 @@ from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 
 from fastbars.kernel.instruments cimport Instruments
 from fastbars.kernel.places cimport (
-    MOST_FIELDS, Moment, Place, check_row, moment_of, number_of, scale_of, whole,
+    MOST_FIELDS, Moment, Place, check_row, is_unknown, moment_of, number_of, scale_of, whole,
 )
 from fastbars.kernel.rows cimport IssuedRows, Row, rows_of
 from fastbars.kernel.scaled cimport DECIMAL_ROOM, HIGHEST, LOWEST, int128, write_decimal
@@ -305,7 +305,7 @@ cdef class LineMaker:
 
     cdef char *write(self, char *out, const Row *row, list parts, bint ids) noexcept:
         cdef bint priced = row.bar.high != LOWEST
-        cdef bint numbered = ids and row.bar.count > 0
+        cdef bint numbered = ids and row.bar.count != 0
         cdef const Place *place
         cdef Kind kind
         cdef int128 number
@@ -316,11 +316,19 @@ cdef class LineMaker:
             out = _write_bytes(out, <bytes>self.heads[at])
             if kind <= NAME:
                 out = _write_bytes(out, <bytes>parts[at])
-            elif (kind == PRICE and not priced) or (kind == ID and not numbered) or (kind == KNOWN and whole(row, place) < 0):
+            elif (
+                (kind == PRICE and not priced) or (kind == ID and (not numbered or whole(row, place) == LOWEST))
+                or (kind == KNOWN and whole(row, place) < 0)
+            ):
                 out = _write_bytes(out, self.none)
             elif kind >= ID:
                 out = write_whole(out, whole(row, place))
             else:
+                if kind == AMOUNT:
+                    number = number_of(row, place)
+                    if is_unknown(row, &number):
+                        out = _write_bytes(out, self.none)
+                        continue
                 if self.quotes:
                     out[0] = b'"'
                     out += 1

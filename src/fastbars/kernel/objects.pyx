@@ -13,7 +13,7 @@ from cpython.sequence cimport PySequence_Fast_GET_ITEM
 from libc.stdint cimport int64_t
 
 from fastbars.kernel.instruments cimport Instruments
-from fastbars.kernel.places cimport MOST_FIELDS, Moment, Place, check_row, moment_of, number_of, scale_of, whole
+from fastbars.kernel.places cimport MOST_FIELDS, Moment, Place, check_row, is_unknown, moment_of, number_of, scale_of, whole
 from fastbars.kernel.rows cimport IssuedRows, Row, rows_of
 from fastbars.kernel.scaled cimport LOWEST, decimal_of, int128
 
@@ -137,7 +137,7 @@ cdef class BarMaker:
         self, const Row *row, tuple identity, PyObject **texts, list times, bint inverse, bint ids):
         cdef object made = PyType_GenericAlloc(<PyTypeObject *>self.bar, 0)
         cdef bint priced = row.bar.high != LOWEST
-        cdef bint numbered = ids and row.bar.count > 0
+        cdef bint numbered = ids and row.bar.count != 0
         cdef const Place *places = self.places
         cdef int64_t number
         cdef int at
@@ -156,7 +156,8 @@ cdef class BarMaker:
         self.put_decimals(made, row, self.sizes)
         self.put_decimals(made, row, self.quotes)
         for at in range(self.ids.start, self.ids.stop):
-            self.put(made, at, whole(row, &places[at]) if numbered else None)
+            number = whole(row, &places[at])
+            self.put(made, at, number if numbered and number != LOWEST else None)
         for at in range(self.counts.start, self.counts.stop):
             self.put(made, at, whole(row, &places[at]))
         for at in range(self.known.start, self.known.stop):
@@ -178,6 +179,8 @@ cdef class BarMaker:
                 other += 1
             if other < at:
                 decimal = <object>decimals[other]
+            elif is_unknown(row, &numbers[at]):
+                decimal = None
             else:
                 decimal = decimal_of(&numbers[at], scale_of(row, &self.places[at]))
             decimals[at] = <PyObject *>decimal

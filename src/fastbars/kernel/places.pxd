@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t, int8_t, uint64_t, uint8_t
 
-from fastbars.kernel.limits cimport MAX_SCALE
+from fastbars.kernel.limits cimport MAX_SCALE, NO_SUM, REPORTED_STATUS
 from fastbars.kernel.rows cimport Row
 from fastbars.kernel.scaled cimport floor_mod, int128
 
@@ -44,6 +44,10 @@ cdef inline int128 number_of(const Row *row, const Place *place) noexcept nogil:
         return (<const int128 *>(<const char *>row + place.offset))[0]
     number = whole(row, place)
     return int128(<uint64_t>number, -1 if number < 0 else 0)
+
+
+cdef inline bint is_unknown(const Row *row, const int128 *sum) noexcept nogil:
+    return row.status == REPORTED_STATUS and sum.hi == NO_SUM and sum.lo == 0
 
 
 cdef inline Moment moment_of(int64_t time_ns) noexcept nogil:

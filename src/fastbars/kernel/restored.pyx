@@ -11,7 +11,7 @@ from libc.stdlib cimport calloc, free
 
 from fastbars.kernel.coverage cimport check_coverage
 from fastbars.kernel.instruments cimport Instrument, are_equal
-from fastbars.kernel.amend cimport GAP, NOT_CLOSED, UNPRICED
+from fastbars.kernel.amend cimport BY_CANDLE, GAP, NOT_CLOSED, REPORTED, UNPRICED
 from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS, LONGEST_NS, is_time
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.paths cimport path_rule_of
@@ -117,7 +117,8 @@ cdef bint _is_record(const Rule *rule, const Record *record, bint by_id) noexcep
     return (
         _is_timed(rule, &record.bar, by_id) and fits(&record.bar, 1)
         and record.missing >= -1 and record.unpublished >= -1 and record.revision >= 0
-        and record.status <= GAP and record.reason <= NOT_CLOSED and record.flags <= ALL_FLAGS
+        and record.status <= GAP and record.status != REPORTED and record.reason <= NOT_CLOSED
+        and record.reason != BY_CANDLE and record.flags <= ALL_FLAGS
     )
 
 

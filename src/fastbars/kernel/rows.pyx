@@ -11,8 +11,8 @@ from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcpy
 from cpython.buffer cimport PyBuffer_FillInfo
 
-from fastbars.kernel.limits cimport MAX_SCALE
-from fastbars.kernel.scaled cimport HIGHEST, POWER_OF_TEN
+from fastbars.kernel.limits cimport MAX_SCALE, REPORTED_STATUS
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN
 from fastbars.kernel.summary cimport merge_bar, widen_bar
 
 from fastbars.errors import PrecisionError
@@ -223,6 +223,8 @@ def merge_rows(rows, others, bint by_id):
         raise ValueError(f"{len(merged)} bars cannot be merged with {len(others)}")
     check_scales(merged)
     check_scales(others)
+    _check_mergeable(merged, by_id)
+    _check_mergeable(others, by_id)
     for i in range(len(merged)):
         target = <size_t>merged.ctypes.data + i * sizeof(Row)
         source = <size_t>others.ctypes.data + i * sizeof(Row)
@@ -243,6 +245,16 @@ def merge_rows(rows, others, bint by_id):
 cdef int32_t _sum_of(int64_t unpublished, int64_t others) noexcept nogil:
     # -1: not known, or too many for a row to count.
     return -1 if unpublished < 0 or others < 0 or unpublished + others > 0x7fffffff else <int32_t>(unpublished + others)
+
+
+cdef int _check_mergeable(rows, bint by_id) except -1:
+    wrong = rows["status"] == REPORTED_STATUS
+    if wrong.any():
+        raise ValueError(f"row {int(wrong.argmax())}: a REPORTED bar is no set of trades, and does not merge")
+    wrong = (rows["count"] > 0) & (rows["first_id"] == LOWEST if by_id else False)
+    if wrong.any():
+        raise ValueError(f"row {int(wrong.argmax())}: it has no trade ids to merge by")
+    return 0
 
 
 def check_scales(rows):

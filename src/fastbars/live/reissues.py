@@ -119,7 +119,7 @@ class EarlierBars:
 
 
 def _worth(bar: OHLCVBar) -> tuple[int, int]:
-    return -_RANKS[bar.status], bar.trade_count
+    return -_RANKS[bar.status], bar.trade_count or 0
 
 
 def _is_same(bar: OHLCVBar, before: OHLCVBar) -> bool:

@@ -23,7 +23,7 @@ import orjson
 
 from fastbars.errors import SnapshotError
 
-VERSION = 3
+VERSION = 4
 MOST_BYTES = 4 << 30
 _LONGEST_LINE = 64
 _MOST_OTHERS = 1000
