@@ -110,6 +110,7 @@ VENUES: dict[str, Sequence[Venue]] = {
         Venue("contiguous", "okx", "spot"),
         Venue("contiguous", "coinbase", "spot"),
         Venue("contiguous", "kraken", "spot"),
+        Venue("contiguous", "deribit", "linear"),
     ),
     "sequenced": (Venue("sequenced", "binance", "usdm", "aggTrade"),),
     "unique": (Venue("unique", "hyperliquid", "perp"), Venue("unique", "bybit", "linear")),

@@ -40,6 +40,11 @@ FIELDS = {
         match={("channel",): "trade"}, trades=("data",), symbol="symbol", price="price", size="qty", json_numbers=True,
         time="timestamp", time_unit="rfc3339", side="side", buy="buy", sell="sell", first_id="trade_id",
     ),
+    "deribit": TradeFields(
+        match={("method",): "subscription", ("params", "channel"): "trades.*"}, trades=("params", "data"),
+        symbol="instrument_name", price="price", size="amount", json_numbers=True, time="timestamp", side="direction",
+        buy="buy", sell="sell", first_id="trade_seq", event_time="timestamp",
+    ),
     "seconds": TradeFields(
         match={"k": ("a", "b*", True)}, trades=("x", "y", "z"), symbol="n", price="price-of-the-trade", size="q",
         time="t", time_unit="s", trade_count="c",
@@ -64,6 +69,9 @@ MESSAGES: dict[str, bytes] = {
     b'"price":"65083.6","size":"2","time":"2026-08-09T21:05:48Z","side":"BUY"}]}]}',
     "kraken": b'{"channel":"trade","type":"update","data":[{"symbol":"BTC\\/USD","side":"buy","price":105944.2,'
     b'"qty":2.7625e-04,"ord_type":"limit","trade_id":10218208,"timestamp":"2023-10-06T17:35:55.440295Z"}]}',
+    "deribit": b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"trades.BTC-PERPETUAL.100ms","data":['
+    b'{"trade_seq":30289442,"trade_id":"48079269","timestamp":1590484512188,"tick_direction":2,"price":8950.0,'
+    b'"mark_price":8948.9,"instrument_name":"BTC-PERPETUAL","index_price":8955.88,"direction":"sell","amount":10.0}]}}',
     "seconds": b'{"x":{"y":{"z":{"k":"bcd","n":"\xe5\xb8\x81","price-of-the-trade":"1.5","q":"2","t":1617666461.465618,'
     b'"c":3}}}}',
 }  # fmt: skip

@@ -53,6 +53,7 @@ VENUES = (
     Venue("contiguous", "okx", "spot"),
     Venue("contiguous", "coinbase", "spot"),
     Venue("contiguous", "kraken", "spot"),
+    Venue("contiguous", "deribit", "linear"),
 )
 SYMBOLS = 3
 RATE = 15.0  # trades a second and venue

@@ -33,15 +33,19 @@ from servers import until
 MARKETS = [(name, market) for name, dialect in dialects().items() for market in dialect.namings]
 CANDLES = {
     "binance": "kline_1m", "bybit": "kline.1", "hyperliquid": "candle_1m", "okx": "candle1m", "coinbase": "candles",
-    "kraken": "ohlc_1",
+    "kraken": "ohlc_1", "deribit": "chart.trades.1",
 }  # fmt: skip
 QUOTES = {
     "binance": "bookTicker", "bybit": "orderbook.1", "hyperliquid": "bbo", "okx": "bbo-tbt", "coinbase": "ticker",
-    "kraken": "ticker", "interactive_brokers": "smd",
+    "kraken": "ticker", "interactive_brokers": "smd", "deribit": "quote",
 }  # fmt: skip
 TICKERS = {
     "binance": "ticker", "bybit": "tickers", "okx": "tickers", "coinbase": "ticker", "kraken": "ticker",
+    "deribit": "ticker.100ms",
 }  # fmt: skip
+
+
+DERIBIT = "/api/v2/public/get_last_trades_by_instrument"
 
 
 def simulated(exchange: str, market: str | None = None, **options: Any) -> SimulatedExchange:
@@ -307,6 +311,21 @@ def subset(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
             '{"method":"subscribe","params":{"channel":"trade","symbol":["X/Y"]},"req_id":2}',
             {"success": False, "symbol": "X/Y", "req_id": 2},
         ),
+        ("deribit", "nonsense", {"jsonrpc": "2.0", "error": {"message": "Parse error", "code": -32700}}),
+        (
+            "deribit", '{"jsonrpc":"2.0","id":4,"method":"x"}',
+            {"id": 4, "error": {"message": "Method not found", "code": -32601}},
+        ),
+        ("deribit", '{"jsonrpc":"2.0","id":0,"method":"public/test"}', {"id": 0, "result": {"version": "1.2.26"}}),
+        (
+            "deribit",
+            '{"jsonrpc":"2.0","id":6,"method":"public/subscribe","params":{"channels":["trades.X.100ms","quote.X"]}}',
+            {"id": 6, "result": []},
+        ),
+        (
+            "deribit", '{"jsonrpc":"2.0","id":6,"method":"public/subscribe","params":{}}',
+            {"id": 6, "error": {"message": "Invalid params", "code": -32602}},
+        ),
     ],
 )  # fmt: skip
 async def test_what_is_no_good_request_is_answered_as_the_exchange_does(
@@ -430,6 +449,7 @@ def test_unknown_symbols_are_refused_over_rest_in_the_words_of_the_exchange() ->
         ("binance", "spot", "BTCUSDT", "/api/v3/historicalTrades?symbol=NONE&fromId=1", 400, b"-1121"),
         ("okx", "spot", "BTC-USDT", "/api/v5/market/history-trades?instId=NONE&after=1", 200, b"51001"),
         ("kraken", "spot", "BTC/USD", "/0/public/Trades?pair=NONE&since=0&count=5", 200, b"EQuery:Unknown asset pair"),
+        ("deribit", "inverse", "BTC-PERPETUAL", f"{DERIBIT}?instrument_name=NONE&start_seq=1", 200, b"13020"),
     ):
         answer = history_of(exchange, market, [symbol])[0].answer(target)
         assert answer is not None

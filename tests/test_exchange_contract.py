@@ -124,6 +124,7 @@ def test_limits_are_what_the_exchanges_document() -> None:
     assert facts["okx"] == (3, (3, 1.0), None)
     assert facts["coinbase"] == (8, (8, 1.0), None)
     assert facts["kraken"] == (10, (150, 600.0), None)
+    assert facts["deribit"] == (3, None, None)
     assert facts["interactive_brokers"] == (10, None, None)
     assert (OKX.limits.requests_per_hour, LINEAR.limits.request_bytes) == (480, 21_000)
     assert FIXTURES["bybit spot"].exchange.limits.streams_per_request == 10
@@ -268,7 +269,7 @@ def test_a_time_keeps_every_digit() -> None:
 
 def test_a_named_adapter_is_its_exchanges_first_market() -> None:
     named: dict[str, Any] = {(made := getattr(adapters, each)).exchange_name: made for each in adapters.__all__}
-    assert len(named) == 7
+    assert len(named) == 8
     for name, adapter in named.items():
         assert adapter().exchange is find_exchange(name) is next(iter(EXCHANGES[name].values()))
     assert named["bybit"](market="inverse").exchange is EXCHANGES["bybit"]["inverse"]

@@ -12,7 +12,8 @@ import pytest
 from fastbars.errors import ParseError
 from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.exchanges.coinbase import ADVANCED
-from fastbars.exchanges.history import History, Hole, Page
+from fastbars.exchanges.deribit import INVERSE as DERIBIT
+from fastbars.exchanges.history import History, Hole, Page, read_page
 from fastbars.exchanges.kraken import SPOT as KRAKEN
 from fastbars.exchanges.messages import Trade
 from fastbars.exchanges.okx import OKX
@@ -97,6 +98,32 @@ def test_okx_pages_backwards_by_id() -> None:
     assert history.follow(hole, 4100, page) == 4098
     with pytest.raises(ParseError, match="Requests too frequent"):
         history.parse("BTC-USDT", b'{"code":"50011","msg":"Requests too frequent","data":[]}')
+
+
+def test_deribit_goes_forward_by_the_number_of_the_trade() -> None:
+    (history,) = DERIBIT.histories["trades.100ms"]
+    hole = HOLE._replace(symbol="BTC-PERPETUAL")
+    assert history.request(hole, history.begin(hole))[:2] == (
+        "/api/v2/public/get_last_trades_by_instrument",
+        {"instrument_name": "BTC-PERPETUAL", "start_seq": "4001", "count": "1000", "sorting": "asc"},
+    )
+    body = (
+        b'{"jsonrpc":"2.0","result":{"trades":[{"trade_seq":4001,"trade_id":"9","timestamp":1590480022768,'
+        b'"tick_direction":3,"price":8950.10000000000001,"instrument_name":"BTC-PERPETUAL","direction":"buy",'
+        b'"amount":1e1}],"has_more":true},"usIn":1}'
+    )
+    page = history.parse("BTC-PERPETUAL", body)
+    assert page.trades == [
+        Trade("trades.100ms", "BTC-PERPETUAL", 1_590_480_022_768_000_000, "8950.10000000000001", "1e1", 1, 4001, 4001)
+    ]
+    assert history.follow(hole, 4001, page) == 4002
+    for wrong in (
+        b'{"jsonrpc":"2.0","error":{"code":13020}}',
+        body.replace(b"[{", b"{"),
+        body.replace(b"BTC-", b"ETH-"),
+    ):
+        with pytest.raises(ParseError):
+            read_page(history, "BTC-PERPETUAL", wrong)
 
 
 def test_coinbase_goes_backwards_by_time_and_its_side_is_the_makers() -> None:

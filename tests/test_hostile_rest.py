@@ -381,9 +381,9 @@ def test_every_history_of_every_exchange_is_read_here() -> None:
     declared = {
         one.parse
         for name, market in (("binance", "spot"), ("binance", "usdm"), ("okx", "spot"), ("coinbase", None),
-                             ("kraken", None))
+                             ("kraken", None), ("deribit", None))
         for served in find_exchange(name, market).histories.values()
         for one in served
     }  # fmt: skip
-    # Spot trades and those of aggregates, futures trades, aggregates, OKX, Coinbase, Kraken.
-    assert len(declared) == 7
+    # Spot trades and those of aggregates, futures trades, aggregates, OKX, Coinbase, Kraken, Deribit.
+    assert len(declared) == 8

@@ -59,6 +59,12 @@ VENUES: dict[str, tuple[str, str | None, str | None, dict[str, Any], tuple[str |
         {"channel": "trade", "type": "update", "data": [
             {"symbol": "BTC/USD", "side": "buy", "price": 105944.2, "qty": 0.5, "ord_type": "limit",
              "trade_id": 10218208, "timestamp": "2023-10-06T17:35:55.440295Z"}]}, ("data",)),
+    "deribit": (
+        "deribit", None, None,
+        {"jsonrpc": "2.0", "method": "subscription", "params": {"channel": "trades.BTC-PERPETUAL.100ms", "data": [
+            {"trade_seq": 30289442, "trade_id": "48079269", "timestamp": 1590484512188, "tick_direction": 2,
+             "price": 8950.5, "instrument_name": "BTC-PERPETUAL", "direction": "sell", "amount": 10.5}]}},
+        ("params", "data")),
     "hyperliquid": (
         "hyperliquid", None, None,
         {"channel": "trades", "data": [

@@ -62,6 +62,11 @@ ANSWERS: dict[tuple[str, str], tuple[bytes, list[Listed]]] = {
         b'"XBTUSD.d":{"altname":"XBTUSD.d","status":"online"}}}',
         [Listed("ETH/BTC", "online"), Listed("DOGE/USD", "cancel_only")],
     ),
+    ("deribit", "inverse"): (
+        b'{"jsonrpc":"2.0","result":[{"instrument_name":"BTC-PERPETUAL","is_active":true,"kind":"future","tick_size":'
+        b'0.5},{"instrument_name":"ETH-25DEC26","is_active":false,"kind":"future","tick_size_steps":[]}],"usIn":1}',
+        [Listed("BTC-PERPETUAL", "open"), Listed("ETH-25DEC26", "closed")],
+    ),
     ("hyperliquid", "perp"): (
         b'{"universe":[{"szDecimals":5,"name":"BTC","maxLeverage":40},{"name":"MATIC","szDecimals":1,"isDelisted":'
         b'true}],"marginTables":[[50,{"marginTiers":[{"lowerBound":"0.0"}]}]]}',

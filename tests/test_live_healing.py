@@ -37,7 +37,7 @@ from fastbars.ticks import to_nanoseconds
 from servers import START_MS, trade, until
 
 FIELDS = ("open", "high", "low", "close", "volume", "quote_volume", "trade_count", "first_trade_id", "last_trade_id")
-VENUES = [("binance", "spot"), ("okx", "spot"), ("coinbase", "spot"), ("kraken", "spot")]
+VENUES = [("binance", "spot"), ("okx", "spot"), ("coinbase", "spot"), ("kraken", "spot"), ("deribit", "linear")]
 
 Key = tuple[str, datetime]
 

@@ -91,6 +91,7 @@ TELLING = [
     ("binance", "binance", "COMPLETE"),
     ("kraken", "kraken", "COMPLETE"),
     ("coinbase", "coinbase", "COMPLETE"),
+    ("deribit", "deribit", "COMPLETE"),
     ("binance", with_ids("sequenced"), "UNVERIFIABLE"),
     ("bybit", "bybit", "UNVERIFIABLE"),
     ("hyperliquid", "hyperliquid", "UNVERIFIABLE"),

@@ -50,6 +50,12 @@ RIGHT: dict[tuple[str, str | None], dict[str, str]] = {
     },
     ("coinbase", None): {"btc-usd": "BTC-USD", "BTC-usdc": "BTC-USDC", "btc-perp-intx": "BTC-PERP-INTX"},
     ("kraken", None): {"btc/usd": "BTC/USD", "AAPLx/USD": "AAPLx/USD", "\tEth/Eur": "ETH/EUR"},
+    ("deribit", None): {"btc-perpetual": "BTC-PERPETUAL", "eth-25dec26": "ETH-25DEC26"},
+    ("deribit", "linear"): {"btc_usdc-perpetual": "BTC_USDC-PERPETUAL", "sol_usdc-5dec26": "SOL_USDC-5DEC26"},
+    ("deribit", "option"): {
+        "btc-25dec26-100000-c": "BTC-25DEC26-100000-C", "XRP_USDC-25DEC26-3d1-p": "XRP_USDC-25DEC26-3D1-P",
+    },
+    ("deribit", "spot"): {"btc_usdc": "BTC_USDC"},
     ("hyperliquid", None): {name: name for name in ("BTC", "kPEPE", "@107", "PURR/USDC", "xyz:TSLA", "#12")},
     ("interactive_brokers", None): {" 265598": "265598"},
 }  # fmt: skip
@@ -59,6 +65,7 @@ WRONG: dict[str, list[str]] = {
     "okx": ["BTCUSDT", "BTC/USDT", "BTC-", "-USDT"],
     "coinbase": ["BTC/USD", "BTCUSD", "btc_usd"],
     "kraken": ["BTC-USD", "BTCUSD", "btc", "/USD", "BTC/USD/EUR"],
+    "deribit": ["BTC", "BTC_USDC-PERPETUAL", "BTC-25DEC26-100000-C", "BTC/USD", "BTC.PERPETUAL"],
     "hyperliquid": ["btc", "BTC-USD", "KPEPEx", "XYZ:TSLA", "@", "@x", "purr/usdc"],
     "interactive_brokers": ["AAPL", "265598@SMART", "-5", "0", "01", "1.5", "٢٦٥"],
 }

@@ -50,6 +50,7 @@ VENUES = (
     ("okx", "spot"),
     ("coinbase", "spot"),
     ("kraken", "spot"),
+    ("deribit", "linear"),
 )
 SILENT = "NOSUCHUSDT"  # Binance confirms it, and never sends anything
 SYMBOLS = 500

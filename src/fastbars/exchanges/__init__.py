@@ -45,7 +45,7 @@ from fastbars.wire.fields import TradeFields
 
 # isort: split
 # After the names above: each of these modules imports them from this package while the package is being initialised.
-from fastbars.exchanges import binance, bybit, coinbase, hyperliquid, interactive_brokers, kraken, okx
+from fastbars.exchanges import binance, bybit, coinbase, deribit, hyperliquid, interactive_brokers, kraken, okx
 
 __all__ = [
     "DELISTED",
@@ -113,6 +113,7 @@ EXCHANGES: dict[str, dict[str, Exchange]] = {
     "okx": okx.MARKETS,
     "coinbase": coinbase.MARKETS,
     "kraken": kraken.MARKETS,
+    "deribit": deribit.MARKETS,
 }
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "BinanceWebSocketAdapter",
     "BybitWebSocketAdapter",
     "CoinbaseWebSocketAdapter",
+    "DeribitWebSocketAdapter",
     "HyperliquidWebSocketAdapter",
     "InteractiveBrokersWebSocketAdapter",
     "KrakenWebSocketAdapter",
@@ -79,6 +80,15 @@ class CoinbaseWebSocketAdapter(_NamedAdapter):
     """A live connection to Coinbase Advanced; the rest as in BaseWebSocketAdapter."""
 
     exchange_name = "coinbase"
+
+
+class DeribitWebSocketAdapter(_NamedAdapter):
+    """A live connection to Deribit; `market` is inverse, linear, option or spot.
+
+    The rest as in BaseWebSocketAdapter.
+    """
+
+    exchange_name = "deribit"
 
 
 class HyperliquidWebSocketAdapter(_NamedAdapter):
