@@ -7,6 +7,7 @@ import numpy.typing as npt
 from fastbars.kernel.batch import TickBatch
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
+from fastbars.kernel.progress import Progress
 from fastbars.kernel.rows import IssuedRows
 
 class _Spec(Protocol):
@@ -144,6 +145,21 @@ class BarKernel:
 
         Raises:
             IndexError: there is no such symbol or spec.
+        """
+
+    def changed(self, progress: Progress, first: int, look: int, most: int) -> tuple[IssuedRows, int]:
+        """Open bars with trades that are not as they were when they were last returned with this `progress`.
+
+        Args:
+            first: the pair to begin with; a pair is (symbol id) x (number of specs) + (index of the spec).
+            look, most: pairs looked at, and rows returned, at most.
+
+        Returns:
+            (rows, next): in order of the pairs, each as `current` has it; and the first pair not looked at, -1 where
+            that was all.
+
+        Raises:
+            ValueError: `progress` is of a kernel with another number of specs.
         """
 
     def feed_down(self, time_ns: int, up_ns: int = 2**63 - 1) -> IssuedRows:

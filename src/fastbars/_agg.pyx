@@ -40,6 +40,7 @@ from fastbars.kernel.ids cimport Ledger
 from fastbars.kernel.instruments cimport Instruments
 from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.passes cimport Pass, begin_idle_pass, begin_pass, row_at
+from fastbars.kernel.progress cimport Progress, issue_changed
 from fastbars.kernel.restored cimport check_bars, check_times, follow_scales
 from fastbars.kernel.rows cimport IssuedRows, take_late, take_rows
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
@@ -443,8 +444,16 @@ cdef class BarKernel:
         self.settle()
         self.table.rows.count = 0
         if is_open(self.table, spec, symbol_id):
-            current_bar(self.table, spec, symbol_id)
+            current_bar(self.table, spec, symbol_id, 0)
         return self.take(False)
+
+    def changed(self, Progress progress not None, Py_ssize_t first, Py_ssize_t look, Py_ssize_t most):
+        cdef Py_ssize_t behind
+        self.check_unused()
+        self.settle()
+        self.table.rows.count = 0
+        behind = issue_changed(self.table, progress, max(first, 0), look, most)
+        return self.take(False), behind if behind < self.table.symbols * self.table.specs.count else -1
 
     # Coverage. Each returns the rows that it issues, those of the first symbol first.
 

@@ -27,6 +27,7 @@ from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.limits import MAX_SCALE
 from fastbars.kernel.objects import BarMaker
+from fastbars.kernel.progress import Progress
 from fastbars.kernel.rows import IssuedRows
 from fastbars.kernel.scaled import to_decimal
 from fastbars.specs import BarSpec, Origin, parse_specs
@@ -501,14 +502,28 @@ class BarBuffer:
         if type(spec) is str and spec in self.spec_names:
             place = self.spec_names.index(spec)
         else:
-            wanted = BarSpec.parse(spec)
-            if wanted not in self.specs:
-                raise SpecError(f"bar spec {wanted} is not one of {', '.join(self.spec_names)}")
-            place = self.specs.index(wanted)
+            place = place_of(spec, self.specs)
         if symbol not in self.instruments:
             return None
         bars = self.bars_of(self._kernel.current(self.instruments.id(symbol), place))
         return bars[0] if bars else None
+
+    def changed(
+        self, progress: Progress, first: int = 0, *, look: int = 2**40, most: int = 2**40
+    ) -> tuple[list[OHLCVBar], int]:
+        """The bars in progress that are not as they were when they were last returned with this `progress`.
+
+        Args:
+            progress: of one reader, who is shown each change once; a new one is shown every open bar.
+            first: where to go on: what the call before returned.
+            look, most: bars looked at, and returned, at most.
+
+        Returns:
+            (bars, next): each bar as `current` gives it, in order of the symbols' first appearance, then of the specs;
+            and where to go on, -1 where that was all.
+        """
+        rows, behind = self._kernel.changed(progress, first, look, most)
+        return (self.bars_of(rows) if len(rows) else []), behind
 
     def flush_all(self) -> list[OHLCVBar]:
         """Close every open bar (PARTIAL, `end`), in order of the symbols' first appearance, then of the specs."""
@@ -656,6 +671,14 @@ def _instruments_of(content: Mapping[str, Any], own: Instruments) -> list[tuple[
         if symbol != other or (size is not None and contract_size != str(size)):
             raise ValueError(f"it lists {shortened(other)} where {symbol} is known, or with another contract size")
     return listed
+
+
+def place_of(spec: str | int | BarSpec, specs: Sequence[BarSpec]) -> int:
+    """Which of these specs one is. Raises SpecError: none."""
+    wanted = BarSpec.parse(spec)
+    if wanted not in specs:
+        raise SpecError(f"bar spec {wanted} is not one of {', '.join(map(str, specs))}")
+    return specs.index(wanted)
 
 
 def _within(time_ns: int) -> int:

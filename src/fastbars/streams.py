@@ -28,7 +28,9 @@ from fastbars.live.connections.states import ConnectionState
 from fastbars.live.connections.subscriptions import joined
 from fastbars.live.delivery import BarLoop, BarLoops
 from fastbars.live.healing.pages import HealingStats
+from fastbars.live.open_bars import OpenBars, check_interval
 from fastbars.live.stats import StreamStats
+from fastbars.live.updates import UpdateCalls
 from fastbars.log import log
 from fastbars.specs import BarSpec
 from fastbars.ticks import TickData
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from fastbars.verification import CandleWatch, Verification
 
 T = TypeVar("T")
+
+UPDATES_S = 0.25
 
 
 class BarStream(AsyncIterator[OHLCVBar]):
@@ -63,7 +67,10 @@ class BarStream(AsyncIterator[OHLCVBar]):
         queue_size: int,
         recording: Recording | None = None,
         watch: CandleWatch | None = None,
+        updates_s: float = UPDATES_S,
+        on_update: Callable[[OHLCVBar], object] | None = None,
     ) -> None:
+        check_interval(updates_s)
         self.recording = recording
         self._candles = watch
         if recording is not None:
@@ -80,6 +87,8 @@ class BarStream(AsyncIterator[OHLCVBar]):
             watch.verifier.missing = self._missing
             watch.notify = self.adapter.session.notifier.call
         self._symbols = symbols
+        self._updates_s = updates_s
+        self._on_update = on_update
         self._entered = False
         self._own_loop: BarLoop | None = None  # of `anext(bars)`
         self._watcher: asyncio.Task[None] | None = None
@@ -91,6 +100,30 @@ class BarStream(AsyncIterator[OHLCVBar]):
     def stats(self) -> StreamStats:
         """A snapshot of all counters, of all connections together."""
         return self.adapter.stats()
+
+    def current(self, symbol: str, spec: str | int | BarSpec) -> OHLCVBar | None:
+        """The bar in progress, exact up to the last trade received; None while none is open.
+
+        Its close_reason is `open`, its status what is known now, as in `BarBuffer.current`.
+
+        Raises:
+            SpecError: the stream has no such spec. SubscriptionError: no symbol of the exchange can be written so.
+        """
+        (exact,) = self._exact([symbol])
+        return self.adapter.session.current(exact, spec)
+
+    def updates(self, seconds: float | None = None) -> BarLoop:
+        """A loop that is given bars in progress as well: `async for bar in bars.updates()`.
+
+        Their close_reason is `open`. It is given those that have changed, each at most once in so many seconds (None:
+        as the stream's `updates`), as they are when it takes them. Issued bars come first: the bar before an update is
+        never behind it, and of a bar that was issued no update follows. Otherwise it is a loop like any other.
+
+        Raises:
+            ValueError: the seconds are not positive. RuntimeError: the stream was not entered.
+        """
+        open_bars = OpenBars(self.adapter.session.intake, self._updates_s if seconds is None else seconds)
+        return self._begin_loop(open_bars)
 
     def holes(self) -> dict[Hole, str]:
         """The trades that are missing now, and why they stay so; "" where healing is under way."""
@@ -189,13 +222,13 @@ class BarStream(AsyncIterator[OHLCVBar]):
             self._own_loop = self._begin_loop()
         return await anext(self._own_loop)
 
-    def _begin_loop(self) -> BarLoop:
+    def _begin_loop(self, open_bars: OpenBars | None = None) -> BarLoop:
         if not self._entered:
             raise RuntimeError(
                 "this stream is not connected: enter it first, `async with stream(...) as bars:`,"
                 " and iterate inside, `async for bar in bars:`"
             )
-        return self._loops.begin()
+        return self._loops.begin(open_bars)
 
     def _exact(self, symbols: Sequence[str]) -> list[str]:
         if isinstance(symbols, str):
@@ -215,14 +248,29 @@ class BarStream(AsyncIterator[OHLCVBar]):
         # Waits until all connections have ended for good, by `stop` or by a failure. The open bars are issued before
         # the queue ends.
         failure: WSConnectionError | None = None
+        updating = asyncio.create_task(self._call_updates(), name="fastbars updates")
         try:
             await self.adapter.wait_closed()
         except WSConnectionError as error:
             failure = error
+        finally:
+            updating.cancel()
+            await asyncio.wait([updating])
         self.adapter.flush()
         if self._candles is not None:
             self._candles.verifier.finish()
         self._loops.end(failure)
+
+    async def _call_updates(self) -> None:
+        if self._on_update is None:
+            return
+        session = self.adapter.session
+        calls = UpdateCalls(session.notifier, OpenBars(session.intake, self._updates_s), self._on_update)
+        try:
+            await calls.run()
+        except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly
+            log.exception("updates_failed", exchange=session.exchange.name)
+            self.adapter.connections.fail(error)
 
 
 def stream(
@@ -241,6 +289,8 @@ def stream(
     on_tick: Callable[[TickData], object] | None = None,
     on_bar: Callable[[OHLCVBar], object] | None = None,
     on_bars: Callable[[list[OHLCVBar]], object] | None = None,
+    on_update: Callable[[OHLCVBar], object] | None = None,
+    updates: float = UPDATES_S,
     on_late: Callable[[TickData], object] | None = None,
     on_exchange_bar: Callable[[ExchangeBar], object] | None = None,
     on_event: Callable[[MarketDataEvent], object] | None = None,
@@ -265,6 +315,9 @@ def stream(
         on_tick, on_bar, on_bars, on_late, on_exchange_bar, on_event, on_message, on_state, on_error: plain functions,
             called as in BaseWebSocketAdapter; on_bars for each list of bars issued in one wakeup. One that
             raises is logged and counted in `stats().session.callback_errors`, and nothing is lost.
+        on_update: likewise, called with the bars in progress (their close_reason is `open`): with those that have
+            changed, each at most once in `updates` seconds, as it is then; behind the bars issued before it.
+        updates: seconds between two updates of a bar, for `on_update` and `BarStream.updates`.
         verify: compare bars with the exchange's own candles, which are then subscribed to as well: of all symbols, or
             of this share of them, chosen by name; see `BarStream.verification`.
         on_difference: called with each Difference of `verify`.
@@ -290,7 +343,7 @@ def stream(
         lines=base.lines if lines is None else lines,
     )
     callbacks = Callbacks(on_tick, on_bar, on_bars, on_late, on_exchange_bar, on_event, on_message)
-    check_callbacks(on_state=on_state, on_error=on_error, on_difference=on_difference)
+    check_callbacks(on_state=on_state, on_error=on_error, on_update=on_update, on_difference=on_difference)
     watch: CandleWatch | None = None
     recording: Recording | None = None
     # Both are loaded for those who ask for them.
@@ -326,7 +379,7 @@ def stream(
         return adapter
 
     try:
-        return BarStream(make_adapter, symbols, settings.queue_size, recording, watch)
+        return BarStream(make_adapter, symbols, settings.queue_size, recording, watch, updates, on_update)
     except BaseException:
         if recording is not None and recording is not record:
             recording.close()

@@ -17,7 +17,7 @@ cdef void close_until(Table *table, int64_t time_ns, uint8_t reason, int32_t gro
 cdef int64_t heard_of(const Table *table, int symbol_id) noexcept nogil
 cdef int64_t next_close_of(const Table *table, int32_t symbol_id) noexcept nogil
 cdef int end_bars(Table *table, object symbol_id, Py_ssize_t behind) except -1
-cdef void current_bar(Table *table, int spec, int symbol_id) noexcept nogil
+cdef void current_bar(Table *table, int spec, int symbol_id, Py_ssize_t row) noexcept nogil
 cdef void issue_skipped(Table *table, int spec, int symbol_id, int64_t since, int64_t until, Py_ssize_t row) noexcept nogil
 cdef void change_coverage(Table *table, int symbol_id, Change change, Gap gap, Py_ssize_t row) noexcept nogil
 cdef void cover_itself(Table *table, int symbol_id, int64_t time) noexcept nogil

@@ -372,7 +372,7 @@ cdef int64_t end_of(const Table *table, int symbol_id) noexcept nogil:
     return min(last, open_until)
 
 
-cdef void current_bar(Table *table, int spec, int symbol_id) noexcept nogil:
+cdef void current_bar(Table *table, int spec, int symbol_id, Py_ssize_t row) noexcept nogil:
     # Issues the open bar as it is now.
     cdef Record record
     cdef Judgement judgement
@@ -385,7 +385,7 @@ cdef void current_bar(Table *table, int spec, int symbol_id) noexcept nogil:
     begin_record(&record, first_revision(table, record.bar.open_time), NOT_CLOSED, table.slots[spec][symbol_id].flags)
     judgement = judge(table, spec, symbol_id, &record)
     take_judgement(&record, judgement)
-    issue(table, spec, symbol_id, &record, 0)
+    issue(table, spec, symbol_id, &record, row)
 
 
 # Changes of the coverage.

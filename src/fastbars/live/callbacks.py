@@ -102,6 +102,11 @@ class Notifier:
         """Whether each trade is wanted as an object."""
         return self.callbacks.on_tick is not None or self.callbacks.on_event is not None
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether issued bars wait for their callbacks."""
+        return bool(self._waiting) or self.delivery.is_held
+
     def begin_overlap(self, owner: object, came_before: Callable[[str, int], bool]) -> None:
         """Two connections carry the same trades from here on: drop duplicates, as the kernel does. Idempotent.
 

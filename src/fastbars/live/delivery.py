@@ -12,6 +12,9 @@ Each loop is given every bar from where it begins: the first one from the first 
 no other loop has confirmed. When the last loop is left, its place waits for the next, which begins with what was not
 confirmed. So a bar whose loop ended by an exception comes again.
 
+A loop may ask for bars in progress too (`open_bars.py`): it is given one where no issued bar waits for it. They are not
+numbered, logged or confirmed.
+
 Bars are kept until all have confirmed them, and never dropped: at `most` bars that a loop has not taken, reading is
 paused, until half of them are taken. (Half, not one: pausing and resuming cost a system call each, and a consumer that
 barely keeps up would cause both for every bar.) Where callbacks take the bars and nobody iterates, the place that waits
@@ -36,6 +39,7 @@ from fastbars.clocks import steady_ns
 from fastbars.errors import WSConnectionError
 from fastbars.live.config import StreamConfig
 from fastbars.live.delivery_log import LONGEST_STREAM, MOST_NUMBER, DeliveryLog, Logged, decoded, encoded, positions
+from fastbars.live.open_bars import OpenBars
 from fastbars.live.reissues import EarlierBars
 from fastbars.log import SparseLog, log
 
@@ -356,6 +360,7 @@ class Place:
         ready: set when there may be more for it.
         is_closed: it was left while others went on.
         was_told: the failure of the stream was raised in it.
+        open_bars: the bars in progress that it is given as well; None: it is given none.
     """
 
     next: int
@@ -363,6 +368,7 @@ class Place:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     is_closed: bool = False
     was_told: bool = False
+    open_bars: OpenBars | None = None
 
 
 class BarLoops:
@@ -394,8 +400,12 @@ class BarLoops:
         places = self._all()
         return min(place.confirmed for place in places) if places else None
 
-    def begin(self) -> BarLoop:
-        """A new loop; see the module's first lines for where it begins."""
+    def begin(self, open_bars: OpenBars | None = None) -> BarLoop:
+        """A new loop; see the module's first lines for where it begins.
+
+        Args:
+            open_bars: the bars in progress, of which it is given those that have changed; None: it is given none.
+        """
         place = self._vacant
         if place is not None:
             place.next = place.confirmed
@@ -403,6 +413,7 @@ class BarLoops:
         else:
             start = max((one.confirmed for one in self._places), default=self.delivery.next_number)
             place = Place(start, start, was_told=self._has_raised)
+        place.open_bars = open_bars
         self._places.append(place)
         return BarLoop(self, place)
 
@@ -477,8 +488,11 @@ class BarLoops:
                     return None
                 place.was_told = self._has_raised = True
                 raise self._failure
+            open_bars = place.open_bars
+            for bar in () if open_bars is None else open_bars.take():
+                return bar
             place.ready.clear()
-            await place.ready.wait()
+            await _set_within(place.ready, None if open_bars is None else open_bars.wait_s)
 
     def _all(self) -> list[Place]:
         return self._places if self._vacant is None else [*self._places, self._vacant]
@@ -491,6 +505,16 @@ class BarLoops:
         if self._is_paused and self._waiting() <= self._most // 2:
             self._is_paused = False
             self._pause(False)
+
+
+async def _set_within(ready: asyncio.Event, seconds: float | None) -> None:
+    # Waits until it is set; it sets itself after so long.
+    timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 class BarLoop(AsyncIterator[OHLCVBar]):

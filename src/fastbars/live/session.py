@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from fastbars import clocks
 from fastbars.bars import OHLCVBar
-from fastbars.buffer import BufferStats, RowSink, shortened, wait_ns_of
+from fastbars.buffer import BufferStats, RowSink, place_of, shortened, wait_ns_of
 from fastbars.clocks import wall_ns
 from fastbars.exchanges.checked import LATEST_NS
 from fastbars.exchanges.declaration import Exchange
@@ -42,6 +42,7 @@ from fastbars.live.roster import Roster
 from fastbars.live.snapshots import pack
 from fastbars.live.stats import LineStats, SessionStats
 from fastbars.log import SparseLog
+from fastbars.specs import BarSpec
 from fastbars.ticks import TickData
 from fastbars.wire.scanner import TradeScanner
 
@@ -167,6 +168,13 @@ class Session:
     def candles(self) -> CandleCount:
         """How many candles came of each subscription."""
         return self._reader.candles
+
+    def current(self, symbol: str, spec: str | int | BarSpec) -> OHLCVBar | None:
+        """The bar in progress, as `BarBuffer.current`. Raises SpecError: the session has no such spec."""
+        if self.intake.buffer is None:
+            place_of(spec, self.config.specs)
+            return None
+        return self.intake.buffer.current(symbol, spec)
 
     def missing(self, symbol: str) -> list[tuple[int, int]]:
         """Trade ids known to be missing: (first, last) of each hole."""
