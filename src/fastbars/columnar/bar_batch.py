@@ -6,7 +6,7 @@ objects; prices are quote units, volumes base units (contracts on inverse market
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, overload
 
@@ -56,6 +56,33 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
     @cached_property
     def _names(self) -> tuple[str, ...]:
         return tuple(map(str, self.specs))
+
+    @classmethod
+    def from_bars(
+        cls,
+        bars: Iterable[OHLCVBar],
+        *,
+        instruments: Instruments | None = None,
+        specs: Sequence[BarSpec] = (),
+    ) -> BarBatch:
+        """The batch of some bars, in their order; `to_bars` gives equal ones.
+
+        Args:
+            bars: of one exchange and market, of any symbols, specs and statuses.
+            instruments: name their market and symbols; those of the bars are added. Made of the bars if None.
+            specs: the first ones of the batch's; those of other bars follow.
+
+        A bar does not say when in its interval the trades came: where ids do not order them, `merge` takes those of
+        `self` to be the earlier ones at the open, and those of `other` the later ones at the close.
+
+        Raises:
+            ValueError: a bar is of another exchange or market, or of no spec that there is. PrecisionError: a value
+                has more than 18 decimals (quote volumes: 36), or does not fit 64 bits (sums: 128).
+        """
+        from fastbars.columnar.from_bars import rows_of_bars  # noqa: PLC0415 for those who ask
+
+        rows, named, all_specs, ids = rows_of_bars(tuple(bars), instruments, specs)
+        return cls(rows, named, all_specs, ids=ids)
 
     def __len__(self) -> int:
         return len(self.rows)
