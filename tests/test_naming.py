@@ -60,10 +60,19 @@ RIGHT: dict[tuple[str, str | None], dict[str, str]] = {
     ("interactive_brokers", None): {" 265598": "265598"},
 }  # fmt: skip
 WRONG: dict[str, list[str]] = {
-    "binance": ["BTC/USDT", "BTC-USDT", "BTC USDT", "btcusdt@trade", "BTCUSDT,ETHUSDT", "BTCUSDT\x00", "\ufeffBTCUSDT"],
-    "bybit": ["BTC/USDT", "BTC-USDT", "publicTrade.BTCUSDT"],
-    "okx": ["BTCUSDT", "BTC/USDT", "BTC-", "-USDT"],
-    "coinbase": ["BTC/USD", "BTCUSD", "btc_usd"],
+    "binance": [
+        "BTC-USDT",
+        "BTC//USDT",
+        "BTC/USDT:USDT-2609",
+        "BTC USDT",
+        "btcusdt@trade",
+        "BTCUSDT,ETHUSDT",
+        "BTCUSDT\x00",
+        "\ufeffBTCUSDT",
+    ],
+    "bybit": ["BTC-USDT", "BTC/US DT", "publicTrade.BTCUSDT"],
+    "okx": ["BTCUSDT", "BTC-", "-USDT"],
+    "coinbase": ["BTCUSD", "/USD", "btc_usd"],
     "kraken": ["BTC-USD", "BTCUSD", "btc", "/USD", "BTC/USD/EUR"],
     "deribit": ["BTC", "BTC_USDC-PERPETUAL", "BTC-25DEC26-100000-C", "BTC/USD", "BTC.PERPETUAL"],
     "hyperliquid": ["btc", "BTC-USD", "KPEPEx", "XYZ:TSLA", "@", "@x", "purr/usdc"],
@@ -111,6 +120,60 @@ def test_what_can_be_no_name_anywhere_is_refused(exchange: str, written: Any, er
         find_exchange(exchange).exact_symbols([written])
 
 
+ALIASES: dict[tuple[str, str | None], dict[str, str]] = {
+    ("binance", "spot"): {"BTC/USDT": "BTCUSDT", " btc/usdt\n": "BTCUSDT", "币安人生/USDT": "币安人生USDT"},
+    ("binance", "us"): {"BTC/USD": "BTCUSD"},
+    ("binance", "usdm"): {
+        "BTC/USDT:USDT": "BTCUSDT", "btc/usdc:usdc": "BTCUSDC", "BTC/USDT:USDT-260925": "BTCUSDT_260925",
+    },
+    ("binance", "coinm"): {"BTC/USD:BTC": "BTCUSD_PERP", "BTC/USD:BTC-260925": "BTCUSD_260925"},
+    ("bybit", "spot"): {"BTC/USDT": "BTCUSDT"},
+    ("bybit", "linear"): {
+        "BTC/USDT:USDT": "BTCUSDT", "BTC/USDC:USDC": "BTCPERP", "BTC/USDC:USDC-260925": "BTC-25SEP26",
+        "BTC/USDT:USDT-260102": "BTCUSDT-2JAN26",
+    },
+    ("bybit", "inverse"): {"BTC/USD:BTC": "BTCUSD", "BTC/USD:BTC-260925": "BTCUSDU26"},
+    ("bybit", "spot@tr"): {"BTC/TRY": "BTCTRY"},
+    ("okx", None): {
+        "BTC/USDT": "BTC-USDT", "BTC/USDT:USDT": "BTC-USDT-SWAP", "BTC/USD:BTC": "BTC-USD-SWAP",
+        "BTC/USD:BTC-260925": "BTC-USD-260925",
+    },
+    ("coinbase", None): {"BTC/USD": "BTC-USD", "btc/usdc": "BTC-USDC"},
+    ("kraken", None): {"BTC/USD": "BTC/USD"},
+    ("hyperliquid", None): {"BTC/USDC:USDC": "BTC", "kPEPE/USDC:USDC": "kPEPE"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("exchange", "market", "alias", "exact"),
+    [(*venue, alias, exact) for venue, names in ALIASES.items() for alias, exact in names.items()],
+)
+def test_one_name_means_the_same_on_every_exchange(exchange: str, market: str | None, alias: str, exact: str) -> None:
+    assert find_exchange(exchange, market).exact_symbols([alias, exact]) == [exact]
+
+
+@pytest.mark.parametrize(
+    ("exchange", "market", "alias", "why"),
+    [
+        ("binance", "spot", "BTC/USDT:USDT", "names a perpetual, which this market does not have; it could have 'BTC/USDT'"),
+        ("binance", "usdm", "btc/usdt", "'BTC/USDT' names a spot pair, which this market does not have; it could have"
+         " 'BTC/USDT:USDT'"),
+        ("binance", "coinm", "BTC/USD", "could have 'BTC/USD:BTC'"),
+        ("bybit", "inverse", "BTC/USD:USD", "could have 'BTC/USD:BTC'"),
+        ("bybit", "linear", "BTC/USDT:USDT-261325", "names a future, which .* could have 'BTC/USDT'|is not a symbol"),
+        ("okx", None, "BTC/USD:ETH", "could have 'BTC/USD', 'BTC/USD:USD', 'BTC/USD:BTC'"),
+        ("coinbase", None, "BTC/USD:USD", "could have 'BTC/USD'"),
+        ("interactive_brokers", None, "BTC/USD", "is not a symbol of this exchange"),
+    ],
+)  # fmt: skip
+def test_an_alias_that_a_market_cannot_have_is_answered_with_what_is_near(
+    exchange: str, market: str | None, alias: str, why: str
+) -> None:
+    with pytest.raises(SubscriptionError, match=why) as refused:
+        find_exchange(exchange, market).exact_symbols([alias])
+    assert refused.value.symbols == (alias,)
+
+
 @pytest.mark.parametrize("symbols", ["BTCUSDT", b"BTCUSDT", None, 5])
 def test_what_is_no_list_of_names_is_refused(symbols: Any) -> None:
     with pytest.raises(TypeError, match="symbols"):
@@ -120,8 +183,8 @@ def test_what_is_no_list_of_names_is_refused(symbols: Any) -> None:
 @pytest.mark.parametrize(
     ("exchange", "written", "meant"),
     [
-        ("binance", "btc/usdt", "BTCUSDT"), ("bybit", "BTC-USDT", "BTCUSDT"), ("okx", "btc/usdt", "BTC-USDT"),
-        ("coinbase", "BTC/USD", "BTC-USD"), ("kraken", "btc-usd", "BTC/USD"),
+        ("binance", "btc_usdt", "BTCUSDT"), ("bybit", "BTC-USDT", "BTCUSDT"), ("okx", "btc_usdt", "BTC-USDT"),
+        ("coinbase", "BTC:USD", "BTC-USD"), ("kraken", "btc-usd", "BTC/USD"),
     ],
 )  # fmt: skip
 def test_a_wrong_separator_is_answered_with_the_name_that_was_meant(exchange: str, written: str, meant: str) -> None:
@@ -180,19 +243,19 @@ async def test_every_way_in_puts_names_right_and_refuses_wrong_ones(door: Callab
         assert await door(server.url, [" btcusdt", "BTCUSDT", "EthUsdt\n"]) == {"BTCUSDT", "ETHUSDT"}
         assert {name.partition("@")[0] for name in server.streams} == {"btcusdt", "ethusdt"}
         with pytest.raises(SubscriptionError, match="did you mean 'BTCUSDT'"):
-            await door(server.url, ["ETHUSDT", "BTC/USDT"])
+            await door(server.url, ["ETHUSDT", "BTC-USDT"])
 
 
 @pytest.mark.parametrize("door", [through_stream_subscribe, through_adapter])
 async def test_one_wrong_name_among_others_subscribes_to_none(door: Callable[[str, list[str]], Any]) -> None:
     async with TradeServer() as server:
         with pytest.raises(SubscriptionError):
-            await door(server.url, ["ETHUSDT", "BTC/USDT"])
+            await door(server.url, ["ETHUSDT", "BTC-USDT"])
         assert server.streams == []
     # An adapter that was not started keeps nothing either.
     adapter = BaseWebSocketAdapter(BINANCE, BY_TRADES)
     with pytest.raises(SubscriptionError):
-        await adapter.subscribe(["ETHUSDT", "BTC/USDT"])
+        await adapter.subscribe(["ETHUSDT", "BTC-USDT"])
     assert adapter.streams == []
 
 

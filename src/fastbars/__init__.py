@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     )
     from fastbars.events import MarketDataEvent, Quote, Ticker
     from fastbars.exchanges.declaration import Exchange
+    from fastbars.exchanges.instruments import Instrument, Where, where
     from fastbars.exchanges.messages import RawMessage
+    from fastbars.instrument_table import InstrumentTable, instruments
     from fastbars.kernel.batch import TickBatch
     from fastbars.kernel.instruments import Instruments
     from fastbars.live.adapters import (
@@ -70,6 +72,8 @@ _MODULE_OF = {
     "ExchangeBar": "fastbars.bars",
     "FastbarsError": "fastbars.errors",
     "HyperliquidWebSocketAdapter": "fastbars.live.adapters",
+    "Instrument": "fastbars.exchanges.instruments",
+    "InstrumentTable": "fastbars.instrument_table",
     "Instruments": "fastbars.kernel.instruments",
     "InteractiveBrokersWebSocketAdapter": "fastbars.live.adapters",
     "InvalidTickError": "fastbars.errors",
@@ -94,11 +98,14 @@ _MODULE_OF = {
     "Verification": "fastbars.verification",
     "WSConnectionError": "fastbars.errors",
     "WebSocketError": "fastbars.errors",
+    "Where": "fastbars.exchanges.instruments",
     "aggregate": "fastbars.columnar.arrays",
+    "instruments": "fastbars.instrument_table",
     "replay": "fastbars.tapes.replay",
     "run": "fastbars.streams",
     "stream": "fastbars.streams",
     "verify": "fastbars.verification",
+    "where": "fastbars.exchanges.instruments",
 }
 
 __all__ = [
@@ -120,6 +127,8 @@ __all__ = [
     "ExchangeBar",
     "FastbarsError",
     "HyperliquidWebSocketAdapter",
+    "Instrument",
+    "InstrumentTable",
     "Instruments",
     "InteractiveBrokersWebSocketAdapter",
     "InvalidTickError",
@@ -144,12 +153,15 @@ __all__ = [
     "Verification",
     "WSConnectionError",
     "WebSocketError",
+    "Where",
     "__version__",
     "aggregate",
+    "instruments",
     "replay",
     "run",
     "stream",
     "verify",
+    "where",
 ]
 
 

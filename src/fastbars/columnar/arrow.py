@@ -28,6 +28,7 @@ _DTYPES = {
     "L": np.uint64, "e": np.float16, "f": np.float32, "g": np.float64,
 }  # fmt: skip
 _INDICES = "cCsSiIlL"
+_MOST_DIGITS = 38  # of decimal128
 _RUN_ENDS = ("s", "i", "l")
 _MOST_RUN_ENDS = 2**31 - 1
 _TIMESTAMPS = {"s:": 1_000_000_000, "m:": 1_000_000, "u:": 1_000, "n:": 1}  # ns a unit
@@ -324,6 +325,61 @@ def to_stream(
         children=[array for _, array in children.values()],
     )
     return library.Array(table).__arrow_c_stream__()
+
+
+def objects_to_stream(columns: dict[str, tuple[str, list[Any]]], count: int) -> object:
+    """Lists of Python values as an Arrow stream of one record batch: a PyCapsule. None is null.
+
+    Args:
+        columns: name -> (kind, values): "text"; "boolean"; "time", int64 ns; or "decimal", Decimals.
+        count: values of each column.
+
+    Raises:
+        PrecisionError: a column needs more than 38 digits at its largest scale.
+    """
+    library = nanoarrow()
+    children = {}
+    for name, (form, values) in columns.items():
+        known = np.array([value is not None for value in values], np.bool_)
+        validity = _validity(known)
+        buffers: list[Any]
+        if form == "text":
+            kind = library.large_string()
+            texts = [(value or "").encode("utf-8", "replace") for value in values]
+            buffers = [validity, *text_column(np.arange(count, dtype=np.int64), texts)]
+        elif form == "boolean":
+            bits = np.packbits(np.array([bool(value) for value in values], np.bool_), bitorder="little")
+            kind, buffers = library.bool_(), [validity, bits]
+        elif form == "time":
+            kind = library.timestamp("ns", timezone="UTC")
+            buffers = [validity, np.array([value or 0 for value in values], np.int64)]
+        else:
+            scale = max((max(0, -value.as_tuple().exponent) for value in values if value is not None), default=0)
+            kind, buffers = library.decimal128(_MOST_DIGITS, scale), [validity, _mantissas(name, values, scale)]
+        children[name] = (kind, library.c_array_from_buffers(kind, count, buffers))
+    table = library.c_array_from_buffers(
+        library.struct({name: kind for name, (kind, _) in children.items()}),
+        count,
+        [None],
+        children=[array for _, array in children.values()],
+    )
+    return library.Array(table).__arrow_c_stream__()
+
+
+def _mantissas(name: str, values: list[Any], scale: int) -> npt.NDArray[np.uint8]:
+    whole = bytearray()
+    for row, value in enumerate(values):
+        sign, digits, exponent = (0, (0,), 0) if value is None else value.as_tuple()
+        places = exponent + scale
+        if scale > _MOST_DIGITS or len(digits) + places > _MOST_DIGITS:
+            raise PrecisionError(
+                f"row {row}: column {name} has {scale} decimals, and with them {value} needs more than the"
+                f" {_MOST_DIGITS} digits of decimal128",
+                row,
+            )
+        mantissa = int("".join(map(str, digits))) * 10**places
+        whole += (-mantissa if sign else mantissa).to_bytes(16, "little", signed=True)
+    return np.frombuffer(bytes(whole), np.uint8)
 
 
 def _validity(valid: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.uint8] | None:

@@ -15,7 +15,17 @@ from fastbars.exchanges.candles import CandleAsk, CandleHistory, CandlePaging
 from fastbars.exchanges.checked import integer_of, interval_of, shown
 from fastbars.exchanges.declaration import Deltas, Exchange, Keepalive, Limits, by_channel
 from fastbars.exchanges.history import History, Hole, Page, Paging, list_in, read_past_trades
-from fastbars.exchanges.listing import DELISTED, HALTED, NOT_YET, Listed, Listing, Question
+from fastbars.exchanges.listing import (
+    DELISTED,
+    HALTED,
+    NOT_YET,
+    Listed,
+    Listing,
+    Question,
+    positive_in,
+    text_in,
+    time_in,
+)
 from fastbars.exchanges.messages import (
     EXACT,
     NOTHING,
@@ -37,7 +47,7 @@ from fastbars.exchanges.messages import (
     time_of,
     time_of_seconds,
 )
-from fastbars.exchanges.naming import SymbolRules
+from fastbars.exchanges.naming import Alias, SymbolRules
 from fastbars.exchanges.reader import TradeReader
 from fastbars.exchanges.rest_api import RestApi
 from fastbars.id_policy import Ids
@@ -55,6 +65,7 @@ __all__ = [
     "NOTHING",
     "NOT_YET",
     "Ack",
+    "Alias",
     "CandleAsk",
     "CandleHistory",
     "CandlePaging",
@@ -98,9 +109,12 @@ __all__ = [
     "make_quote",
     "make_trade",
     "nanoseconds_of",
+    "positive_in",
     "read_past_trades",
     "regions",
     "shown",
+    "text_in",
+    "time_in",
     "time_of",
     "time_of_seconds",
 ]

@@ -20,6 +20,7 @@ from fastbars.exchanges import (
     HALTED,
     NOT_YET,
     Ack,
+    Alias,
     CandleAsk,
     CandleHistory,
     Exchange,
@@ -51,10 +52,14 @@ from fastbars.exchanges import (
     list_in,
     make_candle,
     nanoseconds_of,
+    positive_in,
     read_past_trades,
+    text_in,
+    time_in,
 )
 from fastbars.exchanges.checked import bare_integer_of as _int, bare_nanoseconds_of as _ns
 from fastbars.exchanges.declaration import PROTOCOL_PINGS_ONLY
+from fastbars.exchanges.listing import Kind
 from fastbars.ticks import to_datetime
 
 _DAY_S = 86_400.0
@@ -131,6 +136,15 @@ class Binance(Exchange):
 
     def contract_size(self, symbol: str) -> Decimal | None:
         return _CONTRACT_USD.get(symbol.split("_", maxsplit=1)[0], Decimal(10)) if self.coin_margined else None
+
+    def native_name(self, alias: Alias) -> str | None:
+        # BTCUSDT; USD-M BTCUSDT and BTCUSDT_260925; COIN-M BTCUSD_PERP and BTCUSD_260925
+        pair = f"{alias.base}{alias.quote}"
+        if self.coin_margined:
+            return f"{pair}_{alias.expiry or 'PERP'}" if alias.is_inverse and alias.quote == "USD" else None
+        if self.name == "binance usdm":
+            return pair + (f"_{alias.expiry}" if alias.expiry else "") if alias.is_linear else None
+        return pair if alias.kind == "spot" else None
 
     def parse(self, message: Any) -> Iterable[Message]:
         if not isinstance(message, dict):
@@ -302,12 +316,38 @@ _STOPPED = {
 
 
 def _listed(one: Any) -> Listed:
-    # Of {"timezone":"UTC",...,"symbols":[{"symbol":"ETHBTC","status":"TRADING",...}]}; COIN-M has "contractStatus"
-    return Listed(one["symbol"], str(one.get("status") or one.get("contractStatus")))
+    # Of {"timezone":"UTC",...,"symbols":[{"symbol":"ETHBTC","status":"TRADING","baseAsset":"ETH","quoteAsset":"BTC",
+    #  "filters":[{"filterType":"PRICE_FILTER","tickSize":"0.00001000"},{"filterType":"LOT_SIZE","stepSize":"0.1"}]}]}
+    # On futures with {"contractType":"PERPETUAL","deliveryDate":4133404800000,"onboardDate":1569398400000,
+    #  "marginAsset":"USDT"}; COIN-M has "contractStatus", and "contractSize":100. Perpetuals have a date far ahead.
+    filters = one.get("filters")
+    by_type = {each.get("filterType"): each for each in filters if isinstance(each, dict)} if filters else {}
+    base, quote, settle = (text_in(one, f"{name}Asset") for name in ("base", "quote", "margin"))
+    contract = text_in(one, "contractType")  # none where it is about to begin
+    kind: Kind | None = "spot"
+    if "contractType" in one:
+        kind = None if contract is None else "perpetual" if "PERPETUAL" in contract else "future"
+    return Listed(
+        one["symbol"], str(one.get("status") or one.get("contractStatus")), kind, base, quote,
+        None if kind == "spot" else settle,
+        positive_in(by_type.get("PRICE_FILTER"), "tickSize"), positive_in(by_type.get("LOT_SIZE"), "stepSize"),
+        positive_in(one, "contractSize"), None if kind == "spot" or settle is None else settle == base != quote,
+        time_in(one, "deliveryDate") if kind == "future" else None, time_in(one, "onboardDate"),
+    )  # fmt: skip
 
 
-def _listing(api: RestApi, path: str, weight: float, **query: str) -> Listing:
-    return Listing(api, path, ("symbols",), _listed, _STOPPED, weight, (Question(query),))
+# [{"symbol":"BNBBTC","quoteVolume":"15.30000000",...}]; on COIN-M {"symbol":"BTCUSD_PERP","volume":"59",
+#  "baseVolume":"0.62",...}, in contracts and base units
+def _day_of(one: Any) -> Listed:
+    contracts = positive_in(one, "volume") if "baseVolume" in one else None
+    return Listed(one["symbol"], "", quote_volume=positive_in(one, "quoteVolume"), contracts=contracts)
+
+
+def _listing(api: RestApi, prefix: str, weight: float, day_weight: float, **query: str) -> Listing:
+    day = Listing(api, f"{prefix}/ticker/24hr", (), _day_of, {}, day_weight)
+    return Listing(
+        api, f"{prefix}/exchangeInfo", ("symbols",), _listed, _STOPPED, weight, (Question(query),), volumes=day
+    )
 
 
 # The markets.
@@ -340,21 +380,21 @@ SPOT = Binance(
     "binance spot", _SPOT_IDS, _SPOT_ROUTES, _SPOT_LIMITS, _EVERY_20_S, _SPOT_DOCS,
     histories=_spot_histories(_SPOT_REST, None), candles=_SPOT_CANDLES,
     candle_history=_candle_history(_SPOT_REST, "/api/v3/klines", _SPOT_CANDLES, 2.0),
-    listing=_listing(_SPOT_REST, "/api/v3/exchangeInfo", 20.0, showPermissionSets="false"),
+    listing=_listing(_SPOT_REST, "/api/v3", 20.0, 80.0, showPermissionSets="false"),
 )  # fmt: skip
 USDM = Binance(
     "binance usdm", _FUTURES_IDS, _USDM_ROUTES, _FUTURES_LIMITS, _EVERY_3_MIN, _FUTURES_DOCS,
-    histories=_futures_histories(_USDM_REST, "/fapi/v1"), listing=_listing(_USDM_REST, "/fapi/v1/exchangeInfo", 1.0),
+    histories=_futures_histories(_USDM_REST, "/fapi/v1"), listing=_listing(_USDM_REST, "/fapi/v1", 1.0, 40.0),
 )  # fmt: skip
 COINM = Binance(
     "binance coinm", _FUTURES_IDS, {"wss://dstream.binance.com/ws": tuple(_FUTURES_IDS)}, _FUTURES_LIMITS,
     _EVERY_3_MIN, _FUTURES_DOCS, True,
-    histories=_futures_histories(_COINM_REST, "/dapi/v1"), listing=_listing(_COINM_REST, "/dapi/v1/exchangeInfo", 1.0),
+    histories=_futures_histories(_COINM_REST, "/dapi/v1"), listing=_listing(_COINM_REST, "/dapi/v1", 1.0, 40.0),
 )  # fmt: skip
 US = Binance(
     "binance us", _SPOT_IDS, {"wss://stream.binance.us:9443/ws": tuple(_SPOT_IDS)},
     replace(_SPOT_LIMITS, connects=None), _EVERY_3_MIN, "https://docs.binance.us",
     histories=_spot_histories(_US_REST, _KEY_HEADER), candles=_SPOT_CANDLES,
-    listing=_listing(_US_REST, "/api/v3/exchangeInfo", 20.0),
+    listing=_listing(_US_REST, "/api/v3", 20.0, 80.0),
 )  # fmt: skip
 MARKETS: dict[str, Exchange] = {"spot": SPOT, "usdm": USDM, "coinm": COINM, "us": US}

@@ -21,6 +21,7 @@ from fastbars.exchanges import (
     NOT_YET,
     NOTHING,
     Ack,
+    Alias,
     Deltas,
     Exchange,
     ExchangeBar,
@@ -45,7 +46,11 @@ from fastbars.exchanges import (
     make_candle,
     make_quote,
     nanoseconds_of,
+    positive_in,
+    text_in,
+    time_in,
 )
+from fastbars.exchanges.listing import Kind
 
 _TOPIC = re.compile(r"topic:\s*([A-Za-z]+(?:\.\w+)?)\.([^\s,.\]]+)")
 _STREAM_HOST, _REST_HOST = "stream.bybit.com", "api.bybit.com"
@@ -63,6 +68,10 @@ _MINUTES = {"1m": 1, "3m": 3, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "2h": 120
 _CANDLES = {spec: f"kline.{minutes}" for spec, minutes in _MINUTES.items()} | {
     spec: f"kline.{interval}" for interval, spec in _SPECS.items()
 }
+_ONE_USD = Decimal(1)  # a contract
+_KINDS: Mapping[str, Kind] = {"spot": "spot", "Perpetual": "perpetual", "Futures": "future"}
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_MONTH_CODES = "FGHJKMNQUVXZ"
 _CHANNELS: Mapping[str, Ids | None] = {
     "publicTrade": "unique", "kline.*": None, "orderbook.*": None, "tickers": None, "allLiquidation": None,
 }  # fmt: skip
@@ -107,7 +116,23 @@ class Bybit(Exchange):
         )  # fmt: skip
 
     def contract_size(self, symbol: str) -> Decimal | None:  # noqa: ARG002
-        return Decimal(1) if self.is_inverse else None  # one contract is one USD
+        return _ONE_USD if self.is_inverse else None
+
+    def native_name(self, alias: Alias) -> str | None:
+        # BTCUSDT; linear BTCUSDT, BTCPERP (USDC), BTCUSDT-25SEP26, BTC-25SEP26 (USDC); inverse BTCUSD and BTCUSDU26
+        base, quote, _, expiry = alias
+        if self.identity[1].partition("@")[0] == "spot":
+            return f"{base}{quote}" if alias.kind == "spot" else None
+        if not (alias.is_inverse and quote == "USD" if self.is_inverse else alias.is_linear):
+            return None
+        if expiry is None:
+            return f"{base}PERP" if quote == "USDC" else f"{base}{quote}"
+        year, month, day = expiry[:2], int(expiry[2:4]), int(expiry[4:])
+        if not 1 <= month <= 12:
+            return None
+        if self.is_inverse:
+            return f"{base}{quote}{_MONTH_CODES[month - 1]}{year}"
+        return f"{base}{'' if quote == 'USDC' else quote}-{day}{_MONTHS[month - 1]}{year}"
 
     def parse(self, message: Any) -> Iterable[Message]:
         return self._parse(Deltas(), message)
@@ -187,17 +212,45 @@ def _failed(rest: Any) -> str | None:
     return None if rest["retCode"] == 0 else f"{rest.get('retMsg')} (code {rest['retCode']})"
 
 
+# {"retCode":0,"retMsg":"OK","result":{"category":"linear","list":[{"symbol":"BTCUSDT","contractType":"LinearPerpetual",
+#  "status":"Trading","baseCoin":"BTC","quoteCoin":"USDT","settleCoin":"USDT","launchTime":"1585526400000",
+#  "deliveryTime":"0","priceFilter":{"tickSize":"0.10"},"lotSizeFilter":{"qtyStep":"0.001"}}],"nextPageCursor":""}};
+# spot has no contract, and "lotSizeFilter":{"basePrecision":"0.000001"}. Without `status` those that trade or soon will
+def _listed(one: Any) -> Listed:
+    base, quote, settle = (text_in(one, f"{name}Coin") for name in ("base", "quote", "settle"))
+    contract = text_in(one, "contractType")
+    kind = _KINDS.get("spot" if contract is None else contract.removeprefix("Linear").removeprefix("Inverse"))
+    is_inverse = None if contract is None else contract.startswith("Inverse")
+    return Listed(
+        one["symbol"], one["status"], kind, base, quote, settle if contract is not None else None,
+        positive_in(one, "priceFilter", "tickSize"),
+        positive_in(one, "lotSizeFilter", "basePrecision" if contract is None else "qtyStep"),
+        _ONE_USD if is_inverse else None, is_inverse,
+        time_in(one, "deliveryTime") if kind == "future" else None, time_in(one, "launchTime"),
+    )  # fmt: skip
+
+
+# {"retCode":0,"result":{"category":"linear","list":[{"symbol":"BTCUSDT","turnover24h":"2352.94","volume24h":"49"}]}};
+# on inverse contracts the volume counts USD
+def _day_of(category: str, one: Any) -> Listed:
+    if category == "inverse":
+        return Listed(one["symbol"], "", contracts=positive_in(one, "volume24h"))
+    return Listed(one["symbol"], "", quote_volume=positive_in(one, "turnover24h"))
+
+
 def _listing(category: str) -> Listing:
-    # {"retCode":0,"retMsg":"OK","result":{"category":"linear","list":[{"symbol":"BTCUSDT","status":"Trading",...}],
-    #  "nextPageCursor":""}}; without `status` those that trade or are about to
+    api = RestApi(f"https://{_REST_HOST}", 7200.0)
     return Listing(
-        RestApi(f"https://{_REST_HOST}", 7200.0), "/v5/market/instruments-info", ("result", "list"),
-        lambda one: Listed(one["symbol"], one["status"]),
+        api, "/v5/market/instruments-info", ("result", "list"), _listed,
         {"PreLaunch": NOT_YET, "PendingOpen": NOT_YET, "Settling": DELISTED, "Delivering": DELISTED,
          "Closed": DELISTED},
         weight=1.0, failed=_failed,
         # Spot serves all on one page, whatever the limit.
         questions=(Question({"category": category, "limit": "1000"}),), cursor=("cursor", ("result", "nextPageCursor")),
+        volumes=Listing(
+            api, "/v5/market/tickers", ("result", "list"), partial(_day_of, category), {}, weight=1.0, failed=_failed,
+            questions=(Question({"category": category}),),
+        ),
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from fastbars.exchanges import (
     HALTED,
     NOTHING,
     Ack,
+    Alias,
     Exchange,
     Heartbeat,
     History,
@@ -45,9 +46,13 @@ from fastbars.exchanges import (
     list_in,
     make_candle,
     make_quote,
+    positive_in,
     read_past_trades,
+    text_in,
+    time_of,
 )
-from fastbars.exchanges.checked import LATEST_NS
+from fastbars.exchanges.checked import BROKEN, LATEST_NS
+from fastbars.exchanges.listing import Kind
 
 # {"channel":"market_trades","timestamp":"2026-08-09T21:05:48.251397169Z","sequence_num":9,"events":[{"type":
 #  "update","trades":[{"product_id":"BTC-USD","trade_id":"1068572091","price":"65083.67","size":"0.01034361",
@@ -62,6 +67,7 @@ _TRADES = TradeFields(
 #  "2021-05-31T09:59:59.000Z","side":"BUY","bid":"","ask":""}],...}
 _PAST_TRADES = TradeReader("market_trades", replace(_TRADES, match={}, trades=("trades",)))
 _USD, _USDC = "-USD", "-USDC"
+_KINDS: Mapping[str, Kind] = {"SPOT": "spot", "FUTURE": "future"}
 _REST = RestApi("https://api.coinbase.com", 600.0)
 
 
@@ -79,11 +85,34 @@ def _query(_: str, position: int, hole: Hole) -> Mapping[str, str]:
 
 
 # {"products":[{"product_id":"BTC-USDC","status":"online","is_disabled":false,"trading_disabled":false,
-#  "cancel_only":false,"view_only":false,"auction_mode":false,"alias":"BTC-USD",...}],"num_products":1}
+#  "cancel_only":false,"view_only":false,"auction_mode":false,"alias":"BTC-USD","product_type":"SPOT",
+#  "base_currency_id":"BTC","quote_currency_id":"USDC","price_increment":"0.01","base_increment":"0.00000001",
+#  "approximate_quote_24h_volume":"120000000"}],"num_products":1}; futures have {"future_product_details":{
+#  "contract_expiry":"2025-11-28T16:00:00Z","contract_size":"0.01","contract_expiry_type":"EXPIRING"}}, and sizes in
+# contracts
 def _listed(one: Any) -> Listed:
     flags = ("is_disabled", "trading_disabled", "cancel_only")
     status = next((flag for flag in flags if one.get(flag) is True), None) or str(one.get("status") or "online")
-    return Listed(one["product_id"], status)
+    kind, details = _KINDS.get(str(one.get("product_type"))), one.get("future_product_details")
+    base, quote, expiry_ns, contract = text_in(one, "base_currency_id"), text_in(one, "quote_currency_id"), None, None
+    if kind == "future" and isinstance(details, dict):
+        kind = "perpetual" if details.get("contract_expiry_type") == "PERPETUAL" else "future"
+        base, contract = base or text_in(details, "contract_root_unit"), positive_in(details, "contract_size")
+        expiry_ns = _time_of(details.get("contract_expiry")) if kind == "future" else None
+    is_spot = kind in (None, "spot")
+    return Listed(
+        one["product_id"], status, kind, base, quote, None if is_spot else quote,
+        positive_in(one, "price_increment"), positive_in(one, "base_increment"),
+        contract, None if is_spot else False, expiry_ns,
+        quote_volume=positive_in(one, "approximate_quote_24h_volume"),
+    )  # fmt: skip
+
+
+def _time_of(text: Any) -> int | None:
+    try:
+        return time_of(text)
+    except BROKEN:
+        return None
 
 
 class Coinbase(Exchange):
@@ -120,6 +149,9 @@ class Coinbase(Exchange):
     # Channels are closed after 60 to 90 s without updates, and a connection without a subscription after 5 s.
     greeting = (b'{"type":"subscribe","channel":"heartbeats"}',)
     keepalive = Keepalive(silence_s=5.0)
+
+    def native_name(self, alias: Alias) -> str | None:
+        return f"{alias.base}-{alias.quote}" if alias.kind == "spot" else None
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:  # noqa: ARG002
         return self._request("subscribe", streams)

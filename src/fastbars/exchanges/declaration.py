@@ -25,7 +25,7 @@ from fastbars.exchanges.candles import CandleHistory
 from fastbars.exchanges.history import History
 from fastbars.exchanges.listing import Listing
 from fastbars.exchanges.messages import NOTHING, Message, RefusedTrade, Stream
-from fastbars.exchanges.naming import SymbolRules
+from fastbars.exchanges.naming import Alias, SymbolRules, read_alias
 from fastbars.exchanges.reader import TradeReader
 from fastbars.exchanges.rest_api import RestApi
 from fastbars.id_policy import IdPolicy, Ids
@@ -342,6 +342,16 @@ def _read(
     return list(parse(message))
 
 
+_SAID = {"spot": "spot pair", "perpetual": "perpetual", "future": "future"}
+
+
+def _moved(listing: Listing, moved: Callable[[RestApi], RestApi]) -> Listing:
+    volumes = listing.volumes
+    return replace(
+        listing, api=moved(listing.api), volumes=None if volumes is None else replace(volumes, api=moved(volumes.api))
+    )
+
+
 class Exchange(ABC, metaclass=_Declaration):
     """One market of an exchange, declared.
 
@@ -441,7 +451,7 @@ class Exchange(ABC, metaclass=_Declaration):
             "candle_history": None
             if self.candle_history is None
             else replace(self.candle_history, api=moved_api(self.candle_history.api)),
-            "listing": None if self.listing is None else replace(self.listing, api=moved_api(self.listing.api)),
+            "listing": None if self.listing is None else _moved(self.listing, moved_api),
         }
         for attribute, value in changed.items():
             object.__setattr__(regional, attribute, value)  # a declaration may be frozen; this is its own copy
@@ -542,9 +552,40 @@ class Exchange(ABC, metaclass=_Declaration):
         """
         if isinstance(symbols, str | bytes) or not isinstance(symbols, Iterable):
             raise TypeError(f"symbols must be a list of strings, not {symbols!r:.80}")
-        exact = list(dict.fromkeys(self.symbols.exact(symbol, self.name) for symbol in symbols))
+        exact = list(dict.fromkeys(map(self.exact_symbol, symbols)))
         self.symbols.check_apart(exact, self.name)
         return exact
+
+    def exact_symbol(self, symbol: str) -> str:
+        """A symbol as this exchange writes it, given that or its alias, such as "BTC/USDT:USDT".
+
+        Raises:
+            TypeError: it is not a string. SubscriptionError: this exchange cannot have a symbol of that name.
+        """
+        try:
+            return self.symbols.exact(symbol, self.name)
+        except SubscriptionError:
+            alias = read_alias(symbol)
+            if alias is None:
+                raise
+            if self.symbols.case == "upper":
+                alias = read_alias(str(alias).upper()) or alias
+            native = self.native_name(alias)
+            if native is not None:
+                return self.symbols.exact(native, self.name)
+            others = [str(other) for other in alias.others if self.native_name(other) is not None]
+            if not others:
+                raise
+            meant = ", ".join(map(repr, others))
+            raise SubscriptionError(
+                f"{self.name}: {str(alias)!r} names a {_SAID[alias.kind]}, which this market does not have;"
+                f" it could have {meant}",
+                (str(symbol),),
+            ) from None
+
+    def native_name(self, alias: Alias) -> str | None:  # noqa: ARG002
+        """This exchange's own name for an alias, by rule; None: it has no such instrument, or no rule tells."""
+        return None
 
     def streams_in(self, url: str) -> list[Stream]:  # noqa: ARG002
         """The streams that a URL itself subscribes to, on exchanges where it can."""

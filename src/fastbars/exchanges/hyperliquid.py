@@ -7,6 +7,7 @@ Units: times in messages are milliseconds; sizes are base units.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from fastbars.exchanges import (
     DELISTED,
     NOTHING,
     Ack,
+    Alias,
     Exchange,
     Heartbeat,
     Ids,
@@ -34,8 +36,12 @@ from fastbars.exchanges import (
     make_candle,
     make_quote,
     nanoseconds_of,
+    positive_in,
+    text_in,
 )
 
+_REST = RestApi("https://api.hyperliquid.xyz", 1200.0)
+_MOST_DECIMALS = 30
 _GREETING = "Websocket connection established"
 
 
@@ -45,6 +51,41 @@ def _is_spot(symbol: str) -> bool:
 
 def _is_perpetual(symbol: str) -> bool:
     return ":" not in symbol and not _is_spot(symbol)  # "dex:COIN" is of an exchange built on it
+
+
+# {"universe":[{"name":"BTC","szDecimals":5,"maxLeverage":40,"isDelisted":true}],...} of "meta", and
+# {"tokens":[{"name":"USDC","szDecimals":8,"index":0},{"name":"PURR","szDecimals":0,"index":1}],"universe":[{"name":
+#  "PURR/USDC","tokens":[1,0],"index":0,"isCanonical":true}]} of "spotMeta". Prices have 5 significant digits, no tick.
+def _listed(answer: Any) -> list[Listed]:
+    tokens = {one["index"]: one for one in answer.get("tokens", ())}
+    return [
+        _spot(one, *(tokens.get(at, {}) for at in one["tokens"])) if "tokens" in one else _perpetual(one)
+        for one in answer["universe"]
+    ]
+
+
+def _perpetual(one: Any) -> Listed:
+    status = "isDelisted" if one.get("isDelisted") is True else "listed"
+    base = text_in(one, "name")
+    return Listed(one["name"], status, "perpetual", base, "USDC", "USDC", size_step=_step_of(one), inverse=False)
+
+
+def _spot(one: Any, base: Any, quote: Any) -> Listed:
+    names = text_in(base, "name"), text_in(quote, "name")
+    return Listed(one["name"], "listed", "spot", *names, size_step=_step_of(base))
+
+
+def _step_of(one: Any) -> Decimal | None:
+    decimals = one.get("szDecimals")
+    return Decimal((0, (1,), -decimals)) if type(decimals) is int and 0 <= decimals <= _MOST_DECIMALS else None
+
+
+# [{"universe":[{"name":"BTC",...}],...},[{"dayNtlVlm":"1169046.29406",...}]], in the same order; of spot each names its
+# {"coin":"PURR/USDC"}
+def _days(answer: Any) -> list[Listed]:
+    meta, days = answer
+    names = [day["coin"] for day in days] if "tokens" in meta else [one["name"] for one in meta["universe"]]
+    return [Listed(name, "", quote_volume=positive_in(day, "dayNtlVlm")) for name, day in zip(names, days, strict=True)]
 
 
 class Hyperliquid(Exchange):
@@ -64,16 +105,18 @@ class Hyperliquid(Exchange):
     candles: Mapping[str, str] = {
         spec: f"candle_{spec}" for spec in ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "8h", "12h", "1d")
     }
-    # {"universe":[{"name":"BTC","szDecimals":5,"maxLeverage":40,"isDelisted":true}],...} of "meta", and
-    # {"tokens":[...],"universe":[{"name":"PURR/USDC","tokens":[1,0],"index":0,"isCanonical":true}]} of "spotMeta"
     listing = Listing(
-        RestApi("https://api.hyperliquid.xyz", 1200.0), "/info", ("universe",),
-        lambda one: Listed(one["name"], "isDelisted" if one.get("isDelisted") is True else "listed"),
-        {"isDelisted": DELISTED},
-        weight=20.0,
+        _REST, "/info", ("universe",), _perpetual, {"isDelisted": DELISTED}, weight=20.0, whole=_listed,
         questions=(
             Question(body=b'{"type":"meta"}', covers=_is_perpetual),
             Question(body=b'{"type":"spotMeta"}', covers=_is_spot),
+        ),
+        volumes=Listing(
+            _REST, "/info", (), _perpetual, {}, weight=20.0, whole=_days,
+            questions=(
+                Question(body=b'{"type":"metaAndAssetCtxs"}', covers=_is_perpetual),
+                Question(body=b'{"type":"spotMetaAndAssetCtxs"}', covers=_is_spot),
+            ),
         ),
     )  # fmt: skip
     acks = "streams"
@@ -85,6 +128,10 @@ class Hyperliquid(Exchange):
 
     def __init__(self, market: str) -> None:
         self.name = f"hyperliquid {market}"
+
+    def native_name(self, alias: Alias) -> str | None:
+        # Of spot only the listing knows the names, such as "@107".
+        return alias.base if alias.kind == "perpetual" and alias[1:3] == ("USDC", "USDC") else None
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:  # noqa: ARG002
         return [orjson.dumps({"method": "subscribe", "subscription": _subscription(*stream)}) for stream in streams]

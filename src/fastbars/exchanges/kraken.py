@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Context, Decimal
 from itertools import product
 from typing import Any
 
@@ -49,6 +50,7 @@ from fastbars.exchanges import (
     list_in,
     make_candle,
     make_quote,
+    positive_in,
     read_past_trades,
     shown,
     time_of,
@@ -60,6 +62,8 @@ _OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("subscribe", "ticker"): {"event_trigger": "bbo"},
     ("unsubscribe", "ticker"): {"event_trigger": "bbo"},
 }
+_DIGITS = Context(prec=40)  # not the caller's
+_MOST_DECIMALS = 30
 _REST = RestApi("https://api.kraken.com", 60.0)
 # The REST API knows some assets by older names than the streams.
 _REST_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
@@ -105,10 +109,31 @@ def _query(symbol: str, position: int, _: Hole) -> Mapping[str, str]:
     return {"pair": pair, "since": str(position), "count": "1000"}
 
 
-# {"error":[],"result":{"XXBTZUSD":{"altname":"XBTUSD","wsname":"XBT/USD","status":"online",...}}}
+# {"error":[],"result":{"XXBTZUSD":{"altname":"XBTUSD","wsname":"XBT/USD","base":"XXBT","quote":"ZUSD","status":
+#  "online","tick_size":"0.1","pair_decimals":1,"lot_decimals":8,...}}}
 def _listed(one: Any) -> Listed | None:
     name = one.get("wsname")  # dark pools have none
-    return name and Listed("/".join(_STREAM_NAMES.get(asset, asset) for asset in name.split("/")), one["status"])
+    if not name:
+        return None
+    assets = [_STREAM_NAMES.get(asset, asset) for asset in name.split("/")]
+    decimals = one.get("lot_decimals")
+    step = Decimal((0, (1,), -decimals)) if type(decimals) is int and 0 <= decimals <= _MOST_DECIMALS else None
+    base, quote = assets if len(assets) == 2 else (None, None)
+    return Listed(
+        "/".join(assets), one["status"], "spot", base, quote, price_tick=positive_in(one, "tick_size"), size_step=step
+    )
+
+
+# {"error":[],"result":{"XXBTZUSD":{"c":["30303.20000","0.0067"],"v":["4083.67","4412.73"],"p":["30706.77","30689.13"],
+#  "t":[34619,38907],...}}}: of today, and of the last 24 hours; volume and its average price
+def _day_of(one: Any) -> Listed:
+    volume, price = (positive_in(dict(enumerate(one[name])), 1) for name in ("v", "p"))
+    amount = None if volume is None or price is None else _DIGITS.multiply(volume, price)
+    return Listed(one["pair"], "", quote_volume=amount)
+
+
+def _failed(rest: Any) -> str | None:
+    return str(rest["error"]) if rest["error"] else None
 
 
 def _is_currency(symbol: str) -> bool:
@@ -141,7 +166,12 @@ class Kraken(Exchange):
         _REST, "/0/public/AssetPairs", ("result",), _listed,
         {"cancel_only": HALTED, "post_only": HALTED, "maintenance": HALTED, "delisted": DELISTED},
         weight=1.0,
-        failed=lambda rest: str(rest["error"]) if rest["error"] else None, questions=(Question(covers=_is_currency),),
+        failed=_failed, questions=(Question(covers=_is_currency),),
+        volumes=Listing(
+            _REST, "/0/public/Ticker", ("result",), _day_of, {}, weight=1.0, failed=_failed,
+            questions=(Question(covers=_is_currency),), keyed="pair",
+        ),
+        names=lambda symbol: sorted(_pair_names(symbol)),
     )  # fmt: skip
     # About 150 connections in 10 minutes from one address; streams and requests are not documented.
     # "Already subscribed to one ohlc interval on this symbol".

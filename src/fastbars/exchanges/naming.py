@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from fastbars.errors import SubscriptionError
 
@@ -19,6 +19,62 @@ _LOWER = "abcdefghijklmnopqrstuvwxyz"
 # ASCII only: beyond it, a change of case cannot always be undone, and some names are Chinese.
 _CASES = {"upper": str.maketrans(_LOWER, _LOWER.upper()), "lower": str.maketrans(_LOWER.upper(), _LOWER), "exact": {}}
 _SEPARATORS = re.compile(r"[-/_: ]+")
+# BTC/USDT, BTC/USDT:USDT, BTC/USD:BTC-260925
+_ALIAS = re.compile(r"([^\s/:]{1,30})/([^\s/:]{1,30})(?::([^\s/:-]{1,30})(?:-([0-9]{6}))?)?")
+
+
+class Alias(NamedTuple):
+    """One name for an instrument on all exchanges, as ccxt writes it.
+
+        BTC/USDT                spot
+        BTC/USDT:USDT           perpetual, settled in USDT: linear
+        BTC/USD:BTC             perpetual, settled in BTC: inverse
+        BTC/USDT:USDT-260925    future that expires on 2026-09-25
+
+    Attributes:
+        base, quote, settle: its assets; no `settle`: spot.
+        expiry: its day in UTC, as YYMMDD; None: it does not expire.
+    """
+
+    base: str
+    quote: str
+    settle: str | None = None
+    expiry: str | None = None
+
+    def __str__(self) -> str:
+        settle = "" if self.settle is None else f":{self.settle}"
+        return f"{self.base}/{self.quote}{settle}" + ("" if self.expiry is None else f"-{self.expiry}")
+
+    @property
+    def kind(self) -> Literal["spot", "perpetual", "future"]:
+        """What it names."""
+        if self.settle is None:
+            return "spot"
+        return "perpetual" if self.expiry is None else "future"
+
+    @property
+    def is_linear(self) -> bool:
+        """A derivative that is settled in what it is quoted in."""
+        return self.settle is not None and self.settle == self.quote
+
+    @property
+    def is_inverse(self) -> bool:
+        """A derivative that is settled in what it is about."""
+        return self.settle is not None and self.settle == self.base
+
+    @property
+    def others(self) -> tuple[Alias, ...]:
+        """The same assets as another kind of instrument."""
+        forms = (Alias(*self[:2]), *(Alias(*self[:2], settle, self.expiry) for settle in self[1::-1]))
+        return tuple(form for form in forms if form != self)
+
+
+def read_alias(text: object) -> Alias | None:
+    """The alias that a text is; None: it is none."""
+    if not isinstance(text, str) or len(text) > 2 * _LONGEST:
+        return None
+    match = _ALIAS.fullmatch(text.strip())
+    return match and Alias(*match.groups())
 
 
 @dataclass(frozen=True, slots=True)

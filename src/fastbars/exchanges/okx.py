@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import orjson
@@ -24,6 +24,7 @@ from fastbars.exchanges import (
     NOT_YET,
     NOTHING,
     Ack,
+    Alias,
     Exchange,
     ExchangeBar,
     Heartbeat,
@@ -53,11 +54,16 @@ from fastbars.exchanges import (
     make_candle,
     make_quote,
     nanoseconds_of,
+    positive_in,
     read_past_trades,
     shown,
+    text_in,
+    time_in,
 )
+from fastbars.exchanges.listing import Kind
 
 _UNITS = {"s": "s", "m": "m", "H": "h", "D": "d", "W": "w", "M": "mo"}
+_DIGITS = Context(prec=40)  # not the caller's
 _CONTRACT_USD = {"BTC": Decimal(100)}  # inverse: all others 10
 _NAMED = re.compile(r"channel:\s*([\w-]+),\s*instId:\s*([\w-]+)")
 
@@ -84,7 +90,38 @@ def _read_trades(symbol: str, body: bytes) -> Page:
     return read_past_trades(_PAST_TRADES, symbol, answer)
 
 
-# {"code":"0","msg":"","data":[{"instType":"SWAP","instId":"BTC-USDT-SWAP","state":"live",...}]}
+_KINDS: Mapping[str, Kind] = {"SPOT": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
+
+
+# {"code":"0","msg":"","data":[{"instType":"SWAP","instId":"BTC-USD-SWAP","uly":"BTC-USD","baseCcy":"","quoteCcy":"",
+#  "settleCcy":"BTC","ctVal":"100","ctMult":"1","ctValCcy":"USD","ctType":"inverse","listTime":"1611916828000",
+#  "expTime":"","tickSz":"0.1","lotSz":"1","state":"live"}]}; spot has base and quote, and no contract
+def _listed(one: Any) -> Listed:
+    kind = _KINDS.get(str(one.get("instType")))
+    base, quote, settle = (text_in(one, f"{name}Ccy") for name in ("base", "quote", "settle"))
+    pair = (text_in(one, "uly") or "").split("-")
+    if base is None and quote is None and len(pair) == 2:
+        base, quote = pair
+    contract, times = positive_in(one, "ctVal"), positive_in(one, "ctMult")
+    is_inverse = {"inverse": True, "linear": False}.get(str(one.get("ctType")))
+    return Listed(
+        one["instId"], one["state"], kind, base, quote, None if kind == "spot" else settle,
+        positive_in(one, "tickSz"), positive_in(one, "lotSz"),
+        None if contract is None or times is None else _DIGITS.multiply(contract, times), is_inverse,
+        None if kind in ("spot", "perpetual") else time_in(one, "expTime"), time_in(one, "listTime"),
+    )  # fmt: skip
+
+
+# {"code":"0","msg":"","data":[{"instType":"SWAP","instId":"BTC-USD-SWAP","last":"56956.1","vol24h":"1011",
+#  "volCcy24h":"2.1",...}]}: `volCcy24h` is quote units on spot and base units elsewhere, `vol24h` there contracts. What
+# that was worth in quote units is not said of linear contracts: it is counted at the last price.
+def _day_of(one: Any) -> Listed:
+    amount, last = positive_in(one, "volCcy24h"), positive_in(one, "last")
+    if one.get("instType") != "SPOT":
+        amount = None if amount is None or last is None else _DIGITS.multiply(amount, last)
+    return Listed(one["instId"], "", quote_volume=amount, contracts=positive_in(one, "vol24h"))
+
+
 def _failed(rest: Any) -> str | None:
     return None if rest["code"] == "0" else f"{rest.get('msg')} (code {rest['code']})"
 
@@ -134,13 +171,21 @@ class Okx(Exchange):
         )
     }  # fmt: skip
     listing = Listing(
-        _REST, "/api/v5/public/instruments", ("data",), lambda one: Listed(one["instId"], one["state"]),
+        _REST, "/api/v5/public/instruments", ("data",), _listed,
         {"suspend": HALTED, "rebase": HALTED, "preopen": NOT_YET, "test": NOT_YET, "expired": DELISTED},
         weight=1.0, failed=_failed,
         questions=(  # options would need a request for each underlying
             Question({"instType": "SPOT"}, covers=_is_spot),
             Question({"instType": "SWAP"}, covers=_is_swap),
             Question({"instType": "FUTURES"}, covers=_is_future),
+        ),
+        volumes=Listing(
+            _REST, "/api/v5/market/tickers", ("data",), _day_of, {}, weight=1.0, failed=_failed,
+            questions=(
+                Question({"instType": "SPOT"}, covers=_is_spot),
+                Question({"instType": "SWAP"}, covers=_is_swap),
+                Question({"instType": "FUTURES"}, covers=_is_future),
+            ),
         ),
     )  # fmt: skip
     # Accounts of the European Economic Area, and of the USA and Australia.
@@ -155,6 +200,13 @@ class Okx(Exchange):
 
     def __init__(self, market: str) -> None:
         self.name = f"okx {market}"
+
+    def native_name(self, alias: Alias) -> str | None:
+        # BTC-USDT, BTC-USDT-SWAP, BTC-USD-260925; either market serves all
+        if alias.kind != "spot" and not (alias.is_linear or (alias.is_inverse and alias.quote == "USD")):
+            return None
+        end = {"spot": "", "perpetual": "-SWAP", "future": f"-{alias.expiry}"}[alias.kind]
+        return f"{alias.base}-{alias.quote}{end}"
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return self._request("subscribe", streams, request_id)

@@ -26,12 +26,16 @@ Key = tuple[str, Question]
 
 
 class Entry(NamedTuple):
-    """A cached answer and its time; where there is no listing, why, and for how long not to ask again."""
+    """A cached answer and its time; where there is no listing, why, and for how long not to ask again.
+
+    `is_empty`: there was an answer, and it lists nothing.
+    """
 
     at_s: float
     listed: Mapping[str, Listed] | None
     why: str = ""
     held_s: float = 0.0
+    is_empty: bool = False
 
 
 class ListingCache:
@@ -68,7 +72,7 @@ class ListingCache:
 
 
 async def _fetch(listing: Listing, url: str, question: Question, config: StreamConfig, limiter: RateLimiter) -> Entry:
-    why, held_s = f"no answer within {TIMEOUT_S:g} s ({url})", RETRY_S
+    why, held_s, is_empty = f"no answer within {TIMEOUT_S:g} s ({url})", RETRY_S, False
     try:
         async with (
             asyncio.timeout(TIMEOUT_S),
@@ -77,7 +81,7 @@ async def _fetch(listing: Listing, url: str, question: Question, config: StreamC
             listed = await _ask(client, listing, url, question, limiter)
         if listed:
             return Entry(steady_s(), listed)
-        why = f"it lists no instrument ({url})"
+        why, is_empty = f"it lists no instrument ({url})", True
     except RestError as error:
         why = str(error)
         held_s = max(error.retry_after_s or 0.0, RETRY_S)  # `rest` has bounded what the server asks
@@ -85,7 +89,7 @@ async def _fetch(listing: Listing, url: str, question: Question, config: StreamC
         pass
     except _UNREADABLE as error:
         why = f"the answer cannot be read: {error!r} ({url})"
-    return Entry(steady_s(), None, without_credentials(why), held_s)
+    return Entry(steady_s(), None, without_credentials(why), held_s, is_empty)
 
 
 async def _ask(

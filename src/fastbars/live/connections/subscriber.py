@@ -275,8 +275,8 @@ class Subscriber:
 
     def _exact(self, streams: Sequence[Stream]) -> list[Stream]:
         # Both names of one market are refused by `Placement.place`, which knows all that is desired.
-        rules, name = self._exchange.symbols, self._exchange.name
-        return list(dict.fromkeys((rules.exact(symbol, name), channel) for symbol, channel in streams))
+        exact = self._exchange.exact_symbol
+        return list(dict.fromkeys((exact(symbol), channel) for symbol, channel in streams))
 
 
 class Move(NamedTuple):
