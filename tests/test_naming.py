@@ -155,7 +155,8 @@ def test_one_name_means_the_same_on_every_exchange(exchange: str, market: str | 
 @pytest.mark.parametrize(
     ("exchange", "market", "alias", "why"),
     [
-        ("binance", "spot", "BTC/USDT:USDT", "names a perpetual, which this market does not have; it could have 'BTC/USDT'"),
+        ("binance", "spot", "BTC/USDT:USDT", "names a perpetual, which this market does not have; it could"
+         " have 'BTC/USDT'"),
         ("binance", "usdm", "btc/usdt", "'BTC/USDT' names a spot pair, which this market does not have; it could have"
          " 'BTC/USDT:USDT'"),
         ("binance", "coinm", "BTC/USD", "could have 'BTC/USD:BTC'"),
@@ -183,7 +184,7 @@ def test_what_is_no_list_of_names_is_refused(symbols: Any) -> None:
 @pytest.mark.parametrize(
     ("exchange", "written", "meant"),
     [
-        ("binance", "btc_usdt", "BTCUSDT"), ("bybit", "BTC-USDT", "BTCUSDT"), ("okx", "btc_usdt", "BTC-USDT"),
+        ("binance", "btc-usdt", "BTCUSDT"), ("bybit", "BTC-USDT", "BTCUSDT"), ("okx", "btc_usdt", "BTC-USDT"),
         ("coinbase", "BTC:USD", "BTC-USD"), ("kraken", "btc-usd", "BTC/USD"),
     ],
 )  # fmt: skip
