@@ -28,7 +28,8 @@ from fastbars.bars import (
     parse_specs,
     reported,
 )
-from fastbars.cli.output import _maker_of, csv_line, json_line, table_line
+from fastbars.cli.output import csv_line, json_line, table_line
+from fastbars.columnar.lines import line_maker
 from fastbars.errors import PrecisionError
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.limits import REPORTED_STATUS
@@ -203,7 +204,7 @@ def test_lines_of_rows_are_those_of_the_objects(form: str) -> None:
     bars = with_candles(of_trades(ids=True))
     batch = BarBatch.from_bars(bars)
     one = {"csv": csv_line, "jsonl": json_line}[form]
-    maker = _maker_of(form, "contiguous")
+    maker = line_maker(form, "contiguous")
     assert maker is not None
     assert maker.make(batch.rows, batch.instruments, ("1m", "5m"), batch.ids) == [one(bar) for bar in bars]
 

@@ -6,19 +6,16 @@ Symbols are external data: in CSV they are quoted if necessary, and on a termina
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from typing import Any, TextIO
 
 import numpy.typing as npt
 import orjson
 
-from fastbars.bars import BAR_FIELDS, REASONS, OHLCVBar, json_value
+from fastbars.bars import OHLCVBar, json_value
 from fastbars.buffer import BarBuffer
 from fastbars.cli.text import columns_of, fitted, printable
-from fastbars.id_policy import IdPolicy, Ids
-from fastbars.kernel.lines import LineMaker
+from fastbars.columnar.lines import CSV_HEADER, line_maker, quoted
 from fastbars.kernel.rows import IssuedRows
 
 Columns = Sequence[tuple[str, int]]
@@ -48,7 +45,6 @@ _NARROW: Sequence[Columns] = (
 )  # fmt: skip
 _TITLES = {"trade_count": "trades"}
 _LEFT = {"exchange", "market", "symbol", "spec", "open_time", "time", "status"}
-_QUOTED = re.compile('[",\r\n\v\f\x1c-\x1e\x85\u2028\u2029]')  # everything that some reader takes for a line end
 
 
 def text_of(value: Any) -> str:
@@ -62,11 +58,7 @@ def csv_line(bar: OHLCVBar) -> str:
     if line is not None:
         return line
     exchange, market, symbol, *others = bar.to_dict().values()
-    return ",".join([*map(_quoted, (exchange, market, symbol)), *map(text_of, others)])
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"' if _QUOTED.search(name) else name
+    return ",".join([*map(quoted, (exchange, market, symbol)), *map(text_of, others)])
 
 
 def json_line(bar: OHLCVBar) -> str:
@@ -77,7 +69,7 @@ def json_line(bar: OHLCVBar) -> str:
 
 def _plain_line(form: str, bar: OHLCVBar) -> str | None:
     # By compiled code, where the values of the bar are of the types that those of nearly all bars are.
-    maker = _maker_of(form)
+    maker = line_maker(form, "none")
     return None if maker is None or type(bar) is not OHLCVBar else maker.line_of(bar)
 
 
@@ -144,22 +136,6 @@ def terminal_width(file: TextIO | None) -> int | None:
     return width or 80
 
 
-@cache
-def _maker_of(form: str, ids: Ids = "none") -> LineMaker | None:
-    texts = IdPolicy.of(ids).statuses, REASONS
-    if form == "csv":
-        heads = b"", *[b","] * (len(BAR_FIELDS) - 1)
-        return LineMaker(BAR_FIELDS, heads, b"", b"", False, lambda name: _utf8(_quoted(name)), _utf8, *texts)
-    if form == "jsonl":
-        heads = tuple(b'%b"%b":' % (b"," if at else b"{", name.encode()) for at, name in enumerate(BAR_FIELDS))
-        return LineMaker(BAR_FIELDS, heads, b"}", b"null", True, orjson.dumps, orjson.dumps, *texts)
-    return None
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
 class BarText:
     """Bars as the lines of a format.
 
@@ -177,7 +153,7 @@ class BarText:
         columns = columns_for(width)
         lines: dict[str, tuple[str | None, Callable[[OHLCVBar], str]]] = {
             "table": (header(columns), lambda bar: table_line(bar, columns)),
-            "csv": (",".join(BAR_FIELDS), csv_line),
+            "csv": (CSV_HEADER, csv_line),
             "jsonl": (None, json_line),
         }
         self.header, self._line = lines[form]
@@ -189,7 +165,7 @@ class BarText:
     def lines(self, buffer: BarBuffer, rows: IssuedRows | npt.NDArray[Any]) -> list[str]:
         """The lines of bars that a buffer has issued; made without bar objects, but for tables."""
         policy = buffer.policy
-        maker = _maker_of(self._form, policy.name)
+        maker = line_maker(self._form, policy.name)
         if maker is None:
             return list(map(self.line, buffer.bars_of(rows)))
         return list(map(self._whole, maker.make(rows, buffer.instruments, buffer.spec_names, policy.numbered)))

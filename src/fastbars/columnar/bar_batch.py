@@ -6,8 +6,10 @@ objects; prices are quote units, volumes base units (contracts on inverse market
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -270,6 +272,53 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
             if FIELDS[name].kind is FieldKind.TIME:
                 columns[name] = columns[name].view("datetime64[ns]")
         return {name: columns[name] for name in BAR_FIELDS}
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write the bars to a Parquet file, every field exact (needs the extra `archives`).
+
+        The columns are BAR_FIELDS: times as timestamps (ns, UTC), prices and sums as decimal128, texts as dictionaries;
+        and `contract_size`, null where the market is not inverse. A file that is there is replaced in one step.
+
+        Raises:
+            PrecisionError: a value needs more than 38 digits with the decimals that its column has. OSError.
+        """
+        from fastbars.columnar.parquet import write_bars  # noqa: PLC0415 pyarrow only for those who have it
+
+        write_bars(Path(path), self.rows, self.instruments, self.specs, ids=self.ids)
+
+    @classmethod
+    def from_parquet(
+        cls,
+        path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        exchange: str | None = None,
+        market: str | None = None,
+        symbols: str | Iterable[str] | None = None,
+        specs: str | Iterable[str | BarSpec] | None = None,
+        since: Any = None,
+        until: Any = None,
+    ) -> BarBatch:
+        """Read bars that `to_parquet` or the builder of archives wrote (needs the extra `archives`).
+
+        Args:
+            path: a file, several, or a folder: all files `*.parquet` in it, also in partitions such as
+                `symbol=BTCUSDT/date=2025-01-01`, in order of their paths.
+            exchange, market: of which bars; they must be given where the files have bars of several.
+            symbols: of which; None: all.
+            specs: likewise: "1m", "1m,1h", or several.
+            since, until: open_time from and before: aware datetimes, datetime64, or ns since the epoch.
+
+        Raises:
+            TapeError: a file is no Parquet, or does not hold bars: the message names column and type, or row and
+                value; or more than 50 million bars are wanted at once.
+            ValueError: the bars are of several markets, or of two contract sizes. OSError: there are no files.
+        """
+        from fastbars.columnar.parquet import Wanted, files_of, read_bars  # noqa: PLC0415 likewise
+
+        given = [path] if isinstance(path, str | os.PathLike) else path
+        paths = [file for each in given for file in files_of(Path(each))]
+        rows, instruments, own, ids = read_bars(paths, Wanted.of(exchange, market, symbols, specs, since, until))
+        return cls(rows, instruments, own, ids=ids)
 
     def merge(self, other: BarBatch) -> BarBatch:
         """Merge summaries of disjoint sets of trades: bars of equal symbol, spec and open time become one.

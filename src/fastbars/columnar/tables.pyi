@@ -28,3 +28,32 @@ def text_column(
     codes: npt.NDArray[np.int64], names: list[bytes]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """(int64[n + 1] offsets, uint8 characters): the name of each code, as Arrow's large_string holds it."""
+
+def decimals_of(rows: npt.NDArray[Any], field: str, least: int) -> int:
+    """The fewest decimals, `least` or more, that every value of a price or sum needs (ROW_DTYPE, contiguous).
+
+    Raises:
+        ValueError: the field is neither.
+    """
+
+def fill_decimals(
+    rows: npt.NDArray[Any],
+    fields: tuple[str, ...],
+    values: tuple[npt.NDArray[np.uint64], ...],
+    scale: int,
+    least: npt.NDArray[np.int8],
+    most: int,
+) -> int:
+    """Write prices or sums that have one scale in a row into rows (ROW_DTYPE, contiguous), with that scale.
+
+    Args:
+        rows: written to.
+        fields: up to 4, all prices, all sizes or all quote sums.
+        values: of each field uint64[n, 2], decimal128 mantissas at `scale`, low word first.
+        scale: of the values, 0 to 72.
+        least: int8[n], the smallest scale that each row may have.
+        most: the largest.
+
+    Returns:
+        -1, or the first row whose values do not fit (64 bits a price, 128 a sum, `most` decimals).
+    """

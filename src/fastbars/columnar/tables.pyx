@@ -1,4 +1,4 @@
-"""Loops over rows of bars: to columns of numpy, and to those of Arrow (decimal128, texts).
+"""Loops over rows of bars: to columns of numpy, and to those of Arrow (decimal128, texts) and back.
 
 Units: a number is mantissa x 10**-scale; times int64 ns since the epoch.
 """
@@ -191,6 +191,8 @@ def decimal_column(rows, str field, int scale):
                     mantissa = 0
                 value = int128(<uint64_t>mantissa, -1 if mantissa < 0 else 0)
             shift = scale - (<const int8_t *>at)[scale_offset]
+            if shift < 0 and _narrow(&value, -shift) != -shift:
+                failed = i
             while shift > 0:
                 if scale128(&value, POWER_OF_TEN[min(shift, MAX_SCALE)]):
                     failed = i
@@ -231,3 +233,137 @@ def text_column(const int64_t[::1] codes not None, list names not None):
         if PyBytes_GET_SIZE(name):
             memcpy(&data[places[i]], PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
     return offsets, characters
+
+
+cdef inline unsigned int _tenth(int128 *value) noexcept nogil:
+    # Of what is not negative; returns the rest. In words: not every compiler divides 128 bits.
+    cdef uint64_t above = <uint64_t>value.hi, middle, below
+    if above == 0:
+        below = value.lo % 10
+        value.lo //= 10
+        return <unsigned int>below
+    value.hi = <int64_t>(above // 10)
+    middle = (above % 10) << 32 | value.lo >> 32
+    below = (middle % 10) << 32 | (value.lo & <uint64_t>0xFFFFFFFFU)
+    value.lo = (middle // 10) << 32 | below // 10
+    return <unsigned int>(below % 10)
+
+
+cdef inline void _negate(int128 *value) noexcept nogil:
+    value.lo = ~value.lo + 1
+    value.hi = <int64_t>(~<uint64_t>value.hi + (value.lo == 0))
+
+
+cdef int _narrow(int128 *value, int most) noexcept nogil:
+    # Divides by ten, up to `most` times, while nothing is left over; returns how often.
+    cdef bint negative = value.hi < 0
+    cdef int done = 0
+    cdef int128 tried
+    if value.lo == 0 and value.hi == 0:
+        return most
+    if negative:
+        _negate(value)
+    while done < most:
+        tried = value[0]
+        if _tenth(&tried) != 0:
+            break
+        value[0] = tried
+        done += 1
+    if negative:
+        _negate(value)
+    return done
+
+
+def decimals_of(rows, str field, int least):
+    # The fewest decimals, `least` or more, that all values of a price or sum need.
+    cdef object own = rows_of(rows)
+    cdef Py_ssize_t i, count = len(own)
+    cdef const char *at = <const char *>_address(own)
+    cdef Py_ssize_t offset, scale_offset
+    cdef bint wide, price
+    cdef int64_t mantissa
+    cdef int128 value
+    cdef int scale, most = least
+    column = _fields.FIELDS.get(field)
+    if column is None or not column.scale:
+        raise ValueError(f"{field!r} is neither a price nor a sum of bars")
+    offset, scale_offset = _fields.ROW_DTYPE.fields[column.name][1], _fields.ROW_DTYPE.fields[column.scale][1]
+    wide, price = column.dtype is _fields.INT128, column.kind is _fields.FieldKind.PRICE
+    with nogil:
+        for i in range(count):
+            scale = (<const int8_t *>at)[scale_offset]
+            if scale > most and not (price and (<const Row *>at).bar.high == LOWEST):
+                if wide:
+                    value = (<const int128 *>(at + offset))[0]
+                else:
+                    mantissa = (<const int64_t *>(at + offset))[0]
+                    value = int128(<uint64_t>mantissa, -1 if mantissa < 0 else 0)
+                if not (wide and is_unknown(<const Row *>at, &value)):
+                    most = scale - _narrow(&value, scale - most)
+            at += sizeof(Row)
+    return most
+
+
+cdef enum:
+    MOST_COLUMNS = 4            # of one scale
+
+cdef struct Target:
+    const uint64_t *values
+    Py_ssize_t offset
+    bint wide
+
+
+def fill_decimals(rows, tuple fields not None, tuple values not None, int scale, const int8_t[::1] least not None, int most):
+    # Prices or sums of one scale in a row: decimal128 mantissas at `scale`. Each row gets the smallest scale, from its
+    # `least` up, that holds all of its values. -1, or the first row for which there is none up to `most`.
+    cdef object own = rows_of(rows)
+    cdef Py_ssize_t i, count = len(own), failed = -1
+    cdef Py_ssize_t scale_offset = 0
+    cdef char *row = <char *>_address(own)
+    cdef Target[MOST_COLUMNS] targets
+    cdef int128[MOST_COLUMNS] numbers
+    cdef int128 tried
+    cdef int used = len(fields), at, narrowed, shift, own_scale
+    cdef bint fits
+    if own is not rows or not own.flags.writeable or not 0 < used <= MOST_COLUMNS or len(values) != used:
+        raise ValueError(f"{used} fields with {len(values)} columns do not fill rows")
+    if not 0 <= scale <= 2 * MOST_DECIMALS or not 0 <= most <= MOST_DECIMALS or len(least) != count:
+        raise ValueError(f"scale {scale} or {most} is out of range, or columns differ in length")
+    for at in range(used):
+        column = _fields.FIELDS[fields[at]]
+        array = values[at]
+        if array.dtype != np.uint64 or array.shape != (count, 2) or not array.flags.c_contiguous:
+            raise ValueError(f"{fields[at]}: {count} decimals are an array of {count} pairs of uint64")
+        targets[at].values = <const uint64_t *>_address(array)
+        targets[at].offset = _fields.ROW_DTYPE.fields[column.name][1]
+        targets[at].wide = column.dtype is _fields.INT128
+        scale_offset = _fields.ROW_DTYPE.fields[column.scale][1]
+    with nogil:
+        for i in range(count):
+            narrowed = scale - max(<int>least[i], 0)
+            for at in range(used):
+                numbers[at] = int128(targets[at].values[2 * i], <int64_t>targets[at].values[2 * i + 1])
+                if narrowed > 0:
+                    tried = numbers[at]
+                    narrowed = _narrow(&tried, narrowed)
+            own_scale = scale - narrowed
+            fits = own_scale <= most
+            for at in range(used):
+                if narrowed > 0:
+                    _narrow(&numbers[at], narrowed)
+                shift = -narrowed
+                while fits and shift > 0:
+                    fits = not scale128(&numbers[at], POWER_OF_TEN[min(shift, MAX_SCALE)])
+                    shift -= MAX_SCALE
+                if targets[at].wide:
+                    (<int128 *>(row + targets[at].offset))[0] = numbers[at]
+                else:
+                    fits = fits and numbers[at].hi == (-1 if numbers[at].lo >> 63 else 0) and (
+                        <int64_t>numbers[at].lo != LOWEST)
+                    (<int64_t *>(row + targets[at].offset))[0] = <int64_t>numbers[at].lo
+            if not fits:
+                failed = i
+                break
+            (<int8_t *>row)[scale_offset] = <int8_t>own_scale
+            row += sizeof(Row)
+    return failed
