@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastbars.bar_stream import BarStream
     from fastbars.bars import BarStatus, CloseReason, ExchangeBar, OHLCVBar
     from fastbars.buffer import BarBuffer
     from fastbars.columnar.arrays import aggregate
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from fastbars.live.connections.states import ConnectionState
     from fastbars.live.stats import StreamStats
     from fastbars.specs import BarKind, BarSpec
-    from fastbars.streams import BarStream, run, stream
+    from fastbars.streams import run, stream
     from fastbars.tapes.replay import replay
     from fastbars.ticks import TickData, TickSide
     from fastbars.verification import Verification, verify
@@ -59,7 +60,7 @@ _MODULE_OF = {
     "BarKind": "fastbars.specs",
     "BarSpec": "fastbars.specs",
     "BarStatus": "fastbars.bars",
-    "BarStream": "fastbars.streams",
+    "BarStream": "fastbars.bar_stream",
     "BaseWebSocketAdapter": "fastbars.live.connections.adapter",
     "BinanceWebSocketAdapter": "fastbars.live.adapters",
     "BybitWebSocketAdapter": "fastbars.live.adapters",

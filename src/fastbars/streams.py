@@ -5,272 +5,35 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from os import PathLike
 from ssl import SSLContext
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from fastbars.bar_stream import UPDATES_S, BarStream
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.callbacks import check_callbacks
 from fastbars.differences import Difference
-from fastbars.errors import SubscriptionError, WebSocketError, WSConnectionError
+from fastbars.errors import WebSocketError
 from fastbars.events import MarketDataEvent
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.declaration import Exchange
-from fastbars.exchanges.history import Hole
 from fastbars.exchanges.messages import RawMessage
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
 from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.connections.states import ConnectionState
-from fastbars.live.connections.subscriptions import joined
-from fastbars.live.delivery import BarLoop, BarLoops
-from fastbars.live.healing.pages import HealingStats
-from fastbars.live.open_bars import OpenBars, check_interval
-from fastbars.live.stats import StreamStats
-from fastbars.live.updates import UpdateCalls
-from fastbars.log import log
 from fastbars.specs import BarSpec
 from fastbars.ticks import TickData
 
 if TYPE_CHECKING:
     from fastbars.tapes.recorder import Recording
-    from fastbars.verification import CandleWatch, Verification
+    from fastbars.verification import CandleWatch
+
+__all__ = ["BarStream", "run", "stream"]
 
 T = TypeVar("T")
-
-UPDATES_S = 0.25
-
-
-class BarStream(AsyncIterator[OHLCVBar]):
-    """Finished bars as an asynchronous iterator; made by `stream`.
-
-    Each loop, `async for bar in bars`, is given every bar; the first one from the first bar, a later one from the first
-    that no other loop has confirmed. A loop confirms a bar by asking for the next one; all loops confirm by leaving
-    `async with` without an exception. With `StreamConfig.state` a restart delivers again what was not confirmed.
-    If the slowest loop falls behind, the socket is no longer read; no bar is ever dropped. The iteration ends after
-    `stop()`, or when the connection has ended for good; bars that are open then come last (PARTIAL, `end`). Enter it by
-    `async with`, once: before that there is nothing to iterate over, and afterwards the iteration yields what is left.
-
-    Attributes:
-        adapter: the connections, and the session that they feed.
-        recording: of this run, with its counters; None where nothing is recorded.
-        verification: result so far of the comparison with the exchange's candles; None where nothing is compared.
-    """
-
-    def __init__(
-        self,
-        make_adapter: Callable[[], BaseWebSocketAdapter],
-        symbols: Sequence[str],
-        queue_size: int,
-        recording: Recording | None = None,
-        watch: CandleWatch | None = None,
-        updates_s: float = UPDATES_S,
-        on_update: Callable[[OHLCVBar], object] | None = None,
-    ) -> None:
-        check_interval(updates_s)
-        self.recording = recording
-        self._candles = watch
-        if recording is not None:
-            recording.join()
-        self._is_recorded = recording is not None
-        try:
-            self.adapter = make_adapter()
-            self._loops = BarLoops(self.adapter.session.delivery, queue_size, self._pause_reading)
-        except BaseException:
-            if recording is not None:
-                recording.leave()
-            raise
-        if watch is not None:
-            watch.verifier.missing = self._missing
-            watch.notify = self.adapter.session.notifier.call
-        self._symbols = symbols
-        self._updates_s = updates_s
-        self._on_update = on_update
-        self._entered = False
-        self._own_loop: BarLoop | None = None  # of `anext(bars)`
-        self._watcher: asyncio.Task[None] | None = None
-
-    @property
-    def verification(self) -> Verification | None:
-        return None if self._candles is None else self._candles.verifier.verification
-
-    def stats(self) -> StreamStats:
-        """A snapshot of all counters, of all connections together."""
-        return self.adapter.stats()
-
-    def current(self, symbol: str, spec: str | int | BarSpec) -> OHLCVBar | None:
-        """The bar in progress, exact up to the last trade received; None while none is open.
-
-        Its close_reason is `open`, its status what is known now, as in `BarBuffer.current`.
-
-        Raises:
-            SpecError: the stream has no such spec. SubscriptionError: no symbol of the exchange can be written so.
-        """
-        (exact,) = self._exact([symbol])
-        return self.adapter.session.current(exact, spec)
-
-    def updates(self, seconds: float | None = None) -> BarLoop:
-        """A loop that is given bars in progress as well: `async for bar in bars.updates()`.
-
-        Their close_reason is `open`. It is given those that have changed, each at most once in so many seconds (None:
-        as the stream's `updates`), as they are when it takes them. Issued bars come first: the bar before an update is
-        never behind it, and of a bar that was issued no update follows. Otherwise it is a loop like any other.
-
-        Raises:
-            ValueError: the seconds are not positive. RuntimeError: the stream was not entered.
-        """
-        open_bars = OpenBars(self.adapter.session.intake, self._updates_s if seconds is None else seconds)
-        return self._begin_loop(open_bars)
-
-    def holes(self) -> dict[Hole, str]:
-        """The trades that are missing now, and why they stay so; "" where healing is under way."""
-        return self.adapter.upkeep.holes()
-
-    def healing(self) -> list[HealingStats]:
-        """What healing has done; one for all connections."""
-        return [self.adapter.upkeep.stats]
-
-    async def subscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
-        """Add symbols, over as many connections as it takes.
-
-        Args:
-            symbols: as the exchange writes them.
-            channels: such as "kline_1m"; the trade channel that bars are made from if empty.
-
-        Raises:
-            SubscriptionError: an unknown channel, more than the exchange's limits allow, or symbols that it
-                refused; the others are subscribed. WSConnectionError: a connection was lost, or could not be opened.
-        """
-        exact = self._exact(symbols)
-        refused: list[SubscriptionError] = []
-        try:
-            await self.adapter.subscribe(exact, channels)
-        except SubscriptionError as error:
-            refused.append(error)
-        if self._candles is not None and not channels:
-            held = self.adapter.active_subscriptions
-            watched = [symbol for symbol in exact if symbol in held and self._candles.watches(symbol)]
-            self._candles.symbols.update(watched)
-            try:
-                await self.adapter.subscribe(watched, self._candles.channels)
-            except SubscriptionError as error:
-                refused.append(error)
-        if refused:
-            raise joined(self.adapter.exchange.name, refused)
-
-    async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
-        """Remove symbols; their open bars are issued (PARTIAL, `end`). Raises SubscriptionError, WSConnectionError."""
-        exact = self._exact(symbols)
-        if self._candles is not None and not channels:
-            self._candles.symbols.difference_update(exact)
-            await self.adapter.unsubscribe(exact, self._candles.channels)
-        await self.adapter.unsubscribe(exact, channels)
-
-    async def stop(self) -> None:
-        """Disconnect and issue the open bars; the iteration yields what is left and ends."""
-        await self.adapter.disconnect()
-        if self._watcher is not None:
-            await asyncio.wait([self._watcher])
-        if self.recording is not None and self._is_recorded:
-            self._is_recorded = False
-            await asyncio.to_thread(self.recording.leave)
-
-    async def __aenter__(self) -> Self:
-        """Connect and subscribe.
-
-        Raises:
-            WSConnectionError, SubscriptionError: as `subscribe`. RuntimeError: it was entered before.
-        """
-        if self._entered:
-            raise RuntimeError("this stream was entered before; a stream runs once: make another with stream(...)")
-        self._entered = True
-        try:
-            await self.adapter.connect()
-            self._watcher = asyncio.create_task(self._watch(), name="fastbars stream")
-            await self.subscribe(self._symbols)
-            if self._symbols:
-                self.adapter.flush(unsubscribed=True)
-        except BaseException:
-            await self.stop()
-            self._loops.end()
-            raise
-        log.prepare()
-        self._loops.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self._loops.confirm_all()
-        await self.stop()
-        await self.adapter.upkeep.save_confirmed()
-
-    def __aiter__(self) -> BarLoop:
-        """A loop of its own. What `anext(bars)` gave last is confirmed by it, and not given again."""
-        if self._own_loop is not None:
-            self._own_loop.confirm()
-            self._own_loop.leave()
-            self._own_loop = None
-        return self._begin_loop()
-
-    async def __anext__(self) -> OHLCVBar:
-        if self._own_loop is None:
-            self._own_loop = self._begin_loop()
-        return await anext(self._own_loop)
-
-    def _begin_loop(self, open_bars: OpenBars | None = None) -> BarLoop:
-        if not self._entered:
-            raise RuntimeError(
-                "this stream is not connected: enter it first, `async with stream(...) as bars:`,"
-                " and iterate inside, `async for bar in bars:`"
-            )
-        return self._loops.begin(open_bars)
-
-    def _exact(self, symbols: Sequence[str]) -> list[str]:
-        if isinstance(symbols, str):
-            raise TypeError("symbols and channels must be lists of strings")
-        return self.adapter.exchange.exact_symbols(symbols)
-
-    def _pause_reading(self, paused: bool) -> None:
-        if paused:
-            self.adapter.pause_reading()
-        else:
-            self.adapter.resume_reading()
-
-    def _missing(self, symbol: str) -> list[tuple[int, int]]:
-        return sorted(self.adapter.session.missing(symbol))
-
-    async def _watch(self) -> None:
-        # Waits until all connections have ended for good, by `stop` or by a failure. The open bars are issued before
-        # the queue ends.
-        failure: WSConnectionError | None = None
-        updating = asyncio.create_task(self._call_updates(), name="fastbars updates")
-        try:
-            await self.adapter.wait_closed()
-        except WSConnectionError as error:
-            failure = error
-        finally:
-            updating.cancel()
-            await asyncio.wait([updating])
-        self.adapter.flush()
-        if self._candles is not None:
-            self._candles.verifier.finish()
-        self._loops.end(failure)
-
-    async def _call_updates(self) -> None:
-        if self._on_update is None:
-            return
-        session = self.adapter.session
-        calls = UpdateCalls(session.notifier, OpenBars(session.intake, self._updates_s), self._on_update)
-        try:
-            await calls.run()
-        except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly
-            log.exception("updates_failed", exchange=session.exchange.name)
-            self.adapter.connections.fail(error)
 
 
 def stream(
