@@ -16,27 +16,49 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
-from fastbars.bars import BarStatus, OHLCVBar
+from fastbars.bars import BarStatus, ExchangeBar, OHLCVBar
 from fastbars.buffer import BarBuffer
-from fastbars.errors import SubscriptionError
+from fastbars.errors import ParseError, RestError, SubscriptionError
+from fastbars.exchanges.candles import CandleHistory, CandlePaging, grid_of, read_candles
 from fastbars.exchanges.checked import BROKEN
 from fastbars.exchanges.declaration import Exchange
-from fastbars.exchanges.messages import Heartbeat, Message, RawMessage, RefusedTrade, Stream, Trade
+from fastbars.exchanges.messages import Heartbeat, Message, RawMessage, RefusedTrade, Stream, Trade, make_candle
 from fastbars.kernel.batch import TickBatch
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
 from fastbars.live.session import Session
 from fastbars.wire.scanner import TradeScanner
 
-__all__ = ["CHECKS", "ExchangeFixtures", "check_exchange"]
+__all__ = ["CHECKS", "CandleFixture", "ExchangeFixtures", "check_exchange"]
 
 Case = tuple[str, Sequence[Message]]
 Request = tuple[Sequence[Stream], Sequence[str]]
 
 _REQUEST_ID = 7
 _COLUMNS = ("symbol_id", "time_ns", "price", "size", "side", "first_id", "last_id", "count", "sequence")
+
+
+class CandleFixture(NamedTuple):
+    """A request for candles, and an answer as the documentation shows it.
+
+    Attributes:
+        symbol, spec: requested.
+        since_ns, until_ns: open times, the second exclusive: one page of intervals, the last of which has ended.
+        request: such as "GET https://host/path?query", or "POST https://host/path body".
+        body: the answer.
+        candles: what it means, in its order.
+    """
+
+    symbol: str
+    spec: str
+    since_ns: int
+    until_ns: int
+    request: str
+    body: str
+    candles: Sequence[ExchangeBar]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +78,7 @@ class ExchangeFixtures:
         event_times: (payload, when the exchange sent it in ns).
         subscribes, unsubscribes: (streams, the frames that request or end them) with request id 7.
         contracts: symbol -> quote units per contract; None: it is not an inverse one.
+        past_candles: requests and answers of `candle_history`, where the exchange declares one.
     """
 
     exchange: Exchange
@@ -72,6 +95,7 @@ class ExchangeFixtures:
     unknown: Sequence[str] = ()
     event_times: Sequence[tuple[str, int | None]] = ()
     contracts: Mapping[str, Decimal | None] = field(default_factory=dict)
+    past_candles: Sequence[CandleFixture] = ()
 
     def __post_init__(self) -> None:
         first = _trades_in(self.trades[0][1]) if self.trades else []
@@ -84,6 +108,9 @@ class ExchangeFixtures:
             raise ValueError(
                 f"{self.exchange.name}: each payload in trades must contain a trade; put other messages in `others`"
             )
+
+        if bool(self.past_candles) != (self.exchange.candle_history is not None):
+            raise ValueError(f"{self.exchange.name}: past_candles belong to a declared candle_history, and it to them")
 
     def payloads(self) -> list[str]:
         """All payloads, without duplicates."""
@@ -263,6 +290,46 @@ def scanner_and_reader_read_the_same_trades(fixtures: ExchangeFixtures) -> None:
         _expect(exchange, f"event time of {payload}", scanner.take_event_time(), event_ns)
 
 
+def candle_requests_and_answers_mean_what_the_documentation_says(fixtures: ExchangeFixtures) -> None:
+    exchange, history = fixtures.exchange, fixtures.exchange.candle_history
+    for case in fixtures.past_candles:
+        assert history is not None
+        ask = history.ask(case.symbol, case.spec, case.since_ns, case.until_ns)
+        request = history.request(ask, case.until_ns)
+        url = f"{history.api.url}{request.path}" + (f"?{urlencode(request.query)}" if request.query else "")
+        sent = f"GET {url}" if request.body is None else f"POST {url} {request.body.decode()}"
+        _expect(exchange, f"request for {case.symbol} {case.spec}", sent, case.request)
+        read = list(read_candles(history, ask, case.body.encode(), negative_prices=exchange.negative_prices))
+        _expect(exchange, f"candles of {case.body}", read, list(case.candles))
+        for one in read:
+            told = [name for name in history.lacks if getattr(one, name) is not None]
+            _expect(exchange, f"fields told of those that it declares to lack, of {one}", told, [])
+
+
+def malformed_answers_about_candles_are_errors(fixtures: ExchangeFixtures) -> None:
+    exchange, history = fixtures.exchange, fixtures.exchange.candle_history
+    for case in fixtures.past_candles:
+        assert history is not None
+        ask = history.ask(case.symbol, case.spec, case.since_ns, case.until_ns)
+        for body in (b"", b"null!", b'"text"', case.body.encode()[:-1], case.body.encode() * 2, b"7", b'{"a":1}'):
+            try:
+                read = list(read_candles(history, ask, body))
+            except (ParseError, RestError):
+                continue
+            _fail(exchange, f"candles of {body!r}", read, "ParseError or RestError")
+
+
+def pages_of_candles_make_progress(fixtures: ExchangeFixtures) -> None:
+    history = fixtures.exchange.candle_history
+    for spec in () if history is None else history.intervals:
+        assert history is not None
+        grid = grid_of(spec)
+        until_ns = grid.floor(1_700_000_000 * 10**9)
+        span = grid.shift(until_ns, -3 * history.page_size), until_ns
+        for candle in (None, "first", "last"):
+            _check_progress(fixtures.exchange, history, spec, span, candle)
+
+
 CHECKS: tuple[Callable[[ExchangeFixtures], None], ...] = (
     each_payload_means_what_the_documentation_says,
     untyped_messages_are_passed_on_unchanged,
@@ -280,7 +347,29 @@ CHECKS: tuple[Callable[[ExchangeFixtures], None], ...] = (
     trades_of_unsubscribed_symbols_make_no_bars,
     contract_sizes_are_as_documented,
     scanner_and_reader_read_the_same_trades,
+    candle_requests_and_answers_mean_what_the_documentation_says,
+    malformed_answers_about_candles_are_errors,
+    pages_of_candles_make_progress,
 )
+
+
+def _check_progress(
+    exchange: Exchange, history: CandleHistory, spec: str, span: tuple[int, int], candle: str | None
+) -> None:
+    # An answer with no candle, or one at either end of what was requested, leaves less to ask for, at the right end.
+    ask = history.ask("AB", spec, *span)
+    answer: list[ExchangeBar] = []
+    if candle is not None:
+        open_ns = ask.since_ns if candle == "first" else ask.last_ns
+        answer = [make_candle("AB", spec, open_ns, ["1"] * 4, "1")]
+    since_ns, until_ns = history.left(ask, span, answer)
+    where = f"what is left of {span} after {ask} and a {candle} candle"
+    if not span[0] <= since_ns <= until_ns <= span[1] or (since_ns, until_ns) == span:
+        _fail(exchange, where, (since_ns, until_ns), "less")
+    if history.paging is CandlePaging.BACKWARD:
+        _expect(exchange, where, since_ns, span[0])
+    else:
+        _expect(exchange, where, until_ns, span[1])
 
 
 def _check_unsubscribed(fixtures: ExchangeFixtures, *, scans: bool) -> None:

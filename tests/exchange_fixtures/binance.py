@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fastbars.exchanges import Ack, Exchange, ExchangeBar, Notice, Refusal, Trade, binance
 from fastbars.testing import ExchangeFixtures
 
-from .values import MINUTE, OPEN, OPEN_MS, T_MS, T_NS, D, quote, ticker
+from .values import MINUTE, OPEN, OPEN_MS, T_MS, T_NS, D, candle, past, quote, ticker
+
+_KLINES = {
+    "spot": "https://api.binance.com/api/v3/klines",
+    "us": "https://api.binance.us/api/v3/klines",
+    "usdm": "https://fapi.binance.com/fapi/v1/klines",
+    "coinm": "https://dapi.binance.com/dapi/v1/klines",
+}
 
 
 def _fixtures(exchange: Exchange, **more: Any) -> ExchangeFixtures:
@@ -22,6 +30,19 @@ def _fixtures(exchange: Exchange, **more: Any) -> ExchangeFixtures:
     bar = ExchangeBar(
         "AB", "1m", OPEN, OPEN + MINUTE, D(1), D(3), D("0.5"), D(2), D(10), None if inverse else D(20), 3, D(4),
         None if inverse else D(8), 41, 43, True, T_NS,
+    )  # fmt: skip
+    query = f"symbol=AB&interval=1m&startTime={OPEN_MS}&endTime={OPEN_MS + 119_999}&limit=2"
+    rows = (
+        f'[[{OPEN_MS},"1","3","0.5","2","10",{OPEN_MS + 59_999},"20",3,"4","8","0"],'
+        f'[{OPEN_MS + 60_000},"2","2","2","2","0",{OPEN_MS + 119_999},"0",0,"0","0","0"]]'
+    )
+    traded = replace(
+        candle("AB", "1m", MINUTE, "1 3 0.5 2 10", quote=None if inverse else "20", count=3),
+        taker_buy_volume=D(4), taker_buy_quote_volume=None if inverse else D(8),
+    )  # fmt: skip
+    empty = replace(
+        candle("AB", "1m", MINUTE, "2 2 2 2 0", quote=None if inverse else "0", count=0, open_time=OPEN + MINUTE),
+        taker_buy_volume=D(0), taker_buy_quote_volume=None if inverse else D(0),
     )  # fmt: skip
     day = '"p":"1","P":"1","w":"2","c":"2","Q":"1","o":"1","h":"3","l":"0.5","v":"10","q":"20","O":0,"C":1,"F":1,"L":3'
     return ExchangeFixtures(
@@ -59,6 +80,7 @@ def _fixtures(exchange: Exchange, **more: Any) -> ExchangeFixtures:
             (f'{{"e":"24hrTicker","E":{T_MS},"s":"AB",{day},"n":3}}', [ticker("AB", "2 1 3 0.5 10 20", T_NS, 3)]),
             ('{"e":"serverShutdown","E":1}', [Notice("the server is about to shut down")]),
         ],
+        past_candles=[past("AB", f"GET {_KLINES[exchange.identity[1]]}?{query}", rows, [traded, empty])],
         **more,
     )
 

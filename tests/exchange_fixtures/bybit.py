@@ -7,7 +7,7 @@ from datetime import timedelta
 from fastbars.exchanges import Ack, Exchange, Heartbeat, Refusal, Trade, bybit
 from fastbars.testing import ExchangeFixtures
 
-from .values import MINUTE, OPEN, OPEN_MS, T_MS, T_NS, D, candle, quote, ticker
+from .values import MINUTE, OPEN, OPEN_MS, T_MS, T_NS, D, candle, past, quote, ticker
 
 
 def _fixtures(exchange: Exchange, *, inverse: bool = False) -> ExchangeFixtures:
@@ -51,6 +51,15 @@ def _fixtures(exchange: Exchange, *, inverse: bool = False) -> ExchangeFixtures:
     book = '{"s":"ABUSDT","b":[["1","2"]],"a":[["3","4"]],"u":1,"seq":2}'
     one = message("publicTrade.ABUSDT", f"[{trade('2.5', 'Buy', 'k1')}]")
     several = ",".join([trade("2.5", "Buy", "k1"), trade("2.6", "Buy", "k2"), trade("2.4", "Sell", "k3", T_MS + 1)])
+    category = exchange.identity[1]
+    query = f"category={category}&symbol=ABUSDT&interval=1&start={OPEN_MS}&end={OPEN_MS + 119_999}&limit=2"
+    listed = (
+        f'{{"retCode":0,"retMsg":"OK","result":{{"category":"{category}","symbol":"ABUSDT","list":['
+        f'["{OPEN_MS + 60_000}","2","2.5","2","2.5","7","15"],["{OPEN_MS}","1","3","0.5","2","10","20"]]}},'
+        '"retExtInfo":{},"time":1672025956592}'
+    )
+    older = candle("ABUSDT", "1m", MINUTE, "1 3 0.5 2 10", quote=turnover)
+    newer = candle("ABUSDT", "1m", MINUTE, "2 2.5 2 2.5 7", quote=None if inverse else "15", open_time=OPEN + MINUTE)
     return ExchangeFixtures(
         exchange=exchange,
         subscribes=[
@@ -116,6 +125,7 @@ def _fixtures(exchange: Exchange, *, inverse: bool = False) -> ExchangeFixtures:
         ],
         unknown=["{}", "[]", "7", '"text"', '{"topic":5}'],
         event_times=[(one, T_NS), ('{"op":"pong"}', None), ("7", None)],
+        past_candles=[past("ABUSDT", f"GET https://api.bybit.com/v5/market/kline?{query}", listed, [newer, older])],
         contracts={"BTCUSD": D(1) if inverse else None},
         others=[
             (message("kline.1.ABUSDT", f"[{kline},{new}]"), [closed, opened]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastbars.exchanges import Ack, Heartbeat, Refusal, Trade, coinbase
 from fastbars.testing import ExchangeFixtures
 
-from .values import MINUTE, OPEN_MS, T_NS, T_TEXT, candle, quote, ticker
+from .values import MINUTE, OPEN, OPEN_MS, T_NS, T_TEXT, candle, past, quote, ticker
 
 
 def _fixtures() -> ExchangeFixtures:
@@ -35,6 +35,13 @@ def _fixtures() -> ExchangeFixtures:
     best = ',"best_bid":"1","best_ask":"3","best_bid_quantity":"2","best_ask_quantity":"4"'
     numbers = "2 - 3 0.5 10 -"
     held = '{"subscriptions":{"market_trades":["AB-USD","CD-USD"],"heartbeats":["heartbeats"]}}'
+    start = OPEN_MS // 1000
+    rest = (
+        "https://api.coinbase.com/api/v3/brokerage/market/products/AB-USD/candles?granularity=ONE_MINUTE"
+        f"&start={start}&end={start + 120}&limit=3"
+    )
+    row = '{{"start":"{}","low":"{}","high":"{}","open":"{}","close":"{}","volume":"{}"}}'
+    rows = [row.format(start + 60, 2, "2.5", 2, "2.5", 7), row.format(start, "0.5", 3, 1, 2, 10)]
     return ExchangeFixtures(
         exchange=coinbase.ADVANCED,
         subscribes=[
@@ -99,6 +106,17 @@ def _fixtures() -> ExchangeFixtures:
             one.replace(T_TEXT, "yesterday").replace("2026-01-01T00:00:05.250000001Z", "now"),
             message("market_trades", "7"),
             '{"channel":"market_trades"}',
+        ],
+        past_candles=[
+            past(
+                "AB-USD",
+                f"GET {rest}",
+                f'{{"candles":[{",".join(rows)}]}}',
+                [
+                    candle("AB-USD", "1m", MINUTE, "2 2.5 2 2.5 7", open_time=OPEN + MINUTE),
+                    candle("AB-USD", "1m", MINUTE, "1 3 0.5 2 10"),
+                ],
+            ),
         ],
         unknown=["{}", "[]", "7", '"text"', '{"channel":5}'],
         event_times=[(one, T_NS + 1), ('{"type":"error","message":"x"}', None), ("7", None)],

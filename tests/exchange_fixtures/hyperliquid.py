@@ -7,7 +7,7 @@ from datetime import timedelta
 from fastbars.exchanges import Ack, Heartbeat, Refusal, Trade, hyperliquid
 from fastbars.testing import ExchangeFixtures
 
-from .values import MINUTE, OPEN_MS, T_MS, T_NS, candle, quote
+from .values import MINUTE, OPEN, OPEN_MS, T_MS, T_NS, candle, past, quote
 
 
 def _fixtures() -> ExchangeFixtures:
@@ -29,6 +29,12 @@ def _fixtures() -> ExchangeFixtures:
     book = f'{{"channel":"bbo","data":{{"coin":"AB","time":{T_MS},"bbo":[{{"px":"1","sz":"2","n":1}},'
     subscription = '"subscription":{"type":"trades","coin":"AB"}'
     answer = '{"channel":"subscriptionResponse","data":{"method":'
+    snapshot = (
+        f'[{{"t":{OPEN_MS},"T":{OPEN_MS + 59_999},"s":"AB","i":"1m","o":"1","c":"2","h":"3","l":"0.5","v":"10","n":3}},'
+        f'{{"t":{OPEN_MS + 60_000},"T":{OPEN_MS + 119_999},"s":"AB","i":"1m","o":"2","c":"2.5","h":"2.5","l":"2",'
+        '"v":"7","n":2}]'
+    )
+    asked = f'"req":{{"coin":"AB","interval":"1m","startTime":{OPEN_MS},"endTime":{OPEN_MS + 119_999}}}'
     return ExchangeFixtures(
         exchange=hyperliquid.HYPERLIQUID,
         subscribes=[
@@ -87,6 +93,17 @@ def _fixtures() -> ExchangeFixtures:
             one.replace('"B"', '"C"'),
             one.replace(str(T_MS), '"soon"'),
             kline.replace('"o":"1"', '"o":1.5'),
+        ],
+        past_candles=[
+            past(
+                "AB",
+                f'POST https://api.hyperliquid.xyz/info {{"type":"candleSnapshot",{asked}}}',
+                snapshot,
+                [
+                    candle("AB", "1m", MINUTE, "1 3 0.5 2 10", count=3),
+                    candle("AB", "1m", MINUTE, "2 2.5 2 2.5 7", count=2, open_time=OPEN + MINUTE),
+                ],
+            ),
         ],
         unknown=["{}", "[]", "7", '"text"', '{"channel":5}'],
         event_times=[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastbars.exchanges import Ack, Heartbeat, Refusal, Trade, kraken
 from fastbars.testing import ExchangeFixtures
 
-from .values import MINUTE, OPEN_MS, T_NS, T_TEXT, candle, quote, ticker
+from .values import MINUTE, OPEN, OPEN_MS, T_NS, T_TEXT, candle, past, quote, ticker
 
 
 def _fixtures() -> ExchangeFixtures:
@@ -31,6 +31,12 @@ def _fixtures() -> ExchangeFixtures:
         f'"low":0.5,"high":3.1,"change":-0.10,"change_pct":-1.0,"timestamp":"{T_TEXT}"}}'
     )
     result = '"result":{"channel":"trade","symbol":"AB/USD","snapshot":true}'
+    start = OPEN_MS // 1000
+    rows = (
+        f'[{start - 60},"1","1","1","1","0.0","0",0],[{start},"1.0","3.0","0.5","2.0","1.9","10.00000000",3],'
+        f'[{start + 60},"2.0","2.0","2.0","2.0","0.0","0.00000000",0],[{start + 120},"2","2.5","2","2.5","2.2","7",2]'
+    )
+    url = f"https://api.kraken.com/0/public/OHLC?pair=XBTUSD&interval=1&since={start - 1}"
     return ExchangeFixtures(
         exchange=kraken.SPOT,
         subscribes=[
@@ -99,6 +105,27 @@ def _fixtures() -> ExchangeFixtures:
             one.replace(T_TEXT, "yesterday"),
             message("trade", "7"),
             message("ohlc", "{}"),
+        ],
+        past_candles=[
+            past(
+                "BTC/USD",
+                f"GET {url}",
+                f'{{"error":[],"result":{{"XXBTZUSD":[{rows}],"last":{start + 60}}}}}',
+                [
+                    candle("BTC/USD", "1m", MINUTE, "1.0 3.0 0.5 2.0 10.00000000", count=3),
+                    candle("BTC/USD", "1m", MINUTE, "2 2 2 2 0", count=0, open_time=OPEN + MINUTE),
+                    candle(
+                        "BTC/USD",
+                        "1m",
+                        MINUTE,
+                        "2 2.5 2 2.5 7",
+                        count=2,
+                        is_closed=False,
+                        open_time=OPEN + 2 * MINUTE,
+                    ),
+                ],
+                minutes=3,
+            ),
         ],
         unknown=["{}", "[]", "7", '"text"', '{"channel":null}', '{"method":"other"}'],
         event_times=[(one, T_NS), ('{"channel":"heartbeat"}', None), ("7", None)],

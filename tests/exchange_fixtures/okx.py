@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastbars.exchanges import Ack, Heartbeat, Notice, Refusal, Trade, okx
 from fastbars.testing import ExchangeFixtures
 
-from .values import DAY, MINUTE, OPEN_MS, T_MS, T_NS, D, candle, quote, ticker
+from .values import DAY, MINUTE, OPEN, OPEN_MS, T_MS, T_NS, D, candle, past, quote, ticker
 
 
 def _fixtures() -> ExchangeFixtures:
@@ -24,6 +24,10 @@ def _fixtures() -> ExchangeFixtures:
     )
     minute = candle("AB-USDT", "1m", MINUTE, "1 3 0.5 2 10", quote="21", is_closed=True)
     arg = '"arg":{"channel":"trades-all","instId":"AB-USDT"}'
+    rest = "https://www.okx.com/api/v5/market"
+    span = f"bar=1m&after={OPEN_MS + 120_000}&before={OPEN_MS - 1}&limit=2"
+    two = f'["{OPEN_MS + 60_000}","2","2.5","2","2.5","7","14","15","0"],{row}'
+    running = candle("AB-USDT", "1m", MINUTE, "2 2.5 2 2.5 7", quote="15", is_closed=False, open_time=OPEN + MINUTE)
     return ExchangeFixtures(
         exchange=okx.OKX,
         subscribes=[
@@ -91,6 +95,20 @@ def _fixtures() -> ExchangeFixtures:
         ],
         unknown=["{}", "[]", "7", '"text"', '{"arg":5}'],
         event_times=[(one, T_NS), (message("candle1m", row), None), ("pong", None)],
+        past_candles=[
+            past(
+                "AB-USDT",
+                f"GET {rest}/candles?instId=AB-USDT&{span}",
+                f'{{"code":"0","msg":"","data":[{two}]}}',
+                [running, minute],
+            ),
+            past(
+                "AB-USDT-SWAP",
+                f"GET {rest}/candles?instId=AB-USDT-SWAP&{span}",
+                f'{{"code":"0","msg":"","data":[{row}]}}',
+                [candle("AB-USDT-SWAP", "1m", MINUTE, "1 3 0.5 2 10", is_closed=True)],
+            ),
+        ],
         contracts={"BTC-USD-SWAP": D(100), "ETH-USD-260327": D(10), "BTC-USDT-SWAP": None, "BTC-USDT": None},
         others=[
             (message("candle1m", row), [minute]),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from fastbars.bars import ExchangeBar
 from fastbars.events import Quote, Ticker
+from fastbars.testing import CandleFixture
 
 D = Decimal
 
@@ -54,6 +56,15 @@ def candle(
         is_closed,
         event_time_ns,
     )
+
+
+OPEN_NS = OPEN_MS * 1_000_000
+MINUTE_NS = 60 * 10**9
+
+
+def past(symbol: str, request: str, body: str, candles: Sequence[ExchangeBar], *, minutes: int = 2) -> CandleFixture:
+    """A request for the candles of so many minutes, and its answer."""
+    return CandleFixture(symbol, "1m", OPEN_NS, OPEN_NS + minutes * MINUTE_NS, request, body, candles)
 
 
 def quote(symbol: str, numbers: str, time_ns: int | None) -> Quote:

@@ -23,6 +23,7 @@ from fastbars.exchanges import (
     Alias,
     CandleAsk,
     CandleHistory,
+    CandlePaging,
     Exchange,
     ExchangeBar,
     History,
@@ -290,20 +291,29 @@ def _read_candles(coin_margined: bool) -> Callable[[CandleAsk, bytes], Iterable[
 
 def _candle_query(ask: CandleAsk) -> Mapping[str, str]:
     return {
-        "symbol": ask.symbol, "interval": ask.interval, "startTime": str(ask.since_ns // 10**6),
-        "endTime": str(ask.last_ns // 10**6), "limit": str(ask.limit),
+        "symbol": ask.symbol, "interval": ask.interval, "startTime": ask.since_ms, "endTime": ask.before_ms,
+        "limit": str(ask.limit),
     }  # fmt: skip
 
 
 def _candle_history(
     api: RestApi, path: str, candles: Mapping[str, str], weight: float | Callable[[int], float]
 ) -> CandleHistory:
-    is_coinm = api is _COINM_REST
+    intervals = {spec: channel.removeprefix("kline_") for spec, channel in candles.items()}
+    lacks = ("first_trade_id", "last_trade_id")
+    if api is not _COINM_REST:
+        return CandleHistory(
+            api, path, 1000, intervals, _candle_query, _read_candles(coin_margined=False), weight, lacks=lacks
+        )
+    # Of a span it answers with the last candles, and a span has 200 days at most.
     return CandleHistory(
-        api, path, 1000, {spec: channel.removeprefix("kline_") for spec, channel in candles.items()}, _candle_query,
-        _read_candles(is_coinm), weight,
-        lacks=("first_trade_id", "last_trade_id", *(["quote_volume", "taker_buy_quote_volume"] if is_coinm else [])),
+        api, path, 1000, intervals, _candle_query, _read_candles(coin_margined=True), weight, CandlePaging.BACKWARD,
+        longest_s=200 * _DAY_S, lacks=(*lacks, "quote_volume", "taker_buy_quote_volume"),
     )  # fmt: skip
+
+
+def _futures_weight(candles: int) -> float:
+    return 1.0 if candles < 100 else 2.0 if candles < 500 else 5.0 if candles <= 1000 else 10.0
 
 
 # Instruments.
@@ -384,17 +394,22 @@ SPOT = Binance(
 )  # fmt: skip
 USDM = Binance(
     "binance usdm", _FUTURES_IDS, _USDM_ROUTES, _FUTURES_LIMITS, _EVERY_3_MIN, _FUTURES_DOCS,
-    histories=_futures_histories(_USDM_REST, "/fapi/v1"), listing=_listing(_USDM_REST, "/fapi/v1", 1.0, 40.0),
+    histories=_futures_histories(_USDM_REST, "/fapi/v1"),
+    candle_history=_candle_history(_USDM_REST, "/fapi/v1/klines", _FUTURES_CANDLES, _futures_weight),
+    listing=_listing(_USDM_REST, "/fapi/v1", 1.0, 40.0),
 )  # fmt: skip
 COINM = Binance(
     "binance coinm", _FUTURES_IDS, {"wss://dstream.binance.com/ws": tuple(_FUTURES_IDS)}, _FUTURES_LIMITS,
     _EVERY_3_MIN, _FUTURES_DOCS, True,
-    histories=_futures_histories(_COINM_REST, "/dapi/v1"), listing=_listing(_COINM_REST, "/dapi/v1", 1.0, 40.0),
+    histories=_futures_histories(_COINM_REST, "/dapi/v1"),
+    candle_history=_candle_history(_COINM_REST, "/dapi/v1/klines", _FUTURES_CANDLES, _futures_weight),
+    listing=_listing(_COINM_REST, "/dapi/v1", 1.0, 40.0),
 )  # fmt: skip
 US = Binance(
     "binance us", _SPOT_IDS, {"wss://stream.binance.us:9443/ws": tuple(_SPOT_IDS)},
     replace(_SPOT_LIMITS, connects=None), _EVERY_3_MIN, "https://docs.binance.us",
     histories=_spot_histories(_US_REST, _KEY_HEADER), candles=_SPOT_CANDLES,
+    candle_history=_candle_history(_US_REST, "/api/v3/klines", _SPOT_CANDLES, 2.0),
     listing=_listing(_US_REST, "/api/v3", 20.0, 80.0),
 )  # fmt: skip
 MARKETS: dict[str, Exchange] = {"spot": SPOT, "usdm": USDM, "coinm": COINM, "us": US}

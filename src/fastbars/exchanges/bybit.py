@@ -22,6 +22,9 @@ from fastbars.exchanges import (
     NOTHING,
     Ack,
     Alias,
+    CandleAsk,
+    CandleHistory,
+    CandlePaging,
     Deltas,
     Exchange,
     ExchangeBar,
@@ -32,10 +35,12 @@ from fastbars.exchanges import (
     Listed,
     Listing,
     Message,
+    ParseError,
     Question,
     RawMessage,
     Refusal,
     RestApi,
+    RestError,
     Stream,
     SymbolRules,
     Ticker,
@@ -43,10 +48,12 @@ from fastbars.exchanges import (
     decimals_of,
     integer_of,
     interval_of,
+    list_in,
     make_candle,
     make_quote,
     nanoseconds_of,
     positive_in,
+    shown,
     text_in,
     time_in,
 )
@@ -86,6 +93,7 @@ class Bybit(Exchange):
     limits: Limits
     is_inverse: bool = False
     listing: Listing | None = field(default=None, repr=False)
+    candle_history: CandleHistory | None = field(default=None, repr=False)
 
     channels = _CHANNELS
     default_channel = "publicTrade"
@@ -208,6 +216,47 @@ class Bybit(Exchange):
         return (Refusal(request_id, reason, tuple((symbol, channel) for channel, symbol in named), held),)
 
 
+_REST = RestApi(f"https://{_REST_HOST}", 7200.0)
+_TRY_LATER = (10000, 10006, 10016, 10018)  # server time-out, too many visits, server error, address blocked
+
+
+# {"retCode":0,"retMsg":"OK","result":{"category":"linear","symbol":"BTCUSDT","list":[["1670608800000","17071","17073",
+#  "17027","17055.5","268611","15.74462667"]]},"retExtInfo":{},"time":1672025956592}: start, open, high, low, close,
+# volume, turnover (on inverse contracts base units), newest first. The open is the previous close, which counts for
+# high and low.
+def _read_candles(category: str) -> Callable[[CandleAsk, bytes], Iterable[ExchangeBar]]:
+    def read(ask: CandleAsk, body: bytes) -> Iterable[ExchangeBar]:
+        answer = orjson.loads(body)
+        code, result = answer["retCode"], answer.get("result")
+        if code != 0:
+            why = f"{shown(answer.get('retMsg'))} (code {shown(code)})"
+            raise ParseError(why) if code in _TRY_LATER else RestError(why, permanent=True)
+        if (result["category"], result["symbol"]) != (category, ask.symbol):
+            raise ParseError(f"requested {category} {ask.symbol}, the answer is about {shown(result.get('symbol'))}")
+        for start, open_, high, low, close, volume, turnover, *_ in list_in(result["list"], "list"):
+            yield make_candle(
+                ask.symbol, ask.spec, nanoseconds_of(start), (open_, high, low, close), volume,
+                quote_volume=None if category == "inverse" else turnover,
+            )  # fmt: skip
+
+    return read
+
+
+def _candle_history(category: str) -> CandleHistory:
+    def query(ask: CandleAsk) -> Mapping[str, str]:
+        return {
+            "category": category, "symbol": ask.symbol, "interval": ask.interval, "start": ask.since_ms,
+            "end": ask.before_ms, "limit": str(ask.limit),
+        }  # fmt: skip
+
+    lacks = ("trade_count", "taker_buy_volume", "taker_buy_quote_volume", "first_trade_id", "last_trade_id")
+    return CandleHistory(
+        _REST, "/v5/market/kline", 1000, {spec: name.removeprefix("kline.") for spec, name in _CANDLES.items()}, query,
+        _read_candles(category), 1.0, CandlePaging.BACKWARD,
+        lacks=(*lacks, "quote_volume") if category == "inverse" else lacks,
+    )  # fmt: skip
+
+
 def _failed(rest: Any) -> str | None:
     return None if rest["retCode"] == 0 else f"{rest.get('retMsg')} (code {rest['retCode']})"
 
@@ -239,16 +288,15 @@ def _day_of(category: str, one: Any) -> Listed:
 
 
 def _listing(category: str) -> Listing:
-    api = RestApi(f"https://{_REST_HOST}", 7200.0)
     return Listing(
-        api, "/v5/market/instruments-info", ("result", "list"), _listed,
+        _REST, "/v5/market/instruments-info", ("result", "list"), _listed,
         {"PreLaunch": NOT_YET, "PendingOpen": NOT_YET, "Settling": DELISTED, "Delivering": DELISTED,
          "Closed": DELISTED},
         weight=1.0, failed=_failed,
         # Spot serves all on one page, whatever the limit.
         questions=(Question({"category": category, "limit": "1000"}),), cursor=("cursor", ("result", "nextPageCursor")),
         volumes=Listing(
-            api, "/v5/market/tickers", ("result", "list"), partial(_day_of, category), {}, weight=1.0, failed=_failed,
+            _REST, "/v5/market/tickers", ("result", "list"), partial(_day_of, category), {}, weight=1.0, failed=_failed,
             questions=(Question({"category": category}),),
         ),
     )  # fmt: skip
@@ -258,7 +306,7 @@ def _market(name: str, streams_per_request: int, *, is_inverse: bool = False) ->
     # 21,000 characters of topics a connection, each of 35 at most; requests a second are not documented.
     limits = Limits(600, streams_per_request, 10, request_bytes=21_000, connects=(500, 300.0))
     routes = {f"wss://{_STREAM_HOST}/v5/public/{name}": tuple(_CHANNELS)}
-    return Bybit(f"bybit {name}", routes, limits, is_inverse, _listing(name))
+    return Bybit(f"bybit {name}", routes, limits, is_inverse, _listing(name), _candle_history(name))
 
 
 SPOT, LINEAR, INVERSE = _market("spot", 10), _market("linear", 500), _market("inverse", 500, is_inverse=True)

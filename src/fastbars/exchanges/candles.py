@@ -20,6 +20,7 @@ from fastbars.exchanges.history import MOST_PAGE_BYTES, Request
 from fastbars.exchanges.rest_api import RestApi
 from fastbars.ticks import to_datetime, to_nanoseconds
 
+_DAY_NS = 86_400 * 10**9
 MOST_PAGE_CANDLES = 6_000  # the largest page known has 5,000
 
 
@@ -38,6 +39,11 @@ class Grid:
         if kind not in ("time", "months"):
             raise SpecError(f"bar spec {spec!r} has no intervals of a fixed length in UTC, as candles have")
         self._is_monthly = kind == "months"
+
+    @property
+    def longest_ns(self) -> int:
+        """How long an interval is, at most."""
+        return self._step * (31 * _DAY_NS if self._is_monthly else 1)
 
     def floor(self, time_ns: int) -> int:
         """Where the interval begins that a time lies in."""
@@ -92,6 +98,7 @@ class CandleAsk(NamedTuple):
         interval: the exchange's own name of it.
         since_ns, until_ns: open times wanted, the second exclusive; both begin an interval.
         limit: most candles wanted.
+        is_latest: no candle later than these has ended yet.
     """
 
     symbol: str
@@ -100,11 +107,22 @@ class CandleAsk(NamedTuple):
     since_ns: int
     until_ns: int
     limit: int
+    is_latest: bool = False
 
     @property
     def last_ns(self) -> int:
         """The last open time wanted."""
         return grid_of(self.spec).shift(self.until_ns, -1)
+
+    @property
+    def since_ms(self) -> str:
+        """The first open time wanted, in ms, as text."""
+        return str(self.since_ns // 10**6)
+
+    @property
+    def before_ms(self) -> str:
+        """The last ms before the first open time not wanted, as text: the same, whether an end is inclusive or not."""
+        return str((self.until_ns - 1) // 10**6)
 
 
 @dataclass(frozen=True)
@@ -123,6 +141,7 @@ class CandleHistory:
         weight: of one request, as the exchange counts: a number, or a function of the candles asked for.
         paging: how pages follow each other.
         reach_bars: how many candles back from now it serves; None: no limit is known.
+        longest_s: the longest span of a request; None: no limit is known.
         body: makes the body of a POST; None: it is a GET.
         recent: (path, candles): the endpoint of the latest so many candles, where it is not `path`. It alone serves the
             one in progress.
@@ -130,7 +149,6 @@ class CandleHistory:
             More of them show that the answer is about another span.
         at_once: most requests at the same time.
         settles_s: how long after its end a candle may still lack its last trades, or be absent.
-        key_header: the header that carries the user's API key; None: no key is needed.
         lacks: for the documentation: what its candles do not tell, though bars have it.
 
     Raises:
@@ -146,12 +164,12 @@ class CandleHistory:
     weight: float | Callable[[int], float]
     paging: CandlePaging = CandlePaging.FORWARD
     reach_bars: int | None = None
+    longest_s: float | None = None
     body: Callable[[CandleAsk], bytes] | None = field(default=None, repr=False)
     recent: tuple[str, int] | None = None
     surplus: int | None = 1
     at_once: int = 4
     settles_s: float = 2.0
-    key_header: str | None = None
     lacks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -165,43 +183,53 @@ class CandleHistory:
                 raise ValueError(f"CandleHistory.intervals has {spec!r}, which bars write {str(BarSpec.parse(spec))!r}")
 
     def ask(self, symbol: str, spec: str, since_ns: int, until_ns: int) -> CandleAsk:
-        """The first request for a span, which must have intervals. Raises SpecError for a spec that is not served."""
+        """The first request for a span, which must have intervals. Raises SpecError for a spec that is not served.
+
+        It is for the end of the span where pages go backward, else for its beginning.
+        """
         if spec not in self.intervals:
             raise SpecError(f"bar spec {spec!r} has no candles; those are {', '.join(self.intervals)}")
         grid = grid_of(spec)
         count = grid.count(since_ns, until_ns)
-        if self.paging is CandlePaging.WINDOWS and count > self.page_size:
-            count, until_ns = self.page_size, grid.shift(since_ns, self.page_size)
+        most = count if self.longest_s is None else max(int(self.longest_s * 1e9) // grid.longest_ns, 1)
+        if self.paging is CandlePaging.WINDOWS:
+            most = min(most, self.page_size)
+        if count > most:
+            count = most
+            if self.paging is CandlePaging.BACKWARD:
+                since_ns = grid.shift(until_ns, -most)
+            else:
+                until_ns = grid.shift(since_ns, most)
         return CandleAsk(symbol, spec, self.intervals[spec], since_ns, until_ns, min(count, self.page_size))
 
     def request(self, ask: CandleAsk, now_ns: int) -> Request:
         """The request as it is sent; the time decides where candles are recent."""
-        path = self.path
-        if self.recent is not None:
-            grid = grid_of(ask.spec)
-            # One fewer, as another may begin while the request is under way.
-            if ask.since_ns >= grid.shift(grid.floor(now_ns), 2 - self.recent[1]):
-                path = self.recent[0]
+        path, grid = self.path, grid_of(ask.spec)
+        ask = ask._replace(is_latest=ask.until_ns >= grid.floor(now_ns))
+        # One fewer than there are, as another may begin while the request is under way.
+        if self.recent is not None and ask.since_ns >= grid.shift(grid.floor(now_ns), 2 - self.recent[1]):
+            path = self.recent[0]
         weight = self.weight if isinstance(self.weight, int | float) else self.weight(ask.limit)
         body = None if self.body is None else self.body(ask)
         return Request(path.format(symbol=ask.symbol), self.query(ask), weight, body)
 
-    def left(self, ask: CandleAsk, until_ns: int, candles: list[ExchangeBar]) -> tuple[int, int]:
+    def left(self, ask: CandleAsk, span: tuple[int, int], candles: list[ExchangeBar]) -> tuple[int, int]:
         """(since, until) of what is still to be asked for after an answer; empty where that was all.
 
         Every step makes progress, so that no answer, however odd, leads to endless requests.
 
         Args:
             ask: the request.
-            until_ns: where the whole span ends.
-            candles: of the answer, ascending, within the span.
+            span: the whole span that it was made for.
+            candles: of the answer, ascending, within the span of the request.
         """
-        if self.paging is CandlePaging.WINDOWS:
-            return ask.until_ns, until_ns
-        if not candles or self.paging is CandlePaging.LATEST:
+        since_ns, until_ns = span
+        if self.paging is CandlePaging.LATEST:
             return until_ns, until_ns
         if self.paging is CandlePaging.BACKWARD:
-            return ask.since_ns, to_nanoseconds(candles[0].open_time)
+            return since_ns, to_nanoseconds(candles[0].open_time) if candles else ask.since_ns
+        if self.paging is CandlePaging.WINDOWS or not candles:
+            return ask.until_ns, until_ns
         return to_nanoseconds(candles[-1].close_time), until_ns
 
     def reach_ns(self, spec: str, now_ns: int) -> int:
@@ -232,9 +260,6 @@ def finest_of(intervals: Iterable[str], spec: str) -> str | None:
         if divides and (found is None or length > found[0]):
             found = length, one
     return None if found is None else found[1]
-
-
-_DAY_NS = 86_400 * 10**9
 
 
 def read_candles(

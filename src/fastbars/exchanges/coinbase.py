@@ -20,7 +20,11 @@ from fastbars.exchanges import (
     NOTHING,
     Ack,
     Alias,
+    CandleAsk,
+    CandleHistory,
+    CandlePaging,
     Exchange,
+    ExchangeBar,
     Heartbeat,
     History,
     Hole,
@@ -84,6 +88,32 @@ def _query(_: str, position: int, hole: Hole) -> Mapping[str, str]:
     return {"limit": "1000", "start": str(start), "end": str(position // 10**9 + 1)}
 
 
+_GRANULARITIES = {
+    "1m": "ONE_MINUTE", "5m": "FIVE_MINUTE", "15m": "FIFTEEN_MINUTE", "30m": "THIRTY_MINUTE", "1h": "ONE_HOUR",
+    "2h": "TWO_HOUR", "6h": "SIX_HOUR", "1d": "ONE_DAY",
+}  # fmt: skip
+
+
+# {"candles":[{"start":"1639508050","low":"140.21","high":"140.81","open":"140.31","close":"140.71",
+#  "volume":"56437345"}]}, newest first; intervals without trades have none
+def _read_candles(ask: CandleAsk, body: bytes) -> Iterable[ExchangeBar]:
+    for c in list_in(orjson.loads(body)["candles"], "candles"):
+        prices = [c[name] for name in ("open", "high", "low", "close")]
+        yield make_candle(ask.symbol, ask.spec, _start_ns(c), prices, c["volume"])
+
+
+def _candle_query(ask: CandleAsk) -> Mapping[str, str]:
+    # Whether "end" is inclusive is not documented: a candle too many is dropped.
+    return {
+        "granularity": ask.interval, "start": str(ask.since_ns // 10**9), "end": str(ask.until_ns // 10**9),
+        "limit": str(ask.limit + 1),
+    }  # fmt: skip
+
+
+def _start_ns(candle: Mapping[str, Any]) -> int:
+    return integer_of(candle["start"], LATEST_NS // 10**9) * 10**9
+
+
 # {"products":[{"product_id":"BTC-USDC","status":"online","is_disabled":false,"trading_disabled":false,
 #  "cancel_only":false,"view_only":false,"auction_mode":false,"alias":"BTC-USD","product_type":"SPOT",
 #  "base_currency_id":"BTC","quote_currency_id":"USDC","price_increment":"0.01","base_increment":"0.00000001",
@@ -138,6 +168,13 @@ class Coinbase(Exchange):
             ),
         )
     }  # fmt: skip
+    # A span of more than 350 candles is refused.
+    candle_history = CandleHistory(
+        _REST, "/api/v3/brokerage/market/products/{symbol}/candles", 300, _GRANULARITIES, _candle_query, _read_candles,
+        1.0, CandlePaging.WINDOWS,
+        lacks=("quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume", "first_trade_id",
+               "last_trade_id"),
+    )  # fmt: skip
     listing = Listing(
         _REST, "/api/v3/brokerage/market/products", ("products",), _listed,
         {"is_disabled": DELISTED, "trading_disabled": HALTED, "cancel_only": HALTED, "offline": HALTED,
@@ -199,8 +236,7 @@ class Coinbase(Exchange):
 
 def _candle(c: dict[str, Any], event_time_ns: int | None) -> Message:
     prices = [c[name] for name in ("open", "high", "low", "close")]
-    start_ns = integer_of(c["start"], LATEST_NS // 10**9) * 1_000_000_000
-    return make_candle(c["product_id"], "5m", start_ns, prices, c["volume"], event_time_ns=event_time_ns)
+    return make_candle(c["product_id"], "5m", _start_ns(c), prices, c["volume"], event_time_ns=event_time_ns)
 
 
 def _ticker(t: dict[str, Any], time_ns: int | None) -> Iterable[Message]:

@@ -17,7 +17,11 @@ from fastbars.exchanges import (
     NOTHING,
     Ack,
     Alias,
+    CandleAsk,
+    CandleHistory,
+    CandlePaging,
     Exchange,
+    ExchangeBar,
     Heartbeat,
     Ids,
     Keepalive,
@@ -25,6 +29,7 @@ from fastbars.exchanges import (
     Listed,
     Listing,
     Message,
+    ParseError,
     Question,
     RawMessage,
     Refusal,
@@ -33,16 +38,43 @@ from fastbars.exchanges import (
     SymbolRules,
     TradeFields,
     interval_of,
+    list_in,
     make_candle,
     make_quote,
     nanoseconds_of,
     positive_in,
+    shown,
     text_in,
 )
 
 _REST = RestApi("https://api.hyperliquid.xyz", 1200.0)
 _MOST_DECIMALS = 30
 _GREETING = "Websocket connection established"
+
+
+_INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "8h", "12h", "1d")
+
+
+# [{"t":1681923600000,"T":1681924499999,"s":"BTC","i":"15m","o":"29295.0","c":"29258.0","h":"29309.0","l":"29250.0",
+#  "v":"0.98639","n":189}], oldest first, the one in progress last
+def _read_candles(ask: CandleAsk, body: bytes) -> Iterable[ExchangeBar]:
+    for c in list_in(orjson.loads(body) or [], "the answer"):
+        if (c["s"], c["i"]) != (ask.symbol, ask.interval):
+            raise ParseError(
+                f"requested {ask.symbol} {ask.interval}, the answer is about {shown(c['s'])} {shown(c['i'])}"
+            )
+        prices = [c[name] for name in "ohlc"]
+        yield make_candle(ask.symbol, ask.spec, nanoseconds_of(c["t"]), prices, c["v"], trade_count=c["n"])
+
+
+def _candle_body(ask: CandleAsk) -> bytes:
+    start, end = ask.since_ns // 10**6, (ask.until_ns - 1) // 10**6
+    request = {"coin": ask.symbol, "interval": ask.interval, "startTime": start, "endTime": end}
+    return orjson.dumps({"type": "candleSnapshot", "req": request})
+
+
+def _candle_weight(candles: int) -> float:
+    return 20.0 + candles // 60  # what an answer of so many items weighs
 
 
 def _is_spot(symbol: str) -> bool:
@@ -102,9 +134,13 @@ class Hyperliquid(Exchange):
         r"k?[A-Z0-9]+|[@#][0-9]+|[A-Z0-9]+/[A-Z0-9]+|[a-z0-9]+:[A-Za-z0-9]+",
         example="BTC, kPEPE, @107, PURR/USDC or xyz:TSLA",
     )
-    candles: Mapping[str, str] = {
-        spec: f"candle_{spec}" for spec in ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "8h", "12h", "1d")
-    }
+    candles: Mapping[str, str] = {spec: f"candle_{spec}" for spec in _INTERVALS}
+    # The latest 5,000. Answers about a span are documented to have 500 items at most; whether these do is not known.
+    candle_history = CandleHistory(
+        _REST, "/info", 500, {spec: spec for spec in _INTERVALS}, lambda _: {}, _read_candles, _candle_weight,
+        CandlePaging.WINDOWS, reach_bars=5000, body=_candle_body,
+        lacks=("quote_volume", "taker_buy_volume", "taker_buy_quote_volume", "first_trade_id", "last_trade_id"),
+    )  # fmt: skip
     listing = Listing(
         _REST, "/info", ("universe",), _perpetual, {"isDelisted": DELISTED}, weight=20.0, whole=_listed,
         questions=(

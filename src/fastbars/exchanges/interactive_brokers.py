@@ -10,6 +10,7 @@ Units: times in messages are milliseconds; numbers are text and may have separat
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -19,9 +20,14 @@ from urllib.parse import urlsplit
 import orjson
 
 from fastbars.exchanges import (
+    EXACT,
     NOTHING,
+    CandleAsk,
+    CandleHistory,
+    CandlePaging,
     Deltas,
     Exchange,
+    ExchangeBar,
     Heartbeat,
     Ids,
     Keepalive,
@@ -30,17 +36,54 @@ from fastbars.exchanges import (
     ParseError,
     RawMessage,
     Refusal,
+    RestApi,
     Stream,
     SymbolRules,
     TokenWanted,
     decimal_of,
+    list_in,
+    make_candle,
     make_quote,
     make_trade,
     nanoseconds_of,
+    shown,
 )
+from fastbars.exchanges.candles import grid_of
+from fastbars.ticks import to_datetime
 
 _LAST, _LAST_SIZE, _BID, _BID_SIZE, _ASK, _ASK_SIZE = "31", "7059", "84", "88", "86", "85"
+# Longer ones begin with the session, not with the hour or day of UTC.
+_BARS = {"1m": "1min", "2m": "2min", "3m": "3min", "5m": "5min", "10m": "10min", "15m": "15min", "30m": "30min"}
 _FIELDS = [_LAST, _BID, _ASK_SIZE, _ASK, _BID_SIZE, _LAST_SIZE]
+
+
+# {"symbol":"AAPL","text":"APPLE INC","priceFactor":100,"startTime":"20230818-08:00:00","timePeriod":"1d",
+#  "barLength":60,"mdAvailability":"S","volumeFactor":1,"data":[{"o":174.7,"c":174.72,"h":174.75,"l":174.52,
+#  "v":2137.5,"t":1692345600000}],"points":1}, oldest first, the one in progress last. The prices in "data" are plain;
+# `priceFactor` belongs to other fields. Volumes are in units of `volumeFactor`: not confirmed where it is not 1.
+def _read_candles(ask: CandleAsk, body: bytes) -> Iterable[ExchangeBar]:
+    answer = json.loads(body, parse_float=str, parse_int=str)  # a float would lose digits
+    if "error" in answer:
+        raise ParseError(shown(answer["error"]))
+    factor = decimal_of(answer.get("volumeFactor", "1"))
+    for row in list_in(answer["data"], "data"):
+        prices = [row[name] for name in "ohlc"]
+        volume = EXACT.multiply(decimal_of(row["v"]), factor)
+        yield make_candle(ask.symbol, ask.spec, nanoseconds_of(row["t"]), prices, f"{volume:f}")
+
+
+def _candle_query(ask: CandleAsk) -> Mapping[str, str]:
+    # "startTime" is where the period ends (as measured; the documentation can be read either way). Without one it ends
+    # now, which alone brings the latest candles.
+    until_ns = grid_of(ask.spec).shift(ask.until_ns, 1) if ask.is_latest else ask.until_ns  # the one in progress, too
+    minutes = (until_ns - ask.since_ns) // (60 * 10**9)
+    period = f"{minutes}min" if minutes <= 30 else f"{-(-minutes // 60)}h"
+    if minutes > 480:
+        period = f"{-(-minutes // 1440)}d"
+    query = {"conid": ask.symbol, "period": period, "bar": ask.interval, "outsideRth": "true"}
+    if not ask.is_latest:
+        query["startTime"] = f"{to_datetime(ask.until_ns):%Y%m%d-%H:%M:%S}"
+    return query
 
 
 class InteractiveBrokers(Exchange):
@@ -52,6 +95,14 @@ class InteractiveBrokers(Exchange):
     routes: Mapping[str, Sequence[str]] = {"wss://localhost:5000/v1/api/ws": ("smd",)}
     default_channel = "smd"
     symbols = SymbolRules("[1-9][0-9]*", example="265598: the contract id (conid), in digits")
+    # At most 1,000 candles an answer, in periods of whole days where they are longer than 8 hours. It may go further
+    # back than the period, as that counts hours of trading: what was not asked for is dropped.
+    candle_history = CandleHistory(
+        RestApi("https://localhost:5000", 600.0), "/v1/api/iserver/marketdata/history", 479, _BARS, _candle_query,
+        _read_candles, 1.0, CandlePaging.WINDOWS, surplus=None,
+        lacks=("quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume", "first_trade_id",
+               "last_trade_id"),
+    )  # fmt: skip
     acks = "none"
     negative_prices = True
     # A new account is entitled to 100 symbols at once. A subscription expires after 15 minutes.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Context, Decimal
 from itertools import product
 from typing import Any
@@ -22,7 +23,11 @@ from fastbars.exchanges import (
     HALTED,
     NOTHING,
     Ack,
+    CandleAsk,
+    CandleHistory,
+    CandlePaging,
     Exchange,
+    ExchangeBar,
     Heartbeat,
     History,
     Hole,
@@ -39,6 +44,7 @@ from fastbars.exchanges import (
     RawMessage,
     Refusal,
     RestApi,
+    RestError,
     Stream,
     SymbolRules,
     Ticker,
@@ -55,6 +61,7 @@ from fastbars.exchanges import (
     shown,
     time_of,
 )
+from fastbars.exchanges.checked import LATEST_NS
 
 # What these requests carry besides channel and symbols. The ticker also has the best bid and ask.
 _OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
@@ -95,6 +102,40 @@ def _read_trades(symbol: str, body: bytes) -> Page:
     return page._replace(cursor=cursor)
 
 
+_MINUTES = {"1m": "1", "5m": "5", "15m": "15", "30m": "30", "1h": "60", "4h": "240", "1d": "1440"}
+_TRY_LATER = ("Rate limit", "Too many requests", "Unavailable", "Busy", "Throttled", "Internal error", "Timeout")
+
+
+# {"error":[],"result":{"XXBTZUSD":[[1688671200,"30306.1","30306.2","30305.7","30305.7","30306.1","3.39243896",23]],
+#  "last":1688672160}}: start in s, open, high, low, close, vwap, volume, count, oldest first. The last one is in
+# progress; intervals without trades are there, flat, with the count 0.
+def _read_candles(ask: CandleAsk, body: bytes) -> Iterable[ExchangeBar]:
+    answer = _loads(body)
+    errors = answer["error"]
+    if errors:
+        is_passing = any(word in str(errors) for word in _TRY_LATER)
+        raise ParseError(shown(errors)) if is_passing else RestError(shown(errors), permanent=True)
+    answer["result"].pop("last", None)
+    ((pair, rows),) = answer["result"].items()
+    if pair not in _pair_names(ask.symbol):
+        raise ParseError(f"requested {ask.symbol}, the answer is about {shown(pair)}")
+    last = len(list_in(rows, "result")) - 1
+    for place, (start, open_, high, low, close, _, volume, count) in enumerate(rows):
+        start_ns = integer_of(start, LATEST_NS // 10**9) * 10**9
+        candle = make_candle(ask.symbol, ask.spec, start_ns, (open_, high, low, close), volume, trade_count=count)
+        yield replace(candle, is_closed=False) if place == last else candle
+
+
+def _candle_query(ask: CandleAsk) -> Mapping[str, str]:
+    # "since" is the time of a candle already known, and so exclusive.
+    since_s = max(ask.since_ns // 10**9 - 1, 0)
+    return {"pair": _rest_pair(ask.symbol), "interval": ask.interval, "since": str(since_s)}
+
+
+def _rest_pair(symbol: str) -> str:
+    return "".join(_REST_NAMES.get(asset, asset) for asset in symbol.split("/"))
+
+
 def _pair_names(symbol: str) -> set[str]:
     # What an answer may call the pair: "SOLUSD", or with the letters that mark the class of older assets, "XXBTZUSD".
     sides = [
@@ -105,8 +146,7 @@ def _pair_names(symbol: str) -> set[str]:
 
 
 def _query(symbol: str, position: int, _: Hole) -> Mapping[str, str]:
-    pair = "".join(_REST_NAMES.get(asset, asset) for asset in symbol.split("/"))
-    return {"pair": pair, "since": str(position), "count": "1000"}
+    return {"pair": _rest_pair(symbol), "since": str(position), "count": "1000"}
 
 
 # {"error":[],"result":{"XXBTZUSD":{"altname":"XBTUSD","wsname":"XBT/USD","base":"XXBT","quote":"ZUSD","status":
@@ -151,10 +191,7 @@ class Kraken(Exchange):
     sends_recent_trades = True  # as `subscribe` asks for a snapshot
     # Tokenised stocks end with a small x: AAPLx/USD.
     symbols = SymbolRules(r"[^\Wa-z_][^\Wa-z_.]*(\.[A-Z]+)?x?/[^\Wa-z_]+", "upper", "BTC/USD", separator="/")
-    candles: Mapping[str, str] = {
-        "1m": "ohlc_1", "5m": "ohlc_5", "15m": "ohlc_15", "30m": "ohlc_30", "1h": "ohlc_60", "4h": "ohlc_240",
-        "1d": "ohlc_1440",
-    }  # fmt: skip
+    candles: Mapping[str, str] = {spec: f"ohlc_{minutes}" for spec, minutes in _MINUTES.items()}
     histories: Mapping[str, Sequence[History]] = {
         "trade": (
             History(
@@ -162,6 +199,12 @@ class Kraken(Exchange):
             ),
         )
     }  # fmt: skip
+    # The latest 720, whatever is asked for; the quote volume would be a rounded vwap times the volume.
+    candle_history = CandleHistory(
+        _REST, "/0/public/OHLC", 720, _MINUTES, _candle_query, _read_candles, 1.0, CandlePaging.LATEST, reach_bars=720,
+        surplus=None, lacks=("quote_volume", "taker_buy_volume", "taker_buy_quote_volume", "first_trade_id",
+                             "last_trade_id"),
+    )  # fmt: skip
     listing = Listing(
         _REST, "/0/public/AssetPairs", ("result",), _listed,
         {"cancel_only": HALTED, "post_only": HALTED, "maintenance": HALTED, "delisted": DELISTED},

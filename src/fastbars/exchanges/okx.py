@@ -25,6 +25,9 @@ from fastbars.exchanges import (
     NOTHING,
     Ack,
     Alias,
+    CandleAsk,
+    CandleHistory,
+    CandlePaging,
     Exchange,
     ExchangeBar,
     Heartbeat,
@@ -43,6 +46,7 @@ from fastbars.exchanges import (
     RawMessage,
     Refusal,
     RestApi,
+    RestError,
     Stream,
     SymbolRules,
     Ticker,
@@ -62,6 +66,10 @@ from fastbars.exchanges import (
 )
 from fastbars.exchanges.listing import Kind
 
+# Candles of 6h and longer are cut in UTC+8 unless their name says utc.
+_INTERVALS = {
+    "1m": "1m", "3m": "3m", "5m": "5m", "15m": "15m", "30m": "30m", "1h": "1H", "2h": "2H", "4h": "4H", "1d": "1Dutc",
+}  # fmt: skip
 _UNITS = {"s": "s", "m": "m", "H": "h", "D": "d", "W": "w", "M": "mo"}
 _DIGITS = Context(prec=40)  # not the caller's
 _CONTRACT_USD = {"BTC": Decimal(100)}  # inverse: all others 10
@@ -88,6 +96,34 @@ def _read_trades(symbol: str, body: bytes) -> Page:
         raise ParseError(f"okx {symbol}: {shown(answer.get('msg'))} (code {shown(answer['code'])})")
     list_in(answer["data"], "data")
     return read_past_trades(_PAST_TRADES, symbol, answer)
+
+
+_TRY_LATER = ("50001", "50004", "50011", "50013", "50026", "50040", "50061")  # busy, timed out, too many requests
+
+
+# {"code":"0","msg":"","data":[["1597026383085","3.721","3.743","3.677","3.708","8422410","22698348.04828491",
+#  "12698348.04828491","1"]]}: start, open, high, low, close, volume (contracts on derivatives), in base units, in quote
+# units, whether it is closed; newest first. Of linear contracts our sum of price x contracts is another than theirs,
+# which has the contract's size in it.
+def _read_candles(ask: CandleAsk, body: bytes) -> Iterable[ExchangeBar]:
+    answer = orjson.loads(body)
+    if answer["code"] != "0":
+        why = f"{shown(answer.get('msg'))} (code {shown(answer['code'])})"
+        raise ParseError(why) if answer["code"] in _TRY_LATER else RestError(why, permanent=True)
+    has_quote = _is_spot(ask.symbol) or _is_inverse(ask.symbol)
+    for start, open_, high, low, close, volume, _, quote, confirm in list_in(answer["data"], "data"):
+        yield make_candle(
+            ask.symbol, ask.spec, nanoseconds_of(start), (open_, high, low, close), volume,
+            quote_volume=quote if has_quote else None, is_closed=confirm == "1",
+        )  # fmt: skip
+
+
+def _candle_query(ask: CandleAsk) -> Mapping[str, str]:
+    # "after" and "before" are exclusive, and mean earlier and later.
+    return {
+        "instId": ask.symbol, "bar": ask.interval, "after": str(ask.until_ns // 10**6),
+        "before": str(ask.since_ns // 10**6 - 1), "limit": str(ask.limit),
+    }  # fmt: skip
 
 
 _KINDS: Mapping[str, Kind] = {"SPOT": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
@@ -130,6 +166,10 @@ def _is_spot(symbol: str) -> bool:
     return symbol.count("-") < 2  # "BTC-USDT"
 
 
+def _is_inverse(symbol: str) -> bool:
+    return symbol.partition("-")[2].startswith("USD-")  # "BTC-USD-SWAP"
+
+
 def _is_swap(symbol: str) -> bool:
     return symbol.endswith("-SWAP")
 
@@ -155,11 +195,7 @@ class Okx(Exchange):
     }
     default_channel = "trades-all"
     symbols = SymbolRules(r"[^\Wa-z]+(-[^\Wa-z]+)+", "upper", "BTC-USDT or BTC-USDT-SWAP", separator="-")
-    # Candles of 6h and longer are cut in UTC+8 unless the channel says utc.
-    candles: Mapping[str, str] = {
-        "1m": "candle1m", "3m": "candle3m", "5m": "candle5m", "15m": "candle15m", "30m": "candle30m", "1h": "candle1H",
-        "2h": "candle2H", "4h": "candle4H", "1d": "candle1Dutc",
-    }  # fmt: skip
+    candles: Mapping[str, str] = {spec: f"candle{interval}" for spec, interval in _INTERVALS.items()}
     acks = "streams"
     histories: Mapping[str, Sequence[History]] = {
         "trades-all": (
@@ -170,6 +206,13 @@ class Okx(Exchange):
             ),
         )
     }  # fmt: skip
+    # Its own endpoint has the latest 1,440, and the one in progress.
+    candle_history = CandleHistory(
+        _REST, "/api/v5/market/history-candles", 100,
+        _INTERVALS, _candle_query, _read_candles, 1.0,
+        CandlePaging.BACKWARD, recent=("/api/v5/market/candles", 1440),
+        lacks=("trade_count", "taker_buy_volume", "taker_buy_quote_volume", "first_trade_id", "last_trade_id"),
+    )  # fmt: skip
     listing = Listing(
         _REST, "/api/v5/public/instruments", ("data",), _listed,
         {"suspend": HALTED, "rebase": HALTED, "preopen": NOT_YET, "test": NOT_YET, "expired": DELISTED},
@@ -229,8 +272,7 @@ class Okx(Exchange):
         return _TRADES
 
     def contract_size(self, symbol: str) -> Decimal | None:
-        base, _, rest = symbol.partition("-")
-        return _CONTRACT_USD.get(base, Decimal(10)) if rest.startswith("USD-") else None
+        return _CONTRACT_USD.get(symbol.partition("-")[0], Decimal(10)) if _is_inverse(symbol) else None
 
     def parse(self, message: Any) -> Iterable[Message]:
         if message == "pong":

@@ -65,7 +65,6 @@ class CandleClient:
         exchange: has a `candle_history`.
         get: fetches a URL, or posts to it: a RestClient.
         limiter: of the exchange's request weights, which others share.
-        api_key: sent where the endpoint needs one.
         url: asks here instead of the exchange's own address.
         patience_s: a request for which the exchange asks to wait longer than this is given up.
         exchange_time_ns: the exchange's time now.
@@ -84,7 +83,6 @@ class CandleClient:
         get: Fetch,
         limiter: RateLimiter,
         *,
-        api_key: str | None = None,
         url: str | None = None,
         patience_s: float = 120.0,
         exchange_time_ns: Callable[[], int] = wall_ns,
@@ -98,13 +96,11 @@ class CandleClient:
         self._exchange = exchange
         self._exchange_time_ns = exchange_time_ns
         self._sleep = sleep
-        self._lacks_key = history.key_header is not None and api_key is None
         self._at_once = asyncio.Semaphore(history.at_once)
         self._client = RetryingClient(
             exchange.name, get, self.stats, limiter,
             url=url or history.api.url,
-            headers={} if history.key_header is None or api_key is None else {history.key_header: api_key},
-            patience_s=patience_s, sleep=sleep, goes_first=False,
+            headers={}, patience_s=patience_s, sleep=sleep, goes_first=False,
         )  # fmt: skip
 
     def supports(self, spec: str | BarSpec) -> bool:
@@ -161,7 +157,7 @@ class CandleClient:
                     found[open_ns] = candle
             if history.reach_bars is not None and len(page) >= history.reach_bars - 1:
                 since_ns = max(since_ns, to_nanoseconds(page[0].open_time))
-            left = history.left(ask, left[1], page)
+            left = history.left(ask, left, page)
         candles = [found[open_ns] for open_ns in sorted(found) if open_ns < until_served_ns]
         self.stats.candles += len(candles)
         return PastCandles([one for one in candles if _has_trades(one)], since_ns, until_served_ns)
@@ -186,12 +182,6 @@ class CandleClient:
         if not self.supports(spec):
             served = ", ".join(self.history.intervals)
             raise SpecError(f"{self._exchange.name} {symbol}: no candles of {spec!r} over REST; those are {served}")
-        if self._lacks_key:
-            raise RestError(
-                f"{self._exchange.name} {symbol} {spec}: the REST API needs a key (StreamConfig.api_key, sent as"
-                f" {self.history.key_header})",
-                permanent=True,
-            )
         return self.history
 
     async def _settle(self, until_ns: int) -> None:
