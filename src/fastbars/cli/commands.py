@@ -208,6 +208,12 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
     return run(main())
 
 
+def _check(options: argparse.Namespace, console: Console) -> int:
+    from fastbars.cli.check import run_check  # noqa: PLC0415 no other command reads archives
+
+    return run_check(options, console)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "demo": _demo,
     "replay": _replay,
@@ -215,4 +221,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "verify": _verify,
     "stream": _stream,
     "simulate": _simulate,
+    "check": _check,
 }

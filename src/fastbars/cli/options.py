@@ -33,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastbars {fastbars.__version__}")
     _add_verbosity(parser, "")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_replay, _add_record, _add_verify, _add_stream, _add_simulate):
+    for add in (_add_demo, _add_replay, _add_record, _add_verify, _add_stream, _add_simulate, _add_check):
         add(commands)
     for command in commands.choices.values():
         _add_verbosity(command, "_behind")
@@ -141,6 +141,18 @@ def _add_simulate(commands: _Commands) -> None:
     simulate.add_argument("--rate", type=_positive_float, default=20_000.0, help="trades a second (20000)")
     simulate.add_argument("--seed", type=_seed, default=1, help="of the synthetic market (1)")
     simulate.add_argument("--port", type=_port, default=0, help="0: any free one")
+
+
+def _add_check(commands: _Commands) -> None:
+    check = commands.add_parser(
+        "check",
+        help="check files of trades for what is missing, doubled or contradictory; exit status 1 if there is any",
+    )
+    check.add_argument("files", nargs="+", type=_path, metavar="FILE", help="as published: CSV, also compressed")
+    check.add_argument("--json", action="store_true", help="the whole result as JSON, each day and id range")
+    check.add_argument("--exchange", type=_text, help="whose trades they are, if names and headers do not say")
+    check.add_argument("--market", type=_text, help="likewise, such as usdm")
+    check.add_argument("--symbol", type=_text, help="likewise, of all files")
 
 
 _MARKET_HELP = (

@@ -1,0 +1,574 @@
+"""The doctor: checks files of trades against themselves and against each other.
+
+    file -> blocks -> RowLedger for each symbol -> findings of the file
+                          `-> of all files of a series, by source: missing, doubled, daily against monthly
+                                `-> doubtful ids are read again (`comparison.py`): identical, or with other content
+
+Files of one exchange, market, symbol and dataset are one series. Their **source** is "daily" or "monthly", by their
+names, or "other"; within a source no id may come twice, between sources all must be alike. Units: times int64 ns
+since the epoch; days since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from itertools import pairwise
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbars.archives import ranges
+from fastbars.archives.checksums import checksum_fault
+from fastbars.archives.columns import TradeColumns
+from fastbars.archives.comparison import Place, compare, days_of
+from fastbars.archives.findings import DayReport, Diagnosis, FileReport, Finding, Kind, SeriesName, shown_ranges
+from fastbars.archives.formats import ArchiveFile, recognise
+from fastbars.archives.ledger import DAY_NS, LATENESS_NS, Day, RowLedger, Series, summed
+from fastbars.archives.opening import first_row
+from fastbars.archives.ranges import NONE, Ranges
+from fastbars.archives.reading import read_trades
+from fastbars.archives.segments import BUCKET
+from fastbars.errors import TapeError, UnknownExchangeError
+from fastbars.exchanges import find_exchange
+
+__all__ = ["check"]
+
+_EPOCH = date(1970, 1, 1)
+_MOST_DAILY_NS = DAY_NS
+_TELLING_ROWS = 100  # as many rows by chance do not all have whole seconds, or a decimal less
+_OTHER = "other"
+
+
+def check(
+    files: Iterable[str | PathLike[str]],
+    *,
+    exchange: str | None = None,
+    market: str | None = None,
+    symbol: str | None = None,
+    on_progress: Callable[[Path, int], object] | None = None,
+) -> Diagnosis:
+    """Check files of trades: what they lack, have twice, or contradict each other about.
+
+    Memory is bounded by the number of holes in the ids, not by that of rows.
+
+    Args:
+        files: as `fastbars.archives.build` takes them.
+        exchange, market, symbol: override what names and headers say.
+        on_progress: called after each block with the file and the rows read of it.
+
+    Returns:
+        What was found, and figures of each day.
+
+    Raises:
+        TapeError: a file cannot be opened, or its format is not known.
+    """
+    examined: list[_Examined] = []
+    findings: list[Finding] = []
+    seen: dict[Path, Path] = {}
+    for given in map(Path, files):
+        real = given.resolve()
+        if real in seen:
+            findings.append(Finding(Kind.GIVEN_TWICE, files=(str(given), str(seen[real]))))
+            continue
+        seen[real] = given
+        one = _Examined(given)
+        try:
+            one.checksum = checksum_fault(given)
+            one.file = recognise(given, exchange=exchange, market=market, symbol=symbol)
+            one.head = tuple(first_row(given))
+            one.read(on_progress)
+        except TapeError as error:
+            if isinstance(error.__cause__, OSError) or (one.file is None and _has_rows(given)):
+                raise
+            one.error = error
+        examined.append(one)
+        findings += one.findings()
+    of_series: dict[SeriesName, list[tuple[_Examined, RowLedger]]] = defaultdict(list)
+    for one in examined:
+        for name, ledger in one.ledgers.items():
+            of_series[one.name_of(name)].append((one, ledger))
+    days: dict[SeriesName, dict[date, DayReport]] = {}
+    for series in sorted(of_series):
+        checked = _SeriesCheck(series, of_series[series])
+        findings += checked.findings()
+        days[series] = checked.days(findings)
+    findings.sort(key=_place_of)
+    return Diagnosis(findings, days, [one.report() for one in examined])
+
+
+def _has_rows(path: Path) -> bool:
+    try:
+        return bool(first_row(path))
+    except TapeError:
+        return False
+
+
+def date_of(day: int) -> date:
+    """The date of a day since the epoch."""
+    return _EPOCH + timedelta(days=int(day))
+
+
+def _place_of(finding: Finding) -> tuple[Any, ...]:
+    return (
+        finding.series or ("",) * 4, finding.day or date.min, not finding.kind.is_fault, finding.kind.value,
+        finding.files, finding.ranges,
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Examined:
+    # One file: its ledgers, and what was wrong on the way.
+    path: Path
+    file: ArchiveFile | None = None
+    ledgers: dict[str, RowLedger] = field(default_factory=dict)
+    error: TapeError | None = None
+    checksum: str = ""
+    head: tuple[str, ...] = ()
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        # The names of the columns; none where the first row is a trade.
+        return () if any(text.isascii() and text.isdigit() for text in self.head) else self.head
+
+    @property
+    def source(self) -> str:
+        period = None if self.file is None else self.file.period
+        if period is None:
+            return _OTHER
+        return "daily" if period.until_ns - period.since_ns <= _MOST_DAILY_NS else "monthly"
+
+    @property
+    def period_days(self) -> range:
+        # Of its name, else those in which it has rows.
+        period = None if self.file is None else self.file.period
+        if period is not None:
+            return range(period.since_ns // DAY_NS, -(-period.until_ns // DAY_NS))
+        days = [day for ledger in self.ledgers.values() for series in ledger.series for day in series.days]
+        return range(min(days), max(days) + 1) if days else range(0)
+
+    def name_of(self, symbol: str) -> SeriesName:
+        assert self.file is not None
+        return SeriesName(self.file.exchange, self.file.market, symbol, self.file.kind)
+
+    def read(self, on_progress: Callable[[Path, int], object] | None) -> None:
+        assert self.file is not None
+        try:
+            for block in read_trades(self.file):
+                for symbol, part in _by_symbol(block):
+                    ledger = self.ledgers.get(symbol)
+                    if ledger is None:
+                        ledger = self.ledgers[symbol] = RowLedger()
+                    ledger.take(part)
+                if on_progress is not None:
+                    on_progress(self.path, block.first_row - 1 + len(block.time_ns))
+        finally:
+            for ledger in self.ledgers.values():
+                ledger.finish()
+
+    def again(self, symbol: str) -> Iterator[TradeColumns]:
+        # A damaged file ends where it ended before.
+        assert self.file is not None
+        try:
+            for block in read_trades(self.file):
+                yield from (part for name, part in _by_symbol(block) if name == symbol)
+        except TapeError:
+            if self.error is None:
+                raise
+
+    def findings(self) -> Iterator[Finding]:
+        files = (str(self.path),)
+        if self.error is not None:
+            rows = sum(ledger.rows for ledger in self.ledgers.values())
+            kind = Kind.DAMAGED if rows or self.error.__cause__ is not None else Kind.EMPTY
+            yield Finding(kind, files=files, row=rows + 1 if rows else None, detail=str(self.error))
+        if self.checksum:
+            yield Finding(Kind.CHECKSUM, files=files, detail=self.checksum)
+        for symbol, ledger in self.ledgers.items():
+            yield from self._of_symbol(self.name_of(symbol), ledger, files)
+
+    def _of_symbol(self, name: SeriesName, ledger: RowLedger, files: tuple[str, ...]) -> Iterator[Finding]:
+        period = self.period_days
+        outside: dict[int, int] = defaultdict(int)
+        for series in ledger.series:
+            for number, day in series.days.items():
+                if day.voids:
+                    yield Finding(Kind.VOID, name, date_of(number), day.voids, files=files)
+                if number not in period:
+                    outside[number] += day.rows
+            if series.late:
+                yield Finding(Kind.LATE, name, None, series.late, files=files, row=series.late_row)
+        for number, rows in sorted(outside.items()):
+            yield Finding(Kind.OUTSIDE_PERIOD, name, date_of(number), rows, files=files)
+        if ledger.backs:
+            yield Finding(Kind.TIME_GOES_BACK, name, None, ledger.backs, files=files, row=ledger.back_row)
+        if ledger.wrong:
+            yield Finding(Kind.REVERSED, name, None, ledger.wrong, files=files)
+
+    def report(self) -> FileReport:
+        names = tuple(self.name_of(symbol) for symbol in self.ledgers)
+        return FileReport(str(self.path), names, self.source, sum(ledger.rows for ledger in self.ledgers.values()))
+
+
+def _by_symbol(block: TradeColumns) -> Iterator[tuple[str, TradeColumns]]:
+    if len(block.symbols) == 1 or not len(block.symbol) or (block.symbol == block.symbol[0]).all():
+        if len(block.symbol):
+            yield block.symbols[block.symbol[0]], block
+        return
+    order = np.argsort(block.symbol, kind="stable")
+    numbers = block.symbol[order]
+    starts = np.concatenate([[0], np.flatnonzero(numbers[1:] != numbers[:-1]) + 1])
+    for start, places in zip(starts, np.split(order, starts[1:]), strict=True):
+        yield block.symbols[numbers[start]], _taken(block, places)
+
+
+def _taken(block: TradeColumns, places: npt.NDArray[np.intp]) -> TradeColumns:
+    # Rows of one symbol, whose numbers in the file are then no longer exact: that of the first stands for them.
+    def column(values: Any) -> Any:
+        return None if values is None else values[places]
+
+    first = column(block.first_id)
+    last = first if block.last_id is block.first_id else column(block.last_id)
+    return block._replace(
+        symbol=column(block.symbol), time_ns=column(block.time_ns), price=column(block.price), size=column(block.size),
+        side=column(block.side), first_id=first, last_id=last, count=column(block.count),
+        first_row=block.first_row + int(places[0]),
+    )  # fmt: skip
+
+
+class _Part(NamedTuple):
+    # A series of ids in one file.
+    epoch: int
+    source: str
+    number: int  # of the file
+    file: _Examined
+    series: Series
+    rows: tuple[int, int]
+
+
+class _SeriesCheck:
+    # The files of one exchange, market, symbol and kind against each other.
+    def __init__(self, name: SeriesName, files: Sequence[tuple[_Examined, RowLedger]]) -> None:
+        self._name = name
+        self._files = files
+        self._parts = self._in_epochs()
+        self._has_ids = any(len(part.series.ids) for part in self._parts)
+        self._leaves_out = leaves_ids_out(name)
+
+    def findings(self) -> Iterator[Finding]:
+        yield from self._layouts()
+        if not self._has_ids:
+            yield Finding(Kind.NO_IDS, self._name, files=self._paths(self._parts))
+        epochs: dict[int, list[_Part]] = defaultdict(list)
+        for part in self._parts:
+            epochs[part.epoch].append(part)
+        for number in sorted(epochs):
+            parts = epochs[number]
+            if number:
+                first = min(parts, key=lambda part: part.series.since_ns)
+                day = date_of(first.series.since_ns // DAY_NS)
+                at = first.series.ids[0, 0]
+                yield Finding(
+                    Kind.IDS_BEGIN_ANEW, self._name, day, files=(str(first.file.path),), row=first.series.row,
+                    detail=f"from {at} on",
+                )  # fmt: skip
+            yield from _EpochCheck(self._name, parts, self._leaves_out).findings()
+        yield from self._absent(epochs)
+
+    def days(self, findings: Iterable[Finding]) -> dict[date, DayReport]:
+        reports: dict[date, DayReport] = defaultdict(DayReport)
+        for part in self._parts:
+            for number, day in part.series.days.items():
+                rows = reports[date_of(number)].rows
+                rows[part.source] = rows.get(part.source, 0) + day.rows
+        for finding in findings:
+            if finding.series == self._name and finding.day is not None:
+                counts = reports[finding.day].counts
+                counts[finding.kind] = counts.get(finding.kind, 0) + finding.count
+        return dict(sorted(reports.items()))
+
+    def _in_epochs(self) -> list[_Part]:
+        # Each source by time: where ids begin anew, in a file or from one file to the next, an epoch begins.
+        by_source: dict[str, list[tuple[_Examined, Series, bool, tuple[int, int], int]]] = defaultdict(list)
+        for number, (file, ledger) in enumerate(self._files):
+            behind = [series.row for series in ledger.series[1:]] + [2**62]
+            for i, (series, until) in enumerate(zip(ledger.series, behind, strict=True)):
+                by_source[file.source].append((file, series, i > 0, (series.row, until), number))
+        breaks: list[int] = []
+        for parts in by_source.values():
+            parts.sort(key=lambda part: part[1].since_ns)
+            bottom, top, since, newest = 0, -1, 0, 0
+            for _, series, is_later, _, _ in parts:
+                if not len(series.ids):
+                    continue
+                first, last = int(series.ids[0, 0]), int(series.ids[-1, 1])
+                is_new = is_later
+                if top >= 0 and not is_new:
+                    late_ns = series.since_ns - LATENESS_NS
+                    below = ranges.common(series.ids, np.array([[0, top]]))
+                    is_new = ranges.count(below) * 2 > ranges.count(series.ids) and (
+                        late_ns > newest or (first < bottom and late_ns > since)
+                    )
+                if is_new:
+                    breaks.append(series.since_ns)
+                if is_new or top < 0:
+                    bottom, top, since, newest = first, last, series.since_ns, series.until_ns
+                bottom, top, newest = min(bottom, first), max(top, last), max(newest, series.until_ns)
+        # Two sources see the same one, if not in the same row.
+        breaks.sort()
+        breaks = [at for i, at in enumerate(breaks) if not i or at - breaks[i - 1] > DAY_NS]
+        made = []
+        for source, parts in by_source.items():
+            for file, series, _, rows, number in parts:
+                epoch = int(np.searchsorted(breaks, series.since_ns, "right"))
+                made.append(_Part(epoch, source, number, file, series, rows))
+        return made
+
+    def _absent(self, epochs: dict[int, list[_Part]]) -> Iterator[Finding]:
+        # A day without rows, unless the ids go on from the last before it to the first behind it.
+        present = {
+            number for part in self._parts for number in part.series.days if number in part.file.period_days
+        }  # fmt: skip
+        wanted = {number for file, _ in self._files for number in file.period_days}
+        if not present:
+            return
+        proven: set[int] = set()
+        for parts in epochs.values():
+            together = ranges.union([part.series.ids for part in parts])[0]
+            place = _DayPlaces(parts)
+            holes = ranges.between(together)
+            before, behind = place.of(holes[:, 0] - 1), place.of(holes[:, 1] + 1)
+            days = sorted({number for part in parts for number in part.series.days if number in part.file.period_days})
+            if not len(together):
+                continue
+            for day, following in pairwise(days):
+                if following - day > 1 and not ((before <= day) & (behind >= following)).any():
+                    proven.update(range(day + 1, following))
+            if together[0, 0] <= 1:  # nothing was traded before the first id
+                proven.update(range(min(wanted), days[0]))
+        absent = [
+            number
+            for number in range(min(wanted | present), max(wanted | present) + 1)
+            if number not in present and number not in proven
+        ]
+        for first, last in ranges.ranges_of((number, number) for number in absent).tolist():
+            files = tuple(
+                str(file.path) for file, _ in self._files if any(day in file.period_days for day in (first, last))
+            )
+            yield Finding(
+                Kind.DAY_ABSENT, self._name, date_of(first), last - first + 1, files=files, until=date_of(last),
+                detail="" if min(present) < first < max(present) else "no file has a trade on its other side",
+            )  # fmt: skip
+
+    def _layouts(self) -> Iterator[Finding]:
+        # What changes from one file to the next, in order of time.
+        for source in sorted({part.source for part in self._parts}):
+            files = [(file, ledger) for file, ledger in self._files if file.source == source and ledger.rows]
+            files.sort(key=lambda one: one[1].series[0].since_ns)
+            for (earlier, before), (file, ledger) in pairwise(files):
+                yield from self._changes(before, ledger, file)
+                yield from self._other_columns(earlier, file, ledger)
+
+    def _other_columns(self, before: _Examined, file: _Examined, ledger: RowLedger) -> Iterator[Finding]:
+        day, files = date_of(ledger.series[0].since_ns // DAY_NS), (str(file.path),)
+        if bool(file.header) != bool(before.header):
+            yield Finding(Kind.HEADER, self._name, day, files=files, detail="with one" if file.header else "without")
+        if len(file.head) != len(before.head):
+            detail = f"{len(before.head)} columns, now {len(file.head)}"
+            yield Finding(Kind.COLUMNS, self._name, day, files=files, detail=detail)
+        elif file.header and before.header and file.header != before.header:
+            yield Finding(Kind.COLUMNS, self._name, day, files=files, detail=f"now {','.join(file.header)}"[:200])
+
+    def _changes(self, before: RowLedger, ledger: RowLedger, file: _Examined) -> Iterator[Finding]:
+        if min(before.rows, ledger.rows) < _TELLING_ROWS:
+            return
+        day = date_of(ledger.series[0].since_ns // DAY_NS)
+        files = (str(file.path),)
+        (time, price, size), (was_time, was_price, was_size) = ledger.decimals, before.decimals
+        if time == 0 < was_time:
+            yield Finding(Kind.TIME_PRECISION_LOST, self._name, day, ledger.rows, files=files)
+        elif time != was_time and 0 not in (time, was_time):
+            yield Finding(
+                Kind.TIME_UNIT, self._name, day, files=files, detail=f"{was_time} decimals of a second, now {time}"
+            )
+        for what, now, was in (("prices", price, was_price), ("sizes", size, was_size)):
+            if now < was:
+                detail = f"{what} had {was} decimals, now {now}"
+                yield Finding(Kind.PRECISION, self._name, day, files=files, detail=detail)
+
+    @staticmethod
+    def _paths(parts: Iterable[_Part]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(str(part.file.path) for part in parts))
+
+
+class _DayPlaces:
+    # The day that an id lies in, by the least and greatest id of each day.
+    def __init__(self, parts: Iterable[_Part]) -> None:
+        days: dict[int, Day] = {}
+        for part in parts:
+            for number, day in part.series.days.items():
+                if number in part.file.period_days and day.last >= 0:
+                    known = days.setdefault(number, Day())
+                    known.first, known.last = min(known.first, day.first), max(known.last, day.last)
+        places = sorted((day.first, number) for number, day in days.items())
+        self._firsts = np.array([first for first, _ in places], np.int64)
+        self._days = np.array([number for _, number in places], np.int64)
+
+    def of(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        if not len(self._days):
+            return np.zeros(len(ids), np.int64)
+        found: npt.NDArray[np.int64] = self._days[np.maximum(np.searchsorted(self._firsts, ids, "right") - 1, 0)]
+        return found
+
+
+class _EpochCheck:
+    # Ids of one series from their first to where they begin anew.
+    def __init__(self, name: SeriesName, parts: Sequence[_Part], leaves_out: bool) -> None:
+        self._name = name
+        self._parts = parts
+        self._leaves_out = leaves_out
+        self._sources = sorted({part.source for part in parts})
+        self._ids: dict[str, Ranges] = {}
+        self._repeated = NONE
+        for source in self._sources:
+            own = [part.series for part in parts if part.source == source]
+            self._ids[source], between = ranges.union([series.ids for series in own])
+            self._repeated = ranges.union([self._repeated, between, *(series.repeated for series in own)])[0]
+        self._places = _DayPlaces(parts)
+
+    def findings(self) -> Iterator[Finding]:
+        yield from self._missing()
+        doubtful = [self._repeated]
+        for i, source in enumerate(self._sources):
+            yield from self._lacking(source)
+            for other in self._sources[:i]:
+                unequal = self._unequal(source, other)
+                if len(self._ids[source]):
+                    buckets = ranges.ranges_of((bucket * BUCKET, (bucket + 1) * BUCKET - 1) for _, bucket in unequal)
+                    both = ranges.common(self._ids[source], self._ids[other])
+                    doubtful.append(ranges.common(both, buckets))
+                else:
+                    for day in sorted({day for day, _ in unequal}):
+                        yield Finding(Kind.DIFFERS, self._name, date_of(day), files=self._files(day))
+        yield from self._closely(ranges.union(doubtful)[0])
+
+    def _missing(self) -> Iterator[Finding]:
+        holes = ranges.between(ranges.union(self._ids.values())[0])
+        if not len(holes):
+            return
+        kind = Kind.MISSING
+        unpublished = np.zeros(len(holes), bool)
+        if self._leaves_out:
+            kind = Kind.MISSING_OR_UNPUBLISHED
+            # What two archives leave out, both with its neighbours, the exchange does not publish.
+            lists = np.zeros(len(holes), np.int64)
+            for ids in self._ids.values():
+                own = ranges.between(ids)
+                place = np.minimum(np.searchsorted(own[:, 0], holes[:, 0]), max(len(own) - 1, 0))
+                lists += (own[place] == holes).all(axis=1) if len(own) else 0
+            unpublished = lists > 1
+        yield from self._by_day(Kind.UNPUBLISHED, holes[unpublished])
+        yield from self._by_day(kind, holes[~unpublished])
+
+    def _lacking(self, source: str) -> Iterator[Finding]:
+        others = [ids for other, ids in self._ids.items() if other != source and len(ids)]
+        own = self._ids[source]
+        if not others or not len(own):
+            return
+        lacking = ranges.without(ranges.union(others)[0], own)
+        # Only where the source should have them: between ids that one file of it has, or in the days of one.
+        spans = [part.series.ids for part in self._parts if part.source == source and len(part.series.ids)]
+        within = ranges.ranges_of((int(ids[0, 0]), int(ids[-1, 1])) for ids in spans)
+        if source != _OTHER:
+            days = {day for part in self._parts if part.source == source for day in part.file.period_days}
+            within = ranges.union([within, *(self._span(part, days) for part in self._parts if part.source != source)])[
+                0
+            ]
+        yield from self._by_day(Kind.LACKS, ranges.common(lacking, within), source)
+
+    @staticmethod
+    def _span(part: _Part, days: set[int]) -> Ranges:
+        # The ids of a file on these days.
+        own = [(day.first, day.last) for number, day in part.series.days.items() if number in days and day.last >= 0]
+        return ranges.ranges_of(own)
+
+    def _by_day(self, kind: Kind, found: Ranges, source: str | None = None) -> Iterator[Finding]:
+        if not len(found):
+            return
+        if source is None:
+            # Of a hole that reaches over days without rows, the first of these.
+            before, behind = self._places.of(found[:, 0] - 1), self._places.of(found[:, 1] + 1)
+            days = np.where(behind - before > 1, before + 1, before)
+        else:
+            days = self._places.of(found[:, 0])
+        for day in np.unique(days).tolist():
+            own = found[days == day]
+            files = self._files(day, source)
+            yield Finding(kind, self._name, date_of(day), ranges.count(own), shown_ranges(own), files)
+
+    def _files(self, day: int, source: str | None = None) -> tuple[str, ...]:
+        return tuple(
+            dict.fromkeys(
+                str(part.file.path)
+                for part in self._parts
+                if day in part.file.period_days and source in (None, part.source)
+            )
+        )
+
+    def _unequal(self, source: str, other: str) -> list[tuple[int, int]]:
+        # (day, bucket) of which two sources have different rows, on days that both are meant to have.
+        mine, theirs = (
+            summed(part.series.digests() for part in self._parts if part.source == each) for each in (source, other)
+        )
+        table = np.concatenate([mine, theirs])
+        table = table[np.lexsort((table["bucket"], table["day"]))]
+        first, second = table[:-1], table[1:]
+        pair = (first["day"] == second["day"]) & (first["bucket"] == second["bucket"])
+        pair &= (first["rows"] != second["rows"]) | (first["digest"] != second["digest"])
+        covered = [
+            {day for part in self._parts if part.source == each for day in part.file.period_days}
+            for each in (source, other)
+        ]
+        pair &= np.isin(first["day"], list(covered[0] & covered[1]))
+        return list(zip(first["day"][pair].tolist(), first["bucket"][pair].tolist(), strict=True))
+
+    def _closely(self, doubtful: Ranges) -> Iterator[Finding]:
+        if not len(doubtful):
+            return
+        names = {source: number for number, source in enumerate(self._sources)}
+        files = {part.number: part.file for part in self._parts}
+        places = [
+            Place(names[part.source], part.number, part.rows, part.series.ids, _reader(part.file, self._name.symbol))
+            for part in self._parts
+        ]
+        verdict = compare(places, doubtful)
+        for kind, rows in (
+            (Kind.REPEATED, verdict.repeated),
+            (Kind.CONFLICTING, verdict.conflicting),
+            (Kind.DIFFERS, verdict.differing),
+        ):
+            days = days_of(rows)
+            for day in np.unique(days).tolist():
+                own = rows[days == day]
+                listed = ranges.union([np.stack([own["first"], own["last"]], 1)])[0]
+                paths = tuple(dict.fromkeys(str(files[number].path) for number in own["file"].tolist()))
+                yield Finding(kind, self._name, date_of(day), len(own), shown_ranges(listed), paths, int(own["row"][0]))
+        yield from self._by_day(Kind.OVERLAPPING, ranges.without(self._repeated, verdict.explained))
+
+
+def _reader(file: _Examined, symbol: str) -> Callable[[], Iterable[TradeColumns]]:
+    return lambda: file.again(symbol)
+
+
+def leaves_ids_out(name: SeriesName) -> bool:
+    """Whether the exchange is declared never to publish some ids of this market."""
+    try:
+        exchange = find_exchange(name.exchange, name.market or None)
+    except UnknownExchangeError:
+        return False
+    return any(history.leaves_out_ids for history in exchange.histories.get(exchange.default_channel, ()))
