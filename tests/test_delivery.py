@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import orjson
 import pytest
 
-from fastbars.bars import BarStatus, OHLCVBar
+from fastbars.bars import BarStatus, CloseReason, OHLCVBar
 from fastbars.errors import WSConnectionError
 from fastbars.live.config import StreamConfig
 from fastbars.live.delivery import CALLBACKS, BarLoop, BarLoops, Delivery
-from fastbars.live.reissues import EarlierBars
+from fastbars.live.delivery_log import encoded
+from fastbars.live.reissues import EarlierBars, contradicts
 from fastbars.specs import parse_specs
 
 START = datetime(2024, 8, 8, tzinfo=UTC)
@@ -266,3 +269,150 @@ def test_path_driven_bars_of_one_time_are_told_apart_by_their_first_trade() -> N
     earlier = earlier_of(ticks[0], ticks[1])
     assert earlier.judge(ticks[0]) is None
     assert earlier.judge(ticks[2]) is ticks[2]
+
+
+# Bars that candles replace.
+
+
+def candle_of(one: OHLCVBar, **others: Any) -> OHLCVBar:
+    fields: dict[str, Any] = {"status": BarStatus.REPORTED, "close_reason": CloseReason.CANDLE, "trade_count": None}
+    return replace(one, **fields | {"revision": 0, "volume": Decimal(9)} | others)
+
+
+def repairing() -> tuple[EarlierBars, list[OHLCVBar]]:
+    earlier = EarlierBars(("test", "spot"), parse_specs(["1s", "tick:1"]), 60, repairs=True)
+    told: list[OHLCVBar] = []
+    earlier.on_lacking = told.append
+    return earlier, told
+
+
+def shown(*given: OHLCVBar | None) -> list[tuple[str, int] | None]:
+    return [None if one is None else (str(one.status), one.revision) for one in given]
+
+
+@pytest.mark.parametrize("status", ["GAP", "PARTIAL"])
+def test_a_candle_replaces_a_bar_that_lacks_trades_and_trades_that_prove_more_replace_it(status: str) -> None:
+    earlier, told = repairing()
+    lacking = bar(0, status, trades=3)
+    assert earlier.judge(lacking) is lacking
+    assert told == earlier.lacking() == [lacking]
+    reported = earlier.report(candle_of(lacking))
+    assert shown(reported) == [("REPORTED", 1)]
+    assert earlier.lacking() == []
+    # What the kernel counts goes on, whatever of it is issued.
+    made = [bar(0, "GAP", 4, 1), bar(0, "PARTIAL", 5, 2), bar(0, "PROVISIONAL", 6, 3), bar(0, "COMPLETE", 6, 4)]
+    assert shown(*map(earlier.judge, made)) == [None, None, ("PROVISIONAL", 2), ("COMPLETE", 3)]
+
+
+@pytest.mark.parametrize("better", [s for s in WORST_FIRST if s not in ("GAP", "PARTIAL")])
+def test_a_candle_is_issued_once_more_where_trades_are_lost_after_all(better: str) -> None:
+    earlier, _ = repairing()
+    earlier.judge(bar(0, "GAP", trades=3))
+    candle = candle_of(bar(0))
+    earlier.report(candle)
+    assert shown(earlier.judge(bar(0, better, 4, 1))) == [(better, 2)]
+    again = earlier.judge(bar(0, "GAP", 4, 2))
+    assert again == replace(candle, revision=3)
+    assert shown(earlier.judge(bar(0, "GAP", 5, 3)), earlier.judge(bar(0, better, 6, 4))) == [None, (better, 4)]
+
+
+def test_a_candle_that_comes_too_late_is_not_issued() -> None:
+    earlier, _ = repairing()
+    earlier.judge(bar(0, "GAP", trades=3))
+    earlier.judge(bar(0, "HEALED", trades=6, revision=1))
+    assert earlier.lacking() == []
+    assert earlier.report(candle_of(bar(0))) is None
+    assert shown(earlier.judge(bar(0, "GAP", 6, 2))) == [("GAP", 2)]
+
+
+def test_the_same_candle_again_is_not_issued_and_another_one_is() -> None:
+    earlier, _ = repairing()
+    earlier.judge(bar(0, "GAP", trades=3))
+    candle = candle_of(bar(0))
+    issued = (earlier.report(candle), earlier.report(candle), earlier.report(replace(candle, volume=Decimal(10))))
+    assert shown(*issued) == [("REPORTED", 1), None, ("REPORTED", 2)]
+
+
+def test_late_trades_that_contradict_a_candle_ask_for_another_and_take_it_back() -> None:
+    earlier, told = repairing()
+    earlier.judge(bar(0, "GAP", trades=3))
+    earlier.report(candle_of(bar(0), trade_count=5, volume=Decimal(5)))
+    told.clear()
+    assert earlier.judge(bar(0, "GAP", 5, 1)) is None  # it may be of them
+    assert told == []
+    late = bar(0, "GAP", 6, 2)
+    assert earlier.judge(late) is None
+    assert told == earlier.lacking() == [late]
+    assert earlier.lacks(bar(0)) == late
+    withdrawn = earlier.withdraw(late)
+    assert withdrawn == replace(late, revision=2)
+    assert earlier.withdraw(late) is None
+    assert earlier.lacking() == []
+    assert shown(earlier.judge(bar(0, "GAP", 7, 3)), earlier.judge(bar(0, "HEALED", 8, 4))) == [
+        ("GAP", 3), ("HEALED", 4),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("values", [
+    {"trade_count": 4}, {"volume": Decimal("4.9")}, {"high": Decimal("1.4")}, {"low": Decimal("0.1")},
+])  # fmt: skip
+def test_a_candle_of_fewer_trades_than_were_received_contradicts_them(values: dict[str, Any]) -> None:
+    made = bar(0, "GAP")
+    assert contradicts(candle_of(made), made) == ""
+    assert contradicts(candle_of(made, **values), made)
+    empty = replace(made, open=None, high=None, low=None, close=None, volume=Decimal(0), trade_count=0)
+    assert contradicts(candle_of(made, **values), empty) == ""
+
+
+def test_bars_that_lack_trades_wait_for_their_candles_across_a_restart() -> None:
+    earlier, _ = repairing()
+    for second in (0, 1, 2):
+        earlier.judge(bar(second, "GAP"))
+    earlier.report(candle_of(bar(1)))
+    earlier.judge(bar(1, "GAP", 6, 1))
+    earlier.settle(bar(2))
+    again, _ = repairing()
+    again.load(earlier.dump()())
+    assert again.dump()() == earlier.dump()()
+    assert again.lacking() == [bar(0, "GAP")]
+    assert shown(again.judge(bar(1, "GAP", 7, 2)), again.judge(bar(1, "HEALED", 8, 3))) == [None, ("HEALED", 2)]
+    assert shown(again.report(candle_of(bar(0)))) == [("REPORTED", 1)]
+    # What was issued behind the snapshot is known by its log.
+    logged, _ = repairing()
+    for one in (bar(0, "GAP"), bar(1, "GAP"), candle_of(bar(1), revision=1)):
+        logged.add(one)
+    assert logged.lacking() == [bar(0, "GAP")]
+    assert shown(logged.judge(bar(1, "GAP")), logged.judge(bar(1, "COMPLETE", 6, 1))) == [None, ("COMPLETE", 2)]
+
+
+def test_what_waits_for_a_candle_is_not_forgotten_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier, _ = repairing()
+    for second in (0, 1):
+        earlier.judge(bar(second, "GAP"))
+    earlier.settle(bar(1))
+    for second in (100, 101):
+        earlier.judge(bar(second))
+    assert earlier.lacking() == [bar(0, "GAP")]
+    assert len(earlier) == 1
+    earlier.settle(bar(0))
+    earlier.judge(bar(102))
+    assert len(earlier) == 0
+    monkeypatch.setattr("fastbars.live.reissues.MOST_LACKING", 3)
+    for second in range(200, 205):
+        earlier.judge(bar(second, "GAP"))
+    assert seconds_of(earlier.lacking()) == [202, 203, 204]
+
+
+@pytest.mark.parametrize("part", [
+    b"{}", b"[1]", b"[[1,0,0]]", b"[[2,0,0,null,null,null]]", b'[[1,0,-1,null,null,null]]', b"[[1,0,0,null,null,null]]",
+])  # fmt: skip
+def test_what_is_no_list_of_issued_bars_is_refused(part: bytes) -> None:
+    earlier, _ = repairing()
+    with pytest.raises(ValueError, match=r"it |bar"):
+        earlier.load(part)
+    swapped = orjson.dumps([[1, 0, 0, orjson.loads(encoded(bar(0))), orjson.loads(encoded(bar(1))), None]])
+    with pytest.raises(ValueError, match="two bars as one"):
+        earlier.load(swapped)
+    not_reported = orjson.dumps([[1, 0, 0, orjson.loads(encoded(bar(0))), None, orjson.loads(encoded(bar(0)))]])
+    with pytest.raises(ValueError, match="candle that is COMPLETE"):
+        earlier.load(not_reported)

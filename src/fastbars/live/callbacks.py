@@ -133,9 +133,13 @@ class Notifier:
 
     def notify_bars(self, bars: list[OHLCVBar], receive_time_ns: int) -> list[OHLCVBar]:
         """Pass on the bars issued in one wakeup. Returns them, as the user has them (see `reissues.py`)."""
-        if not bars:
-            return bars
-        issued = self.delivery.issue(bars)
+        return self._notify(self.delivery.issue(bars), receive_time_ns) if bars else bars
+
+    def notify_judged(self, bars: list[OHLCVBar], receive_time_ns: int) -> list[OHLCVBar]:
+        """The same, of bars that `delivery.earlier` has returned as they are to be issued."""
+        return self._notify(self.delivery.issue_judged(bars), receive_time_ns)
+
+    def _notify(self, issued: list[OHLCVBar], receive_time_ns: int) -> list[OHLCVBar]:
         if issued and not self.delivery.is_held:
             self._pass_on(issued, receive_time_ns)
         return issued

@@ -13,6 +13,8 @@ from fastbars.kernel.arbiter import MOST_LINES
 from fastbars.redaction import is_secret_name, keep_address_secret, keep_secret
 from fastbars.specs import BarSpec, Origin, parse_specs
 
+Repair = Literal["none", "candles"]
+
 
 def _positive(default: Any) -> Any:
     return field(default=default, metadata={"sign": "positive"})
@@ -59,6 +61,8 @@ class StreamConfig:
         backfill: where trades are healed, the beginning of a bar that the stream began inside is fetched too, for bars
             up to this many seconds long; 0: never. Bars longer than `heal_horizon` are not completed.
         heal_horizon: age, in seconds of event time, up to which a hole's bars are kept and healed.
+        repair: "candles": a time bar that stays GAP or PARTIAL is issued again as REPORTED, from the exchange's own
+            candle over REST, where that is served (see "Repair by candles" in docs/semantics.md); "none": it stays.
         api_key: for REST APIs that require one (Binance futures, Binance.US); sent as a header, never logged.
         session_token: of exchanges that require one on the stream itself (Interactive Brokers: the `session` that the
             gateway's `/tickle` answers with); never logged.
@@ -110,6 +114,7 @@ class StreamConfig:
     heal: bool = True
     backfill: float = _not_negative(60.0)
     heal_horizon: float = _positive(3600.0)
+    repair: Repair = "none"
     api_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
     rest_url: str | None = field(default=None, repr=False)
@@ -152,6 +157,8 @@ class StreamConfig:
             )
         if self.close_by not in ("clock", "trades"):
             raise ValueError(f"close_by must be 'clock' or 'trades', got {self.close_by!r}")
+        if self.repair not in get_args(Repair):
+            raise ValueError(f"repair must be one of {', '.join(get_args(Repair))}, got {self.repair!r}")
         if isinstance(self.state, Path):  # as text, so that a recording can hold it
             object.__setattr__(self, "state", str(self.state))
         if self.empty not in get_args(Empty):

@@ -64,7 +64,7 @@ class Delivery:
         is_held: callbacks are not called yet, as the stream has not begun.
         changes: counts whatever a snapshot would hold differently.
         loops: of the stream; None: nothing iterates over it.
-        earlier: bars of earlier processes.
+        earlier: bars that were issued from elsewhere.
     """
 
     def __init__(self, exchange: str, identity: tuple[str, str], config: StreamConfig) -> None:
@@ -72,7 +72,9 @@ class Delivery:
         self.is_held = False
         self.changes = 0
         self.loops: BarLoops | None = None
-        self.earlier = EarlierBars(identity, config.specs, config.lateness + config.heal_horizon)
+        self.earlier = EarlierBars(
+            identity, config.specs, config.lateness + config.heal_horizon, repairs=config.repair == "candles"
+        )
         self._exchange = exchange
         self._warnings = SparseLog(exchange=exchange)
         self._bars: dict[int, tuple[OHLCVBar, bytes]] = {}  # those that somebody has not confirmed, with their JSON
@@ -102,8 +104,12 @@ class Delivery:
         Returns:
             Those that callbacks are to be given: less the ones that are worse than what an earlier process has issued.
         """
-        if len(self.earlier):
+        if not self.earlier.is_empty:
             bars = [judged for bar in bars if (judged := self.earlier.judge(bar)) is not None]
+        return self.issue_judged(bars)
+
+    def issue_judged(self, bars: list[OHLCVBar]) -> list[OHLCVBar]:
+        """The same, of bars that `earlier` has judged, and returned as they are to be issued."""
         if not bars or not (self._log or self.loops or self.is_held):
             return bars
         first = self.next_number

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbars import clocks
-from fastbars.bars import OHLCVBar
+from fastbars.bars import BarStatus, OHLCVBar
 from fastbars.buffer import BufferStats, RowSink, place_of, shortened, wait_ns_of
 from fastbars.clocks import wall_ns
 from fastbars.exchanges.checked import LATEST_NS
@@ -34,6 +34,7 @@ from fastbars.live.config import StreamConfig
 from fastbars.live.connections.never_heard import CandleCount
 from fastbars.live.coverage import Coverage
 from fastbars.live.delivery import Delivery, knows_all
+from fastbars.live.delivery_log import encoded
 from fastbars.live.intake import Feed, Intake
 from fastbars.live.journal import Journal, OpenRecorder
 from fastbars.live.reader import MessageReader, Received
@@ -482,6 +483,28 @@ class Session:
         bars = self.notifier.notify_bars(bars, receive_time_ns)
         self.notifier.finish()
         return bars
+
+    def report(self, bars: Sequence[OHLCVBar], receive_time_ns: int | None = None) -> list[OHLCVBar]:
+        """Issue bars from elsewhere in place of those that trades make.
+
+        Args:
+            bars: REPORTED: each is issued unless what was issued is as good. Others: what trades make, in place of a
+                REPORTED bar that they contradict. Those of other specs than the session's are ignored.
+
+        Returns:
+            Those that were issued, with their revisions.
+        """
+        earlier, now_ns = self.delivery.earlier, wall_ns() if receive_time_ns is None else receive_time_ns
+        judged = [
+            earlier.report(bar) if bar.status is BarStatus.REPORTED else earlier.withdraw(bar)
+            for bar in bars
+            if earlier.has_spec(bar)
+        ]
+        issued = [bar for bar in judged if bar is not None]
+        if issued:
+            # As they are issued: a replay may know less of what was issued before.
+            self._journal.write("report", now_ns, {}, lambda: b"[%s]" % b",\n".join(map(encoded, issued)))
+        return self.notifier.notify_judged(issued, now_ns)
 
     # Connections and restarts.
 

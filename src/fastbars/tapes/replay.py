@@ -23,6 +23,7 @@ from fastbars.exchanges.messages import Trade
 from fastbars.kernel.rows import IssuedRows
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
+from fastbars.live.delivery_log import decoded
 from fastbars.live.session import Session
 from fastbars.live.snapshots import unpack
 from fastbars.specs import BarSpec, Origin
@@ -65,6 +66,11 @@ def _load(session: Session, entry: Entry) -> list[OHLCVBar]:
     return session.load(unpack(entry.body), entry.receive_time_ns)
 
 
+def _report(session: Session, entry: Entry) -> list[OHLCVBar]:
+    session.divert_rows(None)  # as above, by those that were reported
+    return session.report([decoded(one) for one in orjson.loads(entry.body)], entry.receive_time_ns)
+
+
 # How a replay gives each recorded event to the session.
 INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
     "clock": lambda session, entry: session.advance_clock(
@@ -103,6 +109,7 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
     "leave_out": lambda session, entry: session.repairs.leave_out(
         entry.fields["symbol"], entry.fields["ranges"], entry.receive_time_ns
     ),
+    "report": _report,
     "streams": _change_streams,
     "load": _load,
     "outage": lambda session, entry: session.changes.lose(
