@@ -147,9 +147,22 @@ ANSWERS: dict[tuple[str, str], tuple[bytes, list[Listed]]] = {
         ],
     ),
     ("deribit", "inverse"): (
-        b'{"jsonrpc":"2.0","result":[{"instrument_name":"BTC-PERPETUAL","is_active":true,"kind":"future","tick_size":'
-        b'0.5},{"instrument_name":"ETH-25DEC26","is_active":false,"kind":"future","tick_size_steps":[]}],"usIn":1}',
-        [Listed("BTC-PERPETUAL", "open"), Listed("ETH-25DEC26", "closed")],
+        b'{"jsonrpc":"2.0","result":[{"instrument_name":"BTC-PERPETUAL","is_active":true,"kind":"future",'
+        b'"settlement_period":"perpetual","instrument_type":"reversed","base_currency":"BTC","quote_currency":"USD",'
+        b'"settlement_currency":"BTC","tick_size":0.5,"min_trade_amount":10,"contract_size":10,"creation_timestamp":'
+        b'1534167754000,"expiration_timestamp":32503708800000},{"instrument_name":"BTC_USDC-PERPETUAL","is_active":'
+        b'true,"kind":"future","instrument_type":"linear"},{"instrument_name":"ETH-25DEC26","is_active":false,"kind":'
+        b'"future","instrument_type":"reversed","expiration_timestamp":1798185600000,"tick_size_steps":[]}],"usIn":1}',
+        [
+            Listed(
+                "BTC-PERPETUAL", "open", "perpetual", "BTC", "USD", "BTC", Decimal("0.5"), Decimal(10), Decimal(1),
+                True, None, 1_534_167_754_000_000_000,
+            ),
+            Listed(
+                "ETH-25DEC26", "closed", "future", contract_size=Decimal(1), inverse=True,
+                expiry_ns=1_798_185_600_000_000_000,
+            ),
+        ],
     ),
     ("hyperliquid", "perp"): (
         b'{"universe":[{"szDecimals":5,"name":"BTC","maxLeverage":40},{"name":"MATIC","szDecimals":1,"isDelisted":'

@@ -74,7 +74,7 @@ WRONG: dict[str, list[str]] = {
     "okx": ["BTCUSDT", "BTC-", "-USDT"],
     "coinbase": ["BTCUSD", "/USD", "btc_usd"],
     "kraken": ["BTC-USD", "BTCUSD", "btc", "/USD", "BTC/USD/EUR"],
-    "deribit": ["BTC", "BTC_USDC-PERPETUAL", "BTC-25DEC26-100000-C", "BTC/USD", "BTC.PERPETUAL"],
+    "deribit": ["BTC", "BTC_USDC-PERPETUAL", "BTC-25DEC26-100000-C", "BTC.PERPETUAL"],
     "hyperliquid": ["btc", "BTC-USD", "KPEPEx", "XYZ:TSLA", "@", "@x", "purr/usdc"],
     "interactive_brokers": ["AAPL", "265598@SMART", "-5", "0", "01", "1.5", "٢٦٥"],
 }
@@ -134,6 +134,9 @@ ALIASES: dict[tuple[str, str | None], dict[str, str]] = {
     },
     ("bybit", "inverse"): {"BTC/USD:BTC": "BTCUSD", "BTC/USD:BTC-260925": "BTCUSDU26"},
     ("bybit", "spot@tr"): {"BTC/TRY": "BTCTRY"},
+    ("deribit", None): {"BTC/USD:BTC": "BTC-PERPETUAL", "eth/usd:eth-260905": "ETH-5SEP26"},
+    ("deribit", "linear"): {"BTC/USDC:USDC": "BTC_USDC-PERPETUAL", "SOL/USDC:USDC-261225": "SOL_USDC-25DEC26"},
+    ("deribit", "spot"): {"BTC/USDC": "BTC_USDC"},
     ("okx", None): {
         "BTC/USDT": "BTC-USDT", "BTC/USDT:USDT": "BTC-USDT-SWAP", "BTC/USD:BTC": "BTC-USD-SWAP",
         "BTC/USD:BTC-260925": "BTC-USD-260925",
@@ -161,6 +164,8 @@ def test_one_name_means_the_same_on_every_exchange(exchange: str, market: str | 
          " 'BTC/USDT:USDT'"),
         ("binance", "coinm", "BTC/USD", "could have 'BTC/USD:BTC'"),
         ("bybit", "inverse", "BTC/USD:USD", "could have 'BTC/USD:BTC'"),
+        ("deribit", "inverse", "BTC/USD", "names a spot pair, which .* could have 'BTC/USD:BTC'"),
+        ("deribit", "option", "BTC/USD:BTC", "is not a symbol of this exchange"),
         ("bybit", "linear", "BTC/USDT:USDT-261325", "names a future, which .* could have 'BTC/USDT'|is not a symbol"),
         ("okx", None, "BTC/USD:ETH", "could have 'BTC/USD', 'BTC/USD:USD', 'BTC/USD:BTC'"),
         ("coinbase", None, "BTC/USD:USD", "could have 'BTC/USD'"),

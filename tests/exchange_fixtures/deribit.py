@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastbars.exchanges import Ack, Exchange, Heartbeat, Refusal, Trade, deribit
 from fastbars.testing import ExchangeFixtures
 
-from .values import MINUTE, OPEN_MS, T_MS, T_NS, candle, quote, ticker
+from .values import MINUTE, OPEN, OPEN_MS, T_MS, T_NS, candle, past, quote, ticker
 
 
 def _message(channel: str, data: str) -> str:
@@ -37,8 +37,29 @@ def _fixtures(exchange: Exchange, symbol: str, *, volume: str, quote_volume: str
     )
     stats = '"stats":{"volume_usd":4000.5,"volume":0.25,"price_change":0.7229,"low":0.5,"high":3.1}'
     state = f'{{"timestamp":{T_MS},{stats},"last_price":2.0,"instrument_name":"{symbol}"}}'
+    url = (
+        "https://www.deribit.com/api/v2/public/get_tradingview_chart_data?instrument_name="
+        f"{symbol}&resolution=1&start_timestamp={OPEN_MS}&end_timestamp={OPEN_MS + 60_000}"
+    )
+    chart = (
+        f'{{"jsonrpc":"2.0","result":{{"status":"ok","ticks":[{OPEN_MS},{OPEN_MS + 60_000}],"open":[1.0,2.0],'
+        '"high":[3.0,2.0],"low":[0.5,2.0],"close":[2.0,2.0],"volume":[0.5,0.0],"cost":[4000.0,0.0]},"usIn":1}'
+    )
+    empty_quote = None if quote_volume is None else "0"
     return ExchangeFixtures(
         exchange=exchange,
+        past_candles=[
+            past(
+                symbol,
+                f"GET {url}",
+                chart,
+                [
+                    candle(symbol, "1m", MINUTE, f"1 3 0.5 2 {volume}", quote=quote_volume),
+                    candle(symbol, "1m", MINUTE, "2 2 2 2 0", quote=empty_quote, open_time=OPEN + MINUTE),
+                ],
+            ),
+            past(symbol, f"GET {url}", '{"jsonrpc":"2.0","result":{"status":"no_data"}}', []),
+        ],
         subscribes=[
             (
                 [(symbol, "trades.100ms"), (symbol, "chart.trades.5"), (symbol, "quote")],

@@ -77,7 +77,6 @@ _CANDLES = {spec: f"kline.{minutes}" for spec, minutes in _MINUTES.items()} | {
 }
 _ONE_USD = Decimal(1)  # a contract
 _KINDS: Mapping[str, Kind] = {"spot": "spot", "Perpetual": "perpetual", "Futures": "future"}
-_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _MONTH_CODES = "FGHJKMNQUVXZ"
 _CHANNELS: Mapping[str, Ids | None] = {
     "publicTrade": "unique", "kline.*": None, "orderbook.*": None, "tickers": None, "allLiquidation": None,
@@ -135,12 +134,11 @@ class Bybit(Exchange):
             return None
         if expiry is None:
             return f"{base}PERP" if quote == "USDC" else f"{base}{quote}"
-        year, month, day = expiry[:2], int(expiry[2:4]), int(expiry[4:])
-        if not 1 <= month <= 12:
+        if alias.day is None:
             return None
         if self.is_inverse:
-            return f"{base}{quote}{_MONTH_CODES[month - 1]}{year}"
-        return f"{base}{'' if quote == 'USDC' else quote}-{day}{_MONTHS[month - 1]}{year}"
+            return f"{base}{quote}{_MONTH_CODES[int(expiry[2:4]) - 1]}{expiry[:2]}"
+        return f"{base}{'' if quote == 'USDC' else quote}-{alias.day}"
 
     def parse(self, message: Any) -> Iterable[Message]:
         return self._parse(Deltas(), message)

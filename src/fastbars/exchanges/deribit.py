@@ -8,9 +8,10 @@ is in USD on inverse futures and in base units elsewhere.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import orjson
@@ -18,7 +19,11 @@ import orjson
 from fastbars.exchanges import (
     DELISTED,
     Ack,
+    CandleAsk,
+    CandleHistory,
+    CandlePaging,
     Exchange,
+    ExchangeBar,
     Heartbeat,
     History,
     Hole,
@@ -30,6 +35,7 @@ from fastbars.exchanges import (
     Message,
     Page,
     Paging,
+    ParseError,
     Question,
     RawMessage,
     Refusal,
@@ -46,8 +52,13 @@ from fastbars.exchanges import (
     make_candle,
     make_quote,
     nanoseconds_of,
+    positive_in,
     read_past_trades,
+    text_in,
+    time_in,
 )
+from fastbars.exchanges.listing import Kind
+from fastbars.exchanges.naming import Alias
 
 _TRADES = "trades.100ms"  # "raw" is for clients that have logged in
 # `trade_seq` is documented as the number of a trade within its instrument. That it has no holes was not confirmed on a
@@ -64,6 +75,7 @@ _UNKNOWN = "the exchange knows none of these channels"
 _DAY_S = 86_400.0
 # 500 credits a request, of which 10,000 come back each second; what an address without a login has is not documented.
 _REST = RestApi("https://www.deribit.com", 600.0)
+_CANDLES_A_PAGE = 1000  # the most of one answer is not documented; others ask for several thousand
 _PAST_TRADES_REACH_S = _DAY_S  # documented of searches by time; by number it may be longer
 
 
@@ -116,16 +128,64 @@ def _stream_of(name: str) -> Stream:
     return parts[place], ".".join(parts[:place] + parts[place + 1 :])
 
 
-# {"jsonrpc":"2.0","result":[{"instrument_name":"BTC-PERPETUAL","is_active":true,"kind":"future",...}],...}
-def _listed(one: Any) -> Listed:
-    return Listed(one["instrument_name"], "open" if one["is_active"] else "closed")
+# {"jsonrpc":"2.0","result":{"status":"ok","ticks":[1554373800000],"open":[4963.42],"high":[4965.1],"low":[4960.0],
+#  "close":[4962.0],"volume":[29.0],"cost":[143460.0]},"usIn":1}, oldest first, with candles of intervals without trades
+def _read_candles(*, is_inverse: bool) -> Callable[[CandleAsk, bytes], Iterable[ExchangeBar]]:
+    def read(ask: CandleAsk, body: bytes) -> Iterable[ExchangeBar]:
+        answer = _loads(body)
+        if (why := _error_of(answer.get("error"))) is not None:
+            raise ParseError(f"deribit {ask.symbol}: {why}")
+        chart = answer["result"]
+        if chart["status"] == "no_data":
+            return
+        names = ("ticks", "open", "high", "low", "close", "volume", "cost")
+        columns = [list_in(chart[name], f"result.{name}") for name in names]
+        for tick, *prices, volume, cost in zip(*columns, strict=True):
+            counted, quote_volume = (cost, None) if is_inverse else (volume, cost)
+            yield make_candle(ask.symbol, ask.spec, nanoseconds_of(tick), prices, counted, quote_volume=quote_volume)
+
+    return read
 
 
-def _listing(kind: str, covers: Any) -> Listing:
+def _candle_query(ask: CandleAsk) -> Mapping[str, str]:
+    times = {"start_timestamp": str(ask.since_ns // 10**6), "end_timestamp": str(ask.last_ns // 10**6)}
+    return {"instrument_name": ask.symbol, "resolution": ask.interval, **times}
+
+
+def _candle_history(*, is_inverse: bool) -> CandleHistory:
+    lacks = ("trade_count", "taker_buy_volume", "taker_buy_quote_volume", "first_trade_id", "last_trade_id")
+    return CandleHistory(
+        _REST, "/api/v2/public/get_tradingview_chart_data", _CANDLES_A_PAGE,
+        {spec: str(minutes) for spec, minutes in _MINUTES.items()}, _candle_query, _read_candles(is_inverse=is_inverse),
+        1.0, CandlePaging.WINDOWS, lacks=(*lacks, "quote_volume") if is_inverse else lacks,
+    )  # fmt: skip
+
+
+# {"jsonrpc":"2.0","result":[{"instrument_name":"BTC-PERPETUAL","is_active":true,"kind":"future","settlement_period":
+#  "perpetual","instrument_type":"reversed","base_currency":"BTC","quote_currency":"USD","settlement_currency":"BTC",
+#  "tick_size":0.5,"min_trade_amount":10,"contract_size":10,"creation_timestamp":1534167754000,
+#  "expiration_timestamp":32503708800000}]}: futures of both markets are in one answer
+def _listed(one: Any, market: str) -> Listed | None:
+    is_inverse = one.get("instrument_type") == "reversed" if one["kind"] == "future" else None
+    if market != {True: "inverse", False: "linear", None: one["kind"]}[is_inverse]:
+        return None
+    is_perpetual = one.get("settlement_period") == "perpetual"
+    kind: Kind = "perpetual" if is_perpetual else one["kind"]
+    never = kind in ("perpetual", "spot")
+    return Listed(
+        one["instrument_name"], "open" if one["is_active"] else "closed", kind, text_in(one, "base_currency"),
+        text_in(one, "quote_currency"), None if kind == "spot" else text_in(one, "settlement_currency"),
+        positive_in(one, "tick_size"), positive_in(one, "min_trade_amount"),
+        Decimal(1) if is_inverse else None,  # amounts are in USD, not in the contracts that `contract_size` is about
+        is_inverse, None if never else time_in(one, "expiration_timestamp"), time_in(one, "creation_timestamp"),
+    )  # fmt: skip
+
+
+def _listing(kind: str, market: str) -> Listing:
     query = {"currency": "any", "kind": kind, "expired": "false"}
     return Listing(
-        _REST, "/api/v2/public/get_instruments", ("result",), _listed, {"closed": DELISTED}, weight=1.0,
-        questions=(Question(query, covers=covers),), failed=lambda rest: _error_of(rest.get("error")),
+        _REST, "/api/v2/public/get_instruments", ("result",), partial(_listed, market=market), {"closed": DELISTED},
+        weight=1.0, questions=(Question(query),), failed=lambda rest: _error_of(rest.get("error")),
     )  # fmt: skip
 
 
@@ -140,6 +200,7 @@ class Deribit(Exchange):
     name: str
     symbols: SymbolRules
     listing: Listing | None = field(default=None, repr=False)
+    candle_history: CandleHistory | None = field(default=None, repr=False)
     is_inverse: bool = False
     negative_prices: bool = False
 
@@ -154,6 +215,19 @@ class Deribit(Exchange):
     limits = Limits(500, 100, 3, connections=32)
     # Any request keeps a connection alive, and its answer tells that it is.
     keepalive = Keepalive(b'{"jsonrpc":"2.0","id":0,"method":"public/test","params":{}}', 15.0, silence_s=40.0)
+
+    def native_name(self, alias: Alias) -> str | None:
+        # BTC/USD:BTC is BTC-PERPETUAL, BTC/USDC:USDC-260925 is BTC_USDC-25SEP26, BTC/USDC is BTC_USDC
+        market = self.name.partition(" ")[2]
+        pair = f"{alias.base}_{alias.quote}"
+        if alias.kind == "spot":
+            return pair if market == "spot" else None
+        if not (alias.is_inverse and alias.quote == "USD" if market == "inverse" else alias.is_linear):
+            return None
+        end = "PERPETUAL" if alias.expiry is None else alias.day
+        if market not in ("inverse", "linear") or end is None:
+            return None
+        return f"{alias.base if market == 'inverse' else pair}-{end}"
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return self._request("public/subscribe", streams, request_id)
@@ -244,8 +318,8 @@ def _best(price: object, amount: object) -> list[object] | None:
 
 def _market(name: str, pattern: str, example: str, kind: str, *, is_inverse: bool = False) -> Deribit:
     symbols = SymbolRules(pattern, "upper", example)
-    # One question lists all futures: those of the other market are no error.
-    return Deribit(f"deribit {name}", symbols, _listing(kind, lambda _: True), is_inverse)
+    candles = _candle_history(is_inverse=is_inverse)
+    return Deribit(f"deribit {name}", symbols, _listing(kind, name), candles, is_inverse)
 
 
 _EXPIRY = r"[0-9]{1,2}[A-Z]{3}[0-9]{2}"

@@ -18,6 +18,7 @@ _SHOWN = 80  # characters of a wrong one in a message
 _LOWER = "abcdefghijklmnopqrstuvwxyz"
 # ASCII only: beyond it, a change of case cannot always be undone, and some names are Chinese.
 _CASES = {"upper": str.maketrans(_LOWER, _LOWER.upper()), "lower": str.maketrans(_LOWER.upper(), _LOWER), "exact": {}}
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _SEPARATORS = re.compile(r"[-/_: ]+")
 # BTC/USDT, BTC/USDT:USDT, BTC/USD:BTC-260925
 _ALIAS = re.compile(r"([^\s/:]{1,30})/([^\s/:]{1,30})(?::([^\s/:-]{1,30})(?:-([0-9]{6}))?)?")
@@ -51,6 +52,13 @@ class Alias(NamedTuple):
         if self.settle is None:
             return "spot"
         return "perpetual" if self.expiry is None else "future"
+
+    @property
+    def day(self) -> str | None:
+        """When it expires, as some exchanges write it: "5SEP26"; None: it does not, or there is no such month."""
+        if self.expiry is None or not 1 <= int(self.expiry[2:4]) <= len(_MONTHS):
+            return None
+        return f"{int(self.expiry[4:])}{_MONTHS[int(self.expiry[2:4]) - 1]}{self.expiry[:2]}"
 
     @property
     def is_linear(self) -> bool:

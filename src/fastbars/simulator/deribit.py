@@ -152,10 +152,20 @@ class DeribitDialect(Dialect):
             {
                 "instrument_name": symbol, "is_active": state == "trading", "kind": kind,
                 "instrument_type": "reversed" if self.market == "inverse" else "linear",
+                **({"settlement_period": "perpetual"} if symbol.endswith("-PERPETUAL") else {}),
+                **_assets(symbol), "creation_timestamp": 1_534_167_754_000,
+                **self._grid(symbol),
             }
             for symbol, state in states.items()
         ]  # fmt: skip
         return {"jsonrpc": "2.0", "result": listed}
+
+    def _grid(self, symbol: str) -> dict[str, float]:
+        place = self.places.get(symbol)  # one that was listed later has none
+        if place is None:
+            return {}
+        instrument = self.instruments[place]
+        return {"tick_size": float(instrument.tick_size), "min_trade_amount": float(instrument.step_size)}
 
     def _message(self, stream: Stream, data: str) -> bytes:
         return (
@@ -167,6 +177,12 @@ def _number(text: str) -> str:
     # As the exchange writes numbers: without zeros at the end, but with one decimal.
     whole, _, decimals = text.partition(".")
     return f"{whole}.{decimals.rstrip('0') or '0'}"
+
+
+def _assets(symbol: str) -> dict[str, str]:
+    # Of "BTC-PERPETUAL", "BTC_USDC-PERPETUAL", "BTC_USDC".
+    base, _, quote = symbol.partition("-")[0].partition("_")
+    return {"base_currency": base, "quote_currency": quote or "USD", "settlement_currency": quote or base}
 
 
 def _answer(asked: object, now_ms: int, result: object) -> bytes:
