@@ -20,6 +20,7 @@ from unicodedata import normalize
 from urllib.parse import unquote
 
 from fastbars.archives.opening import first_row
+from fastbars.columnar.parquet import is_parquet
 from fastbars.errors import TapeError
 from fastbars.id_policy import IdPolicy, Ids
 from fastbars.times import TimeUnit
@@ -63,6 +64,7 @@ class TradeFormat:
         ids: what the ids can prove.
         sides: sign of each text in the column of sides, in lower case: 1 the taker bought, -1 sold.
         source: where the format is documented.
+        price_scale, size_scale: of Parquet: decimals of integers, 0 by default, and those that floats are rounded to.
     """
 
     name: str
@@ -74,6 +76,8 @@ class TradeFormat:
     ids: Ids
     sides: Mapping[str, int]
     source: str
+    price_scale: int | None = None
+    size_scale: int | None = None
 
     @property
     def policy(self) -> IdPolicy:
@@ -101,6 +105,14 @@ class ArchiveFile:
     symbol: str | None
     period: Period | None
     kind: str
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether it is Parquet. Raises TapeError: it cannot be read."""
+        try:
+            return is_parquet(self.path)
+        except OSError as error:
+            raise TapeError(f"{self.path}: cannot be read: {error.strerror or error}") from error
 
 
 _T = Role

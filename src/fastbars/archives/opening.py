@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from fastbars.columnar.parquet import is_parquet, parquet_columns
 from fastbars.errors import TapeError
 from fastbars.tapes.reader import decompressed
 
@@ -50,11 +51,14 @@ def texts(path: Path) -> Iterator[tuple[str, Iterator[bytes]]]:
 
 
 def first_row(path: Path) -> list[str]:
-    """The fields of the first line that is not blank.
+    """The fields of the first line that is not blank; of Parquet the names of the columns.
 
     Raises:
         TapeError: as `texts`, or the file is empty.
     """
+    with _named(path):
+        if is_parquet(path):
+            return parquet_columns(path)
     for _, pieces in texts(path):
         head = b""
         for piece in pieces:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from fastbars.archives.columns import TradeColumns
 from fastbars.archives.formats import ArchiveFile, Role
 from fastbars.archives.opening import texts
+from fastbars.archives.parquet import read_parquet
 from fastbars.errors import PrecisionError, TapeError
 from fastbars.kernel.scaled import parse
 from fastbars.times import UNITS_NS
@@ -30,6 +31,9 @@ def read_trades(file: ArchiveFile) -> Iterator[TradeColumns]:
         TapeError: the file is missing, damaged or empty, or a row is malformed: the message names file, line, column
             and value. The blocks before it have been yielded.
     """
+    if file.is_parquet:
+        yield from read_parquet(file)
+        return
     done = 0
     for member, pieces in texts(file.path):
         where = f"{file.path}, {member}" if member else str(file.path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -116,25 +116,16 @@ def aggregate(
         TypeError: floats without a scale, times as text or floats. SpecError: a bar spec is not known.
     """
     specs = parse_specs(bars, timezone=timezone, origin=origin)
-    times, unsorted = _times(time_ns, time_unit)
-    rows = len(times)
-    columns: Columns = {"time_ns": times}
-    columns["symbol_id"], names = _symbols(symbol, rows)
-    scales: list[int | npt.NDArray[np.int8]] = []
-    for name, column, scale in (("price", price, price_scale), ("size", size, size_scale)):
-        columns[name], own = _numbers(name, column, scale, columns["symbol_id"], negative_prices and name == "price")
-        _same_length(name, columns[name], rows)
-        scales.append(own if isinstance(own, int) else _aligned(name, columns, own, names))
-    if side is not None:
-        columns["side"] = _sides(side, rows)
-    if trade_id is not None:
-        columns["first_id"] = columns["last_id"] = _integers("trade_id", trade_id, rows)
-        if last_trade_id is not None:
-            columns["last_id"] = _integers("last_trade_id", last_trade_id, rows)
-    elif last_trade_id is not None:
-        raise TypeError("last_trade_id needs trade_id; for trades without ids give trade_count")
-    if trade_count is not None:
-        columns["count"] = _integers("trade_count", trade_count, rows)
+    columns, names, own_scales, unsorted = take_columns(
+        time_ns, price, size, symbol=symbol, side=side, trade_id=trade_id, last_trade_id=last_trade_id,
+        trade_count=trade_count, price_scale=price_scale, size_scale=size_scale, negative_prices=negative_prices,
+        time_unit=time_unit,
+    )  # fmt: skip
+    times = columns["time_ns"]
+    scales = [
+        own if isinstance(own, int) else _aligned(name, columns, own, names)
+        for name, own in zip(("price", "size"), own_scales, strict=True)
+    ]
     order = None
     if unsorted >= 0:
         if not sort:
@@ -160,6 +151,60 @@ def aggregate(
         row = int(order[error.row])
         raise type(error)(f"{error} (after sorting; row {row} as given)", row) from None
     return BarBatch(made, instruments, specs, ids=trade_id is not None)
+
+
+class Taken(NamedTuple):
+    """Trades as columns of integers.
+
+    Attributes:
+        columns: by the names that TickBatch has.
+        names: of the symbols that "symbol_id" counts.
+        scales: decimals of price and size, each one for all rows or int8[n], one a row.
+        unsorted: the first row that is earlier than the one before it, or -1.
+    """
+
+    columns: Columns
+    names: Sequence[str]
+    scales: tuple[int | npt.NDArray[np.int8], int | npt.NDArray[np.int8]]
+    unsorted: int
+
+
+def take_columns(
+    time_ns: Any,
+    price: Any,
+    size: Any,
+    *,
+    symbol: Any = None,
+    side: Any = None,
+    trade_id: Any = None,
+    last_trade_id: Any = None,
+    trade_count: Any = None,
+    price_scale: int | None = None,
+    size_scale: int | None = None,
+    negative_prices: bool = False,
+    time_unit: TimeUnit | None = None,
+) -> Taken:
+    """Columns of every kind that `aggregate` takes, with the same arguments and errors, as integers."""
+    times, unsorted = _times(time_ns, time_unit)
+    rows = len(times)
+    columns: Columns = {"time_ns": times}
+    columns["symbol_id"], names = _symbols(symbol, rows)
+    scales: list[int | npt.NDArray[np.int8]] = []
+    for name, column, scale in (("price", price, price_scale), ("size", size, size_scale)):
+        columns[name], own = _numbers(name, column, scale, columns["symbol_id"], negative_prices and name == "price")
+        _same_length(name, columns[name], rows)
+        scales.append(own)
+    if side is not None:
+        columns["side"] = _sides(side, rows)
+    if trade_id is not None:
+        columns["first_id"] = columns["last_id"] = _integers("trade_id", trade_id, rows)
+        if last_trade_id is not None:
+            columns["last_id"] = _integers("last_trade_id", last_trade_id, rows)
+    elif last_trade_id is not None:
+        raise TypeError("last_trade_id needs trade_id; for trades without ids give trade_count")
+    if trade_count is not None:
+        columns["count"] = _integers("trade_count", trade_count, rows)
+    return Taken(columns, names, (scales[0], scales[1]), unsorted)
 
 
 # The kernel, block by block.

@@ -37,6 +37,7 @@ MOST_BARS = 50_000_000
 """That are read into one batch: 13 GB."""
 
 _MOST_FILES = 1_000_000
+_MAGIC = b"PAR1"
 _DIGITS = 38
 _CONTRACT_SCALE = 18
 _TEXTS = ("exchange", "market", "symbol", "spec", "status", "close_reason")
@@ -63,6 +64,20 @@ def pyarrow_parquet() -> Any:
     import pyarrow.parquet as library  # noqa: PLC0415 likewise
 
     return library
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins as Parquet does. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """The names of the columns of a file. Raises TapeError: it is no Parquet."""
+    try:
+        return list(pyarrow_parquet().read_schema(path).names)
+    except pyarrow().ArrowException as error:
+        raise TapeError(f"{path}: cannot be read as Parquet: {error}") from None
 
 
 # Rows to tables.
@@ -355,7 +370,7 @@ def read_rows(paths: Iterable[Path], names: BarNames, wanted: Wanted) -> Iterato
                     rows = _Part(arrow, path, part, keys, row).rows(names)
                     row += len(rows)
                     yield _chosen(rows, names, wanted)
-        except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError, arrow.ArrowTypeError) as error:
+        except arrow.ArrowException as error:
             raise TapeError(f"{path}: cannot be read as Parquet: {error}") from None
 
 
