@@ -11,6 +11,9 @@ import pytest
 import fastbars
 from fastbars import Instrument, InstrumentTable
 from fastbars.errors import PrecisionError, RestError
+from fastbars.exchanges import EXCHANGES, find_exchange
+from fastbars.live.shared import SHARED
+from fastbars.simulator import SimulatedExchange
 
 
 def one(symbol: str, **fields: Any) -> Instrument:
@@ -141,3 +144,42 @@ async def test_an_exchange_without_a_list_says_so() -> None:
         await fastbars.instruments("interactive_brokers")
     with pytest.raises(TypeError, match=r"where must be fastbars.where\(...\), got 'USDT'"):
         await fastbars.instruments("binance", "USDT")  # type: ignore[arg-type]
+
+
+MARKETS = [
+    (exchange, market)
+    for exchange, markets in EXCHANGES.items()
+    for market, venue in markets.items()
+    if venue.listing is not None and exchange != "deribit"
+]
+
+
+@pytest.mark.parametrize(("exchange", "market"), MARKETS)
+async def test_each_market_tells_its_instruments_through_sockets(exchange: str, market: str) -> None:
+    SHARED.reset()
+    first = "PURR/USDC" if (exchange, market) == ("hyperliquid", "spot") else None
+    async with SimulatedExchange(
+        exchange, market=market, symbols=3 if first is None else [first, "@7", "@107"], rate=10.0
+    ) as server:
+        names = server.symbols
+        server.change_state(names[0], "trading", 5_000_000)
+        server.change_state(names[2], "halted")
+        table = await fastbars.instruments(
+            exchange, fastbars.where(status=None, min_volume=1), market=market, rest_url=server.rest_url
+        )
+        everything = await fastbars.instruments(exchange, market=market, rest_url=server.rest_url)
+        assert server.listing.requests  # asked here, and not elsewhere
+    one = table[names[0]]
+    assert (one.exchange, one.market) == find_exchange(exchange, market).identity
+    assert one.status == "trading"
+    assert one.quote_volume == 5_000_000
+    assert one.size_step is not None
+    assert (one.price_tick is None) == (exchange == "hyperliquid")
+    assert one.alias is not None
+    assert everything[one.alias].symbol == names[0]
+    if exchange != "bybit":  # which lists only those that trade
+        assert everything[names[2]].status in ("halted", "delisted") or exchange == "hyperliquid"
+    inverse = one.inverse is True
+    assert inverse == (one.contract_size is not None and one.settle == one.base)
+    if inverse:
+        assert one.contract_size == find_exchange(exchange, market).contract_size(one.symbol)

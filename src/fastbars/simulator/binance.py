@@ -28,7 +28,7 @@ from fastbars.simulator.dialect import (
     Subscriber,
     read_json,
 )
-from fastbars.simulator.instruments import Naming, SimulatedInstrument
+from fastbars.simulator.instruments import Naming, SimulatedInstrument, assets_in
 from fastbars.simulator.market import AggregateTrade, Book, SimulatedTrade
 from fastbars.simulator.rest import PastTrades, RestRefusedError, RestRequest, State
 
@@ -62,10 +62,10 @@ _COMBINED_PREFIX = b'{"stream":"'
 _REST_PREFIXES = {"spot": "/api/v3", "us": "/api/v3", "usdm": "/fapi/v1", "coinm": "/dapi/v1"}
 # Market -> the key of an instrument's status, and its values if the instrument does not trade.
 _STATUSES: Mapping[str, tuple[str, Mapping[State, str]]] = {
-    "spot": ("status", {"halted": "BREAK", "delisted": "BREAK"}),
-    "us": ("status", {"halted": "HALT", "delisted": "BREAK"}),
-    "usdm": ("status", {"halted": "TRADING_HALT", "delisted": "SETTLING"}),
-    "coinm": ("contractStatus", {"halted": "TRADING_HALT", "delisted": "DELIVERED"}),
+    "spot": ("status", {"halted": "BREAK", "delisted": "BREAK", "not yet": "PRE_TRADING"}),
+    "us": ("status", {"halted": "HALT", "delisted": "BREAK", "not yet": "PRE_TRADING"}),
+    "usdm": ("status", {"halted": "TRADING_HALT", "delisted": "SETTLING", "not yet": "PENDING_TRADING"}),
+    "coinm": ("contractStatus", {"halted": "TRADING_HALT", "delisted": "DELIVERED", "not yet": "PENDING_TRADING"}),
 }
 
 
@@ -110,6 +110,8 @@ class BinanceDialect(Dialect):
     }
     paths = ("/ws", "/stream")
     ping_interval_s = 20.0
+    # As the first files of its archive show; futures begin at 1.
+    first_ids: ClassVar[Mapping[str, int]] = {"spot": 0, "us": 0}
     # For BTCUSDT on USD-M, according to four reports; COIN-M is assumed to be the same.
     voids_per_minute: ClassVar[Mapping[str, float]] = {"usdm": 14.0, "coinm": 14.0}
     serves_tapes = True
@@ -303,16 +305,48 @@ class BinanceDialect(Dialect):
         return rows
 
     def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
+        if request.path == f"{_REST_PREFIXES[self.market]}/ticker/24hr":
+            return [self._day(symbol) for symbol, state in states.items() if state == "trading"]
         if request.path != f"{_REST_PREFIXES[self.market]}/exchangeInfo":
             return None
         if set(request.query) - {"showPermissionSets"}:
             raise ValueError(f"Not all sent parameters were read: {sorted(request.query)}")
-        key, words = _STATUSES[self.market]
-        filters = [{"filterType": "PRICE_FILTER", "tickSize": "0.01"}]
-        symbols = [
-            {"symbol": symbol, key: words.get(state, "TRADING"), "filters": filters} for symbol, state in states.items()
-        ]
+        symbols = [self._listed(symbol, state) for symbol, state in states.items()]
         return {"timezone": "UTC", "serverTime": 0, "rateLimits": [], "exchangeFilters": [], "symbols": symbols}
+
+    def _listed(self, symbol: str, state: State) -> dict[str, Any]:
+        key, words = _STATUSES[self.market]
+        details = self.details(symbol)
+        pair, _, contract = symbol.partition("_")
+        base, quote = assets_in(pair)
+        tick, step = (f"{size:f}" for size in (details.tick_size, details.step_size))
+        one: dict[str, Any] = {
+            "symbol": symbol, key: words.get(state, "TRADING"), "baseAsset": base, "quoteAsset": quote,
+            "filters": [
+                {"minPrice": tick, "maxPrice": "1000000", "tickSize": tick, "filterType": "PRICE_FILTER"},
+                {"minQty": step, "maxQty": "1000000", "stepSize": step, "filterType": "LOT_SIZE"},
+            ],
+        }  # fmt: skip
+        if self._is_spot:
+            return one
+        expires = contract.isdigit()
+        one |= {
+            "pair": pair, "contractType": "CURRENT_QUARTER" if expires else "PERPETUAL", "onboardDate": 1569398400000,
+            "deliveryDate": 1790323200000 if expires else 4133404800000,
+            "marginAsset": base if self.market == "coinm" else quote,
+        }  # fmt: skip
+        return one if details.contract_size is None else one | {"contractSize": details.contract_size}
+
+    def _day(self, symbol: str) -> dict[str, Any]:
+        amount, details = self.day_amount(symbol), self.details(symbol)
+        if details.contract_size is not None:
+            return {
+                "symbol": symbol,
+                "volume": str(int(amount / details.contract_size)),
+                "baseVolume": "1.5",
+                "count": 9,
+            }
+        return {"symbol": symbol, "volume": "1.5", "quoteVolume": f"{amount:f}", "count": 9}
 
     # Recorded messages.
 

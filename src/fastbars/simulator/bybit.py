@@ -18,7 +18,7 @@ import orjson
 
 from fastbars.simulator.candles import Candle, interval_end_ms
 from fastbars.simulator.dialect import DayStatistics, Dialect, Reaction, Stream, Subscriber, read_json
-from fastbars.simulator.instruments import Naming, SimulatedInstrument
+from fastbars.simulator.instruments import Naming, SimulatedInstrument, assets_in
 from fastbars.simulator.market import Book, SimulatedTrade
 from fastbars.simulator.rest import RestRequest, State
 
@@ -147,22 +147,49 @@ class BybitDialect(Dialect):
     # {"retCode":0,"retMsg":"OK","result":{"category":"linear","list":[{"symbol":"BTCUSDT","status":"Trading"}],
     #  "nextPageCursor":"500"}}
     def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
-        if request.path != "/v5/market/instruments-info":
+        if request.path not in ("/v5/market/instruments-info", "/v5/market/tickers"):
             return None
         category = request.query["category"]
         if category != self.market:
             return {"retCode": 10001, "retMsg": f"no instruments of {category} here", "result": {"list": []}}
-        # Only instruments that trade are listed unless another status is requested.
-        symbols = [symbol for symbol, state in states.items() if state == "trading"]
+        # Without another status only those that trade, or are about to, are listed; spot has no such word for these.
+        listed = ("trading",) if self.market == "spot" else ("trading", "not yet")
+        symbols = [symbol for symbol, state in states.items() if state in listed]
+        if request.path == "/v5/market/tickers":
+            days = [self._day(symbol) for symbol in symbols if states[symbol] == "trading"]
+            return {"retCode": 0, "retMsg": "OK", "result": {"category": self.market, "list": days}, "time": 0}
         start, stop = 0, len(symbols)
         if self.market != "spot":  # spot has one page
             start = int(request.query.get("cursor", "0"))
             stop = start + min(int(request.query.get("limit", "500")), 1000)
-        page = [{"symbol": symbol, "status": "Trading", "lotSizeFilter": {}} for symbol in symbols[start:stop]]
+        page = [self._listed(symbol, states[symbol]) for symbol in symbols[start:stop]]
         result: dict[str, Any] = {"category": self.market, "list": page}
         if self.market != "spot":
             result["nextPageCursor"] = str(stop) if stop < len(symbols) else ""
         return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": 0}
+
+    def _listed(self, symbol: str, state: State) -> dict[str, Any]:
+        details = self.details(symbol)
+        pair, _, expiry = symbol.partition("-")
+        base, quote = (pair.removesuffix("PERP"), "USDC") if pair.endswith("PERP") else assets_in(pair)
+        step = f"{details.step_size:f}"
+        one: dict[str, Any] = {
+            "symbol": symbol, "status": "Trading" if state == "trading" else "PreLaunch", "baseCoin": base,
+            "quoteCoin": quote, "priceFilter": {"tickSize": f"{details.tick_size:f}"},
+        }  # fmt: skip
+        if self.market == "spot":
+            return one | {"lotSizeFilter": {"basePrecision": step}}
+        return one | {
+            "contractType": self.market.capitalize() + ("Futures" if expiry else "Perpetual"),
+            "settleCoin": base if self.market == "inverse" else quote, "lotSizeFilter": {"qtyStep": step},
+            "launchTime": "1585526400000", "deliveryTime": "1790323200000" if expiry else "0",
+        }  # fmt: skip
+
+    def _day(self, symbol: str) -> dict[str, Any]:
+        amount = f"{self.day_amount(symbol):f}"
+        if self.market == "inverse":
+            return {"symbol": symbol, "turnover24h": "1.5", "volume24h": amount}
+        return {"symbol": symbol, "turnover24h": amount, "volume24h": "1.5"}
 
     def _message(self, stream: Stream, data: str, event_ms: int) -> bytes:
         return f'{{"topic":"{stream.name}","type":"snapshot","ts":{event_ms},"data":{data}}}'.encode()

@@ -148,6 +148,12 @@ class CoinbaseDialect(Dialect):
         products = [
             {
                 "product_id": symbol,
+                "product_type": "SPOT",
+                "base_currency_id": symbol.split("-")[0],
+                "quote_currency_id": symbol.split("-")[-1],
+                "price_increment": f"{self.details(symbol).tick_size:f}",
+                "base_increment": f"{self.details(symbol).step_size:f}",
+                "approximate_quote_24h_volume": f"{self.day_amount(symbol):f}",
                 "status": "delisted" if state == "delisted" else "online",
                 "is_disabled": state == "delisted",
                 "trading_disabled": state != "trading",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import orjson
@@ -125,6 +126,9 @@ class Dialect(ABC):
         instruments: what the exchange lists; trades name them by their place in it.
         books: best bid and ask of each, updated by the market.
 
+    A list of instruments says of each what was traded of it in 24 hours: `day_amounts`, symbol -> quote units, and a
+    million where it does not say.
+
     Attributes:
         namings: market -> how its symbols are named; the first market is the default one.
         paths: the request paths that it serves; the first one serves trades.
@@ -135,6 +139,7 @@ class Dialect(ABC):
         ping_interval_s: interval of its protocol pings; None: it sends none.
         silence: after which it closes a connection; None: it never does.
         is_sampled: of the trades of a message, only the last is sent.
+        first_ids: market -> id of a symbol's first trade; 1 elsewhere.
         voids_per_minute: market -> void ids of its busiest symbol: sent although nothing was traded.
         serves_tapes: whether recorded messages can be served by stream.
     """
@@ -148,6 +153,7 @@ class Dialect(ABC):
     ping_interval_s: ClassVar[float | None] = None
     silence: ClassVar[Silence | None] = None
     is_sampled: ClassVar[bool] = False
+    first_ids: ClassVar[Mapping[str, int]] = {}
     voids_per_minute: ClassVar[Mapping[str, float]] = {}
     serves_tapes: ClassVar[bool] = False
 
@@ -156,6 +162,8 @@ class Dialect(ABC):
         self.instruments = instruments
         self.places = {instrument.symbol: place for place, instrument in enumerate(instruments)}
         self.books = books
+        self.day_amounts: dict[str, Decimal] = {}
+        self._unknown: dict[str, SimulatedInstrument] = {}
 
     @classmethod
     def list_market(cls, market: str | None, symbols: int | Sequence[str]) -> tuple[str, list[SimulatedInstrument]]:
@@ -193,6 +201,18 @@ class Dialect(ABC):
     def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
         """Answer a request for the instruments, given the state of each; as `past_trades`."""
         return None
+
+    def details(self, symbol: str) -> SimulatedInstrument:
+        """The grids of a symbol that is listed, whether or not it is ever traded."""
+        if symbol in self.places:
+            return self.instruments[self.places[symbol]]
+        if symbol not in self._unknown:
+            self._unknown[symbol] = make_instruments(self.namings[self.market], [symbol])[0]
+        return self._unknown[symbol]
+
+    def day_amount(self, symbol: str) -> Decimal:
+        """What was traded of a symbol in 24 hours, in quote units."""
+        return self.day_amounts.get(symbol, Decimal(1_000_000))
 
     def get(self, path: str) -> bytes | None:
         """The answer to a GET on the WebSocket host; None: there is no such path."""

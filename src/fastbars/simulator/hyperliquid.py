@@ -103,18 +103,31 @@ class HyperliquidDialect(Dialect):
         if request.path != "/info":
             return None
         kind = orjson.loads(request.body)["type"]
-        spot = {symbol: state for symbol, state in states.items() if "/" in symbol or symbol.startswith("@")}
-        if kind == "spotMeta":
-            universe: list[Any] = [{"name": symbol, "tokens": [1, 0], "isCanonical": True} for symbol in spot]
-            return {"tokens": [{"name": "USDC", "index": 0}], "universe": universe}
-        if kind != "meta":
+        listed = {symbol: state for symbol, state in states.items() if state != "not yet"}
+        spot = [symbol for symbol in listed if "/" in symbol or symbol.startswith("@")]
+        others = [symbol for symbol in listed if symbol not in spot]
+        if kind in ("spotMeta", "spotMetaAndAssetCtxs"):
+            meta: dict[str, Any] = self._spot_meta(spot)
+            days = [{"coin": symbol, "dayNtlVlm": f"{self.day_amount(symbol):f}"} for symbol in spot]
+            return meta if kind == "spotMeta" else [meta, days]
+        if kind not in ("meta", "metaAndAssetCtxs"):
             raise ValueError(kind)
         universe = [
-            {"szDecimals": 5, "name": symbol, "maxLeverage": 40} | ({} if state == "trading" else {"isDelisted": True})
-            for symbol, state in states.items()
-            if symbol not in spot
+            {"szDecimals": self.details(symbol).size_decimals, "name": symbol, "maxLeverage": 40}
+            | ({} if listed[symbol] == "trading" else {"isDelisted": True})
+            for symbol in others
         ]
-        return {"universe": universe, "marginTables": []}
+        meta = {"universe": universe, "marginTables": []}
+        return meta if kind == "meta" else [meta, [{"dayNtlVlm": f"{self.day_amount(symbol):f}"} for symbol in others]]
+
+    def _spot_meta(self, symbols: Sequence[str]) -> dict[str, Any]:
+        tokens: list[dict[str, Any]] = [{"name": "USDC", "szDecimals": 8, "index": 0}]
+        universe: list[dict[str, Any]] = []
+        for at, symbol in enumerate(symbols, 1):
+            name = symbol.partition("/")[0].replace("@", "TOKEN")
+            tokens.append({"name": name, "szDecimals": self.details(symbol).size_decimals, "index": at})
+            universe.append({"name": symbol, "tokens": [at, 0], "index": at, "isCanonical": "/" in symbol})
+        return {"tokens": tokens, "universe": universe}
 
 
 def _error(text: str, asked: object) -> bytes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 from functools import cached_property
 
-__all__ = ["Naming", "SimulatedInstrument", "make_instruments"]
+__all__ = ["Naming", "SimulatedInstrument", "assets_in", "make_instruments"]
 
 _DIGITS = Context(prec=50)  # not the caller's, which may round
 
@@ -42,6 +42,7 @@ _GRIDS: tuple[tuple[str, str, int, int, str], ...] = (
     ("1000SATS", "0.0002419", 7, 0, "600000"),
     ("APT", "5.71", 2, 2, "22"),
 )
+_QUOTES = ("USDT", "USDC", "USD", "EUR", "TRY", "BTC", "ETH")
 _SYMBOL = re.compile(r"[A-Z0-9_/@-]{1,30}")
 
 
@@ -131,6 +132,12 @@ def _fixed_text(mantissa: int, decimals: int, text_decimals: int | None) -> str:
     if len(digits) <= decimals:
         digits = digits.zfill(decimals + 1)
     return f"{digits[:-decimals]}.{digits[-decimals:]}"
+
+
+def assets_in(pair: str) -> tuple[str, str]:
+    """Base and quote of a pair that is written without a separator, such as "BTCUSDT"."""
+    quote = next((quote for quote in _QUOTES if pair.endswith(quote) and pair != quote), pair[-3:])
+    return pair.removesuffix(quote), quote
 
 
 def make_instruments(naming: Naming, symbols: int | Sequence[str]) -> list[SimulatedInstrument]:

@@ -138,15 +138,22 @@ class KrakenDialect(Dialect):
 
     # {"error":[],"result":{"XXBTZUSD":{"altname":"XBTUSD","wsname":"XBT/USD","status":"online"}}}
     def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
-        if request.path != "/0/public/AssetPairs":
+        if request.path not in ("/0/public/AssetPairs", "/0/public/Ticker"):
             return None
-        result = {}
+        result: dict[str, Any] = {}
         for symbol, state in states.items():
-            if state == "delisted":
+            if state in ("delisted", "not yet"):
                 continue  # not listed at all
-            assets = _rest_assets(symbol)
+            assets, details = _rest_assets(symbol), self.details(symbol)
+            if request.path == "/0/public/Ticker":
+                volume = f"{self.day_amount(symbol) / 4:f}"
+                result[_rest_key(symbol)] = {"c": ["4", "1"], "v": ["0", volume], "p": ["4.5", "4"], "t": [0, 9]}
+                continue
             status = "online" if state == "trading" else "cancel_only"
-            result[_rest_key(symbol)] = {"altname": "".join(assets), "wsname": "/".join(assets), "status": status}
+            result[_rest_key(symbol)] = {
+                "altname": "".join(assets), "wsname": "/".join(assets), "status": status,
+                "tick_size": f"{details.tick_size:f}", "lot_decimals": details.size_decimals,
+            }  # fmt: skip
         return {"error": [], "result": result}
 
     def _message(self, channel: str, data: str, kind: str = "update") -> bytes:

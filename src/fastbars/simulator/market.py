@@ -121,6 +121,7 @@ class SimulatedMarket:
 
     Attributes:
         books: best bid and ask of each symbol, as of the last `advance`.
+        silent: places of symbols that do not trade now; what would have been traded of them is not.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class SimulatedMarket:
     ) -> None:
         if not (rate >= 0 and math.isfinite(rate)):
             raise ValueError(f"simulator: rate is {rate!r}; it must be zero or more trades per second")
+        self.silent: set[int] = set()
         self._random = Random(seed)
         self._instruments = list(instruments)
         self.books = [
@@ -181,8 +183,10 @@ class SimulatedMarket:
         while self._next_void_ms < until_ms:
             index = min(bisect(self._weights, self._void_random.random() * self._weights[-1]), len(self._weights) - 1)
             book = self.books[index]
-            trades.append(SimulatedTrade(index, book.next_trade_id, int(self._next_void_ms), 0, 0, buyer_is_maker=True))
-            book.next_trade_id += 1
+            if index not in self.silent:
+                at_ms = int(self._next_void_ms)
+                trades.append(SimulatedTrade(index, book.next_trade_id, at_ms, 0, 0, buyer_is_maker=True))
+                book.next_trade_id += 1
             self._next_void_ms += self._void_random.expovariate(self._voids_per_ms)
 
     def _schedule_burst(self) -> None:
@@ -200,6 +204,8 @@ class SimulatedMarket:
     def _burst(self, time_ms: int, trades: list[SimulatedTrade]) -> None:
         random = self._random.random
         index = min(bisect(self._weights, random() * self._weights[-1]), len(self._weights) - 1)
+        if index in self.silent:
+            return
         instrument, book = self._instruments[index], self.books[index]
         length = self._lengths[int(random() * len(self._lengths))]
         # pull the price back: the further it has walked, the likelier a taker on the other side

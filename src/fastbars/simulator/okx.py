@@ -153,15 +153,37 @@ class OKXDialect(Dialect):
 
     # {"code":"0","msg":"","data":[{"instType":"SWAP","instId":"BTC-USDT-SWAP","state":"live"}]}
     def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
-        if request.path != "/api/v5/public/instruments":
+        if request.path not in ("/api/v5/public/instruments", "/api/v5/market/tickers"):
             return None
-        words = {"trading": "live", "halted": "suspend", "delisted": "expired"}
-        data = [
-            {"instType": kind, "instId": symbol, "state": words[state], "tickSz": "0.1"}
-            for symbol, state in states.items()
-            if (kind := _type_of(symbol)) == request.query["instType"]
-        ]
+        kind = request.query["instType"]
+        listed = {symbol: state for symbol, state in states.items() if _type_of(symbol) == kind}
+        if request.path == "/api/v5/market/tickers":
+            data = [self._day(symbol, kind) for symbol, state in listed.items() if state == "trading"]
+        else:
+            data = [self._listed(symbol, kind, state) for symbol, state in listed.items()]
         return {"code": "0", "msg": "", "data": data}
+
+    def _listed(self, symbol: str, kind: str, state: State) -> dict[str, Any]:
+        details, (base, quote, *_) = self.details(symbol), symbol.split("-")
+        words = {"trading": "live", "halted": "suspend", "delisted": "expired", "not yet": "preopen"}
+        one = {
+            "instType": kind, "instId": symbol, "state": words[state], "tickSz": f"{details.tick_size:f}",
+            "lotSz": f"{details.step_size:f}", "listTime": "1611916828000", "expTime": "",
+        }  # fmt: skip
+        if kind == "SPOT":
+            return one | {"baseCcy": base, "quoteCcy": quote, "settleCcy": "", "uly": "", "ctVal": "", "ctMult": ""}
+        is_inverse = quote == "USD"
+        return one | {
+            "baseCcy": "", "quoteCcy": "", "settleCcy": base if is_inverse else quote, "uly": f"{base}-{quote}",
+            "ctVal": str(details.contract_size or 1) if is_inverse else "0.01", "ctMult": "1",
+            "ctType": "inverse" if is_inverse else "linear", "expTime": "1790323200000" if kind == "FUTURES" else "",
+        }  # fmt: skip
+
+    def _day(self, symbol: str, kind: str) -> dict[str, Any]:
+        amount = self.day_amount(symbol)
+        contracts = int(amount / (self.details(symbol).contract_size or 1))
+        in_base = f"{amount:f}" if kind == "SPOT" else f"{amount / 4:f}"
+        return {"instType": kind, "instId": symbol, "last": "4", "vol24h": str(contracts), "volCcy24h": in_base}
 
     def _message(self, stream: Stream, data: str) -> bytes:
         channel, _, symbol = stream.name.partition(":")

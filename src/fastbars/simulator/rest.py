@@ -26,7 +26,7 @@ __all__ = [
     "SimulatedListing", "State",
 ]  # fmt: skip
 
-State = Literal["trading", "halted", "delisted"]
+State = Literal["trading", "halted", "delisted", "not yet"]
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -237,7 +237,10 @@ class SimulatedListing(RestSimulator):
 
     Args:
         write: the exchange's own `Dialect.list_instruments`.
-        states: symbol -> whether it trades.
+        states: symbol -> whether it trades; may be changed.
+
+    Attributes:
+        states: the same.
     """
 
     def __init__(
@@ -245,7 +248,7 @@ class SimulatedListing(RestSimulator):
     ) -> None:
         super().__init__()
         self._write = write
-        self._states = states
+        self.states = dict(states)
 
     def find(self, request: RestRequest, fault: RestFault) -> object | None:
-        return self._write(request, {} if fault.empty else self._states)
+        return self._write(request, {} if fault.empty else self.states)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 
@@ -58,6 +59,7 @@ class SimulatedExchange:
         lifetime_s: age at which it closes a connection (1001), after a notice if the exchange sends one.
         silence_s: how long a silence it tolerates, instead of the exchange's own limit.
         halted, delisted: further symbols that are listed but do not trade.
+        coming: further symbols, which are not listed yet; see `change_state`.
         voids_per_minute: void ids of the busiest symbol, sent although nothing was traded; None: as many as the
             exchange sends (14 on Binance's futures, none elsewhere).
         tick_s: how often what was traded is sent.
@@ -78,6 +80,7 @@ class SimulatedExchange:
         symbols: int | Sequence[str] = 20,
         halted: Sequence[str] = (),
         delisted: Sequence[str] = (),
+        coming: Sequence[str] = (),
         rate: float = 20_000.0,
         seed: int = 1,
         tapes: Sequence[str | Path] = (),
@@ -96,6 +99,9 @@ class SimulatedExchange:
         if tapes and not kind.serves_tapes:
             raise UnknownExchangeError(f"simulator: no tapes are served in the dialect of {exchange}")
         self.market, instruments = kind.list_market(market, symbols)
+        traded_symbols = [instrument.symbol for instrument in instruments]
+        if coming:
+            instruments = kind.list_market(market, [*traded_symbols, *coming])[1]
         self.stats = SimulatorStats()
         self.faults = faults
         self._tick_s = tick_s
@@ -104,14 +110,17 @@ class SimulatedExchange:
         self._record = Record(instruments, self._clock.now_ms) if record or faults is not None else None
         start_ms = self._clock.now_ms()
         voids = kind.voids_per_minute.get(self.market, 0.0) if voids_per_minute is None else voids_per_minute
-        traded = SimulatedMarket(instruments, rate, seed, start_ms, voids)
+        traded = self._traded = SimulatedMarket(instruments, rate, seed, start_ms, voids)
+        for place in range(len(traded_symbols), len(instruments)):
+            traded.silent.add(place)
+            traded.books[place].next_trade_id = kind.first_ids.get(self.market, 1)
         self._dialect = kind(self.market, instruments, traded.books)
         self._publisher = Publisher(self._dialect, traded, start_ms, self._record)
         self._traded_ms = start_ms
         self._market_task: asyncio.Task[None] | None = None
         # REST, on the same port: instruments, and past trades where they are kept.
         states: dict[str, State] = {
-            **dict.fromkeys((instrument.symbol for instrument in instruments), "trading"),
+            **dict.fromkeys(traded_symbols, "trading"),
             **dict.fromkeys(halted, "halted"),
             **dict.fromkeys(delisted, "delisted"),
         }
@@ -190,7 +199,8 @@ class SimulatedExchange:
         """The symbols listed, as payloads write them; with tapes, those in them."""
         if self._tapes.has_tapes:
             return list(dict.fromkeys(name.partition("@")[0].upper() for name in self._tapes.streams))
-        return [instrument.symbol for instrument in self._dialect.instruments]
+        listed = self.listing.states
+        return [each.symbol for each in self._dialect.instruments if each.symbol in listed]
 
     @property
     def record(self) -> Record:
@@ -203,6 +213,27 @@ class SimulatedExchange:
     def connections(self) -> set[ServerConnection]:
         """The open connections."""
         return self._clients.connections
+
+    def change_state(self, symbol: str, state: State | None, day_amount: int | None = None) -> None:
+        """List, halt, resume or delist a symbol, one of `symbols` or `coming`; it trades while it is "trading".
+
+        A symbol that was coming begins with the first id that the exchange gives.
+
+        Args:
+            state: None: it is not in the list of instruments any more.
+            day_amount: what was traded of it in 24 hours, in quote units; None: as it was.
+        """
+        place = self._dialect.places[symbol]
+        if state is None:
+            self.listing.states.pop(symbol, None)
+        else:
+            self.listing.states[symbol] = state
+        if state == "trading":
+            self._traded.silent.discard(place)
+        else:
+            self._traded.silent.add(place)
+        if day_amount is not None:
+            self._dialect.day_amounts[symbol] = Decimal(day_amount)
 
     async def run_script(self, script: Sequence[tuple[float, Fault]]) -> None:
         """Inject faults at their times, in seconds from now (see `Faults.schedule`)."""
