@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from fastbars.live.connections.adapter import BaseWebSocketAdapter
     from fastbars.live.connections.states import ConnectionState
     from fastbars.live.stats import StreamStats
+    from fastbars.live.universe import SymbolChange, UniverseStats
     from fastbars.specs import BarKind, BarSpec
     from fastbars.streams import run, stream
     from fastbars.tapes.replay import replay
@@ -90,11 +91,13 @@ _MODULE_OF = {
     "StreamConfig": "fastbars.live.config",
     "StreamStats": "fastbars.live.stats",
     "SubscriptionError": "fastbars.errors",
+    "SymbolChange": "fastbars.live.universe",
     "TapeError": "fastbars.errors",
     "TickBatch": "fastbars.kernel.batch",
     "TickData": "fastbars.ticks",
     "TickSide": "fastbars.ticks",
     "Ticker": "fastbars.events",
+    "UniverseStats": "fastbars.live.universe",
     "UnknownExchangeError": "fastbars.errors",
     "Verification": "fastbars.verification",
     "WSConnectionError": "fastbars.errors",
@@ -145,11 +148,13 @@ __all__ = [
     "StreamConfig",
     "StreamStats",
     "SubscriptionError",
+    "SymbolChange",
     "TapeError",
     "TickBatch",
     "TickData",
     "TickSide",
     "Ticker",
+    "UniverseStats",
     "UnknownExchangeError",
     "Verification",
     "WSConnectionError",

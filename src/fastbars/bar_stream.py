@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -16,6 +16,7 @@ from fastbars.live.delivery import BarLoop, BarLoops
 from fastbars.live.healing.pages import HealingStats
 from fastbars.live.open_bars import OpenBars, check_interval
 from fastbars.live.stats import StreamStats
+from fastbars.live.universe import UniverseStats, UniverseWatch
 from fastbars.live.updates import UpdateCalls
 from fastbars.log import log
 from fastbars.specs import BarSpec
@@ -46,7 +47,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
     def __init__(
         self,
         make_adapter: Callable[[], BaseWebSocketAdapter],
-        symbols: Sequence[str],
+        symbols: Sequence[str] | UniverseWatch,
         queue_size: int,
         recording: Recording | None = None,
         watch: CandleWatch | None = None,
@@ -75,6 +76,16 @@ class BarStream(AsyncIterator[OHLCVBar]):
         self._entered = False
         self._own_loop: BarLoop | None = None  # of `anext(bars)`
         self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def universe(self) -> UniverseStats | None:
+        """The symbols of a stream that was given `where(...)`, and what became of others; None for any other stream."""
+        return self._symbols.stats if isinstance(self._symbols, UniverseWatch) else None
+
+    @property
+    def subscribed(self) -> Collection[str]:
+        """The symbols that are subscribed to."""
+        return self.adapter.active_subscriptions.keys()
 
     @property
     def verification(self) -> Verification | None:
@@ -154,6 +165,8 @@ class BarStream(AsyncIterator[OHLCVBar]):
 
     async def stop(self) -> None:
         """Disconnect and issue the open bars; the iteration yields what is left and ends."""
+        if isinstance(self._symbols, UniverseWatch):
+            await self._symbols.cancel()
         await self.adapter.disconnect()
         if self._watcher is not None:
             await asyncio.wait([self._watcher])
@@ -165,7 +178,9 @@ class BarStream(AsyncIterator[OHLCVBar]):
         """Connect and subscribe.
 
         Raises:
-            WSConnectionError, SubscriptionError: as `subscribe`. RuntimeError: it was entered before.
+            WSConnectionError, SubscriptionError: as `subscribe`; SubscriptionError also where `where(...)` chooses
+                nothing, and RestError where the exchange's list of instruments cannot be had.
+            RuntimeError: it was entered before.
         """
         if self._entered:
             raise RuntimeError("this stream was entered before; a stream runs once: make another with stream(...)")
@@ -173,7 +188,10 @@ class BarStream(AsyncIterator[OHLCVBar]):
         try:
             await self.adapter.connect()
             self._watcher = asyncio.create_task(self._watch(), name="fastbars stream")
-            await self.subscribe(self._symbols)
+            if isinstance(self._symbols, UniverseWatch):
+                await self._symbols.begin(self, self.adapter.session.notifier.call)
+            else:
+                await self.subscribe(self._symbols)
             if self._symbols:
                 self.adapter.flush(unsubscribed=True)
         except BaseException:
@@ -239,6 +257,8 @@ class BarStream(AsyncIterator[OHLCVBar]):
         finally:
             updating.cancel()
             await asyncio.wait([updating])
+            if isinstance(self._symbols, UniverseWatch):
+                await self._symbols.cancel()
         self.adapter.flush()
         if self._candles is not None:
             self._candles.verifier.finish()

@@ -19,11 +19,14 @@ from fastbars.errors import WebSocketError
 from fastbars.events import MarketDataEvent
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.declaration import Exchange
+from fastbars.exchanges.instruments import Where
 from fastbars.exchanges.messages import RawMessage
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
 from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.connections.states import ConnectionState
+from fastbars.live.instrument_source import InstrumentSource
+from fastbars.live.universe import SymbolChange, UniverseWatch
 from fastbars.specs import BarSpec
 from fastbars.ticks import TickData
 
@@ -38,7 +41,7 @@ T = TypeVar("T")
 
 def stream(
     exchange: str | Exchange,
-    symbols: Sequence[str],
+    symbols: Sequence[str] | Where,
     bars: str | int | BarSpec | Sequence[str | int | BarSpec] = "1m",
     *,
     market: str | None = None,
@@ -63,12 +66,15 @@ def stream(
     verify: bool | float = False,
     on_difference: Callable[[Difference], object] | None = None,
     record: str | PathLike[str] | Recording | None = None,
+    on_symbols: Callable[[SymbolChange], object] | None = None,
 ) -> BarStream:
     """Stream finished bars: `async with stream("binance", ["BTCUSDT"], bars=["1m", "5m"]) as bars: ...`.
 
     Args:
         exchange, market: such as "binance" and "usdm"; the exchange's first market if None. Or an Exchange of your own.
-        symbols: as the exchange writes them; case is put right where the exchange has one case only.
+        symbols: as the exchange writes them, or their aliases, such as "BTC/USDT:USDT"; case is put right where the
+            exchange has one case only. Or `fastbars.where(...)`: the instruments that are chosen, looked at again
+            every `StreamConfig.listing_interval`; see `BarStream.universe`.
         bars: bar specs.
         channel: trade channel that bars are made from; the exchange's default one if None.
         url: connect here instead of the exchange's own address.
@@ -86,17 +92,21 @@ def stream(
         on_difference: called with each Difference of `verify`.
         record: folder, or Recording, to write every input of the run to: `replay` makes the same bars from it.
             A Recording that several streams share ends with the last of them.
+        on_symbols: called with each SymbolChange, where `symbols` is `where(...)`.
 
     Raises:
         UnknownExchangeError, SpecError, ValueError, TypeError: at once; with `record` also OSError, and TapeError
             where zstd is missing or the Recording has ended; with `state` SnapshotError and OSError.
         SubscriptionError: at once for what cannot be a symbol of the exchange; on entering for what it refuses.
         WSConnectionError: on entering.
+        RestError: where `symbols` is `where(...)`: at once, if this exchange has no list of instruments; on entering,
+            if it cannot be had.
     """
     if isinstance(symbols, str):
         raise TypeError("symbols must be a list of strings")
     venue = find_exchange(exchange, market)
-    symbols = venue.exact_symbols(symbols)
+    chosen = symbols if isinstance(symbols, Where) else None
+    symbols = [] if isinstance(symbols, Where) else venue.exact_symbols(symbols)
     base = config or StreamConfig()
     settings = replace(
         base,
@@ -106,7 +116,12 @@ def stream(
         lines=base.lines if lines is None else lines,
     )
     callbacks = Callbacks(on_tick, on_bar, on_bars, on_late, on_exchange_bar, on_event, on_message)
-    check_callbacks(on_state=on_state, on_error=on_error, on_update=on_update, on_difference=on_difference)
+    check_callbacks(
+        on_state=on_state, on_error=on_error, on_update=on_update, on_difference=on_difference, on_symbols=on_symbols
+    )
+    source: Sequence[str] | UniverseWatch = symbols
+    if chosen is not None:
+        source = UniverseWatch(InstrumentSource(venue, settings, url), venue, settings, chosen, on_symbols)
     watch: CandleWatch | None = None
     recording: Recording | None = None
     # Both are loaded for those who ask for them.
@@ -137,12 +152,12 @@ def stream(
             venue, settings, callbacks=own, on_state=on_state, on_error=on_error, url=url, channel=channel, once=once,
             record=None if recording is None else recording.session,
         )  # fmt: skip
-        if symbols:
+        if source:
             adapter.take_subscribed_only()
         return adapter
 
     try:
-        return BarStream(make_adapter, symbols, settings.queue_size, recording, watch, updates, on_update)
+        return BarStream(make_adapter, source, settings.queue_size, recording, watch, updates, on_update)
     except BaseException:
         if recording is not None and recording is not record:
             recording.close()

@@ -48,6 +48,8 @@ class StreamConfig:
         check_symbols: ask the exchange's REST API, where it lists its instruments, before a subscription: symbols that
             are unknown, halted or delisted are refused. Where a stream is given a `url` of its own, only `rest_url`
             is asked.
+        listing_interval: seconds between two looks at the exchange's list of instruments, by a stream that was given
+            `fastbars.where(...)` instead of names; sooner where an answer could not be had, or was doubtful.
         streams_per_connection: streams that one connection carries at most; None: as many as the exchange allows.
         lines: connections that carry the same trades; of each trade the first arrival counts.
         line_wait: seconds that a trade waits for those before it, which another line may still bring.
@@ -101,6 +103,7 @@ class StreamConfig:
     stale_factor: float = _positive(20.0)
     never_heard_after: float | None = _positive(None)
     check_symbols: bool = True
+    listing_interval: float = _positive(300.0)
     streams_per_connection: int | None = _positive(None)
     lines: int = 1
     line_wait: float = _not_negative(0.25)

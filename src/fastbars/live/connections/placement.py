@@ -22,6 +22,15 @@ T = TypeVar("T")
 _UNLIMITED = 2**62
 
 
+def most_streams(exchange: Exchange, config: StreamConfig) -> int:
+    """How many streams of one channel the exchange allows at once, on all connections of a line together."""
+    limits = exchange.limits
+    each = min(limits.streams_per_connection, config.streams_per_connection or _UNLIMITED)
+    # One place is left for the connection that is about to replace another.
+    connections = _UNLIMITED if limits.connections is None else max(1, limits.connections - 1) // config.lines
+    return min(limits.streams or _UNLIMITED, each * connections)
+
+
 class Place(Generic[T]):
     """A connection as placement sees it.
 
