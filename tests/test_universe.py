@@ -97,6 +97,14 @@ def test_a_list_that_has_lost_half_of_the_instruments_is_not_believed() -> None:
     assert set(universe.read(many(4)).end) == {f"S{number}USDT" for number in range(4, 10)}
 
 
+def test_a_list_that_has_lost_fewer_than_half_is_believed() -> None:
+    universe = Universe(fastbars.where())
+    follow(universe, many(10))
+    assert universe.read([*many(6), *(one(each.symbol, "delisted") for each in many(4, start=6))]).end == {
+        f"S{number}USDT": "delisted, its status is DELISTED" for number in range(6, 10)
+    }
+
+
 def test_a_list_in_which_everything_is_delisted_is_not_believed() -> None:
     universe = Universe(fastbars.where())
     follow(universe, many(10))
