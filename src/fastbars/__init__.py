@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastbars.differences import Difference
     from fastbars.errors import (
         FastbarsError,
+        HistoryError,
         InvalidTickError,
         ParseError,
         PrecisionError,
@@ -73,6 +74,7 @@ _MODULE_OF = {
     "Exchange": "fastbars.exchanges.declaration",
     "ExchangeBar": "fastbars.bars",
     "FastbarsError": "fastbars.errors",
+    "HistoryError": "fastbars.errors",
     "HyperliquidWebSocketAdapter": "fastbars.live.adapters",
     "Instrument": "fastbars.exchanges.instruments",
     "InstrumentTable": "fastbars.instrument_table",
@@ -130,6 +132,7 @@ __all__ = [
     "Exchange",
     "ExchangeBar",
     "FastbarsError",
+    "HistoryError",
     "HyperliquidWebSocketAdapter",
     "Instrument",
     "InstrumentTable",

@@ -15,13 +15,14 @@ from fastbars.live.connections.subscriptions import joined
 from fastbars.live.delivery import BarLoop, BarLoops
 from fastbars.live.healing.pages import HealingStats
 from fastbars.live.open_bars import OpenBars, check_interval
-from fastbars.live.stats import StreamStats
+from fastbars.live.stats import HistoryStats, StreamStats
 from fastbars.live.universe import UniverseStats, UniverseWatch
 from fastbars.live.updates import UpdateCalls
 from fastbars.log import log
 from fastbars.specs import BarSpec
 
 if TYPE_CHECKING:
+    from fastbars.live.past.keeper import PastKeeper
     from fastbars.tapes.recorder import Recording
     from fastbars.verification import CandleWatch, Verification
 
@@ -53,6 +54,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
         watch: CandleWatch | None = None,
         updates_s: float = UPDATES_S,
         on_update: Callable[[OHLCVBar], object] | None = None,
+        make_past: Callable[[BaseWebSocketAdapter], PastKeeper] | None = None,
     ) -> None:
         check_interval(updates_s)
         self.recording = recording
@@ -63,6 +65,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
         try:
             self.adapter = make_adapter()
             self._loops = BarLoops(self.adapter.session.delivery, queue_size, self._pause_reading)
+            self._past = None if make_past is None else make_past(self.adapter)
         except BaseException:
             if recording is not None:
                 recording.leave()
@@ -94,6 +97,11 @@ class BarStream(AsyncIterator[OHLCVBar]):
     def stats(self) -> StreamStats:
         """A snapshot of all counters, of all connections together."""
         return self.adapter.stats()
+
+    @property
+    def history(self) -> HistoryStats | None:
+        """What became of the history so far; None where none was asked for."""
+        return None if self._past is None else self._past.snapshot()
 
     def current(self, symbol: str, spec: str | int | BarSpec) -> OHLCVBar | None:
         """The bar in progress, exact up to the last trade received; None while none is open.
@@ -140,10 +148,16 @@ class BarStream(AsyncIterator[OHLCVBar]):
         """
         exact = self._exact(symbols)
         refused: list[SubscriptionError] = []
+        wanted = [] if self._past is None or channels else [each for each in exact if each not in self._subscribed]
+        if self._past is not None and wanted:  # before anything of them can come
+            self._past.want(wanted)
         try:
             await self.adapter.subscribe(exact, channels)
         except SubscriptionError as error:
             refused.append(error)
+        finally:
+            if self._past is not None and wanted:
+                self._past.forget([each for each in wanted if each not in self._subscribed])
         if self._candles is not None and not channels:
             held = self.adapter.active_subscriptions
             watched = [symbol for symbol in exact if symbol in held and self._candles.watches(symbol)]
@@ -161,12 +175,24 @@ class BarStream(AsyncIterator[OHLCVBar]):
         if self._candles is not None and not channels:
             self._candles.symbols.difference_update(exact)
             await self.adapter.unsubscribe(exact, self._candles.channels)
-        await self.adapter.unsubscribe(exact, channels)
+        try:
+            await self.adapter.unsubscribe(exact, channels)
+        finally:
+            if self._past is not None:
+                self._past.forget([each for each in exact if each not in self._subscribed])
+
+    @property
+    def _subscribed(self) -> set[str]:
+        # Of which bars are made.
+        channel = self.adapter.session.channel
+        return {symbol for symbol, channels in self.adapter.active_subscriptions.items() if channel in channels}
 
     async def stop(self) -> None:
         """Disconnect and issue the open bars; the iteration yields what is left and ends."""
         if isinstance(self._symbols, UniverseWatch):
             await self._symbols.cancel()
+        if self._past is not None:
+            await self._past.stop()
         await self.adapter.disconnect()
         if self._watcher is not None:
             await asyncio.wait([self._watcher])
@@ -186,6 +212,8 @@ class BarStream(AsyncIterator[OHLCVBar]):
             raise RuntimeError("this stream was entered before; a stream runs once: make another with stream(...)")
         self._entered = True
         try:
+            if self._past is not None and not isinstance(self._symbols, UniverseWatch):
+                self._past.want(self._symbols)
             await self.adapter.connect()
             self._watcher = asyncio.create_task(self._watch(), name="fastbars stream")
             if isinstance(self._symbols, UniverseWatch):
@@ -200,6 +228,8 @@ class BarStream(AsyncIterator[OHLCVBar]):
             raise
         log.prepare()
         self._loops.open()
+        if self._past is not None:
+            self._past.start()
         return self
 
     async def __aexit__(

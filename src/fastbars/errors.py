@@ -11,6 +11,7 @@
         ├── WSConnectionError   connecting failed, or the connection is lost for good
         ├── ParseError          a message could not be understood
         ├── RestError           an exchange's REST API did not answer as it should
+        ├── HistoryError        the history of a symbol cannot be had
         └── SubscriptionError   the exchange refused a symbol or channel
 
 A message names the exchange, the symbol, the value and the limit where they are known.
@@ -22,6 +23,7 @@ from fastbars.redaction import without_credentials
 
 __all__ = [
     "FastbarsError",
+    "HistoryError",
     "InvalidTickError",
     "ParseError",
     "PrecisionError",
@@ -108,6 +110,21 @@ class RestError(WebSocketError):
         super().__init__(message)
         self.permanent = permanent
         self.retry_after_s = retry_after_s
+
+
+class HistoryError(WebSocketError):
+    """The history of a symbol, or a part of it, cannot be had; its live bars go on.
+
+    Attributes:
+        symbol: as the exchange writes it.
+    """
+
+    def __init__(self, message: str, symbol: str) -> None:
+        super().__init__(message, symbol)
+        self.symbol = symbol
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class SubscriptionError(WebSocketError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from fastbars.bar_stream import UPDATES_S, BarStream
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.callbacks import check_callbacks
+from fastbars.clocks import wall_ns
 from fastbars.differences import Difference
 from fastbars.errors import WebSocketError
 from fastbars.events import MarketDataEvent
@@ -31,6 +32,9 @@ from fastbars.specs import BarSpec
 from fastbars.ticks import TickData
 
 if TYPE_CHECKING:
+    from fastbars.live.past.keeper import PastKeeper
+    from fastbars.live.past.plan import HistoryFrom
+    from fastbars.live.past.spans import Since, Span
     from fastbars.tapes.recorder import Recording
     from fastbars.verification import CandleWatch
 
@@ -67,6 +71,9 @@ def stream(
     on_difference: Callable[[Difference], object] | None = None,
     record: str | PathLike[str] | Recording | None = None,
     on_symbols: Callable[[SymbolChange], object] | None = None,
+    history: Span | None = None,
+    since: Since | None = None,
+    history_from: HistoryFrom | None = None,
 ) -> BarStream:
     """Stream finished bars: `async with stream("binance", ["BTCUSDT"], bars=["1m", "5m"]) as bars: ...`.
 
@@ -93,6 +100,13 @@ def stream(
         record: folder, or Recording, to write every input of the run to: `replay` makes the same bars from it.
             A Recording that several streams share ends with the last of them.
         on_symbols: called with each SymbolChange, where `symbols` is `where(...)`.
+        history: begin with bars of the past: how many intervals of each spec, such as 500, or a time, such as "3d". For
+            each symbol and spec they come first, in order of time, and live bars follow without a double or a
+            missing one. Intervals without trades have no bar, in either.
+        since: instead of `history`: where the past begins, an aware datetime, or the bar behind which it goes on.
+        history_from: "trades": bars are made of past trades, and proven as live ones are; "candles": they are the
+            exchange's own candles, REPORTED; None: trades where the exchange serves them by id and they are few enough,
+            else candles. See docs/warm-up.md.
 
     Raises:
         UnknownExchangeError, SpecError, ValueError, TypeError: at once; with `record` also OSError, and TapeError
@@ -122,6 +136,7 @@ def stream(
     source: Sequence[str] | UniverseWatch = symbols
     if chosen is not None:
         source = UniverseWatch(InstrumentSource(venue, settings, url), venue, settings, chosen, on_symbols)
+    make_past = _past_of(venue, settings, channel, url, history, since, history_from, on_error)
     watch: CandleWatch | None = None
     recording: Recording | None = None
     # Both are loaded for those who ask for them.
@@ -157,11 +172,44 @@ def stream(
         return adapter
 
     try:
-        return BarStream(make_adapter, source, settings.queue_size, recording, watch, updates, on_update)
+        return BarStream(make_adapter, source, settings.queue_size, recording, watch, updates, on_update, make_past)
     except BaseException:
         if recording is not None and recording is not record:
             recording.close()
         raise
+
+
+def _past_of(
+    exchange: Exchange,
+    config: StreamConfig,
+    channel: str | None,
+    url: str | None,
+    history: Span | None,
+    since: Since | None,
+    history_from: HistoryFrom | None,
+    on_error: Callable[[WebSocketError], object] | None,
+) -> Callable[[BaseWebSocketAdapter], PastKeeper] | None:
+    # Mistakes are found here, at once.
+    if history is None and since is None:
+        if history_from is not None:
+            raise ValueError(f"history_from={history_from!r} needs history= or since=, which say how far back")
+        return None
+    from fastbars.live.past.keeper import PastKeeper  # noqa: PLC0415 for those who ask for it
+    from fastbars.live.past.plan import make_plan  # noqa: PLC0415
+    from fastbars.live.past.spans import Reach, check_reach  # noqa: PLC0415
+
+    reach = Reach.of(history, since)
+    assert reach is not None
+    plan = make_plan(
+        exchange, channel or exchange.default_channel, config.specs, history_from,
+        has_key=config.api_key is not None, url=url, rest_url=config.rest_url,
+    )  # fmt: skip
+    check_reach(reach, config.specs, wall_ns())
+
+    def make_past(adapter: BaseWebSocketAdapter) -> PastKeeper:
+        return PastKeeper(adapter.session, plan, reach, is_healing=adapter.upkeep.is_healing, on_failure=on_error)
+
+    return make_past
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -233,8 +233,8 @@ def _from_id(limit: int) -> Callable[[str, int, Hole], Mapping[str, str]]:
     return lambda symbol, position, _: {"symbol": symbol, "fromId": str(position), "limit": str(limit)}
 
 
-def _latest(limit: int) -> Callable[[str, int, Hole], Mapping[str, str]]:
-    return lambda symbol, _position, _hole: {"symbol": symbol, "limit": str(limit)}
+def _latest(symbol: str) -> Mapping[str, str]:
+    return {"symbol": symbol, "limit": "500"}
 
 
 def _spot_histories(api: RestApi, key_header: str | None) -> Mapping[str, Sequence[History]]:
@@ -243,7 +243,7 @@ def _spot_histories(api: RestApi, key_header: str | None) -> Mapping[str, Sequen
         channel: (
             History(
                 api, "/api/v3/historicalTrades", Paging.FORWARD_BY_ID, 1000, _from_id(1000), _read_trades(channel),
-                weight=25.0, key_header=key_header,
+                weight=25.0, key_header=key_header, latest=_latest,
             ),
         )
         for channel in ("trade", "aggTrade")
@@ -255,10 +255,11 @@ def _futures_histories(api: RestApi, prefix: str) -> Mapping[str, Sequence[Histo
     with_key = History(
         api, f"{prefix}/historicalTrades", Paging.FORWARD_BY_ID, 500, _from_id(500), _read_trades("trade"),
         weight=200.0, key_header=_KEY_HEADER, reach_s=30 * _DAY_S, omits=omits,
-        leaves_out_ids=True,
+        leaves_out_ids=True, latest=_latest,
     )  # fmt: skip
     without = replace(
-        with_key, path=f"{prefix}/trades", paging=Paging.RECENT, page_size=1000, query=_latest(1000), weight=5.0,
+        with_key, path=f"{prefix}/trades", paging=Paging.RECENT, page_size=1000, weight=5.0,
+        query=lambda symbol, _position, _hole: {"symbol": symbol, "limit": "1000"},
         key_header=None, omits=f"{omits}, and without a key (StreamConfig.api_key) all but the latest 1000 trades",
     )  # fmt: skip
     aggregates = replace(

@@ -96,6 +96,7 @@ class History:
         omits: which trades it never serves, for the message about a hole that remains; empty: none.
         leaves_out_ids: some ids are never served; those missing between two neighbours in one answer are not requested
             again.
+        latest: symbol -> the query for the latest trades; None: an endpoint by time needs none, another has none.
     """
 
     api: RestApi
@@ -109,6 +110,7 @@ class History:
     reach_s: float | None = None
     omits: str = ""
     leaves_out_ids: bool = False
+    latest: Callable[[str], Mapping[str, str]] | None = field(default=None, repr=False)
 
     def begin(self, hole: Hole, margin: int = 0) -> int:
         """The position of the first page; with FORWARD_BY_ID, `margin` ids before the hole."""
@@ -125,6 +127,12 @@ class History:
     def request(self, hole: Hole, position: int) -> Request:
         """The request for the page at a position."""
         return Request(self.path.format(symbol=hole.symbol), self.query(hole.symbol, position, hole), self.weight)
+
+    def latest_request(self, symbol: str) -> Request | None:
+        """The request for the latest trades; None: there is none."""
+        return (
+            None if self.latest is None else Request(self.path.format(symbol=symbol), self.latest(symbol), self.weight)
+        )
 
     def follow(self, hole: Hole, position: int, page: Page) -> int | None:
         """The position of the next page; None: this was the last.

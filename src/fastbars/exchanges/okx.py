@@ -203,6 +203,7 @@ class Okx(Exchange):
                 _REST, "/api/v5/market/history-trades", Paging.BACKWARD_BY_ID, 100,
                 lambda symbol, position, _: {"instId": symbol, "type": "1", "after": str(position), "limit": "100"},
                 _read_trades, weight=1.0, reach_s=90 * 86_400.0,
+                latest=lambda symbol: {"instId": symbol, "type": "1", "limit": "100"},
             ),
         )
     }  # fmt: skip

@@ -139,6 +139,14 @@ class Notifier:
         """The same, of bars that `delivery.earlier` has returned as they are to be issued."""
         return self._notify(self.delivery.issue_judged(bars), receive_time_ns)
 
+    def notify_past(self, bars: list[OHLCVBar], receive_time_ns: int) -> list[OHLCVBar]:
+        """The same, for bars of the past."""
+        return self._notify(self.delivery.issue_past(bars, receive_time_ns), receive_time_ns) if bars else bars
+
+    def notify_joined(self, bars: list[OHLCVBar], receive_time_ns: int) -> list[OHLCVBar]:
+        """The same, for bars that have waited for their past."""
+        return self._notify(self.delivery.issue_joined(bars), receive_time_ns) if bars else bars
+
     def _notify(self, issued: list[OHLCVBar], receive_time_ns: int) -> list[OHLCVBar]:
         if issued and not self.delivery.is_held:
             self._pass_on(issued, receive_time_ns)

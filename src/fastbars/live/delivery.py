@@ -40,8 +40,10 @@ from fastbars.errors import WSConnectionError
 from fastbars.live.config import StreamConfig
 from fastbars.live.delivery_log import LONGEST_STREAM, MOST_NUMBER, DeliveryLog, Logged, decoded, encoded, positions
 from fastbars.live.open_bars import OpenBars
+from fastbars.live.past.seam import Seam
 from fastbars.live.reissues import EarlierBars
 from fastbars.log import SparseLog, log
+from fastbars.specs import BarKind
 
 _MOST_WAITING = 10_000_000
 CALLBACKS, LOOPS = "callbacks", "loops"
@@ -64,7 +66,7 @@ class Delivery:
         is_held: callbacks are not called yet, as the stream has not begun.
         changes: counts whatever a snapshot would hold differently.
         loops: of the stream; None: nothing iterates over it.
-        earlier: bars that were issued from elsewhere.
+        seam: holds live bars whose past comes first.
     """
 
     def __init__(self, exchange: str, identity: tuple[str, str], config: StreamConfig) -> None:
@@ -72,9 +74,10 @@ class Delivery:
         self.is_held = False
         self.changes = 0
         self.loops: BarLoops | None = None
-        self.earlier = EarlierBars(
+        earlier = EarlierBars(
             identity, config.specs, config.lateness + config.heal_horizon, repairs=config.repair == "candles"
         )
+        self.seam = Seam(earlier, (str(spec) for spec in config.specs if spec.kind is not BarKind.TIME))
         self._exchange = exchange
         self._warnings = SparseLog(exchange=exchange)
         self._bars: dict[int, tuple[OHLCVBar, bytes]] = {}  # those that somebody has not confirmed, with their JSON
@@ -92,6 +95,11 @@ class Delivery:
         self._named[name] = self.next_number
 
     @property
+    def earlier(self) -> EarlierBars:
+        """Bars of earlier processes, and of the past, that may be made again."""
+        return self.seam.earlier
+
+    @property
     def has_named_consumers(self) -> bool:
         """Whether there are consumers besides the loops."""
         return bool(self._named)
@@ -99,11 +107,24 @@ class Delivery:
     # Bars.
 
     def issue(self, bars: list[OHLCVBar]) -> list[OHLCVBar]:
-        """Log bars and pass them to the loops.
+        """Log live bars and pass them to the loops, once those of the past have been.
 
         Returns:
-            Those that callbacks are to be given: less the ones that are worse than what an earlier process has issued.
+            Those that callbacks are to be given: less the ones that wait for their past, or are worse than what an
+            earlier process, or the past, has had.
         """
+        return self.issue_joined(self.seam.hold(bars))
+
+    def issue_past(self, bars: list[OHLCVBar], now_ns: int) -> list[OHLCVBar]:
+        """The same, for bars of the past: those that this process may make again by now continue their revisions."""
+        issued = self.issue_joined(bars)
+        for bar in issued:
+            if self.earlier.may_change(bar, now_ns):
+                self.earlier.add(bar)
+        return issued
+
+    def issue_joined(self, bars: list[OHLCVBar]) -> list[OHLCVBar]:
+        """The same, for live bars that wait for nothing."""
         if not self.earlier.is_empty:
             bars = [judged for bar in bars if (judged := self.earlier.judge(bar)) is not None]
         return self.issue_judged(bars)
@@ -125,6 +146,11 @@ class Delivery:
         elif not self._named:  # nobody confirms
             self._forget()
         return bars
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many bars wait for a loop as may."""
+        return self.loops is not None and self.loops.is_paused
 
     def bar(self, number: int) -> OHLCVBar | None:
         """A bar that is not confirmed by all; None: a failed disk kept an earlier process from logging it."""
@@ -239,11 +265,11 @@ class Delivery:
             "confirmed": dict(self.positions),
             "knows_all": is_last,
         }
-        waiting, earlier = list(self._bars.items()), self.earlier.dump()
+        waiting, earlier, past = list(self._bars.items()), self.earlier.dump(), self.seam.dump()
 
         def content() -> dict[str, Any]:
             lines = (b"[%d,%b]" % (at, text or encoded(bar)) for at, (bar, text) in waiting)
-            return {"delivery": head, "waiting": b"[%s]" % b",\n".join(lines), "earlier": earlier()}
+            return {"delivery": head, "waiting": b"[%s]" % b",\n".join(lines), "earlier": earlier(), "past": past()}
 
         return content
 
@@ -259,6 +285,7 @@ class Delivery:
         waiting = _waiting_of(content.get("waiting"), next_number)
         for bar in waiting.values():
             self.earlier.check(bar)
+        self.seam.load(content.get("past"))
         self.earlier.load(content.get("earlier"))
         self._stream = stream
         self.next_number = self._logged = next_number
@@ -274,6 +301,7 @@ class Delivery:
             return
         for bar in logged.bars.values():
             self.earlier.add(bar)
+        self.seam.note_issued(logged.bars.values())
         self._stream = logged.stream
         self.next_number = self._logged = max([self.next_number, *(number + 1 for number in logged.bars)])
         waiting = {number: bar for number, (bar, _) in self._bars.items()} | logged.bars
@@ -384,6 +412,9 @@ class BarLoops:
         delivery: where the bars are.
         most: bars that may wait for one of them before reading is paused; those of the same wakeup still come.
         pause: pauses the producer (True) or resumes it (False).
+
+    Attributes:
+        is_paused: the producer is.
     """
 
     def __init__(self, delivery: Delivery, most: int, pause: Callable[[bool], object]) -> None:
@@ -394,7 +425,7 @@ class BarLoops:
         start = delivery.restored_place
         self._vacant: Place | None = Place(start, start)  # for the next loop, while there is none
         self._is_open = False
-        self._is_paused = False
+        self.is_paused = False
         self._has_ended = False
         self._failure: WSConnectionError | None = None
         self._has_raised = False
@@ -460,14 +491,14 @@ class BarLoops:
         """Bars were issued; pauses the producer where too many wait."""
         for place in self._places:
             place.ready.set()
-        if self._is_paused or not self._is_open or self._waiting() < self._most:
+        if self.is_paused or not self._is_open or self._waiting() < self._most:
             return
         if not self._places and self.delivery.has_named_consumers:
             log.info("bars_not_iterated", waiting=self._waiting())
             self._vacant = None
             self.delivery.note_confirmed()
             return
-        self._is_paused = True
+        self.is_paused = True
         self._pause(True)
 
     def end(self, failure: WSConnectionError | None = None) -> None:
@@ -508,8 +539,8 @@ class BarLoops:
         return self.delivery.next_number - min(place.next for place in places) if places else 0
 
     def _resume(self) -> None:
-        if self._is_paused and self._waiting() <= self._most // 2:
-            self._is_paused = False
+        if self.is_paused and self._waiting() <= self._most // 2:
+            self.is_paused = False
             self._pause(False)
 
 

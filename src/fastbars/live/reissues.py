@@ -33,6 +33,7 @@ from fastbars.ticks import to_nanoseconds
 
 MOST_EARLIER = 4_000_000
 MOST_LACKING = 100_000  # that wait for a candle; of more the oldest ones are given up
+_CLOCKS_DIFFER_S = 300.0
 _RANKS = {status: rank for rank, status in enumerate(STATUSES)}
 _REPORTED = _RANKS[BarStatus.REPORTED]
 Key = tuple[datetime, int | None]
@@ -113,6 +114,11 @@ class EarlierBars:
             raise ValueError(f"it has a bar of {bar.exchange!a:.100} {bar.market!a:.100}, not {self._identity}")
         if not self.has_spec(bar):
             raise ValueError(f"it has a bar of {bar.spec!a:.100}, which is not one of the specs")
+
+    def may_change(self, bar: OHLCVBar, now_ns: int) -> bool:
+        """Whether this process may still make such a bar, by a local time; a little more than it may."""
+        length_s = bar.close_time.timestamp() - bar.open_time.timestamp()
+        return now_ns / 1e9 - bar.close_time.timestamp() <= self._kept_s + length_s + _CLOCKS_DIFFER_S
 
     def has_spec(self, bar: OHLCVBar) -> bool:
         """Whether the bar is of one of the specs."""

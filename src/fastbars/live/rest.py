@@ -153,7 +153,8 @@ class RestClient:
         if self._session is None:
             # A tenth of a second of imports, which the event loop need not wait for.
             client = await asyncio.to_thread(importlib.import_module, "aiohttp")
-            self._session = client.ClientSession(timeout=client.ClientTimeout(total=self._timeout_s))
+            if self._session is None:  # another request may have made it meanwhile
+                self._session = client.ClientSession(timeout=client.ClientTimeout(total=self._timeout_s))
         async with self._session.request(
             request.method, request.url, params=dict(request.query), headers=dict(request.headers), data=request.body,
             proxy=proxy, ssl=True if self._ssl is None else self._ssl, allow_redirects=False,

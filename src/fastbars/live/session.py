@@ -37,6 +37,7 @@ from fastbars.live.delivery import Delivery, knows_all
 from fastbars.live.delivery_log import encoded
 from fastbars.live.intake import Feed, Intake
 from fastbars.live.journal import Journal, OpenRecorder
+from fastbars.live.past.joining import Joining
 from fastbars.live.reader import MessageReader, Received
 from fastbars.live.repairs import Repairs
 from fastbars.live.roster import Roster
@@ -66,6 +67,7 @@ class Session:
         coverage: which connection carries which symbol, and so which trades would have come.
         changes: how coverage changes; a replay gives it what was recorded.
         repairs: the holes, and the trades that fill them; a healer sees nothing else of the session.
+        past: bars of the past, which come before the live ones.
         wake_healer: called when there may be new holes, or symbols whose first bars lack their beginning.
     """
 
@@ -115,6 +117,7 @@ class Session:
         )
         backfill_s = min(config.backfill, config.heal_horizon)
         self.repairs = Repairs(self.intake, self._journal, deliver, self._warnings, backfill_s)
+        self.past = Joining(self.notifier, self._journal)
 
     def divert_rows(self, sink: RowSink | None) -> None:
         """From here on bars go to `sink` as rows, and nowhere else; None: as objects, to callbacks and loops."""
@@ -476,11 +479,11 @@ class Session:
             self.coverage.cut()
         self._journal.write("flush", receive_time_ns, {"symbol": symbol})
         buffer = self.intake.buffer
-        if buffer is None:
-            return []
-        bars = self.intake.release(None)
-        bars += buffer.flush_all() if symbol is None else buffer.flush_symbol(symbol)
+        bars = self.intake.release(None) if buffer is not None else []
+        if buffer is not None:
+            bars += buffer.flush_all() if symbol is None else buffer.flush_symbol(symbol)
         bars = self.notifier.notify_bars(bars, receive_time_ns)
+        bars += self.past.end(symbol, receive_time_ns)
         self.notifier.finish()
         return bars
 

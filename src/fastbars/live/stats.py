@@ -100,6 +100,29 @@ class LineStats:
         return self.lead_ns / self.led / 1e9 if self.led else 0.0
 
 
+@dataclass(slots=True)
+class HistoryStats:
+    """What became of the history of a stream.
+
+    Attributes:
+        lanes_open: symbols x specs whose live bars wait for their past, or whose first live bar is awaited.
+        bars: of the past that were issued.
+        requests: sent for them.
+        held: live bars that wait.
+        failed: symbol -> why it has no history, or not all of it.
+    """
+
+    lanes_open: int = 0
+    bars: int = 0
+    requests: int = 0
+    held: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def progress(self) -> dict[str, int]:
+        """The counts, for the log."""
+        return {"lanes_open": self.lanes_open, "bars": self.bars, "failed": len(self.failed)}
+
+
 @dataclass(frozen=True, slots=True)
 class StreamStats:
     """A snapshot of every counter of a stream.

@@ -283,7 +283,8 @@ class BinanceDialect(Dialect):
         most = 500 if kind == "historicalTrades" and not self._is_spot else 1000
         limit = min(int(request.query.get("limit", "500")), most)
         if kind == "aggTrades":
-            return self._past_aggregates(history.aggregates(symbol, int(request.query["fromId"]), limit))
+            first = request.query.get("fromId")
+            return self._past_aggregates(history.aggregates(symbol, None if first is None else int(first), limit))
         if kind == "historicalTrades" and "fromId" in request.query:
             page = history.forward(symbol, history.from_id(symbol, int(request.query["fromId"])), limit)
         else:

@@ -142,7 +142,9 @@ class OKXDialect(Dialect):
         if symbol not in self.places:
             return {"code": "51001", "msg": "Instrument ID or Spread ID doesn't exist.", "data": []}
         limit = min(int(request.query.get("limit", "100")), 100)
-        page = history.backward(symbol, history.from_id(symbol, int(request.query["after"])), limit)
+        after = request.query.get("after")
+        stop = history.count(symbol) if after is None else history.from_id(symbol, int(after))
+        page = history.backward(symbol, stop, limit)
         data = []
         for trade in reversed(page):
             price, size = self.texts(trade)

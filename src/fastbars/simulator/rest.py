@@ -184,9 +184,11 @@ class PastTrades:
         stop = min(stop + self._fault.overlap, self.count(symbol))
         return self._page(symbol, max(start, stop - limit), stop)
 
-    def aggregates(self, symbol: str, aggregate_id: int, limit: int) -> Sequence[AggregateTrade]:
-        """A page of aggregate trades that begins with this id; none is left out."""
+    def aggregates(self, symbol: str, aggregate_id: int | None, limit: int) -> Sequence[AggregateTrade]:
+        """A page of aggregate trades that begins with this id, or of the latest ones; none is left out."""
         found = self._aggregates_of(symbol)
+        if aggregate_id is None:
+            return [] if self._fault.empty else found[-limit:]
         start = bisect_left(found, aggregate_id, key=lambda trade: trade.aggregate_id) - self._fault.overlap
         return [] if self._fault.empty else found[max(start, 0) : max(start + limit, 0)]
 

@@ -71,6 +71,34 @@ def _report(session: Session, entry: Entry) -> list[OHLCVBar]:
     return session.report([decoded(one) for one in orjson.loads(entry.body)], entry.receive_time_ns)
 
 
+def _begin_past(session: Session, entry: Entry) -> list[OHLCVBar]:
+    fields = entry.fields
+    if _is_made(session, fields["spec"]):
+        session.divert_rows(None)  # they wait for bars that no kernel makes
+        session.past.open(fields["symbol"], fields["spec"], fields["since_ns"], entry.receive_time_ns)
+    return []
+
+
+def _add_past(session: Session, entry: Entry) -> list[OHLCVBar]:
+    fields = entry.fields
+    if not _is_made(session, fields["spec"]):
+        return []
+    return session.past.add_recorded(
+        fields["symbol"], fields["spec"], entry.body, fields["until_ns"], entry.receive_time_ns
+    )
+
+
+def _end_past(session: Session, entry: Entry) -> list[OHLCVBar]:
+    if not _is_made(session, entry.fields["spec"]):
+        return []
+    return session.past.join(entry.fields["symbol"], entry.fields["spec"], entry.receive_time_ns)
+
+
+def _is_made(session: Session, spec: object) -> bool:
+    # A replay may make other bars than the run did.
+    return any(str(each) == spec for each in session.config.specs)
+
+
 # How a replay gives each recorded event to the session.
 INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
     "clock": lambda session, entry: session.advance_clock(
@@ -110,6 +138,9 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
         entry.fields["symbol"], entry.fields["ranges"], entry.receive_time_ns
     ),
     "report": _report,
+    "past_begins": _begin_past,
+    "past": _add_past,
+    "past_ends": _end_past,
     "streams": _change_streams,
     "load": _load,
     "outage": lambda session, entry: session.changes.lose(

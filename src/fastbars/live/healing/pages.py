@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from fastbars.exchanges.history import History, Hole, Page, read_page
+from fastbars.errors import RestError
+from fastbars.exchanges.history import History, Hole, Page, Request, read_page
 from fastbars.live.connections.limits import RateLimiter
 from fastbars.live.rest import Answer, Get
-from fastbars.live.retries import RetryingClient
+from fastbars.live.retries import RequestStats, RetryingClient
 
 
 @dataclass(slots=True)
@@ -49,6 +50,7 @@ class PageClient:
         url: asks here instead of the history's own address.
         patience_s: a page for which the exchange asks to wait longer than this is given up.
         sleep: waits.
+        goes_first: as in RetryingClient.
     """
 
     def __init__(
@@ -56,13 +58,14 @@ class PageClient:
         exchange: str,
         history: History,
         get: Get,
-        stats: HealingStats,
+        stats: RequestStats,
         limiter: RateLimiter,
         *,
         api_key: str | None,
         url: str | None,
         patience_s: float,
         sleep: Callable[[float], Awaitable[object]],
+        goes_first: bool = True,
     ) -> None:
         self.history = history
         self.lacks_key = history.key_header is not None and api_key is None
@@ -70,7 +73,7 @@ class PageClient:
             exchange, get, stats, limiter,
             url=url or history.api.url,
             headers={} if history.key_header is None or api_key is None else {history.key_header: api_key},
-            patience_s=patience_s, sleep=sleep,
+            patience_s=patience_s, sleep=sleep, goes_first=goes_first,
         )  # fmt: skip
 
     async def fetch(self, hole: Hole, position: int) -> Page:
@@ -79,8 +82,17 @@ class PageClient:
         Raises:
             RestError: permanent: asking again would not help; else as many attempts as are made have failed.
         """
+        return await self._ask(hole.symbol, self.history.request(hole, position))
 
+    async def latest(self, symbol: str) -> Page:
+        """The latest trades. Raises RestError: as `fetch`, or because the exchange does not serve them alone."""
+        request = self.history.latest_request(symbol)
+        if request is None:
+            raise RestError(f"{symbol}: the REST API does not say which trade is the latest", permanent=True)
+        return await self._ask(symbol, request)
+
+    async def _ask(self, symbol: str, request: Request) -> Page:
         async def read(answer: Answer) -> Page:
-            return read_page(self.history, hole.symbol, answer.body)
+            return read_page(self.history, symbol, answer.body)
 
-        return await self._client.fetch(self.history.request(hole, position), read)
+        return await self._client.fetch(request, read)

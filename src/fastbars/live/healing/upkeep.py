@@ -53,6 +53,12 @@ class Upkeep:
         """The holes there are now, and why they stay; "" where healing is under way."""
         return {hole: self._healer.reasons.get(hole, "") for hole in self._session.repairs.holes()}
 
+    def is_healing(self, symbol: str) -> bool:
+        """Whether there are holes of a symbol that may still be filled."""
+        return self._session.config.heal and any(
+            not self._healer.reasons.get(hole, "") for hole in self._session.repairs.holes(symbol)
+        )
+
     def start(self) -> None:
         """Start, until `stop` was called as often. Raises SnapshotError as `reserve`."""
         self.reserve()
