@@ -76,9 +76,10 @@ def test_the_blocks_of_a_page_run(
 ) -> None:
     real_stream = fastbars.stream
 
-    def stream(exchange: str, symbols: list[str], bars: Any = "1m", **options: Any) -> fastbars.BarStream:
+    def stream(exchange: Any, symbols: Any = None, bars: Any = "1m", **options: Any) -> Any:
         seconds = [re.sub(r"^(\d+)m$", r"\1s", spec) for spec in ([bars] if isinstance(bars, str) else bars)]
-        return real_stream(exchange, symbols, seconds, **{"url": exchange_url, **options})
+        url = dict.fromkeys(exchange, exchange_url) if isinstance(exchange, dict) else exchange_url
+        return real_stream(exchange, symbols, seconds, **{"url": url, **options})
 
     monkeypatch.setattr(fastbars, "stream", stream)
     monkeypatch.chdir(tmp_path)

@@ -15,7 +15,7 @@ from test_architecture import PACKAGE
 
 MOST_FIELDS = 16
 # Records whose fields are what users write or read, one by one.
-RECORDS = {"ExchangeBar", "OHLCVBar", "StreamConfig", "TradeFields"}
+RECORDS = {"ExchangeBar", "OHLCVBar", "StreamConfig", "StreamStats", "TradeFields"}
 # Its subclasses are the users', who override `parse_message`.
 FOR_USERS = {"BaseWebSocketAdapter"}
 # What the loops of the kernel run over: one piece of memory, or the owner of the columns that they read.

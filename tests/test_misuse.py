@@ -290,7 +290,7 @@ def test_a_recording_of_an_exchange_of_ones_own_replays_with_it(tmp_path: Path) 
 
 def test_what_is_no_exchange_is_told_so() -> None:
     with pytest.raises(TypeError, match=r"got the class Kraken: pass Kraken\(\)"):
-        fastbars.stream(Kraken, ["BTC/USD"])  # type: ignore[arg-type]
+        fastbars.stream(Kraken, ["BTC/USD"])  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=r"exchange must be a name such as 'binance', or an Exchange, got 5"):
         find_exchange(5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"binance spot: market='usdm' cannot be given with an Exchange"):

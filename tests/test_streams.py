@@ -285,7 +285,7 @@ def test_arguments_that_make_no_sense_are_errors_at_once() -> None:
     with pytest.raises(SubscriptionError, match="'kline_1m' is not a trade channel"):
         fastbars.stream("binance", ["BTCUSDT"], channel="kline_1m")
     with pytest.raises(TypeError, match="on_nothing"):
-        fastbars.stream("binance", ["BTCUSDT"], on_nothing=print)  # type: ignore[call-arg]
+        fastbars.stream("binance", ["BTCUSDT"], on_nothing=print)  # type: ignore[call-overload]
 
 
 def test_a_stream_connects_to_the_route_of_its_trade_channel() -> None:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from fastbars.streams import run, stream
     from fastbars.tapes.replay import replay
     from fastbars.ticks import TickData, TickSide
+    from fastbars.venue_streams import VenueStreams
     from fastbars.verification import Verification, verify
 
 __version__ = "0.1.0"
@@ -101,6 +102,7 @@ _MODULE_OF = {
     "Ticker": "fastbars.events",
     "UniverseStats": "fastbars.live.universe",
     "UnknownExchangeError": "fastbars.errors",
+    "VenueStreams": "fastbars.venue_streams",
     "Verification": "fastbars.verification",
     "WSConnectionError": "fastbars.errors",
     "WebSocketError": "fastbars.errors",
@@ -159,6 +161,7 @@ __all__ = [
     "Ticker",
     "UniverseStats",
     "UnknownExchangeError",
+    "VenueStreams",
     "Verification",
     "WSConnectionError",
     "WebSocketError",

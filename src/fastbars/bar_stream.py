@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -12,7 +13,7 @@ from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.history import Hole
 from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.connections.subscriptions import joined
-from fastbars.live.delivery import BarLoop, BarLoops
+from fastbars.live.delivery import BarLoop, BarLoops, OwnLoop
 from fastbars.live.healing.pages import HealingStats
 from fastbars.live.open_bars import OpenBars, check_interval
 from fastbars.live.stats import HistoryStats, StreamStats
@@ -41,6 +42,8 @@ class BarStream(AsyncIterator[OHLCVBar]):
 
     Attributes:
         adapter: the connections, and the session that they feed.
+        loops: those that iterate over it.
+        failure: why it has ended for good; None: it has not, or was stopped, or the server closed it (`once`).
         recording: of this run, with its counters; None where nothing is recorded.
         verification: result so far of the comparison with the exchange's candles; None where nothing is compared.
     """
@@ -64,7 +67,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
         self._is_recorded = recording is not None
         try:
             self.adapter = make_adapter()
-            self._loops = BarLoops(self.adapter.session.delivery, queue_size, self._pause_reading)
+            self.loops = BarLoops(self.adapter.session.delivery, queue_size, self._pause_reading)
             self._past = None if make_past is None else make_past(self.adapter)
         except BaseException:
             if recording is not None:
@@ -76,8 +79,9 @@ class BarStream(AsyncIterator[OHLCVBar]):
         self._symbols = symbols
         self._updates_s = updates_s
         self._on_update = on_update
+        self.failure: WSConnectionError | None = None
         self._entered = False
-        self._own_loop: BarLoop | None = None  # of `anext(bars)`
+        self._own_loop = OwnLoop(self._begin_loop)
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -96,7 +100,9 @@ class BarStream(AsyncIterator[OHLCVBar]):
 
     def stats(self) -> StreamStats:
         """A snapshot of all counters, of all connections together."""
-        return self.adapter.stats()
+        return (
+            self.adapter.stats() if self.failure is None else replace(self.adapter.stats(), failure=str(self.failure))
+        )
 
     @property
     def history(self) -> HistoryStats | None:
@@ -124,8 +130,11 @@ class BarStream(AsyncIterator[OHLCVBar]):
         Raises:
             ValueError: the seconds are not positive. RuntimeError: the stream was not entered.
         """
-        open_bars = OpenBars(self.adapter.session.intake, self._updates_s if seconds is None else seconds)
-        return self._begin_loop(open_bars)
+        return self._begin_loop(self.open_bars(seconds))
+
+    def open_bars(self, seconds: float | None = None) -> OpenBars:
+        """The bars in progress for one more consumer, as `updates` gives them. Raises ValueError."""
+        return OpenBars(self.adapter.session.intake, self._updates_s if seconds is None else seconds)
 
     def holes(self) -> dict[Hole, str]:
         """The trades that are missing now, and why they stay so; "" where healing is under way."""
@@ -187,6 +196,11 @@ class BarStream(AsyncIterator[OHLCVBar]):
         channel = self.adapter.session.channel
         return {symbol for symbol, channels in self.adapter.active_subscriptions.items() if channel in channels}
 
+    async def wait_ended(self) -> None:
+        """Wait until it has ended for good, whatever the reason; `failure` has it. It was entered."""
+        if self._watcher is not None:
+            await asyncio.wait([self._watcher])
+
     async def stop(self) -> None:
         """Disconnect and issue the open bars; the iteration yields what is left and ends."""
         if isinstance(self._symbols, UniverseWatch):
@@ -194,8 +208,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
         if self._past is not None:
             await self._past.stop()
         await self.adapter.disconnect()
-        if self._watcher is not None:
-            await asyncio.wait([self._watcher])
+        await self.wait_ended()
         if self.recording is not None and self._is_recorded:
             self._is_recorded = False
             await asyncio.to_thread(self.recording.leave)
@@ -224,10 +237,10 @@ class BarStream(AsyncIterator[OHLCVBar]):
                 self.adapter.flush(unsubscribed=True)
         except BaseException:
             await self.stop()
-            self._loops.end()
+            self.loops.end()
             raise
         log.prepare()
-        self._loops.open()
+        self.loops.open()
         if self._past is not None:
             self._past.start()
         return self
@@ -236,22 +249,17 @@ class BarStream(AsyncIterator[OHLCVBar]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            self._loops.confirm_all()
+            self.loops.confirm_all()
         await self.stop()
         await self.adapter.upkeep.save_confirmed()
 
     def __aiter__(self) -> BarLoop:
         """A loop of its own. What `anext(bars)` gave last is confirmed by it, and not given again."""
-        if self._own_loop is not None:
-            self._own_loop.confirm()
-            self._own_loop.leave()
-            self._own_loop = None
+        self._own_loop.end()
         return self._begin_loop()
 
     async def __anext__(self) -> OHLCVBar:
-        if self._own_loop is None:
-            self._own_loop = self._begin_loop()
-        return await anext(self._own_loop)
+        return await self._own_loop.take()
 
     def _begin_loop(self, open_bars: OpenBars | None = None) -> BarLoop:
         if not self._entered:
@@ -259,7 +267,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
                 "this stream is not connected: enter it first, `async with stream(...) as bars:`,"
                 " and iterate inside, `async for bar in bars:`"
             )
-        return self._loops.begin(open_bars)
+        return self.loops.begin(open_bars)
 
     def _exact(self, symbols: Sequence[str]) -> list[str]:
         if isinstance(symbols, str):
@@ -278,12 +286,11 @@ class BarStream(AsyncIterator[OHLCVBar]):
     async def _watch(self) -> None:
         # Waits until all connections have ended for good, by `stop` or by a failure. The open bars are issued before
         # the queue ends.
-        failure: WSConnectionError | None = None
         updating = asyncio.create_task(self._call_updates(), name="fastbars updates")
         try:
             await self.adapter.wait_closed()
         except WSConnectionError as error:
-            failure = error
+            self.failure = error
         finally:
             updating.cancel()
             await asyncio.wait([updating])
@@ -292,13 +299,13 @@ class BarStream(AsyncIterator[OHLCVBar]):
         self.adapter.flush()
         if self._candles is not None:
             self._candles.verifier.finish()
-        self._loops.end(failure)
+        self.loops.end(self.failure)
 
     async def _call_updates(self) -> None:
         if self._on_update is None:
             return
         session = self.adapter.session
-        calls = UpdateCalls(session.notifier, OpenBars(session.intake, self._updates_s), self._on_update)
+        calls = UpdateCalls(session.notifier, self.open_bars(), self._on_update)
         try:
             await calls.run()
         except Exception as error:  # noqa: BLE001 a task's top: it logs and stops loudly

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from ssl import SSLContext
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from fastbars.bar_stream import UPDATES_S, BarStream
 from fastbars.bars import ExchangeBar, OHLCVBar
 from fastbars.callbacks import check_callbacks
 from fastbars.clocks import wall_ns
 from fastbars.differences import Difference
-from fastbars.errors import WebSocketError
+from fastbars.errors import UnknownExchangeError, WebSocketError
 from fastbars.events import MarketDataEvent
 from fastbars.exchanges import find_exchange
 from fastbars.exchanges.declaration import Exchange
@@ -30,6 +31,7 @@ from fastbars.live.instrument_source import InstrumentSource
 from fastbars.live.universe import SymbolChange, UniverseWatch
 from fastbars.specs import BarSpec
 from fastbars.ticks import TickData
+from fastbars.venue_streams import VenueStreams
 
 if TYPE_CHECKING:
     from fastbars.live.past.keeper import PastKeeper
@@ -38,20 +40,74 @@ if TYPE_CHECKING:
     from fastbars.tapes.recorder import Recording
     from fastbars.verification import CandleWatch
 
-__all__ = ["BarStream", "run", "stream"]
+__all__ = ["BarStream", "VenueStreams", "run", "stream"]
 
 T = TypeVar("T")
+Bars = str | int | BarSpec | Sequence[str | int | BarSpec]
+Symbols = Sequence[str] | Where
+
+
+class StreamOptions(TypedDict, total=False):
+    """Options of `stream`, which has what they mean; mappings are by venue, where there are several."""
+
+    channel: str | Mapping[str, str] | None
+    url: str | Mapping[str, str] | None
+    config: StreamConfig | Mapping[str, StreamConfig] | None
+    once: bool
+    ssl: SSLContext | None
+    proxy: str | Literal[True] | None
+    lines: int | None
+    on_tick: Callable[[TickData], object] | None
+    on_bar: Callable[[OHLCVBar], object] | None
+    on_bars: Callable[[list[OHLCVBar]], object] | None
+    on_update: Callable[[OHLCVBar], object] | None
+    updates: float
+    on_late: Callable[[TickData], object] | None
+    on_exchange_bar: Callable[[ExchangeBar], object] | None
+    on_event: Callable[[MarketDataEvent], object] | None
+    on_message: Callable[[RawMessage], object] | None
+    on_state: Callable[[ConnectionState], object] | None
+    on_error: Callable[[WebSocketError], object] | None
+    verify: bool | float
+    on_difference: Callable[[Difference], object] | None
+    record: str | PathLike[str] | Recording | None
+    on_symbols: Callable[[SymbolChange], object] | None
+    history: Span | None
+    since: Since | None
+    history_from: HistoryFrom | None
+
+
+@overload
+def stream(
+    exchange: str | Exchange,
+    symbols: Symbols,
+    bars: Bars = "1m",
+    *,
+    market: str | None = None,
+    **options: Unpack[StreamOptions],
+) -> BarStream: ...
+
+
+@overload
+def stream(
+    exchange: Mapping[str, Symbols],
+    symbols: None = None,
+    bars: Bars = "1m",
+    *,
+    market: None = None,
+    **options: Unpack[StreamOptions],
+) -> VenueStreams: ...
 
 
 def stream(
-    exchange: str | Exchange,
-    symbols: Sequence[str] | Where,
-    bars: str | int | BarSpec | Sequence[str | int | BarSpec] = "1m",
+    exchange: str | Exchange | Mapping[str, Symbols],
+    symbols: Symbols | None = None,
+    bars: Bars = "1m",
     *,
     market: str | None = None,
-    channel: str | None = None,
-    url: str | None = None,
-    config: StreamConfig | None = None,
+    channel: str | Mapping[str, str] | None = None,
+    url: str | Mapping[str, str] | None = None,
+    config: StreamConfig | Mapping[str, StreamConfig] | None = None,
     once: bool = False,
     ssl: SSLContext | None = None,
     proxy: str | Literal[True] | None = True,
@@ -74,11 +130,17 @@ def stream(
     history: Span | None = None,
     since: Since | None = None,
     history_from: HistoryFrom | None = None,
-) -> BarStream:
+) -> BarStream | VenueStreams:
     """Stream finished bars: `async with stream("binance", ["BTCUSDT"], bars=["1m", "5m"]) as bars: ...`.
 
+    Of several venues: `stream({"binance": ["BTCUSDT"], "bybit:linear": ["BTCUSDT"]}, bars="1m")`, one iterator and one
+    set of callbacks; see `VenueStreams`. `channel`, `url` and `config` may then be mappings by the same names; a shared
+    `config.state` is one file a venue, `bars.binance-spot.state` for `bars.state`. A trade names no venue, but
+    `on_event` does.
+
     Args:
-        exchange, market: such as "binance" and "usdm"; the exchange's first market if None. Or an Exchange of your own.
+        exchange, market: such as "binance" and "usdm", or "binance:usdm"; the exchange's first market if None. Or an
+            Exchange of your own. Or the symbols of several, by their names.
         symbols: as the exchange writes them, or their aliases, such as "BTC/USDT:USDT"; case is put right where the
             exchange has one case only. Or `fastbars.where(...)`: the instruments that are chosen, looked at again
             every `StreamConfig.listing_interval`; see `BarStream.universe`.
@@ -116,6 +178,22 @@ def stream(
         RestError: where `symbols` is `where(...)`: at once, if this exchange has no list of instruments; on entering,
             if it cannot be had.
     """
+    if isinstance(exchange, Mapping):
+        if symbols is not None or market is not None:
+            raise TypeError('symbols and markets of several venues are given together: {"bybit:linear": ["BTCUSDT"]}')
+        options: StreamOptions = {
+            "channel": channel, "url": url, "config": config, "once": once, "ssl": ssl, "proxy": proxy, "lines": lines,
+            "on_tick": on_tick, "on_bar": on_bar, "on_bars": on_bars, "on_update": on_update, "updates": updates,
+            "on_late": on_late, "on_exchange_bar": on_exchange_bar, "on_event": on_event, "on_message": on_message,
+            "on_state": on_state, "on_error": on_error, "verify": verify, "on_difference": on_difference,
+            "record": record, "on_symbols": on_symbols, "history": history, "since": since,
+            "history_from": history_from,
+        }  # fmt: skip
+        return _streams_of(exchange, bars, options)
+    if symbols is None:
+        raise TypeError("symbols are missing")
+    if isinstance(channel, Mapping) or isinstance(url, Mapping) or isinstance(config, Mapping):
+        raise TypeError("channel, url and config are mappings only where several venues are given")
     if isinstance(symbols, str):
         raise TypeError("symbols must be a list of strings")
     venue = find_exchange(exchange, market)
@@ -139,15 +217,12 @@ def stream(
     make_past = _past_of(venue, settings, channel, url, history, since, history_from, on_error)
     watch: CandleWatch | None = None
     recording: Recording | None = None
-    # Both are loaded for those who ask for them.
     if verify is not False:
-        from fastbars.verification import CandleWatch  # noqa: PLC0415
+        from fastbars.verification import CandleWatch  # noqa: PLC0415 loaded for those who ask for it
 
         watch = CandleWatch(venue, settings.specs, float(verify), on_difference)
     if record is not None:
-        from fastbars.tapes.recorder import Recording  # noqa: PLC0415
-
-        recording = record if isinstance(record, Recording) else Recording(record)
+        recording = _recording_of(record)
 
     def make_adapter() -> BaseWebSocketAdapter:
         def take_bars(issued: list[OHLCVBar]) -> None:
@@ -210,6 +285,61 @@ def _past_of(
         return PastKeeper(adapter.session, plan, reach, is_healing=adapter.upkeep.is_healing, on_failure=on_error)
 
     return make_past
+
+
+def _streams_of(given: Mapping[str, Symbols], bars: Bars, options: StreamOptions) -> VenueStreams:
+    venues = {name: find_exchange(name) for name in given}
+    if not venues:
+        raise ValueError("no venue is given")
+    for name, venue in venues.items():
+        for other, one in venues.items():
+            if other != name and one is venue:
+                raise ValueError(f"{name} and {other} are one venue; list its symbols together")
+    record, on_state = options.get("record"), options.get("on_state")
+    check_callbacks(on_state=on_state)
+    recording = None if record is None else _recording_of(record)
+
+    def note_state(state: ConnectionState) -> None:
+        made.note_state(state)
+
+    options |= {"record": recording, "on_state": note_state}
+    own = {name: _own_options(name, venue, venues, options) for name, venue in venues.items()}
+    streams: dict[str, BarStream] = {}
+    try:
+        for name in venues:
+            streams[name] = stream(name, given[name], bars, **own[name])
+    except BaseException:
+        if recording is not None:
+            for _ in streams:
+                recording.leave()
+            if recording is not record:
+                recording.close()
+        raise
+    made = VenueStreams(streams, recording, options.get("on_error"), on_state)
+    return made
+
+
+def _own_options(name: str, venue: Exchange, venues: Collection[str], options: StreamOptions) -> StreamOptions:
+    # Those of one of several venues: what is given by venue is its own, and so is a state file.
+    own = options.copy()
+    config = options.get("config")
+    if isinstance(config, StreamConfig) and config.state is not None:
+        path = Path(config.state)
+        own["config"] = replace(config, state=path.with_name(f"{path.stem}.{'-'.join(venue.identity)}{path.suffix}"))
+    for key in ("channel", "url", "config"):
+        value = options.get(key)
+        if isinstance(value, Mapping):
+            for other in value:
+                if other not in venues:
+                    raise UnknownExchangeError(f"{key}: unknown venue {other!r:.100}; given are {', '.join(venues)}")
+            own[key] = value.get(name)
+    return own
+
+
+def _recording_of(record: str | PathLike[str] | Recording) -> Recording:
+    from fastbars.tapes.recorder import Recording  # noqa: PLC0415 loaded for those who ask for it
+
+    return record if isinstance(record, Recording) else Recording(record)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -18,7 +18,7 @@ from fastbars.cli.text import printable
 from fastbars.errors import FastbarsError
 from fastbars.live.config import StreamConfig
 from fastbars.simulator import SimulatedExchange
-from fastbars.streams import BarStream, run, stream
+from fastbars.streams import BarStream, VenueStreams, run, stream
 from fastbars.tapes.recorder import Recording
 from fastbars.tapes.replay import replay
 from fastbars.verification import Verification, verify
@@ -39,7 +39,7 @@ def _stream(options: argparse.Namespace, console: Console) -> int:
     if options.append and options.output is None:
         raise FastbarsError("--append needs -o FILE")
     config = StreamConfig(close_by=options.close_by)
-    bars = _open_stream(options, config=config, record=options.record, verify=options.verify or False)
+    bars = _open_streams(options, config)
     with bar_writer(options.format, options.output, live=True, append=options.append) as writer:
         run(_write_stream(bars, writer, console, watched=options.output is None and sys.stdout.isatty()))
     if bars.verification is not None:
@@ -55,9 +55,11 @@ def _open_stream(
     verify: bool | float,
     config: StreamConfig | None = None,
 ) -> BarStream:
+    exchange: str = options.exchange
+    symbols: list[str] = options.symbols
     return stream(
-        options.exchange,
-        options.symbols,
+        exchange,
+        symbols,
         options.bars,
         market=options.market,
         channel=options.channel,
@@ -70,11 +72,44 @@ def _open_stream(
     )
 
 
-async def _write_stream(bars: BarStream, writer: BarWriter, console: Console, *, watched: bool) -> None:
+def _open_streams(options: argparse.Namespace, config: StreamConfig) -> BarStream | VenueStreams:
+    # Of the venues behind `--and` too, where there are any.
+    first = options.exchange if options.market is None else f"{options.exchange}:{options.market}"
+    venues: dict[str, list[str]] = {first: list(options.symbols)}
+    for name, *symbols in options.others:
+        if not symbols:
+            raise FastbarsError(f"--and {name}: no symbols are given")
+        venues.setdefault(name, []).extend(symbols)
+    urls = dict(_url_of(text, first) for text in options.url)
+    if len(venues) == 1:
+        options.url = urls.pop(first, None)
+        if urls:
+            raise FastbarsError(f"--url {next(iter(urls))}=...: no such venue; given is {first}")
+        options.symbols = venues[first]
+        return _open_stream(options, record=options.record, verify=options.verify or False, config=config)
+    return stream(
+        venues,
+        bars=options.bars,
+        channel=options.channel,
+        url=urls,
+        config=config,
+        once=options.once,
+        record=options.record,
+        lines=options.lines,
+        verify=options.verify or False,
+    )
+
+
+def _url_of(text: str, first: str) -> tuple[str, str]:
+    # VENUE=URL, or the URL of the first venue.
+    venue, is_named, url = text.partition("=")
+    return (venue, url) if is_named and "://" not in venue else (first, text)
+
+
+async def _write_stream(bars: BarStream | VenueStreams, writer: BarWriter, console: Console, *, watched: bool) -> None:
     def progress_text() -> str:
         stats = bars.stats()
-        symbols = len(bars.adapter.session.symbols)
-        return f"{stats.state}: {stats.session.trades:,} trades of {symbols:,} symbols, {writer.bars:,} bars"
+        return f"{stats.state}: {stats.session.trades:,} trades of {stats.symbols:,} symbols, {writer.bars:,} bars"
 
     stopping: list[asyncio.Task[None]] = []  # kept, as the loop holds tasks only weakly
 

@@ -106,6 +106,16 @@ def _add_stream(commands: _Commands) -> None:
     stream = commands.add_parser("stream", help="make bars live from an exchange, until interrupted")
     stream.add_argument("exchange", type=_text, help="such as binance")
     stream.add_argument("symbols", nargs="+", type=_text, metavar="SYMBOL", help="as the exchange writes them")
+    stream.add_argument(
+        "--and",
+        dest="others",
+        nargs="+",
+        action="append",
+        default=[],
+        type=_text,
+        metavar=("VENUE", "SYMBOL"),
+        help="symbols of another venue as well, such as --and bybit:linear BTCUSDT; may be repeated",
+    )
     _add_output(stream)
     stream.add_argument("--append", action="store_true", help="append to the bars in FILE instead of replacing them")
     stream.add_argument("--lines", type=_positive_int, default=1, help="connections that carry the same trades (1)")
@@ -120,7 +130,14 @@ def _add_stream(commands: _Commands) -> None:
     stream.add_argument(
         "--record", type=_path, metavar="DIR", help="record everything that bars are made from in this folder"
     )
-    stream.add_argument("--url", type=_text, help="connect here instead of the exchange's own address")
+    stream.add_argument(
+        "--url",
+        action="append",
+        default=[],
+        type=_text,
+        metavar="URL",
+        help="connect here instead of the exchange's own address; VENUE=URL for one behind --and",
+    )
     stream.add_argument(
         "--close-by",
         choices=("clock", "trades"),

@@ -134,7 +134,8 @@ EXCHANGES: dict[str, dict[str, Exchange]] = {
 def find_exchange(name: str | Exchange, market: str | None = None) -> Exchange:
     """Find an exchange by name and market (None: the first one); an Exchange object is returned as it is.
 
-    A market may carry the region whose hosts are used, such as "spot@eea"; "@eea" is the first market there.
+    Both may be one name, "bybit:linear". A market may carry the region whose hosts are used, such as "spot@eea"; "@eea"
+    is the first market there.
 
     Raises:
         UnknownExchangeError: no such name, market or region; the message lists the known ones.
@@ -149,6 +150,10 @@ def find_exchange(name: str | Exchange, market: str | None = None) -> Exchange:
         raise TypeError(f"exchange must be an Exchange, got the class {given.__name__}: pass {given.__name__}()")
     if not isinstance(given, str):
         raise TypeError(f"exchange must be a name such as 'binance', or an Exchange, got {given!r:.100}")
+    if market is None and ":" in given:
+        name, _, market = given.partition(":")
+    else:
+        name = given
     if not isinstance(market, str | None):
         raise TypeError(f"{name}: market must be a name such as 'spot', got {market!r:.100}")
     markets = EXCHANGES.get(name.lower())

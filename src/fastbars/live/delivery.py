@@ -12,6 +12,8 @@ Each loop is given every bar from where it begins: the first one from the first 
 no other loop has confirmed. When the last loop is left, its place waits for the next, which begins with what was not
 confirmed. So a bar whose loop ended by an exception comes again.
 
+A loop may be over several streams (`venue_streams.py`): it has a place in each, and is given their bars in turn.
+
 A loop may ask for bars in progress too (`open_bars.py`): it is given one where no issued bar waits for it. They are not
 numbered, logged or confirmed.
 
@@ -27,10 +29,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import orjson
 
@@ -393,7 +396,7 @@ class Place:
         confirmed: it has confirmed those below.
         ready: set when there may be more for it.
         is_closed: it was left while others went on.
-        was_told: the failure of the stream was raised in it.
+        was_told: the failure of the stream was raised in it, or need not be.
         open_bars: the bars in progress that it is given as well; None: it is given none.
     """
 
@@ -438,21 +441,27 @@ class BarLoops:
         return min(place.confirmed for place in places) if places else None
 
     def begin(self, open_bars: OpenBars | None = None) -> BarLoop:
-        """A new loop; see the module's first lines for where it begins.
+        """A new loop over this stream alone; see the module's first lines for where it begins.
 
         Args:
             open_bars: the bars in progress, of which it is given those that have changed; None: it is given none.
         """
+        ready = asyncio.Event()
+        return BarLoop([(self, self.join(ready, open_bars))], ready)
+
+    def join(self, ready: asyncio.Event, open_bars: OpenBars | None = None) -> Place:
+        """The place of a new loop, which waits for `ready`; else as `begin`."""
         place = self._vacant
         if place is not None:
             place.next = place.confirmed
+            place.ready = ready
             self._vacant = None
         else:
             start = max((one.confirmed for one in self._places), default=self.delivery.next_number)
-            place = Place(start, start, was_told=self._has_raised)
+            place = Place(start, start, ready, was_told=self._has_raised)
         place.open_bars = open_bars
         self._places.append(place)
-        return BarLoop(self, place)
+        return place
 
     def confirm(self, place: Place) -> None:
         """A loop has confirmed what it was given."""
@@ -509,27 +518,27 @@ class BarLoops:
         for place in self._places:
             place.ready.set()
 
-    async def take_next(self, place: Place) -> OHLCVBar | None:
-        """Wait for the next bar of a loop; None: there are no more. Raises WSConnectionError: the stream has failed."""
-        while True:
-            while place.next < self.delivery.next_number and not place.is_closed:
-                bar = self.delivery.bar(place.next)
-                place.next += 1
-                self._resume()
-                if bar is not None:
-                    return bar
-            if place.is_closed:
-                return None
-            if self._has_ended:
-                if self._failure is None or place.was_told:
-                    return None
-                place.was_told = self._has_raised = True
-                raise self._failure
-            open_bars = place.open_bars
-            for bar in () if open_bars is None else open_bars.take():
+    def take(self, place: Place) -> OHLCVBar | None:
+        """The next bar of a loop, where one waits."""
+        while place.next < self.delivery.next_number and not place.is_closed:
+            bar = self.delivery.bar(place.next)
+            place.next += 1
+            self._resume()
+            if bar is not None:
                 return bar
-            place.ready.clear()
-            await _set_within(place.ready, None if open_bars is None else open_bars.wait_s)
+        return None
+
+    def is_over(self, place: Place) -> bool:
+        """Whether no bar of a loop follows those that wait."""
+        return place.is_closed or self._has_ended
+
+    def failure_of(self, place: Place) -> WSConnectionError | None:
+        """What is to be raised in a loop behind the last bar; None: nothing, or it was already."""
+        return None if place.is_closed or place.was_told else self._failure
+
+    def note_raised(self, place: Place) -> None:
+        """It was raised there."""
+        place.was_told = self._has_raised = True
 
     def _all(self) -> list[Place]:
         return self._places if self._vacant is None else [*self._places, self._vacant]
@@ -555,14 +564,21 @@ async def _set_within(ready: asyncio.Event, seconds: float | None) -> None:
 
 
 class BarLoop(AsyncIterator[OHLCVBar]):
-    """The iterator of one loop; asking it for the next bar confirms the last one.
+    """The iterator of one loop, over one stream or several; asking it for the next bar confirms the last one.
+
+    Of several streams each is given its turn: one that has many bars keeps none of another waiting for more than one.
+    Of those that fail the others go on; where all have failed, that is raised, once.
 
     A loop that is no longer referenced, as one that was left by `break`, holds nothing up.
+
+    Args:
+        parts: its place in each stream.
+        ready: set when there may be more for it; that of the places.
     """
 
-    def __init__(self, loops: BarLoops, place: Place) -> None:
-        self._loops = loops
-        self._place = place
+    def __init__(self, parts: Iterable[tuple[BarLoops, Place]], ready: asyncio.Event) -> None:
+        self._parts = deque(parts)
+        self._ready = ready
         self._has_begun = False
         self._taken = 0
         self._turn_ns = 0  # when the event loop had its turn, at the latest
@@ -575,23 +591,78 @@ class BarLoop(AsyncIterator[OHLCVBar]):
             # Loops that begin in one turn of the event loop all begin before any of them confirms something.
             self._has_begun = True
             await asyncio.sleep(0)
-        self._loops.confirm(self._place)
+        self.confirm()
         self._taken += 1
         if not self._taken % A_LOOK and steady_ns() - self._turn_ns >= SLICE_NS:
             await asyncio.sleep(0)  # or a loop whose body awaits nothing would hold everything up until no bar waits
             self._turn_ns = steady_ns()
-        bar = await self._loops.take_next(self._place)
-        if bar is None:
-            raise StopAsyncIteration
+        while (bar := self._take()) is None:
+            going = [place.open_bars for loops, place in self._parts if not loops.is_over(place)]
+            if not going:
+                self._end()
+            self._ready.clear()
+            await _set_within(self._ready, min((each.wait_s for each in going if each is not None), default=None))
         return bar
 
     def confirm(self) -> None:
         """Confirm the bar that it gave last."""
-        self._loops.confirm(self._place)
+        for loops, place in self._parts:
+            loops.confirm(place)
 
     def leave(self) -> None:
         """Ask no more. Idempotent."""
-        self._loops.leave(self._place)
+        for loops, place in self._parts:
+            loops.leave(place)
 
     def __del__(self) -> None:
         self.leave()
+
+    def _take(self) -> OHLCVBar | None:
+        parts = self._parts
+        for _ in range(len(parts)):
+            loops, place = parts[0]
+            parts.rotate(-1)
+            if (bar := loops.take(place)) is not None:
+                return bar
+        for _ in range(len(parts)):
+            loops, place = parts[0]
+            parts.rotate(-1)
+            if place.open_bars is not None and not loops.is_over(place) and (bars := place.open_bars.take()):
+                return bars[0]
+        return None
+
+    def _end(self) -> NoReturn:
+        failures = [loops.failure_of(place) for loops, place in self._parts]
+        told = [failure for failure in failures if failure is not None]
+        if not told or len(told) < len(failures):
+            raise StopAsyncIteration
+        for loops, place in self._parts:
+            loops.note_raised(place)
+        if len(told) == 1:
+            raise told[0]
+        raise WSConnectionError("; ".join(map(str, told))) from told[0]
+
+
+class OwnLoop:
+    """The loop that `anext(stream)` has; its place is free once another loop begins.
+
+    Args:
+        begin: begins one.
+    """
+
+    def __init__(self, begin: Callable[[], BarLoop]) -> None:
+        self._begin = begin
+        self._loop: BarLoop | None = None
+
+    async def take(self) -> OHLCVBar:
+        """The next bar. Raises StopAsyncIteration, WSConnectionError."""
+        if self._loop is None:
+            self._loop = self._begin()
+        return await anext(self._loop)
+
+    def end(self) -> None:
+        """What it gave last is confirmed, and not given again."""
+        if self._loop is not None:
+            self._loop.confirm()
+            self._loop.leave()
+            self._loop = None

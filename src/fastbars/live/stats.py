@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar
 
 from fastbars.buffer import BufferStats
 from fastbars.live.connections.states import ConnectionState
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -145,6 +149,10 @@ class StreamStats:
         delay_p50_s, delay_p999_s: delay of the trades behind the fastest message, s: the median, and what 99.9 % do
             not exceed; measured with one trade a wakeup.
         never_heard: streams of which nothing had come within `StreamConfig.never_heard_after` of their subscription.
+        symbols: symbols that traded.
+        failure: why the stream has ended for good; empty where it has not.
+        venues: of a stream of several venues, what each has, by the names that they were given by; the fields above are
+            sums then, or the largest, the state is that of what goes on, and `failure` is set where all have failed.
     """
 
     state: ConnectionState
@@ -163,3 +171,59 @@ class StreamStats:
     delay_p50_s: float = 0.0
     delay_p999_s: float = 0.0
     never_heard: int = 0
+    symbols: int = 0
+    failure: str = ""
+    venues: Mapping[str, StreamStats] = field(default_factory=dict)
+
+
+_BUSIEST_FIRST = (
+    ConnectionState.RECONNECTING,
+    ConnectionState.CONNECTING,
+    ConnectionState.CONNECTED,
+    ConnectionState.DISCONNECTED,
+)
+
+
+def state_of(states: Iterable[ConnectionState]) -> ConnectionState:
+    """The state of several streams together: RECONNECTING while one of them is."""
+    found = set(states)
+    return next((state for state in _BUSIEST_FIRST if state in found), ConnectionState.CLOSED)
+
+
+def together(venues: Mapping[str, StreamStats]) -> StreamStats:
+    """The counters of several streams as those of one; see `StreamStats.venues`."""
+    all_of = list(venues.values())
+    failures = [one.failure for one in all_of]
+    return StreamStats(
+        state_of(one.state for one in all_of if not one.failure or all(failures)),
+        summed([one.session for one in all_of]),
+        summed([one.buffer for one in all_of]),
+        sum(one.connections for one in all_of),
+        max(one.latency_s for one in all_of),
+        max((one.event_time_ns for one in all_of if one.event_time_ns is not None), default=None),
+        sum(one.pauses for one in all_of),
+        sum(one.breaker_trips for one in all_of),
+        sum(one.handovers for one in all_of),
+        sum(one.resubscriptions for one in all_of),
+        grace_s=max(one.grace_s for one in all_of),
+        delay_p50_s=max(one.delay_p50_s for one in all_of),
+        delay_p999_s=max(one.delay_p999_s for one in all_of),
+        never_heard=sum(one.never_heard for one in all_of),
+        symbols=sum(one.symbols for one in all_of),
+        failure="; ".join(failures) if all(failures) else "",
+        venues=venues,
+    )
+
+
+def summed(counts: Sequence[T]) -> T:
+    """Sums of counters, field by field, of which some hold others; of a field that is no counter the first one set."""
+    values: dict[str, Any] = {}
+    for each in fields(counts[0]):  # type: ignore[arg-type]
+        own = [getattr(one, each.name) for one in counts]
+        if isinstance(own[0], int):
+            values[each.name] = sum(own)
+        elif is_dataclass(own[0]):
+            values[each.name] = summed(own)
+        else:
+            values[each.name] = next((one for one in own if one is not None), None)
+    return type(counts[0])(**values)

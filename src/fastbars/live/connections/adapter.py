@@ -141,6 +141,7 @@ class BaseWebSocketAdapter:
             counts.resubscriptions,
             tuple(session.lines),
             never_heard=counts.never_heard,
+            symbols=len(session.symbols),
             **session.timing(),
         )
 
