@@ -43,7 +43,7 @@ extensions = [
         f"fastbars.{name}",
         [f"src/fastbars/{name.replace('.', '/')}.pyx"],
         depends=HEADERS,
-        include_dirs=["src/fastbars/kernel", "src/fastbars/wire"],
+        include_dirs=["src/fastbars/kernel", "src/fastbars/wire", "src/fastbars/archives"],
         define_macros=MACROS.get(name, []),
         extra_compile_args=COMPILE_ARGS + ROUNDED_TWICE.get(name, []),
         extra_link_args=LINK_ARGS,

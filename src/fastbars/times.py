@@ -24,18 +24,18 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _MICROSECOND = timedelta(microseconds=1)
 _DATETIME64_NS = {**UNITS_NS, "m": 60 * 10**9, "h": 3600 * 10**9, "D": 86400 * 10**9}
-_EARLIEST_S, _LATEST_S = 631_152_000, 4_102_444_800  # 1990 to 2100
+EARLIEST_S, LATEST_S = 631_152_000, 4_102_444_800  # 1990 to 2100: times of trades are plausible
 
 # Seconds mistaken for nanoseconds are times in the first seconds of 1970. Nothing was traded then, but tests and
 # examples begin there: at whole milliseconds or, days later, whole seconds, which mistaken units hardly ever are.
 # (unit, name, first, last, multiples of this are accepted)
 _OTHER_UNITS = (
-    ("s", "seconds", _EARLIEST_S, _LATEST_S, 1_000_000),
-    ("ms", "milliseconds", _EARLIEST_S * 10**3, _LATEST_S * 10**3, 1_000_000),
-    ("us", "microseconds", _EARLIEST_S * 10**6, _LATEST_S * 10**6, 1_000_000_000),
+    ("s", "seconds", EARLIEST_S, LATEST_S, 1_000_000),
+    ("ms", "milliseconds", EARLIEST_S * 10**3, LATEST_S * 10**3, 1_000_000),
+    ("us", "microseconds", EARLIEST_S * 10**6, LATEST_S * 10**6, 1_000_000_000),
 )
 SMALLEST_DOUBTFUL, LARGEST_DOUBTFUL = _OTHER_UNITS[0][2], _OTHER_UNITS[-1][3]
-_EARLIEST_NS = _EARLIEST_S * 10**9
+_EARLIEST_NS = EARLIEST_S * 10**9
 
 
 def to_nanoseconds(time: Any, time_unit: TimeUnit | None = None) -> int:

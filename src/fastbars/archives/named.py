@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastbars.archives.formats import Role, TradeFormat
+from fastbars.archives.declaration import Role, TradeFormat
 from fastbars.errors import FastbarsError
 from fastbars.times import TimeUnit
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbars.archives.columns import TradeColumns
-from fastbars.archives.formats import ArchiveFile, Role
+from fastbars.archives.declaration import ArchiveFile, Role
 from fastbars.columnar.arrays import Taken, take_columns
 from fastbars.columnar.columns import align
 from fastbars.columnar.parquet import pyarrow, pyarrow_parquet

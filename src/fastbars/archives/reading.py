@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import codecs
-import csv
 from collections.abc import Iterator, Sequence
-from itertools import islice
-
-import numpy as np
-import numpy.typing as npt
+from decimal import Decimal, InvalidOperation
+from itertools import chain
+from typing import NamedTuple
 
 from fastbars.archives.columns import TradeColumns
-from fastbars.archives.formats import ArchiveFile, Role
-from fastbars.archives.opening import texts
+from fastbars.archives.declaration import ArchiveFile, Role
+from fastbars.archives.formats import is_header
+from fastbars.archives.opening import Head, named, split_head, texts
 from fastbars.archives.parquet import read_parquet
-from fastbars.errors import PrecisionError, TapeError
-from fastbars.kernel.scaled import parse
-from fastbars.times import UNITS_NS
+from fastbars.archives.parser import LONGEST_LINE, CsvParser
+from fastbars.errors import TapeError
+from fastbars.times import EARLIEST_S, LATEST_S, UNITS_NS
 
 __all__ = ["read_trades"]
 
-_BLOCK_ROWS = 1 << 16
-_EARLIEST_NS, _LATEST_NS = 1_104_537_600 * 10**9, 4_102_444_800 * 10**9  # 2005 to 2100
+_PLAUSIBLE_NS = EARLIEST_S * 10**9, LATEST_S * 10**9
+_BY_TEXT = 0  # in the place of a unit: RFC 3339
+
+
+class _Layout(NamedTuple):
+    # What the columns of a text are, and what an integer time counts there.
+    head: Head
+    roles: Sequence[Role]
+    has_header: bool
+    unit_ns: int
 
 
 def read_trades(file: ArchiveFile) -> Iterator[TradeColumns]:
@@ -35,86 +42,98 @@ def read_trades(file: ArchiveFile) -> Iterator[TradeColumns]:
         yield from read_parquet(file)
         return
     done = 0
-    for member, pieces in texts(file.path):
-        where = f"{file.path}, {member}" if member else str(file.path)
-        for block in _blocks(file, where, pieces, done):
-            done = block.first_row - 1 + len(block.time_ns)
-            yield block
+    with named(file.path):
+        for member, pieces in texts(file.path):
+            where = f"{file.path}, {member}" if member else str(file.path)
+            before = done
+            for block in _blocks(file, where, pieces):
+                yield block._replace(first_row=before + block.first_row) if before else block
+                done += len(block.time_ns)
     if not done:
         raise TapeError(f"{file.path}: it has no trades")
 
 
-def _blocks(file: ArchiveFile, where: str, pieces: Iterator[bytes], done: int) -> Iterator[TradeColumns]:
-    rows = csv.reader(_lines(pieces))
-    first = next((row for row in rows if row), None)
-    if first is None:
-        return
-    roles: Sequence[Role] = file.format.columns
-    head = [first]
-    if not any(text.isascii() and text.isdigit() for text in first):
-        roles = [file.format.names.get(name.lower().replace("_", "").strip(), Role.UNUSED) for name in first]
-        head = []
-    unit = 0
-    while block := [*head, *islice((row for row in rows if row), _BLOCK_ROWS)]:
-        head = []
-        if not unit:
-            unit = _unit(file, int(block[0][roles.index(Role.TIME)]))
-        try:
-            yield _block(file, roles, block, unit, done + 1)
-        except (ValueError, IndexError, PrecisionError) as error:
-            raise TapeError(f"{where}, near line {rows.line_num}: {error}") from error
-        done += len(block)
-
-
-def _lines(pieces: Iterator[bytes]) -> Iterator[str]:
-    rest = b""
-    begun = False
+def _blocks(file: ArchiveFile, where: str, pieces: Iterator[bytes]) -> Iterator[TradeColumns]:
+    head = b""
     for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            yield (line if begun else line.removeprefix(codecs.BOM_UTF8)).decode("utf-8", "replace") + "\n"
-            begun = True
-    if rest:
-        yield rest.decode("utf-8", "replace")
-
-
-def _unit(file: ArchiveFile, time: int) -> int:
-    for unit in file.format.units:
-        if _EARLIEST_NS <= time * UNITS_NS[unit] < _LATEST_NS:
-            return UNITS_NS[unit]
-    raise TapeError(f"{file.path}: time {time} is in none of {', '.join(file.format.units)}")
-
-
-def _block(file: ArchiveFile, roles: Sequence[Role], rows: list[list[str]], unit: int, first_row: int) -> TradeColumns:
-    def column(role: Role) -> list[str]:
-        place = roles.index(role)
-        return [row[place] for row in rows]
-
-    def ids(role: Role) -> npt.NDArray[np.int64]:
-        return np.array([int(text) for text in column(role)], np.int64)
-
-    def numbers(role: Role) -> tuple[npt.NDArray[np.int64], int]:
-        read = [parse(text) for text in column(role)]
-        scale = max(own for _, own in read)
-        return np.array([mantissa * 10 ** (scale - own) for mantissa, own in read], np.int64), scale
-
-    price, price_scale = numbers(Role.PRICE)
-    size, size_scale = numbers(Role.SIZE)
-    if Role.FIRST_ID in roles:
-        first_id, last_id = ids(Role.FIRST_ID), ids(Role.LAST_ID)
-    else:
-        first_id = last_id = ids(Role.TRADE_ID)
-    return TradeColumns(
-        (file.symbol or "",),
-        np.zeros(len(rows), np.int32),
-        ids(Role.TIME) * unit,
-        price,
-        price_scale,
-        size,
-        size_scale,
-        np.array([file.format.sides[text.lower()] for text in column(Role.SIDE)], np.int8),
-        first_id,
-        last_id,
-        None,
-        first_row,
+        head += piece
+        if head.strip(b"\r\n").count(b"\n") >= 2 or len(head) > 2 * LONGEST_LINE:
+            break
+    text = head.removeprefix(codecs.BOM_UTF8)
+    if not text.strip():
+        return
+    layout = _layout(file, where, split_head(text.lstrip(b"\r\n")))
+    parser = CsvParser(
+        layout.roles,
+        separator=layout.head.separator.encode(),
+        unit_ns=layout.unit_ns,
+        span_ns=_PLAUSIBLE_NS,
+        sides=file.format.sides,
+        symbol=None if Role.SYMBOL in layout.roles else file.symbol or "",
     )
+    if layout.has_header:
+        blank = len(text) - len(text.lstrip(b"\r\n"))
+        end = text.find(b"\n", blank) + 1 or len(text)
+        parser.lines = text.count(b"\n", 0, end)
+        text = text[end:]
+    try:
+        for piece in chain([text] if text else [], pieces, [b""]):
+            full = parser.feed(piece)
+            while full:
+                yield _checked(file, where, parser.block())
+                full = parser.go_on()
+    except ValueError as error:
+        if (block := parser.block()) is not None:
+            yield _checked(file, where, block)
+        raise _malformed(where, layout, error) from None
+    if (block := parser.block()) is not None:
+        yield _checked(file, where, block)
+
+
+def _checked(file: ArchiveFile, where: str, block: TradeColumns | None) -> TradeColumns:
+    assert block is not None
+    if file.symbol and block.symbols != (file.symbol,):
+        other = next(symbol for symbol in block.symbols if symbol != file.symbol)
+        raise TapeError(f"{where}: it has trades of {other!r}, and by its name of {file.symbol!r} alone")
+    return block
+
+
+def _layout(file: ArchiveFile, where: str, head: Head) -> _Layout:
+    first = head.rows[0]
+    roles: list[Role]
+    if file.format.columns and not is_header(first):
+        roles = [*file.format.columns, *[Role.UNUSED] * len(first)][: max(len(first), len(file.format.columns))]
+        has_header, row = False, first
+    else:
+        if not is_header(first):
+            raise TapeError(f"{where}: it has no header, which {file.format.name} need; the first row is {first}")
+        roles = [file.format.role(name) for name in first]
+        has_header, row = True, head.rows[1] if len(head.rows) > 1 else []
+    for role in (Role.TIME, Role.PRICE, Role.SIZE):
+        if roles.count(role) != 1:
+            raise TapeError(f"{where}: {roles.count(role)} columns are {role.name.lower()}, not one: {first}")
+    time = row[roles.index(Role.TIME)] if len(row) > roles.index(Role.TIME) else None
+    return _Layout(head, roles, has_header, 1 if time is None else _unit_ns(file, where, time))
+
+
+def _unit_ns(file: ArchiveFile, where: str, time: str) -> int:
+    # By plausibility of the date, for each text: Binance changed from milliseconds to microseconds.
+    try:
+        number = Decimal(time)
+    except InvalidOperation:
+        if time[4:5] == "-":
+            return _BY_TEXT
+        raise TapeError(f"{where}: {time[:60]!r} is not a time") from None
+    for unit in file.format.units:
+        if _PLAUSIBLE_NS[0] <= number * UNITS_NS[unit] < _PLAUSIBLE_NS[1]:
+            return UNITS_NS[unit]
+    raise TapeError(f"{where}: time {time[:60]} is not between 1990 and 2100 in any of {', '.join(file.format.units)}")
+
+
+def _malformed(where: str, layout: _Layout, error: ValueError) -> TapeError:
+    line, place, value, reason = error.args[0]
+    text = value.decode("utf-8", "replace")
+    if place < 0:
+        return TapeError(f"{where}, line {line}: {reason}: {text!r}")
+    name = layout.head.rows[0][place] if layout.has_header else layout.roles[place].name.lower()
+    return TapeError(f"{where}, line {line}, column {place + 1} ({name[:60]}): {text!r}: {reason}")
