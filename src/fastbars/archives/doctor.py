@@ -13,36 +13,29 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastbars.archives import ranges
-from fastbars.archives.checksums import checksum_fault
 from fastbars.archives.columns import TradeColumns
 from fastbars.archives.comparison import Place, compare, days_of
-from fastbars.archives.findings import DayReport, Diagnosis, FileReport, Finding, Kind, SeriesName, shown_ranges
-from fastbars.archives.formats import ArchiveFile, recognise
-from fastbars.archives.ledger import DAY_NS, LATENESS_NS, Day, RowLedger, Series, summed
-from fastbars.archives.opening import first_row
+from fastbars.archives.examination import OTHER, Examined, Part, by_series, date_of, examine, parts_of
+from fastbars.archives.findings import DayReport, Diagnosis, Finding, Kind, SeriesName, shown_ranges
+from fastbars.archives.ledger import DAY_NS, Day, RowLedger, summed
 from fastbars.archives.ranges import NONE, Ranges
-from fastbars.archives.reading import read_trades
 from fastbars.archives.segments import BUCKET
-from fastbars.errors import TapeError, UnknownExchangeError
+from fastbars.errors import UnknownExchangeError
 from fastbars.exchanges import find_exchange
 
-__all__ = ["check"]
+__all__ = ["check", "diagnose", "leaves_ids_out"]
 
-_EPOCH = date(1970, 1, 1)
-_MOST_DAILY_NS = DAY_NS
 _TELLING_ROWS = 100  # as many rows by chance do not all have whole seconds, or a decimal less
-_OTHER = "other"
 
 
 def check(
@@ -68,50 +61,22 @@ def check(
     Raises:
         TapeError: a file cannot be opened, or its format is not known.
     """
-    examined: list[_Examined] = []
-    findings: list[Finding] = []
-    seen: dict[Path, Path] = {}
-    for given in map(Path, files):
-        real = given.resolve()
-        if real in seen:
-            findings.append(Finding(Kind.GIVEN_TWICE, files=(str(given), str(seen[real]))))
-            continue
-        seen[real] = given
-        one = _Examined(given)
-        try:
-            one.checksum = checksum_fault(given)
-            one.file = recognise(given, exchange=exchange, market=market, symbol=symbol)
-            one.head = tuple(first_row(given))
-            one.read(on_progress)
-        except TapeError as error:
-            if isinstance(error.__cause__, OSError) or (one.file is None and _has_rows(given)):
-                raise
-            one.error = error
-        examined.append(one)
-        findings += one.findings()
-    of_series: dict[SeriesName, list[tuple[_Examined, RowLedger]]] = defaultdict(list)
+    examined, findings = examine(files, exchange=exchange, market=market, symbol=symbol, on_progress=on_progress)
+    return diagnose(examined, findings)
+
+
+def diagnose(examined: Sequence[Examined], findings: Iterable[Finding] = ()) -> Diagnosis:
+    """What is wrong with files that were examined, each alone and together."""
+    found = [*findings]
     for one in examined:
-        for name, ledger in one.ledgers.items():
-            of_series[one.name_of(name)].append((one, ledger))
+        found += one.findings()
     days: dict[SeriesName, dict[date, DayReport]] = {}
-    for series in sorted(of_series):
-        checked = _SeriesCheck(series, of_series[series])
-        findings += checked.findings()
-        days[series] = checked.days(findings)
-    findings.sort(key=_place_of)
-    return Diagnosis(findings, days, [one.report() for one in examined])
-
-
-def _has_rows(path: Path) -> bool:
-    try:
-        return bool(first_row(path))
-    except TapeError:
-        return False
-
-
-def date_of(day: int) -> date:
-    """The date of a day since the epoch."""
-    return _EPOCH + timedelta(days=int(day))
+    for name, files in by_series(examined).items():
+        checked = _SeriesCheck(name, files)
+        found += checked.findings()
+        days[name] = checked.days(found)
+    found.sort(key=_place_of)
+    return Diagnosis(found, days, [one.report() for one in examined])
 
 
 def _place_of(finding: Finding) -> tuple[Any, ...]:
@@ -121,142 +86,12 @@ def _place_of(finding: Finding) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-@dataclass(slots=True)
-class _Examined:
-    # One file: its ledgers, and what was wrong on the way.
-    path: Path
-    file: ArchiveFile | None = None
-    ledgers: dict[str, RowLedger] = field(default_factory=dict)
-    error: TapeError | None = None
-    checksum: str = ""
-    head: tuple[str, ...] = ()
-
-    @property
-    def header(self) -> tuple[str, ...]:
-        # The names of the columns; none where the first row is a trade.
-        return () if any(text.isascii() and text.isdigit() for text in self.head) else self.head
-
-    @property
-    def source(self) -> str:
-        period = None if self.file is None else self.file.period
-        if period is None:
-            return _OTHER
-        return "daily" if period.until_ns - period.since_ns <= _MOST_DAILY_NS else "monthly"
-
-    @property
-    def period_days(self) -> range:
-        # Of its name, else those in which it has rows.
-        period = None if self.file is None else self.file.period
-        if period is not None:
-            return range(period.since_ns // DAY_NS, -(-period.until_ns // DAY_NS))
-        days = [day for ledger in self.ledgers.values() for series in ledger.series for day in series.days]
-        return range(min(days), max(days) + 1) if days else range(0)
-
-    def name_of(self, symbol: str) -> SeriesName:
-        assert self.file is not None
-        return SeriesName(self.file.exchange, self.file.market, symbol, self.file.kind)
-
-    def read(self, on_progress: Callable[[Path, int], object] | None) -> None:
-        assert self.file is not None
-        try:
-            for block in read_trades(self.file):
-                for symbol, part in _by_symbol(block):
-                    ledger = self.ledgers.get(symbol)
-                    if ledger is None:
-                        ledger = self.ledgers[symbol] = RowLedger()
-                    ledger.take(part)
-                if on_progress is not None:
-                    on_progress(self.path, block.first_row - 1 + len(block.time_ns))
-        finally:
-            for ledger in self.ledgers.values():
-                ledger.finish()
-
-    def again(self, symbol: str) -> Iterator[TradeColumns]:
-        # A damaged file ends where it ended before.
-        assert self.file is not None
-        try:
-            for block in read_trades(self.file):
-                yield from (part for name, part in _by_symbol(block) if name == symbol)
-        except TapeError:
-            if self.error is None:
-                raise
-
-    def findings(self) -> Iterator[Finding]:
-        files = (str(self.path),)
-        if self.error is not None:
-            rows = sum(ledger.rows for ledger in self.ledgers.values())
-            kind = Kind.DAMAGED if rows or self.error.__cause__ is not None else Kind.EMPTY
-            yield Finding(kind, files=files, row=rows + 1 if rows else None, detail=str(self.error))
-        if self.checksum:
-            yield Finding(Kind.CHECKSUM, files=files, detail=self.checksum)
-        for symbol, ledger in self.ledgers.items():
-            yield from self._of_symbol(self.name_of(symbol), ledger, files)
-
-    def _of_symbol(self, name: SeriesName, ledger: RowLedger, files: tuple[str, ...]) -> Iterator[Finding]:
-        period = self.period_days
-        outside: dict[int, int] = defaultdict(int)
-        for series in ledger.series:
-            for number, day in series.days.items():
-                if day.voids:
-                    yield Finding(Kind.VOID, name, date_of(number), day.voids, files=files)
-                if number not in period:
-                    outside[number] += day.rows
-            if series.late:
-                yield Finding(Kind.LATE, name, None, series.late, files=files, row=series.late_row)
-        for number, rows in sorted(outside.items()):
-            yield Finding(Kind.OUTSIDE_PERIOD, name, date_of(number), rows, files=files)
-        if ledger.backs:
-            yield Finding(Kind.TIME_GOES_BACK, name, None, ledger.backs, files=files, row=ledger.back_row)
-        if ledger.wrong:
-            yield Finding(Kind.REVERSED, name, None, ledger.wrong, files=files)
-
-    def report(self) -> FileReport:
-        names = tuple(self.name_of(symbol) for symbol in self.ledgers)
-        return FileReport(str(self.path), names, self.source, sum(ledger.rows for ledger in self.ledgers.values()))
-
-
-def _by_symbol(block: TradeColumns) -> Iterator[tuple[str, TradeColumns]]:
-    if len(block.symbols) == 1 or not len(block.symbol) or (block.symbol == block.symbol[0]).all():
-        if len(block.symbol):
-            yield block.symbols[block.symbol[0]], block
-        return
-    order = np.argsort(block.symbol, kind="stable")
-    numbers = block.symbol[order]
-    starts = np.concatenate([[0], np.flatnonzero(numbers[1:] != numbers[:-1]) + 1])
-    for start, places in zip(starts, np.split(order, starts[1:]), strict=True):
-        yield block.symbols[numbers[start]], _taken(block, places)
-
-
-def _taken(block: TradeColumns, places: npt.NDArray[np.intp]) -> TradeColumns:
-    # Rows of one symbol, whose numbers in the file are then no longer exact: that of the first stands for them.
-    def column(values: Any) -> Any:
-        return None if values is None else values[places]
-
-    first = column(block.first_id)
-    last = first if block.last_id is block.first_id else column(block.last_id)
-    return block._replace(
-        symbol=column(block.symbol), time_ns=column(block.time_ns), price=column(block.price), size=column(block.size),
-        side=column(block.side), first_id=first, last_id=last, count=column(block.count),
-        first_row=block.first_row + int(places[0]),
-    )  # fmt: skip
-
-
-class _Part(NamedTuple):
-    # A series of ids in one file.
-    epoch: int
-    source: str
-    number: int  # of the file
-    file: _Examined
-    series: Series
-    rows: tuple[int, int]
-
-
 class _SeriesCheck:
     # The files of one exchange, market, symbol and kind against each other.
-    def __init__(self, name: SeriesName, files: Sequence[tuple[_Examined, RowLedger]]) -> None:
+    def __init__(self, name: SeriesName, files: Sequence[tuple[Examined, RowLedger]]) -> None:
         self._name = name
         self._files = files
-        self._parts = self._in_epochs()
+        self._parts = parts_of(files)
         self._has_ids = any(len(part.series.ids) for part in self._parts)
         self._leaves_out = leaves_ids_out(name)
 
@@ -264,7 +99,7 @@ class _SeriesCheck:
         yield from self._layouts()
         if not self._has_ids:
             yield Finding(Kind.NO_IDS, self._name, files=self._paths(self._parts))
-        epochs: dict[int, list[_Part]] = defaultdict(list)
+        epochs: dict[int, list[Part]] = defaultdict(list)
         for part in self._parts:
             epochs[part.epoch].append(part)
         for number in sorted(epochs):
@@ -292,44 +127,7 @@ class _SeriesCheck:
                 counts[finding.kind] = counts.get(finding.kind, 0) + finding.count
         return dict(sorted(reports.items()))
 
-    def _in_epochs(self) -> list[_Part]:
-        # Each source by time: where ids begin anew, in a file or from one file to the next, an epoch begins.
-        by_source: dict[str, list[tuple[_Examined, Series, bool, tuple[int, int], int]]] = defaultdict(list)
-        for number, (file, ledger) in enumerate(self._files):
-            behind = [series.row for series in ledger.series[1:]] + [2**62]
-            for i, (series, until) in enumerate(zip(ledger.series, behind, strict=True)):
-                by_source[file.source].append((file, series, i > 0, (series.row, until), number))
-        breaks: list[int] = []
-        for parts in by_source.values():
-            parts.sort(key=lambda part: part[1].since_ns)
-            bottom, top, since, newest = 0, -1, 0, 0
-            for _, series, is_later, _, _ in parts:
-                if not len(series.ids):
-                    continue
-                first, last = int(series.ids[0, 0]), int(series.ids[-1, 1])
-                is_new = is_later
-                if top >= 0 and not is_new:
-                    late_ns = series.since_ns - LATENESS_NS
-                    below = ranges.common(series.ids, np.array([[0, top]]))
-                    is_new = ranges.count(below) * 2 > ranges.count(series.ids) and (
-                        late_ns > newest or (first < bottom and late_ns > since)
-                    )
-                if is_new:
-                    breaks.append(series.since_ns)
-                if is_new or top < 0:
-                    bottom, top, since, newest = first, last, series.since_ns, series.until_ns
-                bottom, top, newest = min(bottom, first), max(top, last), max(newest, series.until_ns)
-        # Two sources see the same one, if not in the same row.
-        breaks.sort()
-        breaks = [at for i, at in enumerate(breaks) if not i or at - breaks[i - 1] > DAY_NS]
-        made = []
-        for source, parts in by_source.items():
-            for file, series, _, rows, number in parts:
-                epoch = int(np.searchsorted(breaks, series.since_ns, "right"))
-                made.append(_Part(epoch, source, number, file, series, rows))
-        return made
-
-    def _absent(self, epochs: dict[int, list[_Part]]) -> Iterator[Finding]:
+    def _absent(self, epochs: dict[int, list[Part]]) -> Iterator[Finding]:
         # A day without rows, unless the ids go on from the last before it to the first behind it.
         present = {
             number for part in self._parts for number in part.series.days if number in part.file.period_days
@@ -374,7 +172,7 @@ class _SeriesCheck:
                 yield from self._changes(before, ledger, file)
                 yield from self._other_columns(earlier, file, ledger)
 
-    def _other_columns(self, before: _Examined, file: _Examined, ledger: RowLedger) -> Iterator[Finding]:
+    def _other_columns(self, before: Examined, file: Examined, ledger: RowLedger) -> Iterator[Finding]:
         day, files = date_of(ledger.series[0].since_ns // DAY_NS), (str(file.path),)
         if bool(file.header) != bool(before.header):
             yield Finding(Kind.HEADER, self._name, day, files=files, detail="with one" if file.header else "without")
@@ -384,7 +182,7 @@ class _SeriesCheck:
         elif file.header and before.header and file.header != before.header:
             yield Finding(Kind.COLUMNS, self._name, day, files=files, detail=f"now {','.join(file.header)}"[:200])
 
-    def _changes(self, before: RowLedger, ledger: RowLedger, file: _Examined) -> Iterator[Finding]:
+    def _changes(self, before: RowLedger, ledger: RowLedger, file: Examined) -> Iterator[Finding]:
         if min(before.rows, ledger.rows) < _TELLING_ROWS:
             return
         day = date_of(ledger.series[0].since_ns // DAY_NS)
@@ -402,13 +200,13 @@ class _SeriesCheck:
                 yield Finding(Kind.PRECISION, self._name, day, files=files, detail=detail)
 
     @staticmethod
-    def _paths(parts: Iterable[_Part]) -> tuple[str, ...]:
+    def _paths(parts: Iterable[Part]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(str(part.file.path) for part in parts))
 
 
 class _DayPlaces:
     # The day that an id lies in, by the least and greatest id of each day.
-    def __init__(self, parts: Iterable[_Part]) -> None:
+    def __init__(self, parts: Iterable[Part]) -> None:
         days: dict[int, Day] = {}
         for part in parts:
             for number, day in part.series.days.items():
@@ -428,7 +226,7 @@ class _DayPlaces:
 
 class _EpochCheck:
     # Ids of one series from their first to where they begin anew.
-    def __init__(self, name: SeriesName, parts: Sequence[_Part], leaves_out: bool) -> None:
+    def __init__(self, name: SeriesName, parts: Sequence[Part], leaves_out: bool) -> None:
         self._name = name
         self._parts = parts
         self._leaves_out = leaves_out
@@ -484,7 +282,7 @@ class _EpochCheck:
         # Only where the source should have them: between ids that one file of it has, or in the days of one.
         spans = [part.series.ids for part in self._parts if part.source == source and len(part.series.ids)]
         within = ranges.ranges_of((int(ids[0, 0]), int(ids[-1, 1])) for ids in spans)
-        if source != _OTHER:
+        if source != OTHER:
             days = {day for part in self._parts if part.source == source for day in part.file.period_days}
             within = ranges.union([within, *(self._span(part, days) for part in self._parts if part.source != source)])[
                 0
@@ -492,7 +290,7 @@ class _EpochCheck:
         yield from self._by_day(Kind.LACKS, ranges.common(lacking, within), source)
 
     @staticmethod
-    def _span(part: _Part, days: set[int]) -> Ranges:
+    def _span(part: Part, days: set[int]) -> Ranges:
         # The ids of a file on these days.
         own = [(day.first, day.last) for number, day in part.series.days.items() if number in days and day.last >= 0]
         return ranges.ranges_of(own)
@@ -561,7 +359,7 @@ class _EpochCheck:
         yield from self._by_day(Kind.OVERLAPPING, ranges.without(self._repeated, verdict.explained))
 
 
-def _reader(file: _Examined, symbol: str) -> Callable[[], Iterable[TradeColumns]]:
+def _reader(file: Examined, symbol: str) -> Callable[[], Iterable[TradeColumns]]:
     return lambda: file.again(symbol)
 
 
