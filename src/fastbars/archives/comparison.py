@@ -16,7 +16,7 @@ from fastbars.archives.columns import TradeColumns
 from fastbars.archives.ledger import DAY_NS
 from fastbars.archives.ranges import Ranges
 
-__all__ = ["Place", "Verdict", "compare", "days_of"]
+__all__ = ["Place", "Verdict", "compare", "days_of", "rows_at", "rows_of"]
 
 MOST_IDS = 250_000  # held at once, of each source
 ROW = np.dtype([
@@ -67,7 +67,7 @@ class Verdict(NamedTuple):
 
 def compare(places: Sequence[Place], wanted: Ranges) -> Verdict:
     """Read the rows of these ids again, and compare those that have the same first id."""
-    parts = [_compared(_rows(places, some)) for some in _slices(wanted)]
+    parts = [_compared(rows_at(places, some)) for some in _slices(wanted)]
     return Verdict(*(np.concatenate([_NO_ROWS, *(part[i] for part in parts)]) for i in range(3)))
 
 
@@ -118,7 +118,8 @@ def _slices(wanted: Ranges) -> Iterator[Ranges]:
         yield np.array(held, np.int64)
 
 
-def _rows(places: Sequence[Place], wanted: Ranges) -> npt.NDArray[Any]:
+def rows_at(places: Sequence[Place], wanted: Ranges) -> npt.NDArray[Any]:
+    """Read all rows of these ids (ROW[n]), which must be few."""
     parts = [_NO_ROWS]
     for place in places:
         if not len(ranges.common(place.ids, wanted)):

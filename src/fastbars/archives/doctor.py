@@ -11,10 +11,12 @@ since the epoch; days since the epoch.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from itertools import pairwise
+from functools import cached_property
+from itertools import combinations, pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbars.archives import ranges
+from fastbars.archives.asking import Answers, ask
 from fastbars.archives.columns import TradeColumns
-from fastbars.archives.comparison import Place, compare, days_of
+from fastbars.archives.comparison import Place, Verdict, compare, days_of
 from fastbars.archives.examination import OTHER, Examined, Part, by_series, date_of, examine, parts_of
 from fastbars.archives.findings import DayReport, Diagnosis, Finding, Kind, SeriesName, shown_ranges
 from fastbars.archives.ledger import DAY_NS, Day, RowLedger, summed
@@ -33,7 +36,7 @@ from fastbars.archives.segments import BUCKET
 from fastbars.errors import UnknownExchangeError
 from fastbars.exchanges import find_exchange
 
-__all__ = ["check", "diagnose", "leaves_ids_out"]
+__all__ = ["EpochCheck", "SeriesCheck", "ask_for_all", "check"]
 
 _TELLING_ROWS = 100  # as many rows by chance do not all have whole seconds, or a decimal less
 
@@ -44,7 +47,11 @@ def check(
     exchange: str | None = None,
     market: str | None = None,
     symbol: str | None = None,
+    rest: bool = False,
+    api_key: str | None = None,
+    rest_url: str | None = None,
     on_progress: Callable[[Path, int], object] | None = None,
+    on_asking: Callable[[str], object] | None = None,
 ) -> Diagnosis:
     """Check files of trades: what they lack, have twice, or contradict each other about.
 
@@ -53,7 +60,12 @@ def check(
     Args:
         files: as `fastbars.archives.build` takes them.
         exchange, market, symbol: override what names and headers say.
+        rest: ask the exchange's REST API for the ids that no file has, within its limits: it has them, or leaves them
+            out for good.
+        api_key: sent where the exchange's history needs one.
+        rest_url: asks here instead of the exchange's own address.
         on_progress: called after each block with the file and the rows read of it.
+        on_asking: called with how far the asking has come.
 
     Returns:
         What was found, and figures of each day.
@@ -62,21 +74,43 @@ def check(
         TapeError: a file cannot be opened, or its format is not known.
     """
     examined, findings = examine(files, exchange=exchange, market=market, symbol=symbol, on_progress=on_progress)
-    return diagnose(examined, findings)
-
-
-def diagnose(examined: Sequence[Examined], findings: Iterable[Finding] = ()) -> Diagnosis:
-    """What is wrong with files that were examined, each alone and together."""
-    found = [*findings]
     for one in examined:
-        found += one.findings()
+        findings += one.findings()
+    series = [SeriesCheck(name, own) for name, own in by_series(examined).items()]
+    if rest:
+        asyncio.run(ask_for_all(series, api_key, rest_url, on_asking))
     days: dict[SeriesName, dict[date, DayReport]] = {}
-    for name, files in by_series(examined).items():
-        checked = _SeriesCheck(name, files)
-        found += checked.findings()
-        days[name] = checked.days(found)
-    found.sort(key=_place_of)
-    return Diagnosis(found, days, [one.report() for one in examined])
+    for checked in series:
+        findings += checked.findings()
+        days[checked.name] = checked.days(findings)
+    findings.sort(key=_place_of)
+    return Diagnosis(findings, days, [one.report() for one in examined])
+
+
+async def ask_for_all(
+    series: Iterable[SeriesCheck],
+    api_key: str | None,
+    rest_url: str | None,
+    on_asking: Callable[[str], object] | None = None,
+    *,
+    disputed: bool = False,
+) -> None:
+    """Ask REST for the ids that no file has (and for those with several contents); the epochs have the answers."""
+    for one in series:
+        for epoch in one.epochs().values():
+            wanted, _ = epoch.missing()
+            if disputed:
+                wanted = ranges.union([wanted, epoch.disputed()])[0]
+
+            def tell(left: int, name: SeriesName = one.name) -> None:
+                if on_asking is not None:
+                    on_asking(f"{name}: {left:,} ids to ask for")
+
+            if len(wanted):
+                epoch.answers = await ask(
+                    one.name, wanted, epoch.times_around(wanted),
+                    api_key=api_key, rest_url=rest_url, on_progress=tell,
+                )  # fmt: skip
 
 
 def _place_of(finding: Finding) -> tuple[Any, ...]:
@@ -86,36 +120,50 @@ def _place_of(finding: Finding) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-class _SeriesCheck:
-    # The files of one exchange, market, symbol and kind against each other.
+class SeriesCheck:
+    """The files of one exchange, market, symbol and dataset against each other.
+
+    Args:
+        name: whose trades.
+        files: as `by_series` has them.
+    """
+
     def __init__(self, name: SeriesName, files: Sequence[tuple[Examined, RowLedger]]) -> None:
-        self._name = name
-        self._files = files
+        self.name = self._name = name
+        self.files = self._files = files
         self._parts = parts_of(files)
+        self._epochs: dict[int, EpochCheck] = {}
         self._has_ids = any(len(part.series.ids) for part in self._parts)
         self._leaves_out = leaves_ids_out(name)
 
     def findings(self) -> Iterator[Finding]:
+        """What is wrong with them together."""
         yield from self._layouts()
         if not self._has_ids:
             yield Finding(Kind.NO_IDS, self._name, files=self._paths(self._parts))
-        epochs: dict[int, list[Part]] = defaultdict(list)
-        for part in self._parts:
-            epochs[part.epoch].append(part)
-        for number in sorted(epochs):
-            parts = epochs[number]
+        epochs = self.epochs()
+        for number, epoch in epochs.items():
             if number:
-                first = min(parts, key=lambda part: part.series.since_ns)
+                first = min(epoch.parts, key=lambda part: part.series.since_ns)
                 day = date_of(first.series.since_ns // DAY_NS)
-                at = first.series.ids[0, 0]
                 yield Finding(
                     Kind.IDS_BEGIN_ANEW, self._name, day, files=(str(first.file.path),), row=first.series.row,
-                    detail=f"from {at} on",
+                    detail=f"from {first.series.ids[0, 0]} on",
                 )  # fmt: skip
-            yield from _EpochCheck(self._name, parts, self._leaves_out).findings()
-        yield from self._absent(epochs)
+            yield from epoch.findings()
+        yield from self._absent({number: epoch.parts for number, epoch in epochs.items()})
+
+    def epochs(self) -> dict[int, EpochCheck]:
+        """The check of each stretch without ids that begin anew, in order."""
+        if not self._epochs:
+            parts: dict[int, list[Part]] = defaultdict(list)
+            for part in self._parts:
+                parts[part.epoch].append(part)
+            self._epochs = {number: EpochCheck(self._name, parts[number], self._leaves_out) for number in sorted(parts)}
+        return self._epochs
 
     def days(self, findings: Iterable[Finding]) -> dict[date, DayReport]:
+        """Figures of each day."""
         reports: dict[date, DayReport] = defaultdict(DayReport)
         for part in self._parts:
             for number, day in part.series.days.items():
@@ -127,7 +175,7 @@ class _SeriesCheck:
                 counts[finding.kind] = counts.get(finding.kind, 0) + finding.count
         return dict(sorted(reports.items()))
 
-    def _absent(self, epochs: dict[int, list[Part]]) -> Iterator[Finding]:
+    def _absent(self, epochs: Mapping[int, Sequence[Part]]) -> Iterator[Finding]:
         # A day without rows, unless the ids go on from the last before it to the first behind it.
         present = {
             number for part in self._parts for number in part.series.days if number in part.file.period_days
@@ -224,11 +272,18 @@ class _DayPlaces:
         return found
 
 
-class _EpochCheck:
-    # Ids of one series from their first to where they begin anew.
+class EpochCheck:
+    """The rows of one series between two points at which ids begin anew.
+
+    Attributes:
+        parts: these rows, file by file.
+        answers: what REST said of ids that are missing or disputed; None: it was not asked.
+    """
+
     def __init__(self, name: SeriesName, parts: Sequence[Part], leaves_out: bool) -> None:
         self._name = name
-        self._parts = parts
+        self.parts = self._parts = parts
+        self.answers: Answers | None = None
         self._leaves_out = leaves_out
         self._sources = sorted({part.source for part in parts})
         self._ids: dict[str, Ranges] = {}
@@ -240,38 +295,76 @@ class _EpochCheck:
         self._places = _DayPlaces(parts)
 
     def findings(self) -> Iterator[Finding]:
-        yield from self._missing()
-        doubtful = [self._repeated]
-        for i, source in enumerate(self._sources):
+        """What is wrong with them."""
+        missing, unpublished = self.missing()
+        kind = Kind.MISSING_OR_UNPUBLISHED if self._leaves_out else Kind.MISSING
+        if (answers := self.answers) is not None:
+            unpublished = ranges.union([unpublished, ranges.common(answers.left_out, missing)])[0]
+            yield from self._by_day(Kind.MISSING, ranges.common(answers.ids, missing), detail="REST has them")
+            missing = ranges.without(ranges.without(missing, answers.ids), answers.left_out)
+            asked = {why for _, _, why in answers.why}
+            yield from self._by_day(kind, missing, detail=next(iter(asked)) if len(asked) == 1 else "")
+        else:
+            yield from self._by_day(kind, missing)
+        yield from self._by_day(Kind.UNPUBLISHED, unpublished)
+        for source in self._sources:
             yield from self._lacking(source)
-            for other in self._sources[:i]:
-                unequal = self._unequal(source, other)
-                if len(self._ids[source]):
-                    buckets = ranges.ranges_of((bucket * BUCKET, (bucket + 1) * BUCKET - 1) for _, bucket in unequal)
-                    both = ranges.common(self._ids[source], self._ids[other])
-                    doubtful.append(ranges.common(both, buckets))
-                else:
-                    for day in sorted({day for day, _ in unequal}):
-                        yield Finding(Kind.DIFFERS, self._name, date_of(day), files=self._files(day))
-        yield from self._closely(ranges.union(doubtful)[0])
+        yield from self._of_verdict()
+        for day in self._unequal_days:
+            yield Finding(Kind.DIFFERS, self._name, date_of(day), files=self._files(day))
 
-    def _missing(self) -> Iterator[Finding]:
+    def missing(self) -> tuple[Ranges, Ranges]:
+        """(ids that nobody has, those among all such that are known to be unpublished)."""
         holes = ranges.between(ranges.union(self._ids.values())[0])
-        if not len(holes):
-            return
-        kind = Kind.MISSING
-        unpublished = np.zeros(len(holes), bool)
-        if self._leaves_out:
-            kind = Kind.MISSING_OR_UNPUBLISHED
-            # What two archives leave out, both with its neighbours, the exchange does not publish.
-            lists = np.zeros(len(holes), np.int64)
-            for ids in self._ids.values():
-                own = ranges.between(ids)
-                place = np.minimum(np.searchsorted(own[:, 0], holes[:, 0]), max(len(own) - 1, 0))
-                lists += (own[place] == holes).all(axis=1) if len(own) else 0
-            unpublished = lists > 1
-        yield from self._by_day(Kind.UNPUBLISHED, holes[unpublished])
-        yield from self._by_day(kind, holes[~unpublished])
+        if not len(holes) or not self._leaves_out:
+            return holes, NONE
+        # What two archives leave out, both with its neighbours, the exchange does not publish.
+        lists = np.zeros(len(holes), np.int64)
+        for ids in self._ids.values():
+            own = ranges.between(ids)
+            place = np.minimum(np.searchsorted(own[:, 0], holes[:, 0]), max(len(own) - 1, 0))
+            lists += (own[place] == holes).all(axis=1) if len(own) else 0
+        return holes[lists < 2], holes[lists >= 2]
+
+    def disputed(self) -> Ranges:
+        """First ids of rows that have several contents."""
+        verdict = self._verdict
+        found = np.concatenate([verdict.conflicting, verdict.differing])["first"]
+        return ranges.union([np.stack([found, found], 1)])[0]
+
+    def times_around(self, ids: Ranges) -> Ranges:
+        """For each range, the beginning of the day of the id before it, and the end of that of the id behind, ns."""
+        before, behind = self._places.of(ids[:, 0] - 1), self._places.of(ids[:, 1] + 1)
+        return np.stack([before * DAY_NS, (np.maximum(before, behind) + 1) * DAY_NS], 1)
+
+    @cached_property
+    def _unequal_days(self) -> list[int]:
+        # Without ids, those of which two sources have different rows.
+        if any(map(len, self._ids.values())):
+            return []
+        pairs = combinations(self._sources, 2)
+        return sorted({day for source, other in pairs for day, _ in self._unequal(source, other)})
+
+    @cached_property
+    def _verdict(self) -> Verdict:
+        doubtful = [self._repeated]
+        for source, other in combinations(self._sources, 2):
+            both = ranges.common(self._ids[source], self._ids[other])
+            if len(both):
+                unequal = ((bucket * BUCKET, (bucket + 1) * BUCKET - 1) for _, bucket in self._unequal(source, other))
+                doubtful.append(ranges.common(both, ranges.ranges_of(unequal)))
+        wanted = ranges.union(doubtful)[0]
+        return compare(self.places(self._sources) if len(wanted) else [], wanted)
+
+    def places(self, sources: Sequence[str]) -> list[Place]:
+        """The parts, their sources numbered in this order."""
+        return [
+            Place(
+                sources.index(part.source), part.number, part.rows, part.series.ids,
+                _reader(part.file, self._name.symbol),
+            )
+            for part in self._parts
+        ]  # fmt: skip
 
     def _lacking(self, source: str) -> Iterator[Finding]:
         others = [ids for other, ids in self._ids.items() if other != source and len(ids)]
@@ -295,7 +388,7 @@ class _EpochCheck:
         own = [(day.first, day.last) for number, day in part.series.days.items() if number in days and day.last >= 0]
         return ranges.ranges_of(own)
 
-    def _by_day(self, kind: Kind, found: Ranges, source: str | None = None) -> Iterator[Finding]:
+    def _by_day(self, kind: Kind, found: Ranges, source: str | None = None, detail: str = "") -> Iterator[Finding]:
         if not len(found):
             return
         if source is None:
@@ -307,7 +400,7 @@ class _EpochCheck:
         for day in np.unique(days).tolist():
             own = found[days == day]
             files = self._files(day, source)
-            yield Finding(kind, self._name, date_of(day), ranges.count(own), shown_ranges(own), files)
+            yield Finding(kind, self._name, date_of(day), ranges.count(own), shown_ranges(own), files, detail=detail)
 
     def _files(self, day: int, source: str | None = None) -> tuple[str, ...]:
         return tuple(
@@ -335,16 +428,9 @@ class _EpochCheck:
         pair &= np.isin(first["day"], list(covered[0] & covered[1]))
         return list(zip(first["day"][pair].tolist(), first["bucket"][pair].tolist(), strict=True))
 
-    def _closely(self, doubtful: Ranges) -> Iterator[Finding]:
-        if not len(doubtful):
-            return
-        names = {source: number for number, source in enumerate(self._sources)}
+    def _of_verdict(self) -> Iterator[Finding]:
+        verdict = self._verdict
         files = {part.number: part.file for part in self._parts}
-        places = [
-            Place(names[part.source], part.number, part.rows, part.series.ids, _reader(part.file, self._name.symbol))
-            for part in self._parts
-        ]
-        verdict = compare(places, doubtful)
         for kind, rows in (
             (Kind.REPEATED, verdict.repeated),
             (Kind.CONFLICTING, verdict.conflicting),

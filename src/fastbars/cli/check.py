@@ -32,7 +32,11 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
         exchange=options.exchange,
         market=options.market,
         symbol=options.symbol,
+        rest=options.rest,
+        api_key=options.api_key,
+        rest_url=options.rest_url,
         on_progress=show,
+        on_asking=console.show,
     )
     console.clear()
     with outlet_to_stdout() as outlet:

@@ -167,6 +167,13 @@ def _add_check(commands: _Commands) -> None:
     )
     check.add_argument("files", nargs="+", type=_path, metavar="FILE", help="as published: CSV, also compressed")
     check.add_argument("--json", action="store_true", help="the whole result as JSON, each day and id range")
+    check.add_argument(
+        "--rest",
+        action="store_true",
+        help="ask the exchange for missing ids: does it have them, or publish them never?",
+    )
+    check.add_argument("--rest-url", type=_text, help="ask here instead of the exchange's own address")
+    check.add_argument("--api-key", type=_text, help="sent where the exchange's history needs one (Binance futures)")
     check.add_argument("--exchange", type=_text, help="whose trades they are, if names and headers do not say")
     check.add_argument("--market", type=_text, help="likewise, such as usdm")
     check.add_argument("--symbol", type=_text, help="likewise, of all files")
