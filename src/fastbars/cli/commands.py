@@ -14,8 +14,10 @@ from fastbars.cli.console import Console
 from fastbars.cli.files import refuse_own_input
 from fastbars.cli.outlet import READER_TIMEOUT_S
 from fastbars.cli.signals import on_signals
+from fastbars.cli.symbols import list_symbols, symbols_of
 from fastbars.cli.text import printable
 from fastbars.errors import FastbarsError
+from fastbars.exchanges.instruments import Where
 from fastbars.live.config import StreamConfig
 from fastbars.simulator import SimulatedExchange
 from fastbars.streams import BarStream, VenueStreams, run, stream
@@ -38,7 +40,7 @@ def _replay(options: argparse.Namespace, _: Console) -> int:
 def _stream(options: argparse.Namespace, console: Console) -> int:
     if options.append and options.output is None:
         raise FastbarsError("--append needs -o FILE")
-    config = StreamConfig(close_by=options.close_by)
+    config = StreamConfig(close_by=options.close_by, rest_url=options.rest_url)
     bars = _open_streams(options, config)
     with bar_writer(options.format, options.output, live=True, append=options.append) as writer:
         run(_write_stream(bars, writer, console, watched=options.output is None and sys.stdout.isatty()))
@@ -50,15 +52,14 @@ def _stream(options: argparse.Namespace, console: Console) -> int:
 
 def _open_stream(
     options: argparse.Namespace,
+    symbols: list[str] | Where,
     *,
     record: Recording | Path | None,
     verify: bool | float,
-    config: StreamConfig | None = None,
+    config: StreamConfig,
 ) -> BarStream:
-    exchange: str = options.exchange
-    symbols: list[str] = options.symbols
     return stream(
-        exchange,
+        options.exchange,
         symbols,
         options.bars,
         market=options.market,
@@ -75,18 +76,23 @@ def _open_stream(
 def _open_streams(options: argparse.Namespace, config: StreamConfig) -> BarStream | VenueStreams:
     # Of the venues behind `--and` too, where there are any.
     first = options.exchange if options.market is None else f"{options.exchange}:{options.market}"
-    venues: dict[str, list[str]] = {first: list(options.symbols)}
+    venues: dict[str, list[str] | Where] = {first: symbols_of(options)}
     for name, *symbols in options.others:
         if not symbols:
             raise FastbarsError(f"--and {name}: no symbols are given")
-        venues.setdefault(name, []).extend(symbols)
+        given = venues.setdefault(name, [])
+        if isinstance(given, Where):
+            raise FastbarsError(f"--and {name}: its symbols are chosen by --where; none can be given beside it")
+        given.extend(symbols)
+    if len(venues) > 1 and options.rest_url is not None:
+        raise FastbarsError("--rest-url is of one venue, and several are given")
     urls = dict(_url_of(text, first) for text in options.url)
     if len(venues) == 1:
         options.url = urls.pop(first, None)
         if urls:
             raise FastbarsError(f"--url {next(iter(urls))}=...: no such venue; given is {first}")
-        options.symbols = venues[first]
-        return _open_stream(options, record=options.record, verify=options.verify or False, config=config)
+        verify = options.verify or False
+        return _open_stream(options, venues[first], record=options.record, verify=verify, config=config)
     return stream(
         venues,
         bars=options.bars,
@@ -144,8 +150,10 @@ async def _progress(console: Console, text: Callable[[], str]) -> AsyncIterator[
 
 
 def _record(options: argparse.Namespace, console: Console) -> int:
+    symbols = symbols_of(options)
     recording = Recording(options.output, file_bytes=int(options.file_mb * 2**20), file_s=options.file_s)
-    bars = _open_stream(options, record=recording, verify=options.candles)
+    config = StreamConfig(rest_url=options.rest_url)
+    bars = _open_stream(options, symbols, config=config, record=recording, verify=options.candles)
     run(_drain(bars, recording, options.seconds, console))
     print(f"{_written(recording)}: {printable(str(options.output))}")
     return 0
@@ -255,6 +263,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "record": _record,
     "verify": _verify,
     "stream": _stream,
+    "symbols": list_symbols,
     "simulate": _simulate,
     "check": _check,
 }

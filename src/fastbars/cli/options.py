@@ -33,7 +33,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastbars {fastbars.__version__}")
     _add_verbosity(parser, "")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_replay, _add_record, _add_verify, _add_stream, _add_simulate, _add_check):
+    for add in (
+        _add_demo, _add_replay, _add_record, _add_verify, _add_stream, _add_symbols_command, _add_simulate, _add_check,
+    ):  # fmt: skip
         add(commands)
     for command in commands.choices.values():
         _add_verbosity(command, "_behind")
@@ -69,7 +71,7 @@ def _add_record(commands: _Commands) -> None:
         "record", help="record everything that a stream receives, until interrupted, for replay"
     )
     record.add_argument("exchange", type=_text, help="such as binance")
-    record.add_argument("symbols", nargs="+", type=_text, metavar="SYMBOL", help="as the exchange writes them")
+    _add_symbols(record)
     _add_source(record, bars="1m")
     record.add_argument("-o", "--output", type=_path, metavar="DIR", required=True, help="folder for the files")
     record.add_argument("--url", type=_text, help="connect here instead of the exchange's own address")
@@ -105,7 +107,7 @@ def _add_verify(commands: _Commands) -> None:
 def _add_stream(commands: _Commands) -> None:
     stream = commands.add_parser("stream", help="make bars live from an exchange, until interrupted")
     stream.add_argument("exchange", type=_text, help="such as binance")
-    stream.add_argument("symbols", nargs="+", type=_text, metavar="SYMBOL", help="as the exchange writes them")
+    _add_symbols(stream)
     stream.add_argument(
         "--and",
         dest="others",
@@ -145,6 +147,63 @@ def _add_stream(commands: _Commands) -> None:
         help="trades: bars are closed by trades only, not by watermark or clock",
     )
     stream.add_argument("--once", action="store_true", help="end when the server closes normally (code 1000)")
+
+
+class _OtherSymbols(argparse.Action):
+    # Instead of SYMBOL. Were its number of values "*", argparse would take none before the first option, and refuse
+    # those behind it.
+    def __call__(
+        self, _: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, __: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        self.const.required = False
+
+
+def _add_symbols(parser: argparse.ArgumentParser) -> None:
+    symbols = parser.add_argument(
+        "symbols", nargs="+", type=_text, metavar="SYMBOL", default=(),
+        help="as the exchange writes them, or as on all exchanges: BTC/USDT, BTC/USDT:USDT",
+    )  # fmt: skip
+    parser.add_argument(
+        "--symbols-from", type=_path, metavar="FILE", action=_OtherSymbols, const=symbols,
+        help="also, or only, those in this file, one a line (-: stdin)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--where", type=_text, metavar="CHOICE", action=_OtherSymbols, const=symbols,
+        help="instead: all instruments like quote=USDT,kind=perpetual,min_volume=1e6, whose list is looked at again"
+        " every few minutes; also base, settle, inverse, name, exclude, and a|b for either of two values",
+    )  # fmt: skip
+    _add_rest_url(parser)
+
+
+def _add_rest_url(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rest-url", type=_text, help="ask here instead of the exchange's own REST address")
+
+
+def _add_symbols_command(commands: _Commands) -> None:
+    symbols = commands.add_parser("symbols", help="list the instruments of an exchange")
+    symbols.add_argument("exchange", type=_text, help="such as binance")
+    symbols.add_argument("--market", type=_text, help=_MARKET_HELP)
+    for name in ("base", "quote", "settle"):
+        symbols.add_argument(f"--{name}", type=_texts, metavar="ASSET", help="such as USDT; several with commas")
+    symbols.add_argument("--kind", type=_texts, help="spot, perpetual, future, option; several with commas")
+    symbols.add_argument(
+        "--status", default="trading", type=_text, help="trading, halted, delisted, not yet, or any (trading)"
+    )
+    settled = symbols.add_mutually_exclusive_group()
+    settled.add_argument("--inverse", dest="inverse", action="store_true", default=None, help="inverse contracts only")
+    settled.add_argument("--linear", dest="inverse", action="store_false", default=None, help="linear contracts only")
+    symbols.add_argument("--name", type=_text, metavar="REGEX", help="regular expression that the whole symbol matches")
+    symbols.add_argument("--min-volume", type=_text, metavar="N", help="least traded in 24 hours, in quote units")
+    symbols.add_argument("--volume", action="store_true", help="also show what was traded in 24 hours")
+    symbols.add_argument("--sort", type=_text, metavar="FIELD", help="such as listed_at or quote_volume (symbol)")
+    symbols.add_argument("--descending", action="store_true", help="the largest value of that field first")
+    symbols.add_argument(
+        "--format", choices=("table", "csv", "jsonl", "names"), default="table",
+        help="names: symbols alone, for --symbols-from (table)",
+    )  # fmt: skip
+    symbols.add_argument("-o", "--output", type=_path, metavar="FILE", help="write to this file instead of stdout")
+    _add_rest_url(symbols)
 
 
 def _add_simulate(commands: _Commands) -> None:
@@ -275,6 +334,10 @@ def _text(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("must not be empty")
     return text
+
+
+def _texts(text: str) -> list[str]:
+    return [_text(part).strip() for part in text.split(",")]
 
 
 def _path(text: str) -> Path:
