@@ -135,3 +135,151 @@ async def test_a_refusal_names_exchange_symbol_and_spec() -> None:
     get = Klines(Answer(400, None, b'{"code":-1121,"msg":"Invalid symbol."}'))
     with pytest.raises(RestError, match=r"binance spot NONE 1m: GET https://api.binance.com/api/v3/klines: HTTP 400"):
         await Time().client(get).candles("NONE", "1m", NOW_NS - 5 * MINUTE_NS, NOW_NS)
+
+
+# Answers that are hostile.
+
+SINCE_MS = (NOW_NS // MINUTE_NS - 3) * 60_000  # of the first of three minutes that have ended
+THREE = [SINCE_MS, SINCE_MS + 60_000, SINCE_MS + 120_000]
+
+
+def rows_of(*times_ms: int) -> list[list[Any]]:
+    return [row(time_ms) for time_ms in times_ms]
+
+
+def changed(place: int, value: Any) -> bytes:
+    """The three rows, with one value of the second changed."""
+    rows = rows_of(*THREE)
+    rows[1][place] = value
+    return orjson.dumps(rows)
+
+
+HOSTILE = {
+    "a candle twice": (orjson.dumps(rows_of(*THREE, THREE[-1])), "is there twice"),
+    "out of order": (orjson.dumps(rows_of(THREE[0], THREE[2], THREE[1])), "is out of order"),
+    "of another span": (orjson.dumps(rows_of(SINCE_MS - 120_000)), "requested were"),
+    "of the future": (orjson.dumps(rows_of(THREE[2] + 120_000)), "requested were"),
+    "off the grid": (orjson.dumps(rows_of(SINCE_MS + 1)), "where no interval of 1m does"),
+    "an end that is none": (changed(0, 9 * 10**18), "is not an integer from 0"),
+    "high below low": (changed(2, "1"), "has open"),
+    "low above close": (changed(3, str(10**9)), "has open"),
+    "a price of zero": (changed(3, "0"), "has open"),
+    "a negative volume": (changed(5, "-2"), "has volume -2"),
+    "a negative amount": (changed(7, "-2"), "quote volume -2"),
+    "takers that bought more than was traded": (changed(9, "2.1"), "of takers that bought 2.1"),
+    "a float": (changed(1, 1.5), "not a number written as text"),
+    "a number of a million digits": (changed(1, "1" * 10**6), "not a number of at most"),
+    "an exponent": (changed(5, "1e999"), "is not between"),
+    "a count in words": (changed(8, "many"), "'many' is"),
+    "a count below zero": (changed(8, -1), "-1 is not an integer"),
+    "a true count": (changed(8, True), "True is not an integer"),
+    "null": (changed(4, None), "not a number written as text"),
+    "too few values": (orjson.dumps([[SINCE_MS, "1"]]), "cannot be read"),
+    "an object": (b'{"code":0}', "not a list"),
+    "no JSON": (b"<html>", "cannot be read"),
+    "nested deeply": (b"[" * 100_000 + b"]" * 100_000, "cannot be read"),
+    "too many bytes": (b" " * (2 * 2**20 + 1), "the limit is 2097152"),
+}
+
+
+@pytest.mark.parametrize("kind", list(HOSTILE))
+async def test_a_hostile_answer_is_an_error_that_says_what_is_wrong_and_is_asked_for_again(kind: str) -> None:
+    body, why = HOSTILE[kind]
+    until_ns = (SINCE_MS + 180_000) * 10**6
+    client = Time().client(Klines(*[body] * 6))
+    with pytest.raises(RestError, match=r"^binance spot BTCUSDT 1m: GET https://api.*6 attempts") as error:
+        await client.candles("BTCUSDT", "1m", SINCE_MS * 10**6, until_ns)
+    assert why in str(error.value)
+    assert len(str(error.value)) < 700
+    good = Time().client(Klines(body))
+    assert len(await good.candles("BTCUSDT", "1m", SINCE_MS * 10**6, until_ns)) == 3
+    assert (good.stats.requests, good.stats.errors) == (2, 1)
+
+
+async def test_a_candle_too_many_at_either_end_is_dropped() -> None:
+    body = orjson.dumps(rows_of(SINCE_MS - 60_000, *THREE, THREE[-1] + 60_000))
+    past = await Time().client(Klines(body)).past("BTCUSDT", "1m", SINCE_MS * 10**6, (SINCE_MS + 180_000) * 10**6)
+    assert [int(one.open_time.timestamp()) * 1000 for one in past.candles] == THREE
+
+
+async def test_newest_first_is_as_good_as_oldest_first() -> None:
+    body = orjson.dumps(rows_of(*THREE[::-1]))
+    past = await Time().client(Klines(body)).past("BTCUSDT", "1m", SINCE_MS * 10**6, (SINCE_MS + 180_000) * 10**6)
+    assert [int(one.open_time.timestamp()) * 1000 for one in past.candles] == THREE
+
+
+async def test_a_server_that_sends_one_candle_a_page_is_still_read_to_the_end() -> None:
+    bodies = [orjson.dumps(rows_of(time_ms)) for time_ms in THREE]
+    client = Time().client(Klines(*bodies))
+    past = await client.past("BTCUSDT", "1m", SINCE_MS * 10**6, (SINCE_MS + 180_000) * 10**6)
+    assert len(past.candles) == client.stats.requests == 3
+
+
+@pytest.mark.parametrize("bound", [-(10**30), -1, 0, 10**30])
+async def test_odd_bounds_are_spans_without_candles(bound: int) -> None:
+    get = Klines()
+    past = await Time().client(get).past("BTCUSDT", "1m", bound if bound > 0 else 0, min(bound, 10**30))
+    assert past.candles == []
+    assert get.asked == []
+
+
+async def test_what_the_exchange_calls_open_is_not_closed_whatever_the_clock_says() -> None:
+    # The clock here is ten minutes fast; Kraken's last row is the one in progress.
+    rows = [[time_ms // 1000, "1", "2", "1", "2", "1.5", "3", 2] for time_ms in THREE]
+    body = orjson.dumps({"error": [], "result": {"XXBTZUSD": rows, "last": 0}})
+
+    async def get(url: str, query: Mapping[str, str], headers: Mapping[str, str], body_: bytes | None = None) -> Answer:
+        return Answer(200, None, body)
+
+    client = Time(NOW_NS + 10 * MINUTE_NS).client(get, find_exchange("kraken"))
+    past = await client.past("BTC/USD", "1m", SINCE_MS * 10**6, NOW_NS + 10 * MINUTE_NS)
+    assert [int(one.open_time.timestamp()) * 1000 for one in past.candles] == THREE[:2]
+    assert past.until_ns == THREE[2] * 10**6
+
+
+async def test_a_refusal_in_an_answer_of_status_200_is_permanent() -> None:
+    asked = []
+
+    async def get(url: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | None = None) -> Answer:
+        asked.append(url)
+        return Answer(200, None, b'{"retCode":10001,"retMsg":"params error: symbol invalid","result":{}}')
+
+    client = Time().client(get, find_exchange("bybit", "linear"))
+    why = r"^bybit linear NONE 1m: 'params error: symbol invalid' \(code 10001\)"
+    with pytest.raises(RestError, match=why) as error:
+        await client.candles("NONE", "1m", SINCE_MS * 10**6, NOW_NS)
+    assert error.value.permanent
+    assert len(asked) == 1
+
+
+async def test_healing_goes_first() -> None:
+    limiter = RateLimiter(10.0, 60.0)
+    passed: list[str] = []
+
+    async def ask(name: str, *, goes_first: bool) -> None:
+        await (limiter.wait(4.0) if goes_first else limiter.wait_behind(4.0))
+        passed.append(name)
+
+    await ask("candles 1", goes_first=False)  # 4 of 10; a quarter is left to others, so another 4 would be too much
+    waiting = [asyncio.create_task(ask(f"candles {n}", goes_first=False)) for n in (2, 3)]
+    await asyncio.sleep(0)
+    await asyncio.gather(*waiting, *(asyncio.create_task(ask(f"healing {n}", goes_first=True)) for n in (1, 2)))
+    assert passed[:2] == ["candles 1", "healing 1"]
+    assert passed.index("healing 2") < passed.index("candles 3")
+
+
+async def test_no_more_requests_at_once_than_the_exchange_allows() -> None:
+    at_once, most = 0, 0
+
+    async def get(url: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | None = None) -> Answer:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0)
+        at_once -= 1
+        return Answer(200, None, b"[]")
+
+    client = Time().client(get)
+    spans = [client.candles(f"S{n}", "1m", SINCE_MS * 10**6, NOW_NS) for n in range(20)]
+    assert await asyncio.gather(*spans) == [[]] * 20
+    assert most == client.history.at_once == 4

@@ -58,7 +58,8 @@ _INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "8h", "12h", "1d
 # [{"t":1681923600000,"T":1681924499999,"s":"BTC","i":"15m","o":"29295.0","c":"29258.0","h":"29309.0","l":"29250.0",
 #  "v":"0.98639","n":189}], oldest first, the one in progress last
 def _read_candles(ask: CandleAsk, body: bytes) -> Iterable[ExchangeBar]:
-    for c in list_in(orjson.loads(body) or [], "the answer"):
+    answer = orjson.loads(body)
+    for c in [] if answer is None else list_in(answer, "the answer"):  # null was seen where there are none
         if (c["s"], c["i"]) != (ask.symbol, ask.interval):
             raise ParseError(
                 f"requested {ask.symbol} {ask.interval}, the answer is about {shown(c['s'])} {shown(c['i'])}"

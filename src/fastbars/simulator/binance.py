@@ -30,6 +30,7 @@ from fastbars.simulator.dialect import (
 )
 from fastbars.simulator.instruments import Naming, SimulatedInstrument, assets_in
 from fastbars.simulator.market import AggregateTrade, Book, SimulatedTrade
+from fastbars.simulator.past_candles import PastCandles
 from fastbars.simulator.rest import PastTrades, RestRefusedError, RestRequest, State
 
 __all__ = ["DIALECT", "BinanceDialect"]
@@ -304,6 +305,33 @@ class BinanceDialect(Dialect):
             ids = {"f": trade.first_id, "l": trade.last_id, "T": trade.time_ms, "m": trade.buyer_is_maker}
             rows.append({"a": trade.aggregate_id, "p": price, "q": size, **ids})
         return rows
+
+    # [[1499040000000,"0.01634790","0.80000000","0.01575800","0.01577100","148976.11427815",1499644799999,
+    #  "2434.19055334",308,"1756.87402397","28.46694368","0"]]
+    def past_candles(self, request: RestRequest, candles: PastCandles) -> object | None:
+        if request.path != f"{_REST_PREFIXES[self.market]}/klines":
+            return None
+        symbol, interval = request.query["symbol"], request.query["interval"]
+        if symbol not in self.places:
+            raise RestRefusedError(400, {"code": -1121, "msg": "Invalid symbol."})
+        if interval not in self._intervals:
+            raise RestRefusedError(400, {"code": -1120, "msg": "Invalid interval."})
+        since_ms, until_ms = int(request.query["startTime"]), int(request.query["endTime"])
+        limit = min(int(request.query.get("limit", "500")), 1000 if self._is_spot else 1500)
+        rows = candles.rows(symbol, interval, since_ms, until_ms)
+        if self.market != "coinm":
+            rows = rows[:limit]
+        elif until_ms - since_ms > 200 * 86_400_000:
+            raise RestRefusedError(400, {"code": -4093, "msg": "Time range is more than 200 days."})
+        else:
+            rows = rows[-limit:]
+        page = []
+        for open_ms, candle in rows:
+            texts = self.candle_texts(self.places[symbol], candle)
+            numbers = [texts[name] for name in ("open", "high", "low", "close", "volume")]
+            rest = [texts["amount"], candle.trade_count, texts["taker_volume"], texts["taker_amount"], "0"]
+            page.append([open_ms, *numbers, interval_end_ms(interval, open_ms) - 1, *rest])
+        return page
 
     def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
         if request.path == f"{_REST_PREFIXES[self.market]}/ticker/24hr":

@@ -20,12 +20,16 @@ from fastbars.simulator.candles import Candle, interval_end_ms
 from fastbars.simulator.dialect import DayStatistics, Dialect, Reaction, Stream, Subscriber, read_json
 from fastbars.simulator.instruments import Naming, SimulatedInstrument, assets_in
 from fastbars.simulator.market import Book, SimulatedTrade
+from fastbars.simulator.past_candles import PastCandles
 from fastbars.simulator.rest import RestRequest, State
 
 __all__ = ["DIALECT", "BybitDialect"]
 
 _MOST_CHARACTERS = 21_000  # of all topics of a connection
-_INTERVALS = {"1": "1m", "5": "5m", "15": "15m", "30": "30m", "60": "1h", "240": "4h", "D": "1d", "W": "1w", "M": "1M"}
+_INTERVALS = {
+    "1": "1m", "3": "3m", "5": "5m", "15": "15m", "30": "30m", "60": "1h", "120": "2h", "240": "4h", "360": "6h",
+    "720": "12h", "D": "1d", "W": "1w", "M": "1M",
+}  # fmt: skip
 
 
 class BybitDialect(Dialect):
@@ -109,8 +113,7 @@ class BybitDialect(Dialect):
         return self._message(stream, f"[{','.join(rows)}]", event_ms)
 
     def kline(self, stream: Stream, candle: Candle, open_ms: int, event_ms: int, *, closed: bool) -> bytes | None:
-        previous = self._previous_close.get(stream, candle.open)
-        whole = replace(candle, open=previous, high=max(candle.high, previous), low=min(candle.low, previous))
+        whole = _opened_at(self._previous_close.get(stream, candle.open), candle)
         rows = [self._row(stream, whole, open_ms, event_ms, closed=closed)]
         if closed:  # the next candle comes in the same message
             self._previous_close[stream] = candle.close
@@ -143,6 +146,30 @@ class BybitDialect(Dialect):
             f'"turnover24h":"{texts["amount"]}"}}'
         )
         return self._message(stream, data, event_ms)
+
+    # {"retCode":0,"retMsg":"OK","result":{"category":"linear","symbol":"BTCUSDT","list":[["1670608800000","17071",
+    #  "17073","17027","17055.5","268611","15.74462667"]]},"retExtInfo":{},"time":1672025956592}
+    def past_candles(self, request: RestRequest, candles: PastCandles) -> object | None:
+        if request.path != "/v5/market/kline":
+            return None
+        category, symbol = request.query["category"], request.query["symbol"]
+        interval = _INTERVALS.get(request.query["interval"])
+        if category != self.market or symbol not in self.places or interval is None:
+            return {"retCode": 10001, "retMsg": "params error: Symbol Invalid", "result": {}, "retExtInfo": {}}
+        since_ms, until_ms = int(request.query["start"]), int(request.query["end"])
+        limit = min(int(request.query.get("limit", "200")), 1000)
+        page: list[list[str]] = []
+        close: Decimal | None = None
+        for open_ms, candle in candles.rows(symbol, interval, 0, until_ms):
+            whole = _opened_at(candle.open if close is None else close, candle)
+            close = candle.close
+            texts = self.candle_texts(self.places[symbol], whole)
+            numbers = [texts[name] for name in ("open", "high", "low", "close", "volume", "amount")]
+            page.append([str(open_ms), *numbers])
+        asked = len(candles.rows(symbol, interval, since_ms, until_ms))
+        page = page[len(page) - asked :][-limit:]
+        result = {"category": category, "symbol": symbol, "list": page[::-1]}
+        return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": candles.until_ms}
 
     # {"retCode":0,"retMsg":"OK","result":{"category":"linear","list":[{"symbol":"BTCUSDT","status":"Trading"}],
     #  "nextPageCursor":"500"}}
@@ -193,6 +220,11 @@ class BybitDialect(Dialect):
 
     def _message(self, stream: Stream, data: str, event_ms: int) -> bytes:
         return f'{{"topic":"{stream.name}","type":"snapshot","ts":{event_ms},"data":{data}}}'.encode()
+
+
+def _opened_at(price: Decimal, candle: Candle) -> Candle:
+    # As Bybit opens a candle: at the previous close, which counts for high and low.
+    return replace(candle, open=price, high=max(candle.high, price), low=min(candle.low, price))
 
 
 DIALECT = BybitDialect

@@ -19,7 +19,7 @@ from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow, local
 from fastbars.simulator.instruments import SimulatedInstrument
 from fastbars.simulator.market import SimulatedTrade
 
-__all__ = ["EXACT", "INTERVALS", "Candle", "CandleBook", "interval_end_ms", "interval_start_ms"]
+__all__ = ["EXACT", "INTERVALS", "Candle", "CandleBook", "interval_end_ms", "interval_start_ms", "merged"]
 
 EXACT = Context(prec=100, traps=[Inexact, InvalidOperation, Overflow])  # nothing may be rounded unnoticed
 
@@ -33,6 +33,7 @@ _FIXED_MS = {
     "3d": 3 * _DAY_MS,
 }
 INTERVALS = (*_FIXED_MS, "1w", "1M")
+_FIXED_MS |= {"2m": 2 * _MINUTE_MS, "10m": 10 * _MINUTE_MS}  # over REST only
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BASE_STEP = Decimal("1e-8")
 
@@ -89,7 +90,7 @@ class Candle:
         return cls(-1, -1, price, price, price, price, zero, zero, 0, zero, zero)
 
 
-def _merged(earlier: Candle | None, later: Candle | None) -> Candle | None:
+def merged(earlier: Candle | None, later: Candle | None) -> Candle | None:
     """Merge the candles of two consecutive periods; neither is changed."""
     if earlier is None or later is None:
         return later if earlier is None else earlier
@@ -157,13 +158,13 @@ class CandleBook:
     def end_second(self, boundary_ms: int) -> None:
         """Close the running second; `boundary_ms` is the first ms after it. Must be called for every second."""
         if self._second is not None:
-            self._minute = _merged(self._minute, self._second)
+            self._minute = merged(self._minute, self._second)
             self._second = None
         if boundary_ms % _MINUTE_MS:
             return
         ended_ms = boundary_ms - 1
         for interval, earlier in self._longer.items():
-            candle = _merged(earlier, self._minute)
+            candle = merged(earlier, self._minute)
             ended = interval_end_ms(interval, ended_ms) == boundary_ms
             if ended and interval == "1h":
                 self._hours.append((interval_start_ms("1h", ended_ms), candle))
@@ -174,9 +175,9 @@ class CandleBook:
         """Return the candle of the running interval with every trade so far; flat if there was none."""
         candle = self._second
         if interval != "1s":
-            candle = _merged(self._minute, candle)
+            candle = merged(self._minute, candle)
             if interval != "1m":
-                candle = _merged(self._longer[interval], candle)
+                candle = merged(self._longer[interval], candle)
         return Candle.flat(self._last_close) if candle is None else replace(candle)
 
     def last_day(self, now_ms: int) -> tuple[int, Candle]:
@@ -195,5 +196,5 @@ class CandleBook:
 def _merge_all(candles: Iterable[Candle | None]) -> Candle | None:
     whole = None
     for candle in candles:
-        whole = _merged(whole, candle)
+        whole = merged(whole, candle)
     return whole

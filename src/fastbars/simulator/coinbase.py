@@ -13,14 +13,20 @@ from typing import ClassVar
 
 import orjson
 
-from fastbars.simulator.candles import Candle
+from fastbars.simulator.candles import Candle, interval_end_ms
 from fastbars.simulator.dialect import DayStatistics, Dialect, Reaction, Stream, Subscriber, read_json, time_text
 from fastbars.simulator.instruments import Naming, SimulatedInstrument
 from fastbars.simulator.market import Book, SimulatedTrade
-from fastbars.simulator.rest import PastTrades, RestRequest, State
+from fastbars.simulator.past_candles import PastCandles
+from fastbars.simulator.rest import PastTrades, RestRefusedError, RestRequest, State
 
 __all__ = ["DIALECT", "CoinbaseDialect"]
 
+_GRANULARITIES = {
+    "ONE_MINUTE": "1m", "FIVE_MINUTE": "5m", "FIFTEEN_MINUTE": "15m", "THIRTY_MINUTE": "30m", "ONE_HOUR": "1h",
+    "TWO_HOUR": "2h", "SIX_HOUR": "6h", "ONE_DAY": "1d",
+}  # fmt: skip
+_MOST_CANDLES = 350
 _CHANNELS = {"market_trades": "trade", "ticker": "ticker"}
 
 
@@ -139,6 +145,29 @@ class CoinbaseDialect(Dialect):
             texts = {"price": price, "size": size, "time": time_text(trade.time_ms, 3), "side": _maker_side(trade)}
             trades.append({"trade_id": str(trade.trade_id), "product_id": symbol, **texts})
         return {"trades": trades}
+
+    # {"candles":[{"start":"1639508050","low":"140.21","high":"140.81","open":"140.31","close":"140.71",
+    #  "volume":"56437345"}]}, newest first, none of intervals without trades
+    def past_candles(self, request: RestRequest, candles: PastCandles) -> object | None:
+        head, _, tail = request.path.partition("/products/")
+        product, _, last = tail.partition("/")
+        if head != "/api/v3/brokerage/market" or last != "candles":
+            return None
+        symbol, interval = self._symbol_of(product), _GRANULARITIES.get(request.query["granularity"])
+        if symbol is None or interval is None:
+            raise RestRefusedError(400, {"error": "INVALID_ARGUMENT", "error_details": "valid product is required"})
+        start_ms, end_ms = int(request.query["start"]) * 1000, int(request.query["end"]) * 1000
+        length_ms = interval_end_ms(interval, 0)
+        if (end_ms - start_ms) // length_ms >= _MOST_CANDLES:
+            why = f"number of candles requested should be less than {_MOST_CANDLES}"
+            raise RestRefusedError(400, {"error": "INVALID_ARGUMENT", "error_details": why})
+        page = []
+        for open_ms, candle in candles.rows(symbol, interval, start_ms, end_ms):
+            if candle.trade_count:
+                texts = self.candle_texts(self.places[symbol], candle)
+                numbers = {name: texts[name] for name in ("low", "high", "open", "close", "volume")}
+                page.append({"start": str(open_ms // 1000), **numbers})
+        return {"candles": page[::-1][: int(request.query.get("limit", str(_MOST_CANDLES)))]}
 
     # {"products":[{"product_id":"BTC-USDC","status":"online","is_disabled":false,"trading_disabled":false,
     #  "cancel_only":false,"alias":"BTC-USD","alias_to":[]}],"num_products":1}

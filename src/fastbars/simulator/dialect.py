@@ -20,6 +20,7 @@ from fastbars.errors import UnknownExchangeError
 from fastbars.simulator.candles import Candle
 from fastbars.simulator.instruments import Naming, SimulatedInstrument, make_instruments
 from fastbars.simulator.market import AggregateTrade, Book, SimulatedTrade
+from fastbars.simulator.past_candles import PastCandles
 from fastbars.simulator.rest import PastTrades, RestRequest, State
 
 __all__ = [
@@ -196,6 +197,10 @@ class Dialect(ABC):
             RestRefusedError: the request is refused.
             KeyError, ValueError: a parameter is missing or wrong; the request is refused with 400.
         """
+        return None
+
+    def past_candles(self, request: RestRequest, candles: PastCandles) -> object | None:
+        """Answer a request for candles; as `past_trades`."""
         return None
 
     def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:

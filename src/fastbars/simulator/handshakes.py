@@ -7,7 +7,8 @@ holds the body.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from email.utils import formatdate
 from http import HTTPStatus
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -65,13 +66,20 @@ class Handshakes:
     Args:
         dialect: knows the paths.
         rest: answer REST requests, tried in this order.
+        now_ms: the exchange's clock, which answers are dated by.
         faults: those that refuse handshakes. record: keeps which were refused. Both are None, or neither is.
     """
 
     def __init__(
-        self, dialect: Dialect, rest: Sequence[RestSimulator], faults: Faults | None, record: Record | None
+        self,
+        dialect: Dialect,
+        rest: Sequence[RestSimulator],
+        now_ms: Callable[[], int],
+        faults: Faults | None,
+        record: Record | None,
     ) -> None:
         self._dialect = dialect
+        self._now_ms = now_ms
         self._rest = rest
         self._faults = faults
         self._record = record
@@ -103,7 +111,10 @@ class Handshakes:
             answer = rest.answer(target, body, request.headers)
             if answer is not None:
                 await asyncio.sleep(answer.delay_s)
-                return _respond(connection, answer.status, answer.body.decode(), answer.retry_after_s)
+                response = _respond(connection, answer.status, answer.body.decode(), answer.retry_after_s)
+                del response.headers["Date"]
+                response.headers["Date"] = formatdate(self._now_ms() // 1000, usegmt=True)
+                return response
         return None
 
 

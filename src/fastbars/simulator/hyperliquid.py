@@ -17,10 +17,12 @@ from fastbars.simulator.candles import INTERVALS, Candle, interval_end_ms
 from fastbars.simulator.dialect import Dialect, Reaction, Stream, Subscriber, read_json
 from fastbars.simulator.instruments import Naming
 from fastbars.simulator.market import Book, SimulatedTrade
-from fastbars.simulator.rest import RestRequest, State
+from fastbars.simulator.past_candles import PastCandles
+from fastbars.simulator.rest import RestRefusedError, RestRequest, State
 
 __all__ = ["DIALECT", "HyperliquidDialect"]
 
+_MOST_CANDLES = 5000
 _CHANNELS = {"trades": "trade", "bbo": "quote"}
 _MULTIPLIER = 0x9E3779B97F4A7C15  # spreads consecutive ids over 50 bits
 
@@ -97,12 +99,35 @@ class HyperliquidDialect(Dialect):
             f'"bbo":[{{"px":"{bid}","sz":"{bid_size}","n":1}},{{"px":"{ask}","sz":"{ask_size}","n":1}}]}}}}'
         ).encode()
 
+    # [{"t":1681923600000,"T":1681924499999,"s":"BTC","i":"15m","o":"29295.0","c":"29258.0","h":"29309.0",
+    #  "l":"29250.0","v":"0.98639","n":189}] of {"type":"candleSnapshot","req":{"coin":"BTC","interval":"15m",
+    #  "startTime":1681923600000,"endTime":1681924499999}}
+    def past_candles(self, request: RestRequest, candles: PastCandles) -> object | None:
+        if request.path != "/info" or (asked := orjson.loads(request.body)).get("type") != "candleSnapshot":
+            return None
+        coin, interval, start_ms, end_ms = (asked["req"][key] for key in ("coin", "interval", "startTime", "endTime"))
+        if coin not in self.places or interval not in INTERVALS[1:]:
+            raise RestRefusedError(422, "Failed to deserialize the JSON body into the target type")
+        traded = [row for row in candles.rows(coin, interval) if row[1].trade_count][-_MOST_CANDLES:]
+        if not traded:
+            return []
+        page = []
+        for open_ms, candle in candles.rows(coin, interval, max(start_ms, traded[0][0]), end_ms):
+            if not candle.trade_count:
+                continue
+            texts, last_ms = self.candle_texts(self.places[coin], candle), interval_end_ms(interval, open_ms) - 1
+            numbers = {name[0]: texts[name] for name in ("open", "close", "high", "low", "volume")}
+            page.append({"t": open_ms, "T": last_ms, "s": coin, "i": interval, **numbers, "n": candle.trade_count})
+        return page
+
     # {"universe":[{"name":"BTC","szDecimals":5,"maxLeverage":40,"isDelisted":true}]} of {"type":"meta"}, and
     # {"tokens":[...],"universe":[{"name":"PURR/USDC","tokens":[1,0],"isCanonical":true}]} of {"type":"spotMeta"}
     def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:
         if request.path != "/info":
             return None
         kind = orjson.loads(request.body)["type"]
+        if kind == "candleSnapshot":
+            return None
         listed = {symbol: state for symbol, state in states.items() if state != "not yet"}
         spot = [symbol for symbol in listed if "/" in symbol or symbol.startswith("@")]
         others = [symbol for symbol in listed if symbol not in spot]

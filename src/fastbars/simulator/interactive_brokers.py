@@ -10,6 +10,7 @@ Units: times in ms; sizes may have separators.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import ClassVar
 
 import orjson
@@ -17,8 +18,15 @@ import orjson
 from fastbars.simulator.dialect import Dialect, Reaction, Stream, Subscriber, read_json
 from fastbars.simulator.instruments import Naming, SimulatedInstrument
 from fastbars.simulator.market import Book, SimulatedTrade
+from fastbars.simulator.past_candles import PastCandles
+from fastbars.simulator.rest import RestRefusedError, RestRequest
 
 __all__ = ["DIALECT", "InteractiveBrokersDialect"]
+
+
+_MOST_CANDLES = 1000
+_VOLUME_FACTOR = 100
+_UNITS_MS = {"min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 class InteractiveBrokersDialect(Dialect):
@@ -86,8 +94,38 @@ class InteractiveBrokersDialect(Dialect):
         head = {"server_id": "q1", "conidEx": symbol, "conid": int(symbol), "_updated": event_ms, "6119": "q1"}
         return orjson.dumps({**head, **changed, "6509": "RpB", "topic": stream.name})
 
+    # {"symbol":"AAPL","priceFactor":100,"startTime":"20230818-08:00:00","timePeriod":"1d","barLength":60,
+    #  "volumeFactor":1,"data":[{"o":174.7,"c":174.72,"h":174.75,"l":174.52,"v":2137.5,"t":1692345600000}],"points":1};
+    # none of intervals without trades. The period ends at "startTime".
+    def past_candles(self, request: RestRequest, candles: PastCandles) -> object | None:
+        if request.path != "/v1/api/iserver/marketdata/history":
+            return None
+        conid, period, bar = (request.query[key] for key in ("conid", "period", "bar"))
+        interval = f"{bar.removesuffix('in')}"
+        if conid not in self.places or not bar.endswith("min"):
+            raise RestRefusedError(500, {"error": "Chart data unavailable"})
+        end_ms = candles.until_ms
+        if "startTime" in request.query:
+            end_ms = _time_ms(request.query["startTime"])
+        number = period.rstrip("mindh")
+        begin_ms = end_ms - int(number) * _UNITS_MS[period.removeprefix(number)]
+        data = []
+        for open_ms, candle in candles.rows(conid, interval, begin_ms, end_ms - 1):
+            if candle.trade_count:
+                texts = self.candle_texts(self.places[conid], candle)
+                prices = {name[0]: float(texts[name]) for name in ("open", "close", "high", "low")}
+                data.append({**prices, "v": float(candle.volume / _VOLUME_FACTOR), "t": open_ms})
+        data = data[-_MOST_CANDLES:]
+        head = {"symbol": conid, "text": conid, "priceFactor": 100, "timePeriod": period, "volumeFactor": 100}
+        return head | {"mdAvailability": "S", "data": data, "points": len(data) - 1, "travelTime": 48}
+
     def heartbeat(self, subscriber: Subscriber, now_ms: int) -> bytes | None:
         return f'{{"topic":"system","hb":{now_ms}}}'.encode()
+
+
+def _time_ms(text: str) -> int:
+    # "20260101-00:00:00"
+    return int(datetime.strptime(f"{text}+0000", "%Y%m%d-%H:%M:%S%z").timestamp()) * 1000
 
 
 def _separated(size: str) -> str:

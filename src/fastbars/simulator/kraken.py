@@ -9,6 +9,7 @@ Units: times as RFC 3339 text; sizes are base units.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Context
 from typing import Any, ClassVar
 
 import orjson
@@ -17,6 +18,7 @@ from fastbars.simulator.candles import Candle, interval_end_ms
 from fastbars.simulator.dialect import DayStatistics, Dialect, Reaction, Stream, Subscriber, read_json, time_text
 from fastbars.simulator.instruments import Naming
 from fastbars.simulator.market import SimulatedTrade
+from fastbars.simulator.past_candles import PastCandles
 from fastbars.simulator.rest import PastTrades, RestRequest, State
 
 __all__ = ["DIALECT", "KrakenDialect"]
@@ -24,6 +26,8 @@ __all__ = ["DIALECT", "KrakenDialect"]
 _REST_NAMES = {"BTC": "XBT", "DOGE": "XDG"}  # of assets, in the REST API
 # Answers of the REST API put a letter for their class in front of older assets; newer ones are named as in requests.
 _CLASSES = {"X": ("ETC", "ETH", "LTC", "XBT", "XLM", "XMR", "XRP", "ZEC"), "Z": ("CAD", "EUR", "GBP", "JPY", "USD")}
+_MOST_CANDLES = 720
+_DIVISION = Context(prec=50)
 _INTERVALS = {1: "1m", 5: "5m", 15: "15m", 30: "30m", 60: "1h", 240: "4h", 1440: "1d"}
 
 
@@ -135,6 +139,30 @@ class KrakenDialect(Dialect):
             rows.append([price, size, trade.time_ms / 1000, side, "m", "", trade.trade_id])
         last_ns = max([since_ns, *(trade.time_ms * 10**6 for trade in page[-1:])])
         return {"error": [], "result": {_rest_key(symbol): rows, "last": str(last_ns)}}
+
+    # {"error":[],"result":{"XXBTZUSD":[[1688671200,"30306.1","30306.2","30305.7","30305.7","30306.1","3.39243896",23]],
+    #  "last":1688672160}}, flat where nothing was traded
+    def past_candles(self, request: RestRequest, candles: PastCandles) -> object | None:
+        if request.path != "/0/public/OHLC":
+            return None
+        symbol = {"".join(_rest_assets(symbol)): symbol for symbol in self.places}.get(request.query["pair"])
+        interval = _INTERVALS.get(int(request.query.get("interval", "1")))
+        if symbol is None:
+            return {"error": ["EQuery:Unknown asset pair"]}
+        if interval is None:
+            return {"error": ["EGeneral:Invalid arguments"]}
+        rows = candles.rows(symbol, interval)[-_MOST_CANDLES:]
+        since_ms = int(request.query.get("since", "0")) * 1000
+        page: list[list[object]] = []
+        for place, (open_ms, candle) in enumerate(rows):
+            if open_ms <= since_ms and place < len(rows) - 1:
+                continue  # the last one is there whatever `since` is
+            texts = self.candle_texts(self.places[symbol], candle)
+            numbers = [texts[name] for name in ("open", "high", "low", "close")]
+            vwap = format(_DIVISION.divide(candle.amount, candle.volume), ".5f") if candle.trade_count else "0.0"
+            page.append([open_ms // 1000, *numbers, vwap, texts["volume"], candle.trade_count])
+        last = page[-2][0] if len(page) > 1 else since_ms // 1000
+        return {"error": [], "result": {_rest_key(symbol): page, "last": last}}
 
     # {"error":[],"result":{"XXBTZUSD":{"altname":"XBTUSD","wsname":"XBT/USD","status":"online"}}}
     def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:

@@ -26,6 +26,7 @@ from fastbars.simulator.dialect import (
 )
 from fastbars.simulator.instruments import Naming
 from fastbars.simulator.market import AggregateTrade, Book, SimulatedTrade
+from fastbars.simulator.past_candles import PastCandles
 from fastbars.simulator.rest import PastTrades, RestRequest, State
 
 __all__ = ["DIALECT", "OKXDialect"]
@@ -33,8 +34,12 @@ __all__ = ["DIALECT", "OKXDialect"]
 _CHANNELS = {"trades-all": "trade", "trades": "aggTrade", "bbo-tbt": "quote", "tickers": "ticker"}
 # The path that serves a channel; candles are on "business", too.
 _PATHS = {"trades-all": "business", "trades": "public", "bbo-tbt": "public", "tickers": "public"}
-_INTERVALS = {"1s": "1s", "1m": "1m", "5m": "5m", "15m": "15m", "1H": "1h", "4H": "4h", "1Dutc": "1d", "1Wutc": "1w",
-              "1Mutc": "1M"}  # fmt: skip
+_INTERVALS = {
+    "1s": "1s", "1m": "1m", "3m": "3m", "5m": "5m", "15m": "15m", "30m": "30m", "1H": "1h", "2H": "2h", "4H": "4h",
+    "1Dutc": "1d", "1Wutc": "1w", "1Mutc": "1M",
+}  # fmt: skip
+_REST = "/api/v5/market"
+_LATEST = 1440  # candles that "candles" has
 
 
 class OKXDialect(Dialect):
@@ -151,6 +156,38 @@ class OKXDialect(Dialect):
             side = "sell" if trade.buyer_is_maker else "buy"
             ids = {"tradeId": str(trade.trade_id), "ts": str(trade.time_ms)}
             data.append({"instId": symbol, "side": side, "sz": size, "px": price, **ids})
+        return {"code": "0", "msg": "", "data": data}
+
+    # {"code":"0","msg":"","data":[["1597026383085","3.721","3.743","3.677","3.708","8422410","22698348.04828491",
+    #  "12698348.04828491","1"]]}
+    def past_candles(self, request: RestRequest, candles: PastCandles) -> object | None:
+        if request.path not in (f"{_REST}/candles", f"{_REST}/history-candles"):
+            return None
+        symbol, interval = request.query["instId"], _INTERVALS.get(request.query.get("bar", "1m"))
+        if symbol not in self.places:
+            return {"code": "51001", "msg": "Instrument ID or Spread ID doesn't exist.", "data": []}
+        if interval is None:
+            return {"code": "51000", "msg": "Parameter bar error", "data": []}
+        is_latest = request.path.endswith("/candles")
+        before_ms, after_ms = int(request.query.get("before", "-1")), int(request.query.get("after", str(2**61)))
+        limit = min(int(request.query.get("limit", "100")), 300 if is_latest else 100)
+        rows = candles.rows(symbol, interval, before_ms + 1, after_ms - 1)
+        if is_latest:
+            latest = candles.rows(symbol, interval)[-_LATEST:]
+            rows = [row for row in rows if row[0] >= latest[0][0]]
+        else:
+            rows = [row for row in rows if candles.is_closed(interval, row[0])]
+        instrument = self.instruments[self.places[symbol]]
+        data = []
+        for open_ms, candle in rows[-limit:][::-1]:
+            texts = self.candle_texts(self.places[symbol], candle)
+            numbers = [texts[name] for name in ("open", "high", "low", "close", "volume", "amount")]
+            # In base units on derivatives, in quote units on spot; and in quote units.
+            quote = numbers[-1]
+            if instrument.contract_size is not None:
+                quote = format(candle.volume * instrument.contract_size, "f")
+            confirm = "1" if candles.is_closed(interval, open_ms) else "0"
+            data.append([str(open_ms), *numbers, quote, confirm])
         return {"code": "0", "msg": "", "data": data}
 
     # {"code":"0","msg":"","data":[{"instType":"SWAP","instId":"BTC-USDT-SWAP","state":"live"}]}

@@ -40,12 +40,13 @@ class RestRequest(NamedTuple):
 
 
 class RestRefusedError(Exception):
-    """A request is refused as the exchange would: an HTTP status and a value for the JSON of the answer."""
+    """A request is refused as the exchange would: HTTP status, a value for the JSON of the answer, and Retry-After."""
 
-    def __init__(self, status: int, answer: object) -> None:
-        super().__init__(status, answer)
+    def __init__(self, status: int, answer: object, retry_after_s: float | None = None) -> None:
+        super().__init__(status, answer, retry_after_s)
         self.status = status
         self.answer = answer
+        self.retry_after_s = retry_after_s
 
 
 class RestAnswer(NamedTuple):
@@ -95,11 +96,11 @@ class RestSimulator(ABC):
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         # A fault is used up only by a request of this kind.
         fault = self.faults[0] if self.faults else RestFault()
-        status, answer = 200, None
+        status, answer, retry_after_s = 200, None, None
         try:
             answer = self.find(RestRequest(parts.path, query, body, headers), fault)
         except RestRefusedError as refused:
-            status, answer = refused.status, refused.answer
+            status, answer, retry_after_s = refused.status, refused.answer, refused.retry_after_s
         except (KeyError, ValueError) as error:
             status, answer = 400, {"code": -1100, "msg": repr(error)}
         if answer is None:
@@ -111,7 +112,7 @@ class RestSimulator(ABC):
             return RestAnswer(fault.status, fault.retry_after_s, b'{"code":-1,"msg":"fault"}', fault.delay_s)
         if fault.body is not None:
             return RestAnswer(200, None, fault.body, fault.delay_s)
-        return RestAnswer(status, None, json.dumps(answer, separators=(",", ":")).encode(), fault.delay_s)
+        return RestAnswer(status, retry_after_s, json.dumps(answer, separators=(",", ":")).encode(), fault.delay_s)
 
     @abstractmethod
     def find(self, request: RestRequest, fault: RestFault) -> object | None:

@@ -28,9 +28,10 @@ from fastbars.simulator.faults import Fault, Faults
 from fastbars.simulator.handshakes import Handshakes
 from fastbars.simulator.listener import Listener
 from fastbars.simulator.market import SimulatedMarket
+from fastbars.simulator.past_candles import SimulatedCandles
 from fastbars.simulator.publisher import Publisher
 from fastbars.simulator.record import Record, SimulatorStats
-from fastbars.simulator.rest import RestSimulator, SimulatedHistory, SimulatedListing, State
+from fastbars.simulator.rest import SimulatedHistory, SimulatedListing, State
 from fastbars.simulator.tape_player import TapePlayer
 
 __all__ = ["SimulatedExchange"]
@@ -63,7 +64,9 @@ class SimulatedExchange:
         voids_per_minute: void ids of the busiest symbol, sent although nothing was traded; None: as many as the
             exchange sends (14 on Binance's futures, none elsewhere).
         tick_s: how often what was traded is sent.
-        record: keep everything traded and sent in `record`, and serve past trades at `rest_url`; memory grows.
+        record: keep everything traded and sent in `record`, and serve past trades and candles at `rest_url`; memory
+            grows.
+        past_s: how long the market has been open before this object is made; for past trades and candles.
         faults: those to apply; implies `record`.
         ssl: serve wss.
 
@@ -92,6 +95,7 @@ class SimulatedExchange:
         voids_per_minute: float | None = None,
         tick_s: float = 0.005,
         record: bool = False,
+        past_s: float = 0.0,
         faults: Faults | None = None,
         ssl: ssl.SSLContext | None = None,
     ) -> None:
@@ -108,7 +112,8 @@ class SimulatedExchange:
         # The market.
         self._clock = ExchangeClock(clock_offset_s)
         self._record = Record(instruments, self._clock.now_ms) if record or faults is not None else None
-        start_ms = self._clock.now_ms()
+        now_ms = self._clock.now_ms()
+        start_ms = now_ms - int(past_s * 1000)
         voids = kind.voids_per_minute.get(self.market, 0.0) if voids_per_minute is None else voids_per_minute
         traded = self._traded = SimulatedMarket(instruments, rate, seed, start_ms, voids)
         for place in range(len(traded_symbols), len(instruments)):
@@ -116,9 +121,10 @@ class SimulatedExchange:
             traded.books[place].next_trade_id = kind.first_ids.get(self.market, 1)
         self._dialect = kind(self.market, instruments, traded.books)
         self._publisher = Publisher(self._dialect, traded, start_ms, self._record)
-        self._traded_ms = start_ms
+        self._publisher.advance(now_ms)
+        self._traded_ms = now_ms
         self._market_task: asyncio.Task[None] | None = None
-        # REST, on the same port: instruments, and past trades where they are kept.
+        # REST, on the same port: instruments, and past trades and candles where trades are kept.
         states: dict[str, State] = {
             **dict.fromkeys(traded_symbols, "trading"),
             **dict.fromkeys(halted, "halted"),
@@ -126,10 +132,12 @@ class SimulatedExchange:
         }
         self.listing = SimulatedListing(self._dialect.list_instruments, states)
         self.rest: SimulatedHistory | None = None
+        self.candles: SimulatedCandles | None = None
         if self._record is not None:
             self.rest = SimulatedHistory(
                 self._dialect.past_trades, self._record.history, self._record.aggregates, self._clock.now_ms
             )
+            self.candles = SimulatedCandles(self._dialect.past_candles, self._record.seconds, self._clock.now_ms)
         # Clients.
         self._tapes = TapePlayer(tuple(tapes), self._dialect, self.stats)
         self._clients = Clients(
@@ -151,8 +159,8 @@ class SimulatedExchange:
             raise RuntimeError("simulator: already started; make a new SimulatedExchange to start again")
         if self._tapes.has_tapes:
             await self._tapes.load()
-        rest: list[RestSimulator] = [self.listing] if self.rest is None else [self.listing, self.rest]
-        handshakes = Handshakes(self._dialect, rest, self.faults, self._record)
+        rest = [each for each in (self.listing, self.rest, self.candles) if each is not None]
+        handshakes = Handshakes(self._dialect, rest, self._clock.now_ms, self.faults, self._record)
         await self._listener.start(self._clients.serve, handshakes, self._dialect.ping_interval_s)
         if not self._tapes.has_tapes:
             self._market_task = asyncio.create_task(self._run_market(), name="simulator market")

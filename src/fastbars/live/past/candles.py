@@ -155,10 +155,12 @@ class CandleClient:
                     until_served_ns = min(until_served_ns, open_ns)
                 else:
                     found[open_ns] = candle
-            if history.reach_bars is not None and len(page) >= history.reach_bars - 1:
-                since_ns = max(since_ns, to_nanoseconds(page[0].open_time))
+            # What it reaches back to moves on while it is asked.
+            reach_ns = history.reach_ns(spec, self._exchange_time_ns())
+            if ask.since_ns < reach_ns:
+                since_ns = max(since_ns, min(reach_ns, ask.until_ns))
             left = history.left(ask, left, page)
-        candles = [found[open_ns] for open_ns in sorted(found) if open_ns < until_served_ns]
+        candles = [found[open_ns] for open_ns in sorted(found) if since_ns <= open_ns < until_served_ns]
         self.stats.candles += len(candles)
         return PastCandles([one for one in candles if _has_trades(one)], since_ns, until_served_ns)
 
