@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from hypothesis import given, settings, strategies as st
 
-from archive_faults import CHINESE, Archive, Key, Source, make_truth, next_day
+from archive_faults import CHINESE, HEADERS, Archive, Key, Source, make_truth, next_day
 from examples import examples
 from fastbars.archives.doctor import check
 from fastbars.archives.findings import Diagnosis, Finding, Kind
@@ -265,3 +265,45 @@ def test_overlapping_aggregates_are_told_from_repeated_ones(tmp_path: Path) -> N
     (finding,) = check(archive.files).findings
     before = truth.rows[at].first - 1
     assert (finding.kind, finding.ranges) == (Kind.OVERLAPPING, ((before, before),))
+
+
+def test_malformed_rows_are_named_by_their_line_and_the_others_are_read(tmp_path: Path) -> None:
+    archive = an_archive(tmp_path)
+    path = archive.files[1]
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[4] = b"1034,oops," + lines[4].split(b",", 2)[2]
+    lines[9] = lines[9].replace(b",True\r\n", b"\r\n").replace(b",True\n", b"\n")
+    lines[12:12] = [HEADERS["trades"].encode() + b",is_best_match\n", b"\xff\xfe garbage \x00\n"]
+    path.write_bytes(b"".join(lines))
+    diagnosis = check(archive.files)
+    malformed, header, missing = diagnosis.findings
+    assert (malformed.kind, malformed.count, malformed.row) == (Kind.MALFORMED, 3, 5)
+    assert "line 5" in malformed.detail
+    assert "oops" in malformed.detail
+    assert (header.kind, header.row, header.count, header.detail) == (Kind.HEADER, 13, 1, "inside")
+    assert (missing.kind, missing.count) == (Kind.MISSING, 2)
+    assert diagnosis.files[1].rows == 28
+
+
+def test_a_file_of_nothing_but_malformed_rows_is_given_up(tmp_path: Path) -> None:
+    archive = an_archive(tmp_path)
+    rows = archive.files[1].read_bytes()
+    archive.files[1].write_bytes(rows + b"x,1,1,1,1,True,True\n" * 20_000)
+    diagnosis = check(archive.files)
+    assert [(finding.kind, finding.count) for finding in diagnosis.findings] == [
+        (Kind.DAMAGED, 1), (Kind.MALFORMED, 10_001),
+    ]  # fmt: skip
+
+
+def test_a_time_unit_that_changes_inside_a_file_is_malformed_from_there_on(tmp_path: Path) -> None:
+    archive = an_archive(tmp_path)
+    path = archive.files[2]
+    lines = path.read_text().splitlines(keepends=True)
+    for number in range(20, 30):
+        fields = lines[number].split(",")
+        fields[4] += "000"
+        lines[number] = ",".join(fields)
+    path.write_text("".join(lines))
+    (finding,) = check(archive.files).findings
+    assert (finding.kind, finding.count, finding.row) == (Kind.MALFORMED, 10, 21)
+    assert "column 5 (time)" in finding.detail

@@ -23,7 +23,7 @@ from fastbars.archives.findings import FileReport, Finding, Kind, SeriesName
 from fastbars.archives.formats import ArchiveFile, recognise
 from fastbars.archives.ledger import DAY_NS, LATENESS_NS, RowLedger, Series
 from fastbars.archives.opening import first_row
-from fastbars.archives.reading import read_trades
+from fastbars.archives.reading import Malformed, read_trades
 from fastbars.errors import TapeError
 
 __all__ = ["OTHER", "Examined", "Part", "by_series", "by_symbol", "date_of", "examine", "parts_of"]
@@ -31,6 +31,7 @@ __all__ = ["OTHER", "Examined", "Part", "by_series", "by_symbol", "date_of", "ex
 OTHER = "other"
 _EPOCH = date(1970, 1, 1)
 _MOST_DAILY_NS = DAY_NS
+_MOST_MALFORMED = 10_000  # lines of a file
 
 SeriesFiles = dict[SeriesName, list[tuple["Examined", RowLedger]]]
 
@@ -99,6 +100,8 @@ class Examined:
         error: where reading ended, if not at the end.
         checksum: what is wrong with it by its checksum.
         head: its first row.
+        malformed, headers: how many lines are no trades and no headers, and the first of them; and those that are
+            headers inside.
     """
 
     path: Path
@@ -107,6 +110,8 @@ class Examined:
     error: TapeError | None = None
     checksum: str = ""
     head: tuple[str, ...] = ()
+    malformed: tuple[int, Malformed | None] = (0, None)
+    headers: tuple[int, Malformed | None] = (0, None)
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -139,7 +144,7 @@ class Examined:
         """Read it into ledgers. Raises TapeError where it ends; what came before stays."""
         assert self.file is not None
         try:
-            for block in read_trades(self.file):
+            for block in read_trades(self.file, self._note):
                 for symbol, part in by_symbol(block):
                     ledger = self.ledgers.get(symbol)
                     if ledger is None:
@@ -151,11 +156,19 @@ class Examined:
             for ledger in self.ledgers.values():
                 ledger.finish()
 
+    def _note(self, line: Malformed) -> None:
+        if line.is_header:
+            self.headers = self.headers[0] + 1, self.headers[1] or line
+        else:
+            self.malformed = self.malformed[0] + 1, self.malformed[1] or line
+        if self.headers[0] + self.malformed[0] > _MOST_MALFORMED:
+            raise TapeError(f"{line.message} (and {_MOST_MALFORMED:,} lines before it)")
+
     def again(self, symbol: str) -> Iterator[TradeColumns]:
         """Read the blocks of a symbol anew; a damaged file ends where it ended before."""
         assert self.file is not None
         try:
-            for block in read_trades(self.file):
+            for block in read_trades(self.file, _ignore):
                 yield from (part for name, part in by_symbol(block) if name == symbol)
         except TapeError:
             if self.error is None:
@@ -166,12 +179,20 @@ class Examined:
         files = (str(self.path),)
         if self.error is not None:
             rows = sum(ledger.rows for ledger in self.ledgers.values())
-            kind = Kind.DAMAGED if rows or self.error.__cause__ is not None else Kind.EMPTY
+            read = rows or self.malformed[0] or self.error.__cause__ is not None
+            kind = Kind.DAMAGED if read else Kind.EMPTY
             yield Finding(kind, files=files, row=rows + 1 if rows else None, detail=str(self.error))
+        for kind, (lines, first) in ((Kind.MALFORMED, self.malformed), (Kind.HEADER, self.headers)):
+            if first is not None:
+                text = first.message if kind is Kind.MALFORMED else "inside"
+                yield Finding(kind, self._series(), None, lines, (), files, detail=text, row=first.line)
         if self.checksum:
             yield Finding(Kind.CHECKSUM, files=files, detail=self.checksum)
         for symbol, ledger in self.ledgers.items():
             yield from self._of_symbol(self.name_of(symbol), ledger, files)
+
+    def _series(self) -> SeriesName | None:
+        return self.name_of(next(iter(self.ledgers))) if len(self.ledgers) == 1 else None
 
     def _of_symbol(self, name: SeriesName, ledger: RowLedger, files: tuple[str, ...]) -> Iterator[Finding]:
         period = self.period_days
@@ -195,6 +216,10 @@ class Examined:
         """What it was found to be."""
         names = tuple(self.name_of(symbol) for symbol in self.ledgers)
         return FileReport(str(self.path), names, self.source, sum(ledger.rows for ledger in self.ledgers.values()))
+
+
+def _ignore(_: Malformed) -> None:
+    pass
 
 
 def by_symbol(block: TradeColumns) -> Iterator[tuple[str, TradeColumns]]:

@@ -82,7 +82,7 @@ _MEANINGS = {
     Kind.VOID: "rows of size 0: an id was used up, nothing was traded",
     Kind.REPEATED: "rows that came twice, identical",
     Kind.TIME_GOES_BACK: "rows earlier than the row before them",
-    Kind.HEADER: "with a header from here on, or without",
+    Kind.HEADER: "with a header from here on, or without, or with one inside",
     Kind.COLUMNS: "other columns from here on",
     Kind.TIME_UNIT: "times are finer or coarser from here on",
     Kind.PRECISION: "fewer decimals from here on",
@@ -115,7 +115,8 @@ class Finding:
         count: ids or, where there are none, rows; of absent days how many; 1 where it is about a file.
         ranges: (first, last) of these ids, ascending, at most 1,000 of them.
         files: those concerned, as they were given.
-        row: number of the first row concerned in the first of the files, from 1; None: it is about no row.
+        row: number of the first row concerned in the first of the files, from 1 (of rows that could be read; of
+            malformed ones and headers it is the line); None: it is about no row.
         detail: what else there is to say.
     """
 

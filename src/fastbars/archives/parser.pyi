@@ -48,5 +48,16 @@ class CsvParser:
     def go_on(self) -> bool:
         """Take the lines that waited while a block was full. Returns and raises as `feed` does."""
 
+    @property
+    def can_skip(self) -> bool:
+        """Whether what was refused is a whole line, which can be left out."""
+
+    def skip(self) -> bool:
+        """Leave out the line that was refused, and go on. Returns and raises as `feed` does.
+
+        Raises:
+            RuntimeError: no line was.
+        """
+
     def block(self) -> TradeColumns | None:
         """The rows taken since the last block; None: there is none."""

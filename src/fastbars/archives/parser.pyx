@@ -526,6 +526,20 @@ cdef class CsvParser:
                 self._learn()
         return False
 
+    def skip(self):
+        if self.piece is None or self.text.at >= self.text.whole:
+            raise RuntimeError("no line was refused")
+        while self.text.memory[self.text.at] != b"\n":
+            self.text.at += 1
+        self.text.at += 1
+        self.text.row += 1
+        self.lines += 1
+        return self.go_on()
+
+    @property
+    def can_skip(self):
+        return self.piece is not None and self.text.at < self.text.whole
+
     cdef int _fill(self) except -1:
         # The next bytes of the piece, behind the line that was cut off.
         cdef Py_ssize_t size = min(len(self.piece) - self.taken, _BUFFER)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from fastbars.archives.parser import LONGEST_LINE, CsvParser
 from fastbars.errors import TapeError
 from fastbars.times import EARLIEST_S, LATEST_S, UNITS_NS
 
-__all__ = ["read_trades"]
+__all__ = ["Malformed", "OnMalformed", "read_trades"]
 
 _PLAUSIBLE_NS = EARLIEST_S * 10**9, LATEST_S * 10**9
 _BY_TEXT = 0  # in the place of a unit: RFC 3339
@@ -31,8 +32,24 @@ class _Layout(NamedTuple):
     unit_ns: int
 
 
-def read_trades(file: ArchiveFile) -> Iterator[TradeColumns]:
+class Malformed(NamedTuple):
+    """A line that is no trade, and what a TapeError says of it; `is_header`: it is a header inside the file."""
+
+    line: int
+    message: str
+    is_header: bool
+
+
+OnMalformed = Callable[[Malformed], object]
+
+
+def read_trades(file: ArchiveFile, on_malformed: OnMalformed | None = None) -> Iterator[TradeColumns]:
     """The trades of a file, in blocks of a bounded size, in the order of the file.
+
+    Args:
+        file: what it is.
+        on_malformed: called with each line of a text that is no trade, which is then left out; what it raises ends the
+            reading. None: such a line is an error.
 
     Raises:
         TapeError: the file is missing, damaged or empty, or a row is malformed: the message names file, line, column
@@ -46,14 +63,16 @@ def read_trades(file: ArchiveFile) -> Iterator[TradeColumns]:
         for member, pieces in texts(file.path):
             where = f"{file.path}, {member}" if member else str(file.path)
             before = done
-            for block in _blocks(file, where, pieces):
+            for block in _blocks(file, where, pieces, on_malformed):
                 yield block._replace(first_row=before + block.first_row) if before else block
                 done += len(block.time_ns)
     if not done:
         raise TapeError(f"{file.path}: it has no trades")
 
 
-def _blocks(file: ArchiveFile, where: str, pieces: Iterator[bytes]) -> Iterator[TradeColumns]:
+def _blocks(
+    file: ArchiveFile, where: str, pieces: Iterator[bytes], on_malformed: OnMalformed | None
+) -> Iterator[TradeColumns]:
     head = b""
     for piece in pieces:
         head += piece
@@ -76,15 +95,30 @@ def _blocks(file: ArchiveFile, where: str, pieces: Iterator[bytes]) -> Iterator[
         end = text.find(b"\n", blank) + 1 or len(text)
         parser.lines = text.count(b"\n", 0, end)
         text = text[end:]
+
+    def taken(step: Callable[[], bool]) -> bool:
+        while True:
+            try:
+                return step()
+            except ValueError as error:
+                if on_malformed is None or not parser.can_skip:
+                    raise
+                line, _, value, _ = error.args[0]
+                is_header = file.format.role(value.decode("utf-8", "replace")) != Role.UNUSED
+                on_malformed(Malformed(line, str(_malformed(where, layout, error)), is_header))
+                step = parser.skip
+
     try:
         for piece in chain([text] if text else [], pieces, [b""]):
-            full = parser.feed(piece)
+            full = taken(partial(parser.feed, piece))
             while full:
                 yield _checked(file, where, parser.block())
-                full = parser.go_on()
-    except ValueError as error:
+                full = taken(parser.go_on)
+    except (ValueError, TapeError) as error:
         if (block := parser.block()) is not None:
             yield _checked(file, where, block)
+        if isinstance(error, TapeError):
+            raise
         raise _malformed(where, layout, error) from None
     if (block := parser.block()) is not None:
         yield _checked(file, where, block)
