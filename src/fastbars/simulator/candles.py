@@ -33,7 +33,7 @@ _FIXED_MS = {
     "3d": 3 * _DAY_MS,
 }
 INTERVALS = (*_FIXED_MS, "1w", "1M")
-_FIXED_MS |= {"2m": 2 * _MINUTE_MS, "10m": 10 * _MINUTE_MS}  # over REST only
+_FIXED_MS |= {"2m": 2 * _MINUTE_MS, "10m": 10 * _MINUTE_MS, "3h": 180 * _MINUTE_MS}  # over REST only
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BASE_STEP = Decimal("1e-8")
 

@@ -18,21 +18,15 @@ from fastbars.simulator.candles import Candle
 from fastbars.simulator.dialect import DayStatistics, Dialect, Reaction, Stream, Subscriber, read_json
 from fastbars.simulator.instruments import Naming
 from fastbars.simulator.market import Book, SimulatedTrade
+from fastbars.simulator.past_candles import PastCandles
 from fastbars.simulator.rest import PastTrades, RestRequest, State
 
 __all__ = ["DIALECT", "DeribitDialect"]
 
 _CHARTS = {
-    "1": "1m",
-    "3": "3m",
-    "5": "5m",
-    "15": "15m",
-    "30": "30m",
-    "60": "1h",
-    "120": "2h",
-    "360": "6h",
-    "720": "12h",
-}
+    "1": "1m", "3": "3m", "5": "5m", "15": "15m", "30": "30m", "60": "1h", "120": "2h", "360": "6h", "720": "12h",
+}  # fmt: skip
+_RESOLUTIONS = {**_CHARTS, "10": "10m", "180": "3h"}
 _KINDS = {"inverse": "future", "linear": "future", "option": "option", "spot": "spot"}
 
 
@@ -140,6 +134,29 @@ class DeribitDialect(Dialect):
             page = history.forward(symbol, start, count)
         rows = [orjson.loads(self._trade(trade)) for trade in page]
         return {"jsonrpc": "2.0", "result": {"trades": rows, "has_more": start + count < history.count(symbol)}}
+
+    # {"jsonrpc":"2.0","result":{"status":"ok","ticks":[1554373800000],"open":[4963.42],"high":[4965.1],"low":[4960.0],
+    #  "close":[4962.0],"volume":[29.0],"cost":[143460.0]}}, flat where nothing was traded
+    def past_candles(self, request: RestRequest, candles: PastCandles) -> object | None:
+        if request.path != "/api/v2/public/get_tradingview_chart_data":
+            return None
+        symbol, interval = request.query["instrument_name"], _RESOLUTIONS.get(request.query["resolution"])
+        if symbol not in self.places or interval is None:
+            return {"jsonrpc": "2.0", "error": {"message": "Invalid params", "code": -32602}}
+        names = ("open", "high", "low", "close", "volume", "amount")
+        chart: dict[str, list[float]] = {name: [] for name in ("ticks", *names)}
+        begin_ms, end_ms = (int(request.query[f"{which}_timestamp"]) for which in ("start", "end"))
+        for open_ms, candle in candles.rows(symbol, interval, begin_ms, end_ms):
+            texts = self.candle_texts(self.places[symbol], candle)
+            chart["ticks"].append(open_ms)
+            for name in names:
+                chart[name].append(float(texts[name]))
+        # As in the stream: on inverse futures the cost is what counts USD.
+        volume, cost = chart.pop("volume"), chart.pop("amount")
+        if self.market == "inverse":
+            volume, cost = cost, volume
+        status = "ok" if chart["ticks"] else "no_data"
+        return {"jsonrpc": "2.0", "result": {"status": status, **chart, "volume": volume, "cost": cost}}
 
     # {"jsonrpc":"2.0","result":[{"instrument_name":"BTC-PERPETUAL","is_active":true,"kind":"future",...}]}
     def list_instruments(self, request: RestRequest, states: Mapping[str, State]) -> object | None:

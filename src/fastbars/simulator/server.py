@@ -122,7 +122,6 @@ class SimulatedExchange:
         self._dialect = kind(self.market, instruments, traded.books)
         self._publisher = Publisher(self._dialect, traded, start_ms, self._record)
         self._publisher.advance(now_ms)
-        self._traded_ms = now_ms
         self._market_task: asyncio.Task[None] | None = None
         # REST, on the same port: instruments, and past trades and candles where trades are kept.
         states: dict[str, State] = {
@@ -265,14 +264,15 @@ class SimulatedExchange:
         await self._tapes.finished.wait()
 
     async def _run_market(self) -> None:
+        traded_ms = self._clock.now_ms()
         try:
             while True:
                 now_ms, now_s = self._clock.now_ms(), steady_s()
                 # Whoever was stopped with this process finds what was sent meanwhile, each message with its own time.
-                for past_ms in range(self._traded_ms + _MOST_MS, now_ms, _MOST_MS):
+                for past_ms in range(traded_ms + _MOST_MS, now_ms, _MOST_MS):
                     self._publisher.advance(past_ms)
                 self._publisher.advance(now_ms)
-                self._traded_ms = now_ms
+                traded_ms = now_ms
                 self.stats.trades_generated = self._publisher.trades_generated
                 self._clients.advance(now_ms, now_s)
                 await asyncio.sleep(self._tick_s)
