@@ -8,6 +8,7 @@ from copy import copy
 from dataclasses import replace
 from decimal import Context, Decimal, localcontext
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
@@ -240,10 +241,11 @@ def longest_run(faults: list[RestFault | None]) -> int:
 async def test_the_candle_in_progress_has_what_was_traded_so_far(name: str, market: str) -> None:
     venue = venue_of(name, market)
     client, _, _ = client_of(name, market, venue)
-    running = await client.running(venue.symbol, "30m")
+    spec = client.finest("1h")
+    assert spec is not None
+    running = await client.running(venue.symbol, spec)
     now_ns = NOW_MS * 10**6
-    open_ns = grid_of("30m").floor(now_ns)
-    rows = expected(name, market, venue, "30m", open_ns, now_ns)
+    rows = expected(name, market, venue, spec, grid_of(spec).floor(now_ns), now_ns)
     assert len(rows) == 1
     assert running is not None
     checked([running], rows, name, client.history.lacks)
@@ -334,3 +336,26 @@ async def test_past_trades_and_candles_of_the_simulator_agree() -> None:
     for open_ms, (count, volume) in counts.items():
         inside = [Decimal(row["qty"]) for row in rows if open_ms <= row["time"] < open_ms + 60_000]
         assert (count, volume) == (len(inside), sum(inside))
+
+
+def test_the_table_in_the_documentation_is_what_is_declared() -> None:
+    text = (Path(__file__).parents[1] / "docs/exchanges.md").read_text(encoding="utf-8")
+    table = text.partition("| exchange and market | specs |")[2].partition("\n\n")[0]
+    told: dict[str, tuple[list[str], str, list[str]]] = {}
+    for line in table.splitlines()[2:]:
+        names, specs, reach, lacks = (cell.strip() for cell in line.strip("|").split("|"))
+        for name in names.split(", "):
+            told[name.strip("`")] = specs.split(), reach, lacks.partition(";")[0].split(", ") if lacks else []
+    words = {
+        "quote_volume": "quote volume", "trade_count": "trades", "taker_buy_volume": "taker's volumes",
+        "taker_buy_quote_volume": "taker's quote volume",
+    }  # fmt: skip
+    for venue, market in VENUES:
+        history = find_exchange(venue, market).candle_history
+        assert history is not None
+        missing = [words[name] for name in words if name in history.lacks]
+        if "taker's volumes" in missing:
+            missing.remove("taker's quote volume")
+        reach = f"{history.reach_bars:,} candles" if history.reach_bars else ""
+        assert told.pop(f"{venue} {market}") == (list(history.intervals), reach, missing)
+    assert told == {}

@@ -43,6 +43,8 @@ def test_following_the_page_adds_an_exchange_in_four_files_that_streams(tmp_path
     assert len(copy.changed()) == 4
     contract = copy.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_exchange_contract.py")
     assert " passed" in contract
+    compared = ("tests/test_candles_of_venues.py", "-k", "bitget")
+    assert "3 passed" in copy.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *compared)
     copy.run("-c", "\n".join(scripts))
 
 
