@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fastbars.archives import ranges
 from fastbars.archives.columns import TradeColumns
 from fastbars.archives.ranges import NONE, Ranges
-from fastbars.archives.segments import BUCKET, SEGMENT, segments
+from fastbars.archives.segments import BUCKET, segments
 
 __all__ = ["DAY_NS", "Day", "RowLedger", "Series", "summed"]
 
@@ -27,7 +27,7 @@ _NEVER = -(2**63)
 _MOST_SERIES = 64  # of a file; from there on lower ids came late
 _MOST_PENDING = 1 << 18  # entries before they are merged
 _DIGEST = np.dtype([("day", "i8"), ("bucket", "i8"), ("rows", "i8"), ("digest", "u8")])
-_NO_SEGMENTS: npt.NDArray[Any] = np.empty(0, SEGMENT)
+_MOST_SEGMENTS, _MOST_BLOCKS = 1 << 14, 64  # before they are looked at
 
 
 @dataclass(slots=True)
@@ -65,6 +65,7 @@ class Series:
     days: dict[int, Day] = field(default_factory=dict)
     _top: int = -1
     _bottom: int = 2**63 - 1
+    _latest: int = -2
     _pending: list[Ranges] = field(default_factory=list)
     _digests: list[npt.NDArray[Any]] = field(default_factory=list)
 
@@ -106,7 +107,7 @@ class Series:
             self.below += int((np.minimum(runs["last"], tops) - runs["first"])[back].sum()) + int(back.sum())
             self.late_row = self.late_row or int(runs["row"][back.argmax()])
         self.until_ns = max(self.until_ns, int(runs["until"][runs["last"] > tops].max(initial=_NEVER)))
-        self._top = max(self._top, int(runs["last"].max()))
+        self._top, self._latest = max(self._top, int(runs["last"].max())), int(runs["last"][-1])
         self._bottom = min(self._bottom, int(runs["first"].min()))
         self._pending.append(np.stack([runs["first"], runs["last"]], 1))
         if sum(map(len, self._pending)) > max(_MOST_PENDING, len(self.ids)):
@@ -122,13 +123,17 @@ class Series:
         bottoms = np.minimum.accumulate(np.concatenate([[self._bottom], runs["first"][:-1]]))
         # The next id confirms it, which is old as well: a single row is one that came again, or has a wrong time.
         anew = back & (runs["rows"] > 1) & (runs["own"] < tops)
+        anew[0] &= int(runs["first"][0]) != self._latest + 1  # goes on with what came before
         since = runs["since"] - LATENESS_NS
         anew &= (since > newest) | ((runs["first"] < bottoms) & (since > self.since_ns))
         return int(anew.argmax()) if anew.any() else len(runs)
 
 
 class RowLedger:
-    """Takes the rows of one symbol of a file, block by block.
+    """Takes the rows of one symbol of a file, block by block; how they are cut into blocks makes no difference.
+
+    Args:
+        most_segments: so many are kept before they are looked at.
 
     Attributes:
         rows: taken so far.
@@ -138,13 +143,15 @@ class RowLedger:
         decimals: in use: of times (in seconds), prices and sizes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_segments: int = _MOST_SEGMENTS) -> None:
         self.rows = 0
+        self._most_segments = most_segments
         self.series: list[Series] = []
         self.backs = self.back_row = self.wrong = 0
         self.decimals = (0, 0, 0)
         self._before_ns = _NEVER
-        self._held = _NO_SEGMENTS
+        self._held: list[npt.NDArray[Any]] = []
+        self._segments = 0
 
     def take(self, block: TradeColumns) -> None:
         """Add a block of rows, all of one symbol."""
@@ -162,16 +169,21 @@ class RowLedger:
         if backs:
             self.back_row = self.back_row or int(parts["row"][parts["backs"].argmax()])
             self.backs += backs
-        parts = np.concatenate([self._held, parts])
-        # The next block decides whether a row that ends this one is followed by the next id, and begins a series.
-        held = len(parts) - int(parts["rows"][-1] == 1)
-        self._held = parts[held:]
-        self._absorb(parts[:held])
+        self._held.append(parts)
+        self._segments += len(parts)
+        if self._segments > self._most_segments or len(self._held) > _MOST_BLOCKS:
+            parts = np.concatenate(self._held)
+            # Of a run of one row the next block decides whether the next id follows, and it begins a series.
+            begins = int(_run_starts(parts)[-1])
+            until = begins if parts["rows"][begins:].sum() == 1 else len(parts)
+            self._held, self._segments = [parts[until:]], 0
+            self._absorb(parts[:until])
 
     def finish(self) -> None:
         """No more rows come."""
-        self._absorb(self._held)
-        self._held = _NO_SEGMENTS
+        held, self._held = self._held, []
+        if held:
+            self._absorb(np.concatenate(held))
         for series in self.series:
             series.settle()
 
