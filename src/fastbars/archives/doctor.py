@@ -15,7 +15,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations, pairwise
 from os import PathLike
 from pathlib import Path
@@ -30,11 +30,14 @@ from fastbars.archives.columns import TradeColumns
 from fastbars.archives.comparison import Place, Verdict, compare, days_of
 from fastbars.archives.examination import OTHER, Examined, Part, by_series, date_of, examine, parts_of
 from fastbars.archives.findings import DayReport, Diagnosis, Finding, Kind, SeriesName, shown_ranges
+from fastbars.archives.formats import recognise
 from fastbars.archives.ledger import DAY_NS, Day, RowLedger, summed
 from fastbars.archives.ranges import NONE, Ranges
 from fastbars.archives.segments import BUCKET
 from fastbars.errors import UnknownExchangeError
 from fastbars.exchanges import find_exchange
+from fastbars.id_policy import Ids
+from fastbars.times import TimeUnit
 
 __all__ = ["EpochCheck", "SeriesCheck", "ask_for_all", "check"]
 
@@ -47,6 +50,10 @@ def check(
     exchange: str | None = None,
     market: str | None = None,
     symbol: str | None = None,
+    format: str | None = None,  # noqa: A002 - what users call it
+    columns: Mapping[str, str] | None = None,
+    time_unit: TimeUnit | None = None,
+    ids: Ids | None = None,
     rest: bool = False,
     api_key: str | None = None,
     rest_url: str | None = None,
@@ -59,7 +66,8 @@ def check(
 
     Args:
         files: as `fastbars.archives.build` takes them.
-        exchange, market, symbol: override what names and headers say.
+        exchange, market, symbol, format, columns, time_unit, ids: what names and headers do not say, as for
+            `fastbars.archives.formats.recognise`.
         rest: ask the exchange's REST API for the ids that no file has, within its limits: it has them, or leaves them
             out for good.
         api_key: sent where the exchange's history needs one.
@@ -73,7 +81,11 @@ def check(
     Raises:
         TapeError: a file cannot be opened, or its format is not known.
     """
-    examined, findings = examine(files, exchange=exchange, market=market, symbol=symbol, on_progress=on_progress)
+    recognised = partial(
+        recognise, exchange=exchange, market=market, symbol=symbol, format=format, columns=columns,
+        time_unit=time_unit, ids=ids,
+    )  # fmt: skip
+    examined, findings = examine(files, recognised, on_progress)
     for one in examined:
         findings += one.findings()
     series = [SeriesCheck(name, own) for name, own in by_series(examined).items()]

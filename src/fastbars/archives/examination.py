@@ -38,13 +38,19 @@ SeriesFiles = dict[SeriesName, list[tuple["Examined", RowLedger]]]
 
 def examine(
     files: Iterable[str | PathLike[str]],
-    *,
-    exchange: str | None = None,
-    market: str | None = None,
-    symbol: str | None = None,
+    recognised: Callable[[Path], ArchiveFile] = recognise,
     on_progress: Callable[[Path, int], object] | None = None,
 ) -> tuple[list[Examined], list[Finding]]:
-    """Read each file once, whatever is wrong with it. Arguments and errors as for `check`."""
+    """Read each file once, whatever is wrong with it.
+
+    Args:
+        files: a file that is given twice is read once, which is a finding.
+        recognised: says what a file is.
+        on_progress: called after each block with the file and the rows read of it.
+
+    Raises:
+        TapeError: a file cannot be opened, or its format is not known.
+    """
     examined: list[Examined] = []
     findings: list[Finding] = []
     seen: dict[Path, Path] = {}
@@ -57,7 +63,7 @@ def examine(
         one = Examined(given)
         try:
             one.checksum = checksum_fault(given)
-            one.file = recognise(given, exchange=exchange, market=market, symbol=symbol)
+            one.file = recognised(given)
             one.head = tuple(first_row(given))
             one.read(on_progress)
         except TapeError as error:

@@ -100,7 +100,8 @@ class SeriesName(NamedTuple):
     dataset: str
 
     def __str__(self) -> str:
-        return f"{self.exchange} {self.market} {self.symbol}" + ("" if self.dataset == "trades" else f" {self.dataset}")
+        dataset = "" if self.dataset == "trades" else self.dataset
+        return " ".join(filter(None, [self.exchange, self.market, self.symbol, dataset]))
 
 
 @dataclass(frozen=True, slots=True)

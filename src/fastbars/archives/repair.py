@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -29,17 +30,20 @@ from fastbars.archives.comparison import rows_at, rows_of
 from fastbars.archives.doctor import EpochCheck, SeriesCheck, ask_for_all
 from fastbars.archives.examination import Part, by_series, examine
 from fastbars.archives.findings import SeriesName
+from fastbars.archives.formats import recognise
 from fastbars.archives.output import open_output
 from fastbars.archives.ranges import NONE, Ranges
 from fastbars.bars import STATUSES, BarStatus
 from fastbars.columnar.bar_batch import BarBatch
 from fastbars.errors import PrecisionError, UnknownExchangeError
 from fastbars.exchanges import find_exchange
+from fastbars.id_policy import Ids
 from fastbars.kernel.batch import TickBatch
 from fastbars.kernel.fields import ROW_DTYPE
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
 from fastbars.specs import BarKind, BarSpec, Origin, parse_specs
+from fastbars.times import TimeUnit
 
 __all__ = ["Disputed", "Filled", "Left", "RepairReport", "SeriesRepair", "repair"]
 
@@ -109,6 +113,10 @@ def repair(
     exchange: str | None = None,
     market: str | None = None,
     symbol: str | None = None,
+    format: str | None = None,  # noqa: A002 - what users call it
+    columns: Mapping[str, str] | None = None,
+    time_unit: TimeUnit | None = None,
+    ids: Ids | None = None,
     timezone: str | None = None,
     origin: Origin | None = None,
     api_key: str | None = None,
@@ -124,7 +132,8 @@ def repair(
         bars: bar specs.
         to, form, partition_by: as for `open_output`.
         rest: ask the exchange's REST API for what no file has, within its limits.
-        exchange, market, symbol: override what names and headers say.
+        exchange, market, symbol, format, columns, time_unit, ids: what names and headers do not say, as for
+            `fastbars.archives.formats.recognise`.
         timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
         api_key: sent where the exchange's history needs one.
         rest_url: asks here instead of the exchange's own address.
@@ -139,10 +148,11 @@ def repair(
     """
     specs = parse_specs(bars, timezone=timezone, origin=origin)
     tell = on_progress or (lambda _: None)
-    examined, _ = examine(
-        files, exchange=exchange, market=market, symbol=symbol,
-        on_progress=lambda path, rows: tell(f"{path.name}: {rows:,} rows"),
+    recognised = partial(
+        recognise, exchange=exchange, market=market, symbol=symbol, format=format, columns=columns,
+        time_unit=time_unit, ids=ids,
     )  # fmt: skip
+    examined, _ = examine(files, recognised, lambda path, rows: tell(f"{path.name}: {rows:,} rows"))
     series = [SeriesCheck(name, own) for name, own in by_series(examined).items()]
     if rest:
         asyncio.run(ask_for_all(series, api_key, rest_url, tell, disputed=True))

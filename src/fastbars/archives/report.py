@@ -28,7 +28,7 @@ def as_json(diagnosis: Diagnosis) -> bytes:
         "version": VERSION,
         "sound": diagnosis.is_sound,
         "files": [
-            {"path": file.path, "source": file.source, "rows": file.rows, "series": list(map(_named, file.series))}
+            {"path": file.path, "source": file.source, "rows": file.rows, "series": [*map(_named, file.series)]}
             for file in diagnosis.files
         ],
         "findings": [_finding(finding) for finding in diagnosis.findings],
@@ -60,8 +60,8 @@ def as_table(diagnosis: Diagnosis) -> Iterator[str]:
     faults = sum(1 for _ in diagnosis.faults)
     notes = len(diagnosis.findings) - faults
     files, rows = len(diagnosis.files), sum(file.rows for file in diagnosis.files)
-    verdict = f"{faults:,} faults" if faults else "nothing is wrong"
-    yield f"{verdict}, {notes:,} notes: {files:,} files, {rows:,} rows"
+    verdict = _counted(faults, "fault") if faults else "nothing is wrong"
+    yield f"{verdict}, {_counted(notes, 'note')}: {_counted(files, 'file')}, {_counted(rows, 'row')}"
 
 
 def _heading(name: SeriesName, days: dict[Any, DayReport]) -> str:
@@ -73,7 +73,8 @@ def _heading(name: SeriesName, days: dict[Any, DayReport]) -> str:
         for source, rows in report.rows.items():
             sums[source] += rows
     rows_by_source = ", ".join(f"{rows:,} {source}" for source, rows in sorted(sums.items()))
-    return f"{name}: {with_rows[0]} to {with_rows[-1]}, {len(with_rows):,} days with trades; rows: {rows_by_source}"
+    days_with = _counted(len(with_rows), "day")
+    return f"{name}: {with_rows[0]} to {with_rows[-1]}, {days_with} with trades; rows: {rows_by_source}"
 
 
 def _line(finding: Finding, day: DayReport | None) -> str:
@@ -96,6 +97,10 @@ def _line(finding: Finding, day: DayReport | None) -> str:
         row = "" if finding.row is None else f", row {finding.row:,}"
         where.append(f"{', '.join(shown)}{f' and {more:,} more' if more > 0 else ''}{row}")
     return f"{mark} {when or '-':10}  {finding.kind.value:22} {finding.count:>12,}  {'; '.join(where)}".rstrip()
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _short(path: str) -> str:

@@ -233,9 +233,25 @@ def _add_check(commands: _Commands) -> None:
     )
     check.add_argument("--rest-url", type=_text, help="ask here instead of the exchange's own address")
     check.add_argument("--api-key", type=_text, help="sent where the exchange's history needs one (Binance futures)")
-    check.add_argument("--exchange", type=_text, help="whose trades they are, if names and headers do not say")
-    check.add_argument("--market", type=_text, help="likewise, such as usdm")
-    check.add_argument("--symbol", type=_text, help="likewise, of all files")
+    _add_files(check)
+
+
+def _add_files(command: argparse.ArgumentParser) -> None:
+    # What files of trades are, where their names and headers do not say.
+    command.add_argument("--exchange", type=_text, help="whose trades they are, if names and headers do not say")
+    command.add_argument("--market", type=_text, help="likewise, such as usdm")
+    command.add_argument("--symbol", type=_text, help="likewise, of all files")
+    command.add_argument("--file-format", type=_text, help="of the files, such as 'Binance trades', if it is not found")
+    command.add_argument(
+        "--columns",
+        type=_columns,
+        metavar="ROLE=NAME,...",
+        help="where the columns are, such as time=ts,price=px,size=qty",
+    )
+    command.add_argument("--time-unit", choices=("s", "ms", "us", "ns"), help="what integer times count")
+    command.add_argument(
+        "--ids", choices=("contiguous", "unique", "none"), help="what ids prove, if not what those of the format do"
+    )
 
 
 _MARKET_HELP = (
@@ -338,6 +354,15 @@ def _text(text: str) -> str:
 
 def _texts(text: str) -> list[str]:
     return [_text(part).strip() for part in text.split(",")]
+
+
+def _columns(text: str) -> dict[str, str]:
+    from fastbars.archives.named import named_columns  # noqa: PLC0415 no other option needs it
+
+    try:
+        return named_columns(text)
+    except fastbars.FastbarsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _path(text: str) -> Path:
