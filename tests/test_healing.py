@@ -59,7 +59,7 @@ class Ids:
     def holes_within(self, symbol: str, first: int, last: int) -> list[Hole]:
         return [hole for hole in self.holes(symbol) if hole.first <= last and first <= hole.last]
 
-    def beginnings(self) -> list[Beginning]:
+    def beginnings(self, symbol: str | None = None) -> list[Beginning]:  # noqa: ARG002
         return []
 
     def reach_back(self, symbol: str, trade_id: int, time_ns: int) -> None:

@@ -284,7 +284,7 @@ class OneHole:
     def heal(self, symbol: str, trades: Sequence[Trade]) -> None:  # noqa: ARG002
         self.healed += [one.first_id for one in trades]
 
-    def beginnings(self) -> Sequence[Beginning]:
+    def beginnings(self, symbol: str | None = None) -> Sequence[Beginning]:  # noqa: ARG002
         return []
 
     def reach_back(self, symbol: str, trade_id: int, time_ns: int) -> None:

@@ -16,6 +16,7 @@ from fastbars.live.connections.subscriptions import joined
 from fastbars.live.delivery import BarLoop, BarLoops, OwnLoop
 from fastbars.live.healing.pages import HealingStats
 from fastbars.live.open_bars import OpenBars, check_interval
+from fastbars.live.past.repairer import Place, RepairStats
 from fastbars.live.stats import HistoryStats, StreamStats
 from fastbars.live.universe import UniverseStats, UniverseWatch
 from fastbars.live.updates import UpdateCalls
@@ -139,6 +140,14 @@ class BarStream(AsyncIterator[OHLCVBar]):
     def holes(self) -> dict[Hole, str]:
         """The trades that are missing now, and why they stay so; "" where healing is under way."""
         return self.adapter.upkeep.holes()
+
+    def repairs(self) -> RepairStats | None:
+        """What repair by candles has done; None where bars are not repaired."""
+        return self.adapter.upkeep.repair_stats
+
+    def unrepaired(self) -> dict[Place, str]:
+        """The bars that lack trades, where `repair="candles"`, and why they stay so; "" where repair is under way."""
+        return self.adapter.upkeep.unrepaired()
 
     def healing(self) -> list[HealingStats]:
         """What healing has done; one for all connections."""

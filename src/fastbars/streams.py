@@ -24,7 +24,7 @@ from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.instruments import Where
 from fastbars.exchanges.messages import RawMessage
 from fastbars.live.callbacks import Callbacks
-from fastbars.live.config import StreamConfig
+from fastbars.live.config import Repair, StreamConfig
 from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.instrument_source import InstrumentSource
@@ -57,6 +57,7 @@ class StreamOptions(TypedDict, total=False):
     ssl: SSLContext | None
     proxy: str | Literal[True] | None
     lines: int | None
+    repair: Repair | None
     on_tick: Callable[[TickData], object] | None
     on_bar: Callable[[OHLCVBar], object] | None
     on_bars: Callable[[list[OHLCVBar]], object] | None
@@ -112,6 +113,7 @@ def stream(
     ssl: SSLContext | None = None,
     proxy: str | Literal[True] | None = True,
     lines: int | None = None,
+    repair: Repair | None = None,
     on_tick: Callable[[TickData], object] | None = None,
     on_bar: Callable[[OHLCVBar], object] | None = None,
     on_bars: Callable[[list[OHLCVBar]], object] | None = None,
@@ -149,7 +151,7 @@ def stream(
         url: connect here instead of the exchange's own address.
         config: every other setting; `bars` replaces its `bars`.
         once: end when the server closes normally, instead of reconnecting.
-        ssl, proxy, lines: as in StreamConfig, whose values hold where these are not given.
+        ssl, proxy, lines, repair: as in StreamConfig, whose values hold where these are not given.
         on_tick, on_bar, on_bars, on_late, on_exchange_bar, on_event, on_message, on_state, on_error: plain functions,
             called as in BaseWebSocketAdapter; on_bars for each list of bars issued in one wakeup. One that
             raises is logged and counted in `stats().session.callback_errors`, and nothing is lost.
@@ -183,6 +185,7 @@ def stream(
             raise TypeError('symbols and markets of several venues are given together: {"bybit:linear": ["BTCUSDT"]}')
         options: StreamOptions = {
             "channel": channel, "url": url, "config": config, "once": once, "ssl": ssl, "proxy": proxy, "lines": lines,
+            "repair": repair,
             "on_tick": on_tick, "on_bar": on_bar, "on_bars": on_bars, "on_update": on_update, "updates": updates,
             "on_late": on_late, "on_exchange_bar": on_exchange_bar, "on_event": on_event, "on_message": on_message,
             "on_state": on_state, "on_error": on_error, "verify": verify, "on_difference": on_difference,
@@ -206,6 +209,7 @@ def stream(
         ssl=ssl or base.ssl,
         proxy=base.proxy if proxy is True else proxy,
         lines=base.lines if lines is None else lines,
+        repair=base.repair if repair is None else repair,
     )
     callbacks = Callbacks(on_tick, on_bar, on_bars, on_late, on_exchange_bar, on_event, on_message)
     check_callbacks(

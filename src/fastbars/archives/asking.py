@@ -156,7 +156,7 @@ class _Missing:
         self.left_out.append(own)
         self._remove(own)
 
-    def beginnings(self) -> Sequence[Beginning]:
+    def beginnings(self, symbol: str | None = None) -> Sequence[Beginning]:  # noqa: ARG002 there are none
         return ()
 
     def reach_back(self, symbol: str, trade_id: int, time_ns: int) -> None:  # noqa: ARG002 there are no beginnings

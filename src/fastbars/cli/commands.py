@@ -69,6 +69,7 @@ def _open_stream(
         once=options.once,
         record=record,
         lines=options.lines,
+        repair=options.repair,
         verify=verify,
     )
 

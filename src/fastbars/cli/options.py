@@ -84,6 +84,7 @@ def _add_record(commands: _Commands) -> None:
         "--candles", action="store_true", help="also record the exchange's candles, for `fastbars verify`"
     )
     record.add_argument("--lines", type=_positive_int, default=1, help="connections that carry the same trades (1)")
+    _add_repair(record)
     record.add_argument("--once", action="store_true", help="end when the server closes normally (code 1000)")
 
 
@@ -104,6 +105,15 @@ def _add_verify(commands: _Commands) -> None:
     )
 
 
+def _add_repair(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--repair",
+        choices=("none", "candles"),
+        default="none",
+        help="issue bars that lack trades for good again: REPORTED, from the exchange's own candles (none)",
+    )
+
+
 def _add_stream(commands: _Commands) -> None:
     stream = commands.add_parser("stream", help="make bars live from an exchange, until interrupted")
     stream.add_argument("exchange", type=_text, help="such as binance")
@@ -121,6 +131,7 @@ def _add_stream(commands: _Commands) -> None:
     _add_output(stream)
     stream.add_argument("--append", action="store_true", help="append to the bars in FILE instead of replacing them")
     stream.add_argument("--lines", type=_positive_int, default=1, help="connections that carry the same trades (1)")
+    _add_repair(stream)
     stream.add_argument(
         "--verify",
         nargs="?",

@@ -193,6 +193,16 @@ class EarlierBars:
         known = self._of(bar)
         return None if known is None or not known.waits else self._made(known)
 
+    def candle_of(self, bar: OHLCVBar) -> OHLCVBar | None:
+        """The REPORTED bar that stands for a bar; None: none does."""
+        known = self._of(bar)
+        return None if known is None or known.bar.status is not BarStatus.REPORTED else known.bar
+
+    def is_lacking(self, bar: OHLCVBar) -> bool:
+        """Whether a bar that lacked trades still does, and no candle stands for it; True where it was forgotten."""
+        known = self._of(bar)
+        return known is None or lacks_trades(known.bar)
+
     def settle(self, bar: OHLCVBar) -> None:
         """The bar waits for no candle any more."""
         known = self._of(bar)

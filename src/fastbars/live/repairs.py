@@ -103,14 +103,13 @@ class Repairs:
                 batch = batch.without(error.row)
         return []
 
-    def beginnings(self) -> list[Beginning]:
-        """The symbols whose first bars lack their beginning and are to be completed."""
+    def beginnings(self, symbol: str | None = None) -> list[Beginning]:
+        """The symbols (or one of them) whose first bars lack their beginning and are to be completed."""
         buffer = self._intake.buffer
         if buffer is None or self._backfill_s <= 0:
             return []
-        return [
-            Beginning(symbol, *found) for symbol in self.symbols for found in buffer.beginning(symbol, self._backfill_s)
-        ]
+        symbols = self.symbols if symbol is None else (symbol,)
+        return [Beginning(each, *found) for each in symbols for found in buffer.beginning(each, self._backfill_s)]
 
     def reach_back(
         self, symbol: str, trade_id: int, time_ns: int, receive_time_ns: int | None = None

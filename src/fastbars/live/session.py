@@ -168,6 +168,13 @@ class Session:
         """int64[n], time of the latest trade of each of `symbols`, ns."""
         return np.zeros(0, np.int64) if self.intake.buffer is None else self.intake.buffer.trade_times_ns
 
+    def trade_time_ns(self, symbol: str) -> int:
+        """Time of the latest trade of a symbol, ns; 0: it has none."""
+        buffer = self.intake.buffer
+        if buffer is None or symbol not in buffer.instruments:
+            return 0
+        return int(buffer.trade_times_ns[buffer.instruments.id(symbol)])
+
     @property
     def candles(self) -> CandleCount:
         """How many candles came of each subscription."""

@@ -63,8 +63,8 @@ class HealTarget(Protocol):
     def leave_out(self, symbol: str, ranges: Sequence[tuple[int, int]]) -> object:
         """The REST API leaves these ids out for good: they no longer count as missing."""
 
-    def beginnings(self) -> Sequence[Beginning]:
-        """The symbols whose first bars lack their beginning."""
+    def beginnings(self, symbol: str | None = None) -> Sequence[Beginning]:
+        """The symbols (or one of them) whose first bars lack their beginning."""
 
     def reach_back(self, symbol: str, trade_id: int, time_ns: int) -> object:
         """Open a hole between this trade of the REST API and the symbol's first one."""
@@ -134,6 +134,23 @@ class Healer:
     def wake(self) -> None:
         """Scan again now: there may be new holes."""
         self._awake.set()
+
+    @property
+    def is_able(self) -> bool:
+        """Whether the exchange serves past trades, to whom has the key that this may take."""
+        return self._pages is not None and not self._pages.lacks_key
+
+    def spans(self, symbol: str) -> list[tuple[int, int]]:
+        """The spans of time, ns, in which trades of a symbol may yet be found."""
+        found: list[tuple[int, int]] = []
+        for target in self._targets:
+            for hole in target.holes(symbol):
+                if hole not in self.reasons:
+                    found.append((min(hole.since_ns, hole.until_ns), max(hole.since_ns, hole.until_ns)))
+            for beginning in target.beginnings(symbol):
+                if self._beginnings.get(beginning, (0, 0.0))[0] <= len(_AGAIN_S):
+                    found.append((beginning.open_ns, beginning.first_ns))
+        return found
 
     async def run(self) -> None:
         """Heal for ever; cancel it to end."""

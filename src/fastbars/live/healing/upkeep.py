@@ -1,4 +1,4 @@
-"""Upkeep: what a live session needs besides its connection: healing of its holes, and snapshots for a restart.
+"""Upkeep: what a live session needs besides its connection: healing, repair by candles, and snapshots.
 
 Units: seconds.
 """
@@ -6,11 +6,17 @@ Units: seconds.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
+from fastbars.bars import BarStatus
 from fastbars.clocks import steady_ns, wall_ns
+from fastbars.exchanges.checked import LATEST_NS
 from fastbars.exchanges.history import Hole
 from fastbars.live.healing.healer import Healer
 from fastbars.live.healing.pages import HealingStats
+from fastbars.live.past.candle_bars import CandleBars
+from fastbars.live.past.candles import CandleClient
+from fastbars.live.past.repairer import CandleRepairer, Place, RepairStats
 from fastbars.live.rest import RestClient
 from fastbars.live.restarts import SnapshotKeeper
 from fastbars.live.secrets import without_credentials
@@ -22,7 +28,7 @@ _NO_HISTORY = "the exchange serves no history of trades"
 
 
 class Upkeep:
-    """The healer and the snapshots of one session, while it is connected.
+    """The healer, the repairer and the snapshots of one session, while it is connected.
 
     It is reference-counted: a new connection may start it before the last one has stopped it.
 
@@ -39,6 +45,10 @@ class Upkeep:
         self._session = session
         self._client = RestClient(ssl=config.ssl, proxy=config.proxy)
         self._healer = _healer_of(session, self._client, url)
+        self._candles = _candles_of(session, self._client, url) if config.repair == "candles" else None
+        self._repairer = None
+        if config.repair == "candles":
+            self._repairer = _repairer_of(session, self._candles, url, self._healer if config.heal else None)
         self._snapshots = None if config.state is None else SnapshotKeeper(session, str(config.state))
         self._users = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -59,6 +69,20 @@ class Upkeep:
             not self._healer.reasons.get(hole, "") for hole in self._session.repairs.holes(symbol)
         )
 
+    @property
+    def repair_stats(self) -> RepairStats | None:
+        """What repair by candles has done; None where bars are not repaired."""
+        if self._repairer is None:
+            return None
+        counted = self._repairer.count()
+        if self._candles is not None:
+            counted.requests, counted.errors = self._candles.stats.requests, self._candles.stats.errors
+        return counted
+
+    def unrepaired(self) -> dict[Place, str]:
+        """The bars that lack trades, and why they stay so; "" where they may yet be repaired."""
+        return {} if self._repairer is None else self._repairer.waiting()
+
     def start(self) -> None:
         """Start, until `stop` was called as often. Raises SnapshotError as `reserve`."""
         self.reserve()
@@ -68,7 +92,10 @@ class Upkeep:
         if self._snapshots is not None:
             self._snapshots.start()
         if self._session.config.heal:
-            self._tasks.append(asyncio.create_task(self._heal(), name="fastbars healing"))
+            self._tasks.append(asyncio.create_task(self._keep_up(self._healer.run, "healing"), name="fastbars healing"))
+        if self._repairer is not None:
+            repair = self._keep_up(self._repairer.run, "repair_by_candles")
+            self._tasks.append(asyncio.create_task(repair, name="fastbars repair by candles"))
         if self._snapshots is not None:
             self._tasks.append(asyncio.create_task(self._snapshots.run(), name="fastbars snapshots"))
 
@@ -103,12 +130,12 @@ class Upkeep:
         if self._snapshots is not None and self._users == 0:
             self._snapshots.release()
 
-    async def _heal(self) -> None:
+    async def _keep_up(self, run: Callable[[], Awaitable[None]], what: str) -> None:
         while True:
             try:
-                await self._healer.run()
+                await run()
             except Exception:  # noqa: BLE001 a task's top: it logs, and bars stay what they are
-                log.exception("healing_failed", exchange=self._session.exchange.name)
+                log.exception(f"{what}_failed", exchange=self._session.exchange.name)
                 await asyncio.sleep(self._session.config.state_interval)
 
 
@@ -125,10 +152,6 @@ def _healer_of(session: Session, client: RestClient, url: str | None) -> Healer:
     if history is not None:
         limiter = SHARED.rest_limiter(history.api.budget_name, history.api.weight_per_minute, config.rest_url)
 
-    def exchange_time_ns() -> int:
-        now_ns = session.now_ns(steady_ns())
-        return wall_ns() if now_ns is None else now_ns
-
     return Healer(
         exchange.name,
         history,
@@ -138,6 +161,62 @@ def _healer_of(session: Session, client: RestClient, url: str | None) -> Healer:
         api_key=config.api_key,
         url=config.rest_url,
         horizon_s=config.heal_horizon,
-        exchange_time_ns=exchange_time_ns,
+        exchange_time_ns=_exchange_time_of(session),
         limiter=limiter,
+    )
+
+
+def _exchange_time_of(session: Session) -> Callable[[], int]:
+    def exchange_time_ns() -> int:
+        now_ns = session.now_ns(steady_ns())
+        return wall_ns() if now_ns is None else now_ns
+
+    return exchange_time_ns
+
+
+def _candles_of(session: Session, client: RestClient, url: str | None) -> CandleClient | None:
+    config, history = session.config, session.exchange.candle_history
+    if history is None or (url is not None and config.rest_url is None):
+        return None
+    return CandleClient(
+        session.exchange,
+        client,
+        SHARED.rest_limiter(history.api.budget_name, history.api.weight_per_minute, config.rest_url),
+        url=config.rest_url,
+        patience_s=config.heal_horizon,
+        exchange_time_ns=_exchange_time_of(session),
+    )
+
+
+def _repairer_of(
+    session: Session, candles: CandleClient | None, url: str | None, healer: Healer | None
+) -> CandleRepairer:
+    config, exchange = session.config, session.exchange
+    why_none = "the exchange serves no candles over REST"
+    if url is not None and config.rest_url is None:
+        why_none = f"the stream comes from {without_credentials(url)}; set rest_url to the REST API to use"
+    history = None if candles is None else candles.history
+
+    def still_healed(symbol: str) -> list[tuple[int, int]]:
+        if healer is None or not healer.is_able:
+            return []
+        # Behind the newest trade nothing is proven to be missing: the next one's id decides, and healing begins then.
+        return [*healer.spans(symbol), (session.trade_time_ns(symbol), LATEST_NS)]
+
+    return CandleRepairer(
+        exchange.name,
+        session.delivery.earlier,
+        session.report,
+        CandleBars(
+            candles,
+            {} if history is None else history.intervals,
+            why_none=why_none,
+            is_sampled=exchange.id_policy(session.channel).best is BarStatus.SAMPLED,
+            is_inverse=lambda symbol: exchange.contract_size(symbol) is not None,
+            settles_s=0.0 if history is None else history.settles_s,
+        ),
+        still_healed=still_healed,
+        horizon_s=config.heal_horizon,
+        exchange_time_ns=_exchange_time_of(session),
+        at_once=1 if history is None else history.at_once,
     )
