@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fastbars.buffer import BarBuffer
     from fastbars.columnar.arrays import aggregate
     from fastbars.columnar.bar_batch import BarBatch
+    from fastbars.columnar.resample import resample
     from fastbars.differences import Difference
     from fastbars.errors import (
         FastbarsError,
@@ -110,6 +111,7 @@ _MODULE_OF = {
     "aggregate": "fastbars.columnar.arrays",
     "instruments": "fastbars.instrument_table",
     "replay": "fastbars.tapes.replay",
+    "resample": "fastbars.columnar.resample",
     "run": "fastbars.streams",
     "stream": "fastbars.streams",
     "verify": "fastbars.verification",
@@ -170,6 +172,7 @@ __all__ = [
     "aggregate",
     "instruments",
     "replay",
+    "resample",
     "run",
     "stream",
     "verify",

@@ -258,6 +258,12 @@ def _check(options: argparse.Namespace, console: Console) -> int:
     return run_check(options, console)
 
 
+def _resample(options: argparse.Namespace, _: Console) -> int:
+    from fastbars.cli.resample import run_resample  # noqa: PLC0415 pyarrow is for those who have it
+
+    return run_resample(options)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "demo": _demo,
     "replay": _replay,
@@ -266,5 +272,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "stream": _stream,
     "symbols": list_symbols,
     "simulate": _simulate,
+    "resample": _resample,
     "check": _check,
 }

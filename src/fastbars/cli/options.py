@@ -35,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_demo, _add_replay, _add_record, _add_verify, _add_stream, _add_symbols_command, _add_simulate, _add_check,
+        _add_resample,
     ):  # fmt: skip
         add(commands)
     for command in commands.choices.values():
@@ -215,6 +216,32 @@ def _add_symbols_command(commands: _Commands) -> None:
     )  # fmt: skip
     symbols.add_argument("-o", "--output", type=_path, metavar="FILE", help="write to this file instead of stdout")
     _add_rest_url(symbols)
+
+
+def _add_resample(commands: _Commands) -> None:
+    resample = commands.add_parser("resample", help="make larger bars of those in Parquet files")
+    resample.add_argument(
+        "files", nargs="+", type=_path, metavar="BARS", help="Parquet files of bars, or folders of them"
+    )
+    resample.add_argument(
+        "--bars", type=_text, required=True, help="specs of the larger bars with commas, such as 1h,1d@America/New_York"
+    )
+    resample.add_argument("--exchange", type=_text, help="take the bars of this exchange alone, such as binance")
+    resample.add_argument("--market", type=_text, help="and of this market, such as usdm")
+    resample.add_argument(
+        "--format",
+        choices=("table", "parquet", "arrow", "csv", "jsonl"),
+        help="of the output (by the suffix of FILE; on stdout, which can be csv or jsonl as well: table)",
+    )
+    resample.add_argument(
+        "-o", "--output", type=_path, metavar="FILE", help="write to this file, or with --partition-by to this folder"
+    )
+    resample.add_argument(
+        "--partition-by",
+        type=_text,
+        metavar="KEYS",
+        help="divide a folder of Parquet files by these, with commas: exchange, market, spec, symbol, date",
+    )
 
 
 def _add_simulate(commands: _Commands) -> None:

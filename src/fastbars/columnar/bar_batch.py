@@ -23,7 +23,7 @@ from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.limits import REPORTED_STATUS
 from fastbars.kernel.objects import BarMaker
 from fastbars.kernel.rows import IssuedRows, merge_rows
-from fastbars.specs import BarKind, BarSpec
+from fastbars.specs import BarKind, BarSpec, Origin, parse_specs
 
 __all__ = ["BarBatch"]
 
@@ -368,6 +368,37 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         rows[at] = merge_rows(rows[at], added[[others[key] for key in shared]], self.ids)
         rest = [place for key, place in others.items() if key not in mine]
         return BarBatch(np.concatenate([rows, added[rest]]), instruments, self.specs, ids=self.ids)
+
+    def resample(
+        self,
+        bars: str | int | BarSpec | Sequence[str | int | BarSpec],
+        *,
+        timezone: str | None = None,
+        origin: Origin | None = None,
+    ) -> BarBatch:
+        """Make larger bars of these: exact, with the worst status of their parts.
+
+        Each is made of bars of one spec, the longest whose intervals make up whole ones of the larger; of a bar that is
+        there more than once the highest revision counts. Where an interval has no bar, ids may prove that nothing was
+        traded; else the larger bar is PARTIAL, or GAP where they show that trades are missing (see docs/semantics.md,
+        "Resampling").
+
+        Args:
+            bars: specs of the larger bars.
+            timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
+
+        Returns:
+            BarBatch, in order of close time.
+
+        Raises:
+            SpecError: a spec depends on the path, or no bars fit into it. PrecisionError: a sum does not fit 128 bits.
+            ValueError: a bar does not cover an interval of its spec.
+        """
+        from fastbars.columnar.resampling import resampled  # noqa: PLC0415 for those who ask
+
+        targets = parse_specs(bars, timezone=timezone, origin=origin)
+        rows = resampled(self.rows, self.instruments, self.specs, targets, ids=self.ids)
+        return BarBatch(rows, self.instruments, targets, ids=self.ids)
 
     def _places(self, rows: npt.NDArray[Any]) -> dict[tuple[int, int, int], int]:
         keys = rows[["symbol_id", "spec", "open_time"]].tolist()
