@@ -175,6 +175,15 @@ class Source:
         self.rows[day].insert(min(at + random.choice((1, 4, 10**9)), len(self.rows[day])), row)
         self.counted[Key("late", self.truth.symbol, None, self.name)] += row.last - row.first + 1
 
+    def misdate(self, random: Random, others: Iterable[Source]) -> None:
+        """A row is of the next day."""
+        if list(others) or (place := self._take(random, 1)) is None:
+            return
+        day, at = place
+        row = self.rows[day][at]
+        self.rows[day][at] = row = row._replace(time_us=row.time_us + DAY_MS * 1000)
+        self.counted[Key("outside_period", self.truth.symbol, row.day, "")] += 1
+
     def drop_day(self, random: Random, others: Iterable[Source]) -> None:
         """A day inside is absent."""
         days = sorted(self.rows)
@@ -226,6 +235,7 @@ class Archive:
 
     def write(
         self, source: Source, random: Random, *, compress: bool | None = None, header: bool | None = None,
+        faults: bool = False,
     ) -> list[Path]:  # fmt: skip
         """Write a source's files: each packed or not, with a header or not, with any line ends."""
         by_file: dict[str, list[Row]] = defaultdict(list)
@@ -233,12 +243,12 @@ class Archive:
             by_file[day.isoformat() if source.name == "daily" else f"{day:%Y-%m}"] += rows
         made = []
         for period, rows in by_file.items():
-            made.append(self.write_file(source, period, rows, random, compress=compress, header=header))
+            made.append(self.write_file(source, period, rows, random, compress=compress, header=header, faults=faults))
         return made
 
     def write_file(
         self, source: Source, period: str, rows: list[Row], random: Random, *, compress: bool | None = None,
-        header: bool | None = None,
+        header: bool | None = None, faults: bool = False,
     ) -> Path:  # fmt: skip
         symbol, market = source.truth.symbol, source.truth.market
         folder = self.folder / FOLDERS[market] / source.name / self.kind / symbol
@@ -247,11 +257,20 @@ class Archive:
         lines = [self._line(row, market, micro) for row in rows]
         if header or (header is None and random.random() < 0.5):
             lines.insert(0, HEADERS[self.kind] + (",is_best_match" if market == "spot" else ""))
+        name = f"{symbol}-{self.kind}-{period}"
+        if faults and random.random() < 0.1:
+            at = random.randrange(2, len(lines) + 1)
+            lines.insert(
+                at, random.choice(("garbage", "1,2", f"{lines[-1]},more", lines[-1].replace(".", "x"), "\0" * 9))
+            )
+            self.counted[Key("malformed", symbol, None, name)] = 1
+        if faults and random.random() < 0.1:
+            lines.insert(random.randrange(2, len(lines) + 1), HEADERS[self.kind])
+            self.counted[Key("header", symbol, None, name)] = 1
         end = random.choice(("\n", "\r\n"))
         text = end.join([*lines, ""]).encode()
         if random.random() < 0.3:
             text = b"\xef\xbb\xbf" + text
-        name = f"{symbol}-{self.kind}-{period}"
         if compress or (compress is None and random.random() < 0.5):
             path = folder / f"{name}.zip"
             with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -261,6 +280,9 @@ class Archive:
             path.write_bytes(text)
         if random.random() < 0.3:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            if faults and random.random() < 0.3:
+                digest = digest[::-1]
+                self.counted[Key("checksum", "", None, name)] = 1
             path.with_name(f"{path.name}.CHECKSUM").write_text(f"{digest}  {path.name}\n")
         self.files.append(path)
         return path

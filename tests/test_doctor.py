@@ -24,6 +24,9 @@ BY_IDS = {
 BESIDE = {Kind.HEADER, Kind.TIME_GOES_BACK, Kind.PRECISION, Kind.TIME_UNIT}
 
 
+NOT_BY_IDS = {"late", "day_absent", "outside_period", "malformed", "header", "checksum"}
+
+
 def source_of(finding: Finding) -> str:
     (source,) = {"monthly" if "/monthly/" in path else "daily" for path in finding.files}
     return source
@@ -34,13 +37,16 @@ def as_ledger(diagnosis: Diagnosis) -> tuple[dict[Key, set[int]], dict[Key, int]
     found: dict[Key, set[int]] = defaultdict(set)
     counted: dict[Key, int] = defaultdict(int)
     for finding in diagnosis.findings:
-        assert finding.series is not None
-        source = source_of(finding) if finding.kind in (Kind.LACKS, Kind.LATE, Kind.VOID) else ""
-        key = Key(finding.kind.value, finding.series.symbol, finding.day, source)
+        source = ""
+        if finding.kind in (Kind.LACKS, Kind.LATE, Kind.VOID):
+            source = source_of(finding)
+        elif finding.kind in (Kind.MALFORMED, Kind.CHECKSUM) or finding.detail == "inside":
+            source = Path(finding.files[0]).stem
+        key = Key(finding.kind.value, finding.series.symbol if finding.series else "", finding.day, source)
         if finding.kind in BY_IDS:
             for first, last in finding.ranges:
                 found[key].update(range(first, last + 1))
-        elif finding.kind not in BESIDE:
+        elif finding.kind not in BESIDE or finding.detail == "inside":
             counted[key] += finding.count
     return dict(found), dict(counted)
 
@@ -48,7 +54,7 @@ def as_ledger(diagnosis: Diagnosis) -> tuple[dict[Key, set[int]], dict[Key, int]
 def expected(archive: Archive, sources: list[Source]) -> tuple[dict[Key, set[int]], dict[Key, int]]:
     """The ledger, with what the truth itself has: ids that nobody publishes, and void ones."""
     found = {key: set(ids) for key, ids in archive.found.items()}
-    counted = {key: count for key, count in archive.counted.items() if key.kind in ("late", "day_absent")}
+    counted = {key: count for key, count in archive.counted.items() if key.kind in NOT_BY_IDS}
     truths = {source.truth.symbol: source.truth for source in sources}
     names = {source.name for source in sources}
     for truth in truths.values():
@@ -67,10 +73,9 @@ def expected(archive: Archive, sources: list[Source]) -> tuple[dict[Key, set[int
                 counted[Key("day_absent", source.truth.symbol, began.replace(day=1), "")] = began.day - 1
             next_month = (ended.replace(day=28) + timedelta(days=4)).replace(day=1)
             counted[Key("day_absent", source.truth.symbol, next_day(ended), "")] = (next_month - ended).days - 1
-        for day, rows in source.rows.items():
-            voids = sum(not row.size for row in rows)
-            if voids:
-                counted[Key("void", source.truth.symbol, day, source.name)] = voids
+        for row in (row for rows in source.rows.values() for row in rows if not row.size):
+            key = Key("void", source.truth.symbol, row.day, source.name)
+            counted[key] = counted.get(key, 0) + 1
     return found, counted
 
 
@@ -92,7 +97,7 @@ def infect(archive: Archive, random: Random) -> list[Source]:
         for _ in range(random.randrange(6)):
             source = random.choice(own)
             others = [other for other in own if other is not source]
-            fault = random.randrange(6)
+            fault = random.randrange(7)
             if fault == 0:
                 source.drop(random, others)
             elif fault == 1:
@@ -103,11 +108,13 @@ def infect(archive: Archive, random: Random) -> list[Source]:
                 source.move(random)
             elif fault == 4:
                 source.drop_day(random, others)
+            elif fault == 5:
+                source.misdate(random, others)
             elif others:
                 source.change(random)
         sources += own
     for source in sources:
-        archive.write(source, random)
+        archive.write(source, random, faults=True)
     return sources
 
 
@@ -307,3 +314,54 @@ def test_a_time_unit_that_changes_inside_a_file_is_malformed_from_there_on(tmp_p
     (finding,) = check(archive.files).findings
     assert (finding.kind, finding.count, finding.row) == (Kind.MALFORMED, 10, 21)
     assert "column 5 (time)" in finding.detail
+
+
+def tardis(symbols: dict[str, list[int]]) -> str:
+    """A file of several symbols, whose rows come in turn."""
+    lines = ["exchange,symbol,timestamp,local_timestamp,id,side,price,amount"]
+    for place in range(max(map(len, symbols.values()))):
+        for number, (symbol, ids) in enumerate(symbols.items()):
+            if place < len(ids):
+                time_us = 1_709_510_400_000_000 + place * 1_000_000 + number
+                lines.append(f"binance,{symbol},{time_us},{time_us},{ids[place]},buy,{100 + number}.5,1")
+    return "\n".join([*lines, ""])
+
+
+def test_each_symbol_of_a_file_of_several_is_checked_for_itself(tmp_path: Path) -> None:
+    path = tmp_path / "binance_trades_2024-03-04_SPOT.csv"
+    path.write_text(tardis({"BTCUSDT": [1, 2, 3, 4], "币安人生USDT": [7, 8, 11, 12, 12], "ETHUSDT": [1, 2, 4]}))
+    diagnosis = check([path])
+    assert [(str(finding.series), finding.kind, finding.ranges) for finding in diagnosis.findings] == [
+        ("binance spot ETHUSDT", Kind.MISSING, ((3, 3),)),
+        ("binance spot 币安人生USDT", Kind.CONFLICTING, ((12, 12),)),
+        ("binance spot 币安人生USDT", Kind.MISSING, ((9, 10),)),
+    ]
+    assert {str(name): [report.rows for report in days.values()] for name, days in diagnosis.days.items()} == {
+        "binance spot BTCUSDT": [{"daily": 4}], "binance spot ETHUSDT": [{"daily": 3}],
+        "binance spot 币安人生USDT": [{"daily": 5}],
+    }  # fmt: skip
+
+
+def test_without_ids_days_that_are_absent_or_differ_are_found(tmp_path: Path) -> None:
+    def text(days: list[int], size: str = "1") -> str:
+        rows = [
+            f"{1_709_251_200_000 + (day - 1) * 86_400_000 + hour * 3_600_000},BTCUSD,Sell,{size},100.5,,x{hour},0,0,0\n"
+            for day in days
+            for hour in range(24)
+        ]
+        header = "timestamp,symbol,side,size,price,tickDirection,trdMatchID,grossValue,homeNotional,foreignNotional\n"
+        return header + "".join(rows)
+
+    files = []
+    for day in range(1, 32):
+        if day not in (4, 5):
+            files.append(tmp_path / f"BTCUSD2024-03-{day:02d}.csv")
+            files[-1].write_text(text([day], size="2" if day == 9 else "1"))
+    assert [(finding.kind, finding.day, finding.until) for finding in check(files).findings] == [
+        (Kind.NO_IDS, None, None), (Kind.DAY_ABSENT, date(2024, 3, 4), date(2024, 3, 5)),
+    ]  # fmt: skip
+    files.append(tmp_path / "BTCUSD-2024-03.csv")
+    files[-1].write_text(text(list(range(1, 32))))
+    assert [(finding.kind, finding.day) for finding in check(files).findings] == [
+        (Kind.NO_IDS, None), (Kind.DIFFERS, date(2024, 3, 9)),
+    ]  # fmt: skip

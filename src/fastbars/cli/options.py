@@ -279,7 +279,7 @@ def _add_files(command: argparse.ArgumentParser) -> None:
     command.add_argument("--exchange", type=_text, help="whose trades they are, if names and headers do not say")
     command.add_argument("--market", type=_text, help="likewise, such as usdm")
     command.add_argument("--symbol", type=_text, help="likewise, of all files")
-    command.add_argument("--file-format", type=_text, help="of the files, such as 'Binance trades', if it is not found")
+    command.add_argument("--file-format", type=_text, help="of the files, such as binance-trades, if it is not found")
     command.add_argument(
         "--columns",
         type=_columns,
