@@ -644,7 +644,7 @@ cdef class BarKernel:
         self.check_unused()
         if not self.proves(symbol_id):
             return self.take(False)
-        if not (0 <= trade_id < HIGHEST and is_time(time_ns)):
+        if not (-1 <= trade_id < HIGHEST and is_time(time_ns)):     # -1: before the first id of all
             raise InvalidTickError(
                 f"{self.instruments.label(symbol_id)}: no trade has the id {trade_id} and the time {time_ns} ns")
         self.settle()

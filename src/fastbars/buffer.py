@@ -90,6 +90,7 @@ class _Terms(NamedTuple):
     lateness_s: float
     heal_horizon_s: float
     empty: Empty
+    first_id: int | None
 
 
 class BarBuffer:
@@ -117,6 +118,8 @@ class BarBuffer:
         on_bar: called for each issued bar; on_bars: for each list of bars issued together. One that raises is
             logged and counted, and no bar is lost.
         on_late: called with each trade that came too late for a bar.
+        first_id: where ids are contiguous, the id of a symbol's first trade, such as 1: the bar that begins with it is
+            whole. None: not known.
 
     Trades come in by `add` (one, from text), `add_tick` (one, as an object) or `add_batch` (columns); see
     `fastbars.entry`. Every method that issues bars returns them, after the callbacks were called.
@@ -149,6 +152,7 @@ class BarBuffer:
         on_bar: Callable[[OHLCVBar], object] | None = None,
         on_bars: Callable[[list[OHLCVBar]], object] | None = None,
         on_late: Callable[[TickData], object] | None = None,
+        first_id: int | None = None,
     ) -> None:
         policy = IdPolicy.of(ids)
         if empty not in get_args(Empty):
@@ -171,7 +175,7 @@ class BarBuffer:
         self.sink: RowSink | None = None
         self._stats = BufferStats()
         self._warnings: SparseLog | None = None
-        self._terms = _Terms(lateness_s, heal_horizon_s, empty)
+        self._terms = _Terms(lateness_s, heal_horizon_s, empty, first_id if policy.proves else None)
         self._up_ns = -(2**63)  # the clock was last told that the feed is up
         self._kernel = self._new_kernel(self.instruments)
         self.entry = TradeEntry(self._kernel, self.new_batch(), wait_ns_of(grace_s))
@@ -201,7 +205,7 @@ class BarBuffer:
         return BarKernel(
             instruments,
             self.specs,
-            Ledger() if self.policy.numbered else None,
+            Ledger(first_id=self._terms.first_id) if self.policy.numbered else None,
             self.policy.proves,
             wait_ns_of(self._terms.lateness_s),
             wait_ns_of(self._terms.heal_horizon_s),

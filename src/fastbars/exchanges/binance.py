@@ -64,6 +64,10 @@ from fastbars.exchanges.listing import Kind
 from fastbars.ticks import to_datetime
 
 _DAY_S = 86_400.0
+# The first files of its archive begin with trade 0 on spot, and on futures with aggregate 1; that single trades begin
+# with 1 there is assumed.
+_SPOT_FIRST: Mapping[str, int] = {"trade": 0, "aggTrade": 0}
+_FUTURES_FIRST: Mapping[str, int] = {"trade": 1}
 _CONTRACT_USD = {"BTCUSD": Decimal(100)}  # COIN-M: all others 10
 # Passed on as RawMessage: events of the market and of accounts. Block trades too, whose ids are a separate series.
 _RAW = frozenset({
@@ -102,6 +106,7 @@ class Binance(Exchange):
     keepalive: Keepalive = PROTOCOL_PINGS_ONLY
     docs: str = ""
     coin_margined: bool = False
+    first_ids: Mapping[str, int] = field(default_factory=lambda: _FUTURES_FIRST, repr=False)
     default_channel: str = "trade"
     histories: Mapping[str, Sequence[History]] = field(default_factory=dict, repr=False)
     candles: Mapping[str, str] = field(default_factory=lambda: _FUTURES_CANDLES, repr=False)
@@ -389,7 +394,7 @@ _USDM_ROUTES = {
 }
 SPOT = Binance(
     "binance spot", _SPOT_IDS, _SPOT_ROUTES, _SPOT_LIMITS, _EVERY_20_S, _SPOT_DOCS,
-    histories=_spot_histories(_SPOT_REST, None), candles=_SPOT_CANDLES,
+    histories=_spot_histories(_SPOT_REST, None), candles=_SPOT_CANDLES, first_ids=_SPOT_FIRST,
     candle_history=_candle_history(_SPOT_REST, "/api/v3/klines", _SPOT_CANDLES, 2.0),
     listing=_listing(_SPOT_REST, "/api/v3", 20.0, 80.0, showPermissionSets="false"),
 )  # fmt: skip
@@ -409,7 +414,7 @@ COINM = Binance(
 US = Binance(
     "binance us", _SPOT_IDS, {"wss://stream.binance.us:9443/ws": tuple(_SPOT_IDS)},
     replace(_SPOT_LIMITS, connects=None), _EVERY_3_MIN, "https://docs.binance.us",
-    histories=_spot_histories(_US_REST, _KEY_HEADER), candles=_SPOT_CANDLES,
+    histories=_spot_histories(_US_REST, _KEY_HEADER), candles=_SPOT_CANDLES, first_ids=_SPOT_FIRST,
     candle_history=_candle_history(_US_REST, "/api/v3/klines", _SPOT_CANDLES, 2.0),
     listing=_listing(_US_REST, "/api/v3", 20.0, 80.0),
 )  # fmt: skip

@@ -208,6 +208,10 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "acks_prove": (lambda value: isinstance(value, bool), "True or False"),
     "sends_recent_trades": (lambda value: isinstance(value, bool), "True or False"),
     "negative_prices": (lambda value: isinstance(value, bool), "True or False"),
+    "first_ids": (
+        lambda value: _is_mapping(value, int) and all(one >= 0 for one in value.values()),
+        "a mapping of trade channels to ids",
+    ),
     "candles": (lambda value: _is_mapping(value, str), "a mapping of bar specs to channels"),
     "histories": (_is_histories, "a mapping of trade channels to lists of History"),
     "candle_history": (lambda value: value is None or isinstance(value, CandleHistory), "CandleHistory(...), or None"),
@@ -304,9 +308,10 @@ def _contradictions(exchange: Any) -> Iterator[str]:
     for channel in trade_channels:
         if channel.endswith("*"):
             yield f"channels has {channel!r} with ids; a trade channel must be named in full"
-    for channel in exchange.histories:
-        if channel not in trade_channels:
-            yield f"histories has {channel!r}, which is not a trade channel; those are {trade_channels}"
+    for attribute in ("histories", "first_ids"):
+        for channel in getattr(exchange, attribute):
+            if channel not in trade_channels:
+                yield f"{attribute} has {channel!r}, which is not a trade channel; those are {trade_channels}"
     for attribute, named in (
         ("limits.exclusive", exchange.limits.exclusive),
         ("routes", [channel for served in getattr(exchange, "routes", {}).values() for channel in served]),
@@ -375,6 +380,8 @@ class Exchange(ABC, metaclass=_Declaration):
         candle_open: the open of the exchange's candles. "previous close" counts for high and low too, so that such a
             candle differs from a bar whose first trade has another price.
         negative_prices: prices may be zero or negative (spreads, oil); otherwise such a price is refused as garbage.
+        first_ids: trade channel -> the id of a symbol's first trade, where that is known: a bar that begins with it is
+            whole, though the stream began inside it.
         candles: bar spec -> channel of the exchange's own candles; only those with the same intervals as our bars.
         histories: trade channel -> REST endpoints of its past trades, in order of preference; holes in other channels
             cannot be healed.
@@ -402,6 +409,7 @@ class Exchange(ABC, metaclass=_Declaration):
     sends_recent_trades: bool = False
     candle_open: Literal["first trade", "previous close"] = "first trade"
     negative_prices: bool = False
+    first_ids: Mapping[str, int] = MappingProxyType({})
     candles: Mapping[str, str] = MappingProxyType({})
     histories: Mapping[str, Sequence[History]] = MappingProxyType({})
     candle_history: CandleHistory | None = None

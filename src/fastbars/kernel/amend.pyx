@@ -511,7 +511,7 @@ cdef set partial_beginnings(const Table *table, int symbol_id, int64_t longest_n
     cdef int k
     opened = set()
     for k in range(table.specs.count):
-        if not is_time_kind(table.specs.rules[k].kind) or line.expected < 0:
+        if not is_time_kind(table.specs.rules[k].kind) or line.expected < 0 or line.begun_ns == LOWEST:
             continue
         interval_of(&table.specs.rules[k], line.begun_ns, &open_time, &close_time)
         if line.begun_ns - open_time > longest_ns:

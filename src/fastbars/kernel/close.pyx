@@ -18,7 +18,7 @@ from fastbars.kernel.coverage cimport (
     EVERY_SPEC, LOST, UNWANTED, Cover, Coverage, Gap, Span, bridge, cover, is_down_before, kinds_in, lose, plain_gap, uncover, unwanted_until,
 )
 from fastbars.kernel.groups cimport Group, expect_close, link_members, watermark_of
-from fastbars.kernel.ids cimport catch_up
+from fastbars.kernel.ids cimport begins_with_first, catch_up
 from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.passes cimport Pass, begin_idle_pass, trades_of
 from fastbars.kernel.rules cimport interval_of, is_time_kind
@@ -57,7 +57,7 @@ cdef void roll(Table *table, Pass *run, int spec, int symbol_id, int64_t time, P
     if slot.never_opened:
         appear(table, symbol_id)
         slot.never_opened = 0
-        if not timed:
+        if not timed and not (table.terms.by_id and begins_with_first(table.ids, symbol_id)):
             slot.flags = FIRST
 
 

@@ -10,7 +10,8 @@ cdef struct Line:               # one symbol
     int64_t proven_ns           # the latest time of an id that came as the newest: up to here ids tell what is missing
     int64_t start               # ids below were never promised: the stream began here
     int64_t start_ns            # time of the trade with id `start`
-    int64_t begun_ns            # ids prove the beginning of bars that open later: the lowest `start_ns` so far
+    int64_t begun_ns            # ids prove the beginning of bars that open later: the lowest `start_ns` so far, or
+                                # LOWEST: `start` is the first id of all
     int64_t forgotten           # ids below may lie in a hole that is no longer kept
     int64_t forgotten_until_ns  # bars that open at or before this time may lack trades of such a hole
     Holes holes
@@ -42,10 +43,12 @@ cdef struct Ids:                # the ids of all symbols
     int64_t safe_ns             # of the holes that are opened from now on
     int64_t opened              # holes so far, so that who heals them sees new ones
     int32_t most_holes
+    int64_t base                # the first id that a symbol has; NO_BASE: not known
     Renewed renewed
 
 
 cdef void catch_up(Ids *ids, int symbol_id) noexcept nogil
+cdef bint begins_with_first(const Ids *ids, int symbol_id) noexcept nogil
 cdef bint takes_next(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil
 cdef Py_ssize_t advance(Ids *ids, const Pass *run, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
 cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil

@@ -6,9 +6,10 @@ class Ledger:
 
     Args:
         most_holes: holes kept a symbol; past that the oldest is forgotten and its bars stay in doubt.
+        first_id: the id of a symbol's first trade: before it there is none. None: it is not known.
     """
 
-    def __new__(cls, most_holes: int = 4096) -> Self: ...
+    def __new__(cls, most_holes: int = 4096, first_id: int | None = None) -> Self: ...
     def missing(self, symbol_id: int) -> list[tuple[int, int]]:
         """The holes of a symbol: (first missing id, last missing id), ascending."""
 

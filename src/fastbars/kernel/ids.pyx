@@ -44,6 +44,7 @@ cdef enum:
 
 # Line.expected before the first trade: no id is negative.
 cdef int64_t UNSEEN = -1
+cdef int64_t NO_BASE = -1
 
 
 cdef void _set_up(Line *line) noexcept nogil:
@@ -74,7 +75,8 @@ cdef bint _is_sound(const Line *line, const Hole *holes, int32_t count) noexcept
         return count == 0
     if line.expected < 0 or not LOWEST_KEY <= line.start <= line.expected:
         return False
-    if not (is_time(line.last_time_ns) and is_time(line.start_ns) and is_time(line.proven_ns) and is_time(line.begun_ns) and line.forgotten <= line.expected
+    if not (is_time(line.last_time_ns) and is_time(line.start_ns) and is_time(line.proven_ns) and line.forgotten <= line.expected
+            and (line.begun_ns == LOWEST or is_time(line.begun_ns))
             and (line.forgotten_until_ns == LOWEST or is_time(line.forgotten_until_ns))):
         return False
     for i in range(count):
@@ -128,6 +130,11 @@ cdef inline bint _is_apart(const Ids *ids, int32_t symbol_id, int64_t time_ns) n
     # A row whose id alone does not say what it is: trades of its symbol wait, or it is older than the latest series.
     cdef const Anew *anew = anew_of(&ids.renewed, symbol_id)
     return anew is not NULL and (anew.waiting_count > 0 or time_ns < anew.since_ns)
+
+
+cdef bint begins_with_first(const Ids *ids, int symbol_id) noexcept nogil:
+    # The first id that a symbol has was seen: nothing was traded before it.
+    return ids.lines[symbol_id].expected != UNSEEN and ids.lines[symbol_id].begun_ns == LOWEST
 
 
 cdef bint takes_next(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
@@ -188,7 +195,8 @@ cdef Verdict resolve(Ids *ids, const Pass *run, Py_ssize_t row) noexcept nogil:
         line.expected = last + 1
         _note_newest(line, time)
         line.start = first
-        line.start_ns = line.begun_ns = time
+        # Before the first id there is no trade: the beginning of every bar is proven.
+        line.start_ns, line.begun_ns = time, LOWEST if first == ids.base else time
         return FIRST
     if first == line.expected:
         line.expected = last + 1
@@ -407,9 +415,12 @@ cdef bint is_missing(
 
 @cython.final
 cdef class Ledger:
-    def __cinit__(self, int most_holes=MOST_HOLES):
+    def __cinit__(self, int most_holes=MOST_HOLES, first_id=None):
         if most_holes < 1:
             raise ValueError(f"most_holes {most_holes} is less than 1")
+        if first_id is not None and first_id < 0:
+            raise ValueError(f"first_id {first_id} is negative")
+        self.ids.base = NO_BASE if first_id is None else first_id
         self.ids.lines = NULL
         self.ids.capacity = 0
         self.spare = NULL

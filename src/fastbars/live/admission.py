@@ -122,6 +122,7 @@ class Admission:
             lateness_s=config.lateness,
             heal_horizon_s=config.heal_horizon,
             empty=config.empty,
+            first_id=exchange.first_ids.get(channel),
             on_late=None if self._notifier.callbacks.on_late is None else self._notifier.notify_late,
         )
         buffer.sink = self.sink

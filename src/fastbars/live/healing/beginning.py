@@ -45,6 +45,17 @@ async def trade_before(
     return found if found is not None and beginning.first - number_range(found)[1] <= most_trades else None
 
 
+async def begins_with_first(history: History, beginning: Beginning, fetch: Fetch, first_id: int) -> bool:
+    """Whether the first trade of a symbol, the one with this id, is in the bar: then nothing was traded before it.
+
+    Asked only where ids say where to look, and few trades follow.
+    """
+    if history.paging is not Paging.FORWARD_BY_ID or not 0 < beginning.first - first_id <= MOST_TRADES:
+        return False
+    page = await fetch(Hole(beginning.symbol, first_id, first_id, beginning.open_ns, beginning.first_ns), first_id)
+    return any(number_range(one)[0] == first_id and one.time_ns >= beginning.open_ns for one in page.trades)
+
+
 async def _by_id(history: History, beginning: Beginning, fetch: Fetch, most_trades: int) -> Trade | None:
     size, newer, older, leap = history.page_size, beginning.first, None, history.page_size
     newer_ns = beginning.first_ns

@@ -29,7 +29,7 @@ from fastbars.errors import RestError
 from fastbars.exchanges.history import Beginning, History, Hole, Page, left_out, number_range
 from fastbars.exchanges.messages import Trade
 from fastbars.live.connections.limits import RateLimiter, rest_limit
-from fastbars.live.healing.beginning import trade_before
+from fastbars.live.healing.beginning import begins_with_first, trade_before
 from fastbars.live.healing.pages import HealingStats, PageClient
 from fastbars.live.rest import Get
 from fastbars.log import SparseLog, log
@@ -84,6 +84,7 @@ class Healer:
         get: fetches a URL.
         api_key: sent where the history needs one.
         url: asks here instead of the history's own address.
+        first_id: the id of a symbol's first trade; None: not known.
         horizon_s: holes older than this, in exchange time, are given up.
         exchange_time_ns: the exchange's time now.
         limiter: of the exchange's request weights, where it is shared with others.
@@ -103,6 +104,7 @@ class Healer:
         why_none: str = "the exchange serves no history of trades",
         api_key: str | None = None,
         url: str | None = None,
+        first_id: int | None = None,
         horizon_s: float = 3600.0,
         exchange_time_ns: Callable[[], int] = wall_ns,
         limiter: RateLimiter | None = None,
@@ -113,6 +115,7 @@ class Healer:
         self.reasons: dict[Hole, str] = {}
         self._exchange = exchange
         self._why_none = why_none
+        self._first_id = first_id
         self._targets = targets
         self._horizon_s = horizon_s
         self._exchange_time_ns = exchange_time_ns
@@ -236,6 +239,11 @@ class Healer:
                 if trade is not None:
                     del self._beginnings[beginning]
                     target.reach_back(symbol, number_range(trade)[1], trade.time_ns)
+                    return
+                first_id = self._first_id
+                if first_id is not None and await begins_with_first(pages.history, beginning, pages.fetch, first_id):
+                    del self._beginnings[beginning]
+                    target.reach_back(symbol, first_id - 1, beginning.open_ns - 1)
                     return
                 why = "the REST API has no trade before it, or too many since"
             except RestError as error:

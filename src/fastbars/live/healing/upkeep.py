@@ -159,6 +159,7 @@ def _healer_of(session: Session, client: RestClient, url: str | None) -> Healer:
         client,
         why_none=why_none,
         api_key=config.api_key,
+        first_id=exchange.first_ids.get(session.channel),
         url=config.rest_url,
         horizon_s=config.heal_horizon,
         exchange_time_ns=_exchange_time_of(session),
