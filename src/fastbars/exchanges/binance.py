@@ -47,7 +47,6 @@ from fastbars.exchanges import (
     Ticker,
     TradeFields,
     TradeReader,
-    decimal_of,
     decimals_of,
     interval_of,
     list_in,
@@ -285,12 +284,11 @@ def _read_candles(coin_margined: bool) -> Callable[[CandleAsk, bytes], Iterable[
     def read(ask: CandleAsk, body: bytes) -> Iterable[ExchangeBar]:
         for row in list_in(orjson.loads(body), "the answer"):
             open_ms, open_, high, low, close, volume, _, quote, count, taker_volume, taker_quote, *_ = row
-            candle = make_candle(
+            yield make_candle(
                 ask.symbol, ask.spec, nanoseconds_of(_int(open_ms)), (open_, high, low, close), volume,
-                quote_volume=None if coin_margined else quote, trade_count=_int(count),
+                quote_volume=None if coin_margined else quote, trade_count=_int(count), taker_buy_volume=taker_volume,
+                taker_buy_quote_volume=None if coin_margined else taker_quote,
             )  # fmt: skip
-            taker, taker_amount = decimal_of(taker_volume), None if coin_margined else decimal_of(taker_quote)
-            yield replace(candle, taker_buy_volume=taker, taker_buy_quote_volume=taker_amount)
 
     return read
 

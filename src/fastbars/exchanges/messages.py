@@ -232,6 +232,8 @@ def make_candle(
     *,
     quote_volume: object = None,
     trade_count: object = None,
+    taker_buy_volume: object = None,
+    taker_buy_quote_volume: object = None,
     is_closed: bool | None = None,
     event_time_ns: int | None = None,
 ) -> ExchangeBar:
@@ -241,7 +243,7 @@ def make_candle(
         symbol, spec: the spec as `BarSpec` writes it, such as "1m".
         open_time_ns: nanoseconds since the epoch.
         prices: open, high, low, close, in text.
-        volume, quote_volume: in text.
+        volume, quote_volume, taker_buy_volume, taker_buy_quote_volume: in text.
         trade_count, is_closed, event_time_ns: None where the exchange does not say.
 
     Raises:
@@ -257,8 +259,9 @@ def make_candle(
     if kind == "months":
         months = open_time.year * 12 + open_time.month - 1 + step
         close_time = open_time.replace(year=months // 12, month=months % 12 + 1)
-    quote = None if quote_volume is None else decimal_of(quote_volume)
+    optional = (quote_volume, taker_buy_volume, taker_buy_quote_volume)
+    quote, taker, taker_quote = (None if text is None else decimal_of(text) for text in optional)
     return ExchangeBar(
         symbol, spec, open_time, close_time, open_, high, low, close, decimal_of(volume), quote, trade_count,
-        None, None, None, None, is_closed, event_time_ns,
+        taker, taker_quote, None, None, is_closed, event_time_ns,
     )  # fmt: skip
