@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import time
+import tracemalloc
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -10,11 +13,15 @@ from typing import Any
 import orjson
 import pytest
 
-from fastbars.errors import RestError, SpecError
+from exchange_fixtures import FIXTURES
+from fastbars.errors import ParseError, RestError, SpecError
 from fastbars.exchanges import find_exchange
+from fastbars.exchanges.candles import read_candles
 from fastbars.live.connections.limits import RateLimiter
 from fastbars.live.past.candles import CandleClient
 from fastbars.live.rest import Answer
+from fastbars.testing import CandleFixture
+from fastbars.ticks import to_nanoseconds
 
 MINUTE_NS = 60 * 10**9
 NOW_NS = 1_700_000_000 * 10**9 // MINUTE_NS * MINUTE_NS + 30 * 10**9  # half a minute into a minute
@@ -159,6 +166,7 @@ HOSTILE = {
     "out of order": (orjson.dumps(rows_of(THREE[0], THREE[2], THREE[1])), "is out of order"),
     "of another span": (orjson.dumps(rows_of(SINCE_MS - 120_000)), "requested were"),
     "of the future": (orjson.dumps(rows_of(THREE[2] + 120_000)), "requested were"),
+    "beyond one end": (orjson.dumps(rows_of(SINCE_MS - 60_000)), "and none of the span requested"),
     "off the grid": (orjson.dumps(rows_of(SINCE_MS + 1)), "where no interval of 1m does"),
     "an end that is none": (changed(0, 9 * 10**18), "is not an integer from 0"),
     "high below low": (changed(2, "1"), "has open"),
@@ -283,3 +291,58 @@ async def test_no_more_requests_at_once_than_the_exchange_allows() -> None:
     spans = [client.candles(f"S{n}", "1m", SINCE_MS * 10**6, NOW_NS) for n in range(20)]
     assert await asyncio.gather(*spans) == [[]] * 20
     assert most == client.history.at_once == 4
+
+
+# Numbers and types that make no sense, anywhere in the documented answer of every venue.
+
+RAW = [
+    b"1E999999999", b"-1", b"1.5", b"true", b"null", b"[]", b"{}", b"9" * 5_000, b'"NaN"', b'"-5"', b'""', b'"x"',
+    b'"1E-999999999"', b'"' + b"9" * 5_000 + b'"', '"\u0663"'.encode(), b'"1_0"', b"[" * 200 + b"]" * 200,
+]  # fmt: skip
+CASES = [(name, case) for name, fixtures in FIXTURES.items() for case in fixtures.past_candles]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every value in a decoded answer."""
+    found = [path] if path else []
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            found += places(value[key], (*path, key))
+    return found
+
+
+@pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{name}-{case.symbol}" for name, case in CASES])
+def test_absurd_values_in_an_answer_are_errors_or_change_only_what_they_stand_for(
+    name: str, case: CandleFixture
+) -> None:
+    exchange = FIXTURES[name].exchange
+    history = exchange.candle_history
+    assert history is not None
+    ask = history.ask(case.symbol, case.spec, case.since_ns, case.until_ns)
+    answer = orjson.loads(case.body)
+    tracemalloc.start()
+    since_s, read, made = time.thread_time(), 0, 0
+    for *way, last in places(answer):
+        changed_answer = copy.deepcopy(answer)
+        inner = changed_answer
+        for key in way:
+            inner = inner[key]
+        inner[last] = "!!"
+        written = orjson.dumps(changed_answer)
+        for raw in RAW:
+            made += 1
+            try:
+                candles = list(read_candles(history, ask, written.replace(b'"!!"', raw), negative_prices=False))
+            except (ParseError, RestError):
+                continue
+            read += 1
+            for one in candles:
+                assert 0 < one.low <= min(one.open, one.close) <= max(one.open, one.close) <= one.high
+                assert one.volume >= 0
+                assert case.since_ns <= to_nanoseconds(one.open_time) < case.until_ns
+                assert max(len(str(value)) for value in (one.open, one.high, one.volume)) <= 128
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert read < made * 0.6  # what stands where nothing is read changes nothing
+    assert peak < 8_000_000
+    assert time.thread_time() - since_s < 5.0

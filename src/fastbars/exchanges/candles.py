@@ -280,7 +280,7 @@ def read_candles(
     first_ns, last_ns = 0, LATEST_NS
     if history.surplus is not None:
         first_ns, last_ns = grid.shift(ask.since_ns, -history.surplus), grid.shift(ask.last_ns, history.surplus)
-    before_ns, sign = -1, 0
+    before_ns, sign, inside = -1, 0, 0
     try:
         for count, candle in enumerate(history.parse(ask, body)):
             if count >= MOST_PAGE_CANDLES:
@@ -300,7 +300,11 @@ def read_candles(
             before_ns = open_ns
             if ask.since_ns <= open_ns < ask.until_ns:
                 _check_values(candle, negative_prices)
+                inside += 1
                 yield candle
+        # A page that begins at one end of the span and has only what lies beyond it hides what the span may have.
+        if before_ns >= 0 and not inside and history.paging in (CandlePaging.FORWARD, CandlePaging.BACKWARD):
+            raise ParseError(f"the answer has a candle of {to_datetime(before_ns)}, and none of the span requested")
     except (ParseError, RestError):
         raise
     except Exception as error:  # a malformed answer may make a parser raise anything
