@@ -529,3 +529,13 @@ class Plan:
 def test_whatever_is_lost_intervals_with_trades_have_prices_and_none_passes_for_proven(seed: int, ids: bool) -> None:
     with asyncio.Runner(loop_factory=FakeClockLoop) as runner:
         runner.run(Plan(seed, ids).play())
+
+
+def test_bars_of_a_time_zone_are_made_of_the_hours_in_them() -> None:
+    candles = CandleBars(Market(), {"1h": "60", "1d": "D", "1w": "W"})
+    asked = {spec: candles.asked_spec(spec) for spec in ("1d@America/New_York", "1d", "1w", "3d", "4h+01:00", "90s")}
+    assert {spec: part for spec, (part, _) in asked.items()} == {
+        "1d@America/New_York": "1h", "1d": "1d", "1w": "1w", "3d": "1d", "4h+01:00": "1h", "90s": None,
+    }  # fmt: skip
+    assert asked["90s"][1] == "the exchange serves no candles of which bars of 90s can be made"
+    assert CandleBars(None, {}, why_none="not here").asked_spec("1m") == (None, "not here")
