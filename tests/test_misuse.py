@@ -30,6 +30,8 @@ from fastbars.exchanges.kraken import Kraken
 from fastbars.live.adapters import AdapterOptions
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.connections.adapter import BaseWebSocketAdapter
+from fastbars.live.past.plan import HistoryFrom
+from fastbars.live.past.spans import Since, Span
 from fastbars.live.session import Session
 from fastbars.tapes.recorder import Recording
 from fastbars.verification import verify
@@ -188,7 +190,8 @@ def kline_of(minute: int) -> bytes:
 def test_callbacks_are_typed_and_none_is_unknown() -> None:
     parameters = inspect.signature(fastbars.stream).parameters
     assert not [one for one in parameters.values() if one.kind is inspect.Parameter.VAR_KEYWORD]
-    hints = get_type_hints(fastbars.stream, localns={"Recording": Recording})  # which is loaded when it is needed
+    loaded_late = {"Recording": Recording, "Span": Span, "Since": Since, "HistoryFrom": HistoryFrom}
+    hints = get_type_hints(fastbars.stream, localns=loaded_late)
     assert [name for name in NAMES if "Callable" not in str(hints[name])] == []
     assert {*NAMES} - {"on_tick", "on_difference"} <= AdapterOptions.__annotations__.keys()
     unknown: dict[str, Any] = {"on_trade": print}

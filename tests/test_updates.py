@@ -20,7 +20,6 @@ from fastbars.kernel.progress import Progress
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
 from fastbars.live.delivery import BarLoops
-from fastbars.live.open_bars import OpenBars
 from fastbars.live.session import Session
 from fastbars.live.updates import UpdateCalls
 from servers import MINUTE_MS, TradeServer, show, trade, trades, until
@@ -149,7 +148,7 @@ class Run:
         turn(self.callback_s)
 
     async def iterate(self) -> None:
-        async for bar in self.loops.begin(OpenBars(self.session.intake, INTERVAL_S)):
+        async for bar in self.loops.begin(self.session.open_bars(INTERVAL_S)):
             self.note(self.by_loop, bar)
             if self.loop_s:
                 await asyncio.sleep(self.loop_s)
@@ -172,7 +171,7 @@ class Run:
 
     async def go(self, steps: list[tuple[str, Any]]) -> None:
         self.session.coverage.end_outage(clocks.steady_ns())
-        calls = UpdateCalls(self.session.notifier, OpenBars(self.session.intake, INTERVAL_S), self.take)
+        calls = UpdateCalls(self.session.notifier, self.session.open_bars(INTERVAL_S), self.take)
         tasks = [asyncio.create_task(calls.run()), asyncio.create_task(self.iterate())]
         for kind, value in [*steps, ("wait", 60.0)]:
             if kind == "trades":
@@ -256,7 +255,7 @@ async def test_a_callback_that_closes_bars_is_given_no_update_of_what_it_has_clo
             run.session.flush(clocks.wall_ns())
 
     run.receive(*((symbol, 0) for symbol in ("AUSDT", "BUSDT")))
-    calls = UpdateCalls(run.session.notifier, OpenBars(run.session.intake, INTERVAL_S), close_all)
+    calls = UpdateCalls(run.session.notifier, run.session.open_bars(INTERVAL_S), close_all)
     calling = asyncio.create_task(calls.run())
     await asyncio.sleep(2.0)
     calling.cancel()
@@ -274,7 +273,7 @@ async def test_the_loop_is_not_blocked_longer_than_a_slice_by_18000_bars_in_prog
         seen += 1
         turn(0.0001)
 
-    calls = UpdateCalls(run.session.notifier, OpenBars(run.session.intake, 10.0), take)
+    calls = UpdateCalls(run.session.notifier, run.session.open_bars(10.0), take)
     calling = asyncio.create_task(calls.run())
     longest_ns, before_ns = 0, clocks.steady_ns()
     while seen < 18_000:
@@ -291,7 +290,7 @@ async def test_a_failure_in_on_update_is_counted_and_updates_go_on() -> None:
         seen.append(bar)
         raise RuntimeError("the user's mistake")
 
-    calls = UpdateCalls(run.session.notifier, OpenBars(run.session.intake, INTERVAL_S), take)
+    calls = UpdateCalls(run.session.notifier, run.session.open_bars(INTERVAL_S), take)
     calling = asyncio.create_task(calls.run())
     for _ in range(3):
         run.receive(("AUSDT", 0))

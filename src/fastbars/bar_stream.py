@@ -135,7 +135,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
 
     def open_bars(self, seconds: float | None = None) -> OpenBars:
         """The bars in progress for one more consumer, as `updates` gives them. Raises ValueError."""
-        return OpenBars(self.adapter.session.intake, self._updates_s if seconds is None else seconds)
+        return self.adapter.session.open_bars(self._updates_s if seconds is None else seconds)
 
     def holes(self) -> dict[Hole, str]:
         """The trades that are missing now, and why they stay so; "" where healing is under way."""

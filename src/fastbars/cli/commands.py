@@ -103,6 +103,7 @@ def _open_streams(options: argparse.Namespace, config: StreamConfig) -> BarStrea
         once=options.once,
         record=options.record,
         lines=options.lines,
+        repair=options.repair,
         verify=options.verify or False,
     )
 

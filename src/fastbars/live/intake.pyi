@@ -33,12 +33,14 @@ class Intake:
         event_time_ns: the latest event time of any feed; None before the first. Setting it sets that of
             `feeds.everything` too.
         kernel: that of the buffer; None before `begin`.
+        tap: called with each batch that was folded into the kernel, to be read at once; None: nobody wants them.
         scanned: messages that the scanners have taken, their bytes and trades; and trades dropped because another line
             had brought them, or their keys were seen before.
     """
 
     scanner: TradeScanner | None
     event_time_ns: int | None
+    tap: Callable[[TickBatch], object] | None
     @property
     def clock(self) -> ExchangeClock: ...
     @property

@@ -51,6 +51,7 @@ cdef class Intake:
     cdef int64_t series             # how often ids had begun anew, as far as the arbiter knows
     cdef int64_t begun              # holes and symbols that the healer knows of
     cdef Py_ssize_t placed          # symbols that `_on_symbols` knows of
+    cdef public object tap          # called with each batch behind the kernel; None: nobody wants them
 
     def __cinit__(self, on_leap, *, bint closes=True, int64_t grace_ns=-1, on_symbols=None):
         self.clock = ExchangeClock()
@@ -112,7 +113,10 @@ cdef class Intake:
         # scale fits together come in several batches.
         bars = []
         while self.arbiter is not None:
-            bars += self.buffer.add_live(self.arbiter.flush() if steady is None else self.arbiter.expire(steady))
+            batch = self.arbiter.flush() if steady is None else self.arbiter.expire(steady)
+            bars += self.buffer.add_live(batch)
+            if self.tap is not None:
+                self.tap(batch)
             if not self.arbiter.deferred and not self.follow_series():
                 self.follow_arbiter()
                 break
@@ -200,6 +204,8 @@ cdef class Intake:
             bars = fold_live(self.buffer, self.entry, batch)
             if bars is not None:
                 self.issued += bars
+            if self.tap is not None:
+                self.tap(batch)
             if self.arbiter is None or not (self.arbiter.deferred or self.follow_series()):
                 break
             batch = self.arbiter.expire(steady)

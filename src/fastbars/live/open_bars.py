@@ -17,6 +17,8 @@ from fastbars.bars import OHLCVBar
 from fastbars.clocks import steady_s
 from fastbars.kernel.progress import Progress
 from fastbars.live.intake import Intake
+from fastbars.live.past.beginnings import Beginnings
+from fastbars.live.past.seam import Seam
 
 _A_LOOK = 1 << 16  # bars looked at before the event loop has its turn: some 3 ms
 
@@ -26,15 +28,22 @@ class OpenBars:
 
     Args:
         intake: where they are made.
+        seam: holds issued bars whose past comes first; of those symbols and specs none is given meanwhile.
         interval_s: between two rounds, of which each has a bar at most once.
+        beginnings: what bars lack because the stream began inside them; None: they are given as they are.
 
     Raises:
         ValueError: the interval is not positive.
     """
 
-    def __init__(self, intake: Intake, interval_s: float) -> None:
+    def __init__(self, intake: Intake, seam: Seam, interval_s: float, beginnings: Beginnings | None = None) -> None:
         check_interval(interval_s)
         self._intake = intake
+        self._seam = seam
+        self._beginnings = beginnings
+        self._begun = 0  # beginnings that were had
+        if beginnings is not None:
+            beginnings.want_all()
         self._interval_s = interval_s
         self._progress = Progress()
         self._next_s = steady_s()  # when the next round begins
@@ -47,7 +56,7 @@ class OpenBars:
 
     def take(self, most: int = 1) -> list[OHLCVBar]:
         """Up to so many of those that changed; none where the round is over, or has gone through many without one."""
-        buffer = self._intake.buffer
+        buffer, beginnings = self._intake.buffer, self._beginnings
         if self._at is None:
             now_s = steady_s()
             if now_s < self._next_s:
@@ -57,16 +66,26 @@ class OpenBars:
         if buffer is None:
             self._at = None
             return []
+        if not self._at and beginnings is not None:
+            self._forget(beginnings.had[self._begun :])  # no trade has changed those
+            self._begun = len(beginnings.had)
         bars, behind = buffer.changed(self._progress, self._at, look=_A_LOOK, most=most)
         self._at = None if behind < 0 else behind
-        return bars
+        if self._seam.is_open:
+            held = [bar for bar in bars if self._seam.is_lane_open((bar.symbol, bar.spec))]
+            self.give_back(held)
+            bars = [bar for bar in bars if bar not in held]
+        return bars if beginnings is None else list(map(beginnings.shown, bars))
 
     def give_back(self, bars: Iterable[OHLCVBar]) -> None:
         """They were taken, and not looked at: the next round has them, as they are then."""
+        self._forget((bar.symbol, bar.spec) for bar in bars)
+
+    def _forget(self, pairs: Iterable[tuple[str, str]]) -> None:
         buffer = self._intake.buffer
         if buffer is not None:
-            for bar in bars:
-                self._progress.forget(buffer.instruments.id(bar.symbol), buffer.spec_names.index(bar.spec))
+            for symbol, spec in pairs:
+                self._progress.forget(buffer.instruments.id(symbol), buffer.spec_names.index(spec))
 
 
 def check_interval(interval_s: float) -> None:

@@ -37,6 +37,7 @@ from fastbars.live.delivery import Delivery, knows_all
 from fastbars.live.delivery_log import encoded
 from fastbars.live.intake import Feed, Intake
 from fastbars.live.journal import Journal, OpenRecorder
+from fastbars.live.open_bars import OpenBars
 from fastbars.live.past.joining import Joining
 from fastbars.live.reader import MessageReader, Received
 from fastbars.live.repairs import Repairs
@@ -181,11 +182,16 @@ class Session:
         return self._reader.candles
 
     def current(self, symbol: str, spec: str | int | BarSpec) -> OHLCVBar | None:
-        """The bar in progress, as `BarBuffer.current`. Raises SpecError: the session has no such spec."""
+        """The bar in progress, as `BarBuffer.current`, with its beginning where that is known. Raises SpecError."""
         if self.intake.buffer is None:
             place_of(spec, self.config.specs)
             return None
-        return self.intake.buffer.current(symbol, spec)
+        bar = self.intake.buffer.current(symbol, spec)
+        return bar if bar is None or self.past.beginnings is None else self.past.beginnings.shown(bar)
+
+    def open_bars(self, interval_s: float) -> OpenBars:
+        """The bars in progress, for one more consumer. Raises ValueError: the interval is not positive."""
+        return OpenBars(self.intake, self.delivery.seam, interval_s, self.past.beginnings)
 
     def missing(self, symbol: str) -> list[tuple[int, int]]:
         """Trade ids known to be missing: (first, last) of each hole."""
@@ -422,6 +428,8 @@ class Session:
 
     def _place_symbols(self, first: int) -> None:
         self.carriers.place(first)
+        if self.past.beginnings is not None:
+            self.past.beginnings.watch(first)
 
     def carriage(self, connection: int) -> Carriage:
         """What a connection of this number tells of what it carries."""

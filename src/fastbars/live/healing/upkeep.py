@@ -14,6 +14,7 @@ from fastbars.exchanges.checked import LATEST_NS
 from fastbars.exchanges.history import Hole
 from fastbars.live.healing.healer import Healer
 from fastbars.live.healing.pages import HealingStats
+from fastbars.live.past.beginnings import Beginnings
 from fastbars.live.past.candle_bars import CandleBars
 from fastbars.live.past.candles import CandleClient
 from fastbars.live.past.repairer import CandleRepairer, Place, RepairStats
@@ -53,6 +54,11 @@ class Upkeep:
         self._users = 0
         self._tasks: list[asyncio.Task[None]] = []
         session.wake_healer = self._healer.wake
+        # (What is sampled need not be in a candle.)
+        if self._candles is not None and session.exchange.id_policy(session.channel).best is not BarStatus.SAMPLED:
+            session.past.beginnings = Beginnings(
+                session.intake, config.specs, self._candles, config.lateness, _exchange_time_of(session)
+            )
 
     @property
     def stats(self) -> HealingStats:
@@ -96,6 +102,9 @@ class Upkeep:
         if self._repairer is not None:
             repair = self._keep_up(self._repairer.run, "repair_by_candles")
             self._tasks.append(asyncio.create_task(repair, name="fastbars repair by candles"))
+        if (beginnings := self._session.past.beginnings) is not None:
+            begin = self._keep_up(beginnings.run, "beginnings_by_candles")
+            self._tasks.append(asyncio.create_task(begin, name="fastbars beginnings"))
         if self._snapshots is not None:
             self._tasks.append(asyncio.create_task(self._snapshots.run(), name="fastbars snapshots"))
 

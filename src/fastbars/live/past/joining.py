@@ -14,6 +14,7 @@ from fastbars.clocks import wall_ns
 from fastbars.live.callbacks import Notifier
 from fastbars.live.delivery_log import decoded, encoded
 from fastbars.live.journal import Journal
+from fastbars.live.past.beginnings import Beginnings
 from fastbars.live.past.seam import Seam
 
 
@@ -26,10 +27,12 @@ class Joining:
 
     Attributes:
         bars: of the past that were issued.
+        beginnings: of bars in progress that the stream began inside; None: those are shown as they are.
     """
 
     def __init__(self, notifier: Notifier, journal: Journal) -> None:
         self.bars = 0
+        self.beginnings: Beginnings | None = None
         self._notifier = notifier
         self._journal = journal
 
