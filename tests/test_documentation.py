@@ -12,7 +12,8 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +52,27 @@ def printed(*values: object, lines: list[str]) -> None:
         raise EnoughError
 
 
-@pytest.fixture(scope="module")
-def exchange_url() -> Iterator[str]:
-    command = [sys.executable, "-m", "fastbars", "simulate", "--symbols", "20", "--rate", "2000"]
+@contextmanager
+def simulated(*words: str) -> Iterator[str]:
+    command = [sys.executable, "-m", "fastbars", "simulate", "--rate", "2000", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         found = re.search(r"ws://\S+", process.stdout.readline())
         assert found is not None
         yield found[0]
         process.terminate()
+
+
+@pytest.fixture(scope="module")
+def exchange_url() -> Iterator[str]:
+    with simulated("--symbols", "20") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def perpetuals_url() -> Iterator[str]:
+    with simulated("--symbols", "20", "--market", "usdm") as url:
+        yield url
 
 
 def blocks_of(path: Path) -> Iterator[Example]:
@@ -72,16 +85,20 @@ WITH_BLOCKS = [path for path in PAGES if path.name not in APART and "```python" 
 
 @pytest.mark.parametrize("path", WITH_BLOCKS, ids=lambda path: path.name)
 def test_the_blocks_of_a_page_run(
-    path: Path, exchange_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, exchange_url: str, perpetuals_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_stream = fastbars.stream
+    real_stream, real_instruments = fastbars.stream, fastbars.instruments
+    rest_url = "http://" + perpetuals_url.removeprefix("ws://").partition("/")[0]
 
     def stream(exchange: Any, symbols: Any = None, bars: Any = "1m", **options: Any) -> Any:
         seconds = [re.sub(r"^(\d+)m$", r"\1s", spec) for spec in ([bars] if isinstance(bars, str) else bars)]
         url = dict.fromkeys(exchange, exchange_url) if isinstance(exchange, dict) else exchange_url
+        if isinstance(symbols, fastbars.Where):
+            options |= {"url": perpetuals_url, "config": fastbars.StreamConfig(rest_url=rest_url)}
         return real_stream(exchange, symbols, seconds, **{"url": url, **options})
 
     monkeypatch.setattr(fastbars, "stream", stream)
+    monkeypatch.setattr(fastbars, "instruments", partial(real_instruments, rest_url=rest_url))
     monkeypatch.chdir(tmp_path)
     recorded = [b"%d %s\n" % (START_NS, trade(n, n * 20_000)) for n in range(12)]
     Path("usdm_btcusdt.raw.gz").write_bytes(gzip.compress(b"".join(recorded)))
