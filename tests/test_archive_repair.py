@@ -9,13 +9,17 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 import fastbars
 from archive_faults import DAY_MS, Archive, Row, Truth
+from examples import examples
 from fastbars import BarBatch, OHLCVBar
+from fastbars.archives.doctor import check
+from fastbars.archives.findings import Kind
 from fastbars.archives.repair import RepairReport, repair
 from fastbars.simulator.dialects import find_dialect
 from fastbars.simulator.market import SimulatedMarket, SimulatedTrade
@@ -212,3 +216,62 @@ async def test_of_several_contents_the_one_that_most_sources_have_is_taken(tmp_p
     assert [(one.trade_id, one.votes, one.sources) for one in report.disputed] == [
         (rows[100].first, 1, 2), (rows[200].first, 1, 2),
     ]  # fmt: skip
+
+
+@pytest.mark.real_clock
+async def test_rest_tells_missing_ids_from_unpublished_ones(tmp_path: Path) -> None:
+    venue = Venue("usdm", days=2)
+    ids = [row.first for row in venue.truth.rows]
+    venue.history.omitted[SYMBOL] = {ids[30], *ids[500:503]}
+    files = drop(Archive(tmp_path), "daily", venue.truth, {ids[30], ids[32], *ids[500:503]})
+
+    async def found(**asked: Any) -> set[tuple[Kind, tuple[int, int], str]]:
+        diagnosis = await asyncio.to_thread(check, files, **asked)
+        return {(one.kind, ids_of, one.detail) for one in diagnosis.findings for ids_of in one.ranges}
+
+    holes = {(ids[30], ids[30]), (ids[32], ids[32]), (ids[500], ids[502])}
+    assert await found() == {(Kind.MISSING_OR_UNPUBLISHED, hole, "") for hole in holes}
+    async with venue.served() as url:
+        assert await found(rest=True, rest_url=url, api_key="key") == {
+            (Kind.MISSING, (ids[32], ids[32]), "REST has them"),
+            (Kind.UNPUBLISHED, (ids[30], ids[30]), ""),
+            (Kind.UNPUBLISHED, (ids[500], ids[502]), ""),
+        }
+        kinds = {kind for kind, _, _ in await found(rest=True, rest_url=f"{url}/nowhere", api_key="key")}
+    assert kinds == {Kind.MISSING_OR_UNPUBLISHED}
+
+
+@pytest.mark.real_clock
+@pytest.mark.parametrize("seed", range(examples(3)))
+async def test_whatever_is_wrong_with_both_editions_the_bars_are_those_of_the_truth(tmp_path: Path, seed: int) -> None:
+    random = Random(seed)
+    venue = Venue("spot", days=2, rate=0.004)
+    archive = Archive(tmp_path)
+    daily, monthly = archive.copy(venue.truth, "daily"), archive.copy(venue.truth, "monthly")
+    for _ in range(30):
+        source, other = random.sample((daily, monthly), 2)
+        fault = random.randrange(5)
+        if fault == 0:
+            source.drop(random, [other])
+        elif fault == 1:
+            source.repeat(random, other_content=random.random() < 0.5)
+        elif fault == 2:
+            source.change(random)
+        elif fault == 3:
+            source.move(random)
+        else:  # in neither
+            day = random.choice(list(source.rows))
+            at = random.randrange(2, len(source.rows[day]) - 12)
+            gone = set(source.rows[day][at : at + random.choice((1, 9))])
+            if not {row.first for row in gone} & source.touched:
+                for one in (source, other):
+                    one.touched |= {row.first for row in gone}
+                    one.rows[day] = [row for row in one.rows[day] if row.first not in {each.first for each in gone}]
+    archive.write(daily, random)
+    archive.write(monthly, random)
+    async with venue.served() as url:
+        report = await repaired(archive.files, tmp_path / "bars.parquet", url)
+    bars, truth = by_time(the_bars(tmp_path / "bars.parquet")), by_time(venue.bars())
+    assert [values(bar) for bar in bars] == [values(bar) for bar in truth]
+    assert {bar.status for bar in bars} <= {"COMPLETE", "HEALED", "PARTIAL"}
+    assert report.left == []

@@ -36,8 +36,6 @@ from fastbars.archives.ranges import NONE, Ranges
 from fastbars.archives.segments import BUCKET
 from fastbars.errors import UnknownExchangeError
 from fastbars.exchanges import find_exchange
-from fastbars.id_policy import Ids
-from fastbars.times import TimeUnit
 
 __all__ = ["EpochCheck", "SeriesCheck", "ask_for_all", "check"]
 
@@ -47,18 +45,12 @@ _TELLING_ROWS = 100  # as many rows by chance do not all have whole seconds, or 
 def check(
     files: Iterable[str | PathLike[str]],
     *,
-    exchange: str | None = None,
-    market: str | None = None,
-    symbol: str | None = None,
-    format: str | None = None,  # noqa: A002 - what users call it
-    columns: Mapping[str, str] | None = None,
-    time_unit: TimeUnit | None = None,
-    ids: Ids | None = None,
     rest: bool = False,
     api_key: str | None = None,
     rest_url: str | None = None,
     on_progress: Callable[[Path, int], object] | None = None,
     on_asking: Callable[[str], object] | None = None,
+    **recognised: Any,
 ) -> Diagnosis:
     """Check files of trades: what they lack, have twice, or contradict each other about.
 
@@ -66,14 +58,14 @@ def check(
 
     Args:
         files: as `fastbars.archives.build` takes them.
-        exchange, market, symbol, format, columns, time_unit, ids: what names and headers do not say, as for
-            `fastbars.archives.formats.recognise`.
         rest: ask the exchange's REST API for the ids that no file has, within its limits: it has them, or leaves them
             out for good.
         api_key: sent where the exchange's history needs one.
         rest_url: asks here instead of the exchange's own address.
         on_progress: called after each block with the file and the rows read of it.
         on_asking: called with how far the asking has come.
+        recognised: what `fastbars.archives.formats.recognise` takes, for all files: exchange, market, symbol, format,
+            columns, time_unit, ids, ...
 
     Returns:
         What was found, and figures of each day.
@@ -81,11 +73,7 @@ def check(
     Raises:
         TapeError: a file cannot be opened, or its format is not known.
     """
-    recognised = partial(
-        recognise, exchange=exchange, market=market, symbol=symbol, format=format, columns=columns,
-        time_unit=time_unit, ids=ids,
-    )  # fmt: skip
-    examined, findings = examine(files, recognised, on_progress)
+    examined, findings = examine(files, partial(recognise, **recognised), on_progress)
     for one in examined:
         findings += one.findings()
     series = [SeriesCheck(name, own) for name, own in by_series(examined).items()]

@@ -15,6 +15,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import partial
 from os import PathLike
 from typing import Any, NamedTuple
@@ -37,17 +38,16 @@ from fastbars.bars import STATUSES, BarStatus
 from fastbars.columnar.bar_batch import BarBatch
 from fastbars.errors import PrecisionError, UnknownExchangeError
 from fastbars.exchanges import find_exchange
-from fastbars.id_policy import Ids
 from fastbars.kernel.batch import TickBatch
 from fastbars.kernel.fields import ROW_DTYPE
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
 from fastbars.specs import BarKind, BarSpec, Origin, parse_specs
-from fastbars.times import TimeUnit
 
 __all__ = ["Disputed", "Filled", "Left", "RepairReport", "SeriesRepair", "repair"]
 
 REST = "REST"
+MOST_LATE = 2_000_000  # rows out of order of a file that are brought into it
 MOST_DISPUTED = 100_000  # ids of a series that are put to the vote; of more the first content is taken
 _COMPLETE, _HEALED = STATUSES.index(BarStatus.COMPLETE), STATUSES.index(BarStatus.HEALED)
 _FIRST, _LAST, _TIME, _PRICE, _SIZE, _SIDE, _COUNT = range(7)
@@ -110,18 +110,13 @@ def repair(
     rest: bool = True,
     form: str | None = None,
     partition_by: Sequence[str] = (),
-    exchange: str | None = None,
-    market: str | None = None,
-    symbol: str | None = None,
-    format: str | None = None,  # noqa: A002 - what users call it
-    columns: Mapping[str, str] | None = None,
-    time_unit: TimeUnit | None = None,
-    ids: Ids | None = None,
     timezone: str | None = None,
     origin: Origin | None = None,
     api_key: str | None = None,
     rest_url: str | None = None,
+    contract_sizes: Mapping[str, str | int | Decimal] | None = None,
     on_progress: Callable[[str], object] | None = None,
+    **recognised: Any,
 ) -> RepairReport:
     """Make bars of files that have holes, and fill these from each other and from REST.
 
@@ -132,12 +127,13 @@ def repair(
         bars: bar specs.
         to, form, partition_by: as for `open_output`.
         rest: ask the exchange's REST API for what no file has, within its limits.
-        exchange, market, symbol, format, columns, time_unit, ids: what names and headers do not say, as for
-            `fastbars.archives.formats.recognise`.
         timezone, origin: of day and longer bars that do not name their own (see `BarSpec.parse`).
         api_key: sent where the exchange's history needs one.
         rest_url: asks here instead of the exchange's own address.
+        contract_sizes: of symbols on inverse markets, in quote units; those of known exchanges are known.
         on_progress: called with what is being done.
+        recognised: what `fastbars.archives.formats.recognise` takes, for all files: exchange, market, symbol, format,
+            columns, time_unit, ids, ...
 
     Returns:
         From where each id came that the best source lacks, and what stays missing.
@@ -148,11 +144,9 @@ def repair(
     """
     specs = parse_specs(bars, timezone=timezone, origin=origin)
     tell = on_progress or (lambda _: None)
-    recognised = partial(
-        recognise, exchange=exchange, market=market, symbol=symbol, format=format, columns=columns,
-        time_unit=time_unit, ids=ids,
-    )  # fmt: skip
-    examined, _ = examine(files, recognised, lambda path, rows: tell(f"{path.name}: {rows:,} rows"))
+    examined, _ = examine(
+        files, partial(recognise, **recognised), lambda path, rows: tell(f"{path.name}: {rows:,} rows")
+    )
     series = [SeriesCheck(name, own) for name, own in by_series(examined).items()]
     if rest:
         asyncio.run(ask_for_all(series, api_key, rest_url, tell, disputed=True))
@@ -160,7 +154,7 @@ def repair(
     with open_output(to, form=form, partition_by=partition_by) as output:
         for one in series:
             tell(f"{one.name}: making bars")
-            output.write(SeriesRepair(one).bars(specs, report))
+            output.write(SeriesRepair(one, contract_sizes).bars(specs, report))
     return report
 
 
@@ -169,9 +163,11 @@ class SeriesRepair:
 
     Args:
         check: the check of the series.
+        contract_sizes: as for `repair`.
     """
 
-    def __init__(self, check: SeriesCheck) -> None:
+    def __init__(self, check: SeriesCheck, contract_sizes: Mapping[str, str | int | Decimal] | None = None) -> None:
+        self._contract_size = (contract_sizes or {}).get(check.name.symbol)
         self.name = check.name
         self._check = check
         self._epochs = check.epochs()
@@ -206,11 +202,11 @@ class SeriesRepair:
 
     def _instruments(self) -> Instruments:
         name = self.name
-        contract_size = None
-        signed = False
+        contract_size, signed = self._contract_size, False
         try:
             exchange = find_exchange(name.exchange, name.market or None)
-            contract_size, signed = exchange.contract_size(name.symbol), exchange.negative_prices
+            contract_size = contract_size or exchange.contract_size(name.symbol)
+            signed = exchange.negative_prices
         except UnknownExchangeError:
             pass
         decimals = [ledger.decimals[1:] for _, ledger in self._check.files]
@@ -319,6 +315,8 @@ def _folded(
     kernel: BarKernel, instruments: Instruments, plan: _Plan, scales: tuple[int, int]
 ) -> Iterator[npt.NDArray[Any]]:
     streams = [_source_rows(plan, source, scales) for source in plan.sources]
+    if plan.has_ids:
+        streams += [_rows_out_of_order(plan, source, scales) for source in plan.sources]
     if plan.rest is not None and plan.has_ids:
         streams.append(_rest_rows(plan.rest, plan, scales))
     left_out = plan.left_out.tolist()
@@ -344,21 +342,51 @@ def _folded(
 
 
 def _source_rows(plan: _Plan, source: str, scales: tuple[int, int]) -> Iterator[_Rows]:
+    # Those that come in order of ids; the others are in `_rows_out_of_order`.
     for part in plan.in_order(source):
-        chosen = plan.chosen.get(part.number, np.empty(0, np.int64))
-        since, until = part.rows
-        for block in part.file.again(plan.name.symbol):
-            if block.first_row >= until:
-                break
-            numbers = block.first_row + np.arange(len(block.time_ns))
-            mask = (numbers >= since) & (numbers < until)
+        for rows, ahead in _part_rows(plan, part, scales):
+            if part.series.below > MOST_LATE:
+                yield rows
+            elif ahead.any():
+                yield rows[ahead]
+
+
+def _rows_out_of_order(plan: _Plan, source: str, scales: tuple[int, int]) -> Iterator[_Rows]:
+    # Brought into order, and rows that came again among them: the first one of an id counts.
+    found = [
+        rows[~ahead]
+        for part in plan.in_order(source)
+        if 0 < part.series.below <= MOST_LATE
+        for rows, ahead in _part_rows(plan, part, scales)
+    ]
+    table = np.concatenate([np.empty((0, 7), np.int64), *found])
+    if len(table):
+        yield table[np.argsort(table[:, _FIRST], kind="stable")]
+
+
+def _part_rows(plan: _Plan, part: Part, scales: tuple[int, int]) -> Iterator[tuple[_Rows, npt.NDArray[np.bool_]]]:
+    # (the rows that are to be taken, whether each has a higher id than all before it).
+    chosen = plan.chosen.get(part.number, np.empty(0, np.int64))
+    since, until = part.rows
+    top = -1
+    for block in part.file.again(plan.name.symbol):
+        if block.first_row >= until:
+            break
+        numbers = block.first_row + np.arange(len(block.time_ns))
+        mask = (numbers >= since) & (numbers < until)
+        if plan.has_ids:
+            assert block.first_id is not None
+            disputed = ranges.holds(plan.disputed, block.first_id)
+            taken = ranges.holds(plan.takes[part.number, since], block.first_id)
+            mask &= np.where(disputed, np.isin(numbers, chosen), taken)
+        if mask.any():
+            rows = _table(block, np.flatnonzero(mask), scales)
             if plan.has_ids:
-                assert block.first_id is not None
-                disputed = ranges.holds(plan.disputed, block.first_id)
-                taken = ranges.holds(plan.takes[part.number, since], block.first_id)
-                mask &= np.where(disputed, np.isin(numbers, chosen), taken)
-            if mask.any():
-                yield _table(block, np.flatnonzero(mask), scales)
+                tops = np.maximum.accumulate(np.concatenate([[top], rows[:-1, _FIRST]]))
+                top = max(int(tops[-1]), int(rows[-1, _FIRST]))
+                yield rows, rows[:, _FIRST] > tops
+            else:
+                yield rows, np.ones(len(rows), bool)
 
 
 def _rest_rows(rest: Answers, plan: _Plan, scales: tuple[int, int]) -> Iterator[_Rows]:

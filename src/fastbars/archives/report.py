@@ -113,7 +113,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "kind": finding.kind.value,
         "fault": finding.kind.is_fault,
         "meaning": finding.kind.meaning,
-        **(_named(finding.series) if finding.series is not None else dict.fromkeys(SeriesName._fields)),
+        **_named(finding.series),
         "day": None if finding.day is None else finding.day.isoformat(),
         "until": None if finding.until is None else finding.until.isoformat(),
         "count": finding.count,
@@ -124,5 +124,5 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _named(name: SeriesName) -> dict[str, str]:
-    return name._asdict()
+def _named(name: SeriesName | None) -> dict[str, str | None]:
+    return dict(zip(("exchange", "market", "symbol", "dataset"), name or [None] * 4, strict=True))
