@@ -7,16 +7,20 @@ import copy
 import time
 import tracemalloc
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, strategies as st
 
 from exchange_fixtures import FIXTURES
+from fastbars.bars import OHLCVBar
+from fastbars.buffer import BarBuffer
 from fastbars.errors import ParseError, RestError, SpecError
 from fastbars.exchanges import find_exchange
-from fastbars.exchanges.candles import read_candles
+from fastbars.exchanges.candles import grid_of, read_candles
 from fastbars.live.connections.limits import RateLimiter
 from fastbars.live.past.candles import CandleClient
 from fastbars.live.rest import Answer
@@ -130,12 +134,15 @@ async def test_what_the_servers_clock_calls_open_is_not_closed(late_s: int) -> N
 
 
 async def test_a_ban_is_kept_by_all_who_share_the_limit() -> None:
-    time, get = Time(), Klines(Answer(429, 7.0, b"{}"))
-    open_ns = NOW_NS // MINUTE_NS * MINUTE_NS
-    client = time.client(get)
-    assert len(await client.candles("BTCUSDT", "1m", open_ns - 3 * MINUTE_NS, open_ns)) == 3
-    assert time.now_s >= 7.0
-    assert (client.stats.requests, client.stats.errors, client.stats.candles) == (2, 1, 3)
+    get, limiter = Klines(Answer(429, 7.0, b"{}")), RateLimiter(6000.0, 60.0)
+    client = CandleClient(find_exchange("binance", "spot"), get, limiter, exchange_time_ns=lambda: NOW_NS)
+    asked = asyncio.create_task(client.candles("BTCUSDT", "1m", NOW_NS - 3 * MINUTE_NS, NOW_NS))
+    while not client.stats.errors:  # noqa: ASYNC110 a turn or two
+        await asyncio.sleep(0.001)
+    waited_s = await limiter.wait(1.0)  # healing, say
+    assert 6.0 < waited_s <= 7.0
+    assert len(await asked) == 2
+    assert (client.stats.requests, client.stats.errors, client.stats.candles) == (2, 1, 2)
 
 
 async def test_a_refusal_names_exchange_symbol_and_spec() -> None:
@@ -346,3 +353,77 @@ def test_absurd_values_in_an_answer_are_errors_or_change_only_what_they_stand_fo
     assert read < made * 0.6  # what stands where nothing is read changes nothing
     assert peak < 8_000_000
     assert time.thread_time() - since_s < 5.0
+
+
+# Declarations.
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"page_size": 0}, "page_size must be 1 to 6000, got 0"),
+        ({"page_size": 6001}, "page_size must be 1 to 6000, got 6001"),
+        ({"intervals": {}}, "intervals is empty"),
+        ({"intervals": {"01m": "1m"}}, "intervals has '01m', which bars write '1m'"),
+        ({"intervals": {"tick:5": "1m"}}, "has no intervals of a fixed length"),
+        ({"intervals": {"1d@Asia/Tokyo": "1d"}}, "has no intervals of a fixed length"),
+        ({"intervals": {"soon": "1m"}}, "bar spec 'soon'"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_is_refused_where_it_is_declared(changes: dict[str, Any], why: str) -> None:
+    history = find_exchange("kraken").candle_history
+    assert history is not None
+    with pytest.raises(ValueError, match=why):
+        replace(history, **changes)
+
+
+def test_what_is_no_endpoint_is_refused_with_the_class() -> None:
+    kind = type(find_exchange("kraken"))
+    with pytest.raises(TypeError, match=r"Mine.candle_history must be CandleHistory\(...\), or None, got 7"):
+        type("Mine", (kind,), {"candle_history": 7})
+    with pytest.raises(TypeError, match=r"Mine\.history is not an attribute .*; CandleHistory is for candle_history"):
+        type("Mine", (kind,), {"history": find_exchange("kraken").candle_history})
+
+
+def test_a_region_has_candles_of_its_own_host_and_a_limit_of_its_own() -> None:
+    for name, market, url in (
+        ("bybit", "linear@tr", "https://api.bybit.tr"), ("okx", "spot@eea", "https://eea.okx.com"),
+    ):  # fmt: skip
+        history, common = (find_exchange(name, one).candle_history for one in (market, market.partition("@")[0]))
+        assert history is not None
+        assert common is not None
+        assert history.api.url == url
+        assert history.api.budget_name != common.api.budget_name
+        assert replace(history, api=common.api) == common
+
+
+async def test_an_exchange_without_candles_over_rest_says_so() -> None:
+    exchange = copy.copy(find_exchange("kraken"))
+    exchange.candle_history = None
+    with pytest.raises(RestError, match=r"^kraken spot serves no candles over REST$"):
+        Time().client(Klines(), exchange)
+
+
+# The grid.
+
+
+@given(
+    spec=st.sampled_from(["1s", "1m", "7m", "4h", "1d", "1w", "2w", "1mo", "5mo", "1y"]),
+    time_ns=st.integers(10**17, 3 * 10**18), count=st.integers(0, 20),
+)  # fmt: skip
+def test_the_grid_is_where_bars_begin(spec: str, time_ns: int, count: int) -> None:
+    grid = grid_of(spec)
+    (bar,) = _bars_at(spec, time_ns)
+    open_ns, close_ns = to_nanoseconds(bar.open_time), to_nanoseconds(bar.close_time)
+    assert grid.floor(time_ns) == open_ns
+    assert grid.shift(open_ns, 1) == close_ns
+    assert grid.ceil(time_ns) == (open_ns if time_ns == open_ns else close_ns)
+    assert grid.count(open_ns, grid.shift(open_ns, count)) == count
+    assert close_ns - open_ns <= grid.longest_ns
+    assert grid.shift(grid.shift(open_ns, count), -count) == open_ns
+
+
+def _bars_at(spec: str, time_ns: int) -> list[OHLCVBar]:
+    buffer = BarBuffer(spec)
+    buffer.add("A", time_ns, "1", "1", time_unit="ns")
+    return buffer.flush_all()

@@ -127,6 +127,8 @@ class CandleClient:
     async def past(self, symbol: str, spec: str, since_ns: int, until_ns: int) -> PastCandles:
         """The same, and for which open times they are all that there are.
 
+        All are held until the last has come, at about 1 kB each: ask for a long span in parts.
+
         A candle that ended a moment ago is waited for, until the exchange has it with its last trades.
 
         Raises:
