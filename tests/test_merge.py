@@ -232,3 +232,15 @@ def test_merging_with_nothing_changes_nothing() -> None:
     part = bars_of(instruments, trade(0, 1))
     nothing = BarBatch(part.rows[:0], instruments, part.specs, ids=True)
     assert part.merge(nothing).to_bars() == nothing.merge(part).to_bars() == part.to_bars()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_one_side_may_have_the_finer_prices_and_the_other_the_finer_sizes(turned: bool) -> None:
+    minute = 60_000_000_000
+    halves = [
+        fastbars.aggregate([0], ["1.25"], ["3"], symbol="A", trade_id=[1]),
+        fastbars.aggregate([minute // 2], ["1.5"], ["0.01"], symbol="A", trade_id=[2]),
+    ]
+    whole = fastbars.aggregate([0, minute // 2], ["1.25", "1.5"], ["3", "0.01"], symbol="A", trade_id=[1, 2])
+    first, second = reversed(halves) if turned else halves
+    assert first.merge(second).to_bars() == whole.to_bars()

@@ -184,7 +184,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULE_OF:
         value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
         return value
-    if f"fastbars.{name}" in _MODULE_OF.values():
+    if name == "archives" or f"fastbars.{name}" in _MODULE_OF.values():
         return import_module(f"fastbars.{name}")  # `fastbars.errors`, without an import of its own
     raise AttributeError(f"module 'fastbars' has no attribute {name!r}")
 

@@ -215,6 +215,7 @@ def merge_rows(rows, others, bint by_id):
     cdef Row mine, other
     cdef Py_ssize_t i
     cdef size_t target, source
+    cdef int quote_scale
     merged = np.array(rows, dtype=ROW_DTYPE)
     others = np.array(others, dtype=ROW_DTYPE)
     if merged.ndim != 1 or others.ndim != 1:
@@ -230,8 +231,11 @@ def merge_rows(rows, others, bint by_id):
         source = <size_t>others.ctypes.data + i * sizeof(Row)
         memcpy(&mine, <void *>target, sizeof(Row))
         memcpy(&other, <void *>source, sizeof(Row))
-        _to_scale(&other, mine.price_scale, mine.size_scale, mine.quote_scale)
-        _to_scale(&mine, other.price_scale, other.size_scale, other.quote_scale)
+        # What a sum of quotes is widened by where sizes are, whatever its scale was.
+        quote_scale = max(mine.quote_scale + max(other.size_scale - mine.size_scale, 0),
+                          other.quote_scale + max(mine.size_scale - other.size_scale, 0))
+        _to_scale(&other, mine.price_scale, mine.size_scale, quote_scale)
+        _to_scale(&mine, other.price_scale, other.size_scale, quote_scale)
         if merge_bar(&mine.bar, &other.bar, by_id):
             raise PrecisionError(f"row {i}: the merged sums do not fit 128 bits", i)
         mine.status = max(mine.status, other.status)
