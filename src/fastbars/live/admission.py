@@ -8,9 +8,9 @@ Units: times int64 nanoseconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastbars.bars import OHLCVBar
 from fastbars.buffer import BarBuffer, RowSink, wait_ns_of
@@ -18,6 +18,7 @@ from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.events import Quote
 from fastbars.exchanges.checked import LATEST_NS
 from fastbars.exchanges.declaration import Exchange
+from fastbars.exchanges.listing import Listed
 from fastbars.exchanges.messages import RawMessage, RefusedTrade, Trade
 from fastbars.id_policy import Ids
 from fastbars.kernel.arbiter import Arbiter, check_held
@@ -32,9 +33,42 @@ from fastbars.log import SparseLog
 from fastbars.ticks import TickData, tick_of
 from fastbars.wire.scanner import TradeScanner
 
+_MOST_PRICE_DECIMALS, _MOST_SIZE_DECIMALS = 10, 8  # that a list of instruments may set
 _SHOWN = 80  # characters of a name in a log
 _FAR_AHEAD_NS, _FAR_BEHIND_NS = 3_600 * 10**9, 86_400 * 10**9  # a time further off the exchange's clock is garbage
 _REFUSED = (PrecisionError, InvalidTickError, TypeError, OverflowError)
+
+
+class Terms(NamedTuple):
+    """How a symbol's prices and sizes are written, as the exchange lists it; 0 and None: as its first trade shows.
+
+    Attributes:
+        price_scale, size_scale: decimals of prices and sizes.
+        contract_size: of an inverse contract, in quote units, as text.
+    """
+
+    price_scale: int = 0
+    size_scale: int = 0
+    contract_size: str | None = None
+
+
+NO_TERMS = Terms()
+
+
+def terms_of(one: Listed) -> Terms:
+    """What a list of instruments says of one.
+
+    Beyond these many decimals a scale is left to the trades: the list may be wrong, and a mantissa must have room.
+    """
+    price_scale, size_scale = (
+        0 if step is None else max(0, -int(step.normalize().as_tuple().exponent))
+        for step in (one.price_tick, one.size_step)
+    )
+    return Terms(
+        price_scale if price_scale <= _MOST_PRICE_DECIMALS else 0,
+        size_scale if size_scale <= _MOST_SIZE_DECIMALS else 0,
+        f"{one.contract_size:f}" if one.inverse and one.contract_size is not None else None,
+    )
 
 
 @dataclass(slots=True)
@@ -47,6 +81,7 @@ class Wakeup:
         steady_ns: when, of a steady clock; None in a replay of a plain tape.
         receive_time_ns: when, of the local wall clock.
         sent_ns: when the message that is being read was sent; None: it does not say.
+        unread_ns: times of those that could not be read, and may have had trades of any symbol.
     """
 
     connection: int = 0
@@ -54,6 +89,7 @@ class Wakeup:
     steady_ns: int | None = None
     receive_time_ns: int = 0
     sent_ns: int | None = None
+    unread_ns: list[int] = field(default_factory=list)
 
 
 class Admission:
@@ -76,7 +112,7 @@ class Admission:
         firsts: of such symbols, those of which trades have come in this wakeup -> (time of the oldest, whether one of
             them had come before).
         sink: what gets the rows of all bars, as in `BarBuffer`.
-        unread_ns: times of messages that could not be read, and may have had trades of any symbol.
+        terms: of symbols that have not traded yet, as the exchange lists them.
     """
 
     def __init__(
@@ -96,8 +132,8 @@ class Admission:
         self.rows_are_whole = False
         self.coverage: Coverage | None = None
         self.firsts: dict[str, tuple[int, bool]] = {}
-        self.unread_ns: list[int] = []
         self.sink: RowSink | None = None
+        self.terms: dict[str, Terms] = {}
         self._exchange = exchange
         self._config = config
         self._intake = intake
@@ -243,7 +279,9 @@ class Admission:
         instruments = self._intake.buffer.instruments
         if symbol in instruments:
             return instruments.id(symbol)
-        return instruments.add(symbol, contract_size=self._exchange.contract_size(symbol))
+        terms = self.terms.pop(symbol, NO_TERMS)
+        contract_size = terms.contract_size or self._exchange.contract_size(symbol)
+        return instruments.add(symbol, terms.price_scale, terms.size_scale, contract_size)
 
     def _new_symbol(self, name: str) -> int:
         # A name that is new to the scanner: if it is not subscribed to, or its next trades are to be reported, the
@@ -305,7 +343,7 @@ class Admission:
             self._intake.fold(self.wakeup.line, self.wakeup.steady_ns)
             self._intake.issue(buffer.lose(None, time_ns - self._intake.delays.grace_ns, time_ns))
         else:
-            self.unread_ns.append(time_ns)
+            self.wakeup.unread_ns.append(time_ns)
 
     def _time_of_loss(self, time_ns: int | None) -> int | None:
         # Its own time, unless that is garbage; else when its message was sent; else now. None: nothing is known.

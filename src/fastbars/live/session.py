@@ -23,9 +23,10 @@ from fastbars.buffer import BufferStats, RowSink, place_of, shortened, wait_ns_o
 from fastbars.clocks import wall_ns
 from fastbars.exchanges.checked import LATEST_NS
 from fastbars.exchanges.declaration import Exchange
+from fastbars.exchanges.listing import Listed
 from fastbars.exchanges.messages import Stream
 from fastbars.kernel.fields import IDENTITY
-from fastbars.live.admission import Admission
+from fastbars.live.admission import Admission, Terms, terms_of
 from fastbars.live.callbacks import Callbacks, Notifier
 from fastbars.live.carriage import Carriage, CoverageSource, RecordedChanges, is_unwanted
 from fastbars.live.carriers import Carriers
@@ -314,8 +315,8 @@ class Session:
             firsts, admission.firsts = admission.firsts, {}
             for symbol, (oldest_ns, held) in firsts.items():
                 self.coverage.confirm_by_trades(connection, symbol, oldest_ns, steady_ns, held=held)
-        if admission.unread_ns:
-            unread_ns, admission.unread_ns = admission.unread_ns, []
+        if admission.wakeup.unread_ns:
+            unread_ns, admission.wakeup.unread_ns = admission.wakeup.unread_ns, []
             for time_ns in unread_ns:
                 self.coverage.lose_unread(connection, time_ns)
         if steady_ns is not None and self.coverage.is_waiting:
@@ -389,6 +390,17 @@ class Session:
         if gone and self.intake.buffer is not None:
             instruments = self.intake.buffer.instruments
             self.intake.feeds.forget([instruments.id(symbol) for symbol in gone if symbol in instruments])
+
+    def learn(self, listed: Iterable[Listed]) -> None:
+        """What an exchange lists of symbols to come: their first trades find their scales and contract sizes set."""
+        terms = {one.symbol: terms_of(one) for one in listed}
+        if terms:
+            self.set_terms(terms, wall_ns())
+
+    def set_terms(self, terms: Mapping[str, Terms], receive_time_ns: int) -> None:
+        """The same, as a recording has it; a symbol that has traded keeps what it has."""
+        self._journal.write("terms", receive_time_ns, {"terms": {symbol: list(each) for symbol, each in terms.items()}})
+        self._admission.terms |= terms
 
     def change_streams(self, added: Iterable[Stream], ended: Iterable[Stream], receive_time_ns: int) -> None:
         """As `follow`, in a replay: streams that the recorded run began and ended at this point."""

@@ -21,6 +21,7 @@ from fastbars.exchanges import EXCHANGES, find_exchange
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.messages import Trade
 from fastbars.kernel.rows import IssuedRows
+from fastbars.live.admission import Terms
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.config import StreamConfig
 from fastbars.live.delivery_log import decoded
@@ -41,6 +42,12 @@ Parser = Callable[[dict[str, Any]], TickData | None]
 def _change_streams(session: Session, entry: Entry) -> list[OHLCVBar]:
     added, ended = ([(symbol, channel) for symbol, channel in entry.fields[name]] for name in ("added", "ended"))
     session.change_streams(added, ended, entry.receive_time_ns)
+    return []
+
+
+def _set_terms(session: Session, entry: Entry) -> list[OHLCVBar]:
+    terms = {symbol: Terms(*each) for symbol, each in entry.fields["terms"].items()}
+    session.set_terms(terms, entry.receive_time_ns)
     return []
 
 
@@ -142,6 +149,7 @@ INPUTS: dict[str, Callable[[Session, Entry], list[OHLCVBar]]] = {
     "past": _add_past,
     "past_ends": _end_past,
     "streams": _change_streams,
+    "terms": _set_terms,
     "load": _load,
     "outage": lambda session, entry: session.changes.lose(
         entry.fields["symbols"], entry.fields["since_ns"], entry.fields["until_ns"], entry.receive_time_ns

@@ -106,7 +106,9 @@ class BaseWebSocketAdapter:
         self.url_given = url
         self.upkeep = Upkeep(self.session, url)
         self.connections = Connections(self.session, url, self.upkeep, once=once, on_state=on_state, on_error=on_error)
-        self._subscriber = Subscriber(self.session, self.connections, SymbolCheck(exchange, self.config, url))
+        self._subscriber = Subscriber(
+            self.session, self.connections, SymbolCheck(exchange, self.config, url, self.session.learn)
+        )
         if url is None or exchange.streams_in(url):
             self.take_subscribed_only()
 

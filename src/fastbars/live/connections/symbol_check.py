@@ -34,14 +34,22 @@ class SymbolCheck:
         exchange: whose symbols.
         config: `check_symbols`, `rest_url`, and how REST is reached.
         url: where the stream comes from, if not from the exchange's own address: then only `rest_url` is asked.
+        on_listed: called with what the exchange lists of the symbols that are checked.
     """
 
-    def __init__(self, exchange: Exchange, config: StreamConfig, url: str | None = None) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        config: StreamConfig,
+        url: str | None = None,
+        on_listed: Callable[[Sequence[Listed]], object] = list,
+    ) -> None:
         self._exchange = exchange
         self._config = config
         is_asked = config.check_symbols and (url is None or config.rest_url is not None)
         self._listing = exchange.listing if is_asked else None
         self._warned = False
+        self._on_listed = on_listed
 
     async def subscribe(
         self,
@@ -96,6 +104,7 @@ class SymbolCheck:
                 log.warning("symbols_not_checked", exchange=self._exchange.name, symbols=len(symbols), why=entry.why)
             return {}
         self._warned = False
+        self._on_listed([entry.listed[symbol] for symbol in symbols if symbol in entry.listed])
         refused = _reasons(symbols, entry.listed, stopped)
         return refused and await asyncio.to_thread(_with_nearest, refused, entry.listed, stopped)
 
