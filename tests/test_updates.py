@@ -406,3 +406,21 @@ async def test_a_loop_over_updates_that_is_left_holds_nothing_up() -> None:
 
 async def _all_of(loop: Any) -> list[OHLCVBar]:
     return [bar async for bar in loop]
+
+
+async def test_while_the_past_of_a_symbol_is_on_its_way_no_update_of_it_is_given() -> None:
+    run = Run("binance", 0.0, 0.0)
+    loops = [asyncio.create_task(run.iterate())]
+    run.session.past.open("AUSDT", "1s", 0)
+    run.receive(("AUSDT", 0), ("BUSDT", 0))
+    await asyncio.sleep(1.2)
+    run.receive(("AUSDT", 0), ("BUSDT", 0))
+    await asyncio.sleep(1.0)
+    seen = {(given.bar.symbol, given.bar.spec) for given in run.by_loop}
+    assert seen == {("AUSDT", "5s"), ("AUSDT", "tick:3"), ("BUSDT", "1s"), ("BUSDT", "5s"), ("BUSDT", "tick:3")}
+    run.session.past.join("AUSDT", "1s")
+    await asyncio.sleep(1.0)
+    own = [given.bar.close_reason for given in run.by_loop if given.pair == ("AUSDT", "1s")]
+    assert own == ["trade", "open"]
+    loops[0].cancel()
+    await asyncio.wait(loops)

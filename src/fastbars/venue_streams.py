@@ -16,7 +16,7 @@ from fastbars.live.connections.states import ConnectionState
 from fastbars.live.delivery import BarLoop, OwnLoop
 from fastbars.live.healing.pages import HealingStats
 from fastbars.live.open_bars import OpenBars
-from fastbars.live.past.repairer import Place
+from fastbars.live.past.repairer import Place, RepairStats
 from fastbars.live.stats import HistoryStats, StreamStats, state_of, summed, together
 from fastbars.live.universe import UniverseStats
 from fastbars.log import log
@@ -106,6 +106,10 @@ class VenueStreams(AsyncIterator[OHLCVBar]):
     def holes(self) -> dict[str, dict[Hole, str]]:
         """The trades that are missing now, by venue, each as `BarStream.holes` has them."""
         return {name: one.holes() for name, one in self.venues.items()}
+
+    def repairs(self) -> dict[str, RepairStats]:
+        """What repair by candles has done, by venue, where bars are repaired."""
+        return {name: found for name, one in self.venues.items() if (found := one.repairs()) is not None}
 
     def unrepaired(self) -> dict[str, dict[Place, str]]:
         """The bars that lack trades, by venue, and why they stay so; "" where repair is under way."""

@@ -64,7 +64,8 @@ class StreamConfig:
             up to this many seconds long; 0: never. Bars longer than `heal_horizon` are not completed.
         heal_horizon: age, in seconds of event time, up to which a hole's bars are kept and healed.
         repair: "candles": a time bar that stays GAP or PARTIAL is issued again as REPORTED, from the exchange's own
-            candle over REST, where that is served (see "Repair by candles" in docs/semantics.md); "none": it stays.
+            candle over REST, where that is served (see "Repair by candles" in docs/semantics.md), and a bar in progress
+            is shown with its beginning; "none": it stays.
         api_key: for REST APIs that require one (Binance futures, Binance.US); sent as a header, never logged.
         session_token: of exchanges that require one on the stream itself (Interactive Brokers: the `session` that the
             gateway's `/tickle` answers with); never logged.
