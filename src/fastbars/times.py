@@ -184,10 +184,10 @@ def of_objects(
 def scale_up(values: npt.NDArray[Any], factor: int, name: str, row: int = 0) -> npt.NDArray[np.int64]:
     """Integers times a factor, as int64. Raises InvalidTickError for a row beyond 64 bits, counted from `row`."""
     unsigned = values.dtype.kind == "u" and values.dtype.itemsize == 8
-    if unsigned or factor > 1:
+    if (unsigned or factor > 1) and len(values):
         most = (2**63 - 1) // factor
-        wrong = values > most if unsigned else (values > most) | (values < -most)
-        if wrong.any():
+        if values.max() > most or (not unsigned and values.min() < -most):
+            wrong = values > most if unsigned else (values > most) | (values < -most)
             place = int(wrong.argmax())
             raise InvalidTickError(f"row {row + place}: {name} {values[place]} is beyond 64 bits", row + place)
     whole = np.ascontiguousarray(values, np.int64)

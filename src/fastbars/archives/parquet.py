@@ -143,7 +143,8 @@ class _Symbols:
         numbers = [self._numbers.setdefault(name, len(self._numbers)) for name in taken.names]
         if len(self._numbers) > before:
             self.names = tuple(self._numbers)
-        return np.array(numbers or [0], np.int32)[taken.columns["symbol_id"]]
+        ids = taken.columns["symbol_id"]
+        return ids if numbers == list(range(len(numbers))) else np.array(numbers, np.int32)[ids]
 
 
 def _blocks(

@@ -266,11 +266,11 @@ class _Fold:
             self._add(block.symbols[0], block.price_scale, block.size_scale)
             return np.array([self._instruments.id(block.symbols[0])], np.int32)
         numbers = np.zeros(len(block.symbols), np.int32)
-        for place in np.unique(block.symbol).tolist():
-            rows = block.symbol == place
+        for place in np.flatnonzero(np.bincount(block.symbol, minlength=len(numbers))).tolist():
+            rows = np.flatnonzero(block.symbol == place)
             scales = (
-                _own_scale(block.price[rows], block.price_scale),
-                _own_scale(block.size[rows], block.size_scale),
+                _own_scale(block.price, block.price_scale, rows),
+                _own_scale(block.size, block.size_scale, rows),
             )
             self._add(block.symbols[place], *scales)
             numbers[place] = self._instruments.id(block.symbols[place])
@@ -291,14 +291,16 @@ class _Fold:
             "time_ns": block.time_ns, "symbol_id": symbol_id, "price": block.price, "size": block.size,
             "side": block.side,
         }  # fmt: skip
+        present = np.flatnonzero(np.bincount(block.symbol, minlength=len(numbers)))
         for name, scale, place in (("price", block.price_scale, 0), ("size", block.size_scale, 1)):
             if len(numbers) == 1:
                 own = self._instruments.scales(block.symbols[0])[place]
                 columns[name] = _at_scale(name, columns[name], scale, own)
             else:
                 # Each symbol's rows at its scale; where it has fewer decimals than the block, they end in zeros.
-                scales = [self._instruments.scales(symbol)[place] for symbol in self._instruments.symbols]
-                columns[name] = _at_scales(name, columns[name], scale, np.array(scales)[symbol_id])
+                scales = np.array([self._instruments.scales(symbol)[place] for symbol in self._instruments.symbols])
+                if (scales[numbers[present]] != scale).any():
+                    columns[name] = _at_scales(name, columns[name], scale, scales[symbol_id])
         if self._ids and block.first_id is not None and block.last_id is not None:
             columns["first_id"], columns["last_id"] = block.first_id, block.last_id
         if block.count is not None:
@@ -310,8 +312,8 @@ class _Fold:
             return
         single = len(block.symbols) == 1
         symbol_id = columns["symbol_id"]
-        for number in [int(symbol_id[0])] if single else np.unique(symbol_id).tolist():
-            chosen = slice(None) if single else symbol_id == number
+        for number in [int(symbol_id[0])] if single else np.flatnonzero(np.bincount(symbol_id)).tolist():
+            chosen = slice(None) if single else np.flatnonzero(symbol_id == number)
             times = block.time_ns[chosen]
             first_id = last_id = -1
             if self._ids and block.first_id is not None and block.last_id is not None:
@@ -331,9 +333,14 @@ class _Fold:
             own.traded, own.void_last = own.traded or seen.traded, seen.void_last
 
 
-def _own_scale(values: npt.NDArray[np.int64], scale: int) -> int:
-    # The fewest decimals that hold all of them.
-    divisor = int(np.gcd.reduce(values))
+_LOOKED_AT = 256
+
+
+def _own_scale(column: npt.NDArray[np.int64], scale: int, rows: npt.NDArray[np.intp]) -> int:
+    # The fewest decimals that hold all of them. One of the first nearly always needs all that there are.
+    if scale == 0 or (column[rows[:_LOOKED_AT]] % 10).any():
+        return scale
+    divisor = int(np.gcd.reduce(column[rows]))
     while scale > 0 and divisor % 10 == 0:
         divisor //= 10
         scale -= 1

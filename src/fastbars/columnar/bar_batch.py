@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -284,7 +283,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         """
         from fastbars.columnar.parquet import write_bars  # noqa: PLC0415 pyarrow only for those who have it
 
-        write_bars(Path(path), self.rows, self.instruments, self.specs, ids=self.ids)
+        write_bars(path, self.rows, self.instruments, self.specs, ids=self.ids)
 
     @classmethod
     def from_parquet(
@@ -316,7 +315,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         from fastbars.columnar.parquet import Wanted, files_of, read_bars  # noqa: PLC0415 likewise
 
         given = [path] if isinstance(path, str | os.PathLike) else path
-        paths = [file for each in given for file in files_of(Path(each))]
+        paths = [file for each in given for file in files_of(each)]
         rows, instruments, own, ids = read_bars(paths, Wanted.of(exchange, market, symbols, specs, since, until))
         return cls(rows, instruments, own, ids=ids)
 

@@ -252,11 +252,13 @@ class TableFile:
             self._writer.write_table(table, max_chunksize=ROW_GROUP)
 
 
-def write_bars(path: Path, rows: Rows, instruments: Instruments, specs: Sequence[BarSpec], *, ids: bool) -> None:
+def write_bars(
+    path: str | os.PathLike[str], rows: Rows, instruments: Instruments, specs: Sequence[BarSpec], *, ids: bool
+) -> None:
     """Write the bars of a batch to one file, which is there as a whole or not at all."""
     names = BarNames()
     numbered = names.numbered(rows, instruments, specs, ids=ids)
-    with replacing(path) as part:
+    with replacing(Path(path)) as part:
         file = TableFile(part, "parquet", names, widened({}, numbered))
         try:
             file.write(numbered)
@@ -317,12 +319,13 @@ class Wanted:
         return all(names is None or keys.get(key, next(iter(names), "")) in names for key, names in wanted.items())
 
 
-def files_of(path: Path) -> list[Path]:
+def files_of(path: str | os.PathLike[str]) -> list[Path]:
     """The Parquet files of a path: itself, or those below a folder in order of their names.
 
     Raises:
         FileNotFoundError: there is none.
     """
+    path = Path(path)
     if not path.is_dir():
         return [path]
     found: list[Path] = []
