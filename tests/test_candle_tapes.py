@@ -26,7 +26,7 @@ FIELDS = ("open", "high", "low", "close", "volume", "quote_volume", "trade_count
 def read(name: str, market: str, symbol: str, spec: str, times_s: tuple[int, int], body: bytes) -> list[ExchangeBar]:
     history = find_exchange(name, market).candle_history
     assert history is not None
-    ask = history.ask(symbol, spec, *(at * 10**9 for at in times_s))
+    ask = history.ask(symbol, spec, *(at * 10**9 for at in (*times_s, times_s[1])))
     return list(read_candles(history, ask, body))
 
 

@@ -269,6 +269,33 @@ async def test_how_far_back_a_venue_reaches_is_told() -> None:
     checked(past.candles, rows, "hyperliquid", client.history.lacks)
 
 
+async def test_the_latest_candles_and_the_older_ones_come_from_endpoints_of_their_own() -> None:
+    venue = venue_of("okx", "spot", 40, 0.01)
+    client, served, _ = client_of("okx", "spot", venue)
+    past = await client.past(venue.symbol, "1m", (NOW_MS - 39 * 3_600_000) * 10**6, NOW_MS * 10**6)
+    rows = expected("okx", "spot", venue, "1m", past.since_ns, past.until_ns)
+    checked(past.candles, rows, "okx", client.history.lacks)
+    assert len(rows) > 300
+    paths = [request.partition("?")[0].rpartition("/")[2] for request in served.requests]
+    assert paths == ["candles"] * 15 + ["history-candles"] * 10  # 1,439 minutes, of which the last is in progress
+    assert client.stats.errors == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "market", "weights"),
+    [
+        ("binance", "spot", [2.0] * 5), ("binance", "usdm", [1.0, 1.0, 2.0, 2.0, 5.0]), ("okx", "spot", [1.0] * 5),
+        ("hyperliquid", "perp", [20.0, 21.0, 21.0, 28.0, 28.0]),
+    ],
+)  # fmt: skip
+def test_a_request_weighs_what_the_exchange_counts(name: str, market: str, weights: list[float]) -> None:
+    history = find_exchange(name, market).candle_history
+    assert history is not None
+    now_ns = grid_of("1m").floor(NOW_MS * 10**6)
+    asks = [history.ask("AB", "1m", now_ns - n * 60 * 10**9, now_ns, now_ns) for n in (1, 99, 100, 499, 500)]
+    assert [history.request(ask).weight for ask in asks] == weights
+
+
 async def test_a_minute_that_has_just_ended_is_had_whole_though_the_exchange_is_late() -> None:
     venue = venue_of("binance", "spot", 1, 3.0)
     client, _, clock = client_of("binance", "spot", venue)

@@ -325,7 +325,7 @@ def test_absurd_values_in_an_answer_are_errors_or_change_only_what_they_stand_fo
     exchange = FIXTURES[name].exchange
     history = exchange.candle_history
     assert history is not None
-    ask = history.ask(case.symbol, case.spec, case.since_ns, case.until_ns)
+    ask = history.ask(case.symbol, case.spec, case.since_ns, case.until_ns, case.until_ns)
     answer = orjson.loads(case.body)
     tracemalloc.start()
     since_s, read, made = time.thread_time(), 0, 0

@@ -294,8 +294,8 @@ def candle_requests_and_answers_mean_what_the_documentation_says(fixtures: Excha
     exchange, history = fixtures.exchange, fixtures.exchange.candle_history
     for case in fixtures.past_candles:
         assert history is not None
-        ask = history.ask(case.symbol, case.spec, case.since_ns, case.until_ns)
-        request = history.request(ask, case.until_ns)
+        ask = history.ask(case.symbol, case.spec, case.since_ns, case.until_ns, case.until_ns)
+        request = history.request(ask)
         url = f"{history.api.url}{request.path}" + (f"?{urlencode(request.query)}" if request.query else "")
         sent = f"GET {url}" if request.body is None else f"POST {url} {request.body.decode()}"
         _expect(exchange, f"request for {case.symbol} {case.spec}", sent, case.request)
@@ -310,7 +310,7 @@ def malformed_answers_about_candles_are_errors(fixtures: ExchangeFixtures) -> No
     exchange, history = fixtures.exchange, fixtures.exchange.candle_history
     for case in fixtures.past_candles:
         assert history is not None
-        ask = history.ask(case.symbol, case.spec, case.since_ns, case.until_ns)
+        ask = history.ask(case.symbol, case.spec, case.since_ns, case.until_ns, case.until_ns)
         for body in (b"", b"null!", b'"text"', case.body.encode()[:-1], case.body.encode() * 2, b"7", b'{"a":1}'):
             try:
                 read = list(read_candles(history, ask, body))
@@ -357,7 +357,7 @@ def _check_progress(
     exchange: Exchange, history: CandleHistory, spec: str, span: tuple[int, int], candle: str | None
 ) -> None:
     # An answer with no candle, or one at either end of what was requested, leaves less to ask for, at the right end.
-    ask = history.ask("AB", spec, *span)
+    ask = history.ask("AB", spec, *span, span[1])
     answer: list[ExchangeBar] = []
     if candle is not None:
         open_ns = ask.since_ns if candle == "first" else ask.last_ns

@@ -99,6 +99,7 @@ class CandleAsk(NamedTuple):
         since_ns, until_ns: open times wanted, the second exclusive; both begin an interval.
         limit: most candles wanted.
         is_latest: no candle later than these has ended yet.
+        is_recent: the endpoint of the latest candles has them all.
     """
 
     symbol: str
@@ -108,6 +109,7 @@ class CandleAsk(NamedTuple):
     until_ns: int
     limit: int
     is_latest: bool = False
+    is_recent: bool = False
 
     @property
     def last_ns(self) -> int:
@@ -182,33 +184,42 @@ class CandleHistory:
             if str(BarSpec.parse(spec)) != spec:
                 raise ValueError(f"CandleHistory.intervals has {spec!r}, which bars write {str(BarSpec.parse(spec))!r}")
 
-    def ask(self, symbol: str, spec: str, since_ns: int, until_ns: int) -> CandleAsk:
-        """The first request for a span, which must have intervals. Raises SpecError for a spec that is not served.
+    def ask(self, symbol: str, spec: str, since_ns: int, until_ns: int, now_ns: int) -> CandleAsk:
+        """The first request for a span, which must have intervals; for its end where pages go backward.
 
-        It is for the end of the span where pages go backward, else for its beginning.
+        Args:
+            symbol, spec, since_ns, until_ns: as in CandleAsk.
+            now_ns: the exchange's time.
+
+        Raises:
+            SpecError: a spec that is not served.
         """
         if spec not in self.intervals:
             raise SpecError(f"bar spec {spec!r} has no candles; those are {', '.join(self.intervals)}")
         grid = grid_of(spec)
+        is_backward, is_recent = self.paging is CandlePaging.BACKWARD, False
+        if self.recent is not None:
+            # Either endpoint has its own part of the span; one candle fewer than there are, as the next may begin now.
+            border_ns = grid.shift(grid.floor(now_ns), 2 - self.recent[1])
+            if since_ns < border_ns < until_ns:
+                since_ns, until_ns = (border_ns, until_ns) if is_backward else (since_ns, border_ns)
+            is_recent = since_ns >= border_ns
         count = grid.count(since_ns, until_ns)
         most = count if self.longest_s is None else max(int(self.longest_s * 1e9) // grid.longest_ns, 1)
         if self.paging is CandlePaging.WINDOWS:
             most = min(most, self.page_size)
         if count > most:
             count = most
-            if self.paging is CandlePaging.BACKWARD:
+            if is_backward:
                 since_ns = grid.shift(until_ns, -most)
             else:
                 until_ns = grid.shift(since_ns, most)
-        return CandleAsk(symbol, spec, self.intervals[spec], since_ns, until_ns, min(count, self.page_size))
+        is_latest, limit = until_ns >= grid.floor(now_ns), min(count, self.page_size)
+        return CandleAsk(symbol, spec, self.intervals[spec], since_ns, until_ns, limit, is_latest, is_recent)
 
-    def request(self, ask: CandleAsk, now_ns: int) -> Request:
-        """The request as it is sent; the time decides where candles are recent."""
-        path, grid = self.path, grid_of(ask.spec)
-        ask = ask._replace(is_latest=ask.until_ns >= grid.floor(now_ns))
-        # One fewer than there are, as another may begin while the request is under way.
-        if self.recent is not None and ask.since_ns >= grid.shift(grid.floor(now_ns), 2 - self.recent[1]):
-            path = self.recent[0]
+    def request(self, ask: CandleAsk) -> Request:
+        """The request as it is sent."""
+        path = self.recent[0] if self.recent is not None and ask.is_recent else self.path
         weight = self.weight if isinstance(self.weight, int | float) else self.weight(ask.limit)
         body = None if self.body is None else self.body(ask)
         return Request(path.format(symbol=ask.symbol), self.query(ask), weight, body)

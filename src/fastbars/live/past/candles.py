@@ -148,7 +148,7 @@ class CandleClient:
         until_served_ns = until_ns
         left = since_ns, until_ns
         while left[0] < left[1]:
-            ask = history.ask(symbol, spec, *left)
+            ask = history.ask(symbol, spec, *left, self._exchange_time_ns())
             page, date_ns = await self._page(ask)
             for candle in page:
                 open_ns, close_ns = to_nanoseconds(candle.open_time), to_nanoseconds(candle.close_time)
@@ -175,7 +175,7 @@ class CandleClient:
         history = self._served(symbol, spec)
         grid = grid_of(spec)
         open_ns = grid.floor(self._exchange_time_ns())
-        page, date_ns = await self._page(history.ask(symbol, spec, open_ns, grid.shift(open_ns, 1)))
+        page, date_ns = await self._page(history.ask(symbol, spec, open_ns, grid.shift(open_ns, 1), open_ns))
         if not page or page[-1].is_closed or not _has_trades(page[-1]):
             return None
         if date_ns is not None and to_nanoseconds(page[-1].close_time) < date_ns:
@@ -215,7 +215,7 @@ class CandleClient:
 
         async with self._at_once:
             try:
-                return await self._client.fetch(self.history.request(ask, self._exchange_time_ns()), read)
+                return await self._client.fetch(self.history.request(ask), read)
             except RestError as error:
                 told = str(error)
                 raise RestError(
