@@ -159,7 +159,7 @@ def _inflated(file: IO[bytes], member: zipfile.ZipInfo) -> Iterator[bytes]:
             left -= len(packed)
             if not packed:
                 raise EOFError(f"{member.filename} is cut off")
-        text = stream.decompress(packed, _CHUNK_BYTES)
+        text = _decompressed(stream, packed)
         size += len(text)
         if size > member.file_size:
             raise zipfile.BadZipFile(f"{member.filename} has more than the {member.file_size:,} bytes that it claims")
@@ -170,6 +170,14 @@ def _inflated(file: IO[bytes], member: zipfile.ZipInfo) -> Iterator[bytes]:
         raise zipfile.BadZipFile(f"{member.filename}: length or CRC-32 is not that of the directory")
 
 
+def _decompressed(stream: Any, packed: bytes) -> bytes:
+    try:
+        text: bytes = stream.decompress(packed, _CHUNK_BYTES)
+    except inflater().error as error:
+        raise EOFError(str(error)) from error
+    return text
+
+
 def _gunzipped(file: IO[bytes]) -> Iterator[bytes]:
     # One member behind the other.
     deflate = inflater()
@@ -177,7 +185,7 @@ def _gunzipped(file: IO[bytes]) -> Iterator[bytes]:
     while packed:
         stream = deflate.decompressobj(zlib.MAX_WBITS | 16)
         while not stream.eof:
-            text = stream.decompress(packed, _CHUNK_BYTES)
+            text = _decompressed(stream, packed)
             packed = stream.unconsumed_tail
             if text:
                 yield text

@@ -64,6 +64,8 @@ cdef enum Outcome:
     NEW_SYMBOL
     BAD
 
+cdef const char *NOT_PLAUSIBLE = "not plausible as a time in the unit that the file began with"
+
 cdef struct Plan:
     int columns
     uint8_t roles[_MOST_COLUMNS]
@@ -81,6 +83,7 @@ cdef struct Number:             # a column of decimals
     int scale
 
 cdef struct Target:             # the columns of a block
+    bint widened                # by a row that it then had no room for
     Py_ssize_t rows
     Py_ssize_t room
     int64_t *time_ns
@@ -183,7 +186,7 @@ cdef const char *_fraction(const Field *field, int64_t unit_ns, int64_t *time_ns
     if scale:
         return "a time finer than nanoseconds"
     if value < 0 or value > HIGHEST // unit_ns:
-        return "no time"
+        return NOT_PLAUSIBLE
     time_ns[0] = value * unit_ns
     return NULL
 
@@ -253,7 +256,13 @@ cdef const char *_odd_value(
     Plan *plan, int role, const uint8_t *p, Field *field, int64_t *value, int *scale, int8_t *sign
 ) noexcept nogil:
     # What the fast path of a role has left.
-    cdef const char *reason = _odd_field(p, plan.separator, field)
+    cdef const char *reason
+    if role == UNUSED and p[0] != b'"':
+        while p[0] != plan.separator and p[0] != b"\n" and p[0] != b"\r" and p[0] != b'"':
+            p += 1
+        field.behind = p
+        return NULL
+    reason = _odd_field(p, plan.separator, field)
     if reason is not NULL or role == UNUSED or role == SYMBOL:
         return reason
     if role == PRICE or role == SIZE:
@@ -294,7 +303,7 @@ cdef Outcome _odd(
         return GOOD if _place(&target.size, target.rows, value, scale) else FULL
     if role == TIME:
         if not plan.first_ns <= value < plan.last_ns:
-            return _bad(failure, c, p, plan.separator, "not plausible as a time in the unit that the file began with")
+            return _bad(failure, c, p, plan.separator, NOT_PLAUSIBLE)
         target.time_ns[target.rows] = value
     elif role == SIDE:
         target.side[target.rows] = sign
@@ -387,6 +396,12 @@ cdef struct Text:               # what was read of it, and is not done
     int found                   # rows in the buffer; -1: there are quotes, blank lines or rows of another width
     int row                     # the first one that is not done
     int stretch                 # rows that are tried together
+
+
+def _narrowed(values, scale):
+    while scale > 0 and not (values % 10).any():
+        values, scale = values // 10, scale - 1
+    return values, scale
 
 
 @cython.final
@@ -498,6 +513,7 @@ cdef class CsvParser:
             ints = columns["count"]
             target.count = &ints[0]
         target.rows = 0
+        target.widened = False
         target.price.scale = target.size.scale = 0
         self.columns = columns
         return 0
@@ -597,6 +613,7 @@ cdef class CsvParser:
             if outcome == GOOD and p - start > _LONGEST_LINE:
                 outcome = _bad(&self.failure, -1, start, b"\n", "the line is too long")
             if outcome != GOOD:
+                target.widened = outcome == FULL
                 p = start
                 break
             self.lines += 1
@@ -645,6 +662,9 @@ cdef class CsvParser:
         columns = self.columns
         if rows < self.target.room:
             columns = {name: column[:rows] for name, column in columns.items()}
+        if self.target.widened:
+            columns["price"], price_scale = _narrowed(columns["price"], price_scale)
+            columns["size"], size_scale = _narrowed(columns["size"], size_scale)
         first_id = columns.get("first_id")
         self.done += rows
         self._begin()

@@ -259,6 +259,12 @@ def _check(options: argparse.Namespace, console: Console) -> int:
     return run_check(options, console)
 
 
+def _build(options: argparse.Namespace, console: Console) -> int:
+    from fastbars.cli.build import run_build  # noqa: PLC0415 no other command reads archives
+
+    return run_build(options, console)
+
+
 def _resample(options: argparse.Namespace, _: Console) -> int:
     from fastbars.cli.resample import run_resample  # noqa: PLC0415 pyarrow is for those who have it
 
@@ -275,4 +281,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "simulate": _simulate,
     "resample": _resample,
     "check": _check,
+    "build": _build,
 }

@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_demo, _add_replay, _add_record, _add_verify, _add_stream, _add_symbols_command, _add_simulate, _add_check,
-        _add_resample,
+        _add_build, _add_resample,
     ):  # fmt: skip
         add(commands)
     for command in commands.choices.values():
@@ -216,6 +216,40 @@ def _add_symbols_command(commands: _Commands) -> None:
     )  # fmt: skip
     symbols.add_argument("-o", "--output", type=_path, metavar="FILE", help="write to this file instead of stdout")
     _add_rest_url(symbols)
+
+
+def _add_build(commands: _Commands) -> None:
+    build = commands.add_parser(
+        "build", help="make bars of files of trades; interrupted, the same command goes on from where it was"
+    )
+    build.add_argument(
+        "files", nargs="+", type=_path, metavar="FILE", help="as published: CSV, also in zip, gz or zst; or Parquet"
+    )
+    build.add_argument("--bars", type=_text, default="1m", help="specs with commas, such as 1m,1h,tick:1000 (1m)")
+    build.add_argument(
+        "-o", "--output", type=_path, metavar="FILE", required=True,
+        help="write to this file, or with --partition-by to this folder",
+    )  # fmt: skip
+    build.add_argument(
+        "--format", choices=("parquet", "arrow", "csv", "jsonl"), help="of the output (by the suffix of FILE)"
+    )
+    build.add_argument(
+        "--partition-by",
+        type=_text,
+        metavar="KEYS",
+        help="divide a folder of Parquet files by these, with commas: exchange, market, spec, symbol, date",
+    )
+    build.add_argument("--workers", type=_positive_int, default=1, help="processes (1)")
+    build.add_argument(
+        "--repair",
+        nargs="?",
+        const="rest",
+        choices=("files", "rest"),
+        help="fill what a file lacks from the others, and with rest, the default, from the exchange",
+    )
+    build.add_argument("--rest-url", type=_text, help="ask here instead of the exchange's own address")
+    build.add_argument("--api-key", type=_text, help="sent where the exchange's history needs one (Binance futures)")
+    _add_files(build)
 
 
 def _add_resample(commands: _Commands) -> None:
