@@ -343,6 +343,26 @@ def wakeup_of_one() -> Callable[[], object]:
     return lambda: reading.read(chunks[TRADES : 2 * TRADES])
 
 
+def archive_text() -> Callable[[], object]:
+    """Rows of Binance's archive to columns."""
+    from benchmarks import market
+    from fastbars.archives.formats import BINANCE_TRADES
+    from fastbars.archives.parser import CsvParser
+
+    trades = market.columns(TRADES, 1)
+    text = "".join(
+        f"{4_359_000_000 + row},{price // 100}.{price % 100:02d}000000,{size // 10**5}.{size % 10**5:05d}000,"
+        f"0.00000000,{time_ns // 1000},{bool(row & 1)},True\n"
+        for row, (price, size, time_ns) in enumerate(
+            zip(*(trades[name].tolist() for name in ("price", "size", "time_ns")), strict=True)
+        )
+    ).encode()
+    parser = CsvParser(
+        [*BINANCE_TRADES.columns, 0], unit_ns=1000, span_ns=(0, 1 << 62), sides=BINANCE_TRADES.sides, symbol="A"
+    )
+    return lambda: parser.feed(text)
+
+
 def made_scanner() -> TradeScanner:
     """A scanner of Binance's trades with a batch to fill."""
     from fastbars import Instruments, TickBatch
@@ -401,6 +421,7 @@ PARTS: dict[str, Callable[[], Callable[[], object]]] = {
     "wakeup of one message, Hyperliquid": lambda: wakeups("hyperliquid", HYPERLIQUID),
     "record a message": record,
     "columns of texts and floats": columns_of_texts_and_floats,
+    "archive CSV to columns": archive_text,
     "a bar to OHLCVBar": bar_objects,
     "a bar to numpy": bar_columns,
     "a bar to CSV": csv_lines,

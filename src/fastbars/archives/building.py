@@ -43,6 +43,7 @@ __all__ = ["BuildProgress", "BuildReport", "build"]
 
 _PART_VERSION = 1
 _MOST_FILES = 1_000_000
+_FEW_ROWS = 16  # of a file that is only begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +277,7 @@ def _chain(files: list[ArchiveFile]) -> _Chain:
 
 
 def _first_of(file: ArchiveFile) -> First | None:
-    for block in read_trades(file):
+    for block in read_trades(file, block_rows=_FEW_ROWS):
         return First(int(block.time_ns[0]), -1 if block.first_id is None else int(block.first_id[0]))
     return None
 

@@ -25,7 +25,7 @@ from fastbars.tapes.reader import decompressed
 
 __all__ = ["Head", "first_row", "head_of", "named", "split_head", "texts"]
 
-_CHUNK_BYTES = 1 << 17
+_CHUNK_BYTES = 1 << 16
 _PACKED_BYTES = 1 << 16
 _LONGEST_HEAD = 1 << 15
 _ZIP_MAGIC = b"PK"
@@ -55,7 +55,7 @@ def texts(path: Path) -> Iterator[tuple[str, Iterator[bytes]]]:
     Raises:
         TapeError: the file is missing, damaged or encrypted, or the zip has no CSV file.
     """
-    with named(path), path.open("rb") as file:
+    with named(path), path.open("rb", buffering=0) as file:  # pieces are larger than any buffer
         magic = file.read(2)
         file.seek(0)
         if magic == _ZIP_MAGIC:

@@ -21,6 +21,7 @@ from fastbars.times import EARLIEST_S, LATEST_S, UNITS_NS
 __all__ = ["Malformed", "OnMalformed", "read_trades"]
 
 _PLAUSIBLE_NS = EARLIEST_S * 10**9, LATEST_S * 10**9
+BLOCK_ROWS = 1 << 14
 _BY_TEXT = 0  # in the place of a unit: RFC 3339
 
 
@@ -43,13 +44,16 @@ class Malformed(NamedTuple):
 OnMalformed = Callable[[Malformed], object]
 
 
-def read_trades(file: ArchiveFile, on_malformed: OnMalformed | None = None) -> Iterator[TradeColumns]:
+def read_trades(
+    file: ArchiveFile, on_malformed: OnMalformed | None = None, *, block_rows: int = BLOCK_ROWS
+) -> Iterator[TradeColumns]:
     """The trades of a file, in blocks of a bounded size, in the order of the file.
 
     Args:
         file: what it is.
         on_malformed: called with each line of a text that is no trade, which is then left out; what it raises ends the
             reading. None: such a line is an error.
+        block_rows: most rows of a block of a text.
 
     Raises:
         TapeError: the file is missing, damaged or empty, or a row is malformed: the message names file, line, column
@@ -63,7 +67,7 @@ def read_trades(file: ArchiveFile, on_malformed: OnMalformed | None = None) -> I
         for member, pieces in texts(file.path):
             where = f"{file.path}, {member}" if member else str(file.path)
             before = done
-            for block in _blocks(file, where, pieces, on_malformed):
+            for block in _blocks(file, where, pieces, on_malformed, block_rows):
                 yield block._replace(first_row=before + block.first_row) if before else block
                 done += len(block.time_ns)
     if not done:
@@ -71,7 +75,7 @@ def read_trades(file: ArchiveFile, on_malformed: OnMalformed | None = None) -> I
 
 
 def _blocks(
-    file: ArchiveFile, where: str, pieces: Iterator[bytes], on_malformed: OnMalformed | None
+    file: ArchiveFile, where: str, pieces: Iterator[bytes], on_malformed: OnMalformed | None, block_rows: int
 ) -> Iterator[TradeColumns]:
     head = b""
     for piece in pieces:
@@ -89,6 +93,7 @@ def _blocks(
         span_ns=_PLAUSIBLE_NS,
         sides=file.format.sides,
         symbol=None if Role.SYMBOL in layout.roles else file.symbol or "",
+        block_rows=block_rows,
     )
     if layout.has_header:
         blank = len(text) - len(text.lstrip(b"\r\n"))
