@@ -14,6 +14,7 @@ from fastbars.archives import ranges
 from fastbars.archives.columns import TradeColumns
 from fastbars.archives.ledger import DAY_NS, RowLedger
 from fastbars.archives.segments import segments
+from fastbars.errors import TapeError
 
 START_NS = 19_800 * DAY_NS
 
@@ -137,3 +138,23 @@ def test_sets_of_ids_are_sets(some: list[tuple[int, int]], others: list[tuple[in
     assert set(numbers[ranges.holds(a, numbers)].tolist()) == plain(some)
     if len(a):
         assert plain(ranges.between(a)) == set(range(int(a[0, 0]), int(a[-1, 1]))) - plain(some)
+
+
+def test_ids_that_do_not_rise_by_one_are_given_up_before_memory_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastbars.archives.ledger.MOST_RANGES", 100_000)
+    ledger = RowLedger(most_segments=1 << 20)
+    ids = np.arange(400_000) * 2
+    ones = np.ones(len(ids), np.int64)
+    ledger.take(TradeColumns(
+        ("A",), np.zeros(len(ids), np.int32), START_NS + ids, ones, 0, ones, 0, ones.astype(np.int8), ids, ids, None, 1
+    ))  # fmt: skip
+    with pytest.raises(TapeError, match="more than 100,000 holes"):
+        ledger.finish()
+
+
+def test_the_same_id_again_and_again_is_one_repeated_id() -> None:
+    ledger = RowLedger()
+    ledger.take(block([(7, START_NS)] * 5_000, 1))
+    ledger.finish()
+    (series,) = ledger.series
+    assert (series.ids.tolist(), series.repeated.tolist(), series.late) == ([[7, 7]], [[7, 7]], 0)

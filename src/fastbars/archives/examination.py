@@ -211,8 +211,10 @@ class Examined:
                     outside[number] += day.rows
             if series.late:
                 yield Finding(Kind.LATE, name, None, series.late, files=files, row=series.late_row)
-        for number, rows in sorted(outside.items()):
-            yield Finding(Kind.OUTSIDE_PERIOD, name, date_of(number), rows, files=files)
+        for first, last in ranges.ranges_of((number, number) for number in outside).tolist():
+            rows = sum(outside[number] for number in range(first, last + 1))
+            until = date_of(last) if last > first else None
+            yield Finding(Kind.OUTSIDE_PERIOD, name, date_of(first), rows, files=files, until=until)
         if ledger.backs:
             yield Finding(Kind.TIME_GOES_BACK, name, None, ledger.backs, files=files, row=ledger.back_row)
         if ledger.wrong:

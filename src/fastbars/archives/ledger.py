@@ -18,6 +18,7 @@ from fastbars.archives import ranges
 from fastbars.archives.columns import TradeColumns
 from fastbars.archives.ranges import NONE, Ranges
 from fastbars.archives.segments import BUCKET, segments
+from fastbars.errors import TapeError
 
 __all__ = ["DAY_NS", "Day", "RowLedger", "Series", "summed"]
 
@@ -25,6 +26,7 @@ DAY_NS = 86_400 * 10**9
 LATENESS_NS = 60 * 10**9  # a lower id so much later than all before it is of another series, as in live streams
 _NEVER = -(2**63)
 _MOST_SERIES = 64  # of a file; from there on lower ids came late
+MOST_RANGES = 1 << 22  # of a file: 67 MB
 _MOST_PENDING = 1 << 18  # entries before they are merged
 _DIGEST = np.dtype([("day", "i8"), ("bucket", "i8"), ("rows", "i8"), ("digest", "u8")])
 _MOST_SEGMENTS, _MOST_BLOCKS = 1 << 14, 64  # before they are looked at
@@ -92,12 +94,10 @@ class Series:
     def add(self, runs: npt.NDArray[Any], parts: npt.NDArray[Any]) -> None:
         """Add segments, and the runs that they make."""
         _count_days(self.days, parts)
-        digests = np.empty(len(parts), _DIGEST)
-        digests["day"], digests["rows"], digests["digest"] = parts["day"], parts["rows"], parts["digest"]
-        digests["bucket"] = np.where(parts["first"] < 0, -1, parts["first"] // BUCKET)
-        self._digests.append(digests)
+        self._digests.append(_digests_of(parts))
         if sum(map(len, self._digests)) > max(_MOST_PENDING, 2 * len(self._digests[0])):
             self._digests = [summed(self._digests)]
+            self._check(len(self._digests[0]))
         if runs["first"][0] < 0:  # without ids
             self.until_ns = max(self.until_ns, int(parts["until"].max()))
             return
@@ -112,6 +112,14 @@ class Series:
         self._pending.append(np.stack([runs["first"], runs["last"]], 1))
         if sum(map(len, self._pending)) > max(_MOST_PENDING, len(self.ids)):
             self.settle()
+            self._check(len(self.ids))
+
+    def _check(self, count: int) -> None:
+        if count > MOST_RANGES:
+            raise TapeError(
+                f"the ids have more than {MOST_RANGES:,} holes: they do not rise by one from trade to trade, and prove"
+                " nothing (ids='none')"
+            )
 
     def begins_anew(self, runs: npt.NDArray[Any]) -> int:
         """The first of these runs that is not of this series; their number, if none is."""
@@ -217,13 +225,35 @@ def _before(values: npt.NDArray[Any], start: int) -> npt.NDArray[Any]:
 
 
 def _count_days(days: dict[int, Day], parts: npt.NDArray[Any]) -> None:
-    for number in np.unique(parts["day"]).tolist():
-        of_day = parts[parts["day"] == number] if len(parts) > 1 else parts
+    order = np.argsort(parts["day"], kind="stable")
+    numbers = parts["day"][order]
+    starts = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]]))
+    sums = (
+        np.add.reduceat(parts["rows"][order], starts).tolist(),
+        np.add.reduceat(parts["voids"][order], starts).tolist(),
+        np.minimum.reduceat(parts["first"][order], starts).tolist(),
+        np.maximum.reduceat(parts["last"][order], starts).tolist(),
+    )
+    for number, rows, voids, first, last in zip(numbers[starts].tolist(), *sums, strict=True):
         day = days.setdefault(number, Day())
-        day.rows += int(of_day["rows"].sum())
-        day.voids += int(of_day["voids"].sum())
-        day.first = min(day.first, int(of_day["first"].min()))
-        day.last = max(day.last, int(of_day["last"].max()))
+        day.rows += rows
+        day.voids += voids
+        day.first, day.last = min(day.first, first), max(day.last, last)
+
+
+def _digests_of(parts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    # Neighbours of one day and bucket as one: holes make many of them.
+    buckets = np.where(parts["first"] < 0, -1, parts["first"] // BUCKET)
+    starts = _starts(parts["day"], buckets)
+    made = np.empty(len(starts), _DIGEST)
+    made["day"], made["bucket"] = parts["day"][starts], buckets[starts]
+    made["rows"] = np.add.reduceat(parts["rows"], starts)
+    made["digest"] = np.add.reduceat(parts["digest"], starts)
+    return made
+
+
+def _starts(days: npt.NDArray[np.int64], buckets: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    return np.flatnonzero(np.concatenate([[True], (buckets[1:] != buckets[:-1]) | (days[1:] != days[:-1])]))
 
 
 def summed(tables: Iterable[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -28,9 +28,14 @@ def union(parts: Iterable[Ranges]) -> tuple[Ranges, Ranges]:
     reached = np.maximum.accumulate(last)
     again = first[1:] <= reached[:-1]
     doubles = np.stack([first[1:][again], np.minimum(last[1:][again], reached[:-1][again])], 1)
-    starts = np.flatnonzero(np.concatenate([[True], first[1:] - 1 > reached[:-1]]))
-    ends = np.append(starts[1:], len(table)) - 1
-    return np.stack([first[starts], reached[ends]], 1), (union([doubles])[0] if len(doubles) else NONE)
+    return _joined(table, reached), _joined(doubles, np.maximum.accumulate(doubles[:, 1]))
+
+
+def _joined(table: Ranges, reached: npt.NDArray[np.int64]) -> Ranges:
+    # Ranges in order of their first ids, and the greatest id up to each.
+    starts = np.flatnonzero(np.concatenate([[True], table[1:, 0] - 1 > reached[:-1]])[: len(table)])
+    ends = np.append(starts[1:], len(table))[: len(starts)] - 1
+    return np.stack([table[starts, 0], reached[ends]], 1)
 
 
 def count(ranges: Ranges) -> int:
