@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from aiohttp import web
@@ -18,9 +18,8 @@ import fastbars
 from archive_faults import DAY_MS, Archive, Row, Truth
 from examples import examples
 from fastbars import BarBatch, OHLCVBar
-from fastbars.archives.doctor import check
-from fastbars.archives.findings import Kind
-from fastbars.archives.repair import RepairReport, repair
+from fastbars.archives import Kind, build, check
+from fastbars.archives.repair import RepairReport
 from fastbars.simulator.dialects import find_dialect
 from fastbars.simulator.market import SimulatedMarket, SimulatedTrade
 from fastbars.simulator.rest import SimulatedHistory
@@ -100,7 +99,10 @@ def drop(archive: Archive, source_name: str, truth: Truth, ids: set[int]) -> lis
 
 
 async def repaired(files: list[Path], to: Path, url: str | None, key: str | None = None) -> RepairReport:
-    return await asyncio.to_thread(repair, files, SPECS, to, rest=url is not None, rest_url=url, api_key=key)
+    way: Literal["files", "rest"] = "files" if url is None else "rest"
+    report = await asyncio.to_thread(build, files, SPECS, to, repair=way, rest_url=url, api_key=key)
+    assert report.repaired is not None
+    return report.repaired
 
 
 @pytest.mark.real_clock
@@ -275,3 +277,6 @@ async def test_whatever_is_wrong_with_both_editions_the_bars_are_those_of_the_tr
     assert [values(bar) for bar in bars] == [values(bar) for bar in truth]
     assert {bar.status for bar in bars} <= {"COMPLETE", "HEALED", "PARTIAL"}
     assert report.left == []
+    rows = sum(len(own) for source in (daily, monthly) for own in source.rows.values())
+    found = {row.first for source in (daily, monthly) for own in source.rows.values() for row in own}
+    assert (report.files, report.trades, report.duplicates) == (len(archive.files), rows, rows - len(found))

@@ -24,7 +24,7 @@ from decimal import Decimal
 from itertools import groupby
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -38,6 +38,9 @@ from fastbars.clocks import steady_ns
 from fastbars.errors import FastbarsError
 from fastbars.log import log
 from fastbars.specs import BarKind, BarSpec, Origin, parse_specs
+
+if TYPE_CHECKING:
+    from fastbars.archives.repair import RepairReport
 
 __all__ = ["BuildProgress", "BuildReport", "build"]
 
@@ -79,6 +82,7 @@ class BuildReport:
         trades: rows read. Of these: voids, whose ids were used up; duplicates, which came twice; dropped, of size 0
             where ids prove nothing.
         files: read; resumed: of these, by an earlier process.
+        repaired: with `repair`, from where each hole was filled, and what stays missing.
     """
 
     bars: int
@@ -88,6 +92,7 @@ class BuildReport:
     dropped: int
     files: int
     resumed: int
+    repaired: RepairReport | None = None
 
 
 def build(
@@ -102,6 +107,9 @@ def build(
     origin: Origin | None = None,
     contract_sizes: Mapping[str, str | int | Decimal] | None = None,
     on_progress: Callable[[BuildProgress], object] | None = None,
+    repair: Literal["files", "rest"] | None = None,
+    api_key: str | None = None,
+    rest_url: str | None = None,
     **recognised: Any,
 ) -> BuildReport:
     """Make bars of files of trades.
@@ -123,6 +131,11 @@ def build(
         timezone, origin: of day and longer bars that do not name their own.
         contract_sizes: of symbols on inverse markets, in quote units; those of known exchanges are known.
         on_progress: called after each block of trades, or with workers after each file.
+        repair: "files": each id that one edition lacks is taken from another; "rest": and what no file has from the
+            exchange's REST API, within its limits. As `fastbars.archives.repair.repair` does it: by this process alone,
+            without progress, and not resumed.
+        api_key, rest_url: with repair="rest": sent where the exchange's history needs a key; the address to ask
+            instead of the exchange's own.
         recognised: what `fastbars.archives.formats.recognise` takes, for all files: exchange, market, symbol, format,
             columns, time_unit, ids, ...
 
@@ -132,6 +145,16 @@ def build(
         FastbarsError: the files contradict each other. SpecError: a bar spec is not known. OSError.
     """
     specs = parse_specs(bars, timezone=timezone, origin=origin)
+    if repair not in (None, "files", "rest"):
+        raise FastbarsError(f"repair {repair!r} is not 'files' or 'rest'")
+    if repair is not None:
+        given_files = list(files)
+        if not given_files:
+            raise FastbarsError("no files were given")
+        return _repaired(
+            given_files, bars, to, repair=repair, form=form, partition_by=partition_by, timezone=timezone,
+            origin=origin, contract_sizes=contract_sizes, api_key=api_key, rest_url=rest_url, **recognised,
+        )  # fmt: skip
     given = [file if isinstance(file, ArchiveFile) else recognise(file, **recognised) for file in files]
     if not given:
         raise FastbarsError("no files were given")
@@ -159,6 +182,23 @@ def build(
     _write_manifest(target.with_name(f"{target.name}.manifest.json"), chains, specs, report)
     shutil.rmtree(parts, ignore_errors=True)
     return report
+
+
+def _repaired(
+    files: Sequence[str | PathLike[str] | ArchiveFile],
+    bars: str | int | BarSpec | Sequence[str | int | BarSpec],
+    to: str | PathLike[str],
+    *,
+    repair: str,
+    **others: Any,
+) -> BuildReport:
+    from fastbars.archives.repair import repair as repair_files  # noqa: PLC0415 it can ask exchanges
+
+    report = repair_files(files, bars, to, rest=repair == "rest", **others)
+    return BuildReport(
+        bars=report.bars, trades=report.trades, voids=report.voids, duplicates=report.duplicates, dropped=0,
+        files=report.files, resumed=0, repaired=report,
+    )  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ from fastbars.archives import ranges
 from fastbars.archives.asking import Answers, ask
 from fastbars.archives.columns import TradeColumns
 from fastbars.archives.comparison import Place, Verdict, compare, days_of
+from fastbars.archives.declaration import ArchiveFile
 from fastbars.archives.examination import OTHER, Examined, Part, by_series, date_of, examine, parts_of
 from fastbars.archives.findings import DayReport, Diagnosis, Finding, Kind, SeriesName, shown_ranges
 from fastbars.archives.formats import recognise
@@ -43,7 +44,7 @@ _TELLING_ROWS = 100  # as many rows by chance do not all have whole seconds, or 
 
 
 def check(
-    files: Iterable[str | PathLike[str]],
+    files: Iterable[str | PathLike[str] | ArchiveFile],
     *,
     rest: bool = False,
     api_key: str | None = None,

@@ -37,14 +37,14 @@ SeriesFiles = dict[SeriesName, list[tuple["Examined", RowLedger]]]
 
 
 def examine(
-    files: Iterable[str | PathLike[str]],
+    files: Iterable[str | PathLike[str] | ArchiveFile],
     recognised: Callable[[Path], ArchiveFile] = recognise,
     on_progress: Callable[[Path, int], object] | None = None,
 ) -> tuple[list[Examined], list[Finding]]:
     """Read each file once, whatever is wrong with it.
 
     Args:
-        files: a file that is given twice is read once, which is a finding.
+        files: paths, or of `recognise`; one that is given twice is read once, which is a finding.
         recognised: says what a file is.
         on_progress: called after each block with the file and the rows read of it.
 
@@ -54,7 +54,8 @@ def examine(
     examined: list[Examined] = []
     findings: list[Finding] = []
     seen: dict[Path, Path] = {}
-    for given in map(Path, files):
+    for file in files:
+        given = file.path if isinstance(file, ArchiveFile) else Path(file)
         real = given.resolve()
         if real in seen:
             findings.append(Finding(Kind.GIVEN_TWICE, files=(str(given), str(seen[real]))))
@@ -63,7 +64,7 @@ def examine(
         one = Examined(given)
         try:
             one.checksum = checksum_fault(given)
-            one.file = recognised(given)
+            one.file = file if isinstance(file, ArchiveFile) else recognised(given)
             one.head = tuple(first_row(given))
             one.read(on_progress)
         except TapeError as error:

@@ -28,6 +28,7 @@ from fastbars.archives import ranges
 from fastbars.archives.asking import Answers
 from fastbars.archives.columns import TradeColumns
 from fastbars.archives.comparison import rows_at, rows_of
+from fastbars.archives.declaration import ArchiveFile
 from fastbars.archives.doctor import EpochCheck, SeriesCheck, ask_for_all
 from fastbars.archives.examination import Part, by_series, examine
 from fastbars.archives.findings import SeriesName
@@ -93,6 +94,7 @@ class RepairReport:
         left: ranges that stay missing; their bars are GAP.
         disputed: ids with several contents.
         bars: how many were made.
+        files, trades: read; of the trades voids, whose ids were used up, and duplicates, which came twice.
     """
 
     filled: list[Filled] = field(default_factory=list)
@@ -100,10 +102,14 @@ class RepairReport:
     left: list[Left] = field(default_factory=list)
     disputed: list[Disputed] = field(default_factory=list)
     bars: int = 0
+    files: int = 0
+    trades: int = 0
+    voids: int = 0
+    duplicates: int = 0
 
 
 def repair(
-    files: Iterable[str | PathLike[str]],
+    files: Iterable[str | PathLike[str] | ArchiveFile],
     bars: str | int | BarSpec | Sequence[str | int | BarSpec],
     to: str | PathLike[str],
     *,
@@ -150,7 +156,7 @@ def repair(
     series = [SeriesCheck(name, own) for name, own in by_series(examined).items()]
     if rest:
         asyncio.run(ask_for_all(series, api_key, rest_url, tell, disputed=True))
-    report = RepairReport()
+    report = RepairReport(files=len(examined))
     with open_output(to, form=form, partition_by=partition_by) as output:
         for one in series:
             tell(f"{one.name}: making bars")
@@ -180,6 +186,7 @@ class SeriesRepair:
         kernel: BarKernel | None = None
         has_ids = any(check_has_ids(epoch.parts) for epoch in self._epochs.values())
         healed: list[Ranges] = []
+        taken = 0
         for number in sorted(self._epochs):
             plan = _Plan(self.name, self._epochs[number], report)
             if kernel is None:
@@ -187,9 +194,14 @@ class SeriesRepair:
                 ledger = Ledger(max(4096, len(plan.left_out) + 1)) if has_ids else None
                 kernel = BarKernel(instruments, specs, ledger, has_ids, horizon_ns=horizon_ns)
             made += _folded(kernel, instruments, plan, scales)
+            taken += plan.taken
             healed.append(_around(plan.rest.ids) if plan.rest is not None else NONE)
         assert kernel is not None
         made.append(kernel.flush().array())
+        trades = sum(ledger.rows for _, ledger in self._check.files)
+        report.trades += trades
+        report.voids += kernel.voids
+        report.duplicates += trades - taken + kernel.duplicates
         rows = _latest(np.concatenate([np.empty(0, ROW_DTYPE), *made]), specs)
         if has_ids:
             _mark_healed(rows, ranges.union(healed)[0])
@@ -234,6 +246,7 @@ class _Plan:
         self.left_out = ranges.union([epoch.missing()[1], NONE if rest is None else rest.left_out])[0]
         self.parts = epoch.parts
         self._epoch = epoch
+        self.taken = 0  # rows of files
         sizes: dict[str, int] = defaultdict(int)
         for part in self.parts:
             sizes[part.source] += sum(day.rows for day in part.series.days.values())
@@ -345,6 +358,7 @@ def _source_rows(plan: _Plan, source: str, scales: tuple[int, int]) -> Iterator[
     # Those that come in order of ids; the others are in `_rows_out_of_order`.
     for part in plan.in_order(source):
         for rows, ahead in _part_rows(plan, part, scales):
+            plan.taken += len(rows)
             if part.series.below > MOST_LATE:
                 yield rows
             elif ahead.any():
