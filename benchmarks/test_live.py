@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from benchmarks import market
 from benchmarks.yardstick import HELD, NOMINAL_NS, STEPS, TRIES, assert_ns, is_within, smallest, yardstick
-from fastbars import StreamConfig
+from fastbars import OHLCVBar, StreamConfig
 from fastbars.exchanges import find_exchange
 from fastbars.live.callbacks import Callbacks
+from fastbars.live.delivery import A_LOOK
 from fastbars.live.session import Session
 from fastbars.tapes.recorder import Recording
 from fastbars.tapes.recording import read_recording
@@ -150,6 +153,64 @@ def test_a_full_hour_closes_for_3000_symbols(rounds: int) -> None:
     HELD.append(f"| a full hour, 18,000 bars: the longest turn of the event loop | {best_longest:.0f} ms | 22 |")
     assert is_within(best_last, 100)
     assert is_within(best_longest, 22)
+
+
+# Bars in progress.
+
+
+class Quarters:
+    """A session of 3,000 symbols and 3 specs with 5,000 trades a second, and a reader of updates, 4 a second."""
+
+    def __init__(self) -> None:
+        self.session = Session(find_exchange("binance"), StreamConfig(bars=["1m", "5m", "1h"]), channel="trade")
+        self.draw = random.Random(1)
+        self.time_ms = BEGIN_MS
+        self.ids = [0] * ALL
+        self.shown = 0
+        self.feed(range(ALL))
+        self.open_bars = self.session.open_bars(1e-9)
+        self.show()
+        assert self.shown == 3 * ALL
+        self.prepare()
+        self.show()
+        self.rounds = 1
+
+    def feed(self, symbols: Sequence[int]) -> None:
+        for at in range(0, len(symbols), 50):
+            self.time_ms += 1
+            payloads = []
+            for symbol in symbols[at : at + 50]:
+                self.ids[symbol] += 1
+                payloads.append(trade_of(symbol, self.ids[symbol], self.time_ms))
+            self.session.receive(payloads, self.time_ms * 10**6, self.time_ms * 10**6)
+
+    def prepare(self) -> None:
+        """A quarter of a second of trades."""
+        self.feed([self.draw.randrange(ALL) for _ in range(1_250)])
+
+    def show(self) -> None:
+        """A round: all that has changed, in the slices that callbacks are given."""
+        while bars := self.open_bars.take(A_LOOK):
+            for bar in bars:
+                self.session.notifier.call(self.take, bar)
+
+    def take(self, _: OHLCVBar) -> None:
+        self.shown += 1
+
+
+def test_updates_of_9000_bars_in_progress(rounds: int) -> None:
+    # 3,060 of them have changed in a quarter of a second.
+    quarters = Quarters()
+    found = assert_ns(
+        "updates, 9,000 bars in progress, a symbol and spec a round", quarters.show, 3 * ALL, 500.0, rounds,
+        before=quarters.prepare,
+    )  # fmt: skip
+    HELD.append(
+        f"| updates of 9,000 bars in progress at 5,000 trades a second, of one core | {found * 3.6e-3:.1f} % | 2.5 |"
+    )
+    assert is_within(found * 3.6e-3, 1.8)
+    idle = assert_ns("the same, where nothing has changed", quarters.show, 3 * ALL, 60.0, rounds)
+    assert idle < found
 
 
 def resident_mib() -> float:
