@@ -6,18 +6,27 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from hypothesis import given, settings as hypothesis_settings, strategies as st
+from hypothesis import event, given, settings as hypothesis_settings, strategies as st
 
 import fastbars
 from examples import examples
-from fastbars import OHLCVBar, StreamConfig
-from fastbars.live.past.beginnings import _cover, _levels_of
+from fake_clock import FakeClockLoop
+from fastbars import ExchangeBar, OHLCVBar, StreamConfig, clocks
+from fastbars.exchanges import find_exchange
+from fastbars.live.past.beginnings import Beginnings, _cover, _levels_of
+from fastbars.live.past.candles import PastCandles
+from fastbars.live.session import Session
 from fastbars.simulator import SimulatedExchange
 from fastbars.simulator.record import RecordedTrade
 from fastbars.simulator.rest import RestFault
+from fastbars.ticks import to_datetime
+
+if TYPE_CHECKING:
+    from fastbars.live.past.candles import CandleClient
 
 HOUR_NS = 3_600 * 10**9
 
@@ -221,3 +230,131 @@ def test_a_span_is_covered_by_whole_candles_without_gap_or_overlap(one: int, oth
         at_ns = end_ns
     assert at_ns == until_ns
     assert len(pieces) <= 5
+
+
+# Whatever comes, and whenever: exact, or PARTIAL.
+
+
+class Exchange:
+    """Candles made of every trade that there was, whenever it was delivered."""
+
+    def __init__(self) -> None:
+        self.trades: list[tuple[int, int]] = []  # ms, contracts
+        self.history = SimpleNamespace(intervals={"1m": "1", "1h": "60"}, api=SimpleNamespace(url="rest"))
+
+    async def past(self, symbol: str, spec: str, since_ns: int, until_ns: int) -> PastCandles:
+        await asyncio.sleep(2.0)
+        length_ns = {"1m": 60, "1h": 3_600}[spec] * 10**9
+        candles = []
+        for open_ns in range(since_ns, until_ns, length_ns):
+            sizes = [size for ms, size in self.trades if open_ns <= ms * 10**6 < open_ns + length_ns]
+            if sizes:
+                times = to_datetime(open_ns), to_datetime(open_ns + length_ns)
+                values: list[Any] = [*times, *[Decimal(1)] * 4, Decimal(sum(sizes)), *[None] * 6, True, None]
+                candles.append(ExchangeBar(symbol, spec, *values))
+        return PastCandles(candles, since_ns, until_ns)
+
+    def whole(self, open_ms: int, border_ms: int, delivered: list[tuple[int, int]]) -> int:
+        before = sum(size for ms, size in self.trades if open_ms <= ms < border_ms)
+        return before + sum(size for ms, size in delivered if ms >= border_ms)
+
+
+trade_steps = st.tuples(
+    st.sampled_from([0.1, 1.0, 7.0, 20.0]),  # s until it is traded
+    st.sampled_from([None, 0.0, 0.0, 0.0, 0.3, 5.0, 50.0]),  # s until it is delivered; None: before the start, if it is
+    st.integers(1, 10**6),
+)
+
+
+@hypothesis_settings(max_examples=examples(40))
+@given(st.integers(1, 400), st.lists(trade_steps, min_size=8, max_size=60), st.sampled_from(["bybit", "binance"]))
+def test_a_bar_is_shown_exactly_with_its_beginning_or_as_it_is(
+    before_s: int, steps: list[tuple[float, float | None, int]], exchange: str
+) -> None:
+    async def main() -> None:
+        exchanges, delivered, reported = Exchange(), list[tuple[int, int]](), 0
+        config = StreamConfig(bars=["5m", "1h"], repair="candles")
+        session = Session(find_exchange(exchange), config, channel=find_exchange(exchange).default_channel)
+        beginnings = session.past.beginnings = Beginnings(
+            session.intake, config.specs, cast("CandleClient", exchanges), config.lateness, clocks.wall_ns
+        )
+        beginnings.want_all()
+        running = asyncio.create_task(beginnings.run())
+        for ago_s in range(before_s, 0, -7):
+            exchanges.trades.append((clocks.wall_ns() // 10**6 - ago_s * 1000, ago_s))
+        session.coverage.end_outage(clocks.steady_ns())
+        waiting: list[tuple[float, int, int]] = []  # by when they are delivered
+
+        async def pass_time(until_s: float) -> None:
+            while waiting and min(waiting)[0] <= until_s:
+                due_s, at_ms, size = min(waiting)
+                waiting.remove((due_s, at_ms, size))
+                await asyncio.sleep(max(0.0, due_s - clocks.steady_s()))
+                delivered.append((at_ms, size))
+                payload = message(exchange, len(delivered), at_ms, size)
+                session.receive([payload], clocks.wall_ns(), clocks.steady_ns())
+            await asyncio.sleep(max(0.0, until_s - clocks.steady_s()))
+
+        for number, (wait_s, delay_s, size) in enumerate([*steps, (70.0, 0.0, 1), (70.0, 0.0, 1)]):
+            await pass_time(clocks.steady_s() + wait_s)
+            now_ms = clocks.wall_ns() // 10**6
+            if delay_s is not None or number > 3:
+                exchanges.trades.append((now_ms, size))
+                waiting.append((clocks.steady_s() + (delay_s or 0.0), now_ms, size))
+            await pass_time(clocks.steady_s())
+            for spec in ("5m", "1h"):
+                bar = session.current("BTCUSDT", spec)
+                if bar is not None and bar.status == "REPORTED":
+                    reported += 1
+                    open_ms = round(bar.open_time.timestamp() * 1000)
+                    borders = range(open_ms, now_ms + 1, 60_000)
+                    assert int(bar.volume) in {exchanges.whole(open_ms, border, delivered) for border in borders}
+                    assert int(bar.volume) >= exchanges.whole(open_ms, min(borders), delivered)
+        running.cancel()
+        await asyncio.wait([running])
+        assert running.cancelled()
+        event("reported" if reported else "never reported")
+
+    with asyncio.Runner(loop_factory=FakeClockLoop) as runner:
+        runner.run(main())
+
+
+async def test_a_bar_that_holds_what_the_second_buffer_has_not_seen_stays_partial() -> None:
+    exchanges, config = Exchange(), StreamConfig(bars="5m", repair="candles")
+    session = Session(find_exchange("binance"), config, channel="trade")
+    beginnings = session.past.beginnings = Beginnings(
+        session.intake, config.specs, cast("CandleClient", exchanges), config.lateness, clocks.wall_ns
+    )
+    running = asyncio.create_task(beginnings.run())
+    session.coverage.end_outage(clocks.steady_ns())
+    begun_ms = clocks.wall_ns() // 10**6
+    exchanges.trades = [(begun_ms + number, number) for number in range(1, 5)]
+    for number in (1, 2, 4):
+        now = clocks.wall_ns(), clocks.steady_ns()
+        session.receive([message("binance", number, begun_ms + number, 1)], *now)
+    buffer = session.intake.buffer
+    assert buffer is not None
+    healed = buffer.new_batch()
+    healed.append("BTCUSDT", (begun_ms + 3) * 10**6, "1", "1", "buy", 3)
+    buffer.heal(healed)
+    for _ in range(150):
+        await asyncio.sleep(1.0)
+        bar = session.current("BTCUSDT", "5m")
+        assert bar is not None
+        assert (bar.status, bar.trade_count) == ("PARTIAL", 4)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+def message(exchange: str, number: int, time_ms: int, size: int) -> bytes:
+    if exchange == "binance":
+        return b'{"e":"trade","E":%d,"s":"BTCUSDT","t":%d,"p":"1","q":"%d","T":%d,"m":false,"M":true}' % (
+            time_ms,
+            number,
+            size,
+            time_ms,
+        )
+    return (
+        b'{"topic":"publicTrade.BTCUSDT","ts":%d,"type":"snapshot","data":[{"i":"%d","T":%d,"p":"1","v":"%d","S":"Buy",'
+        b'"s":"BTCUSDT","BT":false}]}' % (time_ms, 10**12 + number, time_ms, size)
+    )
