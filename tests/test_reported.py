@@ -302,3 +302,21 @@ def test_bars_of_two_batches_of_objects_merge_as_their_trades_do() -> None:
 
     (merged,) = batch(7, "5").merge(batch(3, "4"))
     assert (merged.open, merged.close, merged.high, merged.trade_count) == (Decimal(4), Decimal(2), Decimal(5), 4)
+
+
+def test_numbers_beyond_64_bits_stand_beside_others() -> None:
+    wide, large = Decimal("12345678901234567890.123456789012345678"), Decimal(2**60)
+    bars = [
+        reported(candle(0, quote_volume=Decimal("0.1"))), reported(candle(1, quote_volume=wide, volume=large)),
+        reported(candle(2, quote_volume=Decimal("1e-30"), volume=Decimal("1e-18"))), reported(candle(3)),
+        reported(candle(4, volume=Decimal(9 * 10**18), taker_buy_volume=Decimal("1e-18"))),
+    ]  # fmt: skip
+    batch = BarBatch.from_bars(bars)
+    assert batch.to_bars() == bars
+    assert batch[::2].to_bars() == bars[::2]
+
+
+def test_a_candle_without_trades_has_no_ids() -> None:
+    bar = reported(candle(trade_count=0, volume=Decimal(0), first_trade_id=7, last_trade_id=6))
+    assert (bar.trade_count, bar.first_trade_id, bar.last_trade_id) == (0, None, None)
+    assert BarBatch.from_bars([bar]).to_bars() == [bar]

@@ -259,6 +259,8 @@ def reported(
             f"{candle.exchange} {candle.symbol} {candle.spec} {candle.open_time}: the candle is not closed yet"
         )
     values = {own.name: getattr(candle, own.name) for own in fields(ExchangeBar) if own.name in BAR_FIELDS}
+    if candle.trade_count == 0:  # whatever stands there: it is no trade's
+        values["first_trade_id"] = values["last_trade_id"] = None
     return OHLCVBar(**values, status=BarStatus.REPORTED, revision=revision, close_reason=close_reason, inverse=inverse)
 
 

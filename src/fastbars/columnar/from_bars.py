@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbars.bars import REASONS, STATUSES, OHLCVBar
+from fastbars.columnar.columns import numbers_of_objects
 from fastbars.errors import PrecisionError
-from fastbars.kernel.fields import NO_ID, NO_PRICE, ROW_DTYPE
+from fastbars.kernel.fields import FIELDS, INT128, NO_ID, NO_PRICE, ROW_DTYPE
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.limits import MAX_SCALE, NO_SUM
 from fastbars.kernel.scaled import DECIMALS
@@ -27,6 +28,8 @@ _HIGHEST = np.iinfo(np.int64).max
 _LOW_BITS = (1 << 64) - 1
 _UNKNOWN = 0, NO_SUM
 _MOST_DIGITS = 64
+_ZERO = Decimal(0)
+_POWERS = 10 ** np.arange(MAX_SCALE + 1)
 
 
 def rows_of_bars(
@@ -51,8 +54,10 @@ def rows_of_bars(
     numbers = {spec: number for number, spec in enumerate(named)}
     ids = any(bar.first_trade_id is not None for bar in bars)
     rows = np.zeros(len(bars), ROW_DTYPE)
-    for place, bar in enumerate(bars):
-        rows[place] = _row_of(bar, place, instruments.id(bar.symbol), numbers[bar.spec], ids=ids)
+    rows["symbol_id"] = [instruments.id(bar.symbol) for bar in bars]
+    rows["spec"] = [numbers[bar.spec] for bar in bars]
+    _fill_plain(rows, bars, ids=ids)
+    _fill_numbers(rows, bars)
     return rows, instruments, tuple(named.values()), ids
 
 
@@ -85,35 +90,82 @@ def _contract_of(bar: OHLCVBar) -> Decimal | None:
     return size if DECIMALS.multiply(size, bar.volume) == bar.quote_volume else Decimal(1)
 
 
-def _row_of(bar: OHLCVBar, place: int, symbol_id: int, spec: int, *, ids: bool) -> tuple[Any, ...]:
-    prices, price_scale = _mantissas(bar, ("open", "high", "low", "close"), MAX_SCALE, 63)
-    sizes, size_scale = _mantissas(bar, ("volume", "taker_buy_volume"), MAX_SCALE, 127)
-    quotes, quote_scale = _mantissas(bar, ("quote_volume", "taker_buy_quote_volume"), 2 * MAX_SCALE, 127)
-    opened, high, low, close = (0 if price is None else price for price in prices)
-    open_ns, close_ns = to_nanoseconds(bar.open_time), to_nanoseconds(bar.close_time)
-    # Of its trades no more than the interval is known; a bar without any has the extremes, which merge with all others.
-    first_ns, last_ns = (open_ns, max(open_ns, close_ns - 1)) if bar.trade_count != 0 else (_HIGHEST, NO_PRICE)
-    if bar.trade_count == 0:
-        first_id, last_id = _HIGHEST, NO_ID
-    elif ids:
-        first_id, last_id = (NO_ID if one is None else one for one in (bar.first_trade_id, bar.last_trade_id))
+def _fill_plain(rows: npt.NDArray[Any], bars: Sequence[OHLCVBar], *, ids: bool) -> None:
+    # All but prices and sums.
+    places = np.arange(len(bars))
+    rows["row"] = places
+    rows["open_time"] = [to_nanoseconds(bar.open_time) for bar in bars]
+    rows["close_time"] = [to_nanoseconds(bar.close_time) for bar in bars]
+    rows["count"] = [-1 if bar.trade_count is None else bar.trade_count for bar in bars]
+    rows["missing"] = [-1 if bar.missing_count is None else bar.missing_count for bar in bars]
+    rows["unpublished"] = [-1 if bar.unpublished_count is None else bar.unpublished_count for bar in bars]
+    rows["revision"] = [bar.revision for bar in bars]
+    rows["status"] = [_STATUSES[bar.status] for bar in bars]
+    rows["reason"] = [_REASONS[bar.close_reason] for bar in bars]
+    if ids:
+        rows["first_id"] = [NO_ID if bar.first_trade_id is None else bar.first_trade_id for bar in bars]
+        rows["last_id"] = [NO_ID if bar.last_trade_id is None else bar.last_trade_id for bar in bars]
     else:
-        first_id, last_id = 2 * place, 2 * place + 1
-    if bar.high is None:
-        high, low = NO_PRICE, _HIGHEST
-    values = {
-        "last_time": last_ns, "last_id": last_id, "high": high, "low": low, "close": close,
-        "count": -1 if bar.trade_count is None else bar.trade_count,
-        "volume": _wide(sizes[0]), "quote_volume": _wide(quotes[0]),
-        "taker_volume": _wide(sizes[1]), "taker_quote_volume": _wide(quotes[1]),
-        "open_time": open_ns, "close_time": close_ns, "first_time": first_ns, "first_id": first_id, "open": opened,
-        "row": place, "missing": -1 if bar.missing_count is None else bar.missing_count,
-        "symbol_id": symbol_id, "spec": spec, "revision": bar.revision,
-        "unpublished": -1 if bar.unpublished_count is None else bar.unpublished_count,
-        "status": _STATUSES[bar.status], "reason": _REASONS[bar.close_reason],
-        "price_scale": price_scale, "size_scale": size_scale, "quote_scale": quote_scale,
-    }  # fmt: skip
-    return tuple(values.get(name, b"") for name in ROW_DTYPE.names or ())
+        rows["first_id"], rows["last_id"] = 2 * places, 2 * places + 1
+    # Of its trades no more than the interval is known; a bar without any has the extremes, which merge with all others.
+    rows["first_time"], rows["last_time"] = rows["open_time"], np.maximum(rows["open_time"], rows["close_time"] - 1)
+    empty = rows["count"] == 0
+    for name, extreme in (
+        ("first_time", _HIGHEST),
+        ("last_time", NO_PRICE),
+        ("first_id", _HIGHEST),
+        ("last_id", NO_ID),
+    ):
+        rows[name][empty] = extreme
+
+
+def _fill_numbers(rows: npt.NDArray[Any], bars: Sequence[OHLCVBar]) -> None:
+    for names, scale, most, bits in (
+        (("open", "high", "low", "close"), "price_scale", MAX_SCALE, 63),
+        (("volume", "taker_buy_volume"), "size_scale", MAX_SCALE, 127),
+        (("quote_volume", "taker_buy_quote_volume"), "quote_scale", 2 * MAX_SCALE, 127),
+    ):
+        columns = [FIELDS[name] for name in names]
+        values = [np.array([getattr(bar, name) for bar in bars], object) for name in names]
+        known = [np.array([value is not None for value in column], bool) for column in values]
+        made, rest = _numbers_of(values, known, rows[scale])
+        for column, mantissas, there in zip(columns, made, known, strict=True):
+            if column.dtype is INT128:
+                rows[column.name]["lo"] = mantissas.view(np.uint64)
+                rows[column.name]["hi"] = np.where(there, mantissas >> 63, NO_SUM)
+            else:
+                rows[column.name] = mantissas
+        for place in rest:  # beyond 64 bits or 18 decimals
+            numbers, rows[scale][place] = _mantissas(bars[place], names, most, bits)
+            for column, number in zip(columns, numbers, strict=True):
+                one = 0 if number is None else number
+                rows[column.name][place] = _wide(number) if column.dtype is INT128 else one
+    priceless = np.array([bar.high is None for bar in bars], bool)
+    rows["high"][priceless], rows["low"][priceless] = NO_PRICE, _HIGHEST
+
+
+def _numbers_of(
+    values: list[npt.NDArray[Any]], known: list[npt.NDArray[np.bool_]], scale: npt.NDArray[np.int8]
+) -> tuple[list[npt.NDArray[np.int64]], list[int]]:
+    # The mantissas of some columns, 0 where one is not known, at the smallest scale of each row that holds them all,
+    # which is written to `scale`; and the rows that do not fit so.
+    count = len(scale)
+    made, scales, rest = [], [], set[int]()
+    for column, there in zip(values, known, strict=True):
+        column[~there] = _ZERO
+        mantissas, own = np.zeros(count, np.int64), np.zeros(count, np.int8)
+        start = 0
+        while (failed := numbers_of_objects(column[start:], mantissas[start:], own[start:], True)) >= 0:
+            rest.add(start + failed)
+            start += failed + 1
+        made.append(mantissas)
+        scales.append(own)
+    scale[:] = np.max(scales, axis=0, initial=0) if count else 0
+    for mantissas, own in zip(made, scales, strict=True):
+        factors = _POWERS[scale - own]
+        rest.update(np.flatnonzero(np.abs(mantissas) > _HIGHEST // factors).tolist())
+        np.multiply(mantissas, factors, out=mantissas)
+    return made, sorted(rest)
 
 
 def _mantissas(bar: OHLCVBar, names: tuple[str, ...], most: int, bits: int) -> tuple[list[int | None], int]:

@@ -304,10 +304,10 @@ class EarlierBars:
         if now_s <= self._due[series]:
             return
         gone: list[Key] = []
-        due = bar.close_time.timestamp()  # where all that are left wait
+        due = bar.close_time.timestamp()  # where one that waits stands in front of all others
         for key, one in issued.items():  # nearly in order of time
             if one.waits:
-                continue
+                break
             if self._forgotten_s(one.bar) >= now_s:
                 due = self._forgotten_s(one.bar)
                 break
