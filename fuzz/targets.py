@@ -236,6 +236,8 @@ def rest_parsers() -> list[History | Listing]:
                         found.setdefault(id(history), history)
             if exchange.listing is not None:
                 found.setdefault(id(exchange.listing), exchange.listing)
+                if exchange.listing.volumes is not None:
+                    found.setdefault(id(exchange.listing.volumes), exchange.listing.volumes)
     return list(found.values())
 
 

@@ -150,7 +150,7 @@ MARKETS = [
     (exchange, market)
     for exchange, markets in EXCHANGES.items()
     for market, venue in markets.items()
-    if venue.listing is not None and exchange != "deribit"
+    if venue.listing is not None and exchange != "deribit"  # whose list does not say what was traded
 ]
 
 

@@ -20,7 +20,9 @@ from fastbars.exchanges.messages import Ack, Stream
 from fastbars.live.callbacks import Callbacks
 from fastbars.live.connections.subscriptions import Subscriptions
 from fastbars.live.session import Session
+from fastbars.live.shared import SHARED
 from fastbars.simulator import SimulatedExchange
+from fastbars.simulator.rest import RestFault
 from servers import MINUTE_MS, START_NS, TradeServer, show, trade, trades, until
 
 BY_TRADES = StreamConfig(bars="1m", close_by="trades", reconnect_delay=0.01, reconnect_max_delay=0.01)
@@ -178,6 +180,31 @@ def test_an_alias_that_a_market_cannot_have_is_answered_with_what_is_near(
     with pytest.raises(SubscriptionError, match=why) as refused:
         find_exchange(exchange, market).exact_symbols([alias])
     assert refused.value.symbols == (alias,)
+
+
+async def test_an_alias_without_a_rule_is_looked_up_in_the_list_of_instruments() -> None:
+    async with SimulatedExchange(
+        "hyperliquid", market="spot", symbols=["PURR/USDC", "@7", "@107"], rate=200.0
+    ) as server:  # the simulator calls the base of "@107" TOKEN107
+        config = StreamConfig(rest_url=server.rest_url)
+        async with fastbars.stream(
+            "hyperliquid", ["TOKEN107/USDC", "PURR/USDC"], "tick:3", market="spot", url=server.url, config=config
+        ) as bars:
+            assert set(bars.subscribed) == {"@107", "PURR/USDC"}
+            assert {(await anext(bars)).symbol for _ in range(30)} == {"@107", "PURR/USDC"}
+            await bars.subscribe(["TOKEN7/USDC"])
+            await bars.unsubscribe(["TOKEN107/USDC"])
+            assert set(bars.subscribed) == {"@7", "PURR/USDC"}
+            with pytest.raises(SubscriptionError, match="TOKEN8/USDC"):
+                await bars.subscribe(["TOKEN8/USDC"])
+        server.listing.faults.append(
+            RestFault(body=b'{"tokens":[{"name":"A","index":0},{"name":"A","index":1},{"name":"B","index":2}],'
+                      b'"universe":[{"name":"@1","tokens":[0,2]},{"name":"@2","tokens":[1,2]}]}')
+        )  # fmt: skip
+        SHARED.reset()
+        with pytest.raises(SubscriptionError, match="hyperliquid spot: 'A/B' is the alias of several: @1, @2"):
+            async with fastbars.stream("hyperliquid", ["A/B"], market="spot", url=server.url, config=config):
+                pass
 
 
 @pytest.mark.parametrize("symbols", ["BTCUSDT", b"BTCUSDT", None, 5])

@@ -164,7 +164,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
             SubscriptionError: an unknown channel, more than the exchange's limits allow, or symbols that it
                 refused; the others are subscribed. WSConnectionError: a connection was lost, or could not be opened.
         """
-        exact = self._exact(symbols)
+        exact = await self.adapter.resolve(self._exact(symbols))
         refused: list[SubscriptionError] = []
         wanted = [] if self._past is None or channels else [each for each in exact if each not in self._subscribed]
         if self._past is not None and wanted:  # before anything of them can come
@@ -189,7 +189,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
 
     async def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
         """Remove symbols; their open bars are issued (PARTIAL, `end`). Raises SubscriptionError, WSConnectionError."""
-        exact = self._exact(symbols)
+        exact = await self.adapter.resolve(self._exact(symbols))
         if self._candles is not None and not channels:
             self._candles.symbols.difference_update(exact)
             await self.adapter.unsubscribe(exact, self._candles.channels)
@@ -234,8 +234,10 @@ class BarStream(AsyncIterator[OHLCVBar]):
             raise RuntimeError("this stream was entered before; a stream runs once: make another with stream(...)")
         self._entered = True
         try:
-            if self._past is not None and not isinstance(self._symbols, UniverseWatch):
-                self._past.want(self._symbols)
+            if not isinstance(self._symbols, UniverseWatch):
+                self._symbols = await self.adapter.resolve(self._symbols)
+                if self._past is not None:
+                    self._past.want(self._symbols)
             await self.adapter.connect()
             self._watcher = asyncio.create_task(self._watch(), name="fastbars stream")
             if isinstance(self._symbols, UniverseWatch):

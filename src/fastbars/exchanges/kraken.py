@@ -23,6 +23,7 @@ from fastbars.exchanges import (
     HALTED,
     NOTHING,
     Ack,
+    Alias,
     CandleAsk,
     CandleHistory,
     CandlePaging,
@@ -221,6 +222,9 @@ class Kraken(Exchange):
     limits = Limits(1000, 100, 10, connects=(150, 600.0), exclusive=("ohlc_*",))
     # Kraken's own heartbeat comes about once a second, while anything is subscribed to.
     keepalive = Keepalive(b'{"method":"ping"}', interval_s=30.0, silence_s=40.0)
+
+    def native_name(self, alias: Alias) -> str | None:
+        return str(alias) if alias.kind == "spot" else None
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> list[bytes]:
         return self._request("subscribe", streams, request_id)

@@ -106,9 +106,8 @@ class BaseWebSocketAdapter:
         self.url_given = url
         self.upkeep = Upkeep(self.session, url)
         self.connections = Connections(self.session, url, self.upkeep, once=once, on_state=on_state, on_error=on_error)
-        self._subscriber = Subscriber(
-            self.session, self.connections, SymbolCheck(exchange, self.config, url, self.session.learn)
-        )
+        self._check = SymbolCheck(exchange, self.config, url, self.session.learn)
+        self._subscriber = Subscriber(self.session, self.connections, self._check)
         if url is None or exchange.streams_in(url):
             self.take_subscribed_only()
 
@@ -240,6 +239,14 @@ class BaseWebSocketAdapter:
         """
         return self._subscriber.streams_of(symbols, channels)
 
+    async def resolve(self, symbols: Sequence[str]) -> list[str]:
+        """The symbols as the exchange writes them; of aliases that follow no rule, its list of instruments tells them.
+
+        Raises:
+            SubscriptionError, TypeError: as `Exchange.exact_symbols`; or an alias of several instruments.
+        """
+        return await self._check.resolved(self.exchange.exact_symbols(symbols))
+
     async def subscribe(self, symbols: Sequence[str], channels: Sequence[str] = ()) -> None:
         """Subscribe, now or as soon as the connections are up, and after every reconnect; on as many as it takes.
 
@@ -253,7 +260,7 @@ class BaseWebSocketAdapter:
             WSConnectionError: a connection was lost meanwhile, and what it carries stays desired; or could not be
                 opened.
         """
-        await self.subscribe_streams(self.streams_of(symbols, channels))
+        await self.subscribe_streams(self.streams_of(await self.resolve(symbols), channels))
 
     async def subscribe_streams(self, streams: Sequence[Stream]) -> None:
         """As `subscribe`, given (symbol, channel) pairs."""
@@ -265,7 +272,7 @@ class BaseWebSocketAdapter:
         Raises:
             SubscriptionError: the exchange refused. WSConnectionError: a connection was lost meanwhile.
         """
-        await self.unsubscribe_streams(self.streams_of(symbols, channels))
+        await self.unsubscribe_streams(self.streams_of(await self.resolve(symbols), channels))
 
     async def unsubscribe_streams(self, streams: Sequence[Stream]) -> None:
         """As `unsubscribe`, given (symbol, channel) pairs."""

@@ -15,6 +15,7 @@ from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.listing import Listed, Question
 from fastbars.exchanges.messages import Stream
+from fastbars.exchanges.naming import Alias, read_alias
 from fastbars.live.config import StreamConfig
 from fastbars.live.connections.subscriptions import joined, refusal
 from fastbars.live.listings import Entry
@@ -80,6 +81,31 @@ class SymbolCheck:
             log.error("subscription_refused", exchange=self._exchange.name, error=str(error))
             raise
         raise error
+
+    async def resolved(self, symbols: Sequence[str]) -> list[str]:
+        """The symbols, in place of aliases the exchange's own names, where only its listing tells them.
+
+        An alias that is listed as a symbol of its own is one. Without a listing they stay as they are.
+
+        Raises:
+            SubscriptionError: an alias of several instruments.
+        """
+        exchange, names = self._exchange, dict[str, str]()
+        asked = [one for one in symbols if (read := read_alias(one)) and exchange.native_name(read) is None]
+        for aliases, question in self._questions(asked):
+            listed = (await self._entry(question, _KEPT_S)).listed or {}
+            meant: dict[str, list[str]] = {}
+            for one in listed.values():
+                if one.kind == "spot" and one.base is not None and one.quote is not None:
+                    meant.setdefault(str(Alias(one.base, one.quote)), []).append(one.symbol)
+            for alias in aliases:
+                found = [] if alias in listed else meant.get(alias, [])
+                if len(found) > 1:
+                    some = ", ".join(found[:_SUGGESTED])
+                    raise SubscriptionError(f"{exchange.name}: {alias!r} is the alias of several: {some}", (alias,))
+                if found:
+                    names[alias] = found[0]
+        return list(dict.fromkeys(names.get(symbol, symbol) for symbol in symbols))
 
     async def refused(self, symbols: Sequence[str]) -> dict[str, str]:
         """Those that the exchange does not list or that do not trade, and why, with the nearest names."""
