@@ -295,7 +295,7 @@ async def test_a_stream_follows_an_exchange_that_lists_halts_and_delists(
     changes: list[SymbolChange] = []
     taken: list[OHLCVBar] = []
     async with SimulatedExchange(
-        exchange, market=market, symbols=symbols, coming=[new], rate=400.0, record=True, voids_per_minute=0.0
+        exchange, market=market, symbols=symbols, coming=[new], rate=250.0, record=True, voids_per_minute=0.0
     ) as server:
         config = StreamConfig(rest_url=server.rest_url, listing_interval=4.0, grace=0.2, heal=False)
         bars = fastbars.stream(
