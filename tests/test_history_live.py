@@ -6,12 +6,14 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 import fastbars
+import fastbars.past_bars
 from fastbars import BarStatus, BarStream, OHLCVBar, StreamConfig
 from fastbars.errors import HistoryError
 from fastbars.simulator import SimulatedExchange
@@ -129,3 +131,81 @@ async def test_a_restart_goes_on_behind_the_last_bar_delivered(tmp_path: Any) ->
     assert opens == [open_ms for open_ms in sorted(truth) if opens[0] <= open_ms <= opens[-1]]
     assert {bar.status for bar in own} <= set(PROVEN)
     assert sum(to_nanoseconds(bar.close_time) > 0 for bar in taken) < len(own) + 12  # few are issued again
+
+
+# The past alone.
+
+
+@pytest.mark.parametrize(("exchange", "market"), SERVING_TRADES)
+async def test_the_past_alone_is_that_of_the_truth_and_is_continued_where_it_was_left(
+    exchange: str, market: str
+) -> None:
+    async with traded(exchange, market, before_s=40.0, rate=10.0) as server:
+        config = StreamConfig(rest_url=server.rest_url, api_key="key")
+        seen: list[fastbars.past_bars.Progress] = []
+        past = fastbars.history(
+            exchange, server.symbols, ["1s", "5s"], last="20s", market=market, history_from="trades", config=config,
+            on_progress=seen.append,
+        )  # fmt: skip
+        began = dict(past.position)
+        bars = [bar async for batch in past for bar in batch.to_bars()]
+        assert seen[-1].bars == len(bars)
+        await asyncio.sleep(6.0)
+        later = fastbars.history(
+            exchange, server.symbols, ["1s", "5s"], past.position, market=market, history_from="trades", config=config
+        )
+        bars += [bar async for batch in later for bar in batch.to_bars()]
+        ended = later.position
+    for symbol in server.symbols:
+        for spec, length_ms in (("1s", 1000), ("5s", 5000)):
+            truth = cut(server.record.trades(symbol), length_ms)
+            own = {
+                round(bar.open_time.timestamp() * 1000): bar
+                for bar in bars if (bar.symbol, bar.spec) == (symbol, spec)
+            }  # fmt: skip
+            since_ms, until_ms = (round(at[symbol, spec].timestamp() * 1000) for at in (began, ended))
+            assert sorted(own) == [at for at in sorted(truth) if since_ms <= at and at + length_ms <= until_ms]
+            for open_ms, bar in own.items():
+                assert (bar.open, bar.high, bar.low, bar.close, bar.trade_count) == truth[open_ms]
+                assert bar.status in (*PROVEN, BarStatus.PROVISIONAL)
+
+
+@pytest.mark.real_clock
+async def test_the_past_is_taken_in_a_plain_loop_while_an_event_loop_runs() -> None:
+    async with traded("binance", "spot", before_s=2.2, rate=200.0, tick_s=0.01) as server:
+        config = StreamConfig(rest_url=server.rest_url)
+        past = fastbars.history(
+            "binance", server.symbols, "1s", last=3, until=datetime.now(UTC), history_from="trades", config=config
+        )
+        batch = await asyncio.to_thread(past.to_batch)
+        assert set(batch["symbol"]) == set(server.symbols)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({}, ValueError, "give since="),
+        ({"since": 1, "last": 5}, ValueError, "not both"),
+        ({"last": 0}, ValueError, "last=0 bars"),
+        ({"last": "yesterday"}, ValueError, "last='yesterday'"),
+        ({"last": True}, TypeError, "last=True"),
+        ({"last": 500, "bars": "tick:100"}, fastbars.SpecError, "counts intervals"),
+        ({"last": "9999d"}, ValueError, "the limit is 1,000,000"),
+        ({"last": "1d", "history_from": "archive"}, ValueError, "'archive'"),
+        ({"last": "1d", "exchange": "bybit", "history_from": "trades"}, fastbars.SpecError, "serves no past trades"),
+        ({"last": "1d", "exchange": "bybit", "bars": "tick:5"}, fastbars.SpecError, "no history of tick:5"),
+        ({"last": "1d", "exchange": "bybit", "bars": "7s"}, fastbars.SpecError, "no history of 7s"),
+        ({"since": {}}, ValueError, "position without BTCUSDT 1m"),
+    ],
+)
+def test_nonsense_is_an_error_at_once(given: dict[str, Any], error: type[Exception], said: str) -> None:
+    given = {"exchange": "binance", "symbols": ["BTCUSDT"], "bars": "1m"} | given
+    with pytest.raises(error, match=said):
+        fastbars.history(**given)
+
+
+def test_a_stream_refuses_a_history_that_it_cannot_ask_for() -> None:
+    with pytest.raises(ValueError, match="set StreamConfig"):
+        fastbars.stream("binance", ["BTCUSDT"], url="ws://127.0.0.1:1", history=5)
+    with pytest.raises(ValueError, match="needs history= or since="):
+        fastbars.stream("binance", ["BTCUSDT"], history_from="trades")

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from fastbars.live.connections.states import ConnectionState
     from fastbars.live.stats import StreamStats
     from fastbars.live.universe import SymbolChange, UniverseStats
+    from fastbars.past_bars import PastBars, history
     from fastbars.specs import BarKind, BarSpec
     from fastbars.streams import run, stream
     from fastbars.tapes.replay import replay
@@ -88,6 +89,7 @@ _MODULE_OF = {
     "OHLCVBar": "fastbars.bars",
     "OKXWebSocketAdapter": "fastbars.live.adapters",
     "ParseError": "fastbars.errors",
+    "PastBars": "fastbars.past_bars",
     "PrecisionError": "fastbars.errors",
     "Quote": "fastbars.events",
     "RawMessage": "fastbars.exchanges.messages",
@@ -110,6 +112,7 @@ _MODULE_OF = {
     "Where": "fastbars.exchanges.instruments",
     "aggregate": "fastbars.columnar.arrays",
     "instruments": "fastbars.instrument_table",
+    "history": "fastbars.past_bars",
     "replay": "fastbars.tapes.replay",
     "resample": "fastbars.columnar.resample",
     "run": "fastbars.streams",
@@ -148,6 +151,7 @@ __all__ = [
     "OHLCVBar",
     "OKXWebSocketAdapter",
     "ParseError",
+    "PastBars",
     "PrecisionError",
     "Quote",
     "RawMessage",
@@ -170,6 +174,7 @@ __all__ = [
     "Where",
     "__version__",
     "aggregate",
+    "history",
     "instruments",
     "replay",
     "resample",

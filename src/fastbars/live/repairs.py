@@ -13,7 +13,7 @@ from fastbars.bars import OHLCVBar
 from fastbars.buffer import BarBuffer
 from fastbars.clocks import wall_ns
 from fastbars.errors import InvalidTickError, PrecisionError
-from fastbars.exchanges.history import Beginning, Hole
+from fastbars.exchanges.history import Beginning, Hole, number_range
 from fastbars.exchanges.messages import Trade
 from fastbars.kernel.batch import TickBatch
 from fastbars.live.intake import Intake
@@ -21,6 +21,8 @@ from fastbars.live.journal import Journal
 from fastbars.log import SparseLog
 
 _LAST_ID = 2**63 - 1
+_ANY_LENGTH_S = 4e9
+_PART = 250  # trades folded in together
 
 
 class Repairs:
@@ -122,6 +124,34 @@ class Repairs:
         self._journal.write("reach_back", now_ns, {"symbol": symbol, "trade_id": trade_id, "time_ns": time_ns})
         bars = buffer.reach_back(symbol, trade_id, time_ns)
         return self._deliver(bars, now_ns)
+
+    def has_begun(self, symbol: str) -> bool:
+        """Whether the symbol has traded."""
+        return self._intake.buffer is not None and symbol in self._intake.buffer.instruments
+
+    def prove_beginning(self, symbol: str, trades: Sequence[Trade]) -> bool:
+        """Complete the bars that the symbol's first trade is in the middle of, however long they are.
+
+        Args:
+            trades: those before it, ascending by id, from REST.
+
+        Returns:
+            False: there are such bars, and the trades do not reach up to that first one.
+        """
+        buffer = self._intake.buffer
+        if buffer is None:
+            return False
+        for first, _, open_ns in buffer.beginning(symbol, _ANY_LENGTH_S):
+            if not trades or number_range(trades[-1])[1] < first - 1:
+                return False
+            before = next((one for one in reversed(trades) if one.time_ns < open_ns), None)
+            if before is not None and number_range(before)[1] < first:
+                self.reach_back(symbol, number_range(before)[1], before.time_ns)
+                missing = [one for one in trades if number_range(before)[1] < number_range(one)[0] < first]
+                for start in range(0, len(missing), _PART):
+                    self.heal(symbol, missing[start : start + _PART])
+                break  # the earliest of them: it includes the others
+        return True
 
     def leave_out(
         self, symbol: str, ranges: Sequence[tuple[int, int]], receive_time_ns: int | None = None

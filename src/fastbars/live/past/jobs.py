@@ -4,7 +4,8 @@ A job takes a step when the keeper says so, and returns what it waits for then:
 
     MORE     nothing: it has more to ask for
     LIVE     a live bar, as everything up to now was brought; it decides how far the past must reach
-    LATER    the exchange: it does not have yet what is needed
+    SOON     the exchange: it does not have the first live trades yet, which bars in progress are completed up to
+    LATER    likewise: it does not have yet what is needed
     DONE     its lanes are joined
 
 Units: times int64 nanoseconds since the Unix epoch, UTC.
@@ -17,15 +18,19 @@ from enum import Enum
 from typing import Protocol
 
 from fastbars.bars import OHLCVBar
+from fastbars.exchanges.checked import LATEST_NS
+from fastbars.exchanges.messages import Trade
 from fastbars.live.past.candles import CandleClient
 from fastbars.live.past.joining import Joining
 from fastbars.live.past.reports import filled, reported_bars
-from fastbars.live.past.spans import open_of, shifted
+from fastbars.live.past.spans import length_of, open_of, shifted
 from fastbars.live.past.trades import PastTrades
 from fastbars.specs import BarSpec
 from fastbars.ticks import to_nanoseconds
 
-_CANDLES = 1_000  # asked for at once
+CANDLES_AT_ONCE = 1_000
+_LATE_NS = 5_000_000_000  # after its end a candle may still be absent
+_MOST_PROOFS = 8
 _FIRST_PAGES = 2  # after which the rate of a symbol's trades is known
 
 
@@ -34,12 +39,31 @@ class Waits(Enum):
 
     MORE = "more"
     LIVE = "live"
+    SOON = "soon"
     LATER = "later"
     DONE = "done"
 
 
 class TooManyTradesError(Exception):
     """A span has more trades than may be asked for."""
+
+
+def pages_of(past: PastTrades, pages: int, until_ns: int) -> float:
+    """About how many pages a span has, by the first ones; 0 where they do not show it."""
+    newest, begins_ns = past.newest, past.begins_ns
+    if newest is None or newest.time_ns <= begins_ns:
+        return 0.0
+    return pages * (until_ns - begins_ns) / (newest.time_ns - begins_ns)
+
+
+class Beginnings(Protocol):
+    """The live bars that a stream began inside: the `Repairs` of a session."""
+
+    def has_begun(self, symbol: str) -> bool:
+        """Whether the symbol has traded live."""
+
+    def prove_beginning(self, symbol: str, trades: Sequence[Trade]) -> bool:
+        """Complete them with these trades; False: they do not reach far enough yet."""
 
 
 class Job(Protocol):
@@ -73,11 +97,12 @@ class TradesJob:
         specs: of its lanes.
         most_pages: if the span has more pages, none of it is brought.
         now_ns: the exchange's time.
+        beginnings: completes the live bars that a stream began inside.
     """
 
     def __init__(
         self, joining: Joining, symbol: str, past: PastTrades, specs: Sequence[BarSpec], most_pages: float,
-        now_ns: Callable[[], int],
+        now_ns: Callable[[], int], beginnings: Beginnings,
     ) -> None:  # fmt: skip
         self.symbol = symbol
         self.is_dropped = False
@@ -86,6 +111,9 @@ class TradesJob:
         self._specs = tuple(specs)
         self._most_pages = most_pages
         self._now_ns = now_ns
+        self._beginnings = beginnings
+        self._proofs = 0  # attempts to complete the live bars that the stream began inside
+        self._over_ns = LATEST_NS  # when the next bar is over that waits for its proof
         self._pages = 0
         self._has_begun = False
         self._kept: list[OHLCVBar] = []  # until the rate is known
@@ -97,12 +125,13 @@ class TradesJob:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is nothing to wait for any more."""
-        return not self.specs
+        """Whether its first live trade has come, a bar is over, or there is nothing to wait for any more."""
+        return self._has_begun_inside() or self._now_ns() >= self._over_ns or not self.specs
 
     async def step(self) -> Waits:
         """Bring one page of trades. Raises RestError, TooManyTradesError."""
         past = self._past
+        self._over_ns = LATEST_NS
         if not self._has_begun:
             await past.begin()
             self._has_begun = True
@@ -111,22 +140,30 @@ class TradesJob:
         self._pages += 1
         if past.is_caught_up:
             bars += past.settled(all_of_them=True)
+            if self._has_begun_inside() and self._beginnings.prove_beginning(self.symbol, past.latest):
+                self._proofs = _MOST_PROOFS
         elif self._pages <= _FIRST_PAGES and self._most_pages != float("inf"):
             self._check_rate()
             if self._pages < _FIRST_PAGES:
                 self._kept = bars
                 return Waits.MORE
-        return self._deliver(bars)
+        waits = self._deliver(bars)
+        if waits is Waits.LIVE and not self._beginnings.has_begun(self.symbol):
+            # Nobody knows when the next trade comes, so what is over is given, and proven then.
+            self._deliver(past.close_until(self._now_ns() - _LATE_NS))
+            self._over_ns = max(past.next_close_ns, self._now_ns()) + _LATE_NS
+        if waits is Waits.LIVE and self._has_begun_inside():
+            self._proofs += 1
+            return Waits.SOON
+        return waits
+
+    def _has_begun_inside(self) -> bool:
+        return self._proofs < _MOST_PROOFS and self._beginnings.has_begun(self.symbol)
 
     def _check_rate(self) -> None:
-        newest, begins_ns = self._past.newest, self._past.begins_ns
-        if newest is None or newest.time_ns <= begins_ns:
-            return
-        share = (newest.time_ns - begins_ns) / max(self._now_ns() - begins_ns, 1)
-        if share > 0 and self._pages / share > self._most_pages:
-            raise TooManyTradesError(
-                f"about {self._pages / share:,.0f} pages of trades, the budget is {self._most_pages:,.0f}"
-            )
+        needed = pages_of(self._past, self._pages, self._now_ns())
+        if needed > self._most_pages:
+            raise TooManyTradesError(f"about {needed:,.0f} pages of trades, the budget is {self._most_pages:,.0f}")
 
     def _deliver(self, bars: list[OHLCVBar]) -> Waits:
         joining, seam = self._joining, self._joining.seam
@@ -257,8 +294,8 @@ class CandleJob:
             return Waits.DONE
         since_ns = need.mark_ns
         end_ns = open_of(spec, self._now_ns()) if need.until_ns is None else need.until_ns
-        per_bar = max((shifted(spec, since_ns, 1) - since_ns) // _length_of(self._part), 1)
-        until_ns = min(end_ns, shifted(spec, since_ns, max(_CANDLES // per_bar, 1)))
+        per_bar = max((shifted(spec, since_ns, 1) - since_ns) // length_of(self._part), 1)
+        until_ns = min(end_ns, shifted(spec, since_ns, max(CANDLES_AT_ONCE // per_bar, 1)))
         reached_ns = since_ns
         if since_ns < until_ns:
             past = await self._client.past(self.symbol, self._part, since_ns, until_ns)
@@ -266,6 +303,11 @@ class CandleJob:
                 return Waits.DONE
             reached_ns = until_ns if past.until_ns >= until_ns else open_of(spec, past.until_ns)
             candles = [one for one in past.candles if to_nanoseconds(one.open_time) < reached_ns]
+            if self._now_ns() - reached_ns < _LATE_NS:
+                # The latest candles may come late: where there is none, it is not known yet that nothing was traded.
+                latest_ns = max((to_nanoseconds(one.close_time) for one in candles), default=since_ns)
+                reached_ns = max(open_of(spec, latest_ns), since_ns)
+                candles = [one for one in candles if to_nanoseconds(one.open_time) < reached_ns]
             if past.since_ns > since_ns:  # the exchange reaches no further back: only whole intervals
                 begins_ns = open_of(spec, past.since_ns)
                 begins_ns = begins_ns if begins_ns == past.since_ns else shifted(spec, begins_ns, 1)
@@ -289,8 +331,3 @@ def _open_ones(job: Job, joining: Joining, specs: Sequence[BarSpec]) -> list[Bar
     if job.is_dropped:
         return []
     return [spec for spec in specs if joining.seam.is_lane_open((job.symbol, str(spec)))]
-
-
-def _length_of(spec: str) -> int:
-    parsed = BarSpec.parse(spec)
-    return shifted(parsed, 0, 1)

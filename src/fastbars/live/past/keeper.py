@@ -32,11 +32,13 @@ from fastbars.live.shared import SHARED
 from fastbars.live.stats import HistoryStats
 from fastbars.log import log
 from fastbars.specs import BarKind, BarSpec
+from fastbars.ticks import to_nanoseconds
 
 _AT_ONCE = 4
 _LOOK_S = 0.1  # between two looks at whether a live bar came
 _FULL_S = 0.02  # between two looks at whether a slow consumer has room again
 _PAGES = 20  # of one job before the others have their turn
+_SOON_S = 0.5
 _LATER_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # before the exchange is asked again for what it did not have
 _AGAIN_S = (1.0, 5.0, 15.0)  # after a failure
 _HEALS_S = 30.0  # healing may take so long before the past is asked instead
@@ -115,7 +117,7 @@ class PastKeeper:
             begins = {spec: self._session.past.open(symbol, str(spec), since[spec]) for spec in specs}
             # Path-driven bars cannot be continued from the middle.
             for spec, begins_ns in list(begins.items()):
-                if spec.kind is not BarKind.TIME and begins_ns > since[spec]:
+                if spec.kind is not BarKind.TIME and begins_ns != since[spec]:
                     self._session.past.join(symbol, str(spec))
                     del begins[spec]
             self._jobs[symbol] = self._jobs_of(symbol, begins)
@@ -161,7 +163,7 @@ class PastKeeper:
         for group in _groups(by_trades, begins, self._now_ns(), as_one=plan.is_forced):
             limit = most_pages if all(spec in plan.parts for spec in group) else float("inf")
             past = self._past_trades(symbol, {spec: begins[spec] for spec in group})
-            jobs.append(TradesJob(self._session.past, symbol, past, group, limit, self._now_ns))
+            jobs.append(TradesJob(self._session.past, symbol, past, group, limit, self._now_ns, self._session.repairs))
         for spec in timed:
             if spec not in by_trades:
                 jobs.append(self._candle_job(symbol, spec))
@@ -278,15 +280,23 @@ class PastKeeper:
                 turn.waits = 0
                 self._parked.live.append(turn)
                 return
+            if waits is Waits.SOON:
+                self._park(turn, _SOON_S)
+                return
             if waits is Waits.LATER:
                 self._wait_for_exchange(turn)
                 return
         self._queue.append(turn)
 
     def _heals_first(self, job: Job) -> bool:
+        # Where live bars are all that is left to replace.
         seam = self._session.past.seam
-        awaited = any(seam.need((job.symbol, str(spec))).until_ns is not None for spec in job.specs)
-        return awaited and self._is_healing(job.symbol)
+        for spec in job.specs:
+            lane = job.symbol, str(spec)
+            first = seam.first_held(lane)
+            if first is None or seam.need(lane).mark_ns < to_nanoseconds(first.open_time):
+                return False
+        return self._is_healing(job.symbol)
 
     def _park(self, turn: _Turn, seconds: float) -> None:
         turn.due_s = steady_s() + seconds

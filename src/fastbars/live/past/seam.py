@@ -92,8 +92,11 @@ class Seam:
         return lane in self._held
 
     def open(self, lane: Lane, since_ns: int) -> int:
-        """Hold the lane's bars from now on; the past begins at this time, or at the mark. Returns where. Idempotent."""
-        mark_ns = self._marks[lane] = max(since_ns, self._marks.get(lane, since_ns))
+        """Hold the lane's bars from now on; the past begins at its mark, or without one at this time. Returns where.
+
+        Idempotent.
+        """
+        mark_ns = self._marks.setdefault(lane, since_ns)
         if lane not in self._held:
             self._held[lane] = {}
             self._spans[lane] = mark_ns, mark_ns

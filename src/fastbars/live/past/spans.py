@@ -52,6 +52,11 @@ def shifted(spec: BarSpec, open_ns: int, count: int) -> int:
     return boundaries[min(max(place, 0), len(boundaries) - 1)]
 
 
+def length_of(spec: str) -> int:
+    """The length of the first interval of a time spec, ns."""
+    return shifted(BarSpec.parse(spec), 0, 1)
+
+
 class Reach(NamedTuple):
     """How far back a history goes, as the user said it.
 
@@ -66,8 +71,8 @@ class Reach(NamedTuple):
     since_ns: int | None = None
 
     @staticmethod
-    def of(history: Span | None, since: Since | None) -> Reach | None:
-        """What `history=` and `since=` say; None where neither is given.
+    def of(history: Span | None, since: Since | None, name: str = "history") -> Reach | None:
+        """What `history=` (or as its name is) and `since=` say; None where neither is given.
 
         Raises:
             ValueError, TypeError: both are given, or one of them makes no sense; the message says what would.
@@ -75,7 +80,7 @@ class Reach(NamedTuple):
         if history is None and since is None:
             return None
         if history is not None and since is not None:
-            raise ValueError(f"give history={history!r} or since={since!r}, not both")
+            raise ValueError(f"give {name}={history!r} or since={since!r}, not both")
         if since is not None:
             time_ns = to_nanoseconds(since.close_time if isinstance(since, OHLCVBar) else since)
             if not 0 <= time_ns <= LATEST_NS:
@@ -83,17 +88,17 @@ class Reach(NamedTuple):
             return Reach(since_ns=time_ns)
         if isinstance(history, int) and not isinstance(history, bool):
             if not 0 < history <= MOST_BARS:
-                raise ValueError(f"history={history} bars: it must be 1 to {MOST_BARS:,}")
+                raise ValueError(f"{name}={history} bars: it must be 1 to {MOST_BARS:,}")
             return Reach(bars=history)
         if isinstance(history, timedelta):
             seconds = history.total_seconds()
             if seconds < 1 or seconds > LATEST_NS / 1e9 or seconds != int(seconds):
-                raise ValueError(f"history={history!r} must be whole seconds, at least one")
+                raise ValueError(f"{name}={history!r} must be whole seconds, at least one")
             return Reach(span=BarSpec.parse(int(seconds)))
         if isinstance(history, str) and _SPAN.fullmatch(history):
             return Reach(span=BarSpec.parse(history))
         wrong = ValueError if isinstance(history, str | float) else TypeError
-        raise wrong(f"history={history!r} must be a number of bars, such as 500, or a time, such as '3d' or '12h'")
+        raise wrong(f"{name}={history!r} must be a number of bars, such as 500, or a time, such as '3d' or '12h'")
 
     def since(self, spec: BarSpec, now_ns: int) -> int:
         """Where the first bar of a spec begins; of a path-driven one, where its first trade may be.

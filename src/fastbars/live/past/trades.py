@@ -26,7 +26,7 @@ from fastbars.exchanges.checked import LATEST_NS
 from fastbars.exchanges.declaration import Exchange
 from fastbars.exchanges.history import Beginning, History, Hole, Page, Paging, left_out, number_range
 from fastbars.exchanges.messages import Trade
-from fastbars.live.healing.beginning import trade_before
+from fastbars.live.healing.beginning import MOST_TRADES, trade_before
 from fastbars.log import SparseLog
 from fastbars.specs import BarKind, BarSpec
 from fastbars.ticks import to_datetime, to_nanoseconds
@@ -78,6 +78,7 @@ class PastTrades:
         newest: the latest trade taken; None before the first.
         trades: how many were taken.
         is_caught_up: the last page had nothing that was not known.
+        latest: the trades of the bars in progress, and the one before them; empty where they are more than may be kept.
     """
 
     def __init__(
@@ -94,14 +95,14 @@ class PastTrades:
         self.newest: Trade | None = None
         self.trades = 0
         self.is_caught_up = False
+        self.latest: list[Trade] = []
         self._symbol = symbol
-        self._since_ns = {str(spec): time_ns for spec, time_ns in since_ns.items()}
+        self._made = _MadeBars({str(spec): time_ns for spec, time_ns in since_ns.items()})
         self._history = history
         self._fetch = fetch
         self._warnings = SparseLog(exchange=exchange.name)
         self._position: int | None = None  # with FORWARD_BY_CURSOR
         self._window_ns = _FIRST_WINDOW_NS
-        self._waiting: dict[_Key, OHLCVBar] = {}
         self._first_id = 0  # of the symbol
         self._asked = -1  # the last id of the holes that were asked for again
         own, market = exchange.identity
@@ -113,7 +114,7 @@ class PastTrades:
                 continue
             made = BarBuffer(
                 specs, ids=exchange.ids(channel), exchange=own, market=market, empty=empty,
-                negative_prices=exchange.negative_prices,
+                negative_prices=exchange.negative_prices, grace_s=0.0,
             )  # fmt: skip
             made.instruments.add(symbol, contract_size=exchange.contract_size(symbol))
             if kind:
@@ -128,7 +129,7 @@ class PastTrades:
     @property
     def begins_ns(self) -> int:
         """Where the span begins."""
-        return min(self._since_ns.values())
+        return min(self._made.since_ns.values())
 
     @property
     def newest_id(self) -> int:
@@ -180,6 +181,7 @@ class PastTrades:
         # The last trade before the span: of time specs, so that the first bar is proven.
         self.newest = trade
         if self._timed is not None:
+            self._keep([trade])
             self._fold(self._timed, [trade])
         if self._history.paging is Paging.FORWARD_BY_CURSOR:
             self._position = max(trade.time_ns - 1, 0)
@@ -272,11 +274,25 @@ class PastTrades:
             return
         self.newest = trades[-1]
         self.trades += len(trades)
+        self._keep(trades)
         begins_ns = self.begins_ns
         if self._timed is not None:
             self._fold(self._timed, trades)
         if self._paths is not None:
             self._fold(self._paths, [trade for trade in trades if trade.time_ns >= begins_ns])
+
+    def _keep(self, trades: Sequence[Trade]) -> None:
+        # Before they are folded: of the bars in progress by then, so of a page more than needed.
+        self.latest += trades
+        opens = [] if self._timed is None else [
+            to_nanoseconds(bar.open_time)
+            for spec in self._timed.spec_names
+            if (bar := self._timed.current(self._symbol, spec)) is not None
+        ]  # fmt: skip
+        first = next((at for at, one in enumerate(self.latest) if opens and one.time_ns >= min(opens)), 0)
+        del self.latest[: max(first - 1, 0)]
+        if len(self.latest) > MOST_TRADES:
+            self.latest.clear()
 
     def _fold(self, buffer: BarBuffer, trades: Sequence[Trade]) -> None:
         batch = buffer.new_batch()
@@ -295,42 +311,85 @@ class PastTrades:
 
     def _note(self, bars: Sequence[OHLCVBar]) -> None:
         for bar in bars:
-            if to_nanoseconds(bar.open_time) >= self._since_ns[bar.spec]:
-                number = None if self._is_timed(bar.spec) else bar.first_trade_id
-                self._waiting[bar.spec, bar.open_time, number] = bar
+            self._made.note(bar, None if self._is_timed(bar.spec) else bar.first_trade_id)
 
     def _is_timed(self, spec: str) -> bool:
         return self._timed is not None and spec in self._timed.spec_names
 
     def settled(self, *, all_of_them: bool = False) -> list[OHLCVBar]:
-        """The bars that nothing can change any more, and that were not returned before; their revision is 0.
+        """The bars that nothing can change any more, and that were not returned before.
 
         Args:
-            all_of_them: those that a trade out of order could still change too.
+            all_of_them: those that could still change too; one that does is returned again, with the next revision.
         """
         until_ns = -1 if self.newest is None else self.newest.time_ns - _SETTLED_NS
-        ready = [
-            (key, bar)
-            for key, bar in self._waiting.items()
-            if all_of_them or to_nanoseconds(bar.close_time) <= until_ns
-        ]
-        for key, _ in ready:
-            del self._waiting[key]
-        bars = sorted((bar for _, bar in ready), key=lambda bar: (bar.open_time, bar.first_trade_id or 0))
-        return [replace(bar, revision=0) for bar in bars]
+        return self._made.settled(until_ns, all_of_them=all_of_them)
 
     def reached_ns(self, spec: BarSpec | str) -> int:
         """Up to where all bars of a spec were returned: the beginning of the first one that was not."""
-        since_ns = self._since_ns[str(spec)]
-        waiting = [to_nanoseconds(open_time) for name, open_time, _ in self._waiting if name == str(spec)]
         buffer = self._timed if self._is_timed(str(spec)) else self._paths
         current = None if buffer is None else buffer.current(self._symbol, str(spec))
-        if current is not None:
-            waiting.append(to_nanoseconds(current.open_time))
-        return max(since_ns, min(waiting)) if waiting else since_ns
+        return self._made.reached_ns(str(spec), None if current is None else to_nanoseconds(current.open_time))
+
+    @property
+    def next_close_ns(self) -> int:
+        """When the next bar of time with trades is over."""
+        if self._timed is None:
+            return LATEST_NS
+        bars = [self._timed.current(self._symbol, spec) for spec in self._timed.spec_names]
+        return min(
+            (to_nanoseconds(bar.close_time) for bar in bars if bar is not None and bar.trade_count), default=LATEST_NS
+        )
+
+    def close_until(self, time_ns: int) -> list[OHLCVBar]:
+        """Close the bars of time that were over by then: PROVISIONAL, until a trade behind them proves them."""
+        if self._timed is not None:
+            for spec in self._timed.spec_names:
+                self.reached_ns(spec)
+            self._note(self._timed.advance_watermark(time_ns))
+        return self.settled(all_of_them=True)
 
     def end(self) -> list[OHLCVBar]:
         """The path-driven bar in progress, closed: its trades end here (PARTIAL, `end`)."""
         if self._paths is not None:
             self._note(self._paths.flush_symbol(self._symbol))
         return self.settled(all_of_them=True)
+
+
+class _MadeBars:
+    # Bars on their way out: those that can still change wait, and how often each of them was returned is known.
+
+    def __init__(self, since_ns: dict[str, int]) -> None:
+        self.since_ns = since_ns
+        self._waiting: dict[_Key, OHLCVBar] = {}
+        self._returned: dict[_Key, int] = {}
+        self._reached_ns = dict(since_ns)
+
+    def note(self, bar: OHLCVBar, number: int | None) -> None:
+        if to_nanoseconds(bar.open_time) >= self.since_ns[bar.spec]:
+            self._waiting[bar.spec, bar.open_time, number] = bar
+
+    def settled(self, until_ns: int, *, all_of_them: bool) -> list[OHLCVBar]:
+        ready = [
+            (key, bar)
+            for key, bar in self._waiting.items()
+            if all_of_them or to_nanoseconds(bar.close_time) <= until_ns
+        ]
+        ready.sort(key=lambda each: (each[1].open_time, each[1].first_trade_id or 0))
+        bars: list[OHLCVBar] = []
+        for key, bar in ready:
+            del self._waiting[key]
+            bars.append(replace(bar, revision=self._returned.get(key, 0)))
+            if to_nanoseconds(bar.close_time) > until_ns:
+                self._returned[key] = self._returned.get(key, 0) + 1
+            else:
+                self._returned.pop(key, None)
+        return bars
+
+    def reached_ns(self, spec: str, current_ns: int | None) -> int:
+        waiting = [to_nanoseconds(open_time) for own, open_time, _ in self._waiting if own == spec]
+        if current_ns is not None:
+            waiting.append(current_ns)
+        if waiting:
+            self._reached_ns[spec] = max(self._reached_ns[spec], min(waiting))
+        return self._reached_ns[spec]
