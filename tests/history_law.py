@@ -481,7 +481,7 @@ def judge(scenario: Scenario, symbol: str, spec: str) -> list[str]:
         if has.trades > true.trades or (bar.status == "PUBLISHED" and has.trades < true.trades - left_out):
             faults.append(f"whole: {where}: {bar} has {has.trades} of {true.trades} trades")
         worst = bar.status in ("PARTIAL", "GAP", "PROVISIONAL")
-        if bar.status == "PROVISIONAL" and not any(
+        if bar.status in ("PROVISIONAL", "GAP") and not any(
             open_ms + length_ms <= one.time_ms < world.now_ms() for one in world.trades[symbol]
         ):
             continue
@@ -550,8 +550,8 @@ def judge_path(scenario: Scenario, symbol: str, spec: str, bars: Sequence[OHLCVB
         expected = bar.last_trade_id + 1
         if bar.status == "COMPLETE" and bar.trade_count != step:
             faults.append(f"paths: {spec} of {symbol}: {bar} has {bar.trade_count} trades")
-    wanted = [one for one in scenario.world.trades[symbol] if one.time_ms >= since_ms]
-    if last and min(last) != wanted[0].trade_id:
+    wanted = [one for one in scenario.world.trades[symbol] if one.time_ms > since_ms]  # it is rounded down
+    if last and min(last) > wanted[0].trade_id:
         faults.append(f"paths: {spec} of {symbol}: they begin with {min(last)}, not {wanted[0].trade_id}")
     bad = [bar for bar in last.values() if bar.status not in PROVEN]
     if len(bad) > 4:  # the first one, both at the seam, and the last

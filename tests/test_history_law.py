@@ -15,6 +15,8 @@ from history_law import run_one
 SEED = 5
 CHUNKS = 10
 CHUNK = 20
+# What is not right yet: scenarios that fail, and why. They are asserted to fail, so that none stays here by mistake.
+KNOWN: dict[int, str] = {}
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
@@ -27,7 +29,7 @@ def test_history_and_live_bars_are_the_series_of_the_truth(chunk: int) -> None:
     assert [
         f"python -m tests.history_law --seed {SEED} --only {one.number}: {one.faults[0]}"
         for one in verdicts
-        if one.faults
+        if one.faults and one.number not in KNOWN
     ] == []
     assert sum(sum(one.statuses.values()) for one in verdicts) > 20 * len(verdicts)
     assert sum(one.events["history bars"] for one in verdicts) > 5 * len(verdicts)

@@ -19,6 +19,7 @@ from fastbars.cli.text import printable
 from fastbars.errors import FastbarsError
 from fastbars.exchanges.instruments import Where
 from fastbars.live.config import StreamConfig
+from fastbars.past_bars import history
 from fastbars.simulator import SimulatedExchange
 from fastbars.streams import BarStream, VenueStreams, run, stream
 from fastbars.tapes.recorder import Recording
@@ -50,6 +51,30 @@ def _stream(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _history(options: argparse.Namespace, console: Console) -> int:
+    past = history(
+        options.exchange,
+        options.symbols,
+        options.bars,
+        options.since,
+        options.until,
+        last=options.last,
+        market=options.market,
+        channel=options.channel,
+        history_from=options.history_from,
+        config=StreamConfig(rest_url=options.rest_url),
+        on_progress=lambda done: console.show(
+            f"{done.symbol} {', '.join(done.specs)}: up to {done.reached:%Y-%m-%d %H:%M}, {done.bars:,} bars"
+        ),
+    )
+    with bar_writer(options.format, options.output) as writer:
+        for batch in past:
+            for bar in batch.to_bars():
+                writer.write_bar(bar)
+    console.clear()
+    return 0
+
+
 def _open_stream(
     options: argparse.Namespace,
     symbols: list[str] | Where,
@@ -71,6 +96,8 @@ def _open_stream(
         lines=options.lines,
         repair=options.repair,
         verify=verify,
+        history=getattr(options, "history", None),
+        history_from=getattr(options, "history_from", None),
     )
 
 
@@ -105,6 +132,8 @@ def _open_streams(options: argparse.Namespace, config: StreamConfig) -> BarStrea
         lines=options.lines,
         repair=options.repair,
         verify=options.verify or False,
+        history=options.history,
+        history_from=options.history_from,
     )
 
 
@@ -277,6 +306,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "record": _record,
     "verify": _verify,
     "stream": _stream,
+    "history": _history,
     "symbols": list_symbols,
     "simulate": _simulate,
     "resample": _resample,

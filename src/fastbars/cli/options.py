@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -34,8 +35,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_verbosity(parser, "")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
-        _add_demo, _add_replay, _add_record, _add_verify, _add_stream, _add_symbols_command, _add_simulate, _add_check,
-        _add_build, _add_resample,
+        _add_demo, _add_replay, _add_record, _add_verify, _add_stream, _add_history, _add_symbols_command,
+        _add_simulate, _add_check, _add_build, _add_resample,
     ):  # fmt: skip
         add(commands)
     for command in commands.choices.values():
@@ -130,6 +131,17 @@ def _add_stream(commands: _Commands) -> None:
         help="symbols of another venue as well, such as --and bybit:linear BTCUSDT; may be repeated",
     )
     _add_output(stream)
+    stream.add_argument(
+        "--history",
+        type=_span,
+        metavar="SPAN",
+        help="begin with bars of the past: how many intervals of each spec, such as 500, or a time, such as 3d",
+    )
+    stream.add_argument(
+        "--history-from",
+        choices=("trades", "candles"),
+        help="what they are made of (trades, where they are few enough)",
+    )
     stream.add_argument("--append", action="store_true", help="append to the bars in FILE instead of replacing them")
     stream.add_argument("--lines", type=_positive_int, default=1, help="connections that carry the same trades (1)")
     _add_repair(stream)
@@ -278,6 +290,34 @@ def _add_resample(commands: _Commands) -> None:
     )
 
 
+def _add_history(commands: _Commands) -> None:
+    history = commands.add_parser("history", help="bars of the past alone")
+    history.add_argument("exchange", type=_text, help="such as binance")
+    history.add_argument("symbols", nargs="+", type=_text, metavar="SYMBOL", help="as the exchange writes them")
+    _add_output(history)
+    history.add_argument(
+        "--last", type=_span, metavar="SPAN", help="how many intervals of each spec, or a time: 500, 3d"
+    )
+    history.add_argument(
+        "--since", type=_time, metavar="TIME", help="instead: where they begin, such as 2026-01-31T12:00Z"
+    )
+    history.add_argument("--until", type=_time, metavar="TIME", help="where they end (now)")
+    history.add_argument(
+        "--history-from",
+        choices=("trades", "candles"),
+        help="what they are made of (trades, where they are few enough)",
+    )
+    history.add_argument("--rest-url", type=_text, help="ask here instead of the exchange's own REST address")
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise _wrong(text, "not a time, such as 2026-01-31 or 2026-01-31T12:00Z") from None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
 def _add_simulate(commands: _Commands) -> None:
     simulate = commands.add_parser("simulate", help="run the embedded exchange; prints its URL first")
     simulate.add_argument("--tape", nargs="+", type=_path, default=[], metavar="TAPE", help="serve these recordings")
@@ -375,6 +415,10 @@ def _int(text: str, what: str) -> int:
         return int(text)
     except ValueError:
         raise _wrong(text or "''", what) from None
+
+
+def _span(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
 
 
 def _positive_int(text: str) -> int:
