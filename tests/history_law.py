@@ -482,7 +482,9 @@ def judge(scenario: Scenario, symbol: str, spec: str) -> list[str]:
             faults.append(f"whole: {where}: {bar} has {has.trades} of {true.trades} trades")
         worst = bar.status in ("PARTIAL", "GAP", "PROVISIONAL")
         if bar.status in ("PROVISIONAL", "GAP") and not any(
-            open_ms + length_ms <= one.time_ms < world.now_ms() - SECOND_MS for one in world.trades[symbol]
+            open_ms + length_ms <= one.time_ms < world.now_ms() - SECOND_MS
+            and (symbol, one.trade_id) not in scenario.dropped
+            for one in world.trades[symbol]
         ):
             continue
         if worst and open_ms < ended and not _may_be_bad(scenario, symbol, spec, open_ms, length_ms):
