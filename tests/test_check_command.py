@@ -109,3 +109,12 @@ def test_every_kind_has_a_meaning_and_a_line_in_the_documentation() -> None:
     for kind in Kind:
         assert kind.meaning
         assert f"| `{kind.value}` |" in page
+
+
+def test_build_repairs_and_says_what_stays_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = an_archive(tmp_path, without=range(1010, 1013))
+    assert main(["build", *files, "--repair", "files", "--bars", "1h", "-o", str(tmp_path / "bars.csv")]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "binance spot BTCUSDT: ids 1010-1012 stay missing"
+    assert lines[1].endswith("bars; 0 ids filled, 0 are unpublished, 0 have several contents, 3 stay missing")
+    assert (tmp_path / "bars.csv").read_text().count(",GAP,") >= 1

@@ -19,6 +19,7 @@ from fastbars.archives.ranges import Ranges
 __all__ = ["Place", "Verdict", "compare", "days_of", "rows_at", "rows_of"]
 
 MOST_IDS = 250_000  # held at once, of each source
+MOST_ROWS = 2_000_000  # likewise; what a file has beyond that of the same ids is not looked at
 ROW = np.dtype([
     ("first", "i8"), ("last", "i8"), ("time", "i8"), ("price", "i8"), ("price_scale", "i1"), ("size", "i8"),
     ("size_scale", "i1"), ("side", "i1"), ("count", "i8"), ("source", "i4"), ("file", "i4"), ("row", "i8"),
@@ -121,17 +122,19 @@ def _slices(wanted: Ranges) -> Iterator[Ranges]:
 def rows_at(places: Sequence[Place], wanted: Ranges) -> npt.NDArray[Any]:
     """Read all rows of these ids (ROW[n]), which must be few."""
     parts = [_NO_ROWS]
+    held = 0
     for place in places:
         if not len(ranges.common(place.ids, wanted)):
             continue
         since, until = place.rows
         for block in place.read():
-            if block.first_row >= until:
+            if block.first_row >= until or held > MOST_ROWS:
                 break
             assert block.first_id is not None
             found = np.flatnonzero(ranges.holds(wanted, block.first_id))
             numbers = block.first_row + found
             parts.append(rows_of(block, found[(numbers >= since) & (numbers < until)], place.source, place.file))
+            held += len(parts[-1])
     return np.concatenate(parts)
 
 

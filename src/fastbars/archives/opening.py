@@ -150,9 +150,10 @@ def _inflated(file: IO[bytes], member: zipfile.ZipInfo) -> Iterator[bytes]:
     at, left, size, checksum = file.tell(), member.compress_size, 0, 0
     deflate = inflater()
     stream = deflate.decompressobj(-zlib.MAX_WBITS)
+    is_full = False  # the last piece of text: more of it may be held back, though all input was taken
     while not stream.eof:
         packed = stream.unconsumed_tail
-        if not packed:
+        if not packed and not is_full:
             file.seek(at)
             packed = file.read(min(left, _PACKED_BYTES))
             at += len(packed)
@@ -160,6 +161,7 @@ def _inflated(file: IO[bytes], member: zipfile.ZipInfo) -> Iterator[bytes]:
             if not packed:
                 raise EOFError(f"{member.filename} is cut off")
         text = _decompressed(stream, packed)
+        is_full = len(text) == _CHUNK_BYTES
         size += len(text)
         if size > member.file_size:
             raise zipfile.BadZipFile(f"{member.filename} has more than the {member.file_size:,} bytes that it claims")
@@ -189,7 +191,10 @@ def _gunzipped(file: IO[bytes]) -> Iterator[bytes]:
             packed = stream.unconsumed_tail
             if text:
                 yield text
-            if not packed and not stream.eof and not (packed := file.read(_PACKED_BYTES)):
+            if packed or stream.eof or len(text) == _CHUNK_BYTES:
+                continue  # of a full piece of text more may be held back
+            packed = file.read(_PACKED_BYTES)
+            if not packed:
                 raise EOFError("no end mark")
         packed = stream.unused_data.lstrip(b"\0")  # files may be padded with zeros
         while not packed and (piece := file.read(_PACKED_BYTES)):
