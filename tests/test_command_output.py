@@ -651,10 +651,39 @@ BAD: dict[str, list[str]] = {
     "--close-by": ["", "hand"],
     "--klines": ["", "/nosuch", ".", "/dev/null"],
     "--tape": ["", "/nosuch"],
+    "files": ["", "/nosuch", "."],
+    "--symbols-from": ["", "/nosuch", ".", "/dev/null"],
+    "--where": ["", "x", "quote", "kind=boat", "min_volume=x", "nosuch=1"],
+    "--rest-url": ["", "nonsense", "ws://127.0.0.1", "http://[::1"],
+    "--api-key": [""],
+    "--and": ["", "bitso"],
+    "--repair": ["", "hand"],
+    "--history": ["", "x", "0", "-1", "3x", "9" * 5000],
+    "--last": ["", "x", "0", "-1", "3x", "9" * 5000],
+    "--history-from": ["", "hand"],
+    "--since": ["", "x", "2026-13-01", "9" * 5000],
+    "--until": ["", "x", "2026-13-01", "9" * 5000],
+    "--base": [""],
+    "--quote": [""],
+    "--settle": [""],
+    "--kind": ["", "boat"],
+    "--status": ["", "boat"],
+    "--name": ["", "("],
+    "--min-volume": ["", "x", "-1", "nan"],
+    "--sort": ["", "nosuch"],
+    "--symbol": [""],
+    "--file-format": ["", "nosuch"],
+    "--columns": ["", "x", "time=", "nosuch=1"],
+    "--time-unit": ["", "h"],
+    "--ids": ["", "some"],
+    "--partition-by": ["", "nosuch"],
+    "--workers": ["", "x", "0", "-1", "1.5"],
 }
 WHOLE = {
     "demo": "--seconds 0.1", "replay": "TAPE --exchange binance", "record": "binance BTCUSDT -o OUT --url ws://127.0.0.1:9",
     "verify": "TAPE --exchange binance", "stream": "binance BTCUSDT --url ws://127.0.0.1:9", "simulate": "",
+    "history": "binance BTCUSDT --rest-url http://127.0.0.1:9 -o OUT", "symbols": "binance --rest-url http://127.0.0.1:9",
+    "check": "TAPE", "build": "TAPE --bars 1m -o OUT", "resample": "TAPE --bars 1h",
 }  # fmt: skip
 
 
@@ -672,7 +701,7 @@ def bad_command_lines() -> Iterator[tuple[str, ...]]:
                     words[0] = value
                 elif option == "symbols":
                     words[1] = value
-                elif option == "tapes":
+                elif option in ("tapes", "files"):
                     words[0] = value
                 else:
                     words.append(f"{option}={value}")

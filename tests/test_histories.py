@@ -105,7 +105,7 @@ def test_deribit_goes_forward_by_the_number_of_the_trade() -> None:
     hole = HOLE._replace(symbol="BTC-PERPETUAL")
     assert history.request(hole, history.begin(hole))[:2] == (
         "/api/v2/public/get_last_trades_by_instrument",
-        {"instrument_name": "BTC-PERPETUAL", "start_seq": "4001", "count": "1000", "sorting": "asc"},
+        {"instrument_name": "BTC-PERPETUAL", "start_seq": "100", "count": "1000", "sorting": "asc"},
     )
     body = (
         b'{"jsonrpc":"2.0","result":{"trades":[{"trade_seq":4001,"trade_id":"9","timestamp":1590480022768,'
@@ -116,7 +116,7 @@ def test_deribit_goes_forward_by_the_number_of_the_trade() -> None:
     assert page.trades == [
         Trade("trades.100ms", "BTC-PERPETUAL", 1_590_480_022_768_000_000, "8950.10000000000001", "1e1", 1, 4001, 4001)
     ]
-    assert history.follow(hole, 4001, page) == 4002
+    assert history.follow(hole, 100, page) == 4002
     for wrong in (
         b'{"jsonrpc":"2.0","error":{"code":13020}}',
         body.replace(b"[{", b"{"),

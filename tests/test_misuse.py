@@ -274,7 +274,7 @@ async def test_a_stream_takes_an_exchange_as_it_is() -> None:
 
 def test_replay_and_verify_take_an_exchange_as_it_is(tmp_path: Path) -> None:
     tape = tmp_path / "tape"
-    tape.write_bytes(b"".join(b"1 %b\n" % message for message in trades(1, 180, 0, 1_000)))
+    tape.write_bytes(b"".join(b"1 %b\n" % message for message in trades(101, 180, 0, 1_000)))
     assert [bar.status for bar in fastbars.replay(tape, SPOT)] == ["PARTIAL", "COMPLETE", "PARTIAL"]
     assert verify(tape, USDM).partial == 2
     assert find_exchange(USDM) is USDM

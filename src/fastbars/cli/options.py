@@ -14,6 +14,7 @@ from fastbars.cli.text import printable
 __all__ = ["make_parser"]
 
 _MOST_SYMBOLS = 100_000
+_MOST_DIGITS = 18
 _LARGEST = 1e9  # no rate, size or duration is larger
 
 if TYPE_CHECKING:  # argparse has no public name for what `add_subparsers` returns
@@ -418,7 +419,11 @@ def _int(text: str, what: str) -> int:
 
 
 def _span(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
+    if not text.isdecimal():
+        return text
+    if len(text) > _MOST_DIGITS:
+        raise _wrong(text, "too many bars")
+    return int(text)
 
 
 def _positive_int(text: str) -> int:
