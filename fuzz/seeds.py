@@ -27,11 +27,8 @@ from test_walker import ODD
 _NUMBERS = (b"61837.63000000", b"0.00000001", b"1e-8", b"-0.10", b"9223372036854775807", b"00012.50", b".5", b"7.")
 
 
-_NAMES = {
-    "bybit": "publicTrade.{}",
-    "okx": "trades:{}",
-    "deribit": "trades.{}.100ms",
-}  # of a stream, for exchanges whose messages repeat it
+# Of a stream, for exchanges whose messages repeat it.
+_NAMES = {"bybit": "publicTrade.{}", "okx": "trades:{}", "deribit": "trades.{}.100ms"}
 _START_MS = 1_786_310_819_680
 
 

@@ -143,7 +143,7 @@ def test_a_snapshot_continues_the_instruments_that_are_known() -> None:
 
 
 def sealed(body: bytes) -> bytes:
-    return b"fastbars snapshot %d\n" % VERSION + hashlib.sha256(body).digest() + body
+    return b"fastbars snapshot %d\n" % snapshots.VERSION + hashlib.sha256(body).digest() + body
 
 
 @pytest.mark.parametrize(

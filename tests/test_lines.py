@@ -115,7 +115,7 @@ def test_what_the_other_line_does_not_bring_in_time_is_a_gap_and_is_mended_when_
     issued = session.advance_clock(due_ns, START_NS, feed_up=True)
     assert [(bar.spec, str(bar.status)) for bar in issued if bar.spec == "1s"] == [("1s", "GAP")]
     mended = session.receive([message(10), message(11)], START_NS, due_ns + 5, line=1).bars
-    assert [(bar.spec, str(bar.status), bar.revision) for bar in mended if bar.spec == "1s"] == [("1s", "PARTIAL", 1)]
+    assert [(bar.spec, str(bar.status), bar.revision) for bar in mended if bar.spec == "1s"] == [("1s", "COMPLETE", 1)]
 
 
 def test_nothing_is_closed_over_the_heads_of_trades_that_wait() -> None:

@@ -494,7 +494,7 @@ async def test_unsubscribing_ends_the_open_bar_where_no_trade_channel_is_left() 
 async def test_symbols_and_channels_are_lists_not_one_text() -> None:
     adapter = BinanceWebSocketAdapter()
     for symbols, channels in (("BTCUSDT", []), (["BTCUSDT"], "trade")):
-        with pytest.raises(TypeError, match="must be (a list|lists) of strings"):
+        with pytest.raises(TypeError, match=r"must be (a list|lists) of strings"):
             await adapter.subscribe(symbols, channels)
 
 
