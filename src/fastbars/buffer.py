@@ -523,8 +523,8 @@ class BarBuffer:
             look, most: bars looked at, and returned, at most.
 
         Returns:
-            (bars, next): each bar as `current` gives it, in order of the symbols' first appearance, then of the specs;
-            and where to go on, -1 where that was all.
+            Each bar as `current` gives it, in order of the symbols' first appearance, then of the specs; and where to
+            go on, -1 where that was all.
         """
         rows, behind = self._kernel.changed(progress, first, look, most)
         return (self.bars_of(rows) if len(rows) else []), behind
