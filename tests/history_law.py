@@ -67,6 +67,7 @@ from fastbars.ticks import to_datetime, to_nanoseconds
 from servers import trade as message
 
 SECOND_MS = 1000
+HEALS_MS = 3 * SECOND_MS
 PROVEN = ("COMPLETE", "HEALED", "PUBLISHED")
 WHOLE = ("COMPLETE", "HEALED", "UNVERIFIABLE", "REPORTED")
 GRACE_S = 0.3
@@ -274,6 +275,7 @@ class Scenario:
         default_factory=set
     )  # at the end of the stream, which joins them as they are
     dropped: set[tuple[str, int]] = field(default_factory=set)
+    heard: set[tuple[str, int]] = field(default_factory=set)  # trades that came live
     kept: tuple[dict[str, Any], int] | None = None  # the last snapshot, and how many bars were issued by then
 
     def note(self, event: str) -> None:
@@ -349,6 +351,7 @@ class Scenario:
                 if (symbol, one.trade_id) in self.dropped:
                     self.lost_ms.append((one.time_ms, one.time_ms))
                     continue
+                self.heard.add((symbol, one.trade_id))
                 text = message(one.trade_id, one.time_ms, str(one.price), str(one.size), symbol=symbol, start_ms=0)
                 payloads.append((one.time_ms, text))
             self.next_place[symbol] = place
@@ -461,7 +464,10 @@ def judge(scenario: Scenario, symbol: str, spec: str) -> list[str]:
     since_ms = (scenario.began_ms - scenario.history_s * SECOND_MS) // length_ms * length_ms
     fills = scenario.config.empty == "fill"
     if not last:
-        wanted = [open_ms for open_ms in truth if since_ms <= open_ms < world.now_ms() - 8 * SECOND_MS]
+        # Of what came after its beginning, a stream that has heard nothing knows nothing.
+        is_open = (symbol, spec) in scenario.open_lanes
+        until_ms = scenario.began_ms - length_ms if is_open else world.now_ms() - 8 * SECOND_MS
+        wanted = [open_ms for open_ms in truth if since_ms <= open_ms < until_ms]
         return [*faults, f"present: {where}: no bar at all, of {len(wanted)}"] if wanted else faults
     if min(last) < since_ms:
         faults.append(f"present: {where}: a bar at {min(last)}, before {since_ms}")
@@ -481,9 +487,9 @@ def judge(scenario: Scenario, symbol: str, spec: str) -> list[str]:
         if has.trades > true.trades or (bar.status == "PUBLISHED" and has.trades < true.trades - left_out):
             faults.append(f"whole: {where}: {bar} has {has.trades} of {true.trades} trades")
         worst = bar.status in ("PARTIAL", "GAP", "PROVISIONAL")
+        known_ms = HEALS_MS if bar.status == "GAP" else SECOND_MS  # before the end, by the next trade that came
         if bar.status in ("PROVISIONAL", "GAP") and not any(
-            open_ms + length_ms <= one.time_ms < world.now_ms() - SECOND_MS
-            and (symbol, one.trade_id) not in scenario.dropped
+            open_ms + length_ms <= one.time_ms < world.now_ms() - known_ms and (symbol, one.trade_id) in scenario.heard
             for one in world.trades[symbol]
         ):
             continue
@@ -491,7 +497,7 @@ def judge(scenario: Scenario, symbol: str, spec: str) -> list[str]:
             faults.append(f"proven: {where}: {bar}")
     first = min(truth.keys() & set(range(since_ms, ended, length_ms)), default=ended)
     for open_ms in range(min(first, ended), ended, length_ms):
-        if (symbol, spec) in scenario.open_lanes:
+        if (symbol, spec) in scenario.open_lanes and open_ms + length_ms > scenario.began_ms:
             break
         if open_ms in truth and open_ms not in last and not _is_skipped_loss(scenario, symbol, open_ms, length_ms):
             faults.append(f"present: {where}: no bar at {open_ms - scenario.began_ms} of {truth[open_ms]}")
@@ -513,9 +519,12 @@ def _is_all_dropped(scenario: Scenario, symbol: str, open_ms: int, length_ms: in
 
 
 def _is_skipped_loss(scenario: Scenario, symbol: str, open_ms: int, length_ms: int) -> bool:
-    # Lost under full coverage, and given up: ids alone tell.
-    return scenario.world.ids != "none" and all(
-        (symbol, one.trade_id) in scenario.dropped and one.trade_id in scenario.world.omitted
+    # None of its trades came live, and the history of trades leaves them all out: nobody can have them. Candles do, of
+    # what was traded before the stream began.
+    if scenario.world.ids == "none" or (scenario.history_from == "candles" and open_ms < scenario.began_ms):
+        return False
+    return all(
+        (symbol, one.trade_id) not in scenario.heard and one.trade_id in scenario.world.omitted
         for one in _inside(scenario.world, symbol, open_ms, length_ms)
     )
 
@@ -527,7 +536,8 @@ def _may_be_bad(scenario: Scenario, symbol: str, spec: str, open_ms: int, length
         return True
     if world.ids == "none":
         return is_lossy
-    if open_ms <= world.trades[symbol][0].time_ms:  # nobody can know that it was the first
+    first = next(one for one in world.trades[symbol] if one.trade_id not in world.omitted)
+    if open_ms <= first.time_ms:  # nobody can know that it was the first
         return True
     return not world.leaves_out and any(
         one.trade_id in world.omitted for one in _inside(world, symbol, open_ms - length_ms, 3 * length_ms)

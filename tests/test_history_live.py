@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,6 +132,19 @@ async def test_a_restart_goes_on_behind_the_last_bar_delivered(tmp_path: Any) ->
     assert opens == [open_ms for open_ms in sorted(truth) if opens[0] <= open_ms <= opens[-1]]
     assert {bar.status for bar in own} <= set(PROVEN)
     assert sum(to_nanoseconds(bar.close_time) > 0 for bar in taken) < len(own) + 12  # few are issued again
+
+
+async def test_a_recording_replays_to_the_same_bars_in_the_same_order(tmp_path: Path) -> None:
+    issued: list[OHLCVBar] = []
+    async with traded("binance", "spot", before_s=20.0, rate=8.0) as server:
+        stream = fastbars.stream(
+            "binance", server.symbols, ["1s", "5s", "tick:7"], history="15s", history_from="trades",
+            record=tmp_path / "run", on_bars=issued.extend, **settings(server),
+        )  # fmt: skip
+        await take(stream, 7.0)
+    assert stream.history is not None
+    assert stream.history.bars > 20
+    assert list(fastbars.replay(tmp_path / "run")) == issued
 
 
 # The past alone.

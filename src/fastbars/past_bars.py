@@ -187,7 +187,6 @@ class PastBars:
             self._exchange, self._channel, symbol, {spec: begins[spec] for spec in specs}, history, client,
             empty=config.empty,
         )  # fmt: skip
-        await past.begin()
         pages, kept = 0, list[OHLCVBar]()
         while True:
             kept += await past.advance()

@@ -115,7 +115,6 @@ class TradesJob:
         self._proofs = 0  # attempts to complete the live bars that the stream began inside
         self._over_ns = LATEST_NS  # when the next bar is over that waits for its proof
         self._pages = 0
-        self._has_begun = False
         self._kept: list[OHLCVBar] = []  # until the rate is known
 
     @property
@@ -132,9 +131,6 @@ class TradesJob:
         """Bring one page of trades. Raises RestError, TooManyTradesError."""
         past = self._past
         self._over_ns = LATEST_NS
-        if not self._has_begun:
-            await past.begin()
-            self._has_begun = True
         bars = self._kept + await past.advance()
         self._kept = []
         self._pages += 1
@@ -205,7 +201,6 @@ class PathJob:
         self._past = past
         self._specs = tuple(specs)
         self._first_id = first_id
-        self._has_begun = False
         self._before_id: int | None = None
 
     @property
@@ -227,9 +222,6 @@ class PathJob:
         past, before_id = self._past, self._before_id
         if before_id is None:
             return Waits.DONE
-        if not self._has_begun:
-            await past.begin()
-            self._has_begun = True
         bars = await past.advance(before_id=before_id)
         has_all = past.newest_id >= before_id - 1
         if has_all:
@@ -271,6 +263,7 @@ class CandleJob:
         self._fills = fills
         self._now_ns = now_ns
         self._last: OHLCVBar | None = None
+        self._over_ns: int | None = None  # when the candles before the first live bar are all there; None: unknown
 
     @property
     def specs(self) -> Sequence[BarSpec]:
@@ -279,8 +272,8 @@ class CandleJob:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is nothing to wait for any more."""
-        return not self.specs
+        """Whether candles that came late are there by now, or there is nothing to wait for any more."""
+        return not self.specs or (self._over_ns is not None and self._now_ns() >= self._over_ns)
 
     async def step(self) -> Waits:
         """Bring one page of candles. Raises RestError."""
@@ -324,7 +317,11 @@ class CandleJob:
             return Waits.DONE
         if since_ns < until_ns < end_ns and reached_ns == until_ns:
             return Waits.MORE
-        return Waits.LIVE if need.until_ns is None else Waits.MORE if reached_ns >= until_ns else Waits.LATER
+        if need.until_ns is None:
+            # Nobody knows when the next trade comes: what was not there yet is asked for once more.
+            self._over_ns = end_ns + _LATE_NS if self._over_ns is None else LATEST_NS
+            return Waits.LIVE
+        return Waits.MORE if reached_ns >= until_ns else Waits.LATER
 
 
 def _open_ones(job: Job, joining: Joining, specs: Sequence[BarSpec]) -> list[BarSpec]:

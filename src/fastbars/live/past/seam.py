@@ -6,8 +6,9 @@ It stands between kernel and delivery and knows no socket, no timer and no excha
 
 What the past has covered is known by one time for each lane, its mark: everything before it was delivered, or was not
 traded. A lane may be joined once the mark has reached its first held bar, and has passed every held bar at the front
-that is worse than a candle (PARTIAL, GAP): of those the past has a better one. Which of two bars of one interval is
-issued, and with which revision, is decided by `EarlierBars`, as for bars of an earlier process.
+that is worse than a candle (PARTIAL, GAP): of those the past has a better one; and every one at the front that healing
+has brought: between those there may be bars that it has not brought yet, and would bring after later ones. Which of two
+bars of one interval is issued, and with which revision, is decided by `EarlierBars`, as for bars of an earlier process.
 
 What is held is bounded: a bar that is issued again takes the place of its earlier issue, and beyond `MOST_HELD` bars in
 all, the lane that holds most is joined without its history. Marks outlive a restart, so that history that was delivered
@@ -32,6 +33,7 @@ MOST_HELD = 200_000
 MOST_LANES = 1_000_000
 _RANK = {status: rank for rank, status in enumerate(STATUSES)}
 _WORST_GOOD = _RANK[BarStatus.PARTIAL] - 1
+_FROM_REST = (BarStatus.HEALED, BarStatus.PUBLISHED)
 
 Lane = tuple[str, str]  # symbol, spec
 _Key = tuple[datetime, int | None]
@@ -135,7 +137,7 @@ class Seam:
             close_ns = to_nanoseconds(bar.close_time)
             if close_ns <= mark_ns:
                 continue
-            if lane[1] in self._paths or _RANK[bar.status] <= _WORST_GOOD:
+            if lane[1] in self._paths or (_RANK[bar.status] <= _WORST_GOOD and bar.status not in _FROM_REST):
                 break
             until_ns = close_ns
         return Need(mark_ns, until_ns)

@@ -104,6 +104,7 @@ class PastTrades:
         self._position: int | None = None  # with FORWARD_BY_CURSOR
         self._window_ns = _FIRST_WINDOW_NS
         self._first_id = 0  # of the symbol
+        self._has_begun = False
         self._asked = -1  # the last id of the holes that were asked for again
         own, market = exchange.identity
         self._timed: BarBuffer | None = None
@@ -136,8 +137,8 @@ class PastTrades:
         """The id of the latest trade taken; -1 before the first."""
         return -1 if self.newest is None else number_range(self.newest)[1]
 
-    async def begin(self) -> None:
-        """Find where the span begins. Raises RestError: the exchange does not answer, or does not reach that far."""
+    async def _begin(self) -> None:
+        # Find where the span begins; a symbol that has not traded yet has no beginning, and is asked for it again.
         history, begins_ns = self._history, self.begins_ns
         if history.paging in (Paging.BACKWARD_BY_TIME, Paging.FORWARD_BY_CURSOR):
             known = Beginning(self._symbol, _LAST_ID, LATEST_NS, begins_ns)
@@ -149,6 +150,7 @@ class PastTrades:
             newest = latest[-1]
             if newest.time_ns < begins_ns:  # nothing was traded since
                 self._take_first(newest)
+                self._has_begun = True
                 return
             known = Beginning(self._symbol, number_range(newest)[0], newest.time_ns, begins_ns)
         found = await trade_before(history, known, self._fetch.fetch, _LAST_ID, _REACH_NS)
@@ -156,6 +158,7 @@ class PastTrades:
             self._take_first(found)
         elif self._position is None:
             await self._find_first(known)
+        self._has_begun = True
 
     async def _find_first(self, known: Beginning) -> None:
         # There is no trade before the span, as the symbol was listed in it.
@@ -193,8 +196,13 @@ class PastTrades:
             before_id: trades of this id and later ones are not taken.
 
         Raises:
-            RestError: the exchange does not answer; what was taken stays.
+            RestError: the exchange does not answer, or does not reach as far back as the span; what was taken stays.
         """
+        if not self._has_begun:
+            await self._begin()
+            if not self._has_begun:
+                self.is_caught_up = True
+                return []
         page, window = await self._next_page()
         known = self.newest_id
         fresh = [trade for trade in page.trades if number_range(trade)[1] > known]
