@@ -341,14 +341,17 @@ def judge_ids(verdict: Verdict, venue: Venue, symbol: str, bars: dict[int, list[
 def judge_gaps(
     verdict: Verdict, venue: Venue, symbol: str, bars: dict[int, list[Any]], first_id: int, times: array[int]
 ) -> None:
-    """No bar is GAP that ids prove whole: missing ids lie between two times that reach into each, but for the last."""
+    """No bar is GAP that ids prove whole: missing ids lie between two times that reach into each, but for the last.
+
+    No id proves where the bar begins that holds the symbol's first trade of all; an outage in it makes it GAP.
+    """
     spans = [
         (times[max(start - 1 - first_id, 0)], times[min(stop + 1 - first_id, len(times) - 1)])
         for start, stop in venue.missing.get(symbol, [])
     ]
     last_ms = max(open_ms for open_ms, bar in bars.items() if bar[1])
     for open_ms, bar in bars.items():
-        if bar[0] == "GAP" and bar[1] and open_ms < last_ms and not any(
+        if bar[0] == "GAP" and bar[1] and bar[2] != first_id and open_ms < last_ms and not any(
             since < open_ms + BAR_MS and until >= open_ms for since, until in spans
         ):  # fmt: skip
             verdict.wrong += 1
