@@ -2,6 +2,9 @@
 
 CPU time of one thread. The short form has fewer rows, so that what a build costs beside its rows counts for more; its
 bounds are wider. `--full`: 5 M rows, and what a second worker brings.
+
+Bounds are what was reached, and a margin. Aimed at: CSV 60 ns a row, 4 times as fast as polars (0.25) and 5 times as
+DuckDB (0.2); zip 1.6 times what inflating alone takes, and 2.5 times as fast as zlib alone (0.4).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Trades in Parquet to bars, beside polars and DuckDB: the same file, exact decimals, one thread; and the memory taken.
 
-The short form has a million rows and holds nothing but the ratio to polars; `--full` has five. The file is as DuckDB
-writes it: decimals of 18 digits, three symbols, times in milliseconds.
+Ratios to both are printed; that to polars is held to what was reached, with a tenth to spare. DuckDB is faster (0.58
+times, 2 is aimed at): most of that is decoding by pyarrow. The short form has a million rows, `--full` has five. The
+file is as DuckDB writes it: decimals of 18 digits, three symbols, times in milliseconds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.yardstick import HELD, smallest
+from benchmarks.yardstick import HELD, is_within, smallest
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # read when polars is imported
 
@@ -109,10 +110,12 @@ def test_parquet_to_bars_beside_polars_and_duckdb(trades: Path, rows: int) -> No
     for name in ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume", "high", "low"):
         assert bars[name].sum() == theirs[name].sum(), name
     own, of_polars, of_duckdb = smallest(by_fastbars(trades), by_polars(trades), by_duckdb(trades), rounds=3)
-    for name, peer in (("polars", of_polars), ("DuckDB", of_duckdb)):
+    for name, peer, aim in (("polars", of_polars, 4), ("DuckDB", of_duckdb, 2)):
         HELD.append(
-            f"| Parquet to bars, {own / rows * 1e9:.0f} ns a row; times faster than {name} | {peer / own:.2f} | |"
+            f"| Parquet to bars, {own / rows * 1e9:.0f} ns a row; times faster than {name}, {aim} aimed at"
+            f" | {peer / own:.2f} | |"
         )
+    assert is_within(own / of_polars, 0.83)
 
 
 def test_memory_does_not_grow_with_the_file(trades: Path) -> None:

@@ -14,6 +14,7 @@ from fastbars.archives.doctor import check
 from fastbars.archives.findings import Kind
 from fastbars.archives.report import as_json, as_table
 from fastbars.cli import main
+from fastbars.cli.options import make_parser
 
 
 def an_archive(folder: Path, symbol: str = "BTCUSDT", *, without: range = range(0)) -> list[str]:
@@ -118,3 +119,14 @@ def test_build_repairs_and_says_what_stays_missing(tmp_path: Path, capsys: pytes
     assert lines[0] == "binance spot BTCUSDT: ids 1010-1012 stay missing"
     assert lines[1].endswith("bars; 0 ids filled, 0 are unpublished, 0 have several contents, 3 stay missing")
     assert (tmp_path / "bars.csv").read_text().count(",GAP,") >= 1
+
+
+@pytest.mark.parametrize("command", [["check"], ["build", "-o", "bars.csv"]])
+def test_a_key_comes_from_the_environment_unless_one_is_given(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTBARS_API_KEY", "of the environment")
+    assert make_parser().parse_args([*command, "a.csv"]).api_key == "of the environment"
+    assert make_parser().parse_args([*command, "a.csv", "--api-key", "given"]).api_key == "given"
+    monkeypatch.setenv("FASTBARS_API_KEY", "")
+    assert make_parser().parse_args([*command, "a.csv"]).api_key is None

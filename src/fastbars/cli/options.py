@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -260,8 +261,7 @@ def _add_build(commands: _Commands) -> None:
         choices=("files", "rest"),
         help="fill what a file lacks from the others, and with rest, the default, from the exchange",
     )
-    build.add_argument("--rest-url", type=_text, help="ask here instead of the exchange's own address")
-    build.add_argument("--api-key", type=_text, help="sent where the exchange's history needs one (Binance futures)")
+    _add_rest(build)
     _add_files(build)
 
 
@@ -344,9 +344,17 @@ def _add_check(commands: _Commands) -> None:
         action="store_true",
         help="ask the exchange for missing ids: does it have them, or publish them never?",
     )
-    check.add_argument("--rest-url", type=_text, help="ask here instead of the exchange's own address")
-    check.add_argument("--api-key", type=_text, help="sent where the exchange's history needs one (Binance futures)")
+    _add_rest(check)
     _add_files(check)
+
+
+def _add_rest(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--rest-url", type=_text, help="ask here instead of the exchange's own address")
+    command.add_argument(
+        "--api-key", type=_text, default=os.environ.get("FASTBARS_API_KEY") or None,
+        help="sent where the exchange's history needs one (Binance futures); better in the environment, as"
+        " FASTBARS_API_KEY: everybody on a machine sees command lines",
+    )  # fmt: skip
 
 
 def _add_files(command: argparse.ArgumentParser) -> None:
