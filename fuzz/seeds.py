@@ -69,7 +69,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
                 yield "scanner", bytes([place]) + b"\0".join(messages * 3)  # more than 4,096 bytes
     for odd in ODD.values():
         yield "walker", bytes([0, 0, 5, 9]) + frame(b"before") + odd + frame(b"after")
-    yield from (*snapshot_files(), *recordings(), *tapes(), *answers())
+    yield from (*snapshot_files(), *recordings(), *tapes(), *answers(), *csv_texts())
 
 
 def snapshot_files() -> Iterator[tuple[str, bytes]]:
@@ -132,6 +132,24 @@ def tapes() -> Iterator[tuple[str, bytes]]:
     yield "tape", gzip.compress(text, mtime=0)
     yield "tape", gzip.compress(text, mtime=0)[:-9]
     yield "tape", gzip.compress(text, mtime=0) * 2 + bytes(9)
+
+
+def csv_texts() -> Iterator[tuple[str, bytes]]:
+    """Rows in their usual forms and in odd ones, behind the four bytes of the target."""
+    rows = (
+        "1,0.5,1.25000000,,1735689600000000,buy,BTCUSDT",
+        "2,93451.17000000,0.00012000,62.50000000,1735689600000001,True,BTCUSDT",
+        '"3","1e3", 2.5E-7 ,"a,b",1735689600000000.125,"SELL","\u5e01\u5b89USDT"',
+        "4,.5,7.,,12,,ETH-USD",
+        "5,123456789.123456789,1e-18,,0,false,A",
+        "6,-1,1,,0,buy,A",
+        "7,1,1,,0,buy",
+        '8,1,1,,0,"buy,A',
+    )
+    for place in range(len(rows)):
+        lines = rows[place:] + rows[: place + 1]
+        yield "csv", bytes([0, place, 3 * place, 0]) + "\r\n".join(lines[:2]).encode()
+        yield "csv", bytes([1, 2, 5, 0]) + "\n".join(lines[-4:]).replace(",", ";").encode() + b"\n"
 
 
 def answers() -> Iterator[tuple[str, bytes]]:

@@ -32,6 +32,7 @@ from fastbars.tapes.recording import MAGIC, write_block
 from fastbars.tapes.replay import replay
 from fastbars.tapes.zstd import compressor
 from fastbars.wire.walker import FrameWalker
+from test_archive_parser import Row as CsvRow, blocks_of, parser, rows_of, slow
 from test_scanner import Scan
 from test_walker import MAX_SIZE, Reader, as_websockets
 
@@ -242,6 +243,34 @@ def rest_parsers() -> list[History | Listing]:
 
 
 _PARSERS = rest_parsers()
+
+
+def csv(data: bytes) -> None:
+    """The text of a CSV file; the first four bytes say the separator, the rows of a block, and where it is cut.
+
+    However it is cut and whatever the blocks, there are the same rows, and the same fault behind them. Where there is
+    no fault, they are those that `csv` and `Decimal` read.
+    """
+    if len(data) < 4:
+        return
+    separator, text = b",;\t|"[data[0] % 4 :][:1], data[4:]
+    cuts = list(range(data[2] + 1, len(text), data[2] * 3 + 7))
+    rows, fault = _csv_rows(text, cuts, separator, data[1] + 1)
+    assert (rows, fault) == _csv_rows(text, [], separator, 1 << 15)
+    if fault is None:
+        assert rows == slow(text, separator.decode())
+
+
+def _csv_rows(text: bytes, cuts: list[int], separator: bytes, block_rows: int) -> tuple[list[CsvRow], object]:
+    own, blocks = parser(rows=block_rows, separator=separator), []
+    try:
+        for block in blocks_of(text, cuts, own):
+            blocks.append(block)
+    except ValueError as error:
+        if (last := own.block()) is not None:
+            blocks.append(last)
+        return rows_of(blocks, faultless=False), error.args
+    return rows_of(blocks), None
 
 
 def rest(data: bytes) -> None:

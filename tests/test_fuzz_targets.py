@@ -17,7 +17,7 @@ from test_scanner import Scan
 logging.getLogger("fastbars").setLevel(logging.NOTSET)
 
 
-@pytest.mark.parametrize("target", ["numbers", "scanner", "walker", "snapshot", "recording", "tape", "rest"])
+@pytest.mark.parametrize("target", ["numbers", "scanner", "walker", "snapshot", "recording", "tape", "csv", "rest"])
 def test_a_target_finds_nothing_in_its_seeds(target: str) -> None:
     mine = [seed for name, seed in seeds() if name == target]
     assert len(mine) >= 8
