@@ -65,6 +65,11 @@ class Line(NamedTuple):
     taker_buy_quote_volume: Decimal
     first_trade_id: int | None
     last_trade_id: int | None
+    buy_count: int
+    sell_count: int
+    first_trade_time: datetime | None
+    last_trade_time: datetime | None
+    largest_trade: Decimal | None
     status: str
     revision: int
     close_reason: str
@@ -1075,8 +1080,8 @@ class Track:
         in_order = sorted(bar.arrivals, key=lambda pair: (pair[1].time_ns, pair[0]))
         return in_order[0][1], in_order[-1][1]
 
-    def _count(self, bar: Bar) -> Decimal:
-        return Decimal(sum(trade.trade_count for _, trade in bar.arrivals))
+    def _count(self, bar: Bar, sides: tuple[int, ...] = (-1, 0, 1)) -> Decimal:
+        return Decimal(sum(trade.trade_count for _, trade in bar.arrivals if trade.side in sides))
 
     def _volume(self, bar: Bar, sides: tuple[int, ...] = (-1, 0, 1)) -> Decimal:
         with localcontext(Context(prec=200, traps=[Inexact])):
@@ -1098,7 +1103,7 @@ class Track:
         nothing = Decimal(0)
         if not bar.arrivals:
             flat = bar.carry if self.oracle.fill and self._status(bar) != "GAP" else None
-            return (flat, flat, flat, flat, nothing, nothing, 0, nothing, nothing, None, None)
+            return (flat, flat, flat, flat, nothing, nothing, 0, nothing, nothing, None, None, 0, 0, None, None, None)
         opening, closing = self._opening_and_closing(bar)
         prices = [trade.price for _, trade in bar.arrivals]
         by_id = self.oracle.contiguous
@@ -1114,4 +1119,9 @@ class Track:
             self._quote(bar, (1,)),
             min(trade.first_id for _, trade in bar.arrivals) % SERIES if by_id else None,
             max(trade.last_id for _, trade in bar.arrivals) % SERIES if by_id else None,
+            int(self._count(bar, (1,))),
+            int(self._count(bar, (-1,))),
+            instant(min(trade.time_ns for _, trade in bar.arrivals)),
+            instant(max(trade.time_ns for _, trade in bar.arrivals)),
+            max(trade.size for _, trade in bar.arrivals),
         )

@@ -173,14 +173,14 @@ def test_a_bar_kind_that_remembers_is_added_in_three_files(tmp_path: Path) -> No
 # The size of the largest trade.
 ADD_A_FIELD = {
     "src/fastbars/kernel/summary.pxd": {
-        "SUMMARY_BYTES = 152 ": "SUMMARY_BYTES = 160 ",
+        "SUMMARY_BYTES = 184 ": "SUMMARY_BYTES = 192 ",
         "    int64_t open\n": "    int64_t open\n    int64_t max_size\n",
-        "    bar.close = bar.count = bar.open = 0\n": "    bar.close = bar.count = bar.open = bar.max_size = 0\n",
+        "    bar.close = bar.open = bar.largest = ": "    bar.max_size = bar.close = bar.open = bar.largest = ",
         "    bar.high = bar.low = bar.close = bar.open = price\n": (
             "    bar.high = bar.low = bar.close = bar.open = price\n    bar.max_size = size\n"
         ),
-        "    bar.count += trades_of(batch, i)\n": (
-            "    bar.count += trades_of(batch, i)\n    bar.max_size = max(bar.max_size, size)\n"
+        "    bar.counts[side + 1] += trades_of(batch, i)\n": (
+            "    bar.counts[side + 1] += trades_of(batch, i)\n    bar.max_size = max(bar.max_size, size)\n"
         ),
         "    bar.close = price\n    if voids:\n": (
             "    bar.close = price\n    bar.max_size = max(bar.max_size, size)\n    if voids:\n"
@@ -188,8 +188,8 @@ ADD_A_FIELD = {
         "        high = max(high, price)\n": (
             "        high = max(high, price)\n        bar.max_size = max(bar.max_size, size)\n"
         ),
-        "    into.count += other.count\n": (
-            "    into.count += other.count\n    into.max_size = max(into.max_size, other.max_size)\n"
+        "    into.high = max(into.high, other.high)\n": (
+            "    into.high = max(into.high, other.high)\n    into.max_size = max(into.max_size, other.max_size)\n"
         ),
         "    bar.open *= price_factor\n": "    bar.open *= price_factor\n    bar.max_size *= size_factor\n",
     },
@@ -199,17 +199,19 @@ ADD_A_FIELD = {
         ),
     },
     "src/fastbars/bars.py": {
-        "None where ids do not tell.\n\n": "None where ids do not tell.\n        max_size: of the largest trade.\n\n",
-        "    unpublished_count: int | None = None\n": (
-            "    unpublished_count: int | None = None\n    max_size: Decimal = Decimal(0)\n"
+        "None\n            without trades.\n\n": (
+            "None\n            without trades.\n        max_size: of the largest trade.\n\n"
+        ),
+        "    largest_trade: Decimal | None = None\n": (
+            "    largest_trade: Decimal | None = None\n    max_size: Decimal = Decimal(0)\n"
         ),
     },
     "tests/oracle.py": {
         "    last_trade_id: int | None\n": "    last_trade_id: int | None\n    max_size: Decimal\n",
-        "nothing, nothing, None, None)": "nothing, nothing, None, None, nothing)",
-        "max(trade.last_id for _, trade in bar.arrivals) % SERIES if by_id else None,\n        )": (
+        "nothing, nothing, None, None, 0,": "nothing, nothing, None, None, nothing, 0,",
+        "max(trade.last_id for _, trade in bar.arrivals) % SERIES if by_id else None,\n": (
             "max(trade.last_id for _, trade in bar.arrivals) % SERIES if by_id else None,\n"
-            "            max(trade.size for _, trade in bar.arrivals),\n        )"
+            "            max(trade.size for _, trade in bar.arrivals),\n"
         ),
     },
 }

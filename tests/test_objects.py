@@ -21,7 +21,7 @@ from fastbars.bars import BAR_FIELDS, REASONS, STATUSES, BarStatus, OHLCVBar, pa
 from fastbars.columnar.bar_batch import BarBatch
 from fastbars.id_policy import Ids
 from fastbars.kernel.batch import TickBatch
-from fastbars.kernel.fields import FIELDS, IDENTITY
+from fastbars.kernel.fields import FIELDS, IDENTITY, NO_TIME
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.objects import BarMaker
 from fastbars.kernel.rows import ROW_DTYPE, IssuedRows
@@ -78,7 +78,9 @@ def test_a_made_bar_equals_one_made_by_its_class(
         open_time=opened, close_time=closed, open=open_, high=high, low=low, close=close, first_id=7, last_id=9,
         count=3, volume=sums[0], quote_volume=sums[1], taker_volume=sums[2], taker_quote_volume=sums[3],
         symbol_id=symbol_id, revision=2, status=5, reason=3, price_scale=price_scale, size_scale=size_scale,
-        quote_scale=quote_scale, missing=-1 if ids else 5, unpublished=2 if ids else -1,
+        quote_scale=quote_scale, missing=-1 if ids else 5, unpublished=2 if ids else -1, buy_count=2 if ids else -1,
+        sell_count=1 if ids else -1, first_time=opened, last_trade_time=closed if ids else NO_TIME,
+        largest=sums[0] % 2**63 if ids else 0,
     )  # fmt: skip
     (bar,) = BarBatch(rows, instruments(), parse_specs("1m"), ids=ids)
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
@@ -104,6 +106,11 @@ def test_a_made_bar_equals_one_made_by_its_class(
         symbol_id == 1,
         None if ids else 5,
         2 if ids else None,
+        2 if ids else None,
+        1 if ids else None,
+        epoch + timedelta(microseconds=opened // 1000) if ids else None,
+        epoch + timedelta(microseconds=closed // 1000) if ids else None,
+        decimal(sums[0] % 2**63, size_scale) if ids and sums[0] % 2**63 else None,
         exchange="test",
         market="spot",
     )

@@ -16,6 +16,7 @@ from hypothesis import example, given, settings, strategies as st
 from examples import examples
 from fastbars._agg import BarKernel
 from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.fields import ROW_DTYPE
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
 from fastbars.specs import parse_specs
@@ -164,7 +165,7 @@ def test_ordinary_bars_are_closed_the_short_way(specs: str, ids: bool, alone: bo
     kernel = kernel_of(terms, general=False)
     trades = trades_of([Row(i % SYMBOLS, 333, 0, 5, 1, 1) for i in range(600)], terms)
     said = run(kernel, trades, terms, range(1, 600) if alone else [])
-    closed = sum(len(issued) for issued, _ in said) // 192
+    closed = sum(len(issued) for issued, _ in said) // ROW_DTYPE.itemsize
     # All but the first few, for which the tables had to grow.
     assert closed > 190
     assert closed - 8 <= kernel.ordinary_closes < closed

@@ -605,7 +605,7 @@ async def test_the_record_command_writes_what_the_replay_command_reads(
     assert out == f"12 messages in 1 files, 0.0 MB: {folder}\n"  # 11 trades and the acknowledgement
     assert main(["replay", str(folder), "--format", "csv"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(",")[15:] for line in lines[1:]] == [
+    assert [line.split(",")[15:22] for line in lines[1:]] == [
         ["1", "5", "PARTIAL", "0", "trade", "", "0"],
         ["6", "10", "COMPLETE", "0", "trade", "0", "0"],
         ["11", "11", "PARTIAL", "0", "end", "", "0"],

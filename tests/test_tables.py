@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from examples import examples
 from fastbars.bars import BAR_FIELDS, REASONS, STATUSES
 from fastbars.columnar.bar_batch import BarBatch
 from fastbars.columnar.tables import numpy_columns
-from fastbars.kernel.fields import FIELDS, NO_PRICE, ROW_DTYPE, FieldKind
+from fastbars.kernel.fields import FIELDS, NO_PRICE, NO_TIME, ROW_DTYPE, FieldKind
 from fastbars.kernel.instruments import Instruments
 from fastbars.specs import parse_specs
 
@@ -61,6 +62,8 @@ def assert_nearest(rows: npt.NDArray[Any]) -> None:
             scales = rows[column.scale].tolist()
             # An int over an int is rounded correctly, however large they are.
             wanted = [value / 10**scale for value, scale in zip(exact(rows[column.name]), scales, strict=True)]
+            if column.kind is FieldKind.LARGEST:  # 0: there is none
+                wanted = [value or math.nan for value in wanted]
             assert bits(columns[field]) == bits(wanted), field
 
 
@@ -112,6 +115,7 @@ def some_rows() -> npt.NDArray[Any]:
     rows["status"], rows["reason"] = draw.integers(0, len(STATUSES), MANY), draw.integers(0, len(REASONS), MANY)
     rows["high"][::7] = NO_PRICE
     rows["count"][::5] = 0
+    rows["last_trade_time"][::3] = NO_TIME
     return rows
 
 
@@ -139,6 +143,10 @@ def test_every_other_column_says_what_the_rows_say(ids: bool) -> None:
         elif column.kind is FieldKind.TIME:
             assert columns[field].dtype == np.dtype("datetime64[ns]")
             assert columns[field].astype(np.int64).tolist() == values.tolist()
+        elif column.kind is FieldKind.MOMENT:
+            known = rows["last_trade_time"] != NO_TIME
+            assert np.isnat(columns[field]).tolist() == (~known).tolist()
+            assert columns[field][known].astype(np.int64).tolist() == values[known].tolist()
         elif not column.scale:
             assert columns[field].dtype == column.dtype
             assert columns[field].tolist() == values.tolist()

@@ -15,6 +15,7 @@ from fastbars._agg import BarKernel
 from fastbars.errors import InvalidTickError
 from fastbars.exchanges import find_exchange
 from fastbars.kernel.batch import TickBatch
+from fastbars.kernel.fields import ROW_DTYPE
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
 from fastbars.live.callbacks import Callbacks
@@ -203,6 +204,9 @@ def test_a_void_id_as_an_object() -> None:
     assert (bar.trade_count, buffer.stats.void_ids) == (1, 1)
 
 
+ROW = ROW_DTYPE.names.index("row") if ROW_DTYPE.names else 0
+
+
 def columns(rows: int, share: float, symbols: int = 3, seed: int = 5) -> dict[str, np.ndarray[Any, Any]]:
     """Trades of some symbols, a share of them void."""
     random = np.random.default_rng(seed)
@@ -233,7 +237,7 @@ def run(rows: dict[str, np.ndarray[Any, Any]], specs: list[str], cut: int) -> li
     for start in range(0, len(rows["time_ns"]), cut):
         part = {name: column[start : start + cut] for name, column in rows.items()}
         made += [
-            row[:15] + row[16:]
+            row[:ROW] + row[ROW + 1 :]
             for row in kernel.update(TickBatch.from_columns(instruments, **part))[0].array().tolist()
         ]
     return made

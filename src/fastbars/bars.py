@@ -87,6 +87,13 @@ class OHLCVBar:
         missing_count: trades that it lacks: 0 where it is proven complete, None where ids do not tell (none prove
             anything, or the hole reaches over its border, or its begin or end is not proven).
         unpublished_count: ids in it that the exchange's history leaves out for good; None where ids do not tell.
+        buy_count, sell_count: the trades whose taker bought, and sold; those of unknown side are in neither, so that
+            trade_count - buy_count - sell_count are of unknown side. These five are None where they are not known: in
+            every REPORTED bar, and in bars made by hand that do not say.
+        first_trade_time, last_trade_time: times of the earliest and the latest trade in it, aware UTC; None without
+            trades.
+        largest_trade: size of the largest trade; of trades that the exchange sums up, of the largest such row; None
+            without trades.
 
     Raises:
         ValueError: high, low, open and close contradict each other; a sum is negative (the quote volume only where a
@@ -116,6 +123,11 @@ class OHLCVBar:
     inverse: bool = field(default=False, repr=False, compare=False)
     missing_count: int | None = None
     unpublished_count: int | None = None
+    buy_count: int | None = None
+    sell_count: int | None = None
+    first_trade_time: datetime | None = None
+    last_trade_time: datetime | None = None
+    largest_trade: Decimal | None = None
 
     def __post_init__(self) -> None:
         prices = (self.open, self.high, self.low, self.close)
@@ -204,6 +216,8 @@ def json_value(value: object) -> object:
 BAR_FIELDS = tuple(f.name for f in fields(OHLCVBar) if f.name != "inverse")
 UNREPORTED = ("quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
 """The fields that a candle may lack, and that every bar made of trades has."""
+UNSEEN = ("buy_count", "sell_count", "first_trade_time", "last_trade_time", "largest_trade")
+"""The fields that no candle has: of trades alone."""
 
 
 @dataclass(frozen=True, slots=True)

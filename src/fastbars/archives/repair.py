@@ -126,7 +126,7 @@ def repair(
 ) -> RepairReport:
     """Make bars of files that have holes, and fill these from each other and from REST.
 
-    The files are read twice; memory holds the bars of one symbol, 256 bytes each, and the trades from REST.
+    The files are read twice; memory holds the bars of one symbol, 288 bytes each, and the trades from REST.
 
     Args:
         files: as for `check`.

@@ -311,8 +311,8 @@ def to_stream(
         elif column.scale:
             scale = int(rows[column.scale].max(initial=0))
             kind, buffers = library.decimal128(38, scale), [validity, _decimals(rows, name, scale)]
-        elif column.kind is FieldKind.TIME:
-            kind, buffers = library.timestamp("ns", timezone="UTC"), [None, np.ascontiguousarray(values)]
+        elif column.kind in (FieldKind.TIME, FieldKind.MOMENT):
+            kind, buffers = library.timestamp("ns", timezone="UTC"), [validity, np.ascontiguousarray(values)]
         elif column.kind is FieldKind.COUNT and column.dtype is np.int32:
             kind, buffers = library.int32(), [None, np.ascontiguousarray(values)]
         else:

@@ -246,7 +246,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
             columns: dict[str, Any] = dict(self.to_numpy())
             for name in FIELDS:
                 values = columns[name]
-                if FIELDS[name].kind is FieldKind.TIME:
+                if FIELDS[name].kind in (FieldKind.TIME, FieldKind.MOMENT):
                     columns[name] = pandas.Series(values).dt.tz_localize("UTC")
                 elif FIELDS[name].kind in (FieldKind.ID, FieldKind.KNOWN):
                     columns[name] = pandas.arrays.IntegerArray(values, values < 0)
@@ -268,7 +268,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         for name, text in self._identity.items():
             columns[name] = np.full(len(self.rows), text)
         for name in FIELDS:
-            if FIELDS[name].kind is FieldKind.TIME:
+            if FIELDS[name].kind in (FieldKind.TIME, FieldKind.MOMENT):
                 columns[name] = columns[name].view("datetime64[ns]")
         return {name: columns[name] for name in BAR_FIELDS}
 

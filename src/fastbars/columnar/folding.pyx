@@ -11,7 +11,7 @@ from fastbars.kernel.limits cimport MAX_SCALE, NO_SUM, REPORTED_STATUS
 from fastbars.kernel.places cimport is_unknown
 from fastbars.kernel.rows cimport Row, rows_of
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, NOTHING, POWER_OF_TEN, add128, int128, magnitude, scale128
-from fastbars.kernel.summary cimport clear_bar
+from fastbars.kernel.summary cimport ALL, BOUGHT, SOLD, clear_bar, known_sum
 
 from fastbars.bars import STATUSES as _STATUSES, BarStatus as _BarStatus
 from fastbars.errors import PrecisionError
@@ -26,7 +26,7 @@ cdef void *_address(object array) except? NULL:
 
 
 cdef inline bint _traded(const Row *row) noexcept nogil:
-    return row.bar.count != 0       # negative: not known how many
+    return row.bar.counts[ALL] != 0       # negative: not known how many
 
 
 cdef inline bint _follows(const Row *before, const Row *after) noexcept nogil:
@@ -117,7 +117,7 @@ cdef int _fold(Row *made, const Series *series, bint unsure) except -1:
     cdef const Row *row
     cdef int64_t price, high, low
     cdef int price_scale = 0, size_scale = 0, quote_scale = 0
-    cdef bint by_id = series.by_id, first = True, beyond = False
+    cdef bint by_id = series.by_id, first = True, beyond = False, untimed = False
     cdef bint[4] lacks
     cdef int shift
     cdef int64_t missing = 0, unpublished = 0, count = 0, uncounted = 0
@@ -155,11 +155,19 @@ cdef int _fold(Row *made, const Series *series, bint unsure) except -1:
         made.bar.low = low if first else min(made.bar.low, low)
         made.bar.first_time = min(made.bar.first_time, row.bar.first_time)
         made.bar.last_time = max(made.bar.last_time, row.bar.last_time)
-        if row.bar.count < 0:
+        untimed = untimed or row.bar.last_trade_time == LOWEST
+        made.bar.last_trade_time = max(made.bar.last_trade_time, row.bar.last_trade_time)
+        if row.bar.counts[ALL] < 0:
             uncounted += 1
         else:
-            count += row.bar.count
+            count += row.bar.counts[ALL]
         shift = size_scale - row.size_scale
+        made.bar.counts[SOLD] = known_sum(made.bar.counts[SOLD], row.bar.counts[SOLD])
+        made.bar.counts[BOUGHT] = known_sum(made.bar.counts[BOUGHT], row.bar.counts[BOUGHT])
+        if made.bar.largest < 0 or row.bar.largest == 0:
+            made.bar.largest = -1               # not known
+        else:
+            made.bar.largest = max(made.bar.largest, _widened(row.bar.largest, shift, &beyond))
         beyond |= _add(&volume, row, &row.bar.sums[0].volume, shift, &lacks[0])
         beyond |= _add(&taker_volume, row, &row.bar.sums[1].volume, shift, &lacks[1])
         shift = quote_scale - row.quote_scale
@@ -167,6 +175,8 @@ cdef int _fold(Row *made, const Series *series, bint unsure) except -1:
         beyond |= _add(&taker_quote, row, &row.bar.sums[1].quote, shift, &lacks[3])
         first = False
         row += 1
+    if untimed:
+        made.bar.last_trade_time = LOWEST
     if beyond:
         raise PrecisionError("a price does not fit 64 bits, or a sum 128 bits, with the decimals of all of them", series.start.row)
     if made.status == REPORTED_STATUS:
@@ -175,9 +185,10 @@ cdef int _fold(Row *made, const Series *series, bint unsure) except -1:
         taker_volume = int128(0, NO_SUM) if lacks[1] else taker_volume
         quote = int128(0, NO_SUM) if lacks[2] else quote
         taker_quote = int128(0, NO_SUM) if lacks[3] else taker_quote
-        made.bar.count = -1 if uncounted else count
+        made.bar.counts[ALL] = -1 if uncounted else count
     else:
-        made.bar.count = count + uncounted      # at least one trade in each
+        made.bar.counts[ALL] = count + uncounted      # at least one trade in each
+    made.bar.largest = max(made.bar.largest, 0)
     made.bar.sums[0].volume, made.bar.sums[0].quote = volume, quote
     made.bar.sums[1].volume, made.bar.sums[1].quote = taker_volume, taker_quote
     made.missing = 0 if made.status <= PUBLISHED else missing if made.status == GAP and not unsure else -1

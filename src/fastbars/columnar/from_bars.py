@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fastbars.bars import REASONS, STATUSES, OHLCVBar
 from fastbars.columnar.columns import numbers_of_objects
 from fastbars.errors import PrecisionError
-from fastbars.kernel.fields import FIELDS, INT128, NO_ID, NO_PRICE, ROW_DTYPE
+from fastbars.kernel.fields import FIELDS, INT128, NO_ID, NO_PRICE, NO_TIME, ROW_DTYPE
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.limits import MAX_SCALE, NO_SUM
 from fastbars.kernel.scaled import DECIMALS
@@ -97,6 +97,8 @@ def _fill_plain(rows: npt.NDArray[Any], bars: Sequence[OHLCVBar], *, ids: bool) 
     rows["open_time"] = [to_nanoseconds(bar.open_time) for bar in bars]
     rows["close_time"] = [to_nanoseconds(bar.close_time) for bar in bars]
     rows["count"] = [-1 if bar.trade_count is None else bar.trade_count for bar in bars]
+    for name in ("buy_count", "sell_count"):
+        rows[name] = [-1 if (value := getattr(bar, name)) is None else value for bar in bars]
     rows["missing"] = [-1 if bar.missing_count is None else bar.missing_count for bar in bars]
     rows["unpublished"] = [-1 if bar.unpublished_count is None else bar.unpublished_count for bar in bars]
     rows["revision"] = [bar.revision for bar in bars]
@@ -107,12 +109,20 @@ def _fill_plain(rows: npt.NDArray[Any], bars: Sequence[OHLCVBar], *, ids: bool) 
         rows["last_id"] = [NO_ID if bar.last_trade_id is None else bar.last_trade_id for bar in bars]
     else:
         rows["first_id"], rows["last_id"] = 2 * places, 2 * places + 1
-    # Of its trades no more than the interval is known; a bar without any has the extremes, which merge with all others.
-    rows["first_time"], rows["last_time"] = rows["open_time"], np.maximum(rows["open_time"], rows["close_time"] - 1)
+    # Of trades whose times are not known no more than the interval is; a bar without any has the extremes, which merge
+    # with all others.
+    first, last = rows["open_time"].copy(), np.maximum(rows["open_time"], rows["close_time"] - 1)
+    rows["last_trade_time"] = NO_TIME
+    for place, bar in enumerate(bars):
+        if bar.first_trade_time is not None and bar.last_trade_time is not None:
+            first[place] = to_nanoseconds(bar.first_trade_time)
+            rows["last_trade_time"][place] = last[place] = to_nanoseconds(bar.last_trade_time)
+    rows["first_time"], rows["last_time"] = first, last
     empty = rows["count"] == 0
     for name, extreme in (
         ("first_time", _HIGHEST),
         ("last_time", NO_PRICE),
+        ("last_trade_time", NO_TIME),
         ("first_id", _HIGHEST),
         ("last_id", NO_ID),
     ):
@@ -122,7 +132,7 @@ def _fill_plain(rows: npt.NDArray[Any], bars: Sequence[OHLCVBar], *, ids: bool) 
 def _fill_numbers(rows: npt.NDArray[Any], bars: Sequence[OHLCVBar]) -> None:
     for names, scale, most, bits in (
         (("open", "high", "low", "close"), "price_scale", MAX_SCALE, 63),
-        (("volume", "taker_buy_volume"), "size_scale", MAX_SCALE, 127),
+        (("volume", "taker_buy_volume", "largest_trade"), "size_scale", MAX_SCALE, 127),
         (("quote_volume", "taker_buy_quote_volume"), "quote_scale", 2 * MAX_SCALE, 127),
     ):
         columns = [FIELDS[name] for name in names]
@@ -174,10 +184,11 @@ def _mantissas(bar: OHLCVBar, names: tuple[str, ...], most: int, bits: int) -> t
     scale = max((one[1] for one in scaled if one is not None), default=0)
     mantissas = [None if one is None else one[0] * 10 ** (scale - one[1]) for one in scaled]
     for name, mantissa in zip(names, mantissas, strict=True):
-        if mantissa is not None and (scale > most or abs(mantissa) >= 1 << bits):
+        own_bits = bits if FIELDS[name].dtype is INT128 else 63
+        if mantissa is not None and (scale > most or abs(mantissa) >= 1 << own_bits):
             raise PrecisionError(
                 f"{_named(bar)}: {name} {getattr(bar, name)} with {scale} decimals does not fit {most} decimals and"
-                f" {bits} bits"
+                f" {own_bits} bits"
             )
     return mantissas, scale
 

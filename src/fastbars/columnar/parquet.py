@@ -19,12 +19,12 @@ from urllib.parse import unquote
 import numpy as np
 import numpy.typing as npt
 
-from fastbars.bars import BAR_FIELDS, REASONS, STATUSES, UNREPORTED
+from fastbars.bars import BAR_FIELDS, REASONS, STATUSES, UNREPORTED, UNSEEN
 from fastbars.columnar.replacing import replacing
 from fastbars.columnar.rows import BarNames, Parts, Rows, joined, parts_of
 from fastbars.columnar.tables import decimal_column, decimals_of, fill_decimals
 from fastbars.errors import PrecisionError, SpecError, TapeError
-from fastbars.kernel.fields import FIELDS, INT128, NO_ID, NO_PRICE, ROW_DTYPE, Column, FieldKind, known_values
+from fastbars.kernel.fields import FIELDS, INT128, NO_ID, NO_PRICE, NO_TIME, ROW_DTYPE, Column, FieldKind, known_values
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.limits import MAX_SCALE, NO_SUM, REPORTED_STATUS
 from fastbars.specs import BarSpec
@@ -42,6 +42,7 @@ _DIGITS = 38
 _CONTRACT_SCALE = 18
 _TEXTS = ("exchange", "market", "symbol", "spec", "status", "close_reason")
 _SCALED = (FieldKind.PRICE, FieldKind.SIZE, FieldKind.QUOTE)
+_TIMES = (FieldKind.TIME, FieldKind.MOMENT)
 _MOST_DECIMALS = {FieldKind.PRICE: MAX_SCALE, FieldKind.SIZE: MAX_SCALE, FieldKind.QUOTE: 2 * MAX_SCALE}
 _UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
@@ -84,8 +85,12 @@ def parquet_columns(path: Path) -> list[str]:
 
 
 def fields_of(kind: FieldKind) -> tuple[str, ...]:
-    """The fields of bars of a kind."""
-    return tuple(name for name, column in FIELDS.items() if column.kind is kind)
+    """The fields of bars with the scale of this kind."""
+    return tuple(name for name, column in FIELDS.items() if _scaled_as(column.kind) is kind)
+
+
+def _scaled_as(kind: FieldKind | None) -> FieldKind | None:
+    return FieldKind.SIZE if kind is FieldKind.LARGEST else kind
 
 
 def widened(scales: Scales, rows: Rows) -> Scales:
@@ -102,12 +107,12 @@ def bar_schema(scales: Scales, without: Sequence[str] = ()) -> Any:
     arrow = pyarrow()
     columns = []
     for name in BAR_FIELDS:
-        kind = FIELDS[name].kind if name in FIELDS else FieldKind.NAME
+        kind = _scaled_as(FIELDS[name].kind) if name in FIELDS else FieldKind.NAME
         if kind is FieldKind.NAME:
             own = arrow.dictionary(arrow.int32(), arrow.string())
         elif kind in _SCALED:
             own = arrow.decimal128(_DIGITS, scales.get(kind, 0))
-        elif kind is FieldKind.TIME:
+        elif kind in _TIMES:
             own = arrow.timestamp("ns", tz="UTC")
         else:
             own = arrow.int32() if FIELDS[name].dtype is np.int32 and kind is FieldKind.COUNT else arrow.int64()
@@ -170,8 +175,8 @@ def _values(arrow: Any, rows: Rows, names: BarNames, field: Any, scales: Scales)
     column = FIELDS[field.name]
     known = known_values(rows, column, True)
     validity = None if known is None or known.all() else arrow.py_buffer(np.packbits(known, bitorder="little"))
-    if column.kind in _SCALED:
-        scale = scales.get(column.kind, 0)
+    if column.scale:
+        scale = scales.get(_scaled_as(column.kind) or FieldKind.SIZE, 0)
         values, row = decimal_column(rows, field.name, scale)
         if values is None:
             raise _too_long(rows[row], names, field.name, scale)
@@ -406,8 +411,10 @@ def _check_schema(arrow: Any, path: Path, schema: Any, keys: Mapping[str, str]) 
 
     checks: dict[FieldKind, tuple[Callable[[Any], Any], str]] = {
         FieldKind.NAME: (is_text, "strings"),
-        FieldKind.TIME: (lambda own: types.is_timestamp(own) and own.tz is not None, "timestamps with a time zone"),
-        **dict.fromkeys(_SCALED, (types.is_decimal128, "decimal128")),
+        **dict.fromkeys(
+            _TIMES, (lambda own: types.is_timestamp(own) and own.tz is not None, "timestamps with a time zone")
+        ),
+        **dict.fromkeys((*_SCALED, FieldKind.LARGEST), (types.is_decimal128, "decimal128")),
     }
     kept = []
     for name in (*BAR_FIELDS, CONTRACT):
@@ -415,7 +422,7 @@ def _check_schema(arrow: Any, path: Path, schema: Any, keys: Mapping[str, str]) 
             continue
         found = schema.get_all_field_indices(name)
         if len(found) != 1:
-            if name == CONTRACT and not found:
+            if not found and name in (CONTRACT, *UNSEEN):  # earlier versions wrote files without them
                 continue
             raise TapeError(
                 f"{path}: {'no column' if not found else 'several columns'} {name}: a file of bars has one of each of"
@@ -493,12 +500,17 @@ class _Part:
         for name, column in FIELDS.items():
             if column.kind is FieldKind.TIME:
                 rows[column.name] = self._times(name)
-            elif column.kind not in (FieldKind.NAME, *_SCALED):
-                rows[column.name] = self._integers(name, column)
+            elif column.kind is FieldKind.MOMENT:
+                rows[column.name] = self._times(name, nullable=True) if self._has(name) else NO_TIME
+            elif column.kind is not FieldKind.NAME and not column.scale:
+                rows[column.name] = self._integers(name, column) if self._has(name) else -1
         self._check_unknown(rows, rows["count"] < 0, "trade_count")
         unpriced = self._take_decimals(rows, names)
         _take_unseen(rows, unpriced)
         return rows
+
+    def _has(self, name: str) -> bool:
+        return name in self._batch.schema.names
 
     def _fail(self, place: int, name: str, what: str) -> TapeError:
         return TapeError(f"{self._path}: row {self._start + int(place)}: {name} {what}")
@@ -516,15 +528,17 @@ class _Part:
             raise self._fail(int(np.asarray(column.is_null()).argmax()), name, "is null")
         return column
 
-    def _times(self, name: str) -> npt.NDArray[np.int64]:
-        column = self._column(name)
+    def _times(self, name: str, *, nullable: bool = False) -> npt.NDArray[np.int64]:
+        column = self._column(name, nullable=nullable)
         values = np.frombuffer(column.buffers()[1], np.int64)[column.offset :][: len(column)]
+        nulls = np.asarray(column.is_null())
+        values = np.where(nulls, 0, values)
         factor = _UNITS[column.type.unit]
         most = np.iinfo(np.int64).max // factor
         wrong = (values > most) | (values < -most)
         if wrong.any():
             raise self._fail(int(wrong.argmax()), name, "is out of range")
-        return np.asarray(values * factor)
+        return np.where(nulls, NO_TIME, values * factor)
 
     def _integers(self, name: str, field: Column) -> npt.NDArray[Any]:
         column = self._column(name, nullable=field.kind is not FieldKind.COUNT)
@@ -586,7 +600,7 @@ class _Part:
         least = np.zeros(len(rows), np.int8)
         unpriced = np.asarray(self._batch.column("open").is_null())
         for kind in _SCALED:
-            fields = fields_of(kind)
+            fields = tuple(filter(self._has, fields_of(kind)))
             columns = [self._column(name, nullable=True) for name in fields]
             scale = max(column.type.scale for column in columns)
             if not 0 <= min(column.type.scale for column in columns) <= scale <= 2 * MAX_SCALE:
@@ -611,7 +625,7 @@ class _Part:
                 shown = [column[failed].as_py() for column in columns]
                 raise self._fail(failed, " ".join(fields), f"{shown} cannot be held exactly")
             for name, nulls in unknown.items():
-                if kind is not FieldKind.PRICE:
+                if FIELDS[name].kind in (FieldKind.SIZE, FieldKind.QUOTE):
                     self._check_unknown(rows, nulls, name)
                     rows[FIELDS[name].name][nulls] = (0, NO_SUM)
             if kind is FieldKind.SIZE:
@@ -622,10 +636,14 @@ class _Part:
 
 
 def _take_unseen(rows: Rows, unpriced: npt.NDArray[np.bool_]) -> None:
-    # What a row has besides the fields of a bar, as `from_bars` has it: of its trades only the interval is known.
+    # What a row has besides the fields of a bar, as `from_bars` has it.
     lowest, highest = NO_PRICE, np.iinfo(np.int64).max
-    rows["first_time"] = rows["open_time"]
-    rows["last_time"] = np.maximum(rows["open_time"], rows["close_time"] - 1)
+    untimed = (rows["first_time"] == NO_TIME) | (rows["last_trade_time"] == NO_TIME)
+    rows["last_trade_time"][untimed] = NO_TIME
+    rows["first_time"] = np.where(untimed, rows["open_time"], rows["first_time"])
+    rows["last_time"] = np.where(
+        untimed, np.maximum(rows["open_time"], rows["close_time"] - 1), rows["last_trade_time"]
+    )
     empty = rows["count"] == 0
     for name, value in (("first_time", highest), ("last_time", lowest), ("first_id", highest), ("last_id", lowest)):
         rows[name][empty] = value

@@ -14,6 +14,7 @@ from fastbars.kernel.limits cimport MAX_SCALE
 from fastbars.kernel.places cimport is_unknown
 from fastbars.kernel.rows cimport Row, rows_of
 from fastbars.kernel.scaled cimport LOWEST, POWER_OF_TEN, int128, less128, scale128
+from fastbars.kernel.summary cimport ALL
 
 from fastbars.kernel import fields as _fields
 
@@ -33,7 +34,9 @@ cdef enum Kind:
     ID
     PRICE                   # to floats
     WHOLE
+    LARGEST                 # likewise, 0: not known
     SUM
+    MOMENT                  # to NaT
 
 cdef struct Part:           # of a row, a column of the table
     Kind kind
@@ -102,7 +105,10 @@ cdef int _take_part(Part *part, object column, object made, object texts) except
     elif column.scale:
         part.scale = _fields.ROW_DTYPE.fields[column.scale][1]
         part.kind = (
-            PRICE if column.kind is _fields.FieldKind.PRICE else SUM if column.dtype is _fields.INT128 else WHOLE)
+            PRICE if column.kind is _fields.FieldKind.PRICE else LARGEST if column.kind is _fields.FieldKind.LARGEST
+            else SUM if column.dtype is _fields.INT128 else WHOLE)
+    elif column.kind is _fields.FieldKind.MOMENT:
+        part.kind = MOMENT
     elif column.kind is _fields.FieldKind.ID:
         part.kind = ID
     else:
@@ -127,11 +133,14 @@ cdef Py_ssize_t _fill(const Part *part, const char *row, Py_ssize_t start, Py_ss
     for i in range(start, stop):
         if part.kind == LONG:
             longs[i] = (<const int64_t *>(row + part.offset))[0]
+        elif part.kind == MOMENT:
+            longs[i] = LOWEST if (<const Row *>row).bar.last_trade_time == LOWEST else (
+                (<const int64_t *>(row + part.offset))[0])
         elif part.kind == INT:
             (<int32_t *>part.made)[i] = (<const int32_t *>(row + part.offset))[0]
         elif part.kind == ID:
             longs[i] = (<const int64_t *>(row + part.offset))[0]
-            if (<const Row *>row).bar.count == 0 or longs[i] == LOWEST:
+            if (<const Row *>row).bar.counts[ALL] == 0 or longs[i] == LOWEST:
                 longs[i] = -1
         elif part.kind == TEXT or part.kind == SHORT_TEXT:
             code = _code(part, row)
@@ -149,7 +158,7 @@ cdef Py_ssize_t _fill(const Part *part, const char *row, Py_ssize_t start, Py_ss
                 floats[i] = NAN
             else:
                 mantissa = (<const int64_t *>(row + part.offset))[0]
-                floats[i] = nearest(int128(<uint64_t>mantissa, -1 if mantissa < 0 else 0), scale)
+                floats[i] = NAN if part.kind == LARGEST and mantissa == 0 else nearest(int128(<uint64_t>mantissa, -1 if mantissa < 0 else 0), scale)
         row += sizeof(Row)
     return -1
 

@@ -207,7 +207,7 @@ cdef bint fold_late(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept 
         return False
     if r >= 0:
         record = &table.records.items[r]
-        if record.bar.count == 0:
+        if record.bar.largest == 0:
             clear_bar(&record.bar, open_time, close_time)
             record.flags &= ~UNPRICED
     else:
@@ -275,7 +275,7 @@ cdef void revise(Table *table, int spec, int symbol_id, int32_t r, bint changed,
     cdef int64_t close = record.bar.close
     while True:
         judgement = judge(table, spec, symbol_id, record)
-        if record.bar.count == 0:
+        if record.bar.largest == 0:
             changed |= flatten(table, record, close, judgement.status)
         if changed or judgement.status != record.status or (
             judgement.missing != record.missing or counted(judgement.unpublished) != record.unpublished
@@ -287,7 +287,7 @@ cdef void revise(Table *table, int spec, int symbol_id, int32_t r, bint changed,
         close = record.bar.close
         # (A bar without a price is no reason to take that of the next one away: it may have come between them.)
         if not table.terms.fill or r < 0 or record.flags & UNPRICED or (
-            records[r].bar.count or records[r].bar.open_time != record.bar.close_time
+            records[r].bar.largest or records[r].bar.open_time != record.bar.close_time
             or (records[r].bar.close == close and not records[r].flags & UNPRICED)
         ):
             return

@@ -21,6 +21,8 @@ NO_PRICE = np.iinfo(np.int64).min
 """In the column "high" of a bar without prices."""
 NO_ID = NO_PRICE
 """Instead of an id that a bar with trades lacks."""
+NO_TIME = NO_PRICE
+"""In the column "last_trade_time" where the times of the first and the last trade are not known, or there are none."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -36,6 +38,8 @@ class FieldKind(IntEnum):
     ID = 5  # of a trade; none where ids prove nothing, or nothing was traded
     COUNT = 6
     KNOWN = 7  # a count that may not be known: then it is negative
+    MOMENT = 8  # of a trade, ns since the epoch; none without trades, and where it is not known
+    LARGEST = 9  # size of a trade at size_scale; 0: none without trades, or not known
 
 
 class Column(NamedTuple):
@@ -63,6 +67,7 @@ _SCALES: dict[FieldKind | None, str] = {
     FieldKind.PRICE: "price_scale",
     FieldKind.SIZE: "size_scale",
     FieldKind.QUOTE: "quote_scale",
+    FieldKind.LARGEST: "size_scale",
 }
 INT128 = np.dtype([("lo", np.uint64), ("hi", np.int64)])
 # In the order of the C structure.
@@ -72,14 +77,18 @@ COLUMNS = (
     Column("high", np.int64, "high", FieldKind.PRICE),
     Column("low", np.int64, "low", FieldKind.PRICE),
     Column("close", np.int64, "close", FieldKind.PRICE),
-    Column("count", np.int64, "trade_count", FieldKind.KNOWN),
+    Column("largest", np.int64, "largest_trade", FieldKind.LARGEST),
     Column("volume", INT128, "volume", FieldKind.SIZE),
     Column("quote_volume", INT128, "quote_volume", FieldKind.QUOTE),
     Column("taker_volume", INT128, "taker_buy_volume", FieldKind.SIZE),
     Column("taker_quote_volume", INT128, "taker_buy_quote_volume", FieldKind.QUOTE),
+    Column("sell_count", np.int64, "sell_count", FieldKind.KNOWN),
+    Column("count", np.int64, "trade_count", FieldKind.KNOWN),
+    Column("buy_count", np.int64, "buy_count", FieldKind.KNOWN),
+    Column("last_trade_time", np.int64, "last_trade_time", FieldKind.MOMENT),
     Column("open_time", np.int64, "open_time", FieldKind.TIME),
     Column("close_time", np.int64, "close_time", FieldKind.TIME),
-    Column("first_time", np.int64),
+    Column("first_time", np.int64, "first_trade_time", FieldKind.MOMENT),
     Column("first_id", np.int64, "first_trade_id", FieldKind.ID),
     Column("open", np.int64, "open", FieldKind.PRICE),
     # Behind the summary: how the bar was issued.
@@ -123,6 +132,10 @@ def known_values(rows: npt.NDArray[Any], column: Column, ids: bool) -> Mask | No
         return np.asarray(rows["high"] != NO_PRICE)
     if column.kind is FieldKind.ID:
         return np.asarray((rows["count"] != 0) & (rows[column.name] != NO_ID) & ids)
+    if column.kind is FieldKind.MOMENT:
+        return np.asarray(rows["last_trade_time"] != NO_TIME)
+    if column.kind is FieldKind.LARGEST:
+        return np.asarray(rows[column.name] != 0)
     if column.dtype is INT128:
         sums = rows[column.name]
         return np.asarray((sums["hi"] != NO_SUM) | (sums["lo"] != 0) | (rows["status"] != REPORTED_STATUS))

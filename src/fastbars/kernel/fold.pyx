@@ -430,7 +430,8 @@ cdef inline void _fetch_slot(const Slot *slots, const Columns *batch, Py_ssize_t
     cdef const Slot *slot = &slots[batch.symbol_id[row]]
     prefetch(slot)
     prefetch(&slot.bar.sums)
-    prefetch(&slot.bar.open_time)
+    prefetch(&slot.bar.counts)
+    prefetch(&slot.bar.open)
 
 
 cdef inline void _fetch_rest(
@@ -458,7 +459,7 @@ cdef inline void _fetch_rest(
         record = &items[slot.oldest]
         prefetch(record)
         prefetch(&record.bar.sums)
-        prefetch(&record.bar.close_time)
+        prefetch(&record.bar.counts)
         prefetch(&record.next)
         prefetch(&items[slot.newest].next)
     for j in range(own.start + 1, own.stop):
@@ -740,7 +741,7 @@ cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row, bint
     cdef int128 step
     if batch.size[row] == 0:
         return
-    if bar.count == 0:
+    if bar.largest == 0:
         cover_itself(table, s, batch.time_ns[row])
         roll(table, run, spec, s, batch.time_ns[row], row)
         mark_begun_late(slot, late)
@@ -748,7 +749,7 @@ cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row, bint
         mark_begun_late(slot, False)
     step = slot.gate.step
     step.hi &= HIGHEST
-    opened = bar.open if bar.count else batch.price[row]
+    opened = bar.open if bar.largest else batch.price[row]
     first, last = bar.first_id, bar.last_id
     if add_trade(bar, batch, row, slot.contract, False):
         note_overflow(run, row)

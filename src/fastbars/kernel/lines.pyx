@@ -26,6 +26,7 @@ from fastbars.kernel.places cimport (
 )
 from fastbars.kernel.rows cimport IssuedRows, Row, rows_of
 from fastbars.kernel.scaled cimport DECIMAL_ROOM, HIGHEST, LOWEST, int128, write_decimal
+from fastbars.kernel.summary cimport ALL
 
 from fastbars.kernel import fields as _fields
 
@@ -48,6 +49,8 @@ cdef enum Kind:
     TIME
     PRICE
     AMOUNT
+    LARGEST
+    MOMENT
     ID
     COUNT
     KNOWN
@@ -59,7 +62,8 @@ cdef enum:
 cdef dict KINDS = {
     _fields.FieldKind.NAME: NAME, _fields.FieldKind.TIME: TIME, _fields.FieldKind.PRICE: PRICE,
     _fields.FieldKind.SIZE: AMOUNT, _fields.FieldKind.QUOTE: AMOUNT, _fields.FieldKind.ID: ID,
-    _fields.FieldKind.COUNT: COUNT, _fields.FieldKind.KNOWN: KNOWN,
+    _fields.FieldKind.COUNT: COUNT, _fields.FieldKind.KNOWN: KNOWN, _fields.FieldKind.MOMENT: MOMENT,
+    _fields.FieldKind.LARGEST: LARGEST,
 }
 # The fields that are texts: what their numbers are looked up in, in this order.
 cdef tuple TEXTS = ("symbol", "spec", "status", "close_reason")
@@ -250,9 +254,9 @@ cdef class LineMaker:
             return None
         if value is None:
             return self.none
-        if kind == TIME:
+        if kind == TIME or kind == MOMENT:
             return value if type(value) is datetime and (<datetime>value).tzinfo is _UTC else None
-        if kind <= AMOUNT:
+        if kind <= LARGEST:
             return _plain(value) if type(value) is _Decimal else None
         return value if type(value) is int and -HIGHEST <= value <= HIGHEST else None
 
@@ -305,7 +309,7 @@ cdef class LineMaker:
 
     cdef char *write(self, char *out, const Row *row, list parts, bint ids) noexcept:
         cdef bint priced = row.bar.high != LOWEST
-        cdef bint numbered = ids and row.bar.count != 0
+        cdef bint numbered = ids and row.bar.counts[ALL] != 0
         cdef const Place *place
         cdef Kind kind
         cdef int128 number
@@ -318,7 +322,8 @@ cdef class LineMaker:
                 out = _write_bytes(out, <bytes>parts[at])
             elif (
                 (kind == PRICE and not priced) or (kind == ID and (not numbered or whole(row, place) == LOWEST))
-                or (kind == KNOWN and whole(row, place) < 0)
+                or (kind == KNOWN and whole(row, place) < 0) or (kind == LARGEST and whole(row, place) == 0)
+                or (kind == MOMENT and row.bar.last_trade_time == LOWEST)
             ):
                 out = _write_bytes(out, self.none)
             elif kind >= ID:
@@ -332,7 +337,7 @@ cdef class LineMaker:
                 if self.quotes:
                     out[0] = b'"'
                     out += 1
-                if kind == TIME:
+                if kind == TIME or kind == MOMENT:
                     time = moment_of(whole(row, place))
                     out = write_moment(out, &time)
                 else:

@@ -16,6 +16,7 @@ from fastbars.kernel.instruments cimport Instruments
 from fastbars.kernel.places cimport MOST_FIELDS, Moment, Place, check_row, is_unknown, moment_of, number_of, scale_of, whole
 from fastbars.kernel.rows cimport IssuedRows, Row, rows_of
 from fastbars.kernel.scaled cimport LOWEST, decimal_of, int128
+from fastbars.kernel.summary cimport ALL
 
 from fastbars.kernel import fields as _fields
 
@@ -55,8 +56,9 @@ cdef class BarMaker:
     cdef Group sizes
     cdef Group quotes
     cdef Group ids
-    cdef Group counts
-    cdef Group known
+    cdef Group counts           # those that may not be known among them: then they are negative
+    cdef Group moments
+    cdef Group largest
     cdef Group inverse
 
     def __cinit__(self, type bar not None, tuple statuses not None, tuple reasons not None):
@@ -75,7 +77,9 @@ cdef class BarMaker:
         self.quotes = self.group(_fields.FieldKind.QUOTE)
         self.ids = self.group(_fields.FieldKind.ID)
         self.counts = self.group(_fields.FieldKind.COUNT)
-        self.known = self.group(_fields.FieldKind.KNOWN)
+        self.counts.stop = self.group(_fields.FieldKind.KNOWN).stop
+        self.moments = self.group(_fields.FieldKind.MOMENT)
+        self.largest = self.group(_fields.FieldKind.LARGEST)
         self.inverse = Group(self.count, self.count + 1)
         self.add_place(Place(0, 0, 0, 0, 0), "inverse")
 
@@ -137,8 +141,9 @@ cdef class BarMaker:
         self, const Row *row, tuple identity, PyObject **texts, list times, bint inverse, bint ids):
         cdef object made = PyType_GenericAlloc(<PyTypeObject *>self.bar, 0)
         cdef bint priced = row.bar.high != LOWEST
-        cdef bint numbered = ids and row.bar.count != 0
+        cdef bint numbered = ids and row.bar.counts[ALL] != 0
         cdef const Place *places = self.places
+        cdef int128 size
         cdef int64_t number
         cdef int at
         for at in range(self.identity.start, self.identity.stop):
@@ -159,10 +164,16 @@ cdef class BarMaker:
             number = whole(row, &places[at])
             self.put(made, at, number if numbered and number != LOWEST else None)
         for at in range(self.counts.start, self.counts.stop):
-            self.put(made, at, whole(row, &places[at]))
-        for at in range(self.known.start, self.known.stop):
             number = whole(row, &places[at])
             self.put(made, at, number if number >= 0 else None)
+        for at in range(self.moments.start, self.moments.stop):
+            self.put(made, at, None if row.bar.last_trade_time == LOWEST else datetime_of(whole(row, &places[at])))
+        for at in range(self.largest.start, self.largest.stop):
+            if whole(row, &places[at]):
+                size = number_of(row, &places[at])
+                self.put(made, at, decimal_of(&size, scale_of(row, &places[at])))
+            else:
+                self.put(made, at, None)
         self.put(made, self.inverse.start, inverse)
         return made
 

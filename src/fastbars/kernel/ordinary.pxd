@@ -13,11 +13,11 @@ from fastbars.kernel.limits cimport LATEST_NS
 from fastbars.kernel.passes cimport Columns, Seen, trades_of
 from fastbars.kernel.rules cimport TICK, VOLUME, is_time_kind
 from fastbars.kernel.scaled cimport add128_uint64, add128_wide, int128, less128, prefetch, wide_product
-from fastbars.kernel.summary cimport add_any_stretch, add_ordinary, chosen, total_of
+from fastbars.kernel.summary cimport add_any_stretch, add_ordinary, chosen, count_of, total_of
 from fastbars.kernel.table cimport LINE_BYTES, Slot, began_late
 
 cdef enum:
-    PLACES_AHEAD = 12           # in the batch; the two lines of a slot take about as long to come
+    PLACES_AHEAD = 12           # in the batch; the three lines of a slot take about as long to come
     SHORT_STRETCH = 8           # rows of one symbol after which more of them are looked at together
     CHUNK = 64
     PATH_STRETCH = 256          # of which it is told at once whether they fill a bar
@@ -27,6 +27,7 @@ cdef inline void fetch(const Slot *slots, const Columns *batch, Py_ssize_t i) no
     cdef const char *slot = <const char *>&slots[batch.symbol_id[i]]
     prefetch(slot)
     prefetch(slot + LINE_BYTES)
+    prefetch(slot + 2 * LINE_BYTES)
 
 
 cdef inline bint follows(const Columns *batch, Py_ssize_t i, bint by_id, bint single, int64_t limit) noexcept nogil:
@@ -130,7 +131,7 @@ cdef inline bint reaches(
     cdef int64_t count
     if kind == TICK:
         count = trades_of(batch, i)
-        return slot.bar.count + (chosen(count, 0, batch.size[i]) if voids else count) >= step
+        return count_of(&slot.bar) + (chosen(count, 0, batch.size[i]) if voids else count) >= step
     total = total_of(&slot.bar, kind == VOLUME)
     if kind == VOLUME:
         add128_uint64(&total, <uint64_t>batch.size[i])
@@ -144,7 +145,7 @@ cdef inline Py_ssize_t unfilled_until(
     int64_t contract
 ) noexcept nogil:
     # The first row with which the bar is full, or stop.
-    cdef int64_t count = slot.bar.count, traded
+    cdef int64_t count = count_of(&slot.bar), traded
     cdef int128 total = total_of(&slot.bar, kind == VOLUME)
     cdef Py_ssize_t i
     if kind == TICK and batch.count is NULL and not voids:
@@ -171,7 +172,7 @@ cdef inline bint is_path_ordinary(
     # Neither the first trade of its bar nor the one that fills it, in order, and with the next id. (Where there may be
     # void rows it is known that the ids are the next ones.)
     return not (
-        slot.bar.count == 0 or batch.time_ns[i] < slot.bar.last_time or batch.time_ns[i] > LATEST_NS
+        slot.bar.largest == 0 or batch.time_ns[i] < slot.bar.last_time or batch.time_ns[i] > LATEST_NS
         or (by_id and not voids and (batch.first_id[i] != slot.bar.last_id + 1 or began_late(slot)))
         or reaches(kind, step, slot, batch, i, voids, contract)
     )

@@ -63,7 +63,7 @@ cdef inline bint close_ordinary(
     cdef bint begun, holes = False
     cdef int32_t r = records.free, newest = slot.newest, oldest
     cdef int k
-    if slot.flags or slot.unproven or bar.count == 0 or cover.open_kind or cover.lost_until_ns >= opened:
+    if slot.flags or slot.unproven or bar.largest == 0 or cover.open_kind or cover.lost_until_ns >= opened:
         return False
     if by_id:
         line = &table.ids.lines[symbol_id]

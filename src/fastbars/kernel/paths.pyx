@@ -18,7 +18,7 @@ from libc.stdint cimport int64_t
 from fastbars.kernel.passes cimport Columns
 from fastbars.kernel.rules cimport TICK, VALUE, VOLUME, Rule
 from fastbars.kernel.scaled cimport int128, less128
-from fastbars.kernel.summary cimport Summary, total_of
+from fastbars.kernel.summary cimport Summary, count_of, total_of
 
 from fastbars.errors import SpecError
 
@@ -32,7 +32,7 @@ _KINDS = {}
 cdef bint _is_count_reached(
     const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row
 ) noexcept nogil:
-    return bar.count >= rule.step
+    return count_of(bar) >= rule.step
 
 
 cdef bint _is_volume_reached(

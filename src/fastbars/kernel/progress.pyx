@@ -12,6 +12,7 @@ from libc.string cimport memset
 
 from fastbars.kernel.close cimport current_bar
 from fastbars.kernel.rows cimport Row
+from fastbars.kernel.summary cimport ALL
 from fastbars.kernel.table cimport Table, is_open
 
 
@@ -58,10 +59,10 @@ cdef Py_ssize_t issue_changed(Table *table, Progress progress, Py_ssize_t first,
 
 
 cdef bint _is_new(Shown *shown, const Row *row) noexcept:
-    if not row.bar.count or (
-        shown.count == row.bar.count and shown.open_time == row.bar.open_time and shown.first_id == row.bar.first_id
+    if not row.bar.counts[ALL] or (
+        shown.count == row.bar.counts[ALL] and shown.open_time == row.bar.open_time and shown.first_id == row.bar.first_id
         and shown.missing == row.missing and shown.unpublished == row.unpublished and shown.status == row.status
     ):
         return False
-    shown[0] = Shown(row.bar.open_time, row.bar.first_id, row.bar.count, row.missing, row.unpublished, row.status)
+    shown[0] = Shown(row.bar.open_time, row.bar.first_id, row.bar.counts[ALL], row.missing, row.unpublished, row.status)
     return True

@@ -16,7 +16,7 @@ from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS, LONGEST_NS, is_time
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.paths cimport path_rule_of
 from fastbars.kernel.rules cimport TICK, Rule, interval_of, is_time_kind
-from fastbars.kernel.summary cimport Summary, is_beyond
+from fastbars.kernel.summary cimport BOUGHT, SOLD, UNSIDED, Summary, count_of, is_beyond
 from fastbars.kernel.table cimport BarTable, Past, Record, Slot, Table, fits, has_appeared, state_of, total_bar
 
 # More trades than a lifetime has: numbers below it can be added up without care.
@@ -42,20 +42,26 @@ cdef bint _is_interval(const Rule *rule, const Summary *bar) noexcept nogil:
 
 cdef bint _is_sum(const Summary *bar, bint by_id) noexcept nogil:
     # What a set of trades can come to, or none.
+    cdef int64_t count = count_of(bar)
     cdef int side
-    if bar.count == 0:
+    if min(bar.counts[SOLD], min(bar.counts[UNSIDED], bar.counts[BOUGHT])) < 0 or max(
+        bar.counts[SOLD], max(bar.counts[UNSIDED], bar.counts[BOUGHT])
+    ) > MOST_TRADES:
+        return False
+    if count == 0:
         for side in range(2):
             if bar.sums[side].volume.lo or bar.sums[side].volume.hi or bar.sums[side].quote.lo or bar.sums[side].quote.hi:
                 return False
         return (
             (bar.last_time == LOWEST or is_time(bar.last_time)) and bar.last_id < HIGHEST
             and (bar.high == LOWEST or bar.low == bar.high == bar.open == bar.close)
+            and bar.largest == 0 and bar.last_trade_time == LOWEST
         )
     # (Ids of older series are below 0.)
-    if not (0 < bar.count <= MOST_TRADES and bar.first_id < HIGHEST and bar.last_id < HIGHEST
+    if not (count <= MOST_TRADES and 0 < bar.largest and bar.first_id < HIGHEST and bar.last_id < HIGHEST
             and (LOWEST < bar.first_id <= bar.last_id if by_id else 0 <= min(bar.first_id, bar.last_id))):
         return False
-    if not EARLIEST_NS <= bar.first_time <= bar.last_time <= LATEST_NS:
+    if not EARLIEST_NS <= bar.first_time <= bar.last_trade_time <= bar.last_time <= LATEST_NS:
         return False
     if not (bar.low <= bar.open <= bar.high and bar.low <= bar.close <= bar.high and bar.low > LOWEST):
         return False
@@ -73,7 +79,7 @@ cdef bint _is_priced(BarTable bars, const Summary *bar) noexcept nogil:
 cdef bint _is_timed(const Rule *rule, const Summary *bar, bint by_id) noexcept nogil:
     # A time bar, with the trades of its interval.
     return _is_interval(rule, bar) and _is_sum(bar, by_id) and (
-        bar.count == 0 or (bar.open_time <= bar.first_time and bar.last_time < bar.close_time)
+        bar.largest == 0 or (bar.open_time <= bar.first_time and bar.last_time < bar.close_time)
     )
 
 
@@ -96,7 +102,7 @@ cdef bint _is_slot(const Rule *rule, const Slot *slot, bint by_id) noexcept nogi
     if not is_time_kind(rule.kind):
         return (
             slot.oldest == slot.newest == -1 and bar.open_time == bar.close_time == LOWEST and _is_sum(bar, by_id)
-            and not (slot.never_opened and bar.count) and not (rule.kind == TICK and bar.count >= rule.step)
+            and not (slot.never_opened and bar.largest) and not (rule.kind == TICK and count_of(bar) >= rule.step)
         )
     if slot.gate.next.id != LOWEST and not 0 <= slot.gate.next.id <= (
         HIGHEST if slot.gate.next.limit == LOWEST else LAST_TIP
@@ -108,7 +114,7 @@ cdef bint _is_slot(const Rule *rule, const Slot *slot, bint by_id) noexcept nogi
             and (slot.gate.next.limit == LOWEST or slot.gate.next.limit == bar.close_time)
         )
     return (
-        bar.open_time == bar.close_time and slot.gate.next.limit == LOWEST and bar.count == 0 and _is_sum(bar, by_id)
+        bar.open_time == bar.close_time and slot.gate.next.limit == LOWEST and bar.largest == 0 and _is_sum(bar, by_id)
         and (_is_bound(bar.open_time) if not slot.never_opened else bar.open_time == LOWEST and slot.oldest == slot.newest == -1)
     )
 

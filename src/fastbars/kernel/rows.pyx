@@ -13,7 +13,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 
 from fastbars.kernel.limits cimport MAX_SCALE, REPORTED_STATUS
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN
-from fastbars.kernel.summary cimport merge_bar, widen_bar
+from fastbars.kernel.summary cimport ALL, BOUGHT, SOLD, known_sum, merge_bar, widen_bar
 
 from fastbars.errors import PrecisionError
 from fastbars.kernel.fields import ROW_DTYPE
@@ -216,6 +216,8 @@ def merge_rows(rows, others, bint by_id):
     cdef Py_ssize_t i
     cdef size_t target, source
     cdef int quote_scale
+    cdef int64_t sold, bought
+    cdef bint largest, timed
     merged = np.array(rows, dtype=ROW_DTYPE)
     others = np.array(others, dtype=ROW_DTYPE)
     if merged.ndim != 1 or others.ndim != 1:
@@ -236,14 +238,31 @@ def merge_rows(rows, others, bint by_id):
                           other.quote_scale + max(mine.size_scale - other.size_scale, 0))
         _to_scale(&other, mine.price_scale, mine.size_scale, quote_scale)
         _to_scale(&mine, other.price_scale, other.size_scale, quote_scale)
+        sold = known_sum(mine.bar.counts[SOLD], other.bar.counts[SOLD])
+        bought = known_sum(mine.bar.counts[BOUGHT], other.bar.counts[BOUGHT])
+        largest, timed = _has_largest(&mine) and _has_largest(&other), _has_times(&mine) and _has_times(&other)
         if merge_bar(&mine.bar, &other.bar, by_id):
             raise PrecisionError(f"row {i}: the merged sums do not fit 128 bits", i)
+        # What is not known of one is not known of both: bars made by hand need not say it.
+        mine.bar.counts[SOLD], mine.bar.counts[BOUGHT] = sold, bought
+        if not largest:
+            mine.bar.largest = 0
+        if not timed:
+            mine.bar.last_trade_time = LOWEST
         mine.status = max(mine.status, other.status)
         mine.missing = mine.missing + other.missing if mine.missing >= 0 and other.missing >= 0 else -1
         mine.unpublished = _sum_of(mine.unpublished, other.unpublished)
         mine.revision = max(mine.revision, other.revision)
         memcpy(<void *>target, &mine, sizeof(Row))
     return merged
+
+
+cdef bint _has_largest(const Row *row) noexcept nogil:
+    return row.bar.largest != 0 or row.bar.counts[ALL] == 0
+
+
+cdef bint _has_times(const Row *row) noexcept nogil:
+    return row.bar.last_trade_time != LOWEST or row.bar.counts[ALL] == 0
 
 
 cdef int32_t _sum_of(int64_t unpublished, int64_t others) noexcept nogil:

@@ -54,7 +54,7 @@ cdef inline void _consider(Known *known, int64_t key, int64_t time_ns) noexcept 
 
 cdef inline void _consider_bar(Known *known, int64_t ledgers, const Summary *bar) noexcept nogil:
     # Its first id; that of the last one may be of a void id. (What the ledger knows it knows exactly.)
-    if bar.count and bar.first_id != ledgers:
+    if bar.largest and bar.first_id != ledgers:
         _consider(known, bar.first_id, bar.first_time)
 
 
@@ -272,12 +272,12 @@ cdef inline int64_t _moved(int64_t key, int64_t shift) noexcept nogil:
 
 
 cdef inline void _move_bar(Summary *bar, int64_t shift) noexcept nogil:
-    if bar.count:
+    if bar.largest:
         bar.first_id, bar.last_id = _moved(bar.first_id, shift), _moved(bar.last_id, shift)
 
 
 cdef void _raise_bar(Summary *bar, int64_t least) noexcept nogil:
-    if bar.count:
+    if bar.largest:
         bar.first_id, bar.last_id = max(bar.first_id, least), max(bar.last_id, least)
 
 

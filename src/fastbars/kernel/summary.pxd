@@ -17,21 +17,28 @@ from fastbars.kernel.scaled cimport (
 )
 
 cdef enum:
-    SUMMARY_BYTES = 152         # sizeof(Summary), for the length of what holds one
+    SUMMARY_BYTES = 184         # sizeof(Summary), for the length of what holds one
+
+    SOLD = 0                    # places in Summary.counts, by the side of the taker: side + 1
+    UNSIDED = 1
+    ALL = UNSIDED               # of a Row
+    BOUGHT = 2
 
 cdef struct Sums:
     int128 volume
     int128 quote
 
 cdef struct Summary:        # the mergeable summary of a set of trades of one bar
-    # What every trade reads and writes comes first: with the gate of a Slot before it, two 64-byte lines.
+    # What every trade reads and writes comes first: with the gate of a Slot before it, the first half of its lines.
     int64_t last_time       # largest trade time; of a time bar, where ids tell, that of void ids too
     int64_t last_id         # of the closing trade; its arrival number where ids prove nothing
     int64_t high
     int64_t low
     int64_t close
-    int64_t count           # trades
+    int64_t largest         # size of the largest trade, a row that sums up several being one; 0: there is none
     Sums[2] sums            # [1] of the trades whose taker bought, [0] of the others; of a Row: [0] of all trades
+    int64_t[3] counts       # trades whose taker sold, of unknown side, whose taker bought; of a Row: [ALL] of all trades
+    int64_t last_trade_time # as last_time, of trades alone; LOWEST: there is none, or of a Row also: not known
     int64_t open_time
     int64_t close_time
     int64_t first_time      # smallest trade time
@@ -41,16 +48,27 @@ cdef struct Summary:        # the mergeable summary of a set of trades of one ba
 
 cdef inline void clear_bar(Summary *bar, int64_t open_time, int64_t close_time) noexcept nogil:
     # Field by field: a memset of this length becomes an instruction that costs more than all of them.
-    bar.last_time = bar.last_id = bar.high = LOWEST
+    bar.last_time = bar.last_id = bar.high = bar.last_trade_time = LOWEST
     bar.low = bar.first_time = bar.first_id = HIGHEST
-    bar.close = bar.count = bar.open = 0
+    bar.close = bar.open = bar.largest = bar.counts[SOLD] = bar.counts[UNSIDED] = bar.counts[BOUGHT] = 0
     bar.sums[0].volume = bar.sums[0].quote = bar.sums[1].volume = bar.sums[1].quote = NOTHING
     bar.open_time = open_time
     bar.close_time = close_time
 
 
+cdef inline int64_t count_of(const Summary *bar) noexcept nogil:
+    # Trades; not of a Row, which has them in counts[ALL].
+    return bar.counts[SOLD] + bar.counts[UNSIDED] + bar.counts[BOUGHT]
+
+
+cdef inline int64_t known_sum(int64_t one, int64_t other) noexcept nogil:
+    # Of two counts of a Row, each of which may not be known: then it is negative, and so is the sum.
+    return -1 if one < 0 or other < 0 else one + other
+
+
 cdef inline bint sum_sides(Summary *bar) noexcept nogil:
     # From the sums of an open bar or a record to those of a row. True: one leaves its range.
+    bar.counts[ALL] = count_of(bar)
     return add128(&bar.sums[0].volume, &bar.sums[1].volume) | add128(&bar.sums[0].quote, &bar.sums[1].quote)
 
 
@@ -81,7 +99,8 @@ cdef inline bint add_trade(Summary *bar, const Columns *batch, Py_ssize_t i, int
     cdef int64_t price = batch.price[i], size = batch.size[i], time = batch.time_ns[i]
     cdef int64_t paid = contract if contract else price
     cdef int64_t first, last
-    cdef Sums *sums = &bar.sums[batch.side[i & batch.side_mask] > 0]
+    cdef int side = batch.side[i & batch.side_mask]
+    cdef Sums *sums = &bar.sums[side > 0]
     if by_id:
         first, last = batch.first_id[i], batch.last_id[i]
         if first < bar.first_id:
@@ -95,9 +114,11 @@ cdef inline bint add_trade(Summary *bar, const Columns *batch, Py_ssize_t i, int
             bar.last_id, bar.close = batch.arrivals + i, price
     bar.first_time = min(bar.first_time, time)
     bar.last_time = max(bar.last_time, time)
+    bar.last_trade_time = max(bar.last_trade_time, time)
     bar.high = max(bar.high, price)
     bar.low = min(bar.low, price)
-    bar.count += trades_of(batch, i)
+    bar.largest = max(bar.largest, size)
+    bar.counts[side + 1] += trades_of(batch, i)
     return add128_int64(&sums.volume, size) | add128_product(&sums.quote, paid, size) | is_beyond(bar)
 
 
@@ -107,14 +128,17 @@ cdef inline void begin_bar(
 ) noexcept nogil:
     # As clear_bar and the trade at row i, which no sum can leave its range with.
     cdef int64_t price = batch.price[i], size = batch.size[i]
-    cdef bint taker = batch.side[i & batch.side_mask] > 0
+    cdef int side = batch.side[i & batch.side_mask]
+    cdef bint taker = side > 0
     cdef Sums *own = &bar.sums[taker]
     cdef Sums *other = &bar.sums[1 - taker]
-    bar.last_time = bar.first_time = batch.time_ns[i]
+    bar.last_time = bar.last_trade_time = bar.first_time = batch.time_ns[i]
     bar.last_id = last
     bar.first_id = first
     bar.high = bar.low = bar.close = bar.open = price
-    bar.count = 1 if single else trades_of(batch, i)
+    bar.largest = size
+    bar.counts[SOLD] = bar.counts[UNSIDED] = bar.counts[BOUGHT] = 0
+    bar.counts[side + 1] = 1 if single else trades_of(batch, i)
     other.volume = other.quote = own.quote = NOTHING
     own.volume.lo, own.volume.hi = <uint64_t>size, 0
     add128_wide(&own.quote, wide_product(contract if contract else price, size))
@@ -135,25 +159,28 @@ cdef inline void add_ordinary(
     cdef int64_t size = batch.size[i]
     cdef int64_t price = chosen(batch.price[i], bar.close, size) if voids else batch.price[i]
     cdef wide quote = wide_product(contract if contract else price, size)
-    cdef Sums *sums = &bar.sums[batch.side[i & batch.side_mask] > 0]
+    cdef int64_t side = batch.side[i & batch.side_mask]
+    cdef Sums *sums = &bar.sums[side > 0]
     add128_wide(&sums.quote, quote)
     add128_uint64(&sums.volume, <uint64_t>size)
     seen.prices |= <uint64_t>price - 1
     if voids:
         seen.sizes |= <uint64_t>size
         bar.last_time = batch.time_ns[i] if timed else chosen(batch.time_ns[i], bar.last_time, size)
+        bar.last_trade_time = chosen(batch.time_ns[i], bar.last_trade_time, size)
         bar.last_id = chosen(id, bar.last_id, size)
     else:
         seen.sizes |= <uint64_t>size - 1
-        bar.last_time = batch.time_ns[i]
+        bar.last_time = bar.last_trade_time = batch.time_ns[i]
         bar.last_id = id
     bar.high = max(bar.high, price)
     bar.low = min(bar.low, price)
+    bar.largest = max(bar.largest, size)
     bar.close = price
     if voids:
-        bar.count += chosen(1 if single or batch.count is NULL else batch.count[i], 0, size)
+        bar.counts[side + 1] += chosen(1 if single or batch.count is NULL else batch.count[i], 0, size)
     else:
-        bar.count += 1 if single or batch.count is NULL else batch.count[i]
+        bar.counts[side + 1] += 1 if single or batch.count is NULL else batch.count[i]
 
 
 cdef inline void add_stretch(
@@ -165,9 +192,10 @@ cdef inline void add_stretch(
     cdef const int64_t *sizes = batch.size
     cdef const int8_t *sides = batch.side
     cdef int64_t price, paid, size, taker, close = bar.close, high = bar.high, low = bar.low    # close: of void rows
+    cdef int64_t largest = bar.largest, bought = 0, balance = 0, trades
     cdef uint64_t volume = 0, taker_volume = 0
     cdef wide quote = wide_zero(), taker_quote = wide_zero()
-    cdef Py_ssize_t i, traded = stop - start, last = stop - 1     # rows that traded, and the last of them
+    cdef Py_ssize_t i, last = stop - 1      # of the rows that traded
     for i in range(start, stop):
         price, size = prices[i], sizes[i]
         if voids:
@@ -177,15 +205,16 @@ cdef inline void add_stretch(
         paid = contract if contract else price
         high = max(high, price)
         low = min(low, price)
+        largest = max(largest, size)
         volume += <uint64_t>size
+        if sided:
+            bought -= taker
+            balance += sides[i]
         quote = wide_sum(quote, wide_product(paid, size))
         # A second product is cheaper than a mask over two words.
         taker_volume += <uint64_t>(size & taker)
         taker_quote = wide_sum(taker_quote, wide_product(paid, size & taker))
     if voids:
-        traded = 0
-        for i in range(start, stop):
-            traded += sizes[i] != 0
         while last >= start and sizes[last] == 0:
             last -= 1
     if timed:
@@ -193,15 +222,21 @@ cdef inline void add_stretch(
     elif last >= start:
         bar.last_time = batch.time_ns[last]
     if last >= start:
+        bar.last_trade_time = batch.time_ns[last]
         bar.last_id = (batch.first_id if single else batch.last_id)[last] if by_id else batch.arrivals + last
         bar.close = prices[last]
     bar.high = high
     bar.low = low
+    bar.largest = largest
     seen.prices |= (<uint64_t>high - 1) | (<uint64_t>low - 1)
-    bar.count += traded
-    if not single and batch.count is not NULL:
+    if voids or not (single or batch.count is NULL):
         for i in range(start, stop):
-            bar.count += 0 if voids and sizes[i] == 0 else batch.count[i] - 1
+            trades = 1 if single or batch.count is NULL else batch.count[i]
+            bar.counts[(sides[i] if sided else 0) + 1] += 0 if voids and sizes[i] == 0 else trades
+    else:
+        bar.counts[BOUGHT] += bought
+        bar.counts[SOLD] += bought - balance
+        bar.counts[UNSIDED] += stop - start - 2 * bought + balance
     add128_uint64(&bar.sums[0].volume, volume - taker_volume)
     add128_uint64(&bar.sums[1].volume, taker_volume)
     add128_wide(&bar.sums[0].quote, wide_difference(quote, taker_quote))
@@ -242,9 +277,13 @@ cdef inline bint merge_bar(Summary *into, const Summary *other, bint by_id) noex
             into.last_id, into.close = other.last_id, other.close
     into.first_time = min(into.first_time, other.first_time)
     into.last_time = max(into.last_time, other.last_time)
+    into.last_trade_time = max(into.last_trade_time, other.last_trade_time)
     into.high = max(into.high, other.high)
     into.low = min(into.low, other.low)
-    into.count += other.count
+    into.largest = max(into.largest, other.largest)
+    into.counts[SOLD] += other.counts[SOLD]
+    into.counts[UNSIDED] += other.counts[UNSIDED]
+    into.counts[BOUGHT] += other.counts[BOUGHT]
     return (
         add128(&into.sums[0].volume, &other.sums[0].volume) | add128(&into.sums[0].quote, &other.sums[0].quote)
         | add128(&into.sums[1].volume, &other.sums[1].volume) | add128(&into.sums[1].quote, &other.sums[1].quote)
@@ -260,9 +299,9 @@ cdef inline bint is_within(const Summary *inner, const Summary *outer) noexcept 
 
 
 cdef inline bint widen_bar(Summary *bar, int64_t price_factor, int64_t size_factor, int64_t quote_factor) noexcept nogil:
-    cdef bint overflow = False
+    cdef bint overflow = bar.largest > HIGHEST // size_factor
     cdef int side
-    if bar.count == 0:
+    if bar.largest == 0 and bar.counts[SOLD] == bar.counts[ALL] == bar.counts[BOUGHT] == 0:
         # An interval without trades carries the close before it, which fits: it fits where it came from.
         bar.close *= price_factor
         if bar.high != LOWEST:
@@ -272,6 +311,7 @@ cdef inline bint widen_bar(Summary *bar, int64_t price_factor, int64_t size_fact
     bar.high *= price_factor
     bar.low *= price_factor
     bar.close *= price_factor
+    bar.largest = 0 if overflow else bar.largest * size_factor
     for side in range(2):
         overflow |= scale128(&bar.sums[side].volume, size_factor) | scale128(&bar.sums[side].quote, size_factor)
         overflow |= scale128(&bar.sums[side].quote, quote_factor)

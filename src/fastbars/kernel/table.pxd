@@ -25,7 +25,7 @@ cdef union Gate:            # what a trade must not reach, to change nothing but
                             # in its sign, see `began_late`
 
 cdef struct Slot:           # one symbol and spec: its open bar, and where its closed ones are
-    # Three 64-byte lines: an ordinary trade touches the first two, the gate and the first part of the bar.
+    # Four 64-byte lines: an ordinary trade touches the first three, the gate and most of the bar.
     Gate gate
     Summary bar             # while no time bar is open, open_time == close_time == end of the last one
     int64_t contract        # of an inverse instrument: stands in for the price in quote sums; else 0
@@ -38,7 +38,7 @@ cdef struct Slot:           # one symbol and spec: its open bar, and where its c
     int8_t quote_scale
     uint8_t unproven        # some closed bars end behind Past.proven_ns
     uint8_t contained       # of an open time bar: the bars of all specs that it feeds are open around it
-    uint8_t[SLOT_PADDING] unused    # none, as long as all else fills whole lines
+    uint8_t[SLOT_PADDING] unused    # up to a whole line
 
 cdef struct Past:           # the rest that is known of a symbol and spec, seldom read
     int64_t newest_ns       # of a root: latest time of the trades that its tree has placed, but for the open bar; of all:
@@ -113,7 +113,7 @@ cdef inline bint has_appeared(const Table *table, Py_ssize_t symbol_id) noexcept
 
 cdef inline bint is_open(const Table *table, int spec, int symbol_id) noexcept nogil:
     cdef const Summary *bar = &table.slots[spec][symbol_id].bar
-    return bar.open_time < bar.close_time if is_time_kind(table.specs.rules[spec].kind) else bar.count > 0
+    return bar.open_time < bar.close_time if is_time_kind(table.specs.rules[spec].kind) else bar.largest > 0
 
 
 cdef inline int64_t event_time(const Table *table, int tree, int symbol_id) noexcept nogil:

@@ -129,7 +129,7 @@ cdef void issue(Table *table, int spec, int symbol_id, const Record *record, Py_
     issued.bar = record.bar
     sum_sides(&issued.bar)
     issued.missing, issued.unpublished = record.missing, record.unpublished
-    if table.terms.by_id and issued.bar.count and issued.bar.first_id < 0:    # of an older series
+    if table.terms.by_id and issued.bar.largest and issued.bar.first_id < 0:    # of an older series
         issued.bar.first_id = id_of_key(&table.ids.renewed, symbol_id, issued.bar.first_id)
         issued.bar.last_id = id_of_key(&table.ids.renewed, symbol_id, issued.bar.last_id)
     issued.symbol_id = symbol_id
@@ -486,7 +486,7 @@ cdef class BarTable:
             bar = &table.slots[k][s].bar
             r = table.slots[k][s].oldest
             while True:
-                if not fits(bar, price_factor):
+                if not fits(bar, price_factor) or bar.largest > HIGHEST // <int64_t>size_factor:
                     return False
                 # Open bars add up: one is merged into another.
                 volume += volume_of(bar)

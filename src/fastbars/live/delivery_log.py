@@ -85,7 +85,7 @@ def _decode(name: str, value: object) -> Any:
         return Decimal(value)
     if kind.startswith("int") and type(value) is int and 0 <= value < 2**63:
         return value
-    if kind == "datetime" and type(value) is str and len(value) <= _LONGEST_NUMBER:
+    if kind.startswith("datetime") and type(value) is str and len(value) <= _LONGEST_NUMBER:
         return datetime.fromisoformat(value).astimezone(UTC)
     if kind == "str" and type(value) is str and len(value) <= _LONGEST_TEXT:
         return value

@@ -22,7 +22,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
-from fastbars.bars import BarStatus, ExchangeBar, OHLCVBar
+from fastbars.bars import UNSEEN, BarStatus, ExchangeBar, OHLCVBar
 from fastbars.buffer import BarBuffer
 from fastbars.errors import RestError
 from fastbars.exchanges.messages import EXACT
@@ -350,7 +350,7 @@ def _cover(since_ns: int, until_ns: int, levels: Sequence[tuple[str, int]]) -> l
 
 def _merged(candle: OHLCVBar, bar: OHLCVBar, before: Sums) -> OHLCVBar:
     # The candles up to the border, and the bar without what was seen before it. What candles lack it lacks as well.
-    sums: dict[str, Any] = {}
+    sums: dict[str, Any] = dict.fromkeys(UNSEEN)
     for name, seen in before.items():
         own, reported = getattr(bar, name), getattr(candle, name)
         sums[name] = None if reported is None else EXACT.add(reported, EXACT.subtract(own, seen))
