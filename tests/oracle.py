@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, Inexact, localcontext
+from fractions import Fraction
 from itertools import pairwise
-from math import inf
+from math import ceil, floor, inf
 from typing import Any, NamedTuple
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,6 +33,7 @@ SERIES = 10**30
 MOST_WAITING = 16
 ROUNDING_NS = 1_000_000  # how far outside of its hole REST may date a trade
 MOST_PASSED = 1000
+MOST_BRICKS = 100  # of one trade, as bars of their own
 
 
 class Trade(NamedTuple):
@@ -166,6 +168,7 @@ class Bar:
     touched: bool = False
     carry: Decimal | None = None
     kept: bool = True
+    edges: tuple[Decimal, Decimal] | None = None  # of a brick: where it opens and closes
     revision: int = -1
     issued: tuple[object, ...] | None = None
 
@@ -727,6 +730,7 @@ class Track:
         self.current: Bar | None = None
         self.closed: list[Bar] = []
         self.times: list[int] = []
+        self.path: list[Trade] = []
         self.end_ns: int | None = None  # of the last interval that is over
         self.let_go_ns = -inf
         self.evicted_ns = -inf
@@ -758,9 +762,72 @@ class Track:
         bar.arrivals.append((arrival, trade))
         bar.open_ns = min(row.time_ns for _, row in bar.arrivals)
         bar.close_ns = max(row.time_ns for _, row in bar.arrivals)
-        kind, _, step = self.spec.partition(":")
-        reached = {"tick": self._count, "volume": self._volume, "value": self._quote}[kind](bar)
-        return [self.shut("trade")] if reached >= Decimal(step) else []
+        self.path.append(trade)
+        kind, _, text = self.spec.partition(":")
+        step = Decimal(text)
+        if kind == "renko":
+            return self._place_bricks(trade, step)
+        if kind == "cusum":
+            return [self.shut("trade")] if self._is_sampled(step) else []
+        reached = {
+            "tick": self._count,
+            "volume": self._volume,
+            "value": self._quote,
+            "range": self._range,
+            "delta": self._delta,
+        }[kind](bar)
+        return [self.shut("trade")] if reached >= step else []
+
+    def _is_sampled(self, step: Decimal) -> bool:
+        """Whether the filter of Lopez de Prado, over all of the path, samples its last trade."""
+        up = down = Decimal(0)
+        sampled = False
+        with localcontext(Context(prec=200, traps=[Inexact])):
+            for before, trade in pairwise(self.path):
+                up = max(Decimal(0), up + trade.price - before.price)
+                down = min(Decimal(0), down + trade.price - before.price)
+                sampled = max(up, -down) >= step
+                if up >= step:
+                    up = Decimal(0)
+                elif down <= -step:
+                    down = Decimal(0)
+        return sampled
+
+    def _place_bricks(self, trade: Trade, step: Decimal) -> list[Line]:
+        """The bricks that the last trade of the path completes."""
+        move = self._move_of_last(Fraction(step))
+        if move is None:
+            return []
+        up = 1 if move[0] < move[1] else -1
+        crossed = range(move[0], move[1], up)
+        bricks = [(line, line + up) for line in crossed] if len(crossed) <= MOST_BRICKS else [move]
+        lines = []
+        for number, (opened, closed) in enumerate(bricks):
+            if number:
+                self.current = Bar(trade.time_ns, trade.time_ns)
+            assert self.current is not None
+            with localcontext(Context(prec=200, traps=[Inexact])):
+                self.current.edges = step * opened, step * closed
+            lines.append(self.shut("trade"))
+        return lines
+
+    def _move_of_last(self, step: Fraction) -> tuple[int, int] | None:
+        """From which line of the grid to which one the last trade of the path moves, in whole bricks, if in any.
+
+        Bricks are what lies between two lines; there is none yet between those around the first price.
+        """
+        move = None
+        left = right = 0
+        for number, trade in enumerate(self.path):
+            below, above = floor(Fraction(trade.price) / step), ceil(Fraction(trade.price) / step)
+            move = None
+            if number == 0:
+                left, right = below, above
+            elif below > right:
+                move, left, right = (right, below), below - 1, below
+            elif above < left:
+                move, left, right = (left, above), above, above + 1
+        return move
 
     def _place_timed(
         self,
@@ -1087,6 +1154,15 @@ class Track:
         with localcontext(Context(prec=200, traps=[Inexact])):
             return sum((trade.size for _, trade in bar.arrivals if trade.side in sides), Decimal(0))
 
+    def _range(self, bar: Bar) -> Decimal:
+        prices = [trade.price for _, trade in bar.arrivals]
+        with localcontext(Context(prec=200, traps=[Inexact])):
+            return max(prices) - min(prices)
+
+    def _delta(self, bar: Bar) -> Decimal:
+        with localcontext(Context(prec=200, traps=[Inexact])):
+            return abs(self._volume(bar, (1,)) - self._volume(bar, (-1,)))
+
     def _quote(self, bar: Bar, sides: tuple[int, ...] = (-1, 0, 1)) -> Decimal:
         contract = self.oracle.contract_sizes.get(self.symbol)
         with localcontext(Context(prec=200, traps=[Inexact])):
@@ -1103,15 +1179,19 @@ class Track:
         nothing = Decimal(0)
         if not bar.arrivals:
             flat = bar.carry if self.oracle.fill and self._status(bar) != "GAP" else None
-            return (flat, flat, flat, flat, nothing, nothing, 0, nothing, nothing, None, None, 0, 0, None, None, None)
+            four = (flat, flat, flat, flat)
+            if bar.edges is not None:
+                four = (bar.edges[0], max(bar.edges), min(bar.edges), bar.edges[1])
+            return (*four, nothing, nothing, 0, nothing, nothing, None, None, 0, 0, None, None, None)
         opening, closing = self._opening_and_closing(bar)
         prices = [trade.price for _, trade in bar.arrivals]
         by_id = self.oracle.contiguous
+        edges = bar.edges or (opening.price, closing.price)
         return (
-            opening.price,
-            max(prices),
-            min(prices),
-            closing.price,
+            edges[0],
+            max(*prices, *edges),
+            min(*prices, *edges),
+            edges[1],
             self._volume(bar),
             self._quote(bar),
             int(self._count(bar)),

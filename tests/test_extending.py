@@ -62,7 +62,8 @@ cdef struct Run:
 
 
 cdef bint _is_run_long(
-    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row
+    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row,
+    Ending *ending
 ) noexcept nogil:
     cdef Run *run = <Run *>state
     cdef int8_t side = batch.side[row & batch.side_mask]
@@ -81,7 +82,7 @@ cdef bint _is_sound_run(const void *state, const Summary *bar) noexcept nogil:
 
 """
 RUN_IN_THE_ORACLE = """        if kind == "run":
-            return [self.shut("trade")] if self._ends_a_run(trade, int(step)) else []
+            return [self.shut("trade")] if self._ends_a_run(trade, int(text)) else []
 """
 RUN_OF_THE_ORACLE = '''    def _ends_a_run(self, trade: Trade, step: int) -> bool:
         """Whether the trades since the last run, taken from behind, are so many of one side."""
@@ -95,7 +96,7 @@ RUN_OF_THE_ORACLE = '''    def _ends_a_run(self, trade: Trade, step: int) -> boo
     def _place_timed('''
 ADD_A_KIND = {
     "src/fastbars/specs.py": {
-        '    VALUE = "value"\n': '    VALUE = "value"\n    RUN = "run"\n',
+        '    CUSUM = "cusum"\n': '    CUSUM = "cusum"\n    RUN = "run"\n',
         "_WHOLE_STEPS = (BarKind.TIME, BarKind.TICK)": "_WHOLE_STEPS = (BarKind.TIME, BarKind.TICK, BarKind.RUN)",
     },
     "src/fastbars/kernel/paths.pyx": {

@@ -34,7 +34,7 @@ _LONGEST_ORIGIN_S = 7 * 86400
 _CALENDAR_UNITS = ("d", "w", "mo", "y")
 _VALID = (
     "valid are 1s 5s 1m 5m 15m 1h 4h 1d 1w 1mo 1y and the like, 1d+17:00@America/New_York, tick:1000, volume:50,"
-    " value:1000000"
+    " value:1000000, range:0.5, renko:10, delta:100, cusum:2.5"
 )
 
 Origin = str | time | timedelta | int
@@ -42,12 +42,28 @@ Origin = str | time | timedelta | int
 
 
 class BarKind(StrEnum):
-    """What ends a bar: time, or its trades reaching a count, a summed size or a summed price x size."""
+    """What ends a bar: time, or the trades in it.
+
+    time: its interval is over.
+    tick, volume, value: its trades reach a count, a summed size, a summed price x size.
+    range: its high is `step` above its low, or more.
+    renko: the price has crossed a brick: a cell of a grid of `step`, next to the last brick. It opens and closes at the
+        ends of that cell. A trade that moves over several bricks ends as many bars, all but the first without trades;
+        over more than 100, it ends one bar that spans them all.
+    delta: what takers bought in it less what they sold is `step` or more, either way; trades whose side is not known
+        count for neither.
+    cusum: the symmetric CUSUM filter on differences of prices samples its last trade (Lopez de Prado, Advances in
+        Financial Machine Learning, 2018, section 2.5.2.1): a sum of rises, or of falls, never below 0, reaches `step`.
+    """
 
     TIME = "time"
     TICK = "tick"
     VOLUME = "volume"
     VALUE = "value"
+    RANGE = "range"
+    RENKO = "renko"
+    DELTA = "delta"
+    CUSUM = "cusum"
 
 
 # Their steps are whole numbers: of units of time, or of trades.
@@ -63,13 +79,13 @@ class BarSpec:
     those of the calendar. Days and longer follow the wall clock of `timezone` and begin `origin_s` after its
     midnight; a day has 23 or 25 hours where the clock is changed.
 
-    Tick, volume and value bars run from their first to their last trade and end with the trade that reaches the
-    step, which stays whole. They depend on the path: once a trade is missing, all of them from there on are
+    All other bars run from their first to their last trade and end with the trade that reaches the step, which
+    stays whole (`BarKind`). They depend on the path: once a trade is missing, all of them from there on are
     flagged GAP.
 
     Attributes:
-        kind: time, tick, volume or value.
-        step: how many units, trades, base units or quote units.
+        kind: what ends a bar.
+        step: how many units, trades, base units or quote units; of range, renko and cusum a distance of prices.
         unit: s, m, h, d, w, mo or y; empty for the other kinds.
         timezone: IANA name, of d, w, mo and y; empty: UTC.
         origin_s: seconds from where a time bar would otherwise begin to where it does, under 7 days.

@@ -9,6 +9,7 @@ Units: times int64 ns since the epoch, UTC.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.string cimport memset
 
 from fastbars.kernel.amend cimport (
     BY_CLOCK, BY_END, BY_GAP, BY_TRADE, FIRST, NOT_CLOSED, UNPRICED, Judgement, bound_gaps, evict, first_behind, flatten, follow_proof, is_lost, judge,
@@ -21,11 +22,12 @@ from fastbars.kernel.groups cimport Group, expect_close, link_members, watermark
 from fastbars.kernel.ids cimport begins_with_first, catch_up
 from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.passes cimport Pass, begin_idle_pass, trades_of
+from fastbars.kernel.paths cimport path_rule_of
 from fastbars.kernel.rules cimport interval_of, is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.summary cimport Summary, clear_bar, is_within, merge_bar
 from fastbars.kernel.table cimport (
-    Past, Record, Slot, Table, appear, begin_record, event_time, first_revision, is_open, issue, new_record, total_bar,
+    Past, Record, Slot, Table, appear, begin_record, event_time, first_revision, is_open, issue, new_record, state_of, total_bar,
 )
 
 cdef enum:
@@ -91,6 +93,8 @@ cdef void close_bar(Table *table, Pass *run, int spec, int symbol_id, Py_ssize_t
     slot.flags = 0
     if not timed:
         clear_bar(&slot.bar, LOWEST, LOWEST)
+        if path_rule_of(table.specs.rules[spec].kind).of_bar:
+            memset(state_of(table, spec, symbol_id), 0, table.state_bytes[spec])
         return
     for k in range(table.specs.count):
         if table.specs.source[k] == spec and is_within(&slot.bar, &table.slots[k][symbol_id].bar):

@@ -29,7 +29,7 @@ from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.ordinary cimport begins_stretch, fold_path_stretch, fold_rows, fold_time_stretch, take_ordinary
 from fastbars.kernel.ordinary_close cimport close_ordinary
 from fastbars.kernel.passes cimport Columns, Pass, Seen, note_overflow, row_at
-from fastbars.kernel.paths cimport path_rule_of
+from fastbars.kernel.paths cimport Ending, path_rule_of, plain_ending
 from fastbars.kernel.rows cimport not_placed
 from fastbars.kernel.rules cimport FIXED, TICK, VALUE, VOLUME, Rule, interval_of, is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, int128, prefetch
@@ -739,6 +739,7 @@ cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row, bint
     cdef Summary *bar = &slot.bar
     cdef int64_t opened, first, last
     cdef int128 step
+    cdef Ending ending
     if batch.size[row] == 0:
         return
     if bar.largest == 0:
@@ -757,5 +758,23 @@ cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row, bint
     if table.terms.by_id:
         bar.first_id = min(first, batch.first_id[row])
         bar.last_id = max(last, batch.last_id[row])
-    if path_rule_of(rule.kind).is_full(rule, bar, &step, state_of(table, spec, s), batch, row):
+    ending = plain_ending()
+    if not path_rule_of(rule.kind).is_full(rule, bar, &step, state_of(table, spec, s), batch, row, &ending):
+        return
+    if ending.shaped:
+        _shape(bar, ending.open, ending.close)
+    close_bar(table, run, spec, s, row, BY_TRADE)
+    while ending.empty > 0:
+        # Without trades, and so without their ids and times; it has that of the trade that it follows from.
+        bar.first_time = bar.last_time = batch.time_ns[row]
+        bar.high, bar.low = LOWEST, HIGHEST
+        _shape(bar, ending.close, ending.close + ending.step)
         close_bar(table, run, spec, s, row, BY_TRADE)
+        ending.close += ending.step
+        ending.empty -= 1
+
+
+cdef void _shape(Summary *bar, int64_t opened, int64_t closed) noexcept nogil:
+    bar.open, bar.close = opened, closed
+    bar.high = max(bar.high, max(opened, closed))
+    bar.low = min(bar.low, min(opened, closed))

@@ -10,16 +10,24 @@ from fastbars.kernel.summary cimport Summary
 cdef enum StepUnit:             # what the step of a spec counts: at which scale a Slot has it
     TRADES                      # the step is that of the Rule
     PRICES
+    GRID                        # as PRICES; bars open and close at multiples of it, so prices have its decimals at least
     SIZES
     QUOTES                      # price x size
 
 cdef enum:
     MOST_STATE_BYTES = 256
 
-# Whether the trade at `row`, which `bar` holds already, fills it: the bar ends with it. `step` is that of the spec at the
-# symbol's scales, `state` what the rule keeps of the symbol from trade to trade.
+cdef struct Ending:             # what a rule may say of a bar beside that it is full: `plain_ending`, unless it does
+    bint shaped                 # it opens and closes at these prices, not at those of its trades
+    int64_t open
+    int64_t close
+    int64_t step                # bars without trades follow it: each opens at the close before, and closes so much higher
+    int64_t empty               # how many
+
+# Whether the trade at `row`, which `bar` holds already, fills it: the bar ends with it, and `ending` may say how. `step` is that
+# of the spec at the symbol's scales, `state` what the rule keeps of the symbol from trade to trade.
 ctypedef bint (*IsFull)(
-    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row
+    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row, Ending *ending
 ) noexcept nogil
 # Brings a state to scales that are larger by these factors. True: it does not fit, and may be anything.
 ctypedef bint (*WidenState)(void *state, int64_t price_factor, int64_t size_factor, int64_t quote_factor) noexcept nogil
@@ -30,8 +38,13 @@ cdef struct PathRule:
     StepUnit step_unit
     IsFull is_full
     size_t state_bytes          # of each symbol, 0 before its first trade
+    bint of_bar                 # the state is that of the open bar: 0 again when that has ended, whatever ended it
     WidenState widen            # NULL: nothing in the state depends on scales
     IsSound is_sound
+
+cdef inline Ending plain_ending() noexcept nogil:
+    return Ending(False, 0, 0, 0, 0)
+
 
 cdef const PathRule *path_rule_of(int kind) noexcept nogil
 cdef int path_kind_of(str kind) except -1

@@ -7,8 +7,9 @@ To add a kind of bar: name it in `specs.py`, write its rule here and enter it at
 the tests ("A bar kind" in docs/architecture.md). A rule that must remember more than the open bar holds (the last brick, a running
 mean) gets `state_bytes` of memory for each symbol: all 0 before the first trade, put back where a batch is refused, saved
 and restored in snapshots. Such a rule also says what a sound state is, as a snapshot can hold anything, and, where prices or
-sizes are in it, how it follows wider scales. (Ticks, volumes and values are folded in by loops of their own, in
-ordinary.pxd; all other kinds trade by trade.)
+sizes are in it, how it follows wider scales. A rule may also shape the bar that it ends, and have it followed by bars without
+trades (`Ending`). What it looks at is the bar, its state and the trade, and nothing else: bars are cut again by calling it
+again. (Ticks, volumes and values are folded in by loops of their own, in ordinary.pxd; all other kinds trade by trade.)
 
 Units: steps at the scales of the symbol, as `StepUnit` says; states as their rule says.
 """
@@ -16,8 +17,12 @@ Units: steps at the scales of the symbol, as `StepUnit` says; states as their ru
 from libc.stdint cimport int64_t
 
 from fastbars.kernel.passes cimport Columns
+from fastbars.kernel.path_rules cimport (
+    MOST_BRICKS, Cusum, Move, Renko, begin_renko, delta_with, ends_cusum, ends_range, ends_renko, follow_cusum, is_delta,
+    move_renko,
+)
 from fastbars.kernel.rules cimport TICK, VALUE, VOLUME, Rule
-from fastbars.kernel.scaled cimport int128, less128
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, add128, int128, less128, magnitude, scale128
 from fastbars.kernel.summary cimport Summary, count_of, total_of
 
 from fastbars.errors import SpecError
@@ -30,23 +35,113 @@ _KINDS = {}
 
 
 cdef bint _is_count_reached(
-    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row
+    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row, Ending *ending
 ) noexcept nogil:
     return count_of(bar) >= rule.step
 
 
 cdef bint _is_volume_reached(
-    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row
+    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row, Ending *ending
 ) noexcept nogil:
     cdef int128 volume = total_of(bar, True)
     return not less128(&volume, step)
 
 
 cdef bint _is_value_reached(
-    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row
+    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row, Ending *ending
 ) noexcept nogil:
     cdef int128 value = total_of(bar, False)
     return not less128(&value, step)
+
+
+cdef bint _is_range_reached(
+    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row, Ending *ending
+) noexcept nogil:
+    return ends_range(bar.high, bar.low, batch.price[row], step)
+
+
+cdef bint _is_delta_reached(
+    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row, Ending *ending
+) noexcept nogil:
+    cdef int128 *delta = <int128 *>state
+    cdef int side = batch.side[row & batch.side_mask]
+    delta[0] = delta_with(delta, batch.size[row], side)
+    return is_delta(delta, step)
+
+
+cdef bint _widen_delta(void *state, int64_t price_factor, int64_t size_factor, int64_t quote_factor) noexcept nogil:
+    return scale128(<int128 *>state, size_factor)
+
+
+cdef bint _is_sound_delta(const void *state, const Summary *bar) noexcept nogil:
+    # From all that was not bought being sold, to none of it.
+    cdef int128 delta = (<const int128 *>state)[0], least = delta
+    return not less128(&bar.sums[1].volume, &delta) and not (
+        add128(&least, &bar.sums[0].volume) or less128(&least, &bar.sums[1].volume))
+
+
+cdef bint _is_cusum_reached(
+    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row, Ending *ending
+) noexcept nogil:
+    cdef Cusum *sums = <Cusum *>state
+    cdef bint ends = ends_cusum(sums, batch.price[row], step)
+    follow_cusum(sums, batch.price[row], step)
+    return ends
+
+
+cdef bint _widen_cusum(void *state, int64_t price_factor, int64_t size_factor, int64_t quote_factor) noexcept nogil:
+    cdef Cusum *sums = <Cusum *>state
+    if max(magnitude(sums.lowest), magnitude(sums.highest)) > HIGHEST // price_factor:
+        return True
+    sums.lowest *= price_factor
+    sums.highest *= price_factor
+    return False
+
+
+cdef bint _is_sound_cusum(const void *state, const Summary *bar) noexcept nogil:
+    cdef const Cusum *sums = <const Cusum *>state
+    if not sums.begun:
+        return sums.lowest == sums.highest == 0 and bar.largest == 0
+    return sums.begun == 1 and LOWEST < sums.lowest <= sums.highest and (
+        bar.largest == 0 or sums.lowest <= bar.close <= sums.highest)
+
+
+cdef bint _is_brick_left(
+    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row, Ending *ending
+) noexcept nogil:
+    cdef Renko *last = <Renko *>state
+    cdef Move move
+    if not last.begun:
+        begin_renko(last, batch.price[row], step)
+        return False
+    if not ends_renko(last, batch.price[row], step):
+        return False
+    move_renko(last, batch.price[row], step, &move)
+    ending.shaped = True
+    ending.open = move.open
+    if move.bricks <= MOST_BRICKS:
+        ending.close, ending.step, ending.empty = move.open + move.step, move.step, <int64_t>move.bricks - 1
+    else:
+        ending.close = last.top if move.step > 0 else last.bottom
+    return True
+
+
+cdef bint _widen_renko(void *state, int64_t price_factor, int64_t size_factor, int64_t quote_factor) noexcept nogil:
+    # The end from which no brick leads into the range of prices may leave it.
+    cdef Renko *last = <Renko *>state
+    cdef int64_t most = HIGHEST // price_factor
+    if last.bottom > most or last.top < -most:
+        return True
+    last.bottom = last.bottom * price_factor if last.bottom >= -most else -HIGHEST
+    last.top = last.top * price_factor if last.top <= most else HIGHEST
+    return False
+
+
+cdef bint _is_sound_renko(const void *state, const Summary *bar) noexcept nogil:
+    cdef const Renko *last = <const Renko *>state
+    if not last.begun:
+        return last.bottom == last.top == 0 and bar.largest == 0
+    return last.begun == 1 and LOWEST < last.bottom <= last.top
 
 
 cdef const PathRule *path_rule_of(int kind) noexcept nogil:
@@ -60,11 +155,12 @@ cdef int path_kind_of(str kind) except -1:
 
 
 cdef int _enter(
-    str kind, StepUnit step_unit, IsFull is_full, size_t state_bytes=0, WidenState widen=NULL, IsSound is_sound=NULL
+    str kind, StepUnit step_unit, IsFull is_full, size_t state_bytes=0, WidenState widen=NULL, IsSound is_sound=NULL,
+    bint of_bar=False
 ) except -1:
     if len(_KINDS) == MOST_KINDS or state_bytes > MOST_STATE_BYTES or (state_bytes > 0 and is_sound is NULL):
         raise AssertionError(f"the rule of {kind} bars is one too many, too large, or cannot judge its own state")
-    _RULES[len(_KINDS)] = PathRule(step_unit, is_full, state_bytes, widen, is_sound)
+    _RULES[len(_KINDS)] = PathRule(step_unit, is_full, state_bytes, of_bar, widen, is_sound)
     _KINDS[kind] = TICK + len(_KINDS)
     return 0
 
@@ -73,4 +169,8 @@ cdef int _enter(
 _enter("tick", TRADES, _is_count_reached)
 _enter("volume", SIZES, _is_volume_reached)
 _enter("value", QUOTES, _is_value_reached)
+_enter("range", PRICES, _is_range_reached)
+_enter("delta", SIZES, _is_delta_reached, sizeof(int128), _widen_delta, _is_sound_delta, of_bar=True)
+_enter("cusum", PRICES, _is_cusum_reached, sizeof(Cusum), _widen_cusum, _is_sound_cusum)
+_enter("renko", GRID, _is_brick_left, sizeof(Renko), _widen_renko, _is_sound_renko)
 assert (_KINDS["tick"], _KINDS["volume"], _KINDS["value"]) == (TICK, VOLUME, VALUE)

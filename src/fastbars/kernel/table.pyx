@@ -8,7 +8,7 @@ import cython
 import numpy as np
 
 from libc.math cimport fabs
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int8_t, int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, _PyBytes_Resize
@@ -22,10 +22,10 @@ from fastbars.kernel.groups cimport MOST_GROUPS, Group, Member, expect_all_at_on
 from fastbars.kernel.ids cimport Ledger, catch_up
 from fastbars.kernel.instruments cimport Instrument, Instruments, Scale
 from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS
-from fastbars.kernel.paths cimport MOST_STATE_BYTES, PRICES, QUOTES, TRADES, WidenState, path_rule_of
+from fastbars.kernel.paths cimport GRID, MOST_STATE_BYTES, PRICES, QUOTES, TRADES, WidenState, path_rule_of
 from fastbars.kernel.rows cimport Row, free_rows, grow_table, new_row, reserve_rows
 from fastbars.kernel.rules cimport interval_of, is_time_kind
-from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, int128_from_int, magnitude
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, int128_from_int, magnitude, parse_number
 from fastbars.kernel.summary cimport (
     Summary, clear_bar, is_beyond, is_within, merge_bar, quote_of, sum_sides, volume_of, widen_bar,
 )
@@ -335,7 +335,7 @@ cdef class BarTable:
         cdef Py_ssize_t s
         cdef Slot *slot
         cdef Slot blank
-        cdef int k
+        cdef int k, kind
         memset(&blank, 0, sizeof(Slot))
         clear_bar(&blank.bar, LOWEST, LOWEST)
         blank.gate.next = Next(LOWEST, LOWEST)
@@ -343,6 +343,11 @@ cdef class BarTable:
         blank.never_opened = 1
         for s in range(start, stop):
             begin_cover(&table.coverage.covers[s])
+        for k in range(table.specs.count):
+            kind = table.specs.rules[k].kind
+            if not is_time_kind(kind) and path_rule_of(kind).step_unit == GRID:
+                for s in range(start, stop):
+                    self.instruments.widen(s, Scale(<int8_t>parse_number(self.trees.specs[k].step)[1], 0))
         for k in range(table.specs.count):
             for s in range(start, stop):
                 slot = &table.slots[k][s]
@@ -370,7 +375,7 @@ cdef class BarTable:
         if is_time_kind(kind) or path_rule_of(kind).step_unit == TRADES:
             return 0
         unit = path_rule_of(kind).step_unit
-        scale = slot.scale.price if unit == PRICES else slot.quote_scale if unit == QUOTES else slot.scale.size
+        scale = slot.scale.price if unit in (PRICES, GRID) else slot.quote_scale if unit == QUOTES else slot.scale.size
         numerator, denominator = self.trees.specs[spec].step.as_integer_ratio()
         # A step beyond 128 bits is never reached: the sum leaves its range first, and says so.
         late = began_late(slot)
