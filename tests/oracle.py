@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Context, Decimal, Inexact, localcontext
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 from math import ceil, floor, inf
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
@@ -138,6 +140,8 @@ def instant(time_ns: int) -> datetime:
 
 def interval(spec: str, time_ns: int) -> tuple[datetime, datetime]:
     """The interval of a time bar that holds `time_ns`: [open, close)."""
+    if is_session(spec):
+        return _session(spec, instant(time_ns))
     digits = len(spec) - len(spec.lstrip("0123456789"))
     count, unit = int(spec[:digits]), spec[digits:]
     second = EPOCH + timedelta(seconds=time_ns // 1_000_000_000)
@@ -150,6 +154,42 @@ def interval(spec: str, time_ns: int) -> tuple[datetime, datetime]:
     step = SPANS[unit] * count
     opened = origin + (second - origin) // step * step
     return opened, opened + step
+
+
+def is_path(spec: str) -> bool:
+    return ":" in spec and not is_session(spec)
+
+
+def is_session(spec: str) -> bool:
+    return spec.startswith("session:")
+
+
+@cache
+def _hours(spec: str, day: date) -> tuple[datetime, datetime]:
+    """When the session of a day begins and ends."""
+    hours, _, zone = spec.removeprefix("session:").partition("@")
+    there = ZoneInfo(zone or "UTC")
+    begins, ends = (time.fromisoformat(text) for text in hours.split("-"))
+    last = day + timedelta(days=ends <= begins)
+    return tuple(datetime.combine(*at, there).astimezone(UTC) for at in ((day, begins), (last, ends)))  # type: ignore[return-value]
+
+
+def _session(spec: str, moment: datetime) -> tuple[datetime, datetime]:
+    """The session that holds a moment, or what lies between two of them."""
+    around = [_hours(spec, moment.date() + timedelta(days=n)) for n in range(-2, 4)]
+    for (opened, closed), (behind, _) in pairwise(around):
+        if opened <= moment < closed:
+            return opened, closed
+        if closed <= moment < behind:
+            return closed, behind
+    raise AssertionError(moment)
+
+
+def is_outside(spec: str, opened_ns: int) -> bool:
+    """Whether the interval that begins there lies between two sessions."""
+    return is_session(spec) and all(
+        _hours(spec, instant(opened_ns).date() + timedelta(days=n))[0] != instant(opened_ns) for n in range(-2, 2)
+    )
 
 
 def _month_start(months: int) -> datetime:
@@ -397,7 +437,7 @@ class Oracle:
 
     def _has_place(self, trade: Trade, reach: tuple[int, int, int] | None) -> bool:
         """Whether some bar can take a trade; path-driven ones always can."""
-        if any(":" in spec for spec in self.specs):
+        if any(is_path(spec) for spec in self.specs):
             return True
         tracks = [self.tracks.get((trade.symbol, spec)) for spec in self.specs]
         return any(track is None or track.can_take(trade, reach) for track in tracks)
@@ -494,7 +534,7 @@ class Oracle:
     def note_lost(self, symbol: str, time_ns: int) -> list[Line]:
         self._know(symbol)
         self._cover_by(symbol, time_ns)
-        for spec in [spec for spec in self.specs if ":" not in spec]:
+        for spec in [spec for spec in self.specs if not is_path(spec)]:
             track = self._track(symbol, spec)
             if track.end_ns is None:
                 track.end_ns = nanoseconds(interval(spec, time_ns)[0])
@@ -532,7 +572,7 @@ class Oracle:
             self._know(trade.symbol)
         if not trades or trades[0].symbol not in self.accepted:
             return lines
-        symbol, specs = trades[0].symbol, [spec for spec in self.specs if ":" not in spec]
+        symbol, specs = trades[0].symbol, [spec for spec in self.specs if not is_path(spec)]
         reached: list[int] = []
         self.rows += len(trades)
         for each in trades:
@@ -624,7 +664,7 @@ class Oracle:
         for symbol in [symbol for symbol in self.gaps if (gap := self._open_gap(symbol)) is None or gap.lost]:
             heard = [up_ns, -inf if self.watermark_ns is None else self.watermark_ns]
             heard += [track.event_time() for (name, _), track in self.tracks.items() if name == symbol]
-            if any(":" not in spec for spec in self.specs):
+            if any(not is_path(spec) for spec in self.specs):
                 heard += self.void_times.get(symbol, [])
             heard_ns = time_ns if max(heard) == -inf else max(heard)
             lines += self.uncover([symbol], min(time_ns, heard_ns), lost=True)
@@ -662,7 +702,7 @@ class Oracle:
             tracks = [track for (one, _), track in self.tracks.items() if one == name]
             opened = self._open_gap(name)
             own = self.uncover([name], self._end_of(tracks), lost=False) if opened is None or opened.lost else []
-            own += [track.shut("end") for track in tracks if track.current is not None]
+            own += [line for track in tracks if track.current is not None for line in track.end("end")]
             self._end_paths(name, lost=False)
             lines += sorted(own, key=lambda line: self.specs.index(line.spec))
         return lines
@@ -707,7 +747,7 @@ class Oracle:
             if track.current is not None and track.current.close_ns <= time_ns - self.grace_ns:
                 opened = self._open_gap(track.symbol)
                 is_down = opened is not None and opened.lost and opened.since_ns < track.current.close_ns
-                lines.append(track.shut("gap" if is_down and reason == "clock" else reason))
+                lines += track.end("gap" if is_down and reason == "clock" else reason)
             if track.current is None:
                 lines += track.pass_time(time_ns - self.grace_ns, reason)
         return lines
@@ -726,7 +766,7 @@ class Track:
         self.oracle = oracle
         self.symbol = symbol
         self.spec = spec
-        self.timed = ":" not in spec
+        self.timed = not is_path(spec)
         self.current: Bar | None = None
         self.closed: list[Bar] = []
         self.times: list[int] = []
@@ -847,7 +887,7 @@ class Track:
         bar = self.current
         if bar is None or bar.open_ns != opened:
             if bar is not None:
-                lines.append(self.shut("trade"))
+                lines += self.end("trade")
             if self.end_ns is not None and self.end_ns < opened:
                 lines += self.pass_time(opened, "trade")
             bar = self.current = Bar(opened, closes)
@@ -871,6 +911,8 @@ class Track:
         return not self._is_before(opened) or not self._misses(opened, closes, reach)
 
     def _misses(self, opened: int, closes: int, reach: tuple[int, int, int] | None) -> bool:
+        if is_outside(self.spec, opened):
+            return False
         bar = next((bar for bar in self.closed if bar.open_ns == opened), None)
         age_ns = self.event_time() - closes
         if closes <= self.let_go_ns:
@@ -895,6 +937,8 @@ class Track:
     ) -> tuple[list[Line], bool]:
         opened, closes = map(nanoseconds, interval(self.spec, trade.time_ns))
         limits = reach or waited
+        if is_outside(self.spec, opened):
+            return self.changes() if reach is None else [], False
         bar = next((bar for bar in self.closed if bar.open_ns == opened and bar.kept), None)
         if self._misses(opened, closes, limits):
             span = Span(trade.time_ns, trade.time_ns, True, self.spec, trade.trade_count)
@@ -961,13 +1005,13 @@ class Track:
             return self._next_lost(self.end_ns)
         at: float = self.end_ns
         while at != inf:
-            opened, closes = map(nanoseconds, interval(self.spec, int(at)))
+            opened, closes = self._with_bar(int(at))
             spans = self._spans(opened, closes)
             if not spans or any(span.lost for span in spans):
                 return opened, closes
             at = max(closes, *(span.until_ns for span in spans))
             if at != inf:
-                at = max(closes, nanoseconds(interval(self.spec, int(at))[0]))
+                at = max(closes, self._with_bar(int(at))[0])
         return None
 
     def _next_lost(self, since_ns: int) -> tuple[int, int] | None:
@@ -977,12 +1021,19 @@ class Track:
             since_ns = max(since_ns, oracle.proven.get(self.symbol, since_ns))
         return min(
             (
-                tuple(map(nanoseconds, interval(self.spec, max(since_ns, int(span.since_ns)))))
+                (opened, closes)
                 for span in oracle.gaps[self.symbol]
                 if span.lost and span.until_ns >= since_ns and span.spec in (None, self.spec)
+                for opened, closes in [self._with_bar(max(since_ns, int(span.since_ns)))]
+                if opened <= span.until_ns
             ),
             default=None,
-        )  # type: ignore[return-value]
+        )
+
+    def _with_bar(self, time_ns: int) -> tuple[int, int]:
+        """The interval of a time; outside of sessions, that of the next one."""
+        opened, closes = map(nanoseconds, interval(self.spec, time_ns))
+        return self._with_bar(closes) if is_outside(self.spec, opened) else (opened, closes)
 
     def _is_lost(self, opened: int, closes: int) -> bool:
         """A gap reaches an interval without trades, and no id proves that it was empty."""
@@ -1001,6 +1052,17 @@ class Track:
         ]
 
     # Issuing.
+
+    def end(self, reason: str) -> list[Line]:
+        """As `shut`; of the time between two sessions nothing is issued."""
+        bar = self.current
+        assert bar is not None
+        if not is_outside(self.spec, bar.open_ns):
+            return [self.shut(reason)]
+        self.current = None
+        self.end_ns = bar.close_ns
+        self._let_go()
+        return []
 
     def shut(self, reason: str) -> Line:
         bar = self.current
@@ -1048,7 +1110,8 @@ class Track:
         """A bar, and the flat ones right behind it, which have its close."""
         lines = list(self._changed(bar))
         while self.oracle.fill:
-            behind = [one for one in self.closed if one.open_ns == bar.close_ns and one.kept and not one.arrivals]
+            next_ns = self._with_bar(bar.close_ns)[0] if self.timed else bar.close_ns
+            behind = [one for one in self.closed if one.open_ns == next_ns and one.kept and not one.arrivals]
             if not behind or self._close_of(bar) in (None, behind[0].carry):
                 break
             behind[0].carry = self._close_of(bar)

@@ -38,6 +38,12 @@ LENGTHS_NS = {
 TIME_SPECS = tuple(LENGTHS_NS)
 # Some divide each other, some do not, some do by chance of the calendar.
 NESTED_SPECS = ("1s", "5s", "7s", "10s", "1m", "5m", "7m", "1h", "4h", "1d", "1w", "1mo", "3mo", "1y")
+# Nested in 1h, over midnight, short, with seconds, and in a zone whose clock is changed.
+SESSION_SPECS = (
+    "session:09:00-16:00", "session:18:00-17:00", "session:00:00-00:01", "session:12:00:05-12:00:08",
+    "session:09:30-16:00@America/New_York",
+)  # fmt: skip
+LENGTHS_NS |= dict(zip(SESSION_SPECS, (7 * HOUR, 23 * HOUR, MINUTE, 3 * SECOND, 7 * HOUR), strict=True))
 LENGTHS_NS |= {"7s": 7 * SECOND, "10s": 10 * SECOND, "5m": 5 * MINUTE}
 PATH_SPECS = ("tick:1", "tick:3", "volume:0.5", "volume:50", "value:1000", "value:9000000000000000000")
 SYMBOLS = ("A", "BB", "ÇC")

@@ -47,7 +47,7 @@ from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.scales cimport (
     bound_apart, bring_row, follow_missing, follow_row, may_be_apart, widen_instruments,
 )
-from fastbars.kernel.table cimport BarTable, is_open, is_settled, note_event, whole_number
+from fastbars.kernel.table cimport BarTable, is_settled, is_shown, note_event, whole_number
 from fastbars.kernel.trees cimport SpecTrees
 
 from fastbars.errors import InvalidTickError, PrecisionError
@@ -443,7 +443,7 @@ cdef class BarKernel:
                 f"symbol id {symbol_id} or spec {spec} is outside the {self.instruments.count} and {self.table.specs.count}")
         self.settle()
         self.table.rows.count = 0
-        if is_open(self.table, spec, symbol_id):
+        if is_shown(self.table, spec, symbol_id):
             current_bar(self.table, spec, symbol_id, 0)
         return self.take(False)
 

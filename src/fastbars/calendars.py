@@ -1,19 +1,22 @@
-"""Where the day, week, month and year bars of a time zone begin: exact boundaries as int64 nanoseconds.
+"""Where the day, week, month and year bars of a time zone begin, and sessions begin and end, exactly.
 
-Source: the IANA time zone database, through `zoneinfo`. Units: boundaries ns since the Unix epoch, UTC; origins
-seconds of wall-clock time.
+Source: the IANA time zone database, through `zoneinfo`; exchanges' holidays and half days: `exchange-calendars`.
+Units: boundaries int64 ns since the Unix epoch, UTC; origins seconds of wall-clock time.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import numpy.typing as npt
 
+from fastbars.clocks import wall_ns
 from fastbars.errors import SpecError
 
 _SECOND = timedelta(seconds=1)
@@ -24,6 +27,7 @@ _MONDAY = datetime(1970, 1, 5)  # noqa: DTZ001
 _FIRST_YEAR = 1824
 _LAST_YEAR = 2116
 _LONGEST_ORIGIN_S = 7 * 86400
+_FIRST_SESSIONS = date(1990, 1, 1)  # of exchanges: earlier trades are not sold
 _NAMES_OF_UTC = frozenset(
     f"{place}{name}" for place in ("", "Etc/") for name in ("UTC", "UCT", "Universal", "Zulu", "GMT", "Greenwich")
 )
@@ -109,18 +113,98 @@ def boundaries(timezone: str, unit: str, count: int, origin_s: int) -> npt.NDArr
         over it. A day that a zone skipped has no interval.
     """
     there = zone(timezone)
-    starts = [start + timedelta(seconds=origin_s) for start in _starts(unit, count)]
+    return _read_only(
+        sorted(set(_moments(there, [start + timedelta(seconds=origin_s) for start in _starts(unit, count)])))
+    )
+
+
+@lru_cache(maxsize=64)
+def session_boundaries(timezone: str, origin_s: int, length_s: int) -> npt.NDArray[np.int64]:
+    """Where the sessions of each day begin and end, over all valid trade times.
+
+    Args:
+        timezone: IANA name.
+        origin_s: wall-clock seconds from midnight to the beginning, under a day.
+        length_s: wall-clock seconds from there to the end, under a day.
+
+    Returns:
+        int64[n] ns since the epoch, ascending, read-only: a time before all others, begin and end of each session, a
+        time behind all. Each is the first moment at which the wall clock has reached it, as those of `boundaries`. A
+        session that the clock jumps over is left out.
+    """
+    there = zone(timezone)
+    opens = [start + timedelta(seconds=origin_s) for start in _starts("d", 1)]
+    opened = _moments(there, opens)
+    closed = _moments(there, [start + timedelta(seconds=length_s) for start in opens])
+    return _as_sessions([pair for pair in zip(opened, closed, strict=True) if pair[0] < pair[1]])
+
+
+@lru_cache(maxsize=64)
+def exchange_boundaries(calendar: str) -> npt.NDArray[np.int64]:
+    """Likewise, of the sessions of an exchange, its holidays left out and half days as short as they are.
+
+    Args:
+        calendar: its name in `exchange-calendars`, such as XNYS.
+
+    Returns:
+        As `session_boundaries`, from 1990, or where the calendar begins, to the end of next year. Breaks, such as that
+        for lunch, are part of a session.
+
+    Raises:
+        SpecError: the package is not installed, has no such calendar, or its calendar is over.
+    """
+    try:
+        import exchange_calendars  # noqa: PLC0415 an extra, and it brings pandas
+    except ImportError as error:
+        raise SpecError(
+            f"sessions of calendar {calendar!r} need exchange-calendars: pip install fastbars[calendars]"
+        ) from error
+    now_s = wall_ns() // 1_000_000_000
+    next_year = (_EPOCH + now_s * _SECOND).year + 1
+    try:
+        kind = type(exchange_calendars.get_calendar(calendar))
+        first, last = kind.bound_min(), kind.bound_max()
+        found = exchange_calendars.get_calendar(
+            calendar,
+            start=max(_FIRST_SESSIONS, first.date() if first is not None else _FIRST_SESSIONS),
+            end=min(date(next_year, 12, 31), last.date() if last is not None else date.max),
+        )
+    except exchange_calendars.errors.CalendarError as error:
+        raise SpecError(f"calendar {calendar!r} is not one of exchange-calendars: {error}") from error
+    pairs = np.stack([found.opens_nanos, found.closes_nanos], axis=1) // 1_000_000_000
+    if int(pairs[-1, 1]) < now_s:
+        raise SpecError(
+            f"calendar {calendar!r} ends on {found.last_session:%Y-%m-%d}: a newer exchange-calendars is needed"
+        )
+    return _as_sessions(pairs.tolist())
+
+
+def _as_sessions(pairs: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+    # Seconds at which sessions begin and end, in order. Those that overlap would put a trade into two bars.
+    times = [moment for pair in pairs for moment in pair]
+    if any(behind < before for before, behind in pairwise(times)):
+        raise SpecError("sessions that overlap cannot be bars")
+    years = ((datetime(year, 1, 1) - _EPOCH) // _SECOND for year in (_FIRST_YEAR - 1, _LAST_YEAR + 2))  # noqa: DTZ001
+    first, last = years
+    return _read_only([first, *times, last])
+
+
+def _read_only(seconds: Sequence[int]) -> npt.NDArray[np.int64]:
+    times = np.array(seconds, np.int64) * 1_000_000_000
+    times.flags.writeable = False
+    return times
+
+
+def _moments(there: tzinfo, starts: Sequence[datetime]) -> list[int]:
+    # Seconds since the epoch at which the wall clock reaches these times first.
     offsets = map(there.utcoffset, starts)
     later_offsets = map(there.utcoffset, [start.replace(fold=1) for start in starts])
-    seconds = {
+    return [
         # Where the clock shows a time twice, the earlier offset is the larger one.
         (start - _EPOCH) // _SECOND - offset // _SECOND if later <= offset else _jump(there, start, later, offset)
         for start, offset, later in zip(starts, offsets, later_offsets, strict=True)
         if offset is not None and later is not None
-    }
-    times = np.array(sorted(seconds), np.int64) * 1_000_000_000
-    times.flags.writeable = False
-    return times
+    ]
 
 
 def _starts(unit: str, count: int) -> list[datetime]:

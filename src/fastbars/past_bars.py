@@ -30,7 +30,7 @@ from fastbars.live.past.spans import Reach, Since, Span, check_reach, length_of,
 from fastbars.live.past.trades import PastTrades
 from fastbars.live.rest import RestClient
 from fastbars.live.shared import SHARED
-from fastbars.specs import BarKind, BarSpec
+from fastbars.specs import BarSpec
 from fastbars.ticks import to_datetime, to_nanoseconds
 
 Position = Mapping[tuple[str, str], datetime]
@@ -157,7 +157,7 @@ class PastBars:
         most_pages = plan.most_pages(len(self._symbols))
         by_trades = [
             spec for spec in left
-            if spec.kind is not BarKind.TIME or spec not in plan.parts or (plan.wants_trades and most_pages)
+            if not spec.is_timed or spec not in plan.parts or (plan.wants_trades and most_pages)
         ]  # fmt: skip
         if by_trades:
             has_candles = all(spec in plan.parts for spec in by_trades)

@@ -1,4 +1,4 @@
-"""BarSpec: the rule that ends a bar, read from text such as "5m", "1d+17:00@America/New_York" or "tick:1000".
+"""BarSpec: the rule that ends a bar, read from text: "5m", "1d@America/New_York", "session:09:30-16:00", "tick:1000".
 
 Units: steps in the spec's own unit, rules in nanoseconds; origins seconds of wall-clock time.
 """
@@ -33,8 +33,9 @@ _MONDAY_NS = 4 * 86400 * _SECOND_NS  # 1970-01-05
 _LONGEST_ORIGIN_S = 7 * 86400
 _CALENDAR_UNITS = ("d", "w", "mo", "y")
 _VALID = (
-    "valid are 1s 5s 1m 5m 15m 1h 4h 1d 1w 1mo 1y and the like, 1d+17:00@America/New_York, tick:1000, volume:50,"
-    " value:1000000, range:0.5, renko:10, delta:100, cusum:2.5"
+    "valid are 1s 5s 1m 5m 15m 1h 4h 1d 1w 1mo 1y and the like, 1d+17:00@America/New_York,"
+    " session:09:30-16:00@America/New_York, session:XNYS, tick:1000, volume:50, value:1000000, range:0.5, renko:10,"
+    " delta:100, cusum:2.5"
 )
 
 Origin = str | time | timedelta | int
@@ -45,6 +46,7 @@ class BarKind(StrEnum):
     """What ends a bar: time, or the trades in it.
 
     time: its interval is over.
+    session: its session is over: the hours of a day, or an exchange's.
     tick, volume, value: its trades reach a count, a summed size, a summed price x size.
     range: its high is `step` above its low, or more.
     renko: the price has crossed a brick: a cell of a grid of `step`, next to the last brick. It opens and closes at the
@@ -57,6 +59,7 @@ class BarKind(StrEnum):
     """
 
     TIME = "time"
+    SESSION = "session"
     TICK = "tick"
     VOLUME = "volume"
     VALUE = "value"
@@ -66,9 +69,13 @@ class BarKind(StrEnum):
     CUSUM = "cusum"
 
 
-# Their steps are whole numbers: of units of time, or of trades.
-_WHOLE_STEPS = (BarKind.TIME, BarKind.TICK)
-_PATH = re.compile(rf"({'|'.join(kind for kind in BarKind if kind is not BarKind.TIME)}):([0-9.]{{1,40}})")
+_TIMED = (BarKind.TIME, BarKind.SESSION)
+# Their steps are whole numbers: of units of time, of seconds, or of trades.
+_WHOLE_STEPS = (*_TIMED, BarKind.TICK)
+_PATH = re.compile(rf"({'|'.join(kind for kind in BarKind if kind not in _TIMED)}):([0-9.]{{1,40}})")
+_HOURS = re.compile(r"([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)-([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:@(.*))?")
+_CALENDAR = re.compile(r"[A-Za-z0-9_/]{1,32}")
+_DAY_S = 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +86,23 @@ class BarSpec:
     those of the calendar. Days and longer follow the wall clock of `timezone` and begin `origin_s` after its
     midnight; a day has 23 or 25 hours where the clock is changed.
 
+    Session bars cover the hours of a session, one bar each: those of every day in `timezone`, which may reach over
+    midnight, or those of an exchange's `calendar`, which knows holidays and half days. Trades outside of sessions
+    belong to no bar.
+
     All other bars run from their first to their last trade and end with the trade that reaches the step, which
     stays whole (`BarKind`). They depend on the path: once a trade is missing, all of them from there on are
     flagged GAP.
 
     Attributes:
         kind: what ends a bar.
-        step: how many units, trades, base units or quote units; of range, renko and cusum a distance of prices.
+        step: how many units, trades, base units or quote units; of range, renko and cusum a distance of prices; of a
+            session its length in seconds of wall-clock time, of those of a calendar 1.
         unit: s, m, h, d, w, mo or y; empty for the other kinds.
-        timezone: IANA name, of d, w, mo and y; empty: UTC.
-        origin_s: seconds from where a time bar would otherwise begin to where it does, under 7 days.
+        timezone: IANA name, of d, w, mo and y, and of sessions; empty: UTC.
+        origin_s: seconds from where a time bar would otherwise begin to where it does, under 7 days; of a session from
+            midnight to its beginning, under a day.
+        calendar: of sessions, a name in exchange-calendars, such as XNYS.
 
     Raises:
         SpecError: the fields do not make a valid spec.
@@ -99,6 +113,7 @@ class BarSpec:
     unit: str = ""
     timezone: str = ""
     origin_s: int = 0
+    calendar: str = ""
 
     def __post_init__(self) -> None:
         # Checked here too, not only by `parse`: a spec may be built by hand or come from a pickle.
@@ -107,22 +122,40 @@ class BarSpec:
         except PrecisionError as error:
             raise SpecError(f"bar spec of step {self.step}: {error}; {_VALID}") from None
         timed = self.kind == BarKind.TIME
+        is_session = self.kind == BarKind.SESSION
         whole = self.kind in _WHOLE_STEPS
         if self.kind not in tuple(BarKind) or mantissa <= 0 or (whole and scale):
             raise SpecError(f"bar spec of kind {self.kind} and step {self.step!r} is not known; {_VALID}")
         if timed and (self.unit not in _UNITS_NS | _UNITS_MONTHS or _is_too_long(mantissa, self.unit)):
             raise SpecError(f"bar spec of {mantissa} {self.unit!r} is not between 1s and 100 years; {_VALID}")
-        if not timed and (self.unit or self.timezone or self.origin_s):
+        if is_session:
+            self._check_session(mantissa)
+        elif self.calendar:
+            raise SpecError(f"bar spec of kind {self.kind} has no calendar; {_VALID}")
+        if not timed and not is_session and (self.unit or self.timezone or self.origin_s):
             raise SpecError(f"bar spec of kind {self.kind} has no unit, time zone or origin; {_VALID}")
-        if self.timezone and self.unit not in _CALENDAR_UNITS:
+        if self.timezone and not is_session and self.unit not in _CALENDAR_UNITS:
             raise SpecError(
                 f"bar spec of {mantissa}{self.unit} is shorter than a day: time zones are for days and longer"
             )
         if not -_LONGEST_ORIGIN_S < self.origin_s < _LONGEST_ORIGIN_S:
             raise SpecError(f"bar spec of origin {self.origin_s} s: it must be under 7 days")
 
+    def _check_session(self, seconds: int) -> None:
+        placed = bool(self.timezone or self.origin_s)
+        if (
+            self.unit
+            or (self.calendar and (placed or seconds != 1))
+            or not (0 <= self.origin_s < _DAY_S and seconds < _DAY_S)
+        ):
+            raise SpecError(f"sessions are of hours of a day, or of a calendar, and shorter than a day; {_VALID}")
+        if self.calendar and not _CALENDAR.fullmatch(self.calendar):
+            raise SpecError(f"calendar {self.calendar!r} is not a name, such as XNYS; {_VALID}")
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return BarSpec, (BarKind(self.kind), self.step, self.unit, self.timezone, self.origin_s)
+        return BarSpec, (
+            BarKind(self.kind), self.step, self.unit, self.timezone, self.origin_s, self.calendar,
+        )  # fmt: skip
 
     @classmethod
     def parse(cls, text: str | int | BarSpec, *, timezone: str | None = None, origin: Origin | None = None) -> BarSpec:
@@ -156,6 +189,8 @@ class BarSpec:
             if match[4] == "":
                 raise SpecError(f"bar spec {text!r} names no time zone after the @; {_VALID}")
             return cls._time(text, int(match[1]), match[2])._placed(match[4] or "", match[3] or 0)
+        if text.startswith("session:"):
+            return cls._session(text, text.removeprefix("session:"))
         if match := _PATH.fullmatch(text):
             return cls._path(text, BarKind(match[1]), match[2])
         hint = " (a month is written mo)" if re.fullmatch(r"[0-9]+M", text) else ""
@@ -166,6 +201,27 @@ class BarSpec:
         if count < 1 or _is_too_long(count, unit):
             raise SpecError(f"bar spec {text!r} is not between 1s and 100 years; {_VALID}")
         return cls(BarKind.TIME, Decimal(count), unit)
+
+    @classmethod
+    def _session(cls, text: str, given: str) -> BarSpec:
+        from fastbars.calendars import exchange_boundaries, origin_seconds, zone  # noqa: PLC0415 as below
+
+        if match := _HOURS.fullmatch(given):
+            if match[3] == "":
+                raise SpecError(f"bar spec {text!r} names no time zone after the @; {_VALID}")
+            opens, closes = origin_seconds(match[1]), origin_seconds(match[2])
+            if max(opens, closes) > _DAY_S or opens == _DAY_S or (closes - opens) % _DAY_S == 0:
+                raise SpecError(
+                    f"bar spec {text!r}: a session lies between two times of a day; whole days are 1d; {_VALID}"
+                )
+            zone(match[3] or "UTC")
+            step = Decimal((closes - opens) % _DAY_S)
+            return cls(BarKind.SESSION, step, "", "" if match[3] in (None, "UTC") else match[3], opens)
+        if not _CALENDAR.fullmatch(given):
+            raise SpecError(f"bar spec {text!r} is not known; {_VALID}")
+        spec = cls(BarKind.SESSION, Decimal(1), calendar=given)
+        exchange_boundaries(given)
+        return spec
 
     @classmethod
     def _path(cls, text: str, kind: BarKind, number: str) -> BarSpec:
@@ -194,24 +250,37 @@ class BarSpec:
         return replace(self, timezone="" if timezone == "UTC" else timezone, origin_s=origin_s)
 
     @property
+    def is_timed(self) -> bool:
+        """Whether its bars cover intervals of time, whatever the trades in them: time and session bars."""
+        return self.kind in _TIMED
+
+    @property
     def is_zoned(self) -> bool:
         """Whether its intervals are looked up in `boundaries` rather than computed by the kernel."""
-        return bool(self.timezone or (self.origin_s and self.unit in _UNITS_MONTHS))
+        return self.kind == BarKind.SESSION or bool(self.timezone or (self.origin_s and self.unit in _UNITS_MONTHS))
 
     @property
     def boundaries(self) -> npt.NDArray[np.int64] | None:
-        """Where the intervals of a zoned spec begin, ns since the epoch, over all valid times; else None."""
+        """Where the intervals of a zoned spec begin, ns since the epoch, over all valid times; else None.
+
+        Of sessions: a time before all others, where each begins and ends, and a time behind all, so that every other
+        interval lies outside.
+        """
         if not self.is_zoned:
             return None
-        from fastbars.calendars import boundaries  # noqa: PLC0415 as above
+        from fastbars.calendars import boundaries, exchange_boundaries, session_boundaries  # noqa: PLC0415 as above
 
+        if self.calendar:
+            return exchange_boundaries(self.calendar)
+        if self.kind == BarKind.SESSION:
+            return session_boundaries(self.timezone or "UTC", self.origin_s, int(self.step))
         return boundaries(self.timezone or "UTC", self.unit, int(self.step), self.origin_s)
 
     @property
     def rule(self) -> tuple[str, int, int]:
-        """(kind, step, origin) for the kernel: ns, calendar months or trades; origin in ns; "zoned" has boundaries."""
+        """(kind, step, origin) for the kernel: ns, calendar months or trades; "zoned", "sessions" have boundaries."""
         if self.is_zoned:
-            return "zoned", 0, 0
+            return "sessions" if self.kind == BarKind.SESSION else "zoned", 0, 0
         if self.unit in _UNITS_MONTHS:
             return "months", int(self.step) * _UNITS_MONTHS[self.unit], 0
         if self.kind is BarKind.TIME:
@@ -220,6 +289,13 @@ class BarSpec:
         return self.kind.value, int(self.step) if self.kind in _WHOLE_STEPS else 0, 0
 
     def __str__(self) -> str:
+        if self.kind == BarKind.SESSION:
+            if self.calendar:
+                return f"session:{self.calendar}"
+            from fastbars.calendars import origin_text  # noqa: PLC0415 as below
+
+            times = (origin_text(time_s)[1:] for time_s in (self.origin_s, (self.origin_s + int(self.step)) % _DAY_S))
+            return f"session:{'-'.join(times)}{f'@{self.timezone}' if self.timezone else ''}"
         if not self.unit:
             return f"{self.kind}:{self.step:f}"
         if not self.timezone and not self.origin_s:

@@ -37,7 +37,7 @@ from fastbars.archives.units import First, Made, Unit, fold_unit, load_made
 from fastbars.clocks import steady_ns
 from fastbars.errors import FastbarsError
 from fastbars.log import log
-from fastbars.specs import BarKind, BarSpec, Origin, parse_specs
+from fastbars.specs import BarSpec, Origin, parse_specs
 
 if TYPE_CHECKING:
     from fastbars.archives.repair import RepairReport
@@ -218,7 +218,7 @@ class _Chain:
         return self.file.format.policy.proves
 
     def units(self, specs: tuple[BarSpec, ...], sizes: tuple[tuple[str, str], ...], parts: Path) -> list[Unit]:
-        timed = all(spec.kind is BarKind.TIME for spec in specs)
+        timed = all(spec.is_timed for spec in specs)
         if not timed or (self.ids and self.file.symbol is None):
             return [
                 _named(

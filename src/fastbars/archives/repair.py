@@ -43,7 +43,7 @@ from fastbars.kernel.batch import TickBatch
 from fastbars.kernel.fields import ROW_DTYPE
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
-from fastbars.specs import BarKind, BarSpec, Origin, parse_specs
+from fastbars.specs import BarSpec, Origin, parse_specs
 
 __all__ = ["Disputed", "Filled", "Left", "RepairReport", "SeriesRepair", "repair"]
 
@@ -481,7 +481,7 @@ def _mark_healed(rows: npt.NDArray[Any], healed: Ranges) -> None:
 
 def _latest(rows: npt.NDArray[Any], specs: Sequence[BarSpec]) -> npt.NDArray[Any]:
     # The last revision of each bar, in order of closing.
-    paths = np.array([spec.kind is not BarKind.TIME for spec in specs])
+    paths = np.array([not spec.is_timed for spec in specs])
     first = np.where(paths[rows["spec"]], rows["first_id"], 0)
     order = np.lexsort((rows["revision"], first, rows["open_time"], rows["spec"]))
     rows, first = rows[order], first[order]

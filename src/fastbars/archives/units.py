@@ -32,7 +32,7 @@ from fastbars.kernel.fields import ROW_DTYPE
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.limits import LATEST_NS, MAX_SCALE
-from fastbars.specs import BarKind, BarSpec
+from fastbars.specs import BarSpec
 
 __all__ = ["Border", "First", "Made", "Unit", "chunks_of", "fold_unit", "load_made"]
 
@@ -403,7 +403,7 @@ def _without_revisions(path: Path, specs: Sequence[BarSpec], revised: set[int]) 
     last: dict[tuple[int, ...], int] = {}
     first: dict[tuple[int, ...], int] = {}
     for place, row in enumerate(rows[["symbol_id", "spec", "open_time", "first_id"]].tolist()):
-        key = row if specs[row[1]].kind is not BarKind.TIME else row[:3]
+        key = row[:3] if specs[row[1]].is_timed else row
         first.setdefault(key, place)
         last[key] = place
     changed = {int(places[place]): last[key] for key, place in first.items()}

@@ -22,7 +22,7 @@ from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.limits import REPORTED_STATUS
 from fastbars.kernel.objects import BarMaker
 from fastbars.kernel.rows import IssuedRows, merge_rows
-from fastbars.specs import BarKind, BarSpec, Origin, parse_specs
+from fastbars.specs import BarSpec, Origin, parse_specs
 
 __all__ = ["BarBatch"]
 
@@ -404,7 +404,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         places = {key: place for place, key in enumerate(keys)}
         if len(places) != len(keys):
             raise ValueError("duplicate bar in the batch: keep only its last revision")
-        if any(self.specs[spec].kind is not BarKind.TIME for _, spec, _ in keys):
+        if any(not self.specs[spec].is_timed for _, spec, _ in keys):
             raise ValueError("path-driven bars cannot be merged; only time bars can")
         return places
 

@@ -45,6 +45,15 @@ def intervals(spec: BarSpec, times: Times) -> tuple[Times, Times]:
     return opens, opens + step
 
 
+def _has_bar(spec: BarSpec, times: Times) -> npt.NDArray[np.bool_]:
+    # Whether these times are in a bar: not between two sessions.
+    if spec.kind is not BarKind.SESSION:
+        return np.ones(len(times), np.bool_)
+    assert spec.boundaries is not None
+    inside: npt.NDArray[np.bool_] = np.searchsorted(spec.boundaries, times, side="right") % 2 == 0
+    return inside
+
+
 def _starts(months: Times) -> Times:
     return months.astype("M8[M]").astype("M8[ns]").astype(np.int64)
 
@@ -66,14 +75,17 @@ def resampled(
         ValueError: a bar does not cover an interval of its spec. PrecisionError: a sum does not fit 128 bits.
     """
     for spec in targets:
-        if spec.kind is not BarKind.TIME:
+        if not spec.is_timed:
             raise SpecError(f"bars of {spec} depend on the path of the trades: they are made of trades alone")
     rows = np.ascontiguousarray(rows)
     timed = [number for number, spec in enumerate(specs) if spec.kind is BarKind.TIME]
     sources = {number: _latest(_of_spec(rows, number)) for number in timed}
     if len(rows) and not any(map(len, sources.values())):
         names = ", ".join(str(specs[number]) for number in np.unique(rows["spec"]))
-        raise SpecError(f"bars of {names} depend on the path of the trades: no longer ones can be made of them")
+        raise SpecError(
+            f"bars of {names} depend on the path of the trades, or hold those of sessions alone: no longer ones can be"
+            " made of them"
+        )
     for number, own in sources.items():
         _check_intervals(own, specs[number], instruments)
     parts = []
@@ -86,8 +98,10 @@ def resampled(
             own = sources[source]
             own = own[left[own["symbol_id"]]]
             if len(own) and _fits(specs[source], target, own):
-                parts.append(_folded(own, target, number, ids, instruments))
                 left[own["symbol_id"]] = False
+                own = own[_has_bar(target, np.ascontiguousarray(own["open_time"]))]
+                if len(own):
+                    parts.append(_folded(own, target, number, ids, instruments))
         if left.any():
             symbol = int(left.argmax())
             held = np.unique(rows["spec"][rows["symbol_id"] == symbol]).tolist()

@@ -16,7 +16,7 @@ from fastbars.kernel.ids cimport UNKNOWN, Line, catch_up, in_doubt, lacks, leave
 from fastbars.kernel.limits cimport EARLIEST_NS
 from fastbars.kernel.passes cimport Columns, Pass, note_overflow
 from fastbars.kernel.rows cimport not_placed
-from fastbars.kernel.rules cimport FIXED, interval_of, is_time_kind
+from fastbars.kernel.rules cimport FIXED, bar_interval_of, interval_of, is_outside, is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.summary cimport Summary, add_trade, clear_bar
 from fastbars.kernel.table cimport (
@@ -157,6 +157,8 @@ cdef bint lands(const Table *table, Pass *run, int tree, Py_ssize_t row) noexcep
         if run.columns.time_ns[row] >= table.slots[k][symbol_id].bar.open_time:
             return True
         interval_of(&table.specs.rules[k], run.columns.time_ns[row], &open_time, &close_time)
+        if is_outside(&table.specs.rules[k], open_time):
+            return True
         r = find_record(table, &table.slots[k][symbol_id], open_time, &before, &behind)
         if not is_too_late(table, run, k, symbol_id, open_time, close_time, r >= 0):
             return True
@@ -193,7 +195,8 @@ cdef bint is_too_late(
 
 
 cdef bint fold_late(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept nogil:
-    # A trade older than the open bar amends the closed bar it belongs to, and no other. False: too late.
+    # A trade older than the open bar amends the closed bar it belongs to, and no other; outside of sessions none. False: too
+    # late.
     cdef const Columns *batch = &run.columns
     cdef int32_t symbol_id = batch.symbol_id[row]
     cdef Slot *slot = &table.slots[spec][symbol_id]
@@ -201,6 +204,10 @@ cdef bint fold_late(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept 
     cdef int32_t r, before, behind
     cdef Record *record
     interval_of(&table.specs.rules[spec], time, &open_time, &close_time)
+    if is_outside(&table.specs.rules[spec], open_time):
+        if table.terms.by_id and not run.fills:
+            prove(table, spec, symbol_id, time, row)
+        return True
     r = find_record(table, slot, open_time, &before, &behind)
     if is_too_late(table, run, spec, symbol_id, open_time, close_time, r >= 0):
         not_placed(&table.rows, row, spec)
@@ -287,13 +294,22 @@ cdef void revise(Table *table, int spec, int symbol_id, int32_t r, bint changed,
         close = record.bar.close
         # (A bar without a price is no reason to take that of the next one away: it may have come between them.)
         if not table.terms.fill or r < 0 or record.flags & UNPRICED or (
-            records[r].bar.largest or records[r].bar.open_time != record.bar.close_time
+            records[r].bar.largest or not is_next(table, spec, &record.bar, &records[r].bar)
             or (records[r].bar.close == close and not records[r].flags & UNPRICED)
         ):
             return
         record = &records[r]
         record.flags &= ~UNPRICED
         changed = False
+
+
+cdef bint is_next(const Table *table, int spec, const Summary *bar, const Summary *other) noexcept nogil:
+    # Whether no interval that has a bar lies between that of a bar and that of one behind it.
+    cdef int64_t open_time, close_time
+    if other.open_time == bar.close_time:
+        return True
+    return bar_interval_of(&table.specs.rules[spec], bar.close_time, &open_time, &close_time) and (
+        other.open_time == open_time)
 
 
 cdef void rejudge(
@@ -514,7 +530,7 @@ cdef set partial_beginnings(const Table *table, int symbol_id, int64_t longest_n
         if not is_time_kind(table.specs.rules[k].kind) or line.expected < 0 or line.begun_ns == LOWEST:
             continue
         interval_of(&table.specs.rules[k], line.begun_ns, &open_time, &close_time)
-        if line.begun_ns - open_time > longest_ns:
+        if line.begun_ns - open_time > longest_ns or is_outside(&table.specs.rules[k], open_time):
             continue
         r = find_record(table, &table.slots[k][symbol_id], open_time, &before, &behind)
         if is_open(table, k, symbol_id) and table.slots[k][symbol_id].bar.open_time == open_time:

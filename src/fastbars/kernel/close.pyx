@@ -23,7 +23,7 @@ from fastbars.kernel.ids cimport begins_with_first, catch_up
 from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.passes cimport Pass, begin_idle_pass, trades_of
 from fastbars.kernel.paths cimport path_rule_of
-from fastbars.kernel.rules cimport interval_of, is_time_kind
+from fastbars.kernel.rules cimport bar_interval_of, interval_of, is_outside, is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.summary cimport Summary, clear_bar, is_within, merge_bar
 from fastbars.kernel.table cimport (
@@ -73,6 +73,9 @@ cdef void close_bar(Table *table, Pass *run, int spec, int symbol_id, Py_ssize_t
     cdef int32_t r = -1
     cdef int k
     cdef bint timed = is_time_kind(table.specs.rules[spec].kind)
+    if timed and is_outside(&table.specs.rules[spec], slot.bar.open_time):
+        leave_outside(table, run, spec, symbol_id)
+        return
     if timed:
         if table.terms.by_id and (reason != BY_TRADE or run.fills):
             follow_proof(table, spec, symbol_id)
@@ -103,6 +106,19 @@ cdef void close_bar(Table *table, Pass *run, int spec, int symbol_id, Py_ssize_t
     clear_bar(&slot.bar, record.bar.close_time, record.bar.close_time)
     slot.unproven |= table.terms.by_id and record.bar.close_time > past.proven_ns
     link(table, spec, symbol_id, slot.newest, r, -1)
+    evict(table, spec, symbol_id, run.event_ns)
+
+
+cdef void leave_outside(Table *table, const Pass *run, int spec, int symbol_id) noexcept nogil:
+    # What was open is the time between two sessions, with the trades in it: nothing is issued, nor kept.
+    cdef Slot *slot = &table.slots[spec][symbol_id]
+    cdef Past *past = &table.pasts[spec][symbol_id]
+    past.newest_ns = max(past.newest_ns, slot.bar.last_time)
+    if table.terms.by_id and table.specs.source[spec] < 0:
+        catch_up(table.ids, symbol_id)
+    slot.flags = 0
+    slot.gate.next.limit = LOWEST
+    clear_bar(&slot.bar, slot.bar.close_time, slot.bar.close_time)
     evict(table, spec, symbol_id, run.event_ns)
 
 
@@ -160,7 +176,8 @@ cdef bint next_empty(const Table *table, int spec, int symbol_id, int64_t *open_
         return False
     if not table.terms.fill or not has_close(table, spec, symbol_id):
         return next_lost(table, spec, symbol_id, slot.bar.close_time, open_time, close_time)
-    interval_of(&table.specs.rules[spec], slot.bar.close_time, open_time, close_time)
+    if not bar_interval_of(&table.specs.rules[spec], slot.bar.close_time, open_time, close_time):
+        return False
     while True:
         kinds = kinds_in(&table.coverage, symbol_id, spec, open_time[0], close_time[0], LOWEST)
         if kinds != UNWANTED:
@@ -168,9 +185,10 @@ cdef bint next_empty(const Table *table, int spec, int symbol_id, int64_t *open_
         until = unwanted_until(&table.coverage, symbol_id, spec, open_time[0], close_time[0])
         if max(until, close_time[0]) > LATEST_NS:
             return False
-        interval_of(&table.specs.rules[spec], until, &opened, &closes)
-        if opened <= open_time[0]:
-            interval_of(&table.specs.rules[spec], close_time[0], &opened, &closes)
+        if not bar_interval_of(&table.specs.rules[spec], until, &opened, &closes) or (
+            opened <= open_time[0] and not bar_interval_of(&table.specs.rules[spec], close_time[0], &opened, &closes)
+        ):
+            return False
         open_time[0], close_time[0] = opened, closes
 
 
@@ -195,13 +213,15 @@ cdef bint next_lost(
         g = gap.next
         if gap.kind != LOST or gap.until_ns < since or (gap.spec != EVERY_SPEC and gap.spec != spec):
             continue
-        interval_of(&table.specs.rules[spec], max(since, gap.since_ns), &opened, &closes)
+        if not bar_interval_of(&table.specs.rules[spec], max(since, gap.since_ns), &opened, &closes) or opened > gap.until_ns:
+            continue
         if not (found and open_time[0] <= opened):
             open_time[0], close_time[0] = opened, closes
             found = True
     if own.open_kind == LOST:
-        interval_of(&table.specs.rules[spec], max(since, own.open_since_ns), &opened, &closes)
-        if not (found and open_time[0] <= opened):
+        if bar_interval_of(&table.specs.rules[spec], max(since, own.open_since_ns), &opened, &closes) and not (
+            found and open_time[0] <= opened
+        ):
             open_time[0], close_time[0] = opened, closes
             found = True
     return found

@@ -15,6 +15,7 @@
 #   that is forgotten could               PARTIAL where they begin in it
 #   covered, and no LOST gap that could   coverage says nothing of it, nor of   judged by the gaps; intervals without trades
 #   reach the bar                         the time between it and the trade     are issued
+#   no sessions                           every interval has a bar              outside of them none is issued
 #   no flags, not empty                   not healed, no prices to carry on     as flags say
 #   nothing is to be filled               no flat bars up to the trade          they are issued
 #   there is room                         no table has to grow                  it grows
@@ -29,7 +30,7 @@ from fastbars.kernel.groups cimport Group
 from fastbars.kernel.holes cimport UNPUBLISHED, any_reaches, kinds_of
 from fastbars.kernel.ids cimport UNKNOWN, Line
 from fastbars.kernel.rows cimport Row, add_row
-from fastbars.kernel.rules cimport FIXED, Rule, interval_of
+from fastbars.kernel.rules cimport FIXED, SESSIONS, Rule, interval_of
 from fastbars.kernel.scaled cimport LOWEST
 from fastbars.kernel.summary cimport Summary, is_within, merge_bar, sum_sides
 from fastbars.kernel.table cimport Past, Record, Records, Slot, Table, age_at, begin_record, first_revision
@@ -63,7 +64,7 @@ cdef inline bint close_ordinary(
     cdef bint begun, holes = False
     cdef int32_t r = records.free, newest = slot.newest, oldest
     cdef int k
-    if slot.flags or slot.unproven or bar.largest == 0 or cover.open_kind or cover.lost_until_ns >= opened:
+    if rule.kind == SESSIONS or slot.flags or slot.unproven or bar.largest == 0 or cover.open_kind or cover.lost_until_ns >= opened:
         return False
     if by_id:
         line = &table.ids.lines[symbol_id]

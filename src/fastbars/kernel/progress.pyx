@@ -13,7 +13,7 @@ from libc.string cimport memset
 from fastbars.kernel.close cimport current_bar
 from fastbars.kernel.rows cimport Row
 from fastbars.kernel.summary cimport ALL
-from fastbars.kernel.table cimport Table, is_open
+from fastbars.kernel.table cimport Table, is_shown
 
 
 @cython.final
@@ -48,7 +48,7 @@ cdef Py_ssize_t issue_changed(Table *table, Progress progress, Py_ssize_t first,
     progress.make_room(table.symbols, width)
     while pair < end and table.rows.count < most:
         s, spec = pair // width, <int>(pair % width)
-        if is_open(table, spec, <int>s):
+        if is_shown(table, spec, <int>s):
             current_bar(table, spec, <int>s, s)
             if table.rows.no_memory:
                 break

@@ -15,7 +15,7 @@ from fastbars.kernel.amend cimport BY_CANDLE, GAP, NOT_CLOSED, REPORTED, UNPRICE
 from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS, LONGEST_NS, is_time
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.paths cimport path_rule_of
-from fastbars.kernel.rules cimport TICK, Rule, interval_of, is_time_kind
+from fastbars.kernel.rules cimport TICK, Rule, interval_of, is_outside, is_time_kind
 from fastbars.kernel.summary cimport BOUGHT, SOLD, UNSIDED, Summary, count_of, is_beyond
 from fastbars.kernel.table cimport BarTable, Past, Record, Slot, Table, fits, has_appeared, state_of, total_bar
 
@@ -121,7 +121,7 @@ cdef bint _is_slot(const Rule *rule, const Slot *slot, bint by_id) noexcept nogi
 
 cdef bint _is_record(const Rule *rule, const Record *record, bint by_id) noexcept nogil:
     return (
-        _is_timed(rule, &record.bar, by_id) and fits(&record.bar, 1)
+        _is_timed(rule, &record.bar, by_id) and not is_outside(rule, record.bar.open_time) and fits(&record.bar, 1)
         and record.missing >= -1 and record.unpublished >= -1 and record.revision >= 0
         and record.status <= GAP and record.status != REPORTED and record.reason <= NOT_CLOSED
         and record.reason != BY_CANDLE and record.flags <= ALL_FLAGS

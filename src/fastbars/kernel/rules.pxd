@@ -10,6 +10,7 @@ from fastbars.kernel.scaled cimport floor_mod
 cdef enum:                  # Rule.kind
     FIXED                   # intervals of `step` ns, aligned to `origin`
     ZONED                   # intervals between neighbours in `boundaries`: the calendar of a time zone
+    SESSIONS                # likewise, and every other one, from the first on, is outside: it has no bar
     MONTHS                  # intervals of `step` calendar months, UTC; the last kind of time bar
     TICK                    # path-driven from here on (kernel/paths.pyx)
     VOLUME
@@ -19,7 +20,7 @@ cdef struct Rule:           # a bar spec, as the kernel needs it
     int kind
     int64_t step            # ns, months, or trades; of other path-driven bars each symbol's Slot has it, at its scales
     int64_t origin          # ns
-    const int64_t *boundaries   # ascending, of a ZONED rule: from before all valid times to behind them
+    const int64_t *boundaries   # ascending, of ZONED and SESSIONS: from before all valid times to behind them
     Py_ssize_t boundary_count
 
 
@@ -41,23 +42,34 @@ cdef inline int64_t day_of_month_start(int64_t months) noexcept nogil:
     )
 
 
+cdef inline Py_ssize_t place_of(const Rule *rule, int64_t time) noexcept nogil:
+    # The boundary at which the interval of a time begins; of several at one time the last.
+    cdef Py_ssize_t below = 0, above = rule.boundary_count - 1, middle
+    while above - below > 1:
+        middle = (below + above) // 2
+        if rule.boundaries[middle] <= time:
+            below = middle
+        else:
+            above = middle
+    return below
+
+
+cdef inline bint is_outside(const Rule *rule, int64_t time) noexcept nogil:
+    # Whether a time lies between two sessions: trades there are taken, and belong to no bar.
+    return rule.kind == SESSIONS and not place_of(rule, time) & 1
+
+
 cdef inline void interval_of(const Rule *rule, int64_t time, int64_t *open_time, int64_t *close_time) noexcept nogil:
     cdef int64_t day, months
-    cdef Py_ssize_t below, above, middle
+    cdef Py_ssize_t place
     if rule.kind == FIXED:
         open_time[0] = time - floor_mod(time - rule.origin, rule.step)
         close_time[0] = open_time[0] + rule.step
         return
-    if rule.kind == ZONED:
-        below, above = 0, rule.boundary_count - 1
-        while above - below > 1:
-            middle = (below + above) // 2
-            if rule.boundaries[middle] <= time:
-                below = middle
-            else:
-                above = middle
-        open_time[0] = rule.boundaries[below]
-        close_time[0] = rule.boundaries[above]
+    if rule.kind <= SESSIONS:
+        place = place_of(rule, time)
+        open_time[0] = rule.boundaries[place]
+        close_time[0] = rule.boundaries[place + 1]
         return
     day = (time - floor_mod(time, DAY_NS)) // DAY_NS
     months = (day * 400 - floor_mod(day * 400, 146097)) // 146097 * 12
@@ -67,3 +79,14 @@ cdef inline void interval_of(const Rule *rule, int64_t time, int64_t *open_time,
     months -= floor_mod(months, rule.step)
     open_time[0] = day_of_month_start(months) * DAY_NS
     close_time[0] = day_of_month_start(months + rule.step) * DAY_NS
+
+
+cdef inline bint bar_interval_of(const Rule *rule, int64_t time, int64_t *open_time, int64_t *close_time) noexcept nogil:
+    # The interval of a time, or, outside of sessions, of the next one. False: there is none.
+    interval_of(rule, time, open_time, close_time)
+    if not is_outside(rule, open_time[0]):
+        return True
+    if close_time[0] == rule.boundaries[rule.boundary_count - 1]:
+        return False
+    interval_of(rule, close_time[0], open_time, close_time)
+    return True

@@ -6,7 +6,7 @@ from fastbars.kernel.groups cimport Groups, append_member, watermark_of
 from fastbars.kernel.ids cimport Ids, Ledger
 from fastbars.kernel.instruments cimport Instruments, Scale
 from fastbars.kernel.rows cimport Rows
-from fastbars.kernel.rules cimport is_time_kind
+from fastbars.kernel.rules cimport is_outside, is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, int128
 from fastbars.kernel.summary cimport SUMMARY_BYTES, Summary
 from fastbars.kernel.trees cimport Specs, SpecTrees
@@ -114,6 +114,12 @@ cdef inline bint has_appeared(const Table *table, Py_ssize_t symbol_id) noexcept
 cdef inline bint is_open(const Table *table, int spec, int symbol_id) noexcept nogil:
     cdef const Summary *bar = &table.slots[spec][symbol_id].bar
     return bar.open_time < bar.close_time if is_time_kind(table.specs.rules[spec].kind) else bar.largest > 0
+
+
+cdef inline bint is_shown(const Table *table, int spec, int symbol_id) noexcept nogil:
+    # A bar is open; not the time between two sessions.
+    return is_open(table, spec, symbol_id) and not is_outside(
+        &table.specs.rules[spec], table.slots[spec][symbol_id].bar.open_time)
 
 
 cdef inline int64_t event_time(const Table *table, int tree, int symbol_id) noexcept nogil:

@@ -14,11 +14,11 @@ from libc.stdlib cimport calloc, free
 
 from fastbars.kernel.limits cimport DAY_NS, EARLIEST_NS, LATEST_NS, LONGEST_MONTHS, LONGEST_NS
 from fastbars.kernel.paths cimport TRADES, path_kind_of, path_rule_of
-from fastbars.kernel.rules cimport FIXED, MONTHS, ZONED, Rule, is_time_kind
+from fastbars.kernel.rules cimport FIXED, MONTHS, SESSIONS, ZONED, Rule, is_time_kind
 
 from fastbars.errors import SpecError
 
-_TIME_KINDS = {"time": FIXED, "zoned": ZONED, "months": MONTHS}
+_TIME_KINDS = {"time": FIXED, "zoned": ZONED, "sessions": SESSIONS, "months": MONTHS}
 
 
 def _nests(inner, outer):
@@ -26,6 +26,10 @@ def _nests(inner, outer):
     (kind, step, origin), (outer_kind, outer_step, outer_origin) = inner.rule, outer.rule
     if kind == "months":
         return outer_kind == "months" and outer_step % step == 0
+    if kind == "sessions":
+        return False            # a trade outside of them would be in no bar of `inner`
+    if outer_kind == "sessions":
+        return kind == "time" and not ((outer.boundaries[1:len(outer.boundaries) - 1] - origin) % step).any()
     if kind == "zoned":
         return outer_kind == "zoned" and _are_among(outer.boundaries, inner.boundaries)
     if outer_kind == "zoned":
@@ -46,20 +50,26 @@ cdef int _check_rule(const Rule *rule, object spec) except -1:
     if not is_time_kind(rule.kind):
         if path_rule_of(rule.kind).step_unit == TRADES and rule.step < 1:
             raise SpecError(f"bar spec {spec} has a step of {rule.step} trades; it must be positive")
-    elif rule.kind != ZONED and not (1 <= rule.step <= longest and -LONGEST_NS <= rule.origin <= LONGEST_NS):
+    elif rule.kind != ZONED and rule.kind != SESSIONS and not (1 <= rule.step <= longest and -LONGEST_NS <= rule.origin <= LONGEST_NS):
         raise SpecError(f"bar spec {spec} has a step of {rule.step} from {rule.origin}; it must be positive, and 100 years at most")
     return 0
 
 
-def _checked_boundaries(spec):
+def _checked_boundaries(spec, is_sessions):
     boundaries = np.ascontiguousarray(spec.boundaries, np.int64)
     if boundaries.flags.writeable:
         boundaries = boundaries.copy()
     if boundaries.ndim != 1 or len(boundaries) < 2 or boundaries[0] > EARLIEST_NS or boundaries[len(boundaries) - 1] <= LATEST_NS or not (
-        np.diff(boundaries) > 0
-    ).all():
+        _are_sessions(boundaries) if is_sessions else (np.diff(boundaries) > 0).all()
+    ):
         raise SpecError(f"the boundaries of bar spec {spec} do not ascend from before {EARLIEST_NS} to behind {LATEST_NS}")
     return boundaries
+
+
+cdef bint _are_sessions(boundaries) except? False:
+    # Outside, session, outside, ..., outside: only that between two sessions may have no length.
+    lengths = np.diff(boundaries)
+    return len(lengths) % 2 == 1 and (lengths >= 0).all() and (lengths[1::2] > 0).all()
 
 
 @cython.final
@@ -98,8 +108,8 @@ cdef class SpecTrees:
             rule = &self.tables.rules[k]
             rule[0] = Rule(_TIME_KINDS[kind] if kind in _TIME_KINDS else path_kind_of(kind), step, origin, NULL, 0)
             _check_rule(rule, spec)
-            if kind == "zoned":
-                boundaries = _checked_boundaries(spec)
+            if rule.kind == ZONED or rule.kind == SESSIONS:
+                boundaries = _checked_boundaries(spec, rule.kind == SESSIONS)
                 self.boundaries.append(boundaries)
                 rule.boundaries = <const int64_t *><size_t>boundaries.ctypes.data
                 rule.boundary_count = len(boundaries)

@@ -46,7 +46,6 @@ from fastbars.live.open_bars import OpenBars
 from fastbars.live.past.seam import Seam
 from fastbars.live.reissues import EarlierBars
 from fastbars.log import SparseLog, log
-from fastbars.specs import BarKind
 
 _MOST_WAITING = 10_000_000
 CALLBACKS, LOOPS = "callbacks", "loops"
@@ -80,7 +79,7 @@ class Delivery:
         earlier = EarlierBars(
             identity, config.specs, config.lateness + config.heal_horizon, repairs=config.repair == "candles"
         )
-        self.seam = Seam(earlier, (str(spec) for spec in config.specs if spec.kind is not BarKind.TIME))
+        self.seam = Seam(earlier, (str(spec) for spec in config.specs if not spec.is_timed))
         self._exchange = exchange
         self._warnings = SparseLog(exchange=exchange)
         self._bars: dict[int, tuple[OHLCVBar, bytes]] = {}  # those that somebody has not confirmed, with their JSON

@@ -28,7 +28,7 @@ import orjson
 
 from fastbars.bars import STATUSES, BarStatus, CloseReason, OHLCVBar
 from fastbars.live.delivery_log import decoded, encoded
-from fastbars.specs import BarKind, BarSpec
+from fastbars.specs import BarSpec
 from fastbars.ticks import to_nanoseconds
 
 MOST_EARLIER = 4_000_000
@@ -75,7 +75,7 @@ class EarlierBars:
     ) -> None:
         self.on_lacking: Callable[[OHLCVBar], object] | None = None
         self._identity = identity
-        self._is_timed = {str(spec): spec.kind is BarKind.TIME for spec in specs}
+        self._is_timed = {str(spec): spec.is_timed for spec in specs}
         self._kept_s = kept_s
         self._repairs = repairs
         self._count = 0

@@ -31,7 +31,7 @@ from fastbars.live.session import Session
 from fastbars.live.shared import SHARED
 from fastbars.live.stats import HistoryStats
 from fastbars.log import log
-from fastbars.specs import BarKind, BarSpec
+from fastbars.specs import BarSpec
 from fastbars.ticks import to_nanoseconds
 
 _AT_ONCE = 4
@@ -117,7 +117,7 @@ class PastKeeper:
             begins = {spec: self._session.past.open(symbol, str(spec), since[spec]) for spec in specs}
             # Path-driven bars cannot be continued from the middle.
             for spec, begins_ns in list(begins.items()):
-                if spec.kind is not BarKind.TIME and begins_ns != since[spec]:
+                if not spec.is_timed and begins_ns != since[spec]:
                     self._session.past.join(symbol, str(spec))
                     del begins[spec]
             self._jobs[symbol] = self._jobs_of(symbol, begins)
@@ -156,8 +156,8 @@ class PastKeeper:
     def _jobs_of(self, symbol: str, begins: dict[BarSpec, int]) -> list[Job]:
         # Those that a symbol begins with.
         plan, jobs = self._plan, list[Job]()
-        timed = [spec for spec in begins if spec.kind is BarKind.TIME]
-        paths = [spec for spec in begins if spec.kind is not BarKind.TIME]
+        timed = [spec for spec in begins if spec.is_timed]
+        paths = [spec for spec in begins if not spec.is_timed]
         most_pages = plan.most_pages(len(self._jobs))
         by_trades = [spec for spec in timed if plan.wants_trades and (most_pages or spec not in plan.parts)]
         for group in _groups(by_trades, begins, self._now_ns(), as_one=plan.is_forced):

@@ -91,7 +91,7 @@ def make_plan(
         part = None if candles is None else candles_for(candles.intervals, spec)
         if part is not None:
             parts[spec] = part
-        wants = "trades" if spec.kind is not BarKind.TIME else history_from
+        wants = history_from if spec.is_timed else "trades"
         if wants != "candles" and why_no_trades is None:
             continue
         if wants != "trades" and part is not None:
@@ -115,6 +115,6 @@ def _reasons(spec: BarSpec, wants: str | None, why_no_trades: str | None, candle
             "it serves no candles over REST" if candles is None
             else f"no candles that can be merged into it, those are {', '.join(candles.intervals)}"
         )  # fmt: skip
-    if spec.kind is not BarKind.TIME:
+    if not spec.is_timed:
         reasons.append("path-driven bars come from trades alone")
     return "; ".join(reasons)

@@ -32,11 +32,15 @@ Since = datetime | int | OHLCVBar
 @lru_cache(maxsize=64)
 def _boundaries_of(spec: BarSpec) -> list[int]:
     found = spec.boundaries
-    return [] if found is None else found.tolist()
+    if found is None:
+        return []
+    # The time between two sessions has no bar.
+    times: list[int] = (found[1:-1:2] if spec.kind is BarKind.SESSION else found).tolist()
+    return times
 
 
 def open_of(spec: BarSpec, time_ns: int) -> int:
-    """Where the interval of a time spec begins that a time lies in."""
+    """Where the interval of a time spec begins that a time lies in; outside of sessions, that of the last one."""
     if not spec.is_zoned:
         return grid_of(str(spec)).floor(time_ns)
     boundaries = _boundaries_of(spec)
@@ -107,9 +111,8 @@ class Reach(NamedTuple):
             SpecError: bars of a path-driven spec cannot be counted back. ValueError: that is in the future, or more
                 bars than `MOST_BARS`.
         """
-        is_timed = spec.kind is BarKind.TIME
         if self.bars is not None:
-            if not is_timed:
+            if not spec.is_timed:
                 raise SpecError(
                     f"history={self.bars} counts intervals of time, and {spec} has none: give a time, such as"
                     " history='3d', or since="
@@ -122,7 +125,7 @@ class Reach(NamedTuple):
         else:
             assert self.span is not None
             time_ns = _before(now_ns, self.span)
-        if not is_timed:
+        if not spec.is_timed:
             return time_ns
         open_ns = open_of(spec, time_ns)
         length_ns = shifted(spec, open_ns, 1) - open_ns

@@ -28,7 +28,7 @@ from fastbars.exchanges.history import Beginning, History, Hole, Page, Paging, l
 from fastbars.exchanges.messages import Trade
 from fastbars.live.healing.beginning import MOST_TRADES, trade_before
 from fastbars.log import SparseLog
-from fastbars.specs import BarKind, BarSpec
+from fastbars.specs import BarSpec
 from fastbars.ticks import to_datetime, to_nanoseconds
 
 _LAST_ID = 2**62
@@ -110,7 +110,7 @@ class PastTrades:
         self._timed: BarBuffer | None = None
         self._paths: BarBuffer | None = None
         for kind in (True, False):
-            specs = [spec for spec in since_ns if (spec.kind is BarKind.TIME) is kind]
+            specs = [spec for spec in since_ns if spec.is_timed is kind]
             if not specs:
                 continue
             made = BarBuffer(
