@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from importlib.machinery import EXTENSION_SUFFIXES
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,21 +15,33 @@ from extending import PROJECT, Copy, files_named_for
 from test_architecture import SHARED_DUTIES, imported
 
 PAGE = PROJECT / "docs" / "add-an-exchange.md"
+PAGE_OF_KINDS = PROJECT / "docs" / "add-a-bar-kind.md"
 IS_BUILT_IN_PLACE = any((PROJECT / "src" / "fastbars").glob(f"_agg*{suffix}") for suffix in EXTENSION_SUFFIXES)
 pytestmark = pytest.mark.skipif(not IS_BUILT_IN_PLACE, reason="the compiled modules do not lie beside the sources")
 
 
-def blocks_of(page: str) -> tuple[dict[str, str], list[str], dict[str, str]]:
-    """Of a page: file -> text of those that it adds, the scripts that it runs, and line -> lines in its place."""
+def blocks_of(page: str) -> tuple[dict[str, str], list[str], dict[str, dict[str, str]]]:
+    """Of a page: file -> text of those that it adds, scripts that it runs, file -> lines -> lines in their place."""
     files = dict(re.findall(r"^`([\w/.]+)`:\n\n```python\n(.*?)```", page, re.M | re.S))
     scripts = [block for block in re.findall(r"```python\n(.*?)```", page, re.S) if block not in files.values()]
-    changes: dict[str, str] = {}
-    for block in re.findall(r"```diff\n(.*?)```", page, re.S):
-        lines = [(line[:1], line[1:]) for line in block.splitlines()]
-        for (mark, line), (following_mark, following) in pairwise(lines):
-            if following_mark == "+":
-                changes[f"{line}\n"] = f"{following}\n" if mark == "-" else f"{line}\n{following}\n"
+    changes = {file: changes_of(block) for file, block in re.findall(r"`([\w/.]+)`:\n\n```diff\n(.*?)```", page, re.S)}
     return files, scripts, changes
+
+
+def changes_of(block: str) -> dict[str, str]:
+    """Lines -> lines in their place: what is added comes behind the lines above it, those of a minus are taken out."""
+    changes: dict[str, str] = {}
+    old = new = ""
+    ends = False
+    for line in block.splitlines(keepends=True):
+        if not line.startswith("+") and ends:
+            changes[old] = new
+            old = new = ""
+        ends = line.startswith("+")
+        old += "" if ends else line[1:]
+        new += "" if line.startswith("-") else line[1:]
+    changes[old] = new
+    return changes
 
 
 def test_following_the_page_adds_an_exchange_in_four_files_that_streams(tmp_path: Path) -> None:
@@ -38,7 +49,8 @@ def test_following_the_page_adds_an_exchange_in_four_files_that_streams(tmp_path
     copy = Copy(tmp_path)
     for file, text in files.items():
         copy.write(file, text)
-    copy.edit("src/fastbars/exchanges/__init__.py", changes)
+    for file, edits in changes.items():
+        copy.edit(file, edits)
     assert copy.changed() == files_named_for("An exchange", "bitget")
     assert len(copy.changed()) == 4
     contract = copy.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_exchange_contract.py")
@@ -54,77 +66,20 @@ def test_the_exchange_of_the_page_leaves_sockets_timers_and_scaling_to_others() 
     assert {name for name in names for duty in SHARED_DUTIES if name == duty or name.startswith(f"{duty}.")} == set()
 
 
-# A bar ends with the trade that makes so many in a row, all bought or all sold by the taker, wherever the row began.
-RUN_RULE = """
-cdef struct Run:
-    int64_t length
-    int8_t side
-
-
-cdef bint _is_run_long(
-    const Rule *rule, const Summary *bar, const int128 *step, void *state, const Columns *batch, Py_ssize_t row,
-    Ending *ending
-) noexcept nogil:
-    cdef Run *run = <Run *>state
-    cdef int8_t side = batch.side[row & batch.side_mask]
-    run.length = (run.length if side == run.side else 0) + trades_of(batch, row)
-    run.side = side
-    if run.length < rule.step:
-        return False
-    run.length = 0
-    return True
-
-
-cdef bint _is_sound_run(const void *state, const Summary *bar) noexcept nogil:
-    cdef const Run *run = <const Run *>state
-    return run.length >= 0 and -1 <= run.side <= 1
-
-
-"""
-RUN_IN_THE_ORACLE = """        if kind == "run":
-            return [self.shut("trade")] if self._ends_a_run(trade, int(text)) else []
-"""
-RUN_OF_THE_ORACLE = '''    def _ends_a_run(self, trade: Trade, step: int) -> bool:
-        """Whether the trades since the last run, taken from behind, are so many of one side."""
-        sides = self.__dict__.setdefault("sides", [])
-        sides += [trade.side] * trade.trade_count
-        ends = len(sides) >= step and len(set(sides[-step:])) == 1
-        if ends:
-            sides.clear()
-        return ends
-
-    def _place_timed('''
-ADD_A_KIND = {
-    "src/fastbars/specs.py": {
-        '    CUSUM = "cusum"\n': '    CUSUM = "cusum"\n    RUN = "run"\n',
-        "_WHOLE_STEPS = (BarKind.TIME, BarKind.TICK)": "_WHOLE_STEPS = (BarKind.TIME, BarKind.TICK, BarKind.RUN)",
-    },
-    "src/fastbars/kernel/paths.pyx": {
-        "from libc.stdint cimport int64_t\n": "from libc.stdint cimport int8_t, int64_t\n",
-        "passes cimport Columns\n": "passes cimport Columns, trades_of\n",
-        "cdef const PathRule *path_rule_of(": f"{RUN_RULE.lstrip()}cdef const PathRule *path_rule_of(",
-        "assert (_KINDS[": '_enter("run", TRADES, _is_run_long, sizeof(Run), NULL, _is_sound_run)\nassert (_KINDS[',
-    },
-    "tests/oracle.py": {
-        "        reached = {": f"{RUN_IN_THE_ORACLE}        reached = {{",
-        "    def _place_timed(": RUN_OF_THE_ORACLE,
-    },
-}
 CHECK_THE_KIND = """
 import pickle, sys
-from decimal import Decimal
 
 sys.path.insert(0, "tests")
 from hypothesis import given, settings, strategies as st
-from oracle import Oracle, Trade
 from strategies import buffer_for, expected, oracle_for, replay, scenarios
 
-import fastbars
 from fastbars import BarBuffer, BarSpec
+
+SPECS = ("zigzag:0.5", "zigzag:30", "zigzag:20000", "tick:3", "renko:10", "5s")
 
 
 @settings(max_examples=150, deadline=None, database=None)
-@given(scenarios(specs=("run:1", "run:2", "run:4", "tick:3", "5s")), st.integers(0, 40))
+@given(st.booleans().flatmap(lambda negative: scenarios(SPECS, negative_prices=negative)), st.integers(0, 40))
 def every_bar_equals_the_oracle(scenario, cut):
     lines = expected(oracle_for(scenario), scenario.events)
     assert replay(buffer_for(scenario), scenario.events, scenario.cuts) == lines
@@ -138,37 +93,32 @@ def every_bar_equals_the_oracle(scenario, cut):
 
 every_bar_equals_the_oracle()
 
-sides = [1, 1, -1, -1, -1, 1, -1, 1, 1, 1, 1, 1, 1, -1]
-trades = [Trade("A", n, Decimal(100 + n), Decimal(1), side, n, n) for n, side in enumerate(sides)]
-oracle = Oracle(["run:3"], "contiguous")
-lines = [line for trade in trades for line in oracle.add(trade)] + oracle.flush()
-assert [line.trade_count for line in lines] == [5, 5, 3, 1]
-columns = {"price": [100 + n for n in range(14)], "size": [1] * 14, "side": sides, "trade_id": list(range(14))}
-bars = fastbars.aggregate(list(range(14)), symbol="A", bars="run:3", **columns)
-assert [tuple(getattr(bar, name) for name in lines[0]._fields) for bar in bars] == [tuple(line) for line in lines]
-buffer = BarBuffer("run:3", ids="contiguous")
-for n, side in enumerate(sides):
-    buffer.add("A", n, 100 + n, 1, {1: "buy", -1: "sell"}[side], trade_id=n)
+buffer = BarBuffer("zigzag:3", ids="contiguous")
+for n, price in enumerate((100, 101, 99)):
+    buffer.add("A", n, price, 1, trade_id=n)
 state = buffer.dump()
 state["states0"] = bytes([255] * len(state["states0"]))
 try:
-    BarBuffer("run:3", ids="contiguous").load(state)
+    BarBuffer("zigzag:3", ids="contiguous").load(state)
 except ValueError as error:
     print(error)
 else:
     raise AssertionError("a state that no trades can have left was loaded")
-assert str(BarSpec.parse("run:3")) == "run:3"
+assert str(BarSpec.parse("zigzag:3")) == "zigzag:3"
 """
 
 
-def test_a_bar_kind_that_remembers_is_added_in_three_files(tmp_path: Path) -> None:
+def test_following_the_page_adds_a_bar_kind_that_remembers_in_three_files(tmp_path: Path) -> None:
+    files, scripts, changes = blocks_of(PAGE_OF_KINDS.read_text(encoding="utf-8"))
     copy = Copy(tmp_path, compiled=True)
-    for file, changes in ADD_A_KIND.items():
-        copy.edit(file, changes)
+    for file, edits in changes.items():
+        copy.edit(file, edits)
+    assert files == {}
     assert copy.changed() == files_named_for("A bar kind")
     assert len(copy.changed()) == 3
     copy.build()
-    assert "state of A run:3 is not one of its rule" in copy.run("-c", CHECK_THE_KIND)
+    assert "state of A zigzag:3 is not one of its rule" in copy.run("-c", CHECK_THE_KIND)
+    copy.run("-c", "\n".join(scripts))
 
 
 # The size of the largest trade.

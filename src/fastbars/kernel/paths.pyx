@@ -4,9 +4,9 @@ A path-driven bar ends with the trade that fills it, which stays whole; the next
 a bar is full; opening, closing, loss, scales and snapshots are the kernel's business, and the same for all of them.
 
 To add a kind of bar: name it in `specs.py`, write its rule here and enter it at the end of this file, and tell the oracle of
-the tests ("A bar kind" in docs/architecture.md). A rule that must remember more than the open bar holds (the last brick, a running
-mean) gets `state_bytes` of memory for each symbol: all 0 before the first trade, put back where a batch is refused, saved
-and restored in snapshots. Such a rule also says what a sound state is, as a snapshot can hold anything, and, where prices or
+the tests; docs/add-a-bar-kind.md does it step by step. A rule that must remember more than the open bar holds (the last
+brick, a running mean) gets `state_bytes` of memory for each symbol: all 0 before the first trade (`of_bar`: of each
+bar), put back where a batch is refused, saved and restored in snapshots. Such a rule also says what a sound state is, as a snapshot can hold anything, and, where prices or
 sizes are in it, how it follows wider scales. A rule may also shape the bar that it ends, and have it followed by bars without
 trades (`Ending`). What it looks at is the bar, its state and the trade, and nothing else: bars are cut again by calling it
 again. (Ticks, volumes and values are folded in by loops of their own, in ordinary.pxd; all other kinds trade by trade.)
