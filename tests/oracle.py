@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Context, Decimal, Inexact, localcontext
 from fractions import Fraction
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import ceil, floor, inf
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -74,6 +74,11 @@ class Line(NamedTuple):
     first_trade_time: datetime | None
     last_trade_time: datetime | None
     largest_trade: Decimal | None
+    footprint: tuple[tuple[Decimal, Decimal, Decimal, Decimal], ...] | None
+    delta: Decimal | None
+    delta_high: Decimal | None
+    delta_low: Decimal | None
+    vwap_deviation: Decimal | None
     status: str
     revision: int
     close_reason: str
@@ -140,6 +145,7 @@ def instant(time_ns: int) -> datetime:
 
 def interval(spec: str, time_ns: int) -> tuple[datetime, datetime]:
     """The interval of a time bar that holds `time_ns`: [open, close)."""
+    spec = spec.partition("+")[0]
     if is_session(spec):
         return _session(spec, instant(time_ns))
     digits = len(spec) - len(spec.lstrip("0123456789"))
@@ -157,7 +163,7 @@ def interval(spec: str, time_ns: int) -> tuple[datetime, datetime]:
 
 
 def is_path(spec: str) -> bool:
-    return ":" in spec and not is_session(spec)
+    return ":" in spec.partition("+")[0] and not is_session(spec)
 
 
 def is_session(spec: str) -> bool:
@@ -188,7 +194,8 @@ def _session(spec: str, moment: datetime) -> tuple[datetime, datetime]:
 def is_outside(spec: str, opened_ns: int) -> bool:
     """Whether the interval that begins there lies between two sessions."""
     return is_session(spec) and all(
-        _hours(spec, instant(opened_ns).date() + timedelta(days=n))[0] != instant(opened_ns) for n in range(-2, 2)
+        _hours(spec.partition("+")[0], instant(opened_ns).date() + timedelta(days=n))[0] != instant(opened_ns)
+        for n in range(-2, 2)
     )
 
 
@@ -766,6 +773,7 @@ class Track:
         self.oracle = oracle
         self.symbol = symbol
         self.spec = spec
+        self.cut, *self.features = spec.split("+")
         self.timed = not is_path(spec)
         self.current: Bar | None = None
         self.closed: list[Bar] = []
@@ -803,7 +811,7 @@ class Track:
         bar.open_ns = min(row.time_ns for _, row in bar.arrivals)
         bar.close_ns = max(row.time_ns for _, row in bar.arrivals)
         self.path.append(trade)
-        kind, _, text = self.spec.partition(":")
+        kind, _, text = self.cut.partition(":")
         step = Decimal(text)
         if kind == "renko":
             return self._place_bricks(trade, step)
@@ -877,7 +885,7 @@ class Track:
         healing: bool,
         waited: tuple[int, int, int] | None,
     ) -> tuple[list[Line], bool]:
-        opened, closes = map(nanoseconds, interval(self.spec, trade.time_ns))
+        opened, closes = map(nanoseconds, interval(self.cut, trade.time_ns))
         if self._is_before(opened):
             if self.current or self.closed or self.times or self.oracle.void_times.get(self.symbol):
                 return self._amend(trade, arrival, reach, healing, waited)
@@ -907,7 +915,7 @@ class Track:
         return self.end_ns if self.current is None else self.current.open_ns
 
     def can_take(self, trade: Trade, reach: tuple[int, int, int] | None) -> bool:
-        opened, closes = map(nanoseconds, interval(self.spec, trade.time_ns))
+        opened, closes = map(nanoseconds, interval(self.cut, trade.time_ns))
         return not self._is_before(opened) or not self._misses(opened, closes, reach)
 
     def _misses(self, opened: int, closes: int, reach: tuple[int, int, int] | None) -> bool:
@@ -935,7 +943,7 @@ class Track:
         healing: bool,
         waited: tuple[int, int, int] | None,
     ) -> tuple[list[Line], bool]:
-        opened, closes = map(nanoseconds, interval(self.spec, trade.time_ns))
+        opened, closes = map(nanoseconds, interval(self.cut, trade.time_ns))
         limits = reach or waited
         if is_outside(self.spec, opened):
             return self.changes() if reach is None else [], False
@@ -1245,7 +1253,8 @@ class Track:
             four = (flat, flat, flat, flat)
             if bar.edges is not None:
                 four = (bar.edges[0], max(bar.edges), min(bar.edges), bar.edges[1])
-            return (*four, nothing, nothing, 0, nothing, nothing, None, None, 0, 0, None, None, None)
+            sums = (nothing, nothing, 0, nothing, nothing, None, None)
+            return (*four, *sums, 0, 0, None, None, None, *self._inside(bar))
         opening, closing = self._opening_and_closing(bar)
         prices = [trade.price for _, trade in bar.arrivals]
         by_id = self.oracle.contiguous
@@ -1267,4 +1276,53 @@ class Track:
             instant(min(trade.time_ns for _, trade in bar.arrivals)),
             instant(max(trade.time_ns for _, trade in bar.arrivals)),
             max(trade.size for _, trade in bar.arrivals),
+            *self._inside(bar),
         )
+
+    def _inside(self, bar: Bar) -> tuple[Any, ...]:
+        trades = [trade for _, trade in bar.arrivals]
+        footprint = delta = highest = lowest = deviation = None
+        for feature in self.features:
+            name, _, step = feature.partition(":")
+            if name == "footprint":
+                footprint = self._footprint(trades, Decimal(step))
+            else:
+                delta, highest, lowest = self._flow(trades)
+                if trades and self.symbol not in self.oracle.contract_sizes:
+                    deviation = self._deviation(trades)
+        return footprint, delta, highest, lowest, deviation
+
+    def _footprint(self, trades: list[Trade], step: Decimal) -> tuple[tuple[Decimal, ...], ...] | None:
+        levels: dict[int, list[Trade]] = {}
+        for trade in trades:
+            if abs(Fraction(trade.price)) * 10 ** -int(step.as_tuple().exponent) >= 2**63:
+                return None
+            levels.setdefault(Fraction(trade.price) // Fraction(step), []).append(trade)
+        with localcontext(Context(prec=200, traps=[Inexact])):
+            return tuple(
+                (
+                    step * level,
+                    *(sum((one.size for one in levels[level] if one.side == side), Decimal(0)) for side in (1, -1, 0)),
+                )
+                for level in sorted(levels)
+            )
+
+    def _flow(self, trades: list[Trade]) -> tuple[Decimal | None, ...]:
+        def place(trade: Trade) -> int:
+            return (trade.first_id if self.oracle.contiguous else trade.time_ns) if self.timed else 0
+
+        with localcontext(Context(prec=200, traps=[Inexact])):
+            deltas = list(accumulate((trade.size * trade.side for trade in trades), initial=Decimal(0)))
+        if not trades or [place(trade) for trade in trades] != sorted(map(place, trades)):
+            return deltas[-1], None, None
+        return deltas[-1], max(deltas[1:]), min(deltas[1:])
+
+    def _deviation(self, trades: list[Trade]) -> Decimal:
+        weights = [Fraction(trade.size) for trade in trades]
+        prices = [Fraction(trade.price) for trade in trades]
+        mean = Fraction(sum(w * p for w, p in zip(weights, prices, strict=True))) / sum(weights)
+        spread = Fraction(sum(w * (p - mean) * (p - mean) for w, p in zip(weights, prices, strict=True)))
+        variance = spread / sum(weights)
+        with localcontext(Context(prec=150)):
+            root = (Decimal(variance.numerator) / Decimal(variance.denominator)).sqrt()
+        return Context(prec=28).plus(root)

@@ -45,6 +45,11 @@ SESSION_SPECS = (
 )  # fmt: skip
 LENGTHS_NS |= dict(zip(SESSION_SPECS, (7 * HOUR, 23 * HOUR, MINUTE, 3 * SECOND, 7 * HOUR), strict=True))
 LENGTHS_NS |= {"7s": 7 * SECOND, "10s": 10 * SECOND, "5m": 5 * MINUTE}
+FEATURED_SPECS = (
+    "1s+flow", "5s+flow+footprint:0.5", "1m+footprint:3", "tick:3+flow+footprint:0.07", "volume:50+footprint:1000",
+    "renko:3+flow+footprint:0.7",
+)  # fmt: skip
+LENGTHS_NS |= {"1s+flow": SECOND, "5s+flow+footprint:0.5": 5 * SECOND, "1m+footprint:3": MINUTE}
 PATH_SPECS = ("tick:1", "tick:3", "volume:0.5", "volume:50", "value:1000", "value:9000000000000000000")
 SYMBOLS = ("A", "BB", "ÇC")
 LONGEST_WAIT_S = 2**61 / 1e9  # 73 years, for BarBuffer: longer ones are taken for that long

@@ -23,6 +23,7 @@ from fastbars import BarBuffer, TickData
 from fastbars._agg import BarKernel
 from fastbars.bars import (
     BAR_FIELDS,
+    FEATURE_FIELDS,
     REASONS,
     STATUSES,
     BarKind,
@@ -169,7 +170,7 @@ def test_only_complete_and_healed_bars_are_complete() -> None:
 def test_a_bar_is_a_dict_in_the_order_of_its_fields() -> None:
     assert BAR.to_dict() == {name: getattr(BAR, name) for name in BAR_FIELDS}
     assert list(BAR.to_dict()) == list(BAR_FIELDS)
-    assert {field.name for field in fields(OHLCVBar)} - set(BAR_FIELDS) == {"inverse"}
+    assert {field.name for field in fields(OHLCVBar)} - set(BAR_FIELDS) == {"inverse", *FEATURE_FIELDS}
 
 
 def test_a_bar_cannot_be_changed() -> None:

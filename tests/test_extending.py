@@ -159,7 +159,7 @@ ADD_A_FIELD = {
     },
     "tests/oracle.py": {
         "    last_trade_id: int | None\n": "    last_trade_id: int | None\n    max_size: Decimal\n",
-        "nothing, nothing, None, None, 0,": "nothing, nothing, None, None, nothing, 0,",
+        "*sums, 0, 0, None,": "*sums, nothing, 0, 0, None,",
         "max(trade.last_id for _, trade in bar.arrivals) % SERIES if by_id else None,\n": (
             "max(trade.last_id for _, trade in bar.arrivals) % SERIES if by_id else None,\n"
             "            max(trade.size for _, trade in bar.arrivals),\n"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastbars.specs import BarKind, BarSpec, parse_specs
 
@@ -25,6 +25,7 @@ __all__ = [
     "BarStatus",
     "CloseReason",
     "ExchangeBar",
+    "FootprintLevel",
     "OHLCVBar",
     "parse_specs",
     "reported",
@@ -60,7 +61,28 @@ class CloseReason(StrEnum):
 STATUSES = tuple(BarStatus)
 REASONS = tuple(CloseReason)
 # Not the caller's context, whose digits, range, rounding and traps are the caller's affair.
+_EXACT = Context(prec=256, traps=[])
 _VWAP = Context(prec=28, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, capitals=1, clamp=0, flags=[], traps=[])
+
+
+class FootprintLevel(NamedTuple):
+    """What was traded at one price level of a bar.
+
+    Attributes:
+        price: where the level begins, a multiple of its step; it covers prices from there to below the next level's.
+        buy_volume, sell_volume: of trades whose taker bought, and sold; base units.
+        unknown_volume: of trades whose side is not known.
+    """
+
+    price: Decimal
+    buy_volume: Decimal
+    sell_volume: Decimal
+    unknown_volume: Decimal
+
+    @property
+    def volume(self) -> Decimal:
+        """Of all sides."""
+        return _EXACT.add(_EXACT.add(self.buy_volume, self.sell_volume), self.unknown_volume)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +116,13 @@ class OHLCVBar:
             trades.
         largest_trade: size of the largest trade; of trades that the exchange sums up, of the largest such row; None
             without trades.
+        footprint: the price levels with trades, ascending, of specs with `+footprint:STEP`; None of other specs, where
+            a bar has more than 2,000 levels, and where it is not known. Its volumes sum to those of the bar.
+        delta: volume bought less volume sold, of specs with `+flow`, as the next three; None of other specs.
+        delta_high, delta_low: the largest and the smallest that delta was, behind any of the trades in their order;
+            None without trades, and where a trade came out of order, so that it is not known.
+        vwap_deviation: the volume-weighted standard deviation of the price from the vwap, to 28 digits; None without
+            trades and on inverse markets.
 
     Raises:
         ValueError: high, low, open and close contradict each other; a sum is negative (the quote volume only where a
@@ -128,6 +157,11 @@ class OHLCVBar:
     first_trade_time: datetime | None = None
     last_trade_time: datetime | None = None
     largest_trade: Decimal | None = None
+    footprint: tuple[FootprintLevel, ...] | None = None
+    delta: Decimal | None = None
+    delta_high: Decimal | None = None
+    delta_low: Decimal | None = None
+    vwap_deviation: Decimal | None = None
 
     def __post_init__(self) -> None:
         prices = (self.open, self.high, self.low, self.close)
@@ -169,6 +203,11 @@ class OHLCVBar:
         return _VWAP.divide(self.quote_volume, self.volume)
 
     @property
+    def point_of_control(self) -> Decimal | None:
+        """Price of the level of the footprint with the most volume, of several the lowest; None without a footprint."""
+        return control_of(self.footprint)
+
+    @property
     def is_complete(self) -> bool:
         """Every trade is proven to be in it."""
         return self.status in (BarStatus.COMPLETE, BarStatus.HEALED)
@@ -200,6 +239,11 @@ class OHLCVBar:
         )
 
 
+def control_of(footprint: tuple[FootprintLevel, ...] | None) -> Decimal | None:
+    """The point of control of a footprint: see `OHLCVBar.point_of_control`."""
+    return max(footprint, key=lambda level: (level.volume, -level.price)).price if footprint else None
+
+
 def _bar_of(kind: type[OHLCVBar], exchange: str, market: str, *others: Any) -> OHLCVBar:
     return kind(*others, exchange=exchange, market=market)
 
@@ -213,7 +257,13 @@ def json_value(value: object) -> object:
     return str(value) if isinstance(value, StrEnum) else value
 
 
-BAR_FIELDS = tuple(f.name for f in fields(OHLCVBar) if f.name != "inverse")
+LEVEL_FIELDS = ("price", "buy_volume", "sell_volume", "unknown_volume")
+"""Of a FootprintLevel."""
+MOST_LEVELS = 2000
+"""Of a footprint; a bar with trades at more price levels has none."""
+FEATURE_FIELDS = ("footprint", "delta", "delta_high", "delta_low", "vwap_deviation")
+"""The fields of specs with features; in tables only where a spec has some, and in no line of CSV or JSON."""
+BAR_FIELDS = tuple(f.name for f in fields(OHLCVBar) if f.name not in ("inverse", *FEATURE_FIELDS))
 UNREPORTED = ("quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
 """The fields that a candle may lack, and that every bar made of trades has."""
 UNSEEN = ("buy_count", "sell_count", "first_trade_time", "last_trade_time", "largest_trade")

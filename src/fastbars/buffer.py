@@ -593,7 +593,12 @@ class BarBuffer:
 
     def bars_of(self, rows: IssuedRows | npt.NDArray[Any]) -> list[OHLCVBar]:
         """Rows that the kernel has issued, as bars."""
-        return _maker_of(self.policy.name).make(rows, self.instruments, self.spec_names, self.policy.numbered)
+        bars = _maker_of(self.policy.name).make(rows, self.instruments, self.spec_names, self.policy.numbered)
+        if isinstance(rows, IssuedRows) and rows.inside is not None:
+            from fastbars.columnar.inside import Inside, complete  # noqa: PLC0415 for those who ask for features
+
+            complete(bars, rows.array(), Inside(*rows.inside), self.instruments, self.specs)
+        return bars
 
     def _report_late(self, batch: TickBatch | None, rows: list[tuple[int, int]]) -> None:
         self._stats.late += len(rows)

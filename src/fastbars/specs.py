@@ -32,10 +32,11 @@ _UNITS_MONTHS = {"mo": 1, "y": 12}
 _MONDAY_NS = 4 * 86400 * _SECOND_NS  # 1970-01-05
 _LONGEST_ORIGIN_S = 7 * 86400
 _CALENDAR_UNITS = ("d", "w", "mo", "y")
+_FEATURES = re.compile(r"(.*?)((?:\+[a-z][a-z0-9:.]*)*)", re.DOTALL)
 _VALID = (
     "valid are 1s 5s 1m 5m 15m 1h 4h 1d 1w 1mo 1y and the like, 1d+17:00@America/New_York,"
     " session:09:30-16:00@America/New_York, session:XNYS, tick:1000, volume:50, value:1000000, range:0.5, renko:10,"
-    " delta:100, cusum:2.5"
+    " delta:100, cusum:2.5; +flow and +footprint:STEP behind any of them"
 )
 
 Origin = str | time | timedelta | int
@@ -103,6 +104,8 @@ class BarSpec:
         origin_s: seconds from where a time bar would otherwise begin to where it does, under 7 days; of a session from
             midnight to its beginning, under a day.
         calendar: of sessions, a name in exchange-calendars, such as XNYS.
+        features: what its bars tell beside their fields, in alphabetical order: "flow", "footprint:STEP" (see
+            docs/order-flow.md).
 
     Raises:
         SpecError: the fields do not make a valid spec.
@@ -114,6 +117,7 @@ class BarSpec:
     timezone: str = ""
     origin_s: int = 0
     calendar: str = ""
+    features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # Checked here too, not only by `parse`: a spec may be built by hand or come from a pickle.
@@ -140,6 +144,8 @@ class BarSpec:
             )
         if not -_LONGEST_ORIGIN_S < self.origin_s < _LONGEST_ORIGIN_S:
             raise SpecError(f"bar spec of origin {self.origin_s} s: it must be under 7 days")
+        if self.features:
+            object.__setattr__(self, "features", _checked_features(self.features))
 
     def _check_session(self, seconds: int) -> None:
         placed = bool(self.timezone or self.origin_s)
@@ -154,15 +160,16 @@ class BarSpec:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return BarSpec, (
-            BarKind(self.kind), self.step, self.unit, self.timezone, self.origin_s, self.calendar,
+            BarKind(self.kind), self.step, self.unit, self.timezone, self.origin_s, self.calendar, self.features,
         )  # fmt: skip
 
     @classmethod
     def parse(cls, text: str | int | BarSpec, *, timezone: str | None = None, origin: Origin | None = None) -> BarSpec:
-        """Read "5m", "1d+17:00@America/New_York", "tick:1000", ..., or a number of seconds.
+        """Read "5m", "1d+17:00@America/New_York", "tick:1000", "1m+footprint:0.5", ..., or a number of seconds.
 
         Args:
-            text: count and unit, then an origin with its sign, then @ and a time zone.
+            text: count and unit, then an origin with its sign, then @ and a time zone; behind all of it features, each
+                with a +.
             timezone: IANA name, if the text has none; of days and longer.
             origin: where the bars begin, if the text does not say; of time bars.
 
@@ -185,6 +192,8 @@ class BarSpec:
             text = f"{text * _SECOND_NS // _UNITS_NS[unit]}{unit}"
         if not isinstance(text, str):
             raise SpecError(f"a bar spec is text, not {text!r}; {_VALID}")
+        if (match := _FEATURES.fullmatch(text)) and match[2]:
+            return replace(cls._parse(match[1]), features=tuple(match[2].split("+")[1:]))
         if match := re.fullmatch(r"([0-9]{1,9})(s|m|h|d|w|mo|y)([+-][0-9:]+)?(?:@(.*))?", text):
             if match[4] == "":
                 raise SpecError(f"bar spec {text!r} names no time zone after the @; {_VALID}")
@@ -289,6 +298,11 @@ class BarSpec:
         return self.kind.value, int(self.step) if self.kind in _WHOLE_STEPS else 0, 0
 
     def __str__(self) -> str:
+        return "+".join((self._cut, *self.features))
+
+    @property
+    def _cut(self) -> str:
+        # Without the features.
         if self.kind == BarKind.SESSION:
             if self.calendar:
                 return f"session:{self.calendar}"
@@ -304,6 +318,29 @@ class BarSpec:
 
         origin = origin_text(self.origin_s) if self.origin_s else ""
         return f"{self.step}{self.unit}{origin}{f'@{self.timezone}' if self.timezone else ''}"
+
+
+def _checked_features(features: Sequence[str]) -> tuple[str, ...]:
+    checked = []
+    if isinstance(features, str) or not all(isinstance(feature, str) for feature in features):
+        raise SpecError(f"the features of a bar spec are a tuple of strings, not {features!r}")
+    for feature in features:
+        name, colon, step = feature.partition(":")
+        if name == "footprint":
+            try:
+                mantissa, scale = parse(step)
+            except PrecisionError as error:
+                raise SpecError(f"feature {feature!r}: {error}; valid is footprint:0.5 and the like") from None
+            if mantissa <= 0:
+                raise SpecError(f"feature {feature!r} needs a positive step of its levels")
+            checked.append(f"footprint:{to_decimal(mantissa, scale):f}")
+        elif name == "flow" and not colon:
+            checked.append(name)
+        else:
+            raise SpecError(f"feature {feature!r} is not known; valid are flow and footprint:STEP")
+    if len({feature.partition(":")[0] for feature in checked}) < len(checked):
+        raise SpecError(f"a feature is given twice in {'+'.join(checked)}")
+    return tuple(sorted(checked))
 
 
 def _is_too_long(count: int, unit: str) -> bool:

@@ -35,6 +35,7 @@ from fastbars.archives.output import open_output
 from fastbars.archives.reading import read_trades
 from fastbars.archives.units import First, Made, Unit, fold_unit, load_made
 from fastbars.clocks import steady_ns
+from fastbars.columnar.parquet import check_no_features
 from fastbars.errors import FastbarsError
 from fastbars.log import log
 from fastbars.specs import BarSpec, Origin, parse_specs
@@ -145,6 +146,7 @@ def build(
         FastbarsError: the files contradict each other. SpecError: a bar spec is not known. OSError.
     """
     specs = parse_specs(bars, timezone=timezone, origin=origin)
+    check_no_features(specs)
     if repair not in (None, "files", "rest"):
         raise FastbarsError(f"repair {repair!r} is not 'files' or 'rest'")
     if repair is not None:

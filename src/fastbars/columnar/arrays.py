@@ -31,12 +31,13 @@ from fastbars.columnar.columns import (
     numbers_of_objects,
     round_floats,
 )
+from fastbars.columnar.inside import Inside, joined
 from fastbars.errors import InvalidTickError, PrecisionError
 from fastbars.kernel.batch import TickBatch, side_sign
 from fastbars.kernel.ids import Ledger
 from fastbars.kernel.instruments import Instruments
 from fastbars.kernel.limits import MAX_SCALE
-from fastbars.kernel.rows import ROW_DTYPE
+from fastbars.kernel.rows import ROW_DTYPE, IssuedRows
 from fastbars.kernel.scaled import parse, to_scaled
 from fastbars.specs import BarSpec, Origin, parse_specs
 from fastbars.times import TimeUnit, check_units, is_doubtful, of_datetimes, of_objects, scale_up, unit_ns
@@ -144,13 +145,13 @@ def aggregate(
     for name, price_of, size_of in zip(names, of_price, of_size, strict=False):
         instruments.add(name, price_of, size_of)
     try:
-        made = _run(columns, instruments, specs)
+        made, inside = _run(columns, instruments, specs)
     except (InvalidTickError, PrecisionError) as error:
         if order is None or error.row is None:
             raise
         row = int(order[error.row])
         raise type(error)(f"{error} (after sorting; row {row} as given)", row) from None
-    return BarBatch(made, instruments, specs, ids=trade_id is not None)
+    return BarBatch(made, instruments, specs, ids=trade_id is not None, inside=inside)
 
 
 class Taken(NamedTuple):
@@ -210,13 +211,17 @@ def take_columns(
 # The kernel, block by block.
 
 
-def _run(columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...]) -> npt.NDArray[Any]:
+def _run(
+    columns: Columns, instruments: Instruments, specs: tuple[BarSpec, ...]
+) -> tuple[npt.NDArray[Any], Inside | None]:
     ids = "first_id" in columns
     trades = TickBatch.wrap(instruments, columns)
     kernel = BarKernel(instruments, specs, Ledger() if ids else None, ids)
-    made = _together(_fold(kernel, _blocks(instruments, trades, [*columns, "count"])))
+    parts = _fold(kernel, _blocks(instruments, trades, [*columns, "count"]))
+    inside = joined([(part.array(), Inside.of(part)) for part in parts])
+    made = _together([part.array() for part in parts])
     # Only trades of a series that began anew had to wait; to look for them in all rows is a tenth of the whole.
-    return _by_cause(made, len(trades)) if kernel.begun else made
+    return (_by_cause(made, len(trades)) if kernel.begun else made), inside
 
 
 def _by_cause(made: npt.NDArray[Any], trades: int) -> npt.NDArray[Any]:
@@ -244,7 +249,7 @@ def _blocks(instruments: Instruments, trades: TickBatch, names: Iterable[str]) -
         yield TickBatch.wrap(instruments, block), start, start + _BLOCK >= rows
 
 
-def _fold(kernel: BarKernel, blocks: Iterable[tuple[TickBatch, int, bool]]) -> list[npt.NDArray[Any]]:
+def _fold(kernel: BarKernel, blocks: Iterable[tuple[TickBatch, int, bool]]) -> list[IssuedRows]:
     # The bars that trades closed, then those that the end closed. A block is (its trades, the row it begins at, whether
     # it is the last).
     made = []
@@ -264,7 +269,7 @@ def _fold(kernel: BarKernel, blocks: Iterable[tuple[TickBatch, int, bool]]) -> l
         if start and len(closed):
             numbers = closed["row"][: len(closed) - np.count_nonzero(closed["reason"] == _BY_END)]
             numbers += start
-        made.append(closed.array())
+        made.append(closed)
     return made
 
 

@@ -8,14 +8,15 @@ nanoarrow makes them (the extra `arrow`), and each column is converted once.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from fastbars.bars import BAR_FIELDS
+from fastbars.bars import BAR_FIELDS, FEATURE_FIELDS, LEVEL_FIELDS, control_of
 from fastbars.columnar.capsules import ArrowData, read_arrays
 from fastbars.columnar.columns import Texts, first_outside
 from fastbars.columnar.tables import decimal_column, text_column
@@ -29,6 +30,8 @@ _DTYPES = {
 }  # fmt: skip
 _INDICES = "cCsSiIlL"
 _MOST_DIGITS = 38  # of decimal128
+_DEVIATION_STEP = Decimal(1).scaleb(-18)
+_ROUNDING = Context(prec=100, rounding=ROUND_HALF_EVEN, traps=[])
 _RUN_ENDS = ("s", "i", "l")
 _MOST_RUN_ENDS = 2**31 - 1
 _TIMESTAMPS = {"s:": 1_000_000_000, "m:": 1_000_000, "u:": 1_000, "n:": 1}  # ns a unit
@@ -280,6 +283,7 @@ def to_stream(
     names: dict[str, Sequence[str]],
     *,
     ids: bool,
+    inside: Sequence[Mapping[str, Any] | None] | None = None,
 ) -> object:
     """Bars as an Arrow stream of one record batch: a PyCapsule.
 
@@ -288,6 +292,7 @@ def to_stream(
         identity: the fields of IDENTITY, which are the same for all rows.
         names: what the numbers stand for, of each field that is a text.
         ids: first and last id are the exchange's; else they are null.
+        inside: what is inside each bar; None: no spec asks for anything.
 
     Raises:
         PrecisionError: a column needs more than 38 digits at its largest scale.
@@ -318,6 +323,8 @@ def to_stream(
         else:
             kind, buffers = library.int64(), [validity, np.ascontiguousarray(values, dtype=np.int64)]
         children[name] = (kind, library.c_array_from_buffers(kind, len(rows), buffers))
+    if inside is not None:
+        children |= _feature_columns(library, inside)
     table = library.c_array_from_buffers(
         library.struct({name: kind for name, (kind, _) in children.items()}),
         len(rows),
@@ -325,6 +332,39 @@ def to_stream(
         children=[array for _, array in children.values()],
     )
     return library.Array(table).__arrow_c_stream__()
+
+
+def _feature_columns(library: Any, inside: Sequence[Mapping[str, Any] | None]) -> dict[str, tuple[Any, Any]]:
+    # The fields FEATURE_FIELDS, null where a bar has none.
+    def decimals(name: str, values: list[Any]) -> tuple[Any, Any]:
+        scale = max((max(0, -value.as_tuple().exponent) for value in values if value is not None), default=0)
+        kind = library.decimal128(_MOST_DIGITS, scale)
+        validity = _validity(np.array([value is not None for value in values], np.bool_))
+        return kind, library.c_array_from_buffers(kind, len(values), [validity, _mantissas(name, values, scale)])
+
+    made = {}
+    for name in FEATURE_FIELDS:
+        values = [None if each is None else each[name] for each in inside]
+        if name == "footprint":
+            levels = [level for footprint in values for level in footprint or ()]
+            parts = {part: decimals(part, [getattr(level, part) for level in levels]) for part in LEVEL_FIELDS}
+            level = library.struct({part: kind for part, (kind, _) in parts.items()})
+            held = library.c_array_from_buffers(level, len(levels), [None], children=[own for _, own in parts.values()])
+            ends = np.cumsum([0, *(len(footprint or ()) for footprint in values)], dtype=np.int64)
+            validity = _validity(np.array([footprint is not None for footprint in values], np.bool_))
+            kind = library.large_list(level)
+            made[name] = kind, library.c_array_from_buffers(kind, len(values), [validity, ends], children=[held])
+            made["point_of_control"] = decimals(name, [control_of(footprint) for footprint in values])
+        elif name == "vwap_deviation":
+            made[name] = decimals(name, [None if value is None else _rounded(value) for value in values])
+        else:
+            made[name] = decimals(name, values)
+    return made
+
+
+def _rounded(deviation: Decimal) -> Decimal:
+    # Of 28 digits, which may lie far behind the point: a column has one scale.
+    return deviation.quantize(_DEVIATION_STEP, context=_ROUNDING)
 
 
 def objects_to_stream(columns: dict[str, tuple[str, list[Any]]], count: int) -> object:

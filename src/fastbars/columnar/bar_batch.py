@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from fastbars.bars import BAR_FIELDS, REASONS, STATUSES, OHLCVBar
 from fastbars.columnar.indexing import places_of
+from fastbars.columnar.inside import NOTHING, Inside, Values, complete, joined, merged, of_bars, values_at
 from fastbars.columnar.tables import numpy_columns
 from fastbars.kernel.fields import FIELDS, IDENTITY, ROW_DTYPE, FieldKind
 from fastbars.kernel.instruments import Instruments
@@ -44,12 +45,20 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         instruments: names exchange, market and symbols.
         specs: the kernel's bar specs.
         ids: the exchange's trade ids prove completeness; else first_id and last_id count arrivals.
+        inside: what is inside the bars of specs with features; that of `rows`, where a kernel issued them.
     """
 
     def __init__(
-        self, rows: IssuedRows | npt.NDArray[Any], instruments: Instruments, specs: Sequence[BarSpec], *, ids: bool
+        self,
+        rows: IssuedRows | npt.NDArray[Any],
+        instruments: Instruments,
+        specs: Sequence[BarSpec],
+        *,
+        ids: bool,
+        inside: Inside | None = None,
     ) -> None:
         self.rows = rows.array() if isinstance(rows, IssuedRows) else rows
+        self._inside = Inside.of(rows) if inside is None else inside
         self.instruments = instruments
         self.specs = tuple(specs)
         self.ids = ids
@@ -82,8 +91,9 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         """
         from fastbars.columnar.from_bars import rows_of_bars  # noqa: PLC0415 for those who ask
 
-        rows, named, all_specs, ids = rows_of_bars(tuple(bars), instruments, specs)
-        return cls(rows, named, all_specs, ids=ids)
+        given = tuple(bars)
+        rows, named, all_specs, ids = rows_of_bars(given, instruments, specs)
+        return cls(rows, named, all_specs, ids=ids, inside=of_bars(given, rows))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -121,7 +131,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         return self.rows.dtype == ROW_DTYPE and self.rows.flags.c_contiguous
 
     def _part(self, rows: npt.NDArray[Any]) -> BarBatch:
-        return BarBatch(rows, self.instruments, self.specs, ids=self.ids)
+        return BarBatch(rows, self.instruments, self.specs, ids=self.ids, inside=self._inside)
 
     def _column(self, name: str) -> npt.NDArray[Any]:
         if name not in BAR_FIELDS:
@@ -134,10 +144,17 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By the constructor, which checks the rows. A part takes its own rows along, not those that it was cut from.
-        return _batch_of, (type(self), np.ascontiguousarray(self.rows), self.instruments, self.specs, self.ids)
+        return _batch_of, (
+            type(self),
+            np.ascontiguousarray(self.rows),
+            self.instruments,
+            self.specs,
+            self.ids,
+            self._inside,
+        )
 
     def __copy__(self) -> BarBatch:
-        return _batch_of(type(self), self.rows, self.instruments, self.specs, self.ids)
+        return _batch_of(type(self), self.rows, self.instruments, self.specs, self.ids, self._inside)
 
     def __repr__(self) -> str:
         count = len(self.rows)
@@ -189,20 +206,35 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         return self._make(np.ascontiguousarray(self.rows))
 
     def _make(self, rows: npt.NDArray[Any]) -> list[OHLCVBar]:
-        return _MAKER.make(rows, self.instruments, self._names, self.ids)
+        bars = _MAKER.make(rows, self.instruments, self._names, self.ids)
+        if self._inside is not None:
+            complete(bars, rows, self._inside, self.instruments, self.specs)
+        return bars
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The bars as an Arrow table, for polars, pandas, pyarrow, DuckDB and others (needs the extra `arrow`).
 
         The columns are BAR_FIELDS: times as timestamps (ns, UTC), prices and sums as decimal128 of one scale a
-        column, the largest that a bar has; first and last trade id are null where ids prove nothing.
+        column, the largest that a bar has; first and last trade id are null where ids prove nothing. Where a spec has
+        features, what is inside the bars follows: `footprint`, a list of structs, `point_of_control`, `delta`,
+        `delta_high`, `delta_low` and, rounded to 18 decimals, `vwap_deviation`.
 
         Raises:
             PrecisionError: a column needs more than 38 digits.
         """
         from fastbars.columnar.arrow import to_stream  # noqa: PLC0415 a sixth of the time that fastbars takes to import
 
-        return to_stream(self.rows, self._identity, self._texts, ids=self.ids)
+        return to_stream(self.rows, self._identity, self._texts, ids=self.ids, inside=self._all_inside())
+
+    def _all_inside(self) -> list[Values | None] | None:
+        # Of each bar, in order; None: no spec has features.
+        if not any(spec.features for spec in self.specs):
+            return None
+        if self._inside is None:
+            return [None] * len(self.rows)
+        return [
+            values_at(row, self._inside, self.instruments, self.specs) if row["inside"] else None for row in self.rows
+        ]
 
     @property
     def _identity(self) -> dict[str, str]:
@@ -280,6 +312,7 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
 
         Raises:
             PrecisionError: a value needs more than 38 digits with the decimals that its column has. OSError.
+            SpecError: a spec has features, for which these files have no columns; `pyarrow.table(batch)` has them.
         """
         from fastbars.columnar.parquet import write_bars  # noqa: PLC0415 pyarrow only for those who have it
 
@@ -366,7 +399,30 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         at = [mine[key] for key in shared]
         rows[at] = merge_rows(rows[at], added[[others[key] for key in shared]], self.ids)
         rest = [place for key, place in others.items() if key not in mine]
-        return BarBatch(np.concatenate([rows, added[rest]]), instruments, self.specs, ids=self.ids)
+        rest_rows = added[rest]
+        inside = None
+        if any(spec.features for spec in self.specs):
+            values = self._merged_inside(rows, other, [(mine[key], others[key]) for key in shared])
+            of_merged = rows[at]
+            of_merged["inside"] = np.arange(1, len(at) + 1)
+            rows["inside"][at] = 0
+            inside = joined([(rows, self._inside), (rest_rows, other._inside), (of_merged, Inside.of_values(values))])
+            rows[at] = of_merged
+        return BarBatch(np.concatenate([rows, rest_rows]), instruments, self.specs, ids=self.ids, inside=inside)
+
+    def _merged_inside(self, rows: npt.NDArray[Any], other: BarBatch, places: list[tuple[int, int]]) -> list[Values]:
+        # Of the bars of `rows` that were merged from one of `self` and one of `other`.
+        values = []
+        for place, its in places:
+            inverse = bool(self.instruments.contract_size(self.instruments.symbol(int(rows[place]["symbol_id"]))))
+            parts = [
+                (batch.rows[at], values_at(batch.rows[at], batch._inside, batch.instruments, batch.specs))
+                if batch._inside is not None and batch.rows[at]["inside"]
+                else (batch.rows[at], NOTHING)
+                for batch, at in ((self, place), (other, its))
+            ]
+            values.append(merged(rows[place], parts[0], parts[1], ids=self.ids, inverse=inverse))
+        return values
 
     def resample(
         self,
@@ -410,9 +466,14 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
 
 
 def _batch_of(
-    kind: type[BarBatch], rows: npt.NDArray[Any], instruments: Instruments, specs: Sequence[BarSpec], ids: bool
+    kind: type[BarBatch],
+    rows: npt.NDArray[Any],
+    instruments: Instruments,
+    specs: Sequence[BarSpec],
+    ids: bool,
+    inside: Inside | None = None,
 ) -> BarBatch:
-    return kind(rows, instruments, specs, ids=ids)
+    return kind(rows, instruments, specs, ids=ids, inside=inside)
 
 
 def _united(mine: Instruments, others: Instruments) -> tuple[Instruments, npt.NDArray[np.int32]]:

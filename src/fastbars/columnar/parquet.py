@@ -257,10 +257,25 @@ class TableFile:
             self._writer.write_table(table, max_chunksize=ROW_GROUP)
 
 
+def check_no_features(specs: Iterable[BarSpec]) -> None:
+    """Raises SpecError for a spec whose bars have more than files of bars have columns for."""
+    for spec in specs:
+        if spec.features:
+            raise SpecError(
+                f"bars of {spec} have a footprint or flow, for which files of bars have no columns: write"
+                " pyarrow.table(batch) instead, which has them"
+            )
+
+
 def write_bars(
     path: str | os.PathLike[str], rows: Rows, instruments: Instruments, specs: Sequence[BarSpec], *, ids: bool
 ) -> None:
-    """Write the bars of a batch to one file, which is there as a whole or not at all."""
+    """Write the bars of a batch to one file, which is there as a whole or not at all.
+
+    Raises:
+        SpecError: a spec has features, for which these files have no columns.
+    """
+    check_no_features(specs)
     names = BarNames()
     numbered = names.numbered(rows, instruments, specs, ids=ids)
     with replacing(Path(path)) as part:

@@ -77,6 +77,8 @@ def resampled(
     for spec in targets:
         if not spec.is_timed:
             raise SpecError(f"bars of {spec} depend on the path of the trades: they are made of trades alone")
+        if spec.features:
+            raise SpecError(f"bars of {spec} have something inside, which is made of trades alone: resample without it")
     rows = np.ascontiguousarray(rows)
     timed = [number for number, spec in enumerate(specs) if spec.kind is BarKind.TIME]
     sources = {number: _latest(_of_spec(rows, number)) for number in timed}

@@ -1,7 +1,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from fastbars.kernel.ids cimport UNKNOWN
-from fastbars.kernel.passes cimport Pass
+from fastbars.kernel.passes cimport Columns, Pass
 from fastbars.kernel.table cimport Record, Slot, Table
 
 cdef enum:                      # flags of a bar
@@ -52,6 +52,10 @@ cdef void recheck_held(Table *table, int spec, int symbol_id, int64_t since) noe
 cdef void evict(Table *table, int spec, int symbol_id, int64_t event_ns) noexcept nogil
 cdef bint flatten(const Table *table, Record *record, int64_t close, uint8_t status) noexcept nogil
 cdef bint lands(const Table *table, Pass *run, int tree, Py_ssize_t row) noexcept nogil
+# Adds a trade to what is inside the open bar of a spec, or record `r`, whose summary it was added to.
+cdef void add_inside_bar(
+    Table *table, int spec, int symbol_id, int32_t r, const Columns *batch, Py_ssize_t row
+) noexcept nogil
 cdef bint fold_late(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept nogil
 cdef void follow_proof(Table *table, int spec, int symbol_id) noexcept nogil
 cdef void prove(Table *table, int spec, int symbol_id, int64_t time_ns, Py_ssize_t row) noexcept nogil

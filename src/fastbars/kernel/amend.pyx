@@ -13,6 +13,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from fastbars.kernel.coverage cimport EVERY_SPEC, LOST, UNWANTED, Cover, Gap, affects, fuse, kinds_in, lacks_trades, prune
 from fastbars.kernel.ids cimport UNKNOWN, Line, catch_up, in_doubt, lacks, leave_out, reach_back, was_reached
+from fastbars.kernel.inside cimport add_inside, asks_inside, place_of_record
 from fastbars.kernel.limits cimport EARLIEST_NS
 from fastbars.kernel.passes cimport Columns, Pass, note_overflow
 from fastbars.kernel.rows cimport not_placed
@@ -194,6 +195,21 @@ cdef bint is_too_late(
     )
 
 
+cdef void add_inside_bar(
+    Table *table, int spec, int symbol_id, int32_t r, const Columns *batch, Py_ssize_t row
+) noexcept nogil:
+    cdef int32_t *place = &table.inside.of_slots[spec][symbol_id] if r < 0 else place_of_record(&table.inside, r)
+    cdef int64_t first = batch.time_ns[row], last = batch.time_ns[row]
+    if not is_time_kind(table.specs.rules[spec].kind):
+        first, last = 0, 0          # in the order in which they arrive
+    elif table.terms.by_id:
+        first, last = batch.first_id[row], batch.last_id[row]
+    if place is NULL or not add_inside(
+        &table.inside, spec, place, batch, row, table.slots[spec][symbol_id].scale.price, first, last
+    ):
+        table.rows.no_memory = True
+
+
 cdef bint fold_late(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept nogil:
     # A trade older than the open bar amends the closed bar it belongs to, and no other; outside of sessions none. False: too
     # late.
@@ -230,6 +246,8 @@ cdef bint fold_late(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept 
         link(table, spec, symbol_id, before, r, behind)
     if add_trade(&record.bar, batch, row, slot.contract, table.terms.by_id):
         note_overflow(run, row)
+    if asks_inside(&table.inside, spec):
+        add_inside_bar(table, spec, symbol_id, r, batch, row)
     record.flags |= DIRTY
     if run.healing:
         record.flags |= FILLED

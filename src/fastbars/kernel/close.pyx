@@ -20,6 +20,7 @@ from fastbars.kernel.coverage cimport (
 )
 from fastbars.kernel.groups cimport Group, expect_close, link_members, watermark_of
 from fastbars.kernel.ids cimport begins_with_first, catch_up
+from fastbars.kernel.inside cimport asks_inside, place_of_record, release_inside
 from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.passes cimport Pass, begin_idle_pass, trades_of
 from fastbars.kernel.paths cimport path_rule_of
@@ -63,6 +64,16 @@ cdef void roll(Table *table, Pass *run, int spec, int symbol_id, int64_t time, P
             slot.flags = FIRST
 
 
+cdef void keep_inside(Table *table, int spec, int symbol_id, int32_t r) noexcept nogil:
+    # What is inside the open bar goes with it into a record.
+    cdef int32_t *kept = place_of_record(&table.inside, r)
+    if kept is NULL:
+        table.rows.no_memory = True
+        return
+    kept[0] = table.inside.of_slots[spec][symbol_id]
+    table.inside.of_slots[spec][symbol_id] = -1
+
+
 cdef void close_bar(Table *table, Pass *run, int spec, int symbol_id, Py_ssize_t row, uint8_t reason) noexcept nogil:
     # The bars that feed this one were closed before it; event_ns is that of the symbol.
     cdef Slot *slot = &table.slots[spec][symbol_id]
@@ -86,6 +97,8 @@ cdef void close_bar(Table *table, Pass *run, int spec, int symbol_id, Py_ssize_t
     else:
         slot.bar.open_time, slot.bar.close_time = slot.bar.first_time, slot.bar.last_time
     record.bar = slot.bar
+    if timed and asks_inside(&table.inside, spec):
+        keep_inside(table, spec, symbol_id, r)
     begin_record(record, first_revision(table, record.bar.open_time), reason, slot.flags)
     judgement = judge(table, spec, symbol_id, record)
     take_judgement(record, judgement)
@@ -95,6 +108,8 @@ cdef void close_bar(Table *table, Pass *run, int spec, int symbol_id, Py_ssize_t
         catch_up(table.ids, symbol_id)
     slot.flags = 0
     if not timed:
+        if asks_inside(&table.inside, spec):
+            release_inside(&table.inside, &table.inside.of_slots[spec][symbol_id])
         clear_bar(&slot.bar, LOWEST, LOWEST)
         if path_rule_of(table.specs.rules[spec].kind).of_bar:
             memset(state_of(table, spec, symbol_id), 0, table.state_bytes[spec])

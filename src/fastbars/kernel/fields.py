@@ -98,6 +98,7 @@ COLUMNS = (
     Column("spec", np.int32, "spec", FieldKind.NAME),
     Column("revision", np.int32, "revision", FieldKind.COUNT),
     Column("unpublished", np.int32, "unpublished_count", FieldKind.KNOWN),
+    Column("inside", np.int32),
     Column("status", np.uint8, "status", FieldKind.NAME),
     Column("reason", np.uint8, "close_reason", FieldKind.NAME),
     Column("price_scale", np.int8),
@@ -118,6 +119,17 @@ def _row_dtype() -> np.dtype[Any]:
 
 ROW_DTYPE = _row_dtype()
 """One issued bar: times and ids int64, prices int64 mantissas, sums 128 bits as (lo, hi), and its scales."""
+
+
+LEVEL_DTYPE = np.dtype([("number", np.int64), ("sold", INT128), ("unknown", INT128), ("bought", INT128)])
+"""One price level of an issued bar: its number, from 0 up by the step, and the volumes of each side."""
+SHOWN_DTYPE = np.dtype(
+    [
+        ("first", np.int64), ("count", np.int64), ("delta", INT128), ("highest", INT128), ("lowest", INT128),
+        ("squares", np.uint32, 8), ("unordered", np.uint8), ("", np.void, 7),
+    ]
+)  # fmt: skip
+"""What is inside an issued bar: where its levels lie, and its flow."""
 
 
 def known_values(rows: npt.NDArray[Any], column: Column, ids: bool) -> Mask | None:

@@ -12,7 +12,9 @@ Units: those of TickBatch.
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from fastbars.kernel.amend cimport BY_TRADE, FILLED, fold_late, follow_proof, lands, note_safe, prove, recheck_held, rejudge
+from fastbars.kernel.amend cimport (
+    BY_TRADE, FILLED, add_inside_bar, fold_late, follow_proof, lands, note_safe, prove, recheck_held, rejudge,
+)
 from fastbars.kernel.anew cimport MOST_WAITING, Anew, Series, Waiting, add_stray, anew_of, is_waiting
 from fastbars.kernel.batch cimport is_known
 from fastbars.kernel.close cimport (
@@ -25,6 +27,7 @@ from fastbars.kernel.ids cimport (
     AHEAD, DUPLICATE, FILLS, FORGOTTEN, NO_MEMORY, OVERLAP, Verdict, advance, catch_up, is_missing, is_newest, leave_missing,
     resolve, takes_next, was_seen,
 )
+from fastbars.kernel.inside cimport asks_inside
 from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.ordinary cimport begins_stretch, fold_path_stretch, fold_rows, fold_time_stretch, take_ordinary
 from fastbars.kernel.ordinary_close cimport close_ordinary
@@ -38,7 +41,9 @@ from fastbars.kernel.series cimport (
     waiting_of,
 )
 from fastbars.kernel.summary cimport Summary, add_trade, begin_bar, clear_bar
-from fastbars.kernel.table cimport Past, Record, Slot, Table, event_time, is_open, mark_begun_late, state_of, total_bar
+from fastbars.kernel.table cimport (
+    Past, Record, Slot, Table, event_time, is_open, mark_begun_late, state_of, total_bar,
+)
 from fastbars.kernel.trees cimport Tree
 
 # Ids from here on are checked one by one: the largest has no next one.
@@ -176,8 +181,9 @@ cdef Py_ssize_t _fold_spec(
     cdef const Rule *rule = &table.specs.rules[spec]
     cdef const Columns *batch = &run.columns
     cdef Py_ssize_t i = start, end, row
+    cdef bint detailed = asks_inside(&table.inside, spec)
     while i < stop:
-        if not run.careful:
+        if not run.careful and not detailed:
             if i + 1 < stop or tree < 0 or batch.places is not NULL:
                 i = _fold_ordinary(rule, slots, run, table.terms.by_id, i, stop)
                 if i >= stop:
@@ -684,6 +690,8 @@ cdef void _fold_time_row(Table *table, Pass *run, int tree, Py_ssize_t row) noex
             proved = True
         if not fed and add_trade(&slot.bar, batch, row, slot.contract, table.terms.by_id):
             note_overflow(run, row)
+        if not fed and asks_inside(&table.inside, k):
+            add_inside_bar(table, k, s, -1, batch, row)
         if run.healing:
             slot.flags |= FILLED
         if run.careful and total_bar(table, k, s, &total):
@@ -754,6 +762,8 @@ cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row, bint
     first, last = bar.first_id, bar.last_id
     if add_trade(bar, batch, row, slot.contract, False):
         note_overflow(run, row)
+    if asks_inside(&table.inside, spec):
+        add_inside_bar(table, spec, s, -1, batch, row)
     bar.open, bar.close = opened, batch.price[row]
     if table.terms.by_id:
         bar.first_id = min(first, batch.first_id[row])

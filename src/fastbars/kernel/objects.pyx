@@ -82,6 +82,11 @@ cdef class BarMaker:
         self.largest = self.group(_fields.FieldKind.LARGEST)
         self.inverse = Group(self.count, self.count + 1)
         self.add_place(Place(0, 0, 0, 0, 0), "inverse")
+        # Behind it: what stands in no row, and is None.
+        for field in getattr(bar, "__slots__", ()):
+            if field not in _fields.FIELDS and field not in _fields.IDENTITY and field != "inverse":
+                self.add_place(Place(0, 0, 0, 0, 0), field)
+        self.inverse.stop = self.count
 
     cdef Group group(self, object kind) except *:
         cdef int start = self.count
@@ -175,6 +180,8 @@ cdef class BarMaker:
             else:
                 self.put(made, at, None)
         self.put(made, self.inverse.start, inverse)
+        for at in range(self.inverse.start + 1, self.inverse.stop):
+            self.put(made, at, None)
         return made
 
     cdef int put_decimals(self, object made, const Row *row, Group group) except -1:

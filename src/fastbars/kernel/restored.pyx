@@ -12,6 +12,7 @@ from libc.stdlib cimport calloc, free
 from fastbars.kernel.coverage cimport check_coverage
 from fastbars.kernel.instruments cimport Instrument, are_equal
 from fastbars.kernel.amend cimport BY_CANDLE, GAP, NOT_CLOSED, REPORTED, UNPRICED
+from fastbars.kernel.inside cimport Inside, asks_inside, inside_of_record, is_sound_inside, unuse_others
 from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS, LONGEST_NS, is_time
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.paths cimport path_rule_of
@@ -170,9 +171,49 @@ cdef int check_bars(BarTable bars) except -1:
     try:
         _check_slots(bars, listed)
         _check_rest(bars, listed, listed + table.records.count)
+        _check_inside(bars, listed)
     finally:
         free(listed)
     check_coverage(&table.coverage, table.symbols, table.specs.count)
+    return 0
+
+
+cdef int _check_inside(BarTable bars, const uint8_t *listed) except -1:
+    # Of each bar what is inside it, and of no two the same.
+    cdef Table *table = &bars.table
+    cdef Inside *inside = &table.inside
+    cdef uint8_t *seen
+    cdef Py_ssize_t s
+    cdef int32_t r
+    cdef int k
+    cdef bint sound
+    if inside.features is NULL:
+        return 0
+    seen = <uint8_t *>calloc(inside.detail_count + inside.level_count + 1, 1)
+    if seen is NULL:
+        raise MemoryError
+    try:
+        for k in range(table.specs.count):
+            if not asks_inside(inside, k):
+                continue
+            for s in range(table.symbols):
+                sound = is_sound_inside(
+                    inside, k, inside.of_slots[k][s], &table.slots[k][s].bar, seen, seen + inside.detail_count)
+                r = table.slots[k][s].oldest
+                while sound and r >= 0:
+                    sound = is_sound_inside(
+                        inside, k, inside_of_record(inside, r), &table.records.items[r].bar, seen, seen + inside.detail_count)
+                    r = table.records.items[r].next
+                if not sound:
+                    raise ValueError(
+                        f"what the snapshot has inside the bars of {bars.instruments.label(s)} {bars.trees.specs[k]} is not"
+                        " of their trades")
+        for r in range(inside.records):
+            if r >= table.records.count or not listed[r]:
+                inside.of_records[r] = -1
+        unuse_others(inside, seen, seen + inside.detail_count)
+    finally:
+        free(seen)
     return 0
 
 

@@ -1,9 +1,10 @@
 # Rows: bars as they are issued.
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint8_t
 from libc.stdlib cimport realloc
 from libc.string cimport memset
 
+from fastbars.kernel.scaled cimport int128
 from fastbars.kernel.summary cimport Summary
 
 cdef extern from "pages.h" nogil:
@@ -18,12 +19,35 @@ cdef struct Row:            # a bar as it is issued
     int32_t spec
     int32_t revision
     int32_t unpublished     # ids in it that the exchange's history leaves out; -1: not known
+    int32_t inside          # 1 + the number of its Shown; 0: its spec asks for nothing inside it
     uint8_t status
     uint8_t reason
     int8_t price_scale
     int8_t size_scale
     int8_t quote_scale
-    uint8_t[3] unused       # 0, so that equal rows are equal bytes
+    uint8_t[7] unused       # 0, so that equal rows are equal bytes
+
+cdef struct ShownLevel:     # one price level of an issued bar
+    int64_t number
+    int128[3] volumes       # of trades whose taker sold, of unknown side, whose taker bought
+
+cdef struct Shown:          # what is inside an issued bar (inside.pxd)
+    int64_t first           # of its levels, in ascending order
+    int64_t count           # of its levels; -1: it has no footprint
+    int128 delta
+    int128 highest
+    int128 lowest
+    uint32_t[8] squares
+    uint8_t unordered
+    uint8_t[7] unused       # 0
+
+cdef struct ShownTable:
+    Shown *items
+    Py_ssize_t count
+    Py_ssize_t capacity
+    ShownLevel *levels
+    Py_ssize_t level_count
+    Py_ssize_t level_capacity
 
 cdef struct Late:           # a row that found no bar: refused by the ledger (spec -1) or beyond lateness
     int64_t row
@@ -40,6 +64,7 @@ cdef struct Rows:           # bars issued, and trades that found no bar, since t
     int64_t last_key        # of the last row: what orders them
     int width               # specs
     bint ordered            # they are in the order of the trades that caused them, then of the specs
+    ShownTable shown        # of the rows that have something inside
     bint no_memory          # there was none for a row, or for a record: the kernel's state is undefined
 
 # Makes room for so many rows, while there are none: in memory of earlier ones, if some is kept. (By the interpreter lock.)
@@ -55,6 +80,7 @@ cdef class IssuedRows:      # what was taken: bars, text or columns are made of 
     cdef Py_ssize_t touched
     cdef object columns         # the array over them; None: nobody has asked for it
     cdef bint is_shared         # their memory belongs to the array
+    cdef readonly object inside # (SHOWN_DTYPE, LEVEL_DTYPE) arrays; None: no row has anything inside
 
 # The rows in the order of the trades that caused them, then of the specs; without trades they are `numbered`.
 cdef IssuedRows take_rows(Rows *rows, bint numbered)
@@ -80,6 +106,7 @@ cdef inline Row *add_row(Rows *rows, int64_t row, int spec) noexcept nogil:
     cdef Row *issued = &rows.items[rows.count]
     issued.row = row
     issued.spec = spec
+    issued.inside = 0
     memset(issued.unused, 0, sizeof(issued.unused))
     rows.ordered = rows.count == 0 or (rows.ordered and rows.last_key <= key)
     rows.last_key = key

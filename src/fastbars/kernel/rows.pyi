@@ -12,6 +12,10 @@ class IssuedRows:
     Indexed and iterated over, they are the array that `array` gives.
     """
 
+    @property
+    def inside(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
+        """What is inside the bars: arrays of `fields.SHOWN_DTYPE` and `fields.LEVEL_DTYPE`; None where no spec asks."""
+
     def array(self) -> npt.NDArray[Any]:
         """The rows as a structured array of ROW_DTYPE, made when it is first asked for; it shares their memory."""
 

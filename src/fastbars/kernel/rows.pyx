@@ -10,20 +10,21 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcpy
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from fastbars.kernel.limits cimport MAX_SCALE, REPORTED_STATUS
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN
 from fastbars.kernel.summary cimport ALL, BOUGHT, SOLD, known_sum, merge_bar, widen_bar
 
 from fastbars.errors import PrecisionError
-from fastbars.kernel.fields import ROW_DTYPE
+from fastbars.kernel.fields import LEVEL_DTYPE as _LEVEL_DTYPE, ROW_DTYPE, SHOWN_DTYPE as _SHOWN_DTYPE
 
 cdef enum:
     MANY_ROWS = 1024            # so many are handed over where they are; fewer are copied
     LEAST_KEPT = 1 << 20        # bytes of rows, whose memory is worth keeping
     MOST_KEPT = 1 << 28
 
-assert ROW_DTYPE.itemsize == sizeof(Row)
+assert (ROW_DTYPE.itemsize, _SHOWN_DTYPE.itemsize, _LEVEL_DTYPE.itemsize) == (sizeof(Row), sizeof(Shown), sizeof(ShownLevel))
 
 # New memory costs up to twice of what is written to it: the system clears each page first. So that of rows which nobody has any
 # more is kept for the next ones: one block, under the interpreter lock, whose pages the system may take back at any time.
@@ -115,7 +116,9 @@ cdef class IssuedRows:
 cdef void free_rows(Rows *rows) noexcept:
     _leave(rows.items, rows.capacity, rows.touched)
     free(rows.late)
-    rows.items, rows.late = NULL, NULL
+    free(rows.shown.items)
+    free(rows.shown.levels)
+    rows.items, rows.late, rows.shown.items, rows.shown.levels = NULL, NULL, NULL, NULL
 
 
 cdef Row *new_row(Rows *rows, int64_t row, int spec) noexcept nogil:
@@ -174,6 +177,12 @@ cdef IssuedRows take_rows(Rows *rows, bint numbered):
         else:
             _put_in_order(rows, issued.rows)
     issued.count = count
+    if rows.shown.count:
+        # (Rows that were taken back left theirs behind, which no row asks for.)
+        issued.inside = (
+            np.frombuffer(PyBytes_FromStringAndSize(<char *>rows.shown.items, rows.shown.count * sizeof(Shown)), _SHOWN_DTYPE),
+            np.frombuffer(PyBytes_FromStringAndSize(<char *>rows.shown.levels, rows.shown.level_count * sizeof(ShownLevel)), _LEVEL_DTYPE))
+        rows.shown.count = rows.shown.level_count = 0
     rows.count = 0
     if numbered:
         issued.number(0)

@@ -20,6 +20,7 @@ from libc.stdint cimport int32_t, int64_t
 from fastbars.kernel.anew cimport MOST_SERIES, MOST_WAITING, Anew, Series, Waiting, anew_of, new_anew
 from fastbars.kernel.holes cimport SEAM, Hole, find_hole, insert_hole, lower_ids, oldest_hole, remove_hole
 from fastbars.kernel.ids cimport Line, forget_oldest_hole
+from fastbars.kernel.inside cimport Inside, asks_inside, inside_of_record
 from fastbars.kernel.limits cimport LOWEST_KEY
 from fastbars.kernel.passes cimport Pass
 from fastbars.kernel.paths cimport path_rule_of
@@ -276,6 +277,11 @@ cdef inline void _move_bar(Summary *bar, int64_t shift) noexcept nogil:
         bar.first_id, bar.last_id = _moved(bar.first_id, shift), _moved(bar.last_id, shift)
 
 
+cdef inline void _move_order(Inside *inside, int32_t d, int64_t shift) noexcept nogil:
+    if d >= 0:
+        inside.details[d].order = _moved(inside.details[d].order, shift)
+
+
 cdef void _raise_bar(Summary *bar, int64_t least) noexcept nogil:
     if bar.largest:
         bar.first_id, bar.last_id = max(bar.first_id, least), max(bar.last_id, least)
@@ -323,6 +329,7 @@ cdef void begin_series(Table *table, int32_t symbol_id, const Waiting *first) no
     cdef int64_t shift = newest + 2 + ROOM, bar_shift = shift
     cdef int32_t at, j, r
     cdef int k, t
+    cdef bint detailed
     if table.sequenced:
         bar_shift = _newest_in_bars(table, symbol_id)
         bar_shift = bar_shift + 2 + ROOM if first.first_id <= bar_shift < LARGEST_ID else 0
@@ -368,9 +375,14 @@ cdef void begin_series(Table *table, int32_t symbol_id, const Waiting *first) no
     for k in range(table.specs.count):
         slot = &table.slots[k][symbol_id]
         _move_bar(&slot.bar, bar_shift)
+        detailed = asks_inside(&table.inside, k)
+        if detailed:
+            _move_order(&table.inside, table.inside.of_slots[k][symbol_id], bar_shift)
         r = slot.oldest
         while r >= 0:
             _move_bar(&table.records.items[r].bar, bar_shift)
+            if detailed:
+                _move_order(&table.inside, inside_of_record(&table.inside, r), bar_shift)
             r = table.records.items[r].next
     for t in range(table.specs.tree_count):
         table.slots[table.specs.trees[t].root][symbol_id].gate.next = Next(LOWEST, LOWEST)

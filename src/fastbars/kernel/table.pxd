@@ -4,6 +4,7 @@ from fastbars.kernel.batch cimport TickBatch
 from fastbars.kernel.coverage cimport Coverage
 from fastbars.kernel.groups cimport Groups, append_member, watermark_of
 from fastbars.kernel.ids cimport Ids, Ledger
+from fastbars.kernel.inside cimport Inside
 from fastbars.kernel.instruments cimport Instruments, Scale
 from fastbars.kernel.rows cimport Rows
 from fastbars.kernel.rules cimport is_outside, is_time_kind
@@ -86,6 +87,7 @@ cdef struct Table:          # every bar of a kernel
     int32_t *appeared       # symbols in order of their first trade
     Py_ssize_t appeared_count
     Records records
+    Inside inside           # of bars whose specs ask for more than a summary
     Rows rows
     Terms terms
     bint sequenced          # a batch with sequence numbers was seen: the ledger counts those

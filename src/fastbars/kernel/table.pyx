@@ -20,6 +20,10 @@ from fastbars.kernel.batch cimport TickBatch
 from fastbars.kernel.coverage cimport Cover, Gap, begin_cover
 from fastbars.kernel.groups cimport MOST_GROUPS, Group, Member, expect_all_at_once, watermark_of
 from fastbars.kernel.ids cimport Ledger, catch_up
+from fastbars.kernel.inside cimport (
+    Detail, Level, asks_inside, begin_inside, clear_inside, copy_inside, free_inside, grow_inside,
+    inside_of_record, put_inside, release_inside, show_inside, widen_inside,
+)
 from fastbars.kernel.instruments cimport Instrument, Instruments, Scale
 from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS
 from fastbars.kernel.paths cimport GRID, MOST_STATE_BYTES, PRICES, QUOTES, TRADES, WidenState, path_rule_of
@@ -116,6 +120,8 @@ cdef int32_t new_record(Table *table) noexcept nogil:
 
 
 cdef void free_record(Table *table, int32_t r) noexcept nogil:
+    if r < table.inside.records:
+        release_inside(&table.inside, &table.inside.of_records[r])
     table.records.items[r].next = table.records.free
     table.records.free = r
     table.records.held -= 1
@@ -124,6 +130,7 @@ cdef void free_record(Table *table, int32_t r) noexcept nogil:
 cdef void issue(Table *table, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil:
     cdef const Slot *slot = &table.slots[spec][symbol_id]
     cdef Row *issued = new_row(&table.rows, row, spec)
+    cdef bint kept
     if issued is NULL:
         return
     issued.bar = record.bar
@@ -139,6 +146,25 @@ cdef void issue(Table *table, int spec, int symbol_id, const Record *record, Py_
     issued.price_scale = slot.scale.price
     issued.size_scale = slot.scale.size
     issued.quote_scale = slot.quote_scale
+    if asks_inside(&table.inside, spec):
+        # (A bar in progress, and a path-driven one, is no record of the table.)
+        kept = table.records.items <= record < table.records.items + table.records.count
+        show_inside(
+            &table.inside, spec,
+            inside_of_record(&table.inside, record - table.records.items) if kept else table.inside.of_slots[spec][symbol_id],
+            &table.rows)
+
+
+cdef void widen_bars_inside(
+    Table *table, int spec, Py_ssize_t s, int64_t price_factor, int64_t size_factor
+) noexcept nogil:
+    cdef int32_t r = table.slots[spec][s].oldest
+    if not asks_inside(&table.inside, spec):
+        return
+    widen_inside(&table.inside, table.inside.of_slots[spec][s], price_factor, size_factor)
+    while r >= 0:
+        widen_inside(&table.inside, inside_of_record(&table.inside, r), price_factor, size_factor)
+        r = table.records.items[r].next
 
 
 @cython.final
@@ -163,6 +189,7 @@ cdef class BarTable:
             self.ledger = ledger
             table.ids = &ledger.ids
             table.terms.by_id = True
+        begin_inside(&table.inside, trees.specs)
         self.allocate()
 
     def __dealloc__(self):
@@ -188,6 +215,7 @@ cdef class BarTable:
         free(table.records.items)
         free(table.coverage.covers)
         free(table.coverage.gaps)
+        free_inside(&table.inside)
         free_rows(&table.rows)
 
     cdef int allocate(self) except -1:
@@ -259,6 +287,7 @@ cdef class BarTable:
         slots = <Slot *>((<size_t>block + LINE_BYTES - 1) // LINE_BYTES * LINE_BYTES)
         if table.symbols:
             memcpy(slots, table.slots[spec], table.symbols * sizeof(Slot))
+        grow_inside(&table.inside, spec, table.symbols, capacity)
         free(self.blocks[spec])
         self.blocks[spec] = block
         table.slots[spec] = slots
@@ -445,6 +474,7 @@ cdef class BarTable:
                         table.pasts[k][s].let_go_ns = table.pasts[k][s].evicted_ns = table.records.items[r].bar.close_time
                         free_record(table, r)
                     slot.newest = -1
+                widen_bars_inside(table, k, s, price_factor, size_factor)
                 self.take_scale(k, s, scale)
         return True
 
@@ -545,7 +575,8 @@ cdef class BarTable:
             bytes_a_symbol += sizeof(Slot) + sizeof(Past) + table.state_bytes[k]
         bytes_a_symbol += sizeof(Cover)
         return (
-            table.symbols * bytes_a_symbol + table.records.count * sizeof(Record) + table.coverage.count * sizeof(Gap))
+            table.symbols * bytes_a_symbol + table.records.count * sizeof(Record) + table.coverage.count * sizeof(Gap)
+            + table.inside.detail_count * sizeof(Detail) + table.inside.level_count * sizeof(Level))
 
     cdef dict copy_parts(self, dict recycled=None):
         cdef Table *table = &self.table
@@ -560,6 +591,7 @@ cdef class BarTable:
             parts[f"slots{k}"] = _copied(table.slots[k], table.symbols * sizeof(Slot), recycled, f"slots{k}")
             parts[f"pasts{k}"] = _copied(table.pasts[k], table.symbols * sizeof(Past), recycled, f"pasts{k}")
             parts[f"states{k}"] = _copied(table.states[k], table.symbols * table.state_bytes[k], recycled, f"states{k}")
+        parts.update(copy_inside(&table.inside, table.symbols))
         return parts
 
     cdef int put_parts(self, dict parts) except -1:
@@ -574,6 +606,7 @@ cdef class BarTable:
             _put(table.slots[k], parts[f"slots{k}"])
             _put(table.pasts[k], parts[f"pasts{k}"])
             _put(table.states[k], parts[f"states{k}"])
+        put_inside(&table.inside, parts, table.symbols)
         return 0
 
     cdef list counters(self):
@@ -611,6 +644,7 @@ cdef class BarTable:
 
     cdef int restore(self) except -1:
         if self.blank:
+            clear_inside(&self.table.inside, self.table.symbols)
             self.set_up(0, self.table.symbols)
             self.put_counters([0, 0, -1, 0, 0, 0, 0, 0, -1, 0, LOWEST])
             expect_all_at_once(&self.table.groups, HIGHEST)
@@ -702,6 +736,7 @@ cdef class BarTable:
         for s in range(table.symbols):
             if not 0 <= (<const Member *><const char *>members)[s].group < len(groups):
                 raise ValueError(f"the snapshot has no group for {self.instruments.label(s)}")
+        own.update({name: part for name, part in parts.items() if name not in own})
         self.put_parts(own)
         _put(table.groups.members, members)
         self.put_counters(counters)

@@ -39,6 +39,11 @@ def _nests(inner, outer):
     return outer_step % step == 0 and (outer_origin - origin) % step == 0
 
 
+def _asks(spec):
+    # What is inside a bar does not pass on to those that it feeds: such a spec takes its own trades.
+    return bool(getattr(spec, "features", ()))
+
+
 cdef bint _are_among(times, others) except? False:
     within = times[(times > others[0]) & (times < others[len(others) - 1])]
     return np.isin(within, others).all()
@@ -126,7 +131,7 @@ cdef class SpecTrees:
             self.tables.rules[k].kind, self.tables.rules[k].step, -self.tables.rules[k].boundary_count))
         for number, k in enumerate(timed):
             for other in timed[:number]:
-                if _nests(self.specs[other], self.specs[k]):
+                if not (_asks(self.specs[other]) or _asks(self.specs[k])) and _nests(self.specs[other], self.specs[k]):
                     tables.source[k] = other
         for k in timed:
             if tables.source[k] < 0:

@@ -32,7 +32,7 @@ from typing import Any
 
 import orjson
 
-from fastbars.bars import BarStatus, CloseReason, OHLCVBar
+from fastbars.bars import LEVEL_FIELDS, MOST_LEVELS, BarStatus, CloseReason, FootprintLevel, OHLCVBar
 from fastbars.errors import SnapshotError
 
 MOST_BYTES = 1 << 28
@@ -52,7 +52,11 @@ _DECIMAL = re.compile(r"-?\d+(\.\d+)?(E[+-]?\d{1,2})?", re.ASCII)
 
 def encoded(bar: OHLCVBar) -> bytes:
     """A bar as one line of JSON."""
-    return orjson.dumps(_values(bar), default=str)
+    return orjson.dumps(_values(bar), default=_encode)
+
+
+def _encode(value: object) -> object:
+    return list(value) if isinstance(value, FootprintLevel) else str(value)
 
 
 def decoded(values: object) -> OHLCVBar:
@@ -91,11 +95,22 @@ def _decode(name: str, value: object) -> Any:
         return value
     if kind == "bool" and type(value) is bool:
         return value
+    if kind.startswith("tuple") and isinstance(value, list) and len(value) <= MOST_LEVELS:
+        return tuple(_level(name, each) for each in value)
     if kind == "BarStatus":
         return BarStatus(str(value))
     if kind == "CloseReason":
         return CloseReason(str(value))
     raise ValueError(f"a bar's {name} is {value!a:.100}")
+
+
+def _level(name: str, value: object) -> FootprintLevel:
+    if not isinstance(value, list) or len(value) != len(LEVEL_FIELDS):
+        raise ValueError(f"a bar's {name} has the level {value!a:.100}")
+    texts = [text for text in value if isinstance(text, str) and len(text) <= _LONGEST_NUMBER]
+    if len(texts) < len(value) or not all(map(_DECIMAL.fullmatch, texts)):
+        raise ValueError(f"a bar's {name} has the level {value!a:.100}")
+    return FootprintLevel(*map(Decimal, texts))
 
 
 def positions(given: object) -> dict[str, int]:
