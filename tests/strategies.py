@@ -47,7 +47,7 @@ LENGTHS_NS |= dict(zip(SESSION_SPECS, (7 * HOUR, 23 * HOUR, MINUTE, 3 * SECOND, 
 LENGTHS_NS |= {"7s": 7 * SECOND, "10s": 10 * SECOND, "5m": 5 * MINUTE}
 FEATURED_SPECS = (
     "1s+flow", "5s+flow+footprint:0.5", "1m+footprint:3", "tick:3+flow+footprint:0.07", "volume:50+footprint:1000",
-    "renko:3+flow+footprint:0.7",
+    "renko:3+flow+footprint:0.7", "session:09:30-16:00@America/New_York+flow+footprint:1",
 )  # fmt: skip
 LENGTHS_NS |= {"1s+flow": SECOND, "5s+flow+footprint:0.5": 5 * SECOND, "1m+footprint:3": MINUTE}
 PATH_SPECS = ("tick:1", "tick:3", "volume:0.5", "volume:50", "value:1000", "value:9000000000000000000")

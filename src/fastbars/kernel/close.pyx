@@ -133,6 +133,8 @@ cdef void leave_outside(Table *table, const Pass *run, int spec, int symbol_id) 
         catch_up(table.ids, symbol_id)
     slot.flags = 0
     slot.gate.next.limit = LOWEST
+    if asks_inside(&table.inside, spec):
+        release_inside(&table.inside, &table.inside.of_slots[spec][symbol_id])
     clear_bar(&slot.bar, slot.bar.close_time, slot.bar.close_time)
     evict(table, spec, symbol_id, run.event_ns)
 
