@@ -33,6 +33,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -83,6 +84,7 @@ class Made(NamedTuple):
     time_ms: int
     price: Decimal
     size: Decimal
+    sells: bool = False  # its taker did
 
 
 @dataclass
@@ -118,7 +120,8 @@ class World:
         history = History(
             _API, "/trades/{symbol}", self.paging, self.page_size,
             lambda _, position, hole: {"position": str(position), "since": str(min(hole.since_ns, hole.until_ns))},
-            _read_trades, weight=1.0, leaves_out_ids=self.leaves_out, latest=lambda _: {},
+            partial(_read_trades, has_cursor=self.paging is Paging.FORWARD_BY_CURSOR), weight=1.0,
+            leaves_out_ids=self.leaves_out, latest=lambda _: {},
         )  # fmt: skip
         given["candle_history"] = None
         if self.has_candles:
@@ -194,15 +197,15 @@ class World:
 
 
 def _row(one: Made) -> list[Any]:
-    return [one.trade_id, one.time_ms, str(one.price), str(one.size)]
+    return [one.trade_id, one.time_ms, str(one.price), str(one.size), -1 if one.sells else 1]
 
 
-def _read_trades(symbol: str, body: bytes) -> Page:
+def _read_trades(symbol: str, body: bytes, *, has_cursor: bool) -> Page:
     trades = [
-        Trade("trade", symbol, time_ms * 10**6, price, size, 0, number, number)
-        for number, time_ms, price, size in orjson.loads(body)
+        Trade("trade", symbol, time_ms * 10**6, price, size, side, number, number)
+        for number, time_ms, price, size, side in orjson.loads(body)
     ]
-    return Page(trades, trades[-1].time_ns if trades else None)
+    return Page(trades, trades[-1].time_ns if trades and has_cursor else None)
 
 
 def _query_candles(ask: CandleAsk) -> Mapping[str, str]:
@@ -249,9 +252,13 @@ class Scenario:
     """One life of a stream.
 
     Attributes:
+        history_s: how far back its history reaches; 0: it has none.
         bars: as issued.
         lost_ms: spans in which live trades were lost.
         began_ms: when the stream began.
+        late: how much later than others a trade comes, ms; doubled: those that come once more.
+        waiting: messages that are late, and when they are due, ms.
+        restarted_ms: when the process before ended, until the first message has come.
     """
 
     random: Random
@@ -264,7 +271,7 @@ class Scenario:
     lost_ms: list[tuple[int, int]] = field(default_factory=list)
     began_ms: int = 0
     session: Session = field(init=False)
-    keeper: PastKeeper = field(init=False)
+    keeper: PastKeeper | None = None
     healer: Healer = field(init=False)
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     next_place: dict[str, int] = field(default_factory=dict)
@@ -275,7 +282,12 @@ class Scenario:
         default_factory=set
     )  # at the end of the stream, which joins them as they are
     dropped: set[tuple[str, int]] = field(default_factory=set)
-    heard: set[tuple[str, int]] = field(default_factory=set)  # trades that came live
+    heard: set[tuple[str, int]] = field(default_factory=set)  # trades that came live, and that the process knows
+    late: dict[tuple[str, int], int] = field(default_factory=dict)
+    doubled: set[tuple[str, int]] = field(default_factory=set)
+    waiting: list[tuple[int, bytes]] = field(default_factory=list)
+    restarted_ms: int | None = None
+    kept_heard: frozenset[tuple[str, int]] = frozenset()
     kept: tuple[dict[str, Any], int] | None = None  # the last snapshot, and how many bars were issued by then
 
     def note(self, event: str) -> None:
@@ -306,12 +318,13 @@ class Scenario:
     def begin(self) -> None:
         """Start it."""
         exchange, config = self.session.exchange, self.config
-        plan = make_plan(exchange, "trade", config.specs, self.history_from, has_key=True)
-        reach = Reach.of(f"{self.history_s}s", None)
-        assert reach is not None
-        self.keeper = PastKeeper(self.session, plan, reach, get=self.world, is_healing=self._is_healing)  # type: ignore[arg-type]
-        self.keeper.want(list(self.world.trades))
-        self.keeper.start()
+        if self.history_s:
+            plan = make_plan(exchange, "trade", config.specs, self.history_from, has_key=True)
+            reach = Reach.of(f"{self.history_s}s", None)
+            assert reach is not None
+            self.keeper = PastKeeper(self.session, plan, reach, get=self.world, is_healing=self._is_healing)  # type: ignore[arg-type]
+            self.keeper.want(list(self.world.trades))
+            self.keeper.start()
         self.healer = Healer(
             exchange.name, exchange.history("trade", has_key=True), [self.session.repairs], self.world,  # type: ignore[arg-type]
             horizon_s=config.heal_horizon, exchange_time_ns=clocks.wall_ns,
@@ -325,7 +338,8 @@ class Scenario:
 
     async def end(self) -> None:
         """Stop it, in order."""
-        await self.keeper.stop()
+        if self.keeper is not None:
+            await self.keeper.stop()
         for task in self.tasks:
             task.cancel()
         await asyncio.wait(self.tasks)
@@ -340,7 +354,8 @@ class Scenario:
     def feed(self) -> None:
         """Send what was traded since it was last called, where the feed is up."""
         now_ms = self.world.now_ms()
-        payloads: list[tuple[int, bytes]] = []
+        payloads = [late for late in self.waiting if late[0] <= now_ms]
+        self.waiting = [late for late in self.waiting if late[0] > now_ms]
         for symbol, trades in self.world.trades.items():
             place = self.next_place[symbol]
             while place < len(trades) and trades[place].time_ms < now_ms:
@@ -352,13 +367,34 @@ class Scenario:
                     self.lost_ms.append((one.time_ms, one.time_ms))
                     continue
                 self.heard.add((symbol, one.trade_id))
-                text = message(one.trade_id, one.time_ms, str(one.price), str(one.size), symbol=symbol, start_ms=0)
-                payloads.append((one.time_ms, text))
+                text = message(
+                    one.trade_id, one.time_ms, str(one.price), str(one.size), symbol=symbol, maker=one.sells, start_ms=0
+                )
+                if (symbol, one.trade_id) in self.doubled:
+                    self.waiting.append((one.time_ms + 700, text))
+                late_ms = self.late.get((symbol, one.trade_id))
+                if late_ms is None:
+                    payloads.append((one.time_ms, text))
+                else:
+                    self.waiting.append((one.time_ms + late_ms, text))
             self.next_place[symbol] = place
         if payloads:
             payloads.sort(key=lambda each: each[0])
             self.heard_ms = payloads[-1][0]
-            self.session.receive([text for _, text in payloads], clocks.wall_ns(), clocks.steady_ns())
+            self._receive(payloads)
+
+    def _receive(self, payloads: Sequence[tuple[int, bytes]]) -> None:
+        self.session.receive([text for _, text in payloads], clocks.wall_ns(), clocks.steady_ns())
+        if self.restarted_ms is not None:  # a process knows the exchange's clock by its first message
+            self.session.end_outage(clocks.steady_ns())
+            self.lost_ms.append((self.restarted_ms - 5000, self.world.now_ms() + 1500))
+            self.restarted_ms = None
+
+    def hurry(self) -> None:
+        """Send what is late: the connection that has it ends."""
+        if self.waiting:
+            self._receive(sorted(self.waiting))
+            self.waiting = []
 
     async def live(self, seconds: float) -> None:
         """Be fed for so long."""
@@ -370,6 +406,7 @@ class Scenario:
     async def outage(self) -> None:
         """The feed is down for a while."""
         self.note("outage")
+        self.hurry()
         since_ms = self.heard_ms
         self.is_down = True
         self.session.begin_outage(clocks.steady_ns())
@@ -382,6 +419,7 @@ class Scenario:
         """The process ends, by order or by a kill, and another one begins."""
         kills = self.kept is not None and self.random.random() < 0.5
         self.note("killed" if kills else "restarted")
+        self.hurry()
         since_ms = self.world.now_ms()
         await self.end()
         if not kills:
@@ -390,10 +428,11 @@ class Scenario:
         if self.kept is None:  # nothing has traded, so that nothing was saved
             self.bars.clear()
             self.began_ms = self.world.now_ms()
+        self.heard = set(self.kept_heard)
         self.make()
         self.begin()
-        self.session.end_outage(clocks.steady_ns())
         self.lost_ms.append((since_ms - 5000, self.world.now_ms() + 1500))
+        self.restarted_ms = since_ms
 
     async def down(self, seconds: float) -> None:
         """Nobody is there."""
@@ -410,6 +449,7 @@ class Scenario:
         if content is not None:
             self.note("snapshot")
             number = self.session.delivery.next_number
+            self.kept_heard = frozenset(self.heard)
             self.kept = unpack(pack({**content, **self.session.delivery.dump(1)()})), len(self.bars)
             assert number >= 0
 
@@ -653,6 +693,7 @@ async def live(scenario: Scenario) -> Verdict:
     await scenario.live(AFTER_S + 4.0)
     world.latency_s = world.failing = 0.0
     await scenario.live(AFTER_S / 2)
+    assert scenario.keeper is not None
     stats = scenario.keeper.snapshot()
     scenario.open_lanes = set(scenario.session.past.seam.lanes())
     await scenario.end()
