@@ -19,6 +19,9 @@ from examples import examples
 from fastbars import BarBuffer, OHLCVBar
 from fastbars.cli.output import csv_line, json_line
 from fastbars.errors import PrecisionError
+from fastbars.live.past.seam import Seam
+from fastbars.live.reissues import EarlierBars
+from fastbars.specs import parse_specs
 from strategies import Scenario, buffer_for, expected, oracle_for, replay, scenarios
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "bar-kinds.md"
@@ -243,3 +246,39 @@ def test_a_batch_that_is_refused_leaves_the_state_as_it_was(spec: str) -> None:
     assert buffer.dump()["states0"] == before["states0"]
     closing = {"range:5": 105, "renko:5": 105, "delta:5": 104, "cusum:5": 105}[spec]
     assert [bar.trade_count for bar in buffer.add("A", 2, closing, 1, "buy", trade_id=2)] == [3]
+
+
+def test_bricks_of_one_trade_are_told_apart_by_whoever_keeps_bars() -> None:
+    specs = parse_specs(["renko:10"])
+    bars = ended("renko:10", ["105", "141", "149", "88"])
+    assert [bar.trade_count for bar in bars] == [2, 0, 0, 2, 0, 0, 0]
+    seam = Seam(EarlierBars(("", ""), specs, 60.0), ["renko:10"])
+    seam.open(("A", "renko:10"), 0)
+    assert seam.hold(bars) == []
+    assert seam.join(("A", "renko:10")) == bars
+    earlier = EarlierBars(("", ""), specs, 60.0)
+    for bar in bars:
+        earlier.add(bar)
+    assert len(earlier) == len(bars)
+    assert [earlier.judge(bar) for bar in bars] == [None] * len(bars)
+
+
+@pytest.mark.parametrize("ids", [True, False])
+def test_archives_give_the_bricks_that_one_batch_gives(tmp_path: Path, ids: bool) -> None:
+    prices = [str(100 + (n * n * 7) % 63) for n in range(400)]
+    times = [(1_700_000_000_000 + n // 3) * 1_000_000 for n in range(400)]
+    columns = {"price": "price", "size": "size", "time": "time"} | ({"id": "number"} if ids else {})
+    for part in (0, 1):
+        rows = [f"{n},{prices[n]},1,{times[n]}" for n in range(200 * part, 200 * (part + 1))]
+        text = "\n".join(["number,price,size,time", *rows, ""])
+        (tmp_path / f"trades-{part}.csv").write_text(text, encoding="utf-8")
+    files = [tmp_path / f"trades-{part}.csv" for part in (0, 1)]
+    fastbars.archives.build(files, "renko:10", tmp_path / "bars.parquet", columns=columns, symbol="A", time_unit="ns")
+    bars = list(fastbars.BarBatch.from_parquet(tmp_path / "bars.parquet"))
+    batch = fastbars.aggregate(
+        times, prices, ["1"] * 400, symbol="A", bars="renko:10", trade_id=range(400) if ids else None
+    )
+    assert sum(bar.trade_count == 0 for bar in batch) > 100
+    assert [(bar.open_time, *prices_of(bar), bar.volume) for bar in bars] == [
+        (bar.open_time, *prices_of(bar), bar.volume) for bar in batch
+    ]

@@ -93,13 +93,13 @@ class OHLCVBar:
         exchange, market: whose symbol it is, such as "binance" and "usdm"; empty where none was named. By keyword only.
         symbol: as the exchange writes it.
         spec: text of the BarSpec, such as "1m".
-        open_time: inclusive, aware UTC; of the first trade for tick, volume and value bars.
-        close_time: exclusive, aware UTC; of the last trade for tick, volume and value bars.
+        open_time: inclusive, aware UTC; of the first trade for path-driven bars.
+        close_time: exclusive, aware UTC; of the last trade for path-driven bars.
         open, high, low, close: quote units; None in a GAP bar without trades.
         volume: base units; contracts on inverse markets.
         quote_volume: exact sum of price x size; of contracts x contract size on inverse markets. This one and the next
             three are None in a REPORTED bar whose candle does not have them, and in no other.
-        trade_count: trades in it.
+        trade_count: trades in it; 0: none in the interval, or a brick of a renko bar's move over several.
         taker_buy_volume, taker_buy_quote_volume: the part in which the taker bought.
         first_trade_id, last_trade_id: None where the exchange's ids prove nothing, or its candle does not have them.
         status: how far it can be trusted.
@@ -255,6 +255,15 @@ def json_value(value: object) -> object:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     return str(value) if isinstance(value, StrEnum) else value
+
+
+PathNumber = int | tuple[Decimal | None, Decimal | None] | None
+"""What distinguishes path-driven bars that begin at one time."""
+
+
+def path_number(bar: OHLCVBar) -> PathNumber:
+    """Of a path-driven bar: its first trade's id; of one without trades (a brick), its ends."""
+    return bar.first_trade_id if bar.trade_count else (bar.open, bar.close)
 
 
 LEVEL_FIELDS = ("price", "buy_volume", "sell_volume", "unknown_volume")

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from fastbars.bars import OHLCVBar
+from fastbars.bars import OHLCVBar, path_number
 from fastbars.callbacks import check_callbacks
 from fastbars.clocks import wall_ns
 from fastbars.columnar.bar_batch import BarBatch
@@ -209,7 +209,12 @@ class PastBars:
     ) -> list[OHLCVBar]:
         # Those that are over by the end, each once, as it was last; and notes how far that is.
         until = to_datetime(self._until_ns)
-        last = {(bar.spec, bar.open_time, bar.first_trade_id): bar for bar in bars if bar.close_time <= until}
+        timed = {str(spec) for spec in specs if spec.is_timed}
+        last = {
+            (bar.spec, bar.open_time, None if bar.spec in timed else path_number(bar)): bar
+            for bar in bars
+            if bar.close_time <= until
+        }
         for spec in specs:
             reached_ns = self._until_ns if past is None else min(past.reached_ns(spec), self._until_ns)
             self.position[symbol, str(spec)] = to_datetime(max(reached_ns, 0))

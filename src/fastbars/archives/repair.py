@@ -480,17 +480,17 @@ def _mark_healed(rows: npt.NDArray[Any], healed: Ranges) -> None:
 
 
 def _latest(rows: npt.NDArray[Any], specs: Sequence[BarSpec]) -> npt.NDArray[Any]:
-    # The last revision of each bar, in order of closing.
+    # The last revision of each bar, in order of closing. Path-driven bars have no revisions, and keep their order.
     paths = np.array([not spec.is_timed for spec in specs])
-    first = np.where(paths[rows["spec"]], rows["first_id"], 0)
-    order = np.lexsort((rows["revision"], first, rows["open_time"], rows["spec"]))
-    rows, first = rows[order], first[order]
+    place = np.where(paths[rows["spec"]], np.arange(1, len(rows) + 1), 0)
+    order = np.lexsort((rows["revision"], place, rows["open_time"], rows["spec"]))
+    rows, place = rows[order], place[order]
     last = np.ones(len(rows), bool)
     last[:-1] = (
         (rows["spec"][1:] != rows["spec"][:-1])
         | (rows["open_time"][1:] != rows["open_time"][:-1])
-        | (first[1:] != first[:-1])
+        | (place[1:] != place[:-1])
     )
-    rows = rows[last]
+    rows, place = rows[last], place[last]
     rows["revision"] = 0  # none was delivered before
-    return rows[np.lexsort((rows["first_id"], rows["spec"], rows["close_time"]))]
+    return rows[np.lexsort((place, rows["spec"], rows["close_time"]))]

@@ -402,8 +402,8 @@ def _without_revisions(path: Path, specs: Sequence[BarSpec], revised: set[int]) 
     rows, places = np.concatenate(found), np.concatenate(at)
     last: dict[tuple[int, ...], int] = {}
     first: dict[tuple[int, ...], int] = {}
-    for place, row in enumerate(rows[["symbol_id", "spec", "open_time", "first_id"]].tolist()):
-        key = row[:3] if specs[row[1]].is_timed else row
+    for place, row in enumerate(rows[["symbol_id", "spec", "open_time"]].tolist()):
+        key = row if specs[row[1]].is_timed else (place,)  # path-driven bars have no revisions
         first.setdefault(key, place)
         last[key] = place
     changed = {int(places[place]): last[key] for key, place in first.items()}

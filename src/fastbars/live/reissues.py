@@ -26,7 +26,7 @@ from typing import Any
 
 import orjson
 
-from fastbars.bars import STATUSES, BarStatus, CloseReason, OHLCVBar
+from fastbars.bars import STATUSES, BarStatus, CloseReason, OHLCVBar, PathNumber, path_number
 from fastbars.live.delivery_log import decoded, encoded
 from fastbars.specs import BarSpec
 from fastbars.ticks import to_nanoseconds
@@ -36,7 +36,7 @@ MOST_LACKING = 100_000  # that wait for a candle; of more the oldest ones are gi
 _CLOCKS_DIFFER_S = 300.0
 _RANKS = {status: rank for rank, status in enumerate(STATUSES)}
 _REPORTED = _RANKS[BarStatus.REPORTED]
-Key = tuple[datetime, int | None]
+Key = tuple[datetime, PathNumber]
 _Series = tuple[str, str]
 
 
@@ -292,7 +292,7 @@ class EarlierBars:
 
     def _key(self, bar: OHLCVBar) -> Key:
         # Several path-driven bars can begin with trades of one time.
-        return bar.open_time, None if self._is_timed[bar.spec] else bar.first_trade_id
+        return bar.open_time, None if self._is_timed[bar.spec] else path_number(bar)
 
     def _forgotten_s(self, bar: OHLCVBar) -> float:
         # When a bar is so far behind that it cannot change any more.

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from fastbars.bars import STATUSES, BarStatus, OHLCVBar
+from fastbars.bars import STATUSES, BarStatus, OHLCVBar, PathNumber, path_number
 from fastbars.live.delivery_log import decoded, encoded
 from fastbars.live.reissues import EarlierBars
 from fastbars.ticks import to_nanoseconds
@@ -36,7 +36,7 @@ _WORST_GOOD = _RANK[BarStatus.PARTIAL] - 1
 _FROM_REST = (BarStatus.HEALED, BarStatus.PUBLISHED)
 
 Lane = tuple[str, str]  # symbol, spec
-_Key = tuple[datetime, int | None]
+_Key = tuple[datetime, PathNumber]
 _open_time = attrgetter("open_time")
 
 
@@ -115,7 +115,7 @@ class Seam:
                 if not self._is_answered(bar):
                     passing.append(bar)
                 continue
-            key = bar.open_time, bar.first_trade_id if bar.spec in self._paths else None
+            key = bar.open_time, path_number(bar) if bar.spec in self._paths else None
             if key not in held:
                 self._count += 1
             held[key] = bar

@@ -19,7 +19,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from fastbars.bars import OHLCVBar
+from fastbars.bars import OHLCVBar, PathNumber, path_number
 from fastbars.buffer import BarBuffer, Empty
 from fastbars.errors import InvalidTickError, PrecisionError, RestError
 from fastbars.exchanges.checked import LATEST_NS
@@ -40,7 +40,7 @@ _REACH_NS = 30 * 86_400_000_000_000  # how far before the span the last trade is
 _MOST_FIRST_PAGES = 500  # gone through backward to find a symbol's first trade
 _MOST_PAGES = 10_000  # of one window or hole
 
-_Key = tuple[str, datetime, int | None]
+_Key = tuple[str, datetime, PathNumber]
 
 
 class Fetch(Protocol):
@@ -319,7 +319,7 @@ class PastTrades:
 
     def _note(self, bars: Sequence[OHLCVBar]) -> None:
         for bar in bars:
-            self._made.note(bar, None if self._is_timed(bar.spec) else bar.first_trade_id)
+            self._made.note(bar, None if self._is_timed(bar.spec) else path_number(bar))
 
     def _is_timed(self, spec: str) -> bool:
         return self._timed is not None and spec in self._timed.spec_names
@@ -373,7 +373,7 @@ class _MadeBars:
         self._returned: dict[_Key, int] = {}
         self._reached_ns = dict(since_ns)
 
-    def note(self, bar: OHLCVBar, number: int | None) -> None:
+    def note(self, bar: OHLCVBar, number: PathNumber) -> None:
         if to_nanoseconds(bar.open_time) >= self.since_ns[bar.spec]:
             self._waiting[bar.spec, bar.open_time, number] = bar
 
@@ -383,7 +383,7 @@ class _MadeBars:
             for key, bar in self._waiting.items()
             if all_of_them or to_nanoseconds(bar.close_time) <= until_ns
         ]
-        ready.sort(key=lambda each: (each[1].open_time, each[1].first_trade_id or 0))
+        ready.sort(key=lambda each: each[1].open_time)  # those of one time stay in the order in which they came
         bars: list[OHLCVBar] = []
         for key, bar in ready:
             del self._waiting[key]
