@@ -90,7 +90,7 @@ def test_a_number_of_seconds_becomes_the_longest_fixed_unit(seconds: int, text: 
     ["", "m", "1", "0m", "-1m", "1.5m", "1M", "1 m", "1m ", "101y", "1201mo", "36601d", "9999999999s", "tick", "tick:",
      "tick:0", "tick:1.5", "tick:-1", "volume:0", "volume:.", "volume:1e3", "volume:1.2.3",
      "value:99999999999999999999",
-     "volume:0.0000000000000000001", "range:5", "\uff11m", 0, -60, True, None, 1.5],
+     "volume:0.0000000000000000001", "ranges:5", "\uff11m", 0, -60, True, None, 1.5],
 )  # fmt: skip
 def test_what_is_no_spec_is_refused_with_what_would_be_valid(text: Any) -> None:
     with pytest.raises(SpecError, match="valid are 1s 5s 1m 5m"):
