@@ -150,8 +150,8 @@ ADD_A_FIELD = {
         ),
     },
     "src/fastbars/bars.py": {
-        "None\n            without trades.\n\n": (
-            "None\n            without trades.\n        max_size: of the largest trade.\n\n"
+        "            trades and on inverse markets.\n\n": (
+            "            trades and on inverse markets.\n        max_size: of the largest trade.\n\n"
         ),
         "    largest_trade: Decimal | None = None\n": (
             "    largest_trade: Decimal | None = None\n    max_size: Decimal = Decimal(0)\n"
