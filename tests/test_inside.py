@@ -16,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 
 import fastbars
 from examples import examples
-from fastbars import BarBatch, BarBuffer, SpecError, aggregate
+from fastbars import BarBatch, BarBuffer, InvalidTickError, SpecError, aggregate
 from fastbars.bars import BAR_FIELDS, FEATURE_FIELDS, BarSpec, FootprintLevel, OHLCVBar
 from fastbars.live.delivery_log import decoded, encoded
 from strategies import FEATURED_SPECS, Scenario, buffer_for, expected, oracle_for, replay, scenarios
@@ -174,6 +174,16 @@ def test_a_bar_with_too_many_levels_has_no_footprint_and_is_untouched() -> None:
     )[0]  # fmt: skip
     assert len(whole.footprint or ()) == 2000
     check_sums(whole)
+    buffer = BarBuffer("1m+footprint:1,1m", ids="contiguous")
+    for number, price in enumerate([*prices, 5]):
+        buffer.add("A", T0 + number, price, 1, 1, number)
+    assert buffer.stats.footprints_lost == 1
+    with pytest.raises(InvalidTickError):
+        buffer.add("A", T0, -1, 1, 1, 9000)
+    other = BarBuffer("1m+footprint:1,1m", ids="contiguous")
+    other.load(buffer.dump(), continues=True)
+    assert [bar.footprint for bar in other.flush_all()] == [None, None]
+    assert other.stats.footprints_lost == 1
 
 
 def test_arrow_has_what_is_inside_as_nested_lists() -> None:

@@ -79,6 +79,10 @@ class BarKernel:
         """Bars that were closed the short way: nothing was in doubt. (Refused batches count too.)"""
 
     @property
+    def footprints_lost(self) -> int:
+        """Bars with more price levels than a footprint can have."""
+
+    @property
     def is_blank(self) -> bool:
         """Whether no trade was folded in, and no loss noted."""
 

@@ -763,6 +763,10 @@ cdef class BarKernel:
         return self.table.ordinary_closes
 
     @property
+    def footprints_lost(self):
+        return self.table.inside.lost
+
+    @property
     def is_blank(self):
         return bool(self.bars.blank and self.table.appeared_count == 0 and self.table.records.count == 0)
 

@@ -268,8 +268,6 @@ def path_number(bar: OHLCVBar) -> PathNumber:
 
 LEVEL_FIELDS = ("price", "buy_volume", "sell_volume", "unknown_volume")
 """Of a FootprintLevel."""
-MOST_LEVELS = 2000
-"""Of a footprint; a bar with trades at more price levels has none."""
 FEATURE_FIELDS = ("footprint", "delta", "delta_high", "delta_low", "vwap_deviation")
 """The fields of specs with features; in tables only where a spec has some, and in no line of CSV or JSON."""
 BAR_FIELDS = tuple(f.name for f in fields(OHLCVBar) if f.name not in ("inverse", *FEATURE_FIELDS))

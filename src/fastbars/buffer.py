@@ -59,6 +59,7 @@ class BufferStats:
         healed: trades taken from REST; they are not in `trades`.
         void_ids: rows of size 0, where ids prove completeness: their ids are used up, nothing was traded.
         series: how often the trade ids of a symbol began anew.
+        footprints_lost: bars whose footprint is None because they have more levels than are kept.
     """
 
     trades: int = 0
@@ -70,6 +71,7 @@ class BufferStats:
     healed: int = 0
     void_ids: int = 0
     series: int = 0
+    footprints_lost: int = 0
 
 
 class Gap(NamedTuple):
@@ -228,6 +230,7 @@ class BarBuffer:
         self._stats.duplicates = self._kernel.duplicates
         self._stats.healed = self._kernel.healed
         self._stats.void_ids = self._kernel.voids
+        self._stats.footprints_lost = self._kernel.footprints_lost
         self._stats.trades = self.rows_taken - self._stats.duplicates - self._stats.late - self._stats.void_ids
         return self._stats
 

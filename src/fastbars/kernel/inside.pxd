@@ -13,9 +13,6 @@ from fastbars.kernel.rows cimport Rows
 from fastbars.kernel.scaled cimport int128
 from fastbars.kernel.summary cimport Summary
 
-cdef enum:
-    MOST_LEVELS = 2000          # of a bar; one with more has no footprint
-
 cdef struct Feature:            # what a spec asks for
     bint asked
     bint flow
@@ -54,6 +51,7 @@ cdef struct Inside:
     int32_t **of_slots          # [spec][symbol]: the Detail of its open bar, -1: none; NULL of specs without features
     int32_t *of_records         # [record]
     Py_ssize_t records          # that `of_records` knows
+    int64_t lost                # bars whose levels became too many
 
 
 cdef inline bint asks_inside(const Inside *inside, int spec) noexcept nogil:

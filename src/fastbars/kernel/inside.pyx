@@ -11,7 +11,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from fastbars.kernel.limits cimport MAX_SCALE
+from fastbars.kernel.limits cimport MAX_SCALE, MOST_LEVELS
 from fastbars.kernel.passes cimport Columns
 from fastbars.kernel.rows cimport Rows, Shown, ShownLevel, ShownTable, grow_table
 from fastbars.kernel.scaled cimport (
@@ -24,6 +24,7 @@ from fastbars.errors import SpecError as _SpecError
 
 cdef enum:
     MOST_ALL_LEVELS = 1 << 24       # of all bars of a kernel: 1 GiB
+    MOST_NUMBER = 1 << 30           # in a snapshot
 
 assert sizeof(Level) == 64
 
@@ -75,6 +76,7 @@ cdef void clear_inside(Inside *inside, Py_ssize_t symbols) noexcept:
     cdef Py_ssize_t i
     cdef int k
     inside.detail_count = inside.level_count = 0
+    inside.lost = 0
     inside.free_detail = inside.free_level = -1
     for i in range(inside.records):
         inside.of_records[i] = -1
@@ -269,6 +271,7 @@ cdef bint add_inside(
         if at < 0:
             _free_levels(inside, detail)
             detail.lost = 1
+            inside.lost += 1
         else:
             detail.level = at
             add128_int64(&inside.levels[at].volumes[side + 1], size)
@@ -417,7 +420,8 @@ cdef dict copy_inside(const Inside *inside, Py_ssize_t symbols):
     if inside.features is NULL:
         return {}
     parts = {
-        "inside": [inside.detail_count, inside.free_detail, inside.level_count, inside.free_level, inside.records],
+        "inside": [
+            inside.detail_count, inside.free_detail, inside.level_count, inside.free_level, inside.records, inside.lost],
         "details": PyBytes_FromStringAndSize(<const char *>inside.details, inside.detail_count * sizeof(Detail)),
         "levels": PyBytes_FromStringAndSize(<const char *>inside.levels, inside.level_count * sizeof(Level)),
         "details_of_records": PyBytes_FromStringAndSize(<const char *>inside.of_records, inside.records * sizeof(int32_t)),
@@ -436,11 +440,11 @@ cdef int put_inside(Inside *inside, dict parts, Py_ssize_t symbols) except -1:
     if inside.features is NULL:
         return 0
     numbers = parts.get("inside")
-    if type(numbers) is not list or len(numbers) != 5 or not all(
-        type(number) is int and -1 <= number <= MOST_ALL_LEVELS for number in numbers
-    ) or min(numbers[0], numbers[2], numbers[4]) < 0:
+    if type(numbers) is not list or len(numbers) != 6 or not all(
+        type(number) is int and -1 <= number <= MOST_NUMBER for number in numbers
+    ) or min(numbers[0], numbers[2], numbers[4], numbers[5]) < 0:
         raise ValueError("the snapshot does not say what is inside its bars")
-    details, _, levels, _, records = numbers
+    details, _, levels, _, records, inside.lost = numbers
     sizes = {"details": details * sizeof(Detail), "levels": levels * sizeof(Level),
              "details_of_records": records * sizeof(int32_t)}
     for k in range(inside.specs):

@@ -24,6 +24,8 @@
 #define FB_REPORTED 6
 /* The upper half of a sum that is not known, whose lower half is 0. */
 #define FB_NO_SUM INT64_MIN
+/* Price levels of a bar; one with more has no footprint. */
+#define FB_MOST_LEVELS 2000
 
 static const int64_t fb_power_of_ten[FB_MAX_SCALE + 1] = {
     1LL, 10LL, 100LL, 1000LL, 10000LL, 100000LL, 1000000LL, 10000000LL, 100000000LL, 1000000000LL,

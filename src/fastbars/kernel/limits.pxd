@@ -9,6 +9,7 @@ cdef extern from "kernel_limits.h" nogil:
     const int MAX_SCALE "FB_MAX_SCALE"          # decimals of a price or a size
     const uint8_t REPORTED_STATUS "FB_REPORTED"
     const int64_t NO_SUM "FB_NO_SUM"
+    const int MOST_LEVELS "FB_MOST_LEVELS"      # of a footprint
     const int64_t LOWEST_KEY "FB_LOWEST_KEY"    # ids of older series are moved down: never further
 
 

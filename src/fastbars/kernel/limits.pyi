@@ -15,3 +15,6 @@ REPORTED_STATUS: int
 
 NO_SUM: int
 """The upper half of a sum that such a row lacks; the lower one is 0."""
+
+MOST_LEVELS: int
+"""Price levels of a footprint; a bar with trades at more has none."""

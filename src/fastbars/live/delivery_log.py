@@ -32,8 +32,9 @@ from typing import Any
 
 import orjson
 
-from fastbars.bars import LEVEL_FIELDS, MOST_LEVELS, BarStatus, CloseReason, FootprintLevel, OHLCVBar
+from fastbars.bars import LEVEL_FIELDS, BarStatus, CloseReason, FootprintLevel, OHLCVBar
 from fastbars.errors import SnapshotError
+from fastbars.kernel.limits import MOST_LEVELS
 
 MOST_BYTES = 1 << 28
 MOST_LOGS = 10_000
