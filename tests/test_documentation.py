@@ -30,7 +30,7 @@ from servers import START_NS, trade
 PROJECT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path for path in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")] if path.is_file())
 # Followed to the letter by a test of its own.
-APART = {"add-an-exchange.md"}
+APART = {"add-an-exchange.md", "add-a-bar-kind.md"}
 ENOUGH_LINES = 3
 
 
