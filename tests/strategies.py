@@ -50,7 +50,10 @@ FEATURED_SPECS = (
     "renko:3+flow+footprint:0.7", "session:09:30-16:00@America/New_York+flow+footprint:1",
 )  # fmt: skip
 LENGTHS_NS |= {"1s+flow": SECOND, "5s+flow+footprint:0.5": 5 * SECOND, "1m+footprint:3": MINUTE}
-PATH_SPECS = ("tick:1", "tick:3", "volume:0.5", "volume:50", "value:1000", "value:9000000000000000000")
+PATH_SPECS = (
+    "tick:1", "tick:3", "volume:0.5", "volume:50", "value:1000", "value:9000000000000000000", "range:300", "renko:10",
+    "delta:100", "cusum:2.5",
+)  # fmt: skip
 SYMBOLS = ("A", "BB", "ÇC")
 LONGEST_WAIT_S = 2**61 / 1e9  # 73 years, for BarBuffer: longer ones are taken for that long
 
