@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 from decimal import Decimal
 from pathlib import Path
@@ -16,9 +17,12 @@ from hypothesis import given, settings, strategies as st
 
 import fastbars
 from examples import examples
-from fastbars import BarBatch, BarBuffer, InvalidTickError, SpecError, aggregate
+from fastbars import BarBatch, BarBuffer, InvalidTickError, SpecError, StreamConfig, aggregate
 from fastbars.bars import BAR_FIELDS, FEATURE_FIELDS, BarSpec, FootprintLevel, OHLCVBar
 from fastbars.live.delivery_log import decoded, encoded
+from fastbars.simulator import SimulatedExchange
+from fastbars.simulator.faults import Fault, FaultKind, Faults
+from servers import until
 from strategies import FEATURED_SPECS, Scenario, buffer_for, expected, oracle_for, replay, scenarios
 from test_venue_tapes import TAPES
 
@@ -313,3 +317,36 @@ def test_footprints_of_recorded_trades_sum_to_their_bars(name: str, tapes: Path)
             ]
             traded += bar.trade_count or 0 if bar.revision == 0 else 0
     assert traded == count
+
+
+async def test_footprints_of_a_stream_are_healed_and_equal_the_market() -> None:
+    bars: dict[Any, OHLCVBar] = {}
+    faults = Faults(1)
+    async with SimulatedExchange("binance", symbols=1, rate=300, faults=faults, seed=3) as exchange:
+        config = StreamConfig(reconnect_delay=0.3, reconnect_max_delay=0.6, rest_url=exchange.rest_url, grace=0.2)
+        stream = fastbars.stream("binance", exchange.symbols, "1s+flow+footprint:0.5", url=exchange.url, config=config)
+        async with stream as feed:
+
+            async def read() -> None:
+                async for bar in feed:
+                    bars[bar.open_time] = bar
+
+            reader = asyncio.create_task(read())
+            await until(lambda: len(bars) >= 2)
+            faults.inject(Fault(FaultKind.DROP_TRADE, count=3))
+            exchange.abort_all()
+            await until(lambda: len(bars) >= 6)
+            await until(lambda: not feed.holes() and any(bar.status == "HEALED" for bar in bars.values()), 20)
+            await until(lambda: not any(bar.status == "GAP" for bar in bars.values()))
+        await reader
+    proven = [bar for bar in bars.values() if bar.is_complete and bar.trade_count]
+    assert len(proven) >= 3
+    for bar in proven:
+        check_sums(bar)
+        first, last = bar.first_trade_id or 0, bar.last_trade_id or 0
+        trades = [one for one in exchange.record.trades(bar.symbol) if first <= one.trade_id <= last]
+        levels: dict[Decimal, Decimal] = {}
+        for one in trades:
+            levels[one.price // D("0.5") * D("0.5")] = levels.get(one.price // D("0.5") * D("0.5"), D(0)) + one.size
+        assert {level.price: level.volume for level in bar.footprint or ()} == levels
+        assert (bar.delta_high is None) <= (bar.status == "HEALED")
