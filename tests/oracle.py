@@ -36,6 +36,7 @@ MOST_WAITING = 16
 ROUNDING_NS = 1_000_000  # how far outside of its hole REST may date a trade
 MOST_PASSED = 1000
 MOST_BRICKS = 100  # of one trade, as bars of their own
+MOST_PARTS = 100  # of one trade, in as many bars
 
 
 class Trade(NamedTuple):
@@ -216,6 +217,7 @@ class Bar:
     carry: Decimal | None = None
     kept: bool = True
     edges: tuple[Decimal, Decimal] | None = None  # of a brick: where it opens and closes
+    parts: dict[int, tuple[Decimal, Decimal]] = field(default_factory=dict)  # of split trades, by arrival
     revision: int = -1
     issued: tuple[object, ...] | None = None
 
@@ -812,7 +814,10 @@ class Track:
         bar.close_ns = max(row.time_ns for _, row in bar.arrivals)
         self.path.append(trade)
         kind, _, text = self.cut.partition(":")
+        text, _, modifier = text.partition(":")
         step = Decimal(text)
+        if modifier == "exact":
+            return self._place_parts(trade, arrival, step, by_value=kind == "value")
         if kind == "renko":
             return self._place_bricks(trade, step)
         if kind == "cusum":
@@ -825,6 +830,40 @@ class Track:
             "delta": self._delta,
         }[kind](bar)
         return [self.shut("trade")] if reached >= step else []
+
+    def _place_parts(self, trade: Trade, arrival: int, step: Decimal, *, by_value: bool) -> list[Line]:
+        """The bars that a trade fills: it lies on a line, behind what the open bar holds; bars cut that at each step."""
+        contract = self.oracle.contract_sizes.get(self.symbol)
+        assert self.current is not None
+        with localcontext(Context(prec=200, traps=[Inexact])):
+            paid = trade.price if contract is None else contract
+            self.current.arrivals.pop()
+            held = (self._quote if by_value else self._volume)(self.current)
+            self.current.arrivals.append((arrival, trade))
+            whole = paid * trade.size if by_value else trade.size
+            cuts = []
+            while (at := step * (len(cuts) + 1) - held) <= whole and len(cuts) <= MOST_PARTS:
+                cuts.append(at)
+            if len(cuts) > MOST_PARTS or (len(cuts) == MOST_PARTS and cuts[-1] < whole):
+                cuts[MOST_PARTS - 1 :] = [whole]
+            ends = cuts if cuts and cuts[-1] == whole else [*cuts, whole]
+            sizes, values = [Decimal(0)], [Decimal(0)]
+            for end in ends:
+                if end == whole:
+                    sizes.append(trade.size)
+                elif by_value:
+                    sizes.append(Decimal(floor(Fraction(end) / Fraction(paid) * 10**6)).scaleb(-6))
+                else:
+                    sizes.append(end)
+                values.append((paid * trade.size if end == whole else end) if by_value else paid * sizes[-1])
+            lines = []
+            for number in range(len(ends)):
+                if number:
+                    self.current = Bar(trade.time_ns, trade.time_ns, [(arrival, trade)])
+                self.current.parts[arrival] = sizes[number + 1] - sizes[number], values[number + 1] - values[number]
+                if number < len(cuts):
+                    lines.append(self.shut("trade"))
+        return lines
 
     def _is_sampled(self, step: Decimal) -> bool:
         """Whether the filter of Lopez de Prado, over all of the path, samples its last trade."""
@@ -1223,7 +1262,14 @@ class Track:
 
     def _volume(self, bar: Bar, sides: tuple[int, ...] = (-1, 0, 1)) -> Decimal:
         with localcontext(Context(prec=200, traps=[Inexact])):
-            return sum((trade.size for _, trade in bar.arrivals if trade.side in sides), Decimal(0))
+            return sum(
+                (
+                    bar.parts[number][0] if number in bar.parts else trade.size
+                    for number, trade in bar.arrivals
+                    if trade.side in sides
+                ),
+                Decimal(0),
+            )
 
     def _range(self, bar: Bar) -> Decimal:
         prices = [trade.price for _, trade in bar.arrivals]
@@ -1239,8 +1285,10 @@ class Track:
         with localcontext(Context(prec=200, traps=[Inexact])):
             return sum(
                 (
-                    (trade.price if contract is None else contract) * trade.size
-                    for _, trade in bar.arrivals
+                    bar.parts[number][1]
+                    if number in bar.parts
+                    else (trade.price if contract is None else contract) * trade.size
+                    for number, trade in bar.arrivals
                     if trade.side in sides
                 ),
                 Decimal(0),

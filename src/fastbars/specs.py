@@ -73,10 +73,11 @@ class BarKind(StrEnum):
 _TIMED = (BarKind.TIME, BarKind.SESSION)
 # Their steps are whole numbers: of units of time, of seconds, or of trades.
 _WHOLE_STEPS = (*_TIMED, BarKind.TICK)
-_PATH = re.compile(rf"({'|'.join(kind for kind in BarKind if kind not in _TIMED)}):([0-9.]{{1,40}})")
+_PATH = re.compile(rf"({'|'.join(kind for kind in BarKind if kind not in _TIMED)}):([0-9.]{{1,40}})(?::(exact))?")
 _HOURS = re.compile(r"([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)-([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:@(.*))?")
 _CALENDAR = re.compile(r"[A-Za-z0-9_/]{1,32}")
 _DAY_S = 86400
+_SPLITTING = (BarKind.VOLUME, BarKind.VALUE)  # kinds whose trades can be split
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ class BarSpec:
         origin_s: seconds from where a time bar would otherwise begin to where it does, under 7 days; of a session from
             midnight to its beginning, under a day.
         calendar: of sessions, a name in exchange-calendars, such as XNYS.
+        modifier: "exact", of volume and value: the trade that ends a bar is split, so that each has exactly the step.
         features: what its bars tell beside their fields, in alphabetical order: "flow", "footprint:STEP" (see
             docs/order-flow.md).
 
@@ -117,6 +119,7 @@ class BarSpec:
     timezone: str = ""
     origin_s: int = 0
     calendar: str = ""
+    modifier: str = ""
     features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -132,6 +135,12 @@ class BarSpec:
             raise SpecError(f"bar spec of kind {self.kind} and step {self.step!r} is not known; {_VALID}")
         if timed and (self.unit not in _UNITS_NS | _UNITS_MONTHS or _is_too_long(mantissa, self.unit)):
             raise SpecError(f"bar spec of {mantissa} {self.unit!r} is not between 1s and 100 years; {_VALID}")
+        if self.modifier and (self.modifier != "exact" or self.kind not in _SPLITTING):
+            raise SpecError(f"bar spec of kind {self.kind} and modifier {self.modifier!r} is not known; {_VALID}")
+        if self.modifier and self.features:
+            raise SpecError(
+                f"bar spec with features {'+'.join(self.features)}: trades must be whole, not split; {_VALID}"
+            )
         if is_session:
             self._check_session(mantissa)
         elif self.calendar:
@@ -160,7 +169,8 @@ class BarSpec:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return BarSpec, (
-            BarKind(self.kind), self.step, self.unit, self.timezone, self.origin_s, self.calendar, self.features,
+            BarKind(self.kind), self.step, self.unit, self.timezone, self.origin_s, self.calendar, self.modifier,
+            self.features,
         )  # fmt: skip
 
     @classmethod
@@ -201,7 +211,7 @@ class BarSpec:
         if text.startswith("session:"):
             return cls._session(text, text.removeprefix("session:"))
         if match := _PATH.fullmatch(text):
-            return cls._path(text, BarKind(match[1]), match[2])
+            return cls._path(text, BarKind(match[1]), match[2], match[3] or "")
         hint = " (a month is written mo)" if re.fullmatch(r"[0-9]+M", text) else ""
         raise SpecError(f"bar spec {text!r} is not known{hint}; {_VALID}")
 
@@ -233,7 +243,7 @@ class BarSpec:
         return spec
 
     @classmethod
-    def _path(cls, text: str, kind: BarKind, number: str) -> BarSpec:
+    def _path(cls, text: str, kind: BarKind, number: str, modifier: str) -> BarSpec:
         try:
             mantissa, scale = parse(number)
             step = to_decimal(mantissa, scale)
@@ -242,7 +252,7 @@ class BarSpec:
         whole = kind in _WHOLE_STEPS
         if mantissa <= 0 or (whole and scale):
             raise SpecError(f"bar spec {text!r} needs a positive {'whole ' if whole else ''}step; {_VALID}")
-        return cls(kind, step)
+        return cls(kind, step, modifier=modifier)
 
     def _placed(self, timezone: str, origin: Origin) -> BarSpec:
         if not timezone and not origin:
@@ -295,7 +305,8 @@ class BarSpec:
         if self.kind is BarKind.TIME:
             origin = self.origin_s * _SECOND_NS + (_MONDAY_NS if self.unit == "w" else 0)
             return "time", int(self.step) * _UNITS_NS[self.unit], origin
-        return self.kind.value, int(self.step) if self.kind in _WHOLE_STEPS else 0, 0
+        name = f"{self.kind}:{self.modifier}" if self.modifier else self.kind.value
+        return name, int(self.step) if self.kind in _WHOLE_STEPS else 0, 0
 
     def __str__(self) -> str:
         return "+".join((self._cut, *self.features))
@@ -311,7 +322,7 @@ class BarSpec:
             times = (origin_text(time_s)[1:] for time_s in (self.origin_s, (self.origin_s + int(self.step)) % _DAY_S))
             return f"session:{'-'.join(times)}{f'@{self.timezone}' if self.timezone else ''}"
         if not self.unit:
-            return f"{self.kind}:{self.step:f}"
+            return f"{self.kind}:{self.step:f}{f':{self.modifier}' if self.modifier else ''}"
         if not self.timezone and not self.origin_s:
             return f"{self.step}{self.unit}"
         from fastbars.calendars import origin_text  # noqa: PLC0415 as above

@@ -65,6 +65,16 @@ static inline int fb_scale(fb_int128 *acc, int64_t factor) {
 
 static inline int fb_less(const fb_int128 *a, const fb_int128 *b) { return fb_get(a) < fb_get(b); }
 
+/* a - b, which is known not to overflow */
+static inline fb_int128 fb_less_by(const fb_int128 *a, fb_int128 b) {
+    fb_int128 difference;
+    fb_put(&difference, fb_get(a) - fb_get(&b));
+    return difference;
+}
+
+/* a / b, of which is known that a >= 0, b > 0, and the quotient fits 63 bits */
+static inline int64_t fb_quotient(const fb_int128 *a, int64_t b) { return (int64_t)(fb_get(a) / b); }
+
 static inline double fb_double(const fb_int128 *a) { return (double)fb_get(a); }
 
 /* A sum that stays in registers, of which it is known that it cannot overflow. */
@@ -124,6 +134,20 @@ static inline int fb_scale(fb_int128 *acc, int64_t factor) {
 
 static inline int fb_less(const fb_int128 *a, const fb_int128 *b) {
     return a->hi != b->hi ? a->hi < b->hi : a->lo < b->lo;
+}
+
+static inline fb_int128 fb_less_by(const fb_int128 *a, fb_int128 b) {
+    fb_int128 difference;
+    unsigned char borrow = _subborrow_u64(0, a->lo, b.lo, &difference.lo);
+    uint64_t hi;
+    _subborrow_u64(borrow, (uint64_t)a->hi, (uint64_t)b.hi, &hi);
+    difference.hi = (int64_t)hi;
+    return difference;
+}
+
+static inline int64_t fb_quotient(const fb_int128 *a, int64_t b) {
+    uint64_t remainder;
+    return (int64_t)_udiv128((uint64_t)a->hi, a->lo, (uint64_t)b, &remainder);
 }
 
 static inline double fb_double(const fb_int128 *a) {

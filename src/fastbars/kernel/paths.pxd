@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t
 from fastbars.kernel.passes cimport Columns
 from fastbars.kernel.rules cimport Rule
 from fastbars.kernel.scaled cimport int128
+from fastbars.kernel.splits cimport SplitBy
 from fastbars.kernel.summary cimport Summary
 
 cdef enum StepUnit:             # what the step of a spec counts: at which scale a Slot has it
@@ -36,6 +37,7 @@ ctypedef bint (*IsSound)(const void *state, const Summary *bar) noexcept nogil
 
 cdef struct PathRule:
     StepUnit step_unit
+    SplitBy splits              # whether trades are split, so that bars have exactly the step; then there is nothing to ask
     IsFull is_full
     size_t state_bytes          # of each symbol, 0 before its first trade
     bint of_bar                 # the state is that of the open bar: 0 again when that has ended, whatever ended it

@@ -23,6 +23,7 @@ from fastbars.kernel.path_rules cimport (
 )
 from fastbars.kernel.rules cimport TICK, VALUE, VOLUME, Rule
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, add128, int128, less128, magnitude, scale128
+from fastbars.kernel.splits cimport BY_SIZE, BY_VALUE, WHOLE, SplitBy
 from fastbars.kernel.summary cimport Summary, count_of, total_of
 
 from fastbars.errors import SpecError
@@ -156,11 +157,11 @@ cdef int path_kind_of(str kind) except -1:
 
 cdef int _enter(
     str kind, StepUnit step_unit, IsFull is_full, size_t state_bytes=0, WidenState widen=NULL, IsSound is_sound=NULL,
-    bint of_bar=False
+    bint of_bar=False, SplitBy splits=WHOLE
 ) except -1:
     if len(_KINDS) == MOST_KINDS or state_bytes > MOST_STATE_BYTES or (state_bytes > 0 and is_sound is NULL):
         raise AssertionError(f"the rule of {kind} bars is one too many, too large, or cannot judge its own state")
-    _RULES[len(_KINDS)] = PathRule(step_unit, is_full, state_bytes, of_bar, widen, is_sound)
+    _RULES[len(_KINDS)] = PathRule(step_unit, splits, is_full, state_bytes, of_bar, widen, is_sound)
     _KINDS[kind] = TICK + len(_KINDS)
     return 0
 
@@ -173,4 +174,6 @@ _enter("range", PRICES, _is_range_reached)
 _enter("delta", SIZES, _is_delta_reached, sizeof(int128), _widen_delta, _is_sound_delta, of_bar=True)
 _enter("cusum", PRICES, _is_cusum_reached, sizeof(Cusum), _widen_cusum, _is_sound_cusum)
 _enter("renko", GRID, _is_brick_left, sizeof(Renko), _widen_renko, _is_sound_renko)
+_enter("volume:exact", SIZES, NULL, 0, NULL, NULL, False, BY_SIZE)
+_enter("value:exact", QUOTES, NULL, 0, NULL, NULL, False, BY_VALUE)
 assert (_KINDS["tick"], _KINDS["volume"], _KINDS["value"]) == (TICK, VOLUME, VALUE)

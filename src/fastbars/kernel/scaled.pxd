@@ -11,6 +11,8 @@ cdef extern from "int128.h" nogil:
     bint add128_product "fb_add_product"(int128 *acc, int64_t a, int64_t b)
     bint scale128 "fb_scale"(int128 *acc, int64_t factor)
     bint less128 "fb_less"(const int128 *a, const int128 *b)
+    int128 less_by128 "fb_less_by"(const int128 *a, int128 b)
+    int64_t quotient128 "fb_quotient"(const int128 *a, int64_t b)
     ctypedef struct wide "fb_wide":     # a 128-bit sum in registers
         pass
     wide wide_zero "fb_wide_zero"()
