@@ -832,7 +832,7 @@ class Track:
         return [self.shut("trade")] if reached >= step else []
 
     def _place_parts(self, trade: Trade, arrival: int, step: Decimal, *, by_value: bool) -> list[Line]:
-        """The bars that a trade fills: it lies on a line, behind what the open bar holds; bars cut that at each step."""
+        """The bars that a trade fills: it lies on a line, behind what the open bar holds, and is cut at each step."""
         contract = self.oracle.contract_sizes.get(self.symbol)
         assert self.current is not None
         with localcontext(Context(prec=200, traps=[Inexact])):

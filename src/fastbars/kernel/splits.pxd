@@ -51,20 +51,24 @@ cdef inline bint take_part(
     Split *split, SplitBy by, const Summary *bar, const int128 *step, int size_scale, Part *part, bint *ended
 ) noexcept nogil:
     # The part that goes into a bar; True: the bar is full with it. `ended`: nothing is left.
-    cdef int128 room = less_by128(step, total_of(bar, by == BY_SIZE)), left = split.value_left, taken
+    cdef int128 held = total_of(bar, by == BY_SIZE), left = split.value_left, reached = held, room, taken
     cdef int64_t unit
+    cdef bint fills
     split.parts += 1
     if by == BY_SIZE:
         left = NOTHING
         add128_int64(&left, split.size_left)
-    if split.parts == MOST_PARTS or not less128(&room, &left):
+    add128(&reached, &left)     # where it leaves its range, so does the bar
+    fills = not less128(&reached, step)
+    if split.parts == MOST_PARTS or not less128(step, &reached):
         part.size, part.value = split.size_left, split.value_left
         ended[0] = True
-        return not less128(&left, &room)
+        return fills
     ended[0] = False
-    if not less128(&NOTHING, &room):    # no such bar is left open; a snapshot may say that one is
+    if not less128(&held, step):    # no such bar is left open; a snapshot may say that one is
         part.size, part.value = 0, NOTHING
         return True
+    room = less_by128(step, held)
     if by == BY_SIZE:
         part.size = <int64_t>room.lo
         part.value = NOTHING
