@@ -841,7 +841,7 @@ class Track:
             held = (self._quote if by_value else self._volume)(self.current)
             self.current.arrivals.append((arrival, trade))
             whole = paid * trade.size if by_value else trade.size
-            cuts = []
+            cuts: list[Decimal] = []
             while (at := step * (len(cuts) + 1) - held) <= whole and len(cuts) <= MOST_PARTS:
                 cuts.append(at)
             if len(cuts) > MOST_PARTS or (len(cuts) == MOST_PARTS and cuts[-1] < whole):
