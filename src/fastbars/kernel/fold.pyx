@@ -32,6 +32,7 @@ from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.ordinary cimport begins_stretch, fold_path_stretch, fold_rows, fold_time_stretch, take_ordinary
 from fastbars.kernel.ordinary_close cimport close_ordinary
 from fastbars.kernel.passes cimport Columns, Pass, Seen, note_overflow, row_at
+from fastbars.kernel.parts cimport fold_parts
 from fastbars.kernel.paths cimport Ending, path_rule_of, plain_ending
 from fastbars.kernel.rows cimport not_placed
 from fastbars.kernel.rules cimport FIXED, TICK, VALUE, VOLUME, Rule, interval_of, is_time_kind
@@ -40,7 +41,6 @@ from fastbars.kernel.series cimport (
     CONFIRMED, HELD, REPEATED, Wait, begin_series, hold, is_repeated, may_begin, older_series, stand_in, stop_ordinary, take_strays,
     waiting_of,
 )
-from fastbars.kernel.splits cimport Part, Split, SplitBy, add_part, begin_split, take_part
 from fastbars.kernel.summary cimport Summary, add_trade, begin_bar, clear_bar
 from fastbars.kernel.table cimport (
     Past, Record, Slot, Table, event_time, is_open, mark_begun_late, state_of, total_bar,
@@ -760,7 +760,7 @@ cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row, bint
     step = slot.gate.step
     step.hi &= HIGHEST
     if path_rule_of(rule.kind).splits:
-        _fold_parts(table, run, spec, row, &step)
+        fold_parts(table, run, spec, row, &step)
         return
     opened = bar.open if bar.largest else batch.price[row]
     first, last = bar.first_id, bar.last_id
@@ -786,33 +786,6 @@ cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row, bint
         close_bar(table, run, spec, s, row, BY_TRADE)
         ending.close += ending.step
         ending.empty -= 1
-
-
-cdef void _fold_parts(Table *table, Pass *run, int spec, Py_ssize_t row, const int128 *step) noexcept nogil:
-    # A trade into bars of exactly the step, the first of which is open.
-    cdef const Columns *batch = &run.columns
-    cdef SplitBy by = path_rule_of(table.specs.rules[spec].kind).splits
-    cdef int32_t s = batch.symbol_id[row]
-    cdef Slot *slot = &table.slots[spec][s]
-    cdef Summary *bar = &slot.bar
-    cdef Split split = begin_split(batch, row, slot.contract)
-    cdef Part part
-    cdef int64_t opened, first, last
-    cdef bint full, ended = False
-    while not ended:
-        full = take_part(&split, by, bar, step, slot.scale.size, &part, &ended)
-        opened = bar.open if bar.largest else batch.price[row]
-        first, last = bar.first_id, bar.last_id
-        if add_part(bar, batch, row, &part):
-            note_overflow(run, row)
-        bar.open, bar.close = opened, batch.price[row]
-        if table.terms.by_id:
-            bar.first_id = min(first, batch.first_id[row])
-            bar.last_id = max(last, batch.last_id[row])
-        if full:
-            close_bar(table, run, spec, s, row, BY_TRADE)
-        if not ended:
-            roll(table, run, spec, s, batch.time_ns[row], row)
 
 
 cdef void _shape(Summary *bar, int64_t opened, int64_t closed) noexcept nogil:
