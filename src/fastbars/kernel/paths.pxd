@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t
 
+from fastbars.kernel.instruments cimport Scale
 from fastbars.kernel.passes cimport Columns
 from fastbars.kernel.rules cimport Rule
 from fastbars.kernel.scaled cimport int128
@@ -49,4 +50,6 @@ cdef inline Ending plain_ending() noexcept nogil:
 
 
 cdef const PathRule *path_rule_of(int kind) noexcept nogil
+# That the bars of a symbol have at least, where the step has so many decimals.
+cdef Scale least_scale_of(int kind, int decimals) noexcept nogil
 cdef int path_kind_of(str kind) except -1

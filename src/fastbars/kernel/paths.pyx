@@ -14,8 +14,9 @@ again. (Ticks, volumes and values are folded in by loops of their own, in ordina
 Units: steps at the scales of the symbol, as `StepUnit` says; states as their rule says.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int8_t, int64_t
 
+from fastbars.kernel.instruments cimport Scale
 from fastbars.kernel.passes cimport Columns
 from fastbars.kernel.path_rules cimport (
     MOST_BRICKS, Cusum, Move, Renko, begin_renko, delta_with, ends_cusum, ends_range, ends_renko, follow_cusum, is_delta,
@@ -23,7 +24,7 @@ from fastbars.kernel.path_rules cimport (
 )
 from fastbars.kernel.rules cimport TICK, VALUE, VOLUME, Rule
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, add128, int128, less128, magnitude, scale128
-from fastbars.kernel.splits cimport BY_SIZE, BY_VALUE, WHOLE, SplitBy
+from fastbars.kernel.splits cimport BY_SIZE, BY_VALUE, PART_DECIMALS, WHOLE, SplitBy
 from fastbars.kernel.summary cimport Summary, count_of, total_of
 
 from fastbars.errors import SpecError
@@ -147,6 +148,16 @@ cdef bint _is_sound_renko(const void *state, const Summary *bar) noexcept nogil:
 
 cdef const PathRule *path_rule_of(int kind) noexcept nogil:
     return &_RULES[kind - TICK]
+
+
+cdef Scale least_scale_of(int kind, int decimals) noexcept nogil:
+    cdef const PathRule *rule = path_rule_of(kind)
+    cdef Scale scale = Scale(0, 0)
+    if rule.step_unit == GRID:
+        scale.price = <int8_t>decimals
+    elif rule.splits:
+        scale.size = <int8_t>max(decimals, PART_DECIMALS if rule.splits == BY_VALUE else 0)
+    return scale
 
 
 cdef int path_kind_of(str kind) except -1:

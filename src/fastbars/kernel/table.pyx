@@ -26,11 +26,10 @@ from fastbars.kernel.inside cimport (
 )
 from fastbars.kernel.instruments cimport Instrument, Instruments, Scale
 from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS
-from fastbars.kernel.paths cimport GRID, MOST_STATE_BYTES, PRICES, QUOTES, TRADES, WidenState, path_rule_of
+from fastbars.kernel.paths cimport GRID, MOST_STATE_BYTES, PRICES, QUOTES, TRADES, WidenState, least_scale_of, path_rule_of
 from fastbars.kernel.rows cimport Row, free_rows, grow_table, new_row, reserve_rows
 from fastbars.kernel.rules cimport interval_of, is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, int128_from_int, magnitude, parse_number
-from fastbars.kernel.splits cimport BY_VALUE, PART_DECIMALS
 from fastbars.kernel.summary cimport (
     Summary, clear_bar, is_beyond, is_within, merge_bar, quote_of, sum_sides, volume_of, widen_bar,
 )
@@ -365,7 +364,6 @@ cdef class BarTable:
         cdef Py_ssize_t s
         cdef Slot *slot
         cdef Slot blank
-        cdef Scale needed
         cdef int k, kind
         memset(&blank, 0, sizeof(Slot))
         clear_bar(&blank.bar, LOWEST, LOWEST)
@@ -376,16 +374,9 @@ cdef class BarTable:
             begin_cover(&table.coverage.covers[s])
         for k in range(table.specs.count):
             kind = table.specs.rules[k].kind
-            if is_time_kind(kind):
-                continue
-            decimals = parse_number(self.trees.specs[k].step)[1]
-            needed = Scale(0, 0)
-            if path_rule_of(kind).step_unit == GRID:
-                needed.price = <int8_t>decimals
-            elif path_rule_of(kind).splits:
-                needed.size = <int8_t>max(decimals, PART_DECIMALS if path_rule_of(kind).splits == BY_VALUE else 0)
-            for s in range(start, stop):
-                self.instruments.widen(s, needed)
+            if not is_time_kind(kind):
+                for s in range(start, stop):
+                    self.instruments.widen(s, least_scale_of(kind, parse_number(self.trees.specs[k].step)[1]))
         for k in range(table.specs.count):
             for s in range(start, stop):
                 slot = &table.slots[k][s]
