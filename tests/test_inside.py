@@ -17,8 +17,9 @@ from hypothesis import given, settings, strategies as st
 
 import fastbars
 from examples import examples
-from fastbars import BarBatch, BarBuffer, InvalidTickError, SpecError, StreamConfig, aggregate
+from fastbars import BarBatch, BarBuffer, InvalidTickError, PrecisionError, SpecError, StreamConfig, aggregate
 from fastbars.bars import BAR_FIELDS, FEATURE_FIELDS, BarSpec, FootprintLevel, OHLCVBar
+from fastbars.kernel.batch import TickBatch
 from fastbars.live.delivery_log import decoded, encoded
 from fastbars.simulator import SimulatedExchange
 from fastbars.simulator.faults import Fault, FaultKind, Faults
@@ -81,15 +82,15 @@ def check_sums(bar: OHLCVBar) -> None:
 def test_the_other_fields_of_a_bar_do_not_depend_on_its_features() -> None:
     # Across blocks of rows, several symbols, and with all specs beside each other.
     trades = some_trades(70_000)
-    plain = aggregate(**trades, bars="5s,1m,tick:100")
-    featured = aggregate(**trades, bars="1m,5s+flow+footprint:0.05,1m+footprint:0.5,tick:100+flow,5s,tick:100")
+    plain = aggregate(**trades, bars="30s,1m,tick:1000")
+    featured = aggregate(**trades, bars="1m,30s+flow+footprint:0.05,1m+footprint:0.5,tick:1000+flow,30s,tick:1000")
 
     def fields(batch: BarBatch, spec: str) -> list[tuple[Any, ...]]:
         return [tuple(getattr(bar, name) for name in BAR_FIELDS if name != "spec") for bar in batch if bar.spec == spec]
 
-    assert fields(featured, "5s") == fields(plain, "5s") == fields(featured, "5s+flow+footprint:0.05")
+    assert fields(featured, "30s") == fields(plain, "30s") == fields(featured, "30s+flow+footprint:0.05")
     assert fields(featured, "1m") == fields(plain, "1m") == fields(featured, "1m+footprint:0.5")
-    assert fields(featured, "tick:100") == fields(plain, "tick:100") == fields(featured, "tick:100+flow")
+    assert fields(featured, "tick:1000") == fields(plain, "tick:1000") == fields(featured, "tick:1000+flow")
     for bar in featured:
         if "footprint" in bar.spec:
             check_sums(bar)
@@ -350,3 +351,29 @@ async def test_footprints_of_a_stream_are_healed_and_equal_the_market() -> None:
             levels[one.price // D("0.5") * D("0.5")] = levels.get(one.price // D("0.5") * D("0.5"), D(0)) + one.size
         assert {level.price: level.volume for level in bar.footprint or ()} == levels
         assert (bar.delta_high is None) <= (bar.status == "HEALED")
+
+
+def test_a_refused_batch_leaves_what_is_inside_as_it_was() -> None:
+    # A long batch is checked while it is folded in; of sums near the end of 128 bits each row is looked at.
+    spec = "5s+flow+footprint:0.05,tick:7+footprint:1"
+    trades = some_trades(30_000, symbols=1)
+    for spoil in (
+        {"size": np.where(np.arange(30_000) == 29_990, 0, trades["size"])},
+        {"size": np.where(np.arange(30_000) > 20_000, 2**63 - 1, 1), "price": np.full(30_000, 2**62)},
+    ):
+        buffer, twin = BarBuffer(spec), BarBuffer(spec)
+        for one in (buffer, twin):
+            one.add_batch(batch_of(one, some_trades(20, symbols=1, seed=5)))
+            one.instruments.add("S0", 2, 5)
+        before = buffer.dump()
+        columns = {name: trades[name] for name in ("time_ns", "price", "size", "side")} | spoil
+        symbol_id = np.zeros(30_000, np.int32)
+        with pytest.raises((InvalidTickError, PrecisionError)):
+            buffer.add_batch(TickBatch.from_columns(buffer.instruments, symbol_id=symbol_id, **columns))
+        after = buffer.dump()
+        assert {name: part for name, part in after.items() if before[name] != part} == {}
+        more = some_trades(300, symbols=1, seed=6)
+        issued = [one.add_batch(batch_of(one, more)) + one.flush_all() for one in (buffer, twin)]
+        assert issued[0] == issued[1]
+        for bar in issued[0]:
+            check_sums(bar)

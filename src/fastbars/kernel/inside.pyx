@@ -417,14 +417,17 @@ cdef void unuse_others(Inside *inside, const uint8_t *details, const uint8_t *le
 
 cdef dict copy_inside(const Inside *inside, Py_ssize_t symbols):
     cdef int k
+    cdef Py_ssize_t records = inside.records
     if inside.features is NULL:
         return {}
+    while records and inside.of_records[records - 1] < 0:
+        records -= 1
     parts = {
         "inside": [
-            inside.detail_count, inside.free_detail, inside.level_count, inside.free_level, inside.records, inside.lost],
+            inside.detail_count, inside.free_detail, inside.level_count, inside.free_level, records, inside.lost],
         "details": PyBytes_FromStringAndSize(<const char *>inside.details, inside.detail_count * sizeof(Detail)),
         "levels": PyBytes_FromStringAndSize(<const char *>inside.levels, inside.level_count * sizeof(Level)),
-        "details_of_records": PyBytes_FromStringAndSize(<const char *>inside.of_records, inside.records * sizeof(int32_t)),
+        "details_of_records": PyBytes_FromStringAndSize(<const char *>inside.of_records, records * sizeof(int32_t)),
     }
     for k in range(inside.specs):
         if inside.features[k].asked:
