@@ -294,7 +294,8 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
 
         numpy has no decimals: prices and sums are the floats nearest to their exact values, NaN where a bar has no
         price. `rows` holds the exact ones, as mantissas with their scales; so do the Arrow table, the bar objects and
-        `batch["close"]`. Counts and ids are -1 where they are not known, sums NaN.
+        `batch["close"]`. Counts and ids are -1 where they are not known, sums NaN, times of trades NaT. What is inside
+        bars of specs with features is in none of these columns.
         """
         columns = numpy_columns(np.ascontiguousarray(self.rows), self._texts, self.ids)
         for name, text in self._identity.items():
