@@ -1,4 +1,5 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from libc.string cimport memset
 
 from fastbars.kernel.batch cimport TickBatch
 from fastbars.kernel.coverage cimport Coverage
@@ -142,6 +143,11 @@ cdef inline void mark_begun_late(Slot *slot, bint late) noexcept nogil:
 
 cdef inline void *state_of(const Table *table, int spec, Py_ssize_t symbol_id) noexcept nogil:
     return table.states[spec] + symbol_id * table.state_bytes[spec]
+
+
+cdef inline void clear_state(Table *table, int spec, Py_ssize_t symbol_id) noexcept nogil:
+    # As before the first trade: with it the path of a rule begins anew.
+    memset(state_of(table, spec, symbol_id), 0, table.state_bytes[spec])
 
 
 cdef inline void begin_record(Record *record, int32_t revision, uint8_t reason, uint8_t flags) noexcept nogil:

@@ -384,7 +384,7 @@ cdef class BarTable:
                 slot.contract = self.instruments.table[s].contract
                 table.pasts[k][s] = Past(LOWEST, LOWEST, LOWEST, LOWEST)
                 if table.state_bytes[k]:
-                    memset(state_of(table, k, s), 0, table.state_bytes[k])
+                    clear_state(table, k, s)
                 self.take_scale(k, s, self.instruments.table[s].scale)
         return 0
 
