@@ -34,6 +34,7 @@ class Table:
     title: str
     jobs: list[Job]
     per_bar: int = 0  # of columns: trades a symbol and minute
+    by_kind: bool = False  # several things: each job is compared with the first one of the same `only`
     faults: str = ""
 
 
@@ -59,6 +60,21 @@ TABLES = [
     *(
         Table(f"Columns to bars: {SYMBOLS} symbols, {per_bar} trades a bar, 1m, one thread", column_jobs(), per_bar)
         for per_bar in (100, 7)
+    ),
+    Table(
+        "Bars that end by their trades: one symbol, 200,000 trades, about 100 a bar, one thread",
+        by_kind=True,
+        jobs=[
+            Job("fastbars", "kinds fastbars_volume", "all fields, exact; order and completeness by id", "volume"),
+            Job("finmlkit", "kinds finmlkit_volume", "OHLCV, counts and sums by side in floats; no ids", "volume"),
+            Job("nautilus_trader", "kinds nautilus_volume", "OHLCV in fixed point; splits the last trade", "volume"),
+            Job("fastbars", "kinds fastbars_renko", "as above", "renko"),
+            Job("nautilus_trader", "kinds nautilus_renko", "OHLCV in fixed point", "renko"),
+            Job("fastbars", "kinds fastbars_cusum", "as above", "CUSUM"),
+            Job("finmlkit", "kinds finmlkit_cusum", "as above; of logarithms, a threshold for each trade", "CUSUM"),
+            Job("fastbars", "kinds fastbars_footprint", "as above, bought and sold at each level", "footprint"),
+            Job("finmlkit", "kinds finmlkit_footprint", "as above, with counts and imbalances, in floats", "footprint"),
+        ],
     ),
     Table(
         "One trade at a time, from texts: 20 symbols, 1m; the object that a library wants is made in the time",
@@ -107,6 +123,7 @@ def write_data() -> None:
         for symbol, ns, price, size, side, number in rows
     )
     (WORK / "trades.tsv").write_text("".join(texts))
+    np.savez(WORK / "kinds.npz", allow_pickle=False, **market.drawn(200_000, 1, 100))
     (WORK / "messages.jsonl").write_bytes(b"\n".join(market.messages(market.columns(200_000, 20))) + b"\n")
 
 
@@ -160,7 +177,10 @@ def compare(workers: list[Worker], folder: Path) -> None:
 def lines_of(table: Table, versions: dict[str, str], brief: bool) -> list[str]:
     """A Markdown table; brief: without what each computes. Below it, why somebody is ahead."""
     jobs = [job for job in table.jobs if not is_slower_variant(job, table.jobs)]
-    ours = jobs[0].median_ns
+
+    def ours_of(job: Job) -> Job:
+        return next(each for each in jobs if not table.by_kind or each.only == job.only)
+
     head = ["| library | ns a trade: median (min to max) | times the time of fastbars |", "|---|---|---|"]
     if not brief:
         head = [f"{head[0]} what it makes |", f"{head[1]}---|"]
@@ -172,9 +192,10 @@ def lines_of(table: Table, versions: dict[str, str], brief: bool) -> list[str]:
             lines.append(f"| {name} | not measured: {job.fault} | |{computes}")
             continue
         spread = f"{number(job.median_ns)} ({number(min(job.times_ns))} to {number(max(job.times_ns))})"
-        ratio = "1" if job is jobs[0] else number(job.median_ns / ours)
+        ours = ours_of(job)
+        ratio = "1" if job is ours else number(job.median_ns / ours.median_ns)
         lines.append(f"| {name} | {spread} | {ratio} |{computes}")
-    ahead = [job.ahead for job in jobs if job.ahead and job.times_ns and job.median_ns < ours]
+    ahead = [job.ahead for job in jobs if job.ahead and job.times_ns and job.median_ns < ours_of(job).median_ns]
     return [*lines, "", *([f"Ahead: {' '.join(ahead)}", ""] if ahead else [])]
 
 

@@ -339,6 +339,18 @@ def aiohttp_socket(folder: Path, url: str) -> Round:
     return timed(lambda: None, lambda _: uvloop.run(receive()), messages(folder))
 
 
+def kind_round(job: str, folder: Path) -> Round:
+    """One of kind_jobs.JOBS."""
+    import numpy as np
+    from kind_jobs import JOBS
+
+    os.environ["NUMBA_NUM_THREADS"] = "1"
+    with np.load(folder / "kinds.npz") as loaded:
+        columns = {name: loaded[name] for name in loaded.files}
+    make, work = JOBS[job](columns)
+    return timed(make, work, len(columns["price"]))
+
+
 class ColumnWorker:
     """One of column_jobs.JOBS, with the columns of the moment."""
 
@@ -398,7 +410,7 @@ def main(job: str, folder: str, url: str) -> None:
     if kind == "columns":
         serve_columns(name, Path(folder))
         return
-    round_of: Round = globals()[job](Path(folder), url)
+    round_of: Round = kind_round(name, Path(folder)) if kind == "kinds" else globals()[job](Path(folder), url)
     round_of()  # warm
     print(json.dumps({"ready": job}), flush=True)
     for _ in sys.stdin:

@@ -23,6 +23,7 @@ INSTALL_SECONDS = 300
 # What pip is asked for, besides the peer's own name; the rest runs in the project's own environment.
 PEERS: dict[str, list[str]] = {
     "nautilus_trader": [],
+    "finmlkit": [],
     "tickbar": ["numpy"],
     "polars": ["numpy"],
     "duckdb": ["numpy", "pyarrow"],
