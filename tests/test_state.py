@@ -84,9 +84,9 @@ def instruments_of(symbols: int = 3) -> Instruments:
     return instruments
 
 
-def test_an_open_bar_takes_288_bytes_at_most_and_a_closed_one_232() -> None:
-    assert SLOT_BYTES <= 288
-    assert RECORD_BYTES <= 232
+def test_an_open_bar_takes_304_bytes_at_most_and_a_closed_one_240() -> None:
+    assert SLOT_BYTES <= 304
+    assert RECORD_BYTES <= 240
 
 
 @pytest.mark.parametrize("specs", ["1h", SIX_SPECS.replace("1s,5s,", ""), "tick:1000000", "1h,volume:1000000000"])

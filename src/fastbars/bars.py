@@ -38,6 +38,7 @@ class BarStatus(StrEnum):
     COMPLETE = "COMPLETE"  # the trade ids prove that every trade is in it, at both ends
     HEALED = "HEALED"  # it had a hole, which was filled from REST
     PUBLISHED = "PUBLISHED"  # it lacks only ids that the exchange's history leaves out
+    RETRACTED = "RETRACTED"  # with what is known now there is no such bar: its anchor's bars were cut again
     PROVISIONAL = "PROVISIONAL"  # no hole inside; the next trade, which proves the end, has not come yet
     UNVERIFIABLE = "UNVERIFIABLE"  # the exchange's trades carry no ids that could prove it
     SAMPLED = "SAMPLED"  # made from sampled last prices, not from trades
@@ -55,6 +56,7 @@ class CloseReason(StrEnum):
     GAP = "gap"  # the clock, while the feed was down
     END = "end"  # end of input or of the subscription
     CANDLE = "candle"  # the exchange closed its own candle: a REPORTED bar
+    ANCHOR = "anchor"  # the interval of its anchor ended
     OPEN = "open"  # not closed yet: what `BarBuffer.current` shows
 
 
@@ -123,6 +125,7 @@ class OHLCVBar:
             None without trades, and where a trade came out of order, so that it is not known.
         vwap_deviation: the volume-weighted standard deviation of the price from the vwap, to 28 digits; None without
             trades and on inverse markets.
+        index: its number within the interval of its anchor, from 0; None where its spec has no anchor.
 
     Raises:
         ValueError: high, low, open and close contradict each other; a sum is negative (the quote volume only where a
@@ -162,6 +165,7 @@ class OHLCVBar:
     delta_high: Decimal | None = None
     delta_low: Decimal | None = None
     vwap_deviation: Decimal | None = None
+    index: int | None = None
 
     def __post_init__(self) -> None:
         prices = (self.open, self.high, self.low, self.close)

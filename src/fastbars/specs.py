@@ -1,4 +1,4 @@
-"""BarSpec: the rule that ends a bar, read from text: "5m", "1d@America/New_York", "session:09:30-16:00", "tick:1000".
+"""BarSpec: the rule that ends a bar, read from text: "5m", "1d@America/New_York", "session:09:30-16:00", "tick:50@1d".
 
 Units: steps in the spec's own unit, rules in nanoseconds; origins seconds of wall-clock time.
 """
@@ -36,7 +36,7 @@ _FEATURES = re.compile(r"(.*?)((?:\+[a-z][a-z0-9:.]*)*)", re.DOTALL)
 _VALID = (
     "valid are 1s 5s 1m 5m 15m 1h 4h 1d 1w 1mo 1y and the like, 1d+17:00@America/New_York,"
     " session:09:30-16:00@America/New_York, session:XNYS, tick:1000, volume:50, value:1000000, range:0.5, renko:10,"
-    " delta:100, cusum:2.5; +flow and +footprint:STEP behind any of them"
+    " delta:100, cusum:2.5; with an anchor volume:50@1d; +flow and +footprint:STEP behind any of them"
 )
 
 Origin = str | time | timedelta | int
@@ -73,11 +73,17 @@ class BarKind(StrEnum):
 _TIMED = (BarKind.TIME, BarKind.SESSION)
 # Their steps are whole numbers: of units of time, of seconds, or of trades.
 _WHOLE_STEPS = (*_TIMED, BarKind.TICK)
-_PATH = re.compile(rf"({'|'.join(kind for kind in BarKind if kind not in _TIMED)}):([0-9.]{{1,40}})(?::(exact))?")
+# What is summed up towards the step, and the ways to apply it, of the kinds that leave these open.
+_MEASURES: dict[BarKind, tuple[str, ...]] = {}
+_MODIFIERS: dict[BarKind, tuple[str, ...]] = {BarKind.VOLUME: ("exact",), BarKind.VALUE: ("exact",)}
+_TIME = re.compile(r"([0-9]{1,9})(s|m|h|d|w|mo|y)([+-][0-9:]+)?(?:@(.*))?")
+_PATH = re.compile(
+    rf"({'|'.join(kind for kind in BarKind if kind not in _TIMED)})(?::([a-z]+))?:([0-9.]{{1,40}})(?::([a-z]+))?"
+    "(?:@(.*))?"
+)
 _HOURS = re.compile(r"([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)-([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:@(.*))?")
 _CALENDAR = re.compile(r"[A-Za-z0-9_/]{1,32}")
 _DAY_S = 86400
-_SPLITTING = (BarKind.VOLUME, BarKind.VALUE)  # kinds whose trades can be split
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +98,9 @@ class BarSpec:
     midnight, or those of an exchange's `calendar`, which knows holidays and half days. Trades outside of sessions
     belong to no bar.
 
-    All other bars run from their first to their last trade and end with the trade that reaches the step, which
-    stays whole (`BarKind`). They depend on the path: once a trade is missing, all of them from there on are
-    flagged GAP.
+    All others are path-driven (`BarKind`): they run from their first to their last trade, and end with the trade that
+    reaches the step, which stays whole. With an anchor they begin anew with each of its intervals, so that they do not
+    depend on when one began to look; without one they do, and once a trade is missing, all from there on are GAP.
 
     Attributes:
         kind: what ends a bar.
@@ -105,7 +111,10 @@ class BarSpec:
         origin_s: seconds from where a time bar would otherwise begin to where it does, under 7 days; of a session from
             midnight to its beginning, under a day.
         calendar: of sessions, a name in exchange-calendars, such as XNYS.
-        modifier: "exact", of volume and value: the trade that ends a bar is split, so that each has exactly the step.
+        anchor: of a path-driven spec, the time or session spec with whose intervals it begins anew; None: never.
+        measure: what is summed up towards the step, of the kinds that leave it open; empty for the others.
+        modifier: how the step is applied, where a kind has several ways; empty: as its definition says. "exact", of
+            volume and value: the trade that ends a bar is split, so that each has exactly the step.
         features: what its bars tell beside their fields, in alphabetical order: "flow", "footprint:STEP" (see
             docs/order-flow.md).
 
@@ -119,6 +128,8 @@ class BarSpec:
     timezone: str = ""
     origin_s: int = 0
     calendar: str = ""
+    anchor: BarSpec | None = None
+    measure: str = ""
     modifier: str = ""
     features: tuple[str, ...] = ()
 
@@ -135,9 +146,7 @@ class BarSpec:
             raise SpecError(f"bar spec of kind {self.kind} and step {self.step!r} is not known; {_VALID}")
         if timed and (self.unit not in _UNITS_NS | _UNITS_MONTHS or _is_too_long(mantissa, self.unit)):
             raise SpecError(f"bar spec of {mantissa} {self.unit!r} is not between 1s and 100 years; {_VALID}")
-        if self.modifier and (self.modifier != "exact" or self.kind not in _SPLITTING):
-            raise SpecError(f"bar spec of kind {self.kind} and modifier {self.modifier!r} is not known; {_VALID}")
-        if self.modifier and self.features:
+        if self.modifier == "exact" and self.features:
             raise SpecError(
                 f"bar spec with features {'+'.join(self.features)}: trades must be whole, not split; {_VALID}"
             )
@@ -155,6 +164,21 @@ class BarSpec:
             raise SpecError(f"bar spec of origin {self.origin_s} s: it must be under 7 days")
         if self.features:
             object.__setattr__(self, "features", _checked_features(self.features))
+        self._check_additions()
+
+    def _check_additions(self) -> None:
+        for name, given, known in (
+            ("measure", self.measure, _MEASURES.get(self.kind, ("",))),
+            ("modifier", self.modifier, ("", *_MODIFIERS.get(self.kind, ()))),
+        ):
+            if given not in known:
+                choices = ", ".join(filter(None, known)) or "none"
+                raise SpecError(f"bar spec of kind {self.kind} has the {name} {given!r}; it has {choices}; {_VALID}")
+        anchor = self.anchor
+        if anchor is not None and (self.is_timed or not anchor.is_timed or anchor.features):
+            raise SpecError(
+                f"bar spec of kind {self.kind} and anchor {anchor}: anchors are time specs such as 1d; {_VALID}"
+            )
 
     def _check_session(self, seconds: int) -> None:
         placed = bool(self.timezone or self.origin_s)
@@ -169,8 +193,8 @@ class BarSpec:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return BarSpec, (
-            BarKind(self.kind), self.step, self.unit, self.timezone, self.origin_s, self.calendar, self.modifier,
-            self.features,
+            BarKind(self.kind), self.step, self.unit, self.timezone, self.origin_s, self.calendar, self.anchor,
+            self.measure, self.modifier, self.features,
         )  # fmt: skip
 
     @classmethod
@@ -203,15 +227,24 @@ class BarSpec:
         if not isinstance(text, str):
             raise SpecError(f"a bar spec is text, not {text!r}; {_VALID}")
         if (match := _FEATURES.fullmatch(text)) and match[2]:
-            return replace(cls._parse(match[1]), features=tuple(match[2].split("+")[1:]))
-        if match := re.fullmatch(r"([0-9]{1,9})(s|m|h|d|w|mo|y)([+-][0-9:]+)?(?:@(.*))?", text):
+            return replace(cls._head(text, match[1]), features=tuple(match[2].split("+")[1:]))
+        return cls._head(text, text)
+
+    @classmethod
+    def _head(cls, text: str, head: str) -> BarSpec:
+        if match := _TIME.fullmatch(head):
             if match[4] == "":
                 raise SpecError(f"bar spec {text!r} names no time zone after the @; {_VALID}")
             return cls._time(text, int(match[1]), match[2])._placed(match[4] or "", match[3] or 0)
-        if text.startswith("session:"):
-            return cls._session(text, text.removeprefix("session:"))
-        if match := _PATH.fullmatch(text):
-            return cls._path(text, BarKind(match[1]), match[2], match[3] or "")
+        if head.startswith("session:"):
+            return cls._session(text, head.removeprefix("session:"))
+        if match := _PATH.fullmatch(head):
+            spec = cls._path(text, BarKind(match[1]), match[2] or "", match[3], match[4] or "")
+            if match[5] is None:
+                return spec
+            if not (_TIME.fullmatch(match[5]) or match[5].startswith("session:")):
+                raise SpecError(f"bar spec {text!r} has the anchor {match[5]!r}, which is no time spec; {_VALID}")
+            return replace(spec, anchor=cls._head(text, match[5]))
         hint = " (a month is written mo)" if re.fullmatch(r"[0-9]+M", text) else ""
         raise SpecError(f"bar spec {text!r} is not known{hint}; {_VALID}")
 
@@ -243,7 +276,7 @@ class BarSpec:
         return spec
 
     @classmethod
-    def _path(cls, text: str, kind: BarKind, number: str, modifier: str) -> BarSpec:
+    def _path(cls, text: str, kind: BarKind, measure: str, number: str, modifier: str) -> BarSpec:
         try:
             mantissa, scale = parse(number)
             step = to_decimal(mantissa, scale)
@@ -252,7 +285,7 @@ class BarSpec:
         whole = kind in _WHOLE_STEPS
         if mantissa <= 0 or (whole and scale):
             raise SpecError(f"bar spec {text!r} needs a positive {'whole ' if whole else ''}step; {_VALID}")
-        return cls(kind, step, modifier=modifier)
+        return cls(kind, step, measure=measure, modifier=modifier)
 
     def _placed(self, timezone: str, origin: Origin) -> BarSpec:
         if not timezone and not origin:
@@ -297,7 +330,10 @@ class BarSpec:
 
     @property
     def rule(self) -> tuple[str, int, int]:
-        """(kind, step, origin) for the kernel: ns, calendar months or trades; "zoned", "sessions" have boundaries."""
+        """(kind, step, origin) for the kernel: ns, calendar months or trades; "zoned", "sessions" have boundaries.
+
+        The kind of a path-driven spec is its name with measure and modifier, such as "volume".
+        """
         if self.is_zoned:
             return "sessions" if self.kind == BarKind.SESSION else "zoned", 0, 0
         if self.unit in _UNITS_MONTHS:
@@ -305,7 +341,7 @@ class BarSpec:
         if self.kind is BarKind.TIME:
             origin = self.origin_s * _SECOND_NS + (_MONDAY_NS if self.unit == "w" else 0)
             return "time", int(self.step) * _UNITS_NS[self.unit], origin
-        name = f"{self.kind}:{self.modifier}" if self.modifier else self.kind.value
+        name = ":".join(filter(None, (self.kind.value, self.measure, self.modifier)))
         return name, int(self.step) if self.kind in _WHOLE_STEPS else 0, 0
 
     def __str__(self) -> str:
@@ -322,7 +358,8 @@ class BarSpec:
             times = (origin_text(time_s)[1:] for time_s in (self.origin_s, (self.origin_s + int(self.step)) % _DAY_S))
             return f"session:{'-'.join(times)}{f'@{self.timezone}' if self.timezone else ''}"
         if not self.unit:
-            return f"{self.kind}:{self.step:f}{f':{self.modifier}' if self.modifier else ''}"
+            parts = (self.kind.value, self.measure, f"{self.step:f}", self.modifier)
+            return ":".join(filter(None, parts)) + (f"@{self.anchor}" if self.anchor else "")
         if not self.timezone and not self.origin_s:
             return f"{self.step}{self.unit}"
         from fastbars.calendars import origin_text  # noqa: PLC0415 as above

@@ -9,11 +9,13 @@ cdef enum:                      # flags of a bar
     FILLED = 2                  # trades that it lacked, or might have lacked, came from REST
     DIRTY = 4                   # amended, and not issued again yet
     UNPRICED = 8                # without trades, and no trade before it whose price it could have
+    ASTRAY = 16                 # anchored: cut where trades were missing that cannot be put in any more
 
 cdef enum:                      # BarStatus, worst last
     COMPLETE
     HEALED
     PUBLISHED
+    RETRACTED                   # with what is known now there is no such bar
     PROVISIONAL
     UNVERIFIABLE
     SAMPLED
@@ -28,6 +30,7 @@ cdef enum:                      # CloseReason
     BY_GAP
     BY_END
     BY_CANDLE                   # as REPORTED
+    BY_ANCHOR                   # the interval in which it was cut is over
     NOT_CLOSED
 
 cdef struct Judgement:
@@ -57,6 +60,8 @@ cdef void add_inside_bar(
     Table *table, int spec, int symbol_id, int32_t r, const Columns *batch, Py_ssize_t row
 ) noexcept nogil
 cdef bint fold_late(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept nogil
+cdef void unlink(Table *table, int spec, int symbol_id, int32_t r) noexcept nogil
+cdef void revise(Table *table, int spec, int symbol_id, int32_t r, bint changed, Py_ssize_t row) noexcept nogil
 cdef void follow_proof(Table *table, int spec, int symbol_id) noexcept nogil
 cdef void prove(Table *table, int spec, int symbol_id, int64_t time_ns, Py_ssize_t row) noexcept nogil
 cdef void rejudge(

@@ -17,11 +17,12 @@ from fastbars.kernel.inside cimport add_inside, asks_inside, place_of_record
 from fastbars.kernel.limits cimport EARLIEST_NS
 from fastbars.kernel.passes cimport Columns, Pass, note_overflow
 from fastbars.kernel.rows cimport not_placed
-from fastbars.kernel.rules cimport FIXED, bar_interval_of, interval_of, is_outside, is_time_kind
+from fastbars.kernel.rules cimport FIXED, bar_interval_of, interval_of, is_outside, is_time_kind, keeps_time
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.summary cimport Summary, add_trade, clear_bar
 from fastbars.kernel.table cimport (
     Past, Record, Slot, Table, age_at, begin_record, event_time, first_revision, free_record, is_open, issue, new_record,
+    tape_of,
 )
 from fastbars.kernel.trees cimport Tree
 
@@ -46,6 +47,26 @@ cdef void link(Table *table, int spec, int symbol_id, int32_t before, int32_t r,
         records[before].next = r
     else:
         slot.oldest = r
+
+
+cdef void unlink(Table *table, int spec, int symbol_id, int32_t r) noexcept nogil:
+    # It is let go of wherever it stands.
+    cdef Record *records = table.records.items
+    cdef Slot *slot = &table.slots[spec][symbol_id]
+    cdef int32_t before = one_before(table, slot, r), behind = records[r].next
+    if slot.oldest >= 0:
+        records[slot.oldest].held = -1
+    if before >= 0:
+        records[before].next = behind
+    else:
+        slot.oldest = behind
+    if behind >= 0:
+        records[behind].previous = before
+        if before < 0:
+            records[behind].held = -1
+    else:
+        slot.newest = before
+    free_record(table, r)
 
 
 cdef int32_t first_behind(const Table *table, const Slot *slot, int64_t time_ns) noexcept nogil:
@@ -92,9 +113,10 @@ cdef void evict(Table *table, int spec, int symbol_id, int64_t event_ns) noexcep
         age_ns = age_at(record.bar.close_time, event_ns)
         if age_ns <= table.terms.lateness_ns:
             break
-        if record.bar.close_time > proven_ns or (
-            table.terms.by_id and in_doubt(table.ids, symbol_id, record.bar.open_time, record.bar.close_time)
-        ):
+        if record.bar.close_time > proven_ns or (table.terms.by_id and (
+            in_doubt(table.ids, symbol_id, record.bar.open_time, record.bar.close_time)
+            or tape_of(table, spec, symbol_id) is not NULL
+        )):
             if age_ns <= table.terms.horizon_ns and table.records.held < MOST_RECORDS:
                 if record.bar.close_time > proven_ns:   # so do all behind it
                     break
@@ -300,7 +322,7 @@ cdef void revise(Table *table, int spec, int symbol_id, int32_t r, bint changed,
     cdef int64_t close = record.bar.close
     while True:
         judgement = judge(table, spec, symbol_id, record)
-        if record.bar.largest == 0:
+        if record.bar.largest == 0 and is_time_kind(table.specs.rules[spec].kind):
             changed |= flatten(table, record, close, judgement.status)
         if changed or judgement.status != record.status or (
             judgement.missing != record.missing or counted(judgement.unpublished) != record.unpublished
@@ -311,7 +333,7 @@ cdef void revise(Table *table, int spec, int symbol_id, int32_t r, bint changed,
         r = record.next
         close = record.bar.close
         # (A bar without a price is no reason to take that of the next one away: it may have come between them.)
-        if not table.terms.fill or r < 0 or record.flags & UNPRICED or (
+        if not table.terms.fill or r < 0 or record.flags & UNPRICED or not is_time_kind(table.specs.rules[spec].kind) or (
             records[r].bar.largest or not is_next(table, spec, &record.bar, &records[r].bar)
             or (records[r].bar.close == close and not records[r].flags & UNPRICED)
         ):
@@ -364,11 +386,13 @@ cdef void rejudge(
 cdef Judgement judge(const Table *table, int spec, int symbol_id, const Record *record) noexcept nogil:
     cdef int64_t open_time = record.bar.open_time, close_time = record.bar.close_time
     cdef uint8_t kinds
-    if not is_time_kind(table.specs.rules[spec].kind):
+    if not keeps_time(&table.specs.rules[spec]):
         return judge_path(table, spec, symbol_id, record)
     if table.terms.by_id:
         return judge_by_id(table, spec, symbol_id, record)
     kinds = kinds_in(&table.coverage, symbol_id, spec, open_time, close_time, LOWEST)
+    if record.flags & FIRST:
+        kinds |= UNWANTED
     return Judgement(GAP if kinds & LOST else PARTIAL if kinds else UNVERIFIABLE, UNKNOWN, UNKNOWN)
 
 
@@ -378,15 +402,23 @@ cdef Judgement judge_by_id(const Table *table, int spec, int symbol_id, const Re
     cdef int64_t proven_ns = table.pasts[spec][symbol_id].proven_ns
     cdef int64_t missing = 0, unpublished = 0
     cdef bint begun = line.expected >= 0 and line.begun_ns < open_time
-    cdef bint ended = proven_ns >= close_time
-    cdef bint gap = lacks(table.ids, symbol_id, open_time, close_time, &missing, &unpublished)
+    cdef bint filled = record.reason == BY_TRADE and table.specs.rules[spec].anchor is not NULL    # by its last trade
+    cdef bint ended = filled or proven_ns >= close_time
+    cdef bint gap = lacks(
+        table.ids, symbol_id, open_time, HIGHEST if filled else close_time, record.bar.last_id if filled else HIGHEST, &missing,
+        &unpublished)
     cdef uint8_t kinds = 0
-    gap |= lacks_trades(&table.coverage, symbol_id, spec, open_time, close_time, &missing)
+    if table.specs.rules[spec].anchor is NULL:      # else what came too late is known by its flag
+        gap |= lacks_trades(&table.coverage, symbol_id, spec, open_time, close_time, &missing)
     if not ended:
         kinds = kinds_in(&table.coverage, symbol_id, spec, open_time, close_time, proven_ns)
     if not begun:
         kinds |= LOST & kinds_in(
             &table.coverage, symbol_id, spec, open_time, min(close_time, line.begun_ns + 1), LOWEST)
+    if record.flags & ASTRAY and begun:
+        return Judgement(GAP, UNKNOWN, UNKNOWN)
+    if record.flags & FIRST:
+        kinds |= UNWANTED
     if gap or kinds & LOST:
         if not table.terms.proof or not begun or not ended:     # more may be missing
             missing = UNKNOWN
@@ -493,6 +525,16 @@ cdef int64_t asked_since(const Table *table, int symbol_id) noexcept nogil:
             since = min(since, min(open_time, slot.bar.open_time))
             if slot.oldest >= 0:
                 since = min(since, table.records.items[slot.oldest].bar.open_time)
+    for k in range(table.specs.count if table.specs.anchored else 0):
+        if table.specs.rules[k].anchor is not NULL:
+            slot = &table.slots[k][symbol_id]
+            if slot.never_opened:
+                return LOWEST
+            since = min(since, slot.bar.open_time)
+            if slot.oldest >= 0:
+                since = min(since, table.records.items[slot.oldest].bar.open_time)
+            if tape_of(table, k, symbol_id) is not NULL:
+                since = min(since, tape_of(table, k, symbol_id).mark.bar.open_time)
     return since
 
 
@@ -506,7 +548,7 @@ cdef void block_gaps(Table *table, int symbol_id) noexcept nogil:
         gaps[g].blocked = 0
         g = gaps[g].next
     for k in range(table.specs.count):
-        if not is_time_kind(table.specs.rules[k].kind):
+        if not keeps_time(&table.specs.rules[k]):
             continue
         start = table.slots[k][symbol_id].oldest
         g = table.coverage.covers[symbol_id].oldest
@@ -545,7 +587,12 @@ cdef set partial_beginnings(const Table *table, int symbol_id, int64_t longest_n
     cdef int k
     opened = set()
     for k in range(table.specs.count):
-        if not is_time_kind(table.specs.rules[k].kind) or line.expected < 0 or line.begun_ns == LOWEST:
+        if not keeps_time(&table.specs.rules[k]) or line.expected < 0 or line.begun_ns == LOWEST:
+            continue
+        if table.specs.rules[k].anchor is not NULL:
+            interval_of(table.specs.rules[k].anchor, line.begun_ns, &open_time, &close_time)
+            if line.begun_ns - open_time <= longest_ns and tape_of(table, k, symbol_id) is not NULL:
+                opened.add(open_time)
             continue
         interval_of(&table.specs.rules[k], line.begun_ns, &open_time, &close_time)
         if line.begun_ns - open_time > longest_ns or is_outside(&table.specs.rules[k], open_time):
@@ -573,7 +620,7 @@ cdef int prove_beginning(Table *table, int symbol_id, int64_t trade_id, int64_t 
         return 0
     for k in range(table.specs.count):
         slot = &table.slots[k][symbol_id]
-        if not is_time_kind(table.specs.rules[k].kind):
+        if not keeps_time(&table.specs.rules[k]):
             continue
         if is_open(table, k, symbol_id) and time_ns < slot.bar.open_time <= until:
             slot.flags |= FILLED
@@ -595,7 +642,7 @@ cdef int leave_out_ids(Table *table, int symbol_id, list ranges) except -1:
         if leave_out(table.ids, symbol_id, first, last):
             since, until = min(since, table.ids.touched.since_ns), max(until, table.ids.touched.until_ns)
     for k in range(table.specs.count):
-        if since <= until and is_time_kind(table.specs.rules[k].kind):
+        if since <= until and keeps_time(&table.specs.rules[k]):
             recheck_held(table, k, symbol_id, since)
             rejudge(table, k, symbol_id, since, until, False, 0)
     return 0

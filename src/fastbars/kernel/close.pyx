@@ -11,7 +11,7 @@ Units: times int64 ns since the epoch, UTC.
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from fastbars.kernel.amend cimport (
-    BY_CLOCK, BY_END, BY_GAP, BY_TRADE, FIRST, NOT_CLOSED, UNPRICED, Judgement, bound_gaps, evict, first_behind, flatten, follow_proof, is_lost, judge,
+    BY_ANCHOR, BY_CLOCK, BY_END, BY_GAP, ASTRAY, BY_TRADE, FIRST, NOT_CLOSED, UNPRICED, Judgement, bound_gaps, evict, first_behind, flatten, follow_proof, is_lost, judge,
     link, one_before, prove, rejudge, take_judgement,
 )
 from fastbars.kernel.coverage cimport (
@@ -23,11 +23,12 @@ from fastbars.kernel.inside cimport asks_inside, place_of_record, release_inside
 from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.passes cimport Pass, begin_idle_pass, trades_of
 from fastbars.kernel.paths cimport path_rule_of
-from fastbars.kernel.rules cimport bar_interval_of, interval_of, is_outside, is_time_kind
+from fastbars.kernel.recut cimport close_anchored, lose_tape
+from fastbars.kernel.rules cimport bar_interval_of, interval_of, is_outside, is_time_kind, keeps_time
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.summary cimport Summary, clear_bar, is_within, merge_bar
 from fastbars.kernel.table cimport (
-    Past, Record, Slot, Table, appear, begin_record, clear_state, event_time, first_revision, is_open, issue, new_record, total_bar,
+    ENDED_PATH, LOST_PATH, WHOLE_PATH, Past, Record, Slot, Table, appear, begin_record, clear_state, event_time, first_revision, is_open, issue, new_record, total_bar,
 )
 
 cdef enum:
@@ -40,7 +41,7 @@ cdef enum:
 cdef void roll(Table *table, Pass *run, int spec, int symbol_id, int64_t time, Py_ssize_t row) noexcept nogil:
     # Closes the bar that `time` has left behind, if one is open, and opens the one it lies in.
     cdef Slot *slot = &table.slots[spec][symbol_id]
-    cdef int64_t open_time = LOWEST, close_time = LOWEST
+    cdef int64_t open_time = LOWEST, close_time = LATEST_NS + 1
     cdef bint timed = is_time_kind(table.specs.rules[spec].kind)
     if timed:
         interval_of(&table.specs.rules[spec], time, &open_time, &close_time)
@@ -344,6 +345,13 @@ cdef void close_until(Table *table, int64_t time_ns, uint8_t reason, int32_t gro
                 pass_time(table, &run, k, s, time_ns, reason, i)
                 if next_empty(table, k, s, &open_time, &close_time):
                     own.next_close_ns = min(own.next_close_ns, close_time)
+        for k in range(0 if table.groups.members[s].held or not table.specs.anchored else table.specs.count):
+            if table.specs.rules[k].anchor is NULL or table.slots[k][s].bar.largest == 0:
+                continue
+            if table.slots[k][s].bar.close_time <= time_ns:
+                close_anchored(table, &run, k, s, i, BY_ANCHOR)
+            else:
+                own.next_close_ns = min(own.next_close_ns, table.slots[k][s].bar.close_time)
         s = table.groups.members[s].next
 
 
@@ -352,11 +360,11 @@ cdef int64_t next_close_of(const Table *table, int32_t symbol_id) noexcept nogil
     cdef int64_t earliest = HIGHEST, open_time, close_time
     cdef int k
     for k in range(table.specs.count):
-        if not is_time_kind(table.specs.rules[k].kind):
+        if not keeps_time(&table.specs.rules[k]):
             continue
         if is_open(table, k, symbol_id):
             earliest = min(earliest, table.slots[k][symbol_id].bar.close_time)
-        elif next_empty(table, k, symbol_id, &open_time, &close_time):
+        elif is_time_kind(table.specs.rules[k].kind) and next_empty(table, k, symbol_id, &open_time, &close_time):
             earliest = min(earliest, close_time)
     return earliest
 
@@ -380,10 +388,24 @@ cdef int end_bars(Table *table, object symbol_id, Py_ssize_t behind) except -1:
                 if is_open(table, table.specs.order[j], s):
                     close_bar(table, &run, table.specs.order[j], s, behind + i, BY_END)
         for k in range(table.specs.count):
-            if not is_time_kind(table.specs.rules[k].kind) and is_open(table, k, s):
+            if table.specs.rules[k].anchor is not NULL:
+                end_anchored(table, &run, k, s, behind + i)
+            elif not is_time_kind(table.specs.rules[k].kind) and is_open(table, k, s):
                 close_bar(table, &run, k, s, behind + i, BY_END)
         mark_paths(table, s, UNWANTED)
     return 0
+
+
+cdef void end_anchored(Table *table, Pass *run, int spec, int symbol_id, Py_ssize_t row) noexcept nogil:
+    # The bars behind, up to the anchor's next interval, do not begin where they would have begun.
+    cdef Slot *slot = &table.slots[spec][symbol_id]
+    if slot.never_opened:
+        return
+    lose_tape(table, spec, symbol_id)
+    if slot.bar.largest:
+        close_anchored(table, run, spec, symbol_id, row, BY_END)
+    if slot.path_lost == WHOLE_PATH:
+        slot.path_lost = ENDED_PATH
 
 
 cdef int64_t heard_of(const Table *table, int symbol_id) noexcept nogil:
@@ -416,13 +438,19 @@ cdef void current_bar(Table *table, int spec, int symbol_id, Py_ssize_t row) noe
     # Issues the open bar as it is now.
     cdef Record record
     cdef Judgement judgement
+    cdef const Slot *slot = &table.slots[spec][symbol_id]
+    cdef uint8_t flags = slot.flags
     total_bar(table, spec, symbol_id, &record.bar)
-    if is_time_kind(table.specs.rules[spec].kind):
+    if keeps_time(&table.specs.rules[spec]):
         if table.terms.by_id:
             follow_proof(table, spec, symbol_id)
     else:
         record.bar.open_time, record.bar.close_time = record.bar.first_time, record.bar.last_time
-    begin_record(&record, first_revision(table, record.bar.open_time), NOT_CLOSED, table.slots[spec][symbol_id].flags)
+    if table.specs.rules[spec].anchor is not NULL:
+        flags |= ASTRAY if slot.path_lost == LOST_PATH else FIRST if slot.path_lost == ENDED_PATH else 0
+    begin_record(&record, first_revision(table, record.bar.first_time if table.specs.rules[spec].anchor is not NULL else (
+        record.bar.open_time)), NOT_CLOSED, flags)
+    record.index = slot.index
     judgement = judge(table, spec, symbol_id, &record)
     take_judgement(&record, judgement)
     issue(table, spec, symbol_id, &record, row)
@@ -454,11 +482,11 @@ cdef void change_coverage(Table *table, int symbol_id, Change change, Gap gap, P
         mark_paths(table, symbol_id, open_kind)
         mark_paths(table, symbol_id, UNWANTED & coverage.covers[symbol_id].open_kind)
     for k in range(table.specs.count):
-        if is_time_kind(table.specs.rules[k].kind):
+        if keeps_time(&table.specs.rules[k]):
             if table.terms.by_id:
                 follow_proof(table, k, symbol_id)
             rejudge(table, k, symbol_id, span.since_ns, span.until_ns, False, row)
-            if change == UNCOVER or change == LOSE:
+            if is_time_kind(table.specs.rules[k].kind) and (change == UNCOVER or change == LOSE):
                 issue_skipped(table, k, symbol_id, span.since_ns, span.until_ns, row)
     bound_gaps(table, symbol_id)
     expect_close(&table.groups, symbol_id, next_close_of(table, symbol_id))
@@ -472,10 +500,10 @@ cdef void mark_paths(Table *table, int symbol_id, uint8_t kind) noexcept nogil:
         return
     for k in range(table.specs.count):
         slot = &table.slots[k][symbol_id]
-        if is_time_kind(table.specs.rules[k].kind):
+        if keeps_time(&table.specs.rules[k]):
             continue
         if kind == LOST:
-            slot.path_lost = 1
+            slot.path_lost = LOST_PATH
         elif kind == UNWANTED:
             slot.flags |= FIRST
 
@@ -523,5 +551,6 @@ cdef void lose_late(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept 
         if table.terms.by_id and not run.fills:
             prove(table, spec, symbol_id, time, row)
         rejudge(table, spec, symbol_id, time, time, False, row)
-        issue_skipped(table, spec, symbol_id, time, time, row)
+        if is_time_kind(table.specs.rules[spec].kind):
+            issue_skipped(table, spec, symbol_id, time, time, row)
     bound_gaps(table, symbol_id)

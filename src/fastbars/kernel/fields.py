@@ -99,6 +99,7 @@ COLUMNS = (
     Column("revision", np.int32, "revision", FieldKind.COUNT),
     Column("unpublished", np.int32, "unpublished_count", FieldKind.KNOWN),
     Column("inside", np.int32),
+    Column("index", np.int32, "index", FieldKind.KNOWN),
     Column("status", np.uint8, "status", FieldKind.NAME),
     Column("reason", np.uint8, "close_reason", FieldKind.NAME),
     Column("price_scale", np.int8),

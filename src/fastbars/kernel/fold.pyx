@@ -15,6 +15,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from fastbars.kernel.amend cimport (
     BY_TRADE, FILLED, add_inside_bar, fold_late, follow_proof, lands, note_safe, prove, recheck_held, rejudge,
 )
+from fastbars.kernel.anchored cimport fold_anchored, has_tape, heal_anchored, leave_anchored
 from fastbars.kernel.anew cimport MOST_WAITING, Anew, Series, Waiting, add_stray, anew_of, is_waiting
 from fastbars.kernel.batch cimport is_known
 from fastbars.kernel.close cimport (
@@ -33,9 +34,9 @@ from fastbars.kernel.ordinary cimport begins_stretch, fold_path_stretch, fold_ro
 from fastbars.kernel.ordinary_close cimport close_ordinary
 from fastbars.kernel.passes cimport Columns, Pass, Seen, note_overflow, row_at
 from fastbars.kernel.parts cimport fold_parts
-from fastbars.kernel.paths cimport Ending, path_rule_of, plain_ending
+from fastbars.kernel.paths cimport Ending, follow, path_rule_of, plain_ending, shape
 from fastbars.kernel.rows cimport not_placed
-from fastbars.kernel.rules cimport FIXED, TICK, VALUE, VOLUME, Rule, interval_of, is_time_kind
+from fastbars.kernel.rules cimport FIXED, TICK, VALUE, VOLUME, Rule, interval_of, is_time_kind, keeps_time
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, int128, prefetch
 from fastbars.kernel.series cimport (
     CONFIRMED, HELD, REPEATED, Wait, begin_series, hold, is_repeated, may_begin, older_series, stand_in, stop_ordinary, take_strays,
@@ -43,7 +44,7 @@ from fastbars.kernel.series cimport (
 )
 from fastbars.kernel.summary cimport Summary, add_trade, begin_bar, clear_bar
 from fastbars.kernel.table cimport (
-    Past, Record, Slot, Table, event_time, is_open, mark_begun_late, state_of, total_bar,
+    LOST_PATH, Past, Record, Slot, Table, event_time, is_open, mark_begun_late, state_of, total_bar,
 )
 from fastbars.kernel.trees cimport Tree
 
@@ -102,7 +103,7 @@ cdef bint has_place(const Table *table, Pass *run, Py_ssize_t row) noexcept nogi
     for t in range(table.specs.tree_count):
         if lands(table, run, t, row):
             return True
-    return table.specs.tree_count == 0
+    return table.specs.tree_count == 0 or has_tape(table, run.columns.symbol_id[row])
 
 
 cdef bint takes_any(const Table *table) noexcept nogil:
@@ -113,7 +114,7 @@ cdef bint takes_any(const Table *table) noexcept nogil:
 
 cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
     # Trades of one symbol, from REST. Those in holes are folded in; the others have come meanwhile, or were not asked
-    # for. Each bar that changes is issued once, whatever the number of its trades. Path-driven bars stay as they are.
+    # for. Each bar that changes is issued once, whatever the number of its trades. Path-driven bars without an anchor stay as they are.
     cdef const Columns *batch = &run.columns
     cdef const Hole *touched = &table.ids.touched
     cdef int32_t s = batch.symbol_id[0]
@@ -150,8 +151,14 @@ cdef void heal_batch(Table *table, Pass *run, Py_ssize_t rows) noexcept nogil:
         table.healed += 1
         for t in range(table.specs.tree_count):
             _fold_time_row(table, taken, t, row)
+        for k in range(table.specs.count if table.specs.anchored else 0):
+            if table.specs.rules[k].anchor is not NULL:
+                fold_anchored(table, taken, k, row, True, False)
         run.overflow_row = taken.overflow_row
+    heal_anchored(table, run, s, rows)
     for k in range(table.specs.count):
+        if table.specs.rules[k].anchor is not NULL:
+            rejudge(table, k, s, since, until, False, rows)
         if not is_time_kind(table.specs.rules[k].kind):
             continue
         bar = &table.slots[k][s].bar
@@ -215,7 +222,7 @@ cdef Py_ssize_t _fold_spec(
         if tree >= 0:
             _fold_time_row(table, run, tree, row)
         else:
-            _fold_path_row(table, run, spec, row, False)
+            _fold_path_row(table, run, spec, row, False, False)
         i += 1
     return stop
 
@@ -563,11 +570,12 @@ cdef void begin_waiting(Table *table, Pass *run, int32_t symbol_id, Py_ssize_t r
     begin_series(table, symbol_id, &waiting[0])
     seam = touched[0]
     for k in range(table.specs.count):
-        if is_time_kind(table.specs.rules[k].kind):
+        if keeps_time(&table.specs.rules[k]):
             rejudge(
                 table, k, symbol_id, min(seam.since_ns, seam.until_ns), max(seam.since_ns, seam.until_ns), False, row)
         else:
-            table.slots[k][symbol_id].path_lost = 1
+            table.slots[k][symbol_id].path_lost = LOST_PATH
+    leave_anchored(table, symbol_id)
     for i in range(count):
         table.ids.touched = seam
         stand_in(&own, run, &waiting[i], row)
@@ -621,7 +629,7 @@ cdef void _fold_known(Table *table, Pass *run, Py_ssize_t row) noexcept nogil:
         _recheck_all_held(table, s)
     if verdict == AHEAD:
         for k in range(table.specs.count):
-            if is_time_kind(table.specs.rules[k].kind):
+            if keeps_time(&table.specs.rules[k]):
                 follow_proof(table, k, s)
                 rejudge(table, k, s, since, until, False, row)
     for t in range(table.specs.tree_count):
@@ -629,9 +637,11 @@ cdef void _fold_known(Table *table, Pass *run, Py_ssize_t row) noexcept nogil:
     run.fills = False
     for k in range(table.specs.count):
         if not is_time_kind(table.specs.rules[k].kind):
-            if verdict == AHEAD or (verdict == FILLS and (not void or touched.first <= touched.last)):
-                table.slots[k][s].path_lost = 1
-            _fold_path_row(table, run, k, row, verdict == FILLS)
+            if table.specs.rules[k].anchor is NULL and (
+                verdict == AHEAD or (verdict == FILLS and (not void or touched.first <= touched.last))
+            ):
+                table.slots[k][s].path_lost = LOST_PATH
+            _fold_path_row(table, run, k, row, verdict == FILLS, verdict == AHEAD)
     if verdict == FILLS:
         for k in range(table.specs.count):
             rejudge(table, k, s, since, until, False, row)
@@ -739,7 +749,7 @@ cdef void _set_gate(Table *table, const Pass *run, int tree, Py_ssize_t row) noe
     root.gate.next.limit = root.bar.close_time
 
 
-cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row, bint late) noexcept nogil:
+cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row, bint late, bint ahead) noexcept nogil:
     # Path-driven bars take trades as they arrive; the one that fills a bar is its last.
     cdef const Columns *batch = &run.columns
     cdef const Rule *rule = &table.specs.rules[spec]
@@ -749,6 +759,9 @@ cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row, bint
     cdef int64_t opened, first, last
     cdef int128 step
     cdef Ending ending
+    if rule.anchor is not NULL:
+        fold_anchored(table, run, spec, row, late, ahead)
+        return
     if batch.size[row] == 0:
         return
     if bar.largest == 0:
@@ -776,19 +789,8 @@ cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row, bint
     if not path_rule_of(rule.kind).is_full(rule, bar, &step, state_of(table, spec, s), batch, row, &ending):
         return
     if ending.shaped:
-        _shape(bar, ending.open, ending.close)
+        shape(bar, ending.open, ending.close)
     close_bar(table, run, spec, s, row, BY_TRADE)
     while ending.empty > 0:
-        # Without trades, and so without their ids and times; it has that of the trade that it follows from.
-        bar.first_time = bar.last_time = batch.time_ns[row]
-        bar.high, bar.low = LOWEST, HIGHEST
-        _shape(bar, ending.close, ending.close + ending.step)
+        follow(bar, &ending, batch.time_ns[row], batch.last_id[row] if table.terms.by_id else batch.arrivals + row)
         close_bar(table, run, spec, s, row, BY_TRADE)
-        ending.close += ending.step
-        ending.empty -= 1
-
-
-cdef void _shape(Summary *bar, int64_t opened, int64_t closed) noexcept nogil:
-    bar.open, bar.close = opened, closed
-    bar.high = max(bar.high, max(opened, closed))
-    bar.low = min(bar.low, min(opened, closed))

@@ -53,7 +53,8 @@ cdef void replace_hole(Holes *holes, int64_t first, const Hole *hole) noexcept n
 cdef void remove_hole(Holes *holes, int64_t first) noexcept nogil
 cdef int32_t oldest_hole(const Holes *holes, uint8_t kinds) noexcept nogil
 cdef bint any_reaches(const Holes *holes, int64_t open_time, int64_t close_time) noexcept nogil
-cdef void add_reaching(const Holes *holes, int64_t open_time, int64_t close_time, Reaching *found) noexcept nogil
+cdef void add_reaching(
+    const Holes *holes, int64_t open_time, int64_t close_time, int64_t below, Reaching *found) noexcept nogil
 cdef void lower_ids(Holes *holes, int64_t by, int64_t lowest) noexcept nogil
 cdef void list_holes(const Holes *holes, Hole *listed) noexcept nogil
 cdef bint copy_holes(Holes *copy, const Holes *holes) noexcept nogil

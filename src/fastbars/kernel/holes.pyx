@@ -7,6 +7,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
+from fastbars.kernel.scaled cimport HIGHEST
+
 
 cdef void begin_holes(Holes *holes) noexcept nogil:
     holes.nodes = NULL
@@ -218,7 +220,7 @@ cdef bint any_reaches(const Holes *holes, int64_t open_time, int64_t close_time)
 
 
 cdef void _add_reaching(
-    const Node *nodes, int32_t at, int64_t open_time, int64_t close_time, Reaching *found
+    const Node *nodes, int32_t at, int64_t open_time, int64_t close_time, int64_t below, Reaching *found
 ) noexcept nogil:
     cdef const Node *node
     cdef bint within
@@ -226,7 +228,10 @@ cdef void _add_reaching(
         node = &nodes[at]
         if not (node.since_ns < close_time and node.until_ns >= open_time):
             return
-        if open_time <= node.since_ns and node.until_ns < close_time:
+        if node.hole.first >= below:
+            at = node.left
+            continue
+        if below == HIGHEST and open_time <= node.since_ns and node.until_ns < close_time:
             found.missing += node.missing
             found.unpublished += node.unpublished
             found.lacking |= node.kinds & ~(1 << UNPUBLISHED) != 0
@@ -242,13 +247,15 @@ cdef void _add_reaching(
                 found.lacking = True
                 found.known &= within and node.hole.kind != SEAM
                 found.missing += node.hole.last - node.hole.first + 1 if node.hole.kind == MISSING else 0
-        _add_reaching(nodes, node.left, open_time, close_time, found)
+        _add_reaching(nodes, node.left, open_time, close_time, below, found)
         at = node.right
 
 
-cdef void add_reaching(const Holes *holes, int64_t open_time, int64_t close_time, Reaching *found) noexcept nogil:
-    # All that reach into [open_time, close_time).
-    _add_reaching(holes.nodes, holes.root, open_time, close_time, found)
+cdef void add_reaching(
+    const Holes *holes, int64_t open_time, int64_t close_time, int64_t below, Reaching *found
+) noexcept nogil:
+    # All that reach into [open_time, close_time), and begin below an id.
+    _add_reaching(holes.nodes, holes.root, open_time, close_time, below, found)
 
 
 cdef Hole *_listed(const Node *nodes, int32_t at, Hole *listed) noexcept nogil:

@@ -62,7 +62,8 @@ cdef bint reach_back(Ids *ids, int symbol_id, int64_t last_id, int64_t time_ns) 
 cdef bint leave_out(Ids *ids, int symbol_id, int64_t first, int64_t last) except -1
 cdef bint in_doubt(const Ids *ids, int symbol_id, int64_t open_time, int64_t close_time) noexcept nogil
 cdef bint lacks(
-    const Ids *ids, int symbol_id, int64_t open_time, int64_t close_time, int64_t *missing, int64_t *unpublished) noexcept nogil
+    const Ids *ids, int symbol_id, int64_t open_time, int64_t close_time, int64_t below, int64_t *missing,
+    int64_t *unpublished) noexcept nogil
 cdef bint was_reached(const Ids *ids, int64_t open_time, int64_t close_time) noexcept nogil
 
 cdef class Ledger:

@@ -373,14 +373,14 @@ cdef bint in_doubt(const Ids *ids, int symbol_id, int64_t open_time, int64_t clo
 
 
 cdef bint lacks(
-    const Ids *ids, int symbol_id, int64_t open_time, int64_t close_time, int64_t *missing, int64_t *unpublished
+    const Ids *ids, int symbol_id, int64_t open_time, int64_t close_time, int64_t below, int64_t *missing, int64_t *unpublished
 ) noexcept nogil:
-    # Likewise, but for holes of unpublished ids. Adds up how many trades are missing in it, and how many ids are
+    # Likewise, but for holes of unpublished ids, and for those that begin at an id or behind it. Adds up how many trades are missing in it, and how many ids are
     # unpublished: UNKNOWN where such a hole reaches over its border.
     cdef const Line *line = &ids.lines[symbol_id]
     cdef Reaching found = Reaching(0, 0, False, True, True)
     cdef bint forgotten = open_time <= line.forgotten_until_ns
-    add_reaching(&line.holes, open_time, close_time, &found)
+    add_reaching(&line.holes, open_time, close_time, below, &found)
     missing[0] = UNKNOWN if forgotten or not found.known else missing[0] + found.missing
     unpublished[0] = unpublished[0] + found.unpublished if found.published else UNKNOWN
     return found.lacking or forgotten

@@ -21,7 +21,7 @@
 #define FB_LOWEST_KEY (-(1LL << 61))
 
 /* The number of the one status (REPORTED) whose rows may lack a count (then it is negative) or a sum (FB_NO_SUM). */
-#define FB_REPORTED 6
+#define FB_REPORTED 7
 /* The upper half of a sum that is not known, whose lower half is 0. */
 #define FB_NO_SUM INT64_MIN
 /* Price levels of a bar; one with more has no footprint. */

@@ -9,7 +9,6 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from fastbars.kernel.limits cimport LATEST_NS
 from fastbars.kernel.passes cimport Columns, Seen, trades_of
 from fastbars.kernel.rules cimport TICK, VOLUME, is_time_kind
 from fastbars.kernel.scaled cimport add128_uint64, add128_wide, int128, less128, prefetch, wide_product
@@ -172,7 +171,7 @@ cdef inline bint is_path_ordinary(
     # Neither the first trade of its bar nor the one that fills it, in order, and with the next id. (Where there may be
     # void rows it is known that the ids are the next ones.)
     return not (
-        slot.bar.largest == 0 or batch.time_ns[i] < slot.bar.last_time or batch.time_ns[i] > LATEST_NS
+        slot.bar.largest == 0 or batch.time_ns[i] < slot.bar.last_time or batch.time_ns[i] >= slot.bar.close_time or slot.taped
         or (by_id and not voids and (batch.first_id[i] != slot.bar.last_id + 1 or began_late(slot)))
         or reaches(kind, step, slot, batch, i, voids, contract)
     )
@@ -256,7 +255,7 @@ cdef inline Py_ssize_t fold_path_stretch(
     slot = &slots[batch.symbol_id[start]]
     if not is_path_ordinary(kind, step, slot, &batch, start, by_id, voids, slot.contract):
         return start
-    end = stretch_from(&batch, start, end, by_id, False, LATEST_NS + 1)
+    end = stretch_from(&batch, start, end, by_id, False, slot.bar.close_time)
     end = unfilled_until(kind, step, slot, &batch, start, end, voids, slot.contract)
     add_any_stretch(&slot.bar, &batch, start, end, by_id, False, False, voids, slot.contract, &seen)
     all_seen[0] = seen

@@ -30,6 +30,12 @@ cdef struct Seen:               # of prices and sizes, each less 1: the bits set
     uint64_t prices
     uint64_t sizes
 
+cdef struct Cut:                # bars of a symbol and spec that are cut again
+    Py_ssize_t cause            # the row of the batch that it is for
+    int32_t at                  # the closed bar that is to be met next; -1: none is left
+    int64_t healed_from         # bars with this key, or later ones, were healed; HIGHEST: none
+    bint silent                 # nothing is compared or issued: what was cut long ago is passed over
+
 cdef struct Pass:
     Columns columns
     const int64_t *first        # what the ledger counts: the ids of a row, or its sequence number
@@ -46,6 +52,7 @@ cdef struct Pass:
     bint healing                # the batch is from REST
     bint fills                  # the row at hand lies in a known hole
     bint waited                 # it has waited for others of its series
+    Cut *cut                    # NULL: trades are folded in as they come
 
 cdef extern from * nogil:
     """
@@ -78,6 +85,7 @@ cdef inline void begin_pass(
     run.overflow_row = -1
     run.single = by_id and batch.last_id == batch.first_id and batch.count is NULL and not inverse
     run.inverse = inverse
+    run.cut = NULL
     run.has_voids = run.careful = run.unchecked = run.invalid = run.healing = run.fills = run.waited = False
 
 
@@ -86,6 +94,7 @@ cdef inline void begin_idle_pass(Pass *run) noexcept nogil:
     run.event_ns = LOWEST
     run.overflow_row = -1
     run.healing = run.fills = run.waited = False
+    run.cut = NULL
 
 
 cdef inline Py_ssize_t row_at(const int32_t *places, Py_ssize_t at) noexcept nogil:

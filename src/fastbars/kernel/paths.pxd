@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from fastbars.kernel.instruments cimport Scale
 from fastbars.kernel.passes cimport Columns
 from fastbars.kernel.rules cimport Rule
-from fastbars.kernel.scaled cimport int128
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, int128
 from fastbars.kernel.splits cimport SplitBy
 from fastbars.kernel.summary cimport Summary
 
@@ -47,6 +47,22 @@ cdef struct PathRule:
 
 cdef inline Ending plain_ending() noexcept nogil:
     return Ending(False, 0, 0, 0, 0)
+
+
+cdef inline void shape(Summary *bar, int64_t opened, int64_t closed) noexcept nogil:
+    bar.open, bar.close = opened, closed
+    bar.high = max(bar.high, max(opened, closed))
+    bar.low = min(bar.low, min(opened, closed))
+
+
+cdef inline void follow(Summary *bar, Ending *ending, int64_t time, int64_t key) noexcept nogil:
+    # The next bar without trades: it has the time of the trade that it follows from, whose key tells where it stands.
+    bar.first_time = bar.last_time = time
+    bar.last_id = key
+    bar.high, bar.low = LOWEST, HIGHEST
+    shape(bar, ending.close, ending.close + ending.step)
+    ending.close += ending.step
+    ending.empty -= 1
 
 
 cdef const PathRule *path_rule_of(int kind) noexcept nogil

@@ -11,21 +11,21 @@ from libc.stdlib cimport calloc, free
 
 from fastbars.kernel.coverage cimport check_coverage
 from fastbars.kernel.instruments cimport Instrument, are_equal
-from fastbars.kernel.amend cimport BY_CANDLE, GAP, NOT_CLOSED, REPORTED, UNPRICED
+from fastbars.kernel.amend cimport ASTRAY, BY_CANDLE, BY_TRADE, GAP, NOT_CLOSED, REPORTED, RETRACTED
 from fastbars.kernel.inside cimport Inside, asks_inside, inside_of_record, is_sound_inside, unuse_others
 from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS, LONGEST_NS, is_time
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.paths cimport path_rule_of
 from fastbars.kernel.rules cimport TICK, Rule, interval_of, is_outside, is_time_kind
-from fastbars.kernel.summary cimport BOUGHT, SOLD, UNSIDED, Summary, count_of, is_beyond
-from fastbars.kernel.table cimport BarTable, Past, Record, Slot, Table, fits, has_appeared, state_of, total_bar
+from fastbars.kernel.summary cimport BOUGHT, SOLD, UNSIDED, Summary, count_of, fits, is_beyond
+from fastbars.kernel.table cimport ENDED_PATH, BarTable, Past, Record, Slot, Table, has_appeared, state_of, total_bar
 
 # More trades than a lifetime has: numbers below it can be added up without care.
 cdef int64_t MOST_TRADES = 1 << 60
 # The highest id of an open bar that takes trades without asking the ledger: later ids are checked one by one.
 cdef int64_t LAST_TIP = HIGHEST - (1 << 47)
 cdef enum:
-    ALL_FLAGS = 2 * UNPRICED - 1   # of a bar
+    ALL_FLAGS = 2 * ASTRAY - 1     # of a bar
 
 
 cdef bint _is_bound(int64_t time_ns) noexcept nogil:
@@ -94,15 +94,46 @@ cdef bint _is_scaled(const Slot *slot, const Slot *first, const Instrument *own)
     )
 
 
+cdef bint _is_anchored(const Rule *rule, const Slot *slot) noexcept nogil:
+    # Of an anchored spec: its interval, with the bar in it.
+    if slot.never_opened:
+        return slot.bar.open_time == slot.bar.close_time == LOWEST and slot.oldest == slot.newest == -1 and slot.index == 0
+    if is_outside(rule.anchor, slot.bar.open_time):
+        return slot.bar.largest == 0
+    return _is_interval(rule.anchor, &slot.bar) and (
+        slot.bar.largest == 0 or (slot.bar.open_time <= slot.bar.first_time and slot.bar.last_time < slot.bar.close_time))
+
+
+cdef bint _is_brick(const Summary *bar) noexcept nogil:
+    # A bar without trades that opens and closes at prices of its own.
+    cdef Summary empty = bar[0]
+    empty.high, empty.low = LOWEST, HIGHEST
+    return LOWEST < bar.low <= min(bar.open, bar.close) and max(bar.open, bar.close) <= bar.high and bar.first_time == bar.last_time and (
+        _is_sum(&empty, True))
+
+
+cdef bint _is_anchored_record(const Rule *rule, const Record *record, bint by_id) noexcept nogil:
+    # Of an anchored spec: from the anchor's beginning to behind its last trade, or to the anchor's end.
+    cdef int64_t open_time, close_time
+    if not (_is_brick(&record.bar) if record.bar.largest == 0 else _is_sum(&record.bar, by_id)) or not EARLIEST_NS - LONGEST_NS <= record.bar.open_time <= LATEST_NS:
+        return False
+    interval_of(rule.anchor, record.bar.open_time, &open_time, &close_time)
+    return record.bar.open_time == open_time <= record.bar.first_time and record.bar.last_time < close_time and record.index >= 0 and (
+        record.bar.last_time < record.bar.close_time <= close_time if record.reason == BY_TRADE else record.bar.close_time == close_time)
+
+
 cdef bint _is_slot(const Rule *rule, const Slot *slot, bint by_id) noexcept nogil:
     cdef const Summary *bar = &slot.bar
-    if slot.never_opened > 1 or slot.path_lost > 1 or slot.unproven > 1 or slot.contained > 1 or slot.flags > ALL_FLAGS:
+    if slot.never_opened > 1 or slot.path_lost > ENDED_PATH or slot.taped > 1 or slot.index < 0 or slot.unproven > 1 or slot.contained > 1 or slot.flags > ALL_FLAGS:
         return False
     if not fits(bar, 1):
         return False
     if not is_time_kind(rule.kind):
         return (
-            slot.oldest == slot.newest == -1 and bar.open_time == bar.close_time == LOWEST and _is_sum(bar, by_id)
+            (_is_anchored(rule, slot) if rule.anchor is not NULL else (
+                slot.oldest == slot.newest == -1 and bar.open_time == LOWEST and slot.index == 0 and not slot.taped
+                and bar.close_time == (LATEST_NS + 1 if bar.largest else LOWEST)))
+            and _is_sum(bar, by_id) and slot.path_lost <= ENDED_PATH
             and not (slot.never_opened and bar.largest) and not (rule.kind == TICK and count_of(bar) >= rule.step)
         )
     if slot.gate.next.id != LOWEST and not 0 <= slot.gate.next.id <= (
@@ -122,9 +153,11 @@ cdef bint _is_slot(const Rule *rule, const Slot *slot, bint by_id) noexcept nogi
 
 cdef bint _is_record(const Rule *rule, const Record *record, bint by_id) noexcept nogil:
     return (
-        _is_timed(rule, &record.bar, by_id) and not is_outside(rule, record.bar.open_time) and fits(&record.bar, 1)
+        (_is_anchored_record(rule, record, by_id) if rule.anchor is not NULL else (
+            _is_timed(rule, &record.bar, by_id) and not is_outside(rule, record.bar.open_time) and record.index == -1))
+        and fits(&record.bar, 1)
         and record.missing >= -1 and record.unpublished >= -1 and record.revision >= 0
-        and record.status <= GAP and record.status != REPORTED and record.reason <= NOT_CLOSED
+        and record.status <= GAP and record.status != REPORTED and record.status != RETRACTED and record.reason <= NOT_CLOSED
         and record.reason != BY_CANDLE and record.flags <= ALL_FLAGS
     )
 
@@ -132,13 +165,18 @@ cdef bint _is_record(const Rule *rule, const Record *record, bint by_id) noexcep
 cdef bint _is_past(const Past *past) noexcept nogil:
     return (past.newest_ns == LOWEST or is_time(past.newest_ns)) and (
         past.proven_ns == LOWEST or is_time(past.proven_ns)
-    ) and (past.let_go_ns == LOWEST or _is_bound(past.let_go_ns)) and (
+    ) and (past.reached_ns == LOWEST or is_time(past.reached_ns)) and (past.let_go_ns == LOWEST or _is_bound(past.let_go_ns)) and (
         past.evicted_ns == LOWEST or _is_bound(past.evicted_ns))
 
 
 cdef bint _is_state(const Table *table, int spec, Py_ssize_t s) noexcept nogil:
     return table.state_bytes[spec] == 0 or path_rule_of(table.specs.rules[spec].kind).is_sound(
         state_of(table, spec, s), &table.slots[spec][s].bar)
+
+
+cdef bint _follows(const Record *record, const Record *before) noexcept nogil:
+    return record.bar.open_time > before.bar.open_time or (
+        record.bar.open_time == before.bar.open_time and record.index > before.index)
 
 
 cdef int32_t _list_records(BarTable bars, int spec, Py_ssize_t s, uint8_t *listed) noexcept nogil:
@@ -152,7 +190,7 @@ cdef int32_t _list_records(BarTable bars, int spec, Py_ssize_t s, uint8_t *liste
             &table.specs.rules[spec], &table.records.items[r], table.terms.by_id
         ) or not _is_priced(bars, &table.records.items[r].bar):
             return -1
-        if last >= 0 and table.records.items[r].bar.open_time <= table.records.items[last].bar.open_time:
+        if last >= 0 and not _follows(&table.records.items[r], &table.records.items[last]):
             return -1
         listed[r] = 1
         count += 1

@@ -20,12 +20,13 @@ cdef struct Row:            # a bar as it is issued
     int32_t revision
     int32_t unpublished     # ids in it that the exchange's history leaves out; -1: not known
     int32_t inside          # 1 + the number of its Shown; 0: its spec asks for nothing inside it
+    int32_t index           # its number within the interval of its anchor; -1: it has none
     uint8_t status
     uint8_t reason
     int8_t price_scale
     int8_t size_scale
     int8_t quote_scale
-    uint8_t[7] unused       # 0, so that equal rows are equal bytes
+    uint8_t[3] unused       # 0, so that equal rows are equal bytes
 
 cdef struct ShownLevel:     # one price level of an issued bar
     int64_t number
@@ -107,6 +108,7 @@ cdef inline Row *add_row(Rows *rows, int64_t row, int spec) noexcept nogil:
     issued.row = row
     issued.spec = spec
     issued.inside = 0
+    issued.index = -1
     memset(issued.unused, 0, sizeof(issued.unused))
     rows.ordered = rows.count == 0 or (rows.ordered and rows.last_key <= key)
     rows.last_key = key

@@ -22,11 +22,17 @@ cdef struct Rule:           # a bar spec, as the kernel needs it
     int64_t origin          # ns
     const int64_t *boundaries   # ascending, of ZONED and SESSIONS: from before all valid times to behind them
     Py_ssize_t boundary_count
+    const Rule *anchor          # of a path-driven rule: with whose intervals it begins anew; NULL: it never does
 
 
 cdef inline bint is_time_kind(int kind) noexcept nogil:
     # Its bars cover intervals of time; the others end by the trades in them.
     return kind <= MONTHS
+
+
+cdef inline bint keeps_time(const Rule *rule) noexcept nogil:
+    # Its bars lie in intervals of time, by which they are judged: time bars, and those with an anchor.
+    return is_time_kind(rule.kind) or rule.anchor is not NULL
 
 
 cdef inline int64_t day_of_month_start(int64_t months) noexcept nogil:

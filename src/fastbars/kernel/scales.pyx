@@ -13,7 +13,8 @@ from fastbars.kernel.fold cimport is_wanted
 from fastbars.kernel.instruments cimport Scale, are_equal, finer
 from fastbars.kernel.passes cimport Pass
 from fastbars.kernel.scaled cimport HIGHEST, POWER_OF_TEN, magnitude
-from fastbars.kernel.table cimport BarTable, fits
+from fastbars.kernel.summary cimport fits
+from fastbars.kernel.table cimport BarTable
 
 from fastbars.errors import PrecisionError
 from fastbars.kernel.scaled import to_text

@@ -85,6 +85,14 @@ cdef inline bint is_beyond(const Summary *bar) noexcept nogil:
     return add128(&volume, &bar.sums[1].volume) | add128(&quote, &bar.sums[1].quote)
 
 
+cdef inline bint fits(const Summary *bar, int64_t price_factor) noexcept nogil:
+    # Whether its prices stay within 64 bits at a scale that is so much larger.
+    cdef int64_t most = HIGHEST // price_factor
+    if not -most <= bar.close <= most:
+        return False
+    return bar.high == LOWEST or (-most <= bar.low and bar.high <= most and -most <= bar.open <= most)
+
+
 cdef inline double volume_of(const Summary *bar) noexcept nogil:
     return double128(&bar.sums[0].volume) + double128(&bar.sums[1].volume)
 

@@ -11,11 +11,12 @@ from fastbars.kernel.rows cimport Rows
 from fastbars.kernel.rules cimport is_outside, is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, int128
 from fastbars.kernel.summary cimport SUMMARY_BYTES, Summary
+from fastbars.kernel.tape cimport Tape
 from fastbars.kernel.trees cimport Specs, SpecTrees
 
 cdef enum:
     LINE_BYTES = 64
-    SLOT_PADDING = -(SUMMARY_BYTES + 40) & (LINE_BYTES - 1)     # 40: what a Slot holds beside its bar
+    SLOT_PADDING = -(SUMMARY_BYTES + 48) & (LINE_BYTES - 1)     # 48: what a Slot holds beside its bar
 
 cdef struct Next:           # what the next trade of an open time bar is like, where it changes nothing but its sums
     int64_t limit           # earlier than its close_time; LOWEST where each trade has to be looked at alone
@@ -29,17 +30,21 @@ cdef union Gate:            # what a trade must not reach, to change nothing but
 cdef struct Slot:           # one symbol and spec: its open bar, and where its closed ones are
     # Four 64-byte lines: an ordinary trade touches the first three, the gate and most of the bar.
     Gate gate
-    Summary bar             # while no time bar is open, open_time == close_time == end of the last one
+    Summary bar             # while no time bar is open, open_time == close_time == end of the last one; anchored: the
+                            # interval of the anchor, whether one is open or not
     int64_t contract        # of an inverse instrument: stands in for the price in quote sums; else 0
     int32_t oldest          # closed bars kept for amending: a list through Record.next; -1: none
     int32_t newest
     uint8_t flags           # of the open bar
     uint8_t never_opened    # no bar yet
-    uint8_t path_lost       # path-driven: trades are missing from here on
+    uint8_t path_lost       # path-driven: LOST_PATH, trades are missing from here on (anchored: in this interval);
+                            # ENDED_PATH, anchored: bars of this interval were ended by the end of input
     Scale scale             # of these bars
     int8_t quote_scale
     uint8_t unproven        # some closed bars end behind Past.proven_ns
     uint8_t contained       # of an open time bar: the bars of all specs that it feeds are open around it
+    uint8_t taped           # anchored: it has a tape, and no trade is ordinary
+    int32_t index           # anchored: how many bars of this interval were closed
     uint8_t[SLOT_PADDING] unused    # up to a whole line
 
 cdef struct Past:           # the rest that is known of a symbol and spec, seldom read
@@ -48,9 +53,15 @@ cdef struct Past:           # the rest that is known of a symbol and spec, seldo
     int64_t proven_ns       # as Line.proven_ns, as far as the closed bars are judged by it
     int64_t let_go_ns       # closed bars up to here were let go although they waited for trades
     int64_t evicted_ns      # no closed bar behind this time was let go
+    int64_t reached_ns      # anchored: latest time of the closed bars of this interval
+
+cdef enum:                  # Slot.path_lost
+    WHOLE_PATH
+    LOST_PATH
+    ENDED_PATH
 
 cdef struct Record:         # a closed bar that can still be amended
-    Summary bar
+    Summary bar             # anchored: open_time is that of the anchor, close_time behind all that it is made of
     int64_t missing         # as it was issued last
     int32_t next
     int32_t previous        # not set of the oldest, so that letting that one go touches no other
@@ -61,6 +72,8 @@ cdef struct Record:         # a closed bar that can still be amended
     uint8_t reason
     uint8_t flags
     uint8_t unused          # 0, so that equal records are equal bytes
+    int32_t index           # anchored: its number within the interval
+    int32_t padding         # 0
 
 cdef struct Records:        # all closed bars that can still be amended
     Record *items
@@ -84,6 +97,8 @@ cdef struct Table:          # every bar of a kernel
     Past **pasts            # [spec][symbol]
     char **states           # [spec] of path-driven bars: `state_bytes` of each symbol, what their rule keeps
     size_t *state_bytes     # [spec]
+    Tape ***tapes           # [spec][symbol] of anchored specs: what may have to be cut again; NULL: nothing
+    int64_t most_taped      # trades of a symbol and spec
     Py_ssize_t symbols      # slots in use of each spec
     int32_t *appeared       # symbols in order of their first trade
     Py_ssize_t appeared_count
@@ -141,6 +156,10 @@ cdef inline void mark_begun_late(Slot *slot, bint late) noexcept nogil:
     slot.gate.step.hi = slot.gate.step.hi | LOWEST if late else slot.gate.step.hi & HIGHEST
 
 
+cdef inline Tape *tape_of(const Table *table, int spec, Py_ssize_t symbol_id) noexcept nogil:
+    return NULL if table.tapes[spec] is NULL else table.tapes[spec][symbol_id]
+
+
 cdef inline void *state_of(const Table *table, int spec, Py_ssize_t symbol_id) noexcept nogil:
     return table.states[spec] + symbol_id * table.state_bytes[spec]
 
@@ -157,6 +176,8 @@ cdef inline void begin_record(Record *record, int32_t revision, uint8_t reason, 
     record.flags = flags
     record.held = -1
     record.unused = 0
+    record.index = -1
+    record.padding = 0
 
 
 cdef inline int32_t first_revision(const Table *table, int64_t open_time) noexcept nogil:
@@ -189,7 +210,6 @@ cdef int32_t new_record(Table *table) noexcept nogil        # -1: there is no me
 cdef void free_record(Table *table, int32_t r) noexcept nogil
 cdef void issue(Table *table, int spec, int symbol_id, const Record *record, Py_ssize_t row) noexcept nogil
 cdef int64_t whole_number(str name, object value) except? -1
-cdef bint fits(const Summary *bar, int64_t price_factor) noexcept nogil
 
 
 cdef class BarTable:            # owns the memory of a Table

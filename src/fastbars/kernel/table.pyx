@@ -31,11 +31,13 @@ from fastbars.kernel.rows cimport Row, free_rows, grow_table, new_row, reserve_r
 from fastbars.kernel.rules cimport interval_of, is_time_kind
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, int128_from_int, magnitude, parse_number
 from fastbars.kernel.summary cimport (
-    Summary, clear_bar, is_beyond, is_within, merge_bar, quote_of, sum_sides, volume_of, widen_bar,
+    Summary, clear_bar, fits, is_beyond, is_within, merge_bar, quote_of, sum_sides, volume_of, widen_bar,
 )
+from fastbars.kernel.tape cimport Tape, add_taped, clear_tapes, pack_tapes, put_tapes, tape_fits, widen_tape
 from fastbars.kernel.trees cimport SpecTrees
 
 cdef enum:
+    MOST_TAPED = 200_000        # trades of a symbol and spec, unless told otherwise
     MOST_LOADED = 1 << 30
     RECYCLED_BYTES = 1 << 17
     REVISIONS = 1000            # of a bar, between two snapshots: more than a process issues
@@ -76,14 +78,6 @@ cdef int64_t whole_number(str name, object value) except? -1:
     if type(value) is not int or not -(1 << 63) <= value < (1 << 63):
         raise ValueError(f"the snapshot's {name} hold something else than whole numbers of 64 bits")
     return value
-
-
-cdef bint fits(const Summary *bar, int64_t price_factor) noexcept nogil:
-    # Whether its prices stay within 64 bits at a scale that is so much larger.
-    cdef int64_t most = HIGHEST // price_factor
-    if not -most <= bar.close <= most:
-        return False
-    return bar.high == LOWEST or (-most <= bar.low and bar.high <= most and -most <= bar.open <= most)
 
 
 # Bars.
@@ -139,6 +133,9 @@ cdef void issue(Table *table, int spec, int symbol_id, const Record *record, Py_
     if table.terms.by_id and issued.bar.largest and issued.bar.first_id < 0:    # of an older series
         issued.bar.first_id = id_of_key(&table.ids.renewed, symbol_id, issued.bar.first_id)
         issued.bar.last_id = id_of_key(&table.ids.renewed, symbol_id, issued.bar.last_id)
+    if table.specs.rules[spec].anchor is not NULL:
+        issued.bar.open_time, issued.bar.close_time = record.bar.first_time, record.bar.last_time
+        issued.index = record.index
     issued.symbol_id = symbol_id
     issued.revision = record.revision
     issued.status = record.status
@@ -209,6 +206,10 @@ cdef class BarTable:
         free(table.pasts)
         free(table.states)
         free(table.state_bytes)
+        clear_tapes(table.tapes, table.specs.count, table.symbols)
+        for k in range(table.specs.count if table.tapes is not NULL else 0):
+            free(table.tapes[k])
+        free(table.tapes)
         free(table.appeared)
         free(table.groups.items)
         free(table.groups.members)
@@ -226,8 +227,10 @@ cdef class BarTable:
         table.pasts = <Past **>calloc(count, sizeof(Past *))
         table.states = <char **>calloc(count, sizeof(char *))
         table.state_bytes = <size_t *>calloc(count, sizeof(size_t))
+        table.tapes = <Tape ***>calloc(count, sizeof(Tape **))
+        table.most_taped = MOST_TAPED
         if self.blocks is NULL or table.slots is NULL or table.pasts is NULL or (
-            table.states is NULL or table.state_bytes is NULL
+            table.states is NULL or table.state_bytes is NULL or table.tapes is NULL
         ):
             raise MemoryError
         for k in range(count):
@@ -281,6 +284,12 @@ cdef class BarTable:
             if grown is NULL:
                 raise MemoryError
             table.states[spec] = <char *>grown
+        if table.specs.rules[spec].anchor is not NULL:
+            grown = realloc(table.tapes[spec], capacity * sizeof(Tape *))
+            if grown is NULL:
+                raise MemoryError
+            table.tapes[spec] = <Tape **>grown
+            memset(&table.tapes[spec][table.symbols], 0, (capacity - table.symbols) * sizeof(Tape *))
         block = malloc(capacity * sizeof(Slot) + LINE_BYTES)
         if block is NULL:
             raise MemoryError
@@ -382,7 +391,7 @@ cdef class BarTable:
                 slot = &table.slots[k][s]
                 slot[0] = blank
                 slot.contract = self.instruments.table[s].contract
-                table.pasts[k][s] = Past(LOWEST, LOWEST, LOWEST, LOWEST)
+                table.pasts[k][s] = Past(LOWEST, LOWEST, LOWEST, LOWEST, LOWEST)
                 if table.state_bytes[k]:
                     clear_state(table, k, s)
                 self.take_scale(k, s, self.instruments.table[s].scale)
@@ -433,6 +442,7 @@ cdef class BarTable:
         cdef Slot *slot
         cdef Summary copy
         cdef char[MOST_STATE_BYTES] state
+        cdef Tape *tape
         cdef WidenState widen_state
         cdef bint trial
         cdef int k
@@ -446,6 +456,7 @@ cdef class BarTable:
                 return False
             for k in range(table.specs.count):
                 slot = &table.slots[k][s]
+                tape = tape_of(table, k, s)
                 widen_state = NULL if is_time_kind(table.specs.rules[k].kind) else path_rule_of(table.specs.rules[k].kind).widen
                 if trial:
                     total_bar(table, k, s, &copy)
@@ -457,10 +468,14 @@ cdef class BarTable:
                         memcpy(state, state_of(table, k, s), table.state_bytes[k])
                         if widen_state(state, price_factor, size_factor, quote_factor):
                             return False
+                    if tape is not NULL and not tape_fits(tape, widen_state, price_factor, size_factor, quote_factor):
+                        return False
                     continue
                 widen_bar(&slot.bar, price_factor, size_factor, quote_factor)
                 if widen_state is not NULL:
                     widen_state(state_of(table, k, s), price_factor, size_factor, quote_factor)
+                if tape is not NULL:
+                    widen_tape(tape, widen_state, price_factor, size_factor, quote_factor)
                 slot.contract = own.contract
                 r = slot.oldest
                 while r >= 0 and fits(&table.records.items[r].bar, price_factor) and not widen_bar(
@@ -516,8 +531,8 @@ cdef class BarTable:
         if table.ids is not NULL and is_waiting(&table.ids.renewed, <int32_t>s):
             return False
         for k in range(table.specs.count):
-            if table.state_bytes[k] and not table.slots[k][s].never_opened:
-                return False        # what its rule keeps is not known here
+            if (table.state_bytes[k] and not table.slots[k][s].never_opened) or tape_of(table, k, s) is not NULL:
+                return False        # what its rule or its tape keeps is not known here
             bar = &table.slots[k][s].bar
             r = table.slots[k][s].oldest
             while True:
@@ -555,6 +570,7 @@ cdef class BarTable:
                     quote += quote_of(&table.slots[source][s].bar)
                     source = table.specs.source[source]
                 self.add_waiting(s, &volume, &quote)
+                add_taped(tape_of(table, k, s), table.slots[k][s].contract, &volume, &quote)
                 largest = max(largest, max(volume, quote))
                 r = table.slots[k][s].oldest
                 while r >= 0:
@@ -631,7 +647,7 @@ cdef class BarTable:
     cdef int save(self) except -1:
         if self.blank:
             return 0
-        self.saved = self.copy_parts(), self.counters(), self.closings(), self.table.sequenced
+        self.saved = self.copy_parts(), self.counters(), self.closings(), self.table.sequenced, pack_tapes(self.table.tapes, self.table.specs.count, self.table.symbols)
         if self.ledger is not None:
             self.ledger.save()
         return 0
@@ -645,6 +661,7 @@ cdef class BarTable:
     cdef int restore(self) except -1:
         if self.blank:
             clear_inside(&self.table.inside, self.table.symbols)
+            clear_tapes(self.table.tapes, self.table.specs.count, self.table.symbols)
             self.set_up(0, self.table.symbols)
             self.put_counters([0, 0, -1, 0, 0, 0, 0, 0, -1, 0, LOWEST])
             expect_all_at_once(&self.table.groups, HIGHEST)
@@ -652,7 +669,8 @@ cdef class BarTable:
             if self.ledger is not None:
                 self.ledger.clear()
         else:
-            parts, counters, closings, self.table.sequenced = self.saved
+            parts, counters, closings, self.table.sequenced, tapes = self.saved
+            put_tapes(self.table.tapes, tapes, self.table.specs.count, self.table.symbols)
             self.put_parts(parts)
             self.put_counters(counters)
             for group, close_time in enumerate(closings):
@@ -665,13 +683,15 @@ cdef class BarTable:
     cdef list layout(self):
         cdef Table *table = &self.table
         return [
-            sizeof(Slot), sizeof(Past), sizeof(Record), table.specs.count, table.symbols, sizeof(Cover), sizeof(Gap)]
+            sizeof(Slot), sizeof(Past), sizeof(Record), table.specs.count, table.symbols, sizeof(Cover), sizeof(Gap),
+            sizeof(Tape)]
 
     cdef dict dump(self, dict recycled=None):
         cdef Py_ssize_t s
         self.reserve()
         parts = self.copy_parts(recycled)
         parts["layout"], parts["counters"] = self.layout(), self.counters()
+        parts["tapes"] = pack_tapes(self.table.tapes, self.table.specs.count, self.table.symbols)
         parts["groups"] = [
             [self.table.groups.items[i].watermark_ns, self.table.groups.items[i].next_close_ns]
             for i in range(self.table.groups.count)
@@ -737,6 +757,7 @@ cdef class BarTable:
             if not 0 <= (<const Member *><const char *>members)[s].group < len(groups):
                 raise ValueError(f"the snapshot has no group for {self.instruments.label(s)}")
         own.update({name: part for name, part in parts.items() if name not in own})
+        put_tapes(table.tapes, parts.get("tapes"), table.specs.count, table.symbols)
         self.put_parts(own)
         _put(table.groups.members, members)
         self.put_counters(counters)

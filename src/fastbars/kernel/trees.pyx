@@ -87,11 +87,12 @@ cdef class SpecTrees:
             raise ValueError("at least one bar spec is needed")
         tables.count = len(self.specs)
         tables.rules = <Rule *>calloc(tables.count, sizeof(Rule))
+        tables.anchors = <Rule *>calloc(tables.count, sizeof(Rule))
         tables.trees = <Tree *>calloc(tables.count, sizeof(Tree))
         tables.order = <int *>calloc(tables.count, sizeof(int))
         tables.subtree_end = <int *>calloc(tables.count, sizeof(int))
         tables.source = <int *>calloc(tables.count, sizeof(int))
-        if tables.rules is NULL or tables.trees is NULL or (
+        if tables.rules is NULL or tables.anchors is NULL or tables.trees is NULL or (
             tables.order is NULL or tables.subtree_end is NULL or tables.source is NULL
         ):
             raise MemoryError
@@ -100,24 +101,35 @@ cdef class SpecTrees:
 
     def __dealloc__(self):
         free(self.tables.rules)
+        free(self.tables.anchors)
         free(self.tables.trees)
         free(self.tables.order)
         free(self.tables.subtree_end)
         free(self.tables.source)
 
     cdef int read_rules(self) except -1:
-        cdef Rule *rule
         cdef int k
         for k, spec in enumerate(self.specs):
-            kind, step, origin = spec.rule
-            rule = &self.tables.rules[k]
-            rule[0] = Rule(_TIME_KINDS[kind] if kind in _TIME_KINDS else path_kind_of(kind), step, origin, NULL, 0)
-            _check_rule(rule, spec)
-            if rule.kind == ZONED or rule.kind == SESSIONS:
-                boundaries = _checked_boundaries(spec, rule.kind == SESSIONS)
-                self.boundaries.append(boundaries)
-                rule.boundaries = <const int64_t *><size_t>boundaries.ctypes.data
-                rule.boundary_count = len(boundaries)
+            self.read_rule(&self.tables.rules[k], spec)
+            anchor = getattr(spec, "anchor", None)
+            if anchor is None:
+                continue
+            self.read_rule(&self.tables.anchors[k], anchor)
+            if is_time_kind(self.tables.rules[k].kind) or not is_time_kind(self.tables.anchors[k].kind):
+                raise SpecError(f"bar spec {spec}: only path-driven specs have an anchor, and it is a time spec")
+            self.tables.rules[k].anchor = &self.tables.anchors[k]
+            self.tables.anchored = True
+        return 0
+
+    cdef int read_rule(self, Rule *rule, object spec) except -1:
+        kind, step, origin = spec.rule
+        rule[0] = Rule(_TIME_KINDS[kind] if kind in _TIME_KINDS else path_kind_of(kind), step, origin, NULL, 0, NULL)
+        _check_rule(rule, spec)
+        if rule.kind == ZONED or rule.kind == SESSIONS:
+            boundaries = _checked_boundaries(spec, rule.kind == SESSIONS)
+            self.boundaries.append(boundaries)
+            rule.boundaries = <const int64_t *><size_t>boundaries.ctypes.data
+            rule.boundary_count = len(boundaries)
         return 0
 
     cdef int build_trees(self) except -1:
