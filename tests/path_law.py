@@ -3,9 +3,9 @@
     python -m tests.path_law --scenarios 10000 --seed 7 [--only NUMBER]
 
 A scenario draws the trades of one symbol over a few anchors, and how they come: from some trade on, with holes, out of
-order, twice, in batches of any size, with a restart in between; holes are healed in pages, in any order. The truth is cut
-in plain `Decimal`, by sorting and adding up. What lacked nothing in the end must be COMPLETE or HEALED, and nothing else
-may claim that.
+order, twice, in batches of any size, with restarts in between; holes are healed in pages, in any order. The truth is
+cut in plain `Decimal`, by sorting and adding up. What lacked nothing in the end must be COMPLETE or HEALED, and nothing
+else may claim that.
 """
 
 from __future__ import annotations
@@ -214,12 +214,13 @@ class Run:
 
 
 def cut_from(bar: OHLCVBar, by_id: bool) -> Cut:
-    assert bar.open is not None and bar.high is not None and bar.low is not None and bar.close is not None
-    assert bar.quote_volume is not None and bar.taker_buy_volume is not None and bar.trade_count is not None
-    return Cut(
+    """Its values, as those of the truth."""
+    values = (
         bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume, bar.taker_buy_volume, bar.trade_count,
         (bar.first_trade_id or 0) if by_id else 0, (bar.last_trade_id or 0) if by_id else 0,
     )  # fmt: skip
+    assert None not in values
+    return Cut(*values)  # type: ignore[arg-type]
 
 
 def play(made: Scenario, random: Random) -> Run:

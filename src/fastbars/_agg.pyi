@@ -28,6 +28,7 @@ class BarKernel:
         lateness_ns: how long after its close_time, in event time, a bar can still be amended, ns.
         horizon_ns: likewise, for a bar into which a hole reaches, or whose end is not proven.
         fill: issue intervals without trades, flat at the last close.
+        recut_trades: most trades of a symbol and anchored spec that are kept to cut its bars again.
     """
 
     instruments: Instruments
@@ -41,6 +42,7 @@ class BarKernel:
         lateness_ns: int = 60_000_000_000,
         horizon_ns: int = 3_600_000_000_000,
         fill: bool = False,
+        recut_trades: int = 200_000,
     ) -> Self: ...
     @property
     def specs(self) -> tuple[Any, ...]: ...

@@ -60,6 +60,7 @@ cdef double SAFE_BOUND = 1.6e38
 cdef double SMALL_BOUND = 7e37
 
 cdef int64_t MOST_TRADES = 1 << 60     # that one call says are lost
+cdef int64_t MOST_RECUT = 100_000_000  # trades of a symbol and spec that are kept
 
 cdef enum:
     CHUNK_ROWS = 1 << 13        # of a long batch, which is searched for void rows while it is in the cache
@@ -71,7 +72,8 @@ cdef enum:
 @cython.no_gc_clear     # no reference cycle can lead back to it
 cdef class BarKernel:
     def __cinit__(self, Instruments instruments not None, specs, Ledger ledger=None, bint proof=True,
-                  int64_t lateness_ns=60_000_000_000, int64_t horizon_ns=3_600_000_000_000, bint fill=False):
+                  int64_t lateness_ns=60_000_000_000, int64_t horizon_ns=3_600_000_000_000, bint fill=False,
+                 int64_t recut_trades=200_000):
         if not (0 <= lateness_ns < HIGHEST // 2 and 0 <= horizon_ns < HIGHEST // 2):
             raise ValueError(
                 f"lateness {lateness_ns} ns and heal horizon {horizon_ns} ns are outside 0 to {HIGHEST // 2 - 1}")
@@ -84,6 +86,9 @@ cdef class BarKernel:
         self.table.terms.lateness_ns = lateness_ns
         self.table.terms.horizon_ns = max(horizon_ns, lateness_ns)
         self.table.terms.fill = fill
+        if not 0 <= recut_trades <= MOST_RECUT:
+            raise ValueError(f"recut_trades {recut_trades} is outside 0 to {MOST_RECUT}")
+        self.table.most_taped = recut_trades
         self.longest_unchecked = LONG_STRETCH
 
     def __dealloc__(self):

@@ -93,6 +93,7 @@ class _Terms(NamedTuple):
     heal_horizon_s: float
     empty: Empty
     first_id: int | None
+    recut_trades: int
 
 
 class BarBuffer:
@@ -115,6 +116,8 @@ class BarBuffer:
         grace_s: how long watermark and clock wait behind close_time before they close a bar.
         lateness_s: how long after its close_time, in event time, a bar can still be amended.
         heal_horizon_s: how long a bar into which a hole reaches can be, where ids are numbers.
+        recut_trades: most trades of a symbol and anchored spec that are kept, from a hole on, so that its bars can be
+            cut again when the hole is filled, 49 bytes each; beyond that they stay GAP up to the next anchor.
         empty: "skip": an interval without trades has no bar. "fill": it has a flat one at the last close, where it is
             known that nothing was traded. Either way it has a GAP without prices where the feed was down.
         on_bar: called for each issued bar; on_bars: for each list of bars issued together. One that raises is
@@ -150,6 +153,7 @@ class BarBuffer:
         grace_s: float = 1.0,
         lateness_s: float = 60.0,
         heal_horizon_s: float = 3600.0,
+        recut_trades: int = 200_000,
         empty: Empty = "skip",
         on_bar: Callable[[OHLCVBar], object] | None = None,
         on_bars: Callable[[list[OHLCVBar]], object] | None = None,
@@ -177,7 +181,7 @@ class BarBuffer:
         self.sink: RowSink | None = None
         self._stats = BufferStats()
         self._warnings: SparseLog | None = None
-        self._terms = _Terms(lateness_s, heal_horizon_s, empty, first_id if policy.proves else None)
+        self._terms = _Terms(lateness_s, heal_horizon_s, empty, first_id if policy.proves else None, recut_trades)
         self._up_ns = -(2**63)  # the clock was last told that the feed is up
         self._kernel = self._new_kernel(self.instruments)
         self.entry = TradeEntry(self._kernel, self.new_batch(), wait_ns_of(grace_s))
@@ -212,6 +216,7 @@ class BarBuffer:
             wait_ns_of(self._terms.lateness_s),
             wait_ns_of(self._terms.heal_horizon_s),
             self._terms.empty == "fill",
+            self._terms.recut_trades,
         )
 
     def new_batch(self) -> TickBatch:

@@ -5,7 +5,7 @@ from fastbars.kernel.passes cimport Columns, Pass
 from fastbars.kernel.table cimport Record, Slot, Table
 
 cdef enum:                      # flags of a bar
-    FIRST = 1                   # path-driven: it began after time that nobody wanted
+    FIRST = 1                   # path-driven: it began after time that nobody wanted; anchored: input ended in its interval
     FILLED = 2                  # trades that it lacked, or might have lacked, came from REST
     DIRTY = 4                   # amended, and not issued again yet
     UNPRICED = 8                # without trades, and no trade before it whose price it could have

@@ -110,7 +110,7 @@ cdef void close_anchored(Table *table, Pass *run, int spec, int symbol_id, Py_ss
         made.bar.close_time = past.reached_ns + 1
     begin_record(
         &made, first_revision(table, slot.bar.first_time), reason,
-        ASTRAY if slot.path_lost == LOST_PATH else FIRST if slot.path_lost == ENDED_PATH else 0)
+        ASTRAY if slot.path_lost == LOST_PATH else FIRST if slot.path_lost == ENDED_PATH or reason == BY_END else 0)
     made.index = slot.index
     if run.cut is NULL and table.terms.by_id:
         follow_proof(table, spec, symbol_id)

@@ -157,6 +157,7 @@ class Admission:
             grace_s=intake.delays.grace_ns / 1e9,
             lateness_s=config.lateness,
             heal_horizon_s=config.heal_horizon,
+            recut_trades=config.recut_trades,
             empty=config.empty,
             first_id=exchange.first_ids.get(channel),
             on_late=None if self._notifier.callbacks.on_late is None else self._notifier.notify_late,

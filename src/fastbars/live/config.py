@@ -62,6 +62,7 @@ class StreamConfig:
         heal: fetch missing trades from the exchange's REST API, where it serves them.
         backfill: where trades are healed, the beginning of a bar that the stream began inside is fetched too, for bars
             up to this many seconds long; 0: never. Bars longer than `heal_horizon` are not completed.
+        recut_trades: most trades of a symbol and anchored spec that are kept to cut bars again behind a hole.
         heal_horizon: age, in seconds of event time, up to which a hole's bars are kept and healed.
         repair: "candles": a time bar that stays GAP or PARTIAL is issued again as REPORTED, from the exchange's own
             candle over REST, where that is served (see "Repair by candles" in docs/semantics.md), and a bar in progress
@@ -118,6 +119,7 @@ class StreamConfig:
     heal: bool = True
     backfill: float = _not_negative(60.0)
     heal_horizon: float = _positive(3600.0)
+    recut_trades: int = _positive(200_000)
     repair: Repair = "none"
     api_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
