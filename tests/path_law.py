@@ -24,7 +24,7 @@ from fastbars.specs import BarSpec
 SECOND_NS = 1_000_000_000
 START_NS = 1_700_000_000 * SECOND_NS // (3600 * SECOND_NS) * 3600 * SECOND_NS
 WHOLE = (BarStatus.COMPLETE, BarStatus.HEALED)
-SPECS = ("tick:7@10m", "volume:20@10m", "value:2000@5m", "tick:1@10m", "volume:3@1h")
+SPECS = ("tick:7@10m", "volume:20@10m", "value:2000@5m", "tick:1@10m", "volume:3@1h", "volume:20@10m+flow+footprint:5")
 
 
 class Trade(NamedTuple):
@@ -195,7 +195,7 @@ class Run:
                 for trade in part:
                     batch.append(
                         "S", trade.time_ns, str(trade.price), str(trade.size), 1 if trade.bought else -1,
-                        *([trade.number] if self.made.by_id else []),
+                        trade.number if self.made.by_id else None,
                     )  # fmt: skip
                 self.note(self.buffer.add_batch(batch))
 

@@ -55,6 +55,7 @@ cdef void recheck_held(Table *table, int spec, int symbol_id, int64_t since) noe
 cdef void evict(Table *table, int spec, int symbol_id, int64_t event_ns) noexcept nogil
 cdef bint flatten(const Table *table, Record *record, int64_t close, uint8_t status) noexcept nogil
 cdef bint lands(const Table *table, Pass *run, int tree, Py_ssize_t row) noexcept nogil
+cdef void keep_inside(Table *table, int spec, int symbol_id, int32_t r) noexcept nogil
 # Adds a trade to what is inside the open bar of a spec, or record `r`, whose summary it was added to.
 cdef void add_inside_bar(
     Table *table, int spec, int symbol_id, int32_t r, const Columns *batch, Py_ssize_t row

@@ -217,6 +217,17 @@ cdef bint is_too_late(
     )
 
 
+cdef void keep_inside(Table *table, int spec, int symbol_id, int32_t r) noexcept nogil:
+    # What is inside the open bar goes with it into a record.
+    cdef int32_t *kept = place_of_record(&table.inside, r)
+    if kept is NULL:
+        table.rows.no_memory = True
+        return
+    kept[0] = table.inside.of_slots[spec][symbol_id]
+    table.inside.of_slots[spec][symbol_id] = -1
+
+
+
 cdef void add_inside_bar(
     Table *table, int spec, int symbol_id, int32_t r, const Columns *batch, Py_ssize_t row
 ) noexcept nogil:

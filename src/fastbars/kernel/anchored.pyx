@@ -8,6 +8,7 @@ from libc.stdint cimport int32_t, int64_t
 from fastbars.kernel.amend cimport prove
 from fastbars.kernel.close cimport cover_itself, lose_late
 from fastbars.kernel.ids cimport begins_with_first
+from fastbars.kernel.inside cimport asks_inside
 from fastbars.kernel.passes cimport Columns, Pass
 from fastbars.kernel.recut cimport begin_tape, cut_again, lead_astray, lose_tape, review_tape, step_into, tape_trade
 from fastbars.kernel.rows cimport not_placed
@@ -39,7 +40,7 @@ cdef void fold_anchored(Table *table, Pass *run, int spec, Py_ssize_t row, bint 
         _note_filled(table, run, spec, s, row, fills)
         return
     if slot.never_opened:
-        if not by_id or not begins_with_first(table.ids, s):
+        if not by_id or not begins_with_first(table.ids, s) or asks_inside(&table.inside, spec):
             begin_tape(table, spec, s)
     elif time < slot.bar.open_time or (not by_id and time < newest):
         if not slot.taped or time < newest - table.terms.lateness_ns:
@@ -56,6 +57,8 @@ cdef void fold_anchored(Table *table, Pass *run, int spec, Py_ssize_t row, bint 
     elif ahead or (by_id and time >= slot.bar.close_time):
         # What is missing, or comes from before the border, goes in front of this trade.
         begin_tape(table, spec, s)
+    elif slot.bar.largest == 0 and asks_inside(&table.inside, spec):
+        begin_tape(table, spec, s)      # a bar of which more than sums is kept can be cut again as a whole only
     if slot.taped:
         tape_trade(table, run, spec, row)
     step_into(table, run, spec, s, batch, row, row)

@@ -12,14 +12,14 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from fastbars.kernel.amend cimport (
     BY_ANCHOR, BY_CLOCK, BY_END, BY_GAP, ASTRAY, BY_TRADE, FIRST, NOT_CLOSED, UNPRICED, Judgement, bound_gaps, evict, first_behind, flatten, follow_proof, is_lost, judge,
-    link, one_before, prove, rejudge, take_judgement,
+    keep_inside, link, one_before, prove, rejudge, take_judgement,
 )
 from fastbars.kernel.coverage cimport (
     EVERY_SPEC, LOST, UNWANTED, Cover, Coverage, Gap, Span, bridge, cover, is_down_before, kinds_in, lose, plain_gap, uncover, unwanted_until,
 )
 from fastbars.kernel.groups cimport Group, expect_close, link_members, watermark_of
 from fastbars.kernel.ids cimport begins_with_first, catch_up
-from fastbars.kernel.inside cimport asks_inside, place_of_record, release_inside
+from fastbars.kernel.inside cimport asks_inside, release_inside
 from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.passes cimport Pass, begin_idle_pass, trades_of
 from fastbars.kernel.paths cimport path_rule_of
@@ -62,16 +62,6 @@ cdef void roll(Table *table, Pass *run, int spec, int symbol_id, int64_t time, P
         slot.never_opened = 0
         if not timed and not (table.terms.by_id and begins_with_first(table.ids, symbol_id)):
             slot.flags = FIRST
-
-
-cdef void keep_inside(Table *table, int spec, int symbol_id, int32_t r) noexcept nogil:
-    # What is inside the open bar goes with it into a record.
-    cdef int32_t *kept = place_of_record(&table.inside, r)
-    if kept is NULL:
-        table.rows.no_memory = True
-        return
-    kept[0] = table.inside.of_slots[spec][symbol_id]
-    table.inside.of_slots[spec][symbol_id] = -1
 
 
 cdef void close_bar(Table *table, Pass *run, int spec, int symbol_id, Py_ssize_t row, uint8_t reason) noexcept nogil:

@@ -15,10 +15,11 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from fastbars.kernel.amend cimport (
-    ASTRAY, BY_ANCHOR, BY_END, BY_TRADE, FILLED, FIRST, GAP, PARTIAL, RETRACTED, Judgement, evict, follow_proof, judge, link, one_before,
-    prove, revise, take_judgement, unlink,
+    ASTRAY, BY_ANCHOR, BY_END, BY_TRADE, FILLED, FIRST, GAP, PARTIAL, RETRACTED, Judgement, add_inside_bar, evict, follow_proof, judge,
+    keep_inside, link, one_before, prove, revise, take_judgement, unlink,
 )
 from fastbars.kernel.groups cimport expect_close, watermark_of
+from fastbars.kernel.inside cimport asks_inside, release_inside
 from fastbars.kernel.holes cimport MISSING, SEAM, kinds_of, oldest_hole
 from fastbars.kernel.ids cimport Line, begins_with_first, in_doubt
 from fastbars.kernel.passes cimport Columns, Pass, Cut, begin_idle_pass, note_overflow
@@ -57,6 +58,8 @@ cdef void step_into(
     first, last = bar.first_id, bar.last_id
     if add_trade(bar, batch, row, slot.contract, False):
         note_overflow(run, cause)
+    if asks_inside(&table.inside, spec):
+        add_inside_bar(table, spec, symbol_id, -1, batch, row)
     bar.open, bar.close = opened, batch.price[row]
     if table.terms.by_id or run.cut is not NULL:
         bar.first_id = min(first, batch.first_id[row])
@@ -122,6 +125,7 @@ cdef void close_anchored(Table *table, Pass *run, int spec, int symbol_id, Py_ss
     if run.cut is not NULL:
         if not run.cut.silent:
             _meet(table, run, spec, symbol_id, &made)
+        _forget_inside(table, spec, symbol_id)
         return
     ended = not table.terms.by_id or reason == BY_TRADE or made.bar.close_time <= past.proven_ns
     judgement = judge(table, spec, symbol_id, &made)
@@ -131,16 +135,33 @@ cdef void close_anchored(Table *table, Pass *run, int spec, int symbol_id, Py_ss
     ):
         issue(table, spec, symbol_id, &made, cause)     # nothing more will be known of it
         past.evicted_ns = max(past.evicted_ns, made.bar.close_time)
+        _forget_inside(table, spec, symbol_id)
         return
     r = new_record(table)
     if r < 0:
         return
     record = &table.records.items[r]
     record[0] = made
+    _keep_inside(table, spec, symbol_id, r)
     issue(table, spec, symbol_id, record, cause)
     slot.unproven |= not ended
     link(table, spec, symbol_id, slot.newest, r, -1)
     evict(table, spec, symbol_id, max(watermark_of(&table.groups, symbol_id), past.newest_ns))
+
+
+# What is inside bars, of specs that ask for it. (A mark has none, so that tapes of such specs begin where a bar does.)
+
+cdef void _keep_inside(Table *table, int spec, int symbol_id, int32_t r) noexcept nogil:
+    # It goes with the bar into a record, in place of what was there.
+    if asks_inside(&table.inside, spec):
+        if r < table.inside.records:
+            release_inside(&table.inside, &table.inside.of_records[r])
+        keep_inside(table, spec, symbol_id, r)
+
+
+cdef void _forget_inside(Table *table, int spec, int symbol_id) noexcept nogil:
+    if asks_inside(&table.inside, spec):
+        release_inside(&table.inside, &table.inside.of_slots[spec][symbol_id])
 
 
 # What is kept.
@@ -149,7 +170,7 @@ cdef void begin_tape(Table *table, int spec, int symbol_id) noexcept nogil:
     # Before the trade at hand.
     cdef Slot *slot = &table.slots[spec][symbol_id]
     cdef Tape *tape
-    if slot.taped:
+    if slot.taped or (slot.bar.largest and asks_inside(&table.inside, spec)):
         return
     tape = new_tape()
     if tape is NULL:
@@ -238,13 +259,14 @@ cdef void review_tape(Table *table, int spec, int symbol_id) noexcept nogil:
     # Behind a trade: lets go of what is not needed any more, or is too much.
     cdef Tape *tape = table.tapes[spec][symbol_id]
     cdef int64_t time = max(table.pasts[spec][symbol_id].newest_ns, table.slots[spec][symbol_id].bar.last_time)
+    cdef bint whole_bars = asks_inside(&table.inside, spec) and table.slots[spec][symbol_id].bar.largest > 0
     if not table.terms.by_id:
         if tape.rows >= FEW_TAPED and time - tape.time_ns[tape.rows // 2] > table.terms.lateness_ns:
             _pass_over(table, spec, symbol_id, tape, time - table.terms.lateness_ns)
         elif tape.rows > table.most_taped:
             _pass_over(table, spec, symbol_id, tape, tape.time_ns[tape.rows // 2] + 1)
         return
-    if not is_needed(table, spec, symbol_id, tape, time):
+    if not whole_bars and not is_needed(table, spec, symbol_id, tape, time):
         _end_tape(table, spec, symbol_id)
     elif tape.rows > table.most_taped or (tape.since_ns > LOWEST + HIGHEST // 2 and time - tape.since_ns > table.terms.horizon_ns) or (
         tape.since_ns == LOWEST and time - tape.time_ns[0] > table.terms.horizon_ns
@@ -295,17 +317,27 @@ cdef void _pass_over(Table *table, int spec, int symbol_id, Tape *tape, int64_t 
     cdef Mark own
     cdef Cut cut
     cdef Pass run
-    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t i = 0, passed = 0
+    cdef bint asks = asks_inside(&table.inside, spec)
+    cdef int32_t inside = -1
     _begin_cut(&run, &cut, tape, 0)
     cut.silent = True
     _note(table, spec, symbol_id, &own)
+    if asks:
+        inside = table.inside.of_slots[spec][symbol_id]
+        table.inside.of_slots[spec][symbol_id] = -1
     _load(table, spec, symbol_id, &tape.mark)
     while i < tape.rows and tape.time_ns[i] < before_ns:
         step_into(table, &run, spec, symbol_id, &run.columns, i, 0)
         i += 1
-    _note(table, spec, symbol_id, &tape.mark)
+        if not asks or table.slots[spec][symbol_id].bar.largest == 0:
+            _note(table, spec, symbol_id, &tape.mark)
+            passed = i
+    _forget_inside(table, spec, symbol_id)
+    if asks:
+        table.inside.of_slots[spec][symbol_id] = inside
     _load(table, spec, symbol_id, &own)
-    cut_off(tape, i)
+    cut_off(tape, passed)
 
 
 cdef void _begin_cut(Pass *run, Cut *cut, const Tape *tape, Py_ssize_t cause) noexcept nogil:
@@ -350,6 +382,7 @@ cdef void cut_again(
     cdef int32_t r = slot.newest, next
     cdef Py_ssize_t i, marked = -1
     cdef uint8_t ended = BY_TRADE
+    cdef bint asks = asks_inside(&table.inside, spec), passed = False
     if not _put_in_order(table, spec, tape):
         table.rows.no_memory = True
         return
@@ -364,8 +397,14 @@ cdef void cut_again(
     if table.terms.by_id:
         missing = first_missing(table, symbol_id)
     _load(table, spec, symbol_id, &tape.mark)
+    _forget_inside(table, spec, symbol_id)
     for i in range(tape.rows):
-        if marked < 0 and tape.first_id[i] > missing:
+        passed |= tape.first_id[i] > missing
+        if asks:
+            if not passed and slot.bar.largest == 0:
+                _note(table, spec, symbol_id, &mark)
+                marked = i
+        elif marked < 0 and passed:
             _note(table, spec, symbol_id, &mark)
             marked = i
         step_into(table, &own, spec, symbol_id, &own.columns, i, cause)
@@ -379,7 +418,7 @@ cdef void cut_again(
         _retract(table, spec, symbol_id, cut.at, cause)
         cut.at = next
     tape.filled_from = HIGHEST
-    if marked > 0 and not (tape.whole and table.ids.lines[symbol_id].begun_ns >= tape.opened_ns):
+    if table.terms.by_id and marked > 0 and not (tape.whole and table.ids.lines[symbol_id].begun_ns >= tape.opened_ns):
         tape.mark = mark
         tape.whole = False
         tape.since_ns = tape.time_ns[marked - 1]
@@ -407,6 +446,7 @@ cdef void _meet(Table *table, Pass *run, int spec, int symbol_id, const Record *
         changed = record.reason != made.reason or memcmp(&record.bar, &made.bar, sizeof(Summary)) != 0
         record.bar = made.bar
         record.reason = made.reason
+        _keep_inside(table, spec, symbol_id, cut.at)
         healed &= changed or record.status == GAP or record.status == PARTIAL
         record.flags = (record.flags & FILLED) | made.flags | (FILLED if healed else 0)
         revise(table, spec, symbol_id, cut.at, changed, cut.cause)
@@ -419,6 +459,7 @@ cdef void _meet(Table *table, Pass *run, int spec, int symbol_id, const Record *
         return
     record = &table.records.items[r]
     record[0] = made[0]
+    _keep_inside(table, spec, symbol_id, r)
     record.flags |= FILLED if healed else 0
     judgement = judge(table, spec, symbol_id, record)
     take_judgement(record, judgement)

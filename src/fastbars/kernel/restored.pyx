@@ -15,10 +15,11 @@ from fastbars.kernel.amend cimport ASTRAY, BY_CANDLE, BY_TRADE, GAP, NOT_CLOSED,
 from fastbars.kernel.inside cimport Inside, asks_inside, inside_of_record, is_sound_inside, unuse_others
 from fastbars.kernel.limits cimport EARLIEST_NS, LATEST_NS, LONGEST_NS, is_time
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
-from fastbars.kernel.paths cimport path_rule_of
+from fastbars.kernel.paths cimport PathRule, path_rule_of
 from fastbars.kernel.rules cimport TICK, Rule, interval_of, is_outside, is_time_kind
 from fastbars.kernel.summary cimport BOUGHT, SOLD, UNSIDED, Summary, count_of, fits, is_beyond
-from fastbars.kernel.table cimport ENDED_PATH, BarTable, Past, Record, Slot, Table, has_appeared, state_of, total_bar
+from fastbars.kernel.table cimport ENDED_PATH, BarTable, Past, Record, Slot, Table, has_appeared, state_of, tape_of, total_bar
+from fastbars.kernel.tape cimport Mark, Tape
 
 # More trades than a lifetime has: numbers below it can be added up without care.
 cdef int64_t MOST_TRADES = 1 << 60
@@ -210,9 +211,59 @@ cdef int check_bars(BarTable bars) except -1:
         _check_slots(bars, listed)
         _check_rest(bars, listed, listed + table.records.count)
         _check_inside(bars, listed)
+        _check_tapes(bars)
     finally:
         free(listed)
     check_coverage(&table.coverage, table.symbols, table.specs.count)
+    return 0
+
+
+cdef bint _is_mark(const Table *table, int spec, const Mark *mark) noexcept nogil:
+    cdef const Rule *anchor = table.specs.rules[spec].anchor
+    cdef const Summary *bar = &mark.bar
+    if mark.index < 0 or mark.path_lost > ENDED_PATH or not fits(bar, 1) or not _is_sum(bar, table.terms.by_id):
+        return False
+    if mark.reached_ns != LOWEST and not is_time(mark.reached_ns):
+        return False
+    if bar.open_time == bar.close_time:
+        return bar.open_time == LOWEST and bar.largest == 0
+    if is_outside(anchor, bar.open_time):
+        return bar.largest == 0
+    return _is_interval(anchor, bar) and (
+        bar.largest == 0 or (bar.open_time <= bar.first_time and bar.last_time < bar.close_time))
+
+
+cdef bint _is_tape(BarTable bars, int spec, const Tape *tape) noexcept nogil:
+    # Trades that this kernel can have taken, and the state before them.
+    cdef const Table *table = &bars.table
+    cdef const PathRule *rule = path_rule_of(table.specs.rules[spec].kind)
+    cdef Py_ssize_t i
+    if not _is_mark(table, spec, &tape.mark) or not _is_priced(bars, &tape.mark.bar) or (
+        rule.state_bytes and not rule.is_sound(tape.mark.state, &tape.mark.bar)
+    ):
+        return False
+    if (tape.since_ns != LOWEST and not is_time(tape.since_ns)) or (tape.rows and not _is_bound(tape.opened_ns)):
+        return False
+    for i in range(tape.rows):
+        if not is_time(tape.time_ns[i]) or tape.size[i] <= 0 or tape.price[i] == LOWEST or not -1 <= tape.side[i] <= 1 or (
+            not 0 < tape.count[i] <= MOST_TRADES or tape.last_id[i] == HIGHEST or not LOWEST < tape.first_id[i] <= tape.last_id[i]
+        ):
+            return False
+        if tape.price[i] <= 0 and not bars.instruments.negative_prices:
+            return False
+    return True
+
+
+cdef int _check_tapes(BarTable bars) except -1:
+    cdef const Table *table = &bars.table
+    cdef const Tape *tape
+    cdef Py_ssize_t s
+    cdef int k
+    for k in range(table.specs.count):
+        for s in range(table.symbols):
+            tape = tape_of(table, k, s)
+            if table.slots[k][s].taped != (tape is not NULL) or (tape is not NULL and not _is_tape(bars, k, tape)):
+                raise ValueError(f"the snapshot's tape of {bars.instruments.label(s)} {bars.trees.specs[k]} contradicts itself")
     return 0
 
 
