@@ -41,7 +41,7 @@ from fastbars.kernel.instruments cimport Instruments
 from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.passes cimport Pass, begin_idle_pass, begin_pass, row_at
 from fastbars.kernel.progress cimport Progress, issue_changed
-from fastbars.kernel.restored cimport check_bars, check_times, follow_scales
+from fastbars.kernel.restored cimport check_bars, check_times, follow_scales, raise_revisions
 from fastbars.kernel.rows cimport IssuedRows, take_late, take_rows
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.scales cimport (
@@ -60,7 +60,6 @@ cdef double SAFE_BOUND = 1.6e38
 cdef double SMALL_BOUND = 7e37
 
 cdef int64_t MOST_TRADES = 1 << 60     # that one call says are lost
-cdef int64_t MOST_RECUT = 100_000_000  # trades of a symbol and spec that are kept
 
 cdef enum:
     CHUNK_ROWS = 1 << 13        # of a long batch, which is searched for void rows while it is in the cache
@@ -86,8 +85,6 @@ cdef class BarKernel:
         self.table.terms.lateness_ns = lateness_ns
         self.table.terms.horizon_ns = max(horizon_ns, lateness_ns)
         self.table.terms.fill = fill
-        if not 0 <= recut_trades <= MOST_RECUT:
-            raise ValueError(f"recut_trades {recut_trades} is outside 0 to {MOST_RECUT}")
         self.table.most_taped = recut_trades
         self.longest_unchecked = LONG_STRETCH
 
@@ -715,7 +712,7 @@ cdef class BarKernel:
         self.bars.blank = False
         self.bound = self.bars.largest()
         if not continues:
-            self.bars.raise_revisions()
+            raise_revisions(self.bars)
 
     # Settings, and counters.
 

@@ -87,6 +87,9 @@ class Gap(NamedTuple):
     lost: bool
 
 
+_MOST_RECUT = 100_000_000
+
+
 class _Terms(NamedTuple):
     # What a kernel is made with, as it was given.
     lateness_s: float
@@ -163,6 +166,8 @@ class BarBuffer:
         policy = IdPolicy.of(ids)
         if empty not in get_args(Empty):
             raise ValueError(f"empty {empty!r} is not one of {', '.join(get_args(Empty))}")
+        if not 0 <= recut_trades <= _MOST_RECUT:
+            raise ValueError(f"recut_trades {recut_trades} is outside 0 to {_MOST_RECUT}")
         if grace_s < 0 or lateness_s < 0 or heal_horizon_s < 0:
             raise ValueError(
                 f"grace {grace_s} s, lateness {lateness_s} s and heal horizon {heal_horizon_s} s must not be negative"

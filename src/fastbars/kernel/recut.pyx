@@ -26,9 +26,10 @@ from fastbars.kernel.passes cimport Columns, Pass, Cut, begin_idle_pass, note_ov
 from fastbars.kernel.paths cimport Ending, follow, path_rule_of, plain_ending, shape
 from fastbars.kernel.rules cimport Rule, interval_of, is_outside
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, int128
+from fastbars.kernel.splits cimport Part, Split, SplitBy, add_part, begin_split, take_part
 from fastbars.kernel.summary cimport Summary, add_trade, clear_bar
 from fastbars.kernel.table cimport (
-    ENDED_PATH, LOST_PATH, WHOLE_PATH, Past, Record, Slot, Table, appear, begin_record, first_revision, free_record, issue,
+    ENDED_PATH, LOST_PATH, WHOLE_PATH, Past, Record, Slot, Table, appear, begin_record, clear_state, first_revision, free_record, issue,
     new_record, state_of, tape_of,
 )
 from fastbars.kernel.tape cimport Mark, Tape, cut_off, free_tape, new_tape, put, read_tape, sort_tape
@@ -54,6 +55,9 @@ cdef void step_into(
     if is_outside(rule.anchor, bar.open_time):
         return
     step.hi &= HIGHEST
+    if path_rule_of(rule.kind).splits:
+        _step_parts(table, run, spec, symbol_id, batch, row, cause, &step)
+        return
     opened = bar.open if bar.largest else batch.price[row]
     first, last = bar.first_id, bar.last_id
     if add_trade(bar, batch, row, slot.contract, False):
@@ -74,6 +78,31 @@ cdef void step_into(
         close_anchored(table, run, spec, symbol_id, cause, BY_TRADE)
 
 
+cdef void _step_parts(
+    Table *table, Pass *run, int spec, int symbol_id, const Columns *batch, Py_ssize_t row, Py_ssize_t cause, const int128 *step
+) noexcept nogil:
+    # The trade into as many bars as it fills (splits.pxd).
+    cdef Slot *slot = &table.slots[spec][symbol_id]
+    cdef Summary *bar = &slot.bar
+    cdef SplitBy by = path_rule_of(table.specs.rules[spec].kind).splits
+    cdef Split split = begin_split(batch, row, slot.contract)
+    cdef int64_t opened, first, last
+    cdef Part part
+    cdef bint full, ended = False
+    while not ended:
+        full = take_part(&split, by, bar, step, slot.scale.size, &part, &ended)
+        opened = bar.open if bar.largest else batch.price[row]
+        first, last = bar.first_id, bar.last_id
+        if add_part(bar, batch, row, &part):
+            note_overflow(run, cause)
+        bar.open, bar.close = opened, batch.price[row]
+        if table.terms.by_id or run.cut is not NULL:
+            bar.first_id = min(first, batch.first_id[row])
+            bar.last_id = max(last, batch.last_id[row])
+        if full:
+            close_anchored(table, run, spec, symbol_id, cause, BY_TRADE)
+
+
 cdef void _begin_interval(
     Table *table, Pass *run, int spec, int symbol_id, int64_t time, Py_ssize_t cause
 ) noexcept nogil:
@@ -89,7 +118,7 @@ cdef void _begin_interval(
     slot.index = 0
     slot.path_lost = WHOLE_PATH
     table.pasts[spec][symbol_id].reached_ns = LOWEST
-    memset(state_of(table, spec, symbol_id), 0, table.state_bytes[spec])
+    clear_state(table, spec, symbol_id)
     if run.cut is not NULL:
         return
     expect_close(&table.groups, symbol_id, close_time)
@@ -121,7 +150,7 @@ cdef void close_anchored(Table *table, Pass *run, int spec, int symbol_id, Py_ss
     slot.index += 1
     clear_bar(&slot.bar, slot.bar.open_time, slot.bar.close_time)
     if path_rule_of(table.specs.rules[spec].kind).of_bar:
-        memset(state_of(table, spec, symbol_id), 0, table.state_bytes[spec])
+        clear_state(table, spec, symbol_id)
     if run.cut is not NULL:
         if not run.cut.silent:
             _meet(table, run, spec, symbol_id, &made)

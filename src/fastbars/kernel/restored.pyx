@@ -18,7 +18,7 @@ from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.paths cimport PathRule, path_rule_of
 from fastbars.kernel.rules cimport TICK, Rule, interval_of, is_outside, is_time_kind
 from fastbars.kernel.summary cimport BOUGHT, SOLD, UNSIDED, Summary, count_of, fits, is_beyond
-from fastbars.kernel.table cimport ENDED_PATH, BarTable, Past, Record, Slot, Table, has_appeared, state_of, tape_of, total_bar
+from fastbars.kernel.table cimport ENDED_PATH, BarTable, Past, Record, Slot, Table, event_time, has_appeared, state_of, tape_of, total_bar
 from fastbars.kernel.tape cimport Mark, Tape
 
 # More trades than a lifetime has: numbers below it can be added up without care.
@@ -26,6 +26,8 @@ cdef int64_t MOST_TRADES = 1 << 60
 # The highest id of an open bar that takes trades without asking the ledger: later ids are checked one by one.
 cdef int64_t LAST_TIP = HIGHEST - (1 << 47)
 cdef enum:
+    REVISIONS = 1000            # of a bar, between two snapshots: more than a process issues
+    MOST_REVISION = 1 << 30
     ALL_FLAGS = 2 * ASTRAY - 1     # of a bar
 
 
@@ -396,3 +398,24 @@ cdef int follow_scales(BarTable bars) except -1:
         for k in range(table.specs.count):
             bars.take_step(k, &table.slots[k][s])
     return 0
+
+
+cdef void raise_revisions(BarTable bars) noexcept:
+    # Above all that the process before may have issued since this snapshot.
+    cdef Table *table = &bars.table
+    cdef int64_t highest = table.floor
+    cdef Py_ssize_t i
+    cdef int t
+    cdef int32_t r
+    for r in range(table.records.count):
+        highest = max(highest, table.records.items[r].revision)
+    table.floor = <int32_t>min((highest // REVISIONS + 1) * REVISIONS, <int64_t>MOST_REVISION)
+    table.floor_until_ns = HIGHEST
+    table.floor_seen_ns = LOWEST
+    for i in range(table.groups.count):
+        table.floor_seen_ns = max(table.floor_seen_ns, table.groups.items[i].watermark_ns)
+    for i in range(table.appeared_count):
+        for t in range(table.specs.tree_count):
+            table.floor_seen_ns = max(table.floor_seen_ns, event_time(table, t, table.appeared[i]))
+    for r in range(table.records.count):
+        table.records.items[r].revision = table.floor - 1

@@ -249,7 +249,6 @@ cdef class BarTable:            # owns the memory of a Table
     cdef int put_parts(self, dict parts) except -1
     cdef list counters(self)
     cdef list closings(self)
-    cdef void raise_revisions(self) noexcept
     cdef int put_counters(self, list counters) except -1
     cdef list layout(self)
     cdef dict dump(self, dict recycled=*)

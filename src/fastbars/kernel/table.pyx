@@ -40,7 +40,6 @@ cdef enum:
     MOST_TAPED = 200_000        # trades of a symbol and spec, unless told otherwise
     MOST_LOADED = 1 << 30
     RECYCLED_BYTES = 1 << 17
-    REVISIONS = 1000            # of a bar, between two snapshots: more than a process issues
 
 assert sizeof(Slot) % LINE_BYTES == 0 and sizeof(Gate) + 112 == 2 * LINE_BYTES and sizeof(Summary) == SUMMARY_BYTES
 
@@ -770,26 +769,6 @@ cdef class BarTable:
                 table.groups.items[table.groups.members[s].group].next_close_ns = LOWEST
             table.groups.members[s].held = 0
         return 0
-
-    cdef void raise_revisions(self) noexcept:
-        # Above all that the process before may have issued since this snapshot.
-        cdef Table *table = &self.table
-        cdef int64_t highest = table.floor
-        cdef Py_ssize_t i
-        cdef int t
-        cdef int32_t r
-        for r in range(table.records.count):
-            highest = max(highest, table.records.items[r].revision)
-        table.floor = <int32_t>min((highest // REVISIONS + 1) * REVISIONS, <int64_t>MOST_LOADED)
-        table.floor_until_ns = HIGHEST
-        table.floor_seen_ns = LOWEST
-        for i in range(table.groups.count):
-            table.floor_seen_ns = max(table.floor_seen_ns, table.groups.items[i].watermark_ns)
-        for i in range(table.appeared_count):
-            for t in range(table.specs.tree_count):
-                table.floor_seen_ns = max(table.floor_seen_ns, event_time(table, t, table.appeared[i]))
-        for r in range(table.records.count):
-            table.records.items[r].revision = table.floor - 1
 
     cdef void make_room(self, TickBatch batch, Py_ssize_t more) noexcept:
         # For what a long batch is likely to close, and `more` bars: tables that double while they are filled are copied
