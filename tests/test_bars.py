@@ -180,9 +180,10 @@ def test_a_bar_cannot_be_changed() -> None:
 
 def test_statuses_and_reasons_stand_in_the_order_that_the_kernel_counts_them() -> None:
     assert STATUSES == (
-        "COMPLETE", "HEALED", "PUBLISHED", "PROVISIONAL", "UNVERIFIABLE", "SAMPLED", "REPORTED", "PARTIAL", "GAP"
+        "COMPLETE", "HEALED", "PUBLISHED", "RETRACTED", "PROVISIONAL", "UNVERIFIABLE", "SAMPLED", "REPORTED", "PARTIAL",
+        "GAP",
     )  # fmt: skip
-    assert REASONS == ("trade", "watermark", "clock", "gap", "end", "candle", "open")
+    assert REASONS == ("trade", "watermark", "clock", "gap", "end", "candle", "anchor", "open")
     assert tuple(CloseReason) == REASONS
 
 

@@ -153,9 +153,7 @@ ADD_A_FIELD = {
         "            trades and on inverse markets.\n\n": (
             "            trades and on inverse markets.\n        max_size: of the largest trade.\n\n"
         ),
-        "    largest_trade: Decimal | None = None\n": (
-            "    largest_trade: Decimal | None = None\n    max_size: Decimal = Decimal(0)\n"
-        ),
+        "    index: int | None = None\n": "    index: int | None = None\n    max_size: Decimal = Decimal(0)\n",
     },
     "tests/oracle.py": {
         "    last_trade_id: int | None\n": "    last_trade_id: int | None\n    max_size: Decimal\n",

@@ -77,7 +77,7 @@ def test_a_made_bar_equals_one_made_by_its_class(
     rows = row_of(
         open_time=opened, close_time=closed, open=open_, high=high, low=low, close=close, first_id=7, last_id=9,
         count=3, volume=sums[0], quote_volume=sums[1], taker_volume=sums[2], taker_quote_volume=sums[3],
-        symbol_id=symbol_id, revision=2, status=5, reason=3, price_scale=price_scale, size_scale=size_scale,
+        symbol_id=symbol_id, revision=2, status=5, reason=3, index=-1, price_scale=price_scale, size_scale=size_scale,
         quote_scale=quote_scale, missing=-1 if ids else 5, unpublished=2 if ids else -1, buy_count=2 if ids else -1,
         sell_count=1 if ids else -1, first_time=opened, last_trade_time=closed if ids else NO_TIME,
         largest=sums[0] % 2**63 if ids else 0,

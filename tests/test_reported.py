@@ -117,7 +117,7 @@ def test_what_a_bar_lacks_is_shown_as_nothing() -> None:
     )
     assert csv_line(bar) == (
         "hyperliquid,perpetuals,BTC,1m,2026-10-01T12:00:00Z,2026-10-01T12:01:00Z,100.5,102,99.25,101,3.5,,,,,,,"
-        "REPORTED,0,candle,,,,,,,"
+        "REPORTED,0,candle,,,,,,,,"
     )
     line = json.loads(json_line(bar))
     assert line == json.loads(json.dumps(bar.to_dict(json=True)))

@@ -109,7 +109,7 @@ def test_bars_of_trades_in_order_are_the_same_by_way_of_smaller_ones(data: st.Da
 
 
 OPENED = datetime(2025, 3, 1, 10, tzinfo=UTC)
-C, H, P, V, U, S, R, PART, G = STATUSES
+C, H, P, _, V, U, S, R, PART, G = STATUSES
 
 
 def minute(place: int, status: BarStatus, first: int | None = None, last: int | None = None, **other: Any) -> OHLCVBar:

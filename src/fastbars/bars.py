@@ -118,6 +118,7 @@ class OHLCVBar:
             trades.
         largest_trade: size of the largest trade; of trades that the exchange sums up, of the largest such row; None
             without trades.
+        index: its number within the interval of its anchor, from 0; None where its spec has no anchor.
         footprint: the price levels with trades, ascending, of specs with `+footprint:STEP`; None of other specs, where
             a bar has more than 2,000 levels, and where it is not known. Its volumes sum to those of the bar.
         delta: volume bought less volume sold, of specs with `+flow`, as the next three; None of other specs.
@@ -125,7 +126,6 @@ class OHLCVBar:
             None without trades, and where a trade came out of order, so that it is not known.
         vwap_deviation: the volume-weighted standard deviation of the price from the vwap, to 28 digits; None without
             trades and on inverse markets.
-        index: its number within the interval of its anchor, from 0; None where its spec has no anchor.
 
     Raises:
         ValueError: high, low, open and close contradict each other; a sum is negative (the quote volume only where a
@@ -160,12 +160,12 @@ class OHLCVBar:
     first_trade_time: datetime | None = None
     last_trade_time: datetime | None = None
     largest_trade: Decimal | None = None
+    index: int | None = None
     footprint: tuple[FootprintLevel, ...] | None = None
     delta: Decimal | None = None
     delta_high: Decimal | None = None
     delta_low: Decimal | None = None
     vwap_deviation: Decimal | None = None
-    index: int | None = None
 
     def __post_init__(self) -> None:
         prices = (self.open, self.high, self.low, self.close)

@@ -219,6 +219,7 @@ def fold_bars(
         made.row = i
         made.symbol_id = part.start.symbol_id
         made.spec = spec
+        made.index = -1
         unsure = False
         made.status = _status_of(&part, opens[i], closes[i], &unsure)
         _fold(made, &part, unsure)

@@ -101,6 +101,7 @@ def _fill_plain(rows: npt.NDArray[Any], bars: Sequence[OHLCVBar], *, ids: bool) 
         rows[name] = [-1 if (value := getattr(bar, name)) is None else value for bar in bars]
     rows["missing"] = [-1 if bar.missing_count is None else bar.missing_count for bar in bars]
     rows["unpublished"] = [-1 if bar.unpublished_count is None else bar.unpublished_count for bar in bars]
+    rows["index"] = [-1 if bar.index is None else bar.index for bar in bars]
     rows["revision"] = [bar.revision for bar in bars]
     rows["status"] = [_STATUSES[bar.status] for bar in bars]
     rows["reason"] = [_REASONS[bar.close_reason] for bar in bars]
