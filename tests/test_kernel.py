@@ -73,8 +73,16 @@ FILL_BEFORE_A_FLAT_BAR = Scenario(
 )  # fmt: skip
 
 
+# The newest id of an older series, between a hole and the seam behind it: what is known of its time is known of both.
+BEFORE_A_SEAM = Scenario(
+    ("tick:1",), "contiguous", 0, 0,
+    (*feed((0, 20), (1, 20)), Flush(None), *feed((1, 21), (-1, 22), (0, 22))),
+)  # fmt: skip
+
+
 @given(scenarios())
 @example(FILL_BEFORE_A_FLAT_BAR)
+@example(BEFORE_A_SEAM)
 @example(FILL_AHEAD_IN_TIME)
 @example(PATH_OUT_OF_ORDER)
 @example(LATE_FOR_A_GAP)

@@ -72,6 +72,9 @@ cdef bint _is_too_late(Table *table, int32_t symbol_id, int64_t key, int64_t tim
     if at >= 0:
         _consider(&known, line.holes.nodes[at].hole.first - 1, line.holes.nodes[at].hole.since_ns)
         _consider(&known, line.holes.nodes[at].hole.last + 1, line.holes.nodes[at].hole.until_ns)
+        at = find_hole(&line.holes, line.holes.nodes[at].hole.last + 1)
+        if at >= 0:     # of one id between two holes both tell, and a seam may tell a later time
+            _consider(&known, line.holes.nodes[at].hole.first - 1, line.holes.nodes[at].hole.since_ns)
     _consider(&known, line.start, line.start_ns)
     _consider(&known, line.expected - 1, line.last_time_ns)
     if table.sequenced:         # the bars know no sequence numbers
