@@ -20,6 +20,8 @@ from math import ceil, floor, inf
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from flow_oracle import FlowOracle
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 SPANS = {
@@ -781,6 +783,7 @@ class Track:
         self.closed: list[Bar] = []
         self.times: list[int] = []
         self.path: list[Trade] = []
+        self.flow: FlowOracle | None = None
         self.end_ns: int | None = None  # of the last interval that is over
         self.let_go_ns = -inf
         self.evicted_ns = -inf
@@ -814,6 +817,8 @@ class Track:
         bar.close_ns = max(row.time_ns for _, row in bar.arrivals)
         self.path.append(trade)
         kind, _, text = self.cut.partition(":")
+        if kind in ("imbalance", "runs"):
+            return [self.shut("trade")] if self._is_flow_reached(bar, kind, *text.split(":")) else []
         text, _, modifier = text.partition(":")
         step = Decimal(text)
         if modifier == "exact":
@@ -864,6 +869,22 @@ class Track:
                 if number < len(cuts):
                     lines.append(self.shut("trade"))
         return lines
+
+    def _is_flow_reached(self, bar: Bar, kind: str, measure: str, step: str, adaptive: str = "") -> bool:
+        contract = self.oracle.contract_sizes.get(self.symbol)
+        if self.flow is None:
+            self.flow = FlowOracle(kind, Fraction(step), bool(adaptive))
+        return self.flow.is_reached(
+            self.path,
+            len(bar.arrivals),
+            {
+                "tick": lambda trade: Fraction(trade.trade_count),
+                "volume": lambda trade: Fraction(trade.size),
+                "value": lambda trade: (
+                    abs(Fraction(trade.price if contract is None else contract)) * Fraction(trade.size)
+                ),
+            }[measure],
+        )
 
     def _is_sampled(self, step: Decimal) -> bool:
         """Whether the filter of Lopez de Prado, over all of the path, samples its last trade."""

@@ -36,7 +36,8 @@ _FEATURES = re.compile(r"(.*?)((?:\+[a-z][a-z0-9:.]*)*)", re.DOTALL)
 _VALID = (
     "valid are 1s 5s 1m 5m 15m 1h 4h 1d 1w 1mo 1y and the like, 1d+17:00@America/New_York,"
     " session:09:30-16:00@America/New_York, session:XNYS, tick:1000, volume:50, value:1000000, range:0.5, renko:10,"
-    " delta:100, cusum:2.5; with an anchor volume:50@1d; +flow and +footprint:STEP behind any of them"
+    " delta:100, cusum:2.5, imbalance:volume:1000, runs:tick:500:adaptive; with an anchor volume:50@1d; +flow and"
+    " +footprint:STEP behind any of them"
 )
 
 Origin = str | time | timedelta | int
@@ -57,6 +58,9 @@ class BarKind(StrEnum):
         count for neither.
     cusum: the symmetric CUSUM filter on differences of prices samples its last trade (Lopez de Prado, Advances in
         Financial Machine Learning, 2018, section 2.5.2.1): a sum of rises, or of falls, never below 0, reaches `step`.
+    imbalance, runs: what was bought in it less what was sold, either way, or the larger of the two reaches `step`, in
+        trades, size or price x size (`BarSpec.measure`); adaptive ones follow what finished bars lead to expect
+        (the same, sections 2.3.2.1 to 2.3.2.4; docs/bar-kinds.md has the formulas).
     """
 
     TIME = "time"
@@ -68,14 +72,23 @@ class BarKind(StrEnum):
     RENKO = "renko"
     DELTA = "delta"
     CUSUM = "cusum"
+    IMBALANCE = "imbalance"
+    RUNS = "runs"
 
 
 _TIMED = (BarKind.TIME, BarKind.SESSION)
 # Their steps are whole numbers: of units of time, of seconds, or of trades.
 _WHOLE_STEPS = (*_TIMED, BarKind.TICK)
 # What is summed up towards the step, and the ways to apply it, of the kinds that leave these open.
-_MEASURES: dict[BarKind, tuple[str, ...]] = {}
-_MODIFIERS: dict[BarKind, tuple[str, ...]] = {BarKind.VOLUME: ("exact",), BarKind.VALUE: ("exact",)}
+_MEASURES: dict[BarKind, tuple[str, ...]] = dict.fromkeys(
+    (BarKind.IMBALANCE, BarKind.RUNS), ("tick", "volume", "value")
+)
+_MODIFIERS: dict[BarKind, tuple[str, ...]] = {
+    BarKind.VOLUME: ("exact",),
+    BarKind.VALUE: ("exact",),
+    BarKind.IMBALANCE: ("adaptive",),
+    BarKind.RUNS: ("adaptive",),
+}
 _TIME = re.compile(r"([0-9]{1,9})(s|m|h|d|w|mo|y)([+-][0-9:]+)?(?:@(.*))?")
 _PATH = re.compile(
     rf"({'|'.join(kind for kind in BarKind if kind not in _TIMED)})(?::([a-z]+))?:([0-9.]{{1,40}})(?::([a-z]+))?"
@@ -112,9 +125,9 @@ class BarSpec:
             midnight to its beginning, under a day.
         calendar: of sessions, a name in exchange-calendars, such as XNYS.
         anchor: of a path-driven spec, the time or session spec with whose intervals it begins anew; None: never.
-        measure: what is summed up towards the step, of the kinds that leave it open; empty for the others.
-        modifier: how the step is applied, where a kind has several ways; empty: as its definition says. "exact", of
-            volume and value: the trade that ends a bar is split, so that each has exactly the step.
+        measure: what imbalance and runs bars sum up: "tick", "volume" or "value"; empty for the other kinds.
+        modifier: "exact", of volume and value: the trade that ends a bar is split, so that each has exactly the step;
+            "adaptive", of imbalance and runs: the threshold follows what finished bars lead to expect.
         features: what its bars tell beside their fields, in alphabetical order: "flow", "footprint:STEP" (see
             docs/order-flow.md).
 
@@ -141,7 +154,7 @@ class BarSpec:
             raise SpecError(f"bar spec of step {self.step}: {error}; {_VALID}") from None
         timed = self.kind == BarKind.TIME
         is_session = self.kind == BarKind.SESSION
-        whole = self.kind in _WHOLE_STEPS
+        whole = self._is_whole
         if self.kind not in tuple(BarKind) or mantissa <= 0 or (whole and scale):
             raise SpecError(f"bar spec of kind {self.kind} and step {self.step!r} is not known; {_VALID}")
         if timed and (self.unit not in _UNITS_NS | _UNITS_MONTHS or _is_too_long(mantissa, self.unit)):
@@ -282,7 +295,7 @@ class BarSpec:
             step = to_decimal(mantissa, scale)
         except PrecisionError as error:
             raise SpecError(f"bar spec {text!r}: {error}; {_VALID}") from None
-        whole = kind in _WHOLE_STEPS
+        whole = kind in _WHOLE_STEPS or measure == "tick"
         if mantissa <= 0 or (whole and scale):
             raise SpecError(f"bar spec {text!r} needs a positive {'whole ' if whole else ''}step; {_VALID}")
         return cls(kind, step, measure=measure, modifier=modifier)
@@ -342,7 +355,11 @@ class BarSpec:
             origin = self.origin_s * _SECOND_NS + (_MONDAY_NS if self.unit == "w" else 0)
             return "time", int(self.step) * _UNITS_NS[self.unit], origin
         name = ":".join(filter(None, (self.kind.value, self.measure, self.modifier)))
-        return name, int(self.step) if self.kind in _WHOLE_STEPS else 0, 0
+        return name, int(self.step) if self._is_whole else 0, 0
+
+    @property
+    def _is_whole(self) -> bool:
+        return self.kind in _WHOLE_STEPS or self.measure == "tick"
 
     def __str__(self) -> str:
         return "+".join((self._cut, *self.features))

@@ -9,6 +9,7 @@ Units: times int64 ns since the epoch, UTC.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.string cimport memset
 
 from fastbars.kernel.amend cimport (
     BY_ANCHOR, BY_CLOCK, BY_END, BY_GAP, ASTRAY, BY_TRADE, FIRST, NOT_CLOSED, UNPRICED, Judgement, bound_gaps, evict, first_behind, flatten, follow_proof, is_lost, judge,
@@ -28,7 +29,7 @@ from fastbars.kernel.rules cimport bar_interval_of, interval_of, is_outside, is_
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.summary cimport Summary, clear_bar, is_within, merge_bar
 from fastbars.kernel.table cimport (
-    ENDED_PATH, LOST_PATH, WHOLE_PATH, Past, Record, Slot, Table, appear, begin_record, clear_state, event_time, first_revision, is_open, issue, new_record, total_bar,
+    ENDED_PATH, LOST_PATH, WHOLE_PATH, Past, Record, Slot, Table, appear, begin_record, event_time, first_revision, is_open, issue, new_record, state_of, total_bar,
 )
 
 cdef enum:
@@ -102,7 +103,7 @@ cdef void close_bar(Table *table, Pass *run, int spec, int symbol_id, Py_ssize_t
             release_inside(&table.inside, &table.inside.of_slots[spec][symbol_id])
         clear_bar(&slot.bar, LOWEST, LOWEST)
         if path_rule_of(table.specs.rules[spec].kind).of_bar:
-            clear_state(table, spec, symbol_id)
+            memset(state_of(table, spec, symbol_id), 0, path_rule_of(table.specs.rules[spec].kind).of_bar)
         return
     for k in range(table.specs.count):
         if table.specs.source[k] == spec and is_within(&slot.bar, &table.slots[k][symbol_id].bar):

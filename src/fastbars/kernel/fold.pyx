@@ -787,6 +787,8 @@ cdef void _fold_path_row(Table *table, Pass *run, int spec, Py_ssize_t row, bint
         bar.last_id = max(last, batch.last_id[row])
     ending = plain_ending()
     if not path_rule_of(rule.kind).is_full(rule, bar, &step, state_of(table, spec, s), batch, row, &ending):
+        if ending.beyond:
+            note_overflow(run, row)
         return
     if ending.shaped:
         shape(bar, ending.open, ending.close)

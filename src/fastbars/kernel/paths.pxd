@@ -25,6 +25,7 @@ cdef struct Ending:             # what a rule may say of a bar beside that it is
     int64_t close
     int64_t step                # bars without trades follow it: each opens at the close before, and closes so much higher
     int64_t empty               # how many
+    bint beyond                 # a sum of the rule left its range: the batch is refused
 
 # Whether the trade at `row`, which `bar` holds already, fills it: the bar ends with it, and `ending` may say how. `step` is that
 # of the spec at the symbol's scales, `state` what the rule keeps of the symbol from trade to trade.
@@ -41,12 +42,13 @@ cdef struct PathRule:
     SplitBy splits              # whether trades are split, so that bars have exactly the step; then there is nothing to ask
     IsFull is_full
     size_t state_bytes          # of each symbol, 0 before its first trade
-    bint of_bar                 # the state is that of the open bar: 0 again when that has ended, whatever ended it
+    size_t of_bar               # so many bytes of it, the first, are of the open bar: 0 when that has ended, whatever ended it
+    bint whole_step             # the sizes of a symbol have the decimals of the step at least, so that it is not rounded
     WidenState widen            # NULL: nothing in the state depends on scales
     IsSound is_sound
 
 cdef inline Ending plain_ending() noexcept nogil:
-    return Ending(False, 0, 0, 0, 0)
+    return Ending(False, 0, 0, 0, 0, False)
 
 
 cdef inline void shape(Summary *bar, int64_t opened, int64_t closed) noexcept nogil:

@@ -69,6 +69,8 @@ cdef void step_into(
         bar.first_id = min(first, batch.first_id[row])
         bar.last_id = max(last, batch.last_id[row])
     if not path_rule_of(rule.kind).is_full(rule, bar, &step, state_of(table, spec, symbol_id), batch, row, &ending):
+        if ending.beyond:
+            note_overflow(run, cause)
         return
     if ending.shaped:
         shape(bar, ending.open, ending.close)
@@ -150,7 +152,7 @@ cdef void close_anchored(Table *table, Pass *run, int spec, int symbol_id, Py_ss
     slot.index += 1
     clear_bar(&slot.bar, slot.bar.open_time, slot.bar.close_time)
     if path_rule_of(table.specs.rules[spec].kind).of_bar:
-        clear_state(table, spec, symbol_id)
+        memset(state_of(table, spec, symbol_id), 0, path_rule_of(table.specs.rules[spec].kind).of_bar)
     if run.cut is not NULL:
         if not run.cut.silent:
             _meet(table, run, spec, symbol_id, &made)
