@@ -97,7 +97,7 @@ def test_hostile_series_neither_collapse_nor_explode(kind: str, series: str) -> 
 def test_bars_do_not_depend_on_when_the_scales_became_wide() -> None:
     rows = [(100 + n % 7, 1 + n * n % 13, (n * n % 5 > 1) - (n * n % 5 < 2)) for n in range(600)]
     for spec in KINDS:
-        fine = [(f"{price}.00", size, side) for price, size, side in rows]
+        fine: list[tuple[Any, Any, int]] = [(f"{price}.00", size, side) for price, size, side in rows]
         fine[300] = ("100.25", "1.125", 0)
         early = [("100.125", "0.0000625", 0), *fine]
         late = [("100", "0.0000625", 0), *fine]
