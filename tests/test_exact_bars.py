@@ -15,6 +15,8 @@ from examples import examples
 from fastbars.bars import OHLCVBar
 from fastbars.buffer import BarBuffer
 from fastbars.errors import SpecError
+from fastbars.exchanges.binance import SPOT
+from fastbars.live.past.plan import make_plan
 from fastbars.specs import BarSpec
 from strategies import Scenario, buffer_for, expected, oracle_for, replay, scenarios
 
@@ -114,3 +116,8 @@ def test_an_exact_spec_is_read_and_written_as_its_text(text: str) -> None:
 def test_what_cannot_be_split_is_refused(text: str) -> None:
     with pytest.raises(SpecError):
         BarSpec.parse(text)
+
+
+def test_there_is_no_history_of_exact_bars() -> None:
+    with pytest.raises(SpecError, match="no history of volume:5:exact: several of its bars can begin with one trade"):
+        make_plan(SPOT, "trade", [BarSpec.parse("volume:5:exact")], None, has_key=False)

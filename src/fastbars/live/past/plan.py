@@ -88,6 +88,11 @@ def make_plan(
     candles = exchange.candle_history
     parts: dict[BarSpec, str] = {}
     for spec in specs:
+        if spec.modifier == "exact":
+            raise SpecError(
+                f"{exchange.name}: no history of {spec}: several of its bars can begin with one trade, and could not be"
+                " told apart where past and live bars meet"
+            )
         part = None if candles is None else candles_for(candles.intervals, spec)
         if part is not None:
             parts[spec] = part
