@@ -61,7 +61,6 @@ cdef void add_inside_bar(
     Table *table, int spec, int symbol_id, int32_t r, const Columns *batch, Py_ssize_t row
 ) noexcept nogil
 cdef bint fold_late(Table *table, Pass *run, int spec, Py_ssize_t row) noexcept nogil
-cdef void unlink(Table *table, int spec, int symbol_id, int32_t r) noexcept nogil
 cdef void revise(Table *table, int spec, int symbol_id, int32_t r, bint changed, Py_ssize_t row) noexcept nogil
 cdef void follow_proof(Table *table, int spec, int symbol_id) noexcept nogil
 cdef void prove(Table *table, int spec, int symbol_id, int64_t time_ns, Py_ssize_t row) noexcept nogil

@@ -49,26 +49,6 @@ cdef void link(Table *table, int spec, int symbol_id, int32_t before, int32_t r,
         slot.oldest = r
 
 
-cdef void unlink(Table *table, int spec, int symbol_id, int32_t r) noexcept nogil:
-    # It is let go of wherever it stands.
-    cdef Record *records = table.records.items
-    cdef Slot *slot = &table.slots[spec][symbol_id]
-    cdef int32_t before = one_before(table, slot, r), behind = records[r].next
-    if slot.oldest >= 0:
-        records[slot.oldest].held = -1
-    if before >= 0:
-        records[before].next = behind
-    else:
-        slot.oldest = behind
-    if behind >= 0:
-        records[behind].previous = before
-        if before < 0:
-            records[behind].held = -1
-    else:
-        slot.newest = before
-    free_record(table, r)
-
-
 cdef int32_t first_behind(const Table *table, const Slot *slot, int64_t time_ns) noexcept nogil:
     # The first closed bar that ends later than a time, or -1. Most who ask mean one of the newest.
     cdef const Record *records = table.records.items
@@ -331,6 +311,8 @@ cdef void revise(Table *table, int spec, int symbol_id, int32_t r, bint changed,
     cdef Record *record = &records[r]
     cdef Judgement judgement
     cdef int64_t close = record.bar.close
+    if record.status == RETRACTED and not changed:
+        return
     while True:
         judgement = judge(table, spec, symbol_id, record)
         if record.bar.largest == 0 and is_time_kind(table.specs.rules[spec].kind):

@@ -16,7 +16,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from fastbars.kernel.amend cimport (
     ASTRAY, BY_ANCHOR, BY_END, BY_TRADE, FILLED, FIRST, GAP, PARTIAL, RETRACTED, Judgement, add_inside_bar, evict, follow_proof, judge,
-    keep_inside, link, one_before, prove, revise, take_judgement, unlink,
+    keep_inside, link, one_before, prove, revise, take_judgement,
 )
 from fastbars.kernel.groups cimport expect_close, watermark_of
 from fastbars.kernel.inside cimport asks_inside, release_inside
@@ -157,6 +157,9 @@ cdef void close_anchored(Table *table, Pass *run, int spec, int symbol_id, Py_ss
         if not run.cut.silent:
             _meet(table, run, spec, symbol_id, &made)
         _forget_inside(table, spec, symbol_id)
+        return
+    if slot.newest >= 0 and not _precedes(&table.records.items[slot.newest], &made):
+        _revive(table, spec, symbol_id, &made, cause)
         return
     ended = not table.terms.by_id or reason == BY_TRADE or made.bar.close_time <= past.proven_ns
     judgement = judge(table, spec, symbol_id, &made)
@@ -473,11 +476,14 @@ cdef void _meet(Table *table, Pass *run, int spec, int symbol_id, const Record *
         cut.at = next
     if cut.at >= 0 and not _precedes(made, &table.records.items[cut.at]):
         record = &table.records.items[cut.at]
-        record.bar.close_time = made.bar.close_time     # which nobody is shown
+        record.bar.close_time = made.bar.close_time     # which nobody is shown, as is the key of a bar without trades
+        if made.bar.largest == 0:
+            record.bar.last_id = made.bar.last_id
         changed = record.reason != made.reason or memcmp(&record.bar, &made.bar, sizeof(Summary)) != 0
         record.bar = made.bar
         record.reason = made.reason
         _keep_inside(table, spec, symbol_id, cut.at)
+        changed |= record.status == RETRACTED
         healed &= changed or record.status == GAP or record.status == PARTIAL
         record.flags = (record.flags & FILLED) | made.flags | (FILLED if healed else 0)
         revise(table, spec, symbol_id, cut.at, changed, cut.cause)
@@ -501,8 +507,26 @@ cdef void _meet(Table *table, Pass *run, int spec, int symbol_id, const Record *
 
 
 cdef void _retract(Table *table, int spec, int symbol_id, int32_t r, Py_ssize_t cause) noexcept nogil:
+    # It is kept as long as others of its time, since there may be a bar of its number again.
     cdef Record *record = &table.records.items[r]
+    if record.status == RETRACTED:
+        return
     record.status = RETRACTED
     record.revision += 1
     issue(table, spec, symbol_id, record, cause)
-    unlink(table, spec, symbol_id, r)
+
+
+cdef void _revive(Table *table, int spec, int symbol_id, const Record *made, Py_ssize_t cause) noexcept nogil:
+    # There is a bar of the number of one that was retracted.
+    cdef Slot *slot = &table.slots[spec][symbol_id]
+    cdef Record *records = table.records.items
+    cdef int32_t r = slot.newest
+    while r != slot.oldest and _precedes(made, &records[r]):
+        r = records[r].previous
+    records[r].bar = made.bar
+    records[r].reason = made.reason
+    records[r].flags = made.flags
+    _keep_inside(table, spec, symbol_id, r)
+    slot.unproven |= table.terms.by_id and made.reason != BY_TRADE and (
+        made.bar.close_time > table.pasts[spec][symbol_id].proven_ns)
+    revise(table, spec, symbol_id, r, True, cause)

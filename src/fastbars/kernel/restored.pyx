@@ -160,7 +160,7 @@ cdef bint _is_record(const Rule *rule, const Record *record, bint by_id) noexcep
             _is_timed(rule, &record.bar, by_id) and not is_outside(rule, record.bar.open_time) and record.index == -1))
         and fits(&record.bar, 1)
         and record.missing >= -1 and record.unpublished >= -1 and record.revision >= 0
-        and record.status <= GAP and record.status != REPORTED and record.status != RETRACTED and record.reason <= NOT_CLOSED
+        and record.status <= GAP and record.status != REPORTED and (record.status != RETRACTED or rule.anchor is not NULL) and record.reason <= NOT_CLOSED
         and record.reason != BY_CANDLE and record.flags <= ALL_FLAGS
     )
 
