@@ -379,7 +379,7 @@ def wrong(run: Run) -> Iterator[str]:
                 trade for trade in made.trades if trade.number not in known and anchor_of(spec, trade.time_ns) == key[0]
             ]
             if absent and (not made.by_id or not may_be_doubtful(run, spec, key[0])):
-                continue  # it began behind them; or the hole's neighbours are of other intervals, so that ids cannot tell
+                continue  # it began behind them; or the neighbours of the hole are of other intervals: ids cannot tell
             if bar.is_complete and key not in truth:
                 yield f"{text} {key}: claims to be whole, and is no bar: {bar}"
             if bar.is_complete and key in truth and not is_same(bar, truth[key], made.by_id):

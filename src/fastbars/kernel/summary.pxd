@@ -327,9 +327,7 @@ cdef inline bint widen_bar(Summary *bar, int64_t price_factor, int64_t size_fact
         # An interval without trades carries the close before it, which fits: it fits where it came from.
         bar.close *= price_factor
         if bar.high != LOWEST:
-            bar.open *= price_factor
-            bar.high *= price_factor
-            bar.low *= price_factor
+            bar.open, bar.high, bar.low = bar.open * price_factor, bar.high * price_factor, bar.low * price_factor
         return False
     bar.open *= price_factor
     bar.high *= price_factor
