@@ -338,7 +338,9 @@ def _last_of(life: Scenario, symbol: str, spec: str, where: str, faults: list[st
 def _key(bar: OHLCVBar, spec: str) -> tuple[int, int]:
     if spec.startswith("@"):
         return to_nanoseconds(bar.open_time) // 10**6, 0
-    raise AssertionError(f"nobody can tell yet which bar of its anchor {bar} is")
+    assert bar.index is not None
+    length_ms = int(spec.rpartition("@")[2].removesuffix("s")) * SECOND_MS
+    return to_nanoseconds(bar.open_time) // 10**6 // length_ms * length_ms, bar.index
 
 
 def _can_be_whole(pair: Pair, life: Scenario, symbol: str, anchor_ms: int, length_ms: int) -> bool:

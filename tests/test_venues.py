@@ -414,8 +414,9 @@ def test_the_command_streams_two_venues_until_it_is_interrupted(tmp_path: Path) 
         urls = ["--url", spot, "--url", f"bybit:linear={bybit}"]
         with signalled(both_have_traded):
             assert main([*arguments, *urls, "--format", "csv", "-o", str(output)]) == 0
-    rows = [line.split(",") for line in output.read_text(encoding="utf-8").splitlines()[1:]]
-    assert sorted((*row[:4], row[-3]) for row in rows if row[3] == "1mo") == [
+    head, *rows = [line.split(",") for line in output.read_text(encoding="utf-8").splitlines()]
+    reason = head.index("close_reason")
+    assert sorted((*row[:4], row[reason]) for row in rows if row[3] == "1mo") == [
         ("binance", "spot", "BTCUSDT", "1mo", "end"),
         ("bybit", "linear", "BTCUSDT", "1mo", "end"),
     ]

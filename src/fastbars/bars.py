@@ -6,6 +6,7 @@ objects; prices are quote units, volumes base units (contracts on inverse market
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -212,6 +213,14 @@ class OHLCVBar:
         return control_of(self.footprint)
 
     @property
+    def anchor_time(self) -> datetime | None:
+        """Where the interval of its anchor begins; None where its spec has none. With `index`: which bar it is."""
+        if self.index is None:
+            return None
+        anchor = _anchor_of(self.spec)
+        return None if anchor is None else anchor.begin_of(self.open_time)
+
+    @property
     def is_complete(self) -> bool:
         """Every trade is proven to be in it."""
         return self.status in (BarStatus.COMPLETE, BarStatus.HEALED)
@@ -248,6 +257,11 @@ def control_of(footprint: tuple[FootprintLevel, ...] | None) -> Decimal | None:
     return max(footprint, key=lambda level: (level.volume, -level.price)).price if footprint else None
 
 
+@functools.cache
+def _anchor_of(spec: str) -> BarSpec | None:
+    return BarSpec.parse(spec).anchor
+
+
 def _bar_of(kind: type[OHLCVBar], exchange: str, market: str, *others: Any) -> OHLCVBar:
     return kind(*others, exchange=exchange, market=market)
 
@@ -266,8 +280,15 @@ PathNumber = int | tuple[Decimal | None, Decimal | None] | None
 
 
 def path_number(bar: OHLCVBar) -> PathNumber:
-    """Of a path-driven bar: its first trade's id; of one without trades (a brick), its ends."""
+    """Of a path-driven bar: its first trade's id; of one without trades (a brick), its ends; its index if anchored."""
+    if bar.index is not None:
+        return bar.index
     return bar.first_trade_id if bar.trade_count else (bar.open, bar.close)
+
+
+def begins(bar: OHLCVBar) -> datetime:
+    """What tells a bar from others of its spec: where its interval begins, that of its anchor where it has one."""
+    return bar.open_time if bar.index is None else bar.anchor_time or bar.open_time
 
 
 LEVEL_FIELDS = ("price", "buy_volume", "sell_volume", "unknown_volume")

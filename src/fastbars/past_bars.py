@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from fastbars.bars import OHLCVBar, path_number
+from fastbars.bars import OHLCVBar, begins, path_number
 from fastbars.callbacks import check_callbacks
 from fastbars.clocks import wall_ns
 from fastbars.columnar.bar_batch import BarBatch
@@ -211,7 +211,7 @@ class PastBars:
         until = to_datetime(self._until_ns)
         timed = {str(spec) for spec in specs if spec.is_timed}
         last = {
-            (bar.spec, bar.open_time, None if bar.spec in timed else path_number(bar)): bar
+            (bar.spec, begins(bar), None if bar.spec in timed else path_number(bar)): bar
             for bar in bars
             if bar.close_time <= until
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -20,6 +20,7 @@ from fastbars.errors import PrecisionError, SpecError
 from fastbars.kernel.limits import LONGEST_MONTHS, LONGEST_NS
 from fastbars.kernel.scaled import parse, to_decimal
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND_NS = 1_000_000_000
 _UNITS_NS = {
     "s": _SECOND_NS,
@@ -340,6 +341,22 @@ class BarSpec:
         if self.kind == BarKind.SESSION:
             return session_boundaries(self.timezone or "UTC", self.origin_s, int(self.step))
         return boundaries(self.timezone or "UTC", self.unit, int(self.step), self.origin_s)
+
+    def begin_of(self, time: datetime) -> datetime:
+        """Where the interval of a time spec that holds a time (aware) begins, UTC."""
+        kind, step, origin = self.rule
+        since = time - _EPOCH
+        time_us = since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds
+        if kind == "months":
+            moment = time.astimezone(UTC)
+            months = moment.year * 12 + moment.month - 1 - 1970 * 12
+            months -= months % step
+            return datetime(1970 + months // 12, months % 12 + 1, 1, tzinfo=UTC)
+        if (boundaries := self.boundaries) is not None:
+            begin_ns = int(boundaries[max(int(np.searchsorted(boundaries, time_us * 1000, side="right")) - 1, 0)])
+        else:
+            begin_ns = time_us * 1000 - (time_us * 1000 - origin) % step
+        return _EPOCH + timedelta(microseconds=begin_ns // 1000)
 
     @property
     def rule(self) -> tuple[str, int, int]:

@@ -5,7 +5,7 @@ Units: those of TickBatch.
 
 from libc.stdint cimport int32_t, int64_t
 
-from fastbars.kernel.amend cimport prove
+from fastbars.kernel.amend cimport BY_ANCHOR, prove
 from fastbars.kernel.close cimport cover_itself, lose_late
 from fastbars.kernel.ids cimport begins_with_first
 from fastbars.kernel.inside cimport asks_inside
@@ -13,7 +13,8 @@ from fastbars.kernel.passes cimport Columns, Pass
 from fastbars.kernel.recut cimport begin_tape, cut_again, lead_astray, lose_tape, review_tape, step_into, tape_trade
 from fastbars.kernel.rows cimport not_placed
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
-from fastbars.kernel.table cimport LOST_PATH, Past, Slot, Table, mark_begun_late, tape_of
+from fastbars.kernel.summary cimport Summary
+from fastbars.kernel.table cimport LOST_PATH, Past, Record, Slot, Table, mark_begun_late, tape_of
 from fastbars.kernel.tape cimport Tape
 
 
@@ -33,8 +34,8 @@ cdef void fold_anchored(Table *table, Pass *run, int spec, Py_ssize_t row, bint 
         cover_itself(table, s, time)
     newest = max(past.newest_ns, slot.bar.last_time)
     if fills:
-        if not slot.taped:
-            lose_tape(table, spec, s)
+        if not slot.taped or precedes_mark(table.tapes[spec][s], time, batch.first_id[row]):
+            lead_astray(table, spec, s, time, row)
             return
         tape_trade(table, run, spec, row)
         _note_filled(table, run, spec, s, row, fills)
@@ -42,7 +43,7 @@ cdef void fold_anchored(Table *table, Pass *run, int spec, Py_ssize_t row, bint 
     if slot.never_opened:
         if not by_id or not begins_with_first(table.ids, s) or asks_inside(&table.inside, spec):
             begin_tape(table, spec, s)
-    elif time < slot.bar.open_time or (not by_id and time < newest):
+    elif time < slot.bar.open_time or (not by_id and time < newest) or is_over(table, spec, s, time):
         if not slot.taped or time < newest - table.terms.lateness_ns:
             not_placed(&table.rows, row, spec)
             if by_id:
@@ -65,6 +66,22 @@ cdef void fold_anchored(Table *table, Pass *run, int spec, Py_ssize_t row, bint 
     mark_begun_late(slot, False)
     if slot.taped:
         review_tape(table, spec, s)
+
+
+cdef bint precedes_mark(const Tape *tape, int64_t time, int64_t first_id) noexcept nogil:
+    # Whether a trade belongs before all that can be cut again.
+    cdef const Summary *bar = &tape.mark.bar
+    return not tape.whole and (time < bar.open_time or (bar.largest > 0 and first_id < bar.last_id))
+
+
+cdef bint is_over(const Table *table, int spec, int32_t symbol_id, int64_t time) noexcept nogil:
+    # Whether the interval of a trade was closed by a clock before it came.
+    cdef const Slot *slot = &table.slots[spec][symbol_id]
+    cdef const Record *last
+    if slot.bar.largest or slot.newest < 0 or time >= slot.bar.close_time:
+        return False
+    last = &table.records.items[slot.newest]
+    return last.reason == BY_ANCHOR and last.bar.open_time == slot.bar.open_time
 
 
 cdef void _note_filled(

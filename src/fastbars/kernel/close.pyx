@@ -24,7 +24,7 @@ from fastbars.kernel.inside cimport asks_inside, release_inside
 from fastbars.kernel.limits cimport LATEST_NS, is_time
 from fastbars.kernel.passes cimport Pass, begin_idle_pass, trades_of
 from fastbars.kernel.paths cimport path_rule_of
-from fastbars.kernel.recut cimport close_anchored, lose_tape
+from fastbars.kernel.recut cimport begin_tape, close_anchored, lose_tape
 from fastbars.kernel.rules cimport bar_interval_of, interval_of, is_outside, is_time_kind, keeps_time
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST
 from fastbars.kernel.summary cimport Summary, clear_bar, is_within, merge_bar
@@ -340,6 +340,7 @@ cdef void close_until(Table *table, int64_t time_ns, uint8_t reason, int32_t gro
             if table.specs.rules[k].anchor is NULL or table.slots[k][s].bar.largest == 0:
                 continue
             if table.slots[k][s].bar.close_time <= time_ns:
+                begin_tape(table, k, s)     # a trade that comes behind the clock cuts the interval again
                 close_anchored(table, &run, k, s, i, BY_ANCHOR)
             else:
                 own.next_close_ns = min(own.next_close_ns, table.slots[k][s].bar.close_time)

@@ -243,7 +243,13 @@ cdef void lead_astray(Table *table, int spec, int symbol_id, int64_t time_ns, Py
     cdef Record *records = table.records.items
     cdef int64_t open_time, close_time
     cdef int32_t r = table.slots[spec][symbol_id].oldest
+    cdef Slot *slot = &table.slots[spec][symbol_id]
+    cdef Tape *tape = tape_of(table, spec, symbol_id)
     interval_of(table.specs.rules[spec].anchor, time_ns, &open_time, &close_time)
+    if slot.bar.open_time == open_time:
+        slot.path_lost = LOST_PATH
+    if tape is not NULL and tape.mark.bar.open_time == open_time:
+        tape.mark.path_lost = LOST_PATH
     while r >= 0:
         if records[r].bar.open_time == open_time:
             records[r].flags |= ASTRAY
@@ -272,6 +278,8 @@ cdef int64_t first_missing(const Table *table, int symbol_id) noexcept nogil:
 
 cdef bint is_needed(const Table *table, int spec, int symbol_id, const Tape *tape, int64_t time) noexcept nogil:
     if not table.terms.by_id or tape.filled_from != HIGHEST or first_missing(table, symbol_id) != HIGHEST:
+        return True
+    if table.slots[spec][symbol_id].unproven:   # a clock has closed a bar, and trades of its interval may be behind
         return True
     if tape.whole and table.ids.lines[symbol_id].begun_ns >= tape.opened_ns:
         return True

@@ -33,7 +33,7 @@ from fastbars.kernel.scaled cimport HIGHEST, LOWEST, POWER_OF_TEN, int128_from_i
 from fastbars.kernel.summary cimport (
     Summary, clear_bar, fits, is_beyond, is_within, merge_bar, quote_of, sum_sides, volume_of, widen_bar,
 )
-from fastbars.kernel.tape cimport Tape, add_taped, clear_tapes, pack_tapes, put_tapes, tape_fits, widen_tape
+from fastbars.kernel.tape cimport Tape, add_taped, clear_tapes, dump_tapes, dumped_tapes, pack_tapes, put_tapes, tape_fits, widen_tape
 from fastbars.kernel.trees cimport SpecTrees
 
 cdef enum:
@@ -690,7 +690,7 @@ cdef class BarTable:
         self.reserve()
         parts = self.copy_parts(recycled)
         parts["layout"], parts["counters"] = self.layout(), self.counters()
-        parts["tapes"] = pack_tapes(self.table.tapes, self.table.specs.count, self.table.symbols)
+        parts.update(dump_tapes(self.table.tapes, self.table.specs.count, self.table.symbols))
         parts["groups"] = [
             [self.table.groups.items[i].watermark_ns, self.table.groups.items[i].next_close_ns]
             for i in range(self.table.groups.count)
@@ -756,7 +756,7 @@ cdef class BarTable:
             if not 0 <= (<const Member *><const char *>members)[s].group < len(groups):
                 raise ValueError(f"the snapshot has no group for {self.instruments.label(s)}")
         own.update({name: part for name, part in parts.items() if name not in own})
-        put_tapes(table.tapes, parts.get("tapes"), table.specs.count, table.symbols)
+        put_tapes(table.tapes, dumped_tapes(parts), table.specs.count, table.symbols)
         self.put_parts(own)
         _put(table.groups.members, members)
         self.put_counters(counters)

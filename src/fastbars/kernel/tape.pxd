@@ -50,4 +50,7 @@ cdef void read_tape(const Tape *tape, Columns *columns) noexcept nogil
 # Of all specs and symbols: tapes[spec] is NULL where a spec has none.
 cdef void clear_tapes(Tape ***tapes, int specs, Py_ssize_t symbols) noexcept
 cdef list pack_tapes(Tape ***tapes, int specs, Py_ssize_t symbols)
-cdef int put_tapes(Tape ***tapes, object packed, int specs, Py_ssize_t symbols) except -1
+# As parts of a snapshot, and back.
+cdef dict dump_tapes(Tape ***tapes, int specs, Py_ssize_t symbols)
+cdef list dumped_tapes(dict parts)
+cdef int put_tapes(Tape ***tapes, list packed, int specs, Py_ssize_t symbols) except -1

@@ -262,18 +262,35 @@ cdef list pack_tapes(Tape ***tapes, int specs, Py_ssize_t symbols):
     return packed
 
 
-cdef int put_tapes(Tape ***tapes, object packed, int specs, Py_ssize_t symbols) except -1:
+cdef int put_tapes(Tape ***tapes, list packed, int specs, Py_ssize_t symbols) except -1:
     # In place of those that there are. Sizes are checked here, what is in them is not.
     clear_tapes(tapes, specs, symbols)
-    if type(packed) is not list:
-        raise ValueError("the snapshot has no list of tapes")
-    for each in packed:
-        if type(each) is not list or len(each) != 3:
-            raise ValueError("the snapshot's tapes are not lists of three")
-        k, s, part = each
-        if type(k) is not int or type(s) is not int or type(part) is not bytes or not (0 <= k < specs and 0 <= s < symbols) or (
+    for k, s, part in packed:
+        if not (0 <= k < specs and 0 <= s < symbols) or (
             tapes[<int>k] is NULL or tapes[<int>k][<Py_ssize_t>s] is not NULL
         ):
             raise ValueError("the snapshot has a tape of nobody, or two of somebody")
         tapes[<int>k][<Py_ssize_t>s] = _unpack(part)
     return 0
+
+
+cdef dict dump_tapes(Tape ***tapes, int specs, Py_ssize_t symbols):
+    packed = pack_tapes(tapes, specs, symbols)
+    return {
+        "tapes": [[k, s, len(part)] for k, s, part in packed], "taped": b"".join([part for _, _, part in packed])}
+
+
+cdef list dumped_tapes(dict parts):
+    listed, taped = parts.get("tapes"), parts.get("taped")
+    if type(listed) is not list or type(taped) is not bytes:
+        raise ValueError("the snapshot has no tapes")
+    packed = []
+    start = 0
+    for each in listed:
+        if type(each) is not list or len(each) != 3 or not all([type(number) is int for number in each]) or each[2] < 0:
+            raise ValueError("the snapshot's tapes are not lists of three numbers")
+        packed.append([each[0], each[1], taped[start:start + each[2]]])
+        start += each[2]
+    if start != len(taped):
+        raise ValueError(f"the snapshot's tapes have {len(taped)} bytes, not {start}")
+    return packed

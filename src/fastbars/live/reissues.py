@@ -26,7 +26,7 @@ from typing import Any
 
 import orjson
 
-from fastbars.bars import STATUSES, BarStatus, CloseReason, OHLCVBar, PathNumber, path_number
+from fastbars.bars import STATUSES, BarStatus, CloseReason, OHLCVBar, PathNumber, begins, path_number
 from fastbars.live.delivery_log import decoded, encoded
 from fastbars.specs import BarSpec
 from fastbars.ticks import to_nanoseconds
@@ -292,7 +292,7 @@ class EarlierBars:
 
     def _key(self, bar: OHLCVBar) -> Key:
         # Several path-driven bars can begin with trades of one time.
-        return bar.open_time, None if self._is_timed[bar.spec] else path_number(bar)
+        return begins(bar), None if self._is_timed[bar.spec] else path_number(bar)
 
     def _forgotten_s(self, bar: OHLCVBar) -> float:
         # When a bar is so far behind that it cannot change any more.

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from fastbars.bars import STATUSES, BarStatus, OHLCVBar, PathNumber, path_number
+from fastbars.bars import STATUSES, BarStatus, OHLCVBar, PathNumber, begins, path_number
 from fastbars.live.delivery_log import decoded, encoded
 from fastbars.live.reissues import EarlierBars
 from fastbars.ticks import to_nanoseconds
@@ -115,7 +115,7 @@ class Seam:
                 if not self._is_answered(bar):
                     passing.append(bar)
                 continue
-            key = bar.open_time, path_number(bar) if bar.spec in self._paths else None
+            key = begins(bar), path_number(bar) if bar.spec in self._paths else None
             if key not in held:
                 self._count += 1
             held[key] = bar

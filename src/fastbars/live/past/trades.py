@@ -19,7 +19,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from fastbars.bars import OHLCVBar, PathNumber, path_number
+from fastbars.bars import OHLCVBar, PathNumber, begins, path_number
 from fastbars.buffer import BarBuffer, Empty
 from fastbars.errors import InvalidTickError, PrecisionError, RestError
 from fastbars.exchanges.checked import LATEST_NS
@@ -375,7 +375,7 @@ class _MadeBars:
 
     def note(self, bar: OHLCVBar, number: PathNumber) -> None:
         if to_nanoseconds(bar.open_time) >= self.since_ns[bar.spec]:
-            self._waiting[bar.spec, bar.open_time, number] = bar
+            self._waiting[bar.spec, begins(bar), number] = bar
 
     def settled(self, until_ns: int, *, all_of_them: bool) -> list[OHLCVBar]:
         ready = [
