@@ -48,20 +48,20 @@ Origin = str | time | timedelta | int
 class BarKind(StrEnum):
     """What ends a bar: time, or the trades in it.
 
-    time: its interval is over.
-    session: its session is over: the hours of a day, or an exchange's.
-    tick, volume, value: its trades reach a count, a summed size, a summed price x size.
-    range: its high is `step` above its low, or more.
-    renko: the price has crossed a brick: a cell of a grid of `step`, next to the last brick. It opens and closes at the
-        ends of that cell. A trade that moves over several bricks ends as many bars, all but the first without trades;
-        over more than 100, it ends one bar that spans them all.
-    delta: what takers bought in it less what they sold is `step` or more, either way; trades whose side is not known
-        count for neither.
-    cusum: the symmetric CUSUM filter on differences of prices samples its last trade (Lopez de Prado, Advances in
-        Financial Machine Learning, 2018, section 2.5.2.1): a sum of rises, or of falls, never below 0, reaches `step`.
-    imbalance, runs: what was bought in it less what was sold, either way, or the larger of the two reaches `step`, in
-        trades, size or price x size (`BarSpec.measure`); adaptive ones follow what finished bars lead to expect
-        (the same, sections 2.3.2.1 to 2.3.2.4; docs/bar-kinds.md has the formulas).
+    - time: its interval is over.
+    - session: its session is over: the hours of a day, or an exchange's.
+    - tick, volume, value: its trades reach a count, a summed size, a summed price x size.
+    - range: its high is `step` above its low, or more.
+    - renko: the price has crossed a brick: a cell of a grid of `step`, next to the last brick. It opens and closes at
+      the ends of that cell. A trade that moves over several bricks ends as many bars, all but the first without trades;
+      over more than 100, it ends one bar that spans them all.
+    - delta: what takers bought in it less what they sold is `step` or more, either way; trades whose side is not known
+      count for neither.
+    - cusum: the symmetric CUSUM filter on differences of prices samples its last trade (Lopez de Prado, Advances in
+      Financial Machine Learning, 2018, section 2.5.2.1): a sum of rises, or of falls, never below 0, reaches `step`.
+    - imbalance, runs: what was bought in it less what was sold, either way, or the larger of the two reaches `step`, in
+      trades, size or price x size (`BarSpec.measure`); adaptive ones follow what finished bars lead to expect
+      (the same, sections 2.3.2.1 to 2.3.2.4; docs/bar-kinds.md has the formulas).
     """
 
     TIME = "time"
