@@ -355,8 +355,8 @@ def test_three_thousand_symbols_and_six_specs(is_full: bool) -> None:
 
 def test_the_memory_of_bars() -> None:
     symbols, seconds = 3000, 75
-    assert SLOT_BYTES <= 224
-    assert RECORD_BYTES <= 184
+    assert SLOT_BYTES <= 304
+    assert RECORD_BYTES <= 240
     instruments = instruments_of(symbols)
     kernel = BarKernel(instruments, parse_specs("1s"), Ledger(), True, 60 * SECOND)
     trades = market.columns(symbols * seconds, symbols, seconds / 60)

@@ -22,7 +22,8 @@ ROUNDS = 41
 NAMES = [
     "open_time", "close_time", "first_time", "last_time", "open", "high", "low", "close", "first_id", "last_id",
     "count", "volume", "quote_volume", "taker_volume", "taker_quote_volume", "row", "symbol_id", "spec", "revision",
-    "status", "reason", "price_scale", "size_scale", "quote_scale",
+    "status", "reason", "price_scale", "size_scale", "quote_scale", "buy_count", "sell_count", "last_trade_time",
+    "largest",
 ]  # fmt: skip
 EVERY_FIELD = operator.attrgetter(*BAR_FIELDS)
 
@@ -38,8 +39,9 @@ def plainly(bars: BarBatch) -> list[OHLCVBar]:
     """Field by field in Python, checks of the class included."""
     made = []
     for (
-        opened, closed, _, _, open_, high, low, close, first_id, last_id, count, volume, quote, taker_volume,
-        taker_quote, _, symbol_id, _, revision, status, reason, price_scale, size_scale, quote_scale,
+        opened, closed, first, _, open_, high, low, close, first_id, last_id, count, volume, quote, taker_volume,
+        taker_quote, _, symbol_id, _, revision, status, reason, price_scale, size_scale, quote_scale, bought, sold,
+        last, largest,
     ) in bars.rows[NAMES].tolist():  # fmt: skip
         made.append(
             OHLCVBar(
@@ -61,6 +63,11 @@ def plainly(bars: BarBatch) -> list[OHLCVBar]:
                 STATUSES[status],
                 revision,
                 REASONS[reason],
+                buy_count=bought,
+                sell_count=sold,
+                first_trade_time=to_datetime(first),
+                last_trade_time=to_datetime(last),
+                largest_trade=to_decimal(largest, size_scale),
                 exchange=bars.instruments.exchange,
                 market=bars.instruments.market,
             )
