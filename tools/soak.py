@@ -272,9 +272,12 @@ def judge(venue: Venue, truth: Truth) -> Verdict:
     verdict.gaps = sum(bar[0] == "GAP" for bar in latest.values())
     verdict.in_bars = sum(bar[1] for bar in latest.values())
     for symbol, bars in by_symbol.items():
+        last_traded_ms = max((open_ms for open_ms, bar in bars.items() if bar[1]), default=None)
         for open_ms, bar in bars.items():
             if open_ms == max(bars) and bar[0] != "COMPLETE":
                 continue  # closed at the end of the run: later trades were not waited for
+            if open_ms == last_traded_ms and bar[0] == "PROVISIONAL":
+                continue  # whole up to its last id only: bars without trades followed, and nothing proved its end
             judge_bar(verdict, ids, symbol, open_ms, bar, truth)
         if ids == "contiguous":
             judge_ids(verdict, venue, symbol, bars, truth)
