@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from fastbars.bars import OHLCVBar
 from fastbars.errors import SubscriptionError, WSConnectionError
 from fastbars.exchanges.history import Hole
+from fastbars.live.brake import Brake
 from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.connections.subscriptions import joined
-from fastbars.live.delivery import BarLoop, BarLoops, OwnLoop
+from fastbars.live.delivery import LOOPS, BarLoop, BarLoops, OwnLoop
 from fastbars.live.healing.pages import HealingStats
 from fastbars.live.open_bars import OpenBars, check_interval
 from fastbars.live.past.repairer import Place, RepairStats
@@ -25,6 +27,7 @@ from fastbars.specs import BarSpec
 
 if TYPE_CHECKING:
     from fastbars.live.past.keeper import PastKeeper
+    from fastbars.sinks.worker import SinkWorkers
     from fastbars.tapes.recorder import Recording
     from fastbars.verification import CandleWatch, Verification
 
@@ -59,6 +62,7 @@ class BarStream(AsyncIterator[OHLCVBar]):
         updates_s: float = UPDATES_S,
         on_update: Callable[[OHLCVBar], object] | None = None,
         make_past: Callable[[BaseWebSocketAdapter], PastKeeper] | None = None,
+        sinks: SinkWorkers | None = None,
     ) -> None:
         check_interval(updates_s)
         self.recording = recording
@@ -68,7 +72,8 @@ class BarStream(AsyncIterator[OHLCVBar]):
         self._is_recorded = recording is not None
         try:
             self.adapter = make_adapter()
-            self.loops = BarLoops(self.adapter.session.delivery, queue_size, self._pause_reading)
+            self._brake = Brake(self.adapter.pause_reading, self.adapter.resume_reading)
+            self.loops = BarLoops(self.adapter.session.delivery, queue_size, partial(self._brake.hold, LOOPS))
             self._past = None if make_past is None else make_past(self.adapter)
         except BaseException:
             if recording is not None:
@@ -77,11 +82,15 @@ class BarStream(AsyncIterator[OHLCVBar]):
         if watch is not None:
             watch.verifier.missing = self._missing
             watch.notify = self.adapter.session.notifier.call
+        self._sinks = sinks
+        if sinks is not None:
+            sinks.join(self.adapter.session.delivery, self._brake.hold, queue_size)
         self._symbols = symbols
         self._updates_s = updates_s
         self._on_update = on_update
         self.failure: WSConnectionError | None = None
         self._entered = False
+        self._sinks_left = False
         self._own_loop = OwnLoop(self._begin_loop)
         self._watcher: asyncio.Task[None] | None = None
 
@@ -101,9 +110,10 @@ class BarStream(AsyncIterator[OHLCVBar]):
 
     def stats(self) -> StreamStats:
         """A snapshot of all counters, of all connections together."""
-        return (
-            self.adapter.stats() if self.failure is None else replace(self.adapter.stats(), failure=str(self.failure))
-        )
+        stats = self.adapter.stats()
+        if self.failure is not None:
+            stats = replace(stats, failure=str(self.failure))
+        return stats if self._sinks is None else replace(stats, sinks=self._sinks.stats())
 
     @property
     def history(self) -> HistoryStats | None:
@@ -234,6 +244,8 @@ class BarStream(AsyncIterator[OHLCVBar]):
             raise RuntimeError("this stream was entered before; a stream runs once: make another with stream(...)")
         self._entered = True
         try:
+            if self._sinks is not None:
+                await self._sinks.open()
             if not isinstance(self._symbols, UniverseWatch):
                 self._symbols = await self.adapter.resolve(self._symbols)
                 if self._past is not None:
@@ -249,8 +261,10 @@ class BarStream(AsyncIterator[OHLCVBar]):
         except BaseException:
             await self.stop()
             self.loops.end()
+            await self._leave_sinks()
             raise
         log.prepare()
+        self._brake.release()
         self.loops.open()
         if self._past is not None:
             self._past.start()
@@ -262,7 +276,13 @@ class BarStream(AsyncIterator[OHLCVBar]):
         if error is None:
             self.loops.confirm_all()
         await self.stop()
+        await self._leave_sinks()
         await self.adapter.upkeep.save_confirmed()
+
+    async def _leave_sinks(self) -> None:
+        sinks, self._sinks_left = (None if self._sinks_left else self._sinks), True
+        if sinks is not None:
+            await sinks.leave()
 
     def __aiter__(self) -> BarLoop:
         """A loop of its own. What `anext(bars)` gave last is confirmed by it, and not given again."""
@@ -284,12 +304,6 @@ class BarStream(AsyncIterator[OHLCVBar]):
         if isinstance(symbols, str):
             raise TypeError("symbols and channels must be lists of strings")
         return self.adapter.exchange.exact_symbols(symbols)
-
-    def _pause_reading(self, paused: bool) -> None:
-        if paused:
-            self.adapter.pause_reading()
-        else:
-            self.adapter.resume_reading()
 
     def _missing(self, symbol: str) -> list[tuple[int, int]]:
         return sorted(self.adapter.session.missing(symbol))

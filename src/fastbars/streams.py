@@ -37,8 +37,13 @@ if TYPE_CHECKING:
     from fastbars.live.past.keeper import PastKeeper
     from fastbars.live.past.plan import HistoryFrom
     from fastbars.live.past.spans import Since, Span
+    from fastbars.sinks.declaration import Sink
+    from fastbars.sinks.worker import SinkWorkers
     from fastbars.tapes.recorder import Recording
     from fastbars.verification import CandleWatch
+
+    OneSink = str | Sink | Callable[..., object]
+    Sinks = Sequence[OneSink] | Mapping[str, OneSink]
 
 __all__ = ["BarStream", "VenueStreams", "run", "stream"]
 
@@ -76,6 +81,8 @@ class StreamOptions(TypedDict, total=False):
     history: Span | None
     since: Since | None
     history_from: HistoryFrom | None
+    sinks: Sinks | SinkWorkers
+    source: str
 
 
 @overload
@@ -132,6 +139,8 @@ def stream(
     history: Span | None = None,
     since: Since | None = None,
     history_from: HistoryFrom | None = None,
+    sinks: Sinks | SinkWorkers = (),
+    source: str = "",
 ) -> BarStream | VenueStreams:
     """Stream finished bars: `async with stream("binance", ["BTCUSDT"], bars=["1m", "5m"]) as bars: ...`.
 
@@ -171,12 +180,17 @@ def stream(
         history_from: "trades": bars are made of past trades, and proven as live ones are; "candles": they are the
             exchange's own candles, REPORTED; None: trades where the exchange serves them by id and they are few enough,
             else candles. See docs/warm-up.md.
+        sinks: where bars are kept besides: URLs such as "jsonl:bars.jsonl", functions that are given lists of bars, or
+            a `Sink`, in a list or by names of your own. Each is given every bar at least once, also across restarts
+            where there is a `state`; one that is down is retried, and one that is too slow stops the reading.
+        source: name of this stream in what sinks keep; the host's name if empty.
 
     Raises:
         UnknownExchangeError, SpecError, ValueError, TypeError: at once; with `record` also OSError, and TapeError
             where zstd is missing or the Recording has ended; with `state` SnapshotError and OSError.
         SubscriptionError: at once for what cannot be a symbol of the exchange; on entering for what it refuses.
         WSConnectionError: on entering.
+        SinkRefused: at once, or on entering: a sink that can take nothing as it is configured.
         RestError: where `symbols` is `where(...)`: at once, if this exchange has no list of instruments; on entering,
             if it cannot be had.
     """
@@ -190,7 +204,7 @@ def stream(
             "on_late": on_late, "on_exchange_bar": on_exchange_bar, "on_event": on_event, "on_message": on_message,
             "on_state": on_state, "on_error": on_error, "verify": verify, "on_difference": on_difference,
             "record": record, "on_symbols": on_symbols, "history": history, "since": since,
-            "history_from": history_from,
+            "history_from": history_from, "sinks": sinks, "source": source,
         }  # fmt: skip
         return _streams_of(exchange, bars, options)
     if symbols is None:
@@ -215,10 +229,11 @@ def stream(
     check_callbacks(
         on_state=on_state, on_error=on_error, on_update=on_update, on_difference=on_difference, on_symbols=on_symbols
     )
-    source: Sequence[str] | UniverseWatch = symbols
+    chosen_symbols: Sequence[str] | UniverseWatch = symbols
     if chosen is not None:
-        source = UniverseWatch(InstrumentSource(venue, settings, url), venue, settings, chosen, on_symbols)
+        chosen_symbols = UniverseWatch(InstrumentSource(venue, settings, url), venue, settings, chosen, on_symbols)
     make_past = _past_of(venue, settings, channel, url, history, since, history_from, on_error)
+    workers = _workers_of(sinks, source)
     watch: CandleWatch | None = None
     recording: Recording | None = None
     if verify is not False:
@@ -246,12 +261,14 @@ def stream(
             venue, settings, callbacks=own, on_state=on_state, on_error=on_error, url=url, channel=channel, once=once,
             record=None if recording is None else recording.session,
         )  # fmt: skip
-        if source:
+        if chosen_symbols:
             adapter.take_subscribed_only()
         return adapter
 
     try:
-        return BarStream(make_adapter, source, settings.queue_size, recording, watch, updates, on_update, make_past)
+        return BarStream(
+            make_adapter, chosen_symbols, settings.queue_size, recording, watch, updates, on_update, make_past, workers
+        )
     except BaseException:
         if recording is not None and recording is not record:
             recording.close()
@@ -306,7 +323,8 @@ def _streams_of(given: Mapping[str, Symbols], bars: Bars, options: StreamOptions
     def note_state(state: ConnectionState) -> None:
         made.note_state(state)
 
-    options |= {"record": recording, "on_state": note_state}
+    workers = _workers_of(options.get("sinks", ()), options.get("source", ""))
+    options |= {"record": recording, "on_state": note_state, "sinks": () if workers is None else workers}
     own = {name: _own_options(name, venue, venues, options) for name, venue in venues.items()}
     streams: dict[str, BarStream] = {}
     try:
@@ -338,6 +356,14 @@ def _own_options(name: str, venue: Exchange, venues: Collection[str], options: S
                     raise UnknownExchangeError(f"{key}: unknown venue {other!r:.100}; given are {', '.join(venues)}")
             own[key] = value.get(name)
     return own
+
+
+def _workers_of(sinks: Sinks | SinkWorkers, source: str) -> SinkWorkers | None:
+    if not sinks and isinstance(sinks, tuple | list | dict):
+        return None
+    from fastbars.sinks.worker import SinkWorkers  # noqa: PLC0415 loaded for those who ask for it
+
+    return sinks if isinstance(sinks, SinkWorkers) else SinkWorkers(sinks, source)
 
 
 def _recording_of(record: str | PathLike[str] | Recording) -> Recording:

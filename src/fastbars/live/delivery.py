@@ -4,6 +4,7 @@ A stream numbers its bars in the order issued. A consumer has confirmed those be
 
     callbacks   on_bar, on_bars, on_event: by returning, or raising
     loops       `async for` over a stream: by asking for the next bar, or by leaving `async with` without an exception
+    sinks       each (`fastbars.sinks`): by returning from a flush
 
     issued --written to the delivery log--> handed to a consumer --confirmed--> confirmed
       +--the process was killed--> delivered again by the next one
@@ -69,6 +70,7 @@ class Delivery:
         changes: counts whatever a snapshot would hold differently.
         loops: of the stream; None: nothing iterates over it.
         seam: holds live bars whose past comes first.
+        on_issued: called whenever bars were issued, for consumers that take them by themselves.
     """
 
     def __init__(self, exchange: str, identity: tuple[str, str], config: StreamConfig) -> None:
@@ -76,6 +78,7 @@ class Delivery:
         self.is_held = False
         self.changes = 0
         self.loops: BarLoops | None = None
+        self.on_issued: list[Callable[[], object]] = []
         earlier = EarlierBars(
             identity, config.specs, config.lateness + config.heal_horizon, repairs=config.repair == "candles"
         )
@@ -92,9 +95,14 @@ class Delivery:
         self._logged_positions: dict[str, int] = {}
         self._is_writing = False  # confirmations are about to be written
 
-    def add_consumer(self, name: str) -> None:
-        """Add one that confirms by `confirm`; it begins where the consumer of this name has ended, else now."""
-        self._named[name] = self.next_number
+    def add_consumer(self, name: str) -> int:
+        """Add one that confirms by `confirm`; it begins where the consumer of this name has ended, else now.
+
+        Returns:
+            The number of the first bar that it has not confirmed.
+        """
+        at = self._named[name] = self._restored.get(name, self.next_number)
+        return at
 
     @property
     def earlier(self) -> EarlierBars:
@@ -147,6 +155,8 @@ class Delivery:
             self.loops.wake()
         elif not self._named:  # nobody confirms
             self._forget()
+        for notify in self.on_issued:
+            notify()
         return bars
 
     @property

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from fastbars.buffer import BufferStats
 from fastbars.live.connections.states import ConnectionState
+from fastbars.sinks.declaration import SinkStats
 
 T = TypeVar("T")
 
@@ -151,6 +152,7 @@ class StreamStats:
         never_heard: streams of which nothing had come within `StreamConfig.never_heard_after` of their subscription.
         symbols: symbols that traded.
         failure: why the stream has ended for good; empty where it has not.
+        sinks: of each sink, by name.
         venues: of a stream of several venues, what each has, by the names that they were given by; the fields above are
             sums then, or the largest, the state is that of what goes on, and `failure` is set where all have failed.
     """
@@ -173,6 +175,7 @@ class StreamStats:
     never_heard: int = 0
     symbols: int = 0
     failure: str = ""
+    sinks: Mapping[str, SinkStats] = field(default_factory=dict)
     venues: Mapping[str, StreamStats] = field(default_factory=dict)
 
 
@@ -211,6 +214,7 @@ def together(venues: Mapping[str, StreamStats]) -> StreamStats:
         never_heard=sum(one.never_heard for one in all_of),
         symbols=sum(one.symbols for one in all_of),
         failure="; ".join(failures) if all(failures) else "",
+        sinks=all_of[0].sinks,  # which they share
         venues=venues,
     )
 

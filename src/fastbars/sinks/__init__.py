@@ -1,0 +1,50 @@
+"""Sinks: where bars are kept. `open_sink(URL)` makes one; `stream(..., sinks=[URL])` writes to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from fastbars.redaction import without_credentials
+from fastbars.sinks.declaration import Sink, SinkError, SinkRefused, SinkState, SinkStats
+from fastbars.sinks.rows import Rows
+
+__all__ = ["SCHEMES", "Rows", "Sink", "SinkError", "SinkRefused", "SinkState", "SinkStats", "open_sink"]
+
+SCHEMES = {
+    "jsonl": ("fastbars.sinks.text", "JsonLinesSink", ""),
+}
+"""Scheme of a URL -> its module, its class, and the extra with its libraries. A class is called with the URL."""
+
+
+def open_sink(target: str | Sink | Callable[[Any], object]) -> Sink:
+    """Make a sink. Nothing is connected or written before its `open`.
+
+    Args:
+        target: a URL, such as "jsonl:bars.jsonl"; a function, plain or async, that is called with lists of bars and
+            confirms them by returning; or a Sink, which is returned.
+
+    Raises:
+        SinkRefused: no such scheme, its library is not installed, or the URL is malformed.
+    """
+    if not isinstance(target, str):
+        if callable(target):
+            from fastbars.sinks.functions import FunctionSink  # noqa: PLC0415
+
+            return FunctionSink(target)
+        return target
+    scheme, colon, _ = target.partition(":")
+    if not colon or scheme not in SCHEMES:
+        shown = without_credentials(target[:200])
+        raise SinkRefused(
+            f"{shown!r} is no URL of a sink: it begins with one of {', '.join(map('{}:'.format, SCHEMES))}"
+        )
+    module, name, extra = SCHEMES[scheme]
+    try:
+        made: Sink = getattr(import_module(module), name)(target)
+    except ModuleNotFoundError as error:
+        if not extra:
+            raise
+        raise SinkRefused(f'{scheme}: needs {error.name}: pip install "fastbars[{extra}]"') from None
+    return made

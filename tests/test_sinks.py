@@ -1,0 +1,255 @@
+"""Sinks: every bar is confirmed, whatever the sink does; one that cannot follow stops the reading."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+import fastbars
+from fastbars import BarStatus, OHLCVBar
+from fastbars.simulator import SimulatedExchange
+from fastbars.sinks import Rows, SinkError, SinkRefused, SinkState, open_sink
+from fastbars.sinks.rows import COLUMNS, KEY, bar_of, best_of, now
+from fastbars.sinks.worker import BATCH_S, CONSUMER, SinkWorker, SinkWorkers
+from fastbars.times import EPOCH
+
+
+def bar(number: int, **others: Any) -> OHLCVBar:
+    values: dict[str, Any] = {
+        "exchange": "binance", "market": "spot", "symbol": "BTCUSDT", "spec": "1m",
+        "open_time": EPOCH + timedelta(minutes=number), "close_time": EPOCH + timedelta(minutes=number + 1),
+        "open": Decimal("1.50"), "high": Decimal(2), "low": Decimal(1), "close": Decimal("1.7"),
+        "volume": Decimal("12345678901234567890123456789.123456789"), "trade_count": 3,
+        "status": BarStatus.COMPLETE,
+    }  # fmt: skip
+    return OHLCVBar(**{**values, **others})
+
+
+class Bars:
+    """A delivery of bars, as a stream has one."""
+
+    def __init__(self) -> None:
+        self.issued: list[OHLCVBar] = []
+        self.confirmed: dict[str, int] = {}
+        self.on_issued: list[Any] = []
+
+    @property
+    def next_number(self) -> int:
+        return len(self.issued)
+
+    def add_consumer(self, name: str) -> int:
+        return self.confirmed.setdefault(name, len(self.issued))
+
+    def bar(self, number: int) -> OHLCVBar:
+        return self.issued[number]
+
+    def confirm(self, name: str, end: int) -> None:
+        assert end >= self.confirmed[name]
+        self.confirmed[name] = end
+
+    def issue(self, *bars: OHLCVBar) -> None:
+        self.issued += bars
+        for notify in self.on_issued:
+            notify()
+
+
+class Store:
+    """A sink that fails as it is told."""
+
+    name = "store"
+
+    def __init__(self) -> None:
+        self.kept: list[OHLCVBar] = []
+        self.unsafe: list[OHLCVBar] = []
+        self.fails: dict[str, Exception] = {}
+        self.calls: list[str] = []
+
+    def _call(self, what: str) -> None:
+        self.calls.append(what)
+        if what in self.fails:
+            raise self.fails[what]
+
+    async def open(self) -> None:
+        self._call("open")
+        self.unsafe = []
+
+    async def write(self, rows: Rows) -> None:
+        self._call("write")
+        self.unsafe += rows.bars
+
+    async def flush(self) -> None:
+        self._call("flush")
+        self.kept += self.unsafe
+        self.unsafe = []
+
+    async def close(self) -> None:
+        self.calls.append("close")
+
+
+async def started(most: int = 1_000, **options: Any) -> tuple[Bars, Store, SinkWorker, list[bool]]:
+    bars, store, paused = Bars(), Store(), list[bool]()
+    worker = SinkWorker("main", store, "host-a", **options)
+    worker.add(bars, paused.append, most)
+    await worker.open()
+    return bars, store, worker, paused
+
+
+async def test_bars_are_gathered_written_and_confirmed() -> None:
+    bars, store, worker, _ = await started()
+    bars.issue(bar(0))
+    bars.issue(bar(1), bar(2))
+    assert bars.confirmed == {CONSUMER + "main": 0}
+    await asyncio.sleep(2 * BATCH_S)
+    assert (store.kept, bars.confirmed) == ([bar(0), bar(1), bar(2)], {CONSUMER + "main": 3})
+    assert store.calls == ["open", "write", "flush"]
+    bars.issue(bar(3))
+    await worker.stop()
+    assert store.kept[-1] == bar(3)
+    assert store.calls[-1] == "close"
+    stats = worker.stats()
+    assert (stats.state, stats.confirmed, stats.waiting, stats.batches) == (SinkState.CLOSED, 4, 0, 2)
+
+
+@pytest.mark.parametrize("what", ["open", "write", "flush"])
+@pytest.mark.parametrize(
+    "error", [SinkError("away"), SinkRefused("other table"), ZeroDivisionError("a fault of its own")]
+)
+async def test_what_fails_is_written_again_and_nothing_is_lost(what: str, error: Exception) -> None:
+    bars, store, worker, _ = await started()
+    store.fails = {"flush": SinkError("away"), what: error}
+    bars.issue(*map(bar, range(5)))
+    await asyncio.sleep(100)
+    stats = worker.stats()
+    assert (store.kept, bars.confirmed[CONSUMER + "main"], stats.waiting) == ([], 0, 5)
+    assert stats.state in (SinkState.DOWN, SinkState.REFUSED)
+    assert 3 < stats.failures < 20  # it waits longer and longer
+    assert stats.lag_s > 90
+    store.fails = {}
+    await asyncio.sleep(60)
+    assert store.kept == [*map(bar, range(5))]
+    assert (worker.stats().state, worker.stats().error) == (SinkState.UP, "")
+    await worker.stop()
+
+
+async def test_a_sink_that_is_behind_stops_the_reading_until_half_is_written() -> None:
+    bars, store, worker, paused = await started(most=10, batch_bars=3)
+    store.fails = {"flush": SinkError("away")}
+    bars.issue(*map(bar, range(9)))
+    assert paused == []
+    bars.issue(bar(9))
+    assert paused == [True]
+    assert worker.stats().paused
+    bars.issue(bar(10))
+    await asyncio.sleep(100)
+    assert paused == [True]
+    store.fails = {}
+    await asyncio.sleep(100)
+    assert paused == [True, False]
+    assert store.kept == [*map(bar, range(11))]
+    await worker.stop()
+
+
+async def test_the_end_waits_for_a_sink_that_is_down_and_not_for_ever() -> None:
+    bars, store, worker, _ = await started()
+    store.fails = {"write": SinkError("away")}
+    bars.issue(bar(0))
+    await worker.stop(within_s=5.0)
+    assert (bars.confirmed[CONSUMER + "main"], store.kept, worker.stats().waiting) == (0, [], 1)
+
+
+async def test_one_that_can_take_nothing_is_refused_at_the_start() -> None:
+    store, other = Store(), Store()
+    store.fails = {"open": SinkRefused("wrong password")}
+    workers = SinkWorkers({"a": other, "b": store}, "host-a")
+    workers.join(Bars(), lambda *_: None, 10)
+    with pytest.raises(SinkRefused, match="wrong password"):
+        await workers.open()
+    assert other.calls == ["open", "close"]
+
+
+@pytest.mark.parametrize(
+    ("sinks", "message"),
+    [
+        (["nosuch:x"], "is no URL of a sink"), (["x"], "is no URL of a sink"), (["jsonl:"], "names no file"),
+        (["jsonl:a", "jsonl:a"], "two sinks are named"), (["nosuch://user:secret-word@h/x"], r"nosuch://.*\*\*\*|nosuch"),
+    ],
+)  # fmt: skip
+def test_what_is_no_sink_is_refused(sinks: list[str], message: str) -> None:
+    with pytest.raises(SinkRefused, match=message):
+        SinkWorkers(sinks)
+
+
+def test_a_row_gives_its_bar_back() -> None:
+    bars = [
+        bar(0), bar(1, first_trade_id=5, last_trade_id=9, missing_count=0, status=BarStatus.HEALED, revision=2),
+        bar(2, symbol="币安人生USDT", open=None, high=None, low=None, close=None, trade_count=0, status=BarStatus.GAP),
+        bar(3, spec="volume:5@1d", index=7), bar(3, spec="tick:5", first_trade_id=8),
+        bar(4, status=BarStatus.REPORTED, quote_volume=None, trade_count=None, taker_buy_volume=None,
+            taker_buy_quote_volume=None),
+    ]  # fmt: skip
+    rows = Rows(bars, "host-a", [now()] * len(bars))
+    names = [column.name for column in COLUMNS]
+    assert [bar_of(dict(zip(names, record, strict=True))) for record in rows.records] == bars
+    assert [rows.columns[name] for name in KEY] == [list(values) for values in zip(*rows.keys(), strict=True)]
+    assert len(set(rows.keys())) == len(bars)
+    for column, values in zip(COLUMNS, zip(*rows.records, strict=True), strict=True):
+        assert column.optional or None not in values, column.name
+
+
+def test_the_best_row_of_each_bar() -> None:
+    def records(source: str, *bars: OHLCVBar) -> list[dict[str, Any]]:
+        rows = Rows(bars, source, [now()] * len(bars))
+        return [dict(zip((column.name for column in COLUMNS), record, strict=True)) for record in rows.records]
+
+    gap, whole = BarStatus.GAP, BarStatus.COMPLETE
+    found = records(
+        "a", bar(0, status=gap), bar(0, revision=1, status=BarStatus.HEALED), bar(1, status=gap, revision=3)
+    )
+    found += records("b", bar(0, status=gap, revision=7), bar(1, status=whole), bar(2, index=0, spec="tick:5@1d"))
+    found += records("a", bar(2, index=0, spec="tick:5@1d", status=BarStatus.RETRACTED, revision=1))
+    found += records("a", bar(3, status=whole, revision=1), bar(3, status=gap))  # revisions out of order
+    for order in (found, found[::-1]):
+        best = {record["open_time"]: (record["source"], record["status"]) for record in best_of(order)}
+        assert best == {
+            bar(0).open_time: ("a", "HEALED"), bar(1).open_time: ("b", "COMPLETE"),
+            bar(2).open_time: ("b", "COMPLETE"), bar(3).open_time: ("a", "COMPLETE"),
+        }  # fmt: skip
+
+
+async def test_a_line_that_a_crash_has_cut_is_ended(tmp_path: Path) -> None:
+    path = tmp_path / "bars.jsonl"
+    path.write_bytes(b'{"symbol": "BTC')
+    sink = open_sink(f"jsonl:{path}")
+    await sink.open()
+    await sink.write(Rows([bar(0)], "host-a", [now()]))
+    await sink.flush()
+    await sink.close()
+    cut, line = path.read_bytes().splitlines()
+    assert cut == b'{"symbol": "BTC'
+    assert bar_of({**orjson.loads(line), **{n: getattr(bar(0), n) for n in ("open_time", "close_time")}}) == bar(0)
+
+
+@pytest.mark.real_clock
+async def test_a_stream_writes_each_bar_to_each_sink(tmp_path: Path) -> None:
+    taken: list[OHLCVBar] = []
+    async with SimulatedExchange("binance", symbols=5, rate=2_000, seed=1) as server:
+        async with fastbars.stream(
+            "binance", server.symbols, "1s", url=server.url, source="host-a",
+            sinks={"file": f"jsonl:{tmp_path / 'bars.jsonl'}", "function": taken.extend},
+        ) as bars:  # fmt: skip
+            count = 0
+            async for _ in bars:
+                count += 1
+                if count == 10:
+                    break
+        stats = bars.stats().sinks
+    lines = [orjson.loads(line) for line in (tmp_path / "bars.jsonl").read_bytes().splitlines()]
+    assert len(lines) == len(taken) == stats["file"].confirmed == stats["function"].confirmed >= 15
+    assert [(line["symbol"], line["volume"]) for line in lines] == [(one.symbol, f"{one.volume:f}") for one in taken]
+    assert {line["source"] for line in lines} == {"host-a"}
