@@ -36,7 +36,7 @@ if sys.platform != "win32":
 else:
     ROUNDED_TWICE = {}
 # Where "inline" is an order: the loops of ordinary.pxd are compiled once for each kind of batch, by constant arguments.
-MACROS = {"kernel.fold": [("CYTHON_INLINE", INLINE)]}
+MACROS = {name: [("CYTHON_INLINE", INLINE)] for name in ("kernel.fold", "kernel.path_loops")}
 
 extensions = [
     Extension(

@@ -30,13 +30,14 @@ from fastbars.kernel.ids cimport (
 )
 from fastbars.kernel.inside cimport asks_inside
 from fastbars.kernel.limits cimport LATEST_NS, is_time
-from fastbars.kernel.ordinary cimport begins_stretch, fold_path_stretch, fold_rows, fold_time_stretch, take_ordinary
+from fastbars.kernel.ordinary cimport begins_stretch, fold_rows, fold_time_stretch, take_ordinary
 from fastbars.kernel.ordinary_close cimport close_ordinary
 from fastbars.kernel.passes cimport Columns, Pass, Seen, note_overflow, row_at
 from fastbars.kernel.parts cimport fold_parts
+from fastbars.kernel.path_loops cimport fold_path, fold_stretch
 from fastbars.kernel.paths cimport Ending, follow, path_rule_of, plain_ending, shape
 from fastbars.kernel.rows cimport not_placed
-from fastbars.kernel.rules cimport FIXED, TICK, VALUE, VOLUME, Rule, interval_of, is_time_kind, keeps_time
+from fastbars.kernel.rules cimport FIXED, Rule, interval_of, is_time_kind, keeps_time
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, int128, prefetch
 from fastbars.kernel.series cimport (
     CONFIRMED, HELD, REPEATED, Wait, begin_series, hold, is_repeated, may_begin, older_series, stand_in, stop_ordinary, take_strays,
@@ -193,11 +194,17 @@ cdef Py_ssize_t _fold_spec(
     while i < stop:
         if not run.careful and not detailed:
             if i + 1 < stop or tree < 0 or batch.places is not NULL:
-                i = _fold_ordinary(rule, slots, run, table.terms.by_id, i, stop)
+                if tree >= 0:
+                    i = _fold_ordinary(slots, run, table.terms.by_id, i, stop)
+                else:
+                    i = fold_path(rule, slots, table.states[spec], run, table.terms.by_id, i, stop)
                 if i >= stop:
                     break
                 if batch.places is NULL and i + 2 < stop and begins_stretch(batch, i):
-                    end = _fold_stretch(rule, slots, run, table.terms.by_id, i, stop)
+                    if tree >= 0:
+                        end = _fold_stretch(slots, run, table.terms.by_id, i, stop)
+                    else:
+                        end = fold_stretch(rule, slots, table.states[spec], run, table.terms.by_id, i, stop)
                     if end > i:
                         i = end
                         continue
@@ -373,52 +380,27 @@ cdef void _follow_root(Table *table, Pass *run, int tree, Group *group, Py_ssize
         j += 1
 
 
-cdef Py_ssize_t _fold_ordinary(
-    const Rule *rule, Slot *slots, Pass *run, bint by_id, Py_ssize_t start, Py_ssize_t stop
-) noexcept nogil:
-    # The ordinary rows from `start` on; returns the first one that is not. One loop, compiled for each of these calls with
-    # the constants that it is given. Kinds without a call here are folded in row by row.
+cdef Py_ssize_t _fold_ordinary(Slot *slots, Pass *run, bint by_id, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    # The ordinary rows of time bars from `start` on; returns the first one that is not. One loop, compiled for each of these
+    # calls with the constants that it is given.
     cdef const Columns *batch = &run.columns
     cdef Seen *seen = &run.seen
-    cdef int64_t step = rule.step
-    if is_time_kind(rule.kind):
-        if run.single:
-            if run.has_voids:
-                return fold_rows(FIXED, 0, slots, batch, start, stop, True, True, True, False, seen)
-            return fold_rows(FIXED, 0, slots, batch, start, stop, True, True, False, False, seen)
-        if by_id:
-            if run.has_voids:
-                return fold_rows(FIXED, 0, slots, batch, start, stop, True, False, True, run.inverse, seen)
-            return fold_rows(FIXED, 0, slots, batch, start, stop, True, False, False, run.inverse, seen)
-        return fold_rows(FIXED, 0, slots, batch, start, stop, False, False, False, run.inverse, seen)
-    if rule.kind == TICK:
+    if run.single:
         if run.has_voids:
-            return fold_rows(TICK, step, slots, batch, start, stop, by_id, False, True, run.inverse, seen)
-        return fold_rows(TICK, step, slots, batch, start, stop, by_id, False, False, run.inverse, seen)
-    if rule.kind == VOLUME:
+            return fold_rows(FIXED, 0, slots, NULL, batch, start, stop, True, True, True, False, seen)
+        return fold_rows(FIXED, 0, slots, NULL, batch, start, stop, True, True, False, False, seen)
+    if by_id:
         if run.has_voids:
-            return fold_rows(VOLUME, step, slots, batch, start, stop, by_id, False, True, run.inverse, seen)
-        return fold_rows(VOLUME, step, slots, batch, start, stop, by_id, False, False, run.inverse, seen)
-    if rule.kind == VALUE:
-        if run.has_voids:
-            return fold_rows(VALUE, step, slots, batch, start, stop, by_id, False, True, run.inverse, seen)
-        return fold_rows(VALUE, step, slots, batch, start, stop, by_id, False, False, run.inverse, seen)
-    return start
+            return fold_rows(FIXED, 0, slots, NULL, batch, start, stop, True, False, True, run.inverse, seen)
+        return fold_rows(FIXED, 0, slots, NULL, batch, start, stop, True, False, False, run.inverse, seen)
+    return fold_rows(FIXED, 0, slots, NULL, batch, start, stop, False, False, False, run.inverse, seen)
 
 
-cdef Py_ssize_t _fold_stretch(
-    const Rule *rule, Slot *slots, Pass *run, bint by_id, Py_ssize_t start, Py_ssize_t stop
-) noexcept nogil:
+cdef Py_ssize_t _fold_stretch(Slot *slots, Pass *run, bint by_id, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
     # Likewise, the ordinary rows of the symbol at `start`.
-    if is_time_kind(rule.kind):
-        return fold_time_stretch(slots, &run.columns, start, stop, by_id, run.single, run.has_voids, &run.seen)
-    if rule.kind == TICK:
-        return fold_path_stretch(TICK, rule.step, slots, &run.columns, start, stop, by_id, run.has_voids, &run.seen)
-    if rule.kind == VOLUME:
-        return fold_path_stretch(VOLUME, rule.step, slots, &run.columns, start, stop, by_id, run.has_voids, &run.seen)
-    if rule.kind == VALUE:
-        return fold_path_stretch(VALUE, rule.step, slots, &run.columns, start, stop, by_id, run.has_voids, &run.seen)
-    return start
+    if run.single:
+        return fold_time_stretch(slots, &run.columns, start, stop, True, True, run.has_voids, False, &run.seen)
+    return fold_time_stretch(slots, &run.columns, start, stop, by_id, False, run.has_voids, True, &run.seen)
 
 
 cdef bint _is_valid(Pass *run, Py_ssize_t row) noexcept nogil:

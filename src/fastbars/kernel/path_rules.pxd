@@ -9,7 +9,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from fastbars.kernel.scaled cimport HIGHEST, LOWEST, NOTHING, add128, add128_int64, floor_mod, int128, less128
+from fastbars.kernel.scaled cimport HIGHEST, LOWEST, add128_int64, floor_mod, int128, less128
 
 cdef enum:
     MOST_BRICKS = 100           # of one trade; a longer move is one bar, so that no price can issue bars without number
@@ -51,18 +51,19 @@ cdef inline bint ends_range(int64_t high, int64_t low, int64_t price, const int1
 # delta: what takers bought less what they sold within the bar reaches the step, in either direction.
 
 cdef inline int128 delta_with(const int128 *delta, int64_t size, int side) noexcept nogil:
+    # By a product: as a condition the side becomes a branch, and it cannot be guessed.
     cdef int128 sum = delta[0]
-    add128_int64(&sum, size if side > 0 else -size if side < 0 else 0)
+    add128_int64(&sum, size * ((side > 0) - (side < 0)))
     return sum
 
 
 cdef inline bint is_delta(const int128 *delta, const int128 *step) noexcept nogil:
-    # Whether it reaches the step.
-    cdef int128 sum = delta[0]
-    if sum.hi >= 0:
-        return not less128(&sum, step)
-    add128(&sum, step)
-    return not less128(&NOTHING, &sum)
+    # Whether its magnitude reaches the step. Likewise by arithmetic: all bits of `sign` are set where it is below 0.
+    cdef uint64_t sign = -<uint64_t>(delta.hi < 0)
+    cdef int128 sum
+    sum.lo = (delta.lo ^ sign) - sign
+    sum.hi = <int64_t>((<uint64_t>delta.hi ^ sign) + (sign & <uint64_t>(delta.lo == 0)))
+    return not less128(&sum, step)
 
 
 cdef inline bint ends_delta(const int128 *delta, int64_t size, int side, const int128 *step) noexcept nogil:

@@ -9,7 +9,8 @@ brick, a running mean) gets `state_bytes` of memory for each symbol: all 0 befor
 each bar), put back where a batch is refused, saved and restored in snapshots. Such a rule also says what a sound state is, as a snapshot can hold anything, and, where prices or
 sizes are in it, how it follows wider scales. A rule may also shape the bar that it ends, and have it followed by bars without
 trades (`Ending`). What it looks at is the bar, its state and the trade, and nothing else: bars are cut again by calling it
-again. (Ticks, volumes and values are folded in by loops of their own, in ordinary.pxd; all other kinds trade by trade.)
+again. (Kinds with a number in rules.pxd have loops of their own, in ordinary.pxd, for trades that end no bar; all others are
+folded in trade by trade.)
 
 Units: steps at the scales of the symbol, as `StepUnit` says; states as their rule says.
 """
@@ -23,7 +24,7 @@ from fastbars.kernel.path_rules cimport (
     MOST_BRICKS, Cusum, Move, Renko, begin_renko, delta_with, ends_cusum, ends_range, ends_renko, follow_cusum, is_delta,
     move_renko,
 )
-from fastbars.kernel.rules cimport TICK, VALUE, VOLUME, Rule
+from fastbars.kernel.rules cimport CUSUM, DELTA, RANGE, RENKO, TICK, VALUE, VOLUME, Rule
 from fastbars.kernel.scaled cimport HIGHEST, LOWEST, NOTHING, add128, int128, less128, magnitude, scale128
 from fastbars.kernel.splits cimport BY_SIZE, BY_VALUE, PART_DECIMALS, WHOLE, SplitBy
 from fastbars.kernel.summary cimport Summary, count_of, total_of
@@ -281,4 +282,6 @@ cdef int _enter_flow(str measure, StepUnit unit, WidenState widen, IsSound is_so
 _enter_flow("tick", TRADES, _widen_tick_flow, _is_sound_tick_flow)
 _enter_flow("volume", SIZES, _widen_volume_flow, _is_sound_volume_flow)
 _enter_flow("value", QUOTES, _widen_value_flow, _is_sound_value_flow)
-assert (_KINDS["tick"], _KINDS["volume"], _KINDS["value"]) == (TICK, VOLUME, VALUE)
+assert list(_KINDS.items())[:7] == [
+    ("tick", TICK), ("volume", VOLUME), ("value", VALUE), ("range", RANGE), ("delta", DELTA), ("cusum", CUSUM), ("renko", RENKO),
+]

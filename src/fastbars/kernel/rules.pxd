@@ -15,6 +15,10 @@ cdef enum:                  # Rule.kind
     TICK                    # path-driven from here on (kernel/paths.pyx)
     VOLUME
     VALUE
+    RANGE
+    DELTA
+    CUSUM
+    RENKO
 
 cdef struct Rule:           # a bar spec, as the kernel needs it
     int kind
