@@ -28,19 +28,12 @@ KINDS = {
 # in trade by trade. By symbols and trades a bar, in the order of the cells.
 CELLS = ((1, 100), (1, 7), (500, 100), (500, 7))
 REACHED = {
-    "range:{}": (4.9, 2.5, 3.5, 2.5),
-    "renko:{}": (5.1, 2.5, 3.9, 2.5),
-    "delta:{}": (5.8, 2.5, 5.3, 2.8),
-    "cusum:{}": (5.3, 2.5, 3.8, 2.6),
     "imbalance:tick:{}": (5.3, 2.5, 4.3, 2.5),
     "imbalance:volume:{}": (5.7, 2.5, 4.3, 2.6),
     "runs:tick:{}": (5.8, 2.5, 4.3, 2.5),
     "runs:value:{}": (5.6, 2.5, 4.3, 2.6),
     "imbalance:volume:{}:adaptive": (14.7, 6.6, 10.0, 6.5),
     "runs:tick:{}:adaptive": (9.4, 3.8, 7.9, 4.2),
-    "tick:{}": (2.5, 2.7, 2.5, 2.5),
-    "volume:{}": (2.5, 2.7, 2.5, 2.5),
-    "value:{}": (2.5, 2.8, 2.5, 2.5),
 }
 LIMITS = {(kind, *cell): limit for kind, limits in REACHED.items() for cell, limit in zip(CELLS, limits, strict=True)}
 

@@ -17,7 +17,7 @@ MOST_FIELDS = 16
 # Records whose fields are what users write or read, one by one.
 RECORDS = {"ExchangeBar", "OHLCVBar", "StreamConfig", "StreamStats", "TradeFields"}
 # Its subclasses are the users', who override `parse_message`.
-FOR_USERS = {"BaseWebSocketAdapter"}
+FOR_USERS = {"BaseWebSocketAdapter", "SinkError"}
 # What the loops of the kernel run over: one piece of memory, or the owner of the columns that they read.
 HOT = {"Table", "TickBatch"}
 

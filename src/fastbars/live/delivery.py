@@ -92,7 +92,6 @@ class Delivery:
         self._stream = secrets.token_hex(16)
         self._log: DeliveryLog | None = None
         self._logged = 0  # number of the first bar that neither log nor snapshot has
-        self._logged_positions: dict[str, int] = {}
         self._is_writing = False  # confirmations are about to be written
 
     def add_consumer(self, name: str) -> int:
@@ -217,7 +216,6 @@ class Delivery:
         made = DeliveryLog(path, self._stream, self._exchange) if self._log is None else self._log
         made.begin(number)
         self._log = made
-        self._logged_positions = {}
         self._write_bars()
 
     def close_log(self) -> None:
@@ -251,13 +249,8 @@ class Delivery:
         self._is_writing = False
         if self._log is None:
             return
-        now = self.positions
-        changed = {name: at for name, at in now.items() if self._logged_positions.get(name) != at}
-        if not changed:
-            return
         try:
-            self._log.write_confirmed(changed)
-            self._logged_positions.update(changed)
+            self._log.write_confirmed(self.positions)
         except OSError as error:
             self._warnings.warn("delivery_log_not_written", error=str(error))
 

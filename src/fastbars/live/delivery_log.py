@@ -160,6 +160,7 @@ class DeliveryLog:
         self._path = path
         self._head = {"stream": stream, "exchange": exchange}
         self._descriptor = -1
+        self._confirmed: dict[str, int] = {}  # what this log says of it
 
     @property
     def is_open(self) -> bool:
@@ -181,6 +182,7 @@ class DeliveryLog:
             os.close(self._descriptor)
             self._descriptor, self.number, self.size = before
             raise
+        self._confirmed = {}
         if before[0] >= 0:
             os.close(before[0])
 
@@ -190,9 +192,11 @@ class DeliveryLog:
             self._write(_record(b'{"first":%d,"bars":[%s]}' % (first, b",".join(bars))))
 
     def write_confirmed(self, confirmed: Mapping[str, int]) -> None:
-        """Append how far these consumers have confirmed. Raises OSError; nothing was appended."""
-        if self._descriptor >= 0:
-            self._write(_record(orjson.dumps({"confirmed": confirmed})))
+        """Append how far these consumers have confirmed, where that is new. Raises OSError; nothing was appended."""
+        changed = {name: at for name, at in confirmed.items() if self._confirmed.get(name) != at}
+        if changed and self._descriptor >= 0:
+            self._write(_record(orjson.dumps({"confirmed": changed})))
+            self._confirmed |= changed
 
     def close(self) -> None:
         """Write no more. Idempotent."""
