@@ -1,0 +1,1 @@
+"""A stream as a service: configuration, web server, metrics, a page."""
