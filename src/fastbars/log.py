@@ -43,6 +43,7 @@ def _rendered(
 ) -> tuple[tuple[str], dict[str, Any]]:
     exc_info = event.pop("exc_info", None)
     text = event.pop("event")
+    extra = {"event": text, "fields": dict(event)}  # for formatters that show them apart
     text = without_credentials(f"{text} {pairs(event)}".rstrip())
     if exc_info:
         error = sys.exc_info()[1] if exc_info is True else exc_info if isinstance(exc_info, BaseException) else None
@@ -50,8 +51,8 @@ def _rendered(
             error is not None and hidden(error) is None
         ):  # the traceback would show secrets: it is formatted here, without them
             trace = "".join(traceback.format_exception(error))
-            return (f"{text}\n{without_credentials(trace)}".rstrip(),), {"exc_info": False}
-    return (text,), {"exc_info": exc_info}
+            return (f"{text}\n{without_credentials(trace)}".rstrip(),), {"exc_info": False, "extra": extra}
+    return (text,), {"exc_info": exc_info, "extra": extra}
 
 
 class Log:

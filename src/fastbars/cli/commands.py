@@ -300,6 +300,18 @@ def _resample(options: argparse.Namespace, _: Console) -> int:
     return run_resample(options)
 
 
+def _run_service(options: argparse.Namespace, console: Console) -> int:
+    from fastbars.cli.service import run_service  # noqa: PLC0415 its libraries come with an extra
+
+    return run_service(options, console)
+
+
+def _init(options: argparse.Namespace, console: Console) -> int:
+    from fastbars.cli.service import write_example  # noqa: PLC0415 likewise
+
+    return write_example(options, console)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "demo": _demo,
     "replay": _replay,
@@ -312,4 +324,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "resample": _resample,
     "check": _check,
     "build": _build,
+    "run": _run_service,
+    "init": _init,
 }

@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_demo, _add_replay, _add_record, _add_verify, _add_stream, _add_history, _add_symbols_command,
-        _add_simulate, _add_check, _add_build, _add_resample,
+        _add_simulate, _add_check, _add_build, _add_resample, _add_run, _add_init,
     ):  # fmt: skip
         add(commands)
     for command in commands.choices.values():
@@ -263,6 +263,19 @@ def _add_build(commands: _Commands) -> None:
     )
     _add_rest(build)
     _add_files(build)
+
+
+def _add_run(commands: _Commands) -> None:
+    service = commands.add_parser("run", help="run as a service, as a configuration file says; SIGHUP reads it again")
+    service.add_argument("file", type=_path, metavar="FILE", help="a TOML file; `fastbars init` writes an example")
+    service.add_argument("--check", action="store_true", help="check the file, connect nothing, and end")
+
+
+def _add_init(commands: _Commands) -> None:
+    init = commands.add_parser("init", help="write an example of a configuration file, with comments")
+    init.add_argument(
+        "file", type=_path, nargs="?", default=Path("fastbars.toml"), metavar="FILE", help="to write (fastbars.toml)"
+    )
 
 
 def _add_resample(commands: _Commands) -> None:
