@@ -18,6 +18,7 @@ def run_service(options: argparse.Namespace, console: Console) -> int:
     try:
         from fastbars.service.config import read_config  # noqa: PLC0415 needs the service extra
         from fastbars.service.logs import set_up_logging  # noqa: PLC0415
+        from fastbars.service.routes import routes_of  # noqa: PLC0415
         from fastbars.service.service import Service, open_streams  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise FastbarsError(f'fastbars run needs {error.name}: pip install "fastbars[service]"') from None
@@ -35,7 +36,7 @@ def run_service(options: argparse.Namespace, console: Console) -> int:
     set_up_logging(config.log)
 
     async def serve() -> None:
-        service = Service(config, path)
+        service = Service(config, path, routes_of)
         service.take_signals()
         await service.run()
 
