@@ -12,7 +12,9 @@ HIDDEN = "***"
 
 _MOST_KEPT = 1_000
 _SHORTEST_KEPT = 6  # shorter ones would match parts of ordinary words
-_ADDRESS = re.compile(r"(?i)\b((?:wss?|https?|ftp|gopher|socks[45][ah]?)://)([^\s'\"<>]*)")
+_ADDRESS = re.compile(
+    r"(?i)\b((?:wss?|https?|ftp|gopher|socks[45][ah]?|postgres(?:ql)?|clickhouses?|rediss?|nats|tls|kafka)://)([^\s'\"<>]*)"
+)
 _NAMES = "key|token|secret|sign|pass|pwd|auth|session|cred|jwt|user|login"
 _SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
 _QUERY = re.compile(rf"([?&][^=&\s]*(?:{_NAMES})[^=&\s]*=)[^&\s'\"]*", re.IGNORECASE)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from fastbars.redaction import without_credentials
+from fastbars.redaction import keep_address_secret, without_credentials
 from fastbars.sinks.declaration import Sink, SinkError, SinkRefused, SinkState, SinkStats
 from fastbars.sinks.rows import Rows
 
@@ -14,6 +14,7 @@ __all__ = ["SCHEMES", "Rows", "Sink", "SinkError", "SinkRefused", "SinkState", "
 
 SCHEMES = {
     "jsonl": ("fastbars.sinks.text", "JsonLinesSink", ""),
+    "postgresql": ("fastbars.sinks.postgresql", "PostgresqlSink", "postgresql"),
 }
 """Scheme of a URL -> its module, its class, and the extra with its libraries. A class is called with the URL."""
 
@@ -34,6 +35,7 @@ def open_sink(target: str | Sink | Callable[[Any], object]) -> Sink:
 
             return FunctionSink(target)
         return target
+    keep_address_secret(target)
     scheme, colon, _ = target.partition(":")
     if not colon or scheme not in SCHEMES:
         shown = without_credentials(target[:200])

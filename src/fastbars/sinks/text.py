@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
-import orjson
-
 from fastbars.sinks.declaration import SinkError, SinkRefused
-from fastbars.sinks.rows import COLUMNS, Rows
+from fastbars.sinks.json_rows import json_of
+from fastbars.sinks.rows import Rows
 
 __all__ = ["JsonLinesSink"]
-
-_NAMES = tuple(column.name for column in COLUMNS)
 
 
 class JsonLinesSink:
@@ -50,10 +45,7 @@ class JsonLinesSink:
 
     async def write(self, rows: Rows) -> None:
         """Append the rows. Raises SinkError."""
-        content = b"".join(
-            orjson.dumps(dict(zip(_NAMES, map(_plain, record), strict=True)), option=orjson.OPT_APPEND_NEWLINE)
-            for record in rows.records
-        )
+        content = b"".join(json_of(record) + b"\n" for record in rows.records)
         await self._do(lambda file: file.write(content))
 
     async def flush(self) -> None:
@@ -90,11 +82,3 @@ def _open(path: Path) -> IO[bytes]:
 def _sync(file: IO[bytes]) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return value

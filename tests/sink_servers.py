@@ -1,0 +1,213 @@
+"""Real servers for the tests of sinks, each a process of our own: started when first asked for, killed, started again.
+
+They keep their data in a folder of their own and listen on a free port of the loopback. PostgreSQL refuses to run as
+root, so under root it runs as another user. What is not installed is skipped with a message, and fails in CI.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+USER, PASSWORD = "fastbars", "pass-word-of-a-test"
+"""What each server asks for."""
+
+
+def program(name: str, package: str) -> str:
+    """Path of a server's program; the test is skipped where it is not installed, and fails in CI."""
+    places = [found for folder in ("/usr/lib/postgresql/*/bin", "/usr/sbin") for found in glob.glob(f"{folder}/{name}")]
+    found = shutil.which(name) or next(iter(sorted(places, reverse=True)), None)
+    if found is None:
+        message = f"{name} is not installed: apt-get install {package}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+def free_port() -> int:
+    """A port of the loopback that is free now."""
+    with socket.socket() as own:
+        own.bind(("127.0.0.1", 0))
+        port: int = own.getsockname()[1]
+        return port
+
+
+class ServerProcess:
+    """A server as a process of its own.
+
+    Args:
+        command: of the server, which stays in the foreground.
+        is_ready: whether it takes connections.
+        user: whose process it is; this one's if None.
+    """
+
+    def __init__(self, command: Sequence[str], is_ready: Callable[[], bool], user: str | None = None) -> None:
+        self._command = command
+        self._is_ready = is_ready
+        self._user = user
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, within_s: float = 30.0) -> None:
+        """Start it, and wait until it takes connections. Does nothing where it runs."""
+        if self._process is not None:
+            return
+        until = time.monotonic() + within_s
+        while True:
+            if self._process is None or self._process.poll() is not None:
+                # Also again: after a kill PostgreSQL does not start before the last of its processes has ended.
+                self._process = subprocess.Popen(
+                    self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    start_new_session=True, user=self._user, group=self._user,
+                    extra_groups=None if self._user is None else [],
+                )  # fmt: skip
+            if self._is_ready():
+                return
+            if time.monotonic() > until:
+                self.kill()
+                raise TimeoutError(f"{self._command[0]} takes no connections within {within_s} s")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """It says nothing more, and its connections stay, as when the network is cut."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+
+def _answers(port: int, said: bytes = b"", answer: bytes = b"") -> bool:
+    # Whether a server on that port takes a connection, and answers so to what is said.
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as own:
+            own.sendall(said)
+            return not answer or answer in own.recv(4096)
+    except OSError:
+        return False
+
+
+def _folder(user: str | None) -> Path:
+    # Not pytest's, which no other user may look into.
+    folder = Path(tempfile.mkdtemp(prefix="fastbars-"))
+    if user is not None:
+        shutil.chown(folder, user, user)
+    return folder
+
+
+class PostgresqlServer(ServerProcess):
+    """PostgreSQL, with one database a test: see `url`."""
+
+    def __init__(self) -> None:
+        initdb, postgres = program("initdb", "postgresql"), program("postgres", "postgresql")
+        user = None
+        if os.getuid() == 0:
+            users = {entry.pw_name for entry in pwd.getpwall()}
+            user = "postgres" if "postgres" in users else "nobody"
+        self.folder = _folder(user)
+        self.port = free_port()
+        password = self.folder / "password"
+        password.write_text(PASSWORD)
+        password.chmod(0o644)
+        subprocess.run(
+            [initdb, "-D", f"{self.folder}/data", "-U", USER, "--pwfile", str(password), "--auth=scram-sha-256",
+             "--no-sync", "--encoding=UTF8", "--locale=C"],
+            check=True, stdout=subprocess.DEVNULL, user=user, group=user, extra_groups=None if user is None else [],
+        )  # fmt: skip
+        # Without fsync a killed server loses nothing: what it wrote is in the page cache.
+        options = {
+            "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": "", "fsync": "off",
+            "shared_buffers": "32MB", "max_wal_size": "256MB",
+        }  # fmt: skip
+        command = [postgres, "-D", f"{self.folder}/data"]
+        for name, value in options.items():
+            command += ["-c", f"{name}={value}"]
+        super().__init__(command, self._takes_connections, user)
+
+    def _takes_connections(self) -> bool:
+        # The packet of a client that asks to begin: refused by SQLSTATE 57P03 for as long as it starts.
+        body = (196608).to_bytes(4, "big") + f"user\0{USER}\0\0".encode()
+        return _answers(self.port, (len(body) + 4).to_bytes(4, "big") + body, b"SCRAM")
+
+    def url(self, database: str = "postgres", user: str = USER, password: str = PASSWORD) -> str:
+        """Of a database in it."""
+        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}"
+
+    def remove(self) -> None:
+        """Kill it and remove its data."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class RedisServer(ServerProcess):
+    """Redis, which appends each write to its file before it answers."""
+
+    def __init__(self) -> None:
+        self.folder, self.port = _folder(None), free_port()
+        command = [
+            program("redis-server", "redis-server"), "--port", str(self.port), "--bind", "127.0.0.1", "--dir",
+            str(self.folder), "--requirepass", PASSWORD, "--appendonly", "yes", "--appendfsync", "always", "--save", "",
+        ]  # fmt: skip
+        super().__init__(command, lambda: _answers(self.port, f"AUTH {PASSWORD}\r\nPING\r\n".encode(), b"PONG"))
+
+    def url(self, path: str = "/0", password: str = PASSWORD) -> str:
+        """Of it."""
+        return f"redis://:{password}@127.0.0.1:{self.port}{path}"
+
+    def remove(self) -> None:
+        """Kill it and remove its data."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class NatsServer(ServerProcess):
+    """NATS with JetStream."""
+
+    def __init__(self) -> None:
+        self.folder, self.port = _folder(None), free_port()
+        command = [
+            program("nats-server", "nats-server"), "--addr", "127.0.0.1", "--port", str(self.port), "--jetstream",
+            "--store_dir", str(self.folder), "--user", USER, "--pass", PASSWORD,
+        ]  # fmt: skip
+        super().__init__(command, self._takes_connections)
+
+    def _takes_connections(self) -> bool:
+        said = f'CONNECT {{"verbose":false,"user":"{USER}","pass":"{PASSWORD}"}}\r\nPING\r\n'.encode()
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as own:
+                own.sendall(said)
+                answer = b""
+                while b"PONG" not in answer and (more := own.recv(4096)):
+                    answer += more
+                return b"PONG" in answer
+        except OSError:
+            return False
+
+    def url(self, user: str = USER, password: str = PASSWORD) -> str:
+        """Of it."""
+        return f"nats://{user}:{password}@127.0.0.1:{self.port}"
+
+    def remove(self) -> None:
+        """Kill it and remove its data."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
