@@ -196,7 +196,9 @@ def test_a_row_gives_its_bar_back() -> None:
     rows = Rows(bars, "host-a", [now()] * len(bars))
     names = [column.name for column in COLUMNS]
     assert [bar_of(dict(zip(names, record, strict=True))) for record in rows.records] == bars
-    assert [rows.columns[name] for name in KEY] == [list(values) for values in zip(*rows.keys(), strict=True)]
+    for place, name in enumerate(names):
+        assert rows.column(name) == [record[place] for record in rows.records]
+    assert [rows.column(name) for name in KEY] == [list(values) for values in zip(*rows.keys(), strict=True)]
     assert len(set(rows.keys())) == len(bars)
     for column, values in zip(COLUMNS, zip(*rows.records, strict=True), strict=True):
         assert column.optional or None not in values, column.name
@@ -253,3 +255,99 @@ async def test_a_stream_writes_each_bar_to_each_sink(tmp_path: Path) -> None:
     assert len(lines) == len(taken) == stats["file"].confirmed == stats["function"].confirmed >= 15
     assert [(line["symbol"], line["volume"]) for line in lines] == [(one.symbol, f"{one.volume:f}") for one in taken]
     assert {line["source"] for line in lines} == {"host-a"}
+
+
+STORES = ("parquet:{}/bars", "jsonl:{}/bars.jsonl")
+
+
+async def keep(url: str, *batches: Rows) -> None:
+    sink = open_sink(url)
+    await sink.open()
+    for rows in batches:
+        await sink.write(rows)
+        await sink.flush()
+    await sink.close()
+
+
+def at(seconds: int) -> Any:
+    return EPOCH + timedelta(days=20_000, seconds=seconds)
+
+
+@pytest.mark.parametrize("form", STORES)
+async def test_what_is_kept_is_read_back_each_bar_once_and_the_best(form: str, tmp_path: Path) -> None:
+    url = form.format(tmp_path)
+    gap = BarStatus.GAP
+    tiny = Decimal("1e-18")
+    wide = bar(0, symbol="币安人生USDT", volume=Decimal("1234567890123456789012345678901234.5678"), high=2 * tiny,
+               open=tiny, low=tiny, close=tiny)  # fmt: skip
+    anchored = [bar(n, spec="volume:5@1d", index=n) for n in range(3)]
+    batches = [
+        Rows([bar(0, status=gap), bar(1), wide, *anchored], "a", [at(0)] * 6),
+        Rows([bar(0, revision=2, status=BarStatus.HEALED), bar(0, revision=1, status=gap)], "a", [at(60), at(50)]),
+        Rows([bar(1, status=gap, revision=9), bar(2)], "b", [at(10)] * 2),
+        Rows([bar(2, spec="volume:5@1d", index=2, status=BarStatus.RETRACTED, revision=1)], "a", [at(70)]),
+        Rows([bar(1), bar(5, market="usdm")], "a", [at(0)] * 2),  # again, after a crash; and of another market
+    ]
+    await keep(url, *batches)
+    best = [bar(0, revision=2, status=BarStatus.HEALED), bar(1), bar(2), *anchored[:2], bar(5, market="usdm"), wide]
+
+    def order(one: OHLCVBar) -> Any:
+        return one.market, one.symbol, one.spec, one.open_time
+
+    found = fastbars.read(url)
+    assert sorted(found, key=order) == sorted(best, key=order)
+    assert [str(one.volume) for one in found if one.symbol == wide.symbol] == [str(wide.volume)]
+    assert fastbars.read(url, ["BTCUSDT"], ["1m"], market="spot", since=bar(1).open_time, until=bar(2).open_time) == [
+        bar(1)
+    ]
+    # What was known at a moment: no revision before it was there.
+    known = {one.open_time: (one.revision, one.status) for one in fastbars.read(url, ["BTCUSDT"], ["1m"], as_of=at(55))}
+    assert known[bar(0).open_time] == (1, gap)
+    assert fastbars.read(url, as_of=at(-1)) == []
+    assert len(fastbars.read(url, specs=["volume:5@1d"], as_of=at(69))) == 3
+
+
+async def test_many_files_become_one_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastbars.sinks.parquet.COMPACT_FILES", 5)
+    url = f"parquet:{tmp_path}/bars?groups=1&batch=0.5"
+    scales = [Decimal("1.5"), Decimal("1e-18"), Decimal("1e30"), Decimal("3")]
+    bars = [bar(n, volume=scales[n % 4] + n) for n in range(12)]
+    await keep(url, *(Rows([one], "a", [at(0)]) for one in bars), Rows([bars[0]], "b", [at(0)]))
+    files = list((tmp_path / "bars").rglob("*.parquet"))
+    assert len(files) == 5  # two times five in one each, two left, and one of the other source
+    assert fastbars.read(url) == bars
+    assert not list((tmp_path / "bars").rglob(".*"))
+
+
+async def test_a_file_that_is_damaged_is_named(tmp_path: Path) -> None:
+    url = f"parquet:{tmp_path}/bars"
+    await keep(url, Rows([bar(0)], "a", [at(0)]))
+    (file,) = (tmp_path / "bars").rglob("*.parquet")
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(SinkError, match=r"a-.*\.parquet"):
+        fastbars.read(url)
+
+
+@pytest.mark.parametrize("url", ["parquet:", "parquet:x?groups=0", "parquet:x?batch=no", "parquet:x?nosuch=1"])
+def test_options_of_a_folder_are_checked(url: str) -> None:
+    with pytest.raises(SinkRefused):
+        open_sink(url)
+
+
+async def test_a_disk_that_is_full_is_a_sink_that_is_down() -> None:
+    sink = open_sink("jsonl:/dev/full")
+    await sink.open()
+    with pytest.raises(SinkError, match="No space left"):
+        await keep_open(sink)
+    await sink.close()
+
+
+async def keep_open(sink: Any) -> None:
+    await sink.write(Rows([bar(0)], "a", [at(0)]))
+    await sink.flush()
+
+
+async def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SinkRefused, match=r"file/bars"):
+        await open_sink(f"parquet:{tmp_path}/file/bars").open()

@@ -13,6 +13,7 @@ from fastbars.sinks.rows import Rows
 __all__ = ["SCHEMES", "Rows", "Sink", "SinkError", "SinkRefused", "SinkState", "SinkStats", "open_sink"]
 
 SCHEMES = {
+    "parquet": ("fastbars.sinks.parquet", "ParquetSink", "archives"),
     "jsonl": ("fastbars.sinks.text", "JsonLinesSink", ""),
     "postgresql": ("fastbars.sinks.postgresql", "PostgresqlSink", "postgresql"),
 }

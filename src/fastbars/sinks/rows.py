@@ -17,6 +17,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from fastbars.bars import BAR_FIELDS, STATUSES, BarStatus, CloseReason, OHLCVBar, begins, path_number
@@ -114,11 +115,20 @@ class Rows(Sequence[OHLCVBar]):
         """One tuple a bar, in the order of COLUMNS."""
         return [record_of(bar, self.source, at) for bar, at in zip(self.bars, self.issued_times, strict=True)]
 
-    @cached_property
-    def columns(self) -> dict[str, list[Any]]:
-        """The same by column."""
-        by_place = zip(*self.records, strict=True) if self.bars else ((),) * len(COLUMNS)
-        return {column.name: list(values) for column, values in zip(COLUMNS, by_place, strict=True)}
+    def column(self, name: str) -> list[Any]:
+        """The values of one of COLUMNS, a bar each."""
+        bars = self.bars
+        if name == "source":
+            return [self.source] * len(bars)
+        if name == "issued_time":
+            return list(self.issued_times)
+        if name == "begins":
+            return [begins(bar) for bar in bars]
+        if name == "number":
+            return [number_of(bar) for bar in bars]
+        if name == "rank":
+            return [RANKS[bar.status] for bar in bars]
+        return list(map(attrgetter(name), bars))
 
     def keys(self) -> Iterator[tuple[Any, ...]]:
         """What tells each bar from others; the values of KEY."""

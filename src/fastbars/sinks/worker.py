@@ -108,17 +108,17 @@ class SinkWorker:
         sink: where the bars go.
         source: name of the stream, in each row.
         batch_bars: most bars of one batch.
-        batch_s: how long a bar waits for others, s.
+        batch_s: how long a bar waits for others, s; None: as the sink wants it (`batch_s` of it), else 1.
     """
 
     def __init__(
-        self, name: str, sink: Sink, source: str, *, batch_bars: int = BATCH_BARS, batch_s: float = BATCH_S
+        self, name: str, sink: Sink, source: str, *, batch_bars: int = BATCH_BARS, batch_s: float | None = None
     ) -> None:
         self.name = name
         self.sink = sink
         self._source = source
         self._batch_bars = batch_bars
-        self._batch_s = batch_s
+        self._batch_s: float = getattr(sink, "batch_s", BATCH_S) if batch_s is None else batch_s
         self._parts: list[_Part] = []
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
