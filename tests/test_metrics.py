@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fastbars import BarStatus
+from fastbars.cli import main
 from fastbars.clocks import steady_s
 from fastbars.service.config import Config, read_config
 from fastbars.service.metrics import BarCounts
@@ -83,7 +85,7 @@ def values_of(text: str) -> dict[tuple[str, ...], float]:
 
 
 @pytest.mark.real_clock
-async def test_what_is_scraped_is_what_happened(tmp_path: Path) -> None:
+async def test_what_is_scraped_is_what_happened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with SimulatedExchange("binance", symbols=5, rate=500, seed=1, faults=Faults(1)) as server:
         more = f'[sinks.main]\nurl = "jsonl:{tmp_path / "bars.jsonl"}"'
         async with serving(config_for(tmp_path, server, more=more)) as service:
@@ -93,6 +95,11 @@ async def test_what_is_scraped_is_what_happened(tmp_path: Path) -> None:
             if PROMTOOL is not None:
                 assert await asyncio.to_thread(said_by_promtool, text) == ""
             assert (await get(service, "/readyz"))[0] == 200
+            assert service.web_url is not None
+            assert await asyncio.to_thread(main, ["status", service.web_url]) == 0
+            shown = capsys.readouterr().out
+            assert re.search(r"^binance +connected +5 +[\d,]+", shown, re.M)
+            assert re.search(r"^main +up +", shown, re.M)
             assert server.faults is not None
             server.faults.inject(FaultKind.DROP)
             await asyncio.sleep(1.5)

@@ -312,6 +312,12 @@ def _init(options: argparse.Namespace, console: Console) -> int:
     return write_example(options, console)
 
 
+def _status(options: argparse.Namespace, console: Console) -> int:
+    from fastbars.cli.status import show_status  # noqa: PLC0415 no other command asks a service
+
+    return show_status(options, console)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "demo": _demo,
     "replay": _replay,
@@ -326,4 +332,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "build": _build,
     "run": _run_service,
     "init": _init,
+    "status": _status,
 }

@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_demo, _add_replay, _add_record, _add_verify, _add_stream, _add_history, _add_symbols_command,
-        _add_simulate, _add_check, _add_build, _add_resample, _add_run, _add_init,
+        _add_simulate, _add_check, _add_build, _add_resample, _add_run, _add_init, _add_status,
     ):  # fmt: skip
         add(commands)
     for command in commands.choices.values():
@@ -276,6 +276,12 @@ def _add_init(commands: _Commands) -> None:
     init.add_argument(
         "file", type=_path, nargs="?", default=Path("fastbars.toml"), metavar="FILE", help="to write (fastbars.toml)"
     )
+
+
+def _add_status(commands: _Commands) -> None:
+    status = commands.add_parser("status", help="show the counters of a running service; 1 where it is not ready")
+    status.add_argument("url", type=_text, metavar="URL", help="of its web server, such as http://127.0.0.1:9100")
+    status.add_argument("--token-env", type=_text, metavar="NAME", help="environment variable with its token")
 
 
 def _add_resample(commands: _Commands) -> None:
