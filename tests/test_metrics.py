@@ -96,7 +96,8 @@ async def test_what_is_scraped_is_what_happened(tmp_path: Path, capsys: pytest.C
                 assert await asyncio.to_thread(said_by_promtool, text) == ""
             assert (await get(service, "/readyz"))[0] == 200
             assert service.web_url is not None
-            assert await asyncio.to_thread(main, ["status", service.web_url]) == 0
+            done = await asyncio.to_thread(main, ["status", service.web_url])
+            assert done == 0, capsys.readouterr().err
             shown = capsys.readouterr().out
             assert re.search(r"^binance +connected +5 +[\d,]+", shown, re.M)
             assert re.search(r"^main +up +", shown, re.M)

@@ -31,9 +31,7 @@ def show_status(options: argparse.Namespace, _: Console) -> int:
 def printable_table(content: dict[str, Any]) -> str:
     """The counters as text: a line a venue, a line a sink, and why it is not ready."""
     venues: dict[str, Any] = content.get("venues") or {}
-    rows = [
-        ["venue", "state", "symbols", "trades", "bars", "late", "refused", "healed", "holes", "connects", "latency"]
-    ]
+    rows = [["venue", "state", "symbols", "trades", "bars", "late", "refused", "healed", "holes", "connects"]]
     for name, own in venues.items():
         buffer = own["buffer"]
         rows.append([
