@@ -20,12 +20,13 @@ from fastbars import BarStatus
 from fastbars.cli import main
 from fastbars.clocks import steady_s
 from fastbars.service.config import Config, read_config
-from fastbars.service.metrics import BarCounts
+from fastbars.service.metrics import BarCounts, Metrics
 from fastbars.service.routes import routes_of
 from fastbars.service.service import Service
 from fastbars.simulator import FaultKind, Faults, SimulatedExchange
 from test_sinks import bar
 
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "monitoring.md").read_text(encoding="utf-8")
 PROMTOOL = shutil.which("promtool")
 
 
@@ -150,6 +151,19 @@ async def test_a_scrape_a_second_costs_less_than_a_hundredth(tmp_path: Path) -> 
         for _ in range(20):
             await get(service, "/metrics")
         assert (steady_s() - began_s) / 20 < 0.010 * 3  # with the client's own work, on a busy machine
+
+
+@pytest.mark.real_clock
+async def test_the_page_names_every_metric(tmp_path: Path) -> None:
+    async with (
+        SimulatedExchange("binance", symbols=1, rate=50, seed=1) as server,
+        serving(config_for(tmp_path, server)) as service,
+    ):
+        found = {
+            one.name + {"counter": "_total", "info": "_info"}.get(one.type, "")
+            for one in Metrics(service, BarCounts()).collect()
+        }
+    assert found == set(re.findall(r"`(fastbars_\w+)`", PAGE.partition("## Alerts")[0]))
 
 
 def test_gaps_are_shown_of_the_worst_symbols_only() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 from fastbars.cli import main
 from fastbars.live.config import StreamConfig
-from fastbars.service.config import KNOBS, ConfigError, read_config
+from fastbars.service.config import KNOBS, Config, ConfigError, read_config
 from fastbars.service.notify import Notifier
 from fastbars.service.toml_lines import lines_of
 from fastbars.simulator import FaultKind, Faults, SimulatedExchange
@@ -147,6 +148,17 @@ def read_config_of(tmp_path: Path, text: str) -> Any:
     path = tmp_path / "all.toml"
     path.write_text(text)
     return read_config(path, {"BINANCE_KEY": "a key of theirs", "FASTBARS_TOKEN": "a token that is long"})
+
+
+def test_the_configuration_of_the_page_is_checked(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "fastbars.toml").write_text(text)
+    config = read_config(tmp_path / "fastbars.toml", {"LOG_FOLDER": str(tmp_path)})
+    assert list(config.sinks) == ["files", "lines"]
+    assert config.stream_config("bybit:linear").repair == "candles"
+    for key in Config.__struct_fields__:
+        assert re.search(rf"\b{key}\b", page), key
 
 
 def test_what_systemd_is_told(tmp_path: Path) -> None:
