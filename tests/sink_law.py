@@ -35,6 +35,7 @@ SYMBOLS = (
 )  # fmt: skip
 SPECS = ("1s", "1m", "volume:50@1d", "tick:5")
 SOURCES = ("host-a", "host-b", "hôst c.example:1")
+LENGTH = 1_000  # of the history that a child writes which is killed
 _START = EPOCH + timedelta(days=19_943, microseconds=123_457)
 _LARGEST_SUM = Decimal(2**127 - 1).scaleb(-18)
 _EARLY, _LATE = datetime.fromisoformat("1970-01-01T00:00:00Z"), datetime.fromisoformat("2199-12-31T23:59:59.999999Z")
@@ -137,7 +138,7 @@ def judge(read: Iterable[dict[str, Any]], expected: Iterable[dict[str, Any]]) ->
 
 async def write_until_killed(url: str, seed: int, file: Path) -> None:
     """Write a history from where its log says that it was confirmed, over and over from the beginning."""
-    batches = History(seed, 3_000).batches(100)
+    batches = History(seed, LENGTH).batches(100)
     sink = open_sink(url)
     await sink.open()
     print("open", flush=True)

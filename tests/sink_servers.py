@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -211,3 +212,41 @@ class NatsServer(ServerProcess):
         """Kill it and remove its data."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class KafkaServer(ServerProcess):
+    """Three brokers of librdkafka's mock cluster, which speaks the protocol of Kafka and keeps its data in memory."""
+
+    def __init__(self) -> None:
+        self.folder = _folder(None)
+        self._file = self.folder / "brokers"
+        super().__init__([sys.executable, __file__, str(self._file)], self._file.exists)
+
+    @property
+    def brokers(self) -> str:
+        """HOST:PORT of each, separated by commas."""
+        return self._file.read_text()
+
+    def url(self, topic: str = "bars") -> str:
+        """Of a topic in it; what does not answer is given up after a second."""
+        return f"kafka://{self.brokers}/{topic}?message.timeout.ms=1500&socket.timeout.ms=1000"
+
+    def remove(self) -> None:
+        """Kill it."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _serve_kafka(file: Path) -> None:
+    from confluent_kafka import Producer
+
+    client = Producer({"bootstrap.servers": "127.0.0.1:1", "test.mock.num.brokers": 3})
+    brokers = client.list_topics(timeout=10).brokers.values()
+    own = file.with_name("own")
+    own.write_text(",".join(f"{each.host}:{each.port}" for each in brokers))
+    own.rename(file)
+    signal.pause()
+
+
+if __name__ == "__main__":
+    _serve_kafka(Path(sys.argv[1]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -15,11 +15,12 @@ import pytest
 from fastbars import OHLCVBar
 from fastbars.redaction import without_credentials
 from fastbars.sinks import SinkError, SinkRefused, SinkState, open_sink
-from fastbars.sinks.rows import KEY
+from fastbars.sinks.json_rows import record_of_json
+from fastbars.sinks.rows import KEY, best_of
 from fastbars.sinks.worker import SinkWorker
 from servers import until
-from sink_law import History, judge, rows_of
-from sink_servers import PASSWORD, PostgresqlServer, free_port
+from sink_law import LENGTH, History, judge, rows_of
+from sink_servers import PASSWORD, KafkaServer, NatsServer, PostgresqlServer, RedisServer, free_port
 from test_sinks import Bars, bar
 
 pytestmark = pytest.mark.real_clock
@@ -28,7 +29,10 @@ pytestmark = pytest.mark.real_clock
 class Place(Protocol):
     """A fresh store of one test, and how to read it as its users do."""
 
-    url: str
+    @property
+    def url(self) -> str:
+        """Of the sink."""
+        ...
 
     async def read(self) -> list[dict[str, Any]]:
         """What users see: the best row of each bar, by the names of COLUMNS."""
@@ -86,14 +90,161 @@ async def postgresql_place(server: PostgresqlServer) -> PostgresqlPlace:
     return PostgresqlPlace(server, server.url(database))
 
 
-PLACES = {"postgresql": postgresql_place}
+# Redis
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    server = RedisServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@dataclass
+class RedisPlace:
+    server: RedisServer
+    prefix: str
+
+    @property
+    def url(self) -> str:
+        return f"{self.server.url()}?prefix={self.prefix}"
+
+    async def read(self) -> list[dict[str, Any]]:
+        from redis.asyncio import Redis
+
+        async with Redis.from_url(self.server.url()) as client:
+            rows = []
+            async for key in client.scan_iter(match=f"{self.prefix}:*", count=1_000):
+                rows += await client.hvals(key)
+            return [record_of_json(row) for row in rows]
+
+    async def issued(self) -> list[dict[str, Any]]:
+        from redis.asyncio import Redis
+
+        async with Redis.from_url(self.server.url()) as client:
+            entries: Any = await client.xrange(self.prefix)
+            return [record_of_json(fields[b"row"]) for _, fields in entries]
+
+    async def stop(self) -> None:
+        self.server.kill()
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.server.start)
+
+
+async def redis_place(server: RedisServer) -> RedisPlace:
+    return RedisPlace(server, f"test_{next(_numbers)}")
+
+
+# NATS
+
+
+@pytest.fixture(scope="session")
+def nats() -> Iterator[NatsServer]:
+    server = NatsServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@dataclass
+class NatsPlace:
+    server: NatsServer
+    name: str
+
+    @property
+    def url(self) -> str:
+        return f"{self.server.url()}?stream={self.name}&subject={self.name}"
+
+    async def read(self) -> list[dict[str, Any]]:
+        return best_of(await self.issued())
+
+    async def issued(self) -> list[dict[str, Any]]:
+        import nats
+
+        async with await nats.connect(self.server.url()) as client:
+            stream = client.jetstream()
+            left = (await stream.stream_info(self.name)).state.messages
+            taken = await stream.subscribe(f"{self.name}.>", stream=self.name, ordered_consumer=True)
+            return [record_of_json((await taken.next_msg(timeout=5.0)).data) for _ in range(left)]
+
+    async def stop(self) -> None:
+        self.server.kill()
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.server.start)
+
+
+async def nats_place(server: NatsServer) -> NatsPlace:
+    return NatsPlace(server, f"test_{next(_numbers)}")
+
+
+# Kafka
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaServer]:
+    server = KafkaServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@dataclass
+class KafkaPlace:
+    server: KafkaServer
+    topic: str
+
+    @property
+    def url(self) -> str:
+        return self.server.url(self.topic)
+
+    async def read(self) -> list[dict[str, Any]]:
+        return best_of(await asyncio.to_thread(self._issued))
+
+    def _issued(self) -> list[dict[str, Any]]:
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+
+        consumer = Consumer(
+            {"bootstrap.servers": self.server.brokers, "group.id": "test", "enable.partition.eof": True, "log_level": 0}
+        )
+        partitions = consumer.list_topics(self.topic, timeout=10).topics[self.topic].partitions
+        consumer.assign([TopicPartition(self.topic, each, OFFSET_BEGINNING) for each in partitions])
+        ended, records = set[int | None](), list[dict[str, Any]]()
+        while len(ended) < len(partitions):
+            for message in consumer.consume(1_000, timeout=1.0):
+                error = message.error()
+                if error is None:
+                    records.append(record_of_json(message.value() or b""))
+                else:
+                    assert error.code() == KafkaError._PARTITION_EOF, error
+                    ended.add(message.partition())
+        consumer.close()
+        return records
+
+    async def stop(self) -> None:
+        self.server.freeze()  # killed, it would forget what it has: it keeps all in memory
+
+    async def start(self) -> None:
+        self.server.thaw()
+
+
+async def kafka_place(server: KafkaServer) -> KafkaPlace:
+    return KafkaPlace(server, f"test_{next(_numbers)}")
+
+
+PLACES: dict[str, Callable[[Any], Awaitable[Place]]] = {
+    "postgresql": postgresql_place, "redis": redis_place, "nats": nats_place, "kafka": kafka_place,
+}  # fmt: skip
 
 
 @pytest.fixture(params=PLACES)
 async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     server = request.getfixturevalue(request.param)
-    yield await PLACES[request.param](server)
-    server.start()
+    found = await PLACES[request.param](server)
+    yield found
+    await found.start()
 
 
 async def test_whatever_the_order_each_bar_is_there_once_and_the_best(place: Place) -> None:
@@ -150,16 +301,16 @@ async def _issue_slowly(bars: Bars, issued: list[OHLCVBar]) -> None:
 
 
 async def test_our_side_killed_again_and_again_leaves_every_bar(place: Place, tmp_path: Path) -> None:
-    history = History(3, 3_000)
+    history = History(3, LENGTH)
     log = tmp_path / "log"
-    for life in range(3):
+    for life in range(2):
         child = await asyncio.create_subprocess_exec(
             sys.executable, str(Path(__file__).with_name("sink_law.py")), place.url, "3", str(log),
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert child.stdout is not None
         assert await child.stdout.readline() == b"open\n"
-        if life < 2:
+        if life < 1:
             grown = log.stat().st_size if log.exists() else 0
             await until(lambda grown=grown: log.exists() and log.stat().st_size > grown + 3, timeout_s=20.0)  # type: ignore[misc]
             child.kill()
@@ -211,6 +362,94 @@ async def test_postgresql_refuses_what_never_works(postgresql: PostgresqlServer)
     assert "permission denied" in await refusal_of(reader)
 
 
+async def test_redis_refuses_what_never_works(redis: RedisServer) -> None:
+    place = await redis_place(redis)
+    assert "invalid username-password pair" in await refusal_of(redis.url(password="wrong-" + PASSWORD))
+    assert "authenticate" in await refusal_of(f"redis://127.0.0.1:{redis.port}/0")
+    assert "DB index is out of range" in await refusal_of(redis.url("/99"))
+    assert "nosuch" in await refusal_of(redis.url("/0?nosuch=1"))
+    assert "maxlen='-1' must be a number" in await refusal_of(redis.url("/0?maxlen=-1"))
+    from redis.asyncio import Redis
+
+    async with Redis.from_url(redis.url()) as client:
+        await client.set(place.prefix, "mine")
+        assert f"key {place.prefix} is a string, not a stream" in await refusal_of(place.url)
+        await client.delete(place.prefix)
+        sink = open_sink(place.url + "&keep_days=2")
+        await sink.open()
+        await client.set(f"{place.prefix}:binance:spot:BTCUSDT:1970-01-01:1m", "mine")
+        with pytest.raises(SinkRefused, match="WRONGTYPE"):
+            await sink.write(rows_of([bar(1)], "host-a"))
+        await client.delete(f"{place.prefix}:binance:spot:BTCUSDT:1970-01-01:1m")
+        await sink.write(rows_of([bar(1)], "host-a"))
+        assert 0 < await client.ttl(f"{place.prefix}:binance:spot:BTCUSDT:1970-01-01:1m") <= 2 * 86_400
+        await sink.close()
+
+
+async def test_the_stream_of_redis_has_each_revision_once_and_is_cut(redis: RedisServer) -> None:
+    place = await redis_place(redis)
+    sink = open_sink(place.url + "&maxlen=1000")
+    await sink.open()
+    issued = [bar(number) for number in range(300)]
+    for _ in range(3):
+        await sink.write(rows_of(issued, "host-a"))
+    assert [record["open_time"] for record in await place.issued()] == [one.open_time for one in issued]
+    for revision in range(1, 10):
+        await sink.write(rows_of([bar(number, revision=revision) for number in range(300)], "host-a"))
+    await sink.close()
+    assert 1_000 <= len(await place.issued()) < 1_300
+    assert {record["revision"] for record in await place.read()} == {9}
+
+
+async def test_nats_refuses_what_never_works(nats: NatsServer, tmp_path: Path) -> None:
+    place = await nats_place(nats)
+    assert "authorization" in (await refusal_of(nats.url(password="wrong-" + PASSWORD))).lower()
+    assert "authorization" in (await refusal_of(f"nats://127.0.0.1:{nats.port}")).lower()
+    assert "only stream, subject" in await refusal_of(nats.url() + "?nosuch=1")
+    assert "no such file" in await refusal_of(f"{place.url}&ca={tmp_path / 'nosuch'}")
+    await _open_and_close(place.url)
+    assert f"takes ['{place.name}.>'], not other.>" in await refusal_of(
+        f"{nats.url()}?stream={place.name}&subject=other"
+    )
+    assert "overlap" in await refusal_of(f"{nats.url()}?stream=ANOTHER&subject={place.name}")
+
+
+async def test_nats_knows_messages_again(nats: NatsServer) -> None:
+    place = await nats_place(nats)
+    sink = open_sink(place.url)
+    await sink.open()
+    issued = [bar(number) for number in range(30)]
+    for source in ("host-a", "host-a", "host-b"):
+        await sink.write(rows_of(issued, source))
+    await sink.write(rows_of([bar(3, revision=1)], "host-a"))
+    await sink.close()
+    assert len(await place.issued()) == 30 + 30 + 1
+
+
+async def test_kafka_refuses_what_never_works(kafka: KafkaServer) -> None:
+    assert 'No such configuration property: "nosuch"' in await refusal_of(kafka.url() + "&nosuch=1")
+    assert "acks cannot be given" in await refusal_of(kafka.url() + "&acks=0")
+    assert "topic='a/b' must be" in await refusal_of(kafka.url("a/b"))
+    assert "socket.timeout.ms='x' must be" in await refusal_of("kafka://127.0.0.1/bars?socket.timeout.ms=x")
+    assert "names no server" in await refusal_of("kafka:///bars")
+
+
+async def test_kafka_keeps_the_bars_of_a_series_in_order(kafka: KafkaServer) -> None:
+    place = await kafka_place(kafka)
+    sink = open_sink(place.url)
+    await sink.open()
+    for at in range(0, 300, 100):
+        symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+        await sink.write(rows_of([bar(n, symbol=symbols[n % 3]) for n in range(at, at + 100)], "host-a"))
+        await sink.flush()
+    await sink.close()
+    found: dict[str, list[Any]] = {}
+    for record in await asyncio.to_thread(place._issued):
+        found.setdefault(record["symbol"], []).append(record["open_time"])
+    assert sorted(map(len, found.values())) == [100, 100, 100]
+    assert all(times == sorted(times) for times in found.values())
+
+
 async def test_two_that_make_the_table_at_once(postgresql: PostgresqlServer) -> None:
     place = await postgresql_place(postgresql)
     await asyncio.gather(*(_open_and_close(place.url) for _ in range(5)))
@@ -231,13 +470,18 @@ async def test_postgresql_needs_no_right_to_create_where_the_table_is(postgresql
     assert record["volume"] == Decimal("12345678901234567890123456789.123456789")
 
 
-async def test_a_server_that_is_not_there_is_down_and_not_refused() -> None:
-    sink = open_sink(f"postgresql://user:{PASSWORD}@127.0.0.1:{free_port()}/x")
+@pytest.mark.parametrize("scheme", ["postgresql", "redis", "nats", "kafka"])
+async def test_a_server_that_is_not_there_is_down_and_not_refused(scheme: str) -> None:
+    login = "" if scheme == "kafka" else f"user:{PASSWORD}@"
+    query = "?socket.timeout.ms=500" if scheme == "kafka" else ""
+    sink = open_sink(f"{scheme}://{login}127.0.0.1:{free_port()}{'/0' if scheme == 'redis' else ''}{query}")
     with pytest.raises(SinkError) as caught:
         await sink.open()
     assert not isinstance(caught.value, SinkRefused)
-    with pytest.raises(SinkError, match="not connected"):
+    assert PASSWORD not in str(caught.value)
+    with pytest.raises(SinkError):
         await sink.write(rows_of([bar(1)], "host-a"))
+    await sink.close()
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "clickhouse", "clickhouses", "redis", "rediss", "nats", "kafka"])

@@ -16,6 +16,11 @@ SCHEMES = {
     "parquet": ("fastbars.sinks.parquet", "ParquetSink", "archives"),
     "jsonl": ("fastbars.sinks.text", "JsonLinesSink", ""),
     "postgresql": ("fastbars.sinks.postgresql", "PostgresqlSink", "postgresql"),
+    "redis": ("fastbars.sinks.redis", "RedisSink", "redis"),
+    "rediss": ("fastbars.sinks.redis", "RedisSink", "redis"),
+    "nats": ("fastbars.sinks.nats", "NatsSink", "nats"),
+    "tls": ("fastbars.sinks.nats", "NatsSink", "nats"),
+    "kafka": ("fastbars.sinks.kafka", "KafkaSink", "kafka"),
 }
 """Scheme of a URL -> its module, its class, and the extra with its libraries. A class is called with the URL."""
 
