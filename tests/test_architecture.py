@@ -14,7 +14,7 @@ from fastbars.exchanges import EXCHANGES
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "fastbars"
 ORDER = (
     "redaction", "errors", "log", "clocks", "callbacks", "times", "kernel", "_agg", "calendars", "specs", "ticks",
-    "bars", "id_policy", "columnar", "events", "entry", "buffer", "wire", "exchanges", "sinks", "live",
+    "bars", "id_policy", "plotting", "columnar", "events", "entry", "buffer", "wire", "exchanges", "sinks", "live",
     "instrument_table", "tapes", "klines", "archives", "differences", "verification", "past_bars", "bar_stream",
     "venue_streams", "streams", "testing", "simulator", "service", "cli",
 )  # fmt: skip
