@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import orjson
 import pytest
 
@@ -18,6 +19,7 @@ from fastbars.sinks import Rows, SinkError, SinkRefused, SinkState, open_sink
 from fastbars.sinks.rows import COLUMNS, KEY, bar_of, best_of, now
 from fastbars.sinks.worker import BATCH_S, CONSUMER, SinkWorker, SinkWorkers
 from fastbars.times import EPOCH
+from sink_law import History
 
 
 def bar(number: int, **others: Any) -> OHLCVBar:
@@ -257,7 +259,7 @@ async def test_a_stream_writes_each_bar_to_each_sink(tmp_path: Path) -> None:
     assert {line["source"] for line in lines} == {"host-a"}
 
 
-STORES = ("parquet:{}/bars", "jsonl:{}/bars.jsonl")
+STORES = ("parquet:{}/bars", "jsonl:{}/bars.jsonl?rotate=1", "csv:{}/bars.csv?rotate=1", "duckdb:{}/bars.duckdb")
 
 
 async def keep(url: str, *batches: Rows) -> None:
@@ -300,11 +302,68 @@ async def test_what_is_kept_is_read_back_each_bar_once_and_the_best(form: str, t
     assert fastbars.read(url, ["BTCUSDT"], ["1m"], market="spot", since=bar(1).open_time, until=bar(2).open_time) == [
         bar(1)
     ]
+    if form.startswith("duckdb"):
+        return  # which keeps the highest revision of each source
     # What was known at a moment: no revision before it was there.
     known = {one.open_time: (one.revision, one.status) for one in fastbars.read(url, ["BTCUSDT"], ["1m"], as_of=at(55))}
     assert known[bar(0).open_time] == (1, gap)
     assert fastbars.read(url, as_of=at(-1)) == []
     assert len(fastbars.read(url, specs=["volume:5@1d"], as_of=at(69))) == 3
+
+
+@pytest.mark.parametrize("form", STORES)
+async def test_whatever_the_order_each_bar_is_there_once_and_the_best(form: str, tmp_path: Path) -> None:
+    history, url = History(1, 150), form.format(tmp_path)
+    await keep(url, *history.batches(), Rows([], "host-a", []))
+    await keep(url)  # once more, over what is there
+    best = [bar_of(record) for record in history.best()]
+    assert sorted(fastbars.read(url), key=repr) == sorted(best, key=repr)
+
+
+@pytest.mark.parametrize("scheme", ["csv", "jsonl"])
+async def test_files_that_are_full_are_set_aside(scheme: str, tmp_path: Path) -> None:
+    url = f"{scheme}:{tmp_path}/b.{scheme}?rotate=1"
+    bars = [bar(n) for n in range(12_000)]
+    await keep(url, *(Rows(bars[n : n + 1_000], "a", [at(0)] * 1_000) for n in range(0, 12_000, 1_000)))
+    assert (tmp_path / f"b.{scheme}.2").stat().st_size > 1_000_000
+    assert fastbars.read(url) == bars
+
+
+async def test_a_csv_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "b.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(SinkRefused, match="its first line is not the header of bars"):
+        await open_sink(f"csv:{tmp_path}/b.csv").open()
+    assert (tmp_path / "b.csv").read_text() == "a,b\n1,2\n"
+
+
+async def test_a_duckdb_table_of_another_shape_is_refused(tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "b.duckdb")) as connection:
+        connection.execute("create table bars_by_source (a integer)")
+    sink = open_sink(f"duckdb:{tmp_path}/b.duckdb")
+    with pytest.raises(SinkRefused, match=r"other columns than those of bars|another shape"):
+        await sink.open()
+    await sink.close()
+    with duckdb.connect(str(tmp_path / "b.duckdb")) as connection:
+        assert connection.execute("select count(*) from bars_by_source").fetchone() == (0,)
+
+
+async def test_the_view_of_duckdb_has_the_best_row_of_each_bar(tmp_path: Path) -> None:
+    history = History(2, 60)
+    await keep(f"duckdb:{tmp_path}/b.duckdb", *history.batches())
+    with duckdb.connect(str(tmp_path / "b.duckdb"), read_only=True) as connection:
+        found = connection.execute("select symbol, spec, begins, number, status, volume from bars").fetchall()
+    best = [
+        (
+            one["symbol"],
+            one["spec"],
+            one["begins"].replace(tzinfo=None),
+            one["number"],
+            one["status"],
+            f"{one['volume']:f}",
+        )
+        for one in history.best()
+    ]
+    assert sorted(found) == sorted(best)
 
 
 async def test_many_files_become_one_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

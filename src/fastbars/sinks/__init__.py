@@ -14,6 +14,8 @@ __all__ = ["SCHEMES", "Rows", "Sink", "SinkError", "SinkRefused", "SinkState", "
 
 SCHEMES = {
     "parquet": ("fastbars.sinks.parquet", "ParquetSink", "archives"),
+    "duckdb": ("fastbars.sinks.duckdb", "DuckDBSink", "duckdb"),
+    "csv": ("fastbars.sinks.text", "CsvSink", ""),
     "jsonl": ("fastbars.sinks.text", "JsonLinesSink", ""),
     "postgresql": ("fastbars.sinks.postgresql", "PostgresqlSink", "postgresql"),
     "redis": ("fastbars.sinks.redis", "RedisSink", "redis"),
