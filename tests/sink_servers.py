@@ -17,7 +17,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -220,7 +222,7 @@ class KafkaServer(ServerProcess):
     def __init__(self) -> None:
         self.folder = _folder(None)
         self._file = self.folder / "brokers"
-        super().__init__([sys.executable, __file__, str(self._file)], self._file.exists)
+        super().__init__([sys.executable, __file__, "kafka", str(self._file)], self._file.exists)
 
     @property
     def brokers(self) -> str:
@@ -237,6 +239,60 @@ class KafkaServer(ServerProcess):
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+class ClickhouseServer(ServerProcess):
+    """The engine of ClickHouse (chdb) in a process of its own, behind as much of its HTTP interface as clients use."""
+
+    def __init__(self) -> None:
+        pytest.importorskip("chdb")
+        self.folder, self.port = _folder(None), free_port()
+        command = [sys.executable, __file__, "clickhouse", str(self.folder), str(self.port)]
+        super().__init__(command, lambda: _answers(self.port, b"GET /ping HTTP/1.0\r\n\r\n", b"200 OK"))
+
+    def url(self, database: str = "default", password: str = PASSWORD) -> str:
+        """Of a database in it."""
+        return f"clickhouse://{USER}:{password}@127.0.0.1:{self.port}/{database}"
+
+    def remove(self) -> None:
+        """Kill it and remove its data."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _serve_clickhouse(folder: str, port: str) -> None:
+    from aiohttp import BasicAuth, web
+
+    engine: Any = import_module("chdb.session")  # has no types
+    session = engine.Session(f"{folder}/data")
+
+    async def answer(request: web.Request) -> web.Response:
+        given = request.headers.get("Authorization", "")
+        if not given or BasicAuth.decode(given) != BasicAuth(USER, PASSWORD):
+            text = f"Code: 516. DB::Exception: {USER}: Authentication failed. (AUTHENTICATION_FAILED)"
+            return web.Response(status=403, text=text, headers={"X-ClickHouse-Exception-Code": "516"})
+        settings = dict(request.query)
+        sql = "\n".join(filter(None, (settings.pop("query", ""), (await request.read()).decode())))
+        database = settings.pop("database", "default")
+        try:
+            session.query(f"use `{database}`")
+            for name in ("date_time_input_format",):
+                if name in settings:
+                    session.query(f"set {name} = '{settings[name]}'")
+            return web.Response(body=session.query(sql, "TabSeparated").bytes())
+        except Exception as error:  # noqa: BLE001 the engine's, told as the server would
+            return web.Response(status=500, text=str(error))
+
+    app = web.Application(client_max_size=2**28)
+    app.router.add_get("/ping", lambda _: _ok())
+    app.router.add_route("*", "/", answer)
+    web.run_app(app, host="127.0.0.1", port=int(port), print=None, handle_signals=False)
+
+
+async def _ok() -> Any:
+    from aiohttp import web
+
+    return web.Response(text="Ok.\n")
+
+
 def _serve_kafka(file: Path) -> None:
     from confluent_kafka import Producer
 
@@ -249,4 +305,7 @@ def _serve_kafka(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    _serve_kafka(Path(sys.argv[1]))
+    if sys.argv[1] == "kafka":
+        _serve_kafka(Path(sys.argv[2]))
+    else:
+        _serve_clickhouse(*sys.argv[2:])

@@ -20,7 +20,16 @@ from fastbars.sinks.rows import KEY, best_of
 from fastbars.sinks.worker import SinkWorker
 from servers import until
 from sink_law import LENGTH, History, judge, rows_of
-from sink_servers import PASSWORD, KafkaServer, NatsServer, PostgresqlServer, RedisServer, free_port
+from sink_servers import (
+    PASSWORD,
+    USER,
+    ClickhouseServer,
+    KafkaServer,
+    NatsServer,
+    PostgresqlServer,
+    RedisServer,
+    free_port,
+)
 from test_sinks import Bars, bar
 
 pytestmark = pytest.mark.real_clock
@@ -234,8 +243,61 @@ async def kafka_place(server: KafkaServer) -> KafkaPlace:
     return KafkaPlace(server, f"test_{next(_numbers)}")
 
 
+# ClickHouse
+
+
+@pytest.fixture(scope="session")
+def clickhouse() -> Iterator[ClickhouseServer]:
+    server = ClickhouseServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@dataclass
+class ClickhousePlace:
+    server: ClickhouseServer
+    database: str
+
+    @property
+    def url(self) -> str:
+        return self.server.url(self.database)
+
+    async def read(self) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(self.run, "select * from bars")
+
+    def run(self, *statements: str) -> list[dict[str, Any]]:
+        import clickhouse_connect
+
+        client = clickhouse_connect.get_client(
+            host="127.0.0.1", port=self.server.port, username=USER, password=PASSWORD, database=self.database,
+            tz_mode="aware",
+        )  # fmt: skip
+        try:
+            for statement in statements:
+                if statement.startswith("select"):
+                    return list(client.query(statement).named_results())
+                client.command(statement)
+            return []
+        finally:
+            client.close()
+
+    async def stop(self) -> None:
+        self.server.kill()
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.server.start)
+
+
+async def clickhouse_place(server: ClickhouseServer) -> ClickhousePlace:
+    database = f"test_{next(_numbers)}"
+    await asyncio.to_thread(ClickhousePlace(server, "default").run, f"create database {database} engine = Atomic")
+    return ClickhousePlace(server, database)
+
+
 PLACES: dict[str, Callable[[Any], Awaitable[Place]]] = {
     "postgresql": postgresql_place, "redis": redis_place, "nats": nats_place, "kafka": kafka_place,
+    "clickhouse": clickhouse_place,
 }  # fmt: skip
 
 
@@ -450,6 +512,45 @@ async def test_kafka_keeps_the_bars_of_a_series_in_order(kafka: KafkaServer) -> 
     assert all(times == sorted(times) for times in found.values())
 
 
+async def test_clickhouse_refuses_what_never_works(clickhouse: ClickhouseServer) -> None:
+    place = await clickhouse_place(clickhouse)
+    assert "Authentication failed" in await refusal_of(clickhouse.url(password="wrong-" + PASSWORD))
+    assert "nosuch" in await refusal_of(clickhouse.url("nosuch"))
+    assert "no such option: nosuch" in await refusal_of(place.url + "?nosuch=1")
+    assert "one server can be given" in await refusal_of("clickhouse://a,b/x")
+    await _open_and_close(place.url + "?table=other")
+    for change, message in [
+        ("alter table other_by_source drop column volume", "has no column volume"),
+        ("alter table other_by_source add column volume Float64", "column volume .* is Float64, not Decimal.76, 18."),
+        ("drop table other_by_source", ""),
+        (
+            "create table other_by_source engine = MergeTree order by symbol as select * from bars_by_source",
+            "MergeTree",
+        ),
+    ]:
+        if not message:
+            await _open_and_close(place.url)
+        await asyncio.to_thread(place.run, change)
+        if message:
+            with pytest.raises(SinkRefused, match=message):
+                await _open_and_close(place.url + "?table=other")
+
+
+async def test_clickhouse_takes_no_decimal_that_it_would_round(clickhouse: ClickhouseServer) -> None:
+    place = await clickhouse_place(clickhouse)
+    sink = open_sink(place.url)
+    await sink.open()
+    for change, message in [
+        ({"low": Decimal("1E-19")}, r"binance BTCUSDT 1m 1970-01-01 00:01:00: low 0\.0000000000000000001 does not fit"),
+        ({"volume": Decimal("1E+58")}, r"volume 10+ does not fit Decimal\(76, 18\)"),
+        ({"quote_volume": Decimal("1E-37")}, r"quote_volume .* does not fit Decimal\(76, 36\)"),
+    ]:
+        with pytest.raises(SinkRefused, match=message):
+            await sink.write(rows_of([bar(0), bar(1, **change)], "host-a"))
+    await sink.close()
+    assert await place.read() == []
+
+
 async def test_two_that_make_the_table_at_once(postgresql: PostgresqlServer) -> None:
     place = await postgresql_place(postgresql)
     await asyncio.gather(*(_open_and_close(place.url) for _ in range(5)))
@@ -470,7 +571,7 @@ async def test_postgresql_needs_no_right_to_create_where_the_table_is(postgresql
     assert record["volume"] == Decimal("12345678901234567890123456789.123456789")
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "redis", "nats", "kafka"])
+@pytest.mark.parametrize("scheme", ["postgresql", "redis", "nats", "kafka", "clickhouse"])
 async def test_a_server_that_is_not_there_is_down_and_not_refused(scheme: str) -> None:
     login = "" if scheme == "kafka" else f"user:{PASSWORD}@"
     query = "?socket.timeout.ms=500" if scheme == "kafka" else ""

@@ -18,6 +18,8 @@ SCHEMES = {
     "csv": ("fastbars.sinks.text", "CsvSink", ""),
     "jsonl": ("fastbars.sinks.text", "JsonLinesSink", ""),
     "postgresql": ("fastbars.sinks.postgresql", "PostgresqlSink", "postgresql"),
+    "clickhouse": ("fastbars.sinks.clickhouse", "ClickhouseSink", "clickhouse"),
+    "clickhouses": ("fastbars.sinks.clickhouse", "ClickhouseSink", "clickhouse"),
     "redis": ("fastbars.sinks.redis", "RedisSink", "redis"),
     "rediss": ("fastbars.sinks.redis", "RedisSink", "redis"),
     "nats": ("fastbars.sinks.nats", "NatsSink", "nats"),
