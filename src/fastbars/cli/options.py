@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import fastbars
+from fastbars.cli.examples import epilog_of
 from fastbars.cli.text import printable
 
 __all__ = ["make_parser"]
@@ -41,8 +42,10 @@ def make_parser() -> argparse.ArgumentParser:
         _add_simulate, _add_check, _add_build, _add_resample, _add_run, _add_init, _add_status,
     ):  # fmt: skip
         add(commands)
-    for command in commands.choices.values():
+    for name, command in commands.choices.items():
         _add_verbosity(command, "_behind")
+        command.epilog = epilog_of(name)
+        command.formatter_class = argparse.RawDescriptionHelpFormatter  # an example keeps its line
     return parser
 
 
@@ -239,7 +242,7 @@ def _add_build(commands: _Commands) -> None:
     build.add_argument(
         "files", nargs="+", type=_path, metavar="FILE", help="as published: CSV, also in zip, gz or zst; or Parquet"
     )
-    build.add_argument("--bars", type=_text, default="1m", help="specs with commas, such as 1m,1h,tick:1000 (1m)")
+    build.add_argument("--bars", type=_text, default="1m", help=f"{_BARS_HELP} (1m)")
     build.add_argument(
         "-o", "--output", type=_path, metavar="FILE", required=True,
         help="write to this file, or with --partition-by to this folder",
@@ -400,6 +403,14 @@ _MARKET_HELP = (
 )
 
 
+_BARS_HELP = (
+    "what ends a bar, several with commas: time (1s 5m 4h 1d 1w 1mo, 1d@America/New_York), a session"
+    " (session:09:30-16:00@America/New_York, session:XNYS), or trades: tick:N volume:N value:N range:N renko:N delta:N"
+    " cusum:N imbalance:tick:N runs:volume:N; @1d behind one of the latter begins it anew each day, or any other"
+    " interval; volume:N:exact splits trades, runs:volume:N:adaptive adapts; +flow, +footprint:STEP tell what is inside"
+)
+
+
 def _add_verbosity(parser: argparse.ArgumentParser, where: str) -> None:
     # Allowed before and after the command, with separate names: in argparse the latter would override the former.
     parser.add_argument(
@@ -414,9 +425,7 @@ def _add_verbosity(parser: argparse.ArgumentParser, where: str) -> None:
 def _add_source(parser: argparse.ArgumentParser, bars: str | None) -> None:
     default = bars or "as recorded, else 1m"
     parser.add_argument("--market", type=_text, help=_MARKET_HELP)
-    parser.add_argument(
-        "--bars", type=_text, default=bars, help=f"bar specs with commas, such as 1m,5m,tick:1000 ({default})"
-    )
+    parser.add_argument("--bars", type=_text, default=bars, help=f"{_BARS_HELP} ({default})")
     parser.add_argument(
         "--channel", type=_text, help="trade channel that bars are made from, such as trade or aggTrade"
     )
@@ -424,7 +433,7 @@ def _add_source(parser: argparse.ArgumentParser, bars: str | None) -> None:
 
 def _add_output(parser: argparse.ArgumentParser, bars: str | None = "1m") -> None:
     _add_source(parser, bars)
-    parser.add_argument("--format", choices=("table", "csv", "jsonl"), default="table")
+    parser.add_argument("--format", choices=("table", "csv", "jsonl"), default="table", help="of the bars (table)")
     parser.add_argument(
         "-o",
         "--output",
