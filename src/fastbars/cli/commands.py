@@ -271,6 +271,12 @@ async def _serve(exchange: SimulatedExchange) -> int:
 
 
 def _demo(options: argparse.Namespace, console: Console) -> int:
+    if options.web:
+        from fastbars.cli.web import demo_on_page  # noqa: PLC0415 no other demo has a web server
+
+        options.seconds, options.rate = options.seconds or 600.0, options.rate or 1_000.0
+        return demo_on_page(options, console)
+    options.seconds, options.rate = options.seconds or 15.0, options.rate or 20_000.0
     from fastbars.cli.demo import demo  # noqa: PLC0415 rich is loaded for the demo only
 
     async def main() -> int:
@@ -318,6 +324,12 @@ def _status(options: argparse.Namespace, console: Console) -> int:
     return show_status(options, console)
 
 
+def _serve_stored(options: argparse.Namespace, console: Console) -> int:
+    from fastbars.cli.web import serve_stored  # noqa: PLC0415 no other command has it
+
+    return serve_stored(options, console)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "demo": _demo,
     "replay": _replay,
@@ -333,4 +345,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "run": _run_service,
     "init": _init,
     "status": _status,
+    "serve": _serve_stored,
 }

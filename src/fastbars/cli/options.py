@@ -39,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_demo, _add_replay, _add_record, _add_verify, _add_stream, _add_history, _add_symbols_command,
-        _add_simulate, _add_check, _add_build, _add_resample, _add_run, _add_init, _add_status,
+        _add_simulate, _add_check, _add_build, _add_resample, _add_run, _add_init, _add_status, _add_serve,
     ):  # fmt: skip
         add(commands)
     for name, command in commands.choices.items():
@@ -54,8 +54,25 @@ def _add_demo(commands: _Commands) -> None:
         "demo", help="stream from an embedded exchange, compare each bar with its candle, report the result"
     )
     demo.add_argument("--symbols", type=_positive_int, default=20, help="how many symbols (20)")
-    demo.add_argument("--seconds", type=_positive_float, default=15.0, help="how long (15)")
-    demo.add_argument("--rate", type=_positive_float, default=20_000.0, help="trades a second over all symbols (20000)")
+    demo.add_argument("--seconds", type=_positive_float, help="how long (15; with --web 600)")
+    demo.add_argument("--rate", type=_positive_float, help="trades a second over all symbols (20000; with --web 1000)")
+    demo.add_argument("--web", action="store_true", help="show it on a page instead, with connections that break")
+    _add_page(demo)
+
+
+def _add_page(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--port", type=_port, default=0, help="of the page; 0: any free one")
+    command.add_argument("--no-browser", dest="browser", action="store_false", help="only print the page's address")
+
+
+def _add_serve(commands: _Commands) -> None:
+    serve = commands.add_parser("serve", help="show stored bars on a page; prints its address")
+    serve.add_argument("source", type=_text, metavar="URL", help="what a sink has written: parquet:DIR or jsonl:FILE")
+    serve.add_argument(
+        "--host", type=_text, default="127.0.0.1", help="to listen on; others than loopback need a token"
+    )
+    serve.add_argument("--token-env", type=_text, metavar="NAME", help="environment variable with the token")
+    _add_page(serve)
 
 
 def _add_replay(commands: _Commands) -> None:
