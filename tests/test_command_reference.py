@@ -16,16 +16,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from fastbars.bars import OHLCVBar
 from fastbars.cli import main
 from fastbars.cli.commands import COMMANDS
 from fastbars.cli.examples import EXAMPLES
 from fastbars.cli.options import make_parser
 from fastbars.simulator import SimulatedExchange
+from fastbars.sinks import Rows, open_sink
 from servers import START_NS, free_port, trade
 from test_wheel_check import TOOLS, load_tool
 
@@ -214,15 +218,40 @@ def test_an_example_of_simulate_runs(line: str, capsys: pytest.CaptureFixture[st
 
 
 def test_the_examples_of_demo_run() -> None:
-    quick = ["--symbols", "5", "--rate", "2000", "--seconds", "2.2"]
+    quick = ["--symbols", "5", "--rate", "2000", "--seconds", "2.2", "--no-browser"]
     running = [
         subprocess.Popen([sys.executable, "-m", "fastbars", *shlex.split(line)[1:], *quick], stdout=subprocess.PIPE)
         for line, _ in EXAMPLES["demo"]
     ]
     ended = [(*demo.communicate(timeout=60), demo.returncode) for demo in running]
-    for shown, _, status in ended:
-        assert b"trades received" in shown
+    for (shown, _, status), (line, _) in zip(ended, EXAMPLES["demo"], strict=True):
+        assert (b"http://127.0.0.1:" if "--web" in line else b"trades received") in shown
         assert status == 0
+
+
+def test_the_examples_of_serve_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    opened = datetime(2025, 1, 31, tzinfo=UTC)
+    one = Decimal(1)
+    bar = OHLCVBar("BTCUSDT", "1m", opened, opened + timedelta(minutes=1), one, one, one, one, one)
+
+    async def write(url: str) -> None:
+        sink = open_sink(url)
+        await sink.open()
+        await sink.write(Rows([bar], "host-a", [opened]))
+        await sink.flush()
+        await sink.close()
+
+    for line, _ in EXAMPLES["serve"]:
+        words, port = shlex.split(line)[1:], free_port()
+        asyncio.run(write(words[1]))
+
+        def listening(port: int = port) -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        with interrupted(listening):
+            assert main([*words, "--port", str(port), "--no-browser"]) == 0
+        assert capsys.readouterr().out == f"http://127.0.0.1:{port}\n"
 
 
 def test_the_examples_of_init_run_and_status_run(

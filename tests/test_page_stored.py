@@ -42,7 +42,7 @@ def many() -> list[OHLCVBar]:
     return made
 
 
-@pytest.mark.parametrize("scheme", ["parquet", "jsonl"])
+@pytest.mark.parametrize("scheme", ["parquet", "duckdb", "jsonl", "csv"])
 async def test_what_a_sink_keeps_is_listed_and_the_latest_read(scheme: str, tmp_path: Path) -> None:
     url = f"{scheme}:{tmp_path / 'bars'}"
     await write(url, many())
@@ -79,7 +79,7 @@ async def test_held_bars_go_before_stored_ones_and_older_ones_follow(tmp_path: P
 
 async def test_a_store_that_has_gone_is_an_answer_and_no_crash(tmp_path: Path) -> None:
     with pytest.raises(SinkRefused, match="cannot be read"):
-        StoredBars("csv:file")
+        StoredBars("kafka:file")
     async with serving(Page(View(), StoredBars(f"parquet:{tmp_path / 'nosuch'}"))) as (address, session):
         for path in ("/bars", "/series"):
             async with session.get(address + path, params=query() if path == "/bars" else {}) as answer:

@@ -25,6 +25,10 @@ GOOD = {
     "fastbars/_agg.pyi": b"",
     f"fastbars/_agg{SUFFIX}": b"",
     "fastbars-0.1.0.dist-info/licenses/LICENSE": b"",
+    **{
+        f"fastbars/service/web/{path.name}": path.read_bytes()
+        for path in sorted((TOOLS.parent / "src/fastbars/service/web").iterdir())
+    },
 }
 
 
@@ -56,6 +60,8 @@ def test_a_wheel_with_all_that_belongs_in_it_has_no_fault(tmp_path: Path) -> Non
         ("fastbars/_agg.pyi", "fastbars/_agg.pyi is missing"),
         (f"fastbars/_agg{SUFFIX}", "no compiled module is inside"),
         ("fastbars-0.1.0.dist-info/licenses/LICENSE", "the license is missing"),
+        ("fastbars/service/web/page.js", "fastbars/service/web/page.js is missing"),
+        ("fastbars/service/web/NOTICE", "fastbars/service/web/NOTICE is missing"),
     ],
 )
 def test_what_is_missing_is_named(tmp_path: Path, missing: str, fault: str) -> None:

@@ -20,6 +20,12 @@ from typing import Any
 LIMIT_BYTES = 2_000_000
 COMPILED = re.compile(r"^(?P<module>fastbars/[\w/]+)\.(?:cpython-|cp3)[\w-]*\.(?:so|pyd)$")
 NOT_SHIPPED = {".c", ".cpp", ".pyx", ".h", ".o"}
+PAGE = "fastbars/service/web/"
+# The page, and what it may be handed on with: charts of others, under their licence and with their notice.
+PAGE_FILES = (
+    "index.html", "page.css", "page.js", "chart.js", "icon.svg",
+    "lightweight-charts.js", "lightweight-charts.LICENSE", "NOTICE",
+)  # fmt: skip
 DF_BIND_NOW, DF_1_NOW = 0x8, 0x1
 FORTIFIED = re.compile(r"^__(?:memcpy|memmove|memset|snprintf|sprintf|strcpy|strcat)_chk")
 
@@ -37,6 +43,7 @@ def faults(path: Path, fortified: bool = False) -> Iterator[str]:
             yield "no compiled module is inside"
         if not any(name.endswith(".dist-info/licenses/LICENSE") for name in names):
             yield "the license is missing"
+        yield from (f"{PAGE}{name} is missing" for name in PAGE_FILES if PAGE + name not in names)
         yield from (f"{module}.pyi is missing" for module in modules if f"{module}.pyi" not in names)
         yield from (f"{name} does not belong in it" for name in sorted(names) if not _belongs(name))
         if "linux" in path.name:

@@ -9,6 +9,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "demo": (
         ("fastbars demo", "20 symbols for 15 seconds"),
         ("fastbars demo --symbols 500 --rate 100000", "as many trades as this machine takes"),
+        ("fastbars demo --web", "on a page, with connections that break and gaps that heal"),
     ),
     "stream": (
         ("fastbars stream binance BTCUSDT ETHUSDT --bars 1m,5m", "a table, until Ctrl-C"),
@@ -55,6 +56,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fastbars run fastbars.toml", "until SIGTERM or Ctrl-C"),
     ),
     "init": (("fastbars init", "writes fastbars.toml, a commented example"),),
+    "serve": (
+        ("fastbars serve parquet:bars", "what a sink has written; opens a browser"),
+        ("fastbars serve duckdb:bars.duckdb --no-browser --port 9200", "only prints the page's address"),
+    ),
     "status": (("fastbars status http://127.0.0.1:9100", "of the service with that web server"),),
 }
 

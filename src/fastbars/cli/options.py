@@ -67,7 +67,9 @@ def _add_page(command: argparse.ArgumentParser) -> None:
 
 def _add_serve(commands: _Commands) -> None:
     serve = commands.add_parser("serve", help="show stored bars on a page; prints its address")
-    serve.add_argument("source", type=_text, metavar="URL", help="what a sink has written: parquet:DIR or jsonl:FILE")
+    serve.add_argument(
+        "source", type=_text, metavar="URL", help="of a sink: parquet:DIR, duckdb:FILE, jsonl:FILE or csv:FILE"
+    )
     serve.add_argument(
         "--host", type=_text, default="127.0.0.1", help="to listen on; others than loopback need a token"
     )

@@ -24,7 +24,7 @@ class StoredBars:
     """Reads bars of one sink.
 
     Args:
-        source: "parquet:DIR" or "jsonl:FILE".
+        source: "parquet:DIR", "duckdb:FILE", "jsonl:FILE" or "csv:FILE".
 
     Raises:
         SinkRefused: no URL of a sink that can be read.

@@ -98,6 +98,19 @@ class _Wanted:
             and (self.as_of is None or record["issued_time"] <= self.as_of)
         )
 
+    def as_sql(self) -> tuple[str, list[Any]]:
+        # A condition with ? for each of the parameters; times as UTC without a zone.
+        tests, parameters = ["true"], list[Any]()
+        for name, values in self.equal.items():
+            if values is not None:
+                tests.append(f"list_contains(?, {name})")
+                parameters.append(sorted(values))
+        for text, time in (("begins >= ?", self.since), ("begins < ?", self.until), ("issued_time <= ?", self.as_of)):
+            if time is not None:
+                tests.append(text)
+                parameters.append(time.astimezone(UTC).replace(tzinfo=None))
+        return " and ".join(tests), parameters
+
     def has_date(self, date: str) -> bool:
         # Whether a partition of this date may have some.
         return not (
@@ -154,7 +167,8 @@ def _of_duckdb(path: Path, wanted: _Wanted) -> Iterator[dict[str, Any]]:
     names = [column.name for column in COLUMNS]
     try:
         with duckdb.connect(str(path), read_only=True) as connection:
-            found = connection.execute("select * from bars_by_source")
+            condition, parameters = wanted.as_sql()
+            found = connection.execute(f"select * from bars_by_source where {condition}", parameters)
             while rows := found.fetchmany(10_000):
                 for row in rows:
                     record = dict(zip(names, row, strict=True))
