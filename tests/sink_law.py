@@ -4,9 +4,9 @@
 that are retracted and come back, symbols in other scripts, and sums of 38 digits; batches are written twice, and
 the hosts' are mixed. Whatever the order, `best()` says what must be read back.
 
-    python tests/sink_law.py URL SEED FILE
+    python tests/sink_law.py URL BARS FILE
 
-writes the history of a seed until it is killed, as a stream does whose delivery log is FILE.
+writes a history until it is killed, as a stream does whose delivery log is FILE.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ SYMBOLS = (
 )  # fmt: skip
 SPECS = ("1s", "1m", "volume:50@1d", "tick:5")
 SOURCES = ("host-a", "host-b", "hôst c.example:1")
-LENGTH = 1_000  # of the history that a child writes which is killed
 _START = EPOCH + timedelta(days=19_943, microseconds=123_457)
 _LARGEST_SUM = Decimal(2**127 - 1).scaleb(-18)
 _EARLY, _LATE = datetime.fromisoformat("1970-01-01T00:00:00Z"), datetime.fromisoformat("2199-12-31T23:59:59.999999Z")
@@ -136,9 +135,15 @@ def judge(read: Iterable[dict[str, Any]], expected: Iterable[dict[str, Any]]) ->
             assert type(found[key][name]) is type(value) or isinstance(value, str), name
 
 
-async def write_until_killed(url: str, seed: int, file: Path) -> None:
-    """Write a history from where its log says that it was confirmed, over and over from the beginning."""
-    batches = History(seed, LENGTH).batches(100)
+def history_of_child(bars: int) -> tuple[History, list[Rows]]:
+    """What a child writes that is killed, and in which batches."""
+    history = History(3, bars)
+    return history, history.batches(100)
+
+
+async def write_until_killed(url: str, bars: int, file: Path) -> None:
+    """Write a history from where its log says that it was confirmed."""
+    _, batches = history_of_child(bars)
     sink = open_sink(url)
     await sink.open()
     print("open", flush=True)

@@ -12,14 +12,15 @@ from typing import Any, Protocol
 
 import pytest
 
+import fastbars
 from fastbars import OHLCVBar
 from fastbars.redaction import without_credentials
 from fastbars.sinks import SinkError, SinkRefused, SinkState, open_sink
 from fastbars.sinks.json_rows import record_of_json
-from fastbars.sinks.rows import KEY, best_of
+from fastbars.sinks.rows import KEY, bar_of, best_of, key_of
 from fastbars.sinks.worker import SinkWorker
 from servers import until
-from sink_law import LENGTH, History, judge, rows_of
+from sink_law import History, history_of_child, judge, rows_of
 from sink_servers import (
     PASSWORD,
     USER,
@@ -362,25 +363,38 @@ async def _issue_slowly(bars: Bars, issued: list[OHLCVBar]) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_our_side_killed_again_and_again_leaves_every_bar(place: Place, tmp_path: Path) -> None:
-    history = History(3, LENGTH)
-    log = tmp_path / "log"
-    for life in range(2):
+async def test_our_side_killed_in_the_middle_leaves_every_bar(place: Place, tmp_path: Path) -> None:
+    expected = await _kill_a_writer(place.url, 400, tmp_path)
+    judge(await place.read(), expected)
+
+
+@pytest.mark.parametrize("scheme", ["parquet", "duckdb", "jsonl", "csv"])
+async def test_our_side_killed_in_the_middle_leaves_every_bar_in_files(scheme: str, tmp_path: Path) -> None:
+    url = f"{scheme}:{tmp_path / 'kept'}"
+    expected = await _kill_a_writer(url, 100 if scheme == "parquet" else 400, tmp_path)
+    found = fastbars.read(url)
+    assert len(found) == len(expected)
+    assert {(key_of(bar), bar) for bar in found} == {(key_of(bar), bar) for bar in map(bar_of, expected)}
+
+
+async def _kill_a_writer(url: str, bars: int, folder: Path) -> list[dict[str, Any]]:
+    # Returns what must be there. The second child goes on from what the first one's log says was confirmed.
+    log = folder / "log"
+    for is_killed in (True, False):
         child = await asyncio.create_subprocess_exec(
-            sys.executable, str(Path(__file__).with_name("sink_law.py")), place.url, "3", str(log),
+            sys.executable, str(Path(__file__).with_name("sink_law.py")), url, str(bars), str(log),
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert child.stdout is not None
         assert await child.stdout.readline() == b"open\n"
-        if life < 1:
-            grown = log.stat().st_size if log.exists() else 0
-            await until(lambda grown=grown: log.exists() and log.stat().st_size > grown + 3, timeout_s=20.0)  # type: ignore[misc]
+        if is_killed:
+            await until(lambda: log.exists() and log.stat().st_size > 3)
             child.kill()
             assert await child.wait() < 0
         else:
             assert await child.stdout.readline() == b"done\n"
             assert await child.wait() == 0
-    judge(await place.read(), history.best())
+    return history_of_child(bars)[0].best()
 
 
 async def refusal_of(url: str) -> str:

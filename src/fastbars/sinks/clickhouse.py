@@ -8,6 +8,7 @@ Decimal(76, 18) or (76, 36) for sums, which hold every value that bars are made 
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -28,6 +29,7 @@ __all__ = ["ClickhouseSink"]
 
 CONNECT_S = 10
 ANSWER_S = 60
+ROWS_OF_A_CHUNK = 500
 
 _SCALES = {
     "quote_volume": (76, 36),
@@ -121,7 +123,7 @@ class ClickhouseSink:
             self._client.raw_insert(
                 f"`{self._table}`",
                 _NAMES,
-                b"\n".join(map(json_of, rows.records)),
+                _chunks(rows),
                 settings={"date_time_input_format": "best_effort"},
                 fmt="JSONEachRow",
             )
@@ -193,6 +195,12 @@ class ClickhouseSink:
         codes = {code for pair in _CODE.findall(str(error)) for code in pair if code}
         is_refusal = isinstance(error, ProgrammingError) or codes & _REFUSED
         return SinkRefused(text) if is_refusal else SinkError(text)
+
+
+def _chunks(rows: Rows) -> Generator[bytes, None, None]:
+    # Of the body of a request: not all at once in memory.
+    for at in range(0, len(rows), ROWS_OF_A_CHUNK):
+        yield b"".join(json_of(record) + b"\n" for record in rows.records[at : at + ROWS_OF_A_CHUNK])
 
 
 def _type_of(column: Column) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 import redis.asyncio
 from redis import exceptions
 from redis.asyncio.retry import Retry
@@ -42,7 +43,8 @@ assert {*_SERIES, _BEGINS, _NUMBER, _SPEC} == {_PLACES[name] for name in KEY}
 _REFUSED = ("WRONGTYPE", "NOPERM", "MOVED", "DB index", "unknown command", "invalid username", "NOAUTH", "WRONGPASS")
 
 # A row in it is {source, revision, rank, count, shown, row}. Lua compares texts by the locale of the server, so
-# sources are compared byte by byte. ARGV: length of the stream, seconds to keep, and 8 values a row.
+# sources are compared byte by byte. ARGV: length of the stream, seconds to keep, and the rows as one text of JSON, as a
+# thousand arguments cost the client more than all the rest.
 _SCRIPT = """
 local function before(a, b)
   for i = 1, math.min(#a, #b) do
@@ -57,11 +59,9 @@ local function better(a, b)
   return before(a[1], b[1])
 end
 local most, keep_s, added = tonumber(ARGV[1]), tonumber(ARGV[2]), 0
-for at = 3, #ARGV, 8 do
-  local place = tonumber(ARGV[at])
-  local shown_key, hidden_key, field = KEYS[place], KEYS[place + 1], ARGV[at + 1]
-  local new = {ARGV[at + 2], tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]),
-               ARGV[at + 6] == '1', ARGV[at + 7]}
+for _, given in ipairs(cjson.decode(ARGV[3])) do
+  local shown_key, hidden_key, field = KEYS[given[1]], KEYS[given[1] + 1], given[2]
+  local new = {unpack(given, 3, 8)}
   local rows = {}
   local shown = redis.call('HGET', shown_key, field)
   if shown then
@@ -173,7 +173,7 @@ class RedisSink:
 
     def _call(self, records: list[tuple[Any, ...]]) -> tuple[list[str], list[Any]]:
         # Keys and arguments of a call of the script.
-        keys, places, values = [self._prefix], dict[str, int](), list[Any]([self._most, self._keep_s])
+        keys, places, rows = [self._prefix], dict[str, int](), list[Any]()
         for record in records:
             series = ":".join(quote(record[place], safe="-_.~ /@+") for place in _SERIES)
             own = f":{series}:{record[_BEGINS]:%Y-%m-%d}:{record[_SPEC]}"
@@ -183,9 +183,9 @@ class RedisSink:
                 keys += (self._prefix + own, f"{self._prefix}.hidden{own}")
             field = f"{to_nanoseconds(record[_BEGINS])}/{record[_NUMBER]}"
             source, revision, rank, count = (record[place] for place in _MERIT)
-            is_shown = int(record[_STATUS] != BarStatus.RETRACTED)
-            values += (place, field, source, revision, rank, count or 0, is_shown, json_of(record))
-        return keys, values
+            is_shown = record[_STATUS] != BarStatus.RETRACTED
+            rows.append((place, field, source, revision, rank, count or 0, is_shown, json_of(record).decode()))
+        return keys, [self._most, self._keep_s, orjson.dumps(rows)]
 
     def _failure(self, error: Exception) -> SinkError:
         text = f"{self.name}: {_text(error)}"
