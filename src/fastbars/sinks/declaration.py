@@ -34,6 +34,8 @@ class Sink(Protocol):
 
     Attributes:
         name: for logs, metrics and the record of what it has confirmed: the same after a restart, without secrets.
+
+    It may have `batch_bars` and `batch_s` too: most bars of one batch, and how long a bar waits for others, s.
     """
 
     name: str

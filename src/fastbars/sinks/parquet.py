@@ -3,12 +3,16 @@
     DIR/date=2026-12-01/exchange=binance/market=spot/group=3/SOURCE-TIME-RANDOM.parquet
 
 Each flush writes a file a partition: beside, synced, and renamed, so that a file is there as a whole or not at all.
-Where a partition has COMPACT_FILES files of this source they are written anew as one, and the old ones removed; a crash
-in between leaves rows twice, which readers take once. All revisions are kept, for `as_of`. Readers take of each bar the
-best row (`fastbars.read`); a row that was written twice is harmless.
+
+    small files --COMPACT_FILES of this source in one partition--> written anew as one, then removed
+         ^-- that one is small itself: it has fewer than LARGE_ROWS rows --+-- else it stays as it is
+
+So each row is written a few times, memory is bounded, and a day has few files. A crash between writing and removing
+leaves rows twice, which readers take once. All revisions are kept, for `as_of`. Readers take of each bar the best row
+(`fastbars.read`); a row that was written twice is harmless.
 
 The date is that of `begins`, UTC. Decimals are decimal128, or decimal256 where a file needs more than 38 digits; the
-scale is the largest in the file.
+scale is one that all values lately had room in.
 """
 
 from __future__ import annotations
@@ -18,45 +22,61 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
 from functools import partial
+from itertools import repeat
+from operator import sub
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 from zlib import crc32
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fastbars.bars import begins
+from fastbars.bars import REASONS
 from fastbars.log import log
 from fastbars.sinks.declaration import SinkError, SinkRefused
-from fastbars.sinks.rows import COLUMNS, ColumnKind, Rows
+from fastbars.sinks.mantissas import read_mantissas
+from fastbars.sinks.rows import COLUMNS, KEY, RANKS, ColumnKind, Rows
+from fastbars.times import EPOCH
 
 __all__ = ["ParquetSink", "table_of"]
 
-GROUPS = 8
+GROUPS = 4
 BATCH_S = 10.0
+BATCH_BARS = 20_000
 COMPACT_FILES = 64
+LARGE_ROWS = 30_000  # of a file: it is left as it is
 _MOST_GROUPS = 1_024
+_MOST_PARTITIONS = 1_000  # whose files are remembered
+_MOST_SYMBOLS = 100_000
+_LONGEST_NAME = 80
+_DAY_US = 86_400_000_000
 _TIME = pa.timestamp("us", "UTC")
 _TYPES = {
     ColumnKind.TEXT: pa.string(), ColumnKind.TIME: _TIME, ColumnKind.INTEGER: pa.int64(), ColumnKind.FLAG: pa.bool_(),
 }  # fmt: skip
 # Texts that repeat: written once a file.
 _REPEATED = {"exchange", "market", "symbol", "spec", "status", "close_reason", "source"}
+# Of these, files say what their smallest and largest values are.
+_SEARCHED = [*KEY, "issued_time"]
 _SAFE = re.compile(r"[^A-Za-z0-9_.-]")
 _LARGEST_DIGITS = 76
-_ENDING = ".parquet"
+_ENDING, _WRITING = ".parquet", ".writing"
+_EPOCH_DAY = date(1970, 1, 1)
 
 
 class ParquetSink:
     """Writes rows to a folder of Parquet files.
 
     Args:
-        url: "parquet:DIR", with `?groups=N` (8: how many groups the symbols of a market are divided into, by a hash of
+        url: "parquet:DIR", with `?groups=N` (4: how many groups the symbols of a market are divided into, by a hash of
             their names) and `&batch=S` (10: how many seconds a bar waits for others of its file).
 
     Raises:
@@ -74,14 +94,18 @@ class ParquetSink:
         if options:
             raise SinkRefused(f"{url!r:.200}: no such option: {next(iter(options))!r:.50}; known are groups and batch")
         self.name = f"parquet:{self._folder}"
+        # A flush has so many rows where many wait, for files of a size that is quick to write.
+        self.batch_bars = BATCH_BARS
         self._waiting: list[Rows] = []
         self._scales: dict[str, int] = {}  # of decimals, by column: what they were lately
-        self._counts: dict[Path, int] = {}  # files of this source, by partition
+        self._small: dict[tuple[Path, str], dict[str, int]] = {}  # (partition, source) -> small files and their rows
+        self._places: dict[tuple[str, str, str], int] = {}  # (exchange, market, symbol) -> number of its group
+        self._numbers: dict[tuple[str, str, int], int] = {}  # (exchange, market, group) -> its number
 
     async def open(self) -> None:
         """Make the folder. Raises SinkError, SinkRefused."""
         self._waiting.clear()
-        self._counts.clear()
+        self._small.clear()
         await self._do(lambda: self._folder.mkdir(parents=True, exist_ok=True))
 
     async def write(self, rows: Rows) -> None:
@@ -106,64 +130,87 @@ class ParquetSink:
             raise SinkError(f"{self.name}: {error.strerror or error}") from error
 
     def _write(self, rows: Rows) -> None:
-        places: dict[tuple[str, str, int, date], list[int]] = {}
-        groups: dict[str, int] = {}
-        for place, bar in enumerate(rows.bars):
-            symbol = bar.symbol
-            group = groups.get(symbol)
-            if group is None:
-                group = groups[symbol] = crc32(symbol.encode()) % self._groups
-            key = bar.exchange, bar.market, group, begins(bar).astimezone(UTC).date()
-            own = places.get(key)
-            if own is None:
-                own = places[key] = []
-            own.append(place)
-        for key, own in places.items():
-            partition, part = self._partition(*key), rows
-            if len(own) != len(rows):
-                part = Rows([rows.bars[n] for n in own], rows.source, [rows.issued_times[n] for n in own])
-            self._write_file(partition, table_of(part, self._scales), rows.source)
-            self._count(partition, rows.source)
+        if not len(rows):
+            return
+        table = table_of(rows, self._scales)
+        for partition, places in self._partitions_of(rows, table):
+            part = table if len(places) == len(rows) else table.take(pa.array(places))
+            self._write_file(partition, _narrowed(part), rows.source)
 
-    def _partition(self, exchange: str, market: str, group: int, day: date) -> Path:
+    def _partitions_of(self, rows: Rows, table: pa.Table) -> Iterator[tuple[Path, npt.NDArray[np.intp]]]:
+        # Each folder, and the places of its rows.
+        if len(self._places) > _MOST_SYMBOLS:
+            self._places.clear()
+            self._numbers.clear()
+        known = self._places
+        symbols = list(zip(rows.column("exchange"), rows.column("market"), rows.column("symbol"), strict=True))
+        for exchange, market, symbol in set(symbols) - known.keys():
+            named = exchange, market, crc32(symbol.encode("utf-8", "surrogatepass")) % self._groups
+            known[exchange, market, symbol] = self._numbers.setdefault(named, len(self._numbers))
+        groups = list(self._numbers)
+        group = np.fromiter(map(known.__getitem__, symbols), np.int64, len(symbols))
+        day = table.column("begins").cast(pa.int64()).to_numpy() // _DAY_US
+        order = np.lexsort((group, day))
+        ends = np.flatnonzero((np.diff(day[order]) != 0) | (np.diff(group[order]) != 0)) + 1
+        for places in np.split(order, ends):
+            first = places[0]
+            yield self._folder_of(*groups[int(group[first])], _EPOCH_DAY + timedelta(days=int(day[first]))), places
+
+    def _folder_of(self, exchange: str, market: str, group: int, day: date) -> Path:
         return (
             self._folder / f"date={day}" / f"exchange={_safe(exchange) or '-'}" / f"market={_safe(market) or '-'}"
             / f"group={group}"
         )  # fmt: skip
 
-    def _count(self, partition: Path, source: str) -> None:
-        count = self._counts.get(partition)
-        self._counts[partition] = len(_files_of(partition, source)) if count is None else count + 1
-        if self._counts[partition] >= COMPACT_FILES:
-            try:
-                self._compact(partition, source)
-            except (OSError, pa.ArrowException) as error:  # what was written stays as it is
-                log.warning("parquet_not_compacted", folder=str(partition), error=str(error))
-                self._counts[partition] = 0
-            if len(self._counts) > 10_000:
-                self._counts.clear()
-
     def _compact(self, partition: Path, source: str) -> None:
-        files = _files_of(partition, source)
-        table = united([pq.ParquetFile(file).read() for file in files])
+        # The smallest first, as many as make one large file.
+        small = self._small[partition, source]
+        chosen: list[str] = []
+        rows = 0
+        for name in sorted(small, key=small.__getitem__):
+            if chosen and rows + small[name] > LARGE_ROWS:
+                break
+            rows += small[name]
+            chosen.append(name)
+        table = united([pq.ParquetFile(partition / name).read() for name in chosen])
         order = [(name, "ascending") for name in ("symbol", "spec", "begins", "number", "revision", "issued_time")]
-        self._write_file(partition, table.sort_by(order), source)
-        for file in files:
-            file.unlink(missing_ok=True)
-        self._counts[partition] = 1
+        self._place_file(partition, table.sort_by(order), source)
+        for name in chosen:
+            (partition / name).unlink(missing_ok=True)
+            small.pop(name, None)
 
     def _write_file(self, partition: Path, table: pa.Table, source: str) -> None:
         partition.mkdir(parents=True, exist_ok=True)
-        name = f"{_safe(source)}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
-        temporary = partition / f".{name}.writing"
+        own = partition, source
+        if own not in self._small:
+            if len(self._small) >= _MOST_PARTITIONS:
+                self._small.clear()
+            self._small[own] = _small_files(partition, source)
+        self._place_file(partition, table, source)
+        if len(self._small[own]) < COMPACT_FILES:
+            return
+        try:
+            self._compact(partition, source)
+        except (OSError, pa.ArrowException) as error:  # what was written stays as it is
+            log.warning("parquet_not_compacted", folder=str(partition), error=str(error))
+            self._small[own].clear()
+
+    def _place_file(self, partition: Path, table: pa.Table, source: str) -> None:
+        name = f"{_file_name(source)}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
+        temporary = partition / f".{name}{_WRITING}"
         try:
             with temporary.open("wb") as file:
-                pq.write_table(table, file, compression="zstd", compression_level=1, use_dictionary=sorted(_REPEATED))
+                pq.write_table(
+                    table, file, compression="zstd", compression_level=1, use_dictionary=sorted(_REPEATED),
+                    write_statistics=_SEARCHED,
+                )  # fmt: skip
                 file.flush()
                 os.fsync(file.fileno())
             temporary.rename(partition / f"{name}{_ENDING}")
         finally:
             temporary.unlink(missing_ok=True)
+        if table.num_rows < LARGE_ROWS:
+            self._small[partition, source][f"{name}{_ENDING}"] = table.num_rows
         with contextlib.suppress(OSError):  # not every platform syncs folders
             descriptor = os.open(partition, os.O_RDONLY)
             try:
@@ -189,8 +236,30 @@ def _safe(text: str) -> str:
     return _SAFE.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), text)
 
 
-def _files_of(partition: Path, source: str) -> list[Path]:
-    return sorted(partition.glob(f"{_safe(source)}-*{_ENDING}"))
+def _file_name(source: str) -> str:
+    # Its part of the name of a file; file systems limit how long that is.
+    safe = _safe(source)
+    return safe if len(safe) <= _LONGEST_NAME else f"{safe[:_LONGEST_NAME]}-{crc32(source.encode()):08x}"
+
+
+def _small_files(partition: Path, source: str) -> dict[str, int]:
+    # Those of this source, and their rows. What a process that was killed has begun to write is removed.
+    own = re.compile(rf"(\.?){re.escape(_file_name(source))}-\d{{8}}T\d{{12}}-[0-9a-f]{{8}}({_ENDING}|{_WRITING})")
+    found = {}
+    for file in partition.iterdir():
+        match = own.fullmatch(file.name)
+        if match is None:
+            continue
+        if match[2] == _WRITING:
+            file.unlink(missing_ok=True)
+            continue
+        try:
+            rows = pq.read_metadata(file).num_rows
+        except (OSError, pa.ArrowException):  # damaged: readers name it
+            continue
+        if rows < LARGE_ROWS:
+            found[file.name] = rows
+    return found
 
 
 def table_of(rows: Rows, scales: dict[str, int] | None = None) -> pa.Table:
@@ -200,37 +269,56 @@ def table_of(rows: Rows, scales: dict[str, int] | None = None) -> pa.Table:
         scales: of decimal columns, which are tried first, and noted.
     """
     known: dict[str, int] = {} if scales is None else scales
-    arrays, names = [], []
+    ranks = pa.array(rows.column("rank"), pa.int64())
+    arrays: dict[str, Any] = {}
     for column in COLUMNS:
-        values = rows.column(column.name)
+        name = column.name
         if column.kind is ColumnKind.DECIMAL:
-            array = _decimals(values, known.get(column.name))
-            known[column.name] = array.type.scale
-        elif column.name in _REPEATED:
-            array = pa.array(map(str, values), pa.string()) if column.name in _ENUMS else pa.array(values, pa.string())
+            arrays[name] = _decimal_column(rows, name, known)
         elif column.kind is ColumnKind.TIME:
-            array = pa.array(list(map(_micros, values)), pa.int64()).cast(_TIME)
+            alike = name == "begins" and not rows.is_anchored
+            arrays[name] = arrays["open_time"] if alike else _times(rows.column(name))
+        elif name == "rank":
+            arrays[name] = ranks
+        elif name == "status":
+            arrays[name] = _STATUS_TEXTS.take(ranks)
+        elif name == "close_reason":
+            arrays[name] = _REASON_TEXTS.take(pa.array(map(_REASONS.__getitem__, rows.column(name)), pa.int64()))
+        elif name == "source":
+            arrays[name] = pa.repeat(pa.scalar(rows.source, pa.string()), len(rows))
         else:
-            array = pa.array(values, _TYPES[column.kind])
-        arrays.append(array)
-        names.append(column.name)
-    return pa.table(arrays, names)
+            arrays[name] = pa.array(rows.column(name), _TYPES[column.kind])
+    return pa.table(arrays)
 
 
-_ENUMS = {"status", "close_reason"}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_STATUS_TEXTS = pa.array(list(map(str, RANKS)), pa.string())
+_REASONS = {reason: number for number, reason in enumerate(REASONS)}
+_REASON_TEXTS = pa.array(list(map(str, REASONS)), pa.string())
 
 
-def _micros(time: datetime | None) -> int | None:
-    if time is None:
-        return None
-    since = time - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+def _times(values: Sequence[datetime | None]) -> pa.Array:
+    try:
+        since: Any = list(map(sub, values, repeat(EPOCH)))  # in C, a list at once
+    except TypeError:
+        since = [None if value is None else value - EPOCH for value in values]
+    return pa.array(since, pa.duration("us")).cast(pa.int64()).cast(_TIME)
+
+
+def _decimal_column(rows: Rows, name: str, scales: dict[str, int]) -> pa.Array:
+    # As one column, exact: at this scale where it holds them, for that is quickly found, else at the largest of them.
+    # Raises SinkError: they need more than 76 digits in one column.
+    scale = scales.get(name)
+    if scale is not None:
+        numbers, known = np.empty((len(rows), 2), np.int64), np.empty(len(rows), np.uint8)
+        if read_mantissas(list(rows.bars), name, scale, numbers, known) < 0:
+            bits = None if known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))
+            return pa.Array.from_buffers(pa.decimal128(38, scale), len(rows), [bits, pa.py_buffer(numbers)])
+    array = _decimals(rows.column(name), scale)
+    scales[name] = array.type.scale
+    return array
 
 
 def _decimals(values: Sequence[Decimal | None], scale: int | None) -> pa.Array:
-    # As one column, exact: at this scale where it holds them, for that is quickly found, else at the largest of them.
-    # Raises SinkError: they need more than 76 digits in one column.
     if scale is not None:
         try:
             return pa.array(values, pa.decimal128(38, scale))
@@ -245,6 +333,16 @@ def _decimals(values: Sequence[Decimal | None], scale: int | None) -> pa.Array:
     if pa.types.is_decimal256(array.type):
         return array.cast(pa.decimal256(_LARGEST_DIGITS, max(array.type.scale, 0)))
     return pa.nulls(len(values), pa.decimal128(38, 0))
+
+
+def _narrowed(table: pa.Table) -> pa.Table:
+    # Columns that were wide for other rows' sake are so no more.
+    for place, column in enumerate(COLUMNS):
+        own = table.column(place)
+        if pa.types.is_decimal256(own.type):
+            (narrow,) = _at_one_scale([own], own.type.scale)
+            table = table.set_column(place, column.name, narrow)
+    return table
 
 
 def united(tables: Sequence[pa.Table]) -> pa.Table:

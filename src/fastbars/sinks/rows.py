@@ -111,6 +111,11 @@ class Rows(Sequence[OHLCVBar]):
         return self.bars[place]
 
     @cached_property
+    def is_anchored(self) -> bool:
+        """Whether a bar has an anchor."""
+        return any(index is not None for index in self.column("index"))
+
+    @cached_property
     def records(self) -> list[tuple[Any, ...]]:
         """One tuple a bar, in the order of COLUMNS."""
         return [record_of(bar, self.source, at) for bar, at in zip(self.bars, self.issued_times, strict=True)]
@@ -122,12 +127,15 @@ class Rows(Sequence[OHLCVBar]):
             return [self.source] * len(bars)
         if name == "issued_time":
             return list(self.issued_times)
+        if name in ("begins", "anchor_time") and not self.is_anchored:
+            return self.column("open_time") if name == "begins" else [None] * len(bars)
         if name == "begins":
             return [begins(bar) for bar in bars]
         if name == "number":
-            return [number_of(bar) for bar in bars]
+            is_timed = all(map(_is_timed, set(self.column("spec"))))
+            return [""] * len(bars) if is_timed else [number_of(bar) for bar in bars]
         if name == "rank":
-            return [RANKS[bar.status] for bar in bars]
+            return list(map(RANKS.__getitem__, self.column("status")))
         return list(map(attrgetter(name), bars))
 
     def keys(self) -> Iterator[tuple[Any, ...]]:

@@ -107,17 +107,17 @@ class SinkWorker:
         name: of the sink among others; what it has confirmed is remembered by it.
         sink: where the bars go.
         source: name of the stream, in each row.
-        batch_bars: most bars of one batch.
+        batch_bars: most bars of one batch; None: as the sink wants it (`batch_bars` of it), else 10,000.
         batch_s: how long a bar waits for others, s; None: as the sink wants it (`batch_s` of it), else 1.
     """
 
     def __init__(
-        self, name: str, sink: Sink, source: str, *, batch_bars: int = BATCH_BARS, batch_s: float | None = None
+        self, name: str, sink: Sink, source: str, *, batch_bars: int | None = None, batch_s: float | None = None
     ) -> None:
         self.name = name
         self.sink = sink
         self._source = source
-        self._batch_bars = batch_bars
+        self._batch_bars: int = getattr(sink, "batch_bars", BATCH_BARS) if batch_bars is None else batch_bars
         self._batch_s: float = getattr(sink, "batch_s", BATCH_S) if batch_s is None else batch_s
         self._parts: list[_Part] = []
         self._ready = asyncio.Event()
