@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,12 +15,13 @@ from typing import Any, Protocol
 import pytest
 
 import fastbars
-from fastbars import OHLCVBar
+from fastbars import BarStatus, OHLCVBar
 from fastbars.redaction import without_credentials
 from fastbars.sinks import SinkError, SinkRefused, SinkState, open_sink
 from fastbars.sinks.json_rows import record_of_json
 from fastbars.sinks.rows import KEY, bar_of, best_of, key_of
 from fastbars.sinks.worker import SinkWorker
+from fastbars.times import EPOCH
 from servers import until
 from sink_law import History, history_of_child, judge, rows_of
 from sink_servers import (
@@ -395,6 +398,59 @@ async def _kill_a_writer(url: str, bars: int, folder: Path) -> list[dict[str, An
             assert await child.stdout.readline() == b"done\n"
             assert await child.wait() == 0
     return history_of_child(bars)[0].best()
+
+
+def sql_of_page(section: str) -> list[str]:
+    """The SQL of a section of the page on databases, as it stands there."""
+    page = (Path(__file__).parents[1] / "docs" / "databases.md").read_text(encoding="utf-8")
+    found = re.findall(r"```sql\n(.*?)```", page.partition(f"\n## {section}\n")[2].partition("\n## ")[0], re.DOTALL)
+    assert found
+    return found
+
+
+async def keep_what_the_page_asks_for(url: str) -> None:
+    sink = open_sink(url)
+    await sink.open()
+    day = timedelta(days=19_943, hours=5)
+    minutes = [
+        bar(n, open_time=EPOCH + day + timedelta(minutes=n), close_time=EPOCH + day + timedelta(minutes=n + 1),
+            quote_volume=Decimal("24691357802469135780246913578.246913578"))
+        for n in range(3)
+    ]  # fmt: skip
+    parts = [
+        bar(n, spec="volume:50@1d", index=n, open_time=EPOCH + day + timedelta(seconds=n),
+            close_time=EPOCH + day + timedelta(seconds=n + 1))
+        for n in range(3)
+    ]  # fmt: skip
+    gap, gone = replace(minutes[1], status=BarStatus.GAP), replace(parts[2], status=BarStatus.RETRACTED, revision=1)
+    await sink.write(rows_of([minutes[0], gap, minutes[2], *parts, gone], "host-a"))
+    await sink.write(rows_of([minutes[1]], "host-b"))
+    await sink.close()
+
+
+async def test_the_sql_of_the_page_runs_on_postgresql(postgresql: PostgresqlServer) -> None:
+    place = await postgresql_place(postgresql)
+    await keep_what_the_page_asks_for(place.url)
+    day, anchored, trust, sources = [[dict(row) for row in await place.run(sql)] for sql in sql_of_page("PostgreSQL")]
+    assert [(row["status"], row["vwap"]) for row in day] == [("COMPLETE", Decimal(2))] * 3
+    assert [row["index"] for row in anchored] == [0, 1]  # and not the one that was retracted
+    assert [(row["spec"], row["status"], row["bars"]) for row in trust] == [
+        ("1m", "COMPLETE", 3), ("volume:50@1d", "COMPLETE", 2),
+    ]  # fmt: skip
+    assert [(row["source"], row["status"], row["bars"], row["highest_revision"]) for row in sources] == [
+        ("host-a", "COMPLETE", 4, 0), ("host-a", "GAP", 1, 0), ("host-a", "RETRACTED", 1, 1),
+        ("host-b", "COMPLETE", 1, 0),
+    ]  # fmt: skip
+
+
+async def test_the_sql_of_the_page_runs_on_clickhouse(clickhouse: ClickhouseServer) -> None:
+    place = await clickhouse_place(clickhouse)
+    await keep_what_the_page_asks_for(place.url)
+    day, trust = [await asyncio.to_thread(place.run, sql) for sql in sql_of_page("ClickHouse")]
+    assert [(row["status"], row["vwap"]) for row in day] == [("COMPLETE", 2.0)] * 3
+    assert [(row["spec"], row["status"], row["bars"]) for row in trust] == [
+        ("1m", "COMPLETE", 3), ("volume:50@1d", "COMPLETE", 2),
+    ]  # fmt: skip
 
 
 async def refusal_of(url: str) -> str:

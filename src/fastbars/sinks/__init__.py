@@ -8,9 +8,13 @@ from typing import Any
 
 from fastbars.redaction import keep_address_secret, without_credentials
 from fastbars.sinks.declaration import Sink, SinkError, SinkRefused, SinkState, SinkStats
-from fastbars.sinks.rows import Rows
+from fastbars.sinks.json_rows import record_of_json
+from fastbars.sinks.rows import Rows, best_of
 
-__all__ = ["SCHEMES", "Rows", "Sink", "SinkError", "SinkRefused", "SinkState", "SinkStats", "open_sink"]
+__all__ = [
+    "SCHEMES", "Rows", "Sink", "SinkError", "SinkRefused", "SinkState", "SinkStats", "best_of", "open_sink",
+    "record_of_json",
+]  # fmt: skip
 
 SCHEMES = {
     "parquet": ("fastbars.sinks.parquet", "ParquetSink", "archives"),
