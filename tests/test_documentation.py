@@ -146,3 +146,21 @@ def test_links_inside_the_project_lead_somewhere(path: Path) -> None:
 def test_every_public_name_stands_in_the_reference(name: str) -> None:
     pages = [path.read_text(encoding="utf-8") for path in (PROJECT / "docs" / "reference").glob("*.rst")]
     assert any(re.search(rf"^\.\. \w+:: (?:[\w.]+\.)?{name}$", page, re.M) for page in pages)
+
+
+def test_each_test_that_the_threat_model_names_is_there() -> None:
+    text = (PROJECT / "docs" / "security.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+\.py)`", text))
+    assert named
+    assert sorted(name for name in named if not (PROJECT / "tests" / name).is_file()) == []
+
+
+@pytest.mark.parametrize("word", ["pandas", "postgres", "gap"])
+def test_a_search_finds(word: str) -> None:
+    # Sphinx's search finds words by their beginnings, in titles first.
+    found = [path.name for path in PAGES if re.search(rf"\b{word}", path.read_text(encoding="utf-8"), re.IGNORECASE)]
+    titles = [
+        path.name for path in PAGES if re.search(rf"^#+ .*\b{word}", path.read_text(encoding="utf-8"), re.I | re.M)
+    ]
+    assert found
+    assert titles, f"no heading has {word}: {found}"
