@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from fastbars.bars import BAR_FIELDS, REASONS, STATUSES, OHLCVBar
+from fastbars.bars import BAR_FIELDS, REASONS, STATUSES, BarStatus, OHLCVBar
 from fastbars.columnar.indexing import places_of
 from fastbars.columnar.inside import NOTHING, Inside, Values, complete, joined, merged, of_bars, values_at
 from fastbars.columnar.tables import numpy_columns
@@ -24,6 +24,9 @@ from fastbars.kernel.limits import REPORTED_STATUS
 from fastbars.kernel.objects import BarMaker
 from fastbars.kernel.rows import IssuedRows, merge_rows
 from fastbars.specs import BarSpec, Origin, parse_specs
+
+if TYPE_CHECKING:
+    from fastbars.plotting.svg import BarPlot
 
 __all__ = ["BarBatch"]
 
@@ -187,6 +190,46 @@ class BarBatch:  # not a Sequence: polars would take it for a list of objects, a
         between = f'<tr><td colspan="{len(BAR_FIELDS)}">&hellip;</td></tr>'
         body = between.join("".join(part) for part in lines)
         return f"<p>{_escaped(repr(self))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def plot(
+        self, symbol: str | None = None, spec: str | None = None, *, last: int = 200, width: int = 900,
+        height: int = 420, theme: str = "auto",
+    ) -> BarPlot:  # fmt: skip
+        """A picture of the bars of one symbol and spec, of each the latest revision: candles, volume and statuses.
+
+        It is SVG and needs no other library; a notebook shows it. Pointing at a bar tells its exact values and proof.
+
+        Args:
+            symbol, spec: None: those of the first bar (of the symbol).
+            last: how many bars, the latest.
+            width, height: px, 120 to 10,000.
+            theme: "light", "dark", or "auto": as the reader's system is.
+
+        Raises:
+            KeyError: there are no bars of that symbol and spec. ValueError: a number is out of its range, or there is
+                no such theme.
+        """
+        from fastbars.plotting.svg import latest_bars, plot_bars  # noqa: PLC0415 for those who ask
+
+        if last < 1:
+            raise ValueError(f"last must be 1 or more, got {last}")
+        if symbol is None and spec is None and not len(self):
+            return plot_bars((), width=width, height=height, theme=theme)
+        places = np.arange(len(self))
+        for own, name, named in (
+            ("symbol_id", symbol, self.instruments.symbol), ("spec", spec, self._names.__getitem__),
+        ):  # fmt: skip
+            numbers = self.rows[own][places]
+            chosen = [n for n in np.unique(numbers) if named(int(n)) == name] if name is not None else numbers[:1]
+            places = places[np.isin(numbers, chosen)]
+            if not len(places):
+                raise KeyError(f"no bars of {name!r:.100}")
+        # No more objects than are drawn, but for their earlier revisions.
+        opened = self.rows["open_time"][places]
+        none = int(np.count_nonzero(self.rows["status"][places] == STATUSES.index(BarStatus.RETRACTED)))
+        places = places[opened >= np.unique(opened)[-last - none :][0]]
+        bars = latest_bars(self[places].to_bars(), last)
+        return plot_bars(bars, width=width, height=height, theme=theme)
 
     def __iter__(self) -> Iterator[OHLCVBar]:
         return iter(self.to_bars())

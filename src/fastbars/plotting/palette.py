@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LIGHT", "PALETTE", "STATUS_COLOURS", "css", "variables"]
+__all__ = ["PALETTE", "STATUS_COLOURS", "STATUS_OPACITY", "THEMES", "css"]
 
 PALETTE = {
     # name: (light, dark)
@@ -32,11 +32,24 @@ STATUS_COLOURS = {
     "GAP": "gap",
 }
 """Status -> its colour in the strip below the candles."""
-LIGHT, _DARK = 0, 1
+STATUS_OPACITY = {
+    "COMPLETE": (1.0, 1.0),
+    "HEALED": (1.0, 1.0),
+    "PUBLISHED": (1.0, 1.0),
+    "RETRACTED": (0.0, 0.2),
+    "PROVISIONAL": (0.0, 1.0),
+    "UNVERIFIABLE": (0.62, 1.0),
+    "SAMPLED": (0.3, 1.0),
+    "REPORTED": (0.22, 0.38),
+    "PARTIAL": (0.22, 0.38),
+    "GAP": (0.55, 1.0),
+}
+"""Status -> how opaque a candle's body is, and its outline."""
+THEMES = ("auto", "light", "dark")
+_LIGHT, _DARK = 0, 1
 
 
-def variables(theme: int) -> str:
-    """The colours as declarations of CSS variables."""
+def _variables(theme: int) -> str:
     return ";".join(f"--{name}:{both[theme]}" for name, both in PALETTE.items())
 
 
@@ -47,7 +60,7 @@ def css(root: str = ":root", theme: str = "auto") -> str:
         root: a selector.
         theme: "light", "dark", or "auto": as the reader's system is, unless `data-theme` says which.
     """
-    light, dark = variables(LIGHT), variables(_DARK)
+    light, dark = _variables(_LIGHT), _variables(_DARK)
     if theme != "auto":
         return f"{root}{{{light if theme == 'light' else dark}}}"
     return (

@@ -18,7 +18,7 @@ import orjson
 
 from fastbars.bars import OHLCVBar
 from fastbars.errors import FastbarsError
-from fastbars.plotting.palette import STATUS_COLOURS, css
+from fastbars.plotting.palette import STATUS_COLOURS, STATUS_OPACITY, css
 from fastbars.service.held import MOST_BYTES, HeldBars, Series, bar_key, in_order, wire_bar
 from fastbars.service.http import Route, View
 from fastbars.service.live_page import LivePage
@@ -76,7 +76,10 @@ class Page:
         folder = resources.files("fastbars.service").joinpath("web")
         contents = {name: folder.joinpath(name).read_bytes() for name in ("index.html", *_FILES)}
         contents["palette.css"] = (css() + _status_css()).encode()
-        contents["palette.js"] = b"export const STATUS_COLOURS = " + orjson.dumps(STATUS_COLOURS) + b";\n"
+        contents["palette.js"] = b"".join(
+            b"export const %s = %s;\n" % (name, orjson.dumps(table))
+            for name, table in ((b"STATUS_COLOURS", STATUS_COLOURS), (b"STATUS_OPACITY", STATUS_OPACITY))
+        )
 
         def of_file(name: str) -> Route:
             async def file(_: web.Request) -> web.Response:

@@ -1,9 +1,7 @@
 // The chart: candles, volume, and what their statuses look like. It draws numbers; what is read are the texts as sent.
-import { STATUS_COLOURS } from "./palette.js";
+import { STATUS_COLOURS, STATUS_OPACITY } from "./palette.js";
 
 const VOLUME_PART = 0.2, STRIP_PX = 5;
-const ALPHA = { COMPLETE: 1, HEALED: 1, PUBLISHED: 1, PROVISIONAL: 0, UNVERIFIABLE: .62, SAMPLED: .3, GAP: .55 };
-const PALE = new Set(["PARTIAL", "REPORTED"]);
 
 export function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
@@ -161,13 +159,12 @@ export class Chart {
       }
       const open = Number(bar.open), close = Number(bar.close);
       const main = bar.status === "GAP" ? gap : close >= open ? up : down;
-      const alpha = bar.close_reason === "open" ? .45 : ALPHA[bar.status] ?? 1;
-      const pale = PALE.has(bar.status) && bar.close_reason !== "open";
+      const [body, outline] = bar.close_reason === "open" ? [.45, 1] : STATUS_OPACITY[bar.status] ?? [1, 1];
       candles.push({
         time, open, high: Number(bar.high), low: Number(bar.low), close,
-        color: faded(main, pale ? .22 : alpha), borderColor: faded(main, pale ? .38 : 1), wickColor: faded(main, pale ? .38 : 1),
+        color: faded(main, body), borderColor: faded(main, outline), wickColor: faded(main, outline),
       });
-      volumes.push({ time, value: Number(bar.volume), color: faded(main, pale ? .15 : .38) });
+      volumes.push({ time, value: Number(bar.volume), color: faded(main, .38 * outline) });
       for (const text of [bar.open, bar.close]) decimals = Math.max(decimals, (text.split(".")[1] ?? "").length);
       this.texts.set(close, bar.close);
     }
