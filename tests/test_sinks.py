@@ -10,6 +10,8 @@ from typing import Any
 
 import duckdb
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import fastbars
@@ -378,13 +380,47 @@ async def test_many_files_become_one_and_nothing_is_lost(tmp_path: Path, monkeyp
     assert not list((tmp_path / "bars").rglob(".*"))
 
 
-async def test_a_file_that_is_damaged_is_named(tmp_path: Path) -> None:
+async def test_a_file_that_is_damaged_is_named_and_the_others_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     url = f"parquet:{tmp_path}/bars"
-    await keep(url, Rows([bar(0)], "a", [at(0)]))
-    (file,) = (tmp_path / "bars").rglob("*.parquet")
-    file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(SinkError, match=r"a-.*\.parquet"):
-        fastbars.read(url)
+    await keep(url, Rows([bar(0)], "a", [at(0)]), Rows([bar(1)], "a", [at(0)]), Rows([bar(2)], "b", [at(0)]))
+    cut, other = sorted((tmp_path / "bars").rglob("a-*.parquet"))
+    cut.write_bytes(cut.read_bytes()[:-20])
+    pq.write_table(pa.table({"symbol": ["BTCUSDT"]}), other)
+    assert fastbars.read(url) == [bar(2)]
+    assert cut.name in caplog.text
+    assert other.name in caplog.text
+    with pytest.raises(SinkError, match=cut.name):
+        fastbars.read(url, strict=True)
+
+
+async def test_sources_whose_names_begin_alike_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastbars.sinks.parquet.COMPACT_FILES", 3)
+    url = f"parquet:{tmp_path}/bars?groups=1"
+    others = ["host-2", "host-20261201", "host" * 60, "hôst/c:1"]
+    await keep(url, *(Rows([bar(n)], source, [at(0)]) for n, source in enumerate(others)))
+    left = {file.name for file in (tmp_path / "bars").rglob("*.parquet")}
+    begun = next((tmp_path / "bars").rglob("host-2-*")).with_name(".host-20261201T120000000000-0123abcd.writing")
+    begun.write_text("killed while it wrote")
+    await keep(url, *(Rows([bar(n)], "host", [at(0)]) for n in range(4, 8)))
+    assert left < {file.name for file in (tmp_path / "bars").rglob("*.parquet")}
+    assert not begun.exists()
+    assert fastbars.read(url) == [bar(n) for n in range(8)]
+
+
+async def test_large_files_are_left_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastbars.sinks.parquet.COMPACT_FILES", 4)
+    monkeypatch.setattr("fastbars.sinks.parquet.LARGE_ROWS", 10)
+    url = f"parquet:{tmp_path}/bars?groups=1"
+    for _ in range(2):  # the second time by a process that finds the files
+        await keep(url, *(Rows([bar(n), bar(n + 1)], "a", [at(0)] * 2) for n in range(0, 80, 2)))
+    files = list((tmp_path / "bars").rglob("*.parquet"))
+    sizes = sorted(pq.read_metadata(file).num_rows for file in files)
+    assert sum(sizes) == 160  # each twice
+    assert len(sizes) < 22
+    assert max(sizes) == 10
+    assert fastbars.read(url) == [bar(n) for n in range(80)]
 
 
 @pytest.mark.parametrize("url", ["parquet:", "parquet:x?groups=0", "parquet:x?batch=no", "parquet:x?nosuch=1"])

@@ -39,7 +39,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fastbars.bars import REASONS
+from fastbars.bars import BAR_FIELDS, REASONS, BarStatus, CloseReason, OHLCVBar
 from fastbars.log import log
 from fastbars.sinks.declaration import SinkError, SinkRefused
 from fastbars.sinks.mantissas import read_mantissas
@@ -355,6 +355,66 @@ def united(tables: Sequence[pa.Table]) -> pa.Table:
             parts = _at_one_scale(parts, max(kind.scale for kind in kinds))
         columns.append(pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type))
     return pa.table(columns, [column.name for column in COLUMNS])
+
+
+def markets_of(dated: Path) -> Iterator[list[Path]]:
+    """The files of each market of a date's folder, the oldest of a source first."""
+    for market in sorted(dated.glob("exchange=*/market=*")):
+        yield sorted(market.rglob(f"[!.]*{_ENDING}"))
+
+
+def best_rows(table: pa.Table) -> pa.Table:
+    """Of each bar the best row, as `rows.best_of`; bars whose best row is RETRACTED are left out."""
+    keys = [_codes(table.column(name)) for name in KEY]
+    source = _codes(table.column("source"))
+    revision = table.column("revision").to_numpy()
+    count = table.column("trade_count").fill_null(0).to_numpy()
+    rank = table.column("rank").to_numpy()
+    # The latest revision of each source, then the best source. What is sorted first stands last.
+    latest = _firsts([*keys, source], [-revision])
+    best = latest[_firsts([own[latest] for own in keys], [rank[latest], -count[latest], source[latest]])]
+    shown = best[rank[best] != RANKS[BarStatus.RETRACTED]]
+    return table.take(pa.array(np.sort(shown)))
+
+
+def _firsts(keys: Sequence[npt.NDArray[np.int64]], order: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.intp]:
+    # The place of the first of all with equal keys, in this order; where that is equal too, of the first there.
+    places = np.lexsort((*reversed(order), *reversed(keys)))
+    if not len(places):
+        return places
+    is_first = np.ones(len(places), np.bool_)
+    is_first[1:] = np.logical_or.reduce([np.diff(key[places]) != 0 for key in keys])
+    return places[is_first]
+
+
+def _codes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    # Numbers in the order of the values.
+    if not pa.types.is_string(column.type):
+        own: npt.NDArray[np.int64] = column.cast(pa.int64()).to_numpy()
+        return own
+    array = column.combine_chunks().dictionary_encode()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    texts = array.dictionary.to_pylist()
+    ranks = np.empty(len(texts), np.int64)
+    ranks[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(len(texts))
+    found: npt.NDArray[np.int64] = ranks[array.indices.to_numpy()]
+    return found
+
+
+def bars_of(table: pa.Table) -> Iterator[OHLCVBar]:
+    """The bar of each row. Raises ValueError: it is none."""
+    names = [*_BAR_NAMES, "inverse"]
+    for batch in table.to_batches(max_chunksize=10_000):
+        columns = [batch.column(name).to_pylist() for name in names]
+        for values in zip(*columns, strict=True):
+            fields = dict(zip(names, values, strict=True))
+            fields["status"] = BarStatus(fields["status"])
+            fields["close_reason"] = CloseReason(fields["close_reason"])
+            yield OHLCVBar(**fields)
+
+
+_BAR_NAMES = [column.name for column in COLUMNS if column.name in BAR_FIELDS]
 
 
 def _at_one_scale(parts: Sequence[pa.ChunkedArray], scale: int) -> list[pa.ChunkedArray]:

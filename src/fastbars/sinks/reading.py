@@ -9,11 +9,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from fastbars.bars import OHLCVBar
+from fastbars.bars import OHLCVBar, begins
 from fastbars.log import log
 from fastbars.sinks.declaration import SinkError, SinkRefused
 from fastbars.sinks.json_rows import record_of_json
-from fastbars.sinks.rows import COLUMNS, Column, ColumnKind, bar_of, best_of
+from fastbars.sinks.rows import COLUMNS, Column, ColumnKind, bar_of, best_of, number_of
 from fastbars.sinks.text import files_of
 
 __all__ = ["read"]
@@ -31,6 +31,7 @@ def read(
     since: datetime | None = None,
     until: datetime | None = None,
     as_of: datetime | None = None,
+    strict: bool = False,
 ) -> list[OHLCVBar]:
     """Bars that a sink has kept: of each bar the best row, in the order of exchange, market, symbol, spec and time.
 
@@ -41,6 +42,8 @@ def read(
         since, until: only bars that begin from `since` on and before `until`, aware datetimes.
         as_of: what was known at that moment: rows that were issued later are left out, so that a backtest sees no
             revision before it was there.
+        strict: a Parquet file that is damaged is an error; else it is logged by name (`parquet_file_not_read`), and the
+            others are read.
 
     Raises:
         SinkRefused: it is no URL of a sink that can be read. SinkError: it cannot be read.
@@ -55,26 +58,20 @@ def read(
     scheme, _, target = source.partition(":")
     wanted = _Wanted(symbols, specs, exchange, market, since, until, as_of)
     if scheme == "parquet" and target:
-        records = _of_parquet(Path(target.partition("?")[0]), wanted)
-    elif scheme in ("jsonl", "csv") and target:
+        bars = list(_of_parquet(Path(target.partition("?")[0]), wanted, strict=strict))
+        bars.sort(key=_order)
+        return bars
+    if scheme in ("jsonl", "csv") and target:
         records = _of_lines(Path(target.partition("?")[0]), scheme, wanted)
     elif scheme == "duckdb" and target:
         records = _of_duckdb(Path(target), wanted)
     else:
         raise SinkRefused(f"{source!r:.200} cannot be read: parquet:DIR, duckdb:FILE, jsonl:FILE or csv:FILE")
-    best = best_of(records)
-    best.sort(
-        key=lambda one: (
-            one["exchange"],
-            one["market"],
-            one["symbol"],
-            one["spec"],
-            one["begins"],
-            one["index"] or 0,
-            one["open_time"],
-        )
-    )
-    return [bar_of(record) for record in best]
+    return sorted(map(bar_of, best_of(records)), key=_order)
+
+
+def _order(bar: OHLCVBar) -> tuple[Any, ...]:
+    return bar.exchange, bar.market, bar.symbol, bar.spec, begins(bar), bar.index or 0, bar.open_time, number_of(bar)
 
 
 class _Wanted:
@@ -181,10 +178,12 @@ def _of_duckdb(path: Path, wanted: _Wanted) -> Iterator[dict[str, Any]]:
         raise SinkError(f"{path}: {error}") from error
 
 
-def _of_parquet(folder: Path, wanted: _Wanted) -> Iterator[dict[str, Any]]:
+def _of_parquet(folder: Path, wanted: _Wanted, *, strict: bool) -> Iterator[OHLCVBar]:
     import pyarrow as pa  # noqa: PLC0415 an extra, for those who ask
     import pyarrow.compute as pc  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
+
+    from fastbars.sinks.parquet import bars_of, best_rows, markets_of, united  # noqa: PLC0415
 
     if not folder.is_dir():
         raise SinkError(f"{folder}: no such folder")
@@ -195,14 +194,25 @@ def _of_parquet(folder: Path, wanted: _Wanted) -> Iterator[dict[str, Any]]:
     tests += [pc.field("issued_time") <= wanted.as_of] if wanted.as_of is not None else []
     for test in tests:
         condition = test if condition is None else condition & test
+    names = [column.name for column in COLUMNS]
+    # All rows of a bar are of one date and one market, so that memory holds those of one at a time.
     for dated in sorted(folder.glob("date=*")):
         if not wanted.has_date(dated.name.removeprefix("date=")):
             continue
-        for file in sorted(dated.rglob("[!.]*.parquet")):
-            try:
-                table = pq.read_table(file, filters=condition, partitioning=None)
-            except FileNotFoundError:  # written anew with others meanwhile, and read there
-                continue
-            except (OSError, pa.ArrowException) as error:
-                raise SinkError(f"{file}: {error}") from error
-            yield from table.to_pylist()
+        for files in markets_of(dated):
+            tables = []
+            for file in files:
+                try:
+                    table = pq.read_table(file, columns=names, filters=condition, partitioning=None)
+                    if table.column_names != names:
+                        raise pa.ArrowInvalid("its columns are not those of bars")
+                except FileNotFoundError:  # written anew with others meanwhile, and read there
+                    continue
+                except (OSError, pa.ArrowException) as error:
+                    if strict:
+                        raise SinkError(f"{file}: {error}") from error
+                    log.warning("parquet_file_not_read", file=str(file), error=str(error)[:200])
+                    continue
+                tables.append(table)
+            if tables:
+                yield from bars_of(best_rows(united(tables)))
