@@ -8,12 +8,16 @@ FUZZ_SECONDS ?= 120
 SOURCES := pyproject.toml setup.py $(foreach kind,pyx pxd h,$(wildcard src/fastbars/*.$(kind) src/fastbars/*/*.$(kind)))
 COMPILED := $(subst /,.,$(patsubst src/%.pyx,%,$(wildcard src/fastbars/*.pyx src/fastbars/*/*.pyx)))
 
-.PHONY: demo test lint fuzz docs soak bench bench-bounds bench-smoke bench-check bench-instructions bench-baseline bench-peers wheel clean
+.PHONY: demo test coverage lint fuzz docs soak bench bench-bounds bench-smoke bench-check bench-instructions bench-baseline bench-peers wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fastbars demo
 
 test: $(VENV)/.installed
+	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
+
+# The same, and which lines it reaches; a fifth slower.
+coverage: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-fail-under=90
 
 lint: $(VENV)/.installed
