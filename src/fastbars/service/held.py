@@ -9,10 +9,12 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import orjson
+
 from fastbars.bars import BarStatus, OHLCVBar
 from fastbars.sinks.rows import key_of, number_of
 
-__all__ = ["HeldBars", "Series", "bar_key", "in_order", "series_of", "sorted_bars", "wire_bar"]
+__all__ = ["HeldBars", "Series", "bar_key", "series_of", "sorted_bars", "wire_bar", "wire_bars"]
 
 BAR_BYTES = 3_000  # a bar with its decimals and times, and its entry; see tests/test_page.py
 LEVEL_BYTES = 500  # of a footprint
@@ -40,7 +42,7 @@ def bar_key(bar: OHLCVBar) -> str:
     return f"{begins.isoformat()}/{number}" if number else begins.isoformat()
 
 
-def in_order(bar: OHLCVBar) -> tuple[Any, ...]:
+def _in_order(bar: OHLCVBar) -> tuple[Any, ...]:
     """Sorts the bars of a series; path-driven ones that begin at one time by their numbers."""
     return bar.open_time, bar.index or 0, bar.first_trade_id or 0, bar.close_time
 
@@ -58,6 +60,11 @@ def wire_bar(bar: OHLCVBar) -> dict[str, Any]:
     content["inverse"] = bar.inverse
     content["key"] = bar_key(bar)
     return content
+
+
+def wire_bars(series: Series, bars: Sequence[OHLCVBar]) -> bytes:
+    """Bars of a series as JSON."""
+    return orjson.dumps({**series._asdict(), "bars": [wire_bar(bar) for bar in bars]})
 
 
 class HeldBars:
@@ -100,11 +107,9 @@ class HeldBars:
         """Those with bars."""
         return self._series.keys()
 
-    def bars(
-        self, series: Series, since: datetime | None = None, until: datetime | None = None, limit: int = 500
-    ) -> list[OHLCVBar]:
-        """The latest bars that open from `since` on and before `until`, in order; `limit` at most."""
-        return sorted_bars(self._series.get(series, {}).values(), since, until, limit)
+    def bars(self, series: Series) -> list[OHLCVBar]:
+        """All that are held, in no order: `sorted_bars` has one, and may run in a thread."""
+        return list(self._series.get(series, {}).values())
 
     def _cut(self) -> None:
         # To four fifths, evenly, so that it is not done for each bar.
@@ -125,10 +130,10 @@ class HeldBars:
 
 
 def sorted_bars(bars: Iterable[OHLCVBar], since: datetime | None, until: datetime | None, limit: int) -> list[OHLCVBar]:
-    """The latest of some bars of one series, in order."""
+    """The latest of some bars of one series that open from `since` on and before `until`, in order."""
     wanted: Sequence[OHLCVBar] = sorted(
         (bar for bar in bars if (since is None or bar.open_time >= since) and (until is None or bar.open_time < until)),
-        key=in_order,
+        key=_in_order,
     )
     return list(wanted[-limit:])
 

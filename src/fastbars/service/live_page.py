@@ -23,7 +23,7 @@ from fastbars.clocks import steady_s, wall_ns
 from fastbars.errors import FastbarsError
 from fastbars.log import log
 from fastbars.redaction import without_credentials
-from fastbars.service.held import Series, series_of, wire_bar
+from fastbars.service.held import Series, series_of, wire_bar, wire_bars
 from fastbars.service.http import View
 from fastbars.ticks import to_datetime
 
@@ -43,7 +43,7 @@ _FAREWELL_S = 5.0  # for a slow page to read why it is dropped
 _HEARTBEAT_S = 20.0
 _TRY_AGAIN_LATER, _POLICY = 1013, 1008
 
-Latest = Callable[[Series, int], Awaitable[list[OHLCVBar]]]
+First = Callable[[Series, int], Awaitable[bytes]]
 
 
 class _Page:
@@ -52,6 +52,7 @@ class _Page:
     def __init__(self, socket: web.WebSocketResponse) -> None:
         self.socket = socket
         self.series: set[Series] = set()
+        self.later: dict[Series, list[bytes]] = {}  # behind the first bars, which are being read
         self.is_dropped = False
         self._queue: deque[bytes] = deque()
         self._bytes = 0
@@ -87,12 +88,12 @@ class LivePage:
 
     Args:
         view: of the service.
-        latest: the latest bars of a series, so many.
+        first: the latest bars of a series, so many, as JSON.
     """
 
-    def __init__(self, view: View, latest: Latest) -> None:
+    def __init__(self, view: View, first: First) -> None:
         self._view = view
-        self._latest = latest
+        self._first = first
         self._pages: set[_Page] = set()
         self._watched: dict[Series, int] = {}
         self._shown: dict[Series, OHLCVBar | None] = {}
@@ -178,16 +179,20 @@ class LivePage:
             raise ValueError("neither subscribe nor unsubscribe")
 
     async def _send_first(self, page: _Page, series: Series, limit: int) -> None:
-        # Bars that are issued while it waits come twice: a page takes the higher revision.
+        # What is issued while it waits is sent behind it.
         from aiohttp import web  # noqa: PLC0415 loaded already
 
+        later = page.later[series] = []
         try:
-            bars = await self._latest(series, limit)
+            bars = await self._first(series, limit)
         except web.HTTPException as error:
             page.send(orjson.dumps({"type": "error", "series": list(series), "text": error.text}))
-            bars = []
-        shown = [wire_bar(bar) for bar in bars]
-        page.send(orjson.dumps({"type": "bars", "first": True, "series": list(series), "bars": shown}))
+            bars = wire_bars(series, ())
+        finally:
+            del page.later[series]
+        page.send(b'{"type":"bars","first":true,"series":%s,%s' % (orjson.dumps(list(series)), bars[1:]))
+        for message in later:
+            page.send(message)
         current = self._current(series)
         page.send(_update(series, current))
 
@@ -202,7 +207,9 @@ class LivePage:
     def _send(self, series: Series, message: Any) -> None:
         encoded = message if isinstance(message, bytes) else orjson.dumps(message)
         for page in self._pages:
-            if series in page.series:
+            if series in page.later:
+                page.later[series].append(encoded)
+            elif series in page.series:
                 page.send(encoded)
 
     async def _watch(self) -> None:

@@ -19,7 +19,7 @@ import orjson
 from fastbars.bars import OHLCVBar
 from fastbars.errors import FastbarsError
 from fastbars.plotting.palette import STATUS_COLOURS, STATUS_OPACITY, css
-from fastbars.service.held import MOST_BYTES, HeldBars, Series, bar_key, in_order, wire_bar
+from fastbars.service.held import MOST_BYTES, HeldBars, Series, bar_key, sorted_bars, wire_bars
 from fastbars.service.http import Route, View
 from fastbars.service.live_page import LivePage
 
@@ -62,7 +62,7 @@ class Page:
         self._view = view
         self._stored = stored
         self.held = HeldBars(held_bytes)
-        self.live = LivePage(view, self._latest)
+        self.live = LivePage(view, self._first)
         self._stored_series: tuple[Series, ...] | None = None
         self._listed: tuple[float, list[dict[str, Any]]] = (-_SERIES_S, [])
 
@@ -148,21 +148,23 @@ class Page:
         if form not in ("json", "arrow"):
             raise query.error("format", f"must be json or arrow, got {form!r}")
         bars = await self._bars(series, since, until, limit)
-        if form == "arrow":
-            return web.Response(body=await _in_thread(_arrow, bars), content_type=_ARROW)
-        return _json({**series._asdict(), "bars": [wire_bar(bar) for bar in bars]})
+        encode, kind = (_arrow, _ARROW) if form == "arrow" else (wire_bars, "application/json")
+        return web.Response(body=await _in_thread(encode, series, bars), content_type=kind)
 
-    async def _latest(self, series: Series, limit: int) -> list[OHLCVBar]:
-        return await self._bars(series, None, None, min(limit, MOST_BARS))
+    async def _first(self, series: Series, limit: int) -> bytes:
+        bars = await self._bars(series, None, None, min(limit, MOST_BARS))
+        return bytes(await _in_thread(wire_bars, series, bars))
 
     async def _bars(self, series: Series, since: datetime | None, until: datetime | None, limit: int) -> list[OHLCVBar]:
-        held = self.held.bars(series, since, until, limit)
+        # In threads, so that neither the stream nor other pages wait for many bars.
+        held: list[OHLCVBar] = await _in_thread(sorted_bars, self.held.bars(series), since, until, limit)
         if self._stored is None or len(held) >= limit:
             return held
-        stored = await _in_thread(self._stored.bars, series, since, until, limit)
+        stored: list[OHLCVBar] = await _in_thread(self._stored.bars, series, since, until, limit)
         # What is held is newer; looked up again, as time has passed.
-        both = {bar_key(bar): bar for bar in (*stored, *self.held.bars(series, since, until, limit))}
-        return sorted(both.values(), key=in_order)[-limit:]
+        both = {bar_key(bar): bar for bar in stored}
+        both |= {bar_key(bar): bar for bar in self.held.bars(series)}
+        return sorted_bars(both.values(), since, until, limit)
 
 
 async def _in_thread(call: Any, *arguments: Any) -> Any:
@@ -177,7 +179,7 @@ async def _in_thread(call: Any, *arguments: Any) -> Any:
         raise web.HTTPServiceUnavailable(text=str(error)) from None
 
 
-def _arrow(bars: list[OHLCVBar]) -> bytes:
+def _arrow(_: Series, bars: list[OHLCVBar]) -> bytes:
     import pyarrow as pa  # noqa: PLC0415 an extra, for those who ask
 
     from fastbars.sinks.parquet import table_of  # noqa: PLC0415
