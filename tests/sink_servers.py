@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 USER, PASSWORD = "fastbars", "pass-word-of-a-test"
 """What each server asks for."""
@@ -118,6 +119,22 @@ def _folder(user: str | None) -> Path:
     return folder
 
 
+class Certificates:
+    """Of an authority of our own, and a server's on the loopback, as files in a folder."""
+
+    def __init__(self, folder: Path, user: str | None = None) -> None:
+        authority = trustme.CA()
+        own = authority.issue_cert("127.0.0.1", "localhost")
+        self.ca, self.certificate, self.key = (str(folder / name) for name in ("ca.pem", "cert.pem", "key.pem"))
+        authority.cert_pem.write_to_path(self.ca)
+        own.cert_chain_pems[0].write_to_path(self.certificate)
+        own.private_key_pem.write_to_path(self.key)
+        for path in (self.ca, self.certificate, self.key):
+            os.chmod(path, 0o600)
+            if user is not None:
+                shutil.chown(path, user, user)
+
+
 class PostgresqlServer(ServerProcess):
     """PostgreSQL, with one database a test: see `url`."""
 
@@ -137,10 +154,12 @@ class PostgresqlServer(ServerProcess):
              "--no-sync", "--encoding=UTF8", "--locale=C"],
             check=True, stdout=subprocess.DEVNULL, user=user, group=user, extra_groups=None if user is None else [],
         )  # fmt: skip
+        self.certificates = Certificates(self.folder, user)
         # Without fsync a killed server loses nothing: what it wrote is in the page cache.
         options = {
             "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": "", "fsync": "off",
-            "shared_buffers": "32MB", "max_wal_size": "256MB",
+            "shared_buffers": "32MB", "max_wal_size": "256MB", "ssl": "on",
+            "ssl_cert_file": self.certificates.certificate, "ssl_key_file": self.certificates.key,
         }  # fmt: skip
         command = [postgres, "-D", f"{self.folder}/data"]
         for name, value in options.items():
@@ -166,10 +185,13 @@ class RedisServer(ServerProcess):
     """Redis, which appends each write to its file before it answers."""
 
     def __init__(self) -> None:
-        self.folder, self.port = _folder(None), free_port()
+        self.folder, self.port, self.tls_port = _folder(None), free_port(), free_port()
+        self.certificates = own = Certificates(self.folder)
         command = [
             program("redis-server", "redis-server"), "--port", str(self.port), "--bind", "127.0.0.1", "--dir",
             str(self.folder), "--requirepass", PASSWORD, "--appendonly", "yes", "--appendfsync", "always", "--save", "",
+            "--tls-port", str(self.tls_port), "--tls-cert-file", own.certificate, "--tls-key-file", own.key,
+            "--tls-ca-cert-file", own.ca, "--tls-auth-clients", "no",
         ]  # fmt: skip
         super().__init__(command, lambda: _answers(self.port, f"AUTH {PASSWORD}\r\nPING\r\n".encode(), b"PONG"))
 
@@ -184,14 +206,17 @@ class RedisServer(ServerProcess):
 
 
 class NatsServer(ServerProcess):
-    """NATS with JetStream."""
+    """NATS with JetStream, over TLS if asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_secure: bool = False) -> None:
         self.folder, self.port = _folder(None), free_port()
+        self.certificates = own = Certificates(self.folder)
         command = [
             program("nats-server", "nats-server"), "--addr", "127.0.0.1", "--port", str(self.port), "--jetstream",
             "--store_dir", str(self.folder), "--user", USER, "--pass", PASSWORD,
         ]  # fmt: skip
+        if is_secure:
+            command += ["--tls", "--tlscert", own.certificate, "--tlskey", own.key]
         super().__init__(command, self._takes_connections)
 
     def _takes_connections(self) -> bool:
@@ -200,9 +225,9 @@ class NatsServer(ServerProcess):
             with socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as own:
                 own.sendall(said)
                 answer = b""
-                while b"PONG" not in answer and (more := own.recv(4096)):
+                while not (b"PONG" in answer or b'"tls_required":true' in answer) and (more := own.recv(4096)):
                     answer += more
-                return b"PONG" in answer
+                return bool(answer)
         except OSError:
             return False
 

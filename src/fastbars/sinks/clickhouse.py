@@ -23,7 +23,7 @@ from fastbars.sinks.declaration import SinkError, SinkRefused
 from fastbars.sinks.json_rows import json_of
 from fastbars.sinks.rows import COLUMNS, KEY, Column, ColumnKind, Rows
 from fastbars.sinks.threads import OneThread
-from fastbars.sinks.urls import checked_name, host_names, login_of, shown_url, split_options
+from fastbars.sinks.urls import checked_name, host_names, is_untrusted, login_of, shown_url, split_options
 
 __all__ = ["ClickhouseSink"]
 
@@ -193,7 +193,7 @@ class ClickhouseSink:
     def _failure(self, error: Exception) -> SinkError:
         text = f"{self.name}: {without_credentials(str(error) or type(error).__name__)[:1000]}"
         codes = {code for pair in _CODE.findall(str(error)) for code in pair if code}
-        is_refusal = isinstance(error, ProgrammingError) or codes & _REFUSED
+        is_refusal = isinstance(error, ProgrammingError) or is_untrusted(error) or codes & _REFUSED
         return SinkRefused(text) if is_refusal else SinkError(text)
 
 

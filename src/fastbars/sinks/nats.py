@@ -24,7 +24,15 @@ from fastbars.redaction import without_credentials
 from fastbars.sinks.declaration import SinkError, SinkRefused
 from fastbars.sinks.json_rows import json_of
 from fastbars.sinks.rows import COLUMNS, KEY, Rows
-from fastbars.sinks.urls import checked_name, host_names, login_of, number_of_option, shown_url, split_options
+from fastbars.sinks.urls import (
+    checked_name,
+    host_names,
+    is_untrusted,
+    login_of,
+    number_of_option,
+    shown_url,
+    split_options,
+)
 from fastbars.ticks import to_nanoseconds
 
 __all__ = ["NatsSink"]
@@ -63,10 +71,9 @@ class NatsSink:
         scheme = "tls" if url.startswith("tls:") else "nats"
         self._servers = [f"{scheme}://{host}" for host in host_names(url, 4222)]
         self._ca = options["ca"]
+        self._is_secure = scheme == "tls"
         self._options: dict[str, Any] = {}
-        user, password = login_of(url)
-        if user:
-            self._options |= {"user": user, "password": password} if password else {"token": user}
+        self._login = login_of(url)
         if options["creds"]:
             self._options["user_credentials"] = options["creds"]
         self.name = shown_url(url)
@@ -89,20 +96,23 @@ class NatsSink:
 
         self._lost, self._error = lost, None
         try:
-            if self._ca:
-                self._options["tls"] = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca)
+            tls = await asyncio.to_thread(_Tls, self._ca)
             self._client = Client()
             async with asyncio.timeout(CONNECT_S):
                 await self._client.connect(
                     self._servers, name="fastbars", allow_reconnect=False, max_reconnect_attempts=1,
                     reconnect_time_wait=0, connect_timeout=CONNECT_S, closed_cb=note_closed,
                     disconnected_cb=note_closed, error_cb=note_error, ping_interval=10, max_outstanding_pings=2,
-                    **self._options,
+                    tls=tls, **self._options, **self._credentials(tls),
                 )  # fmt: skip
+            self._check_secure(tls)
             self._context = self._client.jetstream(timeout=CONNECT_S, publish_async_max_pending=2 * PENDING)
             await self._prepare(self._context)
         except FileNotFoundError as error:
-            raise SinkRefused(f"{self.name}: no such file: {error.filename}") from None
+            raise SinkRefused(f"{self.name}: no such file: {error.filename or self._ca}") from None
+        except SinkRefused:
+            await self.close()
+            raise
         except _FAILURES as error:
             failure = self._failure(error)
             await self.close()
@@ -168,6 +178,25 @@ class NatsSink:
         if wanted not in (found.subjects or ()):
             raise SinkRefused(f"{self.name}: stream {self._stream} takes {found.subjects}, not {wanted}")
 
+    def _credentials(self, tls: _Tls) -> dict[str, Any]:
+        # As functions, which are called when they are sent.
+        user, password = self._login
+
+        def shown(value: str) -> str:
+            self._check_secure(tls)
+            return value
+
+        if not user:
+            return {}
+        if not password:
+            return {"token": lambda: shown(user)}
+        return {"user": user, "password": lambda: shown(password)}
+
+    def _check_secure(self, tls: _Tls) -> None:
+        # nats-py goes on without TLS where the server, or who is between, does not ask for it.
+        if self._is_secure and not tls.is_used:
+            raise SinkRefused(f"{self.name}: the server offers no TLS")
+
     def _subject_of(self, record: tuple[Any, ...]) -> str:
         return ".".join((self._subject, *(quote(record[place], safe="@:+/=,;|-_~!") or "_" for place in _SUBJECT)))
 
@@ -177,10 +206,29 @@ class NatsSink:
         told = self._error if self._error is not None and not str(error) else error
         text = f"{self.name}: {without_credentials(str(told) or type(told).__name__)}"
         words = str(told).lower()
-        is_refusal = "authorization" in words or "permissions violation" in words or (
+        is_refusal = is_untrusted(told) or "authorization" in words or "permissions violation" in words or (
             isinstance(error, stream_errors.BadRequestError)
         )  # fmt: skip
         return SinkRefused(text) if is_refusal else SinkError(text)
+
+
+class _Tls(ssl.SSLContext):
+    # A context that knows whether it was used.
+
+    def __new__(cls, authorities: str) -> _Tls:
+        made = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
+        if authorities:
+            made.load_verify_locations(cafile=authorities)
+        else:
+            made.load_default_certs()
+        made.is_used = False
+        return made
+
+    is_used: bool
+
+    def wrap_bio(self, *values: Any, **named: Any) -> ssl.SSLObject:
+        self.is_used = True
+        return super().wrap_bio(*values, **named)
 
 
 def message_id(record: tuple[Any, ...]) -> str:

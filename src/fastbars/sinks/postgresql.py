@@ -15,7 +15,7 @@ import asyncpg
 from fastbars.redaction import without_credentials
 from fastbars.sinks.declaration import SinkError, SinkRefused
 from fastbars.sinks.rows import COLUMNS, KEY, ColumnKind, Rows
-from fastbars.sinks.urls import checked_name, shown_url, split_options
+from fastbars.sinks.urls import checked_name, is_untrusted, shown_url, split_options
 
 __all__ = ["PostgresqlSink"]
 
@@ -86,7 +86,7 @@ class PostgresqlSink:
         except (*_REFUSALS, asyncpg.ClientConfigurationError, ValueError) as error:
             raise SinkRefused(f"{self.name}: {_text(error)}") from None
         except _FAILURES as error:
-            raise SinkError(f"{self.name}: {_text(error)}") from None
+            raise (SinkRefused if is_untrusted(error) else SinkError)(f"{self.name}: {_text(error)}") from None
 
     async def write(self, rows: Rows) -> None:
         """Write the rows in one transaction. Raises SinkError."""

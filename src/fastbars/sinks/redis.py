@@ -24,7 +24,7 @@ from fastbars.redaction import without_credentials
 from fastbars.sinks.declaration import SinkError, SinkRefused
 from fastbars.sinks.json_rows import json_of
 from fastbars.sinks.rows import COLUMNS, KEY, Rows
-from fastbars.sinks.urls import checked_name, number_of_option, shown_url, split_options
+from fastbars.sinks.urls import checked_name, is_untrusted, number_of_option, shown_url, split_options
 from fastbars.ticks import to_nanoseconds
 
 __all__ = ["RedisSink"]
@@ -189,7 +189,7 @@ class RedisSink:
 
     def _failure(self, error: Exception) -> SinkError:
         text = f"{self.name}: {_text(error)}"
-        is_refusal = isinstance(error, exceptions.AuthenticationError) or (
+        is_refusal = (isinstance(error, exceptions.AuthenticationError) or is_untrusted(error)) or (
             isinstance(error, exceptions.ResponseError) and any(word in str(error) for word in _REFUSED)
         )
         return SinkRefused(text) if is_refusal else SinkError(text)

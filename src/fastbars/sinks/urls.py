@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsp
 
 from fastbars.sinks.declaration import SinkRefused
 
-__all__ = ["checked_name", "host_names", "login_of", "number_of_option", "shown_url", "split_options"]
+__all__ = ["checked_name", "host_names", "is_untrusted", "login_of", "number_of_option", "shown_url", "split_options"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}")
 _LONGEST = 4_000
@@ -86,6 +86,11 @@ def number_of_option(url: str, option: str, value: str, least: float, most: floa
     if not least <= number <= most:
         raise SinkRefused(f"{shown_url(url)}: {option}={value!r:.60} must be a number from {least:g} to {most:g}")
     return number
+
+
+def is_untrusted(error: BaseException) -> bool:
+    """Whether it says that the certificate of a server is signed by nobody trusted, or for another name."""
+    return "certificate" in (text := str(error).lower()) and "verif" in text
 
 
 def _shown_reason(error: ValueError) -> str:
