@@ -12,7 +12,6 @@ from benchmarks.instructions import compiler
 
 PROJECT = Path(__file__).resolve().parents[1]
 PERFORMANCE = PROJECT / "docs" / "performance.md"
-README = PROJECT / "README.md"
 
 
 def write(page: Path, command: str, lines: list[str]) -> None:

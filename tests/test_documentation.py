@@ -25,6 +25,7 @@ from sybil.parsers.markdown import CodeBlockParser, SkipParser
 import fastbars
 from fastbars import errors
 from fastbars.cli.options import make_parser
+from fastbars.service.config import read_config
 from servers import START_NS, trade
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -146,6 +147,43 @@ def test_links_inside_the_project_lead_somewhere(path: Path) -> None:
 def test_every_public_name_stands_in_the_reference(name: str) -> None:
     pages = [path.read_text(encoding="utf-8") for path in (PROJECT / "docs" / "reference").glob("*.rst")]
     assert any(re.search(rf"^\.\. \w+:: (?:[\w.]+\.)?{name}$", page, re.M) for page in pages)
+
+
+def test_figures_of_the_readme_stand_in_the_page_of_performance() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| ([\d.,]+) ns \| ([^|]+) \|$", readme, re.MULTILINE)
+    assert len(rows) > 3
+    measured = (
+        (PROJECT / "docs" / "performance.md").read_text(encoding="utf-8").partition("<!-- make bench-peers -->")[2]
+    )
+    tables = measured.split("\n**")
+    for own, others in rows:
+        (table,) = (
+            part for part in tables if re.search(rf"^\| fastbars [^|]*\| {re.escape(own)} \(", part, re.MULTILINE)
+        )
+        for name, times in re.findall(r"([A-Za-z_ ]+?) ([\d.]+)[,;]?", others):
+            assert re.search(
+                rf"^\| {name.strip()}\b[^|]*\|[^|]*\| {re.escape(times)} \|", table, re.MULTILINE | re.IGNORECASE
+            )
+
+
+CONFIGURATIONS = [
+    pytest.param(block, id=f"{path.name}: {number}")
+    for path in PAGES
+    for number, block in enumerate(re.findall(r"```toml\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL))
+    if "[venues" in block and "bars =" in block
+]
+
+
+@pytest.mark.parametrize("block", CONFIGURATIONS)
+def test_a_configuration_of_the_documentation_is_accepted(
+    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in re.findall(r"\$\{(\w+)\}", block):
+        monkeypatch.setenv(name, str(tmp_path))
+    file = tmp_path / "fastbars.toml"
+    file.write_text(block, encoding="utf-8")
+    assert read_config(file).venues
 
 
 def test_each_test_that_the_threat_model_names_is_there() -> None:

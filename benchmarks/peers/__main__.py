@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import market
-from benchmarks.pages import PERFORMANCE, README, measured, write
+from benchmarks.pages import PERFORMANCE, measured, write
 from benchmarks.peers.workers import HERE, WORK, Job, Worker, difference, python_of, version_of
 from fastbars.kernel.scaled import to_text
 
@@ -174,20 +174,18 @@ def compare(workers: list[Worker], folder: Path) -> None:
             raise SystemExit(fault)
 
 
-def lines_of(table: Table, versions: dict[str, str], brief: bool) -> list[str]:
-    """A Markdown table; brief: without what each computes. Below it, why somebody is ahead."""
+def lines_of(table: Table, versions: dict[str, str]) -> list[str]:
+    """A Markdown table; below it, why somebody is ahead."""
     jobs = [job for job in table.jobs if not is_slower_variant(job, table.jobs)]
 
     def ours_of(job: Job) -> Job:
         return next(each for each in jobs if not table.by_kind or each.only == job.only)
 
-    head = ["| library | ns a trade: median (min to max) | times the time of fastbars |", "|---|---|---|"]
-    if not brief:
-        head = [f"{head[0]} what it makes |", f"{head[1]}---|"]
-    lines = [f"**{table.title}**", "", *head]
+    head = "| library | ns a trade: median (min to max) | times the time of fastbars | what it makes |"
+    lines = [f"**{table.title}**", "", head, "|---|---|---|---|"]
     for job in jobs:
         name = f"{job.peer} {versions.get(job.peer, '')}".strip() + (f", {job.only}" if job.only else "")
-        computes = "" if brief else f" {job.computes} |"
+        computes = f" {job.computes} |"
         if not job.times_ns:
             lines.append(f"| {name} | not measured: {job.fault} | |{computes}")
             continue
@@ -224,13 +222,12 @@ def main() -> None:
     for table in tables:
         print(f"{datetime.now(UTC):%H:%M:%S}  {table.title}", file=sys.stderr, flush=True)
         measure(table, versions, options.rounds, options.trades)
-        print("\n".join(lines_of(table, versions, brief=False)), flush=True)
+        print("\n".join(lines_of(table, versions)), flush=True)
     if options.no_write:
         return
     where = measured(COMMAND, options.rounds) + " Each library in an environment of its own."
-    for page in (PERFORMANCE, README):
-        body = [line for table in tables for line in lines_of(table, versions, page == README)]
-        write(page, COMMAND, [where, "", *body[:-1]])
+    body = [line for table in tables for line in lines_of(table, versions)]
+    write(PERFORMANCE, COMMAND, [where, "", *body[:-1]])
 
 
 if __name__ == "__main__":
