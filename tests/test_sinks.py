@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 
 import fastbars
 from fastbars import BarStatus, OHLCVBar
+from fastbars.live.config import StreamConfig
+from fastbars.live.delivery import Delivery
 from fastbars.simulator import SimulatedExchange
 from fastbars.sinks import Rows, SinkError, SinkRefused, SinkState, open_sink
 from fastbars.sinks.rows import COLUMNS, KEY, bar_of, best_of, now
@@ -181,7 +184,8 @@ async def test_one_that_can_take_nothing_is_refused_at_the_start() -> None:
     ("sinks", "message"),
     [
         (["nosuch:x"], "is no URL of a sink"), (["x"], "is no URL of a sink"), (["jsonl:"], "names no file"),
-        (["jsonl:a", "jsonl:a"], "two sinks are named"), (["nosuch://user:secret-word@h/x"], r"nosuch://.*\*\*\*|nosuch"),
+        (["jsonl:a", "jsonl:a"], "two sinks are named"), (["jsonl:" + 999 * "a"], "at most 500"),
+        ([f"jsonl:{n}" for n in range(51)], "51 sinks: at most 50"), (["nosuch://user:secret-word@h/x"], r"nosuch://.*\*\*\*|nosuch"),
     ],
 )  # fmt: skip
 def test_what_is_no_sink_is_refused(sinks: list[str], message: str) -> None:
@@ -239,6 +243,30 @@ async def test_a_line_that_a_crash_has_cut_is_ended(tmp_path: Path) -> None:
     cut, line = path.read_bytes().splitlines()
     assert cut == b'{"symbol": "BTC'
     assert bar_of({**orjson.loads(line), **{n: getattr(bar(0), n) for n in ("open_time", "close_time")}}) == bar(0)
+
+
+def test_a_sink_that_is_taken_away_holds_nothing_up_and_begins_anew_when_it_is_back(tmp_path: Path) -> None:
+    def started(content: dict[str, Any] | None, *sinks: str) -> tuple[Delivery, list[int]]:
+        delivery = Delivery("binance", ("binance", "spot"), StreamConfig(bars=["1m"]))
+        delivery.hold()
+        delivery.load(content or {})
+        numbers = [delivery.add_consumer(CONSUMER + name) for name in sinks]
+        delivery.release()
+        return delivery, numbers
+
+    delivery, numbers = started(None, "a", "b")
+    assert numbers == [0, 0]
+    delivery.open_log(tmp_path / "state", 0)
+    delivery.issue([bar(0), bar(1), bar(2)])
+    delivery.confirm(CONSUMER + "a", 3)
+    delivery.confirm(CONSUMER + "b", 1)
+    delivery.close_log()
+    delivery, numbers = started(delivery.dump(1)(), "a", "b")
+    assert (numbers, delivery.bar(0), delivery.bar(1), delivery.bar(2)) == ([3, 1], None, bar(1), bar(2))
+    delivery, numbers = started(delivery.dump(2)(), "a")
+    assert (numbers, delivery.bar(1), delivery.bar(2)) == ([3], None, None)
+    delivery, numbers = started(delivery.dump(3)(), "a", "b")
+    assert numbers == [3, 3]
 
 
 @pytest.mark.real_clock
@@ -435,6 +463,42 @@ async def test_a_disk_that_is_full_is_a_sink_that_is_down() -> None:
     with pytest.raises(SinkError, match="No space left"):
         await keep_open(sink)
     await sink.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not limit the size of files")
+@pytest.mark.parametrize("form", STORES)
+async def test_a_disk_that_was_full_has_every_bar_once_it_has_room(form: str, tmp_path: Path) -> None:
+    import resource  # not on Windows
+
+    url, (soft, hard) = form.partition("?")[0].format(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    bars = [bar(n) for n in range(600)]
+    sink = open_sink(url)
+    await sink.open()
+    batches = [Rows(bars[n : n + 200], "a", [at(0)] * 200) for n in range(0, 600, 200)]
+    await sink.write(batches[0])
+    await sink.flush()
+    limit = 2_000 if form.startswith("parquet") else largest_of(tmp_path) + 2_000
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        for _ in range(2):  # a worker opens it again, and gives it the same rows
+            with pytest.raises(SinkError, match=sink.name):
+                await keep_in(sink, batches[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    await keep_in(sink, *batches[1:])
+    await sink.close()
+    assert fastbars.read(url) == bars
+
+
+def largest_of(folder: Path) -> int:
+    return max(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+async def keep_in(sink: Any, *batches: Rows) -> None:
+    await sink.open()
+    for rows in batches:
+        await sink.write(rows)
+        await sink.flush()
 
 
 async def keep_open(sink: Any) -> None:

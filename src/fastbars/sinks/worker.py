@@ -32,6 +32,7 @@ BATCH_BARS = 10_000
 BATCH_S = 1.0  # a bar waits so long for others
 STOP_S = 10.0  # what a sink has not taken by then at the end of a stream stays unconfirmed
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 30.0
+_MOST_SINKS, _LONGEST_NAME = 50, 500
 CONSUMER = "sink:"
 
 
@@ -289,7 +290,8 @@ class SinkWorkers:
         source: name of the stream, in each row; empty: the name of this host.
 
     Raises:
-        SinkRefused: as `open_sink`; two have one name. TypeError: it is neither a list nor a mapping.
+        SinkRefused: as `open_sink`; two have one name; a name is longer than 500 characters, or there are more than 50
+            sinks. TypeError: it is neither a list nor a mapping.
     """
 
     def __init__(
@@ -298,6 +300,8 @@ class SinkWorkers:
     ) -> None:  # fmt: skip
         if isinstance(sinks, str) or not isinstance(sinks, Sequence | Mapping):
             raise TypeError(f"sinks must be a list, or a mapping by name, got {type(sinks).__name__}")
+        if len(sinks) > _MOST_SINKS:
+            raise SinkRefused(f"{len(sinks)} sinks: at most {_MOST_SINKS}")
         self.source = source or socket.gethostname()
         made: dict[str, Sink] = {}
         named = sinks.items() if isinstance(sinks, Mapping) else ((None, sink) for sink in sinks)
@@ -306,6 +310,8 @@ class SinkWorkers:
             own = sink.name if name is None else name
             if own in made:
                 raise SinkRefused(f"two sinks are named {own!r:.200}; give them names: sinks={{NAME: ...}}")
+            if len(own) > _LONGEST_NAME:  # state files limit it
+                raise SinkRefused(f"the name {own!r:.100} of a sink has {len(own)} characters, at most {_LONGEST_NAME}")
             made[own] = sink
         self._workers = {name: SinkWorker(name, sink, self.source) for name, sink in made.items()}
         self._streams = 0
