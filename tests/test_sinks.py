@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from datetime import timedelta
 from decimal import Decimal
@@ -22,6 +23,7 @@ from fastbars.live.delivery import Delivery
 from fastbars.simulator import SimulatedExchange
 from fastbars.sinks import Rows, SinkError, SinkRefused, SinkState, open_sink
 from fastbars.sinks.rows import COLUMNS, KEY, bar_of, best_of, now
+from fastbars.sinks.text import files_of
 from fastbars.sinks.worker import BATCH_S, CONSUMER, SinkWorker, SinkWorkers
 from fastbars.times import EPOCH
 from sink_law import History
@@ -357,6 +359,31 @@ async def test_files_that_are_full_are_set_aside(scheme: str, tmp_path: Path) ->
     await keep(url, *(Rows(bars[n : n + 1_000], "a", [at(0)] * 1_000) for n in range(0, 12_000, 1_000)))
     assert (tmp_path / f"b.{scheme}.2").stat().st_size > 1_000_000
     assert fastbars.read(url) == bars
+
+
+@pytest.mark.parametrize("scheme", ["csv", "jsonl"])
+async def test_each_day_has_a_file(scheme: str, tmp_path: Path) -> None:
+    url, file = f"{scheme}:{tmp_path}/b.{scheme}?rotate=day", tmp_path / f"b.{scheme}"
+    sink = open_sink(url)
+    await sink.open()
+    await keep_in_open(sink, bar(0))
+    await keep_in_open(sink, bar(1))
+    await sink.close()
+    os.utime(file, (now().timestamp(), now().timestamp()))  # the file system's clock is another
+    await asyncio.sleep(86_400)
+    await sink.open()  # finds the file of the day before
+    await keep_in_open(sink, bar(2))
+    await asyncio.sleep(86_400)
+    await keep_in_open(sink, bar(3))  # has it open
+    await keep_in_open(sink, bar(4))
+    await sink.close()
+    assert [own.name for own in files_of(file)] == [f"b.{scheme}.1", f"b.{scheme}.2", f"b.{scheme}"]
+    assert fastbars.read(url) == [bar(n) for n in range(5)]
+
+
+async def keep_in_open(sink: Any, *bars: OHLCVBar) -> None:
+    await sink.write(Rows(bars, "a", [now()] * len(bars)))
+    await sink.flush()
 
 
 async def test_a_csv_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """`jsonl:FILE` and `csv:FILE`: each row as a line, appended; a file that is full is set aside under a number.
 
-    bars.jsonl --`rotate` MB reached--> bars.jsonl.1, bars.jsonl.2, ...: the highest is the newest
+    bars.jsonl --`rotate` MB, or the day is over--> bars.jsonl.1, bars.jsonl.2, ...: the highest is the newest
 
 A line that a crash has cut is ended at the next start, and readers pass over it. A row that was not confirmed is
 written again: readers take the best row of each bar.
@@ -14,7 +14,7 @@ import io
 import os
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl
 
 from fastbars.sinks.declaration import SinkError, SinkRefused
 from fastbars.sinks.json_rows import json_of
-from fastbars.sinks.rows import COLUMNS, Rows
+from fastbars.sinks.rows import COLUMNS, Rows, now
 
 __all__ = ["CsvSink", "JsonLinesSink", "files_of"]
 
@@ -40,9 +40,11 @@ class _Lines:
             raise SinkRefused(f"{url!r:.200} names no file: {url.partition(':')[0]}:FILE")
         options = dict(parse_qsl(query, keep_blank_values=True))
         rotate = options.pop("rotate", "")
-        if options or not re.fullmatch(r"[1-9]\d{0,5}|", rotate):
-            raise SinkRefused(f"{url!r:.200}: the only option is rotate=MB, from 1 to 999999")
-        self._most = int(rotate) * _MB if rotate else None
+        if options or not re.fullmatch(r"[1-9]\d{0,5}|day|", rotate):
+            raise SinkRefused(f"{url!r:.200}: the only option is rotate=MB, from 1 to 999999, or rotate=day")
+        self._most = int(rotate) * _MB if rotate.isdigit() else None
+        self._is_daily = rotate == "day"
+        self._day = date.min  # of what is in the file, by the wall clock, UTC
         self._header = header
         self._file: IO[bytes] | None = None
         self.name = f"{url.partition(':')[0]}:{self.path}"
@@ -57,17 +59,16 @@ class _Lines:
             raise SinkError(f"{self.name}: {error.strerror or error}") from error
 
     async def append(self, content: bytes) -> None:
+        if self._is_daily and self._file is not None and self._day != now().date():
+            if self._file.tell() > len(self._header):
+                await self._begin_anew()
+            self._day = now().date()
         await self._do(lambda file: file.write(content))
 
     async def flush(self) -> None:
         await self._do(_sync)
         if self._most is not None and self._file is not None and self._file.tell() >= self._most:
-            await self.close()
-            try:
-                await asyncio.to_thread(self._set_aside)
-            except OSError as error:
-                raise SinkError(f"{self.name}: {error.strerror or error}") from error
-            await self.open()
+            await self._begin_anew()
 
     async def close(self) -> None:
         file, self._file = self._file, None
@@ -76,6 +77,15 @@ class _Lines:
                 file.close()
             except OSError:  # what was written since the last flush is not confirmed
                 return
+
+    async def _begin_anew(self) -> None:
+        await self._do(_sync)
+        await self.close()
+        try:
+            await asyncio.to_thread(self._set_aside)
+        except OSError as error:
+            raise SinkError(f"{self.name}: {error.strerror or error}") from error
+        await self.open()
 
     async def _do(self, action: Callable[[IO[bytes]], object]) -> None:
         if self._file is None:
@@ -96,7 +106,9 @@ class _Lines:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
                     file.write(b"\n")
+                self._day = datetime.fromtimestamp(self.path.stat().st_mtime, UTC).date()
             else:
+                self._day = now().date()
                 file.write(self._header)
         except BaseException:
             file.close()
@@ -112,7 +124,7 @@ class JsonLinesSink:
     """Appends rows to a file, a line of JSON each, in the order issued; decimals are text, times ISO 8601 in UTC.
 
     Args:
-        url: "jsonl:FILE", with `?rotate=MB` to set the file aside where it is larger.
+        url: "jsonl:FILE", with `?rotate=MB` to set the file aside where it is larger, or `?rotate=day` at midnight UTC.
 
     Raises:
         SinkRefused: no file is named, or an option is wrong.
@@ -143,7 +155,7 @@ class CsvSink:
     """Appends rows to a CSV file with a header; decimals without exponent, times ISO 8601 in UTC, None is empty.
 
     Args:
-        url: "csv:FILE", with `?rotate=MB` to set the file aside where it is larger.
+        url: "csv:FILE", with `?rotate=MB` to set the file aside where it is larger, or `?rotate=day` at midnight UTC.
 
     Raises:
         SinkRefused: no file is named, or an option is wrong.
