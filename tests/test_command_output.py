@@ -678,12 +678,19 @@ BAD: dict[str, list[str]] = {
     "--ids": ["", "some"],
     "--partition-by": ["", "nosuch"],
     "--workers": ["", "x", "0", "-1", "1.5"],
+    "file": ["", "/nosuch/file", "."],
+    "url": ["", "nonsense", "ftp://127.0.0.1", "http://127.0.0.1:9", "http://[::1", "http://127.0.0.1:x"],
+    "--token-env": ["", "NO_SUCH_VARIABLE"],
+    "source": ["", "nonsense", "parquet:/nosuch", "nats://127.0.0.1"],
+    "--host": ["", "0.0.0.0"],
+    "--on": ["", "http://127.0.0.1", "x:y"],
 }
 WHOLE = {
     "demo": "--seconds 0.1", "replay": "TAPE --exchange binance", "record": "binance BTCUSDT -o OUT --url ws://127.0.0.1:9",
     "verify": "TAPE --exchange binance", "stream": "binance BTCUSDT --url ws://127.0.0.1:9", "simulate": "",
     "history": "binance BTCUSDT --rest-url http://127.0.0.1:9 -o OUT", "symbols": "binance --rest-url http://127.0.0.1:9",
     "check": "TAPE", "build": "TAPE --bars 1m -o OUT", "resample": "TAPE --bars 1h",
+    "run": "FILE --check", "init": "/nosuch/file", "status": "http://127.0.0.1:9", "serve": "parquet:.",
 }  # fmt: skip
 
 
@@ -701,7 +708,7 @@ def bad_command_lines() -> Iterator[tuple[str, ...]]:
                     words[0] = value
                 elif option == "symbols":
                     words[1] = value
-                elif option in ("tapes", "files"):
+                elif option in ("tapes", "files", "file", "url", "source"):
                     words[0] = value
                 else:
                     words.append(f"{option}={value}")

@@ -360,6 +360,7 @@ def test_together_has_every_counter_of_each() -> None:
         "lines",
         "clock_offset_s",
         "failure",
+        "sinks",
         "venues",
     }
     largest = {"grace_s", "delay_p50_s", "delay_p999_s"}

@@ -29,6 +29,8 @@ from fastbars.live.connections.adapter import BaseWebSocketAdapter
 from fastbars.live.connections.states import ConnectionState
 from fastbars.live.instrument_source import InstrumentSource
 from fastbars.live.universe import SymbolChange, UniverseWatch
+from fastbars.sinks.declaration import Sink
+from fastbars.sinks.worker import SinkWorkers
 from fastbars.specs import BarSpec
 from fastbars.ticks import TickData
 from fastbars.venue_streams import VenueStreams
@@ -37,19 +39,16 @@ if TYPE_CHECKING:
     from fastbars.live.past.keeper import PastKeeper
     from fastbars.live.past.plan import HistoryFrom
     from fastbars.live.past.spans import Since, Span
-    from fastbars.sinks.declaration import Sink
-    from fastbars.sinks.worker import SinkWorkers
     from fastbars.tapes.recorder import Recording
     from fastbars.verification import CandleWatch
-
-    OneSink = str | Sink | Callable[..., object]
-    Sinks = Sequence[OneSink] | Mapping[str, OneSink]
 
 __all__ = ["BarStream", "VenueStreams", "run", "stream"]
 
 T = TypeVar("T")
 Bars = str | int | BarSpec | Sequence[str | int | BarSpec]
 Symbols = Sequence[str] | Where
+OneSink = str | Sink | Callable[..., object]
+Sinks = Sequence[OneSink] | Mapping[str, OneSink]
 
 
 class StreamOptions(TypedDict, total=False):
@@ -361,8 +360,6 @@ def _own_options(name: str, venue: Exchange, venues: Collection[str], options: S
 def _workers_of(sinks: Sinks | SinkWorkers, source: str) -> SinkWorkers | None:
     if not sinks and isinstance(sinks, tuple | list | dict):
         return None
-    from fastbars.sinks.worker import SinkWorkers  # noqa: PLC0415 loaded for those who ask for it
-
     return sinks if isinstance(sinks, SinkWorkers) else SinkWorkers(sinks, source)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -82,7 +83,7 @@ def _fetched(url: str, token_env: str | None) -> dict[str, Any]:
     except urllib.error.HTTPError as error:
         hint = ": give the name of the variable with its token, --token-env NAME" if error.code == 401 else ""
         raise FastbarsError(f"{without_credentials(url)}: HTTP {error.code}{hint}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise FastbarsError(f"{without_credentials(url)}: {getattr(error, 'reason', error)}") from error
     try:
         content = orjson.loads(body)
