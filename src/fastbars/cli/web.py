@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["demo_on_page", "serve_stored"]
 
-_DEMO_SPECS = ("1s", "5s", "1m", "tick:100")
+_DEMO_SPECS = ("1s", "5s", "1m", "tick:100@1m")  # anchored: cut again when a gap heals
 _DEMO_PAST_S = 600.0
 _OUTAGE_EVERY_S = 20.0
 

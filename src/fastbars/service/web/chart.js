@@ -12,8 +12,6 @@ function faded(hex, alpha) {
   return `rgba(${n >> 16}, ${(n >> 8) & 255}, ${n & 255}, ${alpha})`;
 }
 
-export function two(n) { return String(n).padStart(2, "0"); }
-
 // "2025-01-31T12:00:00.250000Z" -> what is shown of it.
 export function dateText(text) { return text.slice(0, 10); }
 export function timeText(text) {
@@ -184,7 +182,7 @@ export class Chart {
     else if (!old && bars.length) scale.scrollToRealTime();
     this.shift = 0;
     if (this.selected) this.selected = this.byTime.get(this.selected.time) ?? null;
-    this.onSelect(this.selected ?? bars.at(-1) ?? null, Boolean(this.selected), bars.at(-1) ?? null);
+    this.onSelect(this.selected ?? bars.at(-1) ?? null, this.lastPriced());
   }
 
   // Older bars, which must not move what is looked at.
@@ -198,9 +196,10 @@ export class Chart {
   select(bar) {
     if (this.selected === bar) return;
     this.selected = bar;
-    const last = this.all().at(-1) ?? null;
-    this.onSelect(bar ?? last, Boolean(bar), last);
+    this.onSelect(bar ?? this.all().at(-1) ?? null, this.lastPriced());
   }
+
+  lastPriced() { return this.all().findLast((bar) => bar.close !== null) ?? null; }
 
   step(by) {
     const bars = this.all();

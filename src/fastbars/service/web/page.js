@@ -1,5 +1,5 @@
 // The page: which series is shown, what is known of a bar, how the feed is. All text from outside goes into text nodes.
-import { Chart, dateText, timeText, two } from "./chart.js";
+import { Chart, dateText, timeText } from "./chart.js";
 
 const FIRST_BARS = 500, OLDER_BARS = 500, MOST_BARS = 6000, ROWS = 60;
 const MEANINGS = {
@@ -63,7 +63,7 @@ function whyOf(holes) {
   return why ? `not healed: ${why}` : "healing is under way";
 }
 
-function showBar(bar, picked, last) {
+function showBar(bar, last) {
   const lastPrice = last?.close ?? null;
   by("last").textContent = lastPrice ?? "";
   by("last").dataset.way = lastPrice === null ? "" : Number(last.close) >= Number(last.open) ? "up" : "down";
