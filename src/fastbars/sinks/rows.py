@@ -86,6 +86,7 @@ KEY = ("exchange", "market", "symbol", "spec", "begins", "number")
 
 RANKS = {status: rank for rank, status in enumerate(STATUSES)}
 _BAR_COLUMNS = tuple(column.name for column in COLUMNS if column.name in BAR_FIELDS)
+_values_of = attrgetter(*_BAR_COLUMNS)
 
 
 class Rows(Sequence[OHLCVBar]):
@@ -160,7 +161,7 @@ def number_of(bar: OHLCVBar) -> str:
 
 def record_of(bar: OHLCVBar, source: str, issued_time: datetime) -> tuple[Any, ...]:
     """One row, in the order of COLUMNS."""
-    values = [getattr(bar, name) for name in _BAR_COLUMNS]
+    values = list(_values_of(bar))
     values[_STATUS] = str(bar.status)
     values[_REASON] = str(bar.close_reason)
     anchor_time = bar.anchor_time
