@@ -39,6 +39,8 @@ _CREATE = (
     )
     + f", primary key ({', '.join(_QUOTED[name] for name in _PRIMARY)}))"
 )  # fmt: skip
+# Its defaults are all cores, and most of the machine's memory.
+_SETTINGS: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "memory_limit": "256MB"}
 _VIEW = f"""
     create or replace view bars as select * exclude (place) from (
         select *, row_number() over (
@@ -107,7 +109,7 @@ class DuckDBSink:
             self._connection.close()
             self._connection = None
         try:
-            connection = duckdb.connect(str(self._path))
+            connection = duckdb.connect(str(self._path), config=_SETTINGS)
         except duckdb.IOException as error:
             if "lock" in str(error):
                 raise SinkError(f"{self.name}: another process has it open") from error

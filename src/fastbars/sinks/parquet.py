@@ -50,7 +50,6 @@ __all__ = ["ParquetSink", "table_of"]
 
 GROUPS = 4
 BATCH_S = 10.0
-BATCH_BARS = 20_000
 COMPACT_FILES = 64
 LARGE_ROWS = 30_000  # of a file: it is left as it is
 _MOST_GROUPS = 1_024
@@ -94,8 +93,6 @@ class ParquetSink:
         if options:
             raise SinkRefused(f"{url!r:.200}: no such option: {next(iter(options))!r:.50}; known are groups and batch")
         self.name = f"parquet:{self._folder}"
-        # A flush has so many rows where many wait, for files of a size that is quick to write.
-        self.batch_bars = BATCH_BARS
         self._waiting: list[Rows] = []
         self._scales: dict[str, int] = {}  # of decimals, by column: what they were lately
         self._small: dict[tuple[Path, str], dict[str, int]] = {}  # (partition, source) -> small files and their rows
@@ -132,13 +129,11 @@ class ParquetSink:
     def _write(self, rows: Rows) -> None:
         if not len(rows):
             return
-        table = table_of(rows, self._scales)
-        for partition, places in self._partitions_of(rows, table):
-            part = table if len(places) == len(rows) else table.take(pa.array(places))
-            self._write_file(partition, _narrowed(part), rows.source)
+        for partition, table in self._partitions_of(rows, table_of(rows, self._scales)):
+            self._write_file(partition, _narrowed(table), rows.source)
 
-    def _partitions_of(self, rows: Rows, table: pa.Table) -> Iterator[tuple[Path, npt.NDArray[np.intp]]]:
-        # Each folder, and the places of its rows.
+    def _partitions_of(self, rows: Rows, table: pa.Table) -> Iterator[tuple[Path, pa.Table]]:
+        # Each folder, and its rows.
         if len(self._places) > _MOST_SYMBOLS:
             self._places.clear()
             self._numbers.clear()
@@ -152,9 +147,12 @@ class ParquetSink:
         day = table.column("begins").cast(pa.int64()).to_numpy() // _DAY_US
         order = np.lexsort((group, day))
         ends = np.flatnonzero((np.diff(day[order]) != 0) | (np.diff(group[order]) != 0)) + 1
-        for places in np.split(order, ends):
-            first = places[0]
-            yield self._folder_of(*groups[int(group[first])], _EPOCH_DAY + timedelta(days=int(day[first]))), places
+        ordered = table.take(pa.array(order)) if len(ends) else table
+        begins = [0, *ends.tolist()]
+        for begin, end in zip(begins, [*begins[1:], len(order)], strict=True):
+            first = order[begin]
+            folder = self._folder_of(*groups[int(group[first])], _EPOCH_DAY + timedelta(days=int(day[first])))
+            yield folder, ordered.slice(begin, end - begin)
 
     def _folder_of(self, exchange: str, market: str, group: int, day: date) -> Path:
         return (
