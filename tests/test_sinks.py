@@ -464,6 +464,30 @@ async def test_sources_whose_names_begin_alike_are_told_apart(tmp_path: Path, mo
     assert fastbars.read(url) == [bar(n) for n in range(8)]
 
 
+async def test_whoever_reads_while_files_are_written_anew_misses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastbars.sinks.parquet.COMPACT_FILES", 2)
+    url, kept, missed = f"parquet:{tmp_path}/bars?groups=1", 1, list[tuple[int, int]]()
+    await keep(url, Rows([bar(0)], "a", [at(0)]))
+
+    async def read() -> None:
+        while kept < 100:
+            least = kept
+            found = len(await asyncio.to_thread(fastbars.read, url))
+            if found < least:
+                missed.append((found, least))
+
+    sink, reading = open_sink(url), asyncio.create_task(read())
+    await sink.open()
+    for number in range(1, 100):
+        await sink.write(Rows([bar(number)], "a", [at(0)]))
+        await sink.flush()
+        kept += 1
+    await reading
+    assert missed == []
+
+
 async def test_large_files_are_left_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastbars.sinks.parquet.COMPACT_FILES", 4)
     monkeypatch.setattr("fastbars.sinks.parquet.LARGE_ROWS", 10)

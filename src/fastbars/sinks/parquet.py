@@ -355,10 +355,9 @@ def united(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.table(columns, [column.name for column in COLUMNS])
 
 
-def markets_of(dated: Path) -> Iterator[list[Path]]:
-    """The files of each market of a date's folder, the oldest of a source first."""
-    for market in sorted(dated.glob("exchange=*/market=*")):
-        yield sorted(market.rglob(f"[!.]*{_ENDING}"))
+def files_in(folder: Path) -> list[Path]:
+    """The files below a folder, the oldest of a source first."""
+    return sorted(folder.rglob(f"[!.]*{_ENDING}"))
 
 
 def best_rows(table: pa.Table) -> pa.Table:

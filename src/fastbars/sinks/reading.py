@@ -18,6 +18,7 @@ from fastbars.sinks.text import files_of
 
 __all__ = ["read"]
 
+_MOST_READS = 100  # of a folder that changes meanwhile
 _TIMES = tuple(column.name for column in COLUMNS if column.kind is ColumnKind.TIME)
 
 
@@ -179,11 +180,9 @@ def _of_duckdb(path: Path, wanted: _Wanted) -> Iterator[dict[str, Any]]:
 
 
 def _of_parquet(folder: Path, wanted: _Wanted, *, strict: bool) -> Iterator[OHLCVBar]:
-    import pyarrow as pa  # noqa: PLC0415 an extra, for those who ask
-    import pyarrow.compute as pc  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415 an extra, for those who ask
 
-    from fastbars.sinks.parquet import bars_of, best_rows, markets_of, united  # noqa: PLC0415
+    from fastbars.sinks.parquet import bars_of, best_rows, united  # noqa: PLC0415
 
     if not folder.is_dir():
         raise SinkError(f"{folder}: no such folder")
@@ -194,25 +193,41 @@ def _of_parquet(folder: Path, wanted: _Wanted, *, strict: bool) -> Iterator[OHLC
     tests += [pc.field("issued_time") <= wanted.as_of] if wanted.as_of is not None else []
     for test in tests:
         condition = test if condition is None else condition & test
-    names = [column.name for column in COLUMNS]
     # All rows of a bar are of one date and one market, so that memory holds those of one at a time.
     for dated in sorted(folder.glob("date=*")):
         if not wanted.has_date(dated.name.removeprefix("date=")):
             continue
-        for files in markets_of(dated):
-            tables = []
-            for file in files:
-                try:
-                    table = pq.read_table(file, columns=names, filters=condition, partitioning=None)
-                    if table.column_names != names:
-                        raise pa.ArrowInvalid("its columns are not those of bars")
-                except FileNotFoundError:  # written anew with others meanwhile, and read there
-                    continue
-                except (OSError, pa.ArrowException) as error:
-                    if strict:
-                        raise SinkError(f"{file}: {error}") from error
-                    log.warning("parquet_file_not_read", file=str(file), error=str(error)[:200])
-                    continue
-                tables.append(table)
+        for market in sorted(dated.glob("exchange=*/market=*")):
+            tables = _tables_of(market, condition, strict=strict)
             if tables:
                 yield from bars_of(best_rows(united(tables)))
+
+
+def _tables_of(market: Path, condition: Any, *, strict: bool) -> list[Any]:
+    # The rows of a market's folder. While it is read a sink may write files anew as one: then it is read again.
+    import pyarrow as pa  # noqa: PLC0415 an extra, for those who ask
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    from fastbars.sinks.parquet import files_in  # noqa: PLC0415
+
+    names = [column.name for column in COLUMNS]
+    files = files_in(market)
+    for _ in range(_MOST_READS):
+        tables: list[Any] = []
+        for file in files:
+            try:
+                table = pq.read_table(file, columns=names, filters=condition, partitioning=None)
+                if table.column_names != names:
+                    raise pa.ArrowInvalid("its columns are not those of bars")
+            except FileNotFoundError:
+                break
+            except (OSError, pa.ArrowException) as error:
+                if strict:
+                    raise SinkError(f"{file}: {error}") from error
+                log.warning("parquet_file_not_read", file=str(file), error=str(error)[:200])
+                continue
+            tables.append(table)
+        before, files = files, files_in(market)
+        if files == before:
+            return tables
+    raise SinkError(f"{market}: its files change faster than they are read")
