@@ -167,6 +167,18 @@ async def test_everything_of_the_page_needs_the_token() -> None:
             assert answer.status == 200
 
 
+async def test_a_server_that_stops_waits_for_no_page() -> None:
+    server = WebServer(Page(View()).routes())
+    await server.start()
+    async with aiohttp.ClientSession() as session, session.ws_connect(f"{server.url}/ws") as socket:
+        await of_kind(socket, "status")
+        stopping = asyncio.create_task(server.stop())
+        while (received := await socket.receive(timeout=20)).type is aiohttp.WSMsgType.TEXT:
+            pass
+        assert (received.data, received.extra) == (1001, "the service has ended")
+        await asyncio.wait_for(stopping, 20)
+
+
 async def test_a_page_of_another_origin_gets_no_socket() -> None:
     async with serving(Page(View())) as (url, session):
         with pytest.raises(aiohttp.WSServerHandshakeError):

@@ -72,15 +72,25 @@ class Route:
         path: such as "/metrics"; with aiohttp's `{name}` parts.
         handler: an async function of the request.
         is_open: answered without a token, as probes of an orchestrator have none; it must show nothing of value.
+        on_stop: called when the server stops, to end answers that would last.
     """
 
-    __slots__ = ("handler", "is_open", "method", "path")
+    __slots__ = ("handler", "is_open", "method", "on_stop", "path")
 
-    def __init__(self, path: str, handler: Handler, *, is_open: bool = False, method: str = "GET") -> None:
+    def __init__(
+        self,
+        path: str,
+        handler: Handler,
+        *,
+        is_open: bool = False,
+        method: str = "GET",
+        on_stop: Callable[[], object] | None = None,
+    ) -> None:
         self.path = path
         self.handler = handler
         self.is_open = is_open
         self.method = method
+        self.on_stop = on_stop
 
 
 class WebServer:
@@ -158,6 +168,9 @@ class WebServer:
         """Answer what is being answered, shortly, and close. Idempotent."""
         runner, self._runner = self._runner, None
         if runner is not None:
+            for route in self._routes:
+                if route.on_stop is not None:
+                    route.on_stop()
             await runner.cleanup()
 
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -40,8 +40,9 @@ _MOST_MESSAGE_BYTES = 4_096
 _MOST_FIRST_BARS = 2_000
 _MOST_HOLES = 50
 _FAREWELL_S = 5.0  # for a slow page to read why it is dropped
+_GOODBYE_S = 1.0
 _HEARTBEAT_S = 20.0
-_TRY_AGAIN_LATER, _POLICY = 1013, 1008
+_GOING_AWAY, _POLICY, _TRY_AGAIN_LATER = 1001, 1008, 1013
 
 First = Callable[[Series, int], Awaitable[bytes]]
 
@@ -54,6 +55,7 @@ class _Page:
         self.series: set[Series] = set()
         self.later: dict[Series, list[bytes]] = {}  # behind the first bars, which are being read
         self.is_dropped = False
+        self.is_ended = False
         self._queue: deque[bytes] = deque()
         self._bytes = 0
         self._ready = asyncio.Event()
@@ -77,10 +79,15 @@ class _Page:
             await self.socket.send_str(message.decode())
             self._bytes -= len(message)
 
-    async def wait_dropped(self) -> None:
-        while not self.is_dropped:
+    async def wait_over(self) -> None:
+        # Until it is dropped, or ended by this side.
+        while not self.is_dropped and not self.is_ended:
             self._ready.clear()
             await self._ready.wait()
+
+    def end(self) -> None:
+        self.is_ended = True
+        self._ready.set()
 
 
 class LivePage:
@@ -126,7 +133,7 @@ class LivePage:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch(), name="fastbars page")
         page.send(self._status())
-        tasks = [asyncio.create_task(call) for call in (page.write(), page.wait_dropped(), self._read(page))]
+        tasks = [asyncio.create_task(call) for call in (page.write(), page.wait_over(), self._read(page))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -140,6 +147,10 @@ class LivePage:
                         await socket.close(code=_TRY_AGAIN_LATER, message=b"this page reads too slowly")
                 if request.transport is not None:
                     request.transport.abort()
+            elif page.is_ended:
+                with suppress(TimeoutError, ConnectionError, RuntimeError):
+                    async with asyncio.timeout(_GOODBYE_S):
+                        await socket.close(code=_GOING_AWAY, message=b"the service has ended")
         finally:
             self._pages.discard(page)
             for series in list(page.series):
@@ -148,6 +159,11 @@ class LivePage:
                 task.cancel()
             await asyncio.wait(tasks)
         return socket
+
+    def end(self) -> None:
+        """End all sockets: the server stops. A page tries again by itself."""
+        for page in self._pages:
+            page.end()
 
     async def _read(self, page: _Page) -> None:
         from aiohttp import WSMsgType  # noqa: PLC0415 loaded already

@@ -22,6 +22,7 @@ from fastbars.plotting.palette import STATUS_COLOURS, STATUS_OPACITY, css
 from fastbars.service.held import MOST_BYTES, HeldBars, Series, bar_key, sorted_bars, wire_bars
 from fastbars.service.http import Route, View
 from fastbars.service.live_page import LivePage
+from fastbars.specs import BarSpec
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -63,7 +64,6 @@ class Page:
         self._stored = stored
         self.held = HeldBars(held_bytes)
         self.live = LivePage(view, self._first)
-        self._stored_series: tuple[Series, ...] | None = None
         self._listed: tuple[float, list[dict[str, Any]]] = (-_SERIES_S, [])
 
     def add(self, bar: OHLCVBar) -> None:
@@ -91,7 +91,7 @@ class Page:
             *map(of_file, contents),
             Route("/series", self._answer_series),
             Route("/bars", self._answer_bars),
-            Route("/ws", self.live.serve),
+            Route("/ws", self.live.serve, on_stop=self.live.end),
         ]
 
     def _file(self, name: str, content: bytes) -> web.Response:
@@ -117,23 +117,13 @@ class Page:
         now_s = asyncio.get_running_loop().time()
         if now_s - self._listed[0] < _SERIES_S:
             return list(self._listed[1])
-        if self._stored is not None and self._stored_series is None:
-            self._stored_series = tuple(await _in_thread(self._stored.series))
-        specs: dict[tuple[str, str, str], dict[str, None]] = {}
-        for stream in self._view.streams.values():
-            session = stream.adapter.session
-            names = [str(spec) for spec in session.config.specs]
-            for symbol in stream.subscribed:
-                specs.setdefault((*session.exchange.identity, symbol), {}).update(dict.fromkeys(names))
-        for series in (*self.held.series(), *(self._stored_series or ())):
-            specs.setdefault(series[:3], {})[series.spec] = None
-        listed = [
-            {
-                "exchange": exchange, "market": market, "symbol": symbol, "specs": list(own),
-                "words": f"{exchange} {market} {symbol}".casefold(),
-            }
-            for (exchange, market, symbol), own in specs.items()
-        ]  # fmt: skip
+        stored = () if self._stored is None else await _in_thread(self._stored.series)
+        streams = [
+            (one.adapter.session.exchange.identity, one.adapter.session.config.specs, list(one.subscribed))
+            for one in self._view.streams.values()
+        ]
+        series = [*self.held.series(), *stored]
+        listed: list[dict[str, Any]] = await _in_thread(_listed, streams, series)
         self._listed = (now_s, listed)
         return list(listed)
 
@@ -165,6 +155,25 @@ class Page:
         both = {bar_key(bar): bar for bar in stored}
         both |= {bar_key(bar): bar for bar in self.held.bars(series)}
         return sorted_bars(both.values(), since, until, limit)
+
+
+def _listed(
+    streams: Iterable[tuple[tuple[str, str], Iterable[BarSpec], Iterable[str]]], series: Iterable[Series]
+) -> list[dict[str, Any]]:
+    specs: dict[tuple[str, str, str], dict[str, None]] = {}
+    for identity, own, symbols in streams:
+        names = dict.fromkeys(map(str, own))
+        for symbol in symbols:
+            specs.setdefault((*identity, symbol), {}).update(names)
+    for one in series:
+        specs.setdefault(one[:3], {})[one.spec] = None
+    return [
+        {
+            "exchange": exchange, "market": market, "symbol": symbol, "specs": list(names),
+            "words": f"{exchange} {market} {symbol}".casefold(),
+        }
+        for (exchange, market, symbol), names in specs.items()
+    ]  # fmt: skip
 
 
 async def _in_thread(call: Any, *arguments: Any) -> Any:
