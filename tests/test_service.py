@@ -60,6 +60,7 @@ def test_what_is_written_is_what_runs(tmp_path: Path) -> None:
     assert str(config.symbols("bybit")) == "quote=USDT,status=trading"
     assert (config.stream_config("binance:usdm").lateness, config.stream_config("bybit").lateness) == (5, 60)
     assert config.stream_config("bybit").heal_horizon == 100
+    assert config.stream_config("bybit").state == "bars.bybit-spot.state"  # a file for each venue
     assert config.sinks["main"].url == f"jsonl:{tmp_path}/bars.jsonl"
 
 

@@ -244,6 +244,6 @@ class _Received:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    # Without importing the client, which a proxy may not need.
-    client = sys.modules.get("aiohttp")
-    return _FAILURES if client is None else (*_FAILURES, client.ClientError)
+    # Without importing the client, which a proxy may not need, and which another thread may be about to import.
+    error = getattr(sys.modules.get("aiohttp"), "ClientError", None)
+    return _FAILURES if error is None else (*_FAILURES, error)

@@ -156,8 +156,11 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     def stream_config(self, name: str) -> StreamConfig:
         """The settings of a venue. Raises ValueError: the message begins with the name of the field."""
-        given = _set(self.stream) | _set(self.venues[name].stream)
-        return StreamConfig(bars=self.bars, **given)
+        shared, own = _set(self.stream), _set(self.venues[name].stream)
+        if shared.get("state"):  # a file belongs to one venue
+            path = Path(shared["state"])
+            shared["state"] = str(path.with_name(f"{path.stem}.{'-'.join(find_exchange(name).identity)}{path.suffix}"))
+        return StreamConfig(bars=self.bars, **(shared | own))
 
     @property
     def specs(self) -> tuple[str, ...]:

@@ -219,6 +219,8 @@ class Service:
             before, after = old.symbols(name), new.symbols(name)
             if not isinstance(before, list) or not isinstance(after, list):
                 continue
+            if self._bars is not None:  # what is subscribed, so that a reload that failed is made up for by the next
+                before = list(self._bars.venues[name].subscribed)
             added[name] = [symbol for symbol in after if symbol not in before]
             removed[name] = [symbol for symbol in before if symbol not in after]
             old.venues[name].symbols = new.venues[name].symbols
