@@ -167,7 +167,7 @@ async def day(seconds: float, seed: int, folder: Path) -> bool:
         places = await asyncio.to_thread(pipe.recv)
         redis = RedisPlace(broker, "bars")
         urls = {
-            "postgresql": servers["postgresql"].url(),
+            "postgresql": database.url(),
             "redis": redis.url,
             "parquet": f"parquet:{folder}/bars?batch=2",
         }
