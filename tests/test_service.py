@@ -20,8 +20,10 @@ from fastbars.cli import main
 from fastbars.live.config import StreamConfig
 from fastbars.service.config import KNOBS, Config, ConfigError, read_config
 from fastbars.service.notify import Notifier
+from fastbars.service.service import Service
 from fastbars.service.toml_lines import lines_of
 from fastbars.simulator import FaultKind, Faults, SimulatedExchange
+from servers import until
 
 GOOD = """\
 source = "host-a"
@@ -277,6 +279,64 @@ async def test_a_service_waits_for_the_network_reloads_and_ends_in_order(tmp_pat
     kept = [bar for bar in bars if bar["symbol"] == first[2] and bar["revision"] == 0]
     assert len(kept) >= 3
     assert {bar["status"] for bar in kept[1:-1]} <= {"COMPLETE", "PROVISIONAL"}  # no reload has cut it
+
+
+@pytest.mark.real_clock
+async def test_a_reload_while_it_connects_and_one_that_is_refused(tmp_path: Path) -> None:
+    accepted, release = asyncio.Event(), asyncio.Event()
+    async with SimulatedExchange("bybit", symbols=4, rate=100, seed=3) as server:
+
+        async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted.set()
+            await release.wait()
+            onward, back = await asyncio.open_connection("127.0.0.1", int(server.url.split(":")[2].split("/")[0]))
+            await asyncio.gather(_pass_on(reader, back), _pass_on(onward, writer), return_exceptions=True)
+
+        gate = await asyncio.start_server(hold, "127.0.0.1", 0)
+        held_port = gate.sockets[0].getsockname()[1]
+        url = re.sub(r":\d+", f":{held_port}", server.url)
+        first, second = server.symbols[:2], server.symbols[1:3]
+        path = tmp_path / "fastbars.toml"
+
+        def written(symbols: list[str]) -> None:
+            lines = text_for(server, symbols, url).replace("jsonl:", f"jsonl:{tmp_path}/")
+            lines = lines.replace("venues.binance", "venues.bybit")
+            path.write_text(lines.replace("bars.state", f"{tmp_path}/bars.state"))
+
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(tmp_path / "notify"))
+            manager.setblocking(False)
+            written(first)
+            notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+            service = Service(read_config(path), path, notifier=notifier)
+            running = asyncio.create_task(service.run())
+            try:
+                await asyncio.wait_for(accepted.wait(), 10)
+                written(second)
+                await service.reload()
+                with pytest.raises(BlockingIOError):  # not ready, and not said to be
+                    manager.recv(1000)
+                release.set()
+                await until(lambda: service.streams and set(service.streams["bybit"].subscribed) == set(second))
+                written([*second, "NOSUCHUSDT"])
+                await service.reload()
+                assert set(service.streams["bybit"].subscribed) == set(second)
+                assert service.config.symbols("bybit") == second
+                written([*second, server.symbols[3]])
+                await service.reload()
+                assert set(service.streams["bybit"].subscribed) == {*second, server.symbols[3]}
+            finally:
+                release.set()
+                service.stop()
+                await asyncio.wait_for(running, 15)
+                gate.close()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
 
 
 @pytest.mark.real_clock

@@ -25,7 +25,7 @@ import msgspec
 
 from fastbars.bar_stream import BarStream
 from fastbars.bars import OHLCVBar
-from fastbars.errors import RestError, SubscriptionError, WSConnectionError
+from fastbars.errors import FastbarsError, RestError, SubscriptionError, WSConnectionError
 from fastbars.live.stats import StreamStats
 from fastbars.log import log
 from fastbars.service.config import Config, ConfigError, read_config
@@ -91,6 +91,8 @@ class Service:
         self._path = path
         self._notifier = notifier or Notifier()
         self._bars: VenueStreams | None = None
+        self._followed: dict[str, list[str]] = {}  # what the stream that runs was asked for, by venue
+        self._was_ready = False
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._web: WebServer | None = None
@@ -158,6 +160,8 @@ class Service:
     async def _run_once(self) -> bool:
         # One stream from its beginning to its end. Returns whether it was entered.
         bars = open_streams(self.config)
+        followed = _listed(self.config)
+        following: asyncio.Task[None] | None = None
         entering = asyncio.ensure_future(bars.__aenter__())
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
@@ -167,11 +171,12 @@ class Service:
                 await asyncio.wait([entering])
                 return False
             await entering
-            self._bars = bars
+            self._bars, self._followed, self._was_ready = bars, followed, True
             symbols = sum(len(one.subscribed) for one in bars.venues.values())
             log.info("service_ready", venues=list(bars.venues), symbols=symbols, bars=list(self.config.specs))
             self._notifier.ready(f"{symbols} symbols of {len(bars.venues)} venues")
             consuming = asyncio.create_task(self._consume(bars), name="fastbars service")
+            following = asyncio.create_task(self._catch_up(bars), name="fastbars catch up")
             await asyncio.wait([consuming, stopping], return_when=asyncio.FIRST_COMPLETED)
             ending = asyncio.create_task(bars.__aexit__(None, None, None))
             await asyncio.wait([ending])
@@ -184,6 +189,8 @@ class Service:
         finally:
             self._bars = None
             stopping.cancel()
+            if following is not None:
+                following.cancel()
 
     async def _consume(self, bars: VenueStreams) -> None:
         async for bar in bars:
@@ -198,42 +205,64 @@ class Service:
         if self._path is None:
             return
         async with self._reloading:
-            self._notifier.reloading()
+            if self._was_ready:  # before that, READY=1 would say what is not so
+                self._notifier.reloading()
             try:
                 new = await asyncio.to_thread(read_config, self._path)
             except ConfigError as error:
                 log.error("reload_refused", error=str(error))
             else:
                 await self._apply(new)
-            symbols = sum(len(one.subscribed) for one in self.streams.values())
-            self._notifier.ready(f"{symbols} symbols of {len(self.streams)} venues")
+            finally:
+                if self._was_ready:
+                    symbols = sum(len(one.subscribed) for one in self.streams.values())
+                    self._notifier.ready(f"{symbols} symbols of {len(self.streams)} venues")
 
     async def _apply(self, new: Config) -> None:
         old = self.config
         unchanged = _without_symbols(old) == _without_symbols(new)
         if not unchanged:
             log.warning("reload_needs_restart", keys=_changed(_without_symbols(old), _without_symbols(new)))
-        added: dict[str, list[str]] = {}
-        removed: dict[str, list[str]] = {}
-        for name in old.venues.keys() & new.venues.keys():
-            before, after = old.symbols(name), new.symbols(name)
-            if not isinstance(before, list) or not isinstance(after, list):
-                continue
-            if self._bars is not None:  # what is subscribed, so that a reload that failed is made up for by the next
-                before = list(self._bars.venues[name].subscribed)
-            added[name] = [symbol for symbol in after if symbol not in before]
-            removed[name] = [symbol for symbol in before if symbol not in after]
+        before, after = _listed(old), _listed(new)
+        for name in before.keys() & after.keys():
             old.venues[name].symbols = new.venues[name].symbols
-        bars = self._bars
-        added, removed = _filled(added), _filled(removed)
-        if bars is not None:
-            for call, symbols in ((bars.subscribe, added), (bars.unsubscribe, removed)):
-                if symbols:
-                    try:
-                        await call(symbols)
-                    except (SubscriptionError, WSConnectionError) as error:
-                        log.error("reload_failed", error=str(error))
+        if self._bars is None:  # the stream that is made or entered now begins with them, or catches up
+            added, removed = _differences(before, _listed(old))
+        else:
+            added, removed = await self._follow(self._bars)
         log.info("reloaded", added=added, removed=removed)
+
+    async def _catch_up(self, bars: VenueStreams) -> None:
+        # With a reload that came while it was being entered.
+        async with self._reloading:
+            if self._bars is bars and _differences(self._followed, _listed(self.config)) != ({}, {}):
+                added, removed = await self._follow(bars)
+                log.info("reloaded", added=added, removed=removed)
+
+    async def _follow(self, bars: VenueStreams) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        # Subscribe to what the configuration lists. Venue by venue, so that one that refuses stops no other; what has
+        # failed is tried again by the next reload. Returns what was added and removed.
+        added, removed = _differences(self._followed, _listed(self.config))
+        for name in self._followed:
+            for change, call in ((added, bars.subscribe), (removed, bars.unsubscribe)):
+                if name not in change:
+                    continue
+                try:
+                    await call({name: change[name]})
+                except (FastbarsError, OSError) as error:
+                    log.error("reload_failed", venue=name, error=str(error))
+                    held = bars.venues[name].subscribed
+                    done = [symbol for symbol in change[name] if (symbol in held) == (change is added)]
+                    if isinstance(error, SubscriptionError) and change is added:
+                        # Else the next stream, which is made of all of them, would be refused as a whole.
+                        venue = self.config.venues[name]
+                        refused = set(change[name]) - set(done)
+                        venue.symbols = [symbol for symbol in _listed(self.config)[name] if symbol not in refused]
+                    change[name] = done
+                gone = set(removed.get(name, ())) if change is removed else set()
+                new = change[name] if change is added else []
+                self._followed[name] = [symbol for symbol in self._followed[name] if symbol not in gone] + new
+        return _filled(added), _filled(removed)
 
     async def _keep_alive(self) -> None:
         seconds = self._notifier.watchdog_s
@@ -254,6 +283,22 @@ class Service:
         for name, action in (("SIGTERM", self.stop), ("SIGINT", self.stop), ("SIGHUP", reload)):
             with suppress(NotImplementedError, AttributeError):
                 loop.add_signal_handler(getattr(signal, name), action)
+
+
+def _listed(config: Config) -> dict[str, list[str]]:
+    # The symbols of the venues that list them, as the exchange writes them.
+    found = {name: config.symbols(name) for name in config.venues}
+    return {name: symbols for name, symbols in found.items() if isinstance(symbols, list)}
+
+
+def _differences(
+    before: Mapping[str, list[str]], after: Mapping[str, list[str]]
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    # What was added and removed, by venue, of those in both.
+    both = [name for name in before if name in after]
+    added = {name: [symbol for symbol in after[name] if symbol not in before[name]] for name in both}
+    removed = {name: [symbol for symbol in before[name] if symbol not in after[name]] for name in both}
+    return _filled(added), _filled(removed)
 
 
 def _filled(symbols: dict[str, list[str]]) -> dict[str, list[str]]:
