@@ -16,7 +16,7 @@ ORDER = (
     "redaction", "errors", "log", "clocks", "callbacks", "times", "kernel", "_agg", "calendars", "specs", "ticks",
     "bars", "id_policy", "plotting", "columnar", "events", "entry", "buffer", "wire", "exchanges", "sinks", "live",
     "instrument_table", "tapes", "klines", "archives", "differences", "verification", "past_bars", "bar_stream",
-    "venue_streams", "streams", "testing", "simulator", "service", "cli",
+    "venue_streams", "streams", "testing", "simulator", "service", "cluster", "cli",
 )  # fmt: skip
 # What an exchange file leaves to others: sockets, timers, scaling.
 SHARED_DUTIES = {"asyncio", "websockets", "socket", "time", "fastbars.kernel.scaled"}

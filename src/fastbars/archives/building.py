@@ -17,7 +17,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
@@ -127,7 +127,8 @@ def build(
         files: paths, in any order, or of `recognise`.
         bars: bar specs.
         to, form, partition_by: as `fastbars.archives.output.open_output` takes them.
-        workers: processes, or any executor whose workers see the same files. Path-driven bars of a symbol are made by
+        workers: processes, or any executor whose workers see the same files, such as
+            `fastbars.cluster.executor.RayExecutor`. Path-driven bars of a symbol are made by
             one worker.
         timezone, origin: of day and longer bars that do not name their own.
         contract_sizes: of symbols on inverse markets, in quote units; those of known exchanges are known.
@@ -143,7 +144,7 @@ def build(
     Raises:
         TapeError: a file cannot be read, is of no known format or breaks a rule; the message names file and row. What
             was made of others is kept for the next call.
-        FastbarsError: the files contradict each other. SpecError: a bar spec is not known. OSError.
+        FastbarsError: the files contradict each other; or a worker died. SpecError: a bar spec is not known. OSError.
     """
     specs = parse_specs(bars, timezone=timezone, origin=origin)
     check_no_features(specs)
@@ -429,7 +430,7 @@ class _Build:
             while futures:
                 for future in wait(futures, return_when=FIRST_COMPLETED).done:
                     unit = futures.pop(future)
-                    made[unit.part] = future.result()
+                    made[unit.part] = _result_of(future, unit)
                     self._note(unit, made[unit.part].trades)
         finally:
             for future in futures:
@@ -445,6 +446,16 @@ class _Build:
         if self._on_progress is not None:
             elapsed_s = (steady_ns() - self._began_ns) / 1e9
             self._on_progress(BuildProgress(*self._done, *self._total, self._trades, elapsed_s))
+
+
+def _result_of(future: Future[Made], unit: Unit) -> Made:
+    try:
+        return future.result()
+    except BrokenExecutor as error:
+        raise FastbarsError(
+            f"a worker died, perhaps for want of memory, while {unit.files[0].path} and others were read: {error};"
+            " the same call goes on from here"
+        ) from error
 
 
 def _bytes_of(unit: Unit) -> int:

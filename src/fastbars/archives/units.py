@@ -8,7 +8,7 @@ Units: times int64 ns since the epoch, UTC; rows are those of `fastbars.kernel.f
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
@@ -145,7 +145,7 @@ def fold_unit(unit: Unit, on_trades: Callable[[int], object] | None = None) -> M
     for file in unit.files:
         if fault := checksum_fault(file.path):
             raise TapeError(f"{file.path}: {fault}: download it again")
-    temporary = unit.part.with_suffix(f".{os.getpid()}")
+    temporary = unit.part.with_suffix(f".{secrets.token_hex(8)}")  # of this attempt alone, on any host
     try:
         with temporary.open("wb") as out:
             for file, block in _blocks(unit, ids):

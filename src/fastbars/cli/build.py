@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 
 from fastbars.archives.building import BuildProgress, BuildReport, build
@@ -30,21 +33,36 @@ def run_build(options: argparse.Namespace, console: Console) -> int:
             console.show(_progress(progress))
 
     try:
-        report = build(
-            options.files,
-            options.bars.split(","),
-            to,
-            workers=options.workers,
-            on_progress=show,
-            **given,
-            **recognised(options),
-        )
+        with _workers(options) as workers:
+            report = build(
+                options.files,
+                options.bars.split(","),
+                to,
+                workers=workers,
+                on_progress=show,
+                **given,
+                **recognised(options),
+            )
     except KeyboardInterrupt as error:
         error.add_note("the same command goes on from here")
         raise
     console.clear()
     console.say(_summary(report, to))
     return 0
+
+
+@contextmanager
+def _workers(options: argparse.Namespace) -> Iterator[int | Executor]:
+    if options.on is None:
+        yield options.workers
+        return
+    from fastbars.cluster.executor import RayExecutor  # noqa: PLC0415 for those who ask for it
+
+    executor = RayExecutor(options.on)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def _progress(progress: BuildProgress) -> str:

@@ -275,7 +275,12 @@ def _add_build(commands: _Commands) -> None:
         metavar="KEYS",
         help="divide a folder of Parquet files by these, with commas: exchange, market, spec, symbol, date",
     )
-    build.add_argument("--workers", type=_positive_int, default=1, help="processes (1)")
+    places = build.add_mutually_exclusive_group()
+    places.add_argument("--workers", type=_positive_int, default=1, help="processes (1)")
+    places.add_argument(
+        "--on", type=_text, metavar="ADDRESS",
+        help="on a Ray cluster whose nodes see the same files: ray://HOST:PORT, HOST:PORT, or auto for this host's own",
+    )  # fmt: skip
     build.add_argument(
         "--repair",
         nargs="?",
