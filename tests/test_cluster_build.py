@@ -28,8 +28,7 @@ from fastbars.archives.formats import recognise
 from fastbars.cluster.executor import ATTEMPTS, RayExecutor, connect
 from fastbars.errors import FastbarsError, TapeError
 
-if os.environ.get("CI") != "1":
-    pytest.importorskip("ray", reason='Ray comes with an extra: pip install "fastbars[ray]"')
+pytest.importorskip("ray", reason='Ray comes with an extra: pip install "fastbars[ray]"')
 pytestmark = pytest.mark.real_clock
 
 DAY_MS = 86_400_000
