@@ -61,7 +61,7 @@ def test_what_is_no_cluster_is_refused(address: str) -> None:
 def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80_000_000})
+    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80_000_000})
     made.add_node(num_cpus=1, object_store_memory=80_000_000)
     ray: Any = connect(made.address)
     try:
@@ -157,7 +157,7 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 80_000_000})
+    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 80_000_000})
     for _ in range(2):
         made.add_node(num_cpus=1, object_store_memory=80_000_000)
     ray: Any = connect(made.address)
