@@ -365,6 +365,14 @@ async def test_what_was_not_confirmed_comes_again_after_a_kill(tmp_path: Path) -
         assert len(times) >= 6
 
 
+async def test_a_folder_that_is_not_there_ends_it_with_the_error(tmp_path: Path) -> None:
+    path = tmp_path / "fastbars.toml"
+    state = (tmp_path / "missing" / "bars.state").as_posix()
+    path.write_text(f'[venues.binance]\nsymbols = ["BTCUSDT"]\n[stream]\nstate = "{state}"\n')
+    with pytest.raises(FileNotFoundError, match="missing"):
+        await Service(read_config(path)).run()
+
+
 async def test_a_refused_symbol_ends_it_with_the_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "fastbars.toml"
     path.write_text('[venues.binance]\nsymbols = ["BTC/USDT/X"]\n')

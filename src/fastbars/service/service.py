@@ -148,6 +148,8 @@ class Service:
             except SubscriptionError:
                 raise
             except _RESTARTABLE as error:
+                if isinstance(error, OSError) and error.filename is not None and not self._was_ready:
+                    raise  # a path that is wrong does not come right by waiting
                 log.warning("service_waits", error=str(error), seconds=round(delay_s, 1))
                 self._notifier.status(f"waiting: {error}"[:200])
             else:
