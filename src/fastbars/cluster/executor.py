@@ -43,8 +43,9 @@ def connect(address: str, **options: Any) -> ModuleType:
         import ray  # noqa: PLC0415 285 MB, for those who ask for it
     except ImportError:
         raise FastbarsError('ray is not installed: pip install "fastbars[ray]"') from None
+    module: ModuleType = ray  # typed here, as checkers know no ray where it is not installed
     if ray.is_initialized():
-        return ray
+        return module
     if "://" in address and urlsplit(address).scheme != "ray":
         raise FastbarsError(
             f"{address!r:.200} is no address of a Ray cluster: ray://HOST:PORT, HOST:PORT, auto or local"
@@ -57,7 +58,7 @@ def connect(address: str, **options: Any) -> ModuleType:
         )  # fmt: skip
     except (ConnectionError, ValueError, TimeoutError, RuntimeError) as error:
         raise FastbarsError(f"no Ray cluster at {address!r:.200}: {error}") from error
-    return ray
+    return module
 
 
 class RayExecutor(Executor):
