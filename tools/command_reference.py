@@ -79,8 +79,7 @@ def reference() -> str:
             if action.dest not in ("help", "verbose_behind", "quiet_behind")
         ]
         if name in EXAMPLES:
-            width = max(len(line) for line, _ in EXAMPLES[name])
-            parts += ["\n```sh\n", *(f"{line.ljust(width)}  # {what}\n" for line, what in EXAMPLES[name]), "```\n"]
+            parts += ["\n```sh\n", *(f"# {what}\n{line}\n" for line, what in EXAMPLES[name]), "```\n"]
     return "".join(parts)
 
 
