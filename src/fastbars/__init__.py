@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from fastbars.venue_streams import VenueStreams
     from fastbars.verification import Verification, verify
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Everything loads on first use: the command need not wait for numpy, nor arrays for what is live.
 _MODULE_OF = {
