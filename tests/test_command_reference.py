@@ -171,8 +171,7 @@ def test_the_examples_of_record_replay_and_verify_run(
     Path("usdm_btcusdt.raw.gz").write_bytes(gzip.compress(b"".join(recorded)))
     (endless, _), (with_candles, _) = EXAMPLES["record"]
     connection = ["--url", venues.urls["binance:spot"], "--rest-url", venues.rest_urls["binance:spot"]]
-    with interrupted(lambda: any(folder.glob("tapes/*"))):
-        assert main([*shlex.split(endless)[1:], *connection]) == 0
+    assert main([*shlex.split(endless)[1:], *connection, "--seconds", "0.3"]) == 0
     assert main([*shlex.split(with_candles)[1:], *connection, "--seconds", "1.2", "--bars", "1s"]) == 0
     capsys.readouterr()
     for line, _ in EXAMPLES["replay"]:
@@ -217,14 +216,16 @@ def test_an_example_of_simulate_runs(line: str, capsys: pytest.CaptureFixture[st
 
 
 def test_the_examples_of_demo_run() -> None:
+    # The page takes 9 s to make its market's past: test_page_stored.py runs that one.
+    lines = [line for line, _ in EXAMPLES["demo"] if "--web" not in line]
     quick = ["--symbols", "5", "--rate", "2000", "--seconds", "0.6", "--no-browser"]
     running = [
         subprocess.Popen([sys.executable, "-m", "fastbars", *shlex.split(line)[1:], *quick], stdout=subprocess.PIPE)
-        for line, _ in EXAMPLES["demo"]
+        for line in lines
     ]
     ended = [(*demo.communicate(timeout=60), demo.returncode) for demo in running]
-    for (shown, _, status), (line, _) in zip(ended, EXAMPLES["demo"], strict=True):
-        assert (b"http://127.0.0.1:" if "--web" in line else b"trades received") in shown
+    for shown, _, status in ended:
+        assert b"trades received" in shown
         assert status in (0, 1)  # 1: no bar has ended in so short a time
 
 
