@@ -206,7 +206,7 @@ def test_a_replay_whose_reader_has_stopped_ends_by_a_signal(tmp_path: Path) -> N
         with command(*words, stdout=subprocess.PIPE) as process:
             fill_pipe(process)
             process.send_signal(number)
-            assert ends_within(process, 15) == status
+            assert ends_within(process, 5) == status
             assert process.stderr is not None
             assert b"Traceback" not in process.stderr.read()
 
