@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -259,10 +259,17 @@ def test_rows_cut_in_any_way_give_the_same_bars(share: float, specs: list[str]) 
     assert run(plain, specs, 97) == whole
 
 
+PATHS = ("tick:9", "volume:7", "value:300", "range:80", "renko:30", "delta:3", "cusum:60")
+
+
 @pytest.mark.parametrize("share", [0.01, 0.5])
-def test_void_rows_change_nothing_but_the_proof(share: float) -> None:
-    rows = columns(9_000, share)
+@pytest.mark.parametrize("spec", ["1m", *PATHS])
+@pytest.mark.parametrize("symbols", [1, 3], ids=["in_stretches", "by_turns"])
+def test_void_rows_change_nothing_but_the_proof(share: float, spec: str, symbols: int) -> None:
+    rows = columns(3_000, share, symbols)
     kept = rows["size"] > 0
+    # A void row may have any price, one that trades have too: it is none.
+    rows["price"] = np.where(kept, rows["price"], np.random.default_rng(6).integers(0, 10_000, len(kept)))
     names = ("trade_count", "open", "high", "low", "close", "volume", "quote_volume", "taker_buy_volume",
              "first_trade_id", "last_trade_id")  # fmt: skip
 
@@ -270,11 +277,39 @@ def test_void_rows_change_nothing_but_the_proof(share: float) -> None:
         instruments = Instruments()
         for symbol in "ABC":
             instruments.add(symbol, 2, 3)
-        buffer = BarBuffer("1m", ids="contiguous", instruments=instruments, lateness_s=10**6)
+        buffer = BarBuffer(spec, ids="contiguous", instruments=instruments, lateness_s=10**6)
         bars = buffer.add_batch(TickBatch.from_columns(instruments, **taken)) + buffer.flush_all()
         return [tuple(getattr(bar, name) for name in names) for bar in bars if not bar.revision]
 
-    assert values(rows) == values({name: column[kept] for name, column in rows.items()})
+    made = values(rows)
+    assert len(made) > 5 * symbols or spec == "1m"
+    assert made == values({name: column[kept] for name, column in rows.items()})
+
+
+@pytest.mark.parametrize("spec", ["tick:2", "volume:3", "value:350", "range:25", "renko:10", "delta:3", "cusum:25"])
+@pytest.mark.parametrize("cuts", [(), (3,), (4,), (3, 6)])
+def test_a_bar_that_begins_with_a_late_trade_ends_where_void_ids_follow(spec: str, cuts: tuple[int, ...]) -> None:
+    # The first three rows end a bar of each spec, and the next one begins with the trade that was missing until then.
+    rows = [(1, "100", "1"), (3, "130", "2"), (2, "125", "1"), (4, "999", "0"), (5, "106", "1"), (6, "0", "0")]
+    rows += [(n, "100" if n % 3 else "131", "1") for n in range(7, 40)]
+
+    def bars(ids: Literal["contiguous", "none"]) -> list[tuple[Any, ...]]:
+        buffer = BarBuffer(spec, ids=ids)
+        made, batch = [], buffer.new_batch()
+        for n, (trade_id, price, size) in enumerate(rows):
+            if n in cuts:
+                made += buffer.add_batch(batch)
+                batch = buffer.new_batch()
+            if ids == "contiguous":
+                batch.append("A", T0 + n * SECOND, price, size, 1, trade_id)
+            elif size != "0":
+                batch.append("A", T0 + n * SECOND, price, size, 1)
+        made += buffer.add_batch(batch)
+        return [(bar.trade_count, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.open_time) for bar in made]
+
+    made = bars("contiguous")
+    assert len(made) > 5
+    assert made == bars("none")  # where no trade is late, and none is void
 
 
 @pytest.mark.parametrize("spec", ["1m", "tick:50"])
