@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from fastbars.errors import FastbarsError
+from fastbars.service import http
 from fastbars.service.http import Route, WebServer, host_of, is_loopback
 
 pytestmark = pytest.mark.real_clock
@@ -62,6 +64,68 @@ async def test_with_a_token_every_request_needs_it() -> None:
             assert cookie["samesite"] == "Strict"
         jar = {"Cookie": f"fastbars_token={cookie.coded_value}"}
         assert await status(session, f"{url}/hello", **jar) == 200
+
+
+async def answered(url: str, request: bytes) -> bytes:
+    """What is answered to a request that clients of good faith would not write."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    try:
+        writer.write(request)
+        return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/hello", "/", "/unknown"])
+@pytest.mark.parametrize("given", ["?token=wrong", "?token=", f"?token={TOKEN[:-1]}", "?token=wrong&token=wrong", ""])
+async def test_nobody_is_given_the_token_who_does_not_have_it(path: str, given: str) -> None:
+    async with serving(token=TOKEN) as (server, session):
+        async with session.get(f"{server.url}{path}{given}", allow_redirects=False) as answer:
+            shown = f"{answer.headers} {await answer.text()}"
+        assert "Set-Cookie" not in answer.headers
+        assert TOKEN not in shown
+        assert answer.status == (200 if path == "/healthz" else 401)
+
+
+async def test_a_token_in_the_address_of_an_open_route_is_checked_too() -> None:
+    async with serving(token=TOKEN) as (server, session):
+        for given, cookies in (("wrong", 0), (TOKEN, 1)):
+            async with session.get(f"{server.url}/healthz", params={"token": given}, allow_redirects=False) as answer:
+                assert (answer.status, len(answer.cookies)) == (302 if cookies else 200, cookies)
+
+
+@pytest.mark.parametrize("path", ["//example.com/", "/\\example.com/", "/%5cexample.com/", "/%0d%0aX-Own:1", "///a"])
+async def test_a_token_in_an_address_leads_to_no_other_host(path: str) -> None:
+    async with serving(token=TOKEN) as (server, _):
+        text = f"GET {path}?token={TOKEN.replace(' ', '%20')} HTTP/1.1\r\nHost: a\r\n\r\n"
+        head = (await answered(server.url, text.encode())).decode()
+    assert head.startswith("HTTP/1.1 302 ")
+    location = next(line for line in head.splitlines() if line.startswith("Location: ")).removeprefix("Location: ")
+    assert location.startswith("/")
+    assert location[1:2] not in {"/", "\\"}
+    assert not any(line.startswith("X-Own") for line in head.splitlines())
+
+
+@pytest.mark.parametrize("header", [b"Authorization: Bearer \xff\xfe", b"Cookie: fastbars_token=\xff", b"X: \xff"])
+async def test_bytes_that_are_no_text_are_a_wrong_token(header: bytes) -> None:
+    async with serving(token=TOKEN) as (server, _):
+        request = b"GET /hello HTTP/1.1\r\nHost: a\r\n" + header + b"\r\n\r\n"
+        assert (await answered(server.url, request)).startswith(b"HTTP/1.1 401 ")
+
+
+async def test_connections_beyond_the_limit_are_closed_and_the_others_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MOST_CONNECTIONS", 5)
+    async with serving() as (server, session):
+        port = int(server.url.rpartition(":")[2])
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await asyncio.wait_for(reader.read(), 10) == b""  # closed at once, though it has asked for nothing
+        writer.close()
+        for one, other in idle:
+            other.write(b"GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert (await asyncio.wait_for(one.read(), 10)).endswith(b"hello")
+            other.close()
+        assert await status(session, f"{server.url}/hello") == 200  # there is room again
 
 
 async def test_what_is_answered_loads_nothing_from_elsewhere() -> None:

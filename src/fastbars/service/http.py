@@ -11,6 +11,7 @@ aiohttp is imported when a server is started.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -131,13 +132,14 @@ class WebServer:
         self._token = token
         self._ssl = ssl
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
         """Where it is found, without the token. Raises RuntimeError: it is not started."""
-        if self._runner is None:
+        if self._listening is None:
             raise RuntimeError("the web server is not started")
-        host, port = self._runner.addresses[0][:2]
+        host, port = self._listening.sockets[0].getsockname()[:2]
         scheme = "http" if self._ssl is None else "https"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
@@ -155,9 +157,17 @@ class WebServer:
             app.router.add_route(route.method, route.path, route.handler)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, handle_signals=False)
         await runner.setup()
+        server = runner.server
+        assert server is not None
+
+        def accepted() -> asyncio.BaseProtocol:
+            # Counted before they ask for anything: who only connects must not use up the descriptors of the streams.
+            return server() if len(server.connections) < MOST_CONNECTIONS else _Closed()
+
         try:
-            site = web.TCPSite(runner, self._host, self._port, ssl_context=self._ssl, backlog=128)
-            await site.start()
+            self._listening = await asyncio.get_running_loop().create_server(
+                accepted, self._host, self._port, ssl=self._ssl, backlog=128
+            )
         except OSError as error:
             await runner.cleanup()
             raise FastbarsError(f"cannot listen on {self._host}:{self._port}: {error.strerror or error}") from error
@@ -167,6 +177,9 @@ class WebServer:
     async def stop(self) -> None:
         """Answer what is being answered, shortly, and close. Idempotent."""
         runner, self._runner = self._runner, None
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            listening.close()
         if runner is not None:
             for route in self._routes:
                 if route.on_stop is not None:
@@ -176,10 +189,6 @@ class WebServer:
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         from aiohttp import web  # noqa: PLC0415 loaded already
 
-        runner = self._runner
-        server = None if runner is None else runner.server
-        if server is not None and len(server.connections) > MOST_CONNECTIONS:
-            raise web.HTTPServiceUnavailable(text=f"more than {MOST_CONNECTIONS} connections")
         if self._token is None:
             if not is_loopback(host_of(request.headers.get("Host", ""))):
                 raise web.HTTPForbidden(text="this server answers requests to a loopback address only")
@@ -187,9 +196,10 @@ class WebServer:
             raise web.HTTPUnauthorized(text="a token is needed", headers={"WWW-Authenticate": "Bearer"})
         if not _is_own_origin(request):
             raise web.HTTPForbidden(text="requests of other origins are not answered")
-        if self._token is not None and request.query.get("token"):
-            # Not to stand in the address, the history and the logs of proxies.
-            found = web.HTTPFound(request.path)
+        if self._token is not None and self._is_token(request.query.get("token", "")):
+            # Not to stand in the address, the history and the logs of proxies. The path as it was written, with one
+            # slash: browsers take "//host/" for another host.
+            found = web.HTTPFound("/" + request.rel_url.raw_path.lstrip("/\\"))
             found.set_cookie(
                 _COOKIE,
                 self._token,
@@ -205,14 +215,25 @@ class WebServer:
         return any(route.is_open and route.path == request.path for route in self._routes)
 
     def _has_token(self, request: web.Request) -> bool:
-        assert self._token is not None
         given = request.headers.get("Authorization", "")
-        candidates = (
-            given[len("Bearer ") :] if given.startswith("Bearer ") else "",
-            request.cookies.get(_COOKIE, ""),
-            request.query.get("token", ""),
+        return (
+            self._is_token(given[len("Bearer ") :] if given.startswith("Bearer ") else "")
+            or self._is_token(request.cookies.get(_COOKIE, ""))
+            or self._is_token(request.query.get("token", ""))
         )
-        return any(hmac.compare_digest(one.encode(), self._token.encode()) for one in candidates if one)
+
+    def _is_token(self, given: str) -> bool:
+        # Headers may hold bytes that are no text: aiohttp reads them as lone surrogates.
+        assert self._token is not None
+        return hmac.compare_digest(*(text.encode("utf-8", "surrogatepass") for text in (given, self._token)))
+
+
+class _Closed(asyncio.Protocol):
+    # A connection beyond the limit.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.abort()
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
